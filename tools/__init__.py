@@ -1,0 +1,1 @@
+"""Programs around the server: measuring it and warming it. Nothing in `zcserve` imports from here."""

@@ -1,0 +1,87 @@
+"""The files that the servers serve: made afresh from a seed, so that every run serves the same bytes.
+
+It must not know who serves them. Sizes are uniform between 200 and 8192 bytes; bodies are text, no two alike.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.bench.errors import BenchError
+
+PAGE = "/1000.html"
+PAGE_BYTES = 1000
+FILE_BYTES_MIN = 200
+FILE_BYTES_MAX = 8192
+FILES_PER_DIRECTORY = 100
+SUFFIXES = (".html", ".css", ".js", ".json", ".svg")
+DEMO_SITE = Path(__file__).parents[2] / "www"
+# What a tree says about itself, hidden so that no server serves it.
+MARKER = ".bench-tree.json"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """`paths` are request targets beneath `root`; `content_bytes` is the sum of their sizes."""
+
+    root: Path
+    paths: tuple[str, ...]
+    content_bytes: int
+
+
+def file_paths(files: int, prefix: str = "") -> Iterator[str]:
+    """Request targets `PREFIX/d0000/f000042.html`, a hundred to a directory."""
+    for number in range(files):
+        directory = number // FILES_PER_DIRECTORY
+        yield f"{prefix}/d{directory:04}/f{number:06}{SUFFIXES[number % len(SUFFIXES)]}"
+
+
+def make_files(root: Path, files: int, prefix: str = "", seed: int = 1) -> Tree:
+    """Write `files` files beneath `root`; the same arguments give the same bytes."""
+    rng = random.Random(seed)
+    letters = rng.choices("abcdefghijklmnopqrstuvwxyz     \n", k=16 * FILE_BYTES_MAX)
+    pool = "".join(letters).encode()
+    paths = tuple(file_paths(files, prefix))
+    total = 0
+    for number, path in enumerate(paths):
+        target = root / path[1:]
+        if number % FILES_PER_DIRECTORY == 0:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        size = rng.randint(FILE_BYTES_MIN, FILE_BYTES_MAX)
+        start = rng.randrange(len(pool) - size)
+        target.write_bytes((b"%d\n" % number + pool[start : start + size])[:size])
+        total += size
+    return Tree(root, paths, total)
+
+
+def make_page(root: Path) -> None:
+    """The page of the seed benchmark: the demo site's own, or where there is none, one of the same length."""
+    source = DEMO_SITE / PAGE[1:]
+    if source.is_file():
+        body = source.read_bytes()
+    else:
+        body = b"<!doctype html><title>1000 bytes</title><p>".ljust(PAGE_BYTES - 1, b".") + b"\n"
+    (root / PAGE[1:]).write_bytes(body)
+
+
+def keep_tree(root: Path, files: int) -> Tree:
+    """The tree of `make_files` at `root`, reused when it is there already.
+
+    Raises BenchError when `root` holds anything else: the benchmark never writes among foreign files.
+    """
+    marker = root / MARKER
+    if marker.is_file():
+        kept = json.loads(marker.read_text())
+        if kept["files"] != files:
+            raise BenchError(f"{root} holds {kept['files']} files, not {files}: name another --tree")
+        return Tree(root, tuple(file_paths(files)), kept["content_bytes"])
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise BenchError(f"{root} is not a benchmark tree: name a new or empty directory for --tree")
+    tree = make_files(root, files)
+    root.mkdir(parents=True, exist_ok=True)
+    marker.write_text(json.dumps({"files": files, "content_bytes": tree.content_bytes}))
+    return tree

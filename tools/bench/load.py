@@ -1,0 +1,193 @@
+"""Load: a workload turned into a run of wrk or ab, and its output turned into numbers.
+
+It must not know which server answers. Odd about it: wrk calls nothing wrong but a status above 399, and ab a
+change of length besides, so rounds.py compares bodies beforehand. An error makes the whole run invalid.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.bench.errors import BenchError
+from tools.bench.peers import find_program, prepare
+from tools.bench.workloads import Workload
+
+# ab measures a number of requests and not a time: so many for each second asked for.
+AB_REQUESTS_PER_S = 50_000
+OVERTIME_S = 120.0
+LATENCY_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0}
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run of a generator did; `errors` names what went wrong, empty when nothing did."""
+
+    requests: int
+    requests_per_s: float
+    p50_ms: float
+    p99_ms: float
+    errors: tuple[str, ...] = ()
+
+
+def _number(pattern: str, output: str) -> float:
+    found = re.search(pattern, output, re.MULTILINE)
+    if found is None:
+        raise BenchError(f"the generator's output has no {pattern!r}: {output.strip()[-200:]!r}")
+    return float(found[1])
+
+
+def _latency_ms(percent: int, output: str) -> float:
+    # wrk pads a unit of one letter with a blank.
+    found = re.search(rf"^ +{percent}% +([\d.]+)(us|ms|s|m|h) *$", output, re.MULTILINE)
+    if found is None:
+        raise BenchError(f"wrk's output has no latency at {percent}%: {output.strip()[-200:]!r}")
+    return float(found[1]) * LATENCY_MS[found[2]]
+
+
+def parse_wrk(output: str) -> Load:
+    """Read what `wrk --latency` prints. Raises BenchError when that is no report of a run."""
+    errors = []
+    if found := re.search(r"Non-2xx or 3xx responses: (\d+)", output):
+        errors.append(f"{found[1]} answers with an error status")
+    if found := re.search(r"Socket errors: (.*)", output):
+        errors.append(f"socket errors: {found[1]}")
+    return Load(
+        requests=int(_number(r"^ *(\d+) requests in ", output)),
+        requests_per_s=_number(r"^Requests/sec: +([\d.]+)", output),
+        p50_ms=_latency_ms(50, output),
+        p99_ms=_latency_ms(99, output),
+        errors=tuple(errors),
+    )
+
+
+def parse_ab(output: str) -> Load:
+    """Read what `ab -k` prints; its latencies are whole milliseconds. Raises as `parse_wrk` does."""
+    requests = int(_number(r"^Complete requests: +(\d+)", output))
+    errors = []
+    if failed := int(_number(r"^Failed requests: +(\d+)", output)):
+        errors.append(f"{failed} failed requests")
+    if found := re.search(r"^Non-2xx responses: +(\d+)", output, re.MULTILINE):
+        errors.append(f"{found[1]} answers with an error status")
+    found = re.search(r"^Keep-Alive requests: +(\d+)", output, re.MULTILINE)
+    if found and int(found[1]) != requests:
+        errors.append(f"{requests - int(found[1])} requests without keep-alive")
+    return Load(
+        requests=requests,
+        requests_per_s=_number(r"^Requests per second: +([\d.]+)", output),
+        p50_ms=_number(r"^ +50% +(\d+)", output),
+        p99_ms=_number(r"^ +99% +(\d+)", output),
+        errors=tuple(errors),
+    )
+
+
+# A request is put together from few strings: the generator has one core, and must not be what is measured.
+LUA = """\
+local paths = {{}}
+for line in io.lines({paths}) do paths[#paths + 1] = line end
+local head, tail, count = {head}, {tail}, 0
+math.randomseed({seed})
+local function one()
+  count = count + 1
+  local path = paths[math.random(#paths)]
+  return "GET " .. path .. head .. {cookie} .. tail
+end
+request = function()
+  if {pipeline} == 1 then return one() end
+  local batch = {{}}
+  for i = 1, {pipeline} do batch[i] = one() end
+  return table.concat(batch)
+end
+"""
+
+
+def _quoted(text: str) -> str:
+    """A Lua string; JSON's escapes are Lua's as long as only quotes, backslashes and line ends need one."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def lua_script(load: Workload, host: str, paths_file: Path, run: int) -> str:
+    """A wrk script for `load`. Runs of different number have different cookies and other files at random."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in load.sent_headers)
+    cookie = "Cookie: theme=dark; session=" if load.new_cookie else ""
+    return LUA.format(
+        paths=_quoted(str(paths_file)),
+        head=_quoted(f" HTTP/1.1\r\nHost: {host}\r\n{lines}{cookie}"),
+        tail=_quoted("\r\n\r\n" if load.new_cookie else "\r\n"),
+        seed=run,
+        cookie=f'string.format("{run:04x}%012x", count)' if load.new_cookie else '""',
+        pipeline=load.pipeline,
+    )
+
+
+def _wrk(load: Workload, host: str, targets: tuple[str, ...], seconds: int, workdir: Path, run: int) -> list[str]:
+    argv = [find_program("wrk"), "-t1", f"-c{load.connections}", f"-d{seconds}s", "--latency"]
+    scripted = load.new_cookie or load.pipeline > 1 or len(targets) > 1
+    if scripted:
+        paths_file, script = workdir / "paths.txt", workdir / "load.lua"
+        paths_file.write_text("\n".join(targets) + "\n")
+        script.write_text(lua_script(load, host, paths_file, run))
+        argv += ["-s", str(script)]
+    else:
+        for name, value in load.sent_headers:
+            argv += ["-H", f"{name}: {value}"]
+    return [*argv, f"http://{host}{targets[0]}"]
+
+
+def _ab(load: Workload, host: str, targets: tuple[str, ...], seconds: int, workdir: Path, run: int) -> list[str]:
+    argv = [find_program("ab"), "-q", "-c", str(load.connections), "-n", str(AB_REQUESTS_PER_S * seconds)]
+    if load.keep_alive:
+        argv.append("-k")
+    for name, value in load.sent_headers:
+        argv += ["-H", f"{name}: {value}"]
+    return [*argv, f"http://{host}{targets[0]}"]
+
+
+@dataclass(frozen=True)
+class Generator:
+    """How a load generator is called, understood, and asked for its version."""
+
+    command: Callable[[Workload, str, tuple[str, ...], int, Path, int], list[str]]
+    parse: Callable[[str], Load]
+    version_option: str
+
+
+GENERATORS = {
+    "wrk": Generator(_wrk, parse_wrk, "-v"),
+    "ab": Generator(_ab, parse_ab, "-V"),
+}
+
+
+def _failed(error: str) -> Load:
+    return Load(0, 0.0, 0.0, 0.0, (error,))
+
+
+def run_load(
+    load: Workload, port: int, targets: tuple[str, ...], *, seconds: int, core: int, workdir: Path, run: int
+) -> Load:
+    """Drive 127.0.0.1:`port` for about `seconds` from a generator on `core`.
+
+    `run` is a number that no other run against the same server has. A generator that gives up makes a Load of
+    no requests and an error.
+    """
+    generator = GENERATORS[load.generator]
+    try:
+        done = subprocess.run(
+            generator.command(load, f"127.0.0.1:{port}", targets, seconds, workdir, run),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds + OVERTIME_S,
+            preexec_fn=functools.partial(prepare, core),
+        )
+    except subprocess.TimeoutExpired:
+        return _failed(f"{load.generator} did not end")
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip().splitlines()
+        return _failed(f"{load.generator} failed: {said[-1] if said else done.returncode}")
+    return generator.parse(done.stdout)

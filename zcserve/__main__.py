@@ -1,0 +1,7 @@
+"""`python -m zcserve` is the command `zcserve`."""
+
+from __future__ import annotations
+
+from zcserve.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Content in memory: found, read, hashed, kept, evicted. Knows no socket; works without a server."""

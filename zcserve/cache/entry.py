@@ -1,0 +1,213 @@
+"""One resource: what it is (`Entry`) and where its bytes lie (`Body`).
+
+An entry is a *representation* with a file behind it: identity, size, validators. The entry that the index holds is the
+identity-coded representation; its `variants` are entries of their own with an `encoding`. Everything in an entry but
+`body`, `etag` and `tick` is fixed when the walk makes it: a changed file is a new entry.
+
+`body` is None while the content is not resident. It is read once into a local name and used from there: another
+thread may evict it at any time, and whoever holds the body object holds the memory.
+
+A body gives *segments*, what the wire sends: buffers (sent by `sendmsg`) and `Span`s (sent by `sendfile`).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TypeAlias
+
+from zcserve.cache import heads
+from zcserve.cache.slab import Block, Extent
+
+_IDENTITY = struct.Struct("=QQQqq")
+IDENTITY_BYTES = _IDENTITY.size
+
+
+def identity_of(status: os.stat_result) -> bytes:
+    """dev, inode, size, mtime_ns and ctime_ns, packed: a file whose five are the same is the same content."""
+    return _IDENTITY.pack(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+class Span:
+    """`length` bytes from `offset` of descriptor `fd`, which is ours and does not change: sent by `sendfile`."""
+
+    __slots__ = ("fd", "length", "offset")
+
+    def __init__(self, fd: int, offset: int, length: int) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.length = length
+
+
+class DiskSpan:
+    """`length` bytes from `offset` of a file that others may write: sent by checked copies (net/wire.py)."""
+
+    __slots__ = ("file", "length", "offset")
+
+    def __init__(self, file: OpenFile, offset: int, length: int) -> None:
+        self.file = file
+        self.offset = offset
+        self.length = length
+
+
+Segment: TypeAlias = bytes | memoryview | Span | DiskSpan
+
+
+class OpenFile:
+    """A descriptor with the identity that its content was promised under; closed when the object dies."""
+
+    __slots__ = ("fd", "identity")
+
+    def __init__(self, fd: int, identity: bytes) -> None:
+        self.fd = fd
+        self.identity = identity
+
+    def unchanged(self) -> bool:
+        """Whether the open file still is what it was when its response began."""
+        return identity_of(os.fstat(self.fd)) == self.identity
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+class Body:
+    """A representation's head and content, ready to send. `pins` counts the connections that wait to send from it;
+    `copied` tells that it is sent by copy, so that several go out together."""
+
+    __slots__ = ("_whole", "pins", "size")
+    copied = False
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.pins = 0
+        self._whole: tuple[Segment, ...] = ()
+
+    def head(self) -> heads.Buffer:
+        """All header fields after the prefix, with the blank line."""
+        raise NotImplementedError
+
+    def part(self, start: int, stop: int) -> Segment:
+        """Content bytes [start, stop)."""
+        raise NotImplementedError
+
+    def whole(self) -> tuple[Segment, ...]:
+        """Head and content. Made at the first hit and kept: most files of a large site are never asked for."""
+        if not self._whole:
+            self._whole = self._lay_out()
+        return self._whole
+
+    def _lay_out(self) -> tuple[Segment, ...]:
+        return (self.head(), self.part(0, self.size)) if self.size else (self.head(),)
+
+
+class Packed(Body):
+    """A small body: head and content are one block of a slab."""
+
+    __slots__ = ("block", "head_bytes")
+    copied = True
+
+    def __init__(self, block: Block, head_bytes: int) -> None:
+        super().__init__(block.length - head_bytes)
+        self.block = block
+        self.head_bytes = head_bytes
+
+    def head(self) -> memoryview:
+        return self.block.view()[: self.head_bytes]
+
+    def part(self, start: int, stop: int) -> memoryview:
+        return self.block.view()[self.head_bytes + start : self.head_bytes + stop]
+
+    def _lay_out(self) -> tuple[Segment, ...]:
+        return (self.block.view(),)
+
+
+class Paged(Body):
+    """A large body on pages of its own, or (`--in-place`) the file itself; `keeper` keeps the bytes alive."""
+
+    __slots__ = ("_head", "fd", "keeper", "offset")
+
+    def __init__(self, head: bytes, fd: int, offset: int, size: int, keeper: Extent | OpenFile) -> None:
+        super().__init__(size)
+        self._head = head
+        self.fd = fd
+        self.offset = offset
+        self.keeper = keeper
+
+    @property
+    def holds_descriptor(self) -> bool:
+        """Whether a descriptor is open for this body alone."""
+        return isinstance(self.keeper, OpenFile)
+
+    def head(self) -> bytes:
+        return self._head
+
+    def part(self, start: int, stop: int) -> Span:
+        return Span(self.fd, self.offset + start, stop - start)
+
+
+class OnDisk(Body):
+    """A body that is not resident: one response's own open file."""
+
+    __slots__ = ("_head", "file")
+
+    def __init__(self, head: bytes, file: OpenFile, size: int) -> None:
+        super().__init__(size)
+        self._head = head
+        self.file = file
+
+    def head(self) -> bytes:
+        return self._head
+
+    def part(self, start: int, stop: int) -> DiskSpan:
+        return DiskSpan(self.file, start, stop - start)
+
+
+class Entry:
+    """A representation of a resource.
+
+    key       canonical encoded path ("/a%20b.html"), the same object as the index's key
+    identity  see `identity_of`; of the base file for a variant that was made here
+    size      bytes of content; -1 for a variant that is to be made
+    modified  Last-Modified in seconds since 1970, or None
+    encoding  content coding, b"" for identity
+    made      whether the variant is made from its base (`--compress`) rather than read from a sibling
+    etag      strong, with quotes; b"" until the content was read once
+    tick      the loop's turn that last used it (cache/evictor.py)
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "body",
+        "encoding",
+        "etag",
+        "filed",
+        "identity",
+        "key",
+        "made",
+        "modified",
+        "size",
+        "tick",
+        "variants",
+    )
+
+    def __init__(self, key: bytes, identity: bytes, size: int, modified: int | None) -> None:
+        self.key = key
+        self.identity = identity
+        self.size = size
+        self.modified = modified
+        self.encoding = b""
+        self.made = False
+        self.etag = b""
+        self.variants: tuple[Entry, ...] = ()
+        self.body: Body | None = None
+        self.tick = 0
+        self.filed = 0
+
+
+class Redirect:
+    """A directory named without its slash: answered 301 to `location` (a canonical encoded path)."""
+
+    __slots__ = ("location",)
+
+    def __init__(self, location: bytes) -> None:
+        self.location = location

@@ -1,0 +1,95 @@
+"""Loading on demand, by a few threads, while the loop goes on.
+
+Whoever asks for a file that is being fetched already waits with the others: a thousand requests for one cold file
+read it once. All methods belong to the loop's thread; the threads only run the jobs and hand the results over through
+`call_soon`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from zcserve.cache.entry import Body, Entry
+from zcserve.cache.index import Generation
+from zcserve.cache.loader import ChangedError, Loader, path_of
+
+_log = logging.getLogger(__name__)
+
+
+# These say nothing about the file: the entry stays, the request is asked to come again.
+_OUR_OWN_TROUBLE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO))
+
+
+class Renewed:
+    """The entry that was asked for is not what lies on disk any more: look the resource up again."""
+
+
+# What a fetch ends with: content, "ask again", or None when the file cannot be read for now.
+Fetched = Body | Renewed | None
+
+
+class Fetcher:
+    """A pool of loader threads. `call_soon` runs a function in the loop's thread."""
+
+    def __init__(self, loader: Loader, threads: int, call_soon: Callable[[Callable[[], None]], None]) -> None:
+        self._loader = loader
+        self._call_soon = call_soon
+        self._pool = ThreadPoolExecutor(threads, "zcserve-loader")
+        self._waiting: dict[object, list[Callable[[Any], None]]] = {}
+
+    def fetch(self, generation: Generation, base: Entry, chosen: Entry, done: Callable[[Fetched], None]) -> None:
+        """Load `chosen`, which is `base` or one of its variants; `done` is called in the loop's thread."""
+        self.run(chosen, lambda: self._load(generation, base, chosen), done)
+
+    def run(self, key: object, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Run `job` in a thread, then `done` with its result in the loop's; one job at a time for each `key`.
+
+        A job that raises gives None and a line in the log.
+        """
+        waiting = self._waiting.get(key)
+        if waiting is not None:
+            waiting.append(done)
+            return
+        self._waiting[key] = [done]
+        self._pool.submit(self._run, key, job)
+
+    def _run(self, key: object, job: Callable[[], Any]) -> None:
+        result: Any = None
+        try:
+            result = job()
+        except Exception:
+            _log.exception("a job of the loader failed")
+        self._call_soon(lambda: self._deliver(key, result))
+
+    def _deliver(self, key: object, result: Any) -> None:
+        for done in self._waiting.pop(key):
+            # Each in a call of its own: one that fails must not keep the result from the others.
+            self._call_soon(partial(done, result))
+
+    def _load(self, generation: Generation, base: Entry, chosen: Entry) -> Fetched:
+        root = generation.root
+        try:
+            if chosen.body is not None:
+                return chosen.body
+            return self._loader.load(root, chosen)
+        except ChangedError:
+            _log.info("%s changed since it was last read", path_of(chosen).decode())
+        except OSError as error:
+            _log.warning("%s: %s", path_of(chosen).decode(), error.strerror or error)
+            if error.errno in _OUR_OWN_TROUBLE:
+                return None
+        fresh = self._loader.renew(root, base)
+        self._loader.store.drop(base)
+        for variant in base.variants:
+            self._loader.store.drop(variant)
+        generation.replace(base, fresh)
+        return Renewed()
+
+    def close(self) -> None:
+        """Wait for the jobs at hand and end the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)

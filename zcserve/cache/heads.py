@@ -1,0 +1,69 @@
+"""Response heads, computed at load.
+
+A response is `prefix | head | body`. The prefix (status line, Date, Server, Connection) changes every second and is
+shared by everyone (net/reply.py); the head is all that belongs to one representation, down to the blank line. Its
+fields stand in an order that makes every other response a slice of it:
+
+    Content-Length: 1000\\r\\n                     lead: left out where another length is sent
+    Content-Type, Last-Modified, Accept-Ranges, X-Content-Type-Options, Content-Encoding
+    ETag, Cache-Control, Vary, blank line        tail: exactly what a 304 carries (RFC 9110 section 15.4.5)
+
+So 200 is the whole, HEAD the whole without a body, 304 the tail, and 206 its own Content-Range and
+Content-Length before the rest. Nothing is assembled when a request comes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from zcserve.http import format_date
+from zcserve.media_types import media_type
+
+Buffer = bytes | memoryview
+
+_TAIL_MARK = b"\r\nETag: "
+ETAG_BYTES = 34  # two quotes and 32 hexadecimal digits of mmh3 x64-128
+
+
+@lru_cache(maxsize=4096)
+def _date(seconds: int) -> bytes:
+    return format_date(seconds)
+
+
+@lru_cache(maxsize=1024)
+def _template(extension: str, encoding: bytes, cache_control: str, vary: bool) -> bytes:
+    """All fields with three holes: length, Last-Modified line, ETag."""
+    fields = b"Content-Length: %%d\r\nContent-Type: %b\r\n%%b" % media_type("x" + extension).encode()
+    fields += b"Accept-Ranges: bytes\r\nX-Content-Type-Options: nosniff\r\n"
+    if encoding:
+        fields += b"Content-Encoding: %b\r\n" % encoding
+    fields += b"ETag: %b\r\n"
+    if cache_control:
+        fields += b"Cache-Control: %b\r\n" % cache_control.encode().replace(b"%", b"%%")
+    if vary:
+        fields += b"Vary: Accept-Encoding\r\n"
+    return fields + b"\r\n"
+
+
+def build(
+    name: str, size: int, modified: int | None, etag: bytes, *, encoding: bytes, cache_control: str, vary: bool
+) -> bytes:
+    """The head of one representation.
+
+    `name` is the file's name (its extension decides the type), `size` the body in bytes, `modified` seconds since
+    1970 or None for a file without a usable time, `etag` with its quotes, `encoding` a content coding or b"".
+    """
+    dot = name.rfind(".")
+    template = _template(name[dot:].lower() if dot > 0 else "", encoding, cache_control, vary)
+    line = b"Last-Modified: %b\r\n" % _date(modified) if modified is not None else b""
+    return template % (size, line, etag)
+
+
+def lead_end(head: Buffer) -> int:
+    """Where Content-Length's line ends."""
+    return bytes(head[:64]).index(b"\r\n") + 2
+
+
+def tail_start(head: Buffer) -> int:
+    """Where the fields begin that a 304 carries."""
+    return bytes(head).rindex(_TAIL_MARK) + 2

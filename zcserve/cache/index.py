@@ -1,0 +1,58 @@
+"""What is served: a generation is one index, complete and consistent.
+
+The key is the canonical *encoded* path (`http.canonical_path`), so that a plain request target is its own key: the
+general lane looks the raw bytes up first, and only what misses is decoded, cleaned and looked up again. A directory's
+key ends in a slash and holds its index file's entry; the key without the slash holds a `Redirect`.
+
+A request reads `Server.generation` once and sees that generation throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from zcserve.cache.entry import Entry, Redirect
+from zcserve.cache.root import Root
+
+NOT_FOUND_KEY = b"/404.html"
+
+# What an entry costs in Python objects and index slots, measured with 100,000 files (tools/bench preload): counted in
+# the budget.
+ENTRY_BYTES = 700
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something under the root that is not served as it lies there: a path (for people) and why."""
+
+    path: str
+    why: str
+
+
+@dataclass(slots=True)
+class Generation:
+    """An index with the root it was made from, and what the walk met on the way."""
+
+    root: Root
+    resources: dict[bytes, Entry | Redirect] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    not_found_page: bytes | None = None  # the content of 404.html
+
+    def entries(self) -> Iterator[Entry]:
+        """Every file's entry once, in the order of the walk: directory by directory."""
+        for key, resource in self.resources.items():
+            if isinstance(resource, Entry) and resource.key == key:
+                yield resource
+
+    def replace(self, old: Entry, new: Entry | None) -> None:
+        """Let `new` (None: nothing) stand wherever `old` stands.
+
+        For one file found changed or gone when it was opened; a walk's result is never patched otherwise.
+        """
+        for key in (old.key, old.key[: old.key.rfind(b"/") + 1]):
+            if self.resources.get(key) is old:
+                if new is None:
+                    del self.resources[key]
+                else:
+                    self.resources[key] = new

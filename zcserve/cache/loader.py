@@ -1,0 +1,269 @@
+"""From a file to a body: read, checked, hashed, headed, placed.
+
+"Resident means ours": content is read (never through a mapping), and the file's identity must be after the reading
+what the walk saw before it, or nothing of what was read is used. A body that may not be resident (too large, or no
+room) comes back as `OnDisk`, an open file with the identity that was promised.
+
+Everything here may block on a disk, so it runs before the loop does or in the fetcher's threads. The hash holds the
+GIL: large bodies are read and hashed in pieces.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
+
+import mmh3
+
+from zcserve.cache import heads
+from zcserve.cache.compress import codecs, worth_it
+from zcserve.cache.entry import Body, Entry, OnDisk, OpenFile, Paged, Span
+from zcserve.cache.root import Root
+from zcserve.cache.store import Store
+from zcserve.cache.walk import CODING_ENDINGS, SIBLING_CODINGS, make_entry
+from zcserve.config import Config
+from zcserve.media_types import is_compressible, media_type
+
+# Read and hashed at a time: 50 us of mmh3, and the piece is still in the processor's cache when it is written out.
+PIECE_BYTES = 256 * 1024
+
+
+class ChangedError(Exception):
+    """The file is not, or not any more, what its entry says."""
+
+
+def path_of(entry: Entry) -> bytes:
+    """The entry's file, relative to the root."""
+    path = unquote_to_bytes(entry.key)[1:]
+    return path + CODING_ENDINGS[entry.encoding] if entry.encoding and not entry.made else path
+
+
+def name_of(entry: Entry) -> str:
+    """The last segment of the key; its extension decides the media type."""
+    return entry.key[entry.key.rfind(b"/") + 1 :].decode()
+
+
+def content_tag(digest: bytes) -> bytes:
+    """A strong ETag (RFC 9110 section 8.8.3) of a 16-byte digest."""
+    return b'"%b"' % digest.hex().encode()
+
+
+def identity_tag(identity: bytes) -> bytes:
+    """The ETag of a file too large to hash: as strong as its identity, of the same length, never a content tag."""
+    return b'"id-%b"' % mmh3.mmh3_x64_128_digest(identity).hex()[:29].encode()
+
+
+class Loader:
+    """Makes bodies for entries. Thread-safe; the store does the accounting."""
+
+    def __init__(self, store: Store, config: Config) -> None:
+        self.store = store
+        self.config = config
+        self.codecs = codecs() if config.compress else {}
+        self._piece = threading.local()
+        # Variants made here, by (base's ETag, coding): the same bytes under a new name or time are not compressed
+        # again.
+        self._made: weakref.WeakValueDictionary[tuple[bytes, bytes], Entry] = weakref.WeakValueDictionary()
+
+    def load(self, root: Root, entry: Entry) -> Body:
+        """Read an entry's content; resident if there is room. Raises ChangedError or OSError."""
+        fd, _ = root.open_file(path_of(entry))
+        return self.load_open(fd, entry)
+
+    def load_open(self, fd: int, entry: Entry) -> Body:
+        """As `load`, from a descriptor just opened, which this takes over."""
+        file = OpenFile(fd, entry.identity)
+        if entry.made:
+            body = self._make_again(file, entry)
+        elif entry.size <= self.config.small_body_bytes_max:
+            body = self._load_small(file, entry)
+        else:
+            body = self._load_large(file, entry)
+        if not isinstance(body, OnDisk):
+            if self.config.drop_cache and not self.config.in_place:
+                os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            self.store.admit(entry, body)
+        return body
+
+    def read(self, root: Root, entry: Entry) -> bytes:
+        """An entry's whole content as bytes. Raises ChangedError or OSError."""
+        fd, _ = root.open_file(path_of(entry))
+        return self._read_whole(OpenFile(fd, entry.identity), entry.size)
+
+    def renew(self, root: Root, entry: Entry) -> Entry | None:
+        """The entry for what now lies at `entry`'s path, with the siblings that now fit; None: nothing does."""
+        try:
+            status = self._status(root, path_of(entry))
+        except OSError:
+            return None
+        newest = int(time.time())
+        fresh = make_entry(entry.key, status, newest)
+        variants = []
+        for ending, coding in SIBLING_CODINGS.items():
+            try:
+                sibling = self._status(root, path_of(fresh) + ending)
+            except OSError:
+                continue
+            if sibling.st_mtime_ns >= status.st_mtime_ns:
+                variant = make_entry(entry.key, sibling, newest)
+                variant.encoding = coding
+                variants.append(variant)
+        fresh.variants = tuple(variants)
+        return fresh
+
+    def wants_variants(self, entry: Entry) -> bool:
+        """Whether `--compress` applies to this file."""
+        return (
+            bool(self.codecs)
+            and self.config.compress_bytes_min <= entry.size <= self.store.largest
+            and is_compressible(media_type(name_of(entry)))
+            and len(entry.variants) < len(self.codecs)
+        )
+
+    def add_variants(self, root: Root, entry: Entry) -> None:
+        """Make the codings that a file lacks, as resident variants. Raises ChangedError or OSError."""
+        fd, _ = root.open_file(path_of(entry))
+        content = self._read_whole(OpenFile(fd, entry.identity), entry.size)
+        base_tag = content_tag(mmh3.mmh3_x64_128_digest(content))
+        present = {variant.encoding for variant in entry.variants}
+        made = []
+        for coding, compress in self.codecs.items():
+            if coding in present:
+                continue
+            compressed = self._made_before(base_tag, coding) or compress(content)
+            if not worth_it(entry.size, len(compressed)):
+                continue
+            variant = Entry(entry.key, entry.identity, len(compressed), entry.modified)
+            variant.encoding = coding
+            variant.made = True
+            if self._keep(variant, compressed) is not None:
+                self._made[base_tag, coding] = variant
+                made.append(variant)
+        entry.variants += tuple(made)
+
+    def _status(self, root: Root, path: bytes) -> os.stat_result:
+        fd, status = root.open_file(path)
+        os.close(fd)
+        return status
+
+    def _head(self, entry: Entry) -> bytes:
+        return heads.build(
+            name_of(entry),
+            entry.size,
+            entry.modified,
+            entry.etag,
+            encoding=entry.encoding,
+            cache_control=self.config.cache_control,
+            vary=bool(entry.variants or entry.encoding),
+        )
+
+    def _read_whole(self, file: OpenFile, size: int) -> bytes:
+        """Content of exactly `size` bytes, of a file that did not change meanwhile."""
+        content = os.read(file.fd, size + 1)
+        while len(content) < size:
+            more = os.read(file.fd, size + 1 - len(content))
+            if not more:
+                break
+            content += more
+        if len(content) != size or not file.unchanged():
+            raise ChangedError
+        return content
+
+    def _load_small(self, file: OpenFile, entry: Entry) -> Body:
+        content = self._read_whole(file, entry.size)
+        return self._keep(entry, content) or self._on_disk(file, entry)
+
+    def _keep(self, entry: Entry, content: bytes) -> Body | None:
+        """Make whole content resident, with the ETag that it has."""
+        entry.etag = content_tag(mmh3.mmh3_x64_128_digest(content))
+        if len(content) <= self.config.small_body_bytes_max:
+            body: Body | None = self.store.place(self._head(entry), content)
+        else:
+            extent = self.store.reserve(len(content))
+            if extent is None:
+                return None
+            _write(self.store.pages_fd, memoryview(content), extent.offset)
+            body = Paged(self._head(entry), self.store.pages_fd, extent.offset, entry.size, extent)
+        if body is not None:
+            self.store.admit(entry, body)
+        return body
+
+    def _load_large(self, file: OpenFile, entry: Entry) -> Body:
+        if self.config.in_place:
+            if not entry.etag:
+                entry.etag = self._tag(file, entry)
+            return Paged(self._head(entry), file.fd, 0, entry.size, file)
+        extent = self.store.reserve(entry.size) if entry.size <= self.store.largest else None
+        if extent is None:
+            return self._on_disk(file, entry)
+        memory = self.store.pages_fd
+        entry.etag = self._digest(file, entry, lambda piece, at: _write(memory, piece, extent.offset + at))
+        return Paged(self._head(entry), memory, extent.offset, entry.size, extent)
+
+    def _on_disk(self, file: OpenFile, entry: Entry) -> OnDisk:
+        if not entry.etag:
+            entry.etag = self._tag(file, entry)
+        if not file.unchanged():
+            raise ChangedError
+        return OnDisk(self._head(entry), file, entry.size)
+
+    def _tag(self, file: OpenFile, entry: Entry) -> bytes:
+        if entry.size > self.config.hash_bytes_max:
+            return identity_tag(entry.identity)
+        return self._digest(file, entry, lambda piece, at: None)
+
+    def _digest(self, file: OpenFile, entry: Entry, sink: Callable[[memoryview, int], None]) -> bytes:
+        """Hash a file in pieces, each handed to `sink` with its offset; the ETag. Raises ChangedError."""
+        hasher = mmh3.mmh3_x64_128()
+        buffer = self._buffer()
+        at = 0
+        while at < entry.size:
+            count = os.preadv(file.fd, [buffer], at)
+            if not count:
+                raise ChangedError
+            # A file that grew is found out below; what grew must not be written behind the extent.
+            piece = buffer[: min(count, entry.size - at)]
+            hasher.update(piece)
+            sink(piece, at)
+            at += len(piece)
+        if not file.unchanged():
+            raise ChangedError
+        return content_tag(hasher.digest())
+
+    def _buffer(self) -> memoryview:
+        """This thread's piece, kept between files."""
+        if not hasattr(self._piece, "buffer"):
+            self._piece.buffer = memoryview(bytearray(PIECE_BYTES))
+        buffer: memoryview = self._piece.buffer
+        return buffer
+
+    def _make_again(self, file: OpenFile, entry: Entry) -> Body:
+        """A made variant that was evicted: compress its base anew."""
+        size = os.fstat(file.fd).st_size
+        compressed = self.codecs[entry.encoding](self._read_whole(file, size))
+        entry.size = len(compressed)
+        body = self._keep(entry, compressed)
+        if body is None:
+            raise MemoryError("no room for a variant")
+        return body
+
+    def _made_before(self, base_tag: bytes, coding: bytes) -> bytes | None:
+        variant = self._made.get((base_tag, coding))
+        body = variant.body if variant is not None else None
+        if body is None:
+            return None
+        part = body.part(0, body.size)
+        if isinstance(part, Span):
+            return os.pread(part.fd, part.length, part.offset)
+        return bytes(part) if isinstance(part, memoryview) else None
+
+
+def _write(fd: int, data: memoryview, offset: int) -> None:
+    """All of `data` at `offset`."""
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], offset + done)

@@ -1,0 +1,210 @@
+"""Filling the store: everything that fits, before anybody asks.
+
+When all does not fit, small files come before large ones: each file costs one hit's disk access if it stays out,
+whatever its size, so the most hits a byte are bought with small files. Files are still read in the order of the walk,
+directory by directory.
+
+The same code fills a generation made by a reload: what it shares with the last one is resident already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from zcserve.cache.entry import Entry
+from zcserve.cache.index import ENTRY_BYTES, Generation, Problem
+from zcserve.cache.loader import ChangedError, Loader, path_of
+from zcserve.cache.root import Root
+from zcserve.cache.slab import round_up
+
+# A head's usual length; only planning uses it.
+HEAD_BYTES = 320
+# The plan leaves this share of the budget, for heads longer than planned and pages shared by halves.
+HEADROOM = 0.02
+CHANGED_TRIES = 3
+
+
+@dataclass(slots=True)
+class Preloaded:
+    """What preloading did: `files` are representations (variants count), `bytes` their content."""
+
+    files: int = 0
+    bytes: int = 0
+    resident_files: int = 0
+    resident_bytes: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def left_out(self) -> int:
+        """How many files are known but not resident."""
+        return self.files - self.resident_files
+
+
+def preload(
+    generation: Generation,
+    loader: Loader,
+    *,
+    first: Iterable[Entry] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Preloaded:
+    """Make resident what fits. `first` is loaded before all else; `progress` is told files done and files in all.
+
+    A file that cannot be read leaves the generation and becomes a problem.
+    """
+    report = Preloaded()
+    store = loader.store
+    store.overhead = len(generation.resources) * ENTRY_BYTES
+    todo = list(generation.entries())
+    for entry in first:
+        _load(generation, loader, entry, report)
+    if loader.codecs:
+        _make_variants(generation, loader, todo, report)
+    wanted = plan(todo, store.budget - store.overhead - store.committed)
+    done = 0
+    for directory, group in groupby(todo, key=_directory_of):
+        files = list(group)
+        _load_directory(generation, loader, directory, files, wanted, report)
+        done += len(files)
+        if progress is not None:
+            progress(done, len(todo))
+    for entry in generation.entries():
+        for representation in (entry, *entry.variants):
+            report.files += 1
+            report.bytes += representation.size
+            if representation.body is not None:
+                report.resident_files += 1
+                report.resident_bytes += representation.size
+    report.problems = generation.problems
+    return report
+
+
+def plan(entries: Iterable[Entry], room: int) -> int:
+    """The size in bytes up to which files fit into `room` bytes together; what is resident already costs nothing."""
+    room = int(room * (1 - HEADROOM))
+    sizes = sorted(
+        representation.size
+        for entry in entries
+        for representation in (entry, *entry.variants)
+        if representation.body is None
+    )
+    for size in sizes:
+        room -= _cost(size)
+        if room < 0:
+            return size - 1
+    return sizes[-1] if sizes else 0
+
+
+def _cost(size: int) -> int:
+    return size + HEAD_BYTES if size <= 16384 else round_up(size) + HEAD_BYTES
+
+
+def _directory_of(entry: Entry) -> bytes:
+    return entry.key[: entry.key.rfind(b"/") + 1]
+
+
+def _load_directory(
+    generation: Generation, loader: Loader, directory: bytes, files: list[Entry], wanted: int, report: Preloaded
+) -> None:
+    root = generation.root
+    try:
+        fd = root.open_directory(path_of(files[0]).rpartition(b"/")[0])
+    except OSError as error:
+        for entry in files:
+            _give_up(generation, entry, error)
+        return
+    try:
+        for entry in files:
+            for representation in (entry, *entry.variants):
+                if representation.body is not None:
+                    continue
+                if representation.size > wanted or representation.size > loader.store.largest:
+                    _try_open(generation, root, entry)
+                    continue
+                try:
+                    name = path_of(representation)
+                    loader.load_open(root.open_in(fd, name[name.rfind(b"/") + 1 :]), representation)
+                except (ChangedError, OSError):
+                    _load(generation, loader, entry, report)
+                    break
+    finally:
+        os.close(fd)
+
+
+def _load(generation: Generation, loader: Loader, entry: Entry, report: Preloaded) -> None:
+    """Load one file and its variants for sure: as it is now, should it have changed since the walk."""
+    now: Entry | None = entry
+    for _ in range(CHANGED_TRIES):
+        if now is None:
+            break
+        try:
+            for representation in (now, *now.variants):
+                if representation.body is None:
+                    loader.load(generation.root, representation)
+            return
+        except ChangedError:
+            fresh = loader.renew(generation.root, now)
+            generation.replace(now, fresh)
+            now = fresh
+        except OSError as error:
+            _give_up(generation, now, error)
+            return
+    if now is not None:
+        generation.problems.append(
+            Problem(os.fsdecode(path_of(now)), "changes while it is read: loaded when asked for")
+        )
+
+
+def _give_up(generation: Generation, entry: Entry, error: OSError) -> None:
+    generation.problems.append(Problem(os.fsdecode(path_of(entry)), error.strerror or str(error)))
+    generation.replace(entry, None)
+
+
+def _try_open(generation: Generation, root: Root, entry: Entry) -> None:
+    """A file that stays out must be readable all the same, or it is named now rather than when it is asked for."""
+    try:
+        fd, _ = root.open_file(path_of(entry))
+        os.close(fd)
+    except OSError as error:
+        _give_up(generation, entry, error)
+
+
+def _make_variants(generation: Generation, loader: Loader, todo: list[Entry], report: Preloaded) -> None:
+    """`--compress`, by threads: the compressors release the GIL."""
+
+    def make(entry: Entry) -> None:
+        with contextlib.suppress(ChangedError, OSError):  # the loading that follows meets the same file and says why
+            loader.add_variants(generation.root, entry)
+
+    with ThreadPoolExecutor(os.cpu_count() or 1, "zcserve-compress") as pool:
+        list(pool.map(make, (entry for entry in todo if loader.wants_variants(entry))))
+
+
+def adopt(generation: Generation, last: Generation) -> None:
+    """Let a new generation share every entry of the last whose file, and whose siblings' files, are the same."""
+    for key, fresh in generation.resources.items():
+        old = last.resources.get(key)
+        if isinstance(fresh, Entry) and isinstance(old, Entry) and _same(fresh, old):
+            generation.resources[key] = old
+
+
+def _same(fresh: Entry, old: Entry) -> bool:
+    if fresh.identity != old.identity or fresh.key != old.key:
+        return False
+    files = {(variant.encoding, variant.identity) for variant in fresh.variants}
+    return files == {(variant.encoding, variant.identity) for variant in old.variants if not variant.made}
+
+
+def retire(last: Generation, generation: Generation, loader: Loader) -> int:
+    """Forget the bodies of entries that the new generation does not share; how many files left."""
+    count = 0
+    for entry in last.entries():
+        if generation.resources.get(entry.key) is not entry:
+            count += 1
+            for representation in (entry, *entry.variants):
+                loader.store.drop(representation)
+    return count

@@ -1,0 +1,93 @@
+"""The directory that is served, and the only way to open what lies in it.
+
+The root is held as a descriptor, so that renaming it changes nothing for what is already known. Whatever is opened is
+then asked what it really is (`/proc/self/fd`): a symlink may point where it likes, and be swapped when it likes, but a
+descriptor outside the root is closed again. Requests never reach this module with a path of their own: all
+paths come from a walk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from zcserve.errors import UsageError
+
+_FILE_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # NONBLOCK: never wait for a FIFO's writer
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
+
+
+class OutsideRootError(OSError):
+    """What a path led to lies outside the root."""
+
+
+class Root:
+    """An open root directory. `path` is what the user named; the descriptor is what counts."""
+
+    __slots__ = ("_fd", "path")
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Raises UsageError when there is no such directory or it cannot be read."""
+        self.path = os.fspath(path)
+        self._fd = -1
+        try:
+            self._fd = os.open(self.path, _DIRECTORY_FLAGS)
+        except FileNotFoundError:
+            raise UsageError(f"root {self.path!r} does not exist") from None
+        except NotADirectoryError:
+            raise UsageError(f"root {self.path!r} is not a directory") from None
+        except OSError as error:
+            raise UsageError(f"root {self.path!r} cannot be opened: {error.strerror}") from None
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def open_directory(self, path: bytes) -> int:
+        """A descriptor of the directory `path` (relative, b"" is the root itself); the caller closes it."""
+        return self._checked(os.open(path or b".", _DIRECTORY_FLAGS, dir_fd=self._fd))
+
+    def open_file(self, path: bytes) -> tuple[int, os.stat_result]:
+        """A descriptor of the regular file `path` and its status; the caller closes it.
+
+        Raises FileNotFoundError, OutsideRootError, or another OSError.
+        """
+        fd = self._checked(os.open(path, _FILE_FLAGS, dir_fd=self._fd))
+        return fd, require_regular(fd)
+
+    def open_in(self, directory: int, name: bytes) -> int:
+        """Open a file beside others of one directory that `open_directory` has checked, without checking it again."""
+        try:
+            return os.open(name, _FILE_FLAGS | os.O_NOFOLLOW, dir_fd=directory)
+        except OSError as error:
+            if error.errno != errno.ELOOP:  # it is a symlink, so ask where it leads
+                raise
+        return self._checked(os.open(name, _FILE_FLAGS, dir_fd=directory))
+
+    def real_path(self, fd: int) -> bytes:
+        """Where `fd` lies below the root, b"" for the root itself. Raises OutsideRootError."""
+        top = os.readlink(b"/proc/self/fd/%d" % self._fd)
+        real = os.readlink(b"/proc/self/fd/%d" % fd)
+        if real == top:
+            return b""
+        if not real.startswith(top.rstrip(b"/") + b"/"):
+            raise OutsideRootError("leads outside the root")
+        return real[len(top.rstrip(b"/")) + 1 :]
+
+    def _checked(self, fd: int) -> int:
+        try:
+            self.real_path(fd)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+
+def require_regular(fd: int) -> os.stat_result:
+    """fstat of `fd`; closes it and raises OSError where it is no regular file."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise OSError("is not a regular file")
+    return status

@@ -1,0 +1,242 @@
+"""Memory of our own, in two shapes: packed slabs for small bodies, whole pages for large ones.
+
+A *slab* is a memfd mapped once, in which small blocks (a head and its body, contiguous) lie packed. It is only
+ever sent by copy (`sendmsg` of the mapping), so that a freed block may be used again at once.
+
+*Pages* is one sparse memfd that is never mapped to be read: each extent begins on a page and is sent by `sendfile`,
+which leaves references to the pages themselves in the socket. Writing there again would change bytes in flight, so an
+extent's offsets are never used twice: it is punched out, and the next extent comes behind the last one. The file is
+as long as all that was ever loaded and as large as what is resident; one descriptor serves all large bodies.
+
+Lifetime is reference counting: a `Block` or `Extent` holds its bytes for as long as the object lives, wherever
+references to it are, and its `__del__` only notes what became free. The notes are settled (merged, punched, counted)
+by the next call that allocates. `__del__` may run in any thread; everything else here is called with the store's lock
+held.
+
+`committed` counts whole pages that the kernel has given us, which is what a memory budget means.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from collections import deque
+
+from sortedcontainers import SortedList
+
+PAGE_BYTES = mmap.PAGESIZE
+# Blocks begin at multiples of this: two heads never share a 16-byte load, and fragments stay mergeable.
+BLOCK_ALIGN = 16
+
+
+def round_up(length: int, unit: int = PAGE_BYTES) -> int:
+    """The least multiple of `unit` that is >= length."""
+    return -(-length // unit) * unit
+
+
+def _memfd(name: str) -> int:
+    return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+
+
+class Block:
+    """`length` bytes inside a slab; valid while this object lives."""
+
+    __slots__ = ("length", "offset", "slab")
+
+    def __init__(self, slab: Slab, offset: int, length: int) -> None:
+        self.slab = slab
+        self.offset = offset
+        self.length = length
+
+    def view(self) -> memoryview:
+        """The block's bytes, writable. The view does not keep the block: hold both."""
+        return self.slab.view[self.offset : self.offset + self.length]
+
+    def __del__(self) -> None:
+        self.slab.released.append((self.slab, self.offset, self.length))
+
+
+class Slab:
+    """One mapped memfd with its free list. `page_use` counts the blocks that touch each page."""
+
+    __slots__ = ("free_by_end", "free_by_start", "frontier", "map", "page_use", "released", "size", "view")
+
+    def __init__(self, size: int, released: deque[tuple[Slab, int, int]]) -> None:
+        fd = _memfd("zcserve-slab")
+        try:
+            os.ftruncate(fd, size)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+            self.map = mmap.mmap(fd, size)
+        finally:
+            os.close(fd)  # the mapping keeps a descriptor of its own
+        self.size = size
+        self.view = memoryview(self.map)
+        self.released = released
+        self.page_use = bytearray(size // PAGE_BYTES)
+        self.frontier = 0
+        self.free_by_start: dict[int, int] = {}
+        self.free_by_end: dict[int, int] = {}
+
+    def occupy(self, offset: int, length: int) -> int:
+        """Count a block in; returns how many pages it is the first to touch."""
+        fresh = 0
+        use = self.page_use
+        for page in range(offset // PAGE_BYTES, (offset + length - 1) // PAGE_BYTES + 1):
+            if not use[page]:
+                fresh += 1
+            use[page] += 1
+        return fresh
+
+    def vacate(self, offset: int, length: int) -> int:
+        """Count a block out and give the pages that nobody touches back to the kernel; returns how many."""
+        use = self.page_use
+        first, last = offset // PAGE_BYTES, (offset + length - 1) // PAGE_BYTES
+        for page in range(first, last + 1):
+            use[page] -= 1
+        # Only the outer two can still be in use by a neighbour.
+        if use[first]:
+            first += 1
+        if last >= first and use[last]:
+            last -= 1
+        if last < first:
+            return 0
+        self.map.madvise(mmap.MADV_REMOVE, first * PAGE_BYTES, (last - first + 1) * PAGE_BYTES)
+        return last - first + 1
+
+
+class Slabs:
+    """All slabs, best fit first. `allocate` never opens a slab that was not asked for: the budget is the caller's."""
+
+    def __init__(self, slab_bytes: int) -> None:
+        self.slab_bytes = max(round_up(slab_bytes), PAGE_BYTES)
+        self.slabs: list[Slab] = []
+        self.committed = 0
+        self.live = 0
+        self.released: deque[tuple[Slab, int, int]] = deque()
+        self._free: SortedList[tuple[int, int, int]] = SortedList()  # (length, slab number, offset)
+        self._number: dict[int, int] = {}  # id(slab) -> its number
+
+    def allocate(self, length: int) -> Block:
+        """A block of `length` bytes, 0 < length <= slab_bytes."""
+        need = round_up(length, BLOCK_ALIGN)
+        number, offset = self._best_fit(need)
+        if number < 0:
+            number, offset = self._advance(need)
+        slab = self.slabs[number]
+        self.committed += slab.occupy(offset, need) * PAGE_BYTES
+        self.live += need
+        return Block(slab, offset, length)
+
+    def _best_fit(self, need: int) -> tuple[int, int]:
+        free = self._free
+        at = free.bisect_left((need, -1, -1)) if free else 0
+        if at == len(free):
+            return -1, 0
+        length, number, offset = free[at]
+        self._forget(number, offset, length)
+        if length > need:
+            self._remember(number, offset + need, length - need)
+        return number, offset
+
+    def _advance(self, need: int) -> tuple[int, int]:
+        """Take from the newest slab's untouched end, or from a new slab."""
+        number = len(self.slabs) - 1
+        if number < 0 or self.slabs[number].frontier + need > self.slab_bytes:
+            if number >= 0:
+                self._retire(number)
+            self.slabs.append(Slab(self.slab_bytes, self.released))
+            number += 1
+            self._number[id(self.slabs[number])] = number
+        slab = self.slabs[number]
+        offset = slab.frontier
+        slab.frontier += need
+        return number, offset
+
+    def _retire(self, number: int) -> None:
+        """What is left at the end of a slab becomes a free fragment like any other."""
+        slab = self.slabs[number]
+        if slab.frontier < self.slab_bytes:
+            self._merge(number, slab.frontier, self.slab_bytes - slab.frontier)
+            slab.frontier = self.slab_bytes
+
+    def settle(self) -> None:
+        """Take back what died since the last call."""
+        while self.released:
+            slab, offset, length = self.released.popleft()
+            need = round_up(length, BLOCK_ALIGN)
+            self.live -= need
+            self.committed -= slab.vacate(offset, need) * PAGE_BYTES
+            self._merge(self._number[id(slab)], offset, need)
+
+    def _merge(self, number: int, offset: int, length: int) -> None:
+        slab = self.slabs[number]
+        before = slab.free_by_end.get(offset)
+        if before is not None:
+            self._forget(number, before, offset - before)
+            offset, length = before, length + offset - before
+        after = slab.free_by_start.get(offset + length)
+        if after is not None:
+            self._forget(number, offset + length, after)
+            length += after
+        self._remember(number, offset, length)
+
+    def _remember(self, number: int, offset: int, length: int) -> None:
+        slab = self.slabs[number]
+        slab.free_by_start[offset] = length
+        slab.free_by_end[offset + length] = offset
+        self._free.add((length, number, offset))
+
+    def _forget(self, number: int, offset: int, length: int) -> None:
+        slab = self.slabs[number]
+        del slab.free_by_start[offset]
+        del slab.free_by_end[offset + length]
+        self._free.remove((length, number, offset))
+
+
+class Extent:
+    """`length` bytes at `offset` of the pages' memfd `fd`; they do not change while this object lives."""
+
+    __slots__ = ("length", "offset", "pages")
+
+    def __init__(self, pages: Pages, offset: int, length: int) -> None:
+        self.pages = pages
+        self.offset = offset
+        self.length = length
+
+    def __del__(self) -> None:
+        self.pages.released.append((self.offset, self.length))
+
+
+class Pages:
+    """The memfd of large bodies. Offsets only grow; see the module's text for why."""
+
+    def __init__(self) -> None:
+        self.fd = _memfd("zcserve-pages")
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+        self.committed = 0
+        self.released: deque[tuple[int, int]] = deque()
+        self._frontier = 0
+
+    def allocate(self, length: int) -> Extent:
+        """An extent of `length` > 0 bytes, to be filled with `os.pwrite(pages.fd, data, extent.offset)`."""
+        offset = self._frontier
+        size = round_up(length)
+        self._frontier = offset + size
+        os.ftruncate(self.fd, self._frontier)
+        self.committed += size
+        return Extent(self, offset, length)
+
+    def settle(self) -> None:
+        """Punch out what died since the last call: bytes that are still in a socket stay as they were."""
+        while self.released:
+            offset, length = self.released.popleft()
+            size = round_up(length)
+            # MADV_REMOVE is FALLOC_FL_PUNCH_HOLE by another door, and the one that the standard library has.
+            with mmap.mmap(self.fd, size, offset=offset) as window:
+                window.madvise(mmap.MADV_REMOVE)
+            self.committed -= size
+
+    def close(self) -> None:
+        """Close the memfd. Extents that are still referred to keep nothing alive after this."""
+        os.close(self.fd)

@@ -1,0 +1,132 @@
+"""Where content lies while it is resident, and how much of it there may be.
+
+The store owns the memory (slab.py) and the order of eviction (evictor.py), and keeps what the kernel has committed,
+and an estimate of what the entries themselves cost, within one budget. Any thread may call it: one lock guards all.
+The loop needs the lock for nothing that a hit does.
+
+Room is made before content is read: `place` and `reserve` evict until the new body fits, and answer None when it
+cannot, because everything that could go is being sent. What was evicted while a connection still sends from it is
+freed when that connection lets go, and counts until then.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from zcserve.cache.entry import Body, Entry, Packed, Paged
+from zcserve.cache.evictor import LeastRecentlyUsed
+from zcserve.cache.slab import Extent, Pages, Slabs, round_up
+
+# A sweep goes on to this share of the budget, so that the next few bodies find room without one.
+LOW_WATERMARK = 0.98
+# A body larger than this share of the budget would cost more hits than it brings: it is sent from disk.
+LARGEST_SHARE = 0.5
+# Slabs are at most this share of the budget, so that a small budget is not one slab.
+SLAB_SHARE = 1 / 16
+
+
+class Store:
+    """Bodies in memory, at most `budget` bytes of them."""
+
+    def __init__(self, budget: int, *, slab_bytes: int, small_body_bytes_max: int) -> None:
+        self.budget = budget
+        self.overhead = 0  # bytes of entries and index, set by whoever makes a generation
+        self.small_body_bytes_max = small_body_bytes_max
+        self.evictions = 0
+        block_bytes_max = small_body_bytes_max + 4096  # a head is never longer than this
+        self._slabs = Slabs(max(min(slab_bytes, int(budget * SLAB_SHARE)), block_bytes_max))
+        self._pages = Pages()
+        self._lru = LeastRecentlyUsed()
+        self._lock = threading.Lock()
+
+    @property
+    def committed(self) -> int:
+        """Bytes of memory that bodies and heads take now, in whole pages."""
+        with self._lock:
+            self._settle()
+            return self._slabs.committed + self._pages.committed
+
+    @property
+    def resident(self) -> int:
+        """How many representations are resident."""
+        return len(self._lru)
+
+    @property
+    def largest(self) -> int:
+        """The largest body, in bytes, that is ever made resident."""
+        return int(self.budget * LARGEST_SHARE)
+
+    def place(self, head: bytes, content: bytes) -> Packed | None:
+        """Copy a small body and its head into a slab. None: there is no room and none can be made."""
+        with self._lock:
+            if not self._make_room(len(head) + len(content)):
+                return None
+            block = self._slabs.allocate(len(head) + len(content))
+        view = block.view()
+        view[: len(head)] = head
+        view[len(head) :] = content
+        return Packed(block, len(head))
+
+    def reserve(self, size: int) -> Extent | None:
+        """Pages for a large body of `size` bytes, to be filled through `pages_fd`. None as in `place`."""
+        with self._lock:
+            if not self._make_room(round_up(size)):
+                return None
+            return self._pages.allocate(size)
+
+    @property
+    def pages_fd(self) -> int:
+        """The memfd that extents lie in."""
+        return self._pages.fd
+
+    def admit(self, entry: Entry, body: Body) -> None:
+        """Make `body` the entry's resident body, from now on subject to eviction."""
+        with self._lock:
+            if entry.body is None:
+                entry.body = body
+                self._lru.add(entry)
+
+    def drop(self, entry: Entry) -> None:
+        """Forget an entry's body: the entry left the index."""
+        with self._lock:
+            if entry.body is not None:
+                self._lru.discard(entry)
+                entry.body = None
+
+    def shed_descriptor(self) -> bool:
+        """Evict the least recently used body that holds a descriptor of its own (`--in-place`); False if none does."""
+        with self._lock:
+            for entry in self._lru.oldest_first():
+                body = entry.body
+                if isinstance(body, Paged) and body.holds_descriptor and not body.pins:
+                    self._lru.discard(entry)
+                    entry.body = None
+                    return True
+        return False
+
+    def _make_room(self, length: int) -> bool:
+        self._settle()
+        limit = self.budget - self.overhead
+        if self._used() + length <= limit:
+            return True
+        low = int(limit * LOW_WATERMARK)
+        while self._used() + length > low:
+            victim = self._lru.pop()
+            if victim is None:
+                break
+            victim.body = None
+            self.evictions += 1
+            self._settle()
+        return self._used() + length <= limit
+
+    def _used(self) -> int:
+        return self._slabs.committed + self._pages.committed
+
+    def _settle(self) -> None:
+        self._slabs.settle()
+        self._pages.settle()
+
+    def close(self) -> None:
+        """Give everything back. No body may be sent from after this."""
+        with self._lock:
+            self._pages.close()

@@ -1,0 +1,139 @@
+"""The command line: words in, an exit code out.
+
+Flags, help and their order come from `zcserve.config.KEYS`; nothing about a key is written here. Whatever the
+user did wrong is a UsageError and leaves as one line on stderr with exit code 2, without a usage dump or a
+traceback.
+
+The server is imported only when there is something to serve, so that -h, -V and a mistyped flag answer at
+once. What is odd: argparse leaves values as text; `config.load` understands them, so that errors are worded
+alike for flags, environment and file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any, NoReturn
+
+from zcserve import __version__
+from zcserve.config import ENV_CONFIG_FILE, KEYS, SWITCH, TEXTS, Config, Key, load, nearest, shown_default
+from zcserve.errors import UsageError
+
+EXIT_WRONG_USE = 2
+
+_OWN_FLAGS = ("--config", "--check", "--version", "--help")
+
+_EPILOG = f"""\
+Every flag is also a TOML key and an environment variable: --head-bytes-max 16K, head_bytes_max = "16K",
+ZCSERVE_HEAD_BYTES_MAX=16K. A key that is not the flag's own name stands in brackets. Flags win over the
+environment, the environment wins over the file; {ENV_CONFIG_FILE} names the file, as --config does."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message.removeprefix("argument "))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run zcserve with these arguments (without the program's name) and return the exit code.
+
+    0 after an orderly stop, 2 for wrong use; anything else is what the server or the check returned.
+    """
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except UsageError as error:
+        print("zcserve:", " ".join(str(error).splitlines()), file=sys.stderr)
+        return EXIT_WRONG_USE
+
+
+def _run(argv: list[str]) -> int:
+    parser = _parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    given = vars(arguments)
+    if given.pop("help", False):
+        parser.print_help()
+        return 0
+    if given.pop("version", False):
+        print("zcserve", __version__)
+        return 0
+    if unknown:
+        raise UsageError(_about_unknown(unknown))
+    check = given.pop("check", False)
+    config = _configure(given)
+    _log_to_stderr(config.log_level)
+
+    import zcserve.server as server  # late: it brings everything else along
+
+    return server.check(config) if check else server.Server(config).run()
+
+
+def _configure(given: dict[str, Any]) -> Config:
+    """The Config of what was given on the command line, in the environment and in the file."""
+    toml_path = given.pop("config", None) or os.environ.get(ENV_CONFIG_FILE) or None
+    positional = given.pop("ROOT", None)
+    if positional is not None and given.setdefault("root", positional) != positional:
+        raise UsageError(f"two roots given, {positional!r} and --root {given['root']!r}; accepted: one")
+    return load(given, os.environ, toml_path)
+
+
+def _about_unknown(unknown: list[str]) -> str:
+    """What to say of words that argparse could not place. A flag comes first: it explains the others."""
+    flag = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
+    if flag is None:
+        return f"unexpected argument {unknown[0]!r}; accepted: one root directory and flags"
+    known = nearest(flag, [*(key.flag for key in KEYS.values()), *_OWN_FLAGS])
+    return f"unknown flag {flag}; the nearest known is {known} (zcserve --help lists all)"
+
+
+def _log_to_stderr(level: str) -> None:
+    import logging
+
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="zcserve",
+        usage="zcserve [ROOT] [flags]",
+        description="Serve a directory from memory.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,  # an abbreviation in somebody's unit file would break with the next new flag
+        add_help=False,
+    )
+    parser.add_argument("ROOT", nargs="?", help="the same as --root")
+    options = parser.add_argument_group("options")
+    limits = parser.add_argument_group("limits")
+    for key in KEYS.values():
+        _add(limits if key.option.why else options, key)
+    options.add_argument("--config", metavar="FILE", help="read keys from this TOML file")
+    options.add_argument(
+        "-t", "--check", action="store_true", help="check configuration and root, say what would be resident"
+    )
+    options.add_argument("-V", "--version", action="store_true", help="print the version and exit")
+    options.add_argument("-h", "--help", action="store_true", help="print this and exit")
+    return parser
+
+
+def _add(group: argparse._ArgumentGroup, key: Key) -> None:
+    option = key.option
+    metavar = "|".join(option.choices) or option.metavar
+    notes = [f"default {text}"] if (text := shown_default(key)) else []
+    if option.kind is TEXTS:
+        notes.append("repeatable")
+    text = f"{option.help} ({', '.join(notes)})" if notes else option.help
+    if key.flag != "--" + key.name.replace("_", "-"):
+        text += f" [{key.name}]"
+    text = text.replace("%", "%%")
+    if option.kind is SWITCH:
+        group.add_argument(key.flag, dest=key.name, action=argparse.BooleanOptionalAction, help=text)
+    else:
+        action = "append" if option.kind is TEXTS else "store"
+        group.add_argument(key.flag, dest=key.name, action=action, metavar=metavar, help=text)

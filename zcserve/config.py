@@ -1,0 +1,650 @@
+"""What can be set, declared once.
+
+`Config` is a table: one field a key, and beside its default what it means, what it accepts and, for a limit,
+why it is what it is. The command-line flags, the keys of a TOML file, the environment names and the reference
+for README are all read from that table (`KEYS`), so that a new key is one new field and nothing else.
+
+    key          head_timeout_s                       unit last: _s seconds, bytes
+    flag         --head-timeout 20s                   the key with dashes, its `_s` dropped
+    environment  ZCSERVE_HEAD_TIMEOUT_S=20s           lists by commas; an empty value counts as unset
+    file         head_timeout_s = 20                  or "20s"
+
+This module must not touch the file system (but for the TOML file it is told to read) nor any socket: whether
+the root exists or a port is free is found out by those who use them. What is odd: a value given as text is
+understood in every place, `Config(memory="512M")` included, because a TOML file may hold either form.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+from zcserve.errors import UsageError
+
+AccessLogFormat: TypeAlias = Literal["combined", "json"]
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+Engine: TypeAlias = Literal["auto", "python", "native"]
+
+KIB, MIB, GIB, TIB, PIB = (1 << shift for shift in (10, 20, 30, 40, 50))
+DAY_S = 86400
+ENV_PREFIX = "ZCSERVE_"
+ENV_CONFIG_FILE = "ZCSERVE_CONFIG"  # names the TOML file, as --config does; not a key itself
+
+# Names with our prefix that are not meant for us: Kubernetes puts SERVICE_HOST, PORT_80_TCP and the like
+# into the environment beside a service called "zcserve"; builds and tests have theirs.
+_ENV_FOREIGN = re.compile(
+    r"ZCSERVE_(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?|NAME|ENV_\w+|BUILD_\w+|TEST_\w+)"
+)
+
+
+# --- text to values ---------------------------------------------------------------------------------------
+
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?(?:([KMGT])(?:I?B)?|B)?", re.IGNORECASE)
+_SIZE_UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": TIB}
+_SIZE_ACCEPTED = "bytes, or a number with K, M, G or T such as 512M or 1.5G"
+
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?(ms|s|m|h)?", re.IGNORECASE)
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION_ACCEPTED = "seconds, or a number with ms, s, m or h such as 20s or 500ms"
+
+_SWITCH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
+_SWITCH_ACCEPTED = "true or false (also 1/0, yes/no, on/off)"
+
+
+def parse_size(text: str) -> int:
+    """Bytes from "512M", "16K", "1.5G", "64 KiB" or "4096"; units are powers of 1024. Raises UsageError."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or ("." in match[1] and not match[2]):
+        raise UsageError(f"{_shown(text)} is not a size; accepted: {_SIZE_ACCEPTED}")
+    unit = _SIZE_UNITS[(match[2] or "").upper()]
+    whole, _, fraction = match[1].partition(".")
+    return int(whole) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from "20", "20s", "1m", "500ms" or "0.5". Raises UsageError."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{_shown(text)} is not a duration; accepted: {_DURATION_ACCEPTED}")
+    return float(match[1]) * _DURATION_UNITS[(match[2] or "s").lower()]
+
+
+def _parse_count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", text.strip()):  # int() takes "1_000", "+5" and more
+        raise ValueError(text)
+    return int(text)
+
+
+def _parse_switch(text: str) -> bool:
+    if (value := _SWITCH.get(text.strip().lower())) is None:
+        raise ValueError(text)
+    return value
+
+
+def _shown(value: object) -> str:
+    """The value as it appears in a message: quoted, on one line, cut short."""
+    text = repr(str(value) if isinstance(value, os.PathLike) else value)
+    return text if len(text) <= 80 else text[:76] + " ..."
+
+
+def _show_size(size: int) -> str:
+    unit = next((unit for unit in "TGMK" if size and size % _SIZE_UNITS[unit] == 0), "")
+    return f"{size // _SIZE_UNITS[unit]}{unit}"
+
+
+def _show_duration(seconds: float) -> str:
+    return f"{seconds * 1000:g}ms" if 0 < seconds < 1 else f"{seconds:g}s"
+
+
+# --- addresses --------------------------------------------------------------------------------------------
+
+_LISTEN_ACCEPTED = "HOST:PORT, [IPV6]:PORT, :PORT (all interfaces) or unix:PATH, PORT from 0 to 65535"
+_HOST_ACCEPTED = "a name, an IPv4 or IPv6 address, or * for all interfaces"
+_HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_-]+)*\.?")
+_SUN_PATH_BYTES_MAX = 107  # unix(7): sun_path holds 108 with the closing NUL
+
+
+class TcpAddress(NamedTuple):
+    """Where to listen: `host` without brackets, "" for every interface; `port` 0 for any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host or '*'}:{self.port}"
+
+
+class UnixAddress(NamedTuple):
+    """A unix stream socket at `path`."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+Address: TypeAlias = TcpAddress | UnixAddress
+
+
+def parse_listen(text: str) -> Address:
+    """An address from "127.0.0.1:8080", "localhost:0", "[::1]:80", ":80", "*:80" or "unix:/run/web.sock".
+
+    Nothing is resolved or opened. Raises UsageError.
+    """
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path or "\0" in path:
+            raise UsageError(f"{_shown(text)} names no path; accepted: {_LISTEN_ACCEPTED}")
+        if len(os.fsencode(path)) > _SUN_PATH_BYTES_MAX:
+            raise UsageError(f"{_shown(text)} is too long; accepted: {_SUN_PATH_BYTES_MAX} bytes of path")
+        return UnixAddress(path)
+    match = re.fullmatch(r"(\[[^\]]*\]|[^:]*):([0-9]{1,5})", text)
+    if match is None or int(match[2]) > 65535 or match[1] == "[]":
+        raise UsageError(f"{_shown(text)} is not an address; accepted: {_LISTEN_ACCEPTED}")
+    return TcpAddress(_parse_host(match[1]), int(match[2]))
+
+
+def _parse_host(text: str) -> str:
+    """The host as `socket.getaddrinfo` wants it: no brackets, "" for all interfaces."""
+    from ipaddress import AddressValueError, IPv4Address, IPv6Address  # only who serves pays for it
+
+    if text in ("", "*"):
+        return ""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        if re.fullmatch(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9._-]+)?", bare):
+            return str(IPv6Address(bare))
+        if bare == text and re.fullmatch(r"[0-9.]+", bare):
+            return str(IPv4Address(bare))
+    except AddressValueError:
+        raise UsageError(f"{_shown(text)} is not an IP address; accepted: {_HOST_ACCEPTED}") from None
+    if bare != text or len(bare) > 253 or not _HOST_NAME.fullmatch(bare):
+        raise UsageError(f"{_shown(text)} is not a host; accepted: {_HOST_ACCEPTED}")
+    return bare
+
+
+# --- what a key accepts -----------------------------------------------------------------------------------
+
+
+class Kind(NamedTuple):
+    """The unit of a value: what it is called, how text becomes one, how it is shown, and its usual bounds."""
+
+    noun: str
+    accepted: str
+    metavar: str
+    native: tuple[type, ...]
+    parse: Callable[[str], Any]
+    show: Callable[[Any], str]
+    bounds: tuple[float, float] | None = None
+
+
+def _parse_path(text: str) -> Path:
+    if not text or "\0" in text:  # Path("") is the working directory: a shell variable may be empty
+        raise ValueError(text)
+    return Path(text)
+
+
+PATH = Kind("a path", "a directory", "DIR", (Path,), _parse_path, str)
+TEXT = Kind("text", "text", "TEXT", (str,), str, str)
+TEXTS = Kind("a list of texts", "a list of texts", "TEXT", (tuple, list), lambda text: (text,), ",".join)
+COUNT = Kind("a whole number", "a whole number", "N", (int,), _parse_count, str, (1, 2**31 - 1))
+SIZE = Kind("a size", _SIZE_ACCEPTED, "SIZE", (int,), parse_size, _show_size, (1, PIB))
+DURATION = Kind("a duration", _DURATION_ACCEPTED, "TIME", (float, int), parse_duration, _show_duration, (0.001, DAY_S))
+SWITCH = Kind("a switch", _SWITCH_ACCEPTED, "", (bool,), _parse_switch, lambda on: "on" if on else "off")
+
+
+class Option(NamedTuple):
+    """The metadata of a field. `why` makes it a limit; `status` is what a client gets that passes it."""
+
+    kind: Kind
+    help: str
+    bounds: tuple[float, float] | None
+    choices: tuple[str, ...]
+    metavar: str
+    check: Callable[[Any], object] | None
+    status: int
+    why: str
+
+    @property
+    def accepted(self) -> str:
+        """What may be written, for people."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.bounds is None:
+            return self.kind.accepted
+        low, high = map(self.kind.show, self.bounds)
+        return f"{self.kind.accepted}, from {low} to {high}"
+
+    def accept(self, value: Any) -> Any:
+        """The value in its own type, checked. Raises UsageError that tells the value and what is accepted."""
+        kind = self.kind
+        if isinstance(value, str) and str not in kind.native:
+            try:
+                value = kind.parse(value)
+            except (UsageError, ValueError):
+                raise UsageError(f"{_shown(value)} is not {kind.noun}; accepted: {self.accepted}") from None
+        fits = isinstance(value, kind.native) and (kind is SWITCH or not isinstance(value, bool))
+        if not fits:
+            found = _toml_type(value)
+            raise UsageError(f"{_shown(value)} is {found}, not {kind.noun}; accepted: {self.accepted}")
+        if kind is TEXTS:
+            value = tuple(value)
+            if not all(isinstance(item, str) for item in value):
+                raise UsageError(f"{_shown(value)} holds more than texts; accepted: {self.accepted}")
+        if self.bounds is not None and not self.bounds[0] <= value <= self.bounds[1]:  # nor NaN
+            raise UsageError(f"{_shown(value)} is out of range; accepted: {self.accepted}")
+        if self.choices and value not in self.choices:
+            raise UsageError(f"{_shown(value)} is unknown; accepted: {self.accepted}")
+        if self.check is not None:
+            self.check(value)
+        return float(value) if kind is DURATION else value
+
+
+def _toml_type(value: object) -> str:
+    names = {bool: "a boolean", int: "an integer", float: "a float", str: "a string", list: "an array"}
+    return names.get(type(value), "a table" if isinstance(value, dict) else f"a {type(value).__name__}")
+
+
+def _check_field_value(value: str) -> None:
+    """RFC 9110 section 5.5: visible ASCII and inner blanks; a CR or LF would start a header of its own."""
+    if not re.fullmatch(r"(?:[!-~](?:[ -~]*[!-~])?)?", value):
+        raise UsageError(f"{_shown(value)} cannot be a header's value; accepted: visible ASCII on one line")
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    for name in names:
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise UsageError(f"{_shown(name)} is not a file name; accepted: names without a slash")
+
+
+def _check_log_path(path: str) -> None:
+    if "\0" in path:
+        raise UsageError(f"{_shown(path)} is not a path; accepted: a file, or - for standard output")
+
+
+def _check_listen(listen: tuple[str, ...]) -> None:
+    for text in listen:
+        parse_listen(text)
+
+
+# --- the table --------------------------------------------------------------------------------------------
+
+
+def _about(
+    kind: Kind,
+    help: str,
+    *,
+    bounds: tuple[float, float] | None = None,
+    choices: tuple[str, ...] = (),
+    metavar: str = "",
+    check: Callable[[Any], object] | None = None,
+    status: int = 0,
+    why: str = "",
+) -> dict[str, Option]:
+    metavar = metavar or kind.metavar
+    return {"option": Option(kind, help, bounds or kind.bounds, choices, metavar, check, status, why)}
+
+
+def _key(default: object, kind: Kind, help: str, **more: Any) -> Any:
+    return field(default=default, metadata=_about(kind, help, **more))
+
+
+# ruff: noqa: RUF009 (what `_key` returns is a field, made once)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that can be set, validated; sizes are bytes, times are seconds.
+
+    `root` may be given as str; other values may be given as text, too. Raises UsageError that names the key,
+    the value and what is accepted.
+    """
+
+    root: Path = field(metadata=_about(PATH, "the directory to serve"))
+    listen: tuple[str, ...] = _key(
+        (),
+        TEXTS,
+        "listen at HOST:PORT, [IPV6]:PORT, :PORT or unix:PATH, instead of --host and --port",
+        metavar="ADDRESS",
+        check=_check_listen,
+    )
+    host: str = _key(
+        "127.0.0.1",
+        TEXT,
+        "listen at this name or address; * for all interfaces",
+        metavar="HOST",
+        check=_parse_host,
+    )
+    port: int = _key(8080, COUNT, "listen at this port; 0 for any free one", metavar="PORT", bounds=(0, 65535))
+    memory: int = _key(512 * MIB, SIZE, "the budget for what is kept in memory", bounds=(4 * KIB, PIB))
+    index: tuple[str, ...] = _key(
+        ("index.html",),
+        TEXTS,
+        "the file that answers for its directory; the first that exists",
+        metavar="NAME",
+        check=_check_names,
+    )
+    compress: bool = _key(False, SWITCH, "make missing gzip, brotli and zstd variants while loading")
+    cache_control: str = _key(
+        "", TEXT, "send this Cache-Control with every file", metavar="VALUE", check=_check_field_value
+    )
+    access_log: str = _key(
+        "", TEXT, "log requests to a file, or - for standard output", metavar="PATH", check=_check_log_path
+    )
+    access_log_format: AccessLogFormat = _key(
+        "combined", TEXT, "how a request is logged", choices=get_args(AccessLogFormat)
+    )
+    log_level: LogLevel = _key("info", TEXT, "the least reported on stderr", choices=get_args(LogLevel))
+    engine: Engine = _key(
+        "auto", TEXT, "who answers plain requests; auto is native where built", choices=get_args(Engine)
+    )
+    drop_cache: bool = _key(
+        False, SWITCH, "give back the files' own page cache after loading, so that nothing is held twice"
+    )
+    in_place: bool = _key(
+        False,
+        SWITCH,
+        "send larger files from the files themselves, not from copies; only for roots "
+        "published by rename: a file rewritten or cut in place is delivered torn",
+    )
+
+    # Limits on clients.
+    connections_max: int = _key(
+        10_000,
+        COUNT,
+        "connections held open at once",
+        why="bounds descriptors and kernel buffers; nginx ships 512 a worker, h2o 1024, Apache 400",
+    )
+    backlog: int = _key(
+        1024,
+        COUNT,
+        "connections the kernel queues before they are accepted",
+        why="it must hold the burst of one turn; nginx, Apache and node ask for 511, uvicorn 2048; "
+        "net.core.somaxconn cuts it",
+    )
+    head_bytes_max: int = _key(
+        16 * KIB,
+        SIZE,
+        "a request's line and header fields together",
+        status=431,
+        why="node and h11 take 16 KiB, nginx four buffers of 8; RFC 6585 section 5",
+    )
+    head_fields_max: int = _key(
+        100,
+        COUNT,
+        "header fields in a request",
+        status=431,
+        why="Apache's LimitRequestFields is 100, so is http.client's limit; RFC 6585 section 5",
+    )
+    target_bytes_max: int = _key(
+        8 * KIB,
+        SIZE,
+        "a request's target",
+        status=414,
+        why="RFC 9112 section 3 asks for at least 8000; Apache takes a line of 8190, nginx one of 8 KiB",
+    )
+    body_bytes_max: int = _key(
+        MIB,
+        SIZE,
+        "a request's body, read only to be thrown away",
+        status=413,
+        bounds=(0, PIB),
+        why="keeps the connection in step, but not at any price; nginx's client_max_body_size is 1 MiB",
+    )
+    head_timeout_s: float = _key(
+        20.0,
+        DURATION,
+        "time for a request's head to arrive, from its first byte",
+        status=408,
+        why="ends slow senders; Apache's mod_reqtimeout gives 20 s at first, nginx and node 60; "
+        "RFC 9110 section 15.5.9",
+    )
+    body_timeout_s: float = _key(
+        20.0,
+        DURATION,
+        "time for a request's body to arrive",
+        status=408,
+        why="it is thrown away, so nobody gains by more; Apache's mod_reqtimeout gives 20 s at first",
+    )
+    idle_timeout_s: float = _key(
+        75.0,
+        DURATION,
+        "time a connection may wait for its next request",
+        why="an idle connection is cheap, a new one costs round trips; nginx 75 s, Apache and node 5",
+    )
+    write_timeout_s: float = _key(
+        60.0,
+        DURATION,
+        "time a response may go without any progress",
+        why="ends slow readers, not long downloads; nginx's send_timeout and Apache's TimeOut are 60 s",
+    )
+    linger_timeout_s: float = _key(
+        2.0,
+        DURATION,
+        "time to read on after an error, so that the client can read the answer",
+        bounds=(0, DAY_S),
+        why="RFC 9112 section 9.6; Apache's short linger is 2 s, nginx's timeout 5",
+    )
+    grace_s: float = _key(
+        30.0,
+        DURATION,
+        "time that requests in flight are given at SIGTERM",
+        bounds=(0, DAY_S),
+        why="Kubernetes kills after 30 s; a graceful stop of nginx or Apache waits for ever unless told",
+    )
+    ranges_max: int = _key(
+        16,
+        COUNT,
+        "ranges answered in one response; more get the whole file",
+        bounds=(0, 1000),
+        why="RFC 9110 section 14.2 lets a server ignore abuse (CVE-2011-3192); Apache's MaxRanges is 200",
+    )
+
+    # Limits on one turn of the loop, so that no client starves another.
+    pipeline_max: int = _key(
+        64,
+        COUNT,
+        "requests of one connection answered in one turn",
+        why="nobody starves behind a pipeliner; libuv leaves a stream after 32 reads",
+    )
+    turn_bytes_max: int = _key(
+        MIB,
+        SIZE,
+        "bytes sent to one connection in one turn",
+        bounds=(4 * KIB, GIB),
+        why="nobody starves behind a fast reader; nginx's sendfile_max_chunk is 2 MiB",
+    )
+
+    # Limits on content.
+    loader_threads: int = _key(
+        4,
+        COUNT,
+        "threads that read files for the loop",
+        bounds=(1, 256),
+        why="enough to keep a disk's queue filled; libuv's pool has 4, nginx's 32",
+    )
+    small_body_bytes_max: int = _key(
+        16 * KIB,
+        SIZE,
+        "a body packed into a slab and sent by copy; larger ones go by sendfile",
+        bounds=(0, 16 * MIB),
+        why="measured: a copy costs no more up to about 16 KiB, far more at 64",
+    )
+    slab_bytes: int = _key(
+        32 * MIB,
+        SIZE,
+        "one slab of small bodies",
+        bounds=(64 * KIB, GIB),
+        why="one mapping for thousands of files (vm.max_map_count is 65530); memcached's page is 1 MiB",
+    )
+    hash_bytes_max: int = _key(
+        256 * MIB,
+        SIZE,
+        "a file tagged by its content; a larger one by its identity",
+        bounds=(0, PIB),
+        why="about 50 ms at 5 GB/s; nginx and Apache tag every file by its time and size",
+    )
+    compress_bytes_min: int = _key(
+        KIB,
+        SIZE,
+        "the smallest file that --compress makes variants of",
+        bounds=(0, PIB),
+        why="less is one packet either way; express begins at 1 KiB, nginx's gzip_min_length is 20 bytes",
+    )
+
+    def __post_init__(self) -> None:
+        for key in KEYS.values():
+            object.__setattr__(self, key.name, _labelled(key.name, key.option, getattr(self, key.name)))
+        if self.slab_bytes < 2 * self.small_body_bytes_max:
+            raise UsageError(
+                f"slab_bytes: {self.slab_bytes} is too small; accepted: at least twice small_body_bytes_max, "
+                f"which is {self.small_body_bytes_max}"
+            )
+
+    def addresses(self) -> tuple[Address, ...]:
+        """Where to listen: every `listen`, or `host` and `port` where there is none."""
+        if self.listen:
+            return tuple(parse_listen(text) for text in self.listen)
+        return (TcpAddress(_parse_host(self.host), self.port),)
+
+
+class Key(NamedTuple):
+    """One field under its four names. `default` is None for the one key that has none, `root`."""
+
+    name: str
+    flag: str
+    env: str
+    default: Any
+    option: Option
+
+
+def _flag(name: str) -> str:
+    return "--" + name.removesuffix("_s").replace("_", "-")
+
+
+KEYS: dict[str, Key] = {
+    f.name: Key(
+        f.name,
+        _flag(f.name),
+        ENV_PREFIX + f.name.upper(),
+        None if f.default is MISSING else f.default,
+        f.metadata["option"],
+    )
+    for f in fields(Config)
+}
+
+
+# --- where values come from -------------------------------------------------------------------------------
+
+
+def load(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: str | Path | None = None) -> Config:
+    """One Config from three places: `flags` (by key) win over `environ`, which wins over the file.
+
+    A host or port set higher up replaces a `listen` from further down. A relative path starts at the working
+    directory, also in the file. Raises UsageError that names the flag, the variable, or the file and key.
+    """
+    layers = [_from_file(toml_path)] if toml_path is not None else []
+    layers += [_from_environ(environ), _from_flags(flags)]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        if "listen" not in layer and ("host" in layer or "port" in layer):
+            merged.pop("listen", None)
+        merged |= layer
+    if "root" not in merged:
+        raise UsageError("no root given; say which directory to serve: zcserve --root DIR")
+    return Config(**merged)
+
+
+def _labelled(label: str, option: Option, value: object) -> Any:
+    try:
+        return option.accept(value)
+    except UsageError as error:
+        raise UsageError(f"{label}: {error}") from None
+
+
+def _from_flags(flags: Mapping[str, object]) -> dict[str, Any]:
+    return {name: _labelled(KEYS[name].flag, KEYS[name].option, value) for name, value in flags.items()}
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    by_env = {key.env: key for key in KEYS.values()}
+    values: dict[str, Any] = {}
+    for env, text in environ.items():
+        if not env.startswith(ENV_PREFIX) or env == ENV_CONFIG_FILE or not text or _is_foreign(env, text):
+            continue
+        if env not in by_env:
+            known = nearest(env, [*by_env, ENV_CONFIG_FILE])
+            raise UsageError(f"unknown environment variable {env}; the nearest known is {known}")
+        key = by_env[env]
+        value = [item.strip() for item in text.split(",")] if key.option.kind is TEXTS else text
+        values[key.name] = _labelled(env, key.option, value)
+    return values
+
+
+def _is_foreign(env: str, text: str) -> bool:
+    return bool(_ENV_FOREIGN.fullmatch(env)) or (env == "ZCSERVE_PORT" and text.startswith(("tcp:", "udp:")))
+
+
+def _from_file(path: str | Path) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in _read_toml(path).items():
+        if name not in KEYS:
+            known = nearest(name.replace("-", "_"), KEYS)
+            raise UsageError(f"{path}: unknown key {_shown(name)}; the nearest known is {known}")
+        values[name] = _labelled(f"{path}: {name}", KEYS[name].option, value)
+    return values
+
+
+def _read_toml(path: str | Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        text = Path(path).read_bytes().decode()
+        return tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration file {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: byte {error.start} is not UTF-8; accepted: a TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        # The position stands only in the message, and there "at end of document" where something is cut off.
+        message, _, place = str(error).partition(" (at ")
+        found = re.match(r"line (\d+)", place)
+        line = int(found[1]) if found else len(text.splitlines())
+        raise UsageError(f"{path}: line {line}: {message}; accepted: a TOML file") from None
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word most like `word`; of equals the one that begins alike (--prot: --port, not --root)."""
+    from difflib import SequenceMatcher  # only a mistake pays for it
+
+    def likeness(candidate: str) -> tuple[float, int]:
+        alike = next((i for i, (a, b) in enumerate(zip(candidate, word, strict=False)) if a != b), len(word))
+        return SequenceMatcher(None, candidate, word).ratio(), alike
+
+    return max(known, key=likeness)
+
+
+# --- reference --------------------------------------------------------------------------------------------
+
+
+def shown_default(key: Key) -> str:
+    """The default as a person would write it; "" where there is none."""
+    return "" if key.default is None else key.option.kind.show(key.default)
+
+
+def reference() -> str:
+    """Two Markdown tables, the options and the limits, for README."""
+    options = ["| flag | default | |", "|---|---|---|"]
+    limits = ["| limit | default | bounds | passed | why this much |", "|---|---|---|---|---|"]
+    for key in KEYS.values():
+        option = key.option
+        default = f"`{text}`" if (text := shown_default(key)) else ""
+        if option.why:
+            status = str(option.status or "")
+            limits.append(f"| `{key.flag}` | {default} | {option.help} | {status} | {option.why} |")
+        else:
+            choices = f" ({', '.join(option.choices)})" if option.choices else ""
+            options.append(f"| `{key.flag}` | {default} | {option.help}{choices} |")
+    return "\n".join([*options, "", *limits, ""])

@@ -1,0 +1,403 @@
+"""The words of HTTP: what a field value, a date, a tag, a range, a path means, and how each is written.
+
+Pure functions and constants over bytes. This module knows no socket, no file, no cache and no connection; it
+imports the standard library and errors.py. Everybody above may use it.
+
+Two habits hold throughout. A function that reads what a client sent answers None for "this is not one", so
+that the caller decides between ignoring a field (RFC 9110 says so for most) and refusing the request; only
+`canonical_path` raises, because a path that means nothing has one answer. And nothing is worse than linear in
+the length of its input (n log n where ranges are sorted): patterns use possessive quantifiers where two
+repeats of the same bytes meet, and digits are capped before `int` sees them.
+
+Odd: `bytes.translate(None, SET)` deletes the allowed bytes in C, so that an empty rest means "all allowed";
+nothing in CPython judges short strings faster.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import date
+from enum import Enum
+from http import HTTPStatus
+from ipaddress import AddressValueError, IPv6Address
+from typing import Final, NamedTuple
+
+from zcserve.errors import HttpError
+
+# --- status lines and methods -----------------------------------------------------------------------------
+
+# CPython 3.11's table still has RFC 7231's phrases for four of these.
+PHRASES: dict[int, str] = {status.value: status.phrase for status in HTTPStatus} | {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
+
+
+def status_line(status: int) -> bytes:
+    """The status line with its CRLF (RFC 9112 section 4); a status that is not in `PHRASES` has no phrase."""
+    return f"HTTP/1.1 {status} {PHRASES.get(status, '')}\r\n".encode("ascii")
+
+
+# IANA's method registry, without PRI (HTTP/2's preface, not a method). Known means 405, unknown 501.
+KNOWN_METHODS: frozenset[bytes] = frozenset(
+    b"""GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY
+    ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL
+    MKREDIRECTREF MKWORKSPACE MOVE ORDERPATCH PROPFIND PROPPATCH REBIND REPORT SEARCH UNBIND UNCHECKOUT
+    UNLINK UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL""".split()
+)
+
+# --- tokens, field values, lists --------------------------------------------------------------------------
+
+_ALNUM = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+# tchar (RFC 9110 section 5.6.2).
+TOKEN_BYTES: bytes = b"!#$%&'*+-.^_`|~" + _ALNUM
+# What may stand in a field value: HTAB, SP, VCHAR and obs-text (RFC 9110 section 5.5).
+FIELD_VALUE_BYTES: bytes = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+
+
+def is_token(value: bytes) -> bool:
+    """Whether `value` is a token (RFC 9110 section 5.6.2): a method, a field name, a coding."""
+    return bool(value) and not value.translate(None, TOKEN_BYTES)
+
+
+def is_field_value(value: bytes) -> bool:
+    """Whether every byte of `value` may stand in a field value (RFC 9110 section 5.5); none need be there."""
+    return not value.translate(None, FIELD_VALUE_BYTES)
+
+
+def parse_list(value: bytes) -> list[bytes]:
+    """The elements of a comma list, white space trimmed, empty ones dropped (RFC 9110 section 5.6.1.2).
+
+    It knows no quotes: for Connection, Transfer-Encoding and their like, whose elements hold no comma.
+    """
+    return [trimmed for element in value.split(b",") if (trimmed := element.strip(b" \t"))]
+
+
+# --- dates ------------------------------------------------------------------------------------------------
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTH_NUMBERS = {name.encode(): number for number, name in enumerate(_MONTHS, 1)}
+
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_FIRST_SECOND = (1 - _EPOCH_ORDINAL) * 86400  # 0001-01-01T00:00:00Z
+_LAST_SECOND = (date.max.toordinal() + 1 - _EPOCH_ORDINAL) * 86400 - 1  # 9999-12-31T23:59:59Z
+
+_DAY = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_LONG_DAY = rb"(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
+_MONTH = rb"(?P<month>Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_TIME = rb"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+_DATE_FORMATS = (
+    re.compile(_DAY + rb", (?P<day>\d\d) " + _MONTH + rb" (?P<year>\d{4}) " + _TIME + rb" GMT"),
+    re.compile(_LONG_DAY + rb", (?P<day>\d\d)-" + _MONTH + rb"-(?P<year>\d\d) " + _TIME + rb" GMT"),
+    re.compile(_DAY + b" " + _MONTH + rb" (?P<day>\d\d| \d) " + _TIME + rb" (?P<year>\d{4})"),
+)
+
+
+def format_date(seconds: int) -> bytes:
+    """`seconds` since the epoch (UTC) as an IMF-fixdate (RFC 9110 section 5.6.7), whatever the locale.
+
+    The grammar has four digits for the year, and file systems keep times far beyond: what lies outside the
+    years 1 to 9999 becomes their first or last second.
+    """
+    moment = time.gmtime(min(max(seconds, _FIRST_SECOND), _LAST_SECOND))
+    return (
+        f"{_DAYS[moment.tm_wday]}, {moment.tm_mday:02} {_MONTHS[moment.tm_mon - 1]} {moment.tm_year:04} "
+        f"{moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02} GMT"
+    ).encode("ascii")
+
+
+def parse_date(value: bytes, now: float | None = None) -> int | None:
+    """Seconds since the epoch of an HTTP-date in any of its three formats (RFC 9110 section 5.6.7), or None.
+
+    Strict and case-sensitive, as the grammar is; the name of the day is not checked against the date, and a
+    second of 60 counts as the next minute's first. A two-digit year is the latest that is no more than 50
+    years after `now` (seconds since the epoch; None: the clock).
+    """
+    for pattern in _DATE_FORMATS:
+        if match := pattern.fullmatch(value):
+            break
+    else:
+        return None
+    year, day = int(match["year"]), int(match["day"])
+    month = _MONTH_NUMBERS[match["month"]]
+    hour, minute, second = int(match["hour"]), int(match["minute"]), int(match["second"])
+    if hour > 23 or minute > 59 or second > 60:
+        return None
+    if len(match["year"]) == 2:
+        today = time.gmtime(now)
+        limit = (today.tm_year + 50, *today[1:6])
+        year += limit[0] - limit[0] % 100
+        if (year, month, day, hour, minute, second) > limit:
+            year -= 100
+    try:
+        days = date(year, month, day).toordinal() - _EPOCH_ORDINAL
+    except ValueError:  # 31 Feb, year 0
+        return None
+    return days * 86400 + hour * 3600 + minute * 60 + second
+
+
+# --- entity tags ------------------------------------------------------------------------------------------
+
+
+class EntityTag(NamedTuple):
+    """An entity tag (RFC 9110 section 8.8.3): `opaque` with its quotes, and whether `W/` stood before it."""
+
+    opaque: bytes
+    weak: bool
+
+
+class AnyTag(Enum):
+    """The type of `ANY_TAG`, an enumeration of one, so that `is ANY_TAG` narrows a type."""
+
+    ANY = "*"
+
+
+ANY_TAG: Final = AnyTag.ANY
+
+_TAG_ELEMENT = re.compile(rb'[ \t]*+(?:(?P<weak>W/)?(?P<opaque>"[\x21\x23-\x7e\x80-\xff]*+"))?+[ \t]*+(?:,|\Z)')
+
+
+def parse_entity_tags(value: bytes) -> tuple[EntityTag, ...] | AnyTag | None:
+    """The value of If-Match or If-None-Match (RFC 9110 sections 13.1.1, 13.1.2).
+
+    `ANY_TAG` for `*`; the tags, possibly none, for a list (commas inside the quotes belong to the tag, empty
+    elements are dropped, section 5.6.1.2); None when malformed. If-Range and ETag are lists of one.
+    """
+    if value.strip(b" \t") == b"*":
+        return ANY_TAG
+    tags = []
+    position = 0
+    while position < len(value):
+        match = _TAG_ELEMENT.match(value, position)
+        if match is None:
+            return None
+        if match["opaque"]:
+            tags.append(EntityTag(match["opaque"], match["weak"] is not None))
+        position = match.end()
+    return tuple(tags)
+
+
+def strong_match(a: EntityTag, b: EntityTag) -> bool:
+    """Strong comparison (RFC 9110 section 8.8.3.2): the same opaque tag, and neither is weak."""
+    return a.opaque == b.opaque and not a.weak and not b.weak
+
+
+def weak_match(a: EntityTag, b: EntityTag) -> bool:
+    """Weak comparison (RFC 9110 section 8.8.3.2): the same opaque tag."""
+    return a.opaque == b.opaque
+
+
+# --- ranges -----------------------------------------------------------------------------------------------
+
+_RANGE_SPEC = re.compile(rb"(\d*)-(\d*)")
+_POSITION_DIGITS_MAX = 19  # as 2**63 has: no file is larger, and int() raises on thousands of digits
+_POSITION_BEYOND = 10**_POSITION_DIGITS_MAX
+_OVERLAPS_MAX = 2
+
+
+def _position(digits: bytes) -> int | None:
+    """The number that `digits` write, None for none, `_POSITION_BEYOND` for any that no file reaches."""
+    if not digits:
+        return None
+    significant = digits.lstrip(b"0")
+    return int(significant or b"0") if len(significant) <= _POSITION_DIGITS_MAX else _POSITION_BEYOND
+
+
+def parse_ranges(value: bytes) -> tuple[tuple[int | None, int | None], ...] | None:
+    """The range-set of a Range field in bytes (RFC 9110 sections 14.1.1, 14.1.2), at least one spec.
+
+    `(first, last)` both inclusive, `(first, None)` to the end, `(None, length)` the last `length` bytes. None
+    when malformed or in another unit: the field is then ignored (section 14.2).
+    """
+    unit, equals, range_set = value.partition(b"=")
+    if not equals or unit.lower() != b"bytes":
+        return None
+    specs: list[tuple[int | None, int | None]] = []
+    for element in parse_list(range_set):
+        match = _RANGE_SPEC.fullmatch(element)
+        if match is None:
+            return None
+        first, last = _position(match[1]), _position(match[2])
+        if first is None and last is None:
+            return None
+        if first is not None and last is not None and last < first:
+            return None
+        specs.append((first, last))
+    return tuple(specs) or None
+
+
+def resolve_ranges(
+    specs: tuple[tuple[int | None, int | None], ...], size: int, count_max: int
+) -> list[tuple[int, int]] | None:
+    """What of `specs` a representation of `size` bytes can satisfy, as half-open `(start, stop)` in bytes.
+
+    Ranges that overlap or touch are coalesced, and stand where the first of them was asked for (RFC 9110
+    section 15.3.7.2); the rest keep the order of the request. [] when none can be satisfied (416; section
+    14.1.2), which includes a suffix of 0 and every range of an empty representation.
+
+    None when the request is abuse, so that the field is ignored and the whole is sent (sections 14.2, 17.15):
+    more than `count_max` specs; or more than two overlaps, where, in the order of their starts, each range
+    that begins before an earlier one has ended is one. A client that resumes or seeks asks for neither.
+    """
+    if len(specs) > count_max:
+        return None
+    found: list[tuple[int, int, int]] = []  # start, stop, place in the request
+    for place, (first, last) in enumerate(specs):
+        if first is None:
+            start, stop = max(size - (last or 0), 0), size
+        else:
+            start, stop = first, size if last is None else min(last + 1, size)
+        if start < stop:
+            found.append((start, stop, place))
+    found.sort()
+    merged: list[tuple[int, int, int]] = []
+    overlaps = 0
+    for start, stop, place in found:
+        if merged and start <= merged[-1][1]:
+            overlaps += start < merged[-1][1]
+            merged[-1] = merged[-1][0], max(merged[-1][1], stop), min(merged[-1][2], place)
+        else:
+            merged.append((start, stop, place))
+    if overlaps > _OVERLAPS_MAX:
+        return None
+    merged.sort(key=lambda part: part[2])
+    return [(start, stop) for start, stop, _ in merged]
+
+
+# --- content codings --------------------------------------------------------------------------------------
+
+_CODING_ELEMENT = re.compile(
+    rb"(?P<coding>[-!#$%&'*+.^_`|~0-9A-Za-z]++)"
+    rb"(?:[ \t]*+;[ \t]*+[qQ]=(?P<weight>0(?:\.\d{0,3})?|1(?:\.0{0,3})?))?"
+)
+
+
+def parse_accept_encoding(value: bytes) -> dict[bytes, int]:
+    """The codings of an Accept-Encoding field (RFC 9110 section 12.5.3) with their weights in thousandths.
+
+    Names are lower case, x-gzip is gzip (section 8.4.1.3), `*` stays b"*". An element that is malformed, or
+    whose weight is (section 12.4.2), is left out alone; of a coding named twice the lower weight holds.
+    """
+    accepted: dict[bytes, int] = {}
+    for element in parse_list(value):
+        match = _CODING_ELEMENT.fullmatch(element)
+        if match is None:
+            continue
+        coding = match["coding"].lower()
+        if coding == b"x-gzip":
+            coding = b"gzip"
+        whole, _, decimals = (match["weight"] or b"1").partition(b".")
+        accepted[coding] = min(int(whole + decimals.ljust(3, b"0")), accepted.get(coding, 1000))
+    return accepted
+
+
+def coding_quality(accepted: dict[bytes, int], coding: bytes) -> int:
+    """How much `coding` is wanted, 0 (not acceptable) to 1000, under `accepted` of `parse_accept_encoding`.
+
+    RFC 9110 section 12.5.3: what is not named has the weight of `*`; without a `*`, `identity` is acceptable
+    and another coding is not. The RFC gives that `identity` no weight; here it is no better than the least of
+    the acceptable codings that the client named, so that `gzip;q=0.5` still gets gzip.
+    """
+    quality = accepted.get(coding, accepted.get(b"*"))
+    if quality is not None:
+        return quality
+    if coding != b"identity":
+        return 0
+    return min((named for named in accepted.values() if named), default=1000)
+
+
+# --- hosts and paths --------------------------------------------------------------------------------------
+
+_HOST = re.compile(
+    rb"(?:(?P<name>(?:[-._~!$&'()*+,;=0-9A-Za-z]++|%[0-9A-Fa-f]{2})++)"
+    rb"|\[(?:(?P<ipv6>[0-9A-Fa-f:.]++)|[vV][0-9A-Fa-f]++\.[-._~!$&'()*+,;=:0-9A-Za-z]++)\])"
+    rb"(?::0*+(?P<port>\d{0,5}))?"
+)
+
+
+def is_host(value: bytes) -> bool:
+    """Whether `value` is uri-host [":" port], a Host field's (RFC 9110 section 7.2, RFC 3986 section 3.2.2).
+
+    The empty value is one: it stands for a target without an authority. A port without a host is none (in
+    http an empty host is invalid, RFC 9110 section 4.2.1), nor are user information, a scope id, a port over
+    65535.
+    """
+    match = _HOST.fullmatch(value)
+    if match is None:
+        return not value
+    if int(match["port"] or 0) > 65535:
+        return False
+    if match["ipv6"] is not None:
+        try:
+            IPv6Address(match["ipv6"].decode("ascii"))
+        except AddressValueError:
+            return False
+    return True
+
+
+# What stands for itself in a canonical path: pchar without its percent, and the slash (RFC 3986 section 3.3).
+_CANONICAL_BYTES = _ALNUM + b"-._~!$&'()*+,;=:@/"
+# What is accepted raw: printable ASCII but the two that end a path; browsers send some of `|^[]{}"` so.
+_RAW_BYTES = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"#?")
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
+_NOT_CANONICAL = re.compile(b"[^" + re.escape(_CANONICAL_BYTES) + b"]")
+
+
+def _decode_escape(match: re.Match[bytes]) -> bytes:
+    if match[1] is None:
+        raise HttpError(400, "bad percent-encoding in the path")
+    return bytes((int(match[1], 16),))
+
+
+def _encode_byte(match: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % ord(match[0])
+
+
+def encode_path(decoded: bytes) -> bytes:
+    """`decoded` with all percent-encoded, in upper case, that does not stand for itself in a canonical path.
+
+    It removes neither dot segments nor doubled slashes: the caller knows that there are none.
+    """
+    return _NOT_CANONICAL.sub(_encode_byte, decoded)
+
+
+def canonical_path(path: bytes) -> bytes:
+    """The one key of all spellings of `path`, the path of a request target (begins with `/`, has no query).
+
+    Percent-decodes once, then collapses doubled slashes, then removes dot segments (RFC 3986 section 5.2.4)
+    but never above the root, then encodes by `encode_path`. A trailing slash stays; `/a/.` and `/a/..` end in
+    one. So `%2e%2e` is a dot segment and `%2F` a separator, as in nginx: the key is looked up in an index
+    made by a walk, where no name holds a slash, so that neither leads where `..` and `/` do not.
+    A key holds no `//`, `/./`, `/../`, `?` or `%00`, and is its own key.
+
+    Raises HttpError 400 for a path that does not begin with `/`, for raw controls, spaces, `#`, `?` and bytes
+    from 0x7F up, for a percent sign without two hex digits, and, once decoded, for NUL and what is not UTF-8.
+    """
+    if not path.startswith(b"/"):
+        raise HttpError(400, "the path does not begin with a slash")
+    if not path.translate(None, _CANONICAL_BYTES) and b"//" not in path and b"/." not in path:
+        return path  # most requests end here
+    if path.translate(None, _RAW_BYTES):
+        raise HttpError(400, "bad character in the path")
+    decoded = _ESCAPE.sub(_decode_escape, path)
+    if b"\0" in decoded:
+        raise HttpError(400, "NUL in the path")
+    try:
+        decoded.decode("utf-8")
+    except UnicodeDecodeError:
+        raise HttpError(400, "the path is not UTF-8") from None
+    segments = decoded.split(b"/")
+    kept: list[bytes] = []
+    for segment in segments:
+        if segment == b"..":
+            del kept[-1:]
+        elif segment not in (b"", b"."):
+            kept.append(segment)
+    if kept and segments[-1] in (b"", b".", b".."):
+        kept.append(b"")
+    return encode_path(b"/" + b"/".join(kept))

@@ -1,0 +1,128 @@
+"""The access log: a request's facts are put on a queue, and a thread writes them down.
+
+The loop's part is one append. The thread formats and writes twice a second, reopens the file when told (after a
+rotation), and drops records rather than memory when the disk does not keep up; what it dropped it says in the log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TextIO
+
+from zcserve.net.reply import Prefixes
+from zcserve.net.request import Fields
+
+_log = logging.getLogger(__name__)
+
+FLUSH_INTERVAL_S = 0.5
+# Records that wait to be written, of about 500 bytes each: some seconds of full load.
+RECORDS_MAX = 200_000
+
+# second, peer, method, target, fields, status, content bytes
+Record = tuple[int, str, bytes, bytes, "Fields | None", int, int]
+
+_UNPRINTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
+
+
+class AccessLog:
+    """Writes to `path`, or to standard output for "-". Raises OSError when the file cannot be opened."""
+
+    def __init__(self, path: str, form: str, prefixes: Prefixes) -> None:
+        self._path = path
+        self._format: Callable[[Record], str] = as_json if form == "json" else as_combined
+        self._prefixes = prefixes
+        self._records: deque[Record] = deque()
+        self._dropped = 0
+        self._reopen = False
+        self._file = self._open()
+        self._wake = threading.Event()
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="zcserve-access-log", daemon=True)
+        self._thread.start()
+
+    def record(self, peer: str, method: bytes, target: bytes, fields: Fields | None, status: int, length: int) -> None:
+        """Note one answered request. Called by the loop."""
+        if len(self._records) < RECORDS_MAX:
+            self._records.append((self._prefixes.second, peer, method, target, fields, status, length))
+        else:
+            self._dropped += 1
+
+    def reopen(self) -> None:
+        """The file was rotated away: write to its path anew."""
+        self._reopen = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._ended = True
+        self._wake.set()
+        self._thread.join()
+        if self._file is not sys.stdout:
+            self._file.close()
+
+    def _open(self) -> TextIO:
+        return sys.stdout if self._path == "-" else open(self._path, "a", encoding="utf-8")
+
+    def _run(self) -> None:
+        while not self._ended:
+            self._wake.wait(FLUSH_INTERVAL_S)
+            self._wake.clear()
+            try:
+                self._write()
+                if self._reopen and self._path != "-":
+                    self._reopen = False
+                    fresh = self._open()
+                    self._file.close()
+                    self._file = fresh
+            except OSError as error:
+                _log.error("access log %s: %s", self._path, error.strerror)
+        self._write()
+
+    def _write(self) -> None:
+        records = self._records
+        lines = [self._format(records.popleft()) for _ in range(len(records))]
+        if lines:
+            self._file.write("".join(lines))
+            self._file.flush()
+        if self._dropped:
+            _log.error("access log %s: %d records dropped, the disk does not keep up", self._path, self._dropped)
+            self._dropped = 0
+
+
+def _printable(value: bytes) -> str:
+    """`value` so that nobody can forge a line or a field with it."""
+    return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", value.decode("latin-1"))
+
+
+def as_combined(record: Record) -> str:
+    """One line of Apache's combined format."""
+    second, peer, method, target, fields, status, length = record
+    when = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second))
+    request = f"{_printable(method)} {_printable(target)} {fields.version.decode()}" if fields is not None else "-"
+    referer = _printable(fields.referer) if fields is not None else ""
+    agent = _printable(fields.user_agent) if fields is not None else ""
+    return f'{peer} - - [{when}] "{request}" {status} {length} "{referer or "-"}" "{agent or "-"}"\n'
+
+
+def as_json(record: Record) -> str:
+    """One line of JSON with the same facts; bytes that are not UTF-8 appear as \\xHH."""
+    second, peer, method, target, fields, status, length = record
+    facts = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second)),
+        "peer": peer,
+        "method": method.decode("utf-8", "backslashreplace"),
+        "target": target.decode("utf-8", "backslashreplace"),
+        "version": fields.version.decode() if fields is not None else "",
+        "status": status,
+        "bytes": length,
+        "referer": fields.referer.decode("utf-8", "backslashreplace") if fields is not None else "",
+        "user_agent": fields.user_agent.decode("utf-8", "backslashreplace") if fields is not None else "",
+    }
+    return json.dumps(facts) + "\n"

@@ -1,0 +1,609 @@
+"""One client: its states, and the order of a request's steps.
+
+    HEAD --head complete--> answer --all sent--> IDLE --first bytes--> HEAD ...
+      |                       |  |                  (an answer that leaves at once changes no state)
+      |                       |  +--socket full--> WRITE --drained--> go on
+      |                       +--not resident----> WAIT  --loaded---> go on
+      +--has a body-----------> BODY --read------> answer
+    anything --error, close--> LINGER --client done--> CLOSED
+
+States change in one place (`_set_state`), which knows the lawful moves, points the loop at the state's handler, and
+starts the state's clock. While output waits, or a thread works, nothing is read: a client that sends and never reads
+costs what is in its inbox, which one `recv` bounds.
+
+Requests of one `recv` are answered together (`_fill`), and leave together (`_flush`); `_work` alternates the two until
+something must be waited for. A turn's share is bounded by `pipeline_max` and `turn_bytes_max`.
+"""
+
+from __future__ import annotations
+
+import enum
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+
+from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect, Segment
+from zcserve.cache.fetcher import Fetched, Fetcher, Renewed
+from zcserve.cache.index import Generation
+from zcserve.config import Config
+from zcserve.errors import HttpError
+from zcserve.http import KNOWN_METHODS, canonical_path
+from zcserve.net import negotiate, reply, wire
+from zcserve.net.loop import Loop
+from zcserve.net.poller import ERROR, HANG_UP
+from zcserve.net.reply import Prefixes, Reply
+from zcserve.net.request import CLOSE, Discard, Fields, Parser, split_target
+from zcserve.net.wire import Outcome
+
+# Read at a time. A browser's head is 0.5-2 KB; a longer one takes another turn.
+RECV_BYTES = 8192
+# How often a file may change under one request before the client is asked to come again.
+RENEWALS_MAX = 3
+
+
+class State(enum.IntEnum):
+    """What the connection waits for."""
+
+    HEAD = 0  # the rest of a request's head, or the first one
+    IDLE = 1  # the next request
+    BODY = 2  # the rest of a body that is thrown away
+    WRITE = 3  # the socket, to take what is left of the output
+    WAIT = 4  # a thread
+    LINGER = 5  # the client, to read the last answer and close
+    CLOSED = 6
+
+
+_HEAD, _IDLE, _WRITE, _CLOSED = State.HEAD, State.IDLE, State.WRITE, State.CLOSED
+
+# Every state may end; these are the other lawful moves.
+MOVES: dict[State, frozenset[State]] = {
+    State.HEAD: frozenset((State.IDLE, State.HEAD, State.BODY, State.WRITE, State.WAIT, State.LINGER)),
+    State.IDLE: frozenset((State.HEAD, State.BODY, State.WRITE, State.WAIT, State.LINGER)),
+    State.BODY: frozenset((State.IDLE, State.HEAD, State.WRITE, State.WAIT, State.LINGER)),
+    State.WRITE: frozenset((State.IDLE, State.HEAD, State.BODY, State.WAIT, State.LINGER)),
+    State.WAIT: frozenset((State.IDLE, State.HEAD, State.BODY, State.WRITE, State.LINGER)),
+    State.LINGER: frozenset(),
+    State.CLOSED: frozenset(),
+}
+
+
+class Stop(enum.Enum):
+    """Why `_fill` stopped answering."""
+
+    BYTES = 1  # no complete request is left
+    BODY = 2  # a body is not complete
+    LOAD = 3  # a thread loads
+    SHARE = 4  # this turn's share is answered, or a large body goes out first
+    END = 5  # the connection ends after this answer
+
+
+@dataclass(slots=True)
+class Service:
+    """What all connections share. `log` takes a request's facts, or is None; `closed` hears of each that ends."""
+
+    config: Config
+    loop: Loop
+    parser: Parser
+    prefixes: Prefixes
+    fetcher: Fetcher
+    generation: Generation
+    log: Callable[..., None] | None = None
+    draining: bool = False
+    requests: int = 0
+    connections: set[Connection] = field(default_factory=set)
+    closed: Callable[[], None] = lambda: None
+
+
+class Connection:
+    """A client's socket, from accept to close."""
+
+    __slots__ = (
+        "_bodies",
+        "_discard",
+        "_fd",
+        "_fields",
+        "_inbox",
+        "_lingers",
+        "_loaded",
+        "_loop",
+        "_method",
+        "_out",
+        "_peer",
+        "_pinned",
+        "_queued",
+        "_recv",
+        "_renewals",
+        "_service",
+        "_since",
+        "_sock",
+        "_stop",
+        "_target",
+        "armed",
+        "state",
+    )
+
+    def __init__(self, service: Service, sock: socket.socket, peer: str) -> None:
+        self._service = service
+        self._loop = service.loop
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._recv = sock.recv
+        self._peer = peer
+        self._inbox = b""
+        self._out: list[Segment] = []
+        self._bodies: list[Body] = []  # whose memory `_out` refers to
+        self._pinned = False
+        self._discard: Discard | None = None
+        self._method = self._target = b""
+        self._fields: Fields | None = None
+        self._loaded: tuple[Entry, Fetched] | None = None  # what a thread brought
+        self._renewals = 0
+        self._queued = 0  # bytes in the kernel's send queue when it was last full
+        self._lingers = False
+        self._stop = Stop.BYTES
+        self.armed = inf
+        self.state = State.HEAD
+        self._since = self._loop.now
+        service.connections.add(self)
+        self._loop.add(self._fd, self._on_request, stream=True)
+        self._loop.timers.arm(self)
+
+    # --- states -------------------------------------------------------------------------------------------
+
+    def _set_state(self, state: State) -> None:
+        if state is not _CLOSED and state not in MOVES[self.state]:
+            raise AssertionError(f"{self.state.name} does not lead to {state.name}")
+        self.state = state
+        self._since = self._loop.now
+        if state is _CLOSED:
+            self._loop.forget(self._fd)
+            return
+        self._loop.handlers[self._fd] = _HANDLERS[state].__get__(self)
+        self._loop.timers.arm(self)
+
+    def due(self) -> float:
+        """When this state has lasted too long. HEAD and BODY count from their beginning, WRITE from the last
+        progress."""
+        config = self._service.config
+        match self.state:
+            case State.HEAD:
+                return self._since + config.head_timeout_s
+            case State.IDLE:
+                return self._since + config.idle_timeout_s
+            case State.BODY:
+                return self._since + config.body_timeout_s
+            case State.WRITE:
+                return self._since + config.write_timeout_s
+            case State.LINGER:
+                return self._since + config.linger_timeout_s
+            case _:
+                return inf
+
+    def expire(self) -> None:
+        """The state's deadline passed."""
+        if self.state is _WRITE and wire.queued(self._fd) < self._queued:
+            self._queued = wire.queued(self._fd)  # a slow reader, but it reads
+            self._since = self._loop.now
+            self._loop.timers.arm(self)
+        elif self.state is State.BODY or (self.state is State.HEAD and self._inbox):
+            self._refuse(HttpError(408, "the request took too long", close=True))
+            self._work_out()
+        else:
+            self.close()
+
+    @property
+    def idle_since(self) -> float:
+        """Since when nothing has been asked of the server; inf while it owes an answer."""
+        return self._since if self.state in (State.HEAD, State.IDLE) else inf
+
+    def drain(self) -> None:
+        """The server stops: end now if nothing is owed, else after the answer at hand."""
+        if self.state is State.IDLE or (self.state is State.HEAD and not self._inbox):
+            self.close()
+
+    def fail(self) -> None:
+        """A handler raised: whatever it was about, this connection is not to be trusted."""
+        self.close()
+
+    def close(self) -> None:
+        """End now."""
+        if self.state is _CLOSED:
+            return
+        self._unpin()
+        self._out.clear()
+        self._inbox = b""
+        self._set_state(_CLOSED)
+        self._sock.close()
+        self._service.connections.discard(self)
+        self._service.closed()
+
+    # --- handlers, one a state ----------------------------------------------------------------------------
+
+    def _on_request(self, mask: int) -> None:
+        """HEAD, IDLE and BODY: bytes of a request."""
+        try:
+            data = self._recv(RECV_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        if not data:
+            self.close()  # half a request, or none: nobody waits for an answer
+            return
+        more = len(data) == RECV_BYTES or mask & HANG_UP
+        if self._inbox:
+            data = self._inbox + data
+        elif self.state is _IDLE:
+            self._since = self._loop.now
+        self._inbox = data
+        self._work()
+        if more:
+            self._loop.again(self._read_on)
+
+    def _read_on(self) -> None:
+        if self.state in (State.HEAD, State.IDLE, State.BODY):
+            self._on_request(0)
+
+    def _on_writable(self, mask: int) -> None:
+        """WRITE: the socket may take more."""
+        if mask & ERROR:
+            self.close()
+        elif self._out:
+            self._work_out()
+
+    def _on_waiting(self, mask: int) -> None:
+        """WAIT: a client that is gone need not be waited for."""
+        if mask & ERROR:
+            self.close()
+
+    def _on_linger(self, mask: int) -> None:
+        """LINGER: what still comes is not read by anybody (RFC 9112 section 9.6)."""
+        try:
+            data = self._recv(RECV_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._loop.again(self._linger_on)
+        else:
+            self.close()
+
+    def _linger_on(self) -> None:
+        if self.state is State.LINGER:
+            self._on_linger(0)
+
+    # --- a request's way ----------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Answer and send until something must be waited for."""
+        self._stop = self._fill()
+        self._work_out()
+
+    def _work_out(self) -> None:
+        """Send what is answered, then do what `_fill` stopped for."""
+        if self._out and not self._flush():
+            return
+        stop = self._stop
+        if stop is Stop.BYTES:
+            self._await_request()
+        elif stop is Stop.END:
+            self._finish()
+        elif stop is Stop.BODY:
+            if self.state is not State.BODY:
+                self._set_state(State.BODY)
+                self._catch_up()
+        elif stop is Stop.LOAD and self._loaded is not None:
+            self._take_loaded()
+        else:
+            if self.state is not State.WAIT:
+                self._set_state(State.WAIT)
+            if stop is Stop.SHARE:
+                self._loop.again(self._go_on)
+
+    def _await_request(self) -> None:
+        if self._service.draining and not self._inbox:
+            self.close()
+            return
+        state = _HEAD if self._inbox else _IDLE
+        if self.state is not state:
+            missed = self.state not in (_HEAD, _IDLE)
+            self._set_state(state)
+            if missed:
+                self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Edges that came while nothing was read are not told again: try."""
+        self._loop.again(self._read_on)
+
+    def _go_on(self) -> None:
+        if self.state is State.WAIT and not self._out:
+            self._work()
+
+    def _finish(self) -> None:
+        if not self._lingers and not self._inbox:
+            self.close()
+            return
+        self._inbox = b""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()
+            return
+        self._set_state(State.LINGER)
+        self._loop.again(self._linger_on)
+
+    def _fill(self) -> Stop:
+        """Answer complete requests of the inbox into `_out`. The plain hit is answered here, all else by `_answer`."""
+        service = self._service
+        parse = service.parser.parse
+        resources = service.generation.resources
+        data = self._inbox
+        at = count = 0
+        try:
+            if self._discard is not None:
+                at = self._discard.feed(data, 0)
+                if not self._discard.done:
+                    return Stop.BODY
+                self._discard = None
+                stop = self._answer()
+                if stop is not None:
+                    return stop
+            while at < len(data):
+                parsed = parse(data, at)
+                if parsed is None:
+                    return Stop.BYTES
+                method, target, fields, at = parsed
+                count += 1
+                resource = resources.get(target)
+                hit = None
+                if fields.plain and method == b"GET" and isinstance(resource, Entry):
+                    hit = negotiate.choose(resource, fields.accept) if resource.variants else resource
+                if hit is not None and (body := hit.body) is not None:
+                    hit.tick = self._loop.turn
+                    stop = self._emit_hit(method, target, fields, body)
+                else:
+                    self._method, self._target, self._fields = method, target, fields
+                    self._renewals = 0
+                    if fields.body:
+                        at, stop = self._begin_body(data, at)
+                    else:
+                        stop = self._answer()
+                if stop is None and count == service.config.pipeline_max:
+                    stop = Stop.SHARE
+                if stop is not None:
+                    return stop
+            return Stop.BYTES
+        except HttpError as error:
+            self._refuse(error)
+            return Stop.END
+        finally:
+            service.requests += count
+            self._inbox = data[at:]
+
+    def _emit_hit(self, method: bytes, target: bytes, fields: Fields, body: Body) -> Stop | None:
+        service = self._service
+        mode = CLOSE if service.draining else fields.mode
+        self._out.append(service.prefixes.ok[mode])
+        self._out += body.whole()
+        self._bodies.append(body)
+        if service.log is not None:
+            service.log(self._peer, method, target, fields, 200, body.size)
+        if mode == CLOSE:
+            return Stop.END
+        return None if body.copied else Stop.SHARE
+
+    def _emit(self, made: Reply, *, close: bool = False) -> Stop | None:
+        """Put a response into `_out`, and tell whether more may follow at once."""
+        service = self._service
+        fields = self._fields
+        mode = CLOSE if close or service.draining or fields is None else fields.mode
+        self._out.append(service.prefixes.of(made.status, mode))
+        self._out += made.segments
+        if made.body is not None:
+            self._bodies.append(made.body)
+        if service.log is not None:
+            service.log(self._peer, self._method, self._target, fields, made.status, made.length)
+        if mode == CLOSE:
+            return Stop.END
+        return None if made.body is None or made.body.copied else Stop.SHARE
+
+    def _refuse(self, error: HttpError) -> None:
+        """Answer what cannot be understood, and end: nothing behind it can be trusted."""
+        self._method = self._target = b""
+        self._fields = None
+        self._discard = None
+        self._lingers = True
+        self._emit(reply.page(error.status, with_content=True), close=True)
+        self._stop = Stop.END
+
+    def _begin_body(self, data: bytes, at: int) -> tuple[int, Stop | None]:
+        """A request with a body: read it first, so that the connection stays in step. The offset behind what was
+        read."""
+        fields = self._fields
+        assert fields is not None
+        config = self._service.config
+        if fields.expects and self._method not in (b"GET", b"HEAD", b"OPTIONS"):
+            # The final answer instead of 100, and no knowing whether the body comes (RFC 9110 section 10.1.1).
+            self._lingers = True
+            made = self._respond()
+            assert made is not None
+            return at, self._emit(made, close=True)
+        self._discard = Discard(fields.body, config.body_bytes_max, config.head_bytes_max)
+        if fields.expects and at == len(data):
+            self._out.append(reply.CONTINUE)
+        at = self._discard.feed(data, at)
+        if not self._discard.done:
+            return at, Stop.BODY
+        self._discard = None
+        return at, self._answer()
+
+    # --- answers ------------------------------------------------------------------------------------------
+
+    def _answer(self) -> Stop | None:
+        """Answer the request at hand."""
+        try:
+            made = self._respond()
+        except HttpError as error:
+            if error.close:
+                raise
+            made = reply.page(error.status, with_content=self._method != b"HEAD")
+        return Stop.LOAD if made is None else self._emit(made)
+
+    def _respond(self) -> Reply | None:
+        """The response to the request at hand; None when a thread was asked to load first. Raises HttpError."""
+        method, target = self._method, self._target
+        if method in (b"GET", b"HEAD"):
+            resource, query = self._find(target)
+            with_content = method == b"GET"
+            if isinstance(resource, Redirect):
+                return reply.redirect(resource.location, query, with_content=with_content)
+            if resource is None:
+                return reply.not_found(self._service.generation.not_found_page, with_content=with_content)
+            return self._respond_entry(resource)
+        if method == b"OPTIONS":
+            if target != b"*" and self._find(target)[0] is None:
+                return reply.not_found(self._service.generation.not_found_page, with_content=True)
+            return reply.options()
+        if method in KNOWN_METHODS:
+            return reply.page(405, with_content=True, extra=reply.ALLOW)
+        return reply.page(501, with_content=True)
+
+    def _find(self, target: bytes) -> tuple[Entry | Redirect | None, bytes | None]:
+        """What a target names, and its query. Raises HttpError 400."""
+        resources = self._service.generation.resources
+        resource = resources.get(target)
+        if resource is not None:
+            return resource, None
+        path, query = split_target(target)
+        return resources.get(canonical_path(path)), query
+
+    def _respond_entry(self, base: Entry) -> Reply | None:
+        fields = self._fields
+        assert fields is not None
+        chosen = negotiate.choose(base, fields.accept)
+        if chosen is None:
+            vary = b"Vary: Accept-Encoding\r\n"
+            return reply.page(406, with_content=self._method == b"GET", extra=vary)
+        body = chosen.body
+        if body is not None:
+            return self._represent(chosen, body)
+        self._loaded = None
+        self._service.fetcher.fetch(
+            self._service.generation, base, chosen, lambda result: self._on_loaded(chosen, result)
+        )
+        return None
+
+    def _represent(self, chosen: Entry, body: Body) -> Reply:
+        """Conditions and ranges, now that the content is at hand."""
+        fields = self._fields
+        assert fields is not None
+        chosen.tick = self._loop.turn
+        is_get = self._method == b"GET"
+        decision = negotiate.WHOLE
+        if not fields.plain:
+            ranges_max = self._service.config.ranges_max
+            decision = negotiate.decide(fields, chosen, is_get=is_get, ranges_max=ranges_max)
+        match decision.status:
+            case 206:
+                return reply.partial(body, decision.ranges)
+            case 304:
+                return reply.not_modified(body)
+            case 412:
+                return reply.page(412, with_content=is_get)
+            case 416:
+                return reply.unsatisfiable(chosen.size)
+            case _:
+                return reply.whole(body, with_content=is_get)
+
+    def _on_loaded(self, chosen: Entry, result: Fetched) -> None:
+        if self.state is _CLOSED:
+            return
+        self._loaded = (chosen, result)
+        if not self._out:
+            self._take_loaded()
+
+    def _take_loaded(self) -> None:
+        """Go on with what a thread brought."""
+        assert self._loaded is not None
+        chosen, result = self._loaded
+        self._loaded = None
+        self._renewals += 1
+        try:
+            if isinstance(result, Body):
+                stop = self._emit(self._represent(chosen, result))
+            elif isinstance(result, Renewed) and self._renewals <= RENEWALS_MAX:
+                stop = self._answer()
+            else:
+                busy = reply.page(503, with_content=self._method == b"GET", extra=b"Retry-After: 1\r\n")
+                stop = self._emit(busy)
+        except HttpError as error:
+            self._refuse(error)
+            stop = Stop.END
+        if stop is None:
+            self._work()
+        else:
+            self._stop = stop
+            self._work_out()
+
+    # --- output -------------------------------------------------------------------------------------------
+
+    def _flush(self) -> bool:
+        """Send `_out`; True when all of it is out. Else the state says what is waited for."""
+        try:
+            outcome = wire.send(self._sock, self._out, self._service.config.turn_bytes_max)
+        except (OSError, wire.TornError):
+            self.close()
+            return False
+        if outcome is Outcome.DONE:
+            self._unpin()
+            return True
+        if not self._pinned:
+            self._pinned = True
+            for body in self._bodies:
+                body.pins += 1
+        if outcome is Outcome.COLD:
+            self._warm()
+        else:
+            if self.state is not _WRITE:
+                self._set_state(_WRITE)
+            self._since = self._loop.now
+            if outcome is Outcome.ENOUGH:
+                self._loop.again(self._write_on)
+            else:
+                self._queued = wire.queued(self._fd)
+        return False
+
+    def _write_on(self) -> None:
+        if self.state is _WRITE and self._out:
+            self._work_out()
+
+    def _warm(self) -> None:
+        span = self._out[0]
+        assert isinstance(span, DiskSpan)
+        if self.state is not State.WAIT:
+            self._set_state(State.WAIT)
+        self._service.fetcher.run(span, lambda: wire.warm(span), lambda _: self._warmed())
+
+    def _warmed(self) -> None:
+        if self.state is State.WAIT and self._out:
+            self._work_out()
+
+    def _unpin(self) -> None:
+        if self._pinned:
+            self._pinned = False
+            for body in self._bodies:
+                body.pins -= 1
+        self._bodies.clear()
+
+
+_HANDLERS: dict[State, Callable[[Connection, int], None]] = {
+    State.HEAD: Connection._on_request,
+    State.IDLE: Connection._on_request,
+    State.BODY: Connection._on_request,
+    State.WRITE: Connection._on_writable,
+    State.WAIT: Connection._on_waiting,
+    State.LINGER: Connection._on_linger,
+}

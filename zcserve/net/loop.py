@@ -1,0 +1,114 @@
+"""The loop: the only place where anything waits.
+
+A turn is: wait for descriptors, let their handlers do a bounded piece of work, let those who had more to do go on,
+fire the deadlines. Handlers are found by descriptor when an event is taken up, so that one closed earlier in the same
+batch is not called; one that was closed and opened anew gets a report that was not its own, which is harmless: a
+report is only a hint to try.
+
+Other threads reach the loop through `call_soon`: a queue and an eventfd. Nobody's exception ends the loop: it is
+logged, and the handler's own `fail` (a connection closes itself) is called.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+
+from zcserve.net.poller import Poller
+from zcserve.net.timers import Timers
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[int], None]
+
+
+class Loop:
+    """One thread's event loop. `now` is the monotonic clock at the turn's start, `turn` counts turns."""
+
+    def __init__(self, poller: Poller | None = None) -> None:
+        self.poller = poller or Poller()
+        self.timers = Timers()
+        self.handlers: dict[int, Handler] = {}
+        self.now = time.monotonic()
+        self.turn = 0
+        self.each_turn: Callable[[], None] = lambda: None
+        self._again: list[Callable[[], None]] = []
+        self._calls: deque[Callable[[], None]] = deque()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._stopped = False
+        self.add(self._wake_fd, self._woken)
+
+    def add(self, fd: int, handler: Handler, *, stream: bool = False) -> None:
+        """Call `handler(mask)` when `fd` is ready."""
+        self.handlers[fd] = handler
+        self.poller.register(fd, stream=stream)
+
+    def forget(self, fd: int) -> None:
+        """Never call the handler of `fd` again; its owner closes it."""
+        self.handlers.pop(fd, None)
+
+    def again(self, step: Callable[[], None]) -> None:
+        """Call `step` in the next turn: there is more to do, and others wait."""
+        self._again.append(step)
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Call `call` in the loop's thread soon. The one method that other threads may use."""
+        self._calls.append(call)
+        os.eventfd_write(self._wake_fd, 1)
+
+    def stop(self) -> None:
+        """End `run` after this turn."""
+        self._stopped = True
+
+    def run(self) -> None:
+        """Turn until stopped."""
+        while not self._stopped:
+            self._turn()
+
+    def _turn(self) -> None:
+        timeout = 0 if self._again else self.timers.timeout(self.now)
+        events = self.poller.poll(timeout)
+        self.now = time.monotonic()
+        self.turn += 1
+        self.each_turn()
+        handlers = self.handlers
+        for fd, mask in events:
+            handler = handlers.get(fd)
+            if handler is not None:
+                try:
+                    handler(mask)
+                except Exception:
+                    self._failed(handler)
+        if self._again:
+            again, self._again = self._again, []
+            for step in again:
+                self._guarded(step)
+        self.timers.fire(self.now)
+
+    def _woken(self, _: int) -> None:
+        try:
+            os.eventfd_read(self._wake_fd)
+        except BlockingIOError:
+            return
+        for _ in range(len(self._calls)):
+            self._guarded(self._calls.popleft())
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception:
+            self._failed(call)
+
+    def _failed(self, handler: Callable[..., None]) -> None:
+        _log.exception("a handler failed; its connection is closed, the server goes on")
+        fail = getattr(getattr(handler, "__self__", None), "fail", None)
+        if fail is not None:
+            fail()
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        self.poller.close()
+        os.close(self._wake_fd)

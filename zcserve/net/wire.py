@@ -1,0 +1,129 @@
+"""Segments to a socket: as few system calls as fit, and never a copy of what can be referred to.
+
+Buffers go out together by one `sendmsg`; a `Span` by `sendfile`, its head held back by MSG_MORE so that both share a
+packet. A `DiskSpan`, whose file others may write at any time, is copied through one buffer of the loop and the file's
+identity is checked after the copy and before the send: what leaves is one version of the file, or the response ends
+early. It is read with RWF_NOWAIT, so that the loop never waits for a disk; what is not in the page cache is asked for
+by a thread first.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import fcntl
+import os
+import socket
+import struct
+import termios
+
+from zcserve.cache.entry import DiskSpan, Segment, Span
+
+# Buffers in one sendmsg: half of IOV_MAX (1024), and more than pipeline_max requests need.
+IOVECS_MAX = 512
+# Copied at a time from a file that is not resident.
+DISK_PIECE_BYTES = 128 * 1024
+# What tells that a file system does not know RWF_NOWAIT.
+_NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+_piece = memoryview(bytearray(DISK_PIECE_BYTES))
+
+
+class Outcome(enum.Enum):
+    """Why `send` returned."""
+
+    DONE = 1  # everything is out
+    BLOCKED = 2  # the socket takes no more: an edge will tell
+    ENOUGH = 3  # this turn's share is out: no edge will tell
+    COLD = 4  # the first segment's next bytes are not in the page cache
+
+
+class TornError(Exception):
+    """A file changed while it was being sent: the response must end before its Content-Length."""
+
+
+def send(sock: socket.socket, segments: list[Segment], bytes_max: int) -> Outcome:
+    """Send from the front of `segments`, which keeps what is left; at most about `bytes_max` bytes.
+
+    Raises OSError when the connection is gone, TornError.
+    """
+    sent = 0
+    try:
+        while segments:
+            if sent >= bytes_max:
+                return Outcome.ENOUGH
+            first = segments[0]
+            if isinstance(first, Span):
+                count = os.sendfile(sock.fileno(), first.fd, first.offset, min(first.length, bytes_max - sent))
+                if not count:
+                    raise TornError  # only a file sent in place can end early
+                _advance(segments, first, count)
+            elif isinstance(first, DiskSpan):
+                piece = _read(first)
+                if piece is None:
+                    return Outcome.COLD
+                count = sock.send(piece)
+                _advance(segments, first, count)
+            else:
+                count = _send_buffers(sock, segments)
+            sent += count
+    except BlockingIOError:
+        return Outcome.BLOCKED
+    return Outcome.DONE
+
+
+def _advance(segments: list[Segment], span: Span | DiskSpan, count: int) -> None:
+    if count == span.length:
+        del segments[0]
+    elif isinstance(span, Span):  # a new object: the body's own span is shared by everyone
+        segments[0] = Span(span.fd, span.offset + count, span.length - count)
+    else:
+        segments[0] = DiskSpan(span.file, span.offset + count, span.length - count)
+
+
+def _send_buffers(sock: socket.socket, segments: list[Segment]) -> int:
+    """One sendmsg of the buffers at the front; how many bytes it took."""
+    buffers: list[bytes | memoryview] = []
+    more = 0
+    for segment in segments[:IOVECS_MAX]:
+        if isinstance(segment, (Span, DiskSpan)):
+            more = socket.MSG_MORE
+            break
+        buffers.append(segment)
+    sent = count = sock.sendmsg(buffers, [], more)
+    done = 0
+    for buffer in buffers:
+        if count < len(buffer):
+            segments[done] = memoryview(buffer)[count:]
+            break
+        count -= len(buffer)
+        done += 1
+    del segments[:done]
+    return sent
+
+
+def _read(span: DiskSpan) -> memoryview | None:
+    """The next bytes of a file that is not resident; None: they are not in the page cache. Raises TornError."""
+    piece = _piece[: min(span.length, DISK_PIECE_BYTES)]
+    try:
+        count = os.preadv(span.file.fd, [piece], span.offset, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise TornError from error
+        count = os.preadv(span.file.fd, [piece], span.offset)
+    if not count or not span.file.unchanged():
+        raise TornError
+    return piece[:count]
+
+
+def warm(span: DiskSpan) -> None:
+    """Bring the next bytes of `span` into the page cache; blocks, so a thread does it."""
+    os.preadv(span.file.fd, [bytearray(min(span.length, DISK_PIECE_BYTES))], span.offset)
+
+
+def queued(fd: int) -> int:
+    """Bytes that the kernel has taken and the peer has not acknowledged (SIOCOUTQ)."""
+    count: int = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0\0\0\0"))[0]
+    return count
