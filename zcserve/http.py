@@ -363,6 +363,8 @@ def encode_path(decoded: bytes) -> bytes:
 
     It removes neither dot segments nor doubled slashes: the caller knows that there are none.
     """
+    if not decoded.translate(None, _CANONICAL_BYTES):
+        return decoded  # most names end here
     return _NOT_CANONICAL.sub(_encode_byte, decoded)
 
 

@@ -107,7 +107,9 @@ class Packed(Body):
     copied = True
 
     def __init__(self, block: Block, head_bytes: int) -> None:
-        super().__init__(block.length - head_bytes)
+        self.size = block.length - head_bytes
+        self.pins = 0
+        self._whole = ()
         self.block = block
         self.head_bytes = head_bytes
 

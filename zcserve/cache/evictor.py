@@ -37,7 +37,6 @@ class LeastRecentlyUsed:
 
     def add(self, entry: Entry) -> None:
         """File an entry that became resident."""
-        self._stamp(entry)
         self._fresh.append(entry)
 
     def discard(self, entry: Entry) -> None:
@@ -74,5 +73,7 @@ class LeastRecentlyUsed:
 
     def _settle(self) -> None:
         if self._fresh:
+            for entry in self._fresh:
+                self._stamp(entry)
             self._order.update(self._fresh)
             self._fresh.clear()

@@ -46,7 +46,7 @@ def _template(extension: str, encoding: bytes, cache_control: str, vary: bool) -
 
 
 def build(
-    name: str, size: int, modified: int | None, etag: bytes, *, encoding: bytes, cache_control: str, vary: bool
+    name: str, size: int, modified: int | None, etag: bytes, encoding: bytes, cache_control: str, vary: bool
 ) -> bytes:
     """The head of one representation.
 

@@ -21,7 +21,7 @@ import mmh3
 
 from zcserve.cache import heads
 from zcserve.cache.compress import codecs, worth_it
-from zcserve.cache.entry import Body, Entry, OnDisk, OpenFile, Paged, Span
+from zcserve.cache.entry import Body, Entry, OnDisk, OpenFile, Paged, Span, identity_of
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import CODING_ENDINGS, SIBLING_CODINGS, make_entry
@@ -38,7 +38,7 @@ class ChangedError(Exception):
 
 def path_of(entry: Entry) -> bytes:
     """The entry's file, relative to the root."""
-    path = unquote_to_bytes(entry.key)[1:]
+    path = (unquote_to_bytes(entry.key) if b"%" in entry.key else entry.key)[1:]
     return path + CODING_ENDINGS[entry.encoding] if entry.encoding and not entry.made else path
 
 
@@ -78,14 +78,12 @@ class Loader:
         """As `load`, from a descriptor just opened, which this takes over."""
         file = OpenFile(fd, entry.identity)
         if entry.made:
-            body = self._make_again(file, entry)
-        elif entry.size <= self.config.small_body_bytes_max:
-            body = self._load_small(file, entry)
-        else:
-            body = self._load_large(file, entry)
-        if not isinstance(body, OnDisk):
-            if self.config.drop_cache and not self.config.in_place:
-                os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            return self._make_again(file, entry)
+        if self.is_small(entry):
+            return self._load_small(file, entry)
+        body = self._load_large(file, entry)
+        if isinstance(body, Paged):
+            self._drop_cache(fd)
             self.store.admit(entry, body)
         return body
 
@@ -151,14 +149,9 @@ class Loader:
         return status
 
     def _head(self, entry: Entry) -> bytes:
+        vary = bool(entry.variants or entry.encoding)
         return heads.build(
-            name_of(entry),
-            entry.size,
-            entry.modified,
-            entry.etag,
-            encoding=entry.encoding,
-            cache_control=self.config.cache_control,
-            vary=bool(entry.variants or entry.encoding),
+            name_of(entry), entry.size, entry.modified, entry.etag, entry.encoding, self.config.cache_control, vary
         )
 
     def _read_whole(self, file: OpenFile, size: int) -> bytes:
@@ -173,23 +166,42 @@ class Loader:
             raise ChangedError
         return content
 
+    def is_small(self, entry: Entry) -> bool:
+        """Whether the content is packed with others rather than put on pages of its own."""
+        return entry.size <= self.config.small_body_bytes_max
+
+    def read_small(self, fd: int, entry: Entry) -> tuple[bytes, bytes]:
+        """Head and content of a small file, and its entry's ETag. Raises ChangedError or OSError."""
+        content = os.read(fd, entry.size + 1)
+        if len(content) != entry.size or identity_of(os.fstat(fd)) != entry.identity:
+            raise ChangedError
+        entry.etag = content_tag(mmh3.mmh3_x64_128_digest(content))
+        self._drop_cache(fd)
+        return self._head(entry), content
+
     def _load_small(self, file: OpenFile, entry: Entry) -> Body:
-        content = self._read_whole(file, entry.size)
-        return self._keep(entry, content) or self._on_disk(file, entry)
+        head, content = self.read_small(file.fd, entry)
+        return self._place(entry, head, content) or self._on_disk(file, entry)
+
+    def _place(self, entry: Entry, head: bytes, content: bytes) -> Body | None:
+        self.store.place([(entry, head, content)])
+        return entry.body
+
+    def _drop_cache(self, fd: int) -> None:
+        if self.config.drop_cache and not self.config.in_place:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def _keep(self, entry: Entry, content: bytes) -> Body | None:
         """Make whole content resident, with the ETag that it has."""
         entry.etag = content_tag(mmh3.mmh3_x64_128_digest(content))
         if len(content) <= self.config.small_body_bytes_max:
-            body: Body | None = self.store.place(self._head(entry), content)
-        else:
-            extent = self.store.reserve(len(content))
-            if extent is None:
-                return None
-            _write(self.store.pages_fd, memoryview(content), extent.offset)
-            body = Paged(self._head(entry), self.store.pages_fd, extent.offset, entry.size, extent)
-        if body is not None:
-            self.store.admit(entry, body)
+            return self._place(entry, self._head(entry), content)
+        extent = self.store.reserve(len(content))
+        if extent is None:
+            return None
+        _write(self.store.pages_fd, memoryview(content), extent.offset)
+        body = Paged(self._head(entry), self.store.pages_fd, extent.offset, entry.size, extent)
+        self.store.admit(entry, body)
         return body
 
     def _load_large(self, file: OpenFile, entry: Entry) -> Body:

@@ -27,6 +27,8 @@ HEAD_BYTES = 320
 # The plan leaves this share of the budget, for heads longer than planned and pages shared by halves.
 HEADROOM = 0.02
 CHANGED_TRIES = 3
+# Small files placed together; one directory may hold a million.
+BATCH_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
@@ -56,22 +58,26 @@ def preload(
 
     A file that cannot be read leaves the generation and becomes a problem.
     """
-    report = Preloaded()
     store = loader.store
     store.overhead = len(generation.resources) * ENTRY_BYTES
     todo = list(generation.entries())
     for entry in first:
-        _load(generation, loader, entry, report)
+        _load(generation, loader, entry)
     if loader.codecs:
-        _make_variants(generation, loader, todo, report)
-    wanted = plan(todo, store.budget - store.overhead - store.committed)
+        _make_variants(generation, loader, todo)
+    wanted = min(plan(todo, store.budget - store.overhead - store.committed), store.largest)
     done = 0
-    for directory, group in groupby(todo, key=_directory_of):
+    for _, group in groupby(todo, key=_directory_of):
         files = list(group)
-        _load_directory(generation, loader, directory, files, wanted, report)
+        _Directory(generation, loader, files, wanted).load()
         done += len(files)
         if progress is not None:
             progress(done, len(todo))
+    return _report(generation)
+
+
+def _report(generation: Generation) -> Preloaded:
+    report = Preloaded(problems=generation.problems)
     for entry in generation.entries():
         for representation in (entry, *entry.variants):
             report.files += 1
@@ -79,7 +85,6 @@ def preload(
             if representation.body is not None:
                 report.resident_files += 1
                 report.resident_bytes += representation.size
-    report.problems = generation.problems
     return report
 
 
@@ -107,40 +112,70 @@ def _directory_of(entry: Entry) -> bytes:
     return entry.key[: entry.key.rfind(b"/") + 1]
 
 
-def _load_directory(
-    generation: Generation, loader: Loader, directory: bytes, files: list[Entry], wanted: int, report: Preloaded
-) -> None:
-    root = generation.root
-    try:
-        fd = root.open_directory(path_of(files[0]).rpartition(b"/")[0])
-    except OSError as error:
-        for entry in files:
-            _give_up(generation, entry, error)
-        return
-    try:
-        for entry in files:
-            for representation in (entry, *entry.variants):
-                if representation.body is not None:
-                    continue
-                if representation.size > wanted or representation.size > loader.store.largest:
-                    _try_open(generation, root, entry)
-                    continue
+class _Directory:
+    """The files of one directory on their way into the store: small ones are placed together."""
+
+    def __init__(self, generation: Generation, loader: Loader, files: list[Entry], wanted: int) -> None:
+        self._generation = generation
+        self._loader = loader
+        self._files = files
+        self._wanted = wanted
+        self._batch: list[tuple[Entry, bytes, bytes]] = []
+        self._batch_bytes = 0
+
+    def load(self) -> None:
+        """Load what is wanted of it, each file through the directory's descriptor; what fails, once more by itself."""
+        root = self._generation.root
+        failed: list[Entry] = []
+        try:
+            fd = root.open_directory(path_of(self._files[0]).rpartition(b"/")[0])
+        except OSError as error:
+            for entry in self._files:
+                _give_up(self._generation, entry, error)
+            return
+        try:
+            for entry in self._files:
                 try:
-                    name = path_of(representation)
-                    loader.load_open(root.open_in(fd, name[name.rfind(b"/") + 1 :]), representation)
+                    for representation in (entry, *entry.variants):
+                        if representation.body is None:
+                            self._load_one(root, fd, representation)
                 except (ChangedError, OSError):
-                    _load(generation, loader, entry, report)
-                    break
-    finally:
-        os.close(fd)
+                    failed.append(entry)
+            self._place()
+        finally:
+            os.close(fd)
+        for entry in failed:
+            _load(self._generation, self._loader, entry)
+
+    def _load_one(self, root: Root, directory: int, representation: Entry) -> None:
+        path = path_of(representation)
+        fd = root.open_in(directory, path[path.rfind(b"/") + 1 :])
+        loader = self._loader
+        if representation.size > self._wanted:
+            os.close(fd)  # stays out, but must be readable, or it is named now rather than when it is asked for
+        elif representation.made or not loader.is_small(representation):
+            loader.load_open(fd, representation)
+        else:
+            try:
+                self._batch.append((representation, *loader.read_small(fd, representation)))
+            finally:
+                os.close(fd)
+            self._batch_bytes += representation.size
+            if self._batch_bytes > BATCH_BYTES:
+                self._place()
+
+    def _place(self) -> None:
+        self._loader.store.place(self._batch)
+        self._batch = []
+        self._batch_bytes = 0
 
 
-def _load(generation: Generation, loader: Loader, entry: Entry, report: Preloaded) -> None:
+def _load(generation: Generation, loader: Loader, entry: Entry) -> None:
     """Load one file and its variants for sure: as it is now, should it have changed since the walk."""
     now: Entry | None = entry
     for _ in range(CHANGED_TRIES):
         if now is None:
-            break
+            return
         try:
             for representation in (now, *now.variants):
                 if representation.body is None:
@@ -148,15 +183,15 @@ def _load(generation: Generation, loader: Loader, entry: Entry, report: Preloade
             return
         except ChangedError:
             fresh = loader.renew(generation.root, now)
-            generation.replace(now, fresh)
-            now = fresh
         except OSError as error:
-            _give_up(generation, now, error)
-            return
-    if now is not None:
-        generation.problems.append(
-            Problem(os.fsdecode(path_of(now)), "changes while it is read: loaded when asked for")
-        )
+            fresh = loader.renew(generation.root, now)  # without the sibling, should that be what failed
+            if fresh is None:
+                _give_up(generation, now, error)
+                return
+        generation.replace(now, fresh)
+        now = fresh
+    why = "changes while it is read: loaded when asked for"
+    generation.problems.append(Problem(os.fsdecode(path_of(entry)), why))
 
 
 def _give_up(generation: Generation, entry: Entry, error: OSError) -> None:
@@ -164,16 +199,7 @@ def _give_up(generation: Generation, entry: Entry, error: OSError) -> None:
     generation.replace(entry, None)
 
 
-def _try_open(generation: Generation, root: Root, entry: Entry) -> None:
-    """A file that stays out must be readable all the same, or it is named now rather than when it is asked for."""
-    try:
-        fd, _ = root.open_file(path_of(entry))
-        os.close(fd)
-    except OSError as error:
-        _give_up(generation, entry, error)
-
-
-def _make_variants(generation: Generation, loader: Loader, todo: list[Entry], report: Preloaded) -> None:
+def _make_variants(generation: Generation, loader: Loader, todo: list[Entry]) -> None:
     """`--compress`, by threads: the compressors release the GIL."""
 
     def make(entry: Entry) -> None:

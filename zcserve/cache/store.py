@@ -12,6 +12,7 @@ freed when that connection lets go, and counts until then.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from zcserve.cache.entry import Body, Entry, Packed, Paged
 from zcserve.cache.evictor import LeastRecentlyUsed
@@ -56,16 +57,18 @@ class Store:
         """The largest body, in bytes, that is ever made resident."""
         return int(self.budget * LARGEST_SHARE)
 
-    def place(self, head: bytes, content: bytes) -> Packed | None:
-        """Copy a small body and its head into a slab. None: there is no room and none can be made."""
+    def place(self, batch: Sequence[tuple[Entry, bytes, bytes]]) -> bool:
+        """Make small bodies (entry, head, content) resident together, copied into slabs.
+
+        False: there is no room for all of them and none can be made; then none is.
+        """
         with self._lock:
-            if not self._make_room(len(head) + len(content)):
-                return None
-            block = self._slabs.allocate(len(head) + len(content))
-        view = block.view()
-        view[: len(head)] = head
-        view[len(head) :] = content
-        return Packed(block, len(head))
+            if not self._make_room(sum(len(head) + len(content) for _, head, content in batch)):
+                return False
+            blocks = self._slabs.write([(head, content) for _, head, content in batch])
+            for (entry, head, _), block in zip(batch, blocks, strict=True):
+                self._admit(entry, Packed(block, len(head)))
+        return True
 
     def reserve(self, size: int) -> Extent | None:
         """Pages for a large body of `size` bytes, to be filled through `pages_fd`. None as in `place`."""
@@ -82,9 +85,12 @@ class Store:
     def admit(self, entry: Entry, body: Body) -> None:
         """Make `body` the entry's resident body, from now on subject to eviction."""
         with self._lock:
-            if entry.body is None:
-                entry.body = body
-                self._lru.add(entry)
+            self._admit(entry, body)
+
+    def _admit(self, entry: Entry, body: Body) -> None:
+        if entry.body is None:
+            entry.body = body
+            self._lru.add(entry)
 
     def drop(self, entry: Entry) -> None:
         """Forget an entry's body: the entry left the index."""
@@ -107,7 +113,7 @@ class Store:
     def _make_room(self, length: int) -> bool:
         self._settle()
         limit = self.budget - self.overhead
-        if self._used() + length <= limit:
+        if self._slabs.committed + self._pages.committed + length <= limit:
             return True
         low = int(limit * LOW_WATERMARK)
         while self._used() + length > low:
@@ -123,8 +129,10 @@ class Store:
         return self._slabs.committed + self._pages.committed
 
     def _settle(self) -> None:
-        self._slabs.settle()
-        self._pages.settle()
+        if self._slabs.released:
+            self._slabs.settle()
+        if self._pages.released:
+            self._pages.settle()
 
     def close(self) -> None:
         """Give everything back. No body may be sent from after this."""

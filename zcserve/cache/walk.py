@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from zcserve.cache.entry import Entry, Redirect, identity_of
 from zcserve.cache.index import Generation, Problem
@@ -25,6 +26,7 @@ from zcserve.http import encode_path
 # A file's variants lie beside it under these endings.
 SIBLING_CODINGS = {b".br": b"br", b".zst": b"zstd", b".gz": b"gzip"}
 CODING_ENDINGS = {coding: ending for ending, coding in SIBLING_CODINGS.items()}
+_ENDINGS = tuple(SIBLING_CODINGS)
 
 # Directories below directories; a bound for symlinks that lead back up by other names. Linux stops at 40 links a path.
 DEPTH_MAX = 100
@@ -83,7 +85,7 @@ def _list(
         here = os.fstat(fd)
         above = directory.above | {(here.st_dev, here.st_ino)}
         with os.scandir(fd) as listing:
-            for item in sorted(listing, key=lambda item: item.name):
+            for item in sorted(listing, key=attrgetter("name")):
                 name = os.fsencode(item.name)
                 if name.startswith(b".") and (name != b".well-known" or directory.path):
                     continue
@@ -139,26 +141,40 @@ def _pair(
     """Entries of one directory's files by name, siblings taken as variants of their base."""
     entries: list[tuple[bytes, Entry]] = []
     prefix = encode_path(b"/" + path)
+    siblings = {name for name in files if name.endswith(_ENDINGS)}
     for name, status in files.items():
-        stem, ending = name[: name.rfind(b".")], name[name.rfind(b".") :] if b"." in name else b""
-        if ending in SIBLING_CODINGS and stem in files:
+        if name in siblings and name[: name.rfind(b".")] in files:
             continue
         entry = make_entry(prefix + encode_path(name), status, newest)
-        variants = []
-        for sibling_ending, coding in SIBLING_CODINGS.items():
-            sibling = files.get(name + sibling_ending)
-            if sibling is None:
-                continue
-            if sibling.st_mtime_ns < status.st_mtime_ns:
-                base = os.fsdecode(name)
-                problems.append(Problem(os.fsdecode(path + name + sibling_ending), f"is older than {base}: not used"))
-                continue
-            variant = make_entry(entry.key, sibling, newest)
-            variant.encoding = coding
-            variants.append(variant)
-        entry.variants = tuple(variants)
+        if siblings:
+            entry.variants = _variants(path + name, entry, status, files, newest, problems)
         entries.append((name, entry))
     return entries
+
+
+def _variants(
+    path: bytes,
+    base: Entry,
+    status: os.stat_result,
+    files: dict[bytes, os.stat_result],
+    newest: int,
+    problems: list[Problem],
+) -> tuple[Entry, ...]:
+    """The siblings of one file that are at least as new as it is."""
+    name = path[path.rfind(b"/") + 1 :]
+    found = []
+    for ending, coding in SIBLING_CODINGS.items():
+        sibling = files.get(name + ending)
+        if sibling is None:
+            continue
+        if sibling.st_mtime_ns < status.st_mtime_ns:
+            why = f"is older than {os.fsdecode(name)}: not used"
+            problems.append(Problem(os.fsdecode(path + ending), why))
+            continue
+        variant = make_entry(base.key, sibling, newest)
+        variant.encoding = coding
+        found.append(variant)
+    return tuple(found)
 
 
 def make_entry(key: bytes, status: os.stat_result, newest: int) -> Entry:

@@ -1,0 +1,105 @@
+"""The floors of the house: a module imports only what stands below it (the order of zcserve/README.md).
+
+Read from the source, so that an import inside a function or under TYPE_CHECKING counts like any other.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import zcserve
+
+PACKAGE = Path(zcserve.__file__).parent
+
+# Lowest first; those on one line do not import each other, but modules of one package do.
+FLOORS = (
+    ("errors",),
+    ("http", "media_types"),
+    ("config",),
+    ("cache",),
+    ("net",),
+    ("servlets", "status", "control"),
+    ("server",),
+    ("cli",),
+    ("__main__",),
+)
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+# Modules that only those may import who talk to clients.
+OF_THE_NETWORK = {"asyncio", "http", "select", "selectors", "socket", "socketserver", "ssl"}
+
+
+def room(file: Path) -> str:
+    """The part of the house: "cache" for cache/loader.py, "http" for http.py."""
+    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Dotted names of what a module imports; for `from a import b` both a and a.b."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file.name}:{node.lineno}: a relative import hides its floor"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def rooms_imported(file: Path) -> set[str]:
+    """The parts of zcserve that a module imports from."""
+    parts = [name.split(".") for name in imports(file)]
+    named = {part[1] for part in parts if part[0] == "zcserve" and len(part) > 1}
+    return named - set(zcserve.__dict__)  # __version__ and its like belong to no room
+
+
+def ids(file: Path) -> str:
+    return str(file.relative_to(PACKAGE))
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in MODULES if file.parent != PACKAGE or file.stem != "__init__"], ids=ids
+)
+def test_a_module_imports_only_what_stands_below_it(file: Path) -> None:
+    own = room(file)
+    assert own in FLOOR, f"{own} has no floor: DESIGN.md section 1 and FLOORS here give every room one"
+    too_high = {name for name in rooms_imported(file) if name != own and FLOOR[name] >= FLOOR[own]}
+    assert not too_high
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in MODULES if room(file) in {"cache", "errors", "http", "config"}], ids=ids
+)
+def test_what_stands_below_the_net_knows_no_socket(file: Path) -> None:
+    allowed = {"http"} if room(file) == "http" else set()  # http.HTTPStatus
+    assert not {name.partition(".")[0] for name in imports(file)} & (OF_THE_NETWORK - allowed)
+
+
+def loaded_by(statement: str) -> set[str]:
+    """What is in sys.modules after a statement in a fresh interpreter."""
+    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); {statement}; print(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("statement", "lowest_not_loaded"),
+    [("import zcserve", "errors"), ("import zcserve.config", "cache"), ("import zcserve.cli", "cache")],
+)
+def test_importing_little_loads_little(statement: str, lowest_not_loaded: str) -> None:
+    loaded = {name.split(".")[1] for name in loaded_by(statement) if name.startswith("zcserve.")}
+    above = {name for name in loaded if FLOOR[name] >= FLOOR[lowest_not_loaded] and name != "cli"}
+    assert not above
+
+
+def test_config_and_server_are_found_in_the_package_when_asked_for() -> None:
+    loaded = loaded_by("from zcserve import Config, Server")
+    assert {"zcserve.config", "zcserve.server"} <= loaded
+    with pytest.raises(AttributeError, match="no attribute 'Sever'"):
+        zcserve.Sever  # noqa: B018

@@ -1,0 +1,153 @@
+"""A raw HTTP client for tests: sends any bytes, and reads exactly what a response's own framing says.
+
+It knows just enough of RFC 9112 to find a response's end, and is strict about it: whatever a server of ours should
+never send is an AssertionError here.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import Any, NamedTuple
+
+TIMEOUT_S = 20.0
+
+
+class Response(NamedTuple):
+    """`fields` in the order of arrival, names in lower case."""
+
+    status: int
+    fields: list[tuple[bytes, bytes]]
+    body: bytes
+    head: bytes
+
+    def all(self, name: str) -> list[bytes]:
+        """Every value of a field."""
+        return [value for key, value in self.fields if key == name.encode().lower()]
+
+    def __getitem__(self, name: Any) -> Any:
+        """The one value of a field (None: absent), or the tuple's own item."""
+        if not isinstance(name, str):
+            return tuple.__getitem__(self, name)
+        values = self.all(name)
+        assert len(values) <= 1, f"{name} appears {len(values)} times"
+        return values[0] if values else None
+
+
+class Client:
+    """A connection to a server: to its `port` on 127.0.0.1, an address tuple, or a unix socket's path.
+
+    `receive_buffer` is SO_RCVBUF in bytes, set before connecting so that it bounds the window: a slow reader.
+    """
+
+    def __init__(
+        self, where: int | tuple[Any, ...] | str, *, receive_buffer: int | None = None, timeout: float = TIMEOUT_S
+    ) -> None:
+        if isinstance(where, str):
+            family, address = socket.AF_UNIX, where
+        else:
+            address = ("127.0.0.1", where) if isinstance(where, int) else where
+            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        self.socket.settimeout(timeout)
+        if receive_buffer is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if family != socket.AF_UNIX:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.connect(address)
+        self.buffer = b""
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket; harmless when repeated."""
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`."""
+        self.socket.sendall(data)
+
+    def get(self, target: str | bytes, *lines: str, method: str = "GET") -> Response:
+        """Send a well-formed request with further header `lines` and read its response."""
+        target = target.encode() if isinstance(target, str) else target
+        head = b"%b %b HTTP/1.1\r\n" % (method.encode(), target)
+        self.send(head + "".join(f"{line}\r\n" for line in ("Host: test", *lines, "")).encode())
+        return self.read(method=method)
+
+    def read(self, *, method: str = "GET") -> Response:
+        """One complete response to a request of `method`; a 100 (Continue) is a response of its own."""
+        head = self.read_head()
+        lines = head.split(b"\r\n")
+        match = re.fullmatch(rb"HTTP/1\.1 ([1-5]\d\d) [ -~]*", lines[0])
+        assert match is not None, f"not a status line: {lines[0]!r}"
+        status = int(match[1])
+        fields = []
+        for line in lines[1:]:
+            name, colon, value = line.partition(b": ")
+            assert colon, f"not a field line of ours: {line!r}"
+            assert re.fullmatch(rb"[!-9;-~]+", name), f"not a field line of ours: {line!r}"
+            fields.append((name.lower(), value))
+        lengths = [value for name, value in fields if name == b"content-length"]
+        assert not [value for name, value in fields if name == b"transfer-encoding"]
+        if method == "HEAD" or status < 200 or status in (204, 304):
+            body = b""
+        elif lengths:
+            assert len(lengths) == 1
+            body = self.read_exactly(int(lengths[0]))
+        else:
+            body = self.read_to_end()
+        return Response(status, fields, body, head)
+
+    def read_head(self) -> bytes:
+        """Bytes up to the blank line, which is consumed."""
+        while b"\r\n\r\n" not in self.buffer:
+            self._receive()
+        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        return head
+
+    def read_exactly(self, count: int) -> bytes:
+        """`count` bytes. Raises EOFError when the server closes first."""
+        pieces, have = [self.buffer], len(self.buffer)
+        while have < count:
+            data = self.socket.recv(1 << 18)
+            if not data:
+                self.buffer = b"".join(pieces)
+                raise EOFError(f"{have} bytes of {count}")
+            pieces.append(data)
+            have += len(data)
+        data = b"".join(pieces)
+        self.buffer = data[count:]
+        return data[:count]
+
+    def read_to_end(self) -> bytes:
+        """Everything until the server closes; a reset counts as the end."""
+        pieces = [self.buffer]
+        self.buffer = b""
+        try:
+            while data := self.socket.recv(1 << 18):
+                pieces.append(data)
+        except ConnectionResetError:
+            pass
+        return b"".join(pieces)
+
+    def at_end(self) -> bool:
+        """Whether the server closes, in order, without sending anything more; waits for one or the other."""
+        if not self.buffer:
+            self.buffer = self.socket.recv(1 << 16)
+            return not self.buffer
+        return False
+
+    def reset(self) -> None:
+        """Close with a RST, as a client does that crashed."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.socket.close()
+
+    def _receive(self) -> None:
+        data = self.socket.recv(1 << 16)
+        if not data:
+            raise EOFError(f"closed after {self.buffer[:200]!r}")
+        self.buffer += data
