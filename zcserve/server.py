@@ -188,7 +188,11 @@ class Server:
         """Serve until SIGTERM or SIGINT; the exit code."""
         _raise_descriptor_limit()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        self._open(progress=True)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what a reload would do is being done
+        try:
+            self._open(progress=True)
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
         self._say_ready()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_end_signal)

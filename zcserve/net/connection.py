@@ -103,6 +103,7 @@ class Connection:
         "_discard",
         "_fd",
         "_fields",
+        "_hung_up",
         "_inbox",
         "_lingers",
         "_loaded",
@@ -141,6 +142,7 @@ class Connection:
         self._renewals = 0
         self._queued = 0  # bytes in the kernel's send queue when it was last full
         self._lingers = False
+        self._hung_up = False  # the peer sends no more; told once, behind what it sent
         self._stop = Stop.BYTES
         self.armed = inf
         self.state = State.HEAD
@@ -158,6 +160,7 @@ class Connection:
         self._since = self._loop.now
         if state is _CLOSED:
             self._loop.forget(self._fd)
+            self._loop.timers.disarm(self)
             return
         self._loop.handlers[self._fd] = _HANDLERS[state].__get__(self)
         self._loop.timers.arm(self)
@@ -232,7 +235,9 @@ class Connection:
         if not data:
             self.close()  # half a request, or none: nobody waits for an answer
             return
-        more = len(data) == RECV_BYTES or mask & HANG_UP
+        if mask & HANG_UP:
+            self._hung_up = True
+        more = len(data) == RECV_BYTES or self._hung_up
         if self._inbox:
             data = self._inbox + data
         elif self.state is _IDLE:
@@ -248,6 +253,8 @@ class Connection:
 
     def _on_writable(self, mask: int) -> None:
         """WRITE: the socket may take more."""
+        if mask & HANG_UP:
+            self._hung_up = True
         if mask & ERROR:
             self.close()
         elif self._out:
@@ -255,6 +262,8 @@ class Connection:
 
     def _on_waiting(self, mask: int) -> None:
         """WAIT: a client that is gone need not be waited for."""
+        if mask & HANG_UP:
+            self._hung_up = True
         if mask & ERROR:
             self.close()
 

@@ -35,7 +35,7 @@ class Loop:
         self.now = time.monotonic()
         self.turn = 0
         self.each_turn: Callable[[], None] = lambda: None
-        self._again: list[Callable[[], None]] = []
+        self._again: dict[Callable[[], None], None] = {}
         self._calls: deque[Callable[[], None]] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopped = False
@@ -43,16 +43,16 @@ class Loop:
 
     def add(self, fd: int, handler: Handler, *, stream: bool = False) -> None:
         """Call `handler(mask)` when `fd` is ready."""
-        self.handlers[fd] = handler
         self.poller.register(fd, stream=stream)
+        self.handlers[fd] = handler
 
     def forget(self, fd: int) -> None:
         """Never call the handler of `fd` again; its owner closes it."""
         self.handlers.pop(fd, None)
 
     def again(self, step: Callable[[], None]) -> None:
-        """Call `step` in the next turn: there is more to do, and others wait."""
-        self._again.append(step)
+        """Call `step` in the next turn: there is more to do, and others wait. Once, however often this is said."""
+        self._again[step] = None
 
     def call_soon(self, call: Callable[[], None]) -> None:
         """Call `call` in the loop's thread soon. The one method that other threads may use."""
@@ -83,7 +83,7 @@ class Loop:
                 except Exception:
                     self._failed(handler)
         if self._again:
-            again, self._again = self._again, []
+            again, self._again = self._again, {}
             for step in again:
                 self._guarded(step)
         self.timers.fire(self.now)
