@@ -14,11 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
-from tools.bench import preload, report, rounds, summary
+from tools.bench import budget, preload, report, rounds, summary
 from tools.bench.errors import BenchError
 from tools.bench.load import GENERATORS
 from tools.bench.peers import PEERS, Peer, version, zcserve
 from tools.bench.workloads import WORKLOADS, Workload
+from zcserve.config import parse_size
 
 
 def _positive(text: str) -> int:
@@ -46,7 +47,12 @@ def _parser() -> argparse.ArgumentParser:
     loading.add_argument("--rounds", type=_positive, default=5)
     loading.add_argument("--memory", default="2G", help="the server's memory budget")
     loading.add_argument("--tree", type=Path, metavar="DIR", help="make the tree here, or reuse it")
-    for command in (requests, loading):
+    keeping = commands.add_parser("budget", help="whether a memory budget holds under ten times its content")
+    keeping.add_argument("--memory", type=parse_size, default="256M", help="the server's memory budget")
+    keeping.add_argument("--times", type=_positive, default=10, help="content, in budgets")
+    keeping.add_argument("--clients", type=_positive, default=8)
+    keeping.add_argument("--seconds", type=_positive, default=30)
+    for command in (requests, loading, keeping):
         command.add_argument("--json", type=Path, metavar="FILE", help="write every sample and figure")
         command.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
     return parser
@@ -132,6 +138,25 @@ def _preload(options: argparse.Namespace) -> int:
     return 0
 
 
+def _budget(options: argparse.Namespace) -> int:
+    peer = zcserve("--engine", "python", "--memory", str(options.memory))
+    done = budget.run_budget(
+        peer, options.memory, times=options.times, clients=options.clients, seconds=options.seconds
+    )
+    where = report.circumstances({"zcserve": version(peer.program, *peer.version_option)})
+    where["run"] = f"{options.clients} clients for {options.seconds} s, files at random, every body checked"
+    faults = done.faults()
+    report.write_results(
+        [report.budget_table(done)],
+        where,
+        {"budget": asdict(done)},
+        faults,
+        json_file=options.json,
+        markdown_file=options.markdown,
+    )
+    return 1 if faults else 0
+
+
 def _terminated(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
@@ -140,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return _requests(options) if options.command == "requests" else _preload(options)
+        return {"requests": _requests, "preload": _preload, "budget": _budget}[options.command](options)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2

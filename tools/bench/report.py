@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.bench.budget import Budget
 from tools.bench.preload import Figure
 from tools.bench.summary import Ratio, Row, Spread
 
@@ -98,6 +99,19 @@ def preload_table(figures: Sequence[Figure]) -> Table:
         tuple((figure.name, figure.unit, *_with_range(figure.spread, figure.decimals)) for figure in figures),
         numbers_from=2,
     )
+
+
+def budget_table(done: Budget) -> Table:
+    """What was asked, and what it cost in memory."""
+    rows = (
+        ("budget", f"{done.budget:,}"),
+        ("content", f"{done.content:,} in {done.files:,} files"),
+        ("peak growth over an empty root", f"{done.growth_peak:,}"),
+        ("allowed growth", f"{done.limit:,}"),
+        ("requests", f"{done.requests:,}"),
+        ("wrong bodies", f"{done.wrong:,}"),
+    )
+    return Table("Memory budget (bytes)", ("what", "figure"), rows, numbers_from=1)
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int], numbers_from: int) -> list[str]:

@@ -62,16 +62,6 @@ class Timers:
             self._slots[int(timed.armed)].discard(timed)
             timed.armed = inf
 
-    def disarm(self, timed: Timed) -> None:
-        """Forget a deadline: what is over is not kept in memory until its time comes."""
-        if timed.armed == inf:
-            return
-        for item in self._order.irange((timed.armed,), (timed.armed, inf)):
-            if item[2] is timed:
-                self._order.remove(item)
-                break
-        timed.armed = inf
-
     def timeout(self, now: float) -> float:
         """Seconds until the first timer fires, -1 for never; what `Poller.poll` takes."""
         return max(self._first / SLOTS_PER_S - now, 0.0) if self._first != inf else -1
