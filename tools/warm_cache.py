@@ -38,7 +38,7 @@ import mmh3
 from zcserve.cache.entry import Body, Entry, Redirect
 from zcserve.cache.index import Generation, Problem
 from zcserve.cache.loader import PIECE_BYTES, Loader, content_tag, name_of, path_of
-from zcserve.cache.preload import plan, preload
+from zcserve.cache.preload import preload
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import SIBLING_CODINGS, walk
@@ -204,11 +204,11 @@ class TimedLoader(Loader):
         with self._timed(entry):
             return super().read_small(fd, entry)
 
-    def load_open(self, fd: int, entry: Entry) -> Body:
+    def load_open(self, fd: int, entry: Entry, *, evict: bool = True) -> Body:
         if self.is_small(entry) and not entry.made:
-            return super().load_open(fd, entry)
+            return super().load_open(fd, entry, evict=evict)
         with self._timed(entry):
-            return super().load_open(fd, entry)
+            return super().load_open(fd, entry, evict=evict)
 
     def add_variants(self, root: Root, entry: Entry) -> None:
         with self._timed(entry):
@@ -234,7 +234,7 @@ def load_root(config: Config, lines: Iterable[bytes], progress: Callable[[int, i
     listed, unknown = resolve(generation, lines)
     walked = time.perf_counter()
     try:
-        preload(generation, loader, first=_touch(listed, store), progress=progress)
+        preload(generation, loader, first=_touch(listed), progress=progress)
         done = time.perf_counter()
         # Each once: what was given up when it was loaded first is met again in its directory's turn.
         problems = list(dict.fromkeys(generation.problems))
@@ -257,15 +257,12 @@ def load_root(config: Config, lines: Iterable[bytes], progress: Callable[[int, i
         store.close()
 
 
-def _touch(listed: list[Entry], store: Store) -> Iterator[Entry]:
-    """The listed entries that still fit when their turn comes, so that none displaces one listed before it."""
+def _touch(listed: list[Entry]) -> Iterator[Entry]:
+    """The listed entries, marked as used, the first most recently."""
     for recency, entry in zip(range(len(listed), 0, -1), listed, strict=True):
-        largest = max(one.size for one in (entry, *entry.variants))
-        room = store.budget - store.overhead - store.committed
-        if plan([entry], room) >= largest:
-            for one in (entry, *entry.variants):
-                one.tick = recency
-            yield entry
+        for one in (entry, *entry.variants):
+            one.tick = recency
+        yield entry
 
 
 def _representations(generation: Generation) -> Iterator[tuple[Entry, Entry]]:

@@ -24,7 +24,7 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import ENTRY_BYTES, NOT_FOUND_KEY, Generation, Problem
 from zcserve.cache.loader import ChangedError, Loader
-from zcserve.cache.preload import Preloaded, adopt, plan, preload, retire
+from zcserve.cache.preload import Plan, Preloaded, adopt, preload, retire
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
@@ -301,10 +301,12 @@ def check(config: Config) -> int:
     """`--check`: validate the root, say what would be resident, serve nothing. The exit code."""
     generation = walk(Root(config.root), index=config.index)
     _report_problems(generation)
+    store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
+    store.overhead = len(generation.resources) * ENTRY_BYTES
     entries = list(generation.entries())
+    wanted = Plan(entries, store)
     representations = [one for entry in entries for one in (entry, *entry.variants)]
-    wanted = plan(entries, config.memory - len(generation.resources) * ENTRY_BYTES)
-    resident = [one for one in representations if one.size <= min(wanted, config.memory // 2)]
+    resident = [one for one in representations if wanted.takes(one)]
     print(f"root {config.root}: {len(representations)} files, {_size(sum(one.size for one in representations))}")
     print(
         f"would be resident: {len(resident)} files, {_size(sum(one.size for one in resident))} "

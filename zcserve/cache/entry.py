@@ -20,12 +20,16 @@ from zcserve.cache import heads
 from zcserve.cache.slab import Block, Extent
 
 _IDENTITY = struct.Struct("=QQQqq")
-IDENTITY_BYTES = _IDENTITY.size
+_TIME_MASK = (1 << 63) - 1
 
 
 def identity_of(status: os.stat_result) -> bytes:
     """dev, inode, size, mtime_ns and ctime_ns, packed: a file whose five are the same is the same content."""
-    return _IDENTITY.pack(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    try:
+        return _IDENTITY.pack(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    except struct.error:  # a date after 2262 takes more than 64 bits of nanoseconds
+        times = (status.st_mtime_ns & _TIME_MASK, status.st_ctime_ns & _TIME_MASK)
+        return _IDENTITY.pack(status.st_dev, status.st_ino, status.st_size, *times)
 
 
 class Span:

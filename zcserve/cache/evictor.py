@@ -44,10 +44,9 @@ class LeastRecentlyUsed:
         self._settle()
         self._order.discard(entry)
 
-    def oldest_first(self) -> list[Entry]:
-        """All entries in the order in which they were filed, which is nearly the order of their use."""
-        self._settle()
-        return list(self._order)
+    def entries(self) -> list[Entry]:
+        """All entries, in no order that means anything."""
+        return [*self._order, *self._fresh]
 
     def pop(self) -> Entry | None:
         """Take out and return the least recently used entry that nobody is waiting to send; None if there is none."""

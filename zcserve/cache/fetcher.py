@@ -83,11 +83,7 @@ class Fetcher:
             _log.warning("%s: %s", path_of(chosen).decode(), error.strerror or error)
             if error.errno in _OUR_OWN_TROUBLE:
                 return None
-        fresh = self._loader.renew(root, base)
-        self._loader.store.drop(base)
-        for variant in base.variants:
-            self._loader.store.drop(variant)
-        generation.replace(base, fresh)
+        self._loader.succeed(generation, base)
         return Renewed()
 
     def close(self) -> None:

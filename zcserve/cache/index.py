@@ -29,6 +29,11 @@ class Problem:
     path: str
     why: str
 
+    @classmethod
+    def of(cls, path: bytes, why: str) -> Problem:
+        """`path` as it is on disk; bytes that are no UTF-8 are shown as escapes, so that it can be printed anywhere."""
+        return cls(path.decode("utf-8", "backslashreplace"), why)
+
 
 @dataclass(slots=True)
 class Generation:

@@ -22,6 +22,7 @@ import mmh3
 from zcserve.cache import heads
 from zcserve.cache.compress import codecs, worth_it
 from zcserve.cache.entry import Body, Entry, OnDisk, OpenFile, Paged, Span, identity_of
+from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import CODING_ENDINGS, SIBLING_CODINGS, make_entry
@@ -69,19 +70,22 @@ class Loader:
         # again.
         self._made: weakref.WeakValueDictionary[tuple[bytes, bytes], Entry] = weakref.WeakValueDictionary()
 
-    def load(self, root: Root, entry: Entry) -> Body:
-        """Read an entry's content; resident if there is room. Raises ChangedError or OSError."""
-        fd, _ = root.open_file(path_of(entry))
-        return self.load_open(fd, entry)
+    def load(self, root: Root, entry: Entry, *, evict: bool = True) -> Body:
+        """Read an entry's content; resident if there is room, which others make for it if `evict`.
 
-    def load_open(self, fd: int, entry: Entry) -> Body:
+        Raises ChangedError or OSError.
+        """
+        fd, _ = root.open_file(path_of(entry))
+        return self.load_open(fd, entry, evict=evict)
+
+    def load_open(self, fd: int, entry: Entry, *, evict: bool = True) -> Body:
         """As `load`, from a descriptor just opened, which this takes over."""
         file = OpenFile(fd, entry.identity)
         if entry.made:
-            return self._make_again(file, entry)
+            return self._make_again(file, entry, evict)
         if self.is_small(entry):
-            return self._load_small(file, entry)
-        body = self._load_large(file, entry)
+            return self._load_small(file, entry, evict)
+        body = self._load_large(file, entry, evict)
         if isinstance(body, Paged):
             self._drop_cache(fd)
             self.store.admit(entry, body)
@@ -91,6 +95,14 @@ class Loader:
         """An entry's whole content as bytes. Raises ChangedError or OSError."""
         fd, _ = root.open_file(path_of(entry))
         return self._read_whole(OpenFile(fd, entry.identity), entry.size)
+
+    def succeed(self, generation: Generation, entry: Entry) -> Entry | None:
+        """Put what now lies at `entry`'s path into its place, and forget its bodies; None: nothing lies there."""
+        fresh = self.renew(generation.root, entry)
+        for representation in (entry, *entry.variants):
+            self.store.drop(representation)
+        generation.replace(entry, fresh)
+        return fresh
 
     def renew(self, root: Root, entry: Entry) -> Entry | None:
         """The entry for what now lies at `entry`'s path, with the siblings that now fit; None: nothing does."""
@@ -138,7 +150,7 @@ class Loader:
             variant = Entry(entry.key, entry.identity, len(compressed), entry.modified)
             variant.encoding = coding
             variant.made = True
-            if self._keep(variant, compressed) is not None:
+            if self._keep(variant, compressed, evict=False) is not None:
                 self._made[base_tag, coding] = variant
                 made.append(variant)
         entry.variants += tuple(made)
@@ -179,24 +191,24 @@ class Loader:
         self._drop_cache(fd)
         return self._head(entry), content
 
-    def _load_small(self, file: OpenFile, entry: Entry) -> Body:
+    def _load_small(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
         head, content = self.read_small(file.fd, entry)
-        return self._place(entry, head, content) or self._on_disk(file, entry)
+        return self._place(entry, head, content, evict) or self._on_disk(file, entry)
 
-    def _place(self, entry: Entry, head: bytes, content: bytes) -> Body | None:
-        self.store.place([(entry, head, content)])
+    def _place(self, entry: Entry, head: bytes, content: bytes, evict: bool) -> Body | None:
+        self.store.place([(entry, head, content)], evict=evict)
         return entry.body
 
     def _drop_cache(self, fd: int) -> None:
         if self.config.drop_cache and not self.config.in_place:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
-    def _keep(self, entry: Entry, content: bytes) -> Body | None:
+    def _keep(self, entry: Entry, content: bytes, evict: bool) -> Body | None:
         """Make whole content resident, with the ETag that it has."""
         entry.etag = content_tag(mmh3.mmh3_x64_128_digest(content))
         if len(content) <= self.config.small_body_bytes_max:
-            return self._place(entry, self._head(entry), content)
-        extent = self.store.reserve(len(content))
+            return self._place(entry, self._head(entry), content, evict)
+        extent = self.store.reserve(len(content), evict=evict)
         if extent is None:
             return None
         _write(self.store.pages_fd, memoryview(content), extent.offset)
@@ -204,12 +216,12 @@ class Loader:
         self.store.admit(entry, body)
         return body
 
-    def _load_large(self, file: OpenFile, entry: Entry) -> Body:
+    def _load_large(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
         if self.config.in_place:
             if not entry.etag:
                 entry.etag = self._tag(file, entry)
             return Paged(self._head(entry), file.fd, 0, entry.size, file)
-        extent = self.store.reserve(entry.size) if entry.size <= self.store.largest else None
+        extent = self.store.reserve(entry.size, evict=evict) if entry.size <= self.store.largest else None
         if extent is None:
             return self._on_disk(file, entry)
         memory = self.store.pages_fd
@@ -253,12 +265,12 @@ class Loader:
         buffer: memoryview = self._piece.buffer
         return buffer
 
-    def _make_again(self, file: OpenFile, entry: Entry) -> Body:
+    def _make_again(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
         """A made variant that was evicted: compress its base anew."""
         size = os.fstat(file.fd).st_size
         compressed = self.codecs[entry.encoding](self._read_whole(file, size))
         entry.size = len(compressed)
-        body = self._keep(entry, compressed)
+        body = self._keep(entry, compressed, evict)
         if body is None:
             raise MemoryError("no room for a variant")
         return body

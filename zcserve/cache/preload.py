@@ -1,8 +1,8 @@
 """Filling the store: everything that fits, before anybody asks.
 
-When all does not fit, small files come before large ones: each file costs one hit's disk access if it stays out,
-whatever its size, so the most hits a byte are bought with small files. Files are still read in the order of the walk,
-directory by directory.
+Preloading never evicts: what was loaded first stays. When all does not fit, small files come before large ones: each
+file costs one hit's disk access if it stays out, whatever its size, so the most hits a byte are bought with small
+files. Files are still read in the order of the walk, directory by directory.
 
 The same code fills a generation made by a reload: what it shares with the last one is resident already.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from zcserve.cache.index import ENTRY_BYTES, Generation, Problem
 from zcserve.cache.loader import ChangedError, Loader, path_of
 from zcserve.cache.root import Root
 from zcserve.cache.slab import round_up
+from zcserve.cache.store import Store
 
 # A head's usual length; only planning uses it.
 HEAD_BYTES = 320
@@ -60,12 +62,12 @@ def preload(
     """
     store = loader.store
     store.overhead = len(generation.resources) * ENTRY_BYTES
-    todo = list(generation.entries())
     for entry in first:
         _load(generation, loader, entry)
+    todo = list(generation.entries())
     if loader.codecs:
         _make_variants(generation, loader, todo)
-    wanted = min(plan(todo, store.budget - store.overhead - store.committed), store.largest)
+    wanted = Plan(todo, store)
     done = 0
     for _, group in groupby(todo, key=_directory_of):
         files = list(group)
@@ -88,24 +90,34 @@ def _report(generation: Generation) -> Preloaded:
     return report
 
 
-def plan(entries: Iterable[Entry], room: int) -> int:
-    """The size in bytes up to which files fit into `room` bytes together; what is resident already costs nothing."""
-    room = int(room * (1 - HEADROOM))
-    sizes = sorted(
-        representation.size
-        for entry in entries
-        for representation in (entry, *entry.variants)
-        if representation.body is None
-    )
-    for size in sizes:
-        room -= _cost(size)
-        if room < 0:
-            return size - 1
-    return sizes[-1] if sizes else 0
+class Plan:
+    """Which representations fit into a store together, small before large; what is resident already costs nothing."""
 
+    def __init__(self, entries: Iterable[Entry], store: Store) -> None:
+        room = int((store.budget - store.overhead - store.committed) * (1 - HEADROOM))
+        sizes = sorted(
+            representation.size
+            for entry in entries
+            for representation in (entry, *entry.variants)
+            if representation.body is None
+        )
+        self._below = store.largest + 1  # all that are smaller than this,
+        self._of_that_size = 0  # and so many of just this size
+        for place, size in enumerate(sizes):
+            room -= HEAD_BYTES + (size if size <= store.small_body_bytes_max else round_up(size))
+            if size > store.largest:
+                break
+            if room < 0:
+                self._below = size
+                self._of_that_size = place - bisect_left(sizes, size)
+                break
 
-def _cost(size: int) -> int:
-    return size + HEAD_BYTES if size <= 16384 else round_up(size) + HEAD_BYTES
+    def takes(self, representation: Entry) -> bool:
+        """Whether this one is loaded; to be asked once for each."""
+        if representation.size == self._below and self._of_that_size:
+            self._of_that_size -= 1
+            return True
+        return representation.size < self._below
 
 
 def _directory_of(entry: Entry) -> bytes:
@@ -115,7 +127,7 @@ def _directory_of(entry: Entry) -> bytes:
 class _Directory:
     """The files of one directory on their way into the store: small ones are placed together."""
 
-    def __init__(self, generation: Generation, loader: Loader, files: list[Entry], wanted: int) -> None:
+    def __init__(self, generation: Generation, loader: Loader, files: list[Entry], wanted: Plan) -> None:
         self._generation = generation
         self._loader = loader
         self._files = files
@@ -151,10 +163,10 @@ class _Directory:
         path = path_of(representation)
         fd = root.open_in(directory, path[path.rfind(b"/") + 1 :])
         loader = self._loader
-        if representation.size > self._wanted:
+        if not self._wanted.takes(representation):
             os.close(fd)  # stays out, but must be readable, or it is named now rather than when it is asked for
         elif representation.made or not loader.is_small(representation):
-            loader.load_open(fd, representation)
+            loader.load_open(fd, representation, evict=False)
         else:
             try:
                 self._batch.append((representation, *loader.read_small(fd, representation)))
@@ -165,7 +177,7 @@ class _Directory:
                 self._place()
 
     def _place(self) -> None:
-        self._loader.store.place(self._batch)
+        self._loader.store.place(self._batch, evict=False)
         self._batch = []
         self._batch_bytes = 0
 
@@ -173,29 +185,27 @@ class _Directory:
 def _load(generation: Generation, loader: Loader, entry: Entry) -> None:
     """Load one file and its variants for sure: as it is now, should it have changed since the walk."""
     now: Entry | None = entry
+    why = "changes while it is read: loaded when asked for"
     for _ in range(CHANGED_TRIES):
         if now is None:
             return
-        try:
-            for representation in (now, *now.variants):
+        for representation in (now, *now.variants):
+            try:
                 if representation.body is None:
-                    loader.load(generation.root, representation)
+                    loader.load(generation.root, representation, evict=False)
+            except (ChangedError, OSError) as error:
+                if isinstance(error, OSError):
+                    why = error.strerror or str(error)
+                    generation.problems.append(Problem.of(path_of(representation), why))
+                now = loader.succeed(generation, now)
+                break
+        else:
             return
-        except ChangedError:
-            fresh = loader.renew(generation.root, now)
-        except OSError as error:
-            fresh = loader.renew(generation.root, now)  # without the sibling, should that be what failed
-            if fresh is None:
-                _give_up(generation, now, error)
-                return
-        generation.replace(now, fresh)
-        now = fresh
-    why = "changes while it is read: loaded when asked for"
-    generation.problems.append(Problem(os.fsdecode(path_of(entry)), why))
+    generation.problems.append(Problem.of(path_of(entry), why))
 
 
 def _give_up(generation: Generation, entry: Entry, error: OSError) -> None:
-    generation.problems.append(Problem(os.fsdecode(path_of(entry)), error.strerror or str(error)))
+    generation.problems.append(Problem.of(path_of(entry), error.strerror or str(error)))
     generation.replace(entry, None)
 
 

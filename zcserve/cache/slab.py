@@ -21,6 +21,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+from array import array
 from collections import deque
 from collections.abc import Sequence
 
@@ -79,6 +80,7 @@ class Slab:
     __slots__ = ("fd", "free_by_end", "free_by_start", "frontier", "map", "number", "page_use", "released", "view")
 
     def __init__(self, number: int, size: int, released: deque[tuple[Slab, int, int]]) -> None:
+        self.fd = -1  # for __del__, should there be no descriptor left
         self.fd = _memfd("zcserve-slab")
         os.ftruncate(self.fd, size)
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
@@ -86,13 +88,14 @@ class Slab:
         self.number = number
         self.view = memoryview(self.map)
         self.released = released
-        self.page_use = bytearray(size // PAGE_BYTES)
+        self.page_use = array("H", bytes(2 * (size // PAGE_BYTES)))
         self.frontier = 0
         self.free_by_start: dict[int, int] = {}
         self.free_by_end: dict[int, int] = {}
 
     def __del__(self) -> None:
-        os.close(self.fd)
+        if self.fd >= 0:
+            os.close(self.fd)
 
     def occupy(self, offset: int, length: int) -> int:
         """Count a block in; returns how many pages it is the first to touch."""
@@ -260,11 +263,16 @@ class Pages:
     def settle(self) -> None:
         """Punch out what died since the last call: bytes that are still in a socket stay as they were."""
         while self.released:
-            offset, length = self.released.popleft()
+            offset, length = self.released[0]
             size = round_up(length)
             # MADV_REMOVE is FALLOC_FL_PUNCH_HOLE by another door, and the one that the standard library has.
-            with mmap.mmap(self.fd, size, offset=offset) as window:
+            try:
+                window = mmap.mmap(self.fd, size, offset=offset)
+            except OSError:
+                return  # at the descriptor limit: the next call may find one
+            with window:
                 window.madvise(mmap.MADV_REMOVE)
+            self.released.popleft()
             self.committed -= size
 
     def close(self) -> None:

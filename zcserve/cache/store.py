@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from operator import attrgetter
 
 from zcserve.cache.entry import Body, Entry, Packed, Paged
 from zcserve.cache.evictor import LeastRecentlyUsed
@@ -24,6 +25,10 @@ LOW_WATERMARK = 0.98
 LARGEST_SHARE = 0.5
 # Slabs are at most this share of the budget, so that a small budget is not one slab.
 SLAB_SHARE = 1 / 16
+
+
+def _holds_descriptor(body: Body | None) -> bool:
+    return isinstance(body, Paged) and body.holds_descriptor and not body.pins
 
 
 class Store:
@@ -57,23 +62,23 @@ class Store:
         """The largest body, in bytes, that is ever made resident."""
         return int(self.budget * LARGEST_SHARE)
 
-    def place(self, batch: Sequence[tuple[Entry, bytes, bytes]]) -> bool:
+    def place(self, batch: Sequence[tuple[Entry, bytes, bytes]], *, evict: bool = True) -> bool:
         """Make small bodies (entry, head, content) resident together, copied into slabs.
 
         False: there is no room for all of them and none can be made; then none is.
         """
         with self._lock:
-            if not self._make_room(sum(len(head) + len(content) for _, head, content in batch)):
+            if not self._make_room(sum(len(head) + len(content) for _, head, content in batch), evict):
                 return False
             blocks = self._slabs.write([(head, content) for _, head, content in batch])
             for (entry, head, _), block in zip(batch, blocks, strict=True):
                 self._admit(entry, Packed(block, len(head)))
         return True
 
-    def reserve(self, size: int) -> Extent | None:
+    def reserve(self, size: int, *, evict: bool = True) -> Extent | None:
         """Pages for a large body of `size` bytes, to be filled through `pages_fd`. None as in `place`."""
         with self._lock:
-            if not self._make_room(round_up(size)):
+            if not self._make_room(round_up(size), evict):
                 return None
             return self._pages.allocate(size)
 
@@ -102,19 +107,21 @@ class Store:
     def shed_descriptor(self) -> bool:
         """Evict the least recently used body that holds a descriptor of its own (`--in-place`); False if none does."""
         with self._lock:
-            for entry in self._lru.oldest_first():
-                body = entry.body
-                if isinstance(body, Paged) and body.holds_descriptor and not body.pins:
-                    self._lru.discard(entry)
-                    entry.body = None
-                    return True
-        return False
+            holders = [entry for entry in self._lru.entries() if _holds_descriptor(entry.body)]
+            if not holders:
+                return False
+            victim = min(holders, key=attrgetter("tick"))
+            self._lru.discard(victim)
+            victim.body = None
+            return True
 
-    def _make_room(self, length: int) -> bool:
+    def _make_room(self, length: int, evict: bool) -> bool:
         self._settle()
         limit = self.budget - self.overhead
         if self._slabs.committed + self._pages.committed + length <= limit:
             return True
+        if not evict or length > limit:
+            return False
         low = int(limit * LOW_WATERMARK)
         while self._used() + length > low:
             victim = self._lru.pop()

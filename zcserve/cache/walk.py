@@ -71,7 +71,7 @@ def walk(
 
 
 def _problem(path: bytes, error: OSError) -> Problem:
-    return Problem(os.fsdecode(path), error.strerror or str(error))
+    return Problem.of(path, error.strerror or str(error))
 
 
 def _list(
@@ -95,18 +95,18 @@ def _list(
                     problems.append(_problem(directory.path + name, error))
                     continue
                 if not _is_utf8(name):
-                    problems.append(Problem(item.name.encode("utf-8", "replace").decode(), "its name is not UTF-8"))
+                    problems.append(Problem.of(directory.path + name, "its name is not UTF-8"))
                 elif stat.S_ISREG(status.st_mode):
                     files[name] = status
                 elif stat.S_ISDIR(status.st_mode):
                     if (status.st_dev, status.st_ino) in above or len(above) > DEPTH_MAX:
                         problems.append(
-                            Problem(os.fsdecode(directory.path + name), "leads back to a directory above it")
+                            Problem.of(directory.path + name, "leads back to a directory above it")
                         )
                     else:
                         below.append(_Directory(directory.path + name + b"/", above))
                 else:
-                    problems.append(Problem(os.fsdecode(directory.path + name), "is not a regular file"))
+                    problems.append(Problem.of(directory.path + name, "is not a regular file"))
     finally:
         os.close(fd)
     return files, below
@@ -141,9 +141,11 @@ def _pair(
     """Entries of one directory's files by name, siblings taken as variants of their base."""
     entries: list[tuple[bytes, Entry]] = []
     prefix = encode_path(b"/" + path)
-    siblings = {name for name in files if name.endswith(_ENDINGS)}
+    siblings = {name for name in files if name.endswith(_ENDINGS) and name[: name.rfind(b".")] in files}
+    # The sibling of a sibling is none: nobody would ever be sent it.
+    siblings = {name for name in siblings if name[: name.rfind(b".")] not in siblings}
     for name, status in files.items():
-        if name in siblings and name[: name.rfind(b".")] in files:
+        if name in siblings:
             continue
         entry = make_entry(prefix + encode_path(name), status, newest)
         if siblings:
@@ -169,7 +171,7 @@ def _variants(
             continue
         if sibling.st_mtime_ns < status.st_mtime_ns:
             why = f"is older than {os.fsdecode(name)}: not used"
-            problems.append(Problem(os.fsdecode(path + ending), why))
+            problems.append(Problem.of(path + ending, why))
             continue
         variant = make_entry(base.key, sibling, newest)
         variant.encoding = coding

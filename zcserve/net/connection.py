@@ -494,8 +494,7 @@ class Connection:
         assert fields is not None
         chosen = negotiate.choose(base, fields.accept)
         if chosen is None:
-            vary = b"Vary: Accept-Encoding\r\n"
-            return reply.page(406, with_content=self._method == b"GET", extra=vary)
+            return reply.page(406, with_content=self._method == b"GET", extra=reply.VARY)
         body = chosen.body
         if body is not None:
             return self._represent(chosen, body)
@@ -510,6 +509,7 @@ class Connection:
         fields = self._fields
         assert fields is not None
         chosen.tick = self._loop.turn
+        vary = reply.VARY if chosen.variants or chosen.encoding else b""
         is_get = self._method == b"GET"
         decision = negotiate.WHOLE
         if not fields.plain:
@@ -521,9 +521,9 @@ class Connection:
             case 304:
                 return reply.not_modified(body)
             case 412:
-                return reply.page(412, with_content=is_get)
+                return reply.page(412, with_content=is_get, extra=vary)
             case 416:
-                return reply.unsatisfiable(chosen.size)
+                return reply.unsatisfiable(chosen.size, extra=vary)
             case _:
                 return reply.whole(body, with_content=is_get)
 

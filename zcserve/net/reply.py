@@ -15,6 +15,7 @@ from zcserve.http import PHRASES, format_date, status_line
 from zcserve.net.request import CLOSE, KEEP, KEEP_10
 
 ALLOW = b"Allow: GET, HEAD, OPTIONS\r\n"
+VARY = b"Vary: Accept-Encoding\r\n"
 SERVER = b"zcserve"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -122,9 +123,10 @@ def options() -> Reply:
     return Reply(200, (ALLOW + b"Content-Length: 0\r\n\r\n",))
 
 
-def unsatisfiable(size: int) -> Reply:
+def unsatisfiable(size: int, *, extra: bytes = b"") -> Reply:
     """416 (RFC 9110 section 15.5.17)."""
-    return page(416, with_content=True, extra=b"Content-Range: bytes */%d\r\nAccept-Ranges: bytes\r\n" % size)
+    own = b"Content-Range: bytes */%d\r\nAccept-Ranges: bytes\r\n" % size
+    return page(416, with_content=True, extra=own + extra)
 
 
 def not_found(site_page: bytes | None, *, with_content: bool) -> Reply:
