@@ -35,6 +35,10 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message.removeprefix("argument "))
 
 
+# What a plain checkout needs, and an installed zcserve brings along.
+RUNTIME_PACKAGES = ("mmh3", "sortedcontainers")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run zcserve with these arguments (without the program's name) and return the exit code.
 
@@ -63,7 +67,13 @@ def _run(argv: list[str]) -> int:
     config = _configure(given)
     _log_to_stderr(config.log_level)
 
-    import zcserve.server as server  # late: it brings everything else along
+    try:
+        import zcserve.server as server  # late: it brings everything else along
+    except ModuleNotFoundError as error:
+        if error.name not in RUNTIME_PACKAGES:
+            raise
+        packages = " ".join(RUNTIME_PACKAGES)
+        raise UsageError(f"the package {error.name} is not installed here: pip install {packages}") from None
 
     return server.check(config) if check else server.Server(config).run()
 

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from math import inf
 from types import FrameType, TracebackType
 
@@ -28,7 +29,7 @@ from zcserve.cache.preload import Plan, Preloaded, adopt, preload, retire
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
-from zcserve.config import Config, UnixAddress
+from zcserve.config import Address, Config, UnixAddress
 from zcserve.errors import UsageError
 from zcserve.net.access_log import AccessLog
 from zcserve.net.connection import Service
@@ -63,6 +64,10 @@ class _Grace:
         self._server._end()
 
 
+class _ClosingError(Exception):
+    """The server ends: nobody waits for this generation."""
+
+
 class Server:
     """A server of one root.
 
@@ -76,6 +81,9 @@ class Server:
         self._reloading = threading.Lock()
         self._reload_again = False
         self._stopping = False
+        self._closing = False
+        self._flipped = threading.Event()
+        self._foreground = False  # the process is ours alone
         self._listeners: list[Listener] = []
         self._log: AccessLog | None = None
         self._grace = _Grace(self)
@@ -88,31 +96,33 @@ class Server:
         if config.engine == "native":
             raise UsageError("engine: native is not built here; use --engine auto or python")
         began = time.monotonic()
-        sockets = [(address, sock) for address in config.addresses() for sock in bind(address)]
-        try:
+        with ExitStack() as undo:
+            sockets: list[socket.socket] = []
+            for address in config.addresses():
+                for sock in bind(address):
+                    undo.callback(_unbind, address, sock)
+                    sockets.append(sock)
             self.store = Store(
                 config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max
             )
+            undo.callback(self.store.close)
             self.loader = Loader(self.store, config)
             generation, self.report = self._build(progress=progress)
-            self._serve_with(generation)
-            self._addresses = [_url(sock) for _, sock in sockets]
-            self.port = next((sock.getsockname()[1] for _, sock in sockets if sock.family != socket.AF_UNIX), 0)
+            self._serve_with(generation, undo)
+            self._addresses = [_url(sock) for sock in sockets]
+            self.port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), 0)
             self._reserve = Reserve()
+            undo.callback(self._reserve.close)
             self._listeners = [
-                Listener(sock, self._service, self._reserve, self.store.shed_descriptor) for _, sock in sockets
+                Listener(sock, self._service, self._reserve, self.store.shed_descriptor) for sock in sockets
             ]
-        except BaseException:
-            for address, sock in sockets:
-                sock.close()
-                if isinstance(address, UnixAddress):
-                    os.unlink(address.path)
-            raise
+            undo.pop_all()
         self.ready_after_s = time.monotonic() - began
 
-    def _serve_with(self, generation: Generation) -> None:
+    def _serve_with(self, generation: Generation, undo: ExitStack) -> None:
         config = self.config
         self.loop = Loop()
+        undo.callback(self.loop.close)
         prefixes = Prefixes()
         self.loop.each_turn = prefixes.refresh
         if config.access_log:
@@ -120,6 +130,7 @@ class Server:
                 self._log = AccessLog(config.access_log, config.access_log_format, prefixes)
             except OSError as error:
                 raise UsageError(f"access_log: {config.access_log!r} cannot be opened: {error.strerror}") from None
+            undo.callback(self._log.close)
         self._service = Service(
             config=config,
             loop=self.loop,
@@ -134,18 +145,26 @@ class Server:
     def _build(self, *, last: Generation | None = None, progress: bool = False) -> tuple[Generation, Preloaded]:
         """A complete generation, its content loaded as far as it fits. Raises UsageError."""
         show = _Progress() if progress and sys.stderr.isatty() else None
+
+        def note(done: int, total: int) -> None:
+            if self._closing:
+                raise _ClosingError
+            if show is not None:
+                show(done, total)
+
         gc.disable()  # a hundred thousand new objects, and not one of them garbage
         try:
             generation = walk(Root(self.config.root), index=self.config.index)
             if last is not None:
                 adopt(generation, last)
-            report = preload(generation, self.loader, progress=show)
+            report = preload(generation, self.loader, progress=note)
         finally:
             gc.enable()
             if show is not None:
                 show.clear()
         generation.not_found_page = self._not_found_page(generation)
-        gc.freeze()
+        if self._foreground:
+            gc.freeze()  # in somebody else's process, what is frozen would outlive its server
         return generation, report
 
     def _not_found_page(self, generation: Generation) -> bytes | None:
@@ -186,6 +205,7 @@ class Server:
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; the exit code."""
+        self._foreground = True
         _raise_descriptor_limit()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what a reload would do is being done
@@ -193,11 +213,11 @@ class Server:
             self._open(progress=True)
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
-        self._say_ready()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_end_signal)
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
         signal.signal(signal.SIGUSR1, lambda *_: self._log.reopen() if self._log is not None else None)
+        self._say_ready()  # from here on a signal means what it says
         self.loop.run()
         self._close()
         return 0
@@ -238,12 +258,17 @@ class Server:
         self.loop.stop()
 
     def _close(self) -> None:
+        self._closing = True
+        self._flipped.set()
+        with self._reloading:  # a reload must not write into memory that is given back
+            pass
         self._service.fetcher.close()
         if self._log is not None:
             self._log.close()
         self._reserve.close()
         self.loop.close()
         self.store.close()
+        gc.unfreeze()  # what `_build` froze may go now, cycles, descriptors and all
 
     # --- reloading ----------------------------------------------------------------------------------------
 
@@ -254,29 +279,33 @@ class Server:
 
     def _reload(self) -> None:
         with self._reloading:
-            if not self._reload_again:
+            if not self._reload_again or self._closing:
                 return  # the reload that just ended began after this one was asked for
             self._reload_again = False
             last = self._service.generation
             try:
                 generation, report = self._build(last=last)
+            except _ClosingError:
+                return
             except UsageError as error:
                 _log.error("reload failed, the old content goes on: %s", error)
                 return
             except Exception:
                 _log.exception("reload failed, the old content goes on")
                 return
-            flipped = threading.Event()
-            self.loop.call_soon(lambda: self._flip(generation, flipped))
-            flipped.wait()
+            self._flipped.clear()
+            if self._closing:
+                return
+            self.loop.call_soon(lambda: self._flip(generation))
+            self._flipped.wait()
             gone = retire(last, generation, self.loader)
             self.report = report
             _log.info("reloaded: %d files, %d changed or gone, %s", report.files, gone, _resident(report))
             _report_problems(generation)
 
-    def _flip(self, generation: Generation, flipped: threading.Event) -> None:
+    def _flip(self, generation: Generation) -> None:
         self._service.generation = generation
-        flipped.set()
+        self._flipped.set()
 
     # --- words --------------------------------------------------------------------------------------------
 
@@ -287,12 +316,11 @@ class Server:
         if _log.getEffectiveLevel() > logging.INFO:
             return
         lines = (
-            f"root      {self.config.root}",
-            f"files     {self.report.files}, {_resident(self.report)}",
-            f"memory    {_size(self.store.committed)} of {_size(self.config.memory)}",
-            f"ready in  {self.ready_after_s:.2f} s",
+            f"root: {self.config.root}",
+            f"files: {self.report.files}, {_resident(self.report)}",
+            f"memory: {_size(self.store.committed)} of {_size(self.config.memory)}, ready in {self.ready_after_s:.2f} s",
             "engine: python",
-            *(f"serving   {address}" for address in self._addresses),
+            *(f"serving {address}" for address in self._addresses),
         )
         print("\n".join(lines), file=sys.stderr, flush=True)
 
@@ -357,6 +385,12 @@ def _size(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def _unbind(address: Address, sock: socket.socket) -> None:
+    sock.close()
+    if isinstance(address, UnixAddress):
+        os.unlink(address.path)
 
 
 def _url(sock: socket.socket) -> str:

@@ -31,7 +31,7 @@ from zcserve.errors import HttpError
 from zcserve.http import KNOWN_METHODS, canonical_path
 from zcserve.net import negotiate, reply, wire
 from zcserve.net.loop import Loop
-from zcserve.net.poller import ERROR, HANG_UP
+from zcserve.net.poller import ERROR, HANG_UP, WRITE
 from zcserve.net.reply import Prefixes, Reply
 from zcserve.net.request import CLOSE, Discard, Fields, Parser, split_target
 from zcserve.net.wire import Outcome
@@ -147,8 +147,8 @@ class Connection:
         self.armed = inf
         self.state = State.HEAD
         self._since = self._loop.now
-        service.connections.add(self)
         self._loop.add(self._fd, self._on_request, stream=True)
+        service.connections.add(self)
         self._loop.timers.arm(self)
 
     # --- states -------------------------------------------------------------------------------------------
@@ -216,6 +216,7 @@ class Connection:
         self._unpin()
         self._out.clear()
         self._inbox = b""
+        self._loaded = None
         self._set_state(_CLOSED)
         self._sock.close()
         self._service.connections.discard(self)
@@ -252,12 +253,12 @@ class Connection:
             self._on_request(0)
 
     def _on_writable(self, mask: int) -> None:
-        """WRITE: the socket may take more."""
+        """WRITE: the socket may take more. What the client sends meanwhile is no progress."""
         if mask & HANG_UP:
             self._hung_up = True
         if mask & ERROR:
             self.close()
-        elif self._out:
+        elif mask & WRITE and self._out:
             self._work_out()
 
     def _on_waiting(self, mask: int) -> None:
@@ -594,11 +595,15 @@ class Connection:
         assert isinstance(span, DiskSpan)
         if self.state is not State.WAIT:
             self._set_state(State.WAIT)
-        self._service.fetcher.run(span, lambda: wire.warm(span), lambda _: self._warmed())
+        self._service.fetcher.run(span, lambda: wire.warm(span), self._on_warmed)
 
-    def _warmed(self) -> None:
-        if self.state is State.WAIT and self._out:
+    def _on_warmed(self, could_read: bool | None) -> None:
+        if self.state is not State.WAIT or not self._out:
+            return
+        if could_read:
             self._work_out()
+        else:
+            self.close()  # before Content-Length: the rest cannot be had
 
     def _unpin(self) -> None:
         if self._pinned:

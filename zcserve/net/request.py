@@ -232,7 +232,8 @@ class Parser:
         if end < 0 or end - start > self._head_bytes_max:
             head = data[start : start + self._head_bytes_max + 1]
             _judge_partial(head)
-            if head.find(b"\r\n") in range(self._target_bytes_max):
+            line, crlf, _ = head.partition(b"\r\n")
+            if crlf and len(line.split(b" ")[1]) <= self._target_bytes_max:
                 raise HttpError(431, f"a head longer than {self._head_bytes_max} bytes", close=True)
             raise HttpError(414, f"a target longer than {self._target_bytes_max} bytes", close=True)
         return self._parse_other_version(data, start, end)

@@ -118,9 +118,10 @@ def _read(span: DiskSpan) -> memoryview | None:
     return piece[:count]
 
 
-def warm(span: DiskSpan) -> None:
-    """Bring the next bytes of `span` into the page cache; blocks, so a thread does it."""
+def warm(span: DiskSpan) -> bool:
+    """Bring the next bytes of `span` into the page cache; blocks, so a thread does it. True, or raises OSError."""
     os.preadv(span.file.fd, [bytearray(min(span.length, DISK_PIECE_BYTES))], span.offset)
+    return True
 
 
 def queued(fd: int) -> int:
