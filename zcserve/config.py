@@ -251,8 +251,8 @@ def _toml_type(value: object) -> str:
 
 def _check_field_value(value: str) -> None:
     """RFC 9110 section 5.5: visible ASCII and inner blanks; a CR or LF would start a header of its own."""
-    if not re.fullmatch(r"(?:[!-~](?:[ -~]*[!-~])?)?", value):
-        raise UsageError(f"{_shown(value)} cannot be a header's value; accepted: visible ASCII on one line")
+    if len(value) > 1000 or not re.fullmatch(r"(?:[!-~](?:[ -~]*[!-~])?)?", value):
+        raise UsageError(f"{_shown(value)} cannot be a header's value; accepted: visible ASCII on one line, 1000 bytes")
 
 
 def _check_names(names: tuple[str, ...]) -> None:

@@ -299,6 +299,8 @@ class Server:
             self.loop.call_soon(lambda: self._flip(generation))
             self._flipped.wait()
             gone = retire(last, generation, self.loader)
+            if report.left_out:
+                report = preload(generation, self.loader)  # where the last generation was, there is room now
             self.report = report
             _log.info("reloaded: %d files, %d changed or gone, %s", report.files, gone, _resident(report))
             _report_problems(generation)
@@ -315,10 +317,11 @@ class Server:
             _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())
         if _log.getEffectiveLevel() > logging.INFO:
             return
+        memory = f"{_size(self.store.committed)} of {_size(self.config.memory)}"
         lines = (
             f"root: {self.config.root}",
             f"files: {self.report.files}, {_resident(self.report)}",
-            f"memory: {_size(self.store.committed)} of {_size(self.config.memory)}, ready in {self.ready_after_s:.2f} s",
+            f"memory: {memory}, ready in {self.ready_after_s:.2f} s",
             "engine: python",
             *(f"serving {address}" for address in self._addresses),
         )

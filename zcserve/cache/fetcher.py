@@ -7,7 +7,6 @@ read it once. All methods belong to the loop's thread; the threads only run the 
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +15,9 @@ from typing import Any
 
 from zcserve.cache.entry import Body, Entry
 from zcserve.cache.index import Generation
-from zcserve.cache.loader import ChangedError, Loader, path_of
+from zcserve.cache.loader import OUR_OWN_TROUBLE, ChangedError, Loader, path_of
 
 _log = logging.getLogger(__name__)
-
-
-# These say nothing about the file: the entry stays, the request is asked to come again.
-_OUR_OWN_TROUBLE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO))
 
 
 class Renewed:
@@ -40,11 +35,21 @@ class Fetcher:
         self._loader = loader
         self._call_soon = call_soon
         self._pool = ThreadPoolExecutor(threads, "zcserve-loader")
+        self._remaking = False
         self._waiting: dict[object, list[Callable[[Any], None]]] = {}
 
     def fetch(self, generation: Generation, base: Entry, chosen: Entry, done: Callable[[Fetched], None]) -> None:
         """Load `chosen`, which is `base` or one of its variants; `done` is called in the loop's thread."""
         self.run(chosen, lambda: self._load(generation, base, chosen), done)
+
+    def remake(self, generation: Generation, base: Entry, variant: Entry) -> None:
+        """Make a variant again that was evicted, for whoever comes later; one at a time, since it is work."""
+        if not self._remaking:
+            self._remaking = True
+            self.fetch(generation, base, variant, self._remade)
+
+    def _remade(self, _: Fetched) -> None:
+        self._remaking = False
 
     def run(self, key: object, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Run `job` in a thread, then `done` with its result in the loop's; one job at a time for each `key`.
@@ -72,18 +77,21 @@ class Fetcher:
             self._call_soon(partial(done, result))
 
     def _load(self, generation: Generation, base: Entry, chosen: Entry) -> Fetched:
-        root = generation.root
         try:
             if chosen.body is not None:
                 return chosen.body
-            return self._loader.load(root, chosen)
+            return self._loader.load(generation.root, chosen)
         except ChangedError:
             _log.info("%s changed since it was last read", path_of(chosen).decode())
         except OSError as error:
             _log.warning("%s: %s", path_of(chosen).decode(), error.strerror or error)
-            if error.errno in _OUR_OWN_TROUBLE:
+            if error.errno in OUR_OWN_TROUBLE:
                 return None
-        self._loader.succeed(generation, base)
+        try:
+            self._loader.succeed(generation, base)
+        except OSError as error:
+            _log.warning("%s: %s", path_of(base).decode(), error.strerror or error)
+            return None
         return Renewed()
 
     def close(self) -> None:

@@ -46,7 +46,7 @@ class Generation:
 
     def entries(self) -> Iterator[Entry]:
         """Every file's entry once, in the order of the walk: directory by directory."""
-        for key, resource in self.resources.items():
+        for key, resource in list(self.resources.items()):  # a loader's thread may replace one meanwhile
             if isinstance(resource, Entry) and resource.key == key:
                 yield resource
 
@@ -55,9 +55,12 @@ class Generation:
 
         For one file found changed or gone when it was opened; a walk's result is never patched otherwise.
         """
-        for key in (old.key, old.key[: old.key.rfind(b"/") + 1]):
+        directory = old.key[: old.key.rfind(b"/") + 1]
+        for key in (old.key, directory):
             if self.resources.get(key) is old:
-                if new is None:
-                    del self.resources[key]
-                else:
+                if new is not None:
                     self.resources[key] = new
+                    continue
+                del self.resources[key]
+                if key == directory:
+                    self.resources.pop(directory[:-1], None)  # a redirect to nothing

@@ -10,6 +10,7 @@ GIL: large bodies are read and hashed in pieces.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -31,6 +32,10 @@ from zcserve.media_types import is_compressible, media_type
 
 # Read and hashed at a time: 50 us of mmh3, and the piece is still in the processor's cache when it is written out.
 PIECE_BYTES = 256 * 1024
+
+
+# Errors that say nothing about a file: what is known of it stays, and whoever asked may ask again.
+OUR_OWN_TROUBLE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO))
 
 
 class ChangedError(Exception):
@@ -105,20 +110,19 @@ class Loader:
         return fresh
 
     def renew(self, root: Root, entry: Entry) -> Entry | None:
-        """The entry for what now lies at `entry`'s path, with the siblings that now fit; None: nothing does."""
-        try:
-            status = self._status(root, path_of(entry))
-        except OSError:
+        """The entry for what now lies at `entry`'s path, with the siblings that now fit; None: nothing does.
+
+        Raises OSError when that cannot be told for want of descriptors or memory.
+        """
+        status = self._status(root, unquote_to_bytes(entry.key)[1:])
+        if status is None:
             return None
         newest = int(time.time())
         fresh = make_entry(entry.key, status, newest)
         variants = []
         for ending, coding in SIBLING_CODINGS.items():
-            try:
-                sibling = self._status(root, path_of(fresh) + ending)
-            except OSError:
-                continue
-            if sibling.st_mtime_ns >= status.st_mtime_ns:
+            sibling = self._status(root, path_of(fresh) + ending)
+            if sibling is not None and sibling.st_mtime_ns >= status.st_mtime_ns:
                 variant = make_entry(entry.key, sibling, newest)
                 variant.encoding = coding
                 variants.append(variant)
@@ -132,6 +136,7 @@ class Loader:
             and self.config.compress_bytes_min <= entry.size <= self.store.largest
             and is_compressible(media_type(name_of(entry)))
             and len(entry.variants) < len(self.codecs)
+            and not entry.etag  # else it was read before, and what was worth making was made
         )
 
     def add_variants(self, root: Root, entry: Entry) -> None:
@@ -154,9 +159,16 @@ class Loader:
                 self._made[base_tag, coding] = variant
                 made.append(variant)
         entry.variants += tuple(made)
+        if made and entry.body is not None:
+            self.store.drop(entry)  # its head does not say Vary
 
-    def _status(self, root: Root, path: bytes) -> os.stat_result:
-        fd, status = root.open_file(path)
+    def _status(self, root: Root, path: bytes) -> os.stat_result | None:
+        try:
+            fd, status = root.open_file(path)
+        except OSError as error:
+            if error.errno in OUR_OWN_TROUBLE:
+                raise
+            return None
         os.close(fd)
         return status
 
@@ -187,7 +199,7 @@ class Loader:
         content = os.read(fd, entry.size + 1)
         if len(content) != entry.size or identity_of(os.fstat(fd)) != entry.identity:
             raise ChangedError
-        entry.etag = content_tag(mmh3.mmh3_x64_128_digest(content))
+        entry.etag = self._tag_of(entry, content)
         self._drop_cache(fd)
         return self._head(entry), content
 
@@ -205,7 +217,7 @@ class Loader:
 
     def _keep(self, entry: Entry, content: bytes, evict: bool) -> Body | None:
         """Make whole content resident, with the ETag that it has."""
-        entry.etag = content_tag(mmh3.mmh3_x64_128_digest(content))
+        entry.etag = self._tag_of(entry, content)
         if len(content) <= self.config.small_body_bytes_max:
             return self._place(entry, self._head(entry), content, evict)
         extent = self.store.reserve(len(content), evict=evict)
@@ -218,45 +230,55 @@ class Loader:
 
     def _load_large(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
         if self.config.in_place:
-            if not entry.etag:
-                entry.etag = self._tag(file, entry)
+            self._tag(file, entry)
             return Paged(self._head(entry), file.fd, 0, entry.size, file)
         extent = self.store.reserve(entry.size, evict=evict) if entry.size <= self.store.largest else None
         if extent is None:
             return self._on_disk(file, entry)
         memory = self.store.pages_fd
-        entry.etag = self._digest(file, entry, lambda piece, at: _write(memory, piece, extent.offset + at))
+        self._read_pieces(file, entry, lambda piece, at: _write(memory, piece, extent.offset + at))
         return Paged(self._head(entry), memory, extent.offset, entry.size, extent)
 
     def _on_disk(self, file: OpenFile, entry: Entry) -> OnDisk:
-        if not entry.etag:
-            entry.etag = self._tag(file, entry)
-        if not file.unchanged():
-            raise ChangedError
+        self._tag(file, entry)
         return OnDisk(self._head(entry), file, entry.size)
 
-    def _tag(self, file: OpenFile, entry: Entry) -> bytes:
-        if entry.size > self.config.hash_bytes_max:
-            return identity_tag(entry.identity)
-        return self._digest(file, entry, lambda piece, at: None)
+    def _tag(self, file: OpenFile, entry: Entry) -> None:
+        """Give an entry its ETag, should it have none, and make sure that the file is still what it was."""
+        if not entry.etag:
+            self._read_pieces(file, entry, None)
+        elif not file.unchanged():
+            raise ChangedError
 
-    def _digest(self, file: OpenFile, entry: Entry, sink: Callable[[memoryview, int], None]) -> bytes:
-        """Hash a file in pieces, each handed to `sink` with its offset; the ETag. Raises ChangedError."""
-        hasher = mmh3.mmh3_x64_128()
+    def _read_pieces(self, file: OpenFile, entry: Entry, sink: Callable[[memoryview, int], None] | None) -> None:
+        """Read a file in pieces, each handed to `sink` with its offset, and tag its entry. Raises ChangedError.
+
+        A file over `hash_bytes_max` is tagged by its identity, whether it becomes resident or not, so that it keeps
+        its tag.
+        """
+        hasher = mmh3.mmh3_x64_128() if entry.size <= self.config.hash_bytes_max else None
         buffer = self._buffer()
         at = 0
-        while at < entry.size:
+        while at < entry.size and (hasher is not None or sink is not None):
             count = os.preadv(file.fd, [buffer], at)
             if not count:
                 raise ChangedError
             # A file that grew is found out below; what grew must not be written behind the extent.
             piece = buffer[: min(count, entry.size - at)]
-            hasher.update(piece)
-            sink(piece, at)
+            if hasher is not None:
+                hasher.update(piece)
+            if sink is not None:
+                sink(piece, at)
             at += len(piece)
         if not file.unchanged():
             raise ChangedError
-        return content_tag(hasher.digest())
+        entry.etag = content_tag(hasher.digest()) if hasher is not None else identity_tag(entry.identity)
+
+    def _tag_of(self, entry: Entry, content: bytes) -> bytes:
+        """The ETag of content that was read whole."""
+        if entry.size > self.config.hash_bytes_max and not entry.made:
+            return identity_tag(entry.identity)
+        return content_tag(mmh3.mmh3_x64_128_digest(content))
 
     def _buffer(self) -> memoryview:
         """This thread's piece, kept between files."""
@@ -272,7 +294,7 @@ class Loader:
         entry.size = len(compressed)
         body = self._keep(entry, compressed, evict)
         if body is None:
-            raise MemoryError("no room for a variant")
+            raise OSError(errno.ENOMEM, "no room for a variant in the memory budget")
         return body
 
     def _made_before(self, base_tag: bytes, coding: bytes) -> bytes | None:

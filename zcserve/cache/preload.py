@@ -63,10 +63,10 @@ def preload(
     store = loader.store
     store.overhead = len(generation.resources) * ENTRY_BYTES
     for entry in first:
+        _make_variants(generation, loader, [entry])
         _load(generation, loader, entry)
     todo = list(generation.entries())
-    if loader.codecs:
-        _make_variants(generation, loader, todo)
+    _make_variants(generation, loader, todo)
     wanted = Plan(todo, store)
     done = 0
     for _, group in groupby(todo, key=_directory_of):
@@ -149,7 +149,7 @@ class _Directory:
             for entry in self._files:
                 try:
                     for representation in (entry, *entry.variants):
-                        if representation.body is None:
+                        if representation.body is None and not representation.made:
                             self._load_one(root, fd, representation)
                 except (ChangedError, OSError):
                     failed.append(entry)
@@ -165,7 +165,7 @@ class _Directory:
         loader = self._loader
         if not self._wanted.takes(representation):
             os.close(fd)  # stays out, but must be readable, or it is named now rather than when it is asked for
-        elif representation.made or not loader.is_small(representation):
+        elif not loader.is_small(representation):
             loader.load_open(fd, representation, evict=False)
         else:
             try:
@@ -177,7 +177,10 @@ class _Directory:
                 self._place()
 
     def _place(self) -> None:
-        self._loader.store.place(self._batch, evict=False)
+        store = self._loader.store
+        if not store.place(self._batch, evict=False):
+            for one in self._batch:  # near the budget: some may fit
+                store.place([one], evict=False)
         self._batch = []
         self._batch_bytes = 0
 
@@ -191,7 +194,7 @@ def _load(generation: Generation, loader: Loader, entry: Entry) -> None:
             return
         for representation in (now, *now.variants):
             try:
-                if representation.body is None:
+                if representation.body is None and not representation.made:
                     loader.load(generation.root, representation, evict=False)
             except (ChangedError, OSError) as error:
                 if isinstance(error, OSError):
@@ -216,16 +219,18 @@ def _make_variants(generation: Generation, loader: Loader, todo: list[Entry]) ->
         with contextlib.suppress(ChangedError, OSError):  # the loading that follows meets the same file and says why
             loader.add_variants(generation.root, entry)
 
-    with ThreadPoolExecutor(os.cpu_count() or 1, "zcserve-compress") as pool:
-        list(pool.map(make, (entry for entry in todo if loader.wants_variants(entry))))
+    wanting = [entry for entry in todo if loader.wants_variants(entry)]
+    if wanting:
+        with ThreadPoolExecutor(os.cpu_count() or 1, "zcserve-compress") as pool:
+            list(pool.map(make, wanting))
 
 
 def adopt(generation: Generation, last: Generation) -> None:
     """Let a new generation share every entry of the last whose file, and whose siblings' files, are the same."""
-    for key, fresh in generation.resources.items():
-        old = last.resources.get(key)
-        if isinstance(fresh, Entry) and isinstance(old, Entry) and _same(fresh, old):
-            generation.resources[key] = old
+    for fresh in list(generation.entries()):
+        old = last.resources.get(fresh.key)
+        if isinstance(old, Entry) and _same(fresh, old):
+            generation.replace(fresh, old)
 
 
 def _same(fresh: Entry, old: Entry) -> bool:

@@ -130,6 +130,8 @@ class Store:
             victim.body = None
             self.evictions += 1
             self._settle()
+            if self._pages.released:
+                break  # at the descriptor limit memory cannot be given back: to evict more would be in vain
         return self._used() + length <= limit
 
     def _used(self) -> int:

@@ -100,9 +100,7 @@ def _list(
                     files[name] = status
                 elif stat.S_ISDIR(status.st_mode):
                     if (status.st_dev, status.st_ino) in above or len(above) > DEPTH_MAX:
-                        problems.append(
-                            Problem.of(directory.path + name, "leads back to a directory above it")
-                        )
+                        problems.append(Problem.of(directory.path + name, "leads back to a directory above it"))
                     else:
                         below.append(_Directory(directory.path + name + b"/", above))
                 else:
@@ -149,7 +147,8 @@ def _pair(
             continue
         entry = make_entry(prefix + encode_path(name), status, newest)
         if siblings:
-            entry.variants = _variants(path + name, entry, status, files, newest, problems)
+            found = {other: files[other] for ending in _ENDINGS if (other := name + ending) in siblings}
+            entry.variants = _variants(path + name, entry, status, found, newest, problems)
         entries.append((name, entry))
     return entries
 
@@ -158,7 +157,7 @@ def _variants(
     path: bytes,
     base: Entry,
     status: os.stat_result,
-    files: dict[bytes, os.stat_result],
+    siblings: dict[bytes, os.stat_result],
     newest: int,
     problems: list[Problem],
 ) -> tuple[Entry, ...]:
@@ -166,7 +165,7 @@ def _variants(
     name = path[path.rfind(b"/") + 1 :]
     found = []
     for ending, coding in SIBLING_CODINGS.items():
-        sibling = files.get(name + ending)
+        sibling = siblings.get(name + ending)
         if sibling is None:
             continue
         if sibling.st_mtime_ns < status.st_mtime_ns:

@@ -200,6 +200,13 @@ class Connection:
         """Since when nothing has been asked of the server; inf while it owes an answer."""
         return self._since if self.state in (State.HEAD, State.IDLE) else inf
 
+    def is_silent(self) -> bool:
+        """Whether nothing of a request lies unread: closing would answer it with a reset."""
+        try:
+            return not self._recv(1, socket.MSG_PEEK)
+        except OSError:  # EAGAIN, or worse
+            return True
+
     def drain(self) -> None:
         """The server stops: end now if nothing is owed, else after the answer at hand."""
         if self.state is State.IDLE or (self.state is State.HEAD and not self._inbox):
@@ -370,7 +377,7 @@ class Connection:
                 resource = resources.get(target)
                 hit = None
                 if fields.plain and method == b"GET" and isinstance(resource, Entry):
-                    hit = negotiate.choose(resource, fields.accept) if resource.variants else resource
+                    hit = self._choose(resource, fields.accept) if resource.variants else resource
                 if hit is not None and (body := hit.body) is not None:
                     hit.tick = self._loop.turn
                     stop = self._emit_hit(method, target, fields, body)
@@ -493,7 +500,7 @@ class Connection:
     def _respond_entry(self, base: Entry) -> Reply | None:
         fields = self._fields
         assert fields is not None
-        chosen = negotiate.choose(base, fields.accept)
+        chosen = self._choose(base, fields.accept)
         if chosen is None:
             return reply.page(406, with_content=self._method == b"GET", extra=reply.VARY)
         body = chosen.body
@@ -504,6 +511,13 @@ class Connection:
             self._service.generation, base, chosen, lambda result: self._on_loaded(chosen, result)
         )
         return None
+
+    def _choose(self, base: Entry, accept: dict[bytes, int] | None) -> Entry | None:
+        """Negotiate, and have variants made again that were evicted."""
+        for variant in base.variants:
+            if variant.made and variant.body is None:
+                self._service.fetcher.remake(self._service.generation, base, variant)
+        return negotiate.choose(base, accept)
 
     def _represent(self, chosen: Entry, body: Body) -> Reply:
         """Conditions and ranges, now that the content is at hand."""

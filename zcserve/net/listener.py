@@ -15,6 +15,7 @@ import contextlib
 import errno
 import logging
 import os
+import select
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -175,9 +176,12 @@ class Listener:
 
     def _on_readable(self, _: int) -> None:
         for _ in range(ACCEPTS_PER_TURN):
-            if len(self._service.connections) >= self._service.config.connections_max and not self._shed_idlest():
-                self._starve()
-                return
+            if len(self._service.connections) >= self._service.config.connections_max:
+                if not self._is_awaited():
+                    return
+                if not self._shed_idlest():
+                    self._starve()
+                    return
             try:
                 fd, peer = self._sock._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
@@ -187,12 +191,20 @@ class Listener:
                     continue
                 if error.errno not in _EXHAUSTED:
                     _log.error("accept failed: %s", error.strerror)
+                elif not self._is_awaited():
+                    return  # accept(2) takes a descriptor before it looks whether anybody is there
                 if not self._make_room():
                     self._starve()
                     return
                 continue
             self._welcome(fd, peer)
         self._loop.again(self._accept_on)
+
+    def _is_awaited(self) -> bool:
+        """Whether a client is in the kernel's queue: nobody makes room for one who may never come."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _welcome(self, fd: int, peer: object) -> None:
         sock = socket.socket(self._sock.family, socket.SOCK_STREAM, self._sock.proto, fileno=fd)
@@ -229,12 +241,17 @@ class Listener:
         return False
 
     def _shed_idlest(self) -> bool:
-        """Close the connections that have been idle longest; False when none is idle."""
-        idle = [connection for connection in self._service.connections if connection.idle_since < inf]
+        """Close the connections that have been idle longest; False when none is idle. Who came in this turn has not
+        been heard yet."""
+        now = self._loop.now
+        idle = [connection for connection in self._service.connections if connection.idle_since < now]
         idle.sort(key=lambda connection: connection.idle_since)
+        shed = False
         for connection in idle[: min(SHED_BATCH, len(idle) // 2 + 1)]:
-            connection.close()
-        return bool(idle)
+            if connection.is_silent():
+                connection.close()
+                shed = True
+        return shed
 
     def close(self) -> None:
         """Accept no more; clients still in the kernel's queue are refused by it."""

@@ -86,7 +86,7 @@ class Loop:
             again, self._again = self._again, {}
             for step in again:
                 self._guarded(step)
-        self.timers.fire(self.now)
+        self.timers.fire(self.now, self._guarded)
 
     def _woken(self, _: int) -> None:
         try:
@@ -109,6 +109,8 @@ class Loop:
             fail()
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Give the descriptors back, those too that calls hold which nobody will make."""
+        self._calls.clear()
+        self._again.clear()
         self.poller.close()
         os.close(self._wake_fd)

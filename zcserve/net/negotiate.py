@@ -18,19 +18,23 @@ def choose(entry: Entry, accept: dict[bytes, int] | None) -> Entry | None:
     """The representation of `entry` that the client wants most, the smallest among equals; None: none is acceptable.
 
     Without Accept-Encoding any coding would do (RFC 9110 section 12.5.3), but only identity is sure to be understood.
-    A variant made here that is not resident is passed over: it is not made while a client waits.
+    A variant made here that is not resident is passed over, unless nothing else will do: it is not made while a client
+    waits.
     """
     if accept is None:
         return entry
     best: Entry | None = None
     best_quality = 0
+    passed: Entry | None = None
     for candidate in (entry, *entry.variants):
         quality = coding_quality(accept, candidate.encoding or b"identity")
-        if not quality or (candidate.made and candidate.body is None):
+        if not quality:
             continue
-        if quality > best_quality or (quality == best_quality and best is not None and candidate.size < best.size):
+        if candidate.made and candidate.body is None:
+            passed = candidate
+        elif quality > best_quality or (quality == best_quality and best is not None and candidate.size < best.size):
             best, best_quality = candidate, quality
-    return best
+    return best or passed
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,12 +226,12 @@ class Parser:
                 if skipped - start > self._head_bytes_max:
                     raise HttpError(400, "nothing but empty lines", close=True)
             return self.parse(data, skipped)
-        if end < 0 and len(data) - start <= self._head_bytes_max + 3:  # 3: the blank line may be on its way
-            _judge_partial(data[start:])
-            return None
         if end < 0 or end - start > self._head_bytes_max:
+            # What lies beyond the limit is not looked at, so that it does not matter how much of it is here.
             head = data[start : start + self._head_bytes_max + 1]
             _judge_partial(head)
+            if end < 0 and len(data) - start <= self._head_bytes_max + 3:  # 3: the blank line may be on its way
+                return None
             line, crlf, _ = head.partition(b"\r\n")
             if crlf and len(line.split(b" ")[1]) <= self._target_bytes_max:
                 raise HttpError(431, f"a head longer than {self._head_bytes_max} bytes", close=True)

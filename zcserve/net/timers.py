@@ -11,6 +11,7 @@ dictionary and a set, whatever the number of connections, and a connection that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil, inf
 from typing import Protocol
 
@@ -66,8 +67,8 @@ class Timers:
         """Seconds until the first timer fires, -1 for never; what `Poller.poll` takes."""
         return max(self._first / SLOTS_PER_S - now, 0.0) if self._first != inf else -1
 
-    def fire(self, now: float) -> None:
-        """Expire what is due, re-arm what moved."""
+    def fire(self, now: float, call: Callable[[Callable[[], None]], None] = lambda expire: expire()) -> None:
+        """Expire what is due, each by `call`, which lets none of them stop the others; re-arm what moved."""
         while self._first <= now * SLOTS_PER_S:
             _, waiting = self._slots.popitem(0)
             self._first = self._slots.peekitem(0)[0] if self._slots else inf
@@ -75,6 +76,6 @@ class Timers:
                 timed.armed = inf
             for timed in waiting:
                 if timed.due() <= now:
-                    timed.expire()
+                    call(timed.expire)
                 else:
                     self.arm(timed)

@@ -1,0 +1,20 @@
+"""A fresh directory to serve, and its stores closed afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from trees import Tree
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[Tree]:
+    """An empty root; everybody may read it, whatever the umask."""
+    path = tmp_path / "www"
+    path.mkdir()
+    path.chmod(0o755)
+    made = Tree(path)
+    yield made
+    made.close()

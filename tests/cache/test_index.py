@@ -1,0 +1,68 @@
+"""Generations: one entry a file, and what takes the place of a file that changed."""
+
+from __future__ import annotations
+
+from trees import Tree, entry_of
+
+from zcserve.cache.entry import Entry, Redirect
+from zcserve.cache.index import Generation
+
+
+def site_with_a_directory(tree: Tree) -> Generation:
+    tree.plant({"index.html": b"top", "a.txt": b"a", "d/index.html": b"d", "d/b.txt": b"b", "d/e/c.txt": b"c"})
+    return tree.walk()
+
+
+def test_every_file_is_one_entry_in_the_order_of_the_walk(tree: Tree) -> None:
+    generation = site_with_a_directory(tree)
+    assert [entry.key for entry in generation.entries()] == [
+        b"/a.txt",
+        b"/index.html",
+        b"/d/b.txt",
+        b"/d/index.html",
+        b"/d/e/c.txt",
+    ]
+
+
+def test_a_key_is_the_same_object_as_its_entrys(tree: Tree) -> None:
+    generation = site_with_a_directory(tree)
+    for key, resource in generation.resources.items():
+        if isinstance(resource, Entry) and resource.key == key:
+            assert resource.key is key
+
+
+def test_what_replaces_a_file_stands_wherever_it_stood(tree: Tree) -> None:
+    generation = site_with_a_directory(tree)
+    old = entry_of(generation, b"/d/index.html")
+    new = Entry(old.key, b"", 1, None)
+    generation.replace(old, new)
+    assert generation.resources[b"/d/index.html"] is new
+    assert generation.resources[b"/d/"] is new
+    assert isinstance(generation.resources[b"/d"], Redirect)
+    assert entry_of(generation, b"/").key == b"/index.html"
+
+
+def test_a_file_that_is_gone_leaves_its_own_key_and_its_directorys(tree: Tree) -> None:
+    generation = site_with_a_directory(tree)
+    others = set(generation.resources) - {b"/index.html", b"/"}
+    generation.replace(entry_of(generation, b"/index.html"), None)
+    assert set(generation.resources) == others
+
+
+def test_a_file_that_is_no_index_leaves_its_directory_alone(tree: Tree) -> None:
+    generation = site_with_a_directory(tree)
+    index = generation.resources[b"/d/"]
+    generation.replace(entry_of(generation, b"/d/b.txt"), None)
+    assert b"/d/b.txt" not in generation.resources
+    assert generation.resources[b"/d/"] is index
+
+
+def test_what_was_replaced_already_is_not_replaced_again(tree: Tree) -> None:
+    generation = site_with_a_directory(tree)
+    old = entry_of(generation, b"/a.txt")
+    first, second = Entry(old.key, b"", 1, None), Entry(old.key, b"", 2, None)
+    generation.replace(old, first)
+    generation.replace(old, second)
+    assert generation.resources[b"/a.txt"] is first
+    generation.replace(old, None)
+    assert generation.resources[b"/a.txt"] is first

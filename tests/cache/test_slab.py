@@ -1,0 +1,326 @@
+"""Slabs and pages: real memfds, measured by the kernel. The laws are in test_slab_laws.py."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from trees import descriptors, memfd_meter, memfds, no_descriptors_left, noise
+
+from zcserve.cache.slab import BLOCK_ALIGN, PAGE_BYTES, Block, Extent, Pages, Slabs, round_up
+
+PAGES_PER_SLAB = 8
+
+
+@pytest.fixture
+def slabs() -> Slabs:
+    return Slabs(PAGES_PER_SLAB * PAGE_BYTES)
+
+
+@pytest.fixture
+def pages() -> Iterator[Pages]:
+    made = Pages()
+    yield made
+    made.close()
+
+
+def filled(slabs: Slabs, content: bytes) -> Block:
+    block = slabs.allocate(len(content))
+    block.view()[:] = content
+    return block
+
+
+def written(pages: Pages, content: bytes) -> Extent:
+    extent = pages.allocate(len(content))
+    assert os.pwrite(pages.fd, content, extent.offset) == len(content)
+    return extent
+
+
+@pytest.mark.parametrize(
+    ("length", "unit", "expected"),
+    [(0, 16, 0), (1, 16, 16), (16, 16, 16), (17, 16, 32), (1, PAGE_BYTES, PAGE_BYTES), (4097, 4096, 8192)],
+)
+def test_rounding_goes_up_to_a_multiple(length: int, unit: int, expected: int) -> None:
+    assert round_up(length, unit) == expected
+
+
+# --- slabs ------------------------------------------------------------------------------------------------
+
+
+def test_blocks_keep_what_is_written_into_them(slabs: Slabs) -> None:
+    contents = [noise(length, length) for length in (17, 100, 4096, 1, 5000, 16)]
+    blocks = [filled(slabs, content) for content in contents]
+    assert [bytes(block.view()) for block in blocks] == contents
+    assert all(block.offset % BLOCK_ALIGN == 0 for block in blocks)
+
+
+def test_a_block_may_be_as_large_as_a_slab(slabs: Slabs) -> None:
+    content = noise(PAGES_PER_SLAB * PAGE_BYTES)
+    assert bytes(filled(slabs, content).view()) == content
+    assert len(slabs.slabs) == 1
+
+
+def test_a_block_goes_into_the_smallest_hole_that_holds_it(slabs: Slabs) -> None:
+    sizes = (1024, 16, 512, 16, 2048, 16)
+    blocks = [slabs.allocate(size) for size in sizes]
+    large, medium, larger = (blocks[i].offset for i in (0, 2, 4))
+    kept = [block for block in blocks if block.length == 16]
+    del blocks
+    slabs.settle()
+    placed = [slabs.allocate(length) for length in (500, 1024, 1500)]
+    assert [block.offset for block in placed] == [medium, large, larger]
+    assert len(kept) == 3
+
+
+def test_the_rest_of_a_hole_stays_a_hole(slabs: Slabs) -> None:
+    hole, wall = slabs.allocate(1024), slabs.allocate(16)
+    offset = hole.offset
+    del hole
+    slabs.settle()
+    halves = [slabs.allocate(512), slabs.allocate(512)]
+    assert [half.offset for half in halves] == [offset, offset + 512]
+    assert wall.offset == offset + 1024
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_neighbouring_holes_become_one_in_whatever_order_they_are_freed(slabs: Slabs, order: tuple[int, ...]) -> None:
+    blocks: list[Block | None] = [slabs.allocate(1000) for _ in range(3)]
+    wall = slabs.allocate(16)
+    first = blocks[0]
+    assert first is not None
+    offset = first.offset
+    del first
+    for i in order:
+        blocks[i] = None
+        slabs.settle()
+    assert slabs.allocate(3 * 1008).offset == offset
+    assert wall.offset == offset + 3 * 1008
+
+
+def test_what_a_full_slab_has_left_at_its_end_is_used(slabs: Slabs) -> None:
+    first = slabs.allocate((PAGES_PER_SLAB - 2) * PAGE_BYTES)
+    second = slabs.allocate(3 * PAGE_BYTES)
+    third = slabs.allocate(2 * PAGE_BYTES)
+    assert second.slab is not first.slab
+    assert (third.slab, third.offset) == (first.slab, first.length)
+
+
+def test_memory_is_taken_by_the_page_when_it_is_touched(slabs: Slabs) -> None:
+    really = memfd_meter("zcserve-slab")
+    blocks = [filled(slabs, b"x" * 64)]
+    assert slabs.committed == really() == PAGE_BYTES
+    blocks.append(filled(slabs, b"x" * PAGE_BYTES))
+    assert slabs.committed == really() == 2 * PAGE_BYTES
+    blocks.append(filled(slabs, b"x" * 64))
+    assert slabs.committed == really() == 2 * PAGE_BYTES
+
+
+def test_a_page_is_given_back_when_its_last_block_dies_and_not_before(slabs: Slabs) -> None:
+    really = memfd_meter("zcserve-slab")
+    across = noise(2 * PAGE_BYTES)
+    before, middle, after = filled(slabs, b"b" * 2048), filled(slabs, across), filled(slabs, b"a" * 2048)
+    assert slabs.committed == really() == 3 * PAGE_BYTES
+    del middle
+    slabs.settle()
+    assert slabs.committed == really() == 2 * PAGE_BYTES
+    assert bytes(before.view()) == b"b" * 2048
+    assert bytes(after.view()) == b"a" * 2048
+    del before, after
+    slabs.settle()
+    assert slabs.committed == slabs.live == really() == 0
+
+
+def test_a_block_that_is_referred_to_is_not_taken_back(slabs: Slabs) -> None:
+    content = noise(3000)
+    block = filled(slabs, content)
+    reader = block
+    del block
+    slabs.settle()
+    others = [filled(slabs, b"\0" * 3000) for _ in range(5)]
+    assert bytes(reader.view()) == content
+    assert all(other.offset != reader.offset or other.slab is not reader.slab for other in others)
+
+
+def test_blocks_may_die_in_any_thread(slabs: Slabs) -> None:
+    blocks = [slabs.allocate(100) for _ in range(100)]
+    halves = [blocks[:50], blocks[50:]]
+    del blocks
+    threads = [threading.Thread(target=half.clear) for half in halves]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    slabs.settle()
+    assert slabs.committed == slabs.live == 0
+
+
+def test_a_slab_is_sealed_against_a_change_of_size(slabs: Slabs) -> None:
+    before = memfds("zcserve-slab")
+    block = slabs.allocate(16)
+    mine = [fds for inode, (fds, _) in memfds("zcserve-slab").items() if inode not in before]
+    assert len(mine) == 1
+    for size in (0, 2 * PAGES_PER_SLAB * PAGE_BYTES):
+        with pytest.raises(PermissionError):
+            os.ftruncate(mine[0][0], size)
+    assert block.length == 16
+
+
+def test_heads_and_contents_are_written_behind_each_other(slabs: Slabs) -> None:
+    batch = [(noise(head, head), noise(size, size)) for head, size in ((10, 0), (3, 100), (0, 7), (200, 5000))]
+    blocks = slabs.write(batch)
+    assert [bytes(block.view()) for block in blocks] == [head + content for head, content in batch]
+
+
+def test_a_batch_of_more_buffers_than_one_system_call_takes_is_written_whole() -> None:
+    slabs = Slabs(64 * PAGE_BYTES)
+    batch = [(b"head %d" % i, noise(i % 90, i)) for i in range(2000)]
+    blocks = slabs.write(batch)
+    assert [bytes(block.view()) for block in blocks] == [head + content for head, content in batch]
+
+
+def test_a_batch_goes_around_what_lives_and_over_the_end_of_a_slab(slabs: Slabs) -> None:
+    """Holes, the untouched end and a new slab, in one batch."""
+    old = [filled(slabs, noise(700, seed)) for seed in range(30)]
+    kept = old[::3]
+    del old
+    slabs.settle()
+    batch = [(noise(20, seed), noise(500 + 40 * seed, seed)) for seed in range(40)]
+    blocks = slabs.write(batch)
+    assert [bytes(block.view()) for block in blocks] == [head + content for head, content in batch]
+    assert [bytes(block.view()) for block in kept] == [noise(700, seed) for seed in range(0, 30, 3)]
+    assert len(slabs.slabs) > 1
+
+
+@pytest.fixture
+def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What `__del__` raised and nobody could catch."""
+    caught: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", caught.append)
+    return caught
+
+
+@pytest.mark.usefixtures("unraisable")
+def test_a_slab_that_cannot_be_opened_leaves_everything_as_it_was(slabs: Slabs) -> None:
+    block = filled(slabs, b"x" * (PAGES_PER_SLAB * PAGE_BYTES - 16))
+    with no_descriptors_left(), pytest.raises(OSError, match="Too many open files"):
+        slabs.allocate(PAGE_BYTES)
+    assert slabs.committed == PAGES_PER_SLAB * PAGE_BYTES
+    again = filled(slabs, b"y" * PAGE_BYTES)
+    assert bytes(block.view()) == b"x" * (PAGES_PER_SLAB * PAGE_BYTES - 16)
+    assert bytes(again.view()) == b"y" * PAGE_BYTES
+    assert slabs.committed == (PAGES_PER_SLAB + 1) * PAGE_BYTES
+
+
+def test_a_slab_that_cannot_be_opened_dies_quietly(slabs: Slabs, unraisable: list[object]) -> None:
+    with no_descriptors_left(), pytest.raises(OSError, match="Too many open files"):
+        slabs.allocate(PAGE_BYTES)
+    gc.collect()
+    assert not unraisable
+
+
+def test_a_page_full_of_the_smallest_blocks_is_counted_right(slabs: Slabs) -> None:
+    blocks = [slabs.allocate(1) for _ in range(PAGE_BYTES // BLOCK_ALIGN)]
+    assert slabs.committed == PAGE_BYTES
+    del blocks
+    slabs.settle()
+    assert slabs.committed == 0
+
+
+# --- pages ------------------------------------------------------------------------------------------------
+
+
+def test_extents_begin_on_pages_and_hold_what_is_written(pages: Pages) -> None:
+    contents = [noise(length, length) for length in (1, PAGE_BYTES, PAGE_BYTES + 1, 100_000)]
+    extents = [written(pages, content) for content in contents]
+    assert [os.pread(pages.fd, extent.length, extent.offset) for extent in extents] == contents
+    assert all(extent.offset % PAGE_BYTES == 0 for extent in extents)
+    assert pages.committed == sum(round_up(len(content)) for content in contents)
+
+
+def test_offsets_are_never_used_twice(pages: Pages) -> None:
+    reached = 0
+    for length in (5000, 1, 70_000, PAGE_BYTES, 5000) * 4:
+        extent = pages.allocate(length)
+        assert extent.offset >= reached
+        reached = extent.offset + length
+        del extent
+        pages.settle()
+    assert pages.committed == 0
+
+
+def test_a_dead_extent_gives_its_memory_back_and_its_neighbours_keep_theirs(pages: Pages) -> None:
+    contents = [noise(3 * PAGE_BYTES + 1, seed) for seed in range(3)]
+    before, middle, after = (written(pages, content) for content in contents)
+    assert pages.committed == os.fstat(pages.fd).st_blocks * 512 == 12 * PAGE_BYTES
+    del middle
+    assert pages.committed == 12 * PAGE_BYTES  # not settled yet
+    pages.settle()
+    assert pages.committed == os.fstat(pages.fd).st_blocks * 512 == 8 * PAGE_BYTES
+    assert os.pread(pages.fd, before.length, before.offset) == contents[0]
+    assert os.pread(pages.fd, after.length, after.offset) == contents[2]
+
+
+def test_the_pages_can_grow_but_nobody_can_cut_them(pages: Pages) -> None:
+    extent = pages.allocate(10 * PAGE_BYTES)
+    with pytest.raises(PermissionError):
+        os.ftruncate(pages.fd, 0)
+    assert os.fstat(pages.fd).st_size >= extent.offset + extent.length
+
+
+def test_any_number_of_extents_costs_one_descriptor(pages: Pages) -> None:
+    before = descriptors()
+    extents = [written(pages, b"x" * 20_000) for _ in range(100)]
+    assert descriptors() == before
+    assert len(extents) == 100
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        receiver = socket.socket()
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        receiver.connect(listener.getsockname())
+        sender, _ = listener.accept()
+    return sender, receiver
+
+
+@pytest.mark.parametrize("pair", [tcp_pair, socket.socketpair], ids=["tcp", "unix"])
+def test_bytes_in_a_socket_arrive_unchanged_after_their_extent_died_and_others_were_written(
+    pages: Pages, pair: Callable[[], tuple[socket.socket, socket.socket]]
+) -> None:
+    content = noise(4 << 20)
+    extent = written(pages, content)
+    sender, receiver = pair()
+    with sender, receiver:
+        sender.setblocking(False)
+        sent = 0
+        try:
+            while sent < len(content):
+                sent += os.sendfile(sender.fileno(), pages.fd, extent.offset + sent, len(content) - sent)
+        except BlockingIOError:
+            pass
+        assert 0 < sent < len(content)  # the reader sleeps: these bytes are on their way
+        del extent
+        pages.settle()
+        assert pages.committed == 0
+        others = [written(pages, b"\xff" * (1 << 20)) for _ in range(8)]
+        sender.shutdown(socket.SHUT_WR)
+        received = b"".join(iter(lambda: receiver.recv(1 << 16), b""))
+    assert len(received) == sent
+    assert received == content[:sent]
+    assert pages.committed == len(others) << 20
+
+
+def test_memory_that_cannot_be_given_back_at_the_descriptor_limit_is_given_back_later(pages: Pages) -> None:
+    extent = written(pages, b"x" * 100_000)
+    del extent
+    with no_descriptors_left():
+        pages.settle()
+    assert pages.committed == os.fstat(pages.fd).st_blocks * 512
+    pages.settle()
+    assert pages.committed == os.fstat(pages.fd).st_blocks == 0
