@@ -209,7 +209,8 @@ class Connection:
 
     def drain(self) -> None:
         """The server stops: end now if nothing is owed, else after the answer at hand."""
-        if self.state is State.IDLE or (self.state is State.HEAD and not self._inbox):
+        idle = self.state is State.IDLE or (self.state is State.HEAD and not self._inbox)
+        if idle and self.is_silent():
             self.close()
 
     def fail(self) -> None:

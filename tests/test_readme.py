@@ -1,0 +1,35 @@
+"""README keeps its promises: the tables in it are the ones that the code makes, and the commands in it exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from zcserve.config import KEYS, reference
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_limits_is_the_configurations_own() -> None:
+    limits = reference().split("\n\n")[1].strip()
+    assert limits in README
+
+
+@pytest.mark.parametrize("flag", sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))))
+def test_every_flag_that_is_named_exists(flag: str) -> None:
+    elsewhere = {"--group", "--url", "--check", "--version", "--help", "--config"}
+    elsewhere |= {"--rounds", "--seconds", "--peers", "--workloads"}  # the benchmark's
+    assert flag in {key.flag for key in KEYS.values()} | elsewhere
+
+
+def test_ci_runs_the_test_command_that_is_given() -> None:
+    command = "python -m pytest -n auto"
+    assert command in README
+    assert command in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_page_of_the_seed_benchmark_has_a_thousand_bytes() -> None:
+    assert (ROOT / "www" / "1000.html").stat().st_size == 1000
