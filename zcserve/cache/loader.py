@@ -34,8 +34,9 @@ from zcserve.media_types import is_compressible, media_type
 PIECE_BYTES = 256 * 1024
 
 
+NO_DESCRIPTOR = frozenset((errno.EMFILE, errno.ENFILE))
 # Errors that say nothing about a file: what is known of it stays, and whoever asked may ask again.
-OUR_OWN_TROUBLE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO))
+OUR_OWN_TROUBLE = NO_DESCRIPTOR | {errno.ENOMEM, errno.EIO}
 
 
 class ChangedError(Exception):
@@ -80,8 +81,14 @@ class Loader:
 
         Raises ChangedError or OSError.
         """
-        fd, _ = root.open_file(path_of(entry))
-        return self.load_open(fd, entry, evict=evict)
+        while True:
+            try:
+                fd, _ = root.open_file(path_of(entry))
+            except OSError as error:
+                if error.errno not in NO_DESCRIPTOR or not evict or not self.store.shed_descriptor():
+                    raise
+            else:
+                return self.load_open(fd, entry, evict=evict)
 
     def load_open(self, fd: int, entry: Entry, *, evict: bool = True) -> Body:
         """As `load`, from a descriptor just opened, which this takes over."""

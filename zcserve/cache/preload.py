@@ -19,7 +19,7 @@ from itertools import groupby
 
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import ENTRY_BYTES, Generation, Problem
-from zcserve.cache.loader import ChangedError, Loader, path_of
+from zcserve.cache.loader import OUR_OWN_TROUBLE, ChangedError, Loader, path_of
 from zcserve.cache.root import Root
 from zcserve.cache.slab import round_up
 from zcserve.cache.store import Store
@@ -197,6 +197,8 @@ def _load(generation: Generation, loader: Loader, entry: Entry) -> None:
                 if representation.body is None and not representation.made:
                     loader.load(generation.root, representation, evict=False)
             except (ChangedError, OSError) as error:
+                if isinstance(error, OSError) and error.errno in OUR_OWN_TROUBLE:
+                    return  # stays out for now, like what does not fit
                 if isinstance(error, OSError):
                     why = error.strerror or str(error)
                     generation.problems.append(Problem.of(path_of(representation), why))

@@ -14,7 +14,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TextIO
+from io import FileIO
+from typing import BinaryIO
 
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Fields
@@ -64,18 +65,19 @@ class AccessLog:
         self._ended = True
         self._wake.set()
         self._thread.join()
-        if self._file is not sys.stdout:
+        if self._path != "-":
             self._file.close()
 
-    def _open(self) -> TextIO:
-        return sys.stdout if self._path == "-" else open(self._path, "a", encoding="utf-8")
+    def _open(self) -> BinaryIO | FileIO:
+        # Unbuffered: what a full disk refuses is lost, and does not wait in a buffer for the next write to fail on.
+        return sys.stdout.buffer if self._path == "-" else FileIO(self._path, "a")
 
     def _run(self) -> None:
         while not self._ended:
             self._wake.wait(FLUSH_INTERVAL_S)
             self._wake.clear()
+            self._write()
             try:
-                self._write()
                 if self._reopen and self._path != "-":
                     self._reopen = False
                     fresh = self._open()
@@ -88,9 +90,13 @@ class AccessLog:
     def _write(self) -> None:
         records = self._records
         lines = [self._format(records.popleft()) for _ in range(len(records))]
-        if lines:
-            self._file.write("".join(lines))
+        data = memoryview("".join(lines).encode())
+        try:
+            while data:
+                data = data[self._file.write(data) or len(data) :]
             self._file.flush()
+        except OSError as error:
+            _log.error("access log %s: %s", self._path, error.strerror)
         if self._dropped:
             _log.error("access log %s: %d records dropped, the disk does not keep up", self._path, self._dropped)
             self._dropped = 0
