@@ -6,6 +6,8 @@ run beside each other. With ZCSERVE_TEST_STRICT=1 (`.ci/run`, where everything i
 
 from __future__ import annotations
 
+import gc
+import itertools
 import os
 import re
 import subprocess
@@ -28,10 +30,15 @@ except ImportError:
     pass
 else:
     settings.register_profile("zcserve", deadline=None)
+    settings.register_profile("thorough", deadline=None, max_examples=20_000)  # --hypothesis-profile=thorough
     settings.load_profile("zcserve")
 
 CHECKOUT = Path(zcserve.__file__).parents[1]
 READY_WITHIN_S = 60.0  # a loaded machine with one process per core; nobody waits so long unless something is broken
+
+# A closed server is cyclic garbage that holds descriptors; a run has hundreds of them, and select() ends at 1024.
+SERVED_BETWEEN_COLLECTIONS = 25
+_served = itertools.count(1)
 
 STRICT = os.environ.get("ZCSERVE_TEST_STRICT") == "1"
 
@@ -105,6 +112,9 @@ def serve() -> Iterator[Callable[..., Server]]:
             return stack.enter_context(Server(Config(root=root, **{"port": 0} | config)))
 
         yield start
+    if next(_served) % SERVED_BETWEEN_COLLECTIONS == 0:
+        gc.collect()
+        gc.collect()  # the first one's finalizers leave some for the second
 
 
 class Command:

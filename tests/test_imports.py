@@ -57,7 +57,7 @@ def rooms_imported(file: Path) -> set[str]:
     """The parts of zcserve that a module imports from."""
     parts = [name.split(".") for name in imports(file)]
     named = {part[1] for part in parts if part[0] == "zcserve" and len(part) > 1}
-    return named - set(zcserve.__dict__)  # __version__ and its like belong to no room
+    return named - set(vars(zcserve))  # __version__ and its like belong to no room
 
 
 def ids(file: Path) -> str:

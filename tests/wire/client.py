@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 TIMEOUT_S = 20.0
 
 
-class Response(NamedTuple):
+@dataclass(frozen=True)
+class Response:
     """`fields` in the order of arrival, names in lower case."""
 
     status: int
@@ -25,10 +27,8 @@ class Response(NamedTuple):
         """Every value of a field."""
         return [value for key, value in self.fields if key == name.encode().lower()]
 
-    def __getitem__(self, name: Any) -> Any:
-        """The one value of a field (None: absent), or the tuple's own item."""
-        if not isinstance(name, str):
-            return tuple.__getitem__(self, name)
+    def __getitem__(self, name: str) -> Any:
+        """The one value of a field in bytes, or None."""
         values = self.all(name)
         assert len(values) <= 1, f"{name} appears {len(values)} times"
         return values[0] if values else None
@@ -43,10 +43,10 @@ class Client:
     def __init__(
         self, where: int | tuple[Any, ...] | str, *, receive_buffer: int | None = None, timeout: float = TIMEOUT_S
     ) -> None:
-        if isinstance(where, str):
-            family, address = socket.AF_UNIX, where
+        address = ("127.0.0.1", where) if isinstance(where, int) else where
+        if isinstance(address, str):
+            family = socket.AF_UNIX
         else:
-            address = ("127.0.0.1", where) if isinstance(where, int) else where
             family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)

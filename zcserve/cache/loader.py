@@ -236,7 +236,7 @@ class Loader:
         return body
 
     def _load_large(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
-        if self.config.in_place:
+        if self.config.in_place and self.store.may_hold_descriptor(evict=evict):
             self._tag(file, entry)
             return Paged(self._head(entry), file.fd, 0, entry.size, file)
         extent = self.store.reserve(entry.size, evict=evict) if entry.size <= self.store.largest else None

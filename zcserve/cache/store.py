@@ -11,6 +11,7 @@ freed when that connection lets go, and counts until then.
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Sequence
 from operator import attrgetter
@@ -23,12 +24,14 @@ from zcserve.cache.slab import Extent, Pages, Slabs, round_up
 LOW_WATERMARK = 0.98
 # A body larger than this share of the budget would cost more hits than it brings: it is sent from disk.
 LARGEST_SHARE = 0.5
+# Bodies sent in place may hold this share of the descriptors: the others are for clients.
+DESCRIPTOR_SHARE = 0.5
 # Slabs are at most this share of the budget, so that a small budget is not one slab.
 SLAB_SHARE = 1 / 16
 
 
 def _holds_descriptor(body: Body | None) -> bool:
-    return isinstance(body, Paged) and body.holds_descriptor and not body.pins
+    return isinstance(body, Paged) and body.holds_descriptor
 
 
 class Store:
@@ -43,6 +46,7 @@ class Store:
         self._slabs = Slabs(max(min(slab_bytes, int(budget * SLAB_SHARE)), block_bytes_max))
         self._pages = Pages()
         self._lru = LeastRecentlyUsed()
+        self._holders = 0  # bodies that hold a descriptor of their own
         self._lock = threading.Lock()
 
     @property
@@ -95,24 +99,41 @@ class Store:
     def _admit(self, entry: Entry, body: Body) -> None:
         if entry.body is None:
             entry.body = body
+            self._holders += _holds_descriptor(body)
             self._lru.add(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        """The one door by which a body ceases to be resident."""
+        body, entry.body = entry.body, None
+        self._holders -= _holds_descriptor(body)
 
     def drop(self, entry: Entry) -> None:
         """Forget an entry's body: the entry left the index."""
         with self._lock:
             if entry.body is not None:
                 self._lru.discard(entry)
-                entry.body = None
+                self._forget(entry)
+
+    def may_hold_descriptor(self, *, evict: bool) -> bool:
+        """Whether one more body may hold a descriptor of its own, another giving up his if `evict`."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with self._lock:
+            spare = self._holders < soft * DESCRIPTOR_SHARE
+        return spare or (evict and self.shed_descriptor())
 
     def shed_descriptor(self) -> bool:
         """Evict the least recently used body that holds a descriptor of its own (`--in-place`); False if none does."""
         with self._lock:
-            holders = [entry for entry in self._lru.entries() if _holds_descriptor(entry.body)]
+            holders = [
+                entry
+                for entry in self._lru.entries()
+                if entry.body is not None and _holds_descriptor(entry.body) and not entry.body.pins
+            ]
             if not holders:
                 return False
             victim = min(holders, key=attrgetter("tick"))
             self._lru.discard(victim)
-            victim.body = None
+            self._forget(victim)
             return True
 
     def _make_room(self, length: int, evict: bool) -> bool:
@@ -127,7 +148,7 @@ class Store:
             victim = self._lru.pop()
             if victim is None:
                 break
-            victim.body = None
+            self._forget(victim)
             self.evictions += 1
             self._settle()
             if self._pages.released:

@@ -1,0 +1,175 @@
+"""zcserve.net.access_log: facts of requests in two formats, and a file that may be rotated away."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zcserve.config import Config
+from zcserve.net import access_log
+from zcserve.net.access_log import AccessLog, Record, as_combined, as_json
+from zcserve.net.reply import Prefixes
+from zcserve.net.request import Fields, Parser
+
+SECOND = 1_000_000_000  # 2001-09-09T01:46:40Z
+
+
+def fields_of(*lines: bytes, version: bytes = b"1.1") -> Fields:
+    head = b"GET / HTTP/" + version + b"\r\nHost: a\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+    parsed = Parser(Config(root=Path()), log_fields=True).parse(head, 0)
+    assert parsed is not None
+    return parsed[2]
+
+
+def record(fields: Fields | None, target: bytes = b"/a?b", method: bytes = b"GET") -> Record:
+    return SECOND, "127.0.0.1", method, target, fields, 200, 1234
+
+
+BROWSER = (b"User-Agent: Mozilla/5.0 (X11)", b"Referer: http://a/")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (fields_of(*BROWSER), '"GET /a?b HTTP/1.1" 200 1234 "http://a/" "Mozilla/5.0 (X11)"'),
+        (fields_of(version=b"1.0"), '"GET /a?b HTTP/1.0" 200 1234 "-" "-"'),
+        (fields_of(b'User-Agent: a"b\\c\t\xe9'), r'"GET /a?b HTTP/1.1" 200 1234 "-" "a\x22b\x5cc\x09\xe9"'),
+        (None, '"-" 200 1234 "-" "-"'),
+    ],
+)
+def test_the_combined_format_is_apaches(fields: Fields | None, expected: str) -> None:
+    assert as_combined(record(fields)) == f"127.0.0.1 - - [09/Sep/2001:01:46:40 +0000] {expected}\n"
+
+
+def test_a_line_of_json_has_the_same_facts() -> None:
+    line = as_json(record(fields_of(*BROWSER)))
+    assert line.endswith("}\n")
+    assert line.count("\n") == 1
+    assert json.loads(line) == {
+        "time": "2001-09-09T01:46:40Z",
+        "peer": "127.0.0.1",
+        "method": "GET",
+        "target": "/a?b",
+        "version": "HTTP/1.1",
+        "status": 200,
+        "bytes": 1234,
+        "referer": "http://a/",
+        "user_agent": "Mozilla/5.0 (X11)",
+    }
+
+
+@pytest.mark.parametrize("form", [as_combined, as_json])
+@pytest.mark.parametrize(
+    "value", [b'"', b'" 200 1 "', b"\\", b"\xff\xfe", b"\xe2\x80\xa8", b"\t", b"\xc2\x85", b"\x7f\n\r"]
+)
+def test_no_value_can_forge_a_line_or_a_field(form: Any, value: bytes) -> None:
+    fields = fields_of()
+    forged = Fields()
+    for name in Fields.__slots__:
+        setattr(forged, name, getattr(fields, name))
+    forged.referer = forged.user_agent = value
+    line = form(record(forged, target=b"/" + value))
+    assert line.endswith("\n")
+    assert len(line.splitlines()) == 1
+    assert line.isascii()
+    if form is as_json:
+        assert json.loads(line)["status"] == 200
+    else:
+        assert re.fullmatch(r'\S+ - - \[[^]]+\] "[^"]*" 200 1234 "[^"]*" "[^"]*"\n', line)
+
+
+# --- the file ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "access.log"
+
+
+@pytest.fixture
+def log(path: Path) -> Iterator[AccessLog]:
+    opened = AccessLog(str(path), "json", Prefixes())
+    yield opened
+    if not opened._ended:
+        opened.close()
+
+
+def targets_in(path: Path) -> list[str]:
+    return [json.loads(line)["target"] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def note(log: AccessLog, target: bytes) -> None:
+    log.record("127.0.0.1", b"GET", target, None, 200, 1)
+
+
+def test_closing_writes_what_is_left(log: AccessLog, path: Path) -> None:
+    for n in range(1000):
+        note(log, b"/%d" % n)
+    log.close()
+    assert targets_in(path) == [f"/{n}" for n in range(1000)]
+
+
+def test_records_are_written_without_being_asked(log: AccessLog, path: Path, wait_until: Any) -> None:
+    note(log, b"/a")
+    wait_until(lambda: targets_in(path) == ["/a"])
+
+
+def test_a_log_is_continued_not_begun_anew(path: Path) -> None:
+    for target in (b"/a", b"/b"):
+        log = AccessLog(str(path), "json", Prefixes())
+        note(log, target)
+        log.close()
+    assert targets_in(path) == ["/a", "/b"]
+
+
+def test_a_file_that_was_rotated_away_is_opened_anew(log: AccessLog, path: Path, wait_until: Any) -> None:
+    note(log, b"/before")
+    old = path.rename(path.with_suffix(".1"))
+    log.reopen()
+    wait_until(path.exists)
+    note(log, b"/after")
+    log.close()
+    assert (targets_in(old), targets_in(path)) == (["/before"], ["/after"])
+
+
+def test_when_it_cannot_be_opened_anew_the_old_file_goes_on(
+    log: AccessLog, path: Path, wait_until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = path.rename(path.with_suffix(".1"))
+    path.mkdir()
+    log.reopen()
+    wait_until(lambda: "Is a directory" in caplog.text)
+    note(log, b"/after")
+    log.close()
+    assert targets_in(old) == ["/after"]
+
+
+def test_records_are_dropped_rather_than_memory_and_it_is_said(
+    log: AccessLog, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(access_log, "RECORDS_MAX", 0)
+    for _ in range(3):
+        note(log, b"/a")
+    with caplog.at_level(logging.ERROR):
+        log.close()
+    assert "3 records dropped" in caplog.text
+    assert targets_in(path) == []
+
+
+def test_the_log_may_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    log = AccessLog("-", "combined", Prefixes())
+    note(log, b"/a")
+    log.close()
+    assert '"-" 200 1 "-" "-"' in capsys.readouterr().out
+    print("still open")
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_at_once(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        AccessLog(str(tmp_path / "absent" / "log"), "combined", Prefixes())

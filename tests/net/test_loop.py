@@ -1,0 +1,208 @@
+"""zcserve.net.loop: events, calls from other threads, steps for the next turn, and failures that end nothing."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from math import inf
+
+import pytest
+
+from zcserve.net.loop import Loop
+
+JOIN_S = 20
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    made = Loop()
+    yield made
+    made.close()
+
+
+class Pipes:
+    """Pipes with a byte in each, so that all are ready in one batch of events."""
+
+    def __init__(self, count: int) -> None:
+        self.ends = [os.pipe2(os.O_NONBLOCK) for _ in range(count)]
+        self.readers = [reader for reader, _ in self.ends]
+        for _, writer in self.ends:
+            os.write(writer, b"x")
+
+    def close(self) -> None:
+        for reader, writer in self.ends:
+            os.close(reader)
+            os.close(writer)
+
+
+@pytest.fixture
+def two() -> Iterator[Pipes]:
+    pipes = Pipes(2)
+    yield pipes
+    pipes.close()
+
+
+def test_what_is_ready_reaches_its_handler_once(loop: Loop, two: Pipes) -> None:
+    called: list[int] = []
+    for reader in two.readers:
+        loop.add(reader, lambda mask, reader=reader: called.append(reader))  # type: ignore[misc]
+    loop.again(lambda: loop.again(loop.stop))  # two turns: edge-triggered tells once
+    loop.run()
+    assert sorted(called) == sorted(two.readers)
+
+
+def test_a_handler_that_was_forgotten_in_this_batch_is_not_called(loop: Loop, two: Pipes) -> None:
+    called: list[int] = []
+
+    def first_come(mine: int) -> None:
+        called.append(mine)
+        for reader in two.readers:
+            loop.forget(reader)
+
+    for reader in two.readers:
+        loop.add(reader, lambda mask, reader=reader: first_come(reader))  # type: ignore[misc]
+    loop.again(loop.stop)
+    loop.run()
+    assert len(called) == 1
+
+
+class Failing:
+    """A handler that raises, and whoever it belongs to is told."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+
+    def handle(self, *_: object) -> None:
+        raise RuntimeError("on purpose")
+
+    def fail(self) -> None:
+        self.failed += 1
+
+
+def test_a_handler_that_raises_fails_alone(loop: Loop, two: Pipes, caplog: pytest.LogCaptureFixture) -> None:
+    failing = Failing()
+    called: list[int] = []
+    loop.add(two.readers[0], failing.handle)
+    loop.add(two.readers[1], called.append)
+    loop.again(failing.handle)
+    loop.call_soon(failing.handle)
+    loop.call_soon(loop.stop)
+    loop.run()
+    assert (failing.failed, len(called)) == (3, 1)
+    assert sum("on purpose" in str(record.exc_info) for record in caplog.records) == 3
+
+
+def test_a_call_that_raises_and_belongs_to_nobody_is_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    def raises() -> None:
+        raise RuntimeError("on purpose")
+
+    loop.call_soon(raises)
+    loop.call_soon(loop.stop)
+    loop.run()
+    assert "a handler failed" in caplog.text
+
+
+def test_steps_for_the_next_turn_come_in_the_next_turn_and_once(loop: Loop) -> None:
+    turns: list[int] = []
+
+    def step() -> None:
+        turns.append(loop.turn)
+        if len(turns) < 3:
+            loop.again(step)
+            loop.again(step)
+        else:
+            loop.stop()
+
+    loop.again(step)
+    loop.run()
+    assert turns == [1, 2, 3]
+
+
+def test_calls_from_other_threads_wake_a_loop_that_sleeps(loop: Loop) -> None:
+    called: list[int] = []
+    thread = threading.Thread(target=loop.run, daemon=True)
+    thread.start()
+    callers = [threading.Thread(target=lambda n=n: loop.call_soon(lambda: called.append(n))) for n in range(20)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(JOIN_S)
+    loop.call_soon(loop.stop)
+    thread.join(JOIN_S)
+    assert not thread.is_alive()
+    assert sorted(called) == list(range(20))
+
+
+def test_calls_are_made_in_order_and_those_they_make_later(loop: Loop) -> None:
+    called: list[str] = []
+
+    def first() -> None:
+        called.append("a")
+        loop.call_soon(last)
+
+    def last() -> None:
+        called.append("c")
+        loop.stop()
+
+    loop.call_soon(first)
+    loop.call_soon(lambda: called.append("b"))
+    loop.run()
+    assert called == ["a", "b", "c"]
+
+
+def test_each_turn_is_told_and_counted(loop: Loop) -> None:
+    told: list[int] = []
+    loop.each_turn = lambda: told.append(loop.turn)
+    loop.again(lambda: loop.again(loop.stop))
+    loop.run()
+    assert told == [1, 2]
+
+
+def test_a_deadline_wakes_the_loop(loop: Loop) -> None:
+    class Deadline:
+        armed = inf
+
+        def due(self) -> float:
+            return began + 0.05
+
+        def expire(self) -> None:
+            loop.stop()
+
+    began = time.monotonic()
+    loop.timers.arm(Deadline())
+    loop.run()
+    assert time.monotonic() >= began + 0.05
+    assert loop.now >= began + 0.05
+
+
+def test_a_deadline_that_fails_ends_nothing(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    class Deadline:
+        armed = inf
+        failed = False
+
+        def due(self) -> float:
+            return 0.0 if not self.failed else inf
+
+        def expire(self) -> None:
+            raise RuntimeError("on purpose")
+
+        def fail(self) -> None:
+            self.failed = True
+
+    deadline = Deadline()
+    loop.timers.arm(deadline)
+    loop.again(lambda: loop.again(loop.stop))
+    loop.run()
+    assert deadline.failed
+    assert "on purpose" in caplog.text
+
+
+def test_closing_gives_the_descriptors_back() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    loops = [Loop() for _ in range(5)]
+    assert len(os.listdir("/proc/self/fd")) > before
+    for loop in loops:
+        loop.close()
+    assert len(os.listdir("/proc/self/fd")) == before

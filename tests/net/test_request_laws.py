@@ -1,0 +1,203 @@
+"""Laws of the parser: however bytes are cut into pieces, the answer is the same."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zcserve.config import Config
+from zcserve.errors import HttpError
+from zcserve.net.request import CHUNKED, Discard, Fields, Parser
+
+pytest.importorskip("hypothesis")
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+# Small limits, so that short inputs pass them.
+CONFIG = Config(root=Path(), head_bytes_max=160, target_bytes_max=30, head_fields_max=6, body_bytes_max=40)
+
+METHODS = st.sampled_from([b"GET", b"HEAD", b"OPTIONS", b"POST", b"BREW", b"get"])
+TARGETS = st.sampled_from([b"/", b"/a?b", b"*", b"http://a/b", b"/%zz", b"/" + b"x" * 40, b"/\xff"])
+VERSIONS = st.sampled_from(
+    [b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.7", b"HTTP/2.0", b"HTTP/1.", b""]
+)
+HOSTS = st.sampled_from([b"Host: a", b"Host: a", b"Host: a", b"host:a:80", b"Host: a b", b"X: y"])
+LINES = st.sampled_from(
+    [
+        b"Connection: close",
+        b"Content-Length: 3",
+        b"Content-Length: 41",
+        b"Transfer-Encoding: chunked",
+        b"Transfer-Encoding: gzip",
+        b"Expect: 100-continue",
+        b"Expect: x",
+        b"Range: bytes=0-1",
+        b'If-None-Match: "x"',
+        b"Accept-Encoding: gzip, *;q=0",
+        b"Cookie: a=b",
+        b"X:",
+        b"X: " + b"y" * 100,
+        b" folded",
+        b"no colon",
+        b"X : y",
+        b"X: \x00",
+    ]
+)
+BODIES = st.sampled_from(
+    [
+        b"abc",
+        b"",
+        b"0\r\n\r\n",
+        b"3\r\nabc\r\n0\r\n\r\n",
+        b'2;a="b"\r\nab\r\n0\r\nT: x\r\n\r\n',
+        b"29\r\n",
+        b"3\r\nabcd\r\n",
+        b"0\r\nbad\r\n\r\n",
+        b"g\r\n",
+    ]
+)
+ENDS = st.sampled_from([b"\r\n\r\n", b"\r\n\r\n", b"\r\n\r\n", b"\r\n\r\n", b"\n\n", b"\r\n", b"\r\r\n\r\n"])
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    """A request, mostly good, sometimes with faults."""
+    first = b" ".join((draw(METHODS), draw(TARGETS), draw(VERSIONS)))
+    lines = [first, draw(HOSTS), *draw(st.lists(LINES, max_size=5))]
+    return draw(st.sampled_from([b"", b"", b"\r\n"])) + b"\r\n".join(lines) + draw(ENDS) + draw(BODIES)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> bytes:
+    """Pipelined requests, perhaps with a few bytes changed, inserted or taken out."""
+    data = bytearray(b"".join(draw(st.lists(requests(), min_size=1, max_size=3))))
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(data)))
+        data[at : at + draw(st.integers(0, 2))] = draw(
+            st.sampled_from([b"", b"\r", b"\n", b" ", b":", b"\x00", b"0", b"\r\n"])
+        )
+    return bytes(data)
+
+
+def meaning(fields: Fields) -> tuple[Any, ...]:
+    return tuple(getattr(fields, name) for name in Fields.__slots__)
+
+
+def answers(pieces: list[bytes]) -> list[Any]:
+    """What the parser makes of a stream, each piece parsed as soon as it comes, as a connection does it."""
+    parser = Parser(CONFIG)
+    told: list[Any] = []
+    inbox = b""
+    discard: Discard | None = None
+    try:
+        for piece in pieces:
+            inbox += piece
+            at = 0
+            while at < len(inbox) or (discard is not None and discard.done):
+                if discard is not None:
+                    at = discard.feed(inbox, at)
+                    if not discard.done:
+                        break
+                    discard = None
+                    told.append("body")
+                    continue
+                parsed = parser.parse(inbox, at)
+                if parsed is None:
+                    break
+                method, target, fields, at = parsed
+                told.append((method, target, meaning(fields)))
+                if fields.body:
+                    discard = Discard(fields.body, CONFIG.body_bytes_max, CONFIG.head_bytes_max)
+            inbox = inbox[at:]
+    except HttpError as error:
+        told.append(error.status)
+    return told
+
+
+def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
+    bounds = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
+    return [data[a:b] for a, b in pairwise(bounds)]
+
+
+@given(streams(), st.lists(st.integers(0, 10_000), max_size=6))
+@example(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 200, [171])
+@example(b"GET / HTTP/1.1\r\nX: " + b"y" * 138 + b"\r\n\r\n", [161])
+@example(b"GET /" + b"x" * 40 + b" HTTP/1.1\r\nHost: a\r\n\x00\r\n\r\n", [60])
+@example(b"\r\n" * 100, [80])
+def test_every_cut_into_pieces_gives_the_same_answers(data: bytes, cuts: list[int]) -> None:
+    assert answers(pieces_of(data, cuts)) == answers([data])
+
+
+@given(streams())
+@example(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 133 + b"\x00\r\n\r\n")  # a fault just behind the limit
+def test_byte_by_byte_gives_the_same_answers(data: bytes) -> None:
+    assert answers([data[at : at + 1] for at in range(len(data))]) == answers([data])
+
+
+@given(streams())
+def test_a_parser_that_has_seen_much_answers_as_a_fresh_one(data: bytes) -> None:
+    parser = Parser(CONFIG)
+    once = [_first(parser, data), _first(Parser(CONFIG), data)]
+    assert once[0] == once[1] == _first(parser, data)
+
+
+def _first(parser: Parser, data: bytes) -> Any:
+    try:
+        parsed = parser.parse(data, 0)
+    except HttpError as error:
+        return error.status
+    return parsed and (*parsed[:2], meaning(parsed[2]), parsed[3])
+
+
+CHUNKY = st.lists(
+    st.sampled_from(
+        [
+            b"0",
+            b"3",
+            b"a",
+            b"28",
+            b"\r\n",
+            b"\r\n",
+            b"\r\n",
+            b"\r",
+            b"\n",
+            b"abc",
+            b";x",
+            b'="y"',
+            b";",
+            b"T: x",
+            b" ",
+            b":",
+        ]
+    ),
+    max_size=14,
+).map(b"".join)
+
+
+def fed(pieces: list[bytes]) -> tuple[Any, ...]:
+    """What becomes of a chunked body: done or not or a status, and how many bytes belonged to it."""
+    discard = Discard(CHUNKED, 40, 60)
+    inbox, taken = b"", 0
+    try:
+        for piece in pieces:
+            inbox += piece
+            at = discard.feed(inbox, 0)
+            taken, inbox = taken + at, inbox[at:]
+    except HttpError as error:
+        return (error.status,)
+    return (True, taken) if discard.done else (False,)
+
+
+@given(CHUNKY | st.builds(lambda good, rest: good + rest, BODIES, CHUNKY), st.lists(st.integers(0, 10_000), max_size=5))
+def test_a_chunked_body_may_be_cut_anywhere(data: bytes, cuts: list[int]) -> None:
+    whole = fed([data])
+    assert fed(pieces_of(data, cuts)) == whole
+    assert fed([data[at : at + 1] for at in range(len(data))]) == whole
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_at_all_are_answered_or_refused(data: bytes) -> None:
+    assert _first(Parser(CONFIG), data) is None or isinstance(_first(Parser(CONFIG), data), (int, tuple))

@@ -1,0 +1,166 @@
+"""Deadlines, with short values: each state's, over a real socket.
+
+What must end is waited for; what must live on is given many times the pace that its deadline asks for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from wire.client import Client
+
+from zcserve import Server
+from zcserve.net.connection import State
+
+# Longer than any test may take: a deadline that is not the test's subject.
+NEVER = 300
+REQUEST = b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n"
+LARGE = 8 << 20  # more than any socket takes that nobody reads from
+
+
+def connections(server: Server) -> list[State]:
+    """The state of each connection."""
+    return [connection.state for connection in list(server._service.connections)]
+
+
+def drip(client: Client, data: bytes, pause_s: float = 0.02) -> None:
+    """Send byte by byte until the server says something."""
+    for at in range(len(data)):
+        client.send(data[at : at + 1])
+        if select.select([client.socket], [], [], pause_s)[0]:
+            return
+    pytest.fail(f"{len(data)} bytes went out and no deadline ended it")
+
+
+@pytest.fixture
+def start(site: Any, serve: Any) -> Callable[..., Server]:
+    """`start(head=0.2, ...)`: a server with these deadlines, all others far away."""
+    site.write("page", b"a page")
+    site.write("large", bytes(LARGE))
+
+    def started(**seconds: float) -> Server:
+        deadlines = dict.fromkeys(("head", "body", "idle", "write", "linger"), NEVER) | seconds
+        server = serve(site.root, **{f"{name}_timeout_s": value for name, value in deadlines.items()})
+        assert isinstance(server, Server)
+        return server
+
+    return started
+
+
+def test_a_client_that_sends_nothing_is_closed_without_a_word(start: Any) -> None:
+    with Client(start(head=0.2).port) as client:
+        assert client.at_end()
+
+
+@pytest.mark.parametrize("first", [b"", REQUEST], ids=["first request", "second request"])
+def test_a_head_that_comes_byte_by_byte_is_answered_408(start: Any, first: bytes) -> None:
+    with Client(start(head=0.3).port) as client:
+        if first:
+            client.send(first)
+            assert client.read().status == 200
+        drip(client, b"GET /page HTTP/1.1\r\nHost: test\r\n" + b"X-More: and more\r\n" * 500)
+        response = client.read()
+        assert (response.status, response["Connection"]) == (408, b"close")
+        assert client.at_end()
+
+
+@pytest.mark.parametrize(
+    ("lines", "body"),
+    [
+        (b"Content-Length: 90000", b"x" * 80_000),
+        (b"Transfer-Encoding: chunked", b"1\r\nx\r\n" * 10_000),
+    ],
+)
+def test_a_body_that_comes_byte_by_byte_is_answered_408(start: Any, lines: bytes, body: bytes) -> None:
+    with Client(start(body=0.3).port) as client:
+        client.send(b"GET /page HTTP/1.1\r\nHost: test\r\n%b\r\n\r\n" % lines)
+        drip(client, body)
+        response = client.read()
+        assert (response.status, response["Connection"]) == (408, b"close")
+        assert client.at_end()
+
+
+def test_a_body_that_never_comes_is_answered_408(start: Any) -> None:
+    with Client(start(body=0.2).port) as client:
+        client.send(b"GET /page HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n")
+        assert client.read().status == 408
+
+
+def test_an_idle_connection_is_closed_without_a_word(start: Any) -> None:
+    with Client(start(idle=0.2).port) as client:
+        assert client.get("/page").status == 200
+        assert client.at_end()
+
+
+def test_a_connection_in_use_outlives_every_deadline_of_a_single_request(start: Any) -> None:
+    with Client(start(head=1, body=1, write=1).port) as client:
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            assert client.get("/page").body == b"a page"
+            select.select([client.socket], [], [], 0.02)
+
+
+def test_a_client_that_does_not_close_after_an_error_is_closed(start: Any, wait_until: Any) -> None:
+    server = start(linger=0.2)
+    with Client(server.port) as client:
+        client.send(b"nonsense\r\n\r\n")
+        assert client.read().status == 400
+        wait_until(lambda: not connections(server))
+
+
+# --- slow readers ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("talks", [False, True], ids=["silent", "sending"])
+def test_a_client_that_reads_nothing_is_closed(start: Any, wait_until: Any, talks: bool) -> None:
+    server = start(write=0.3)
+    with Client(server.port, receive_buffer=2048) as client:
+        client.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+        wait_until(lambda: connections(server) == [State.WRITE])
+
+        def is_closed() -> bool:
+            if talks:  # which is no progress
+                with contextlib.suppress(OSError):
+                    client.send(b"G")
+            return not connections(server)
+
+        wait_until(is_closed)
+        head = client.read_head()
+        assert b"Content-Length: %d" % LARGE in head
+        assert len(client.read_to_end()) < LARGE
+
+
+@pytest.mark.parametrize("where", ["tcp", "unix"])
+def test_a_slow_reader_that_reads_gets_everything(site: Any, serve: Any, tmp_path: Any, where: str) -> None:
+    content = bytes(range(256)) * (LARGE // 256)
+    site.write("large", content)
+    path = str(tmp_path / "socket")
+    listen = ("127.0.0.1:0",) if where == "tcp" else (f"unix:{path}",)
+    server = serve(site.root, listen=listen, write_timeout_s=1)
+    with Client(path if where == "unix" else server.port, receive_buffer=4096) as client:
+        client.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+        client.read_head()
+        # Far too slow to make the server write again within a deadline, or three.
+        end = time.monotonic() + 3.5
+        while time.monotonic() < end:
+            client.buffer += client.socket.recv(8192)
+            time.sleep(0.02)
+        assert connections(server) == [State.WRITE]
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        assert client.read_exactly(LARGE) == content
+
+
+def test_a_reader_that_stops_after_a_good_start_is_closed(start: Any, wait_until: Any) -> None:
+    server = start(write=0.3)
+    with Client(server.port, receive_buffer=65536) as client:
+        client.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n" * 2)
+        assert client.read().status == 200
+        wait_until(lambda: not connections(server))
+        client.read_head()
+        assert len(client.read_to_end()) < LARGE

@@ -1,0 +1,513 @@
+"""What the disk and the client may do to an answer under way, and what must come of it.
+
+Resident content is ours: it arrives whole, whatever becomes of its file. Content sent from a descriptor arrives whole
+or the connection ends before Content-Length. Whatever happens, the next client is answered.
+
+A test knows that an answer is under way when its connection waits for the socket; `throttle` makes every body longer
+than what a socket takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+import random
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wire.client import Client
+
+from zcserve import Config, Server
+from zcserve.cache.entry import Entry
+from zcserve.net.connection import RECV_BYTES, State
+
+SIZES = {"small": 12_000, "medium": 64 << 10, "large": 8 << 20}
+RESIDENT = {"memory": "64M"}
+NOT_RESIDENT = {"memory": "4K"}
+BOTH = pytest.mark.parametrize("kept", [RESIDENT, NOT_RESIDENT], ids=["resident", "not resident"])
+EVERY_SIZE = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+
+GET_FILE = b"GET /file HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+@functools.cache
+def content_of(size: int) -> bytes:
+    """Bytes without a pattern: what is shifted, or of another page, is seen."""
+    return random.Random(size).randbytes(size)
+
+
+def inverted(content: bytes) -> bytes:
+    """As long, and different everywhere."""
+    return content.translate(bytes(255 - byte for byte in range(256)))
+
+
+def throttle(server: Server, size: int) -> None:
+    """Let connections to come take less than `size` bytes at a time: they inherit the listener's send buffer. Eight
+    MiB are more than any socket takes that nobody reads from."""
+    if size >= SIZES["large"]:
+        return
+    for listener in server._listeners:
+        listener._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+
+def hurry(client: Client) -> Client:
+    """Let a slow client read as fast as others from now on."""
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    return client
+
+
+def states(server: Server) -> list[State]:
+    """What each connection waits for."""
+    return [connection.state for connection in list(server._service.connections)]
+
+
+def entry_of(server: Server, key: bytes) -> Entry:
+    """What the index holds for a file."""
+    entry = server.generation.resources[key]
+    assert isinstance(entry, Entry)
+    return entry
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process, the server's too, has a descriptor of the file."""
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(f"/proc/self/fd/{fd}") == str(path):
+                return True
+    return False
+
+
+@pytest.fixture
+def begin(wait_until: Any) -> Any:
+    """`begin(server)`: a client whose answer is under way: it asked for /file and has not read a byte."""
+
+    def start(server: Server, request: bytes = GET_FILE) -> Client:
+        client = Client(server.port, receive_buffer=2048)
+        client.send(request)
+        wait_until(lambda: State.WRITE in states(server))
+        return client
+
+    return start
+
+
+def read_what_comes(client: Client) -> tuple[int, bytes]:
+    """Content-Length, and the bytes that came before the end."""
+    hurry(client)
+    head = client.read_head()
+    lengths = [line for line in head.split(b"\r\n") if line.startswith(b"Content-Length: ")]
+    length = int(lengths[0].partition(b": ")[2])
+    try:
+        return length, client.read_exactly(length)
+    except EOFError:
+        return length, client.buffer
+
+
+# --- files that change under an answer ------------------------------------------------------------------------
+
+
+def cut_short(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def rewrite_in_place(path: Path) -> None:
+    content = path.read_bytes()
+    with path.open("r+b") as file:
+        file.write(inverted(content))
+
+
+def replace_by_rename(path: Path) -> None:
+    fresh = path.with_name("fresh")
+    fresh.write_bytes(inverted(path.read_bytes()))
+    fresh.rename(path)
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+EVERY_HARM = pytest.mark.parametrize("harm", [cut_short, rewrite_in_place, replace_by_rename, delete])
+
+
+@EVERY_SIZE
+@EVERY_HARM
+def test_resident_content_arrives_whole_and_unchanged(
+    site: Any, serve: Any, begin: Any, harm: Callable[[Path], None], size: int
+) -> None:
+    content = content_of(size)
+    path = site.write("file", content)
+    server = serve(site.root, **RESIDENT)
+    throttle(server, size)
+    with begin(server) as slow, Client(server.port) as other:
+        harm(path)
+        assert hurry(slow).read().body == content
+        assert other.get("/file").body == content
+
+
+@EVERY_SIZE
+@EVERY_HARM
+def test_content_from_a_descriptor_arrives_whole_or_the_connection_ends_early(
+    site: Any, serve: Any, begin: Any, harm: Callable[[Path], None], size: int
+) -> None:
+    content = content_of(size)
+    path = site.write("file", content)
+    server = serve(site.root, **NOT_RESIDENT)
+    throttle(server, size)
+    with Client(server.port) as other:
+        before = other.get("/file")
+        with begin(server) as slow:
+            harm(path)
+            length, body = read_what_comes(slow)
+        assert length == size
+        assert content.startswith(body)
+        if harm in (cut_short, rewrite_in_place):
+            assert len(body) < size
+        elif len(body) < size:
+            assert harm in (replace_by_rename, delete)
+        after = other.get("/file")
+    if harm is delete:
+        assert after.status == 404
+    else:
+        assert (after.status, after.body) == (200, path.read_bytes())
+        assert after["ETag"] != before["ETag"]
+
+
+def test_a_file_sent_in_place_and_cut_short_ends_the_connection_early(site: Any, serve: Any, begin: Any) -> None:
+    path = site.write("file", content_of(SIZES["large"]))
+    site.write("other", b"alive")
+    server = serve(site.root, in_place=True)
+    with begin(server) as slow:
+        os.truncate(path, 4096)
+        length, body = read_what_comes(slow)
+    assert length == SIZES["large"]
+    assert len(body) < length
+    with Client(server.port) as other:
+        assert other.get("/other").body == b"alive"
+
+
+def test_content_that_left_the_page_cache_arrives(site: Any, serve: Any) -> None:
+    content = content_of(SIZES["large"])
+    path = site.write("file", content)
+    server = serve(site.root, **NOT_RESIDENT)
+    with Client(server.port) as client:
+        assert client.get("/file").body == content  # from now on its tag is known, so that nothing reads it ahead
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert client.get("/file").body == content
+
+
+def test_a_disk_that_fails_under_an_answer_ends_the_connection_early(
+    site: Any, serve: Any, begin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.write("file", content_of(SIZES["large"]))
+    server = serve(site.root, **NOT_RESIDENT)
+    with begin(server) as slow:
+        pread = os.preadv
+
+        def broken(fd: int, buffers: Any, offset: int, flags: int = 0) -> int:
+            if flags == os.RWF_NOWAIT:
+                raise BlockingIOError
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(os, "preadv", broken)
+        length, body = read_what_comes(slow)
+        monkeypatch.setattr(os, "preadv", pread)
+    assert len(body) < length
+    with Client(server.port) as other:
+        assert len(other.get("/file").body) == length
+
+
+# --- memory used again --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [12_000, 64 << 10, 512 << 10], ids=["small", "medium", "large"])
+def test_bytes_already_in_the_socket_outlive_eviction(site: Any, serve: Any, wait_until: Any, size: int) -> None:
+    content = content_of(size)
+    site.write("file", content)
+    others = {f"/other{number}": bytes([number]) * size for number in range(10)}
+    for target, other in others.items():
+        site.write(target[1:], other)
+    server = serve(site.root, memory=5 * size + 30_000)
+    with Client(server.port) as client, Client(server.port, receive_buffer=2048) as slow:
+        assert client.get("/file").body == content
+        entry = entry_of(server, b"/file")
+        assert entry.body is not None
+        slow.send(GET_FILE)
+        wait_until(lambda: sorted(states(server)) == [State.IDLE, State.IDLE])  # all of it is in the socket
+        evictions = server.store.evictions
+        for _ in range(2):
+            for target, other in others.items():
+                assert client.get(target).body == other
+        assert entry.body is None
+        assert server.store.evictions - evictions > len(others)
+        assert hurry(slow).read().body == content
+
+
+@EVERY_SIZE
+def test_an_answer_under_way_outlives_its_entry(site: Any, serve: Any, begin: Any, wait_until: Any, size: int) -> None:
+    content = content_of(size)
+    path = site.write("file", content)
+    server = serve(site.root, **RESIDENT)
+    throttle(server, size)
+    with begin(server) as slow, Client(server.port) as client:
+        old = server.generation
+        path.write_bytes(inverted(content))
+        server.reload()
+        wait_until(lambda: server.generation is not old)
+        assert client.get("/file").body == inverted(content)
+        for number in range(4):  # where the old bytes lay, were they free
+            site.write(f"other{number}", bytes([number]) * size)
+        between = server.generation
+        server.reload()
+        wait_until(lambda: server.generation is not between)
+        for number in range(4):
+            assert client.get(f"/other{number}").body == bytes([number]) * size
+        assert hurry(slow).read().body == content
+
+
+def test_everything_in_flight_at_once_leaves_the_server_answering(site: Any, serve: Any, begin: Any) -> None:
+    files = {f"/file{number}": bytes([number]) * 100_000 for number in range(12)}
+    for target, content in files.items():
+        site.write(target[1:], content)
+    server = serve(site.root, memory="512K")  # of 1.2 MB, and what is being sent cannot go
+    throttle(server, 100_000)
+    slow = {target: begin(server, b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n" % target.encode()) for target in files}
+    with Client(server.port) as client:
+        for target, content in files.items():
+            assert client.get(target).body == content
+    for target, content in files.items():
+        assert hurry(slow[target]).read().body == content
+        slow[target].close()
+
+
+# --- changes found when a file is opened again --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("found_by", ["reload", "request"])
+def test_an_edit_of_the_same_size_within_the_same_second_has_another_etag(
+    site: Any, serve: Any, wait_until: Any, found_by: str
+) -> None:
+    path = site.write("file", b"a" * 3000, mtime=1_700_000_000)
+    site.write("other", b"o" * 3000)
+    server = serve(site.root, memory="7K")  # for one of the two
+    with Client(server.port) as client:
+        first = client.get("/file")
+        assert client.get("/other").body == b"o" * 3000
+        path.write_bytes(b"b" * 3000)
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        if found_by == "reload":
+            old = server.generation
+            server.reload()
+            wait_until(lambda: server.generation is not old)
+        else:
+            assert entry_of(server, b"/file").body is None
+        second = client.get("/file")
+    assert first["Last-Modified"] == second["Last-Modified"]
+    assert (first.body, second.body) == (b"a" * 3000, b"b" * 3000)
+    assert first["ETag"] != second["ETag"]
+
+
+@pytest.mark.parametrize("target", ["/link", "/dir/file"])
+def test_what_a_swapped_symlink_leads_out_to_is_as_absent_as_anything(
+    site: Any, serve: Any, tmp_path: Path, target: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_bytes(b"a secret")
+    inside = site.write("real/file", content_of(5000))
+    (site.root / "link").symlink_to(inside)
+    (site.root / "dir").symlink_to(inside.parent)
+    server = serve(site.root, **NOT_RESIDENT)
+    with Client(server.port) as client:
+        assert client.get(target).body == content_of(5000)
+        for name, where in (("link", outside / "file"), ("dir", outside)):
+            (site.root / name).unlink()
+            (site.root / name).symlink_to(where)
+        refused, absent = client.get(target), client.get("/absent")
+    assert refused.status == absent.status == 404
+    assert [field for field in refused.fields if field[0] != b"date"] == [
+        field for field in absent.fields if field[0] != b"date"
+    ]
+    assert refused.body == absent.body
+
+
+def test_a_file_that_went_away_and_came_back_is_served_after_a_reload(site: Any, serve: Any, wait_until: Any) -> None:
+    path = site.write("file", content_of(5000))
+    server = serve(site.root, **NOT_RESIDENT)
+    with Client(server.port) as client:
+        assert client.get("/file").body == content_of(5000)
+        path.unlink()
+        assert client.get("/file").status == 404
+        path.write_bytes(content_of(5000)[::-1])
+        old = server.generation
+        server.reload()
+        wait_until(lambda: server.generation is not old)
+        assert client.get("/file").body == content_of(5000)[::-1]
+
+
+# --- clients --------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@EVERY_SIZE
+def test_a_client_that_resets_leaves_nothing_behind(
+    site: Any, serve: Any, begin: Any, wait_until: Any, kept: dict[str, Any], size: int
+) -> None:
+    path = site.write("file", content_of(size))
+    server = serve(site.root, **kept)
+    throttle(server, size)
+    client = begin(server)
+    assert is_open(path) == (kept is NOT_RESIDENT)
+    client.reset()
+    wait_until(lambda: not states(server))
+    wait_until(lambda: not is_open(path))
+    with Client(server.port) as client:
+        assert client.get("/file").body == content_of(size)
+
+
+def test_a_client_that_resets_while_its_file_is_loaded_leaves_nothing_behind(
+    site: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = site.write("file", content_of(SIZES["large"]))
+    loads: list[Entry] = []
+    with Server(Config(root=site.root, port=0, memory=4096)) as server:
+        go = _hold_loads(server, monkeypatch, loads)
+        client = Client(server.port)
+        client.send(GET_FILE)
+        wait_until(lambda: loads)
+        client.reset()
+        wait_until(lambda: not states(server))
+        go.set()
+    # The thread that loads is waited for.
+    assert len(loads) == 1
+    assert not is_open(path)
+
+
+def _hold_loads(server: Server, monkeypatch: pytest.MonkeyPatch, loads: list[Entry]) -> threading.Event:
+    """Loads from now on wait for the event, and are noted in `loads`."""
+    go = threading.Event()
+    load = server.loader.load
+
+    def held(root: Any, entry: Entry) -> Any:
+        loads.append(entry)
+        assert go.wait(60)
+        return load(root, entry)
+
+    monkeypatch.setattr(server.loader, "load", held)
+    return go
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_many_who_wait_for_one_cold_file_load_it_once_and_nobody_else_waits(
+    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    content = content_of(size)
+    site.write("file", content)
+    site.write("warm", b"warm")
+    server = serve(site.root, memory="6K")
+    with Client(server.port) as other:
+        assert other.get("/warm").body == b"warm"
+        loads: list[Entry] = []
+        go = _hold_loads(server, monkeypatch, loads)
+        waiting = [Client(server.port) for _ in range(20)]
+        for client in waiting:
+            client.send(GET_FILE)
+        wait_until(lambda: states(server).count(State.WAIT) == len(waiting))
+        assert other.get("/warm").body == b"warm"
+        go.set()
+        for client in waiting:
+            assert client.read().body == content
+            client.close()
+    assert len(loads) == 1
+
+
+def test_requests_that_nobody_reads_the_answers_of_cost_no_memory(site: Any, command: Any) -> None:
+    from tools.bench.proc import memory_bytes
+
+    content = content_of(10_000)
+    site.write("file", content)
+    server = command(site.root)
+    with Client(server.port) as client:
+        assert client.get("/file").body == content
+    before = memory_bytes(server.pid)
+    clients = [Client(server.port) for _ in range(8)]
+    sent = _send_until_nobody_takes_more([client.socket for client in clients], GET_FILE * 2000, 64 << 20)
+    assert memory_bytes(server.pid) - before < 4 << 20
+    for client, count in zip(clients, sent, strict=True):
+        assert len(GET_FILE) < count < 64 << 20
+        client.socket.setblocking(True)
+        client.socket.settimeout(60)
+    for _ in range(min(sent[0] // len(GET_FILE), 1000)):
+        assert clients[0].read().body == content
+    for client in clients:
+        client.close()
+
+
+def _send_until_nobody_takes_more(sockets: list[socket.socket], data: bytes, bytes_max: int) -> list[int]:
+    """Send `data` over and over to each; the bytes that went to each before all were full."""
+    sent = dict.fromkeys(sockets, 0)
+    for sock in sockets:
+        sock.setblocking(False)
+    while writable := select.select([], [sock for sock in sockets if sent[sock] < bytes_max], [], 1.0)[1]:
+        for sock in writable:
+            sent[sock] += sock.send(data[sent[sock] % len(data) :])
+    return list(sent.values())
+
+
+# A client in a process of its own, that sends a request over and over as fast as the server's answers are read.
+FLOOD = """
+import socket, sys, threading
+sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+request = b"GET /file HTTP/1.1\\r\\nHost: test\\r\\nX-Padding: %b\\r\\n\\r\\n" % (b"x" * int(sys.argv[2]))
+def read():
+    buffer = bytearray(1 << 20)
+    while sock.recv_into(buffer):
+        pass
+threading.Thread(target=read, daemon=True).start()
+while True:
+    sock.sendall(request * 1000)
+"""
+
+
+# Long heads fill a `recv` with a few requests, short ones with more than a turn's share.
+@pytest.mark.parametrize("padding", [0, 1000], ids=["short heads", "long heads"])
+def test_a_flood_of_requests_is_answered_in_bounded_turns(site: Any, serve: Any, padding: int) -> None:
+    site.write("file", b"x" * 10)
+    site.write("other", b"for the quiet one")
+    server = serve(site.root)
+    answered: list[int] = []  # at the beginning of each turn
+    each_turn = server.loop.each_turn
+
+    def note() -> None:
+        answered.append(server._service.requests)
+        each_turn()
+
+    server.loop.each_turn = note
+    flood = subprocess.Popen([sys.executable, "-c", FLOOD, str(server.port), str(padding)], stderr=subprocess.DEVNULL)
+    try:
+        with Client(server.port) as quiet:
+            deadline = time.monotonic() + 60
+            count = 0
+            while server._service.requests < 20_000 and time.monotonic() < deadline:
+                assert quiet.get("/other").body == b"for the quiet one"
+                count += 1
+        assert flood.poll() is None
+    finally:
+        flood.kill()
+        flood.wait()
+    assert answered[-1] >= 10_000 + count
+    assert count
+    head_bytes = len("GET /file HTTP/1.1\r\nHost: test\r\nX-Padding: \r\n\r\n") + padding
+    turns = [after - before for before, after in itertools.pairwise(answered)]
+    # A turn answers an event, goes on where that stopped, and reads once more. The last 1 is the quiet one's.
+    assert max(turns) <= min(3 * server.config.pipeline_max, 2 * RECV_BYTES // head_bytes + 1) + 1

@@ -1,0 +1,196 @@
+"""What happens when there is no room: at the connection limit, and where descriptors run out.
+
+Descriptors run out in a process of its own whose limit is lowered under way (prlimit), to what it has open and a few
+more.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wire.client import Client
+
+from zcserve.net.connection import State
+
+LARGE = 8 << 20  # more than any socket takes that nobody reads from
+GET_LARGE = b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n"
+GET_PAGE = b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+@pytest.fixture
+def root(site: Any) -> Path:
+    """A page, and a file that a client can take its time with."""
+    site.write("page", b"a page")
+    site.write("large", bytes(LARGE))
+    assert isinstance(site.root, Path)
+    return site.root
+
+
+# --- connections ----------------------------------------------------------------------------------------------
+
+
+def test_at_the_connection_limit_the_idlest_makes_room(root: Path, serve: Any) -> None:
+    server = serve(root, connections_max=4)
+    clients = []
+    for _ in range(4):  # each comes when the one before it is idle
+        client = Client(server.port)
+        assert client.get("/page").status == 200
+        clients.append(client)
+    with Client(server.port) as newcomer:
+        assert newcomer.get("/page").status == 200
+        assert clients[0].at_end()
+        assert clients[3].get("/page").status == 200
+    for client in clients:
+        client.close()
+
+
+def test_at_the_connection_limit_a_newcomer_waits_while_all_are_busy(root: Path, serve: Any, wait_until: Any) -> None:
+    server = serve(root, connections_max=2)
+    busy = [Client(server.port, receive_buffer=2048) for _ in range(2)]
+    for client in busy:
+        client.send(GET_LARGE)
+    connections = server._service.connections
+    wait_until(lambda: [connection.state for connection in list(connections)] == [State.WRITE] * 2)
+    with Client(server.port) as newcomer:
+        newcomer.send(GET_PAGE)
+        assert not select.select([newcomer.socket], [], [], 0.3)[0]
+        assert len(connections) == 2
+        busy[0].close()
+        assert newcomer.read().body == b"a page"
+        assert len(busy[1].read().body) == LARGE
+    busy[1].close()
+
+
+def test_many_more_clients_than_connections_are_all_served(root: Path, serve: Any) -> None:
+    server = serve(root, connections_max=8)
+    clients = []
+    for _ in range(100):
+        client = Client(server.port)  # at the latest the kernel's queue takes it
+        client.send(GET_PAGE)
+        clients.append(client)
+    for client in clients:
+        assert client.read().body == b"a page"
+        client.close()
+
+
+# --- descriptors ----------------------------------------------------------------------------------------------
+
+
+def descriptors(pid: int) -> int:
+    """How many the process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def leave(pid: int, spare: int) -> int:
+    """Lower a process's limit to what it has open and `spare` more; what it had open."""
+    count = descriptors(pid)
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (count + spare, hard))
+    return count
+
+
+def test_where_descriptors_run_out_the_idlest_connections_make_room(root: Path, command: Any, wait_until: Any) -> None:
+    server = command(root)
+    count = leave(server.pid, spare=10)
+    clients = []
+    for _ in range(50):
+        client = Client(server.port)
+        assert client.get("/page").body == b"a page"
+        clients.append(client)
+    assert clients[0].at_end()
+    assert clients[-1].get("/page").body == b"a page"
+    assert descriptors(server.pid) <= count + 10
+    for client in clients:
+        client.close()
+    wait_until(lambda: descriptors(server.pid) == count)
+
+
+def test_where_descriptors_run_out_and_all_are_busy_a_newcomer_is_told(
+    root: Path, command: Any, wait_until: Any
+) -> None:
+    server = command(root)
+    count = leave(server.pid, spare=6)
+    busy = [Client(server.port, receive_buffer=2048) for _ in range(6)]
+    for client in busy:
+        client.send(GET_LARGE)
+        client.read_head()
+    for _ in range(3):
+        with Client(server.port) as newcomer:
+            response = newcomer.read()
+            assert (response.status, response["Retry-After"], response["Connection"]) == (503, b"1", b"close")
+    # What it has it serves, and when there is room again it accepts again.
+    assert len(busy[0].read_exactly(LARGE)) == LARGE
+    with Client(server.port) as newcomer:
+        assert newcomer.get("/page").body == b"a page"
+    for client in busy[1:3]:
+        client.reset()
+    with Client(server.port) as newcomer:
+        assert newcomer.get("/page").body == b"a page"
+    for client in busy[3:]:
+        assert len(client.read_exactly(LARGE)) == LARGE
+        client.close()
+    busy[0].close()
+    wait_until(lambda: descriptors(server.pid) == count)
+
+
+def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_asked_for_again(
+    root: Path, command: Any, wait_until: Any
+) -> None:
+    server = command(root, "--memory", "4K")
+    with Client(server.port) as client:
+        assert client.get("/page").body == b"a page"
+        count = descriptors(server.pid)
+        assert len(client.get("/large").body) == LARGE
+        wait_until(lambda: descriptors(server.pid) == count)  # the file is closed again
+        leave(server.pid, spare=0)
+        response = client.get("/large")
+        assert (response.status, response["Retry-After"]) == (503, b"1")
+        leave(server.pid, spare=10)
+        assert len(client.get("/large").body) == LARGE
+
+
+def in_place(site: Any, count: int) -> Path:
+    """A root of files that each hold a descriptor when served `--in-place`."""
+    for number in range(count):
+        site.write(f"{number}", b"%05d" % number * 5000)
+    root = site.root
+    assert isinstance(root, Path)
+    return root
+
+
+def test_files_in_place_lose_their_descriptors_before_connections_do(site: Any, command: Any) -> None:
+    server = command(in_place(site, 30), "--in-place")
+    count = leave(server.pid, spare=4)
+    clients = [Client(server.port) for _ in range(20)]
+    for _ in range(2):
+        for client in clients:
+            assert client.get("/29").body == b"00029" * 5000
+    assert descriptors(server.pid) <= count + 4
+    for client in clients:
+        client.close()
+
+
+def test_more_files_in_place_than_descriptors_are_all_served(site: Any, command: Any) -> None:
+    def lower() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
+
+    server = command(in_place(site, 100), "--in-place", preexec_fn=lower)
+    for number in range(100):
+        with Client(server.port) as client:
+            assert client.get(f"/{number}").body == b"%05d" % number * 5000
+
+
+def test_files_in_place_make_room_for_each_other(site: Any, command: Any) -> None:
+    server = command(in_place(site, 30), "--in-place")
+    leave(server.pid, spare=0)
+    clients = [Client(server.port) for _ in range(10)]  # ten files lose theirs
+    for _ in range(2):
+        for number in range(30):
+            assert clients[0].get(f"/{number}").body == b"%05d" % number * 5000
+    for client in clients:
+        client.close()
