@@ -62,18 +62,18 @@ def test_a_directory_that_may_not_be_read_is_no_root(tree: Tree, monkeypatch: py
 
 
 def test_a_failed_root_leaves_no_descriptor(tmp_path: Path) -> None:
-    before = descriptors()
+    before = descriptors(tmp_path)
     with pytest.raises(UsageError):
         Root(tmp_path / "absent")
-    assert descriptors() == before
+    assert descriptors(tmp_path) == before
 
 
 def test_a_root_costs_one_descriptor_until_it_dies(tree: Tree) -> None:
-    before = descriptors()
+    before = descriptors(tree.path.parent)
     root = Root(tree.path)
-    assert descriptors() == before + 1
+    assert descriptors(tree.path.parent) == before + 1
     del root
-    assert descriptors() == before
+    assert descriptors(tree.path.parent) == before
 
 
 def test_a_symlink_to_a_directory_is_a_root(tree: Tree, tmp_path: Path) -> None:
@@ -112,20 +112,20 @@ def test_what_lies_outside_is_refused_by_whatever_name(tree: Tree, outside: Path
     (tree.path / "absolute.txt").symlink_to(outside / "key.txt")
     (tree.path / "up").symlink_to("..")
     root = Root(tree.path)
-    before = descriptors()
+    before = descriptors(tree.path.parent)
     with pytest.raises(OutsideRootError):
         root.open_file(path)
-    assert descriptors() == before
+    assert descriptors(tree.path.parent) == before
 
 
 @pytest.mark.parametrize("path", [b"..", b"dirlink", b"../www-secret"])
 def test_a_directory_outside_is_refused(tree: Tree, outside: Path, path: bytes) -> None:
     (tree.path / "dirlink").symlink_to(outside)
     root = Root(tree.path)
-    before = descriptors()
+    before = descriptors(tree.path.parent)
     with pytest.raises(OutsideRootError):
         root.open_directory(path)
-    assert descriptors() == before
+    assert descriptors(tree.path.parent) == before
 
 
 def test_a_symlink_that_was_swapped_to_lead_outside_is_refused(tree: Tree, outside: Path) -> None:
@@ -151,12 +151,12 @@ def test_a_file_opened_in_its_directory_is_checked_when_it_is_a_symlink(tree: Tr
             fd = root.open_in(directory, name)
             assert os.read(fd, 100) == b"inside"
             os.close(fd)
-        before = descriptors()
+        before = descriptors(tree.path.parent)
         with pytest.raises(OutsideRootError):
             root.open_in(directory, b"out.txt")
         with pytest.raises(FileNotFoundError):
             root.open_in(directory, b"absent.txt")
-        assert descriptors() == before
+        assert descriptors(tree.path.parent) == before
     finally:
         os.close(directory)
 
@@ -172,10 +172,10 @@ def test_only_regular_files_are_opened_as_files(tree: Tree, name: str) -> None:
         os.close(directory)
         (tree.path / "device").symlink_to("/dev/null")
         root = Root(tree.path)
-        before = descriptors()
+        before = descriptors(tree.path.parent)
         with pytest.raises(OSError, match=r"."):
             root.open_file(name.encode())
-        assert descriptors() == before
+        assert descriptors(tree.path.parent) == before
 
 
 @pytest.mark.parametrize("path", [b"absent.txt", b"absent/a.txt", b"dangling"])

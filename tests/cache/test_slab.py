@@ -276,7 +276,7 @@ def test_the_pages_can_grow_but_nobody_can_cut_them(pages: Pages) -> None:
 def test_any_number_of_extents_costs_one_descriptor(pages: Pages) -> None:
     before = descriptors()
     extents = [written(pages, b"x" * 20_000) for _ in range(100)]
-    assert descriptors() == before
+    assert descriptors() <= before
     assert len(extents) == 100
 
 

@@ -114,14 +114,14 @@ def publish(path: Path, content: bytes) -> None:
     aside.rename(path)
 
 
-def descriptors() -> int:
-    """How many descriptors of files, directories and memfds this process has open: pipes and sockets may belong to other
-    tests of the same worker, and come and go."""
+def descriptors(below: Path | None = None) -> int:
+    """How many descriptors of files, directories and memfds this process has open, or only of those below a
+    directory: others may belong to other tests of the same worker, and come and go."""
     gc.collect()
     count = 0
     for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # the listing's own
-            count += os.readlink(f"/proc/self/fd/{fd}").startswith("/")
+            count += os.readlink(f"/proc/self/fd/{fd}").startswith(str(below or "/"))
     return count
 
 
