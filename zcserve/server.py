@@ -25,7 +25,7 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import ENTRY_BYTES, NOT_FOUND_KEY, Generation, Problem
 from zcserve.cache.loader import ChangedError, Loader
-from zcserve.cache.preload import Plan, Preloaded, adopt, preload, retire
+from zcserve.cache.preload import Plan, Preloaded, adopt, preload, retire, try_to_open
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
@@ -331,6 +331,7 @@ class Server:
 def check(config: Config) -> int:
     """`--check`: validate the root, say what would be resident, serve nothing. The exit code."""
     generation = walk(Root(config.root), index=config.index)
+    try_to_open(generation)
     _report_problems(generation)
     store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
     store.overhead = len(generation.resources) * ENTRY_BYTES

@@ -291,3 +291,18 @@ def test_a_client_that_asks_nothing_is_closed_without_a_word(site: Any, serve: A
 def test_the_answer_to_a_refusal_arrives_although_the_client_goes_on_sending(client: Client) -> None:
     client.send(b"bad\r\n\r\n" + b"x" * 3_000_000)
     assert refused(client).status == 400
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"HEAD / HTTP/1.1\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+    ],
+)
+def test_a_refused_head_request_gets_no_content(client: Client, request_bytes: bytes) -> None:
+    client.send(request_bytes)
+    answer = client.read_to_end()
+    assert answer.startswith(b"HTTP/1.1 4")
+    assert answer.endswith(b"\r\n\r\n")

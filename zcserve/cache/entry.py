@@ -20,6 +20,7 @@ from zcserve.cache import heads
 from zcserve.cache.slab import Block, Extent
 
 _IDENTITY = struct.Struct("=QQQqq")
+_CTIME_AT = struct.calcsize("=QQQq")
 _TIME_MASK = (1 << 63) - 1
 
 
@@ -67,8 +68,22 @@ class OpenFile:
         self.identity = identity
 
     def unchanged(self) -> bool:
-        """Whether the open file still is what it was when its response began."""
+        """Whether what the path led to still is what was promised."""
         return identity_of(os.fstat(self.fd)) == self.identity
+
+    def still_whole(self) -> bool:
+        """Whether the content is what it was when its response began: to be replaced by rename, or deleted, leaves it
+        so.
+
+        Losing its last name changes a file's ctime and nothing else. Content written since would show in mtime.
+        """
+        status = os.fstat(self.fd)
+        if identity_of(status) == self.identity:
+            return True
+        if status.st_nlink or identity_of(status)[:_CTIME_AT] != self.identity[:_CTIME_AT]:
+            return False
+        self.identity = identity_of(status)
+        return True
 
     def __del__(self) -> None:
         os.close(self.fd)

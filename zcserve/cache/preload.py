@@ -209,6 +209,17 @@ def _load(generation: Generation, loader: Loader, entry: Entry) -> None:
     generation.problems.append(Problem.of(path_of(entry), why))
 
 
+def try_to_open(generation: Generation) -> None:
+    """What cannot be opened leaves the generation and becomes a problem; nothing is read."""
+    for entry in list(generation.entries()):
+        for representation in (entry, *entry.variants):
+            try:
+                fd, _ = generation.root.open_file(path_of(representation))
+                os.close(fd)
+            except OSError as error:
+                _give_up(generation, representation, error)
+
+
 def _give_up(generation: Generation, entry: Entry, error: OSError) -> None:
     generation.problems.append(Problem.of(path_of(entry), error.strerror or str(error)))
     generation.replace(entry, None)

@@ -21,6 +21,7 @@ import enum
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 
 from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect, Segment
@@ -190,7 +191,7 @@ class Connection:
             self._since = self._loop.now
             self._loop.timers.arm(self)
         elif self.state is State.BODY or (self.state is State.HEAD and self._inbox):
-            self._refuse(HttpError(408, "the request took too long", close=True))
+            self._refuse(HttpError(408, "the request took too long", close=True), self._inbox[:5])
             self._work_out()
         else:
             self.close()
@@ -395,7 +396,7 @@ class Connection:
                     return stop
             return Stop.BYTES
         except HttpError as error:
-            self._refuse(error)
+            self._refuse(error, data[at : at + 5])
             return Stop.END
         finally:
             service.requests += count
@@ -424,17 +425,20 @@ class Connection:
             self._bodies.append(made.body)
         if service.log is not None:
             service.log(self._peer, self._method, self._target, fields, made.status, made.length)
+        self._method = b""
         if mode == CLOSE:
             return Stop.END
         return None if made.body is None or made.body.copied else Stop.SHARE
 
-    def _refuse(self, error: HttpError) -> None:
-        """Answer what cannot be understood, and end: nothing behind it can be trusted."""
+    def _refuse(self, error: HttpError, unparsed: bytes = b"") -> None:
+        """Answer what cannot be understood, and end: nothing behind it can be trusted. `unparsed` begins the request,
+        where it could not even be parsed: HEAD gets no content, whatever else is wrong (RFC 9110 section 9.3.2)."""
+        with_content = self._method != b"HEAD" and unparsed != b"HEAD "
         self._method = self._target = b""
         self._fields = None
         self._discard = None
         self._lingers = True
-        self._emit(reply.page(error.status, with_content=True), close=True)
+        self._emit(reply.page(error.status, with_content=with_content), close=True)
         self._stop = Stop.END
 
     def _begin_body(self, data: bytes, at: int) -> tuple[int, Stop | None]:
@@ -508,9 +512,7 @@ class Connection:
         if body is not None:
             return self._represent(chosen, body)
         self._loaded = None
-        self._service.fetcher.fetch(
-            self._service.generation, base, chosen, lambda result: self._on_loaded(chosen, result)
-        )
+        self._service.fetcher.fetch(self._service.generation, base, chosen, partial(self._on_loaded, chosen))
         return None
 
     def _choose(self, base: Entry, accept: dict[bytes, int] | None) -> Entry | None:

@@ -16,6 +16,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from zcserve.net.poller import Poller
 from zcserve.net.timers import Timers
@@ -104,6 +105,8 @@ class Loop:
 
     def _failed(self, handler: Callable[..., None]) -> None:
         _log.exception("a handler failed; its connection is closed, the server goes on")
+        while isinstance(handler, partial):
+            handler = handler.func
         fail = getattr(getattr(handler, "__self__", None), "fail", None)
         if fail is not None:
             fail()

@@ -113,7 +113,7 @@ def _read(span: DiskSpan) -> memoryview | None:
         if error.errno not in _NOT_SUPPORTED:
             raise TornError from error
         count = os.preadv(span.file.fd, [piece], span.offset)
-    if not count or not span.file.unchanged():
+    if not count or not span.file.still_whole():
         raise TornError
     return piece[:count]
 
