@@ -92,6 +92,39 @@ def test_an_open_file_knows_whether_it_changed(tmp_path: Path) -> None:
     assert not file.unchanged()
 
 
+@pytest.mark.parametrize("how", ["replaced", "deleted"])
+def test_losing_its_name_leaves_an_open_file_whole(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    file = opened(path)
+    if how == "replaced":
+        (tmp_path / "b").write_bytes(b"two")
+        (tmp_path / "b").rename(path)
+    else:
+        path.unlink()
+    assert file.still_whole()
+    assert file.still_whole()
+
+
+def test_writing_after_losing_its_name_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    file = opened(path)
+    with path.open("r+b") as writer:
+        path.unlink()
+        assert file.still_whole()
+        os.utime(writer.fileno(), ns=(1, 1))
+        assert not file.still_whole()
+
+
+def test_writing_in_place_does_not_leave_it_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    file = opened(path)
+    rewrite(path, b"two")
+    assert not file.still_whole()
+
+
 def test_replacing_a_file_by_rename_leaves_the_open_one_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"one")
