@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from math import inf
 from types import FrameType, TracebackType
 
@@ -32,9 +33,11 @@ from zcserve.cache.walk import walk
 from zcserve.config import Address, Config, UnixAddress
 from zcserve.errors import UsageError
 from zcserve.net.access_log import AccessLog
-from zcserve.net.connection import Service
+from zcserve.net.connection import Connection, Service
+from zcserve.net.fastlane import Teacher, open_poller
 from zcserve.net.listener import Listener, Reserve, bind
 from zcserve.net.loop import Loop
+from zcserve.net.poller import Poller
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
 
@@ -93,8 +96,6 @@ class Server:
     def _open(self, *, progress: bool = False) -> None:
         """Everything but the first turn of the loop."""
         config = self.config
-        if config.engine == "native":
-            raise UsageError("engine: native is not built here; use --engine auto or python")
         began = time.monotonic()
         with ExitStack() as undo:
             sockets: list[socket.socket] = []
@@ -121,10 +122,13 @@ class Server:
 
     def _serve_with(self, generation: Generation, undo: ExitStack) -> None:
         config = self.config
-        self.loop = Loop()
+        poller = open_poller(config)
+        self.loop = Loop(poller)
         undo.callback(self.loop.close)
         prefixes = Prefixes()
-        self.loop.each_turn = prefixes.refresh
+        self._prefixes = prefixes
+        self.loop.each_turn = self._each_turn
+        self.loop.stranger = self._welcome_back
         if config.access_log:
             try:
                 self._log = AccessLog(config.access_log, config.access_log_format, prefixes)
@@ -141,6 +145,40 @@ class Server:
             log=self._log.record if self._log is not None else None,
             closed=self._on_closed,
         )
+        if not isinstance(poller, Poller):
+            self._service.teacher = Teacher(poller, prefixes, log_json=config.access_log_format == "json")
+            self.store.on_evicted = self._on_evicted
+            self.store.is_sending = poller.pinned
+
+    def _each_turn(self) -> None:
+        self._prefixes.refresh()
+        teacher = self._service.teacher
+        if teacher is None:
+            return
+        teacher.each_turn()
+        if self._log is not None:
+            lines = teacher.lane.take_log()
+            if lines:
+                self._log.lines(lines)
+        if self._service.draining and not self._service.count():
+            self.loop.stop()
+
+    def _welcome_back(self, fd: int) -> None:
+        """The fast lane handed a connection over."""
+        lane = self._service.lane
+        taken = lane.take(fd) if lane is not None else None
+        if taken is not None:
+            peer, data, _, hung_up = taken
+            sock = socket.socket(fileno=fd)
+            Connection(self._service, sock, peer, from_lane=True).go_on_with(data, hung_up=hung_up)
+
+    def _on_evicted(self, entry: Entry) -> bool:
+        """A body left the store, in any thread: the fast lane must let go of it, and will if it has it."""
+        lane = self._service.lane
+        if lane is None or not lane.holds(entry):
+            return False
+        self.loop.call_soon(partial(lane.drop, entry))
+        return True
 
     def _build(self, *, last: Generation | None = None, progress: bool = False) -> tuple[Generation, Preloaded]:
         """A complete generation, its content loaded as far as it fits. Raises UsageError."""
@@ -234,6 +272,8 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._service.draining = True
+        if self._service.lane is not None:
+            self._service.lane.close_all(True)
         for connection in list(self._service.connections):
             connection.drain()
         self._grace.at = self.loop.now + self.config.grace_s
@@ -245,7 +285,7 @@ class Server:
         if not self._service.draining:
             for listener in self._listeners:
                 listener.retry()
-        elif not self._service.connections:
+        elif not self._service.count():
             self.loop.stop()
 
     def _end(self) -> None:
@@ -307,6 +347,8 @@ class Server:
 
     def _flip(self, generation: Generation) -> None:
         self._service.generation = generation
+        if self._service.lane is not None:
+            self._service.lane.clear()
         self._flipped.set()
 
     # --- words --------------------------------------------------------------------------------------------
@@ -322,7 +364,7 @@ class Server:
             f"root: {self.config.root}",
             f"files: {self.report.files}, {_resident(self.report)}",
             f"memory: {memory}, ready in {self.ready_after_s:.2f} s",
-            "engine: python",
+            f"engine: {'python' if self._service.lane is None else 'native'}",
             *(f"serving {address}" for address in self._addresses),
         )
         print("\n".join(lines), file=sys.stderr, flush=True)

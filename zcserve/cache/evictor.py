@@ -11,6 +11,8 @@ Called with the store's lock held; ticks are written by the loop without it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sortedcontainers import SortedKeyList
 
 from zcserve.cache.entry import Entry
@@ -48,7 +50,7 @@ class LeastRecentlyUsed:
         """All entries, in no order that means anything."""
         return [*self._order, *self._fresh]
 
-    def pop(self) -> Entry | None:
+    def pop(self, is_sending: Callable[[Entry], bool] = lambda entry: False) -> Entry | None:
         """Take out and return the least recently used entry that nobody is waiting to send; None if there is none."""
         self._settle()
         pinned: list[Entry] = []
@@ -58,7 +60,7 @@ class LeastRecentlyUsed:
             if entry.tick > entry.filed >> _SERIAL_BITS:
                 self._stamp(entry)
                 self._order.add(entry)
-            elif entry.body is not None and entry.body.pins:
+            elif entry.body is not None and (entry.body.pins or is_sending(entry)):
                 pinned.append(entry)
             else:
                 found = entry

@@ -13,7 +13,9 @@ references to it are, and its `__del__` only notes what became free. The notes a
 by the next call that allocates. `__del__` may run in any thread; everything else here is called with the store's lock
 held.
 
-`committed` counts whole pages that the kernel has given us, which is what a memory budget means.
+What the fast lane is about to let go of is *condemned*: it counts as free for whoever makes room, though a connection
+or the fast lane may refer to it for a moment longer. `committed` counts whole pages that the kernel has given us,
+which is what a memory budget means.
 """
 
 from __future__ import annotations
@@ -55,9 +57,10 @@ def _write_run(slab: Slab | None, run: list[bytes], offset: int) -> None:
 class Block:
     """`length` bytes inside a slab; valid while this object lives."""
 
-    __slots__ = ("length", "offset", "slab")
+    __slots__ = ("condemned", "length", "offset", "slab")
 
     def __init__(self, slab: Slab, offset: int, length: int) -> None:
+        self.condemned = False
         self.slab = slab
         self.offset = offset
         self.length = length
@@ -67,7 +70,7 @@ class Block:
         return self.slab.view[self.offset : self.offset + self.length]
 
     def __del__(self) -> None:
-        self.slab.released.append((self.slab, self.offset, self.length))
+        self.slab.released.append((self.slab, self.offset, self.length, self.condemned))
 
 
 class Slab:
@@ -79,7 +82,7 @@ class Slab:
 
     __slots__ = ("fd", "free_by_end", "free_by_start", "frontier", "map", "number", "page_use", "released", "view")
 
-    def __init__(self, number: int, size: int, released: deque[tuple[Slab, int, int]]) -> None:
+    def __init__(self, number: int, size: int, released: deque[tuple[Slab, int, int, bool]]) -> None:
         self.fd = -1  # for __del__, should there be no descriptor left
         self.fd = _memfd("zcserve-slab")
         os.ftruncate(self.fd, size)
@@ -131,8 +134,9 @@ class Slabs:
         self.slab_bytes = max(round_up(slab_bytes), PAGE_BYTES)
         self.slabs: list[Slab] = []
         self.committed = 0
+        self.condemned = 0
         self.live = 0
-        self.released: deque[tuple[Slab, int, int]] = deque()
+        self.released: deque[tuple[Slab, int, int, bool]] = deque()
         self._free: SortedList[tuple[int, int, int]] = SortedList()  # (length, slab number, offset)
         self._fragments = 0  # len(_free), which asks Python for it
 
@@ -191,11 +195,18 @@ class Slabs:
         self.slabs.append(slab)
         return slab
 
+    def condemn(self, block: Block) -> None:
+        """A block was evicted; whoever still refers to it will let go of it soon."""
+        block.condemned = True
+        self.condemned += round_up(block.length, BLOCK_ALIGN)
+
     def settle(self) -> None:
         """Take back what died since the last call."""
         while self.released:
-            slab, offset, length = self.released.popleft()
+            slab, offset, length, condemned = self.released.popleft()
             need = round_up(length, BLOCK_ALIGN)
+            if condemned:
+                self.condemned -= need
             self.live -= need
             self.committed -= slab.vacate(offset, need) * PAGE_BYTES
             self._merge(slab.number, offset, need)
@@ -230,15 +241,16 @@ class Slabs:
 class Extent:
     """`length` bytes at `offset` of the pages' memfd `fd`; they do not change while this object lives."""
 
-    __slots__ = ("length", "offset", "pages")
+    __slots__ = ("condemned", "length", "offset", "pages")
 
     def __init__(self, pages: Pages, offset: int, length: int) -> None:
+        self.condemned = False
         self.pages = pages
         self.offset = offset
         self.length = length
 
     def __del__(self) -> None:
-        self.pages.released.append((self.offset, self.length))
+        self.pages.released.append((self.offset, self.length, self.condemned))
 
 
 class Pages:
@@ -248,7 +260,8 @@ class Pages:
         self.fd = _memfd("zcserve-pages")
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         self.committed = 0
-        self.released: deque[tuple[int, int]] = deque()
+        self.condemned = 0
+        self.released: deque[tuple[int, int, bool]] = deque()
         self._frontier = 0
 
     def allocate(self, length: int) -> Extent:
@@ -260,10 +273,15 @@ class Pages:
         self.committed += size
         return Extent(self, offset, length)
 
+    def condemn(self, extent: Extent) -> None:
+        """As `Slabs.condemn`."""
+        extent.condemned = True
+        self.condemned += round_up(extent.length)
+
     def settle(self) -> None:
         """Punch out what died since the last call: bytes that are still in a socket stay as they were."""
         while self.released:
-            offset, length = self.released[0]
+            offset, length, condemned = self.released[0]
             size = round_up(length)
             # MADV_REMOVE is FALLOC_FL_PUNCH_HOLE by another door, and the one that the standard library has.
             try:
@@ -274,6 +292,8 @@ class Pages:
                 window.madvise(mmap.MADV_REMOVE)
             self.released.popleft()
             self.committed -= size
+            if condemned:
+                self.condemned -= size
 
     def close(self) -> None:
         """Close the memfd. Extents that are still referred to keep nothing alive after this."""

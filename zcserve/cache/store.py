@@ -5,15 +5,15 @@ and an estimate of what the entries themselves cost, within one budget. Any thre
 The loop needs the lock for nothing that a hit does.
 
 Room is made before content is read: `place` and `reserve` evict until the new body fits, and answer None when it
-cannot, because everything that could go is being sent. What was evicted while a connection still sends from it is
-freed when that connection lets go, and counts until then.
+cannot, because everything that could go is being sent. What was evicted while somebody still refers to it is
+freed when he lets go; entries that a connection waits to send are passed over.
 """
 
 from __future__ import annotations
 
 import resource
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 from zcserve.cache.entry import Body, Entry, Packed, Paged
@@ -42,6 +42,10 @@ class Store:
         self.overhead = 0  # bytes of entries and index, set by whoever makes a generation
         self.small_body_bytes_max = small_body_bytes_max
         self.evictions = 0
+        # Who else refers to bodies (the fast lane) hears of their eviction, and says whether it is about to let go of
+        # one; and is asked whether it is sending one.
+        self.on_evicted: Callable[[Entry], bool] = lambda entry: False
+        self.is_sending: Callable[[Entry], bool] = lambda entry: False
         block_bytes_max = small_body_bytes_max + 4096  # a head is never longer than this
         self._slabs = Slabs(max(min(slab_bytes, int(budget * SLAB_SHARE)), block_bytes_max))
         self._pages = Pages()
@@ -106,6 +110,11 @@ class Store:
         """The one door by which a body ceases to be resident."""
         body, entry.body = entry.body, None
         self._holders -= _holds_descriptor(body)
+        if self.on_evicted(entry):
+            if isinstance(body, Packed):
+                self._slabs.condemn(body.block)
+            elif isinstance(body, Paged) and isinstance(body.keeper, Extent):
+                self._pages.condemn(body.keeper)
 
     def drop(self, entry: Entry) -> None:
         """Forget an entry's body: the entry left the index."""
@@ -139,24 +148,27 @@ class Store:
     def _make_room(self, length: int, evict: bool) -> bool:
         self._settle()
         limit = self.budget - self.overhead
-        if self._slabs.committed + self._pages.committed + length <= limit:
+        if self._used() + length <= limit:
             return True
         if not evict or length > limit:
             return False
         low = int(limit * LOW_WATERMARK)
         while self._used() + length > low:
-            victim = self._lru.pop()
+            victim = self._lru.pop(self.is_sending)
             if victim is None:
                 break
-            self._forget(victim)
-            self.evictions += 1
+            self._evict(victim)
             self._settle()
             if self._pages.released:
                 break  # at the descriptor limit memory cannot be given back: to evict more would be in vain
         return self._used() + length <= limit
 
+    def _evict(self, entry: Entry) -> None:
+        self.evictions += 1
+        self._forget(entry)
+
     def _used(self) -> int:
-        return self._slabs.committed + self._pages.committed
+        return self._slabs.committed + self._pages.committed - self._slabs.condemned - self._pages.condemned
 
     def _settle(self) -> None:
         if self._slabs.released:

@@ -39,7 +39,7 @@ class AccessLog:
         self._path = path
         self._format: Callable[[Record], str] = as_json if form == "json" else as_combined
         self._prefixes = prefixes
-        self._records: deque[Record] = deque()
+        self._records: deque[Record | str] = deque()
         self._dropped = 0
         self._reopen = False
         self._file = self._open()
@@ -54,6 +54,11 @@ class AccessLog:
             self._records.append((self._prefixes.second, peer, method, target, fields, status, length))
         else:
             self._dropped += 1
+
+    def lines(self, lines: bytes) -> None:
+        """Lines that the fast lane has written already, in this log's format."""
+        if len(self._records) < RECORDS_MAX:
+            self._records.append(lines.decode("latin-1"))
 
     def reopen(self) -> None:
         """The file was rotated away: write to its path anew."""
@@ -89,7 +94,8 @@ class AccessLog:
 
     def _write(self) -> None:
         records = self._records
-        lines = [self._format(records.popleft()) for _ in range(len(records))]
+        taken = [records.popleft() for _ in range(len(records))]
+        lines = [one if isinstance(one, str) else self._format(one) for one in taken]
         data = memoryview("".join(lines).encode())
         try:
             while data:

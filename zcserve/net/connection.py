@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
+from typing import TYPE_CHECKING
 
 from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect, Segment
 from zcserve.cache.fetcher import Fetched, Fetcher, Renewed
@@ -31,11 +32,15 @@ from zcserve.config import Config
 from zcserve.errors import HttpError
 from zcserve.http import KNOWN_METHODS, canonical_path
 from zcserve.net import negotiate, reply, wire
+from zcserve.net.fastlane import Teacher
 from zcserve.net.loop import Loop
 from zcserve.net.poller import ERROR, HANG_UP, WRITE
 from zcserve.net.reply import Prefixes, Reply
 from zcserve.net.request import CLOSE, Discard, Fields, Parser, split_target
 from zcserve.net.wire import Outcome
+
+if TYPE_CHECKING:
+    from zcserve.net._lane import Lane
 
 # Read at a time. A browser's head is 0.5-2 KB; a longer one takes another turn.
 RECV_BYTES = 8192
@@ -90,10 +95,20 @@ class Service:
     fetcher: Fetcher
     generation: Generation
     log: Callable[..., None] | None = None
+    teacher: Teacher | None = None
     draining: bool = False
     requests: int = 0
     connections: set[Connection] = field(default_factory=set)
     closed: Callable[[], None] = lambda: None
+
+    @property
+    def lane(self) -> Lane | None:
+        """The compiled lane, if there is one."""
+        return self.teacher.lane if self.teacher is not None else None
+
+    def count(self) -> int:
+        """Open connections, the lane's among them."""
+        return len(self.connections) + (self.teacher.lane.count if self.teacher is not None else 0)
 
 
 class Connection:
@@ -104,6 +119,7 @@ class Connection:
         "_discard",
         "_fd",
         "_fields",
+        "_head",
         "_hung_up",
         "_inbox",
         "_lingers",
@@ -125,13 +141,14 @@ class Connection:
         "state",
     )
 
-    def __init__(self, service: Service, sock: socket.socket, peer: str) -> None:
+    def __init__(self, service: Service, sock: socket.socket, peer: str, *, from_lane: bool = False) -> None:
         self._service = service
         self._loop = service.loop
         self._sock = sock
         self._fd = sock.fileno()
         self._recv = sock.recv
         self._peer = peer
+        self._head = b""  # of the request at hand, for the teacher
         self._inbox = b""
         self._out: list[Segment] = []
         self._bodies: list[Body] = []  # whose memory `_out` refers to
@@ -148,19 +165,38 @@ class Connection:
         self.armed = inf
         self.state = State.HEAD
         self._since = self._loop.now
-        self._loop.add(self._fd, self._on_request, stream=True)
+        if from_lane:
+            self._loop.handlers[self._fd] = self._on_request
+        else:
+            self._loop.add(self._fd, self._on_request, stream=True)
         service.connections.add(self)
         self._loop.timers.arm(self)
 
+    def go_on_with(self, data: bytes, *, hung_up: bool) -> None:
+        """What the fast lane had read when it handed this connection over."""
+        self._hung_up = hung_up
+        self._inbox = data
+        self._work()
+        self._catch_up()
+
+    def _give_back(self, lane: Lane) -> None:
+        """The connection is idle, and the fast lane's again: this object is done with it."""
+        self._set_state(_CLOSED, keep=True)
+        self._service.connections.discard(self)
+        lane.resume(self._sock.detach(), True)
+
     # --- states -------------------------------------------------------------------------------------------
 
-    def _set_state(self, state: State) -> None:
+    def _set_state(self, state: State, *, keep: bool = False) -> None:
         if state is not _CLOSED and state not in MOVES[self.state]:
             raise AssertionError(f"{self.state.name} does not lead to {state.name}")
         self.state = state
         self._since = self._loop.now
         if state is _CLOSED:
-            self._loop.forget(self._fd)
+            if keep:
+                del self._loop.handlers[self._fd]
+            else:
+                self._loop.forget(self._fd)
             self._loop.timers.disarm(self)
             return
         self._loop.handlers[self._fd] = _HANDLERS[state].__get__(self)
@@ -323,9 +359,14 @@ class Connection:
                 self._loop.again(self._go_on)
 
     def _await_request(self) -> None:
-        if self._service.draining and not self._inbox:
-            self.close()
-            return
+        service = self._service
+        if not self._inbox:
+            if service.draining:
+                self.close()
+                return
+            if service.teacher is not None and not self._hung_up:
+                self._give_back(service.teacher.lane)
+                return
         state = _HEAD if self._inbox else _IDLE
         if self.state is not state:
             missed = self.state not in (_HEAD, _IDLE)
@@ -361,6 +402,7 @@ class Connection:
         resources = service.generation.resources
         data = self._inbox
         at = count = 0
+        teacher = service.teacher
         try:
             if self._discard is not None:
                 at = self._discard.feed(data, 0)
@@ -371,17 +413,22 @@ class Connection:
                 if stop is not None:
                     return stop
             while at < len(data):
+                start = at
                 parsed = parse(data, at)
                 if parsed is None:
                     return Stop.BYTES
                 method, target, fields, at = parsed
                 count += 1
                 resource = resources.get(target)
+                if teacher is not None:
+                    self._head = data[start:at]
                 hit = None
                 if fields.plain and method == b"GET" and isinstance(resource, Entry):
                     hit = self._choose(resource, fields.accept) if resource.variants else resource
                 if hit is not None and (body := hit.body) is not None:
                     hit.tick = self._loop.turn
+                    if teacher is not None and isinstance(resource, Entry):
+                        teacher.teach(self._head, target, resource, fields)
                     stop = self._emit_hit(method, target, fields, body)
                 else:
                     self._method, self._target, self._fields = method, target, fields
@@ -509,6 +556,9 @@ class Connection:
         if chosen is None:
             return reply.page(406, with_content=self._method == b"GET", extra=reply.VARY)
         body = chosen.body
+        teacher = self._service.teacher
+        if teacher is not None and self._service.generation.resources.get(self._target) is base:
+            teacher.teach(self._head, self._target, base, fields)
         if body is not None:
             return self._represent(chosen, body)
         self._loaded = None

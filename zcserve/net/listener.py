@@ -152,7 +152,15 @@ class Listener:
         except OSError as error:
             where = sock.getsockname()
             raise UsageError(f"cannot listen on {where}: {error.strerror}{_advice(error)}") from None
-        self._loop.add(sock.fileno(), self._on_readable)
+        lane = service.lane
+        if lane is None:
+            self._loop.add(sock.fileno(), self._on_readable)
+        else:
+            # The lane accepts by itself, and reports when it cannot. What is set here its clients inherit.
+            if self._is_tcp:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._loop.handlers[sock.fileno()] = self._on_readable
+            lane.register_listener(sock.fileno())
 
     def due(self) -> float:
         """When a starved listener is tried again in any case."""
@@ -176,7 +184,7 @@ class Listener:
 
     def _on_readable(self, _: int) -> None:
         for _ in range(ACCEPTS_PER_TURN):
-            if len(self._service.connections) >= self._service.config.connections_max:
+            if self._service.count() >= self._service.config.connections_max:
                 if not self._is_awaited():
                     return
                 if not self._shed_idlest():
@@ -213,7 +221,12 @@ class Listener:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            Connection(self._service, sock, str(peer[0]) if isinstance(peer, tuple) else "unix:")
+            host = str(peer[0]) if isinstance(peer, tuple) else "unix:"
+            Connection(self._service, sock, host)
+            lane = self._service.lane
+            if lane is not None:
+                packed = socket.inet_pton(sock.family, host) if self._is_tcp else b""
+                lane.introduce(fd, sock.family, packed)
         except OSError as error:  # epoll's own limit (fs.epoll.max_user_watches)
             _log.error("a connection cannot be watched: %s", error.strerror)
             sock.close()
@@ -243,6 +256,9 @@ class Listener:
     def _shed_idlest(self) -> bool:
         """Close the connections that have been idle longest; False when none is idle. Who came in this turn has not
         been heard yet."""
+        lane = self._service.lane
+        if lane is not None and lane.shed(min(SHED_BATCH, lane.count // 2 + 1)):
+            return True
         now = self._loop.now
         idle = [connection for connection in self._service.connections if connection.idle_since < now]
         idle.sort(key=lambda connection: connection.idle_since)

@@ -17,9 +17,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from zcserve.net.poller import Poller
 from zcserve.net.timers import Timers
+
+if TYPE_CHECKING:
+    from zcserve.net._lane import Lane
 
 _log = logging.getLogger(__name__)
 
@@ -27,15 +31,17 @@ Handler = Callable[[int], None]
 
 
 class Loop:
-    """One thread's event loop. `now` is the monotonic clock at the turn's start, `turn` counts turns."""
+    """One thread's event loop. `now` is the monotonic clock at the turn's start, `turn` counts turns, and
+    `stranger` hears of descriptors without a handler: the fast lane handed one over."""
 
-    def __init__(self, poller: Poller | None = None) -> None:
+    def __init__(self, poller: Poller | Lane | None = None) -> None:
         self.poller = poller or Poller()
         self.timers = Timers()
         self.handlers: dict[int, Handler] = {}
         self.now = time.monotonic()
         self.turn = 0
         self.each_turn: Callable[[], None] = lambda: None
+        self.stranger: Callable[[int], None] = lambda fd: None
         self._again: dict[Callable[[], None], None] = {}
         self._calls: deque[Callable[[], None]] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -50,6 +56,7 @@ class Loop:
     def forget(self, fd: int) -> None:
         """Never call the handler of `fd` again; its owner closes it."""
         self.handlers.pop(fd, None)
+        self.poller.forget(fd)
 
     def again(self, step: Callable[[], None]) -> None:
         """Call `step` in the next turn: there is more to do, and others wait. Once, however often this is said."""
@@ -73,12 +80,14 @@ class Loop:
         timeout = 0 if self._again else self.timers.timeout(self.now)
         events = self.poller.poll(timeout)
         self.now = time.monotonic()
-        self.turn += 1
+        self.turn = self.poller.turn
         self.each_turn()
         handlers = self.handlers
         for fd, mask in events:
             handler = handlers.get(fd)
-            if handler is not None:
+            if handler is None:
+                self._guarded(partial(self.stranger, fd))
+            else:
                 try:
                     handler(mask)
                 except Exception:

@@ -24,14 +24,19 @@ class Poller:
 
     def __init__(self) -> None:
         self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
+        self.turn = 0  # how often it was waited
 
     def poll(self, timeout: float) -> list[tuple[int, int]]:
         """Ready descriptors with what they are ready for; waits at most `timeout` seconds (-1: without end)."""
+        self.turn += 1
         return self._epoll.poll(timeout, EVENTS_MAX)
 
     def register(self, fd: int, *, stream: bool) -> None:
         """Watch a connection (`stream`), or something that is only ever read: a listener, a wake-up."""
         self._epoll.register(fd, _STREAM if stream else _SOURCE)
+
+    def forget(self, fd: int) -> None:
+        """The descriptor is about to be closed, which is all that epoll needs."""
 
     def close(self) -> None:
         """Stop watching."""

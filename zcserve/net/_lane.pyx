@@ -1,0 +1,1535 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# All memory here is raw C memory with its length beside it: there is nothing for Cython's own checks to check.
+"""The compiled fast lane: answers what is plain and hot before Python hears of it.
+
+`Lane` offers the loop what `poller.Poller` offers, and answers in front of it: a well-formed GET or HEAD of a resource it was
+taught, whose field values it was taught too. All else goes to the general lane with the bytes already read. So there is
+no policy and no truth here, as there is none in a TLB: what a Host, an Accept-Encoding or a Connection value means
+was decided in Python and learned (`learn`), what a path leads to was looked up in Python and put (`put`), and both can
+be forgotten at any time.
+
+Two tiers. The functions marked `noexcept nogil` work on primitives and return numbers; the class puts Python around them. A
+connection belongs either to the lane (no Python object knows it) or to Python (`OWNER_PYTHON`: the lane only reports its events).
+
+Memory. A `Record` refers to bytes that Python objects own (bodies in slabs and pages); it holds those objects by `keep` until
+it is dropped and nothing is being sent from it (`pins`). Every read from the receive buffer is bounded by its end pointer.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer, Py_buffer
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
+
+from zcserve.net._system cimport *
+
+
+cdef enum:                   # sizes and limits
+    RECV_BYTES = 16384
+    EVENTS_MAX = 256
+    ANSWERS_MAX = 64
+    IOVECS_MAX = 128         # two for each answer
+    REPS_MAX = 4
+    CODINGS = 4  # identity, br, gzip, zstd
+    MEANINGS_MAX = 1024
+    MEANING_SLOTS = 4096
+    LOG_BYTES = 1048576
+    ACCEPTS_PER_EVENT = 64
+    LOG_VALUE_MAX = 1024
+    ROUNDS_MAX = 4  # reads of one connection in a turn
+    COPY_BYTES_MAX = 4096
+    BATCH_BYTES = 65536  # answered before it is sent: what a socket takes at once
+    PREFIX_MAX = 160  # status line, Server, Date, Connection: 104 bytes
+    LEARNED_VALUE_MAX = 512  # longer field values are Python's to judge each time
+
+cdef enum:                   # classes of characters
+    TOKEN = 1
+    VALUE = 2
+    TARGET = 4
+    PLAIN = 8                # may stand in a log line, in both formats, as it is
+
+cdef enum:
+    OWNER_NONE = 0
+    OWNER_LANE = 1
+    OWNER_PYTHON = 2
+    OWNER_LISTENER = 3
+    OWNER_SOURCE = 4
+
+cdef enum:
+    KEEP = 0
+    KEEP_10 = 1
+    CLOSE = 2
+
+cdef enum:                   # kinds of learned values
+    KIND_HOST = 0
+    KIND_ACCEPT = 1
+    KIND_CONNECTION_11 = 2
+    KIND_CONNECTION_10 = 3
+
+cdef enum:                   # what became of a step
+    DONE = 0
+    BLOCKED = 1
+    ENOUGH = 2
+    GONE = -1
+    HAND_OVER = 3
+
+cdef struct Rep:
+    int coding
+    const char *head         # for a packed body, the content follows
+    uint32_t head_len
+    uint32_t tail            # where the fields begin that a 304 carries
+    uint32_t tag             # where the ETag stands, with its quotes
+    uint32_t tag_len
+    int fd                   # -1 for a packed body, else content lies at `offset` of this descriptor
+    int64_t offset
+    int64_t size
+    uint64_t tick
+
+cdef struct Record:
+    uint32_t hash
+    uint32_t key_len
+    char *key
+    int refs                 # why it may not be freed: sends under way, and a tick that was not drained
+    int sending
+    bint dropped
+    bint touched
+    PyObject *keep
+    int count
+    Rep reps[REPS_MAX]
+
+cdef struct Meaning:
+    uint32_t hash
+    uint32_t length
+    int kind
+    char *value
+    int32_t meaning[CODINGS]
+
+cdef struct Conn:
+    uint8_t owner
+    uint8_t answered         # had a request: idle, not waiting for the first head
+    uint8_t closing          # ends when what is pending is out
+    uint8_t queued           # stands in `again`
+    uint8_t hung_up          # the peer sends no more
+    uint8_t fresh            # accepted, and not watched yet
+    uint8_t family
+    unsigned char address[16]
+    double since             # of the last answer, or of the last progress of what is pending
+    Record *record           # what is being sent from; then the next four say what is left
+    uint16_t prefix_len
+    char prefix[PREFIX_MAX]
+    const char *rest
+    size_t rest_len
+    int span_fd
+    int64_t span_offset
+    int64_t span_len
+    int outq
+    char *inbox              # read, and to be answered when all that is left is out
+    uint32_t inbox_len
+
+cdef struct Answer:          # two iovecs on their way
+    const char *start        # of its request
+    size_t log_mark          # where its log line begins
+    Record *record
+    Rep *rep
+    int64_t size             # of its content, 0 for none
+    bint not_modified
+
+cdef struct Head:            # a parsed request
+    bint is_get
+    int minor
+    const char *target
+    size_t target_len
+    int mode
+    const int32_t *accept    # qualities by coding, NULL for no Accept-Encoding
+    const char *none_match
+    size_t none_match_len
+    const char *referer
+    size_t referer_len
+    const char *agent
+    size_t agent_len
+    size_t length            # of the whole head
+
+# --- characters ---------------------------------------------------------------------------------------------
+
+cdef uint8_t CLASS[256]
+
+cdef void init_classes() noexcept:
+    cdef int c
+    cdef bytes token = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    memset(CLASS, 0, 256)
+    for c in token:
+        CLASS[c] |= TOKEN
+    for c in range(256):
+        if c == 9 or (c >= 0x20 and c != 0x7F):
+            CLASS[c] |= VALUE
+        if 0x21 <= c <= 0x7E:
+            CLASS[c] |= TARGET
+        if 0x20 <= c <= 0x7E and c != 0x22 and c != 0x5C:
+            CLASS[c] |= PLAIN
+
+init_classes()
+
+cdef inline uint32_t rotl(uint32_t x, int r) noexcept nogil:
+    return (x << r) | (x >> (32 - r))
+
+cdef uint32_t murmur3(const char *data, size_t length) noexcept nogil:
+    """MurmurHash3 x86 32 with seed 0, equal to mmh3.hash(..., signed=False)."""
+    cdef uint32_t h = 0, k
+    cdef size_t blocks = length // 4, i
+    cdef const unsigned char *tail
+    for i in range(blocks):
+        memcpy(&k, data + 4 * i, 4)
+        k *= 0xcc9e2d51u
+        k = rotl(k, 15)
+        k *= 0x1b873593u
+        h ^= k
+        h = rotl(h, 13)
+        h = h * 5 + 0xe6546b64u
+    tail = <const unsigned char *> data + 4 * blocks
+    k = 0
+    if (length & 3) >= 3:
+        k ^= <uint32_t> tail[2] << 16
+    if (length & 3) >= 2:
+        k ^= <uint32_t> tail[1] << 8
+    if (length & 3) >= 1:
+        k ^= tail[0]
+        k *= 0xcc9e2d51u
+        k = rotl(k, 15)
+        k *= 0x1b873593u
+        h ^= k
+    h ^= <uint32_t> length
+    h ^= h >> 16
+    h *= 0x85ebca6bu
+    h ^= h >> 13
+    h *= 0xc2b2ae35u
+    h ^= h >> 16
+    return h
+
+cdef inline bint same_name(const char *name, const char *lower, size_t length) noexcept nogil:
+    """Whether `name` is `lower` but for case; tokens only."""
+    cdef size_t i
+    cdef char c
+    for i in range(length):
+        c = name[i]
+        if c >= 65 and c <= 90:
+            c += 32
+        if c != lower[i]:
+            return False
+    return True
+
+cdef inline bint is_value(const char *text, size_t length) noexcept nogil:
+    """Whether all bytes may stand in a field value; without a way out in the middle, so that it becomes vector code."""
+    cdef unsigned char bad = 0, c
+    cdef size_t i
+    for i in range(length):
+        c = <unsigned char> text[i]
+        bad |= ((c < 0x20) & (c != 9)) | (c == 0x7F)
+    return not bad
+
+cdef inline double monotonic() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return t.tv_sec + t.tv_nsec * 1e-9
+
+cdef inline int64_t second_now() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_REALTIME, &t)
+    return t.tv_sec
+
+
+cdef class Lane:
+    """An epoll descriptor with a fast lane in front. One thread: the loop's."""
+
+    cdef int epfd
+    cdef epoll_event events[EVENTS_MAX]
+    cdef int events_count, events_at
+    cdef Conn *conns
+    cdef int conns_size
+    cdef int *again
+    cdef int again_count, again_size
+    cdef char *buffer
+    cdef char out[COPY_BYTES_MAX]
+    cdef iovec iov[IOVECS_MAX]
+    cdef Answer answers[ANSWERS_MAX]
+    cdef int answers_count
+    # tables
+    cdef Record **slots
+    cdef uint32_t slots_mask, records_count
+    cdef Meaning *meanings
+    cdef int meanings_count
+    cdef Record **touched
+    cdef int touched_count, touched_size
+    cdef Record **dead
+    cdef int dead_count, dead_size
+    cdef dict entries                # entry -> set of keys it is put under
+    # what depends on the second
+    cdef const char *prefix[3][2]    # by mode: 200, 304
+    cdef size_t prefix_len[3][2]
+    cdef tuple prefix_keep
+    cdef int64_t second
+    # limits
+    cdef size_t head_bytes_max, target_bytes_max, turn_bytes_max
+    cdef int fields_max, connections_max
+    cdef double idle_timeout, head_timeout, write_timeout, sweep_interval, next_sweep
+    cdef bint draining, drained      # no new clients; the last one is gone and Python was not told yet
+    # the log
+    cdef bint log_on, log_json
+    cdef char *log
+    cdef size_t log_len
+    cdef char log_time[64]
+    cdef size_t log_time_len
+    # what was handed over
+    cdef int over_fd, over_len
+    cdef const char *over_data
+    # numbers
+    cdef public int count            # connections of the lane
+    cdef public int foreign          # connections of Python
+    cdef public uint64_t requests, bytes_sent, not_modified
+    cdef public uint64_t turn
+    cdef double now
+
+    def __cinit__(self):
+        self.epfd = -1
+        self.over_fd = -1
+
+    def __init__(self, config, bint log_on):
+        self.epfd = epoll_create1(EPOLL_CLOEXEC)
+        if self.epfd < 0:
+            raise OSError(errno, "epoll_create1")
+        self.buffer = <char *> malloc(RECV_BYTES)
+        self.slots_mask = 1023
+        self.slots = <Record **> calloc(self.slots_mask + 1, sizeof(Record *))
+        self.meanings = <Meaning *> calloc(MEANING_SLOTS, sizeof(Meaning))
+        self.log = <char *> malloc(LOG_BYTES) if log_on else NULL
+        if self.buffer == NULL or self.slots == NULL or self.meanings == NULL or (log_on and self.log == NULL):
+            raise MemoryError
+        self.log_on = log_on
+        self.log_json = config.access_log_format == "json"
+        self.entries = {}
+        self.head_bytes_max = config.head_bytes_max
+        self.target_bytes_max = config.target_bytes_max
+        self.fields_max = config.head_fields_max
+        self.turn_bytes_max = config.turn_bytes_max
+        self.connections_max = config.connections_max
+        self.idle_timeout = config.idle_timeout_s
+        self.head_timeout = config.head_timeout_s
+        self.write_timeout = config.write_timeout_s
+        self.sweep_interval = min(1.0, min(self.idle_timeout, self.head_timeout, self.write_timeout) / 4)
+        self.now = monotonic()
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        for i in range(<uint32_t> self.conns_size):
+            self.unpin(&self.conns[i])
+        for i in range(<uint32_t> self.touched_count):
+            self.touched[i].refs -= 1
+            self.maybe_dead(self.touched[i])
+        if self.slots != NULL:
+            for i in range(self.slots_mask + 1):
+                if self.slots[i] != NULL:
+                    release(self.slots[i])
+        for i in range(<uint32_t> self.dead_count):
+            release(self.dead[i])
+        if self.meanings != NULL:
+            for i in range(MEANING_SLOTS):
+                free(self.meanings[i].value)
+        for i in range(<uint32_t> self.conns_size):
+            free(self.conns[i].inbox)
+        if self.epfd >= 0:
+            close(self.epfd)
+        free(self.slots)
+        free(self.meanings)
+        free(self.buffer)
+        free(self.conns)
+        free(self.again)
+        free(self.touched)
+        free(self.dead)
+        free(self.log)
+
+    # --- what the loop calls ----------------------------------------------------------------------------------
+
+    def register(self, int fd, *, bint stream):
+        """Watch a descriptor that Python owns: a connection (`stream`), or something that is only ever read."""
+        self._watch(fd, OWNER_PYTHON if stream else OWNER_SOURCE)
+
+    def register_listener(self, int fd):
+        """Watch a listening socket and accept its clients here."""
+        self._watch(fd, OWNER_LISTENER)
+
+    cdef _watch(self, int fd, uint8_t owner):
+        if self.room_for(fd) < 0:
+            raise MemoryError
+        memset(&self.conns[fd], 0, sizeof(Conn))
+        if self.watch(fd, owner != OWNER_PYTHON) < 0:
+            raise OSError(errno, "epoll_ctl")
+        self.conns[fd].owner = owner
+        if owner == OWNER_PYTHON:
+            self.foreign += 1
+
+    def introduce(self, int fd, int family, bytes address not None):
+        """The peer of a connection that Python accepted; the lane learns it from accept otherwise."""
+        self.check_foreign(fd)
+        self.conns[fd].family = <uint8_t> family
+        memcpy(self.conns[fd].address, PyBytes_AS_STRING(address), min(PyBytes_GET_SIZE(address), 16))
+
+    cdef check_foreign(self, int fd):
+        if not 0 <= fd < self.conns_size or self.conns[fd].owner != OWNER_PYTHON:
+            raise ValueError(f"descriptor {fd} is no connection of Python's")
+
+    def forget(self, int fd):
+        """Python closes this descriptor."""
+        if 0 <= fd < self.conns_size and self.conns[fd].owner != OWNER_LANE:
+            if self.conns[fd].owner == OWNER_PYTHON:
+                self.foreign -= 1
+            self.conns[fd].owner = OWNER_NONE
+
+    def resume(self, int fd, bint answered):
+        """Take a connection from Python: it owes nothing and holds no bytes. What comes in is read here from now on."""
+        cdef Conn *conn
+        self.check_foreign(fd)
+        conn = &self.conns[fd]
+        conn.owner = OWNER_LANE
+        conn.answered = answered
+        conn.closing = False
+        conn.since = self.now
+        self.count += 1
+        self.foreign -= 1
+        self.run_again(fd)       # edges that Python did not act upon are not told again
+
+    def poll(self, double timeout):
+        """(descriptor, mask) of what needs Python's attention; waits at most `timeout` seconds (-1: without end).
+
+        Comes back at least when the second changes under load, for `set_second`. A descriptor that Python does not know was handed over: `take` it.
+        """
+        cdef int result
+        cdef list reports = []
+        self.over_fd = -1
+        with nogil:
+            result = self.run(timeout)
+        self.bury()
+        if result == HAND_OVER:
+            reports.append((self.over_fd, 0))
+        elif result > HAND_OVER:
+            self.report(reports)
+        return reports
+
+    cdef report(self, list reports):
+        """Python's own descriptors among the events at hand, up to the next one that is the lane's."""
+        cdef int fd
+        while self.events_at < self.events_count:
+            fd = self.events[self.events_at].data.fd
+            if self.conns[fd].owner == OWNER_LANE or (
+                self.conns[fd].owner == OWNER_LISTENER and not self.conns[fd].closing
+            ):
+                break
+            self.conns[fd].closing = False
+            reports.append((fd, self.events[self.events_at].events))
+            self.events_at += 1
+
+    def take(self, int fd):
+        """What was handed over with `fd`: (peer, bytes read, whether it was answered before, whether the peer hung up).
+
+        None: nothing was. The connection is Python's from now on.
+        """
+        cdef Conn *conn
+        if fd < 0 or fd != self.over_fd:
+            return None
+        self.over_fd = -1
+        conn = &self.conns[fd]
+        data = PyBytes_FromStringAndSize(self.over_data, self.over_len) if self.over_len else b""
+        return peer_name(conn), data, bool(conn.answered), bool(conn.hung_up)
+
+    def close(self):
+        """Close the lane's connections and the epoll descriptor."""
+        self.close_all(False)
+        if self.epfd >= 0:
+            close(self.epfd)
+            self.epfd = -1
+
+    def close_all(self, bint idle_only):
+        """End the lane's connections; `idle_only`: those that owe nothing, the others when they are through."""
+        cdef int fd
+        self.draining = True
+        for fd in range(self.conns_size):
+            if self.conns[fd].owner == OWNER_LANE:
+                if idle_only and self.conns[fd].record != NULL:
+                    self.conns[fd].closing = True
+                else:
+                    self.end(fd)
+        self.bury()
+
+    def shed(self, int most):
+        """Close up to `most` of the longest idle connections; how many it were. Not who came or was answered in this
+        turn, and not who has sent what nobody has read yet: he would be answered with a reset."""
+        cdef int fd, victim, done = 0
+        cdef char unread
+        while done < most:
+            victim = -1
+            for fd in range(self.conns_size):
+                if self.conns[fd].owner == OWNER_LANE and self.conns[fd].record == NULL and not self.conns[fd].inbox_len:
+                    if self.conns[fd].since < (self.now if victim < 0 else self.conns[victim].since):
+                        victim = fd
+            if victim < 0:
+                break
+            if recv(victim, &unread, 1, MSG_PEEK | MSG_DONTWAIT) > 0:
+                self.conns[victim].since = self.now
+                continue
+            self.end(victim)
+            done += 1
+        return done
+
+    # --- what Python teaches ----------------------------------------------------------------------------------
+
+    def set_second(self, int64_t second, tuple prefixes not None, bytes log_time not None):
+        """The prefixes of this second: (200, 304) for each of KEEP, KEEP_10, CLOSE; and the time as the log writes it."""
+        cdef int i
+        cdef bytes prefix
+        if len(prefixes) != 6:
+            raise ValueError("six prefixes are wanted")
+        for prefix in prefixes:
+            if not 0 < len(prefix) <= PREFIX_MAX:
+                raise ValueError("a prefix longer than PREFIX_MAX")
+        for i in range(6):
+            prefix = prefixes[i]
+            self.prefix[i // 2][i % 2] = PyBytes_AS_STRING(prefix)
+            self.prefix_len[i // 2][i % 2] = PyBytes_GET_SIZE(prefix)
+        self.prefix_keep = prefixes
+        self.second = second
+        self.log_time_len = min(<size_t> len(log_time), 63)
+        memcpy(self.log_time, PyBytes_AS_STRING(log_time), self.log_time_len)
+
+    def learn(self, int kind, bytes value not None, tuple meaning not None):
+        """Remember what a field value means; `meaning` is four numbers. Everything is forgotten when too much is known."""
+        cdef uint32_t hash = murmur3(PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)) ^ <uint32_t> kind
+        cdef Meaning *m = self.meaning_slot(kind, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), hash)
+        cdef int i
+        cdef int32_t numbers[CODINGS]
+        if PyBytes_GET_SIZE(value) > LEARNED_VALUE_MAX:
+            return
+        if len(meaning) != CODINGS or not KIND_HOST <= kind <= KIND_CONNECTION_10:
+            raise ValueError("no meaning of a value")
+        for i in range(CODINGS):
+            numbers[i] = meaning[i]
+        if kind >= KIND_CONNECTION_11 and not KEEP <= numbers[0] <= CLOSE:
+            raise ValueError("no mode of a connection")
+        if m.value == NULL:
+            if self.meanings_count >= MEANINGS_MAX:
+                for i in range(MEANING_SLOTS):
+                    free(self.meanings[i].value)
+                memset(self.meanings, 0, MEANING_SLOTS * sizeof(Meaning))
+                self.meanings_count = 0
+                m = self.meaning_slot(kind, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), hash)
+            m.value = <char *> malloc(PyBytes_GET_SIZE(value) + 1)
+            if m.value == NULL:
+                raise MemoryError
+            memcpy(m.value, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+            m.length = PyBytes_GET_SIZE(value)
+            m.kind = kind
+            m.hash = hash
+            self.meanings_count += 1
+        for i in range(CODINGS):
+            m.meaning[i] = numbers[i]
+
+    def put(self, bytes key not None, list representations not None):
+        """Teach a resource: [(entry, coding, head or head with content, head's length, tail, tag, tag's length, fd, offset, size, body)].
+
+        Raises ValueError for offsets that lie outside of what they are about."""
+        cdef Rep reps[REPS_MAX]
+        cdef Record *record
+        cdef Py_buffer view
+        cdef list keep = []
+        cdef int count = 0
+        self.drop_key(key)
+        if not 0 < len(representations) <= REPS_MAX:
+            return
+        for entry, coding, head, head_len, tail, tag, tag_len, fd, offset, size, body in representations:
+            reps[count] = Rep(coding, NULL, head_len, tail, tag, tag_len, fd, offset, size, 0)
+            PyObject_GetBuffer(head, &view, PyBUF_SIMPLE)
+            reps[count].head = <const char *> view.buf
+            length = view.len
+            PyBuffer_Release(&view)          # `keep` holds the memory: a slab's mapping outlives its blocks
+            if not (
+                0 <= coding < CODINGS
+                and 0 <= tail <= tag <= tag + tag_len <= head_len
+                and 0 <= size
+                and head_len + (size if fd < 0 else 0) <= length
+            ):
+                raise ValueError(f"a representation of {key!r} that does not add up")
+            keep.append((entry, head, body))
+            count += 1
+        record = <Record *> calloc(1, sizeof(Record))
+        if record == NULL:
+            raise MemoryError
+        record.key_len = PyBytes_GET_SIZE(key)
+        record.key = <char *> malloc(record.key_len + 1)
+        if record.key == NULL:
+            free(record)
+            raise MemoryError
+        memcpy(record.key, PyBytes_AS_STRING(key), record.key_len)
+        memcpy(record.reps, reps, sizeof(reps))
+        record.hash = murmur3(record.key, record.key_len)
+        record.count = count
+        for entry, _, _ in keep:
+            self.entries.setdefault(entry, set()).add(key)
+        Py_INCREF(keep)
+        record.keep = <PyObject *> keep
+        self.insert(record)
+
+    def drop(self, entry):
+        """Forget every resource that a representation belongs to: it was evicted or replaced."""
+        keys = self.entries.pop(entry, None)
+        if keys is None:
+            return
+        self.drain_ticks()       # which hold records, too
+        for key in keys:
+            self.drop_key(key)
+        self.bury()
+
+    def clear(self):
+        """Forget all resources: another generation is served."""
+        for entry in list(self.entries):
+            self.drop(entry)
+
+    def holds(self, entry):
+        """Whether the lane refers to this entry's body."""
+        return entry in self.entries
+
+    def pinned(self, entry):
+        """Whether the lane is in the middle of sending from this entry. Any thread that holds the GIL may ask."""
+        cdef Record *record
+        for key in tuple(self.entries.get(entry, ())):
+            record = self.find(PyBytes_AS_STRING(<bytes> key), PyBytes_GET_SIZE(<bytes> key))
+            if record != NULL and record.sending:
+                return True
+        return False
+
+    def knows(self, bytes key not None):
+        """Whether a resource is taught."""
+        return self.find(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)) != NULL
+
+    def drain_ticks(self):
+        """Give every entry that was used since the last call the turn of its last use."""
+        cdef Record *record
+        cdef int i, j
+        for i in range(self.touched_count):
+            record = self.touched[i]
+            record.touched = False
+            record.refs -= 1
+            if record.dropped:
+                self.maybe_dead(record)
+                continue
+            j = 0
+            for entry, _, _ in <list> record.keep:
+                if record.reps[j].tick > entry.tick:
+                    entry.tick = record.reps[j].tick
+                j += 1
+        self.touched_count = 0
+        self.bury()
+
+    def take_log(self):
+        """Access log lines since the last call."""
+        lines = PyBytes_FromStringAndSize(self.log, self.log_len) if self.log_len else b""
+        self.log_len = 0
+        return lines
+
+    @staticmethod
+    def hash(bytes key not None):
+        """The table's hash of a key."""
+        return murmur3(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+
+    def parse(self, bytes data not None):
+        """For tests and fuzzing: (length, method, target, mode) of the plain head at the front of `data`, or None."""
+        cdef Head head
+        cdef size_t length = PyBytes_GET_SIZE(data)
+        cdef char *copy = <char *> malloc(length + (not length))   # of just this size: a sanitizer sees its end
+        if copy == NULL:
+            raise MemoryError
+        memcpy(copy, PyBytes_AS_STRING(data), length)
+        try:
+            if not self.parse_head(copy, copy + length, &head):
+                return None
+            return head.length, b"GET" if head.is_get else b"HEAD", head.target[: head.target_len], head.mode
+        finally:
+            free(copy)
+
+    # --- tables -----------------------------------------------------------------------------------------------
+
+    cdef Record *find(self, const char *key, size_t length) noexcept nogil:
+        cdef uint32_t hash = murmur3(key, length)
+        cdef uint32_t at = hash & self.slots_mask
+        cdef Record *record
+        while True:
+            record = self.slots[at]
+            if record == NULL:
+                return NULL
+            if record.hash == hash and record.key_len == length and memcmp(record.key, key, length) == 0:
+                return record
+            at = (at + 1) & self.slots_mask
+
+    cdef insert(self, Record *record):
+        cdef Record **grown
+        cdef uint32_t i, at, mask
+        if 2 * (self.records_count + 1) > self.slots_mask:
+            mask = 2 * self.slots_mask + 1
+            grown = <Record **> calloc(mask + 1, sizeof(Record *))
+            if grown == NULL:
+                raise MemoryError
+            for i in range(self.slots_mask + 1):
+                if self.slots[i] != NULL:
+                    at = self.slots[i].hash & mask
+                    while grown[at] != NULL:
+                        at = (at + 1) & mask
+                    grown[at] = self.slots[i]
+            free(self.slots)
+            self.slots = grown
+            self.slots_mask = mask
+        at = record.hash & self.slots_mask
+        while self.slots[at] != NULL:
+            at = (at + 1) & self.slots_mask
+        self.slots[at] = record
+        self.records_count += 1
+
+    cdef drop_key(self, bytes key):
+        """Take a record out of the table; probe chains are closed by moving what follows."""
+        cdef Record *record = self.find(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        cdef uint32_t at, hole, home
+        if record == NULL:
+            return
+        at = record.hash & self.slots_mask
+        while self.slots[at] != record:
+            at = (at + 1) & self.slots_mask
+        hole = at
+        while True:
+            at = (at + 1) & self.slots_mask
+            if self.slots[at] == NULL:
+                break
+            home = self.slots[at].hash & self.slots_mask
+            if ((at - home) & self.slots_mask) >= ((at - hole) & self.slots_mask):
+                self.slots[hole] = self.slots[at]
+                hole = at
+        self.slots[hole] = NULL
+        self.records_count -= 1
+        for entry, _, _ in <list> record.keep:
+            keys = self.entries.get(entry)
+            if keys is not None:
+                keys.discard(key)
+                if not keys:
+                    del self.entries[entry]
+        record.dropped = True
+        self.maybe_dead(record)
+
+    cdef void maybe_dead(self, Record *record) noexcept nogil:
+        """Note a dropped record that nobody sends from any more; `bury` frees it, with the GIL."""
+        cdef Record **grown
+        if not record.dropped or record.refs:
+            return
+        if self.dead_count == self.dead_size:
+            grown = <Record **> realloc(self.dead, (2 * self.dead_size + 64) * sizeof(Record *))
+            if grown == NULL:
+                return           # leaks the record rather than the server
+            self.dead = grown
+            self.dead_size = 2 * self.dead_size + 64
+        self.dead[self.dead_count] = record
+        self.dead_count += 1
+
+    cdef bury(self):
+        cdef Record *record
+        while self.dead_count:
+            self.dead_count -= 1
+            record = self.dead[self.dead_count]
+            release(record)
+
+    cdef void touch(self, Record *record, Rep *rep) noexcept nogil:
+        cdef Record **grown
+        rep.tick = self.turn
+        if record.touched:
+            return
+        if self.touched_count == self.touched_size:
+            grown = <Record **> realloc(self.touched, (2 * self.touched_size + 1024) * sizeof(Record *))
+            if grown == NULL:
+                return
+            self.touched = grown
+            self.touched_size = 2 * self.touched_size + 1024
+        record.touched = True
+        record.refs += 1         # until the tick is drained
+        self.touched[self.touched_count] = record
+        self.touched_count += 1
+
+    cdef Meaning *meaning_slot(self, int kind, const char *value, size_t length, uint32_t hash) noexcept nogil:
+        """The slot that holds a value, or the free one where it belongs."""
+        cdef uint32_t at = hash & (MEANING_SLOTS - 1)
+        cdef Meaning *m
+        while True:
+            m = &self.meanings[at]
+            if m.value == NULL or (
+                m.hash == hash and m.kind == kind and m.length == length and memcmp(m.value, value, length) == 0
+            ):
+                return m
+            at = (at + 1) & (MEANING_SLOTS - 1)
+
+    cdef const int32_t *meaning(self, int kind, const char *value, size_t length) noexcept nogil:
+        """What a field value means; NULL when that was not learned."""
+        cdef Meaning *m = self.meaning_slot(kind, value, length, murmur3(value, length) ^ <uint32_t> kind)
+        return m.meaning if m.value != NULL else NULL
+
+    # --- a request --------------------------------------------------------------------------------------------
+
+    cdef bint parse_head(self, const char *start, const char *end, Head *head) noexcept nogil:
+        """Whether a complete, plain, well-formed head begins at `start`. All else is for the general lane to judge."""
+        cdef const char *p = start
+        cdef const char *name
+        cdef const char *value
+        cdef const char *value_end
+        cdef const char *connection = NULL
+        cdef size_t name_len, value_len, connection_len = 0
+        cdef int fields = 0
+        cdef bint has_host = False, has_date = False
+        cdef const int32_t *known
+        memset(head, 0, sizeof(Head))
+        if end - p < 18:         # GET / HTTP/1.1 and two line ends
+            return False
+        if memcmp(p, b"GET ", 4) == 0:
+            head.is_get = True
+            p += 4
+        elif memcmp(p, b"HEAD ", 5) == 0:
+            p += 5
+        else:
+            return False
+        head.target = p
+        while p < end and CLASS[<unsigned char> p[0]] & TARGET:
+            p += 1
+        head.target_len = p - head.target
+        if head.target_len == 0 or head.target_len > self.target_bytes_max or end - p < 11:
+            return False
+        if memcmp(p, b" HTTP/1.1\r\n", 11) == 0:
+            head.minor = 1
+        elif memcmp(p, b" HTTP/1.0\r\n", 11) != 0:
+            return False
+        p += 11
+        while True:
+            if end - p < 2:
+                return False
+            if p[0] == 13:
+                if p[1] != 10:
+                    return False
+                break
+            name = p
+            while p < end and CLASS[<unsigned char> p[0]] & TOKEN:
+                p += 1
+            if p == end or p[0] != 58 or p == name:
+                return False
+            name_len = p - name
+            p += 1
+            while p < end and (p[0] == 32 or p[0] == 9):
+                p += 1
+            value = p
+            p = <const char *> memchr(p, 13, end - p)
+            if p == NULL or end - p < 2 or p[1] != 10 or not is_value(value, p - value):
+                return False
+            value_end = p
+            while value_end > value and ((value_end - 1)[0] == 32 or (value_end - 1)[0] == 9):
+                value_end -= 1
+            value_len = value_end - value
+            p += 2
+            fields += 1
+            if name_len == 4:
+                if same_name(name, b"host", 4):
+                    if has_host or self.meaning(KIND_HOST, value, value_len) == NULL:
+                        return False
+                    has_host = True
+            elif name_len == 5:
+                if same_name(name, b"range", 5):
+                    return False
+            elif name_len == 6:
+                if same_name(name, b"expect", 6):
+                    return False
+            elif name_len == 7:
+                if self.log_on and same_name(name, b"referer", 7):
+                    if head.referer != NULL:
+                        return False
+                    head.referer = value
+                    head.referer_len = value_len
+            elif name_len == 8:
+                if same_name(name, b"if-range", 8) or same_name(name, b"if-match", 8):
+                    return False
+            elif name_len == 10:
+                if same_name(name, b"connection", 10):
+                    if connection != NULL:
+                        return False
+                    connection = value
+                    connection_len = value_len
+                elif self.log_on and same_name(name, b"user-agent", 10):
+                    if head.agent != NULL:
+                        return False
+                    head.agent = value
+                    head.agent_len = value_len
+            elif name_len == 13:
+                if same_name(name, b"if-none-match", 13):
+                    if head.none_match != NULL:
+                        return False
+                    head.none_match = value
+                    head.none_match_len = value_len
+            elif name_len == 14:
+                if same_name(name, b"content-length", 14):
+                    return False
+            elif name_len == 15:
+                if same_name(name, b"accept-encoding", 15):
+                    if head.accept != NULL:
+                        return False
+                    head.accept = self.meaning(KIND_ACCEPT, value, value_len)
+                    if head.accept == NULL:
+                        return False
+            elif name_len == 17:
+                if same_name(name, b"transfer-encoding", 17):
+                    return False
+                if same_name(name, b"if-modified-since", 17):
+                    has_date = True
+            elif name_len == 19:
+                if same_name(name, b"if-unmodified-since", 19):
+                    return False
+        if <size_t> (p - 2 - start) > self.head_bytes_max or fields > self.fields_max:
+            return False
+        if head.minor and not has_host:
+            return False
+        if has_date and head.none_match == NULL:
+            return False
+        if connection != NULL:
+            known = self.meaning(KIND_CONNECTION_11 if head.minor else KIND_CONNECTION_10, connection, connection_len)
+            if known == NULL:
+                return False
+            head.mode = known[0]
+        else:
+            head.mode = KEEP if head.minor else CLOSE
+        if self.draining:
+            head.mode = CLOSE
+        head.length = p + 2 - start
+        return True
+
+    cdef Rep *choose(self, Record *record, const int32_t *accept) noexcept nogil:
+        """As negotiate.choose: the most wanted, the smallest among equals; NULL when none is acceptable."""
+        cdef Rep *best = NULL
+        cdef int i
+        cdef int32_t quality, best_quality = 0
+        if accept == NULL:
+            return &record.reps[0]
+        for i in range(record.count):
+            quality = accept[record.reps[i].coding]
+            if quality > best_quality or (
+                quality == best_quality and best != NULL and record.reps[i].size < best.size
+            ):
+                best = &record.reps[i]
+                best_quality = quality
+        return best
+
+    cdef int none_match(self, Rep *rep, const char *value, size_t length) noexcept nogil:
+        """1: the tag is the representation's, 0: it is another, -1: it is not just one tag."""
+        cdef const char *tag = value
+        cdef size_t tag_len = length, i
+        cdef unsigned char c
+        if tag_len >= 2 and tag[0] == 87 and tag[1] == 47:
+            tag += 2
+            tag_len -= 2
+        if tag_len < 2 or tag[0] != 34 or tag[tag_len - 1] != 34:
+            return -1
+        for i in range(1, tag_len - 1):
+            c = <unsigned char> tag[i]
+            if c < 0x21 or c == 34 or c == 0x7F:
+                return -1
+        return tag_len == rep.tag_len and memcmp(tag, rep.head + rep.tag, tag_len) == 0
+
+    cdef int answer(self, int fd, Conn *conn, const char *data, size_t length) noexcept nogil:
+        """Answer what is plain at the front of `data`. DONE; HAND_OVER with the rest noted; BLOCKED, ENOUGH, GONE as
+        `flush`. What was neither answered nor handed over stands in the connection's inbox."""
+        cdef const char *p = data
+        cdef const char *end = data + length
+        cdef Head head
+        cdef Record *record
+        cdef Rep *rep
+        cdef int result, matched
+        cdef size_t batch = 0
+        while p < end:
+            if not self.parse_head(p, end, &head):
+                return self.hand_over(fd, conn, p, end)
+            record = self.find(head.target, head.target_len)
+            rep = self.choose(record, head.accept) if record != NULL else NULL
+            if rep == NULL or (head.mode == CLOSE and p + head.length < end):
+                return self.hand_over(fd, conn, p, end)    # in the second case to linger over what nobody reads
+            matched = 0
+            if head.none_match != NULL:
+                matched = self.none_match(rep, head.none_match, head.none_match_len)
+                if matched < 0:
+                    return self.hand_over(fd, conn, p, end)
+            if not self.add(conn, &head, p, record, rep, matched):
+                return self.hand_over(fd, conn, p, end)
+            p += head.length
+            conn.answered = True
+            conn.closing = head.mode == CLOSE
+            batch += rep.size
+            if p == end or rep.fd >= 0 or batch > BATCH_BYTES or self.answers_count == ANSWERS_MAX:
+                result = self.flush(fd, conn, p, end)
+                if result != DONE or conn.inbox_len:
+                    return result
+                batch = 0
+        return DONE
+
+    cdef bint add(self, Conn *conn, Head *head, const char *start, Record *record, Rep *rep, bint matched) noexcept nogil:
+        """Put an answer behind the others; False where its log line is Python's."""
+        cdef Answer *answer = &self.answers[self.answers_count]
+        cdef iovec *iov = &self.iov[2 * self.answers_count]
+        answer.log_mark = self.log_len
+        if self.log_on and not self.log_line(conn, head, matched, rep):
+            return False
+        answer.start = start
+        answer.record = record
+        answer.rep = rep
+        answer.not_modified = matched
+        answer.size = rep.size if head.is_get and not matched else 0
+        iov[0].iov_base = <void *> self.prefix[head.mode][matched]
+        iov[0].iov_len = self.prefix_len[head.mode][matched]
+        if matched:
+            iov[1].iov_base = <void *> (rep.head + rep.tail)
+            iov[1].iov_len = rep.head_len - rep.tail
+        else:
+            iov[1].iov_base = <void *> rep.head
+            iov[1].iov_len = rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0)
+        self.answers_count += 1
+        self.count_answer(answer, 1)
+        self.touch(record, rep)
+        return True
+
+    cdef inline void count_answer(self, Answer *answer, int by) noexcept nogil:
+        self.requests += by
+        self.bytes_sent += by * answer.size
+        self.not_modified += by * answer.not_modified
+
+    cdef int flush(self, int fd, Conn *conn, const char *p, const char *end) noexcept nogil:
+        """Send the answers. DONE, GONE, or BLOCKED and ENOUGH with what is left noted in `conn`.
+
+        An answer of which nothing went out is taken back, and its request's bytes go to the inbox with all from `p` on: so
+        what waits for the socket is one answer, by reference.
+        """
+        cdef msghdr message
+        cdef ssize_t count
+        cdef size_t done, total = 0
+        cdef int i = 0, k, j, answers = self.answers_count
+        cdef Answer *last = &self.answers[answers - 1]
+        cdef int64_t span = last.size if last.rep.fd >= 0 else 0
+        self.answers_count = 0
+        for j in range(2 * answers):
+            total += self.iov[j].iov_len
+        if total <= COPY_BYTES_MAX and not span:
+            # Measured: a copy of this size costs less than what sendmsg has over send.
+            total = 0
+            for j in range(2 * answers):
+                memcpy(self.out + total, self.iov[j].iov_base, self.iov[j].iov_len)
+                total += self.iov[j].iov_len
+            count = send(fd, self.out, total, MSG_NOSIGNAL)
+        else:
+            memset(&message, 0, sizeof(msghdr))
+            message.msg_iov = self.iov
+            message.msg_iovlen = 2 * answers
+            count = sendmsg(fd, &message, MSG_NOSIGNAL | (MSG_MORE if span else 0))
+        if count < 0:
+            if errno != EAGAIN and errno != EINTR:
+                return GONE
+            count = 0
+        done = count
+        while i < 2 * answers and done >= self.iov[i].iov_len:
+            done -= self.iov[i].iov_len
+            i += 1
+        if i == 2 * answers and not span:
+            return DONE
+        k = min(i // 2, answers - 1)
+        if k + 1 < answers:
+            span = 0
+            conn.closing = False
+            p = self.answers[k + 1].start
+            self.log_len = self.answers[k + 1].log_mark
+            for j in range(k + 1, answers):
+                self.count_answer(&self.answers[j], -1)
+        if p < end and self.keep_input(conn, p, end) < 0:
+            return GONE
+        conn.record = self.answers[k].record
+        conn.record.refs += 1
+        conn.record.sending += 1
+        if i == 2 * k:
+            conn.prefix_len = <uint16_t> min(self.iov[i].iov_len - done, PREFIX_MAX)
+            memcpy(conn.prefix, <const char *> self.iov[i].iov_base + done, conn.prefix_len)
+            done = 0
+        if i <= 2 * k + 1:
+            conn.rest = <const char *> self.iov[2 * k + 1].iov_base + done
+            conn.rest_len = self.iov[2 * k + 1].iov_len - done
+        conn.span_fd = self.answers[k].rep.fd
+        conn.span_offset = self.answers[k].rep.offset
+        conn.span_len = span
+        return self.go_on(fd, conn)
+
+    cdef int keep_input(self, Conn *conn, const char *p, const char *end) noexcept nogil:
+        cdef size_t length = end - p
+        conn.inbox = <char *> realloc(conn.inbox, RECV_BYTES)
+        if conn.inbox == NULL or length > RECV_BYTES:
+            return GONE
+        memcpy(conn.inbox, p, length)
+        conn.inbox_len = <uint32_t> length
+        return DONE
+
+    cdef int go_on(self, int fd, Conn *conn) noexcept nogil:
+        """Send what is left. DONE, GONE, BLOCKED, or ENOUGH for this turn."""
+        cdef msghdr message
+        cdef iovec two[2]
+        cdef ssize_t count
+        cdef size_t taken
+        cdef off_t offset
+        cdef int64_t share = self.turn_bytes_max
+        while conn.prefix_len or conn.rest_len:
+            two[0].iov_base = conn.prefix
+            two[0].iov_len = conn.prefix_len
+            two[1].iov_base = <void *> conn.rest
+            two[1].iov_len = conn.rest_len
+            memset(&message, 0, sizeof(msghdr))
+            message.msg_iov = two
+            message.msg_iovlen = 2
+            count = sendmsg(fd, &message, MSG_NOSIGNAL | (MSG_MORE if conn.span_len else 0))
+            if count < 0:
+                return self.blocked(fd, conn)
+            taken = min(<size_t> count, <size_t> conn.prefix_len)
+            conn.prefix_len -= <uint16_t> taken
+            memmove(conn.prefix, conn.prefix + taken, conn.prefix_len)
+            taken = count - taken
+            conn.rest += taken
+            conn.rest_len -= taken
+            conn.since = self.now
+        while conn.span_len:
+            if share <= 0:
+                return ENOUGH
+            offset = conn.span_offset
+            count = sendfile(fd, conn.span_fd, &offset, min(conn.span_len, share))
+            if count < 0:
+                return self.blocked(fd, conn)
+            if count == 0:
+                return GONE      # only a file sent in place can end early
+            conn.span_offset += count
+            conn.span_len -= count
+            share -= count
+            conn.since = self.now
+        self.unpin(conn)
+        return DONE
+
+    cdef int blocked(self, int fd, Conn *conn) noexcept nogil:
+        if errno == EINTR:
+            return ENOUGH
+        if errno != EAGAIN:
+            return GONE
+        ioctl(fd, SIOCOUTQ, &conn.outq)
+        return BLOCKED
+
+    cdef void unpin(self, Conn *conn) noexcept nogil:
+        cdef Record *record = conn.record
+        conn.prefix_len = 0
+        conn.rest_len = 0
+        conn.span_len = 0
+        conn.record = NULL
+        if record != NULL:
+            record.refs -= 1
+            record.sending -= 1
+            self.maybe_dead(record)
+
+    cdef int hand_over(self, int fd, Conn *conn, const char *p, const char *end) noexcept nogil:
+        """The connection becomes Python's, with the bytes from `p` on. Not before all that was answered is out: till then
+        they wait in the inbox, and are judged again."""
+        cdef int result
+        if self.answers_count:
+            result = self.flush(fd, conn, p, end)
+            if result != DONE or conn.inbox_len:
+                return result
+        if self.watch_fresh(fd, conn) < 0:
+            return GONE
+        free(conn.inbox)
+        conn.inbox = NULL
+        self.over_fd = fd
+        self.over_data = p
+        self.over_len = <int> (end - p)
+        conn.owner = OWNER_PYTHON
+        self.count -= 1
+        self.foreign += 1
+        return HAND_OVER
+
+    # --- the log ----------------------------------------------------------------------------------------------
+
+    cdef bint log_line(self, Conn *conn, Head *head, int status, Rep *rep) noexcept nogil:
+        """Write a line; False where a value needs escaping, which is Python's."""
+        cdef char number[32]
+        cdef int64_t size = rep.size if head.is_get and not status else 0
+        if head.referer_len > LOG_VALUE_MAX or head.agent_len > LOG_VALUE_MAX:
+            return False
+        if not plain(head.referer, head.referer_len) or not plain(head.agent, head.agent_len):
+            return False
+        if self.log_len + head.target_len + 2 * LOG_VALUE_MAX + 512 > LOG_BYTES:
+            return False
+        if self.log_json:
+            self.write(b'{"time": "', 10)
+            self.write(self.log_time, self.log_time_len)
+            self.write(b'", "peer": "', 12)
+            self.write_peer(conn)
+            self.write(b'", "method": "', 14)
+            self.write(b"GET" if head.is_get else b"HEAD", 3 if head.is_get else 4)
+            self.write(b'", "target": "', 14)
+            self.write(head.target, head.target_len)
+            self.write(b'", "version": "HTTP/1.', 22)
+            self.write(b"1" if head.minor else b"0", 1)
+            self.write(b'", "status": ', 13)
+            self.write(b"304" if status else b"200", 3)
+            self.write(b', "bytes": ', 11)
+            self.write(number, decimal(size, number))
+            self.write(b', "referer": "', 14)
+            self.write(head.referer, head.referer_len)
+            self.write(b'", "user_agent": "', 18)
+            self.write(head.agent, head.agent_len)
+            self.write(b'"}\n', 3)
+            return True
+        self.write_peer(conn)
+        self.write(b" - - [", 6)
+        self.write(self.log_time, self.log_time_len)
+        self.write(b'] "', 3)
+        self.write(b"GET " if head.is_get else b"HEAD ", 4 if head.is_get else 5)
+        self.write(head.target, head.target_len)
+        self.write(b' HTTP/1.', 8)
+        self.write(b'1" ' if head.minor else b'0" ', 3)
+        self.write(b"304 " if status else b"200 ", 4)
+        self.write(number, decimal(size, number))
+        self.write(b' "', 2)
+        self.write_value(head.referer, head.referer_len)
+        self.write(b'" "', 3)
+        self.write_value(head.agent, head.agent_len)
+        self.write(b'"\n', 2)
+        return True
+
+    cdef inline void write(self, const char *text, size_t length) noexcept nogil:
+        if length:               # `text` may be NULL else
+            memcpy(self.log + self.log_len, text, length)
+            self.log_len += length
+
+    cdef inline void write_value(self, const char *text, size_t length) noexcept nogil:
+        if length:
+            self.write(text, length)
+        else:
+            self.write(b"-", 1)
+
+    cdef void write_peer(self, Conn *conn) noexcept nogil:
+        cdef char name[64]
+        if conn.family == AF_INET or conn.family == AF_INET6:
+            inet_ntop(conn.family, conn.address, name, 64)
+            self.write(name, c_length(name))
+        else:
+            self.write(b"unix:", 5)
+
+    # --- connections ------------------------------------------------------------------------------------------
+
+    cdef int room_for(self, int fd) noexcept nogil:
+        cdef int size
+        cdef Conn *grown
+        if fd < self.conns_size:
+            return 0
+        size = 2 * fd + 64
+        grown = <Conn *> realloc(self.conns, size * sizeof(Conn))
+        if grown == NULL:
+            return -1
+        memset(grown + self.conns_size, 0, (size - self.conns_size) * sizeof(Conn))
+        self.conns = grown
+        self.conns_size = size
+        return 0
+
+    cdef int watch(self, int fd, bint source) noexcept nogil:
+        cdef epoll_event event
+        memset(&event, 0, sizeof(epoll_event))
+        event.data.fd = fd
+        event.events = <uint32_t> EPOLLET | EPOLLIN
+        if not source:
+            event.events |= <uint32_t> EPOLLOUT | EPOLLRDHUP
+        return epoll_ctl(self.epfd, EPOLL_CTL_ADD, fd, &event)
+
+    cdef void run_again(self, int fd) noexcept nogil:
+        cdef int *grown
+        if self.conns[fd].queued:
+            return
+        if self.again_count == self.again_size:
+            grown = <int *> realloc(self.again, (2 * self.again_size + 64) * sizeof(int))
+            if grown == NULL:
+                return
+            self.again = grown
+            self.again_size = 2 * self.again_size + 64
+        self.conns[fd].queued = True
+        self.again[self.again_count] = fd
+        self.again_count += 1
+
+    cdef void end(self, int fd) noexcept nogil:
+        """Close a connection of the lane."""
+        self.unpin(&self.conns[fd])
+        free(self.conns[fd].inbox)
+        self.conns[fd].inbox = NULL
+        self.conns[fd].inbox_len = 0
+        self.conns[fd].owner = OWNER_NONE
+        self.count -= 1
+        self.drained = self.draining and not self.count
+        close(fd)
+
+    cdef int accept(self, int listener) noexcept nogil:
+        """Accept a batch. DONE when the queue is empty, ENOUGH when it may not be, GONE when Python must see to it, HAND_OVER
+        when a client's first request is Python's.
+
+        A client is served at once: its request is often there already, and who wants but one is never watched at all.
+        """
+        cdef sockaddr_storage address
+        cdef socklen_t length
+        cdef int fd, i
+        cdef Conn *conn
+        for i in range(ACCEPTS_PER_EVENT):
+            if self.draining or self.count + self.foreign >= self.connections_max:
+                return GONE
+            length = sizeof(sockaddr_storage)
+            fd = accept4(listener, <sockaddr *> &address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            if fd < 0:
+                return DONE if errno == EAGAIN else GONE
+            if self.room_for(fd) < 0:
+                close(fd)
+                return GONE
+            conn = &self.conns[fd]
+            memset(conn, 0, sizeof(Conn))
+            conn.owner = OWNER_LANE
+            conn.since = self.now
+            conn.family = address.ss_family
+            if address.ss_family == AF_INET:
+                memcpy(conn.address, &(<sockaddr_in *> &address).sin_addr, 4)
+            elif address.ss_family == AF_INET6:
+                memcpy(conn.address, &(<sockaddr_in6 *> &address).sin6_addr, 16)
+            conn.fresh = True
+            self.count += 1
+            if self.serve(fd, <uint32_t> EPOLLIN) == HAND_OVER:
+                return HAND_OVER
+            if conn.owner == OWNER_LANE and self.watch_fresh(fd, conn) < 0:
+                self.end(fd)
+                return GONE
+        return ENOUGH
+
+    cdef int watch_fresh(self, int fd, Conn *conn) noexcept nogil:
+        if not conn.fresh:
+            return 0
+        conn.fresh = False
+        return self.watch(fd, False)
+
+    cdef int serve(self, int fd, uint32_t mask) noexcept nogil:
+        """One event of one connection of the lane. DONE, or HAND_OVER."""
+        cdef Conn *conn = &self.conns[fd]
+        cdef ssize_t length
+        cdef int result, round
+        if mask & <uint32_t> (EPOLLRDHUP | EPOLLHUP):
+            conn.hung_up = True
+        elif mask == <uint32_t> EPOLLOUT and conn.record == NULL:
+            return DONE          # what is told of everybody who is new
+        if conn.record != NULL:
+            if mask and not mask & <uint32_t> (EPOLLOUT | EPOLLERR | EPOLLHUP):
+                return DONE      # what the client sends meanwhile waits, and is no progress
+            result = self.go_on(fd, conn)
+            if result != DONE:
+                return self.after(fd, conn, result)
+            if conn.closing:
+                self.end(fd)
+                return DONE
+        for round in range(ROUNDS_MAX):
+            if conn.inbox_len:
+                length = conn.inbox_len
+                memcpy(self.buffer, conn.inbox, length)
+                conn.inbox_len = 0
+            else:
+                length = recv(fd, self.buffer, RECV_BYTES, 0)
+                if length <= 0:
+                    if length == 0 or (errno != EAGAIN and errno != EINTR):
+                        self.end(fd)
+                    return DONE
+            conn.since = self.now
+            result = self.answer(fd, conn, self.buffer, length)
+            if result != DONE:
+                return self.after(fd, conn, result)
+            if conn.closing:
+                self.end(fd)
+                return DONE
+            if length < RECV_BYTES and mask and not conn.hung_up and not conn.inbox_len and round == 0:
+                return DONE      # what comes later is told; without a mask an edge may have been told to Python
+        self.run_again(fd)
+        return DONE
+
+    cdef int after(self, int fd, Conn *conn, int result) noexcept nogil:
+        if result == HAND_OVER:
+            return HAND_OVER
+        if result == GONE:
+            self.end(fd)
+        elif result == ENOUGH:
+            self.run_again(fd)
+        return DONE
+
+    cdef void sweep(self) noexcept nogil:
+        """End connections whose time is over."""
+        cdef int fd, outq
+        cdef Conn *conn
+        self.next_sweep = self.now + self.sweep_interval
+        if not self.count:
+            return
+        for fd in range(self.conns_size):
+            conn = &self.conns[fd]
+            if conn.owner != OWNER_LANE:
+                continue
+            if conn.record != NULL:
+                if self.now - conn.since > self.write_timeout:
+                    outq = conn.outq
+                    ioctl(fd, SIOCOUTQ, &conn.outq)
+                    if conn.outq < outq:
+                        conn.since = self.now    # a slow reader, but it reads
+                    else:
+                        self.end(fd)
+            elif self.now - conn.since > (self.idle_timeout if conn.answered else self.head_timeout):
+                self.end(fd)
+
+    cdef int run(self, double timeout) noexcept nogil:
+        """Serve until Python is needed. DONE: the time is over or the second is; HAND_OVER: a connection is;
+        more: reports are at hand."""
+        cdef double until
+        cdef int fd, result, queued, i
+        cdef uint8_t owner
+        cdef bint last = False, worked = False
+        self.now = monotonic()
+        until = self.now + timeout if timeout >= 0 else -1
+        if second_now() != self.second:
+            return DONE
+        while True:
+            # What is left of the last batch, then whoever had more to do, then new events.
+            while self.events_at < self.events_count:
+                fd = self.events[self.events_at].data.fd
+                owner = self.conns[fd].owner
+                if owner == OWNER_PYTHON or owner == OWNER_SOURCE:
+                    return HAND_OVER + 1
+                if owner == OWNER_LISTENER:
+                    result = self.accept(fd)
+                    if result == HAND_OVER:
+                        return HAND_OVER                 # and goes on accepting the next time
+                    if result == GONE:
+                        self.conns[fd].closing = True    # marks it for the report
+                        return HAND_OVER + 1
+                    if result == ENOUGH:
+                        self.run_again(fd)
+                self.events_at += 1
+                if owner == OWNER_LANE and self.serve(fd, self.events[self.events_at - 1].events) == HAND_OVER:
+                    return HAND_OVER
+            queued = self.again_count
+            self.again_count = 0
+            for i in range(queued):
+                self.conns[self.again[i]].queued = False
+            for i in range(queued):
+                fd = self.again[i]
+                if self.conns[fd].owner == OWNER_LISTENER:
+                    result = self.accept(fd)
+                    if result == ENOUGH or result == HAND_OVER:
+                        self.run_again(fd)
+                    if result == HAND_OVER:
+                        self.requeue(i + 1, queued)
+                        return HAND_OVER
+                    if result == GONE:
+                        self.requeue(i + 1, queued)
+                        self.report_listener(fd)
+                        return HAND_OVER + 1
+                elif self.conns[fd].owner == OWNER_LANE and self.serve(fd, 0) == HAND_OVER:
+                    self.requeue(i + 1, queued)
+                    return HAND_OVER
+            if last or self.drained or (self.log_on and self.log_len > LOG_BYTES // 2):
+                self.drained = False
+                return DONE
+            self.now = monotonic()
+            if self.now >= self.next_sweep:
+                self.sweep()
+            if second_now() != self.second or (until >= 0 and self.now >= until and timeout > 0):
+                return DONE
+            self.events_at = 0
+            self.events_count = epoll_wait(self.epfd, self.events, EVENTS_MAX, self.wait_ms(until, worked))
+            if self.events_count < 0:
+                self.events_count = 0
+                return DONE      # a signal: Python looks after it
+            last = timeout == 0
+            worked = True
+            self.turn += 1
+            self.now = monotonic()
+            if second_now() != self.second:
+                return DONE      # the events wait for the new second's prefixes
+
+    cdef void requeue(self, int start, int stop) noexcept nogil:
+        """Put back who was to go on and did not get his turn. `again` may have grown at its front meanwhile."""
+        cdef int i, fd
+        for i in range(start, stop):
+            fd = self.again[i]
+            if not self.conns[fd].queued:
+                self.run_again(fd)
+
+    cdef void report_listener(self, int fd) noexcept nogil:
+        """Make a listener an event for Python, when all others are taken up."""
+        self.conns[fd].closing = True
+        self.events[0].data.fd = fd
+        self.events[0].events = <uint32_t> EPOLLIN
+        self.events_at = 0
+        self.events_count = 1
+
+    cdef int wait_ms(self, double until, bint worked) noexcept nogil:
+        """How long to wait. Who `worked` before has log lines for Python, and may have missed a signal: at most a second."""
+        cdef double left = 1 if worked else -1
+        if self.again_count:
+            return 0
+        if self.count and (left < 0 or self.next_sweep - self.now < left):
+            left = max(self.next_sweep - self.now, 0)
+        if until >= 0 and (left < 0 or until - self.now < left):
+            left = max(until - self.now, 0)
+        return -1 if left < 0 else <int> (left * 1000 + 0.999)
+
+
+cdef void release(Record *record) noexcept:
+    """Free a record and let its Python objects go."""
+    if record.keep != NULL:
+        Py_DECREF(<object> record.keep)
+    free(record.key)
+    free(record)
+
+
+cdef str peer_name(Conn *conn):
+    cdef char name[64]
+    if conn.family == AF_INET or conn.family == AF_INET6:
+        inet_ntop(conn.family, conn.address, name, 64)
+        return (<bytes> name).decode()
+    return "unix:"
+
+
+cdef inline bint plain(const char *text, size_t length) noexcept nogil:
+    cdef size_t i
+    for i in range(length):
+        if not CLASS[<unsigned char> text[i]] & PLAIN:
+            return False
+    return True
+
+
+cdef size_t decimal(int64_t number, char *target) noexcept nogil:
+    cdef char digits[24]
+    cdef size_t n = 0, i
+    if number == 0:
+        target[0] = 48
+        return 1
+    while number > 0:
+        digits[n] = <char> (48 + number % 10)
+        number //= 10
+        n += 1
+    for i in range(n):
+        target[i] = digits[n - 1 - i]
+    return n
+
+
+cdef inline size_t c_length(const char *text) noexcept nogil:
+    cdef size_t n = 0
+    while text[n]:
+        n += 1
+    return n

@@ -1,0 +1,122 @@
+"""The fast lane's Python half: what the compiled lane is taught, and when it must forget.
+
+The lane (`_lane.pyx`) answers what it was taught and hands over the rest. It is taught after the fact: a request that
+the general lane found plain and answered has field values that are worth remembering, and a resource that is worth
+putting. So whatever the lane knows, the general lane decided. It forgets a resource when one of its representations
+is evicted or replaced, and all of them when another generation is served.
+
+Without the compiled module there is no lane, and the poller of the standard library takes its place.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from zcserve.cache import heads
+from zcserve.cache.entry import Entry, Packed, Paged
+from zcserve.config import Config
+from zcserve.errors import UsageError
+from zcserve.http import coding_quality
+from zcserve.net.poller import Poller
+from zcserve.net.reply import Prefixes
+from zcserve.net.request import CLOSE, KEEP, KEEP_10, Fields
+
+if TYPE_CHECKING:
+    from zcserve.net._lane import Lane, Representation
+
+# The lane's numbers for content codings, in the order of `Lane.learn`'s meanings.
+CODINGS = (b"", b"br", b"gzip", b"zstd")
+# The lane's kinds of field values.
+HOST, ACCEPT, CONNECTION_11, CONNECTION_10 = range(4)
+_LEARNED = {b"host": HOST, b"accept-encoding": ACCEPT, b"connection": CONNECTION_11}
+
+
+def open_poller(config: Config) -> Poller | Lane:
+    """What the loop waits with: the lane where it is built and wanted. Raises UsageError."""
+    if config.engine == "python":
+        return Poller()
+    try:
+        from zcserve.net._lane import Lane
+    except ImportError as error:
+        if config.engine == "native":
+            raise UsageError(
+                f"engine: native is not built here ({error}); install a C compiler and run pip install again, "
+                "or use --engine auto or python"
+            ) from None
+        return Poller()
+    return Lane(config, bool(config.access_log))
+
+
+class Teacher:
+    """Teaches one lane."""
+
+    def __init__(self, lane: Lane, prefixes: Prefixes, *, log_json: bool) -> None:
+        self.lane = lane
+        self._prefixes = prefixes
+        self._log_time = "%Y-%m-%dT%H:%M:%SZ" if log_json else "%d/%b/%Y:%H:%M:%S +0000"
+        self._second = 0
+
+    def each_turn(self) -> None:
+        """The second's prefixes, and back the ticks of what was used."""
+        second = self._prefixes.second
+        if second == self._second:
+            return
+        self._second = second
+        of = self._prefixes.of
+        prefixes = tuple(of(status, mode) for mode in (KEEP, KEEP_10, CLOSE) for status in (200, 304))
+        self.lane.set_second(second, prefixes, time.strftime(self._log_time, time.gmtime(second)).encode())
+        self.lane.drain_ticks()
+
+    def teach(self, head: bytes, target: bytes, base: Entry, fields: Fields) -> None:
+        """A request for `base` was answered: `head` is what it said, `target` the index's own key for it."""
+        values: dict[int, list[bytes]] = {}
+        for line in head.split(b"\r\n")[1:]:
+            name, _, value = line.partition(b":")
+            kind = _LEARNED.get(name.lower())
+            if kind is not None:
+                values.setdefault(kind, []).append(value.strip(b" \t"))
+        for kind, seen in values.items():
+            if len(seen) == 1:
+                self._learn(kind, seen[0], fields)
+        if not self.lane.knows(target):
+            self._put(target, base)
+
+    def _learn(self, kind: int, value: bytes, fields: Fields) -> None:
+        meaning = (1, 0, 0, 0)
+        if kind == ACCEPT:
+            assert fields.accept is not None
+            accept = fields.accept
+            meaning = (
+                coding_quality(accept, b"identity"),
+                coding_quality(accept, b"br"),
+                coding_quality(accept, b"gzip"),
+                coding_quality(accept, b"zstd"),
+            )
+        elif kind == CONNECTION_11:
+            kind = CONNECTION_11 if fields.version == b"HTTP/1.1" else CONNECTION_10
+            meaning = (fields.mode, 0, 0, 0)
+        self.lane.learn(kind, value, meaning)
+
+    def _put(self, target: bytes, base: Entry) -> None:
+        representations: list[Representation] = []
+        for entry in (base, *base.variants):
+            body = entry.body
+            if isinstance(body, Packed):
+                content: bytes | memoryview = body.block.view()
+                head_bytes, fd, offset = body.head_bytes, -1, 0
+            elif isinstance(body, Paged):
+                content = body.head()
+                head_bytes, fd, offset = len(content), body.fd, body.offset
+            else:
+                return  # all or nothing: the choice is among all of them
+            tail = heads.tail_start(body.head())
+            tag = tail + len(b"ETag: ")
+            coding = CODINGS.index(entry.encoding)
+            representations.append(
+                (entry, coding, content, head_bytes, tail, tag, len(entry.etag), fd, offset, body.size, body)
+            )
+        self.lane.put(target, representations)
+        for entry, *_, body in representations:
+            if entry.body is not body:  # evicted meanwhile, before the lane could be told
+                self.lane.drop(entry)
