@@ -5,24 +5,33 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
+import socket
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from tools.bench import __main__ as command_line
 from tools.bench import report
-from tools.bench.content import MARKER, keep_tree, make_files, make_page
+from tools.bench.charts import STYLES, Bars, Line, Panel, bars_chart, linear_ticks, lines_chart, log_ticks, short
+from tools.bench.content import BODY_BYTES, MARKER, PAGE, body_path, keep_tree, make_bodies, make_files, make_page
 from tools.bench.errors import BenchError
-from tools.bench.load import Load, lua_script, parse_ab, parse_wrk
-from tools.bench.peers import Peer, find_program, launch, running, zcserve
+from tools.bench.idle import closed, idle_connections
+from tools.bench.load import GENERATORS, Load, lua_script, parse_ab, parse_drain, parse_wrk
+from tools.bench.peers import INSTALL, PEERS, Peer, find_program, installed, launch, running, zcserve
 from tools.bench.preload import Preload, figures
 from tools.bench.proc import cpu_seconds, memory_bytes, process_tree
-from tools.bench.rounds import Sample, verify
-from tools.bench.summary import Spread, faults, ratios, rows
-from tools.bench.workloads import WORKLOADS, Workload
+from tools.bench.rounds import Cell, Sample, run_rounds, table_of_cells, verify
+from tools.bench.summary import Row, Spread, faults, ratios, rows
+from tools.bench.sweep import SWEEPS, size_words, sweep_chart, workloads_chart
+from tools.bench.sweep import loads as sweep_loads
+from tools.bench.targets import CPU, IDLE_MEMORY, SPEED, TARGETS, Target, outcomes, plan
+from tools.bench.workloads import CONCURRENCY, SIZES, WORKLOADS, Workload
 
 WRK_HEAD = """\
 Running 1s test @ http://127.0.0.1:18091/1000.html
@@ -142,7 +151,12 @@ def test_ab_output_is_understood(counts: str, errors: tuple[str, ...]) -> None:
     assert parse_ab(AB.format(counts=counts)) == Load(20000, 88237.11, 1.0, 2.0, errors)
 
 
-@pytest.mark.parametrize("parse", [parse_wrk, parse_ab])
+def test_drain_output_is_understood() -> None:
+    found = parse_drain("requests 2400 seconds 2.000000 p50_us 812 p99_us 2500\n")
+    assert found == Load(2400, 1200.0, 0.812, 2.5)
+
+
+@pytest.mark.parametrize("parse", [parse_wrk, parse_ab, parse_drain])
 def test_output_that_is_no_report_is_an_error_and_not_a_zero(parse: type) -> None:
     with pytest.raises(BenchError):
         parse("unable to connect to 127.0.0.1:18098 Connection refused")
@@ -166,6 +180,27 @@ def test_runs_have_different_cookies_and_files(tmp_path: Path) -> None:
 def test_a_browser_sends_ten_to_fifteen_headers_and_a_new_connection_says_close() -> None:
     assert 10 <= len(WORKLOADS["browser"].sent_headers) + 2 <= 15  # Host and Cookie besides
     assert WORKLOADS["connections"].sent_headers == (("Connection", "close"),)
+    assert WORKLOADS["ab-close"].sent_headers == ()  # HTTP/1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("ab", ["-t", "3", "-n", "750000", "-k"]), ("ab-close", ["-t", "3", "-n", "750000"]), ("head", ["-k", "-i"])],
+)
+def test_ab_is_given_a_time_and_the_method(name: str, options: list[str], tmp_path: Path) -> None:
+    if shutil.which("ab") is None:
+        pytest.skip("ab is not installed")
+    argv = GENERATORS["ab"].command(WORKLOADS[name], "127.0.0.1:80", (PAGE,), 3, tmp_path, 1)
+    assert set(options) <= set(argv)
+    assert argv.index("-n") > argv.index("-t")  # ab's -t sets a limit, which -n then lifts
+    assert ("-k" in argv, "-i" in argv) == ("-k" in options, "-i" in options)
+
+
+def test_what_one_fixed_response_answers_is_plain() -> None:
+    plain = {name for name, load in WORKLOADS.items() if load.plain}
+    assert plain == {"page", "browser", "idle"}
+    assert all(load.plain for load in CONCURRENCY.values())
+    assert not any(load.plain for load in SIZES.values())
 
 
 BURN = """\
@@ -258,6 +293,11 @@ def test_a_round_in_which_one_did_nothing_has_no_ratio_and_is_a_fault() -> None:
     assert ratio.cpu == Spread(0.65, 0.5, 0.8)
     assert faults(broken) == ["page, nginx, round 3: wrk failed: refused"]
     assert faults(SAMPLES) == []
+
+
+def test_a_workload_that_a_peer_cannot_answer_has_no_ratio() -> None:
+    more = [*SAMPLES, sample("files", "zcserve", 1, 100.0, 8.0)]
+    assert [ratio.workload for ratio in ratios(more)] == ["page"]
 
 
 def test_one_peer_alone_has_rows_and_no_ratios() -> None:
@@ -392,12 +432,20 @@ def test_what_is_not_installed_is_named_with_the_line_that_installs_it(
         find_program("no-such-server")
     monkeypatch.setattr("shutil.which", lambda name, path: None)
     assert command_line.main(["requests", "--peers", "nginx"]) == 2
-    assert capsys.readouterr().err == ("bench: nginx is not installed (apt-get install nginx wrk apache2-utils)\n")
+    assert capsys.readouterr().err == (f"bench: nginx is not installed ({INSTALL})\n")
 
 
-@pytest.mark.parametrize("option", [["--peers", "nginx,iis"], ["--workloads", "page,iis"]])
-def test_unknown_names_are_refused_with_the_known_ones(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert command_line.main(["requests", *option]) == 2
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["requests", "--peers", "nginx,iis"],
+        ["requests", "--workloads", "page,iis"],
+        ["sweep", "--sweeps", "size,iis"],
+        ["sweep", "--peers", "iis"],
+    ],
+)
+def test_unknown_names_are_refused_with_the_known_ones(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(words) == 2
     said = capsys.readouterr().err
     assert "'iis'" in said
     assert "there are" in said
@@ -408,3 +456,291 @@ def test_zcserve_is_started_by_this_interpreter_with_root_and_port(tmp_path: Pat
     assert argv[:3] == [sys.executable, "-m", "zcserve"]
     assert ["--root", str(tmp_path), "--port", "8080"] == argv[3:7]
     assert argv[-2:] == ["--engine", "python"]
+
+
+def test_options_of_zcserve_may_name_the_peers_own_directory(tmp_path: Path) -> None:
+    argv = zcserve("--access-log", "{own}/access.log").command(tmp_path / "root", 8080, tmp_path)
+    assert argv[-2:] == ["--access-log", f"{tmp_path}/access.log"]
+
+
+@pytest.mark.parametrize("name", ["nginx", "h2o", "lighttpd", "caddy"])
+def test_a_peers_configuration_names_root_and_port(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda program, path: f"/bin/{program}")
+    argv = PEERS[name].command(tmp_path / "root", 8081, tmp_path)
+    (config,) = [Path(word) for word in argv if word.startswith(str(tmp_path) + "/")]
+    text = config.read_text()
+    assert str(tmp_path / "root") in text
+    assert "8081" in text
+    assert "{" + "port}" not in text
+    assert f"/bin/{name}" in argv
+
+
+def test_only_what_is_installed_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {"nginx", "caddy", sys.executable}
+    monkeypatch.setattr("shutil.which", lambda program, path: program if program in here else None)
+    assert installed() == ["zcserve", "zcserve-python", "zcserve-log", "nginx", "caddy"]
+
+
+def test_bodies_have_their_sizes_and_every_workload_has_its_body(tmp_path: Path) -> None:
+    make_bodies(tmp_path)
+    assert [(tmp_path / body_path(size)[1:]).stat().st_size for size in BODY_BYTES] == list(BODY_BYTES)
+    asked = {load.path for load in [*WORKLOADS.values(), *SIZES.values()] if load.path.startswith("/bodies/")}
+    assert asked <= {body_path(size) for size in BODY_BYTES}
+
+
+TAGGED = """\
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = open(sys.argv[2] + self.path, "rb").read()
+        same = self.headers["If-None-Match"] == '"tag"'
+        self.send_response(304 if same else 200)
+        self.send_header("ETag", '"tag"')
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if not same and self.command == "GET":
+            self.wfile.write(body)
+    do_HEAD = do_GET
+    def log_message(self, *words): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+TAGGING = Peer(sys.executable, lambda root, port, own: [sys.executable, "-c", TAGGED, str(port), str(root)])
+
+
+def test_head_and_not_modified_are_verified_as_what_they_are(tmp_path: Path) -> None:
+    tree = make_files(tmp_path / "root", 1)
+    make_page(tree.root)
+    with running("tagging", TAGGING, tree.root, tmp_path, ready_path=PAGE) as server:
+        verify(server, WORKLOADS["304"], tree)
+        verify(server, WORKLOADS["head"], tree)
+        (tree.root / "other").mkdir()
+        make_bodies(tree.root / "other")
+        shorter = tree.root / "other" / body_path(100)[1:]
+        shorter.rename(tree.root / "other" / PAGE[1:])
+        with pytest.raises(BenchError, match=r"answers /1000\.html with 200 with 0 bytes"):
+            verify(server, WORKLOADS["head"], make_files(tree.root / "other", 1))
+    with (
+        running("stub", STUB, tree.root, tmp_path, ready_path=PAGE) as server,
+        pytest.raises(BenchError, match=r"stub gives /1000\.html no ETag"),
+    ):
+        verify(server, WORKLOADS["304"], tree)
+
+
+def test_idle_connections_were_used_and_closing_one_is_noticed(tmp_path: Path) -> None:
+    tree = make_files(tmp_path / "root", 1)
+    make_page(tree.root)
+    with (
+        running("tagging", TAGGING, tree.root, tmp_path, ready_path=PAGE) as server,
+        idle_connections(server.port, 5) as connections,
+    ):
+        assert len({connection.getsockname() for connection in connections}) == 5
+        assert closed(connections) == 0
+        connections[0].shutdown(socket.SHUT_WR)  # so that the server closes it
+        assert connections[0].recv(1) == b""
+        assert closed(connections) == 1
+
+
+def test_a_server_that_takes_too_few_idle_connections_is_an_error(tmp_path: Path) -> None:
+    make_page(tmp_path)
+    with (
+        running("stub", STUB, tmp_path, tmp_path, ready_path=PAGE) as server,
+        pytest.raises(BenchError, match=r"idle connection 1 of 1"),
+        idle_connections(server.port + 1 if server.port < 65535 else 1, 1),
+    ):
+        pass
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_floor_answers_the_page_and_drain_counts_it(tmp_path: Path) -> None:
+    load = Workload("the page", "drain", connections=3)
+    (done,) = run_rounds({"floor": PEERS["floor"]}, {"page": load}, rounds=1, seconds=1)
+    assert done.errors == ()
+    assert done.requests > 100
+    assert 0 < done.p50_ms <= done.p99_ms
+
+
+def test_the_floor_is_asked_for_nothing_but_plain_pages() -> None:
+    cells = table_of_cells({"zcserve": PEERS["zcserve"], "floor": PEERS["floor"]}, WORKLOADS)
+    asked = {cell.workload for group in cells for cell in group if cell.peer == "floor"}
+    assert asked == {"page", "browser", "idle"}
+    assert [group[0] for group in cells] == [Cell(name, "zcserve") for name in WORKLOADS]
+
+
+A, B = Cell("page", "zcserve"), Cell("page", "nginx")
+
+
+@pytest.mark.parametrize(
+    ("target", "median", "reached"),
+    [
+        (Target("", "", A, B, 0.8), 0.8, True),
+        (Target("", "", A, B, 0.79), 0.8, False),
+        (Target("", "", A, B, 2.0, SPEED, at_least=True), 2.0, True),
+        (Target("", "", A, B, 2.1, SPEED, at_least=True), 2.0, False),
+        (Target("", "", A, None, 9.0), 9.0, True),
+        (Target("", "", A, Cell("page", "h2o"), 1.0), None, None),
+    ],
+)
+def test_a_target_is_reached_when_the_median_of_its_rounds_is(
+    target: Target, median: float | None, reached: bool | None
+) -> None:
+    (found,) = outcomes([target], SAMPLES)
+    assert (found.measured and found.measured.median) == median
+    assert found.reached is reached
+
+
+def test_memory_of_idle_connections_is_a_target_by_itself() -> None:
+    done = [Sample("idle", "zcserve", n, 100, 100.0, 8.0, 1.0, 2.0, (), idle_bytes=500.0 + n) for n in (1, 2, 3)]
+    (found,) = outcomes([Target("", "", Cell("idle", "zcserve"), None, 2048, IDLE_MEMORY)], done)
+    assert found.measured == Spread(502.0, 501.0, 503.0)
+
+
+def test_a_round_without_requests_counts_for_no_target() -> None:
+    broken = [*SAMPLES[:5], sample("page", "nginx", 3, 0.0, 0.0, "refused")]
+    (found,) = outcomes([Target("", "", A, B, 1.0, CPU)], broken)
+    assert found.measured == Spread(0.65, 0.5, 0.8)
+
+
+def test_targets_that_share_a_side_are_measured_in_one_group_and_idle_comes_last() -> None:
+    groups = plan(TARGETS, PEERS)
+    cells = [cell for group in groups for cell in group]
+    assert len(cells) == len(set(cells))
+    assert {cell for target in TARGETS for cell in target.cells} == set(cells)
+    (page,) = [group for group in groups if A in group]
+    assert page[-1] == Cell("idle", "zcserve")
+    assert {"zcserve", "floor", "nginx", "h2o", "zcserve-log"} == {cell.peer for cell in page}
+    assert all(any(set(target.cells) <= set(group) for group in groups) for target in TARGETS)
+
+
+def test_targets_without_their_peer_are_left_out_and_said_to_be_not_measured() -> None:
+    groups = plan(TARGETS, ["zcserve", "nginx"])
+    assert {cell.peer for group in groups for cell in group} == {"zcserve", "nginx"}
+    table = report.targets_table(outcomes(TARGETS, SAMPLES))
+    said = {(row[1], row[2]): row[-1] for row in table.rows if row[0].startswith("1000-byte")}
+    assert said == {("floor", CPU): "not measured", ("nginx", CPU): "no", ("h2o", CPU): "not measured"}
+    assert len(table.rows) == len(TARGETS) == 12
+    assert {len(row) for row in table.rows} == {len(table.columns)}
+
+
+@pytest.mark.parametrize(
+    ("greatest", "ticks"),
+    [
+        (0.0, [0, 1]),
+        (1.0, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (163_000.0, [0, 50_000, 100_000, 150_000, 200_000]),
+        (100.0, [0, 20, 40, 60, 80, 100]),
+    ],
+)
+def test_linear_ticks_go_from_zero_past_the_greatest(greatest: float, ticks: list[float]) -> None:
+    assert linear_ticks(greatest) == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize(
+    ("least", "greatest", "ticks"),
+    [
+        (5.3, 66.0, [5, 10, 20, 50, 100]),
+        (0.012, 90.0, [0.01, 0.1, 1, 10, 100]),
+        (10.0, 10.0, [10, 100]),
+        (1.0, 2.0, [1, 2]),
+    ],
+)
+def test_logarithmic_ticks_enclose_the_range(least: float, greatest: float, ticks: list[float]) -> None:
+    assert log_ticks(least, greatest) == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize(("number", "text"), [(0.05, "0.05"), (20.0, "20"), (50_000.0, "50k"), (2.5e6, "2.5M")])
+def test_numbers_on_axes_are_short(number: float, text: str) -> None:
+    assert short(number) == text
+
+
+@pytest.mark.parametrize(("size", "text"), [(100, "100 B"), (10_000, "10 KB"), (10_000_000, "10 MB")])
+def test_sizes_are_worded_with_their_unit(size: int, text: str) -> None:
+    assert size_words(size) == text
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def texts(svg: str) -> list[str]:
+    """All texts of a well-formed chart."""
+    return [found.text or "" for found in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+
+
+def test_a_chart_of_lines_is_well_formed_and_has_its_labels() -> None:
+    lines = (Line("zcserve", ((1, 10.0), (1000, 90.0))), Line("a <new> & other", ((1, 0.0), (1000, 5.0))))
+    panels = [Panel(f"y{log}", "x & more", ((1, "one"), (1000, "1,000")), lines, log) for log in (False, True)]
+    svg = lines_chart("Title <1>", "note & co", panels)
+    said = texts(svg)
+    assert {"Title <1>", "note & co", "yFalse", "yTrue", "x & more", "one", "1,000", "a <new> & other"} <= set(said)
+    assert said.count("zcserve") == 1  # one legend for all panels
+    assert "prefers-color-scheme: dark" in svg
+    plotted = list(ElementTree.fromstring(svg).iter(f"{SVG}polyline"))
+    assert len(plotted) == 4 + 2  # and two in the legend
+
+
+def text_boxes(svg: str) -> list[tuple[float, float, float, float]]:
+    """Left, top, right and bottom of each text, by the narrow estimate of its width."""
+    boxes = []
+    for found in ElementTree.fromstring(svg).iter(f"{SVG}text"):
+        words, x, y = found.text or "", float(found.attrib["x"]), float(found.attrib["y"])
+        kinds = found.attrib["class"].split()
+        width = len(words) * (9.5 if "head" in kinds else 7.2 if "title" in kinds else 6.0)
+        left = {"end": x - width, "mid": x - width / 2}.get(kinds[-1], x)
+        boxes.append((left, y - 9, left + width, y))
+    return boxes
+
+
+ROWS_OF_ALL = [
+    Row(name, peer, 1e5 * (n + 1), 8.0 + n, 0.1, 0.3)
+    for name in [*sweep_loads(["connections"]), *WORKLOADS]
+    for n, peer in enumerate(STYLES)
+]
+WHERE = {"cpu": "words " * 60}
+
+
+@pytest.mark.parametrize("svg", [sweep_chart("connections", ROWS_OF_ALL, WHERE), workloads_chart(ROWS_OF_ALL, WHERE)])
+def test_no_text_of_a_chart_lies_outside_of_it_or_on_another(svg: str) -> None:
+    root, boxes = ElementTree.fromstring(svg), text_boxes(svg)
+    width, height = float(root.attrib["width"]), float(root.attrib["height"])
+    assert all(0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height for box in boxes)
+    overlaps = [
+        (one, two)
+        for n, one in enumerate(boxes)
+        for two in boxes[n + 1 :]
+        if one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
+    ]
+    assert overlaps == []
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    svg = bars_chart("T", "n", [Bars("us/request", (("zcserve", 5.0), ("nginx", 10.0)))])
+    lengths = [float(found.attrib["width"]) for found in ElementTree.fromstring(svg).iter(f"{SVG}rect")][1:]
+    assert lengths[0] * 2 == pytest.approx(lengths[1])
+    assert {"zcserve", "nginx", "5.00", "10.0", "us/request"} <= set(texts(svg))
+
+
+def test_the_sweeps_cover_what_they_promise_and_their_charts_name_it() -> None:
+    assert (min(CONCURRENCY), max(CONCURRENCY)) == (1, 1000)
+    assert (min(SIZES), max(SIZES)) == (100, 10_000_000)
+    assert {load.connections for load in CONCURRENCY.values()} == set(CONCURRENCY)
+    for name, sweep in SWEEPS.items():
+        done = [Row(workload, "nginx", 1000.0, 9.0, 0.5, 1.5) for workload in sweep_loads([name])]
+        said = texts(sweep_chart(name, done, {"cpu": "A CPU", "nginx": "1.22"}))
+        assert {"nginx", "A CPU; nginx 1.22", sweep.x_label, *map(sweep.tick, sweep.loads)} <= set(said)
+
+
+def test_bars_of_workloads_say_what_they_are() -> None:
+    said = texts(workloads_chart(rows(SAMPLES), {"cpu": "A CPU"}))
+    assert "1000-byte page, keep-alive" in said
+
+
+def test_charts_are_drawn_again_from_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = [Row(name, "nginx", 1000.0, 9.0, 0.5, 1.5) for name in sweep_loads(["size"])]
+    results = tmp_path / "sweep.json"
+    results.write_text(json.dumps({"circumstances": {"cpu": "A CPU"}, "rows": [asdict(row) for row in done]}))
+    assert command_line.main(["charts", str(results), "--out", str(tmp_path / "out")]) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["size.svg"]
+    assert "10 MB" in texts((tmp_path / "out" / "size.svg").read_text())
+    results.write_text("{}")
+    assert command_line.main(["charts", str(results)]) == 2
+    assert "holds no results" in capsys.readouterr().err

@@ -237,7 +237,7 @@ def test_bytes_already_in_the_socket_outlive_eviction(site: Any, serve: Any, wai
     others = {f"/other{number}": bytes([number]) * size for number in range(10)}
     for target, other in others.items():
         site.write(target[1:], other)
-    server = serve(site.root, memory=5 * size + 30_000)
+    server = serve(site.root, memory=5 * size + 30_000, engine="python")  # whose states can be looked at
     with Client(server.port) as client, Client(server.port, receive_buffer=2048) as slow:
         assert client.get("/file").body == content
         entry = entry_of(server, b"/file")
@@ -484,7 +484,7 @@ while True:
 def test_a_flood_of_requests_is_answered_in_bounded_turns(site: Any, serve: Any, padding: int) -> None:
     site.write("file", b"x" * 10)
     site.write("other", b"for the quiet one")
-    server = serve(site.root)
+    server = serve(site.root, engine="python")  # whose turns can be counted
     answered: list[int] = []  # at the beginning of each turn
     each_turn = server.loop.each_turn
 

@@ -51,7 +51,7 @@ def test_at_the_connection_limit_the_idlest_makes_room(root: Path, serve: Any) -
 
 
 def test_at_the_connection_limit_a_newcomer_waits_while_all_are_busy(root: Path, serve: Any, wait_until: Any) -> None:
-    server = serve(root, connections_max=2)
+    server = serve(root, connections_max=2, engine="python")  # whose states can be looked at
     busy = [Client(server.port, receive_buffer=2048) for _ in range(2)]
     for client in busy:
         client.send(GET_LARGE)

@@ -1,0 +1,141 @@
+"""Fuzzing the lane's parser against the general lane's: `python tests/fuzz/fuzz_parse.py --seconds 60`.
+
+The law: what the lane takes for a plain request, the general lane takes for the same request, and for one that asks
+for nothing the lane does not look at. What the lane refuses, it merely hands over: that is no error, whatever it is.
+
+Inputs are mutations of a corpus (tests/fuzz/corpus) and made-up requests (grammar.py). Those that the lane accepts are
+mutated further, since only acceptance can be wrong; those that broke the law are kept in the corpus with --keep.
+Without coverage from the compiler, depth comes from starting at heads that are nearly accepted. Run it in the
+sanitizers' build, too (tools/sanitize.py does).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):
+    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+import mmh3
+from fuzz.grammar import Maker
+
+from zcserve import Config
+from zcserve.cache.entry import Entry
+from zcserve.errors import HttpError
+from zcserve.net.fastlane import Teacher
+from zcserve.net.reply import Prefixes
+from zcserve.net.request import Fields, Parser
+
+CORPUS = Path(__file__).parent / "corpus"
+# Small limits, so that mutations reach them.
+LIMITS: dict[str, Any] = {"head_bytes_max": 1500, "head_fields_max": 25, "target_bytes_max": 200}
+# Accepted inputs that are mutated further.
+POOL_MAX = 2000
+MADE_EVERY = 4  # inputs: one made up, the others mutated
+
+
+class BrokenError(Exception):
+    """An input about which the lanes do not agree."""
+
+    def __init__(self, data: bytes, why: str) -> None:
+        super().__init__(f"{why}: {data!r}")
+        self.data = data
+
+
+class Law:
+    """A lane and a parser of the same limits. Of `inputs`, both took `accepted`."""
+
+    def __init__(self, log_on: bool = False) -> None:
+        from zcserve.net._lane import Lane
+
+        config = Config(root=Path(tempfile.gettempdir()), **LIMITS)
+        self.lane = Lane(config, log_on)
+        self.parser = Parser(config, log_fields=log_on)
+        self.inputs = self.accepted = 0
+        self._teacher = Teacher(self.lane, Prefixes(), log_json=False)
+        self._nowhere = Entry(b"/", b"", 0, None)  # has no body, so that values alone are taught
+
+    def check(self, data: bytes) -> bool:
+        """Whether the lane accepts `data`, once it was taught its values. Raises BrokenError."""
+        self.inputs += 1
+        by_lane = None
+        for _ in ("untaught", "taught"):
+            by_lane = self.lane.parse(data)
+            try:
+                parsed = self.parser.parse(data, 0)
+            except HttpError:
+                parsed = None
+            if parsed is None:
+                if by_lane is not None:
+                    raise BrokenError(data, "only the lane takes")
+                return False
+            method, target, fields, end = parsed
+            if by_lane is not None:
+                if by_lane != (end, method, target, fields.mode):
+                    raise BrokenError(data, f"the lane sees {by_lane}, the parser {parsed} in")
+                if asks_for_more(fields):
+                    raise BrokenError(data, "the lane does not look at all that is asked for in")
+            self._teacher.teach(data[:end], target, self._nowhere, fields)
+        self.accepted += by_lane is not None
+        return by_lane is not None
+
+
+def asks_for_more(fields: Fields) -> bool:
+    """Whether a request asks for something that the lane does not look at."""
+    conditions = (fields.ranges, fields.if_range, fields.match, fields.unmodified_since)
+    overruled = fields.modified_since is None or fields.none_match is not None
+    return bool(fields.body) or fields.expects or any(one is not None for one in conditions) or not overruled
+
+
+def corpus() -> list[bytes]:
+    """What is kept."""
+    return [file.read_bytes() for file in sorted(CORPUS.glob("*.bin"))]
+
+
+def run(seed: int, *, seconds: float | None = None, count: int | None = None) -> Law:
+    """Fuzz for a time or a number of inputs. Raises BrokenError."""
+    rng = random.Random(seed)
+    maker = Maker(rng, [b"/", b"/a", b"/a/b.html", b"/a%20b"], [b'"tag"', b'"other"'], mischief=0.01)
+    pool = deque(corpus(), POOL_MAX)
+    law = Law(log_on=bool(seed % 2))
+    for data in pool:
+        law.check(data)
+    end = time.monotonic() + seconds if seconds is not None else None
+    done = 0
+    while (count is None or done < count) and (end is None or done % 256 or time.monotonic() < end):
+        mutate = done % MADE_EVERY and pool
+        data = maker.spoil(pool[rng.randrange(len(pool))]) if mutate else maker.request()
+        done += 1
+        if law.check(data):
+            pool.append(data)
+    return law
+
+
+def main() -> int:
+    """The command line."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--seconds", type=float, default=60.0)
+    options.add_argument("--seed", type=int, default=int(time.time()))
+    options.add_argument("--keep", action="store_true", help="put an input that breaks the law into the corpus")
+    chosen = options.parse_args()
+    print(f"seed {chosen.seed}", flush=True)
+    try:
+        law = run(chosen.seed, seconds=chosen.seconds)
+    except BrokenError as error:
+        print(f"the law is broken: {error}")
+        if chosen.keep:
+            (CORPUS / f"broken-{mmh3.hash_bytes(error.data).hex()[:8]}.bin").write_bytes(error.data)
+        return 1
+    print(f"{law.inputs} inputs, {law.accepted} accepted by both lanes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

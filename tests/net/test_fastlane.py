@@ -1,0 +1,562 @@
+"""The lane in a server: what it is taught and when it forgets, and connections that only it knows.
+
+`warm` asks until the lane answers by itself. Its counters and tables may be read from any thread; what changes it is
+done in the loop's (`in_loop`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wire.client import Client, Response
+
+from zcserve import Config, Server
+from zcserve.cache.entry import Entry, OnDisk
+from zcserve.errors import UsageError
+from zcserve.net.fastlane import Teacher, open_poller
+from zcserve.net.poller import Poller
+
+pytest.importorskip("zcserve.net._lane")
+
+NEVER = 300.0  # seconds: a deadline that is not the test's subject
+LARGE = 8 << 20  # more than any socket takes that nobody reads from
+PAGE = random.Random("page").randbytes(1000)
+BIG = random.Random("big").randbytes(LARGE)
+GET_BIG = b"GET /big HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+@pytest.fixture
+def start(site: Any, serve: Any) -> Callable[..., Server]:
+    """`start(**config)`: a native server of a page and a large file."""
+    site.write("page", PAGE)
+    site.write("big", BIG)
+
+    def started(**config: Any) -> Server:
+        server = serve(site.root, **{"engine": "native"} | config)
+        assert isinstance(server, Server)
+        return server
+
+    return started
+
+
+def lane_of(server: Server) -> Any:
+    """The server's lane."""
+    lane = server._service.lane
+    assert lane is not None
+    return lane
+
+
+def entry_of(server: Server, key: bytes) -> Entry:
+    """What the index holds for a file."""
+    entry = server.generation.resources[key]
+    assert isinstance(entry, Entry)
+    return entry
+
+
+def ask_lane(server: Server, client: Client, target: str, *lines: str, method: str = "GET") -> Response:
+    """Ask until the lane answers: the first answers teach it."""
+    lane = lane_of(server)
+    for _ in range(20):
+        before = lane.requests
+        response = client.get(target, *lines, method=method)
+        if lane.requests > before:
+            return response
+    pytest.fail(f"the lane does not answer {target} {lines}")
+
+
+def warm(server: Server, *targets: str) -> None:
+    """Teach the lane some resources."""
+    with Client(server.port) as client:
+        for target in targets:
+            ask_lane(server, client, target)
+
+
+def in_loop(server: Server, call: Callable[[], Any]) -> Any:
+    """Run in the loop's thread and wait for the result."""
+    done = threading.Event()
+    results = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        finally:
+            done.set()
+
+    server.loop.call_soon(run)
+    assert done.wait(20)
+    return results[0]
+
+
+@contextlib.contextmanager
+def slow_reader(server: Server, wait_until: Any) -> Iterator[Client]:
+    """A client that asked the lane for /big and has not read yet."""
+    warm(server, "/big")
+    entry = entry_of(server, b"/big")
+    with Client(server.port, receive_buffer=4096) as client:
+        ask_lane(server, client, "/page")
+        client.send(GET_BIG)
+        wait_until(lambda: lane_of(server).pinned(entry))
+        yield client
+
+
+def read_on(client: Client) -> Response:
+    """The answer of a slow reader, who reads as fast as others from now on."""
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    return client.read()
+
+
+# --- the choice of an engine ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("engine", "native"), [("python", False), ("native", True), ("auto", True)])
+def test_the_engine_is_what_was_chosen(tmp_path: Path, engine: Any, native: bool) -> None:
+    poller = open_poller(Config(root=tmp_path, engine=engine))
+    assert isinstance(poller, Poller) != native
+    poller.close()
+
+
+def test_where_it_is_not_built_native_is_an_error_and_auto_is_python(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "zcserve.net._lane", None)
+    with pytest.raises(UsageError, match="native is not built here"):
+        open_poller(Config(root=tmp_path, engine="native"))
+    poller = open_poller(Config(root=tmp_path, engine="auto"))
+    assert isinstance(poller, Poller)
+    poller.close()
+
+
+# --- teaching -------------------------------------------------------------------------------------------------
+
+
+def test_what_was_answered_once_is_the_lanes(start: Any) -> None:
+    server = start()
+    lane = lane_of(server)
+    with Client(server.port) as client:
+        first = client.get("/page", "Accept-Encoding: br")
+        assert lane.requests == 0
+        second = client.get("/page", "Accept-Encoding: br", "Cookie: never=seen")
+        assert lane.requests == 1
+        assert (second.status, second.body, second.all("ETag")) == (first.status, first.body, first.all("ETag"))
+        assert client.get("/page", "Host: other").status == 400
+    assert lane.requests == 1
+
+
+@pytest.mark.parametrize("target", ["/page?x", "/%70age", "http://test/page", "/missing", "/", "/./page"])
+def test_other_spellings_and_what_is_not_there_stay_pythons(start: Any, target: str) -> None:
+    server = start()
+    with Client(server.port) as client:
+        ask_lane(server, client, "/page")
+        before = lane_of(server).requests
+        for _ in range(3):
+            client.get(target)
+    assert lane_of(server).requests == before
+
+
+class Listening:
+    """A lane that notes what it is taught."""
+
+    def __init__(self, on_put: Callable[[], None] = lambda: None) -> None:
+        self.puts: list[Any] = []
+        self.dropped: list[Entry] = []
+        self._on_put = on_put
+
+    def put(self, key: bytes, representations: Any) -> None:
+        """Note it, and let something happen."""
+        self.puts.append(representations)
+        self._on_put()
+
+    def drop(self, entry: Entry) -> None:
+        """Note it."""
+        self.dropped.append(entry)
+
+    def knows(self, key: bytes) -> bool:
+        """Nothing was learned yet."""
+        return False
+
+
+def teacher_of(server: Server, lane: Any) -> Teacher:
+    """A teacher for a lane of the test's."""
+    return Teacher(lane, server._prefixes, log_json=False)
+
+
+def test_a_resource_is_taught_whole_or_not_at_all(site: Any, serve: Any) -> None:
+    site.write("a.txt", b"identity", mtime=1e9)
+    site.write("a.txt.gz", b"gzip", mtime=1e9)
+    server = serve(site.root, engine="python")
+    entry, lane = entry_of(server, b"/a.txt"), Listening()
+    teacher_of(server, lane)._put(b"/a.txt", entry)
+    assert [one[1] for one in lane.puts[0]] == [0, 2]
+    for entry_or_variant in (entry, *entry.variants):
+        head, at, length = (lane.puts[0][(entry, *entry.variants).index(entry_or_variant)][i] for i in (2, 5, 6))
+        assert bytes(head[at : at + length]) == entry_or_variant.etag
+    server.store.drop(entry.variants[0])
+    teacher_of(server, lane)._put(b"/a.txt", entry)
+    entry.variants[0].body = OnDisk(b"", None, 4)  # type: ignore[arg-type]
+    teacher_of(server, lane)._put(b"/a.txt", entry)
+    entry.variants[0].body = None
+    assert len(lane.puts) == 1
+
+
+def test_what_is_evicted_while_it_is_taught_is_dropped(site: Any, serve: Any) -> None:
+    site.write("a.txt", b"identity")
+    server = serve(site.root, engine="python")
+    entry = entry_of(server, b"/a.txt")
+    lane = Listening(lambda: server.store.drop(entry))
+    teacher_of(server, lane)._put(b"/a.txt", entry)
+    assert lane.dropped == [entry]
+
+
+# --- eviction -------------------------------------------------------------------------------------------------
+
+
+def test_under_pressure_the_budget_is_kept_and_every_answer_is_right(site: Any, serve: Any, wait_until: Any) -> None:
+    rng = random.Random(5)
+    sizes = [rng.choice((2_000, 9_000, 40_000, 70_000)) for _ in range(80)]
+    contents = {f"/{number}": rng.randbytes(size) for number, size in enumerate(sizes)}
+    for name, content in contents.items():
+        site.write(name[1:], content)
+    server = serve(site.root, engine="native", memory="1M")
+    failures: list[str] = []
+
+    def use(seed: int) -> None:
+        own = random.Random(seed)
+        with Client(server.port) as client:
+            for _ in range(300):
+                # Some are asked for again and again: these the lane keeps.
+                target = f"/{own.randrange(8 if own.random() < 0.7 else len(contents))}"
+                if client.get(target).body != contents[target]:
+                    failures.append(target)
+
+    threads = [threading.Thread(target=use, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert server.store.evictions > 20
+    assert lane_of(server).requests > 100
+    lane = lane_of(server)
+    wait_until(lambda: not [one for one in server.generation.entries() if lane.holds(one) and one.body is None])
+    wait_until(lambda: server.store.committed <= server.store.budget)
+
+
+def test_an_evicted_body_is_given_back_and_answered_again(start: Any, wait_until: Any) -> None:
+    server = start()
+    warm(server, "/page", "/big")
+    entry, lane = entry_of(server, b"/big"), lane_of(server)
+    before = server.store.committed
+    server.store.drop(entry)
+    wait_until(lambda: not lane.holds(entry))
+    assert not lane.knows(b"/big")
+    wait_until(lambda: server.store.committed <= before - LARGE)
+    with Client(server.port) as client:
+        assert ask_lane(server, client, "/big").body == BIG
+
+
+def test_a_body_that_is_being_sent_is_passed_over(start: Any, wait_until: Any) -> None:
+    server = start()
+    with slow_reader(server, wait_until) as client:
+        entry = entry_of(server, b"/big")
+        assert server.store._lru.pop(server.store.is_sending) is entry_of(server, b"/page")
+        assert server.store._lru.pop(server.store.is_sending) is None
+        assert read_on(client).body == BIG
+        wait_until(lambda: not lane_of(server).pinned(entry))
+        assert server.store._lru.pop(server.store.is_sending) is entry
+
+
+@pytest.mark.parametrize("how", ["evicted", "replaced", "gone"])
+def test_a_slow_reader_gets_the_whole_of_what_he_asked_for(start: Any, site: Any, wait_until: Any, how: str) -> None:
+    server = start()
+    with slow_reader(server, wait_until) as client:
+        old = entry_of(server, b"/big")
+        generation = server.generation
+        if how == "evicted":
+            server.store.drop(old)
+        elif how == "replaced":
+            site.write("big", BIG[::-1])
+        else:
+            (site.root / "big").unlink()
+        if how != "evicted":
+            server.reload()
+            wait_until(lambda: server.generation is not generation)
+        wait_until(lambda: not lane_of(server).holds(old))
+        committed = server.store.committed
+        assert read_on(client).body == BIG
+        if how != "replaced":  # else the new one came into memory
+            wait_until(lambda: server.store.committed <= committed - LARGE)
+        if how == "replaced":
+            assert ask_lane(server, client, "/big").body == BIG[::-1]
+        else:
+            assert client.get("/big").status == (200 if how == "evicted" else 404)
+
+
+def test_after_a_reload_the_lane_serves_nothing_old(start: Any, site: Any, wait_until: Any) -> None:
+    server = start()
+    stop = threading.Event()
+    wrong: list[str] = []
+    newest = 0
+
+    def use() -> None:
+        with Client(server.port) as client:
+            while not stop.is_set():
+                known = newest
+                body = client.get("/version").body
+                if int(body) < known:
+                    wrong.append(f"{body!r} after {known}")
+
+    site.write("version", b"0")
+    server.reload()
+    wait_until(lambda: b"/version" in server.generation.resources)
+    threads = [threading.Thread(target=use) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for version in range(1, 25):
+            lane = lane_of(server)
+            before, generation = lane.requests, server.generation
+            wait_until(lambda lane=lane, before=before: lane.requests > before + 20)
+            site.write("version", b"%d" % version)
+            server.reload()
+            wait_until(lambda generation=generation: server.generation is not generation)
+            in_loop(server, lambda: None)  # the flip's call is over
+            newest = version
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+# --- connections ----------------------------------------------------------------------------------------------
+
+
+def test_close_is_answered_and_done(start: Any) -> None:
+    server = start()
+    for attempt in range(4):
+        with Client(server.port) as client:
+            response = client.get("/page", "Connection: close")
+            assert (response.body, response["Connection"]) == (PAGE, b"close")
+            assert client.at_end()
+        assert (lane_of(server).requests > 0) == (attempt > 0)
+
+
+def test_http_10_closes_unless_told_to_stay(start: Any) -> None:
+    server = start()
+    for _ in range(3):
+        with Client(server.port) as client:
+            for _ in range(3):
+                client.send(b"GET /page HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+                response = client.read()
+                assert (response.body, response["Connection"]) == (PAGE, b"keep-alive")
+            client.send(b"GET /page HTTP/1.0\r\n\r\n")
+            response = client.read()
+            assert (response.body, response["Connection"]) == (PAGE, b"close")
+            assert client.at_end()
+    assert lane_of(server).requests >= 8
+
+
+def test_close_with_more_behind_it_is_answered_in_order_and_nothing_more(start: Any) -> None:
+    server = start()
+    warm(server, "/page")
+    close = b"GET /page HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    for _ in range(3):
+        with Client(server.port) as client:
+            client.send(close.replace(b"Connection: close\r\n", b"") + close + close)
+            assert [client.read().body for _ in range(2)] == [PAGE, PAGE]
+            assert client.at_end()
+
+
+def test_who_says_nothing_is_closed(start: Any) -> None:
+    server = start(head_timeout_s=0.2, idle_timeout_s=NEVER)
+    with Client(server.port) as client:
+        assert client.at_end()
+    assert lane_of(server).count == 0
+
+
+def test_who_has_been_idle_is_closed(start: Any) -> None:
+    server = start(idle_timeout_s=0.3, head_timeout_s=NEVER)
+    with Client(server.port) as client:
+        assert ask_lane(server, client, "/page").body == PAGE
+        assert client.at_end()
+
+
+def test_who_does_not_read_is_closed(start: Any, wait_until: Any) -> None:
+    server = start(write_timeout_s=0.3)
+    with slow_reader(server, wait_until) as client:
+        wait_until(lambda: lane_of(server).count == 0)
+        assert not lane_of(server).pinned(entry_of(server, b"/big"))
+        with pytest.raises((EOFError, ConnectionResetError)):
+            client.read()
+
+
+def test_who_sends_and_does_not_read_is_closed(start: Any, wait_until: Any) -> None:
+    server = start(write_timeout_s=0.3)
+    lane = lane_of(server)
+    with slow_reader(server, wait_until) as client:
+        client.socket.setblocking(False)
+
+        def closed() -> bool:
+            with contextlib.suppress(OSError):
+                client.socket.send(b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n")
+            return int(lane.count) == 0
+
+        wait_until(closed)
+
+
+def test_who_reads_slowly_gets_it_all(start: Any, wait_until: Any) -> None:
+    server = start(write_timeout_s=0.4, turn_bytes_max=1 << 20)
+    with slow_reader(server, wait_until) as client:
+        received = 0
+        end = time.monotonic() + 1.5  # some deadlines long
+        while time.monotonic() < end:
+            received += len(client.socket.recv(4096))
+            select.select([], [], [], 0.01)
+        while received < LARGE:
+            received += len(client.socket.recv(1 << 20)) or pytest.fail("closed early")
+
+
+def test_who_resets_in_the_middle_lets_go_of_the_body(start: Any, wait_until: Any) -> None:
+    server = start()
+    with slow_reader(server, wait_until) as client:
+        client.reset()
+        wait_until(lambda: lane_of(server).count == 0)
+        assert not lane_of(server).pinned(entry_of(server, b"/big"))
+    warm(server, "/big")
+
+
+def test_half_closed_clients_are_answered_and_ended(start: Any) -> None:
+    server = start(idle_timeout_s=NEVER)
+    warm(server, "/page")
+    for _ in range(20):
+        with Client(server.port) as client:
+            client.send(b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n" * 3)
+            client.socket.shutdown(1)
+            assert [client.read().body for _ in range(3)] == [PAGE] * 3
+            assert client.at_end()
+
+
+# --- too many of them -----------------------------------------------------------------------------------------
+
+
+def test_at_the_limit_the_idlest_makes_room(start: Any, wait_until: Any) -> None:
+    server = start(connections_max=4, idle_timeout_s=NEVER)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.port)) for _ in range(4)]
+        for client in clients:
+            ask_lane(server, client, "/page")
+        late = stack.enter_context(Client(server.port))
+        assert late.get("/page").body == PAGE
+        assert clients[0].at_end()
+        assert clients[3].get("/page").body == PAGE
+        wait_until(lambda: server._service.count() <= 4)
+
+
+def test_a_burst_beyond_the_limit_is_served_all_the_same(start: Any) -> None:
+    server = start(connections_max=100, idle_timeout_s=NEVER)
+    warm(server, "/page")
+    go_on = threading.Event()
+    server.loop.call_soon(lambda: go_on.wait(20))  # the loop sleeps while they queue up
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.port)) for _ in range(250)]
+        for client in clients:
+            client.send(b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n")
+        go_on.set()
+        for client in clients:
+            assert client.read().body == PAGE
+
+
+def test_without_descriptors_clients_are_served_still(site: Any, command: Any) -> None:
+    site.write("page", PAGE)
+    limit = 60
+
+    def few_descriptors() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+    server = command(site.root, "--engine", "native", preexec_fn=few_descriptors)
+    with contextlib.ExitStack() as stack:
+        served = 0
+        for _ in range(3 * limit):
+            client = stack.enter_context(Client(server.port))
+            response = client.get("/page")
+            served += response.status == 200
+            assert response.status in (200, 503)
+    assert served > 2 * limit
+    with Client(server.port) as client:
+        assert client.get("/page").body == PAGE
+
+
+# --- the end --------------------------------------------------------------------------------------------------
+
+
+def test_a_graceful_stop_ends_when_the_lanes_last_answer_is_out(start: Any, wait_until: Any) -> None:
+    server = start(grace_s=NEVER)
+    with slow_reader(server, wait_until) as client, Client(server.port) as idle:
+        ask_lane(server, idle, "/page")
+        server.loop.call_soon(server.stop)
+        assert idle.at_end()
+        assert read_on(client).body == BIG
+        assert client.at_end()
+    assert server._thread is not None
+    wait_until(lambda: not server._thread.is_alive())
+
+
+def test_a_stop_ends_what_is_not_read_when_grace_is_over(start: Any, wait_until: Any) -> None:
+    server = start(grace_s=0.3)
+    with slow_reader(server, wait_until):
+        server.loop.call_soon(server.stop)
+        wait_until(lambda: not server._thread.is_alive())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_server_whose_clients_are_all_the_lanes(site: Any, command: Any, number: Any) -> None:
+    site.write("page", PAGE)
+    server = command(site.root, "--engine", "native")
+    with Client(server.port) as client:
+        for _ in range(10):
+            client.get("/page")
+    server.process.send_signal(number)
+    assert server.wait() == 0
+
+
+# --- the log --------------------------------------------------------------------------------------------------
+
+
+def test_what_the_lane_answers_is_logged_though_nothing_follows(
+    site: Any, serve: Any, tmp_path: Path, wait_until: Any
+) -> None:
+    site.write("page", PAGE)
+    log = tmp_path / "access.log"
+    server = serve(site.root, engine="native", access_log=str(log))
+    with Client(server.port) as client:
+        for _ in range(10):
+            client.get("/page", "User-Agent: tester")
+    assert lane_of(server).requests > 5
+    wait_until(lambda: log.read_text().count("\n") == 10)
+    assert {line.partition('"')[2] for line in log.read_text().splitlines()} == {
+        'GET /page HTTP/1.1" 200 1000 "-" "tester"'
+    }
+
+
+def test_a_full_log_is_handed_on_in_time(site: Any, serve: Any, tmp_path: Path, wait_until: Any) -> None:
+    site.write("page", PAGE)
+    log = tmp_path / "access.log"
+    server = serve(site.root, engine="native", access_log=str(log))
+    agent = "x" * 1000
+    request = f"GET /page HTTP/1.1\r\nHost: test\r\nUser-Agent: {agent}\r\n\r\n".encode()
+    with Client(server.port) as client:
+        for _ in range(300):
+            client.send(request * 8)
+            for _ in range(8):
+                assert client.read().body == PAGE
+    wait_until(lambda: log.read_text().count(agent) == 2400)

@@ -1,0 +1,598 @@
+"""The compiled lane by itself: its tables, its parser, its log, and what it holds on to.
+
+The lane runs in the test's own thread here: `Driver` is the loop around it.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import select
+import socket
+import time
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mmh3
+import pytest
+from fuzz.grammar import BROWSER, Maker
+from wire.client import Client, Response
+
+from zcserve import Config
+from zcserve.cache.entry import Entry
+from zcserve.errors import HttpError
+from zcserve.net import access_log
+from zcserve.net.fastlane import ACCEPT, CONNECTION_10, CONNECTION_11, HOST, Teacher
+from zcserve.net.reply import Prefixes
+from zcserve.net.request import CLOSE, KEEP, KEEP_10, Parser
+
+Lane: Any = pytest.importorskip("zcserve.net._lane").Lane
+
+MEANINGS_MAX = 1024
+TABLE_SIZE = 1024  # at first
+PLAIN = b"GET /a HTTP/1.1\r\nHost: test\r\n\r\n"
+LEAD = b"Content-Length: %d\r\nContent-Type: text/plain\r\n"
+
+
+class Fake:
+    """An entry or a body: something that can be held, and whose end can be seen."""
+
+    tick = 0
+
+
+def packed(content: bytes, entry: Any = None, *, coding: int = 0, tag: bytes = b'"tag"') -> tuple[Any, ...]:
+    """A representation that lies in one piece, as `Teacher` describes it."""
+    lead = LEAD % len(content)
+    head = lead + b"ETag: " + tag + b"\r\n\r\n"
+    at = len(lead)
+    entry = entry or Fake()
+    return (entry, coding, head + content, len(head), at, at + 6, len(tag), -1, 0, len(content), Fake())
+
+
+@pytest.fixture
+def lane(tmp_path: Path) -> Iterator[Any]:
+    """A lane that knows the Host "test"."""
+    made = Lane(Config(root=tmp_path), False)
+    made.learn(HOST, b"test", (1, 0, 0, 0))
+    yield made
+    made.close()
+
+
+class Driver:
+    """A lane with a listener, and the few things that the loop does for it. Seconds are the clock's."""
+
+    def __init__(
+        self, root: Path, *, log: bool = False, family: socket.AddressFamily = socket.AF_INET, **config: Any
+    ) -> None:
+        self.lane = Lane(Config(root=root, **config), log)
+        self.lane.learn(HOST, b"test", (1, 0, 0, 0))
+        self.listener = socket.socket(family, socket.SOCK_STREAM)
+        self.listener.setblocking(False)
+        address: Any = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}.get(family, str(root / "socket"))
+        self.listener.bind(address)
+        self.listener.listen()
+        self.lane.register_listener(self.listener.fileno())
+        self.where: Any = self.listener.getsockname()
+        self.second = 0
+        self.taken: list[tuple[int, Any]] = []
+
+    def turn(self, timeout: float = 0.0) -> None:
+        """One turn of the loop; what is handed over is kept in `taken`."""
+        self.second = int(time.time())
+        prefixes = tuple(
+            b"HTTP/1.1 %b\r\nDate: x\r\n%b" % (status, connection)
+            for connection in (b"", b"Connection: keep-alive\r\n", b"Connection: close\r\n")
+            for status in (b"200 OK", b"304 Not Modified")
+        )
+        self.lane.set_second(self.second, prefixes, b"NOW")
+        for fd, _ in self.lane.poll(timeout):
+            taken = self.lane.take(fd)
+            if taken is not None:
+                self.taken.append((fd, taken))
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        """Turn until something is true."""
+        deadline = time.monotonic() + 20
+        while not (value := condition()):
+            assert time.monotonic() < deadline, "it never came true"
+            self.turn(0.01)
+        return value
+
+    def ask(self, client: Client, data: bytes, count: int = 1, method: str = "GET") -> list[Response]:
+        """Send bytes, and read the lane's `count` answers."""
+        client.send(data)
+        answers = []
+        for _ in range(count):
+            if not client.buffer:
+                self.until(lambda: select.select([client.socket], [], [], 0)[0])
+            answers.append(client.read(method=method))
+        return answers
+
+    def close(self) -> None:
+        """Close everything, what was handed over too."""
+        for fd, _ in self.taken:
+            self.lane.forget(fd)
+            socket.socket(fileno=fd).close()
+        self.lane.close()
+        self.listener.close()
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
+    """`drive(**config)`: a driver that is closed at the end."""
+    made: list[Driver] = []
+
+    def start(**more: Any) -> Driver:
+        made.append(Driver(tmp_path, **more))
+        return made[-1]
+
+    yield start
+    for driver in made:
+        driver.close()
+
+
+# --- the hash -------------------------------------------------------------------------------------------------
+
+
+def test_the_hash_is_mmh3s() -> None:
+    rng = random.Random(1)
+    for length in [*range(70), 1000, 8192]:
+        for _ in range(5):
+            key = rng.randbytes(length)
+            assert Lane.hash(key) == mmh3.hash(key, signed=False)
+
+
+def test_the_hash_is_mmh3s_whatever_the_key() -> None:
+    hypothesis = pytest.importorskip("hypothesis")
+
+    @hypothesis.given(hypothesis.strategies.binary())
+    def law(key: bytes) -> None:
+        assert Lane.hash(key) == mmh3.hash(key, signed=False)
+
+    law()
+
+
+# --- the table ------------------------------------------------------------------------------------------------
+
+
+def crowded_keys() -> list[bytes]:
+    """Keys that want the same few slots at the table's end and beginning, and some with equal hashes."""
+    by_hash: dict[int, list[bytes]] = defaultdict(list)
+    crowded = []
+    for number in range(200_000):
+        key = b"/%d" % number
+        value = mmh3.hash(key, signed=False)
+        by_hash[value].append(key)
+        if (value + 2) % TABLE_SIZE < 4:
+            crowded.append(key)
+    twins = [key for keys in by_hash.values() if len(keys) > 1 for key in keys]
+    assert len(twins) >= 2
+    return crowded + twins
+
+
+def test_the_table_does_what_a_dict_does(lane: Any) -> None:
+    rng = random.Random(2)
+    keys = crowded_keys()
+    model: dict[bytes, Fake] = {}
+    for step in range(6000):
+        key = rng.choice(keys)
+        if rng.random() < (0.6 if step < 3000 else 0.3):
+            model[key] = Fake()
+            lane.put(key, [packed(b"", model[key])])
+        elif key in model:
+            lane.drop(model.pop(key))
+        if step % 500 == 0:
+            assert [key for key in keys if lane.knows(key)] == [key for key in keys if key in model]
+    assert all(lane.holds(entry) for entry in model.values())
+    for entry in model.values():
+        lane.drop(entry)
+    assert not any(lane.knows(key) for key in keys)
+
+
+def test_one_entry_under_many_keys_goes_at_once(lane: Any) -> None:
+    entry = Fake()
+    keys = [b"/%d" % number for number in range(3000)]
+    for key in keys:
+        lane.put(key, [packed(b"x", entry)])
+    assert all(map(lane.knows, keys))
+    lane.drop(entry)
+    assert not any(map(lane.knows, keys))
+    assert not lane.holds(entry)
+
+
+def test_clear_forgets_everything(lane: Any) -> None:
+    entries = [Fake() for _ in range(2000)]
+    for number, entry in enumerate(entries):
+        lane.put(b"/%d" % number, [packed(b"x", entry)])
+    lane.clear()
+    assert not any(lane.holds(entry) for entry in entries)
+    assert not any(lane.knows(b"/%d" % number) for number in range(2000))
+
+
+def test_all_representations_go_with_one(lane: Any) -> None:
+    base, variant = Fake(), Fake()
+    lane.put(b"/a", [packed(b"long", base), packed(b"s", variant, coding=2)])
+    lane.drop(variant)
+    assert not lane.knows(b"/a")
+    assert not lane.holds(base)
+
+
+def test_what_is_dropped_is_let_go(lane: Any) -> None:
+    representations = [packed(b"x") for _ in range(4)]
+    ends = [weakref.ref(thing) for one in representations for thing in (one[0], one[-1])]
+    for number, one in enumerate(representations):
+        lane.put(b"/%d" % number, [one])
+    lane.drop(representations[0][0])
+    lane.put(b"/1", [packed(b"another")])
+    del representations, one
+    lane.poll(0)  # who is replaced is buried in the next turn
+    gc.collect()
+    assert [end() is None for end in ends] == [True] * 4 + [False] * 4
+    lane.clear()
+    assert all(end() is None for end in ends)
+
+
+def test_a_lane_that_ends_lets_everything_go(tmp_path: Path, drive: Any) -> None:
+    driver = drive()
+    one, other = packed(b"x"), packed(bytes(8 << 20))
+    ends = [weakref.ref(thing) for representation in (one, other) for thing in (representation[0], representation[-1])]
+    driver.lane.put(b"/a", [one])
+    driver.lane.put(b"/large", [other])
+    with Client(driver.where, receive_buffer=4096) as client:
+        assert driver.ask(client, PLAIN)[0].body == b"x"
+        driver.lane.put(b"/a", [packed(b"y")])  # the first one's tick is not drained yet
+        client.send(PLAIN.replace(b"/a", b"/large"))
+        driver.until(partial(driver.lane.pinned, other[0]))
+        driver.lane.drop(other[0])
+        del one, other
+        assert [end() is None for end in ends[2:]] == [False, False]
+        driver.close()
+        driver.lane = Lane(Config(root=tmp_path), False)
+        gc.collect()
+        assert all(end() is None for end in ends)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {1: 4}, {1: -1}, {3: 10_000}, {4: 10_000}, {4: -1}, {5: 10_000}, {5: 0}, {6: 10_000}, {6: -1}, {9: 2}, {9: -1},
+    ],
+)  # fmt: skip
+def test_what_does_not_add_up_is_refused(lane: Any, change: dict[int, int]) -> None:
+    one = list(packed(b"x"))
+    for place, value in change.items():
+        one[place] = value
+    with pytest.raises((ValueError, OverflowError)):
+        lane.put(b"/a", [tuple(one)])
+    assert not lane.knows(b"/a")
+    assert not lane.holds(one[0])
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_no_or_too_many_representations_are_not_taken(lane: Any, count: int) -> None:
+    lane.put(b"/a", [packed(b"x") for _ in range(count)])
+    assert not lane.knows(b"/a")
+
+
+def test_descriptors_that_are_not_pythons_are_refused(lane: Any) -> None:
+    for fd in (-1, 0, 1 << 20):
+        with pytest.raises(ValueError, match="no connection"):
+            lane.resume(fd, True)
+        with pytest.raises(ValueError, match="no connection"):
+            lane.introduce(fd, socket.AF_INET, bytes(4))
+        lane.forget(fd)
+        assert lane.take(fd) is None
+
+
+# --- what values mean -----------------------------------------------------------------------------------------
+
+
+def accepts(lane: Any, value: bytes) -> bool:
+    """Whether the lane knows what an Accept-Encoding means."""
+    return lane.parse(b"GET /a HTTP/1.1\r\nHost: test\r\nAccept-Encoding: %b\r\n\r\n" % value) is not None
+
+
+def test_only_learned_values_are_understood(lane: Any) -> None:
+    assert not accepts(lane, b"gzip")
+    lane.learn(ACCEPT, b"gzip", (1000, 0, 1000, 0))
+    assert accepts(lane, b"gzip")
+    assert not accepts(lane, b"GZIP")
+    assert not accepts(lane, b"")
+    lane.learn(ACCEPT, b"", (1000, 0, 0, 0))
+    assert accepts(lane, b"")
+
+
+def test_a_value_is_known_as_what_it_was_learned_as(lane: Any) -> None:
+    lane.learn(ACCEPT, b"close", (1000, 0, 0, 0))
+    head = b"GET /a HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    assert lane.parse(head) is None
+    lane.learn(CONNECTION_10, b"close", (CLOSE, 0, 0, 0))
+    assert lane.parse(head) is None
+    lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
+    assert lane.parse(head)[3] == CLOSE
+
+
+def test_at_the_limit_everything_is_forgotten_but_the_last(lane: Any) -> None:
+    values = [b"gzip;q=0.%d" % number for number in range(MEANINGS_MAX - 1)]  # one place is the Host's
+    for value in values:
+        lane.learn(ACCEPT, value, (1000, 0, 1, 0))
+    assert all(accepts(lane, value) for value in values)
+    lane.learn(ACCEPT, values[0], (1000, 0, 2, 0))  # known already
+    assert accepts(lane, values[1])
+    lane.learn(ACCEPT, b"one more", (1000, 0, 0, 0))
+    lane.learn(HOST, b"test", (1, 0, 0, 0))
+    assert not any(accepts(lane, value) for value in values)
+    assert accepts(lane, b"one more")
+
+
+def test_long_values_are_not_learned(lane: Any) -> None:
+    lane.learn(ACCEPT, b"x" * 512, (1000, 0, 0, 0))
+    lane.learn(ACCEPT, b"x" * 513, (1000, 0, 0, 0))
+    assert accepts(lane, b"x" * 512)
+    assert not accepts(lane, b"x" * 513)
+
+
+@pytest.mark.parametrize(
+    ("kind", "meaning"),
+    [(CONNECTION_11, (3, 0, 0, 0)), (CONNECTION_10, (-1, 0, 0, 0)), (ACCEPT, (1,)), (4, (1, 0, 0, 0))],
+)
+def test_a_meaning_that_is_none_is_refused(lane: Any, kind: int, meaning: Any) -> None:
+    with pytest.raises(ValueError, match=r"no meaning|no mode"):
+        lane.learn(kind, b"x", meaning)
+
+
+# --- the parser -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (PLAIN, (len(PLAIN), b"GET", b"/a", KEEP)),
+        (PLAIN.replace(b"GET", b"HEAD") + b"more", (len(PLAIN) + 1, b"HEAD", b"/a", KEEP)),
+        (PLAIN.replace(b"1.1", b"1.0"), (len(PLAIN), b"GET", b"/a", CLOSE)),
+        (b"GET / HTTP/1.0\r\n\r\n", (18, b"GET", b"/", CLOSE)),
+        (b"GET / HTTP/1.0\r\nconnection: keep-alive\t\r\n\r\n", (43, b"GET", b"/", KEEP_10)),
+        (b"GET / HTTP/1.0\r\nConnection: x\r\n\r\n", None),
+        (b"GET / HTTP/1.1\r\n\r\n", None),
+        (b"GET / HTTP/1.1\r\nHost: other\r\n\r\n", None),
+        (b"GET / HTTP/1.1\r\nHost: test\r\nhost: test\r\n\r\n", None),
+        (b"GET / HTTP/1.1\r\nhOsT:test\r\n\r\n", (29, b"GET", b"/", KEEP)),
+        (b"POST / HTTP/1.1\r\nHost: test\r\n\r\n", None),
+        (b"get / HTTP/1.1\r\nHost: test\r\n\r\n", None),
+        (b"\r\n" + PLAIN, None),
+    ]
+    + [(PLAIN[:length], None) for length in range(len(PLAIN))],
+)
+def test_heads(lane: Any, head: bytes, expected: Any) -> None:
+    lane.learn(CONNECTION_10, b"keep-alive", (KEEP_10, 0, 0, 0))
+    assert lane.parse(head) == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Range: bytes=0-1", b"If-Range: x", b"If-Match: *", b"If-Unmodified-Since: x", b"If-Modified-Since: x",
+        b"Expect: 100-continue", b"Content-Length: 0", b"Transfer-Encoding: chunked", b"Connection: upgrade",
+        b"Accept-Encoding: lzma", b" folded", b"no colon", b": no name", b"Na me: x", b"Name : x", b"Name: \x00",
+        b"Name: \x7f", b"Name: a\nb", b"Name: a\rb", b"N\x80: x",
+    ],
+)  # fmt: skip
+def test_lines_that_are_not_the_lanes(lane: Any, line: bytes) -> None:
+    assert lane.parse(b"GET / HTTP/1.1\r\nHost: test\r\n%b\r\n\r\n" % line) is None
+    assert lane.parse(b"GET / HTTP/1.1\r\n%b\r\nHost: test\r\n\r\n" % line) is None
+
+
+def test_a_browsers_head_is_the_lanes(lane: Any) -> None:
+    lines = b"".join(b"%b: %b\r\n" % field for field in (*BROWSER, (b"Cookie", b"never=seen"), (b"X", b"\t\x80\xff ")))
+    assert lane.parse(b"GET / HTTP/1.1\r\nHost: test\r\n" + lines + b"\r\n") is not None
+
+
+def judged(parser: Parser, data: bytes) -> int:
+    """What the general lane says of a head: 200, or the status of its refusal."""
+    try:
+        return 200 if parser.parse(data, 0) is not None else 0
+    except HttpError as error:
+        return error.status
+
+
+def test_limits_are_the_general_lanes(tmp_path: Path) -> None:
+    config = Config(root=tmp_path, head_bytes_max=2048, head_fields_max=20, target_bytes_max=300)
+    lane, parser = Lane(config, False), Parser(config)
+    lane.learn(HOST, b"test", (1, 0, 0, 0))
+    heads = [b"GET /%b HTTP/1.1\r\nHost: test\r\n\r\n" % (b"x" * count) for count in range(290, 310)]
+    heads += [b"GET / HTTP/1.1\r\nHost: test\r\n%b\r\n" % (b"A: b\r\n" * count) for count in range(15, 25)]
+    heads += [b"GET / HTTP/1.1\r\nHost: test\r\nX: %b\r\n\r\n" % (b"x" * count) for count in range(1990, 2040)]
+    verdicts = {(judged(parser, head) == 200, lane.parse(head) is not None) for head in heads}
+    assert verdicts == {(True, True), (False, False)}
+
+
+# --- answers, their log and their numbers ---------------------------------------------------------------------
+
+
+def test_a_hit_is_answered_and_counted(drive: Any) -> None:
+    driver = drive()
+    lane = driver.lane
+    lane.put(b"/a", [packed(b"content")])
+    not_modified = PLAIN[:-2] + b'If-None-Match: "tag"\r\n\r\n'
+    with Client(driver.where) as client:
+        got = driver.ask(client, PLAIN + not_modified + PLAIN, 3)
+        assert [(one.status, one.body) for one in got] == [(200, b"content"), (304, b""), (200, b"content")]
+        assert driver.ask(client, PLAIN.replace(b"GET", b"HEAD"), method="HEAD")[0].head.endswith(b'ETag: "tag"')
+        assert (lane.requests, lane.not_modified, lane.bytes_sent) == (4, 1, 14)
+        assert (lane.count, lane.foreign) == (1, 0)
+    driver.until(lambda: lane.count == 0)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ((1000, 0, 0, 0), b"identity"), ((1000, 1000, 1000, 0), b"br"), ((1, 0, 1, 0), b"gz"),
+        ((5, 4, 3, 0), b"identity"), ((0, 1, 2, 0), b"gz"), ((0, 0, 0, 0), None), ((0, 0, 0, 1000), None),
+    ],
+)  # fmt: skip
+def test_the_representation_that_is_wanted(drive: Any, accept: tuple[int, ...], expected: bytes | None) -> None:
+    driver = drive()
+    driver.lane.learn(ACCEPT, b"it", accept)
+    driver.lane.put(b"/a", [packed(b"identity"), packed(b"br", coding=1), packed(b"gz", coding=2)])
+    with Client(driver.where) as client:
+        request = PLAIN[:-2] + b"Accept-Encoding: it\r\n\r\n"
+        if expected is not None:
+            assert driver.ask(client, request)[0].body == expected
+        else:
+            client.send(request)
+            driver.until(lambda: driver.taken)
+            assert driver.taken[0][1][1] == request
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"GET /unknown HTTP/1.1\r\nHost: test\r\n\r\n",
+        b"GET /a HTT",
+        b"\0",
+        b"POST /a HTTP/1.1\r\nHost: test\r\n\r\nbody",
+    ],
+)
+def test_the_rest_is_handed_over_with_its_bytes(drive: Any, rest: bytes) -> None:
+    driver = drive()
+    driver.lane.put(b"/a", [packed(b"content")])
+    with Client(driver.where) as client:
+        assert driver.ask(client, PLAIN + rest)[0].body == b"content"
+        driver.until(lambda: driver.taken)
+        assert driver.taken[0][1] == ("127.0.0.1", rest, True, False)
+        assert (driver.lane.count, driver.lane.foreign) == (0, 1)
+
+
+def test_a_connection_comes_back_with_what_came_meanwhile(drive: Any) -> None:
+    driver = drive()
+    driver.lane.put(b"/a", [packed(b"content")])
+    with Client(driver.where) as client:
+        client.send(b"x")
+        fd, _ = driver.until(lambda: driver.taken and driver.taken.pop())
+        client.send(PLAIN)
+        client.socket.shutdown(socket.SHUT_WR)
+        arrived = select.poll()
+        arrived.register(fd, select.POLLRDHUP)
+        assert arrived.poll(20_000)
+        driver.turn()  # tells Python of it, who does nothing
+        driver.lane.resume(fd, True)
+        driver.until(lambda: driver.lane.count == 0)  # it saw the end, too
+        assert client.read().body == b"content"
+        assert client.at_end()
+
+
+def test_the_turn_of_the_last_use_is_told(drive: Any) -> None:
+    driver = drive()
+    base, variant = Fake(), Fake()
+    driver.lane.put(b"/a", [packed(b"content", base), packed(b"c", variant, coding=1)])
+    with Client(driver.where) as client:
+        driver.ask(client, PLAIN)
+        assert base.tick == 0
+        driver.lane.drain_ticks()
+        assert 0 < base.tick <= driver.lane.turn
+        assert variant.tick == 0
+        first = base.tick
+        driver.lane.drain_ticks()
+        assert base.tick == first
+        driver.ask(client, PLAIN)
+        driver.lane.drain_ticks()
+        assert base.tick > first
+
+
+def requests_for_the_log() -> list[bytes]:
+    rng = random.Random(3)
+    maker = Maker(rng, [b"/a"], [b'"tag"', b'"other"'], mischief=0)
+    made = [maker.request() for _ in range(60)]
+    odd = [b'"', b"\\", b"\xe4", b"\t", b"x" * 1024, b"x" * 1025, b"", b"'{}"]
+    return made + [
+        b"GET /a HTTP/1.1\r\nHost: test\r\nUser-Agent: %b\r\nReferer: %b\r\n\r\n" % (one, one[::-1]) for one in odd
+    ]
+
+
+@pytest.mark.parametrize("form", ["combined", "json"])
+@pytest.mark.parametrize(
+    ("family", "peer"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"), (socket.AF_UNIX, "unix:")]
+)
+def test_log_lines_are_the_general_lanes(
+    drive: Any, form: str, family: Any, peer: str, monkeypatch: Any, tmp_path: Path
+) -> None:
+    if family == socket.AF_INET6:
+        try:
+            socket.create_server(("::1", 0), family=family).close()
+        except OSError:
+            pytest.skip("no IPv6 here")
+    driver = drive(log=True, family=family, access_log="-", access_log_format=form)
+    lane = driver.lane
+    monkeypatch.setattr(access_log, "time", SimpleNamespace(strftime=lambda *_: "NOW", gmtime=lambda _: None))
+    write = access_log.as_json if form == "json" else access_log.as_combined
+    parser = Parser(Config(root=tmp_path), log_fields=True)
+    lane.put(b"/a", [packed(b"content")])
+    answered = 0
+    for request in requests_for_the_log():
+        method, target, fields, _ = parser.parse(request, 0) or pytest.fail("not a request")
+        teach(lane, request, fields)
+        with Client(driver.where) as client:
+            client.send(request)
+            before = lane.requests
+            driver.until(lambda now=before: lane.requests > now or driver.taken)
+            if driver.taken:
+                fd, _ = driver.taken.pop()
+                lane.forget(fd)
+                socket.socket(fileno=fd).close()
+                assert lane.take_log() == b""
+                continue
+            response = client.read(method=method.decode())
+            record = (0, peer, method, target, fields, response.status, len(response.body))
+            assert lane.take_log().decode() == write(record)
+            answered += 1
+    assert answered > 40
+
+
+def teach(lane: Any, head: bytes, fields: Any) -> None:
+    """Teach values alone: the entry has no body."""
+    Teacher(lane, Prefixes(), log_json=False).teach(head, b"/", Entry(b"/", b"", 0, None), fields)
+
+
+# --- sockets that take little ---------------------------------------------------------------------------------
+
+
+def test_a_pipeline_longer_than_the_socket_takes_is_answered_in_order(drive: Any) -> None:
+    driver = drive(log=True)
+    contents = [random.Random(number).randbytes(60_000) for number in range(20)]
+    for number, content in enumerate(contents):
+        driver.lane.put(b"/%d" % number, [packed(content)])
+    stream = b"".join(b"GET /%d HTTP/1.1\r\nHost: test\r\n\r\n" % number for number in range(20))
+    received = b""
+    expected = b"".join(b"HTTP/1.1 200 OK\r\nDate: x\r\n" + packed(content)[2] for content in contents) * 3
+    with Client(driver.where, receive_buffer=4096) as client:
+        client.send(stream * 3)
+        while len(received) < len(expected):
+            driver.turn()
+            if select.select([client.socket], [], [], 0)[0]:
+                received += client.socket.recv(8192)
+    assert received == expected
+    logged = [line.split(b'"')[1] for line in driver.lane.take_log().splitlines()]
+    assert logged == [b"GET /%d HTTP/1.1" % number for number in range(20)] * 3
+    assert driver.lane.requests == 60
+    assert driver.lane.bytes_sent == 3 * sum(map(len, contents))
+
+
+def test_who_has_sent_what_nobody_read_is_not_shed(drive: Any) -> None:
+    driver = drive()
+    driver.lane.put(b"/a", [packed(b"content")])
+    with Client(driver.where) as silent, Client(driver.where) as speaker:
+        driver.ask(speaker, PLAIN)
+        driver.until(lambda: driver.lane.count == 2)
+        assert driver.lane.shed(0) == 0
+        driver.until(lambda turn=driver.lane.turn: driver.lane.turn > turn + 1)
+        speaker.send(PLAIN)
+        assert driver.lane.shed(2) == 1
+        assert driver.lane.count == 1
+        assert silent.at_end()
+        driver.until(lambda: select.select([speaker.socket], [], [], 0)[0])
+        assert speaker.read().body == b"content"
