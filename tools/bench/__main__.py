@@ -7,17 +7,21 @@ Exit codes: 0 measured, 1 measured but invalid (see the INVALID lines), 2 wrong 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import signal
 import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from tools.bench import budget, preload, report, rounds, summary
+from tools.bench import budget, preload, report, rounds, summary, sweep
 from tools.bench.errors import BenchError
 from tools.bench.load import GENERATORS
-from tools.bench.peers import PEERS, Peer, version, zcserve
+from tools.bench.peers import PEERS, Peer, installed, version, zcserve
+from tools.bench.targets import TARGETS, outcomes, plan
 from tools.bench.workloads import WORKLOADS, Workload
 from zcserve.config import parse_size
 
@@ -42,6 +46,28 @@ def _parser() -> argparse.ArgumentParser:
     requests.add_argument("--workloads", default=",".join(WORKLOADS), metavar="A,B", help="by default all")
     requests.add_argument("--rounds", type=_positive, default=5)
     requests.add_argument("--seconds", type=_positive, default=4, help="length of one run")
+    requests.add_argument("--svg", type=Path, metavar="FILE", help="draw CPU per request as bars")
+    promised = commands.add_parser(
+        "targets",
+        help="whether the ratios hold that zcserve promises",
+        description="Measures both sides of every promised ratio, in interleaved rounds of one run.",
+    )
+    scales = commands.add_parser(
+        "sweep",
+        help="peers against concurrency and body size, with charts",
+        description="Measures every peer from 1 to 1,000 connections and from 100 bytes to 10 MB, and draws it.",
+    )
+    scales.add_argument("--peers", metavar="A,B", help="by default all that are installed, without zcserve-log")
+    scales.add_argument("--sweeps", default=",".join(sweep.SWEEPS), metavar="A,B", help="by default both")
+    for command, seconds in ((promised, 4), (scales, 2)):
+        command.add_argument("--rounds", type=_positive, default=5 if command is promised else 3)
+        command.add_argument("--seconds", type=_positive, default=seconds, help="length of one run")
+        command.add_argument(
+            "--out", type=Path, default=Path("bench-results"), metavar="DIR", help="for JSON, Markdown and SVG"
+        )
+    drawing = commands.add_parser("charts", help="draw the charts of a sweep again from its JSON")
+    drawing.add_argument("results", type=Path, metavar="SWEEP.JSON")
+    drawing.add_argument("--out", type=Path, default=Path("bench-results"), metavar="DIR")
     loading = commands.add_parser("preload", help="time and memory of loading a large tree, against tar")
     loading.add_argument("--files", type=_positive, default=100_000)
     loading.add_argument("--rounds", type=_positive, default=5)
@@ -77,37 +103,135 @@ def _chosen_workloads(names: str) -> dict[str, Workload]:
     return {name: WORKLOADS[name] for name in names.split(",")}
 
 
-def _requests(options: argparse.Namespace) -> int:
-    peers, workloads = _chosen_peers(options.peers), _chosen_workloads(options.workloads)
+@dataclass(frozen=True)
+class Measured:
+    """The samples of one run, and where and how they came about."""
+
+    samples: list[rounds.Sample]
+    where: dict[str, str]
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """For the JSON file."""
+        rows = [asdict(row) for row in summary.rows(self.samples)]
+        return {"rows": rows, "samples": [asdict(sample) for sample in self.samples]}
+
+
+def _measure(
+    peers: dict[str, Peer],
+    workloads: dict[str, Workload],
+    groups: list[list[rounds.Cell]],
+    options: argparse.Namespace,
+) -> Measured:
+    """Run the rounds that the options ask for, telling how they go."""
 
     def said(one: rounds.Sample) -> None:
         figures = f"{one.requests_per_s:9,.0f} requests/s {one.cpu_us:7.2f} us"
         print(f"{one.workload} {one.round}/{options.rounds} {one.peer}: {figures}", file=sys.stderr)
 
-    samples = rounds.run_rounds(peers, workloads, rounds=options.rounds, seconds=options.seconds, said=said)
-    rows, ratios, faults = summary.rows(samples), summary.ratios(samples), summary.faults(samples)
-    server_core, generator_core = rounds.pick_cores()
-    versions = {name: version(peer.program, *peer.version_option) for name, peer in peers.items()}
-    for name in dict.fromkeys(load.generator for load in workloads.values()):
-        versions[name] = version(name, GENERATORS[name].version_option)
+    busy = os.getloadavg()[0]
+    samples = rounds.run_rounds(
+        peers, workloads, groups=groups, rounds=options.rounds, seconds=options.seconds, said=said
+    )
+    versions = {}
+    for name, peer in peers.items():
+        if not name.startswith("zcserve-"):
+            label = "cc" if peer.program == "cc" else name
+            versions[label] = version(peer.program, *peer.version_option)
+    for generator in dict.fromkeys(GENERATORS[load.generator] for load in workloads.values()):
+        versions[generator.program] = version(generator.program, generator.version_option)
     where = report.circumstances(versions)
+    server_core, generator_core = rounds.pick_cores()
     where["run"] = (
         f"{options.rounds} interleaved rounds of {options.seconds} s, "
-        f"server on core {server_core}, generator on core {generator_core}"
+        f"server on core {server_core}, generator on core {generator_core}, load average {busy:.2f} before"
     )
+    return Measured(samples, where)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    print(f"wrote {path}", file=sys.stderr)
+
+
+def _requests(options: argparse.Namespace) -> int:
+    peers, workloads = _chosen_peers(options.peers), _chosen_workloads(options.workloads)
+    done = _measure(peers, workloads, rounds.table_of_cells(peers, workloads), options)
+    rows, ratios, faults = summary.rows(done.samples), summary.ratios(done.samples), summary.faults(done.samples)
     report.write_results(
         [report.requests_table(rows), report.ratios_table(ratios)],
-        where,
-        {
-            "rows": [asdict(row) for row in rows],
-            "ratios": [asdict(ratio) for ratio in ratios],
-            "samples": [asdict(sample) for sample in samples],
-        },
+        done.where,
+        {**done.figures, "ratios": [asdict(ratio) for ratio in ratios]},
         faults,
         json_file=options.json,
         markdown_file=options.markdown,
     )
+    if options.svg is not None:
+        _write(options.svg, sweep.workloads_chart(rows, done.where))
     return 1 if faults else 0
+
+
+def _targets(options: argparse.Namespace) -> int:
+    here = installed()
+    groups = plan(TARGETS, here)
+    cells = [cell for group in groups for cell in group]
+    peers = {name: peer for name, peer in PEERS.items() if name in {cell.peer for cell in cells}}
+    workloads = {cell.workload: WORKLOADS[cell.workload] for cell in cells}
+    done = _measure(peers, workloads, groups, options)
+    rows, faults = summary.rows(done.samples), summary.faults(done.samples)
+    found = outcomes(TARGETS, done.samples)
+    options.out.mkdir(parents=True, exist_ok=True)
+    report.write_results(
+        [report.targets_table(found), report.requests_table(rows)],
+        done.where,
+        {"targets": [{**asdict(one), "reached": one.reached} for one in found], **done.figures},
+        faults,
+        json_file=options.out / "targets.json",
+        markdown_file=options.out / "targets.md",
+    )
+    return 1 if faults else 0
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    names = options.sweeps.split(",")
+    for name in names:
+        if name not in sweep.SWEEPS:
+            raise BenchError(f"no such sweep: {name!r} (there are {', '.join(sweep.SWEEPS)})")
+    peers = _chosen_peers(options.peers or ",".join(name for name in installed() if name != "zcserve-log"))
+    workloads = sweep.loads(names)
+    done = _measure(peers, workloads, rounds.table_of_cells(peers, workloads), options)
+    faults = summary.faults(done.samples)
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows = summary.rows(done.samples)
+    report.write_results(
+        [report.requests_table(rows)],
+        done.where,
+        done.figures,
+        faults,
+        json_file=options.out / "sweep.json",
+        markdown_file=options.out / "sweep.md",
+    )
+    _draw(rows, done.where, options.out)
+    return 1 if faults else 0
+
+
+def _draw(rows: list[summary.Row], where: dict[str, str], out: Path) -> None:
+    """Charts of the sweeps that rows are of."""
+    for name in sweep.SWEEPS:
+        if any(row.workload.startswith(f"{name}-") for row in rows):
+            _write(out / f"{name}.svg", sweep.sweep_chart(name, rows, where))
+
+
+def _charts(options: argparse.Namespace) -> int:
+    try:
+        results = json.loads(options.results.read_text())
+        rows = [summary.Row(**row) for row in results["rows"]]
+        where = results["circumstances"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"{options.results} holds no results of a sweep ({error!r})") from None
+    _draw(rows, where, options.out)
+    return 0
 
 
 def _preload(options: argparse.Namespace) -> int:
@@ -161,11 +285,21 @@ def _terminated(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+COMMANDS = {
+    "requests": _requests,
+    "targets": _targets,
+    "sweep": _sweep,
+    "charts": _charts,
+    "preload": _preload,
+    "budget": _budget,
+}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return {"requests": _requests, "preload": _preload, "budget": _budget}[options.command](options)
+        return COMMANDS[options.command](options)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2

@@ -18,6 +18,8 @@ PAGE_BYTES = 1000
 FILE_BYTES_MIN = 200
 FILE_BYTES_MAX = 8192
 FILES_PER_DIRECTORY = 100
+# Bodies of one size each, for the workloads about size.
+BODY_BYTES = (100, 1000, 10_000, 65_536, 100_000, 1_000_000, 10_000_000)
 SUFFIXES = (".html", ".css", ".js", ".json", ".svg")
 DEMO_SITE = Path(__file__).parents[2] / "www"
 # What a tree says about itself, hidden so that no server serves it.
@@ -66,6 +68,20 @@ def make_page(root: Path) -> None:
     else:
         body = b"<!doctype html><title>1000 bytes</title><p>".ljust(PAGE_BYTES - 1, b".") + b"\n"
     (root / PAGE[1:]).write_bytes(body)
+
+
+def body_path(size: int) -> str:
+    """The request target of the body of `size` bytes, one of BODY_BYTES."""
+    return f"/bodies/{size}.bin"
+
+
+def make_bodies(root: Path, seed: int = 1) -> None:
+    """Write a body of each size; the same seed gives the same bytes."""
+    pool = random.Random(seed).randbytes(max(BODY_BYTES))
+    for size in BODY_BYTES:
+        path = root / body_path(size)[1:]
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(pool[:size])
 
 
 def keep_tree(root: Path, files: int) -> Tree:

@@ -1,6 +1,7 @@
-"""Load: a workload turned into a run of wrk or ab, and its output turned into numbers.
+"""Load: a workload turned into a run of a generator, and its output turned into numbers.
 
-It must not know which server answers. Odd about it: wrk calls nothing wrong but a status above 399, and ab a
+It must not know which server answers. HEAD is for ab alone, as wrk waits for the body; `drain` is our own
+(drain.c) and knows but a plain GET. Odd about it: wrk calls nothing wrong but a status above 399, and ab a
 change of length besides, so rounds.py compares bodies beforehand. An error makes the whole run invalid.
 """
 
@@ -15,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.bench.errors import BenchError
-from tools.bench.peers import find_program, prepare
+from tools.bench.peers import build, find_program, prepare
 from tools.bench.workloads import Workload
 
-# ab measures a number of requests and not a time: so many for each second asked for.
-AB_REQUESTS_PER_S = 50_000
+# ab keeps a record of each request, made before the first: room for so many in each second.
+AB_REQUESTS_PER_S_MAX = 250_000
 OVERTIME_S = 120.0
+DRAIN_SOURCE = Path(__file__).with_name("drain.c")
 LATENCY_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0}
 
 
@@ -86,6 +88,14 @@ def parse_ab(output: str) -> Load:
     )
 
 
+def parse_drain(output: str) -> Load:
+    """Read the line that drain.c prints. Raises as `parse_wrk` does."""
+    requests = int(_number(r"^requests (\d+)", output))
+    seconds = _number(r" seconds ([\d.]+)", output)
+    p50_us, p99_us = (_number(rf" {name} (\d+)", output) for name in ("p50_us", "p99_us"))
+    return Load(requests, requests / seconds, p50_us / 1000, p99_us / 1000)
+
+
 # A request is put together from few strings: the generator has one core, and must not be what is measured.
 LUA = """\
 local paths = {{}}
@@ -140,26 +150,38 @@ def _wrk(load: Workload, host: str, targets: tuple[str, ...], seconds: int, work
 
 
 def _ab(load: Workload, host: str, targets: tuple[str, ...], seconds: int, workdir: Path, run: int) -> list[str]:
-    argv = [find_program("ab"), "-q", "-c", str(load.connections), "-n", str(AB_REQUESTS_PER_S * seconds)]
+    # -n after -t, which sets a limit of its own.
+    length = ["-t", str(seconds), "-n", str(AB_REQUESTS_PER_S_MAX * seconds)]
+    argv = [find_program("ab"), "-q", "-c", str(load.connections), *length]
     if load.keep_alive:
         argv.append("-k")
+    if load.method == "HEAD":
+        argv.append("-i")
     for name, value in load.sent_headers:
         argv += ["-H", f"{name}: {value}"]
     return [*argv, f"http://{host}{targets[0]}"]
 
 
+def _drain(load: Workload, host: str, targets: tuple[str, ...], seconds: int, workdir: Path, run: int) -> list[str]:
+    port = host.rpartition(":")[2]
+    program = build(DRAIN_SOURCE, workdir)
+    return [str(program), port, targets[0], str(load.connections), str(seconds)]
+
+
 @dataclass(frozen=True)
 class Generator:
-    """How a load generator is called, understood, and asked for its version."""
+    """How a load generator is called, understood, and asked for its version; `program` must be installed for it."""
 
+    program: str
     command: Callable[[Workload, str, tuple[str, ...], int, Path, int], list[str]]
     parse: Callable[[str], Load]
     version_option: str
 
 
 GENERATORS = {
-    "wrk": Generator(_wrk, parse_wrk, "-v"),
-    "ab": Generator(_ab, parse_ab, "-V"),
+    "wrk": Generator("wrk", _wrk, parse_wrk, "-v"),
+    "ab": Generator("ab", _ab, parse_ab, "-V"),
+    "drain": Generator("cc", _drain, parse_drain, "--version"),
 }
 
 

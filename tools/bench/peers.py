@@ -22,27 +22,39 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.bench.content import PAGE
 from tools.bench.errors import BenchError
 from tools.bench.proc import session_members
 
-INSTALL = "apt-get install nginx wrk apache2-utils"
+INSTALL = "apt-get install nginx h2o lighttpd caddy wrk apache2-utils gcc"
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 30.0
 RETRY_PAUSE_S = 0.001
 DESCRIPTORS = 65_536
+FLOOR_SOURCE = Path(__file__).with_name("floor.c")
 
 # (root, port, a directory of the peer's own) -> the command line that serves root on 127.0.0.1:port
 Command = Callable[[Path, int, Path], list[str]]
 
 
+# What every peer is given: connections enough for the workload that holds 10,000 of them open, and so much time
+# that none of those is closed for being idle. No peer keeps a log, none compresses, each has one process or worker.
+CONNECTIONS_MAX = 16_384
+IDLE_TIMEOUT_S = 3600
+
+
 @dataclass(frozen=True)
 class Peer:
-    """A server as a command line; `version_option` makes the program print its version."""
+    """A server as a command line; `version_option` makes the program print its version.
+
+    `page_only`: it has one answer, that to a plain GET of the page, whatever it is asked.
+    """
 
     program: str
     command: Command
     version_option: tuple[str, ...] = ("-v",)
+    page_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,14 +68,17 @@ class Server:
 
 
 def zcserve(*options: str) -> Peer:
-    """zcserve as this interpreter finds it, with further command line options."""
+    """zcserve as this interpreter finds it, with further options; `{own}` in one is the peer's own directory."""
 
-    def command(root: Path, port: int, _own: Path) -> list[str]:
+    def command(root: Path, port: int, own: Path) -> list[str]:
         where = ["--root", str(root), "--port", str(port)]
-        return [sys.executable, "-m", "zcserve", *where, "--log-level", "warning", *options]
+        given = [option.replace("{own}", str(own)) for option in options]
+        return [sys.executable, "-m", "zcserve", *where, "--log-level", "warning", *given]
 
     return Peer(sys.executable, command, ("-m", "zcserve", "-V"))
 
+
+_ROOM = ("--connections-max", str(CONNECTIONS_MAX), "--idle-timeout", f"{IDLE_TIMEOUT_S}s")
 
 # tcp_nopush on: measured 1.2 us a request cheaper than off on the 1000-byte page (one segment, not two), and
 # 8 us with 16 pipelined requests, whose requests/s, however, then wait for delayed acknowledgements (40 ms).
@@ -73,7 +88,7 @@ worker_processes 1;
 daemon off;
 pid "{own}/nginx.pid";
 error_log stderr crit;
-events {{ worker_connections 16384; }}
+events {{ worker_connections {connections}; }}
 http {{
     types {{
         text/html html; text/css css; text/javascript js; application/json json; image/svg+xml svg;
@@ -82,6 +97,7 @@ http {{
     sendfile on;
     tcp_nopush on;
     keepalive_requests 1000000000;
+    keepalive_timeout {idle_s}s;
     open_file_cache max=10000 inactive=60s;
     client_body_temp_path "{own}/body";
     proxy_temp_path "{own}/proxy";
@@ -92,19 +108,159 @@ http {{
 }}
 """
 
+# Its open files are cached by default, its keep-alive has no limit but this time.
+H2O_CONFIG = """\
+{user}
+num-threads: 1
+max-connections: {connections}
+pid-file: "{own}/h2o.pid"
+http1-request-timeout: {idle_s}
+file.send-compressed: OFF
+hosts:
+  default:
+    paths:
+      "/":
+        file.dir: "{root}"
+listen:
+  host: 127.0.0.1
+  port: {port}
+"""
+
+# It takes half as many connections as descriptors, and max-keep-alive-requests is a 16-bit number: the generator
+# connects again, once in 65,535 requests. "simple", the default stat-cache-engine, asks the file system again each
+# second, "inotify" only after a change.
+LIGHTTPD_CONFIG = """\
+server.bind = "127.0.0.1"
+server.port = {port}
+server.document-root = "{root}"
+server.max-worker = 0
+server.max-connections = {connections}
+server.max-fds = {descriptors}
+server.event-handler = "linux-sysepoll"
+server.network-backend = "sendfile"
+server.stat-cache-engine = "inotify"
+server.max-keep-alive-requests = 65535
+server.max-keep-alive-idle = {idle_s}
+server.max-read-idle = {idle_s}
+mimetype.assign = (
+  ".html" => "text/html", ".css" => "text/css", ".js" => "text/javascript", ".json" => "application/json",
+  ".svg" => "image/svg+xml", "" => "application/octet-stream"
+)
+"""
+
+# It caches no files and logs no requests by default. Go would start a thread for each core.
+CADDY_CONFIG = """\
+{{
+    admin off
+    auto_https off
+    servers {{
+        protocols h1
+        timeouts {{
+            idle {idle_s}s
+        }}
+    }}
+}}
+http://127.0.0.1:{port} {{
+    bind 127.0.0.1
+    root * "{root}"
+    file_server
+}}
+"""
+
+
+def _configured(name: str, config: str, user: str = "") -> Callable[[Path, int, Path], Path]:
+    """A function that writes the configuration of one peer. `user`: the line that keeps root's worker root.
+
+    A server that root starts would give its worker to `nobody`, who cannot read a temporary directory.
+    """
+
+    def write(root: Path, port: int, own: Path) -> Path:
+        file = own / name
+        user_line = user if os.geteuid() == 0 else ""
+        text = config.format(
+            user=user_line,
+            own=own,
+            port=port,
+            root=root,
+            connections=CONNECTIONS_MAX,
+            idle_s=IDLE_TIMEOUT_S,
+            descriptors=2 * CONNECTIONS_MAX,
+        )
+        file.write_text(text)
+        return file
+
+    return write
+
+
+_nginx_config = _configured("nginx.conf", NGINX_CONFIG, "user root;")
+_h2o_config = _configured("h2o.yaml", H2O_CONFIG, "user: root")
+_lighttpd_config = _configured("lighttpd.conf", LIGHTTPD_CONFIG)
+_caddy_config = _configured("Caddyfile", CADDY_CONFIG)
+
 
 def _nginx(root: Path, port: int, own: Path) -> list[str]:
-    # A master that is root would give its worker to `nobody`, who cannot read a temporary directory.
-    user = "user root;" if os.geteuid() == 0 else ""
-    config = own / "nginx.conf"
-    config.write_text(NGINX_CONFIG.format(user=user, own=own, port=port, root=root))
-    return [find_program("nginx"), "-p", str(own), "-c", str(config)]
+    return [find_program("nginx"), "-p", str(own), "-c", str(_nginx_config(root, port, own))]
+
+
+def _h2o(root: Path, port: int, own: Path) -> list[str]:
+    return [find_program("h2o"), "-m", "worker", "-c", str(_h2o_config(root, port, own))]
+
+
+def _lighttpd(root: Path, port: int, own: Path) -> list[str]:
+    return [find_program("lighttpd"), "-D", "-f", str(_lighttpd_config(root, port, own))]
+
+
+def _caddy(root: Path, port: int, own: Path) -> list[str]:
+    places = [f"{name}={own}" for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")]
+    config = ["--config", str(_caddy_config(root, port, own)), "--adapter", "caddyfile"]
+    return [find_program("env"), "GOMAXPROCS=1", *places, find_program("caddy"), "run", *config]
+
+
+# As long as the heads that the servers send, so that the floor moves as many bytes as they do.
+FLOOR_HEAD = (
+    "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nServer: floor\r\nContent-Type: text/html\r\n"
+    "Content-Length: {bytes}\r\nLast-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+    'ETag: "00000000000000000000000000000000"\r\nAccept-Ranges: bytes\r\n\r\n'
+)
+
+
+def build(source: Path, into: Path) -> Path:
+    """The program compiled from one C file, made once. Raises BenchError with what the compiler said."""
+    program = into / source.stem
+    if not program.exists():
+        argv = [find_program("cc"), "-O2", "-Wall", "-Wextra", "-o", str(program), str(source)]
+        built = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if built.returncode != 0:
+            raise BenchError(f"{source.name} does not compile: {built.stderr.strip()}")
+    return program
+
+
+def _floor(root: Path, port: int, own: Path) -> list[str]:
+    response, body = own / "response", (root / PAGE[1:]).read_bytes()
+    response.write_bytes(FLOOR_HEAD.format(bytes=len(body)).encode() + body)
+    return [str(build(FLOOR_SOURCE, own)), str(port), str(response)]
 
 
 PEERS = {
-    "zcserve": zcserve("--engine", "python"),
+    "zcserve": zcserve("--engine", "native", *_ROOM),
+    "zcserve-python": zcserve("--engine", "python", *_ROOM),
+    "zcserve-log": zcserve("--engine", "native", *_ROOM, "--access-log", "{own}/access.log"),
     "nginx": Peer("nginx", _nginx),
+    "h2o": Peer("h2o", _h2o),
+    "lighttpd": Peer("lighttpd", _lighttpd),
+    "caddy": Peer("caddy", _caddy, ("version",)),
+    "floor": Peer("cc", _floor, ("--version",), page_only=True),
 }
+
+
+def installed() -> list[str]:
+    """The names of the peers whose programs are on this machine, in the table's order."""
+    found = []
+    for name, peer in PEERS.items():
+        with contextlib.suppress(BenchError):
+            find_program(peer.program)
+            found.append(name)
+    return found
 
 
 def find_program(name: str) -> str:
@@ -134,11 +290,22 @@ def free_port() -> int:
     return port
 
 
-def answer(connection: http.client.HTTPConnection, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
-    """Status and body of one GET."""
-    connection.request("GET", path, headers=headers)
+@dataclass(frozen=True)
+class Answer:
+    """What a server said to one request; `etag` and `length` are header fields, empty where there are none."""
+
+    status: int
+    body: bytes
+    etag: str
+    length: str
+
+
+def answer(connection: http.client.HTTPConnection, path: str, headers: dict[str, str], method: str = "GET") -> Answer:
+    """Ask once."""
+    connection.request(method, path, headers=headers)
     response = connection.getresponse()
-    return response.status, response.read()
+    etag, length = response.getheader("ETag", ""), response.getheader("Content-Length", "")
+    return Answer(response.status, response.read(), etag, length)
 
 
 def prepare(core: int | None) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from tools.bench.budget import Budget
 from tools.bench.preload import Figure
 from tools.bench.summary import Ratio, Row, Spread
+from tools.bench.targets import Outcome
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,19 @@ def ratios_table(ratios: Sequence[Ratio]) -> Table:
         ),
         numbers_from=2,
     )
+
+
+def targets_table(outcomes: Sequence[Outcome]) -> Table:
+    """What was promised, what was measured, and whether that is reached."""
+    rows = []
+    for one in outcomes:
+        target, decimals = one.target, 0 if one.target.bound > 100 else 3
+        required = f"{'>=' if target.at_least else '<='} {target.bound:,.{0 if decimals == 0 else 2}f}"
+        measured = ("", "") if one.measured is None else _with_range(one.measured, decimals)
+        reached = {None: "not measured", True: "yes", False: "no"}[one.reached]
+        rows.append((target.about, target.against, target.figure, required, *measured, reached))
+    columns = ("workload", "against", "figure", "required", "median", "range", "reached")
+    return Table("Promised ratios (median of the rounds, range)", columns, tuple(rows), numbers_from=3)
 
 
 def preload_table(figures: Sequence[Figure]) -> Table:

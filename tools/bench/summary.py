@@ -77,7 +77,8 @@ def ratios(samples: Sequence[Sample]) -> list[Ratio]:
     found = []
     for workload in workloads:
         for peer in others:
-            pairs = [(by_place[workload, n, subject], by_place[workload, n, peer]) for n in rounds]
+            places = [((workload, n, subject), (workload, n, peer)) for n in rounds]
+            pairs = [(by_place[own], by_place[other]) for own, other in places if {own, other} <= by_place.keys()]
             pairs = [(own, other) for own, other in pairs if own.cpu_us and other.cpu_us]
             if pairs:
                 cpu = spread([own.cpu_us / other.cpu_us for own, other in pairs])

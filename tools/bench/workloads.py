@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tools.bench.content import PAGE, Tree
+from tools.bench.content import PAGE, Tree, body_path
 
 FILES_PREFIX = "/files"
 FILES = 5000
@@ -35,23 +35,39 @@ BROWSER_HEADERS = {
 class Workload:
     """One kind of load.
 
-    `generator` is wrk or ab; `path` is the one target asked for or, ending in a slash, the prefix of those
+    `generator` is wrk, ab or drain; `path` is the one target asked for or, ending in a slash, the prefix of those
     taken at random; `pipeline` requests are sent at once; `new_cookie`: each has a Cookie never seen before.
+    `not_modified`: each carries the ETag that the server gave, so that the answer is 304.
+    `idle` further connections have been used once and stay open and silent all the while.
     """
 
     about: str
     generator: str = "wrk"
+    method: str = "GET"
     path: str = PAGE
     headers: tuple[tuple[str, str], ...] = ()
     new_cookie: bool = False
+    not_modified: bool = False
     keep_alive: bool = True
     pipeline: int = 1
     connections: int = 120
+    idle: int = 0
 
     @property
     def sent_headers(self) -> tuple[tuple[str, str], ...]:
-        """The header lines of each request, but for Host and Cookie."""
-        return self.headers if self.keep_alive else (*self.headers, ("Connection", "close"))
+        """The header lines of each request, but for Host, Cookie and If-None-Match.
+
+        ab speaks HTTP/1.0: without keep-alive it need not ask for a close.
+        """
+        closes = not self.keep_alive and self.generator != "ab"
+        return (*self.headers, ("Connection", "close")) if closes else self.headers
+
+    @property
+    def plain(self) -> bool:
+        """Whether one fixed response of HTTP/1.1, one at a time, is right for all its requests."""
+        return (self.method, self.path, self.pipeline) == ("GET", PAGE, 1) and (
+            self.keep_alive and not self.not_modified and self.generator != "ab"
+        )
 
     def targets(self, tree: Tree) -> tuple[str, ...]:
         """The request targets of `tree` that this load asks for."""
@@ -61,13 +77,19 @@ class Workload:
 
 
 _BROWSER = tuple(BROWSER_HEADERS.items())
+IDLE_CONNECTIONS = 10_000
+
+
+def _body(size: int, connections: int, about: str, generator: str = "wrk") -> Workload:
+    return Workload(f"{about} body", generator, path=body_path(size), connections=connections)
+
 
 WORKLOADS = {
     "page": Workload("1000-byte page, keep-alive"),
     "browser": Workload(
-        "the same with a browser's headers and a cookie never seen before", headers=_BROWSER, new_cookie=True
+        "1000-byte page, a browser's headers, a cookie never seen before", headers=_BROWSER, new_cookie=True
     ),
-    "ab": Workload("the same by ab -k (HTTP/1.0)", generator="ab"),
+    "ab": Workload("1000-byte page by ab -k (HTTP/1.0)", generator="ab"),
     "files": Workload(
         f"{FILES:,} files at random, a browser's headers, a cookie never seen before",
         path=FILES_PREFIX + "/",
@@ -76,4 +98,26 @@ WORKLOADS = {
     ),
     "pipelined": Workload("1000-byte page, 16 requests at once", pipeline=16),
     "connections": Workload("1000-byte page, a new connection for each request", keep_alive=False),
+    "ab-close": Workload(
+        "1000-byte page by ab without -k (HTTP/1.0): a new connection for each request",
+        generator="ab",
+        keep_alive=False,
+    ),
+    "304": Workload("1000-byte page, not modified", not_modified=True),
+    "head": Workload("HEAD of the 1000-byte page by ab -k -i (HTTP/1.0)", generator="ab", method="HEAD"),
+    # Few connections for the long ones: what is under way when the run ends was paid for and is not counted.
+    "64KB": _body(65_536, 120, "64 KB"),
+    "1MB": _body(1_000_000, 32, "1 MB"),
+    "10MB": _body(10_000_000, 8, "10 MB", "drain"),
+    "idle": Workload(f"1000-byte page while {IDLE_CONNECTIONS:,} more connections are idle", idle=IDLE_CONNECTIONS),
+}
+
+# For the charts: x -> the load at x.
+CONCURRENCY = {
+    number: Workload(f"1000-byte page, {number:,} connections", connections=number)
+    for number in (1, 4, 16, 64, 256, 1000)
+}
+SIZES = {
+    size: _body(size, 64 if size <= 100_000 else 8, f"{size:,}-byte", "drain")
+    for size in (100, 1000, 10_000, 100_000, 1_000_000, 10_000_000)
 }
