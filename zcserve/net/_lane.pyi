@@ -1,8 +1,10 @@
-from zcserve.cache.entry import Body, Entry
+from typing import final
+
+from zcserve.cache.entry import Entry
 from zcserve.config import Config
+from zcserve.net.fastlane import Representation
 
-Representation = tuple[Entry, int, bytes | memoryview, int, int, int, int, int, int, int, Body]
-
+@final
 class Lane:
     count: int
     foreign: int

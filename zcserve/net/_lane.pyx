@@ -1,5 +1,6 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: auto_pickle=False, autotestdict=False
 # All memory here is raw C memory with its length beside it: there is nothing for Cython's own checks to check.
 """The compiled fast lane: answers what is plain and hot before Python hears of it.
 

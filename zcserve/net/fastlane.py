@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from zcserve.cache import heads
-from zcserve.cache.entry import Entry, Packed, Paged
+from zcserve.cache.entry import Body, Entry, Packed, Paged
 from zcserve.config import Config
 from zcserve.errors import UsageError
 from zcserve.http import coding_quality
@@ -23,7 +23,12 @@ from zcserve.net.reply import Prefixes
 from zcserve.net.request import CLOSE, KEEP, KEEP_10, Fields
 
 if TYPE_CHECKING:
-    from zcserve.net._lane import Lane, Representation
+    from zcserve.net._lane import Lane
+
+# What `Lane.put` takes of one representation: entry, coding, its head (with a packed body's content behind it), the
+# head's length, where in it a 304's fields begin, where its ETag stands and how long that is; the descriptor that
+# content is sent from (-1: none, it is packed) with its offset; the content's size; and the body that keeps it all.
+Representation = tuple[Entry, int, bytes | memoryview, int, int, int, int, int, int, int, Body]
 
 # The lane's numbers for content codings, in the order of `Lane.learn`'s meanings.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
