@@ -5,7 +5,9 @@ The lane runs in the test's own thread here: `Driver` is the loop around it.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import itertools
 import random
 import select
 import socket
@@ -75,7 +77,7 @@ class Driver:
         self.listener.setblocking(False)
         address: Any = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}.get(family, str(root / "socket"))
         self.listener.bind(address)
-        self.listener.listen()
+        self.listener.listen(256)
         self.lane.register_listener(self.listener.fileno())
         self.where: Any = self.listener.getsockname()
         self.second = 0
@@ -509,6 +511,8 @@ def requests_for_the_log() -> list[bytes]:
     maker = Maker(rng, [b"/a"], [b'"tag"', b'"other"'], mischief=0)
     made = [maker.request() for _ in range(60)]
     odd = [b'"', b"\\", b"\xe4", b"\t", b"x" * 1024, b"x" * 1025, b"", b"'{}"]
+    twice = b"GET /a HTTP/1.1\r\nHost: test\r\n%b: one\r\n%b: two\r\n\r\n"
+    made += [twice % (name, name) for name in (b"User-Agent", b"Referer")]
     return made + [
         b"GET /a HTTP/1.1\r\nHost: test\r\nUser-Agent: %b\r\nReferer: %b\r\n\r\n" % (one, one[::-1]) for one in odd
     ]
@@ -558,6 +562,33 @@ def teach(lane: Any, head: bytes, fields: Any) -> None:
     Teacher(lane, Prefixes(), log_json=False).teach(head, b"/", Entry(b"/", b"", 0, None), fields)
 
 
+def test_clients_that_queue_up_are_each_given_what_is_theirs(drive: Any) -> None:
+    driver = drive()
+    lane = driver.lane
+    lane.put(b"/a", [packed(b"content")])
+    lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
+    says = [PLAIN, PLAIN[:-2] + b"Connection: close\r\n\r\n", b"", b"GET /a HT", PLAIN + b"TRACE"]
+    # More than a listener accepts at a time, and who is handed over comes between the others.
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(driver.where)) for _ in range(120)]
+        for client, said in zip(clients, itertools.cycle(says), strict=False):
+            client.send(said)
+        driver.until(lambda: lane.count == 48 and lane.foreign == 48)
+        assert lane.requests == 72
+        assert sorted(data for _, (_, data, _, _) in driver.taken) == [b"GET /a HT"] * 24 + [b"TRACE"] * 24
+        for client, said in zip(clients, itertools.cycle(says), strict=False):
+            if PLAIN[:-2] in said:
+                assert client.read().body == b"content"
+            if b"close" in said:
+                assert client.at_end()
+        clients[0].send(PLAIN)  # who was served at once is watched all the same
+        clients[2].send(PLAIN)
+        driver.until(lambda: lane.requests == 74)
+        clients[0].close()
+        clients[2].close()
+        driver.until(lambda: lane.count == 46)
+
+
 # --- sockets that take little ---------------------------------------------------------------------------------
 
 
@@ -580,6 +611,42 @@ def test_a_pipeline_longer_than_the_socket_takes_is_answered_in_order(drive: Any
     assert logged == [b"GET /%d HTTP/1.1" % number for number in range(20)] * 3
     assert driver.lane.requests == 60
     assert driver.lane.bytes_sent == 3 * sum(map(len, contents))
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["tcp", "unix"])
+@pytest.mark.parametrize("seed", range(8))
+def test_answers_are_whole_and_in_order_wherever_the_socket_stops(drive: Any, seed: int, family: Any) -> None:
+    rng = random.Random(seed)
+    driver = drive(log=True, family=family)
+    driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
+    driver.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    expected, stream, logged = b"", b"", []
+    for number in range(150):
+        content = rng.randbytes(rng.choice((0, 10, 100, 500, 3000)))
+        whole = packed(content)
+        driver.lane.put(b"/%d" % number, [whole])
+        method, known, last = rng.choice((b"GET", b"GET", b"HEAD")), rng.random() < 0.2, number == 149
+        stream += b"%b /%d HTTP/1.1\r\nHost: test\r\n" % (method, number)
+        stream += b'If-None-Match: "tag"\r\n' * known + b"Connection: close\r\n" * last + b"\r\n"
+        expected += b"HTTP/1.1 304 Not Modified\r\n" if known else b"HTTP/1.1 200 OK\r\n"
+        expected += b"Date: x\r\n" + b"Connection: close\r\n" * last
+        expected += whole[2][whole[4] : whole[3]] if known else whole[2][: whole[3]]
+        sent = content if method == b"GET" and not known else b""
+        expected += sent
+        logged.append(b"/%d %d" % (number, len(sent)))
+    received = b""
+    with Client(driver.where, receive_buffer=4096) as client:
+        client.send(stream)
+        while True:
+            driver.turn()
+            if rng.random() < 0.7 and select.select([client.socket], [], [], 0)[0]:
+                data = client.socket.recv(rng.choice((1, 50, 1000, 8000)))
+                if not data:
+                    break
+                received += data
+    assert received == expected
+    lines = [line.split() for line in driver.lane.take_log().splitlines()]
+    assert [words[5] + b" " + words[8] for words in lines] == logged
 
 
 def test_who_has_sent_what_nobody_read_is_not_shed(drive: Any) -> None:

@@ -42,6 +42,7 @@ cdef enum:                   # sizes and limits
     ROUNDS_MAX = 4  # reads of one connection in a turn
     COPY_BYTES_MAX = 4096
     BATCH_BYTES = 65536  # answered before it is sent: what a socket takes at once
+    NAME_MAX = 46                # INET6_ADDRSTRLEN
     PREFIX_MAX = 160  # status line, Server, Date, Connection: 104 bytes
     LEARNED_VALUE_MAX = 512  # longer field values are Python's to judge each time
 
@@ -77,8 +78,8 @@ cdef enum:                   # what became of a step
     HAND_OVER = 3
 
 cdef struct Rep:
-    int coding
     const char *head         # for a packed body, the content follows
+    int coding
     uint32_t head_len
     uint32_t tail            # where the fields begin that a 304 carries
     uint32_t tag             # where the ETag stands, with its quotes
@@ -88,17 +89,17 @@ cdef struct Rep:
     int64_t size
     uint64_t tick
 
-cdef struct Record:
+cdef struct Record:          # what a hit reads comes first: one miss of the cache less
     uint32_t hash
     uint32_t key_len
     char *key
+    int count
+    bint touched
+    Rep reps[REPS_MAX]
+    bint dropped
     int refs                 # why it may not be freed: sends under way, and a tick that was not drained
     int sending
-    bint dropped
-    bint touched
     PyObject *keep
-    int count
-    Rep reps[REPS_MAX]
 
 cdef struct Meaning:
     uint32_t hash
@@ -116,6 +117,8 @@ cdef struct Conn:
     uint8_t fresh            # accepted, and not watched yet
     uint8_t family
     unsigned char address[16]
+    uint8_t name_len         # the peer as the log writes it, 0 until it does
+    char name[NAME_MAX]
     double since             # of the last answer, or of the last progress of what is pending
     Record *record           # what is being sent from; then the next four say what is left
     uint16_t prefix_len
@@ -452,11 +455,14 @@ cdef class Lane:
     def close_all(self, bint idle_only):
         """End the lane's connections; `idle_only`: those that owe nothing, the others when they are through."""
         cdef int fd
+        cdef char unread
         self.draining = True
         for fd in range(self.conns_size):
             if self.conns[fd].owner == OWNER_LANE:
                 if idle_only and self.conns[fd].record != NULL:
                     self.conns[fd].closing = True
+                elif idle_only and recv(fd, &unread, 1, MSG_PEEK | MSG_DONTWAIT) > 0:
+                    self.run_again(fd)       # a request is there: it is answered, and the last one
                 else:
                     self.end(fd)
         self.bury()
@@ -546,7 +552,7 @@ cdef class Lane:
         if not 0 < len(representations) <= REPS_MAX:
             return
         for entry, coding, head, head_len, tail, tag, tag_len, fd, offset, size, body in representations:
-            reps[count] = Rep(coding, NULL, head_len, tail, tag, tag_len, fd, offset, size, 0)
+            reps[count] = Rep(NULL, coding, head_len, tail, tag, tag_len, fd, offset, size, 0)
             PyObject_GetBuffer(head, &view, PyBUF_SIMPLE)
             reps[count].head = <const char *> view.buf
             length = view.len
@@ -665,8 +671,10 @@ cdef class Lane:
             record = self.slots[at]
             if record == NULL:
                 return NULL
-            if record.hash == hash and record.key_len == length and memcmp(record.key, key, length) == 0:
-                return record
+            if record.hash == hash and record.key_len == length:
+                prefetch(record.reps[0].head)    # while the key is compared
+                if memcmp(record.key, key, length) == 0:
+                    return record
             at = (at + 1) & self.slots_mask
 
     cdef insert(self, Record *record):
@@ -1219,12 +1227,13 @@ cdef class Lane:
             self.write(b"-", 1)
 
     cdef void write_peer(self, Conn *conn) noexcept nogil:
-        cdef char name[64]
-        if conn.family == AF_INET or conn.family == AF_INET6:
-            inet_ntop(conn.family, conn.address, name, 64)
-            self.write(name, c_length(name))
-        else:
+        if conn.family != AF_INET and conn.family != AF_INET6:
             self.write(b"unix:", 5)
+            return
+        if not conn.name_len:
+            inet_ntop(conn.family, conn.address, conn.name, NAME_MAX)
+            conn.name_len = <uint8_t> c_length(conn.name)
+        self.write(conn.name, conn.name_len)
 
     # --- connections ------------------------------------------------------------------------------------------
 

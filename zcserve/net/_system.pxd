@@ -60,6 +60,9 @@ cdef extern from "<sys/ioctl.h>" nogil:
 cdef extern from "<linux/sockios.h>" nogil:
     int SIOCOUTQ
 
+cdef extern from * nogil:
+    void prefetch "__builtin_prefetch"(const void *address)
+
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
 

@@ -39,7 +39,7 @@ class AccessLog:
         self._path = path
         self._format: Callable[[Record], str] = as_json if form == "json" else as_combined
         self._prefixes = prefixes
-        self._records: deque[Record | str] = deque()
+        self._records: deque[Record | bytes] = deque()
         self._dropped = 0
         self._reopen = False
         self._file = self._open()
@@ -58,7 +58,7 @@ class AccessLog:
     def lines(self, lines: bytes) -> None:
         """Lines that the fast lane has written already, in this log's format."""
         if len(self._records) < RECORDS_MAX:
-            self._records.append(lines.decode("latin-1"))
+            self._records.append(lines)
 
     def reopen(self) -> None:
         """The file was rotated away: write to its path anew."""
@@ -95,8 +95,8 @@ class AccessLog:
     def _write(self) -> None:
         records = self._records
         taken = [records.popleft() for _ in range(len(records))]
-        lines = [one if isinstance(one, str) else self._format(one) for one in taken]
-        data = memoryview("".join(lines).encode())
+        lines = [one if isinstance(one, bytes) else self._format(one).encode() for one in taken]
+        data = memoryview(b"".join(lines))
         try:
             while data:
                 data = data[self._file.write(data) or len(data) :]

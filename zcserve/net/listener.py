@@ -221,7 +221,7 @@ class Listener:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            host = str(peer[0]) if isinstance(peer, tuple) else "unix:"
+            host = str(peer[0]).partition("%")[0] if isinstance(peer, tuple) else "unix:"
             Connection(self._service, sock, host)
             lane = self._service.lane
             if lane is not None:
