@@ -22,7 +22,6 @@ from zcserve.media_types import media_type
 Buffer = bytes | memoryview
 
 _TAIL_MARK = b"\r\nETag: "
-ETAG_BYTES = 34  # two quotes and 32 hexadecimal digits of mmh3 x64-128
 
 
 @lru_cache(maxsize=4096)
