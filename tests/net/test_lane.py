@@ -45,6 +45,7 @@ class Fake:
     """An entry or a body: something that can be held, and whose end can be seen."""
 
     tick = 0
+    uses = 0
 
 
 def packed(content: bytes, entry: Any = None, *, coding: int = 0, tag: bytes = b'"tag"') -> tuple[Any, ...]:
@@ -214,6 +215,16 @@ def test_clear_forgets_everything(lane: Any) -> None:
     lane.clear()
     assert not any(lane.holds(entry) for entry in entries)
     assert not any(lane.knows(b"/%d" % number) for number in range(2000))
+
+
+def test_one_key_is_forgotten_and_no_other_of_its_entry(lane: Any) -> None:
+    entry = Fake()
+    for key in (b"/", b"/index.html"):
+        lane.put(key, [packed(b"x", entry)])
+    lane.forget_key(b"/")
+    lane.forget_key(b"/never")
+    assert [lane.knows(key) for key in (b"/", b"/index.html")] == [False, True]
+    assert lane.holds(entry)
 
 
 def test_all_representations_go_with_one(lane: Any) -> None:
@@ -504,6 +515,7 @@ def test_the_turn_of_the_last_use_is_told(drive: Any) -> None:
         driver.ask(client, PLAIN)
         driver.lane.drain_ticks()
         assert base.tick > first
+        assert (base.uses, variant.uses) == (2, 0)
 
 
 def requests_for_the_log() -> list[bytes]:

@@ -2,7 +2,7 @@
 
 An entry is a *representation* with a file behind it: identity, size, validators. The entry that the index holds is the
 identity-coded representation; its `variants` are entries of their own with an `encoding`. Everything in an entry but
-`body`, `etag` and `tick` is fixed when the walk makes it: a changed file is a new entry.
+`body`, `etag`, `tick` and `uses` is fixed when the walk makes it: a changed file is a new entry.
 
 `body` is None while the content is not resident. It is read once into a local name and used from there: another
 thread may evict it at any time, and whoever holds the body object holds the memory.
@@ -194,6 +194,7 @@ class Entry:
     made      whether the variant is made from its base (`--compress`) rather than read from a sibling
     etag      strong, with quotes; b"" until the content was read once
     tick      the loop's turn that last used it (cache/evictor.py)
+    uses      how often it was sent
     """
 
     __slots__ = (
@@ -208,6 +209,7 @@ class Entry:
         "modified",
         "size",
         "tick",
+        "uses",
         "variants",
     )
 
@@ -222,6 +224,7 @@ class Entry:
         self.variants: tuple[Entry, ...] = ()
         self.body: Body | None = None
         self.tick = 0
+        self.uses = 0
         self.filed = 0
 
 

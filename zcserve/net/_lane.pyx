@@ -28,6 +28,8 @@ from zcserve.net._system cimport *
 
 
 cdef enum:                   # sizes and limits
+    CACHE_LINE = 64
+    PREFETCH_BYTES = 2048        # of content; the processor foresees the rest by itself
     RECV_BYTES = 16384
     EVENTS_MAX = 256
     ANSWERS_MAX = 64
@@ -88,14 +90,15 @@ cdef struct Rep:
     int64_t offset
     int64_t size
     uint64_t tick
+    uint32_t uses            # since the last drain
 
-cdef struct Record:          # what a hit reads comes first: one miss of the cache less
+cdef struct Record:          # one allocation, its representations and its key behind it: few lines of cache a hit
     uint32_t hash
     uint32_t key_len
     char *key
+    Rep *reps
     int count
     bint touched
-    Rep reps[REPS_MAX]
     bint dropped
     int refs                 # why it may not be freed: sends under way, and a tick that was not drained
     int sending
@@ -145,6 +148,7 @@ cdef struct Head:            # a parsed request
     int minor
     const char *target
     size_t target_len
+    uint32_t hash            # of the target
     int mode
     const int32_t *accept    # qualities by coding, NULL for no Accept-Encoding
     const char *none_match
@@ -222,6 +226,13 @@ cdef inline bint same_name(const char *name, const char *lower, size_t length) n
         if c != lower[i]:
             return False
     return True
+
+cdef inline void expect_bytes(const char *start, size_t length) noexcept nogil:
+    """These bytes will be sent now: they come from memory while the kernel gets ready."""
+    cdef const char *line = start
+    while line < start + length:
+        prefetch(line)
+        line += CACHE_LINE
 
 cdef inline bint is_value(const char *text, size_t length) noexcept nogil:
     """Whether all bytes may stand in a field value; without a way out in the middle, so that it becomes vector code."""
@@ -552,7 +563,7 @@ cdef class Lane:
         if not 0 < len(representations) <= REPS_MAX:
             return
         for entry, coding, head, head_len, tail, tag, tag_len, fd, offset, size, body in representations:
-            reps[count] = Rep(NULL, coding, head_len, tail, tag, tag_len, fd, offset, size, 0)
+            reps[count] = Rep(NULL, coding, head_len, tail, tag, tag_len, fd, offset, size, 0, 0)
             PyObject_GetBuffer(head, &view, PyBUF_SIMPLE)
             reps[count].head = <const char *> view.buf
             length = view.len
@@ -566,23 +577,20 @@ cdef class Lane:
                 raise ValueError(f"a representation of {key!r} that does not add up")
             keep.append((entry, head, body))
             count += 1
-        record = <Record *> calloc(1, sizeof(Record))
+        record = new_record(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), reps, count)
         if record == NULL:
             raise MemoryError
-        record.key_len = PyBytes_GET_SIZE(key)
-        record.key = <char *> malloc(record.key_len + 1)
-        if record.key == NULL:
-            free(record)
-            raise MemoryError
-        memcpy(record.key, PyBytes_AS_STRING(key), record.key_len)
-        memcpy(record.reps, reps, sizeof(reps))
-        record.hash = murmur3(record.key, record.key_len)
-        record.count = count
         for entry, _, _ in keep:
             self.entries.setdefault(entry, set()).add(key)
         Py_INCREF(keep)
         record.keep = <PyObject *> keep
         self.insert(record)
+
+    def forget_key(self, bytes key not None):
+        """Forget one resource, if it was taught: its key leads elsewhere now."""
+        self.drain_ticks()
+        self.drop_key(key)
+        self.bury()
 
     def drop(self, entry):
         """Forget every resource that a representation belongs to: it was evicted or replaced."""
@@ -607,31 +615,29 @@ cdef class Lane:
         """Whether the lane is in the middle of sending from this entry. Any thread that holds the GIL may ask."""
         cdef Record *record
         for key in tuple(self.entries.get(entry, ())):
-            record = self.find(PyBytes_AS_STRING(<bytes> key), PyBytes_GET_SIZE(<bytes> key))
+            record = self.find_key(key)
             if record != NULL and record.sending:
                 return True
         return False
 
     def knows(self, bytes key not None):
         """Whether a resource is taught."""
-        return self.find(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)) != NULL
+        return self.find_key(key) != NULL
 
     def drain_ticks(self):
-        """Give every entry that was used since the last call the turn of its last use."""
+        """Tell every entry that was used since the last call how often, and the turn of its last use."""
         cdef Record *record
         cdef int i, j
         for i in range(self.touched_count):
             record = self.touched[i]
             record.touched = False
             record.refs -= 1
-            if record.dropped:
-                self.maybe_dead(record)
-                continue
-            j = 0
-            for entry, _, _ in <list> record.keep:
-                if record.reps[j].tick > entry.tick:
-                    entry.tick = record.reps[j].tick
-                j += 1
+            for j, (entry, _, _) in enumerate(<list> record.keep):
+                if record.reps[j].uses:
+                    entry.tick = max(entry.tick, record.reps[j].tick)
+                    entry.uses += record.reps[j].uses
+                    record.reps[j].uses = 0
+            self.maybe_dead(record)
         self.touched_count = 0
         self.bury()
 
@@ -663,19 +669,29 @@ cdef class Lane:
 
     # --- tables -----------------------------------------------------------------------------------------------
 
-    cdef Record *find(self, const char *key, size_t length) noexcept nogil:
-        cdef uint32_t hash = murmur3(key, length)
+    cdef inline void expect(self, uint32_t hash) noexcept nogil:
+        """A record of this hash will be asked for soon."""
+        cdef const char *record = <const char *> self.slots[hash & self.slots_mask]
+        if record != NULL:
+            prefetch(record)
+            prefetch(record + CACHE_LINE)
+            prefetch(record + 2 * CACHE_LINE)
+
+    cdef Record *find(self, const char *key, size_t length, uint32_t hash) noexcept nogil:
         cdef uint32_t at = hash & self.slots_mask
         cdef Record *record
         while True:
             record = self.slots[at]
             if record == NULL:
                 return NULL
-            if record.hash == hash and record.key_len == length:
-                prefetch(record.reps[0].head)    # while the key is compared
-                if memcmp(record.key, key, length) == 0:
-                    return record
+            if record.hash == hash and record.key_len == length and memcmp(record.key, key, length) == 0:
+                return record
             at = (at + 1) & self.slots_mask
+
+    cdef Record *find_key(self, bytes key) noexcept:
+        return self.find(
+            PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), murmur3(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        )
 
     cdef insert(self, Record *record):
         cdef Record **grown
@@ -702,7 +718,7 @@ cdef class Lane:
 
     cdef drop_key(self, bytes key):
         """Take a record out of the table; probe chains are closed by moving what follows."""
-        cdef Record *record = self.find(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        cdef Record *record = self.find_key(key)
         cdef uint32_t at, hole, home
         if record == NULL:
             return
@@ -753,6 +769,7 @@ cdef class Lane:
     cdef void touch(self, Record *record, Rep *rep) noexcept nogil:
         cdef Record **grown
         rep.tick = self.turn
+        rep.uses += 1
         if record.touched:
             return
         if self.touched_count == self.touched_size:
@@ -812,6 +829,8 @@ cdef class Lane:
         head.target_len = p - head.target
         if head.target_len == 0 or head.target_len > self.target_bytes_max or end - p < 11:
             return False
+        head.hash = murmur3(head.target, head.target_len)
+        self.expect(head.hash)   # it comes from memory while the fields are parsed
         if memcmp(p, b" HTTP/1.1\r\n", 11) == 0:
             head.minor = 1
         elif memcmp(p, b" HTTP/1.0\r\n", 11) != 0:
@@ -961,7 +980,7 @@ cdef class Lane:
         while p < end:
             if not self.parse_head(p, end, &head):
                 return self.hand_over(fd, conn, p, end)
-            record = self.find(head.target, head.target_len)
+            record = self.find(head.target, head.target_len, head.hash)
             rep = self.choose(record, head.accept) if record != NULL else NULL
             if rep == NULL or (head.mode == CLOSE and p + head.length < end):
                 return self.hand_over(fd, conn, p, end)    # in the second case to linger over what nobody reads
@@ -1003,6 +1022,7 @@ cdef class Lane:
         else:
             iov[1].iov_base = <void *> rep.head
             iov[1].iov_len = rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0)
+            expect_bytes(rep.head, min(iov[1].iov_len, <size_t> PREFETCH_BYTES))
         self.answers_count += 1
         self.count_answer(answer, 1)
         self.touch(record, rep)
@@ -1025,6 +1045,8 @@ cdef class Lane:
         cdef int i = 0, k, j, answers = self.answers_count
         cdef Answer *last = &self.answers[answers - 1]
         cdef int64_t span = last.size if last.rep.fd >= 0 else 0
+        # What a close follows at once goes out with its FIN, in one packet.
+        cdef int flags = MSG_NOSIGNAL | (MSG_MORE if span or conn.closing else 0)
         self.answers_count = 0
         for j in range(2 * answers):
             total += self.iov[j].iov_len
@@ -1034,12 +1056,12 @@ cdef class Lane:
             for j in range(2 * answers):
                 memcpy(self.out + total, self.iov[j].iov_base, self.iov[j].iov_len)
                 total += self.iov[j].iov_len
-            count = send(fd, self.out, total, MSG_NOSIGNAL)
+            count = send(fd, self.out, total, flags)
         else:
             memset(&message, 0, sizeof(msghdr))
             message.msg_iov = self.iov
             message.msg_iovlen = 2 * answers
-            count = sendmsg(fd, &message, MSG_NOSIGNAL | (MSG_MORE if span else 0))
+            count = sendmsg(fd, &message, flags)
         if count < 0:
             if errno != EAGAIN and errno != EINTR:
                 return GONE
@@ -1058,6 +1080,7 @@ cdef class Lane:
             self.log_len = self.answers[k + 1].log_mark
             for j in range(k + 1, answers):
                 self.count_answer(&self.answers[j], -1)
+                self.answers[j].rep.uses -= 1
         if p < end and self.keep_input(conn, p, end) < 0:
             return GONE
         conn.record = self.answers[k].record
@@ -1499,11 +1522,27 @@ cdef class Lane:
         return -1 if left < 0 else <int> (left * 1000 + 0.999)
 
 
+cdef Record *new_record(const char *key, size_t key_len, const Rep *reps, int count) noexcept:
+    """A record in whole lines of cache; NULL without memory."""
+    cdef size_t size = sizeof(Record) + count * sizeof(Rep) + key_len
+    cdef Record *record = <Record *> aligned_alloc(CACHE_LINE, (size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE)
+    if record == NULL:
+        return NULL
+    memset(record, 0, sizeof(Record))
+    record.reps = <Rep *> (record + 1)
+    record.count = count
+    record.key = <char *> (record.reps + count)
+    record.key_len = <uint32_t> key_len
+    record.hash = murmur3(key, key_len)
+    memcpy(record.reps, reps, count * sizeof(Rep))
+    memcpy(record.key, key, key_len)
+    return record
+
+
 cdef void release(Record *record) noexcept:
     """Free a record and let its Python objects go."""
     if record.keep != NULL:
         Py_DECREF(<object> record.keep)
-    free(record.key)
     free(record)
 
 

@@ -79,3 +79,6 @@ cdef extern from "<time.h>" nogil:
 
 cdef extern from "<arpa/inet.h>" nogil:
     const char *inet_ntop(int family, const void *source, char *target, socklen_t size)
+
+cdef extern from "<stdlib.h>" nogil:
+    void *aligned_alloc(size_t alignment, size_t size)

@@ -427,6 +427,7 @@ class Connection:
                     hit = self._choose(resource, fields.accept) if resource.variants else resource
                 if hit is not None and (body := hit.body) is not None:
                     hit.tick = self._loop.turn
+                    hit.uses += 1
                     if teacher is not None and isinstance(resource, Entry):
                         teacher.teach(self._head, target, resource, fields)
                     stop = self._emit_hit(method, target, fields, body)
@@ -577,6 +578,7 @@ class Connection:
         fields = self._fields
         assert fields is not None
         chosen.tick = self._loop.turn
+        chosen.uses += 1
         vary = reply.VARY if chosen.variants or chosen.encoding else b""
         is_get = self._method == b"GET"
         decision = negotiate.WHOLE
