@@ -1,0 +1,69 @@
+"""What the miss-ratio curve (cache/curve.py) is told of what is served, by both lanes.
+
+The fast lane notes by itself what is sampled, as the curve's rule says, and is asked for it once a second; it is asked,
+too, before the general lane tells of a use of its own, since the curve wants them in order. Sampling begins when
+something does not fit into memory: before that more memory would give nothing, and nothing should be paid for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import mmh3
+
+from zcserve.cache.curve import MissRatioCurve
+from zcserve.cache.entry import Entry
+from zcserve.cache.heads import HEAD_BYTES
+from zcserve.net.fastlane import CODINGS
+
+if TYPE_CHECKING:
+    from zcserve.net._lane import Lane
+
+# At first one of so many uses is measured; the curve finds its own rate then.
+EVERY = 64
+
+
+class Sampler:
+    """Tells one curve. The loop's alone."""
+
+    def __init__(self, lane: Lane | None) -> None:
+        self.curve = MissRatioCurve(every=EVERY)
+        self._lane = lane
+        self._gap = 1
+        self._settled_at = 0.0
+        self._teach()
+
+    def note(self, entry: Entry, turn: int) -> None:
+        """The general lane uses a representation in this turn; its tick is not written yet."""
+        self.drain()
+        curve = self.curve
+        size = HEAD_BYTES + entry.size
+        self._gap -= 1
+        if self._gap <= 0:
+            self._gap = curve.gap()
+            curve.measure(size, entry.tick)
+        hash32 = mmh3.hash(entry.key, signed=False) ^ CODINGS.index(entry.encoding)
+        if curve.is_sampled(hash32, size):
+            curve.follow(hash32, size, turn)
+
+    def drain(self) -> None:
+        """Tell what the fast lane has noted."""
+        if self._lane is None:
+            return
+        for hash32, size, turn, last, followed, measured in self._lane.take_sightings():
+            if measured:
+                self.curve.measure(size, last)
+            if followed:
+                self.curve.follow(hash32, size, turn)
+
+    def each_second(self, now: float) -> None:
+        """Have the curve find its rate, and the lane its rule."""
+        self.drain()
+        if self._settled_at:
+            self.curve.settle(now - self._settled_at)
+        self._settled_at = now
+        self._teach()
+
+    def _teach(self) -> None:
+        if self._lane is not None:
+            self._lane.sample(self.curve.unit, self.curve.pause, self.curve.every)
