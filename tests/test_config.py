@@ -17,6 +17,7 @@ from zcserve.config import (
     load,
     nearest,
     parse_duration,
+    parse_glob,
     parse_listen,
     parse_size,
     reference,
@@ -151,6 +152,43 @@ def test_an_address_prints_as_it_is_written(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("glob", "matched", "not_matched"),
+    [
+        ("/index.html", ["/index.html"], ["/a/index.html", "/index_html", "/index.html.bak"]),
+        ("/assets/*.css", ["/assets/site.css", "/assets/.css"], ["/assets/a/site.css", "/b/assets/site.css"]),
+        ("assets/*.css", ["/assets/site.css"], ["/b/assets/site.css"]),
+        ("*.woff2", ["/a.woff2", "/fonts/b/a.woff2"], ["/a.woff", "/a.woff2/b"]),
+        ("logo.svg", ["/logo.svg", "/img/logo.svg"], ["/img/my-logo.svg"]),
+        ("/fonts/", ["/fonts/a", "/fonts/b/a"], ["/fonts", "/fonts2/a", "/b/fonts/a"]),
+        ("/", ["/a", "/b/a"], []),
+        ("/a/**/z", ["/a/z", "/a/b/z", "/a/b/c/z"], ["/a/bz", "/z", "/b/a/z"]),
+        ("**/a/*", ["/a/b", "/c/a/b", "/c/d/a/b"], ["/a/b/c"]),
+        ("/a**", ["/a", "/ab/c"], ["/b/a"]),
+        ("/page-?.html", ["/page-1.html", "/page-\u00fc.html"], ["/page-.html", "/page-10.html", "/page-/.html"]),
+        ("/[a-c!]", ["/a", "/c", "/!"], ["/d", "/ab"]),
+        ("/[!a-c]", ["/d", "/^"], ["/a", "//"]),
+        ("/a[+-9]b", ["/a0b", "/a.b"], ["/a/b"]),
+        ("/[]^&[]", ["/]", "/^", "/&", "/["], ["/a"]),
+        ("/a[b", ["/a[b"], ["/ab"]),
+        ("/a[]", ["/a[]"], ["/a"]),
+        ("/100% (new)+.txt", ["/100% (new)+.txt"], ["/100% new.txt"]),
+        ("/A", ["/A"], ["/a"]),
+        ("/a\nb*", ["/a\nbc\nd"], []),
+    ],
+)
+def test_a_glob_is_matched_with_a_whole_path(glob: str, matched: list[str], not_matched: list[str]) -> None:
+    pattern = parse_glob(glob)
+    assert [path for path in matched if not pattern.fullmatch(path)] == []
+    assert [path for path in not_matched if pattern.fullmatch(path)] == []
+
+
+@pytest.mark.parametrize("glob", ["", "a\0b", "/[z-a]"])
+def test_what_is_not_a_glob_is_refused(glob: str) -> None:
+    with pytest.raises(UsageError, match=r"is not a pattern.*; accepted: a pattern such as /assets/\*\.css"):
+        parse_glob(glob)
+
+
+@pytest.mark.parametrize(
     ("word", "known", "expected"),
     [
         ("memry", ["root", "memory", "port"], "memory"),
@@ -212,6 +250,9 @@ def test_every_default_is_accepted_in_its_own_type_and_as_it_is_shown(name: str)
         ("index", [], ()),
         ("grace_s", 0, 0.0),
         ("body_bytes_max", 0, 0),
+        ("evict", "s3-fifo", "s3-fifo"),
+        ("pin", "*.woff2", ("*.woff2",)),
+        ("pin", ["/assets/*.css", "/fonts/"], ("/assets/*.css", "/fonts/")),
         ("cache_control", "public, max-age=60", "public, max-age=60"),
     ],
 )
@@ -243,6 +284,11 @@ WRONG = [
     ("index", [".."], "without a slash"),
     ("compress", 1, "true or false"),
     ("compress", "maybe", "true or false"),
+    ("evict", "fifo", "lru, sieve, s3-fifo"),
+    ("evict", "LRU", "lru, sieve, s3-fifo"),
+    ("pin", "", "*.woff2"),
+    ("pin", ["/a", "/[z-a]"], "*.woff2"),
+    ("pin", [5], "a list of texts"),
     ("cache_control", "no-store\r\nX: y", "visible ASCII"),
     ("cache_control", "no-store\n", "visible ASCII"),
     ("cache_control", " no-store", "visible ASCII"),

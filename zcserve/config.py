@@ -28,6 +28,7 @@ from zcserve.errors import UsageError
 AccessLogFormat: TypeAlias = Literal["combined", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 Engine: TypeAlias = Literal["auto", "python", "native"]
+Evict: TypeAlias = Literal["lru", "sieve", "s3-fifo"]  # the names in cache/store.py's POLICIES
 
 KIB, MIB, GIB, TIB, PIB = (1 << shift for shift in (10, 20, 30, 40, 50))
 DAY_S = 86400
@@ -167,6 +168,38 @@ def _parse_host(text: str) -> str:
     return bare
 
 
+# --- globs ------------------------------------------------------------------------------------------------
+
+_GLOB_ACCEPTED = "a pattern such as /assets/*.css, *.woff2 or /fonts/"
+_GLOB_PIECE = re.compile(r"\*\*/|\*\*|\[!?\]?[^]/]*\]|.", re.DOTALL)
+_GLOB_WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+def parse_glob(text: str) -> re.Pattern[str]:
+    """What a path ("/assets/site.css", decoded) must match in full, from a pattern such as shells and .gitignore have.
+
+    `*`, `?` and `[a-z]` stay within one segment, `**` does not. A pattern without a slash is for the file's name, in
+    any directory; one that ends in a slash is for all that lies below. Raises UsageError.
+    """
+    if not text or "\0" in text:
+        raise UsageError(f"{_shown(text)} is not a pattern; accepted: {_GLOB_ACCEPTED}")
+    glob = text if "/" in text else f"**/{text}"
+    glob = "/" + glob.removeprefix("/") + ("**" if glob.endswith("/") else "")
+    try:
+        return re.compile(_GLOB_PIECE.sub(_regex_of_piece, glob), re.DOTALL)
+    except re.error as error:
+        raise UsageError(f"{_shown(text)} is not a pattern ({error.msg}); accepted: {_GLOB_ACCEPTED}") from None
+
+
+def _regex_of_piece(found: re.Match[str]) -> str:
+    piece = found[0]
+    if len(piece) > 2 and piece[0] == "[":
+        negated = piece[1] == "!"
+        inside = re.sub(r"([]\[\\^&~|])", r"\\\1", piece[1 + negated : -1])
+        return f"(?!/)[{'^' * negated}{inside}]"
+    return _GLOB_WILD.get(piece) or re.escape(piece)
+
+
 # --- what a key accepts -----------------------------------------------------------------------------------
 
 
@@ -266,6 +299,11 @@ def _check_log_path(path: str) -> None:
         raise UsageError(f"{_shown(path)} is not a path; accepted: a file, or - for standard output")
 
 
+def _check_globs(globs: tuple[str, ...]) -> None:
+    for text in globs:
+        parse_glob(text)
+
+
 def _check_listen(listen: tuple[str, ...]) -> None:
     for text in listen:
         parse_listen(text)
@@ -319,6 +357,14 @@ class Config:
     )
     port: int = _key(8080, COUNT, "listen at this port; 0 for any free one", metavar="PORT", bounds=(0, 65535))
     memory: int = _key(512 * MIB, SIZE, "the budget for what is kept in memory", bounds=(4 * KIB, PIB))
+    evict: Evict = _key("lru", TEXT, "how it is chosen what leaves a full memory", choices=get_args(Evict))
+    pin: tuple[str, ...] = _key(
+        (),
+        TEXTS,
+        "load files whose path matches first, and never evict them: /assets/*.css, *.woff2, /fonts/",
+        metavar="GLOB",
+        check=_check_globs,
+    )
     index: tuple[str, ...] = _key(
         ("index.html",),
         TEXTS,
@@ -340,6 +386,15 @@ class Config:
     engine: Engine = _key(
         "auto", TEXT, "who answers plain requests; auto is native where built", choices=get_args(Engine)
     )
+    watch: bool = _key(True, SWITCH, "follow changes below the root, and the root's own symlink, as they happen")
+    keep_generations: int = _key(
+        0,
+        COUNT,
+        "releases before the present one whose files stay reachable, for pages that still ask for their old assets",
+        metavar="N",
+        bounds=(0, 16),
+    )
+    keep_for_s: float = _key(600.0, DURATION, "for how long they stay reachable", metavar="TIME")
     drop_cache: bool = _key(
         False, SWITCH, "give back the files' own page cache after loading, so that nothing is held twice"
     )

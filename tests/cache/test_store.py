@@ -6,19 +6,19 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from trees import content_of, memfd_meter, no_descriptors_left, noise
 
 from zcserve.cache.entry import Body, Entry, OpenFile, Packed, Paged
 from zcserve.cache.slab import PAGE_BYTES, round_up
-from zcserve.cache.store import Store
+from zcserve.cache.store import POLICIES, Store
+from zcserve.config import KEYS
 
 BUDGET = 1 << 20
 SMALL = 16 * 1024
 HEAD = b"ETag: x\r\n\r\n"
-# A block that begins inside a page which was given back touches one page more than its length is worth.
-SLACK = PAGE_BYTES
 
 MakeStore = Callable[..., Store]
 
@@ -27,8 +27,8 @@ MakeStore = Callable[..., Store]
 def make_store() -> Iterator[MakeStore]:
     made = []
 
-    def make(budget: int = BUDGET) -> Store:
-        store = Store(budget, slab_bytes=256 * 1024, small_body_bytes_max=SMALL)
+    def make(budget: int = BUDGET, **more: Any) -> Store:
+        store = Store(budget, slab_bytes=256 * 1024, small_body_bytes_max=SMALL, **more)
         made.append(store)
         return store
 
@@ -158,7 +158,7 @@ def test_the_budget_is_kept_to_the_page(store: Store) -> None:
         size = rng.choice([rng.randrange(1, 400), rng.randrange(1, SMALL), rng.randrange(SMALL, BUDGET // 6)])
         entry = put(store, noise(size, i), tick=i)
         assert entry.body is not None
-        assert store.committed <= BUDGET + SLACK
+        assert store.committed <= BUDGET
 
 
 def test_the_budget_is_kept_to_the_page_by_batches_too(store: Store) -> None:
@@ -166,7 +166,34 @@ def test_the_budget_is_kept_to_the_page_by_batches_too(store: Store) -> None:
     for i in range(300):
         contents = [noise(rng.choice([rng.randrange(1, 400), rng.randrange(1, SMALL)]), i) for _ in range(20)]
         assert store.place([(new_entry(len(content), tick=i), HEAD, content) for content in contents])
-        assert store.committed <= BUDGET + SLACK
+        assert store.committed <= BUDGET
+
+
+def test_a_block_that_begins_in_a_page_which_was_given_back_costs_that_page_too(store: Store) -> None:
+    store.drop(put_small(store, b"x" * 100))
+    put_large(store, noise(BUDGET - PAGE_BYTES, 1))
+    content = noise(PAGE_BYTES - len(HEAD), 1)
+    assert not store.place([(new_entry(len(content)), HEAD, content)], evict=False)
+    assert store.committed <= BUDGET
+
+
+def test_a_batch_that_fragments_make_costlier_than_its_bytes_is_not_placed(store: Store) -> None:
+    small = [put_small(store, noise(2 * PAGE_BYTES - len(HEAD), i)) for i in range(64)]
+    put_large(store, noise(BUDGET * 5 // 8, 64))
+    for entry in small[::2]:
+        store.drop(entry)
+    before = store.committed
+    # Each goes into a hole of its own, and takes two pages there, though it is only 16 bytes longer than one.
+    size = PAGE_BYTES + 16 - len(HEAD)
+    batch = [(new_entry(size), HEAD, noise(size, i)) for i in range(30)]
+    assert before + 31 * (PAGE_BYTES + 16) < BUDGET
+    assert not store.place(batch, evict=False)
+    assert store.committed == before
+    assert all(entry.body is None for entry, _, _ in batch)
+    placed = [store.place([one], evict=False) for one in batch]
+    assert True in placed
+    assert False in placed
+    assert store.committed <= BUDGET
 
 
 def test_contents_survive_the_coming_and_going_of_others(store: Store) -> None:
@@ -278,8 +305,146 @@ def test_a_small_budget_is_not_one_slab(make_store: MakeStore) -> None:
     store = make_store(512 * 1024)
     for i in range(500):
         put_small(store, noise(1000, i), tick=i)
-        assert store.committed <= 512 * 1024 + SLACK
+        assert store.committed <= 512 * 1024
     assert store.resident > 300
+
+
+# --- policies -------------------------------------------------------------------------------------------
+
+
+def test_every_policy_can_be_configured() -> None:
+    assert KEYS["evict"].option.choices == tuple(POLICIES)
+    assert KEYS["evict"].default == "lru"
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_budget_is_kept_and_contents_are_right_under_every_policy(make_store: MakeStore, policy: str) -> None:
+    store = make_store(policy=policy)
+    rng = random.Random(11)
+    entries: list[tuple[Entry, bytes]] = []
+    for i in range(1500):
+        content = noise(rng.choice([rng.randrange(1, 400), rng.randrange(1, SMALL), rng.randrange(SMALL, 150_000)]), i)
+        entries.append((put(store, content, tick=i), content))
+        entry, expected = entries[int(rng.random() ** 3 * len(entries))]
+        if entry.body is not None:
+            entry.tick = i
+            entry.uses += 1
+            assert content_of(entry.body) == expected
+        assert store.committed <= BUDGET
+    still = [(entry, content) for entry, content in entries if entry.body is not None]
+    assert len(still) == store.resident
+    assert all(content_of(body_of(entry)) == content for entry, content in still)
+    assert store.evictions == 1500 - len(still)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_waits_to_be_sent_is_passed_over_by_every_policy(make_store: MakeStore, policy: str) -> None:
+    store = make_store(policy=policy)
+    entries = [put_large(store, noise(BUDGET // 8, i)) for i in range(8)]
+    for entry in entries[:5]:
+        body_of(entry).pins = 1
+    store.is_sending = lambda entry: entry is entries[5]
+    for number in range(20):
+        put_large(store, noise(BUDGET // 8, 100 + number))
+        assert store.committed <= BUDGET
+    assert [content_of(body_of(entry)) for entry in entries[:6]] == [noise(BUDGET // 8, i) for i in range(6)]
+    assert all(entry.body is None for entry in entries[6:])
+
+
+# --- pinned (--pin) -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=list(POLICIES))
+def pinning(request: pytest.FixtureRequest, make_store: MakeStore) -> tuple[Store, set[Entry]]:
+    """A store of each policy, and the entries that are pinned in it."""
+    pinned: set[Entry] = set()
+    return make_store(policy=request.param, pinned=pinned.__contains__), pinned
+
+
+def put_pinned(pinning: tuple[Store, set[Entry]], content: bytes) -> Entry | None:
+    """The entry with a body, or None if there was no room."""
+    store, pinned = pinning
+    entry = new_entry(len(content))
+    pinned.add(entry)
+    if len(content) <= SMALL:
+        return entry if store.place([(entry, HEAD, content)]) else None
+    extent = store.reserve(len(content))
+    if extent is None:
+        return None
+    os.pwrite(store.pages_fd, content, extent.offset)
+    store.admit(entry, Paged(HEAD, store.pages_fd, extent.offset, len(content), extent))
+    return entry
+
+
+def test_what_is_pinned_outlives_a_scan_of_ten_times_the_budget(pinning: tuple[Store, set[Entry]]) -> None:
+    store, _ = pinning
+    sizes = [100, SMALL, BUDGET // 4]
+    entries = [put_pinned(pinning, noise(size, size)) for size in sizes]
+    bodies = [body_of(entry) for entry in entries if entry is not None]
+    for number in range(10 * BUDGET // 20_000):
+        put(store, noise(20_000 if number % 2 else 9000, number), tick=number)
+        assert store.committed <= BUDGET
+    assert [entry and entry.body for entry in entries] == bodies
+    assert [content_of(body) for body in bodies] == [noise(size, size) for size in sizes]
+
+
+def test_what_is_pinned_makes_room_for_itself(pinning: tuple[Store, set[Entry]]) -> None:
+    store, _ = pinning
+    others = [put_large(store, noise(BUDGET // 8, i)) for i in range(8)]
+    assert put_pinned(pinning, noise(BUDGET // 2, 99)) is not None
+    assert sum(entry.body is None for entry in others) >= 4
+    assert store.committed <= BUDGET
+
+
+def test_pinned_content_beyond_the_budget_stays_out_and_evicts_nobody(pinning: tuple[Store, set[Entry]]) -> None:
+    store, _ = pinning
+    entries = [put_pinned(pinning, noise(BUDGET // 4, i)) for i in range(3)]
+    small = put_small(store, b"not pinned")
+    assert all(entry is not None and entry.body is not None for entry in entries)
+    assert put_pinned(pinning, noise(BUDGET // 4 + 1, 3)) is None
+    assert store.reserve(BUDGET // 2) is None
+    assert small.body is not None
+    assert store.evictions == 0
+
+
+def test_at_the_end_of_the_budget_the_unpinned_are_not_swept_out_together(pinning: tuple[Store, set[Entry]]) -> None:
+    store, _ = pinning
+    for number in range(3):
+        assert put_pinned(pinning, noise(BUDGET // 4, number)) is not None
+    assert put_pinned(pinning, noise(BUDGET // 4 - 24 * 1024, 4)) is not None
+    resident = []
+    for number in range(200):
+        put_small(store, noise(1000, number), tick=number)
+        resident.append(store.resident)
+        assert store.committed <= BUDGET
+    assert min(resident[50:]) >= 4 + 6
+
+
+def test_what_is_pinned_can_be_dropped_and_its_room_comes_back(pinning: tuple[Store, set[Entry]]) -> None:
+    store, _ = pinning
+    for _ in range(3):
+        other = put_large(store, noise(BUDGET // 8, 1))
+        entries = [put_pinned(pinning, noise(BUDGET // 2, i)) for i in range(2)]
+        assert other.body is None
+        assert store.resident == 2
+        for entry in entries:
+            assert entry is not None
+            store.drop(entry)
+            store.drop(entry)
+    assert (store.resident, store.committed, store.evictions) == (0, 0, 3)
+
+
+def test_a_pinned_body_keeps_its_own_descriptor(make_store: MakeStore) -> None:
+    pinned: set[Entry] = set()
+    store = make_store(pinned=pinned.__contains__)
+    first, _ = put_in_place(store, tick=1)
+    kept = new_entry(100_000)
+    pinned.add(kept)
+    store.admit(kept, Paged(HEAD, 0, 0, 100_000, OpenFile(os.open(os.devnull, os.O_RDONLY), b"")))
+    assert store.shed_descriptor()
+    assert first.body is None
+    assert not store.shed_descriptor()
+    assert kept.body is not None
 
 
 # --- bodies with a descriptor of their own (in_place) ---------------------------------------------------
@@ -352,7 +517,7 @@ def test_many_threads_keep_one_budget(store: Store) -> None:
                 body = entry.body
                 if body is not None and content_of(body) != content:
                     wrong.append(f"content {number}/{i}")
-                if store.committed > BUDGET + SLACK:
+                if store.committed > BUDGET:
                     wrong.append(f"budget {number}/{i}")
         except BaseException as error:
             wrong.append(repr(error))

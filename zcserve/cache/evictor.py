@@ -1,21 +1,61 @@
-"""Who goes when memory runs out: the least recently used.
+"""Who goes when memory runs out: what a policy is, and the one that is used unless told otherwise.
 
-A hit only writes a tick into its entry (`entry.tick = turn`). The order is kept here, lazily: each entry is filed
-under the tick it had when it was filed, and when the least is asked for, an entry that was used since is filed anew
-under its present tick. No entry's tick is ever less than what it is filed under, so the first that is up to date is
-the true least. An access costs the evictor nothing; a sweep pays one O(log n) re-filing for each entry that was used
-since.
+A hit costs a policy nothing. The hot path writes two numbers into the entry, `tick` (the loop's turn) and `uses` (how
+often it was hit), and a policy learns what happened when it next looks at the entry, which is when room must be made.
+So every policy here pays for a hit at most once, at O(log n), in the sweep that comes upon it; and it may keep one
+number of its own in the entry (`entry.filed`).
 
-Called with the store's lock held; ticks are written by the loop without it.
+A policy is called with the store's lock held; ticks and uses are written by the loop without it, and may grow while
+it looks. What is being sent is passed over, whatever the order says. It must not know what a body costs to load, or
+that some entries are never given to it (`--pin`).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from sortedcontainers import SortedKeyList
 
 from zcserve.cache.entry import Entry
+
+IsSending = Callable[[Entry], bool]
+
+
+def nobody_else(entry: Entry) -> bool:
+    """The `is_sending` of a store without a fast lane."""
+    return False
+
+
+class Policy(ABC):
+    """The resident entries that may be evicted, and the order in which they go."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many there are."""
+
+    @abstractmethod
+    def add(self, entry: Entry) -> None:
+        """Take in an entry that became resident."""
+
+    @abstractmethod
+    def discard(self, entry: Entry) -> None:
+        """Take an entry out that is no longer resident, if it is in."""
+
+    @abstractmethod
+    def entries(self) -> list[Entry]:
+        """All entries, in no order that means anything."""
+
+    @abstractmethod
+    def pop(self, is_sending: IsSending = nobody_else) -> Entry | None:
+        """Take out and return the next to go that nobody is sending; None if there is none."""
+
+
+def in_flight(entry: Entry, is_sending: IsSending) -> bool:
+    """Whether a connection waits to send from the entry's body, or the fast lane sends it."""
+    body = entry.body
+    return body is not None and (body.pins > 0 or is_sending(entry))
+
 
 # Filed keys are unique: a serial number below the tick. 2^32 filings within one tick do not happen.
 _SERIAL_BITS = 32
@@ -26,8 +66,13 @@ def _filed(entry: Entry) -> int:
     return entry.filed
 
 
-class LeastRecentlyUsed:
-    """The resident entries in the order in which they would be evicted."""
+class LeastRecentlyUsed(Policy):
+    """`lru`: the entry goes whose last use lies longest ago.
+
+    The order is kept lazily: each entry is filed under the tick it had when it was filed, and when the least is asked
+    for, an entry that was used since is filed anew under its present tick. No entry's tick is ever less than what it is
+    filed under, so the first that is up to date is the true least.
+    """
 
     def __init__(self) -> None:
         self._fresh: list[Entry] = []  # not yet in the order: preloading sorts once, not 100,000 times
@@ -38,35 +83,31 @@ class LeastRecentlyUsed:
         return len(self._fresh) + len(self._order)
 
     def add(self, entry: Entry) -> None:
-        """File an entry that became resident."""
         self._fresh.append(entry)
 
     def discard(self, entry: Entry) -> None:
-        """Take an entry out that is no longer resident, if it is in."""
         self._settle()
         self._order.discard(entry)
 
     def entries(self) -> list[Entry]:
-        """All entries, in no order that means anything."""
         return [*self._order, *self._fresh]
 
-    def pop(self, is_sending: Callable[[Entry], bool] = lambda entry: False) -> Entry | None:
-        """Take out and return the least recently used entry that nobody is waiting to send; None if there is none."""
+    def pop(self, is_sending: IsSending = nobody_else) -> Entry | None:
         self._settle()
-        pinned: list[Entry] = []
-        found: Entry | None = None
-        while self._order:
-            entry = self._order.pop(0)
+        order = self._order
+        place = 0  # those before it are up to date and being sent
+        while place < len(order):
+            entry: Entry = order[place]
             if entry.tick > entry.filed >> _SERIAL_BITS:
+                del order[place]
                 self._stamp(entry)
-                self._order.add(entry)
-            elif entry.body is not None and (entry.body.pins or is_sending(entry)):
-                pinned.append(entry)
+                order.add(entry)
+            elif in_flight(entry, is_sending):
+                place += 1
             else:
-                found = entry
-                break
-        self._order.update(pinned)
-        return found
+                del order[place]
+                return entry
+        return None
 
     def _stamp(self, entry: Entry) -> None:
         self._serial = (self._serial + 1) & _SERIAL_MASK

@@ -1,31 +1,44 @@
 """Where content lies while it is resident, and how much of it there may be.
 
-The store owns the memory (slab.py) and the order of eviction (evictor.py), and keeps what the kernel has committed,
-and an estimate of what the entries themselves cost, within one budget. Any thread may call it: one lock guards all.
-The loop needs the lock for nothing that a hit does.
+The store owns the memory (slab.py) and the order of eviction (a policy: evictor.py and beside it), and keeps what the
+kernel has committed, and an estimate of what the entries themselves cost, within one budget. Any thread may call it:
+one lock guards all. The loop needs the lock for nothing that a hit does.
 
 Room is made before content is read: `place` and `reserve` evict until the new body fits, and answer None when it
 cannot, because everything that could go is being sent. What was evicted while somebody still refers to it is
-freed when he lets go; entries that a connection waits to send are passed over.
+freed when he lets go; entries that a connection waits to send are passed over. The fast lane lets go of what it does
+not send within a turn of the loop, and is waited for, so that not even for that turn more is committed than may be;
+hence room is made in the loaders' threads, never in the loop's.
+
+What is pinned (`--pin`) is never given to the policy, so it can only be dropped. It makes room like any other, and
+like any other it stays on disk when there is none. Nobody is evicted for a body that does not fit beside it anyway.
 """
 
 from __future__ import annotations
 
 import resource
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 
 from zcserve.cache.entry import Body, Entry, Packed, Paged
-from zcserve.cache.evictor import LeastRecentlyUsed
-from zcserve.cache.slab import Extent, Pages, Slabs, round_up
+from zcserve.cache.evictor import LeastRecentlyUsed, Policy, nobody_else
+from zcserve.cache.s3fifo import S3Fifo
+from zcserve.cache.sieve import Sieve
+from zcserve.cache.slab import BLOCK_ALIGN, PAGE_BYTES, Extent, Pages, Slabs, round_up
 
-# A sweep goes on to this share of the budget, so that the next few bodies find room without one.
+POLICIES: Mapping[str, type[Policy]] = {"lru": LeastRecentlyUsed, "sieve": Sieve, "s3-fifo": S3Fifo}
+
+# A sweep goes on to this share of what is not pinned, so that the next few bodies find room without one.
 LOW_WATERMARK = 0.98
 # A body larger than this share of the budget would cost more hits than it brings: it is sent from disk.
 LARGEST_SHARE = 0.5
 # Bodies sent in place may hold this share of the descriptors: the others are for clients.
 DESCRIPTOR_SHARE = 0.5
+# What the fast lane has not let go of within this time, a turn of the loop many times over, it is sending.
+LET_GO_S = 0.05
+LET_GO_LOOK_S = 0.0002
 # Slabs are at most this share of the budget, so that a small budget is not one slab.
 SLAB_SHARE = 1 / 16
 
@@ -34,22 +47,50 @@ def _holds_descriptor(body: Body | None) -> bool:
     return isinstance(body, Paged) and body.holds_descriptor
 
 
-class Store:
-    """Bodies in memory, at most `budget` bytes of them."""
+def _memory_of(body: Body | None) -> int:
+    """Bytes of the budget that a body holds; of pages that it shares with others, its part."""
+    if isinstance(body, Packed):
+        return round_up(body.block.length, BLOCK_ALIGN)
+    if isinstance(body, Paged) and isinstance(body.keeper, Extent):
+        return round_up(body.keeper.length)
+    return 0
 
-    def __init__(self, budget: int, *, slab_bytes: int, small_body_bytes_max: int) -> None:
+
+def _nothing(entry: Entry) -> bool:
+    return False
+
+
+class Store:
+    """Bodies in memory, at most `budget` bytes of them.
+
+    `policy` is one of POLICIES and says who goes when they are too many; `pinned` tells who never does.
+    """
+
+    def __init__(
+        self,
+        budget: int,
+        *,
+        slab_bytes: int,
+        small_body_bytes_max: int,
+        policy: str = "lru",
+        pinned: Callable[[Entry], bool] = _nothing,
+    ) -> None:
         self.budget = budget
         self.overhead = 0  # bytes of entries and index, set by whoever makes a generation
         self.small_body_bytes_max = small_body_bytes_max
         self.evictions = 0
         # Who else refers to bodies (the fast lane) hears of their eviction, and says whether it is about to let go of
         # one; and is asked whether it is sending one.
-        self.on_evicted: Callable[[Entry], bool] = lambda entry: False
-        self.is_sending: Callable[[Entry], bool] = lambda entry: False
+        self.on_evicted: Callable[[Entry], bool] = _nothing
+        self.is_sending: Callable[[Entry], bool] = nobody_else
         block_bytes_max = small_body_bytes_max + 4096  # a head is never longer than this
         self._slabs = Slabs(max(min(slab_bytes, int(budget * SLAB_SHARE)), block_bytes_max))
         self._pages = Pages()
-        self._lru = LeastRecentlyUsed()
+        self._lru = POLICIES[policy]()
+        self._is_pinned = pinned
+        self._pinned: set[Entry] = set()
+        self._pinned_bytes = 0
+        self._sent_by_lane = 0  # bytes of condemned bodies for which was waited in vain
         self._holders = 0  # bodies that hold a descriptor of their own
         self._lock = threading.Lock()
 
@@ -58,12 +99,12 @@ class Store:
         """Bytes of memory that bodies and heads take now, in whole pages."""
         with self._lock:
             self._settle()
-            return self._slabs.committed + self._pages.committed
+            return self._committed
 
     @property
     def resident(self) -> int:
         """How many representations are resident."""
-        return len(self._lru)
+        return len(self._lru) + len(self._pinned)
 
     @property
     def largest(self) -> int:
@@ -76,11 +117,17 @@ class Store:
         False: there is no room for all of them and none can be made; then none is.
         """
         with self._lock:
-            if not self._make_room(sum(len(head) + len(content) for _, head, content in batch), evict):
+            # A block may begin in a page, or end in one, that the kernel has taken back: one page more than its bytes.
+            length = sum(len(head) + len(content) for _, head, content in batch)
+            if batch and not self._make_room(round_up(length) + PAGE_BYTES, evict):
                 return False
-            blocks = self._slabs.write([(head, content) for _, head, content in batch])
-            for (entry, head, _), block in zip(batch, blocks, strict=True):
-                self._admit(entry, Packed(block, len(head)))
+            bodies = self._slabs.write([(head, content) for _, head, content in batch], Packed)
+            if len(batch) > 1 and self._committed > self._limit:
+                del bodies  # spread over many fragments, they took many such pages
+                self._settle()
+                return False
+            for (entry, _, _), body in zip(batch, bodies, strict=True):
+                self._admit(entry, body)
         return True
 
     def reserve(self, size: int, *, evict: bool = True) -> Extent | None:
@@ -104,12 +151,19 @@ class Store:
         if entry.body is None:
             entry.body = body
             self._holders += _holds_descriptor(body)
-            self._lru.add(entry)
+            if self._is_pinned(entry):
+                self._pinned.add(entry)
+                self._pinned_bytes += _memory_of(body)
+            else:
+                self._lru.add(entry)
 
     def _forget(self, entry: Entry) -> None:
         """The one door by which a body ceases to be resident."""
         body, entry.body = entry.body, None
         self._holders -= _holds_descriptor(body)
+        if entry in self._pinned:
+            self._pinned.discard(entry)
+            self._pinned_bytes -= _memory_of(body)
         if self.on_evicted(entry):
             if isinstance(body, Packed):
                 self._slabs.condemn(body.block)
@@ -131,7 +185,8 @@ class Store:
         return spare or (evict and self.shed_descriptor())
 
     def shed_descriptor(self) -> bool:
-        """Evict the least recently used body that holds a descriptor of its own (`--in-place`); False if none does."""
+        """Evict the least recently used body that holds a descriptor of its own (`--in-place`), whatever the policy;
+        False if none does that may go."""
         with self._lock:
             holders = [
                 entry
@@ -145,15 +200,41 @@ class Store:
             self._forget(victim)
             return True
 
+    @property
+    def _limit(self) -> int:
+        return self.budget - self.overhead
+
+    @property
+    def _committed(self) -> int:
+        return self._slabs.committed + self._pages.committed
+
+    @property
+    def _condemned(self) -> int:
+        return self._slabs.condemned + self._pages.condemned
+
+    @property
+    def _used(self) -> int:
+        """What is committed but for what the fast lane is about to let go of."""
+        return self._committed - self._condemned + self._sent_by_lane
+
     def _make_room(self, length: int, evict: bool) -> bool:
+        deadline = 0.0
         self._settle()
-        limit = self.budget - self.overhead
-        if self._used() + length <= limit:
-            return True
-        if not evict or length > limit:
+        while self._committed + length > self._limit:
+            if self._used + length > self._limit and not (evict and self._sweep(length)):
+                return False
+            deadline = deadline or time.monotonic() + LET_GO_S
+            self._await_lane(length, deadline)
+        return True
+
+    def _sweep(self, length: int) -> bool:
+        """Evict until `length` more bytes fit; whether they do."""
+        limit = self._limit
+        spare = limit - self._pinned_bytes
+        if length > spare:
             return False
-        low = int(limit * LOW_WATERMARK)
-        while self._used() + length > low:
+        low = limit - int(spare * (1 - LOW_WATERMARK))
+        while self._used + length > low:
             victim = self._lru.pop(self.is_sending)
             if victim is None:
                 break
@@ -161,20 +242,32 @@ class Store:
             self._settle()
             if self._pages.released:
                 break  # at the descriptor limit memory cannot be given back: to evict more would be in vain
-        return self._used() + length <= limit
+        return self._used + length <= limit
+
+    def _await_lane(self, length: int, deadline: float) -> None:
+        """Until `length` bytes fit, let the loop tell the fast lane what was evicted. Meanwhile the lock is free, and
+        what was known before need not be so afterwards."""
+        while self._committed + length > self._limit and self._condemned > self._sent_by_lane:
+            if time.monotonic() > deadline:
+                self._sent_by_lane = self._condemned
+                return
+            self._lock.release()
+            try:
+                time.sleep(LET_GO_LOOK_S)
+            finally:
+                self._lock.acquire()
+            self._settle()
 
     def _evict(self, entry: Entry) -> None:
         self.evictions += 1
         self._forget(entry)
-
-    def _used(self) -> int:
-        return self._slabs.committed + self._pages.committed - self._slabs.condemned - self._pages.condemned
 
     def _settle(self) -> None:
         if self._slabs.released:
             self._slabs.settle()
         if self._pages.released:
             self._pages.settle()
+        self._sent_by_lane = min(self._sent_by_lane, self._condemned)
 
     def close(self) -> None:
         """Give everything back. No body may be sent from after this."""

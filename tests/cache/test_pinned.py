@@ -1,0 +1,54 @@
+"""Which entries are pinned, in which order they are loaded, and which had no room."""
+
+from __future__ import annotations
+
+import pytest
+from trees import Tree, entry_of, noise
+
+from zcserve.cache.entry import Entry
+from zcserve.cache.pinned import Pinned
+from zcserve.cache.preload import preload
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (b"/assets/site.css", True),
+        (b"/assets/old/site.css", False),
+        (b"/a%20b/c.woff2", True),
+        (b"/%C3%BCber/a%3Fb", True),
+        (b"/index.html", False),
+    ],
+)
+def test_a_key_is_matched_by_what_it_decodes_to(key: bytes, expected: bool) -> None:
+    pinned = Pinned(["/assets/*.css", "*.woff2", "/\u00fcber/a?b"])
+    assert pinned(Entry(key, b"", 0, None)) is expected
+
+
+def test_nothing_is_pinned_without_a_glob(tree: Tree) -> None:
+    tree.plant({"a.css": b"a"})
+    generation = tree.walk()
+    assert not Pinned([])(entry_of(generation, b"/a.css"))
+    assert Pinned([]).first(generation) == Pinned([]).left_out(generation) == []
+
+
+def test_what_is_pinned_is_loaded_first_small_before_large(tree: Tree) -> None:
+    tree.plant({"a/large.css": bytes(900), "a/page.html": b"p", "b/small.css": b"s", "c/middle.css": bytes(50)})
+    generation = tree.walk()
+    first = Pinned(["*.css"]).first(generation)
+    assert [entry.key for entry in first] == [b"/b/small.css", b"/c/middle.css", b"/a/large.css"]
+
+
+def test_what_had_no_room_is_told_variants_too(tree: Tree) -> None:
+    tree.plant({"a.css": noise(30_000), "b.css": noise(20_000), "c.html": noise(500)})
+    tree.plant({"a.css.br": noise(2000), "a.css.gz": noise(25_000)})
+    generation = tree.walk()
+    pinned = Pinned(["*.css"])
+    assert len(pinned.left_out(generation)) == 4
+    preload(generation, tree.loader(memory=64 * 1024), first=pinned.first(generation))
+    left = pinned.left_out(generation)
+    assert left
+    assert all(representation.body is None for representation in left)
+    assert entry_of(generation, b"/b.css").body is not None
+    preload(generation, tree.loader(memory="1M"), first=pinned.first(generation))
+    assert pinned.left_out(generation) == []

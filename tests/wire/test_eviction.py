@@ -1,0 +1,221 @@
+"""Requests made to break the budget: scans, files larger than it, everything in flight at once; and what is pinned.
+
+Whatever is asked for, in whatever order, what is committed stays within the budget at all times, and every body that
+arrives is right.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from wire.client import Client
+
+from zcserve import Server
+from zcserve.cache.entry import Entry
+
+KIB, MIB = 1 << 10, 1 << 20
+BUDGET = 2 * MIB
+POLICIES = ["lru", "sieve", "s3-fifo"]
+ENGINES = ["python", "auto"]
+
+
+@contextmanager
+def within_budget(server: Server) -> Iterator[None]:
+    """Watch what is committed, without a pause, until the block ends."""
+    store = server.store
+    ended = threading.Event()
+    peaks = [0]
+
+    def watch() -> None:
+        while not ended.wait(0.0005):
+            peaks.append(max(peaks.pop(), store.committed))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+    assert peaks[0] <= store.budget
+    assert store.committed <= store.budget
+
+
+def plant(site: Any, total: int, sizes: tuple[int, int], seed: int = 1) -> dict[str, bytes]:
+    """Files of `total` bytes together: target -> content."""
+    rng = random.Random(seed)
+    made: dict[str, bytes] = {}
+    while total > 0:
+        content = rng.randbytes(rng.randint(*sizes))
+        path = f"d{len(made) % 5}/f{len(made)}.bin"
+        site.write(path, content)
+        made[f"/{path}"] = content
+        total -= len(content)
+    return made
+
+
+def entry_of(server: Server, target: str) -> Entry:
+    entry = server.generation.resources[target.encode()]
+    assert isinstance(entry, Entry)
+    return entry
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_scan_of_ten_times_the_budget(site: Any, serve: Any, policy: str, engine: str) -> None:
+    contents = plant(site, 10 * BUDGET, (500, 200 * KIB))
+    server = serve(site.root, memory=BUDGET, evict=policy, engine=engine)
+    with within_budget(server), Client(server.port) as client:
+        for _ in range(2):
+            wrong = [target for target, content in contents.items() if client.get(target).body != content]
+            assert wrong == []
+    assert server.store.evictions > len(contents)
+
+
+@pytest.mark.parametrize("policy", ["sieve", "s3-fifo"])
+def test_a_scan_does_not_displace_what_was_asked_for_again(site: Any, serve: Any, policy: str) -> None:
+    # To be sent because it was loaded is no hit, or all that a scan brings in would count as used again. The native
+    # engine tells of its hits once a second.
+    contents = plant(site, 10 * BUDGET, (500, 100 * KIB))
+    used = list(contents)[:8]
+    server = serve(site.root, memory=BUDGET, evict=policy, engine="python")
+    with Client(server.port) as client:
+        for target in used * 4:
+            assert client.get(target).body == contents[target]
+        bodies = [entry_of(server, target).body for target in used]
+        for target in contents:
+            if target not in used:
+                client.get(target)
+    assert server.store.evictions > 200
+    assert [entry_of(server, target).body for target in used] == bodies
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_scans_from_many_clients_at_once(site: Any, serve: Any, policy: str) -> None:
+    contents = plant(site, 5 * BUDGET, (500, 100 * KIB))
+    server = serve(site.root, memory=BUDGET, evict=policy)
+    faults: list[str] = []
+
+    def scan(seed: int) -> None:
+        targets = list(contents)
+        random.Random(seed).shuffle(targets)
+        try:
+            with Client(server.port) as client:
+                faults.extend(target for target in targets if client.get(target).body != contents[target])
+        except Exception as error:
+            faults.append(repr(error))
+
+    with within_budget(server):
+        threads = [threading.Thread(target=scan, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert faults == []
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_files_larger_than_the_budget_evict_nobody(site: Any, serve: Any, policy: str) -> None:
+    small = plant(site, BUDGET // 2, (500, 50 * KIB))
+    large = random.Random(2).randbytes(3 * BUDGET)
+    site.write("large", large)
+    server = serve(site.root, memory=BUDGET, evict=policy)
+    with within_budget(server), Client(server.port) as client, Client(server.port) as other:
+        for target, content in small.items():
+            assert client.get(target).body == content
+        for _ in range(3):
+            assert other.get("/large").body == large
+        assert other.get("/large", "Range: bytes=-1000").body == large[-1000:]
+    assert entry_of(server, "/large").body is None
+    assert all(entry_of(server, target).body is not None for target in small)
+    assert server.store.evictions == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_everything_in_flight_at_once(site: Any, serve: Any, wait_until: Any, policy: str, engine: str) -> None:
+    # Three times the budget, each body asked for again and again, more than a socket takes, by one who reads nothing.
+    contents = plant(site, 3 * BUDGET, (100 * KIB, 300 * KIB))
+    asked = 40
+    site.write("small", b"small")
+    server = serve(site.root, memory=BUDGET, evict=policy, engine=engine)
+    slow = {target: Client(server.port, receive_buffer=4096) for target in contents}
+    with within_budget(server):
+        for target, client in slow.items():
+            client.send(b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n" % target.encode() * asked)
+        with Client(server.port) as client:
+            for target, content in contents.items():
+                assert client.get(target).body == content
+                assert client.get("/small").body == b"small"
+        wait_until(lambda: any(body.pins for entry in server.generation.entries() if (body := entry.body)))
+        sums = {target: zlib.crc32(content) for target, content in contents.items()}
+
+        def read(targets: list[str], wrong: list[str]) -> None:
+            for target in targets:
+                bodies = [slow[target].read().body for _ in range(asked)]
+                wrong.extend(target for body in bodies if zlib.crc32(body) != sums[target])
+                slow[target].close()
+
+        wrong: list[str] = []
+        readers = [threading.Thread(target=read, args=(list(slow)[number::4], wrong)) for number in range(4)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+        assert wrong == []
+        assert not any(client.socket.fileno() >= 0 for client in slow.values())  # each was read to its end
+        with Client(server.port) as client:
+            target = next(target for target in contents if entry_of(server, target).body is None)
+            assert client.get(target).body == contents[target]
+            wait_until(lambda: entry_of(server, target).body is not None)  # there is room again
+
+
+# --- pinned -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_is_pinned_outlives_a_scan(site: Any, serve: Any, policy: str) -> None:
+    contents = plant(site, 5 * BUDGET, (500, 100 * KIB))
+    pinned = {f"/assets/{size}.css": random.Random(size).randbytes(size) for size in (100, 10_000, 100_000, 500_000)}
+    for target, content in pinned.items():
+        site.write(target[1:], content)
+    server = serve(site.root, memory=BUDGET, evict=policy, pin=["/assets/*.css"])
+    bodies = {target: entry_of(server, target).body for target in pinned}
+    assert None not in bodies.values()
+    with within_budget(server), Client(server.port) as client:
+        for target, content in contents.items():
+            assert client.get(target).body == content
+    assert server.store.evictions > 0
+    assert {target: entry_of(server, target).body for target in pinned} == bodies
+    with Client(server.port) as client:
+        assert {target: client.get(target).body for target in pinned} == pinned
+
+
+def test_pinned_content_beyond_the_budget_is_told_and_served(site: Any, command: Any) -> None:
+    contents = plant(site, 2 * BUDGET, (100 * KIB, 200 * KIB))
+    server = command(site.root, "--memory", str(BUDGET), "--pin", "*.bin")
+    warnings = [line for line in server.lines if "WARNING" in line]
+    assert len(warnings) == 1
+    assert "pinned" in warnings[0]
+    with Client(server.port) as client:
+        for target, content in contents.items():
+            assert client.get(target).body == content
+
+
+def test_a_pinned_file_that_changes_stays_pinned(site: Any, serve: Any, wait_until: Any) -> None:
+    plant(site, 2 * BUDGET, (1000, 50 * KIB))
+    site.write("page.css", b"old")
+    server = serve(site.root, memory=BUDGET, pin=["*.css"])
+    site.write("new", b"new and pinned").rename(site.root / "page.css")
+    old = server.generation
+    server.reload()
+    wait_until(lambda: server.generation is not old)
+    assert entry_of(server, "/page.css").body is not None
+    with Client(server.port) as client:
+        assert client.get("/page.css").body == b"new and pinned"

@@ -1,0 +1,42 @@
+"""What the user pinned: content that is loaded first and never evicted (`--pin`).
+
+A glob (config.py, `parse_glob`) is matched with the decoded path of a resource; its variants are pinned with it. The
+index of a directory goes by its own name, `/docs/index.html`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import unquote
+
+from zcserve.cache.entry import Entry
+from zcserve.cache.index import Generation
+from zcserve.config import parse_glob
+
+
+class Pinned:
+    """Tells of an entry whether it is pinned: the predicate that a Store is given."""
+
+    def __init__(self, globs: Sequence[str]) -> None:
+        self._patterns = [parse_glob(glob) for glob in globs]
+
+    def __call__(self, entry: Entry) -> bool:
+        if not self._patterns:
+            return False
+        path = unquote(entry.key.decode(), errors="surrogateescape")
+        return any(pattern.fullmatch(path) for pattern in self._patterns)
+
+    def first(self, generation: Generation) -> list[Entry]:
+        """What to preload before all else: small before large, so that the most are there when all do not fit."""
+        if not self._patterns:
+            return []
+        return sorted(filter(self, generation.entries()), key=lambda entry: entry.size)
+
+    def left_out(self, generation: Generation) -> list[Entry]:
+        """Pinned representations that are not resident: after preloading, those that the budget has no room for."""
+        return [
+            representation
+            for entry in self.first(generation)
+            for representation in (entry, *entry.variants)
+            if representation.body is None
+        ]
