@@ -1,18 +1,24 @@
-"""The one thing that pyproject.toml cannot say: the compiled lane is optional."""
+"""The one thing that pyproject.toml cannot say: the compiled parts are optional."""
 
 import os
 
 from setuptools import Extension, setup
 
+
+def _compiled(module: str, depends: tuple[str, ...] = ()) -> Extension:
+    return Extension(
+        module,
+        [module.replace(".", "/") + ".pyx"],
+        depends=list(depends),
+        extra_compile_args=["-O3", "-g0"],
+        # Without a compiler the install goes on in Python alone; this makes a failed build fatal.
+        optional=not os.environ.get("ZCSERVE_BUILD_NATIVE"),
+    )
+
+
 setup(
     ext_modules=[
-        Extension(
-            "zcserve.net._lane",
-            ["zcserve/net/_lane.pyx"],
-            depends=["zcserve/net/_system.pxd"],
-            extra_compile_args=["-O3", "-g0"],
-            # Without a compiler the install goes on in Python alone; this makes a failed build fatal.
-            optional=not os.environ.get("ZCSERVE_BUILD_NATIVE"),
-        )
+        _compiled("zcserve.net._lane", ("zcserve/net/_system.pxd",)),
+        _compiled("zcserve.cache._walk"),
     ]
 )

@@ -25,6 +25,7 @@ FLOORS = (
     ("cache",),
     ("net",),
     ("servlets", "status", "control"),
+    ("content",),
     ("server",),
     ("cli",),
     ("__main__",),

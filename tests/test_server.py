@@ -73,7 +73,8 @@ def test_a_server_is_a_context_manager_that_knows_its_port(site: Any) -> None:
     with Server(Config(root=site.root, port=0)) as server:
         assert server.url == f"http://127.0.0.1:{server.port}"
         assert get(server.port, "/") == (200, b"hello")
-        assert (server.report.files, server.report.resident_files, server.report.bytes) == (1, 1, 5)
+        report = server.content.report
+        assert (report.files, report.resident_files, report.bytes) == (1, 1, 5)
     with pytest.raises(ConnectionRefusedError):
         get(server.port, "/")
 

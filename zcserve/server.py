@@ -1,8 +1,7 @@
 """The server: the only place where everything meets.
 
 Starting is: bind (so that a taken port is known at once), walk, load, listen. Stopping is: close the listeners, let
-answers in flight finish for `grace_s` seconds, end. A reload builds the next generation in a thread, beside the one
-that serves, and the loop flips to it between two turns; when it cannot be built, the old one goes on.
+answers in flight finish for `grace_s` seconds, end. What is served while it runs is `content.py`'s.
 """
 
 from __future__ import annotations
@@ -20,17 +19,20 @@ from contextlib import ExitStack
 from functools import partial
 from math import inf
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
 
 from zcserve.cache.compress import missing_codecs
 from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Fetcher
-from zcserve.cache.index import ENTRY_BYTES, NOT_FOUND_KEY, Generation, Problem
-from zcserve.cache.loader import ChangedError, Loader
-from zcserve.cache.preload import Plan, Preloaded, adopt, preload, retire, try_to_open
+from zcserve.cache.index import ENTRY_BYTES, Generation
+from zcserve.cache.loader import Loader
+from zcserve.cache.pinned import Pinned
+from zcserve.cache.preload import Plan, try_to_open
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.config import Address, Config, UnixAddress
+from zcserve.content import Builder, Built, Content, report_problems, resident, size_text
 from zcserve.errors import UsageError
 from zcserve.net.access_log import AccessLog
 from zcserve.net.connection import Connection, Service
@@ -40,13 +42,15 @@ from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
+from zcserve.net.sampler import Sampler
+
+if TYPE_CHECKING:
+    from zcserve.net._lane import Lane
 
 _log = logging.getLogger(__name__)
 
-# Problems named one by one; of more, only the number.
-PROBLEMS_NAMED_MAX = 20
-# Preloading shows its progress on a terminal when it takes longer than this.
-PROGRESS_AFTER_S = 1.0
+# How often the log says what more or less memory would give, while not everything fits.
+MEMORY_TOLD_EVERY_S = 600.0
 # How long a loader thread may hold the GIL while the loop has work: the interpreter's 5 ms would be the loop's worst
 # latency.
 SWITCH_INTERVAL_S = 0.0005
@@ -67,10 +71,6 @@ class _Grace:
         self._server._end()
 
 
-class _ClosingError(Exception):
-    """The server ends: nobody waits for this generation."""
-
-
 class Server:
     """A server of one root.
 
@@ -81,15 +81,12 @@ class Server:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._thread: threading.Thread | None = None
-        self._reloading = threading.Lock()
-        self._reload_again = False
         self._stopping = False
-        self._closing = False
-        self._flipped = threading.Event()
         self._foreground = False  # the process is ours alone
         self._listeners: list[Listener] = []
         self._log: AccessLog | None = None
         self._grace = _Grace(self)
+        self._tell_at = 0.0
 
     # --- starting -----------------------------------------------------------------------------------------
 
@@ -103,13 +100,24 @@ class Server:
                 for sock in bind(address):
                     undo.callback(_unbind, address, sock)
                     sockets.append(sock)
+            pinned = Pinned(config.pin)
             self.store = Store(
-                config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max
+                config.memory,
+                slab_bytes=config.slab_bytes,
+                small_body_bytes_max=config.small_body_bytes_max,
+                policy=config.evict,
+                pinned=pinned,
             )
             undo.callback(self.store.close)
             self.loader = Loader(self.store, config)
-            generation, self.report = self._build(progress=progress)
-            self._serve_with(generation, undo)
+            self._prefixes = Prefixes()
+            self._open_log(undo)
+            poller = open_poller(config)
+            self.loop = Loop(poller)
+            undo.callback(self.loop.close)
+            builder = Builder(config, self.store, self.loader, pinned, foreground=self._foreground)
+            built = builder.build(progress=progress)
+            self._serve_with(poller, builder, built, undo)
             self._addresses = [_url(sock) for sock in sockets]
             self.port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), 0)
             self._reserve = Reserve()
@@ -120,28 +128,27 @@ class Server:
             undo.pop_all()
         self.ready_after_s = time.monotonic() - began
 
-    def _serve_with(self, generation: Generation, undo: ExitStack) -> None:
+    def _open_log(self, undo: ExitStack) -> None:
         config = self.config
-        poller = open_poller(config)
-        self.loop = Loop(poller)
-        undo.callback(self.loop.close)
-        prefixes = Prefixes()
-        self._prefixes = prefixes
-        self.loop.each_turn = self._each_turn
-        self.loop.stranger = self._welcome_back
         if config.access_log:
             try:
-                self._log = AccessLog(config.access_log, config.access_log_format, prefixes)
+                self._log = AccessLog(config.access_log, config.access_log_format, self._prefixes)
             except OSError as error:
                 raise UsageError(f"access_log: {config.access_log!r} cannot be opened: {error.strerror}") from None
             undo.callback(self._log.close)
+
+    def _serve_with(self, poller: Poller | Lane, builder: Builder, built: Built, undo: ExitStack) -> None:
+        config = self.config
+        prefixes = self._prefixes
+        self.loop.each_turn = self._each_turn
+        self.loop.stranger = self._welcome_back
         self._service = Service(
             config=config,
             loop=self.loop,
             parser=Parser(config, log_fields=self._log is not None),
             prefixes=prefixes,
             fetcher=Fetcher(self.loader, config.loader_threads, self.loop.call_soon),
-            generation=generation,
+            generation=built.generation,
             log=self._log.record if self._log is not None else None,
             closed=self._on_closed,
         )
@@ -149,9 +156,13 @@ class Server:
             self._service.teacher = Teacher(poller, prefixes, log_json=config.access_log_format == "json")
             self.store.on_evicted = self._on_evicted
             self.store.is_sending = poller.pinned
+        self.content = Content(builder, built, self.loop, self._service)
+        undo.callback(self.content.close)
 
     def _each_turn(self) -> None:
-        self._prefixes.refresh()
+        if self._prefixes.refresh():
+            self._each_second()
+        self.content.each_turn()
         teacher = self._service.teacher
         if teacher is None:
             return
@@ -162,6 +173,29 @@ class Server:
                 self._log.lines(lines)
         if self._service.draining and not self._service.count():
             self.loop.stop()
+
+    def _each_second(self) -> None:
+        """Have the miss-ratio curve drawn, once there are misses."""
+        sampler = self._service.sampler
+        if sampler is not None:
+            sampler.each_second(self.loop.now)
+            if self.loop.now >= self._tell_at:
+                self._tell_what_more_memory_would_give(sampler)
+        elif self.store.evictions or self.content.report.left_out:
+            self._service.sampler = Sampler(self._service.lane)
+            self._tell_at = self.loop.now + MEMORY_TOLD_EVERY_S
+
+    def _tell_what_more_memory_would_give(self, sampler: Sampler) -> None:
+        self._tell_at = self.loop.now + MEMORY_TOLD_EVERY_S
+        curve = sampler.curve
+        if curve.accesses:
+            memory = self.config.memory
+            told = (
+                f"{ratio:.2f} with {size_text(size)}" for size, ratio in curve.points([memory // 2, memory, 2 * memory])
+            )
+            _log.info(
+                "memory: of %d requests, the share that finds content resident: %s", curve.accesses, ", ".join(told)
+            )
 
     def _welcome_back(self, fd: int) -> None:
         """The fast lane handed a connection over."""
@@ -179,41 +213,6 @@ class Server:
             return False
         self.loop.call_soon(partial(lane.drop, entry))
         return True
-
-    def _build(self, *, last: Generation | None = None, progress: bool = False) -> tuple[Generation, Preloaded]:
-        """A complete generation, its content loaded as far as it fits. Raises UsageError."""
-        show = _Progress() if progress and sys.stderr.isatty() else None
-
-        def note(done: int, total: int) -> None:
-            if self._closing:
-                raise _ClosingError
-            if show is not None:
-                show(done, total)
-
-        gc.disable()  # a hundred thousand new objects, and not one of them garbage
-        try:
-            generation = walk(Root(self.config.root), index=self.config.index)
-            if last is not None:
-                adopt(generation, last)
-            report = preload(generation, self.loader, progress=note)
-        finally:
-            gc.enable()
-            if show is not None:
-                show.clear()
-        generation.not_found_page = self._not_found_page(generation)
-        if self._foreground:
-            gc.freeze()  # in somebody else's process, what is frozen would outlive its server
-        return generation, report
-
-    def _not_found_page(self, generation: Generation) -> bytes | None:
-        entry = generation.resources.get(NOT_FOUND_KEY)
-        if not isinstance(entry, Entry):
-            return None
-        try:
-            return self.loader.read(generation.root, entry)
-        except (ChangedError, OSError) as error:
-            generation.problems.append(Problem("404.html", f"is not used for 404: {error}"))
-            return None
 
     # --- running ------------------------------------------------------------------------------------------
 
@@ -298,10 +297,7 @@ class Server:
         self.loop.stop()
 
     def _close(self) -> None:
-        self._closing = True
-        self._flipped.set()
-        with self._reloading:  # a reload must not write into memory that is given back
-            pass
+        self.content.close()
         self._service.fetcher.close()
         if self._log is not None:
             self._log.close()
@@ -310,59 +306,24 @@ class Server:
         self.store.close()
         gc.unfreeze()  # what `_build` froze may go now, cycles, descriptors and all
 
-    # --- reloading ----------------------------------------------------------------------------------------
+    # --- content ------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
         """Build the next generation beside the present one and flip to it; any thread may ask. Returns at once."""
-        self._reload_again = True
-        threading.Thread(target=self._reload, name="zcserve-reload", daemon=True).start()
-
-    def _reload(self) -> None:
-        with self._reloading:
-            if not self._reload_again or self._closing:
-                return  # the reload that just ended began after this one was asked for
-            self._reload_again = False
-            last = self._service.generation
-            try:
-                generation, report = self._build(last=last)
-            except _ClosingError:
-                return
-            except UsageError as error:
-                _log.error("reload failed, the old content goes on: %s", error)
-                return
-            except Exception:
-                _log.exception("reload failed, the old content goes on")
-                return
-            self._flipped.clear()
-            if self._closing:
-                return
-            self.loop.call_soon(lambda: self._flip(generation))
-            self._flipped.wait()
-            gone = retire(last, generation, self.loader)
-            if report.left_out:
-                report = preload(generation, self.loader)  # where the last generation was, there is room now
-            self.report = report
-            _log.info("reloaded: %d files, %d changed or gone, %s", report.files, gone, _resident(report))
-            _report_problems(generation)
-
-    def _flip(self, generation: Generation) -> None:
-        self._service.generation = generation
-        if self._service.lane is not None:
-            self._service.lane.clear()
-        self._flipped.set()
+        self.content.reload()
 
     # --- words --------------------------------------------------------------------------------------------
 
     def _say_ready(self) -> None:
-        _report_problems(self.generation)
+        report_problems(self.generation)
         if self.config.compress and missing_codecs():
             _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())
         if _log.getEffectiveLevel() > logging.INFO:
             return
-        memory = f"{_size(self.store.committed)} of {_size(self.config.memory)}"
+        memory = f"{size_text(self.store.committed)} of {size_text(self.config.memory)}"
         lines = (
             f"root: {self.config.root}",
-            f"files: {self.report.files}, {_resident(self.report)}",
+            f"files: {self.content.report.files}, {resident(self.content.report)}",
             f"memory: {memory}, ready in {self.ready_after_s:.2f} s",
             f"engine: {'python' if self._service.lane is None else 'native'}",
             *(f"serving {address}" for address in self._addresses),
@@ -374,63 +335,21 @@ def check(config: Config) -> int:
     """`--check`: validate the root, say what would be resident, serve nothing. The exit code."""
     generation = walk(Root(config.root), index=config.index)
     try_to_open(generation)
-    _report_problems(generation)
+    report_problems(generation)
     store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
     store.overhead = len(generation.resources) * ENTRY_BYTES
     entries = list(generation.entries())
     wanted = Plan(entries, store)
     representations = [one for entry in entries for one in (entry, *entry.variants)]
-    resident = [one for one in representations if wanted.takes(one)]
-    print(f"root {config.root}: {len(representations)} files, {_size(sum(one.size for one in representations))}")
+    taken = [one for one in representations if wanted.takes(one)]
+    print(f"root {config.root}: {len(representations)} files, {size_text(sum(one.size for one in representations))}")
     print(
-        f"would be resident: {len(resident)} files, {_size(sum(one.size for one in resident))} "
-        f"of a budget of {_size(config.memory)}; {len(representations) - len(resident)} stay out"
+        f"would be resident: {len(taken)} files, {size_text(sum(one.size for one in taken))} "
+        f"of a budget of {size_text(config.memory)}; {len(representations) - len(taken)} stay out"
     )
     print(f"not served: {len(generation.problems)}")
     print("configuration is valid")
     return 0
-
-
-class _Progress:
-    """A line on the terminal, from the second second on."""
-
-    def __init__(self) -> None:
-        self._began = self._shown = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._began > PROGRESS_AFTER_S and now - self._shown > 0.1:
-            self._shown = now
-            print(f"\rloading   {done} of {total} files ({100 * done // total}%)", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self._shown != self._began:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def _report_problems(generation: Generation) -> None:
-    for problem in generation.problems[:PROBLEMS_NAMED_MAX]:
-        _log.warning("%s: %s", problem.path, problem.why)
-    if len(generation.problems) > PROBLEMS_NAMED_MAX:
-        _log.warning("and %d more", len(generation.problems) - PROBLEMS_NAMED_MAX)
-    if generation.problems:
-        _log.warning("%d files are not served as they lie there", len(generation.problems))
-
-
-def _resident(report: Preloaded) -> str:
-    text = f"{report.resident_files} resident ({_size(report.resident_bytes)})"
-    if report.left_out:
-        text += f", {report.left_out} stay on disk until asked for ({_size(report.bytes - report.resident_bytes)})"
-    return text
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
 
 
 def _unbind(address: Address, sock: socket.socket) -> None:

@@ -138,8 +138,8 @@ def test_replacing_a_file_by_rename_leaves_the_open_one_as_it_was(tmp_path: Path
 
 
 def packed(content: bytes) -> Packed:
-    (block,) = Slabs(1 << 20).write([(HEAD, content)])
-    return Packed(block, len(HEAD))
+    (body,) = Slabs(1 << 20).write([(HEAD, content)], Packed)
+    return body
 
 
 def on_disk(path: Path, content: bytes) -> OnDisk:
@@ -221,13 +221,18 @@ def test_a_packed_body_is_one_buffer() -> None:
     assert len(packed(b"content").whole()) == 1
 
 
+def test_a_packed_body_is_its_own_block_and_has_no_room_for_more() -> None:
+    body = packed(b"content")
+    assert body.block is body
+    assert bytes(body.block.view()) == HEAD + b"content"
+    assert not hasattr(body, "__dict__")
+
+
 def test_whoever_holds_a_body_holds_its_memory() -> None:
     slabs = Slabs(1 << 20)
-    (block,) = slabs.write([(HEAD, noise(3000))])
-    body = Packed(block, len(HEAD))
-    del block
+    (body,) = slabs.write([(HEAD, noise(3000))], Packed)
     slabs.settle()
-    others = slabs.write([(HEAD, bytes(3000))])
+    others = slabs.write([(HEAD, bytes(3000))], Packed)
     assert content_of(body) == noise(3000)
     taken = slabs.live
     del body

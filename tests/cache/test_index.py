@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from trees import Tree, entry_of
 
-from zcserve.cache.entry import Entry, Redirect
-from zcserve.cache.index import Generation
+from zcserve.cache.entry import Body, Entry, Redirect
+from zcserve.cache.index import Generation, Stock
 
 
 def site_with_a_directory(tree: Tree) -> Generation:
@@ -66,3 +66,15 @@ def test_what_was_replaced_already_is_not_replaced_again(tree: Tree) -> None:
     assert generation.resources[b"/a.txt"] is first
     generation.replace(old, None)
     assert generation.resources[b"/a.txt"] is first
+
+
+def test_stock_counts_what_is_resident_and_keeps_what_is_not(tree: Tree) -> None:
+    generation = site_with_a_directory(tree)
+    resident = entry_of(generation, b"/a.txt")
+    with_variants = entry_of(generation, b"/d/b.txt")
+    resident.body = with_variants.body = Body(1)
+    with_variants.variants = (Entry(b"/d/b.txt", b"", 1, None),)
+    stock = Stock()
+    stock.take(generation.entries())
+    assert (stock.files, stock.bytes) == (1, 1)
+    assert stock.wanting == [entry for entry in generation.entries() if entry is not resident]

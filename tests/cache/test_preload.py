@@ -13,7 +13,7 @@ from trees import Tree, as_nobody, content_of, entry_of, field, noise, prose, pu
 from zcserve.cache.entry import Body, Entry
 from zcserve.cache.index import ENTRY_BYTES, Generation
 from zcserve.cache.loader import Loader
-from zcserve.cache.preload import Plan, Preloaded, adopt, preload, retire
+from zcserve.cache.preload import Plan, Preloaded, preload, retire
 from zcserve.cache.slab import PAGE_BYTES
 from zcserve.cache.walk import walk
 
@@ -415,8 +415,7 @@ def test_what_is_asked_for_first_tells_that_it_varies(tree: Tree) -> None:
 
 def reloaded(tree: Tree, loader: Loader, last: Generation) -> tuple[Generation, int]:
     """As a server reloads: the next generation, and how many files of the last are not in it."""
-    generation = tree.walk()
-    adopt(generation, last)
+    generation = tree.walk(last=last)
     report = preload(generation, loader)
     assert report.left_out == 0
     gone = retire(last, generation, loader)
@@ -470,8 +469,7 @@ def test_retired_bodies_give_their_memory_back_when_nobody_sends_them(tree: Tree
     before = loader.store.committed
     for name in ("small", "large"):
         (tree.path / name).unlink()
-    generation = tree.walk()
-    adopt(generation, last)
+    generation = tree.walk(last=last)
     preload(generation, loader)
     assert loader.store.committed == before
     assert retire(last, generation, loader) == 2
@@ -511,8 +509,7 @@ def test_a_file_that_becomes_the_index_is_still_one_entry(tree: Tree) -> None:
     last = tree.walk(*names)
     preload(last, loader)
     (tree.path / "index.htm").unlink()
-    generation = tree.walk(*names)
-    adopt(generation, last)
+    generation = tree.walk(*names, last=last)
     preload(generation, loader)
     assert generation.resources[b"/"] is generation.resources[b"/index.html"]
 
@@ -524,8 +521,7 @@ def test_a_release_that_changes_everything_is_resident_afterwards(tree: Tree) ->
     assert report.left_out == 0
     for i in range(11):
         publish(tree.path / f"{i}", noise(60 * KIB + i, 100 + i))
-    generation = tree.walk()
-    adopt(generation, last)
+    generation = tree.walk(last=last)
     preload(generation, loader)
     retire(last, generation, loader)
     preload(generation, loader)  # as a reload does: where the last generation was, there is room now
@@ -537,8 +533,8 @@ def test_a_walk_of_another_root_may_be_preloaded_into_the_same_store(tree: Tree)
     tree.plant({"a": b"this"})
     other.plant({"a": b"that"})
     loader = tree.loader()
-    this, that = tree.walk(), other.walk()
-    adopt(that, this)
+    this = tree.walk()
+    that = other.walk(last=this)
     preload(this, loader)
     preload(that, loader)
     assert [content_of(entry_body(generation, b"/a")) for generation in (this, that)] == [b"this", b"that"]

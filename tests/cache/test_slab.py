@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from trees import descriptors, memfd_meter, memfds, no_descriptors_left, noise
 
-from zcserve.cache.slab import BLOCK_ALIGN, PAGE_BYTES, Block, Extent, Pages, Slabs, round_up
+from zcserve.cache.entry import Packed
+from zcserve.cache.slab import BLOCK_ALIGN, PAGE_BYTES, Block, Extent, Pages, Slabs, round_up, shared
 
 PAGES_PER_SLAB = 8
 
@@ -31,7 +32,7 @@ def pages() -> Iterator[Pages]:
 
 
 def filled(slabs: Slabs, content: bytes) -> Block:
-    block = slabs.allocate(len(content))
+    block = slabs.allocate(Packed, 0, len(content))
     block.view()[:] = content
     return block
 
@@ -48,6 +49,12 @@ def written(pages: Pages, content: bytes) -> Extent:
 )
 def test_rounding_goes_up_to_a_multiple(length: int, unit: int, expected: int) -> None:
     assert round_up(length, unit) == expected
+
+
+@pytest.mark.parametrize("length", [0, 257, 20_000, (1 << 15) - 1, 1 << 15, 1 << 40])
+def test_a_shared_length_is_the_length_and_small_ones_are_one_object(length: int) -> None:
+    assert shared(length) == length
+    assert (shared(int(str(length))) is shared(int(str(length)))) == (length < 1 << 15)
 
 
 # --- slabs ------------------------------------------------------------------------------------------------
@@ -68,30 +75,30 @@ def test_a_block_may_be_as_large_as_a_slab(slabs: Slabs) -> None:
 
 def test_a_block_goes_into_the_smallest_hole_that_holds_it(slabs: Slabs) -> None:
     sizes = (1024, 16, 512, 16, 2048, 16)
-    blocks = [slabs.allocate(size) for size in sizes]
+    blocks = [slabs.allocate(Packed, 0, size) for size in sizes]
     large, medium, larger = (blocks[i].offset for i in (0, 2, 4))
     kept = [block for block in blocks if block.length == 16]
     del blocks
     slabs.settle()
-    placed = [slabs.allocate(length) for length in (500, 1024, 1500)]
+    placed = [slabs.allocate(Packed, 0, length) for length in (500, 1024, 1500)]
     assert [block.offset for block in placed] == [medium, large, larger]
     assert len(kept) == 3
 
 
 def test_the_rest_of_a_hole_stays_a_hole(slabs: Slabs) -> None:
-    hole, wall = slabs.allocate(1024), slabs.allocate(16)
+    hole, wall = slabs.allocate(Packed, 0, 1024), slabs.allocate(Packed, 0, 16)
     offset = hole.offset
     del hole
     slabs.settle()
-    halves = [slabs.allocate(512), slabs.allocate(512)]
+    halves = [slabs.allocate(Packed, 0, 512), slabs.allocate(Packed, 0, 512)]
     assert [half.offset for half in halves] == [offset, offset + 512]
     assert wall.offset == offset + 1024
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_neighbouring_holes_become_one_in_whatever_order_they_are_freed(slabs: Slabs, order: tuple[int, ...]) -> None:
-    blocks: list[Block | None] = [slabs.allocate(1000) for _ in range(3)]
-    wall = slabs.allocate(16)
+    blocks: list[Block | None] = [slabs.allocate(Packed, 0, 1000) for _ in range(3)]
+    wall = slabs.allocate(Packed, 0, 16)
     first = blocks[0]
     assert first is not None
     offset = first.offset
@@ -99,14 +106,14 @@ def test_neighbouring_holes_become_one_in_whatever_order_they_are_freed(slabs: S
     for i in order:
         blocks[i] = None
         slabs.settle()
-    assert slabs.allocate(3 * 1008).offset == offset
+    assert slabs.allocate(Packed, 0, 3 * 1008).offset == offset
     assert wall.offset == offset + 3 * 1008
 
 
 def test_what_a_full_slab_has_left_at_its_end_is_used(slabs: Slabs) -> None:
-    first = slabs.allocate((PAGES_PER_SLAB - 2) * PAGE_BYTES)
-    second = slabs.allocate(3 * PAGE_BYTES)
-    third = slabs.allocate(2 * PAGE_BYTES)
+    first = slabs.allocate(Packed, 0, (PAGES_PER_SLAB - 2) * PAGE_BYTES)
+    second = slabs.allocate(Packed, 0, 3 * PAGE_BYTES)
+    third = slabs.allocate(Packed, 0, 2 * PAGE_BYTES)
     assert second.slab is not first.slab
     assert (third.slab, third.offset) == (first.slab, first.length)
 
@@ -148,7 +155,7 @@ def test_a_block_that_is_referred_to_is_not_taken_back(slabs: Slabs) -> None:
 
 
 def test_blocks_may_die_in_any_thread(slabs: Slabs) -> None:
-    blocks = [slabs.allocate(100) for _ in range(100)]
+    blocks = [slabs.allocate(Packed, 0, 100) for _ in range(100)]
     halves = [blocks[:50], blocks[50:]]
     del blocks
     threads = [threading.Thread(target=half.clear) for half in halves]
@@ -162,7 +169,7 @@ def test_blocks_may_die_in_any_thread(slabs: Slabs) -> None:
 
 def test_a_slab_is_sealed_against_a_change_of_size(slabs: Slabs) -> None:
     before = memfds("zcserve-slab")
-    block = slabs.allocate(16)
+    block = slabs.allocate(Packed, 0, 16)
     mine = [fds for inode, (fds, _) in memfds("zcserve-slab").items() if inode not in before]
     assert len(mine) == 1
     for size in (0, 2 * PAGES_PER_SLAB * PAGE_BYTES):
@@ -173,14 +180,14 @@ def test_a_slab_is_sealed_against_a_change_of_size(slabs: Slabs) -> None:
 
 def test_heads_and_contents_are_written_behind_each_other(slabs: Slabs) -> None:
     batch = [(noise(head, head), noise(size, size)) for head, size in ((10, 0), (3, 100), (0, 7), (200, 5000))]
-    blocks = slabs.write(batch)
+    blocks = slabs.write(batch, Packed)
     assert [bytes(block.view()) for block in blocks] == [head + content for head, content in batch]
 
 
 def test_a_batch_of_more_buffers_than_one_system_call_takes_is_written_whole() -> None:
     slabs = Slabs(64 * PAGE_BYTES)
     batch = [(b"head %d" % i, noise(i % 90, i)) for i in range(2000)]
-    blocks = slabs.write(batch)
+    blocks = slabs.write(batch, Packed)
     assert [bytes(block.view()) for block in blocks] == [head + content for head, content in batch]
 
 
@@ -191,7 +198,7 @@ def test_a_batch_goes_around_what_lives_and_over_the_end_of_a_slab(slabs: Slabs)
     del old
     slabs.settle()
     batch = [(noise(20, seed), noise(500 + 40 * seed, seed)) for seed in range(40)]
-    blocks = slabs.write(batch)
+    blocks = slabs.write(batch, Packed)
     assert [bytes(block.view()) for block in blocks] == [head + content for head, content in batch]
     assert [bytes(block.view()) for block in kept] == [noise(700, seed) for seed in range(0, 30, 3)]
     assert len(slabs.slabs) > 1
@@ -209,7 +216,7 @@ def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def test_a_slab_that_cannot_be_opened_leaves_everything_as_it_was(slabs: Slabs) -> None:
     block = filled(slabs, b"x" * (PAGES_PER_SLAB * PAGE_BYTES - 16))
     with no_descriptors_left(), pytest.raises(OSError, match="Too many open files"):
-        slabs.allocate(PAGE_BYTES)
+        slabs.allocate(Packed, 0, PAGE_BYTES)
     assert slabs.committed == PAGES_PER_SLAB * PAGE_BYTES
     again = filled(slabs, b"y" * PAGE_BYTES)
     assert bytes(block.view()) == b"x" * (PAGES_PER_SLAB * PAGE_BYTES - 16)
@@ -219,13 +226,13 @@ def test_a_slab_that_cannot_be_opened_leaves_everything_as_it_was(slabs: Slabs) 
 
 def test_a_slab_that_cannot_be_opened_dies_quietly(slabs: Slabs, unraisable: list[object]) -> None:
     with no_descriptors_left(), pytest.raises(OSError, match="Too many open files"):
-        slabs.allocate(PAGE_BYTES)
+        slabs.allocate(Packed, 0, PAGE_BYTES)
     gc.collect()
     assert not unraisable
 
 
 def test_a_page_full_of_the_smallest_blocks_is_counted_right(slabs: Slabs) -> None:
-    blocks = [slabs.allocate(1) for _ in range(PAGE_BYTES // BLOCK_ALIGN)]
+    blocks = [slabs.allocate(Packed, 0, 1) for _ in range(PAGE_BYTES // BLOCK_ALIGN)]
     assert slabs.committed == PAGE_BYTES
     del blocks
     slabs.settle()

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from trees import memfd_meter
 
+from zcserve.cache.entry import Packed
 from zcserve.cache.slab import BLOCK_ALIGN, PAGE_BYTES, Block, Slabs, round_up
 
 pytest.importorskip("hypothesis")
@@ -36,7 +37,7 @@ class SlabMachine(RuleBasedStateMachine):
     @rule(length=LENGTHS, seed=st.integers(0, 1 << 32))
     def allocate(self, length: int, seed: int) -> None:
         content = random.Random(seed).randbytes(length)
-        block = self.slabs.allocate(length)
+        block = self.slabs.allocate(Packed, 0, length)
         block.view()[:] = content
         self.live.append((block, content))
 
@@ -79,7 +80,7 @@ class SlabMachine(RuleBasedStateMachine):
         assert self.slabs.committed == self.slabs.live == self.really() == 0
         # And what is free is whole again: as many blocks as there are slabs, each as large as one.
         count = len(self.slabs.slabs)
-        blocks = [self.slabs.allocate(SLAB_BYTES) for _ in range(count - 1)]
+        blocks = [self.slabs.allocate(Packed, 0, SLAB_BYTES) for _ in range(count - 1)]
         assert len(self.slabs.slabs) == max(count, len(blocks))
 
 

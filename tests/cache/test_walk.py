@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from trees import Tree, as_nobody, descriptors, entry_of
+from trees import Tree, as_nobody, descriptors, entry_of, publish, rewrite
 
-from zcserve.cache.entry import Entry, Redirect, identity_of
+from zcserve.cache import walk as walk_module
+from zcserve.cache.entry import Body, Entry, Redirect, identity_of
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.cache.walk import walk
@@ -493,3 +494,137 @@ def test_a_root_that_vanished_is_empty(tree: Tree) -> None:
     root = Root(tree.path)
     tree.path.rmdir()
     assert walk(root, index=()).resources == {}
+
+
+# --- the next walk ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["native", "python"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to find out what is as it was; the compiled one where it is built."""
+    if request.param == "native" and getattr(walk_module, "native", None) is None:
+        pytest.skip("_walk.pyx is not built here")
+    if request.param == "python":
+        monkeypatch.setattr(walk_module, "native", None)
+    assert isinstance(request.param, str)
+    return request.param
+
+
+def shared(last: Generation, now: Generation) -> set[bytes]:
+    return {entry.key for entry in now.entries() if last.resources.get(entry.key) is entry}
+
+
+def facts(generation: Generation) -> dict[bytes, object]:
+    """All that a walk finds, in comparable form."""
+
+    def of(resource: Entry | Redirect) -> object:
+        if isinstance(resource, Redirect):
+            return resource.location
+        variants = [(variant.encoding, variant.identity, variant.size) for variant in resource.variants]
+        return resource.key, resource.identity, resource.size, resource.modified, variants
+
+    return {key: of(resource) for key, resource in generation.resources.items()}
+
+
+SITE = {
+    "a.txt": b"a",
+    "d/b c.txt": b"b",
+    "d/\u00e9": b"e",
+    "d/index.html": b"i",
+    "d/e/c.css": b"c",
+    "d/e/c.css.gz": b"z",
+}
+
+
+def touch(tree: Tree, name: str) -> None:
+    rewrite(tree.path / name, b"x")
+
+
+@pytest.mark.parametrize(
+    ("change", "fresh"),
+    [
+        (lambda tree: None, set()),
+        (lambda tree: touch(tree, "a.txt"), {b"/a.txt"}),
+        (lambda tree: touch(tree, "d/b c.txt"), {b"/d/b%20c.txt"}),
+        (lambda tree: touch(tree, "d/index.html"), {b"/d/index.html"}),
+        (lambda tree: touch(tree, "d/e/c.css.gz"), {b"/d/e/c.css"}),
+        (lambda tree: tree.plant({"a.txt.br": b"br"}), {b"/a.txt"}),
+        (lambda tree: tree.plant({"a.txt.zst": b"zst"}), {b"/a.txt"}),
+        (lambda tree: (tree.path / "d/e/c.css.gz").unlink(), {b"/d/e/c.css"}),
+        (lambda tree: (tree.path / "d/e/c.css").unlink(), {b"/d/e/c.css.gz"}),
+        (lambda tree: tree.plant({"new": b"x", "d/.hidden": b"x"}), {b"/new"}),
+        (lambda tree: (tree.path / "link").symlink_to("a.txt"), {b"/link"}),
+        (lambda tree: publish(tree.path / "a.txt", b"a"), {b"/a.txt"}),
+    ],
+)
+def test_entries_of_unchanged_files_are_taken_over_and_only_those(
+    tree: Tree, engine: str, change: Callable[[Tree], None], fresh: set[bytes]
+) -> None:
+    tree.plant(SITE)
+    last = tree.walk()
+    change(tree)
+    now = tree.walk(last=last)
+    assert keys(now) - shared(last, now) == fresh
+    assert facts(now) == facts(tree.walk())
+    assert problems(now) == problems(tree.walk())
+
+
+def test_a_file_where_a_directory_was_and_the_other_way_round(tree: Tree, engine: str) -> None:
+    tree.plant({"d/a": b"x", "f": b"x", "index.html/a": b"x", "same": b"x"})
+    last = tree.walk()
+    for name in ("d/a", "index.html/a", "f"):
+        (tree.path / name).unlink()
+    (tree.path / "d").rmdir()
+    (tree.path / "index.html").rmdir()
+    tree.plant({"d": b"x", "f/a": b"x", "index.html": b"x"})
+    now = tree.walk(last=last)
+    assert facts(now) == facts(tree.walk())
+    assert shared(last, now) == {b"/same"}
+
+
+def test_a_variant_that_was_made_is_no_change_and_one_that_was_found_is_none_of_those(tree: Tree, engine: str) -> None:
+    tree.plant({"a.css": b"a", "b.css": b"b", "b.css.gz": b"z"})
+    last = tree.walk()
+    made = Entry(b"/a.css", b"", 1, None)
+    made.encoding, made.made = b"gzip", True
+    entry_of(last, b"/a.css").variants = (made,)
+    entry_of(last, b"/b.css").variants += (made,)
+    assert shared(last, tree.walk(last=last)) == {b"/a.css", b"/b.css"}
+    (tree.path / "b.css.gz").unlink()
+    assert shared(last, tree.walk(last=last)) == {b"/a.css"}
+
+
+def test_many_names_in_one_directory_are_all_looked_at(tree: Tree, engine: str) -> None:
+    tree.plant({f"{number}{'x' * (number % 200)}": b"x" for number in range(1000)})
+    last = tree.walk()
+    changed = {f"{number}{'x' * (number % 200)}" for number in range(0, 1000, 7)}
+    for name in changed:
+        rewrite(tree.path / name, b"y")
+    told: list[int] = []
+    now = walk(Root(tree.path), index=(), last=last, progress=told.append)
+    assert keys(now) - shared(last, now) == {f"/{name}".encode() for name in changed}
+    assert facts(now) == facts(tree.walk())
+    assert told == [1000]
+
+
+def test_a_walk_takes_stock_of_what_is_resident(tree: Tree, engine: str) -> None:
+    tree.plant({"a.css": b"a", "a.css.gz": b"z", "b": b"bb", "c": b"ccc", "d/e": b"eeee"})
+    last = tree.walk()
+    assert last.stock is not None
+    assert (last.stock.files, last.stock.bytes) == (0, 0)
+    for key in (b"/a.css", b"/b", b"/c"):
+        entry_of(last, key).body = Body(1)
+    rewrite(tree.path / "c", b"c")
+    now = tree.walk(last=last)
+    assert now.stock is not None
+    assert {entry.key for entry in now.stock.wanting} == {b"/a.css", b"/c", b"/d/e"}
+    assert (now.stock.files, now.stock.bytes) == (1, 2)
+
+
+def test_taking_over_leaves_no_descriptors_open(tree: Tree, engine: str) -> None:
+    tree.plant(SITE)
+    last = tree.walk()
+    tree.walk(last=last)
+    before = descriptors(tree.path)
+    tree.walk(last=last)
+    assert descriptors(tree.path) == before

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes
 
 import pytest
-from trees import Tree, entry_of
+from trees import Tree, entry_of, rewrite
 
 from zcserve import http
 from zcserve.cache.entry import Redirect
@@ -56,3 +56,23 @@ def test_every_key_of_a_walk_is_its_own_canonical_path(names: list[str]) -> None
             if isinstance(resource, Redirect):
                 assert resource.location == key + b"/"
                 assert resource.location in resources
+
+
+@given(st.dictionaries(NAMES, st.booleans(), min_size=1, max_size=8), st.lists(NAMES, max_size=3))
+def test_a_walk_that_knows_the_last_one_finds_what_a_walk_finds(changed: dict[str, bool], new: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as path:
+        tree = Tree(Path(path))
+        tree.plant({f"{name}.d/{name}": b"x" for name in changed} | dict.fromkeys(changed, b"x"))
+        last = tree.walk()
+        for name in (name for name, again in changed.items() if again):
+            rewrite(tree.path / name, b"yy")
+        tree.plant(dict.fromkeys((name for name in new if name not in changed), b"new"))
+        now, anew = tree.walk(last=last), tree.walk()
+        assert now.resources.keys() == anew.resources.keys()
+        for key, resource in anew.resources.items():
+            if isinstance(resource, Redirect):
+                assert isinstance(now.resources[key], Redirect)
+            else:
+                assert entry_of(now, key).identity == resource.identity
+                assert entry_of(now, key).key == resource.key
+        assert {problem.path for problem in now.problems} == {problem.path for problem in anew.problems}

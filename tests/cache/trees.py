@@ -41,9 +41,9 @@ class Tree:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
 
-    def walk(self, *index: str, now: float | None = None) -> Generation:
+    def walk(self, *index: str, now: float | None = None, last: Generation | None = None) -> Generation:
         """What a walk finds; `index` defaults to index.html."""
-        return walk(Root(self.path), index=index or ("index.html",), now=now)
+        return walk(Root(self.path), index=index or ("index.html",), now=now, last=last)
 
     def entry(self, key: bytes) -> tuple[Root, Entry]:
         """The root, and the entry that a walk finds for `key` now."""

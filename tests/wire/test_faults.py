@@ -32,7 +32,7 @@ from zcserve.cache.entry import Entry
 from zcserve.net.connection import RECV_BYTES, State
 
 SIZES = {"small": 12_000, "medium": 64 << 10, "large": 8 << 20}
-RESIDENT = {"memory": "64M"}
+RESIDENT = {"memory": "64M", "watch": False}
 NOT_RESIDENT = {"memory": "4K"}
 BOTH = pytest.mark.parametrize("kept", [RESIDENT, NOT_RESIDENT], ids=["resident", "not resident"])
 EVERY_SIZE = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)

@@ -13,11 +13,12 @@ import signal
 import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tools.bench import budget, preload, report, rounds, summary, sweep
+from tools.bench import budget, hit_ratio, million, preload, report, rounds, summary, sweep, traces
 from tools.bench.errors import BenchError
 from tools.bench.load import GENERATORS
 from tools.bench.peers import PEERS, Peer, installed, version, zcserve
@@ -73,12 +74,30 @@ def _parser() -> argparse.ArgumentParser:
     loading.add_argument("--rounds", type=_positive, default=5)
     loading.add_argument("--memory", default="2G", help="the server's memory budget")
     loading.add_argument("--tree", type=Path, metavar="DIR", help="make the tree here, or reuse it")
+    growing = commands.add_parser(
+        "million",
+        help="how cost grows with the number of files, to a million",
+        description="Time to ready, memory, reload, look-ups and CPU per request, for each number of files.",
+    )
+    growing.add_argument("--files", default="1000,100000,1000000", metavar="N,N", help="numbers of files")
+    growing.add_argument("--seconds", type=_positive, default=4, help="length of one run under load")
+    growing.add_argument("--memory", default="8G", help="the server's memory budget")
+    growing.add_argument("--tree", type=Path, metavar="DIR", help="make the trees below this, or reuse them")
     keeping = commands.add_parser("budget", help="whether a memory budget holds under ten times its content")
     keeping.add_argument("--memory", type=parse_size, default="256M", help="the server's memory budget")
     keeping.add_argument("--times", type=_positive, default=10, help="content, in budgets")
     keeping.add_argument("--clients", type=_positive, default=8)
     keeping.add_argument("--seconds", type=_positive, default=30)
-    for command in (requests, loading, keeping):
+    replaying = commands.add_parser(
+        "hit-ratio",
+        help="how often the eviction policies hit, what they cost, and whether the live curve foretells it",
+        description="Replays traces through the policies, without a server: Zipf, a crawler, and files of your own.",
+        epilog="where to get traces, and their formats: tools/bench/traces.py",
+    )
+    replaying.add_argument("--traces", type=Path, nargs="*", default=[], metavar="FILE", help="recorded traces too")
+    replaying.add_argument("--requests", type=_positive, default=1_000_000, help="of each trace, at most")
+    replaying.add_argument("--objects", type=_positive, default=100_000, help="of those that are made here")
+    for command in (requests, loading, growing, keeping, replaying):
         command.add_argument("--json", type=Path, metavar="FILE", help="write every sample and figure")
         command.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
     return parser
@@ -262,6 +281,31 @@ def _preload(options: argparse.Namespace) -> int:
     return 0
 
 
+def _million(options: argparse.Namespace) -> int:
+    def said(one: million.Growth) -> None:
+        print(f"{one.files:,} files: tar {one.tar_s:.2f} s, ready {one.ready_s:.2f} s", file=sys.stderr)
+
+    try:
+        counts = [_positive(number) for number in options.files.split(",")]
+    except ValueError:
+        raise BenchError(f"no numbers of files: {options.files!r}") from None
+    peers = {engine: zcserve("--engine", engine, "--memory", options.memory) for engine in million.engines()}
+    done = million.run_million(peers, counts, kept=options.tree, seconds=options.seconds, said=said)
+    peer = next(iter(peers.values()))
+    where = report.circumstances({"zcserve": version(peer.program, *peer.version_option), "wrk": version("wrk", "-v")})
+    content = sum(one.content_bytes for one in done) / sum(one.files for one in done)
+    where["run"] = f"one round, files of {content:,.0f} bytes, {options.seconds} s under load"
+    report.write_results(
+        [million.table(done)],
+        where,
+        {"growth": [asdict(one) for one in done]},
+        [],
+        json_file=options.json,
+        markdown_file=options.markdown,
+    )
+    return 0
+
+
 def _budget(options: argparse.Namespace) -> int:
     peer = zcserve("--engine", "python", "--memory", str(options.memory))
     done = budget.run_budget(
@@ -281,6 +325,28 @@ def _budget(options: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
+def _hit_ratio(options: argparse.Namespace) -> int:
+    about: list[tuple[str, int, int, int]] = []
+    ratios: list[hit_ratio.HitRatio] = []
+    foretold: list[hit_ratio.Foretold] = []
+    recorded = (traces.recorded(path, options.requests) for path in options.traces)
+    for trace in chain(recorded, traces.synthetic(options.objects, options.requests)):
+        print(f"{trace.name}: {len(trace.objects):,} requests", file=sys.stderr)
+        about.append((trace.name, len(trace.objects), len(trace.sizes), trace.footprint))
+        of_policies, of_curve = hit_ratio.compare(trace)
+        ratios += of_policies
+        foretold += of_curve
+    report.write_results(
+        [hit_ratio.traces_table(about), hit_ratio.ratios_table(ratios), hit_ratio.curve_table(foretold)],
+        report.circumstances(hit_ratio.oracle_version()),
+        {"ratios": [asdict(one) for one in ratios], "curve": [asdict(one) for one in foretold]},
+        [],
+        json_file=options.json,
+        markdown_file=options.markdown,
+    )
+    return 0
+
+
 def _terminated(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
@@ -291,7 +357,9 @@ COMMANDS = {
     "sweep": _sweep,
     "charts": _charts,
     "preload": _preload,
+    "million": _million,
     "budget": _budget,
+    "hit-ratio": _hit_ratio,
 }
 
 

@@ -42,8 +42,10 @@ def file_paths(files: int, prefix: str = "") -> Iterator[str]:
         yield f"{prefix}/d{directory:04}/f{number:06}{SUFFIXES[number % len(SUFFIXES)]}"
 
 
-def make_files(root: Path, files: int, prefix: str = "", seed: int = 1) -> Tree:
-    """Write `files` files beneath `root`; the same arguments give the same bytes."""
+def make_files(
+    root: Path, files: int, prefix: str = "", seed: int = 1, sizes: tuple[int, int] = (FILE_BYTES_MIN, FILE_BYTES_MAX)
+) -> Tree:
+    """Write `files` files beneath `root`, of `sizes` from and to; the same arguments give the same bytes."""
     rng = random.Random(seed)
     letters = rng.choices("abcdefghijklmnopqrstuvwxyz     \n", k=16 * FILE_BYTES_MAX)
     pool = "".join(letters).encode()
@@ -53,7 +55,7 @@ def make_files(root: Path, files: int, prefix: str = "", seed: int = 1) -> Tree:
         target = root / path[1:]
         if number % FILES_PER_DIRECTORY == 0:
             target.parent.mkdir(parents=True, exist_ok=True)
-        size = rng.randint(FILE_BYTES_MIN, FILE_BYTES_MAX)
+        size = rng.randint(*sizes)
         start = rng.randrange(len(pool) - size)
         target.write_bytes((b"%d\n" % number + pool[start : start + size])[:size])
         total += size
@@ -84,7 +86,7 @@ def make_bodies(root: Path, seed: int = 1) -> None:
         path.write_bytes(pool[:size])
 
 
-def keep_tree(root: Path, files: int) -> Tree:
+def keep_tree(root: Path, files: int, sizes: tuple[int, int] = (FILE_BYTES_MIN, FILE_BYTES_MAX)) -> Tree:
     """The tree of `make_files` at `root`, reused when it is there already.
 
     Raises BenchError when `root` holds anything else: the benchmark never writes among foreign files.
@@ -97,7 +99,7 @@ def keep_tree(root: Path, files: int) -> Tree:
         return Tree(root, tuple(file_paths(files)), kept["content_bytes"])
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise BenchError(f"{root} is not a benchmark tree: name a new or empty directory for --tree")
-    tree = make_files(root, files)
+    tree = make_files(root, files, sizes=sizes)
     root.mkdir(parents=True, exist_ok=True)
     marker.write_text(json.dumps({"files": files, "content_bytes": tree.content_bytes}))
     return tree

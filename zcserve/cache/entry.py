@@ -17,7 +17,7 @@ import struct
 from typing import TypeAlias
 
 from zcserve.cache import heads
-from zcserve.cache.slab import Block, Extent
+from zcserve.cache.slab import Block, Extent, Slab
 
 _IDENTITY = struct.Struct("=QQQqq")
 _CTIME_AT = struct.calcsize("=QQQq")
@@ -119,27 +119,30 @@ class Body:
         return (self.head(), self.part(0, self.size)) if self.size else (self.head(),)
 
 
-class Packed(Body):
+class Packed(Block, Body):
     """A small body: head and content are one block of a slab."""
 
-    __slots__ = ("block", "head_bytes")
+    __slots__ = ("condemned", "head_bytes", "offset", "slab")
     copied = True
 
-    def __init__(self, block: Block, head_bytes: int) -> None:
-        self.size = block.length - head_bytes
+    def __init__(self, slab: Slab, offset: int, head_bytes: int, size: int) -> None:
+        Block.__init__(self, slab, offset, head_bytes, size)
         self.pins = 0
         self._whole = ()
-        self.block = block
-        self.head_bytes = head_bytes
+
+    @property
+    def block(self) -> Block:
+        """The memory: a packed body is its own block."""
+        return self
 
     def head(self) -> memoryview:
-        return self.block.view()[: self.head_bytes]
+        return self.view()[: self.head_bytes]
 
     def part(self, start: int, stop: int) -> memoryview:
-        return self.block.view()[self.head_bytes + start : self.head_bytes + stop]
+        return self.view()[self.head_bytes + start : self.head_bytes + stop]
 
     def _lay_out(self) -> tuple[Segment, ...]:
-        return (self.block.view(),)
+        return (self.view(),)
 
 
 class Paged(Body):
@@ -194,11 +197,10 @@ class Entry:
     made      whether the variant is made from its base (`--compress`) rather than read from a sibling
     etag      strong, with quotes; b"" until the content was read once
     tick      the loop's turn that last used it (cache/evictor.py)
-    uses      how often it was sent
+    uses      how often it was asked for and was resident
     """
 
     __slots__ = (
-        "__weakref__",
         "body",
         "encoding",
         "etag",
@@ -226,6 +228,12 @@ class Entry:
         self.tick = 0
         self.uses = 0
         self.filed = 0
+
+
+class MadeVariant(Entry):
+    """A variant that was made here from its base; others may refer to it weakly, to make it once."""
+
+    __slots__ = ("__weakref__",)
 
 
 class Redirect:

@@ -21,6 +21,9 @@ from zcserve.media_types import media_type
 
 Buffer = bytes | memoryview
 
+# What a head usually takes, for plans and estimates.
+HEAD_BYTES = 320
+
 _TAIL_MARK = b"\r\nETag: "
 
 

@@ -9,17 +9,18 @@ A request reads `Server.generation` once and sees that generation throughout.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.root import Root
 
 NOT_FOUND_KEY = b"/404.html"
 
-# What an entry costs in Python objects and index slots, measured with 100,000 files (tools/bench preload): counted in
+# What an entry costs in Python objects and index slots, measured with 100,000 files (tools/bench million): counted in
 # the budget.
-ENTRY_BYTES = 700
+ENTRY_BYTES = 620
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +37,62 @@ class Problem:
 
 
 @dataclass(slots=True)
+class Stock:
+    """What of some files is resident, and the files of which something is not; variants are not counted apart."""
+
+    files: int = 0
+    bytes: int = 0
+    wanting: list[Entry] = field(default_factory=list)
+
+    def take(self, entries: Iterable[Entry]) -> None:
+        """Look at these files; one with variants counts as wanting."""
+        for entry in entries:
+            if entry.body is None or entry.variants:
+                self.wanting.append(entry)
+            else:
+                self.files += 1
+                self.bytes += entry.size
+
+
+@dataclass(slots=True, eq=False)
 class Generation:
-    """An index with the root it was made from, and what the walk met on the way."""
+    """An index with the root it was made from, and what the walk met on the way.
+
+    stock  the walk's, for whoever loads what it found
+    older  the generations before this one that are still reachable, youngest first, each `until` a time of the loop
+    """
 
     root: Root
     resources: dict[bytes, Entry | Redirect] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     not_found_page: bytes | None = None  # the content of 404.html
+    stock: Stock | None = None
+    older: tuple[Generation, ...] = ()
+    until: float = inf
+
+    def find(self, key: bytes) -> tuple[Generation, Entry | Redirect | None]:
+        """What a key leads to, and the generation that it belongs to: an older one where this one has nothing."""
+        resource = self.resources.get(key)
+        if resource is None:
+            for old in self.older:
+                resource = old.resources.get(key)
+                if resource is not None:
+                    return old, resource
+        return self, resource
 
     def entries(self) -> Iterator[Entry]:
-        """Every file's entry once, in the order of the walk: directory by directory."""
-        for key, resource in list(self.resources.items()):  # a loader's thread may replace one meanwhile
+        """Every file's entry once, in the order of the walk: directory by directory, and behind what was there when
+        the server started what is new since."""
+        find = self.resources.get
+        for key in list(self.resources):  # a loader's thread may replace one meanwhile
+            resource = find(key)
             if isinstance(resource, Entry) and resource.key == key:
                 yield resource
 
     def replace(self, old: Entry, new: Entry | None) -> None:
         """Let `new` (None: nothing) stand wherever `old` stands.
 
-        For one file found changed or gone when it was opened; a walk's result is never patched otherwise.
+        For one file found changed or gone when it was opened.
         """
         directory = old.key[: old.key.rfind(b"/") + 1]
         for key in (old.key, directory):

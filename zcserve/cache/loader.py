@@ -22,7 +22,7 @@ import mmh3
 
 from zcserve.cache import heads
 from zcserve.cache.compress import codecs, worth_it
-from zcserve.cache.entry import Body, Entry, OnDisk, OpenFile, Paged, Span, identity_of
+from zcserve.cache.entry import Body, Entry, MadeVariant, OnDisk, OpenFile, Paged, Span, identity_of
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
@@ -74,7 +74,7 @@ class Loader:
         self._piece = threading.local()
         # Variants made here, by (base's ETag, coding): the same bytes under a new name or time are not compressed
         # again.
-        self._made: weakref.WeakValueDictionary[tuple[bytes, bytes], Entry] = weakref.WeakValueDictionary()
+        self._made: weakref.WeakValueDictionary[tuple[bytes, bytes], MadeVariant] = weakref.WeakValueDictionary()
 
     def load(self, root: Root, entry: Entry, *, evict: bool = True) -> Body:
         """Read an entry's content; resident if there is room, which others make for it if `evict`.
@@ -159,7 +159,7 @@ class Loader:
             compressed = self._made_before(base_tag, coding) or compress(content)
             if not worth_it(entry.size, len(compressed)):
                 continue
-            variant = Entry(entry.key, entry.identity, len(compressed), entry.modified)
+            variant = MadeVariant(entry.key, entry.identity, len(compressed), entry.modified)
             variant.encoding = coding
             variant.made = True
             if self._keep(variant, compressed, evict=False) is not None:

@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from zcserve.cache.entry import Entry
-from zcserve.cache.index import ENTRY_BYTES, Generation, Problem
+from zcserve.cache.heads import HEAD_BYTES
+from zcserve.cache.index import ENTRY_BYTES, Generation, Problem, Stock
 from zcserve.cache.loader import OUR_OWN_TROUBLE, ChangedError, Loader, path_of
 from zcserve.cache.root import Root
 from zcserve.cache.slab import round_up
 from zcserve.cache.store import Store
 
-# A head's usual length; only planning uses it.
-HEAD_BYTES = 320
 # The plan leaves this share of the budget, for heads longer than planned and pages shared by halves.
 HEADROOM = 0.02
 CHANGED_TRIES = 3
@@ -43,6 +42,16 @@ class Preloaded:
     resident_bytes: int = 0
     problems: list[Problem] = field(default_factory=list)
 
+    def count(self, representation: Entry) -> None:
+        """Add a file, and its variants."""
+        self.files += 1
+        self.bytes += representation.size
+        if representation.body is not None:
+            self.resident_files += 1
+            self.resident_bytes += representation.size
+        for variant in representation.variants:
+            self.count(variant)
+
     @property
     def left_out(self) -> int:
         """How many files are known but not resident."""
@@ -56,38 +65,42 @@ def preload(
     first: Iterable[Entry] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Preloaded:
-    """Make resident what fits. `first` is loaded before all else; `progress` is told files done and files in all.
+    """Make resident what fits. `first` is loaded before all else, and others make room for it; `progress` is told
+    files done and files in all.
 
     A file that cannot be read leaves the generation and becomes a problem.
     """
     store = loader.store
     store.overhead = len(generation.resources) * ENTRY_BYTES
     for entry in first:
+        generation.stock = None  # what was taken before this is not true any more
         _make_variants(generation, loader, [entry])
-        _load(generation, loader, entry)
-    todo = list(generation.entries())
+        _load(generation, loader, entry, evict=True)
+    stock, generation.stock = generation.stock, None
+    if stock is None:
+        stock = Stock()
+        stock.take(generation.entries())
+    report = Preloaded(stock.files, stock.bytes, stock.files, stock.bytes, generation.problems)
+    todo = stock.wanting
     _make_variants(generation, loader, todo)
     wanted = Plan(todo, store)
     done = 0
     for _, group in groupby(todo, key=_directory_of):
         files = list(group)
-        _Directory(generation, loader, files, wanted).load()
+        if not all(map(_is_resident, files)):
+            _Directory(generation, loader, files, wanted).load()
         done += len(files)
         if progress is not None:
             progress(done, len(todo))
-    return _report(generation)
-
-
-def _report(generation: Generation) -> Preloaded:
-    report = Preloaded(problems=generation.problems)
-    for entry in generation.entries():
-        for representation in (entry, *entry.variants):
-            report.files += 1
-            report.bytes += representation.size
-            if representation.body is not None:
-                report.resident_files += 1
-                report.resident_bytes += representation.size
+    for entry in todo:
+        now = generation.resources.get(entry.key)  # what changed meanwhile has been replaced
+        if isinstance(now, Entry):
+            report.count(now)
     return report
+
+
+def _is_resident(entry: Entry) -> bool:
+    return entry.body is not None and all(variant.body is not None for variant in entry.variants)
 
 
 class Plan:
@@ -185,7 +198,7 @@ class _Directory:
         self._batch_bytes = 0
 
 
-def _load(generation: Generation, loader: Loader, entry: Entry) -> None:
+def _load(generation: Generation, loader: Loader, entry: Entry, *, evict: bool = False) -> None:
     """Load one file and its variants for sure: as it is now, should it have changed since the walk."""
     now: Entry | None = entry
     why = "changes while it is read: loaded when asked for"
@@ -195,7 +208,7 @@ def _load(generation: Generation, loader: Loader, entry: Entry) -> None:
         for representation in (now, *now.variants):
             try:
                 if representation.body is None and not representation.made:
-                    loader.load(generation.root, representation, evict=False)
+                    loader.load(generation.root, representation, evict=evict)
             except (ChangedError, OSError) as error:
                 if isinstance(error, OSError) and error.errno in OUR_OWN_TROUBLE:
                     return  # stays out for now, like what does not fit
@@ -238,26 +251,13 @@ def _make_variants(generation: Generation, loader: Loader, todo: list[Entry]) ->
             list(pool.map(make, wanting))
 
 
-def adopt(generation: Generation, last: Generation) -> None:
-    """Let a new generation share every entry of the last whose file, and whose siblings' files, are the same."""
-    for fresh in list(generation.entries()):
-        old = last.resources.get(fresh.key)
-        if isinstance(old, Entry) and _same(fresh, old):
-            generation.replace(fresh, old)
-
-
-def _same(fresh: Entry, old: Entry) -> bool:
-    if fresh.identity != old.identity or fresh.key != old.key:
-        return False
-    files = {(variant.encoding, variant.identity) for variant in fresh.variants}
-    return files == {(variant.encoding, variant.identity) for variant in old.variants if not variant.made}
-
-
 def retire(last: Generation, generation: Generation, loader: Loader) -> int:
     """Forget the bodies of entries that the new generation does not share; how many files left."""
     count = 0
-    for entry in last.entries():
-        if generation.resources.get(entry.key) is not entry:
+    was, now = last.resources.get, generation.resources.get
+    for key in list(last.resources):
+        entry = was(key)
+        if entry is not now(key) and isinstance(entry, Entry) and entry.key == key:
             count += 1
             for representation in (entry, *entry.variants):
                 loader.store.drop(representation)

@@ -9,9 +9,10 @@ extent's offsets are never used twice: it is punched out, and the next extent co
 as long as all that was ever loaded and as large as what is resident; one descriptor serves all large bodies.
 
 Lifetime is reference counting: a `Block` or `Extent` holds its bytes for as long as the object lives, wherever
-references to it are, and its `__del__` only notes what became free. The notes are settled (merged, punched, counted)
-by the next call that allocates. `__del__` may run in any thread; everything else here is called with the store's lock
-held.
+references to it are, and its `__del__` only notes what became free. A block is no object beside the body that it
+holds but the body itself (entry.py), which saves a hundred bytes a file. The notes are settled (merged, punched,
+counted) by the next call that allocates. `__del__` may run in any thread; everything else here is called with the
+store's lock held.
 
 What the fast lane is about to let go of is *condemned*: it counts as free for whoever makes room, though a connection
 or the fast lane may refer to it for a moment longer. `committed` counts whole pages that the kernel has given us,
@@ -26,6 +27,7 @@ import os
 from array import array
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from sortedcontainers import SortedList
 
@@ -37,6 +39,15 @@ BLOCK_ALIGN = 16
 def round_up(length: int, unit: int = PAGE_BYTES) -> int:
     """The least multiple of `unit` that is >= length."""
     return -(-length // unit) * unit
+
+
+# Lengths of heads and small files repeat, and an integer is an object of 32 bytes: these are kept once.
+_LENGTHS = tuple(range(1 << 15))
+
+
+def shared(length: int) -> int:
+    """The same number; of small ones always the same object."""
+    return _LENGTHS[length] if length < len(_LENGTHS) else length
 
 
 def _memfd(name: str) -> int:
@@ -55,22 +66,38 @@ def _write_run(slab: Slab | None, run: list[bytes], offset: int) -> None:
 
 
 class Block:
-    """`length` bytes inside a slab; valid while this object lives."""
+    """A head of `head_bytes` and a content of `size` inside a slab, valid while this object lives. Whoever is one
+    declares the slots, and is made of `(slab, offset, head_bytes, size)`."""
 
-    __slots__ = ("condemned", "length", "offset", "slab")
+    if not TYPE_CHECKING:  # mypy would have nothing assigned that this class itself has no slot for
+        __slots__ = ()
+    slab: Slab
+    offset: int
+    head_bytes: int
+    size: int
+    condemned: bool
 
-    def __init__(self, slab: Slab, offset: int, length: int) -> None:
+    def __init__(self, slab: Slab, offset: int, head_bytes: int, size: int) -> None:
         self.condemned = False
         self.slab = slab
         self.offset = offset
-        self.length = length
+        self.head_bytes = head_bytes
+        self.size = size
+
+    @property
+    def length(self) -> int:
+        """Bytes of head and content."""
+        return self.head_bytes + self.size
 
     def view(self) -> memoryview:
         """The block's bytes, writable. The view does not keep the block: hold both."""
-        return self.slab.view[self.offset : self.offset + self.length]
+        return self.slab.view[self.offset : self.offset + self.head_bytes + self.size]
 
     def __del__(self) -> None:
-        self.slab.released.append((self.slab, self.offset, self.length, self.condemned))
+        self.slab.released.append((self.slab, self.offset, self.head_bytes + self.size, self.condemned))
+
+
+AnyBlock = TypeVar("AnyBlock", bound=Block)
 
 
 class Slab:
@@ -140,31 +167,32 @@ class Slabs:
         self._free: SortedList[tuple[int, int, int]] = SortedList()  # (length, slab number, offset)
         self._fragments = 0  # len(_free), which asks Python for it
 
-    def write(self, contents: Sequence[tuple[bytes, bytes]]) -> list[Block]:
+    def write(self, contents: Sequence[tuple[bytes, bytes]], kind: type[AnyBlock]) -> list[AnyBlock]:
         """A block for each (head, content), filled; neighbours are written together."""
         blocks = []
         slab: Slab | None = None
         start = end = 0
         run: list[bytes] = []
         for head, content in contents:
-            block = self.allocate(len(head) + len(content))
+            block = self.allocate(kind, len(head), len(content))
             if block.slab is not slab or block.offset != end or len(run) > _IOVECS_MAX - 3:
                 _write_run(slab, run, start)
                 slab, start, run = block.slab, block.offset, []
-            need = round_up(block.length, BLOCK_ALIGN)
-            run += (head, content, _PADDING[: need - block.length])
+            length = len(head) + len(content)
+            need = round_up(length, BLOCK_ALIGN)
+            run += (head, content, _PADDING[: need - length])
             end = block.offset + need
             blocks.append(block)
         _write_run(slab, run, start)
         return blocks
 
-    def allocate(self, length: int) -> Block:
-        """A block of `length` bytes, 0 < length <= slab_bytes."""
-        need = round_up(length, BLOCK_ALIGN)
+    def allocate(self, kind: type[AnyBlock], head_bytes: int, size: int) -> AnyBlock:
+        """A block with room for a head and a content, 0 < both together <= slab_bytes."""
+        need = round_up(head_bytes + size, BLOCK_ALIGN)
         slab, offset = (self._best_fit(need) if self._fragments else None) or self._advance(need)
         self.committed += slab.occupy(offset, need) * PAGE_BYTES
         self.live += need
-        return Block(slab, offset, length)
+        return kind(slab, offset, shared(head_bytes), shared(size))
 
     def _best_fit(self, need: int) -> tuple[Slab, int] | None:
         free = self._free

@@ -6,30 +6,96 @@ file's status once; that status is the identity its content is later checked aga
 
 Names that begin with a dot are not served, except `.well-known` at the top (RFC 8615). A symlink is followed when
 what it leads to lies inside the root, whatever it is called there: the link's own name was given on purpose.
+
+A walk that is given the generation before takes over its entries for all files that are the same, bodies and all, and
+makes no object for them: of a million files of which few changed it costs little more than asking for their status.
+It begins with a copy of that index and takes away what it did not meet, which is cheaper than a million insertions.
+Where it is built, `_walk.pyx` finds them, directory by directory; what it leaves is looked at here.
+
+`walk_again` looks only at what is said to have changed, and tells the difference to what is known. It visits by the
+same code, and must come to what a walk of the whole would: what belongs to a name (its siblings, the file that it is a
+sibling of, its directory's index) is looked at with it.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
+from typing import Protocol
 
 from zcserve.cache.entry import Entry, Redirect, identity_of
-from zcserve.cache.index import Generation, Problem
+from zcserve.cache.index import Generation, Problem, Stock
 from zcserve.cache.root import OutsideRootError, Root
+from zcserve.cache.slab import shared
 from zcserve.errors import UsageError
 from zcserve.http import encode_path
+
+try:
+    from zcserve.cache import _walk as native
+except ImportError:  # not built here: the same in Python, in twice the time
+    native = None  # type: ignore[assignment]
 
 # A file's variants lie beside it under these endings.
 SIBLING_CODINGS = {b".br": b"br", b".zst": b"zstd", b".gz": b"gzip"}
 CODING_ENDINGS = {coding: ending for ending, coding in SIBLING_CODINGS.items()}
 _ENDINGS = tuple(SIBLING_CODINGS)
 
+# As `os.fsencode` does it, in a third of its time.
+_FILE_NAMES = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+
 # Directories below directories; a bound for symlinks that lead back up by other names. Linux stops at 40 links a path.
 DEPTH_MAX = 100
+
+
+class Observer(Protocol):
+    """Who is told where a walk goes, each time before it looks: so what changes later is the observer's to notice, and
+    no change falls in between."""
+
+    def directory(self, path: bytes, fd: int, status: os.stat_result) -> None:
+        """`path` (relative to the root, b"" or ending in a slash) is about to be listed through `fd`."""
+
+    def link(self, directory: bytes, name: bytes, fd: int) -> None:
+        """The symlink `name` in the directory that `fd` is open for is about to be followed."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What may have changed below a root (cache/watcher.py).
+
+    names       by directory (relative, b"" or ending in a slash), names that may stand for something else now
+    trees       directories (ending in a slash) of which nothing known holds any more; their own names are in `names`
+    held        files still being written, by relative path: what is known of them stays
+    everything  why all must be walked anew, or None; then there is nothing else
+    """
+
+    names: dict[bytes, set[bytes]] = field(default_factory=dict)
+    trees: set[bytes] = field(default_factory=set)
+    held: set[bytes] = field(default_factory=set)
+    everything: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.names) or self.everything is not None
+
+
+@dataclass(slots=True)
+class Patch:
+    """What makes a generation true again: by key the resource that stands there now, None for what is gone."""
+
+    resources: dict[bytes, Entry | Redirect | None]
+    problems: list[Problem]
+
+    def apply(self, generation: Generation) -> None:
+        for key, resource in self.resources.items():
+            if resource is None:
+                generation.resources.pop(key, None)
+            else:
+                generation.resources[key] = resource
 
 
 @dataclass(slots=True)
@@ -39,82 +105,297 @@ class _Directory:
 
 
 def walk(
-    root: Root, *, index: tuple[str, ...], now: float | None = None, progress: Callable[[int], None] | None = None
+    root: Root,
+    *,
+    index: tuple[str, ...],
+    now: float | None = None,
+    progress: Callable[[int], None] | None = None,
+    observer: Observer | None = None,
+    last: Generation | None = None,
 ) -> Generation:
     """Find everything that `root` serves.
 
     `index` names the files that stand for their directory, first match first. `now` (seconds since 1970) bounds
-    Last-Modified. `progress` is told the number of files so far after each directory. Raises UsageError when the root
-    itself cannot be read.
+    Last-Modified. `progress` is told the number of files so far after each directory. Entries of `last` are shared
+    where the files, and their siblings' files, are the same. Raises UsageError when the root itself cannot be read.
     """
-    generation = Generation(root)
-    newest = int(time.time() if now is None else now)
-    index_names = tuple(name.encode() for name in index)
-    pending = [_Directory(b"", frozenset())]
-    count = 0
-    while pending:
-        directory = pending.pop()
-        try:
-            files, below = _list(root, directory, generation.problems)
-        except OSError as error:
-            if not directory.path:
-                raise UsageError(f"root {root.path!r} cannot be read: {error.strerror or error}") from None
-            generation.problems.append(_problem(directory.path, error))
-            continue
-        entries = _pair(directory.path, files, newest, generation.problems)
-        _enter(generation, directory.path, entries, index_names)
-        pending.extend(reversed(below))
-        count += len(entries)
-        if progress is not None:
-            progress(count)
+    generation = Generation(root, dict(last.resources) if last is not None else {})
+    visit = _Visit(root, generation.resources, generation.problems, index, now, observer, known=generation.resources)
+    visit.trees([_Directory(b"", frozenset())], progress)
+    visit.forget_what_was_not_met()
+    generation.stock = visit.stock
     return generation
+
+
+def walk_again(
+    generation: Generation,
+    changes: Changes,
+    *,
+    index: tuple[str, ...],
+    now: float | None = None,
+    observer: Observer | None = None,
+) -> Patch:
+    """The difference between `generation` and what lies under its root now, as far as `changes` tells where to look.
+
+    An entry whose files are the same stays the object that it is. The cost is that of the names and of the new
+    directories; only `changes.trees` take a look at every key. `changes.everything` is not for this function.
+    """
+    found: dict[bytes, Entry | Redirect] = {}
+    problems: list[Problem] = []
+    known = generation.resources
+    visit = _Visit(generation.root, found, problems, index, now, observer, changes.held, known)
+    gone = set(_keys_below(known, changes.trees))
+    for path, names in changes.names.items():
+        if not _lies_in(path, changes.trees):  # else its tree is visited as a whole
+            gone |= visit.names(path, names)
+    return Patch(_difference(known, found, gone), problems)
+
+
+def _difference(
+    known: Mapping[bytes, Entry | Redirect], found: dict[bytes, Entry | Redirect], gone: set[bytes]
+) -> dict[bytes, Entry | Redirect | None]:
+    patch: dict[bytes, Entry | Redirect | None] = {key: None for key in gone if key in known and key not in found}
+    for key, fresh in found.items():
+        old = known.get(key)
+        if isinstance(fresh, Redirect):
+            if not isinstance(old, Redirect):  # of one key there is but one location
+                patch[key] = fresh
+        elif fresh is not old:
+            patch[key] = fresh
+    return patch
+
+
+def _keys_below(known: Iterable[bytes], trees: Collection[bytes]) -> Iterator[bytes]:
+    """The keys of all that lies in `trees`, and of the redirects to them."""
+    if not trees:
+        return
+    tops = {encode_path(b"/" + tree) for tree in trees}
+    yield from (top[:-1] for top in tops)
+    judged: dict[bytes, bool] = {}
+    for key in list(known):  # a loader's thread may replace one meanwhile
+        directory = key[: key.rfind(b"/") + 1]
+        if directory not in judged:
+            judged[directory] = _lies_in(directory, tops)
+        if judged[directory]:
+            yield key
+
+
+def _lies_in(path: bytes, trees: Collection[bytes]) -> bool:
+    """Whether a directory is one of `trees` or below one."""
+    if not trees:
+        return False
+    slash = path.find(b"/")
+    while slash >= 0:
+        if path[: slash + 1] in trees:
+            return True
+        slash = path.find(b"/", slash + 1)
+    return False
+
+
+def is_hidden(directory: bytes, name: bytes) -> bool:
+    """Whether a walk passes over this name in this directory."""
+    return name.startswith(b".") and (name != b".well-known" or directory != b"")
 
 
 def _problem(path: bytes, error: OSError) -> Problem:
     return Problem.of(path, error.strerror or str(error))
 
 
-def _list(
-    root: Root, directory: _Directory, problems: list[Problem]
-) -> tuple[dict[bytes, os.stat_result], list[_Directory]]:
-    """The servable files of one directory with their status, and the directories below it."""
-    files: dict[bytes, os.stat_result] = {}
-    below: list[_Directory] = []
-    fd = root.open_directory(directory.path)
-    try:
+class _Visit:
+    """One walk: what it goes by, and what it has found."""
+
+    def __init__(
+        self,
+        root: Root,
+        found: dict[bytes, Entry | Redirect],
+        problems: list[Problem],
+        index: tuple[str, ...],
+        now: float | None,
+        observer: Observer | None,
+        held: Collection[bytes] = (),
+        known: dict[bytes, Entry | Redirect] | None = None,
+    ) -> None:
+        self._root = root
+        self._found = found
+        self._problems = problems
+        self._index_names = tuple(name.encode() for name in index)
+        self._newest = int(time.time() if now is None else now)
+        self._observer = observer
+        self._held = held
+        self._known = known or {}
+        # Whether `found` begins as what is known; then what was met of it again, and what else was entered.
+        self._again = bool(known) and known is found
+        self._same: list[list[Entry]] = []
+        self._keys: set[bytes] = set()
+        self.stock = Stock()  # of what it found, taken while it is at hand: to look at a million entries again is slow
+
+    def trees(self, pending: list[_Directory], progress: Callable[[int], None] | None = None) -> None:
+        """Find all that lies in these directories (of which the last comes first) and below."""
+        count = 0
+        while pending:
+            directory = pending.pop()
+            try:
+                same, files, below = self._list(directory)
+                self._same.append(same)
+            except OSError as error:
+                if not directory.path:
+                    raise UsageError(f"root {self._root.path!r} cannot be read: {error.strerror or error}") from None
+                self._problems.append(_problem(directory.path, error))
+                continue
+            if self._held:
+                files = {name: files[name] for name in files if directory.path + name not in self._held}
+            entries = _pair(directory.path, files, self._newest, self._problems, self._known)
+            self.stock.take([entry for _, entry in entries])
+            keys = _enter(self._found, directory.path, entries, self._index_names, same)
+            if self._again:
+                self._keys.update(keys)
+            pending.extend(reversed(below))
+            count += len(same) + len(entries)
+            if progress is not None:
+                progress(count)
+
+    def forget_what_was_not_met(self) -> None:
+        """Take out of `found` what was there before and is no more."""
+        if self._again and len(self._keys) + sum(map(len, self._same)) < len(self._found):
+            met = self._keys.union(entry.key for same in self._same for entry in same)
+            for key in [key for key in self._found if key not in met]:
+                del self._found[key]
+
+    def names(self, path: bytes, names: set[bytes]) -> set[bytes]:
+        """Find what these names of one directory stand for now, and the directory's index.
+
+        Returns the keys of all that was looked at: what is known of them holds only where it was found again.
+        """
+        try:
+            fd = self._root.open_directory(path)
+        except OSError:
+            return set()  # it changed as well, and the change of its own name says what became of it
+        try:
+            members = self._families(fd, path, names)
+            here = _Directory(path, self._above(path))
+            looks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(members) if _exists(fd, name))
+            files, below = self._sort_out(fd, here, looks)
+        finally:
+            os.close(fd)
+        entries = _pair(path, files, self._newest, self._problems, self._known)
+        prefix = encode_path(b"/" + path)
+        keys = {prefix + encode_path(name) for name in members}
+        for name in self._index_names:
+            old = self._known.get(key := prefix + encode_path(name))
+            if key not in keys and isinstance(old, Entry) and old.key == key:
+                entries.append((name, old))
+        _enter(self._found, path, entries, self._index_names)
+        self.trees([directory for directory in reversed(below) if directory.path[len(path) : -1] in names])
+        return keys | {prefix, prefix[:-1]}
+
+    def _families(self, fd: int, path: bytes, names: set[bytes]) -> set[bytes]:
+        """These names and all that are paired with them: what each is a sibling of, and its siblings.
+
+        A file being written takes its siblings with it: they are looked at when it is done.
+        """
+        members: set[bytes] = set()
+        for name in names:
+            if is_hidden(path, name):
+                continue
+            base = name
+            while base.endswith(_ENDINGS) and _is_file(fd, base[: base.rfind(b".")]):
+                base = base[: base.rfind(b".")]
+            if path + base in self._held:
+                continue
+            family = {name, base}
+            below = list(family)
+            while below:
+                last = below.pop()
+                siblings = [last + ending for ending in _ENDINGS if _is_file(fd, last + ending)]
+                below += [sibling for sibling in siblings if sibling not in family]
+                family.update(siblings)
+            members.update(member for member in family if path + member not in self._held)
+        return members
+
+    def _above(self, path: bytes) -> frozenset[tuple[int, int]]:
+        """(dev, inode) of every directory on the way to one that a walk has come to. Raises OSError."""
+        above = set()
+        while path:
+            path = path[: path.rfind(b"/", 0, -1) + 1]
+            fd = self._root.open_directory(path)
+            status = os.fstat(fd)
+            os.close(fd)
+            above.add((status.st_dev, status.st_ino))
+        return frozenset(above)
+
+    def _list(self, directory: _Directory) -> tuple[list[Entry], dict[bytes, os.stat_result], list[_Directory]]:
+        """The servable files of one directory: entries of those that were seen to be what they were and are done with,
+        and the status of the others; and the directories below it."""
+        fd = self._root.open_directory(directory.path)
+        try:
+            if self._observer is not None:
+                self._observer.directory(directory.path, fd, os.fstat(fd))
+            if self._again and native is not None:
+                prefix = encode_path(b"/" + directory.path)
+                same, names = native.look(fd, prefix, self._known, self.stock, Entry)
+                asks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(names))
+                return same, *self._sort_out(fd, directory, asks)
+            with os.scandir(fd) as listing:
+                looks = (
+                    (item.name.encode(*_FILE_NAMES), item.stat) for item in sorted(listing, key=attrgetter("name"))
+                )
+                return [], *self._sort_out(fd, directory, looks)
+        finally:
+            os.close(fd)
+
+    def _sort_out(
+        self, fd: int, directory: _Directory, looks: Iterable[tuple[bytes, Callable[..., os.stat_result]]]
+    ) -> tuple[dict[bytes, os.stat_result], list[_Directory]]:
+        """Which names of a directory are servable files, and which are directories; `looks` are names in order, each
+        with its `stat`."""
+        path, problems = directory.path, self._problems
+        files: dict[bytes, os.stat_result] = {}
+        below: list[_Directory] = []
         here = os.fstat(fd)
         above = directory.above | {(here.st_dev, here.st_ino)}
-        with os.scandir(fd) as listing:
-            for item in sorted(listing, key=attrgetter("name")):
-                name = os.fsencode(item.name)
-                if name.startswith(b".") and (name != b".well-known" or directory.path):
-                    continue
-                try:
-                    status = _status(root, fd, name, item)
-                except OSError as error:
-                    problems.append(_problem(directory.path + name, error))
-                    continue
-                if not _is_utf8(name):
-                    problems.append(Problem.of(directory.path + name, "its name is not UTF-8"))
-                elif stat.S_ISREG(status.st_mode):
-                    files[name] = status
-                elif stat.S_ISDIR(status.st_mode):
-                    if (status.st_dev, status.st_ino) in above or len(above) > DEPTH_MAX:
-                        problems.append(Problem.of(directory.path + name, "leads back to a directory above it"))
-                    else:
-                        below.append(_Directory(directory.path + name + b"/", above))
+        for name, look in looks:
+            if name.startswith(b".") and is_hidden(path, name):
+                continue
+            try:
+                status = look(follow_symlinks=False)
+                if stat.S_ISLNK(status.st_mode):
+                    if self._observer is not None:
+                        self._observer.link(path, name, fd)
+                    status = _followed(self._root, fd, name)
+            except OSError as error:
+                problems.append(_problem(path + name, error))
+                continue
+            if not (name.isascii() or _is_utf8(name)):
+                problems.append(Problem.of(path + name, "its name is not UTF-8"))
+            elif stat.S_ISREG(status.st_mode):
+                files[name] = status
+            elif stat.S_ISDIR(status.st_mode):
+                if (status.st_dev, status.st_ino) in above or len(above) > DEPTH_MAX:
+                    problems.append(Problem.of(path + name, "leads back to a directory above it"))
                 else:
-                    problems.append(Problem.of(directory.path + name, "is not a regular file"))
-    finally:
-        os.close(fd)
-    return files, below
+                    below.append(_Directory(path + name + b"/", above))
+            else:
+                problems.append(Problem.of(path + name, "is not a regular file"))
+        return files, below
 
 
-def _status(root: Root, directory: int, name: bytes, item: os.DirEntry[str]) -> os.stat_result:
-    """The status of what a name stands for; a symlink is asked where it leads. Raises OSError."""
-    status = item.stat(follow_symlinks=False)
-    if not stat.S_ISLNK(status.st_mode):
-        return status
+def _exists(directory: int, name: bytes) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def _is_file(directory: int, name: bytes) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(name, dir_fd=directory).st_mode)
+    except OSError:
+        return False
+
+
+def _followed(root: Root, directory: int, name: bytes) -> os.stat_result:
+    """The status of what a symlink leads to. Raises OSError."""
     fd = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=directory)
     try:
         root.real_path(fd)
@@ -134,9 +415,14 @@ def _is_utf8(name: bytes) -> bool:
 
 
 def _pair(
-    path: bytes, files: dict[bytes, os.stat_result], newest: int, problems: list[Problem]
+    path: bytes,
+    files: dict[bytes, os.stat_result],
+    newest: int,
+    problems: list[Problem],
+    known: Mapping[bytes, Entry | Redirect],
 ) -> list[tuple[bytes, Entry]]:
-    """Entries of one directory's files by name, siblings taken as variants of their base."""
+    """Entries of one directory's files by name, siblings taken as variants of their base; those of `known` where they
+    are of the same files."""
     entries: list[tuple[bytes, Entry]] = []
     prefix = encode_path(b"/" + path)
     siblings = {name for name in files if name.endswith(_ENDINGS) and name[: name.rfind(b".")] in files}
@@ -145,25 +431,25 @@ def _pair(
     for name, status in files.items():
         if name in siblings:
             continue
-        entry = make_entry(prefix + encode_path(name), status, newest)
+        key = prefix + encode_path(name)
+        found: dict[bytes, os.stat_result] = {}
         if siblings:
-            found = {other: files[other] for ending in _ENDINGS if (other := name + ending) in siblings}
-            entry.variants = _variants(path + name, entry, status, found, newest, problems)
+            beside = {other: files[other] for ending in _ENDINGS if (other := name + ending) in siblings}
+            found = _codings(path + name, status, beside, problems)
+        entry = known.get(key)
+        if not isinstance(entry, Entry) or not _is_of(entry, status, found):
+            entry = make_entry(key, status, newest)
+            entry.variants = tuple(_make_variant(entry, coding, sibling, newest) for coding, sibling in found.items())
         entries.append((name, entry))
     return entries
 
 
-def _variants(
-    path: bytes,
-    base: Entry,
-    status: os.stat_result,
-    siblings: dict[bytes, os.stat_result],
-    newest: int,
-    problems: list[Problem],
-) -> tuple[Entry, ...]:
-    """The siblings of one file that are at least as new as it is."""
+def _codings(
+    path: bytes, status: os.stat_result, siblings: dict[bytes, os.stat_result], problems: list[Problem]
+) -> dict[bytes, os.stat_result]:
+    """The siblings of one file that are at least as new as it is, by coding."""
     name = path[path.rfind(b"/") + 1 :]
-    found = []
+    found = {}
     for ending, coding in SIBLING_CODINGS.items():
         sibling = siblings.get(name + ending)
         if sibling is None:
@@ -172,30 +458,55 @@ def _variants(
             why = f"is older than {os.fsdecode(name)}: not used"
             problems.append(Problem.of(path + ending, why))
             continue
-        variant = make_entry(base.key, sibling, newest)
-        variant.encoding = coding
-        found.append(variant)
-    return tuple(found)
+        found[coding] = sibling
+    return found
+
+
+def _is_of(entry: Entry, status: os.stat_result, siblings: dict[bytes, os.stat_result]) -> bool:
+    """Whether an entry and its variants, but for those made here, are of just these files."""
+    if entry.identity != identity_of(status):
+        return False
+    if not siblings and not entry.variants:
+        return True
+    read = {variant.encoding: variant.identity for variant in entry.variants if not variant.made}
+    return read == {coding: identity_of(sibling) for coding, sibling in siblings.items()}
+
+
+def _make_variant(base: Entry, coding: bytes, status: os.stat_result, newest: int) -> Entry:
+    variant = make_entry(base.key, status, newest)
+    variant.encoding = coding
+    return variant
 
 
 def make_entry(key: bytes, status: os.stat_result, newest: int) -> Entry:
     """An entry for a file of this status. Last-Modified is never in the future (RFC 9110 section 8.8.2.1), and left
     out for times before 1970, which clients cannot be trusted to read."""
     seconds = status.st_mtime_ns // 1_000_000_000
-    return Entry(key, identity_of(status), status.st_size, min(seconds, newest) if seconds >= 0 else None)
+    return Entry(key, identity_of(status), shared(status.st_size), min(seconds, newest) if seconds >= 0 else None)
 
 
 def _enter(
-    generation: Generation, path: bytes, entries: list[tuple[bytes, Entry]], index_names: tuple[bytes, ...]
-) -> None:
-    resources = generation.resources
-    by_name = dict(entries)
-    for entry in by_name.values():
-        resources[entry.key] = entry
+    found: dict[bytes, Entry | Redirect],
+    path: bytes,
+    entries: list[tuple[bytes, Entry]],
+    index_names: tuple[bytes, ...],
+    same: Collection[Entry] = (),
+) -> list[bytes]:
+    """Make a directory's files resources, and its index, which may be among the `same` that are resources already.
+    Returns the keys."""
+    keys = []
+    for _, entry in entries:
+        found[entry.key] = entry
+        keys.append(entry.key)
+    location = encode_path(b"/" + path)
     for name in index_names:
-        if name in by_name:
-            location = encode_path(b"/" + path)
-            resources[location] = by_name[name]
+        key = location + encode_path(name)
+        index = found.get(key)
+        if isinstance(index, Entry) and (key in keys or index in same):
+            found[location] = index
+            keys.append(location)
             if path:
-                resources[location[:-1]] = Redirect(location)
+                found[location[:-1]] = Redirect(location)
+                keys.append(location[:-1])
             break
+    return keys

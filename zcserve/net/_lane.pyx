@@ -39,6 +39,7 @@ cdef enum:                   # sizes and limits
     MEANINGS_MAX = 1024
     MEANING_SLOTS = 4096
     LOG_BYTES = 1048576
+    SIGHTINGS_MAX = 16384        # a second's
     ACCEPTS_PER_EVENT = 64
     LOG_VALUE_MAX = 1024
     ROUNDS_MAX = 4  # reads of one connection in a turn
@@ -91,6 +92,13 @@ cdef struct Rep:
     int64_t size
     uint64_t tick
     uint32_t uses            # since the last drain
+    uint64_t told            # the turn in which it was last told to who samples
+
+cdef struct Sighting:        # of a use, for the miss-ratio curve (cache/curve.py)
+    uint32_t hash
+    int64_t size
+    uint64_t tick, last      # the turn of this use, and that of the use before
+    bint followed, measured
 
 cdef struct Record:          # one allocation, its representations and its key behind it: few lines of cache a hit
     uint32_t hash
@@ -295,6 +303,12 @@ cdef class Lane:
     cdef size_t log_len
     cdef char log_time[64]
     cdef size_t log_time_len
+    # what is sampled
+    cdef double unit
+    cdef uint64_t pause, seed
+    cdef int64_t every, gap
+    cdef Sighting *sightings         # one more than SIGHTINGS_MAX
+    cdef int sightings_count
     # what was handed over
     cdef int over_fd, over_len
     cdef const char *over_data
@@ -318,6 +332,9 @@ cdef class Lane:
         self.slots = <Record **> calloc(self.slots_mask + 1, sizeof(Record *))
         self.meanings = <Meaning *> calloc(MEANING_SLOTS, sizeof(Meaning))
         self.log = <char *> malloc(LOG_BYTES) if log_on else NULL
+        self.sightings = <Sighting *> malloc((SIGHTINGS_MAX + 1) * sizeof(Sighting))
+        if self.sightings == NULL:
+            raise MemoryError
         if self.buffer == NULL or self.slots == NULL or self.meanings == NULL or (log_on and self.log == NULL):
             raise MemoryError
         self.log_on = log_on
@@ -362,6 +379,7 @@ cdef class Lane:
         free(self.touched)
         free(self.dead)
         free(self.log)
+        free(self.sightings)
 
     # --- what the loop calls ----------------------------------------------------------------------------------
 
@@ -563,7 +581,7 @@ cdef class Lane:
         if not 0 < len(representations) <= REPS_MAX:
             return
         for entry, coding, head, head_len, tail, tag, tag_len, fd, offset, size, body in representations:
-            reps[count] = Rep(NULL, coding, head_len, tail, tag, tag_len, fd, offset, size, 0, 0)
+            reps[count] = Rep(NULL, coding, head_len, tail, tag, tag_len, fd, offset, size, entry.tick, 0, 0)
             PyObject_GetBuffer(head, &view, PyBUF_SIMPLE)
             reps[count].head = <const char *> view.buf
             length = view.len
@@ -603,9 +621,24 @@ cdef class Lane:
         self.bury()
 
     def clear(self):
-        """Forget all resources: another generation is served."""
-        for entry in list(self.entries):
-            self.drop(entry)
+        """Forget all resources. What that gives up is returned, so that another thread may free it: a hundred thousand
+        objects are too much for one turn."""
+        cdef uint32_t i
+        cdef Record *record
+        cdef list given_up = [self.entries]
+        self.drain_ticks()       # which hold records, too
+        self.entries = {}
+        self.records_count = 0
+        for i in range(self.slots_mask + 1):
+            record = self.slots[i]
+            if record != NULL:
+                self.slots[i] = NULL
+                record.dropped = True
+                if not record.refs:
+                    given_up.append(<object> record.keep)
+                self.maybe_dead(record)
+        self.bury()
+        return given_up
 
     def holds(self, entry):
         """Whether the lane refers to this entry's body."""
@@ -640,6 +673,28 @@ cdef class Lane:
             self.maybe_dead(record)
         self.touched_count = 0
         self.bury()
+
+    def sample(self, double unit, uint64_t pause, int64_t every):
+        """Which uses to note from now on: as `MissRatioCurve`'s attributes of these names say; `unit` 0: none."""
+        if unit < 0 or pause < 1 or every < 1:
+            raise ValueError("no rule to sample by")
+        self.unit, self.pause, self.every = unit, pause, every
+
+    def take_sightings(self):
+        """What was noted since the last call: [(hash, size, turn, turn of the use before, followed, measured)]."""
+        cdef int i
+        cdef list taken = []
+        for i in range(self.sightings_count):
+            taken.append((
+                self.sightings[i].hash,
+                self.sightings[i].size,
+                self.sightings[i].tick,
+                self.sightings[i].last,
+                bool(self.sightings[i].followed),
+                bool(self.sightings[i].measured),
+            ))
+        self.sightings_count = 0
+        return taken
 
     def take_log(self):
         """Access log lines since the last call."""
@@ -768,6 +823,8 @@ cdef class Lane:
 
     cdef void touch(self, Record *record, Rep *rep) noexcept nogil:
         cdef Record **grown
+        if self.unit > 0:
+            self.sight(record, rep)
         rep.tick = self.turn
         rep.uses += 1
         if record.touched:
@@ -1027,6 +1084,28 @@ cdef class Lane:
         self.count_answer(answer, 1)
         self.touch(record, rep)
         return True
+
+    cdef void sight(self, Record *record, Rep *rep) noexcept nogil:
+        """Note a use where it is sampled, before its tick is written. What finds no place is not noted."""
+        cdef Sighting *sighting = &self.sightings[self.sightings_count]
+        cdef int64_t size = rep.head_len + rep.size
+        cdef uint32_t hash = record.hash ^ <uint32_t> rep.coding
+        sighting.followed = (
+            self.turn >= rep.told + self.pause and <double> hash * self.unit < <double> size * 4294967296.0
+        )
+        self.gap -= 1
+        sighting.measured = self.gap <= 0
+        if sighting.measured:
+            self.seed = self.seed * 6364136223846793005u + 1442695040888963407u
+            self.gap = 1 + (self.seed >> 33) % (2 * self.every - 1)
+        if (sighting.followed or sighting.measured) and self.sightings_count < SIGHTINGS_MAX:
+            if sighting.followed:
+                rep.told = self.turn
+            sighting.hash = hash
+            sighting.size = size
+            sighting.tick = self.turn
+            sighting.last = rep.tick
+            self.sightings_count += 1
 
     cdef inline void count_answer(self, Answer *answer, int by) noexcept nogil:
         self.requests += by

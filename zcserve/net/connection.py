@@ -37,6 +37,7 @@ from zcserve.net.loop import Loop
 from zcserve.net.poller import ERROR, HANG_UP, WRITE
 from zcserve.net.reply import Prefixes, Reply
 from zcserve.net.request import CLOSE, Discard, Fields, Parser, split_target
+from zcserve.net.sampler import Sampler
 from zcserve.net.wire import Outcome
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Service:
     generation: Generation
     log: Callable[..., None] | None = None
     teacher: Teacher | None = None
+    sampler: Sampler | None = None
     draining: bool = False
     requests: int = 0
     connections: set[Connection] = field(default_factory=set)
@@ -424,8 +426,10 @@ class Connection:
                     self._head = data[start:at]
                 hit = None
                 if fields.plain and method == b"GET" and isinstance(resource, Entry):
-                    hit = self._choose(resource, fields.accept) if resource.variants else resource
+                    hit = self._choose(service.generation, resource, fields.accept) if resource.variants else resource
                 if hit is not None and (body := hit.body) is not None:
+                    if service.sampler is not None:
+                        service.sampler.note(hit, self._loop.turn)
                     hit.tick = self._loop.turn
                     hit.uses += 1
                     if teacher is not None and isinstance(resource, Entry):
@@ -526,34 +530,34 @@ class Connection:
         """The response to the request at hand; None when a thread was asked to load first. Raises HttpError."""
         method, target = self._method, self._target
         if method in (b"GET", b"HEAD"):
-            resource, query = self._find(target)
+            generation, resource, query = self._find(target)
             with_content = method == b"GET"
             if isinstance(resource, Redirect):
                 return reply.redirect(resource.location, query, with_content=with_content)
             if resource is None:
                 return reply.not_found(self._service.generation.not_found_page, with_content=with_content)
-            return self._respond_entry(resource)
+            return self._respond_entry(generation, resource)
         if method == b"OPTIONS":
-            if target != b"*" and self._find(target)[0] is None:
+            if target != b"*" and self._find(target)[1] is None:
                 return reply.not_found(self._service.generation.not_found_page, with_content=True)
             return reply.options()
         if method in KNOWN_METHODS:
             return reply.page(405, with_content=True, extra=reply.ALLOW)
         return reply.page(501, with_content=True)
 
-    def _find(self, target: bytes) -> tuple[Entry | Redirect | None, bytes | None]:
-        """What a target names, and its query. Raises HttpError 400."""
-        resources = self._service.generation.resources
-        resource = resources.get(target)
+    def _find(self, target: bytes) -> tuple[Generation, Entry | Redirect | None, bytes | None]:
+        """What a target names, whose it is, and its query. Raises HttpError 400."""
+        live = self._service.generation
+        resource = live.resources.get(target)
         if resource is not None:
-            return resource, None
+            return live, resource, None
         path, query = split_target(target)
-        return resources.get(canonical_path(path)), query
+        return *live.find(canonical_path(path)), query
 
-    def _respond_entry(self, base: Entry) -> Reply | None:
+    def _respond_entry(self, generation: Generation, base: Entry) -> Reply | None:
         fields = self._fields
         assert fields is not None
-        chosen = self._choose(base, fields.accept)
+        chosen = self._choose(generation, base, fields.accept)
         if chosen is None:
             return reply.page(406, with_content=self._method == b"GET", extra=reply.VARY)
         body = chosen.body
@@ -561,24 +565,26 @@ class Connection:
         if teacher is not None and self._service.generation.resources.get(self._target) is base:
             teacher.teach(self._head, self._target, base, fields)
         if body is not None:
+            chosen.uses += 1
             return self._represent(chosen, body)
         self._loaded = None
-        self._service.fetcher.fetch(self._service.generation, base, chosen, partial(self._on_loaded, chosen))
+        self._service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
         return None
 
-    def _choose(self, base: Entry, accept: dict[bytes, int] | None) -> Entry | None:
+    def _choose(self, generation: Generation, base: Entry, accept: dict[bytes, int] | None) -> Entry | None:
         """Negotiate, and have variants made again that were evicted."""
         for variant in base.variants:
             if variant.made and variant.body is None:
-                self._service.fetcher.remake(self._service.generation, base, variant)
+                self._service.fetcher.remake(generation, base, variant)
         return negotiate.choose(base, accept)
 
     def _represent(self, chosen: Entry, body: Body) -> Reply:
         """Conditions and ranges, now that the content is at hand."""
         fields = self._fields
         assert fields is not None
+        if self._service.sampler is not None:
+            self._service.sampler.note(chosen, self._loop.turn)
         chosen.tick = self._loop.turn
-        chosen.uses += 1
         vary = reply.VARY if chosen.variants or chosen.encoding else b""
         is_get = self._method == b"GET"
         decision = negotiate.WHOLE

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 from zcserve.net.poller import Poller
@@ -42,6 +43,7 @@ class Loop:
         self.turn = 0
         self.each_turn: Callable[[], None] = lambda: None
         self.stranger: Callable[[int], None] = lambda fd: None
+        self.wake_at = inf  # a turn is wanted then: for what a timer's slot is too coarse
         self._again: dict[Callable[[], None], None] = {}
         self._calls: deque[Callable[[], None]] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -77,8 +79,7 @@ class Loop:
             self._turn()
 
     def _turn(self) -> None:
-        timeout = 0 if self._again else self.timers.timeout(self.now)
-        events = self.poller.poll(timeout)
+        events = self.poller.poll(self._timeout())
         self.now = time.monotonic()
         self.turn = self.poller.turn
         self.each_turn()
@@ -97,6 +98,15 @@ class Loop:
             for step in again:
                 self._guarded(step)
         self.timers.fire(self.now, self._guarded)
+
+    def _timeout(self) -> float:
+        if self._again:
+            return 0
+        timeout = self.timers.timeout(self.now)
+        if self.wake_at == inf:
+            return timeout
+        wait = max(self.wake_at - self.now, 0.0)
+        return wait if timeout < 0 else min(wait, timeout)
 
     def _woken(self, _: int) -> None:
         try:

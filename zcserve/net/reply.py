@@ -31,13 +31,15 @@ class Prefixes:
         self.ok: tuple[bytes, bytes, bytes] = (b"", b"", b"")
         self.refresh()
 
-    def refresh(self) -> None:
-        """To be called each turn: Date is computed once a second."""
+    def refresh(self) -> bool:
+        """To be called each turn: Date is computed once a second. Whether it was."""
         second = int(time.time())
-        if second != self.second:
-            self.second = second
-            self._made.clear()
-            self.ok = (self.of(200, KEEP), self.of(200, KEEP_10), self.of(200, CLOSE))
+        if second == self.second:
+            return False
+        self.second = second
+        self._made.clear()
+        self.ok = (self.of(200, KEEP), self.of(200, KEEP_10), self.of(200, CLOSE))
+        return True
 
     def of(self, status: int, mode: int) -> bytes:
         """The prefix for a status and what becomes of the connection."""

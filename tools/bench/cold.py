@@ -1,0 +1,288 @@
+"""Whether cold files stall the loop: how long a resident page takes, alone and while others ask for files that are not
+resident.
+
+One client asks for the page, at a steady rate and then as fast as it is answered, while another asks for files at
+random, a few hundred times as much as the budget holds in each run's time: from a disk whose page cache was emptied
+(`cold`), through a loader each of whose reads takes longer (`slow`), and, for comparison, where everything is resident
+(`resident`): what others cost that wait for nobody. Each is measured in the same round as the page alone, on the same
+server.
+
+Servers run on one core, loaders and loop alike, and both clients on another, the one that asks for files at the lowest
+priority: the kernel gives it what the other leaves, so that what is measured is the server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from tools.bench.content import PAGE, make_page
+from tools.bench.errors import BenchError
+from tools.bench.peers import Peer, Server, build, prepare, running, zcserve
+from tools.bench.report import Table
+from tools.bench.rounds import pick_cores
+
+STEADY_SOURCE = Path(__file__).with_name("steady.c")
+BUDGET = "32M"
+FILES = 4000
+SMALLEST_BYTES, LARGEST_BYTES = 1_000, 2_000_000  # spread evenly over their logarithm: 260 KB in the mean
+SLOW_S = 0.02
+PAGE_CONNECTIONS = 16
+PAGE_RATE = 2000
+OTHERS_CONNECTIONS = 16
+OTHERS_RATE = 100
+START_TIMEOUT_S = 120.0
+OVERTIME_S = 30.0
+
+# zcserve with a loader that has a slow disk under it.
+SLOW_PROGRAM = """\
+import sys, time
+from zcserve.cache.loader import Loader
+from zcserve.cli import main
+load = Loader.load
+def slow(*given, **named):
+    time.sleep({seconds})
+    return load(*given, **named)
+Loader.load = slow
+sys.exit(main())
+"""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What one client found: how many requests, and milliseconds."""
+
+    requests: int
+    requests_per_s: float
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    max_ms: float
+    unanswered: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: the page's latency under `load` (steady, closed), and what others asked for meanwhile (None: alone)."""
+
+    engine: str
+    kind: str
+    load: str
+    round: int
+    page: Latency
+    others: Latency | None
+
+
+def kinds(engine: str) -> dict[str, Peer]:
+    """The servers: which of what others ask for is not resident, and why that takes long."""
+    few, all_ = ("--engine", engine, "--memory", BUDGET), ("--engine", engine, "--memory", "4G")
+    slow = zcserve(*few)
+
+    def slowed(root: Path, port: int, own: Path) -> list[str]:
+        python, *_, = argv = slow.command(root, port, own)
+        return [python, "-c", SLOW_PROGRAM.format(seconds=SLOW_S), *argv[3:]]
+
+    return {"resident": zcserve(*all_), "cold": zcserve(*few), "slow": Peer(slow.program, slowed)}
+
+
+def make_tree(root: Path, files: int) -> list[str]:
+    """The page and the files; the files' targets."""
+    rng = random.Random(1)
+    pool = rng.randbytes(2 * LARGEST_BYTES)
+    make_page(root)
+    targets = []
+    for number in range(files):
+        size = int(math.exp(rng.uniform(math.log(SMALLEST_BYTES), math.log(LARGEST_BYTES))))
+        target = f"/d{number // 100:03}/f{number:05}.bin"
+        path = root / target[1:]
+        path.parent.mkdir(exist_ok=True)
+        start = rng.randrange(len(pool) - size)
+        path.write_bytes(pool[start : start + size])
+        targets.append(target)
+    os.sync()  # what is not written yet cannot be dropped
+    return targets
+
+
+def drop_cache(paths: Sequence[Path]) -> None:
+    """Empty the page cache of these files."""
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+
+
+def parse_steady(output: str) -> Latency:
+    """Read the line that steady.c prints. Raises BenchError when it is none."""
+    pattern = (
+        r"requests (\d+) seconds ([\d.]+) p50_ns (\d+) p99_ns (\d+) p999_ns (\d+) max_ns (\d+) unanswered (\d+)\n"
+    )
+    found = re.fullmatch(pattern, output)
+    if found is None:
+        raise BenchError(f"steady's output is no report of a run: {output.strip()[-200:]!r}")
+    requests, seconds, *times, unanswered = found.groups()
+    p50, p99, p999, longest = (int(time) / 1e6 for time in times)
+    return Latency(int(requests), int(requests) / float(seconds), p50, p99, p999, longest, int(unanswered))
+
+
+def _prepare_lowest(core: int) -> None:
+    prepare(core)
+    os.nice(19)
+
+
+@dataclass(frozen=True)
+class Clients:
+    """Starts clients on one core; `seconds` is the length of a run."""
+
+    program: Path
+    core: int
+    seconds: float
+
+    @contextlib.contextmanager
+    def asking(
+        self, port: int, connections: int, rate: int, targets: Path, *, seed: int = 1, lowest: bool = False
+    ) -> Iterator[subprocess.Popen[str]]:
+        """A client at work; it is ended with the block."""
+        words = (port, connections, rate, self.seconds, seed, targets)
+        client = subprocess.Popen(
+            [str(self.program), *map(str, words)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=functools.partial(_prepare_lowest if lowest else prepare, self.core),
+        )
+        try:
+            yield client
+        finally:
+            client.kill()
+            client.communicate()
+
+    def found(self, client: subprocess.Popen[str]) -> Latency:
+        """What a client found, once its time is over. Raises BenchError with what it says is wrong."""
+        try:
+            output, _ = client.communicate(timeout=self.seconds + OVERTIME_S)
+        except subprocess.TimeoutExpired:
+            raise BenchError("a client did not end") from None
+        if client.returncode:
+            raise BenchError(output.strip() or f"a client ended with {client.returncode}")
+        return parse_steady(output)
+
+
+@dataclass(frozen=True)
+class _Site:
+    """Files that name what is asked for, and the files that are."""
+
+    page: Path
+    files: Path
+    paths: tuple[Path, ...]
+
+
+def _measure(clients: Clients, server: Server, site: _Site, rate: int, *, seed: int) -> tuple[Latency, Latency | None]:
+    """One run; `seed` 0: the page alone."""
+    with contextlib.ExitStack() as stack:
+        others = None
+        if seed:
+            drop_cache(site.paths)
+            others = stack.enter_context(
+                clients.asking(server.port, OTHERS_CONNECTIONS, OTHERS_RATE, site.files, seed=seed, lowest=True)
+            )
+        page = stack.enter_context(clients.asking(server.port, PAGE_CONNECTIONS, rate, site.page))
+        found = clients.found(page)
+        return found, clients.found(others) if others is not None else None
+
+
+def run_cold(
+    engines: Sequence[str],
+    *,
+    rounds: int,
+    seconds: float,
+    files: int = FILES,
+    said: Callable[[Run], None] = lambda run: None,
+) -> list[Run]:
+    """Measure each engine in interleaved rounds. Raises BenchError when a server does not start or answers wrong."""
+    server_core, client_core = pick_cores()
+    done: list[Run] = []
+    with tempfile.TemporaryDirectory(prefix="zcserve-bench-") as made:
+        workdir = Path(made)
+        root = workdir / "root"
+        root.mkdir()
+        targets = make_tree(root, files)
+        site = _Site(workdir / "page.txt", workdir / "files.txt", tuple(root / target[1:] for target in targets))
+        site.page.write_text(f"{PAGE}\n")
+        site.files.write_text("".join(f"{target}\n" for target in targets))
+        clients = Clients(build(STEADY_SOURCE, workdir), client_core, seconds)
+        for engine in engines:
+            with contextlib.ExitStack() as stack:
+                servers = {
+                    kind: stack.enter_context(
+                        running(
+                            f"{engine}-{kind}", peer, root, workdir,
+                            core=server_core, ready_path=PAGE, start_timeout_s=START_TIMEOUT_S,
+                        )
+                    )
+                    for kind, peer in kinds(engine).items()
+                }  # fmt: skip
+                for run in _rounds(clients, engine, servers, site, rounds):
+                    done.append(run)
+                    said(run)
+    return done
+
+
+def _rounds(clients: Clients, engine: str, servers: dict[str, Server], site: _Site, rounds: int) -> Iterator[Run]:
+    for round in range(1, rounds + 1):
+        for load, rate in (("steady", PAGE_RATE), ("closed", 0)):
+            for kind, server in servers.items():
+                for seed in (0, round):
+                    page, others = _measure(clients, server, site, rate, seed=seed)
+                    yield Run(engine, kind, load, round, page, others)
+
+
+def table(done: Sequence[Run]) -> Table:
+    """Medians over the rounds, and of the ratio of the 99th percentiles within a round."""
+    rows = []
+    cells = dict.fromkeys((run.engine, run.load, run.kind) for run in done)
+    for engine, load, kind in cells:
+        runs = [run for run in done if (run.engine, run.load, run.kind) == (engine, load, kind)]
+        alone = {run.round: run for run in runs if run.others is None}
+        beside = [run for run in runs if run.others is not None]
+        ratios = sorted(run.page.p99_ms / alone[run.round].page.p99_ms for run in beside)
+        for name, some in (("alone", list(alone.values())), (kind, beside)):
+            others = [run.others.requests_per_s for run in some if run.others is not None]
+            rows.append(
+                (
+                    engine,
+                    load,
+                    name,
+                    f"{median(run.page.requests_per_s for run in some):,.0f}",
+                    *(
+                        f"{median(getattr(run.page, figure) for run in some):.3f}"
+                        for figure in ("p50_ms", "p99_ms", "p999_ms", "max_ms")
+                    ),
+                    f"{median(others):,.0f}" if others else "",
+                    f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})" if others else "",
+                )
+            )
+    columns = (
+        "engine", "load", "others", "page/s", "p50 ms", "p99 ms", "p99.9 ms", "longest ms", "others/s", "p99 / alone"
+    )  # fmt: skip
+    return Table("A resident page while others ask for files", columns, tuple(rows), numbers_from=3)
+
+
+if __name__ == "__main__":  # pragma: no cover
+    runs = run_cold(sys.argv[1].split(","), rounds=int(sys.argv[2]), seconds=float(sys.argv[3]))
+    from tools.bench.report import text
+
+    print(text(table(runs)))

@@ -1,0 +1,424 @@
+"""What has changed below a root, by inotify: from events to `Changes`, which `walk_again` turns into entries.
+
+A watcher belongs to one walk: as its observer it watches each directory before it is listed, so that no change falls
+in between, and remembers by which paths the walk came there. It says where to look, never what is there: an event is
+stale when it is read, so all it does is make a name *dirty*. That is why a name said twice, or for nothing, costs a
+look and no more, and why the cookie that pairs the two halves of a rename is not needed.
+
+- **Whole files only.** A file that was created or modified is *held* until it is closed, renamed (that publishes it) or
+  has been quiet for a while.
+- **Directories.** One that is moved or deleted is forgotten with all below, watches too; wherever it turns up is a new
+  directory. By symlinks one directory may have several paths.
+- **Symlinks.** What a link stands for depends on every name that the kernel looks up on its way, also in directories
+  that are not served (`file -> ..data/file`). They are watched, and what happens to such a name happens to the link.
+- **The root** has a way, too: when a name on it changes (`ln -sfn`), everything has, and whoever serves it opens the
+  root anew. A walk that is to be made anew gets a new watcher; this one may live on until then.
+- **Too few watches** (fs.inotify.max_user_watches): what is watched is followed, and everything is walked every minute.
+
+Not noticed: a file changed by another of its hard links, and links that pass through directories outside the root.
+What is loaded is checked against its identity in any case (cache/loader.py).
+
+No thread is started here, but walks may run in one while the loop reads: a lock keeps the tables whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from threading import Lock
+from typing import Any
+
+from sortedcontainers import SortedDict
+
+from zcserve.cache import _inotify as inotify
+from zcserve.cache.root import OutsideRootError, Root
+from zcserve.cache.walk import Changes, is_hidden
+
+# A change is told when nothing has followed it for SETTLE_S: the steps of one change (close and rename, two renames)
+# come within some hundred microseconds. It waits no longer than SMALL_WAIT_S, since somebody looks at the page; from
+# BURST_NAMES names on it is a deploy, told in pieces of BURST_WAIT_S.
+SETTLE_S = 0.005
+SMALL_WAIT_S = 0.030
+BURST_NAMES = 64
+BURST_WAIT_S = 0.250
+
+# A file that nobody closes counts as whole when nothing was written for so long: programs that write slower are rare,
+# and what they have written by then was written on purpose.
+QUIET_S = 0.5
+
+# How often everything is walked while not everything can be watched.
+BLIND_RESCAN_S = 60.0
+
+_READ_BYTES = 65536  # some thousand events
+_READS_MAX = 64  # the kernel queues 16,384 events (fs.inotify.max_queued_events), so there is an end, but for storms
+_LINKS_MAX = 40  # as in the kernel (path_resolution(7))
+
+_STRUCTURE = inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO
+_INSIDE = (
+    _STRUCTURE
+    | inotify.IN_MODIFY
+    | inotify.IN_CLOSE_WRITE
+    | inotify.IN_ATTRIB
+    | inotify.IN_DELETE_SELF
+    | inotify.IN_MOVE_SELF
+    | inotify.IN_ONLYDIR
+    | inotify.IN_EXCL_UNLINK
+)
+_ABOVE = _STRUCTURE | inotify.IN_ONLYDIR | inotify.IN_MASK_ADD
+_OVERFLOW = inotify.IN_Q_OVERFLOW | inotify.IN_UNMOUNT
+
+# The path of the root in the tables: what happens to it happens to everything.
+_ROOT = b""
+
+
+class _Watched:
+    """A directory that is watched.
+
+    paths   by which the walk came to it
+    links   by name, the links (relative paths) whose way leads over it
+    rights  mode and owners: what else a directory's status says is nothing to us
+    """
+
+    __slots__ = ("links", "paths", "rights")
+
+    def __init__(self) -> None:
+        self.paths: list[bytes] = []
+        self.links: dict[bytes, list[bytes]] = {}
+        self.rights: tuple[int, int, int] | None = None
+
+
+class Watcher:
+    """Follows one root. `fd` becomes readable when there is something to `read`; then ask `due` when to `take` it.
+
+    events, batches, overflows: how many there were since the start; an overflow is what makes everything be walked.
+    `blind` says why not everything can be watched, or is None. Times are seconds of a monotonic clock.
+    """
+
+    def __init__(
+        self, root: Root, *, quiet_s: float = QUIET_S, rescan_s: float = BLIND_RESCAN_S, watches_max: float = math.inf
+    ) -> None:
+        """`watches_max` is a limit of our own below the kernel's. Raises OSError where there is no inotify to be had
+        (EMFILE: fs.inotify.max_user_instances)."""
+        self.events = 0
+        self.batches = 0
+        self.overflows = 0
+        self.blind: str | None = None
+        self._root = root
+        self._quiet_s = quiet_s
+        self._rescan_s = rescan_s
+        self._rescan_at = math.inf
+        self._watches_max = watches_max
+        self._lock = Lock()
+        self._watched: dict[int, _Watched] = {}
+        self._by_path: Any = SortedDict()  # path of a directory -> wd
+        self._ways: Any = SortedDict()  # path of a link -> the (wd, name) that it depends on
+        self._dirty: dict[bytes, bool] = {}  # path -> whether a directory of that name is no more what it was
+        self._held: dict[bytes, float] = {}  # path -> when it was last written, oldest first
+        self._everything: str | None = None
+        self._first = self._last = math.inf  # when the batch at hand began, and when it last grew
+        self.fd = inotify.start()
+        try:
+            self._top = root.open_directory(b"")
+        except OSError:
+            os.close(self.fd)
+            raise
+        self._watch_root()
+
+    def close(self) -> None:
+        """Give the descriptors back; only once, and nothing may be asked any more."""
+        os.close(self.fd)
+        os.close(self._top)
+
+    # --- watching: a walk's observer --------------------------------------------------------------------------
+
+    def directory(self, path: bytes, fd: int, status: os.stat_result) -> None:
+        """Watch a directory that is about to be listed."""
+        with self._lock:
+            wd = self._watch(fd, _INSIDE)
+            if self._by_path.get(path) != wd:
+                self._leave(path)
+                if wd is not None:
+                    self._watched[wd].paths.append(path)
+                    self._by_path[path] = wd
+            if wd is not None:
+                self._watched[wd].rights = _rights(status)
+
+    def link(self, directory: bytes, name: bytes, fd: int) -> None:
+        """Watch what a symlink's meaning depends on, beside its own name."""
+        path = directory + name
+        self._forget_link(path)
+        self._depend(path, islice(_way(fd, name), 1, None), _INSIDE)
+
+    def _watch_root(self) -> None:
+        self._forget_link(_ROOT)
+        self._depend(_ROOT, _way(None, os.fsencode(self._root.path)), _ABOVE)
+
+    def _depend(self, path: bytes, way: Iterator[tuple[int, bytes]], mask: int) -> None:
+        passed: list[tuple[int, bytes]] = []
+        for fd, name in way:
+            if mask == _INSIDE:
+                try:
+                    self._root.real_path(fd)
+                except OutsideRootError:
+                    continue
+            with self._lock:
+                wd = self._watch(fd, mask)
+                if wd is not None:
+                    self._watched[wd].links.setdefault(name, []).append(path)
+                    passed.append((wd, name))
+        if passed:
+            with self._lock:
+                self._ways[path] = passed
+
+    def _watch(self, fd: int, mask: int) -> int | None:
+        """The number of the watch, or None where there can be none."""
+        try:
+            if len(self._watched) >= self._watches_max:
+                raise OSError(errno.ENOSPC, "too few watches")
+            wd = inotify.add_watch(self.fd, fd, mask)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.ENOMEM):
+                self.blind = f"{len(self._watched)} watches are too few (fs.inotify.max_user_watches)"
+            return None
+        if wd not in self._watched:
+            self._watched[wd] = _Watched()
+        return wd
+
+    # --- forgetting -------------------------------------------------------------------------------------------
+
+    def _forget(self, tree: bytes) -> None:
+        """Forget a directory (its path ends in a slash) and all below it."""
+        for path in _below(self._by_path, tree):
+            self._leave(path)
+        for path in _below(self._ways, tree):
+            self._leave_way(path)
+
+    def _forget_link(self, path: bytes) -> None:
+        with self._lock:
+            self._leave_way(path)
+
+    def _leave(self, path: bytes) -> None:
+        wd = self._by_path.pop(path, None)
+        watched = self._watched.get(wd)
+        if watched is not None:
+            watched.paths.remove(path)
+            self._unwatch_unused(wd, watched)
+
+    def _leave_way(self, path: bytes) -> None:
+        for wd, name in self._ways.pop(path, ()):
+            watched = self._watched.get(wd)
+            if watched is not None:
+                watched.links[name].remove(path)
+                if not watched.links[name]:
+                    del watched.links[name]
+                self._unwatch_unused(wd, watched)
+
+    def _unwatch_unused(self, wd: int, watched: _Watched) -> None:
+        if not watched.paths and not watched.links:
+            del self._watched[wd]
+            with suppress(OSError):  # the directory is gone, and the kernel knew it first
+                inotify.remove_watch(self.fd, wd)
+
+    # --- reading ----------------------------------------------------------------------------------------------
+
+    def read(self, now: float) -> bool:
+        """Take in what the kernel has queued. False when there may be more (read again without waiting for `fd`)."""
+        for _ in range(_READS_MAX):
+            try:
+                data = os.read(self.fd, _READ_BYTES)
+            except BlockingIOError:
+                return True
+            self.take_in(data, now)
+        return False
+
+    def take_in(self, data: bytes, now: float) -> None:
+        """Take in events as the kernel writes them."""
+        with self._lock:
+            for wd, mask, name in inotify.events(data):
+                self.events += 1
+                watched = self._watched.get(wd)
+                if mask & _OVERFLOW:
+                    why = "the kernel's queue of events overflowed (fs.inotify.max_queued_events)"
+                    self._mark_everything(why if mask & inotify.IN_Q_OVERFLOW else "a file system was unmounted", now)
+                elif watched is None:
+                    pass  # forgotten, and what it was about is dirty
+                elif name:
+                    paths = [path + name for path in watched.paths if not is_hidden(path, name)]
+                    links = watched.links.get(name)
+                    if paths or links:
+                        self._sort_out(paths, links or [], mask, now)
+                else:
+                    self._itself(wd, watched, mask, now)
+
+    def _sort_out(self, paths: list[bytes], links: list[bytes], mask: int, now: float) -> None:
+        """Something happened to a name that is known by these paths, and to what these links lead over."""
+        if mask & inotify.IN_ISDIR:
+            for path in paths + links:
+                if mask & inotify.IN_ATTRIB:
+                    if path + b"/" not in self._by_path:  # else it tells by itself
+                        self._mark(path, now)
+                else:
+                    self._held.pop(path, None)
+                    self._mark(path, now, tree=not mask & inotify.IN_CREATE)
+        elif mask & inotify.IN_MODIFY or (mask & inotify.IN_CREATE and self._is_being_written(paths, links)):
+            for path in paths + links:
+                self._held.pop(path, None)
+                self._held[path] = now
+        else:
+            for path in paths + links:
+                if not mask & inotify.IN_ATTRIB:
+                    self._held.pop(path, None)
+                self._mark(path, now)
+
+    def _is_being_written(self, paths: list[bytes], links: list[bytes]) -> bool:
+        """Whether a name that was created may be of a file somebody writes: neither a symlink nor another's name."""
+        try:
+            if paths:
+                status = os.stat(paths[0], dir_fd=self._top, follow_symlinks=False)
+            else:
+                status = os.stat(links[0], dir_fd=self._top)
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+
+    def _itself(self, wd: int, watched: _Watched, mask: int, now: float) -> None:
+        """Something happened to a watched directory; that it was moved or deleted is told by the one above, too."""
+        if mask & inotify.IN_IGNORED:
+            for path in list(watched.paths):
+                self._mark(path[:-1], now, tree=True)
+            self._watched.pop(wd, None)
+        elif mask & (inotify.IN_MOVE_SELF | inotify.IN_DELETE_SELF):
+            if _ROOT in watched.paths:
+                self._mark(_ROOT, now)
+        elif mask & inotify.IN_ATTRIB and watched.rights is not None:
+            rights = self._rights_of(watched.paths)
+            if rights != watched.rights:
+                watched.rights = rights or watched.rights
+                for path in list(watched.paths):
+                    self._mark(path[:-1], now, tree=True)
+
+    def _rights_of(self, paths: list[bytes]) -> tuple[int, int, int] | None:
+        for path in paths:
+            with suppress(OSError):
+                return _rights(os.stat(path or b".", dir_fd=self._top))
+        return None
+
+    def _mark(self, path: bytes, now: float, *, tree: bool = False) -> None:
+        if path == _ROOT:
+            self._mark_everything("the root was moved, replaced or re-pointed", now)
+            return
+        self._dirty[path] = tree or self._dirty.get(path, False)
+        if tree:
+            self._forget(path + b"/")
+        self._grow(now)
+
+    def _mark_everything(self, why: str, now: float) -> None:
+        self._everything = why
+        self._grow(now)
+
+    def _grow(self, now: float) -> None:
+        self._first = min(self._first, now)
+        self._last = now
+
+    # --- telling ----------------------------------------------------------------------------------------------
+
+    def due(self, now: float) -> float:
+        """When to call `take`; inf while there is nothing to take."""
+        if self.blind is not None:
+            self._rescan_at = min(self._rescan_at, now + self._rescan_s)
+        wait = SMALL_WAIT_S if len(self._dirty) < BURST_NAMES else BURST_WAIT_S
+        settled = min(self._last + SETTLE_S, self._first + wait)
+        quiet = next(iter(self._held.values()), math.inf) + self._quiet_s
+        return min(settled, quiet, self._rescan_at)
+
+    def take(self, now: float) -> Changes:
+        """What has changed since the last call, and is whole; to be looked at before the next call."""
+        with self._lock:
+            changes = self._changes(now)
+            self._dirty.clear()
+            self._first = self._last = math.inf
+        if changes:
+            self.batches += 1
+        if changes.everything is not None:
+            self.overflows += 1
+            self._watch_root()
+        return changes
+
+    def _changes(self, now: float) -> Changes:
+        if self._everything is None and self._rescan_at <= now:
+            self._everything = self.blind
+        if self._everything is not None:
+            changes = Changes(everything=self._everything)
+            self._everything = None
+            self._held.clear()
+            self._rescan_at = math.inf
+            return changes
+        for path, written in list(self._held.items()):
+            if written + self._quiet_s > now:
+                break
+            del self._held[path]
+            self._dirty.setdefault(path, False)
+        changes = Changes(held=set(self._held))
+        for path, tree in self._dirty.items():
+            if path in self._held:
+                continue  # dirty again when it is whole
+            directory, name = path[: path.rfind(b"/") + 1], path[path.rfind(b"/") + 1 :]
+            changes.names.setdefault(directory, set()).add(name)
+            if tree or path + b"/" in self._by_path:
+                changes.trees.add(path + b"/")
+                self._forget(path + b"/")
+            self._leave_way(path)
+        return changes
+
+
+def _rights(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_mode, status.st_uid, status.st_gid
+
+
+def _below(paths: Any, tree: bytes) -> list[bytes]:
+    """The keys of a SortedDict that begin with `tree`, which ends in a slash; a zero is what comes after a slash."""
+    return list(paths.irange(tree, tree[:-1] + b"0", inclusive=(True, False)))
+
+
+def _way(fd: int | None, path: bytes) -> Iterator[tuple[int, bytes]]:
+    """Every (directory, name) that the kernel looks up for `path` from the directory `fd` (None: the present one).
+
+    It ends where the way does: with what it leads to, or with the first name that does not exist. The descriptors are
+    good until the next step.
+    """
+    try:
+        here = os.open(b".", os.O_PATH | os.O_CLOEXEC, dir_fd=fd)
+    except OSError:
+        return
+    try:
+        steps = _steps(path)
+        links = 0
+        while steps and links <= _LINKS_MAX:
+            step = steps.pop()
+            if step not in (b"/", b".."):
+                yield here, step
+            there = os.open(step, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            if stat.S_ISLNK(os.fstat(there).st_mode):
+                try:
+                    steps += _steps(os.readlink(b"", dir_fd=there))
+                finally:
+                    os.close(there)
+                links += 1
+            else:
+                os.close(here)
+                here = there
+    except OSError:
+        pass  # so it ends here; its last name was told
+    finally:
+        os.close(here)
+
+
+def _steps(path: bytes) -> list[bytes]:
+    """The names of a path, last first; an absolute one begins with b"/"."""
+    steps = [step for step in reversed(path.split(b"/")) if step not in (b"", b".")]
+    return [*steps, b"/"] if path.startswith(b"/") else steps
