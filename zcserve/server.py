@@ -190,12 +190,9 @@ class Server:
         curve = sampler.curve
         if curve.accesses:
             memory = self.config.memory
-            told = (
-                f"{ratio:.2f} with {size_text(size)}" for size, ratio in curve.points([memory // 2, memory, 2 * memory])
-            )
-            _log.info(
-                "memory: of %d requests, the share that finds content resident: %s", curve.accesses, ", ".join(told)
-            )
+            points = curve.points([memory // 2, memory, 2 * memory])
+            told = ", ".join(f"{ratio:.2f} with {size_text(size)}" for size, ratio in points)
+            _log.info("memory: the share of requests that finds content resident would be %s", told)
 
     def _welcome_back(self, fd: int) -> None:
         """The fast lane handed a connection over."""

@@ -675,3 +675,55 @@ def test_who_has_sent_what_nobody_read_is_not_shed(drive: Any) -> None:
         assert silent.at_end()
         driver.until(lambda: select.select([speaker.socket], [], [], 0)[0])
         assert speaker.read().body == b"content"
+
+
+# --- sampling -------------------------------------------------------------------------------------------------
+
+
+def test_uses_are_noted_as_the_rule_says(lane: Any, drive: Any) -> None:
+    driver = drive()
+    driver.lane.put(b"/a", [packed(b"x" * 100)])
+    with Client(driver.where) as client:
+        driver.ask(client, PLAIN)
+        assert driver.lane.take_sightings() == []  # nobody asked
+        driver.lane.sample(1.0, 1, 1)
+        driver.ask(client, PLAIN * 3, 3)
+        first, *others = driver.lane.take_sightings()
+        hash32, size, tick, last, followed, measured = first
+        assert (followed, measured) == (True, True)
+        assert hash32 == driver.lane.hash(b"/a")
+        assert size > 100
+        assert 0 < last < tick
+        # In the same turn: measured each time, followed once.
+        assert [(one[2], one[3], one[4], one[5]) for one in others] == [(tick, tick, False, True)] * 2
+        assert driver.lane.take_sightings() == []
+        driver.lane.sample(1.0, 1 << 40, 1 << 40)
+        driver.ask(client, PLAIN)
+        driver.lane.take_sightings()
+        driver.ask(client, PLAIN * 3, 3)
+        assert driver.lane.take_sightings() == []  # neither is due again
+        driver.lane.sample(1e18, 1, 1 << 40)
+        driver.ask(client, PLAIN)
+        assert driver.lane.take_sightings() == []  # the unit is so large that its hash is not among the followed
+        driver.lane.sample(0, 1, 1)
+        driver.ask(client, PLAIN)
+        assert driver.lane.take_sightings() == []
+
+
+def test_sightings_that_find_no_place_are_lost_and_nothing_else(drive: Any) -> None:
+    driver = drive()
+    driver.lane.put(b"/a", [packed(b"x")])
+    driver.lane.sample(1.0, 1, 1)
+    with Client(driver.where) as client:
+        for _ in range(170):
+            assert len(driver.ask(client, PLAIN * 100, 100)) == 100
+    assert len(driver.lane.take_sightings()) == 16384
+    with Client(driver.where) as client:
+        driver.ask(client, PLAIN)
+    assert len(driver.lane.take_sightings()) == 1
+
+
+@pytest.mark.parametrize("rule", [(-1.0, 1, 1), (1.0, 0, 1), (1.0, 1, 0)])
+def test_a_rule_that_makes_no_sense_is_refused(lane: Any, rule: tuple[float, int, int]) -> None:
+    with pytest.raises(ValueError, match="no rule"):
+        lane.sample(*rule)

@@ -1,0 +1,100 @@
+"""What the miss-ratio curve is told, by both engines, about real requests."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from wire.client import Client
+
+from zcserve import Server
+from zcserve.cache.heads import HEAD_BYTES
+
+ENGINES = pytest.mark.parametrize("engine", ["python", "native"])
+FILES = 60
+SIZE = 3000
+REQUESTS = 1500
+
+
+@pytest.fixture
+def thrash(site: Any, serve: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`thrash(engine)`: a server that cannot keep all its files and measures every use."""
+    monkeypatch.setattr("zcserve.net.sampler.EVERY", 1)
+    for number in range(FILES):
+        site.write(f"{number}", bytes([number]) * SIZE)
+
+    def start(engine: str, memory: str = "128K") -> Server:
+        if engine == "native":
+            pytest.importorskip("zcserve.net._lane")
+        server = serve(site.root, engine=engine, memory=memory)
+        assert isinstance(server, Server)
+        return server
+
+    return start
+
+
+def stack_distances(targets: list[int]) -> list[float]:
+    """How many other files were asked for since the last time, by brute force; inf for the first time."""
+    order: list[int] = []
+    distances = []
+    for target in targets:
+        if target in order:
+            distances.append(float(order.index(target)))
+            order.remove(target)
+        else:
+            distances.append(float("inf"))
+        order.insert(0, target)
+    return distances
+
+
+@ENGINES
+def test_the_curve_agrees_with_a_simulation_of_the_same_requests(thrash: Any, wait_until: Any, engine: str) -> None:
+    server = thrash(engine)
+    with Client(server.port) as client:
+        # It begins with the next second, and the loop turns when there is something to do.
+        wait_until(lambda: client.get("/absent") and server._service.sampler)
+    rng = random.Random(engine)
+    targets = [min(int(rng.paretovariate(0.9)) - 1, FILES - 1) for _ in range(REQUESTS)]
+    with Client(server.port) as client:
+        for target in targets:
+            assert client.get(f"/{target}").body == bytes([target]) * SIZE
+    sampler = server._service.sampler
+    assert sampler is not None
+    with Client(server.port) as client:
+        wait_until(lambda: client.get("/absent") and sampler.curve.accesses >= REQUESTS)  # told once a second
+    distances = stack_distances(targets)
+    for kept in (5, 10, 20, 40):
+        expected = sum(distance < kept for distance in distances) / REQUESTS
+        assert sampler.curve.hit_ratio(kept * (SIZE + HEAD_BYTES)) == pytest.approx(expected, abs=0.04)
+
+
+@ENGINES
+def test_nothing_is_sampled_while_everything_fits(thrash: Any, wait_until: Any, engine: str) -> None:
+    server = thrash(engine, memory="16M")
+    second = server._prefixes.second
+    with Client(server.port) as client:
+
+        def two_seconds_later() -> bool:
+            client.get("/1")
+            return bool(server._prefixes.second >= second + 2)
+
+        wait_until(two_seconds_later)
+    assert server._service.sampler is None
+
+
+def test_the_log_says_what_more_memory_would_give(
+    thrash: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("zcserve.server.MEMORY_TOLD_EVERY_S", 0.0)
+    caplog.set_level("INFO")
+    server = thrash("python")
+    with Client(server.port) as client:
+
+        def told() -> bool:
+            client.get("/1")
+            return "finds content resident would be" in caplog.text
+
+        wait_until(told)
+    assert "with 64.0 KiB" in caplog.text
+    assert "with 256.0 KiB" in caplog.text
