@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zcserve.config import KEYS, reference
+from zcserve.config import KEYS, SWITCH, reference
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -22,7 +22,8 @@ def test_the_table_of_limits_is_the_configurations_own() -> None:
 def test_every_flag_that_is_named_exists(flag: str) -> None:
     elsewhere = {"--group", "--url", "--check", "--version", "--help", "--config"}
     elsewhere |= {"--rounds", "--seconds", "--peers", "--workloads"}  # the benchmark's
-    assert flag in {key.flag for key in KEYS.values()} | elsewhere
+    switches = {f"--no-{key.flag[2:]}" for key in KEYS.values() if key.option.kind is SWITCH}
+    assert flag in {key.flag for key in KEYS.values()} | switches | elsewhere
 
 
 def test_ci_runs_the_test_command_that_is_given() -> None:
