@@ -1,6 +1,6 @@
-"""The fast lane's tests in a build that watches memory: `python tools/sanitize.py`.
+"""The tests of the compiled parts in a build that watches memory: `python tools/sanitize.py`.
 
-Copies the package into a temporary directory, builds the lane there with -fsanitize=address,undefined, and runs the
+Copies the package into a temporary directory, builds them there with -fsanitize=address,undefined, and runs the
 tests that drive it, and ten seconds of the parser's fuzzing, against that copy. Nothing in the checkout changes.
 Needs gcc (or what CC names) with its libasan, Cython, setuptools, and what the tests need.
 
@@ -21,13 +21,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
-TESTS = ("tests/net/test_lane.py", "tests/net/test_fastlane.py", "tests/wire/test_differential.py", "tests/fuzz")
+TESTS = (
+    "tests/net/test_lane.py",
+    "tests/net/test_fastlane.py",
+    "tests/net/test_sampler.py",
+    "tests/wire/test_differential.py",
+    "tests/cache/test_walk.py",
+    "tests/cache/test_walk_laws.py",
+    "tests/fuzz",
+)
 FLAGS = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 FUZZ_SECONDS = 10
 
 
 def build(copy: Path) -> None:
-    """The package with a watched lane, in `copy`. Raises CalledProcessError."""
+    """The package with watched compiled parts, in `copy`. Raises CalledProcessError."""
     ignore = shutil.ignore_patterns("*.so", "*.c", "__pycache__")
     shutil.copytree(CHECKOUT / "zcserve", copy / "zcserve", ignore=ignore)
     shutil.copytree(CHECKOUT / "tests", copy / "tests", ignore=ignore)
