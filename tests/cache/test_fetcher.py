@@ -12,7 +12,7 @@ import pytest
 from trees import Tree, content_of, entry_of, no_descriptors_left, noise, publish, rewrite
 
 from zcserve.cache.entry import Body, OnDisk
-from zcserve.cache.fetcher import Fetcher, Renewed
+from zcserve.cache.fetcher import HANDED_OUT_MAX, Fetcher, Renewed
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 
@@ -160,6 +160,19 @@ def test_one_who_fails_to_take_a_result_does_not_keep_it_from_the_others(bench: 
         bench.turns.turn_until(lambda: False)
     bench.turns.turn_until(lambda: len(results) == 3)
     assert results == [True, "failed", True]
+
+
+def test_a_result_that_many_wait_for_is_handed_out_a_few_at_a_time(bench: Bench) -> None:
+    order: list[str] = []
+    gate = threading.Event()
+    for _ in range(3 * HANDED_OUT_MAX):
+        bench.fetcher.run("key", lambda: gate.wait(WITHIN_S), lambda _: order.append("waited"))
+    gate.set()
+    bench.turns.turn_until(lambda: bool(order))
+    bench.turns.call_soon(lambda: order.append("somebody else"))
+    bench.turns.turn_until(lambda: len(order) > 3 * HANDED_OUT_MAX)
+    assert order.index("somebody else") <= 2 * HANDED_OUT_MAX
+    assert order.count("waited") == 3 * HANDED_OUT_MAX
 
 
 def test_closing_waits_for_the_job_at_hand(tree: Tree) -> None:

@@ -239,6 +239,58 @@ def test_a_page_full_of_the_smallest_blocks_is_counted_right(slabs: Slabs) -> No
     assert slabs.committed == 0
 
 
+def test_a_slab_is_closed_when_all_its_blocks_are_gone_but_not_under_a_view(slabs: Slabs) -> None:
+    before = memfds("zcserve-slab").keys()
+    size = PAGES_PER_SLAB * PAGE_BYTES
+    blocks = [filled(slabs, bytes([number]) * size) for number in range(4)]
+    view = blocks[1].view()
+    del blocks[:3]
+    slabs.settle()
+    assert list(slabs.slabs) == [3]
+    mine = memfds("zcserve-slab").keys() - before
+    assert len(mine) == 2  # the view keeps its mapping, whose pages are given back
+    del view
+    assert len(memfds("zcserve-slab").keys() - before) == 1
+    assert bytes(blocks[0].view()) == b"\3" * size
+
+
+def test_the_newest_slab_stays_and_is_filled_from_its_start(slabs: Slabs) -> None:
+    del [filled(slabs, b"x" * 1000) for _ in range(5)][:]
+    slabs.settle()
+    again = filled(slabs, b"y" * (PAGES_PER_SLAB * PAGE_BYTES))
+    assert (again.offset, list(slabs.slabs)) == (0, [0])
+
+
+def test_a_slab_that_retires_takes_nothing_new_and_closes(slabs: Slabs) -> None:
+    blocks = [filled(slabs, b"x" * 1008) for _ in range(20)]
+    slab = blocks[0].slab
+    del blocks[::2]
+    slabs.settle()
+    slabs.retire(slab)
+    others = [filled(slabs, b"y" * 1008) for _ in range(20)]
+    assert all(other.slab is not slab for other in others)
+    assert [bytes(block.view()) for block in blocks] == [b"x" * 1008] * 10
+    del blocks
+    slabs.settle()
+    assert slab not in slabs.slabs.values()
+    del others
+    slabs.settle()
+    assert slabs.committed == slabs.live == 0
+
+
+def test_slabs_are_numbered_anew_without_gaps_and_their_holes_with_them(slabs: Slabs) -> None:
+    size = PAGES_PER_SLAB * PAGE_BYTES
+    blocks = [filled(slabs, bytes([number]) * (size // 2)) for number in range(8)]
+    kept = [blocks[number] for number in (2, 5, 6)]
+    del blocks
+    slabs.settle()
+    slabs.number_anew()
+    assert [(number, slab.number) for number, slab in slabs.slabs.items()] == [(0, 0), (1, 1), (2, 2)]
+    more = [filled(slabs, b"x" * (size // 2)) for _ in range(3)]
+    assert {block.slab for block in more} == {block.slab for block in kept}
+    assert [block.view()[0] for block in kept] == [2, 5, 6]
+
+
 # --- pages ------------------------------------------------------------------------------------------------
 
 

@@ -185,14 +185,13 @@ def test_a_batch_that_fragments_make_costlier_than_its_bytes_is_not_placed(store
     before = store.committed
     # Each goes into a hole of its own, and takes two pages there, though it is only 16 bytes longer than one.
     size = PAGE_BYTES + 16 - len(HEAD)
-    batch = [(new_entry(size), HEAD, noise(size, i)) for i in range(30)]
-    assert before + 31 * (PAGE_BYTES + 16) < BUDGET
+    batch = [(new_entry(size), HEAD, noise(size, i)) for i in range(36)]
+    assert before + 37 * (PAGE_BYTES + 16) < BUDGET * 15 // 16
     assert not store.place(batch, evict=False)
     assert store.committed == before
     assert all(entry.body is None for entry, _, _ in batch)
-    placed = [store.place([one], evict=False) for one in batch]
-    assert True in placed
-    assert False in placed
+    # One at a time the holes are noticed, and others are moved out of their slabs.
+    assert all(store.place([one], evict=False) for one in batch)
     assert store.committed <= BUDGET
 
 
@@ -380,12 +379,11 @@ def test_what_is_pinned_outlives_a_scan_of_ten_times_the_budget(pinning: tuple[S
     store, _ = pinning
     sizes = [100, SMALL, BUDGET // 4]
     entries = [put_pinned(pinning, noise(size, size)) for size in sizes]
-    bodies = [body_of(entry) for entry in entries if entry is not None]
     for number in range(10 * BUDGET // 20_000):
         put(store, noise(20_000 if number % 2 else 9000, number), tick=number)
         assert store.committed <= BUDGET
-    assert [entry and entry.body for entry in entries] == bodies
-    assert [content_of(body) for body in bodies] == [noise(size, size) for size in sizes]
+    # Nobody loads it again: what is resident was never evicted, though it may have been moved.
+    assert [entry and content_of(body_of(entry)) for entry in entries] == [noise(size, size) for size in sizes]
 
 
 def test_what_is_pinned_makes_room_for_itself(pinning: tuple[Store, set[Entry]]) -> None:

@@ -75,7 +75,8 @@ class LeastRecentlyUsed(Policy):
     """
 
     def __init__(self) -> None:
-        self._fresh: list[Entry] = []  # not yet in the order: preloading sorts once, not 100,000 times
+        # Not yet in the order: preloading sorts once, not 100,000 times, and what a reload takes out sorts nothing.
+        self._fresh: dict[Entry, None] = {}
         self._order: SortedKeyList[Entry] = SortedKeyList(key=_filed)
         self._serial = 0
 
@@ -83,11 +84,13 @@ class LeastRecentlyUsed(Policy):
         return len(self._fresh) + len(self._order)
 
     def add(self, entry: Entry) -> None:
-        self._fresh.append(entry)
+        self._fresh[entry] = None
 
     def discard(self, entry: Entry) -> None:
-        self._settle()
-        self._order.discard(entry)
+        if entry in self._fresh:
+            del self._fresh[entry]
+        else:
+            self._order.discard(entry)
 
     def entries(self) -> list[Entry]:
         return [*self._order, *self._fresh]

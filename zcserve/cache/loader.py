@@ -22,7 +22,7 @@ import mmh3
 
 from zcserve.cache import heads
 from zcserve.cache.compress import codecs, worth_it
-from zcserve.cache.entry import Body, Entry, MadeVariant, OnDisk, OpenFile, Paged, Span, identity_of
+from zcserve.cache.entry import Body, Entry, MadeVariant, OnDisk, OpenFile, Packed, Paged, Span, identity_of
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
@@ -105,6 +105,9 @@ class Loader:
 
     def read(self, root: Root, entry: Entry) -> bytes:
         """An entry's whole content as bytes. Raises ChangedError or OSError."""
+        body = entry.body
+        if isinstance(body, Packed):
+            return bytes(body.part(0, body.size))
         fd, _ = root.open_file(path_of(entry))
         return self._read_whole(OpenFile(fd, entry.identity), entry.size)
 
@@ -179,7 +182,8 @@ class Loader:
         os.close(fd)
         return status
 
-    def _head(self, entry: Entry) -> bytes:
+    def head_of(self, entry: Entry) -> bytes:
+        """The head of an entry that has its ETag and its variants."""
         vary = bool(entry.variants or entry.encoding)
         return heads.build(
             name_of(entry), entry.size, entry.modified, entry.etag, entry.encoding, self.config.cache_control, vary
@@ -208,7 +212,7 @@ class Loader:
             raise ChangedError
         entry.etag = self._tag_of(entry, content)
         self._drop_cache(fd)
-        return self._head(entry), content
+        return self.head_of(entry), content
 
     def _load_small(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
         head, content = self.read_small(file.fd, entry)
@@ -226,29 +230,29 @@ class Loader:
         """Make whole content resident, with the ETag that it has."""
         entry.etag = self._tag_of(entry, content)
         if len(content) <= self.config.small_body_bytes_max:
-            return self._place(entry, self._head(entry), content, evict)
+            return self._place(entry, self.head_of(entry), content, evict)
         extent = self.store.reserve(len(content), evict=evict)
         if extent is None:
             return None
         _write(self.store.pages_fd, memoryview(content), extent.offset)
-        body = Paged(self._head(entry), self.store.pages_fd, extent.offset, entry.size, extent)
+        body = Paged(self.head_of(entry), self.store.pages_fd, extent.offset, entry.size, extent)
         self.store.admit(entry, body)
         return body
 
     def _load_large(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
         if self.config.in_place and self.store.may_hold_descriptor(evict=evict):
             self._tag(file, entry)
-            return Paged(self._head(entry), file.fd, 0, entry.size, file)
+            return Paged(self.head_of(entry), file.fd, 0, entry.size, file)
         extent = self.store.reserve(entry.size, evict=evict) if entry.size <= self.store.largest else None
         if extent is None:
             return self._on_disk(file, entry)
         memory = self.store.pages_fd
         self._read_pieces(file, entry, lambda piece, at: _write(memory, piece, extent.offset + at))
-        return Paged(self._head(entry), memory, extent.offset, entry.size, extent)
+        return Paged(self.head_of(entry), memory, extent.offset, entry.size, extent)
 
     def _on_disk(self, file: OpenFile, entry: Entry) -> OnDisk:
         self._tag(file, entry)
-        return OnDisk(self._head(entry), file, entry.size)
+        return OnDisk(self.head_of(entry), file, entry.size)
 
     def _tag(self, file: OpenFile, entry: Entry) -> None:
         """Give an entry its ETag, should it have none, and make sure that the file is still what it was."""

@@ -71,7 +71,7 @@ def preload(
     A file that cannot be read leaves the generation and becomes a problem.
     """
     store = loader.store
-    store.overhead = len(generation.resources) * ENTRY_BYTES
+    store.overhead = max(store.overhead, len(generation.resources) * ENTRY_BYTES)
     for entry in first:
         generation.stock = None  # what was taken before this is not true any more
         _make_variants(generation, loader, [entry])

@@ -17,6 +17,8 @@ store's lock held.
 What the fast lane is about to let go of is *condemned*: it counts as free for whoever makes room, though a connection
 or the fast lane may refer to it for a moment longer. `committed` counts whole pages that the kernel has given us,
 which is what a memory budget means.
+
+A slab whose blocks are all gone is closed. One that is *retiring* (compact.py) takes nothing new, so that it soon is.
 """
 
 from __future__ import annotations
@@ -101,25 +103,46 @@ AnyBlock = TypeVar("AnyBlock", bound=Block)
 
 
 class Slab:
-    """One mapped memfd with its free list. `page_use` counts the blocks that touch each page.
+    """One mapped memfd with its free list. `page_use` counts the blocks that touch each page, `pages` those pages,
+    `live` the blocks' bytes.
 
     It is written through its descriptor: pages that `pwritev` makes come without a fault each, and without being
     zeroed first, which for 4 KB files is 2.4 times as fast as writing through the mapping.
     """
 
-    __slots__ = ("fd", "free_by_end", "free_by_start", "frontier", "map", "number", "page_use", "released", "view")
+    __slots__ = (
+        "fd",
+        "free_by_end",
+        "free_by_start",
+        "frontier",
+        "live",
+        "map",
+        "number",
+        "page_use",
+        "pages",
+        "released",
+        "retiring",
+        "view",
+    )
 
-    def __init__(self, number: int, size: int, released: deque[tuple[Slab, int, int, bool]]) -> None:
+    def __init__(
+        self, number: int, size: int, released: deque[tuple[Slab, int, int, bool]], fd: int | None = None
+    ) -> None:
+        """`fd`: another process's, `size` bytes long."""
         self.fd = -1  # for __del__, should there be no descriptor left
-        self.fd = _memfd("zcserve-slab")
-        os.ftruncate(self.fd, size)
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+        self.fd = _memfd("zcserve-slab") if fd is None else fd
+        if fd is None:
+            os.ftruncate(self.fd, size)
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
         self.map = mmap.mmap(self.fd, size)
         self.number = number
         self.view = memoryview(self.map)
         self.released = released
         self.page_use = array("H", bytes(2 * (size // PAGE_BYTES)))
+        self.pages = 0
+        self.live = 0
         self.frontier = 0
+        self.retiring = False
         self.free_by_start: dict[int, int] = {}
         self.free_by_end: dict[int, int] = {}
 
@@ -135,6 +158,8 @@ class Slab:
             if not use[page]:
                 fresh += 1
             use[page] += 1
+        self.pages += fresh
+        self.live += length
         return fresh
 
     def vacate(self, offset: int, length: int) -> int:
@@ -143,6 +168,7 @@ class Slab:
         first, last = offset // PAGE_BYTES, (offset + length - 1) // PAGE_BYTES
         for page in range(first, last + 1):
             use[page] -= 1
+        self.live -= length
         # Only the outer two can still be in use by a neighbour.
         if use[first]:
             first += 1
@@ -151,6 +177,7 @@ class Slab:
         if last < first:
             return 0
         self.map.madvise(mmap.MADV_REMOVE, first * PAGE_BYTES, (last - first + 1) * PAGE_BYTES)
+        self.pages -= last - first + 1
         return last - first + 1
 
 
@@ -159,13 +186,17 @@ class Slabs:
 
     def __init__(self, slab_bytes: int) -> None:
         self.slab_bytes = max(round_up(slab_bytes), PAGE_BYTES)
-        self.slabs: list[Slab] = []
+        self.slabs: dict[int, Slab] = {}  # by number, in ascending order
+        self.newest: Slab | None = None  # the one with untouched ground
         self.committed = 0
         self.condemned = 0
         self.live = 0
         self.released: deque[tuple[Slab, int, int, bool]] = deque()
         self._free: SortedList[tuple[int, int, int]] = SortedList()  # (length, slab number, offset)
         self._fragments = 0  # len(_free), which asks Python for it
+        self.held = 0  # so many of the first slabs are another process's as well: nothing in them is used anew
+        self._claims: list[array[int]] = []  # of each of those, offset << 32 | length
+        self._deferred: list[tuple[Slab, int, int, bool]] = []  # what died in them
 
     def write(self, contents: Sequence[tuple[bytes, bytes]], kind: type[AnyBlock]) -> list[AnyBlock]:
         """A block for each (head, content), filled; neighbours are written together."""
@@ -186,10 +217,16 @@ class Slabs:
         _write_run(slab, run, start)
         return blocks
 
-    def allocate(self, kind: type[AnyBlock], head_bytes: int, size: int) -> AnyBlock:
+    def move(self, block: Block, kind: type[AnyBlock]) -> AnyBlock:
+        """Another block of the same bytes, in no hole but behind what was moved last: so the pages there are full."""
+        moved = self.allocate(kind, block.head_bytes, block.size, untouched=True)
+        os.pwrite(moved.slab.fd, block.view(), moved.offset)
+        return moved
+
+    def allocate(self, kind: type[AnyBlock], head_bytes: int, size: int, *, untouched: bool = False) -> AnyBlock:
         """A block with room for a head and a content, 0 < both together <= slab_bytes."""
         need = round_up(head_bytes + size, BLOCK_ALIGN)
-        slab, offset = (self._best_fit(need) if self._fragments else None) or self._advance(need)
+        slab, offset = (self._best_fit(need) if self._fragments and not untouched else None) or self._advance(need)
         self.committed += slab.occupy(offset, need) * PAGE_BYTES
         self.live += need
         return kind(slab, offset, shared(head_bytes), shared(size))
@@ -197,17 +234,20 @@ class Slabs:
     def _best_fit(self, need: int) -> tuple[Slab, int] | None:
         free = self._free
         at = free.bisect_left((need, -1, -1))
-        if at == len(free):
-            return None
-        length, number, offset = free[at]
-        self._forget(number, offset, length)
-        if length > need:
-            self._remember(number, offset + need, length - need)
-        return self.slabs[number], offset
+        while at < len(free):
+            length, number, offset = free[at]
+            self._forget(number, offset, length)
+            slab = self.slabs[number]
+            if slab.retiring:
+                continue  # its holes are forgotten when somebody comes upon them
+            if length > need:
+                self._remember(number, offset + need, length - need)
+            return slab, offset
+        return None
 
     def _advance(self, need: int) -> tuple[Slab, int]:
         """Take from the newest slab's untouched end, or from a new slab."""
-        slab = self.slabs[-1] if self.slabs else self._open_slab()
+        slab = self.newest or self._open_slab()
         if slab.frontier + need > self.slab_bytes:
             # What is left at the end becomes a free fragment like any other.
             if slab.frontier < self.slab_bytes:
@@ -219,9 +259,24 @@ class Slabs:
         return slab, offset
 
     def _open_slab(self) -> Slab:
-        slab = Slab(len(self.slabs), self.slab_bytes, self.released)
-        self.slabs.append(slab)
+        slab = Slab(next(reversed(self.slabs), -1) + 1, self.slab_bytes, self.released)
+        self.slabs[slab.number] = self.newest = slab
         return slab
+
+    def retire(self, slab: Slab) -> None:
+        """Put nothing into a slab any more, and close it when the last of its blocks is gone."""
+        slab.retiring = True
+        if slab is self.newest:
+            self.newest = None
+
+    def _clear(self, slab: Slab) -> None:
+        """All its blocks are gone: close it, but for the newest. It is unmapped when nobody has a view of it."""
+        for offset, length in tuple(slab.free_by_start.items()):
+            self._forget(slab.number, offset, length)
+        if slab is self.newest:
+            slab.frontier = 0
+        else:
+            del self.slabs[slab.number]
 
     def condemn(self, block: Block) -> None:
         """A block was evicted; whoever still refers to it will let go of it soon."""
@@ -235,9 +290,14 @@ class Slabs:
             need = round_up(length, BLOCK_ALIGN)
             if condemned:
                 self.condemned -= need
+            if slab.number < self.held:
+                self._deferred.append((slab, offset, length, False))
+                continue
             self.live -= need
             self.committed -= slab.vacate(offset, need) * PAGE_BYTES
             self._merge(slab.number, offset, need)
+            if not slab.live:
+                self._clear(slab)
 
     def _merge(self, number: int, offset: int, length: int) -> None:
         slab = self.slabs[number]
@@ -249,7 +309,8 @@ class Slabs:
         if after is not None:
             self._forget(number, offset + length, after)
             length += after
-        self._remember(number, offset, length)
+        if not slab.retiring:
+            self._remember(number, offset, length)
 
     def _remember(self, number: int, offset: int, length: int) -> None:
         slab = self.slabs[number]
@@ -264,6 +325,68 @@ class Slabs:
         del slab.free_by_end[offset + length]
         self._free.remove((length, number, offset))
         self._fragments -= 1
+
+    # --- with another process (upgrade.py) --------------------------------------------------------------------
+
+    def number_anew(self) -> None:
+        """Number the slabs 0, 1, 2 ...: those that were closed have left gaps."""
+        numbers = {slab.number: number for number, slab in enumerate(self.slabs.values())}
+        self._free = SortedList((length, numbers[number], offset) for length, number, offset in self._free)
+        self.slabs = dict(enumerate(self.slabs.values()))
+        for number, slab in self.slabs.items():
+            slab.number = number
+
+    def adopt(self, descriptors: Sequence[int]) -> bool:
+        """Take over another process's slabs, before any of our own; False when they are of another size.
+
+        Only what is claimed of them counts as used, and none of the rest is free until `release`.
+        """
+        if any(os.fstat(fd).st_size != self.slab_bytes for fd in descriptors):
+            return False
+        for number, fd in enumerate(descriptors):
+            slab = Slab(number, self.slab_bytes, self.released, fd)
+            slab.frontier = self.slab_bytes
+            self.slabs[number] = slab
+            self._claims.append(array("Q"))
+        self.held = len(self.slabs)
+        return True
+
+    def claim(
+        self, kind: type[AnyBlock], number: int, offset: int, head_bytes: int, size: int, room: int
+    ) -> AnyBlock | None:
+        """A block that the other process wrote; None if it is the first in more than `room` bytes of pages."""
+        need = round_up(head_bytes + size, BLOCK_ALIGN)
+        slab = self.slabs[number]
+        if slab.page_use[offset // PAGE_BYTES : (offset + need - 1) // PAGE_BYTES + 1].count(0) * PAGE_BYTES > room:
+            return None
+        self._claims[number].append(offset << 32 | need)
+        self.committed += slab.occupy(offset, need) * PAGE_BYTES
+        self.live += need
+        return kind(slab, offset, shared(head_bytes), shared(size))
+
+    def release(self) -> None:
+        """The other process is gone: what was not claimed is free, as is what was and has died since."""
+        for number, claims in enumerate(self._claims):
+            at = 0
+            for claim in sorted(claims):
+                self._free_gap(number, at, claim >> 32)
+                at = (claim >> 32) + (claim & 0xFFFFFFFF)
+            self._free_gap(number, at, self.slab_bytes)
+            if not self.slabs[number].live:
+                self._clear(self.slabs[number])
+        self.held = 0
+        self._claims = []
+        self.released.extend(self._deferred)
+        self._deferred = []
+
+    def _free_gap(self, number: int, start: int, stop: int) -> None:
+        """What lies between two claims, and the pages of it that they do not touch."""
+        if start == stop:
+            return
+        self._merge(number, start, stop - start)
+        first, end = round_up(start), stop // PAGE_BYTES * PAGE_BYTES
+        if first < end:
+            self.slabs[number].map.madvise(mmap.MADV_REMOVE, first, end - first)
 
 
 class Extent:
@@ -291,6 +414,9 @@ class Pages:
         self.condemned = 0
         self.released: deque[tuple[int, int, bool]] = deque()
         self._frontier = 0
+        self._held = 0  # what lies below is another process's as well, and is not punched out
+        self._claims: list[tuple[int, int]] = []
+        self._deferred: list[tuple[int, int, bool]] = []
 
     def allocate(self, length: int) -> Extent:
         """An extent of `length` > 0 bytes, to be filled with `os.pwrite(pages.fd, data, extent.offset)`."""
@@ -311,6 +437,12 @@ class Pages:
         while self.released:
             offset, length, condemned = self.released[0]
             size = round_up(length)
+            if offset < self._held:
+                self._deferred.append((offset, length, False))
+                self.released.popleft()
+                if condemned:
+                    self.condemned -= size
+                continue
             # MADV_REMOVE is FALLOC_FL_PUNCH_HOLE by another door, and the one that the standard library has.
             try:
                 window = mmap.mmap(self.fd, size, offset=offset)
@@ -326,3 +458,48 @@ class Pages:
     def close(self) -> None:
         """Close the memfd. Extents that are still referred to keep nothing alive after this."""
         os.close(self.fd)
+
+    # --- with another process (upgrade.py) --------------------------------------------------------------------
+
+    def adopt(self, fd: int) -> None:
+        """Take over another process's memfd; our own extents lie behind its end."""
+        os.close(self.fd)
+        self.fd = fd
+        self._frontier = self._held = os.fstat(fd).st_size
+
+    def claim(self, offset: int, length: int) -> Extent:
+        """An extent that the other process filled."""
+        self._claims.append((offset, offset + round_up(length)))
+        self.committed += round_up(length)
+        return Extent(self, offset, length)
+
+    def release(self) -> None:
+        """The other process is gone: what was not claimed goes, as does what was and has died since."""
+        at = 0
+        for start, stop in sorted(self._claims):
+            self._release_data(at, start)
+            at = stop
+        self._release_data(at, self._held)
+        self._held = 0
+        self._claims = []
+        self.released.extend(self._deferred)
+        self._deferred = []
+
+    def pass_over(self) -> None:
+        """Another process took this memfd over and failed: what it has written behind our end goes."""
+        end = os.fstat(self.fd).st_size
+        self._release_data(self._frontier, end)
+        self._frontier = end
+
+    def _release_data(self, start: int, stop: int) -> None:
+        """Have what lies there, in pages that nobody refers to, punched out by `settle`."""
+        while start < stop:
+            try:
+                start = os.lseek(self.fd, start, os.SEEK_DATA)
+            except OSError:  # ENXIO: nothing does
+                return
+            end = min(os.lseek(self.fd, start, os.SEEK_HOLE), stop)
+            if start < end:
+                self.committed += end - start
+                self.released.append((start, end - start, False))
+            start = end

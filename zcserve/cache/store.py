@@ -12,16 +12,25 @@ hence room is made in the loaders' threads, never in the loop's.
 
 What is pinned (`--pin`) is never given to the policy, so it can only be dropped. It makes room like any other, and
 like any other it stays on disk when there is none. Nobody is evicted for a body that does not fit beside it anyway.
+
+Nor is anybody evicted while it is cheaper to move bodies together (compact.py): what was evicted leaves holes, and
+memory comes back by the page. A little room is kept for that, which nothing else may use.
+
+A store's memory may go on to another process (upgrade.py). From `freeze` on the one that leaves changes nothing in it;
+the one that takes it over evicts nothing until `release`, for it would gain nothing: the other may be sending from it.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
+from typing import NamedTuple
 
+from zcserve.cache.compact import Compactor
 from zcserve.cache.entry import Body, Entry, Packed, Paged
 from zcserve.cache.evictor import LeastRecentlyUsed, Policy, nobody_else
 from zcserve.cache.s3fifo import S3Fifo
@@ -41,6 +50,10 @@ LET_GO_S = 0.05
 LET_GO_LOOK_S = 0.0002
 # Slabs are at most this share of the budget, so that a small budget is not one slab.
 SLAB_SHARE = 1 / 16
+# Bodies are moved so many bytes at a time: some hundred, in half a millisecond or less.
+MOVE_BYTES = 64 * 1024
+# Room to move bodies is at most this share of what slabs take, and else for one body of the largest size.
+ROOM_TO_MOVE_SHARE = 1 / 16
 
 
 def _holds_descriptor(body: Body | None) -> bool:
@@ -58,6 +71,18 @@ def _memory_of(body: Body | None) -> int:
 
 def _nothing(entry: Entry) -> bool:
     return False
+
+
+class Memory(NamedTuple):
+    """The descriptors of a store's memory, for another process."""
+
+    slabs: tuple[int, ...]
+    pages: int
+
+    def close(self) -> None:
+        """Close them all: they are of no use here."""
+        for fd in (*self.slabs, self.pages):
+            os.close(fd)
 
 
 class Store:
@@ -85,6 +110,8 @@ class Store:
         self.is_sending: Callable[[Entry], bool] = nobody_else
         block_bytes_max = small_body_bytes_max + 4096  # a head is never longer than this
         self._slabs = Slabs(max(min(slab_bytes, int(budget * SLAB_SHARE)), block_bytes_max))
+        self._compactor = Compactor(self._slabs)
+        self._room_to_move_max = round_up(block_bytes_max) + 4 * PAGE_BYTES  # it begins and ends within pages
         self._pages = Pages()
         self._lru = POLICIES[policy]()
         self._is_pinned = pinned
@@ -92,6 +119,7 @@ class Store:
         self._pinned_bytes = 0
         self._sent_by_lane = 0  # bytes of condemned bodies for which was waited in vain
         self._holders = 0  # bodies that hold a descriptor of their own
+        self._frozen = False
         self._lock = threading.Lock()
 
     @property
@@ -105,6 +133,11 @@ class Store:
     def resident(self) -> int:
         """How many representations are resident."""
         return len(self._lru) + len(self._pinned)
+
+    @property
+    def moves(self) -> int:
+        """How many times a body was moved, to make room."""
+        return self._compactor.moves
 
     @property
     def largest(self) -> int:
@@ -151,6 +184,8 @@ class Store:
         if entry.body is None:
             entry.body = body
             self._holders += _holds_descriptor(body)
+            if isinstance(body, Packed):
+                self._compactor.came(entry, body.slab)
             if self._is_pinned(entry):
                 self._pinned.add(entry)
                 self._pinned_bytes += _memory_of(body)
@@ -161,6 +196,8 @@ class Store:
         """The one door by which a body ceases to be resident."""
         body, entry.body = entry.body, None
         self._holders -= _holds_descriptor(body)
+        if isinstance(body, Packed):
+            self._compactor.left(body.slab)
         if entry in self._pinned:
             self._pinned.discard(entry)
             self._pinned_bytes -= _memory_of(body)
@@ -205,6 +242,11 @@ class Store:
         return self.budget - self.overhead
 
     @property
+    def _ceiling(self) -> int:
+        """What may be committed to leave room to move bodies."""
+        return self._limit - min(self._room_to_move_max, int(self._slabs.committed * ROOM_TO_MOVE_SHARE))
+
+    @property
     def _committed(self) -> int:
         return self._slabs.committed + self._pages.committed
 
@@ -218,36 +260,55 @@ class Store:
         return self._committed - self._condemned + self._sent_by_lane
 
     def _make_room(self, length: int, evict: bool) -> bool:
+        if self._frozen:
+            return False
         deadline = 0.0
         self._settle()
-        while self._committed + length > self._limit:
-            if self._used + length > self._limit and not (evict and self._sweep(length)):
+        while self._committed + length > self._ceiling:
+            if self._used + length > self._ceiling and not self._sweep(length, evict):
                 return False
             deadline = deadline or time.monotonic() + LET_GO_S
             self._await_lane(length, deadline)
-        return True
+        return not self._frozen  # while the lane was waited for
 
-    def _sweep(self, length: int) -> bool:
-        """Evict until `length` more bytes fit; whether they do."""
-        limit = self._limit
-        spare = limit - self._pinned_bytes
+    def _sweep(self, length: int, evict: bool) -> bool:
+        """Move bodies together, or evict, until `length` more bytes fit; whether they do."""
+        spare = self._ceiling - self._pinned_bytes
         if length > spare:
             return False
-        low = limit - int(spare * (1 - LOW_WATERMARK))
-        while self._used + length > low:
-            victim = self._lru.pop(self.is_sending)
+        reserve = int(spare * (1 - LOW_WATERMARK))
+        # While holes are left that are worth it, no further than needed.
+        while self._used + length > self._ceiling - (0 if self._compactor.due else reserve):
+            if self._compact():
+                continue
+            victim = self._lru.pop(self.is_sending) if evict and not self._fixed else None
             if victim is None:
                 break
             self._evict(victim)
             self._settle()
             if self._pages.released:
                 break  # at the descriptor limit memory cannot be given back: to evict more would be in vain
-        return self._used + length <= limit
+        return self._used + length <= self._ceiling
+
+    def _compact(self) -> bool:
+        """Move some bodies together, where that is worth it; whether any were."""
+        if not self._compactor.due:
+            return False
+        self._await_lane(0, time.monotonic() + LET_GO_S)  # for room to move, should it still hold what was moved before
+        if self._fixed:
+            return False
+        committed_max = self._limit - self._pages.committed
+        return bool(self._compactor.step(MOVE_BYTES, committed_max, self.is_sending, self.on_evicted))
+
+    @property
+    def _fixed(self) -> bool:
+        """Whether nothing may be given back, since another process has the memory, too."""
+        return self._frozen or self._slabs.held > 0
 
     def _await_lane(self, length: int, deadline: float) -> None:
         """Until `length` bytes fit, let the loop tell the fast lane what was evicted. Meanwhile the lock is free, and
         what was known before need not be so afterwards."""
-        while self._committed + length > self._limit and self._condemned > self._sent_by_lane:
+        while self._committed + length > self._ceiling and self._condemned > self._sent_by_lane:
             if time.monotonic() > deadline:
                 self._sent_by_lane = self._condemned
                 return
@@ -263,6 +324,8 @@ class Store:
         self._forget(entry)
 
     def _settle(self) -> None:
+        if self._frozen:
+            return
         if self._slabs.released:
             self._slabs.settle()
         if self._pages.released:
@@ -273,3 +336,47 @@ class Store:
         """Give everything back. No body may be sent from after this."""
         with self._lock:
             self._pages.close()
+
+    # --- with another process (upgrade.py) --------------------------------------------------------------------
+
+    def freeze(self) -> Memory:
+        """Change nothing from now on: what is asked for and not resident stays so. The memory, to be handed on."""
+        with self._lock:
+            self._settle()
+            self._frozen = True
+            self._slabs.number_anew()
+            return Memory(tuple(slab.fd for slab in self._slabs.slabs.values()), self._pages.fd)
+
+    def thaw(self) -> None:
+        """Go on: whoever took the memory over is gone."""
+        with self._lock:
+            self._pages.pass_over()
+            self._frozen = False
+
+    def adopt(self, memory: Memory) -> bool:
+        """Take over another process's memory; False when it is of another shape. This store must be empty."""
+        with self._lock:
+            if not self._slabs.adopt(memory.slabs):
+                return False
+            self._pages.adopt(memory.pages)
+            return True
+
+    def look(self, slab: int, offset: int, length: int) -> memoryview:
+        """Bytes of a slab, whoever wrote them; they are nobody's until they are claimed."""
+        return self._slabs.slabs[slab].view[offset : offset + length]
+
+    def claim(self, slab: int, offset: int, head_bytes: int, size: int) -> Packed | None:
+        """A body that the other process packed; None when the budget is spent."""
+        with self._lock:
+            return self._slabs.claim(Packed, slab, offset, head_bytes, size, self._limit - self._committed)
+
+    def claim_pages(self, offset: int, size: int) -> Extent | None:
+        """Pages that the other process filled; None as in `claim`."""
+        with self._lock:
+            return self._pages.claim(offset, size) if self._committed + round_up(size) <= self._limit else None
+
+    def release(self) -> None:
+        """The other process is gone: all that was taken over is this one's alone."""
+        with self._lock:
+            self._slabs.release()
+            self._pages.release()

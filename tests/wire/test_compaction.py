@@ -1,0 +1,70 @@
+"""Bodies are moved while they are asked for: what is hot arrives whole and right all the while, on both engines."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import Any
+
+import pytest
+from wire.client import Client
+from wire.test_eviction import ENGINES, POLICIES, entry_of, within_budget
+
+from zcserve.cache.index import ENTRY_BYTES
+
+SET_BYTES = 1 << 20
+SIZES = (1000, 3900, 700)
+FILES = sum(SET_BYTES // size for size in SIZES)
+# Room for one set, with its heads and the hot eighth of the one before.
+MEMORY = FILES * ENTRY_BYTES + SET_BYTES * 3 // 2
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_while_the_working_set_shifts_and_bodies_are_moved_every_byte_is_right(
+    site: Any, serve: Any, engine: str, policy: str
+) -> None:
+    pool = random.Random(1).randbytes(100_000)
+    sets: list[dict[str, bytes]] = []
+    for size in SIZES:
+        sets.append({})
+        for number in range(SET_BYTES // size):
+            start = number * 29 % (len(pool) - size)
+            content = pool[start : start + size]
+            site.write(f"{size}/{number % 20}/{number}", content)
+            sets[-1][f"/{size}/{number % 20}/{number}"] = content
+    server = serve(site.root, memory=MEMORY, engine=engine, evict=policy)
+    faults: list[str] = []
+    hot = dict(list(sets[0].items())[::8])
+    ended = threading.Event()
+
+    def hammer(seed: int) -> None:
+        rng = random.Random(seed)
+        try:
+            with Client(server.port) as client:
+                while not ended.is_set():
+                    wanted = hot
+                    for target in rng.sample(list(wanted), 30):
+                        answer = client.get(target)
+                        if (answer.status, answer.body) != (200, wanted[target]):
+                            faults.append(target)
+        except Exception as error:
+            faults.append(repr(error))
+
+    threads = [threading.Thread(target=hammer, args=(seed,)) for seed in range(2)]
+    with within_budget(server), Client(server.port) as client:
+        for thread in threads:
+            thread.start()
+        try:
+            for present in sets:
+                targets = random.Random(2).sample(list(present), len(present))
+                faults += [target for target in targets if client.get(target).body != present[target]]
+                hot = dict(list(present.items())[::8])
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+    assert faults == []
+    assert server.store.moves > 0
+    resident = sum(len(content) for target, content in sets[-1].items() if entry_of(server, target).body is not None)
+    assert resident > 0.8 * SET_BYTES

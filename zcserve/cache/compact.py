@@ -1,0 +1,147 @@
+"""Slabs that have become sparse are emptied, so that what the budget pays for is content.
+
+Eviction leaves holes. Pages without any block go back to the kernel, but a page with one small block left costs as
+much as a full one, and newcomers of another size do not fit beside it. So when room is wanted and the holes are more
+than a share of all slabs, bodies are moved: from the sparsest slab, which takes nothing new from then on, to where
+nothing has lain yet, one behind the other. The pages there are full, those left behind go back, and a slab that the
+last block has left is closed. This is how log-structured stores clean (Rosenblum and Ousterhout, "The Design and
+Implementation of a Log-Structured File System", 1992, section 3.4; the sparsest segment first), and as there the cost
+is bounded by the share: to gain a byte, at most `1 / HOLES_SHARE - 1` bytes are copied.
+
+To move a body is to copy its block, and to set `entry.body` to another that says so. Whoever sends from the old one
+holds it, and its bytes stay until he lets go; the fast lane is told as at an eviction, and taught anew at the next
+request. What is being sent is left for later. The policy does not hear of it: the entry stays where it was filed.
+
+Who lives in a slab is kept as one list of entries for each, about nine bytes a body: to ask all entries instead would
+take a tenth of a second for a million, with the store's lock held. Whoever left is taken off a list when half of it is
+such: he holds no memory, and is looked at once more at most.
+
+Everything here is called with the store's lock held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zcserve.cache.entry import Entry, Packed
+from zcserve.cache.evictor import IsSending, in_flight
+from zcserve.cache.slab import PAGE_BYTES, Slab, Slabs, round_up
+
+# Slabs are sparse when more than this share of their pages' bytes is holes. A budget then loses no more than this to
+# holes; half of it would cost twice the copying for the same gain.
+HOLES_SHARE = 1 / 16
+# Who left may be as many as who stays, and these.
+GONE_MAX = 32
+
+
+def _offset(entry: Entry) -> int:
+    body = entry.body
+    return body.offset if isinstance(body, Packed) else 0
+
+
+class _Tenants:
+    """The entries whose bodies lie in one slab: `count`, among others that have left."""
+
+    __slots__ = ("count", "entries", "slab")
+
+    def __init__(self, slab: Slab) -> None:
+        self.slab = slab
+        self.entries: list[Entry] = []
+        self.count = 0
+
+    def lives_here(self, entry: Entry) -> bool:
+        body = entry.body
+        return isinstance(body, Packed) and body.slab is self.slab
+
+    def tidy(self) -> None:
+        if len(self.entries) > 2 * self.count + GONE_MAX:
+            # Who left and came back was on the list twice.
+            self.entries = list(dict.fromkeys(filter(self.lives_here, self.entries)))
+
+
+class Compactor:
+    """Moves bodies together in `slabs`; `moves` counts how many were."""
+
+    def __init__(self, slabs: Slabs) -> None:
+        self.moves = 0
+        self._slabs = slabs
+        self._tenants: dict[Slab, _Tenants] = {}
+        self._leaving: list[Entry] = []  # of slabs that retire, the next at the end
+        self._behind: list[Entry] = []  # as those, but they were being sent
+
+    def came(self, entry: Entry, slab: Slab) -> None:
+        """An entry's body lies in `slab` from now on."""
+        tenants = self._tenants.get(slab)
+        if tenants is None:
+            tenants = self._tenants[slab] = _Tenants(slab)
+        tenants.entries.append(entry)
+        tenants.count += 1
+
+    def left(self, slab: Slab) -> None:
+        """An entry's body lay in `slab` until now."""
+        tenants = self._tenants[slab]
+        tenants.count -= 1
+        if tenants.count:
+            tenants.tidy()
+        else:
+            del self._tenants[slab]
+
+    @property
+    def due(self) -> bool:
+        """Whether the slabs are sparse."""
+        slabs = self._slabs
+        return slabs.committed - slabs.live > HOLES_SHARE * slabs.committed
+
+    def step(self, bytes_max: int, committed_max: int, is_sending: IsSending, let_go: Callable[[Entry], bool]) -> int:
+        """Move about `bytes_max` bytes, while no more than `committed_max` of slabs are committed; how many were moved.
+
+        `let_go` tells whoever else refers to an entry's body, as `Store.on_evicted`.
+        """
+        slabs = self._slabs
+        moved = 0
+        while moved < bytes_max and (self._leaving or self._begin()):
+            entry = self._leaving[-1]
+            body = entry.body
+            if isinstance(body, Packed) and body.slab.retiring:
+                if in_flight(entry, is_sending):
+                    self._behind.append(entry)
+                elif slabs.committed + round_up(body.length) + PAGE_BYTES > committed_max:
+                    break
+                else:
+                    try:
+                        self._move(entry, body, let_go)
+                    except OSError:  # another slab cannot be opened now
+                        break
+                    moved += body.length
+            del body, self._leaving[-1]
+            slabs.settle()
+        return moved
+
+    def _begin(self) -> bool:
+        """Have the sparsest slab retire, if it is worth it; whether anybody is to leave."""
+        while not self._leaving:
+            worth_it = [slab for slab in self._slabs.slabs.values() if not slab.retiring and self._worth_it(slab)]
+            if not self.due or not worth_it:
+                return False
+            slab = min(worth_it, key=lambda slab: slab.live / slab.pages)
+            self._slabs.retire(slab)
+            # From its end to its start: so the pages become free one after the other.
+            tenants = self._tenants.get(slab)  # none, if all that is left was evicted while it is sent
+            self._leaving = [*self._behind, *sorted(tenants.entries if tenants else (), key=_offset)]
+            self._behind = []
+        return True
+
+    def _move(self, entry: Entry, old: Packed, let_go: Callable[[Entry], bool]) -> None:
+        new = self._slabs.move(old, Packed)
+        entry.body = new
+        self.moves += 1
+        self.came(entry, new.slab)
+        self.left(old.slab)
+        if let_go(entry):
+            self._slabs.condemn(old)
+
+    def _worth_it(self, slab: Slab) -> bool:
+        """Whether to empty a slab gains a page, or closes it, and enough for what it costs."""
+        spare = slab.pages * PAGE_BYTES - slab.live
+        least = 0 if slab.pages == 1 and slab is not self._slabs.newest else PAGE_BYTES
+        return spare >= least and spare > HOLES_SHARE * slab.pages * PAGE_BYTES

@@ -1,0 +1,151 @@
+"""A generation written down, for the process that takes over (upgrade.py).
+
+A manifest says of every entry what it is, and where its bytes lie in memory that both processes map. Who reads it has
+the generation that the writer served, bodies, ETags and all, and has read no file. From there on an upgrade is a reload
+like any other: a walk shares what is the same on disk, and the rest is loaded.
+
+    first line | record key | record | record key | ...        a record without a key is a variant of the one before
+
+The first line tells the format, and the settings that decide what an entry and its body are made of. Where the reader
+would write another line, it reads no further, and everything is loaded as at any start. Heads are made anew and
+compared: where a setting or a newer program gives them other fields, content is copied behind them, from memory.
+
+What it leaves behind: older generations (`--keep-generations`), how often something was used, and content that was sent
+`--in-place`. When it was used last comes along, as an order.
+"""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from zcserve.cache.entry import Body, Entry, MadeVariant, Packed, Paged
+from zcserve.cache.index import ENTRY_BYTES, Generation
+from zcserve.cache.loader import Loader
+from zcserve.cache.root import Root
+from zcserve.cache.slab import Extent, shared
+from zcserve.cache.store import Memory
+
+FORMAT = 1
+
+# Length of the key, content coding, whether the variant is made here; identity, ETag; size, Last-Modified, tick; and
+# where: a slab's number, the length of the head, the offset.
+_RECORD = struct.Struct("=HBB40s34sqqQiIQ")
+_CODINGS = (b"", b"br", b"gzip", b"zstd")
+_NO_DATE = -1
+_NOWHERE, _PAGES = -1, -2  # instead of a slab's number
+
+_BUFFER_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where a representation's bytes lie, and when they were used last."""
+
+    entry: Entry
+    tick: int
+    slab: int
+    head_bytes: int
+    offset: int
+
+
+def _first_line(loader: Loader) -> bytes:
+    config = loader.config
+    settings = (config.small_body_bytes_max, config.hash_bytes_max, config.in_place, *sorted(loader.codecs))
+    return b"zcserve manifest %d %b\n" % (FORMAT, " ".join(map(str, settings)).encode())
+
+
+def write(fd: int, generation: Generation, loader: Loader) -> None:
+    """Write a generation down in the empty file `fd`, in any thread. The store must be frozen."""
+    with open(fd, "wb", _BUFFER_BYTES, closefd=False) as file:
+        file.write(_first_line(loader))
+        for entry in generation.entries():
+            file.write(_record(entry, entry.key))
+            for variant in entry.variants:
+                file.write(_record(variant, b""))
+
+
+def _record(entry: Entry, key: bytes) -> bytes:
+    slab, head_bytes, offset = _NOWHERE, 0, 0
+    match entry.body:
+        case Packed() as body:
+            slab, head_bytes, offset = body.slab.number, body.head_bytes, body.offset
+        case Paged(keeper=Extent()) as body:
+            slab, offset = _PAGES, body.offset
+    modified = _NO_DATE if entry.modified is None else entry.modified
+    what = (len(key), _CODINGS.index(entry.encoding), entry.made, entry.identity, entry.etag, entry.size, modified)
+    return _RECORD.pack(*what, entry.tick, slab, head_bytes, offset) + key
+
+
+def adopt(fd: int, memory: Memory, loader: Loader, root: Root) -> Generation | None:
+    """The generation that the manifest `fd` tells of, its bodies in `memory`, which the store takes over.
+
+    None where manifest or memory are not what this process would have made; then the memory is closed. `loader`'s store
+    must be empty, and holds what it took over until `release`.
+    """
+    line = _first_line(loader)
+    with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as manifest:
+        if manifest[: len(line)] != line or not loader.store.adopt(memory):
+            memory.close()
+            return None
+        gc.disable()  # a hundred thousand new objects, and not one of them garbage
+        try:
+            generation = Generation(root)
+            places = list(_read(manifest, len(line), generation))
+            loader.store.overhead = len(generation.resources) * ENTRY_BYTES
+            _claim(places, loader)
+        finally:
+            gc.enable()
+    return generation
+
+
+def _read(manifest: mmap.mmap, at: int, generation: Generation) -> Iterator[_Place]:
+    """Enter what the records say; where the bytes lie, of each that was resident."""
+    end = len(manifest)
+    unpack, record_bytes = _RECORD.unpack_from, _RECORD.size
+    base = Entry(b"", b"", 0, None)
+    while at < end:
+        length, coding, made, identity, etag, size, modified, tick, slab, head_bytes, offset = unpack(manifest, at)
+        at += record_bytes
+        key = manifest[at : at + length] or base.key
+        at += length
+        kind = MadeVariant if made else Entry
+        entry = kind(key, identity, shared(size) if size >= 0 else size, None if modified == _NO_DATE else modified)
+        entry.etag = etag.rstrip(b"\0")
+        if length:
+            base = generation.resources[key] = entry
+        else:
+            entry.encoding = _CODINGS[coding]
+            entry.made = bool(made)
+            base.variants += (entry,)
+        if slab != _NOWHERE:
+            yield _Place(entry, tick, slab, head_bytes, offset)
+
+
+def _claim(places: list[_Place], loader: Loader) -> None:
+    """Make resident what lies in the memory that was taken over: should it be too much, what was used last; and in the
+    order in which it was used."""
+    places.sort(key=lambda place: place.tick)
+    bodies = []
+    for place in reversed(places):
+        body = _body(place, loader)
+        if body is not None:
+            bodies.append((place.entry, body))
+    for entry, body in reversed(bodies):
+        loader.store.admit(entry, body)
+
+
+def _body(place: _Place, loader: Loader) -> Body | None:
+    entry, store = place.entry, loader.store
+    head = loader.head_of(entry)
+    if place.slab == _PAGES:
+        extent = store.claim_pages(place.offset, entry.size)
+        return Paged(head, store.pages_fd, extent.offset, entry.size, extent) if extent is not None else None
+    there = store.look(place.slab, place.offset, place.head_bytes + entry.size)
+    if there[: place.head_bytes] == head:
+        return store.claim(place.slab, place.offset, place.head_bytes, entry.size)
+    store.place([(entry, head, bytes(there[place.head_bytes :]))], evict=False)
+    return None
