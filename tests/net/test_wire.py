@@ -49,6 +49,12 @@ def on_disk(path: Path) -> DiskSpan:
     return DiskSpan(OpenFile(fd, identity_of(os.fstat(fd))), 0, path.stat().st_size)
 
 
+def read_cold(segments: list[Segment]) -> None:
+    """What a thread does, and then the loop."""
+    assert isinstance(segments[0], DiskSpan)
+    wire.put_in_place(segments, wire.read_cold(segments[0]))
+
+
 def drained(pair: tuple[socket.socket, socket.socket], segments: list[Segment], bytes_max: int = MUCH) -> bytes:
     """Everything that `send` sends, received whenever the socket is full."""
     sender, receiver = pair
@@ -57,8 +63,7 @@ def drained(pair: tuple[socket.socket, socket.socket], segments: list[Segment], 
     while outcome is not Outcome.DONE:
         outcome = wire.send(sender, segments, bytes_max)
         if outcome is Outcome.COLD:
-            assert isinstance(segments[0], DiskSpan)
-            wire.warm(segments[0])
+            read_cold(segments)
         if outcome is Outcome.BLOCKED:
             received += receiver.recv(1 << 20)
     assert segments == []
@@ -115,7 +120,7 @@ def test_a_full_socket_blocks_and_what_is_left_is_kept(pair: Any) -> None:
 def test_a_connection_that_is_gone_is_an_error(pair: Any, span: Span, path: Path, segment: str) -> None:
     pair[1].close()
     disk = on_disk(path)
-    wire.warm(disk)
+    wire.read_cold(disk)  # from now on it is in the page cache
     segments: dict[str, Segment] = {"buffer": b"x", "span": span, "disk": disk}
     with pytest.raises(OSError, match=r"Broken pipe|reset"):
         wire.send(pair[0], [segments[segment]], MUCH)
@@ -169,12 +174,35 @@ def test_what_is_not_in_the_page_cache_is_cold(monkeypatch: pytest.MonkeyPatch, 
     with monkeypatch.context() as patched:
         patched.setattr(os, "preadv", cold)
         assert wire.send(pair[0], segments, MUCH) is Outcome.COLD
-    wire.warm(segments[0])  # type: ignore[arg-type]
+    read_cold(segments)
+    assert len(segments) == 2
     assert drained(pair, segments) == DATA
 
 
+def test_a_piece_that_a_thread_read_is_sent_whatever_becomes_of_the_page_cache(
+    monkeypatch: pytest.MonkeyPatch, pair: Any, path: Path
+) -> None:
+    real = os.preadv
+
+    def evicted_at_once(fd: int, buffers: Any, offset: int, flags: int = 0) -> int:
+        if flags & os.RWF_NOWAIT:
+            raise BlockingIOError
+        return real(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", evicted_at_once)
+    assert drained(pair, [on_disk(path)]) == DATA
+
+
+@pytest.mark.parametrize("change", [cut, rewrite])
+def test_a_thread_hands_out_nothing_of_a_file_that_changed(path: Path, change: Any) -> None:
+    span = on_disk(path)
+    change(path)
+    with pytest.raises(TornError):
+        wire.read_cold(span)
+
+
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
-def test_a_file_system_without_nowait_is_read_all_the_same(
+def test_a_file_system_without_nowait_is_read_by_threads_alone(
     monkeypatch: pytest.MonkeyPatch, pair: Any, path: Path, number: int
 ) -> None:
     real = os.preadv
@@ -185,7 +213,9 @@ def test_a_file_system_without_nowait_is_read_all_the_same(
         return real(fd, buffers, offset)
 
     monkeypatch.setattr(os, "preadv", without_nowait)
-    assert drained(pair, [on_disk(path)]) == DATA
+    segments: list[Segment] = [on_disk(path)]
+    assert wire.send(pair[0], segments, MUCH) is Outcome.COLD
+    assert drained(pair, segments) == DATA
 
 
 def test_a_read_error_ends_the_response(monkeypatch: pytest.MonkeyPatch, pair: Any, path: Path) -> None:

@@ -156,7 +156,7 @@ def test_resident_content_arrives_whole_and_unchanged(
 @EVERY_SIZE
 @EVERY_HARM
 def test_content_from_a_descriptor_arrives_whole_or_the_connection_ends_early(
-    site: Any, serve: Any, begin: Any, harm: Callable[[Path], None], size: int
+    site: Any, serve: Any, begin: Any, wait_until: Any, harm: Callable[[Path], None], size: int
 ) -> None:
     content = content_of(size)
     path = site.write("file", content)
@@ -173,7 +173,8 @@ def test_content_from_a_descriptor_arrives_whole_or_the_connection_ends_early(
             assert len(body) < size
         elif len(body) < size:
             assert harm in (replace_by_rename, delete)
-        after = other.get("/file")
+        # While it may be still being written, the client is asked to come again.
+        after = wait_until(lambda: (answer := other.get("/file")).status != 503 and answer)
     if harm is delete:
         assert after.status == 404
     else:
@@ -414,7 +415,7 @@ def test_many_who_wait_for_one_cold_file_load_it_once_and_nobody_else_waits(
     content = content_of(size)
     site.write("file", content)
     site.write("warm", b"warm")
-    server = serve(site.root, memory="6K")
+    server = serve(site.root, memory="10K")
     with Client(server.port) as other:
         assert other.get("/warm").body == b"warm"
         loads: list[Entry] = []

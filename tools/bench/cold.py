@@ -1,14 +1,13 @@
 """Whether cold files stall the loop: how long a resident page takes, alone and while others ask for files that are not
 resident.
 
-One client asks for the page, at a steady rate and then as fast as it is answered, while another asks for files at
-random, a few hundred times as much as the budget holds in each run's time: from a disk whose page cache was emptied
-(`cold`), through a loader each of whose reads takes longer (`slow`), and, for comparison, where everything is resident
-(`resident`): what others cost that wait for nobody. Each is measured in the same round as the page alone, on the same
-server.
+One client asks for the page, at a steady rate (`steady`) and then as fast as it is answered (`closed`), while another
+asks for files at random: where everything is resident (`resident`, for comparison: what others cost that wait for
+nobody); where nearly nothing is, and the page cache was emptied (`cold`); and the same through a loader that waits
+before each file (`slow`). Each is measured in the same round as the page alone, on the same server.
 
-Servers run on one core, loaders and loop alike, and both clients on another, the one that asks for files at the lowest
-priority: the kernel gives it what the other leaves, so that what is measured is the server.
+Servers run on one core, loader threads and loop alike, and both clients on another, the one that asks for files at the
+lowest priority: it gets what the other leaves, so that what is measured is the server.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import os
 import random
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,9 +37,9 @@ FILES = 4000
 SMALLEST_BYTES, LARGEST_BYTES = 1_000, 2_000_000  # spread evenly over their logarithm: 260 KB in the mean
 SLOW_S = 0.02
 PAGE_CONNECTIONS = 16
-PAGE_RATE = 2000
+PAGE_RATE = 2000  # in requests/s
 OTHERS_CONNECTIONS = 16
-OTHERS_RATE = 100
+OTHERS_RATE = 50
 START_TIMEOUT_S = 120.0
 OVERTIME_S = 30.0
 
@@ -90,8 +88,8 @@ def kinds(engine: str) -> dict[str, Peer]:
     slow = zcserve(*few)
 
     def slowed(root: Path, port: int, own: Path) -> list[str]:
-        python, *_, = argv = slow.command(root, port, own)
-        return [python, "-c", SLOW_PROGRAM.format(seconds=SLOW_S), *argv[3:]]
+        python, *module_and_rest = slow.command(root, port, own)
+        return [python, "-c", SLOW_PROGRAM.format(seconds=SLOW_S), *module_and_rest[2:]]
 
     return {"resident": zcserve(*all_), "cold": zcserve(*few), "slow": Peer(slow.program, slowed)}
 
@@ -126,9 +124,7 @@ def drop_cache(paths: Sequence[Path]) -> None:
 
 def parse_steady(output: str) -> Latency:
     """Read the line that steady.c prints. Raises BenchError when it is none."""
-    pattern = (
-        r"requests (\d+) seconds ([\d.]+) p50_ns (\d+) p99_ns (\d+) p999_ns (\d+) max_ns (\d+) unanswered (\d+)\n"
-    )
+    pattern = r"requests (\d+) seconds ([\d.]+) p50_ns (\d+) p99_ns (\d+) p999_ns (\d+) max_ns (\d+) unanswered (\d+)\n"
     found = re.fullmatch(pattern, output)
     if found is None:
         raise BenchError(f"steady's output is no report of a run: {output.strip()[-200:]!r}")
@@ -144,11 +140,12 @@ def _prepare_lowest(core: int) -> None:
 
 @dataclass(frozen=True)
 class Clients:
-    """Starts clients on one core; `seconds` is the length of a run."""
+    """Starts clients on one core; `seconds` is the length of a run, `others_rate` files/s."""
 
     program: Path
     core: int
     seconds: float
+    others_rate: int
 
     @contextlib.contextmanager
     def asking(
@@ -197,7 +194,7 @@ def _measure(clients: Clients, server: Server, site: _Site, rate: int, *, seed: 
         if seed:
             drop_cache(site.paths)
             others = stack.enter_context(
-                clients.asking(server.port, OTHERS_CONNECTIONS, OTHERS_RATE, site.files, seed=seed, lowest=True)
+                clients.asking(server.port, OTHERS_CONNECTIONS, clients.others_rate, site.files, seed=seed, lowest=True)
             )
         page = stack.enter_context(clients.asking(server.port, PAGE_CONNECTIONS, rate, site.page))
         found = clients.found(page)
@@ -209,6 +206,7 @@ def run_cold(
     *,
     rounds: int,
     seconds: float,
+    others_rate: int = OTHERS_RATE,
     files: int = FILES,
     said: Callable[[Run], None] = lambda run: None,
 ) -> list[Run]:
@@ -223,7 +221,7 @@ def run_cold(
         site = _Site(workdir / "page.txt", workdir / "files.txt", tuple(root / target[1:] for target in targets))
         site.page.write_text(f"{PAGE}\n")
         site.files.write_text("".join(f"{target}\n" for target in targets))
-        clients = Clients(build(STEADY_SOURCE, workdir), client_core, seconds)
+        clients = Clients(build(STEADY_SOURCE, workdir), client_core, seconds, others_rate)
         for engine in engines:
             with contextlib.ExitStack() as stack:
                 servers = {
@@ -248,6 +246,15 @@ def _rounds(clients: Clients, engine: str, servers: dict[str, Server], site: _Si
                 for seed in (0, round):
                     page, others = _measure(clients, server, site, rate, seed=seed)
                     yield Run(engine, kind, load, round, page, others)
+
+
+def faults(done: Sequence[Run]) -> list[str]:
+    """Where the page was not answered at its rate, so that its percentiles are of too few answers."""
+    return [
+        f"{run.engine} {run.load} {run.kind}, round {run.round}: {run.page.unanswered:,} requests were not answered"
+        for run in done
+        if run.page.unanswered > PAGE_CONNECTIONS
+    ]
 
 
 def table(done: Sequence[Run]) -> Table:
@@ -279,10 +286,3 @@ def table(done: Sequence[Run]) -> Table:
         "engine", "load", "others", "page/s", "p50 ms", "p99 ms", "p99.9 ms", "longest ms", "others/s", "p99 / alone"
     )  # fmt: skip
     return Table("A resident page while others ask for files", columns, tuple(rows), numbers_from=3)
-
-
-if __name__ == "__main__":  # pragma: no cover
-    runs = run_cold(sys.argv[1].split(","), rounds=int(sys.argv[2]), seconds=float(sys.argv[3]))
-    from tools.bench.report import text
-
-    print(text(table(runs)))

@@ -23,6 +23,7 @@ A slab whose blocks are all gone is closed. One that is *retiring* (compact.py) 
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
@@ -54,6 +55,19 @@ def shared(length: int) -> int:
 
 def _memfd(name: str) -> int:
     return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+
+
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2  # linux/falloc.h
+_libc = ctypes.CDLL(None, use_errno=True)
+_fallocate = getattr(_libc, "fallocate64", None) or _libc.fallocate  # musl has but the latter
+_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+def _punch(fd: int, offset: int, length: int) -> None:
+    """Give pages of a memfd back. Not by `madvise`, for which Python holds the GIL: 2 ms for 16 MiB."""
+    if _fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 # IOV_MAX, the most that one pwritev takes.
@@ -176,7 +190,7 @@ class Slab:
             last -= 1
         if last < first:
             return 0
-        self.map.madvise(mmap.MADV_REMOVE, first * PAGE_BYTES, (last - first + 1) * PAGE_BYTES)
+        _punch(self.fd, first * PAGE_BYTES, (last - first + 1) * PAGE_BYTES)
         self.pages -= last - first + 1
         return last - first + 1
 
@@ -386,7 +400,7 @@ class Slabs:
         self._merge(number, start, stop - start)
         first, end = round_up(start), stop // PAGE_BYTES * PAGE_BYTES
         if first < end:
-            self.slabs[number].map.madvise(mmap.MADV_REMOVE, first, end - first)
+            _punch(self.slabs[number].fd, first, end - first)
 
 
 class Extent:
@@ -443,13 +457,7 @@ class Pages:
                 if condemned:
                     self.condemned -= size
                 continue
-            # MADV_REMOVE is FALLOC_FL_PUNCH_HOLE by another door, and the one that the standard library has.
-            try:
-                window = mmap.mmap(self.fd, size, offset=offset)
-            except OSError:
-                return  # at the descriptor limit: the next call may find one
-            with window:
-                window.madvise(mmap.MADV_REMOVE)
+            _punch(self.fd, offset, size)
             self.released.popleft()
             self.committed -= size
             if condemned:

@@ -286,8 +286,6 @@ class Store:
                 break
             self._evict(victim)
             self._settle()
-            if self._pages.released:
-                break  # at the descriptor limit memory cannot be given back: to evict more would be in vain
         return self._used + length <= self._ceiling
 
     def _compact(self) -> bool:

@@ -74,6 +74,7 @@ _OVERFLOW = inotify.IN_Q_OVERFLOW | inotify.IN_UNMOUNT
 
 # The path of the root in the tables: what happens to it happens to everything.
 _ROOT = b""
+_ROOT_CHANGED = "the root was moved, replaced or re-pointed"
 
 
 class _Watched:
@@ -112,6 +113,7 @@ class Watcher:
         self._quiet_s = quiet_s
         self._rescan_s = rescan_s
         self._rescan_at = math.inf
+        self._rescan_why = ""
         self._watches_max = watches_max
         self._lock = Lock()
         self._watched: dict[int, _Watched] = {}
@@ -119,6 +121,7 @@ class Watcher:
         self._ways: Any = SortedDict()  # path of a link -> the (wd, name) that it depends on
         self._dirty: dict[bytes, bool] = {}  # path -> whether a directory of that name is no more what it was
         self._held: dict[bytes, float] = {}  # path -> when it was last written, oldest first
+        self._written: set[bytes] = set()  # which files were, since the last `take`
         self._everything: str | None = None
         self._first = self._last = math.inf  # when the batch at hand began, and when it last grew
         self.fd = inotify.start()
@@ -128,6 +131,9 @@ class Watcher:
             os.close(self.fd)
             raise
         self._watch_root()
+        if not root.is_in_place():  # it was re-pointed before its way was watched
+            self._everything = _ROOT_CHANGED
+            self._first = self._last = -math.inf
 
     def close(self) -> None:
         """Give the descriptors back; only once, and nothing may be asked any more."""
@@ -269,6 +275,7 @@ class Watcher:
             for path in paths + links:
                 self._held.pop(path, None)
                 self._held[path] = now
+                self._written.add(path)
         else:
             for path in paths + links:
                 if not mask & inotify.IN_ATTRIB:
@@ -310,7 +317,7 @@ class Watcher:
 
     def _mark(self, path: bytes, now: float, *, tree: bool = False) -> None:
         if path == _ROOT:
-            self._mark_everything("the root was moved, replaced or re-pointed", now)
+            self._mark_everything(_ROOT_CHANGED, now)
             return
         self._dirty[path] = tree or self._dirty.get(path, False)
         if tree:
@@ -325,12 +332,34 @@ class Watcher:
         self._first = min(self._first, now)
         self._last = now
 
+    # --- being asked ------------------------------------------------------------------------------------------
+
+    def holds(self, path: bytes) -> bool:
+        """Whether a file (relative path) is being written, as far as the events tell that were read."""
+        return path in self._held
+
+    def written(self) -> set[bytes]:
+        """Files that are being written, or were since the last `take`: what was seen of them may be half of it."""
+        with self._lock:
+            return self._written.union(self._held)
+
+    def look_again(self, path: bytes, now: float) -> None:
+        """This name was looked at while it changed."""
+        with self._lock:
+            self._mark(path, now)
+
+    def rescan_later(self, why: str, now: float) -> None:
+        """Have everything walked after a while, unless that happens before."""
+        if now + self._rescan_s < self._rescan_at:
+            self._rescan_at = now + self._rescan_s
+            self._rescan_why = why
+
     # --- telling ----------------------------------------------------------------------------------------------
 
     def due(self, now: float) -> float:
         """When to call `take`; inf while there is nothing to take."""
         if self.blind is not None:
-            self._rescan_at = min(self._rescan_at, now + self._rescan_s)
+            self.rescan_later(self.blind, now)
         wait = SMALL_WAIT_S if len(self._dirty) < BURST_NAMES else BURST_WAIT_S
         settled = min(self._last + SETTLE_S, self._first + wait)
         quiet = next(iter(self._held.values()), math.inf) + self._quiet_s
@@ -341,6 +370,7 @@ class Watcher:
         with self._lock:
             changes = self._changes(now)
             self._dirty.clear()
+            self._written.clear()
             self._first = self._last = math.inf
         if changes:
             self.batches += 1
@@ -351,7 +381,7 @@ class Watcher:
 
     def _changes(self, now: float) -> Changes:
         if self._everything is None and self._rescan_at <= now:
-            self._everything = self.blind
+            self._everything = self._rescan_why
         if self._everything is not None:
             changes = Changes(everything=self._everything)
             self._everything = None

@@ -98,7 +98,8 @@ class Service:
     log: Callable[..., None] | None = None
     teacher: Teacher | None = None
     sampler: Sampler | None = None
-    draining: bool = False
+    draining: bool = False  # every answer is its connection's last
+    ending: bool = False  # and who waits for none is let go
     requests: int = 0
     connections: set[Connection] = field(default_factory=set)
     closed: Callable[[], None] = lambda: None
@@ -363,7 +364,7 @@ class Connection:
     def _await_request(self) -> None:
         service = self._service
         if not self._inbox:
-            if service.draining:
+            if service.ending:
                 self.close()
                 return
             if service.teacher is not None and not self._hung_up:
@@ -650,7 +651,7 @@ class Connection:
             for body in self._bodies:
                 body.pins += 1
         if outcome is Outcome.COLD:
-            self._warm()
+            self._read_cold()
         else:
             if self.state is not _WRITE:
                 self._set_state(_WRITE)
@@ -665,20 +666,21 @@ class Connection:
         if self.state is _WRITE and self._out:
             self._work_out()
 
-    def _warm(self) -> None:
+    def _read_cold(self) -> None:
         span = self._out[0]
         assert isinstance(span, DiskSpan)
         if self.state is not State.WAIT:
             self._set_state(State.WAIT)
-        self._service.fetcher.run(span, lambda: wire.warm(span), self._on_warmed)
+        self._service.fetcher.run(span, lambda: _cold_piece(span), self._on_read)
 
-    def _on_warmed(self, could_read: bool | None) -> None:
+    def _on_read(self, piece: memoryview | None) -> None:
         if self.state is not State.WAIT or not self._out:
             return
-        if could_read:
-            self._work_out()
-        else:
+        if piece is None:
             self.close()  # before Content-Length: the rest cannot be had
+        else:
+            wire.put_in_place(self._out, piece)
+            self._work_out()
 
     def _unpin(self) -> None:
         if self._pinned:
@@ -686,6 +688,14 @@ class Connection:
             for body in self._bodies:
                 body.pins -= 1
         self._bodies.clear()
+
+
+def _cold_piece(span: DiskSpan) -> memoryview | None:
+    """In a thread: the next bytes of a file; None when there are none, or none of the version that was begun."""
+    try:
+        return wire.read_cold(span)
+    except (OSError, wire.TornError):
+        return None
 
 
 _HANDLERS: dict[State, Callable[[Connection, int], None]] = {

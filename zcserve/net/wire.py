@@ -3,8 +3,9 @@
 Buffers go out together by one `sendmsg`; a `Span` by `sendfile`, its head held back by MSG_MORE so that both share a
 packet. A `DiskSpan`, whose file others may write at any time, is copied through one buffer of the loop and the file's
 identity is checked after the copy and before the send: what leaves is one version of the file, or the response ends
-early. It is read with RWF_NOWAIT, so that the loop never waits for a disk; what is not in the page cache is asked for
-by a thread first.
+early. The loop reads with RWF_NOWAIT alone, so that it never waits for a disk. What that does not give, because it is
+not in the page cache or the file system does not know RWF_NOWAIT (NFS and FUSE do not), a thread reads (`read_cold`),
+checks and all: there even fstat may wait.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Outcome(enum.Enum):
     DONE = 1  # everything is out
     BLOCKED = 2  # the socket takes no more: an edge will tell
     ENOUGH = 3  # this turn's share is out: no edge will tell
-    COLD = 4  # the first segment's next bytes are not in the page cache
+    COLD = 4  # the first segment's next bytes cannot be had without waiting: `read_cold`, in a thread
 
 
 class TornError(Exception):
@@ -103,7 +104,7 @@ def _send_buffers(sock: socket.socket, segments: list[Segment]) -> int:
 
 
 def _read(span: DiskSpan) -> memoryview | None:
-    """The next bytes of a file that is not resident; None: they are not in the page cache. Raises TornError."""
+    """The next bytes of a file that is not resident; None: not without waiting. Raises TornError."""
     piece = _piece[: min(span.length, DISK_PIECE_BYTES)]
     try:
         count = os.preadv(span.file.fd, [piece], span.offset, os.RWF_NOWAIT)
@@ -112,16 +113,27 @@ def _read(span: DiskSpan) -> memoryview | None:
     except OSError as error:
         if error.errno not in _NOT_SUPPORTED:
             raise TornError from error
-        count = os.preadv(span.file.fd, [piece], span.offset)
+        return None
     if not count or not span.file.still_whole():
         raise TornError
     return piece[:count]
 
 
-def warm(span: DiskSpan) -> bool:
-    """Bring the next bytes of `span` into the page cache; blocks, so a thread does it. True, or raises OSError."""
-    os.preadv(span.file.fd, [bytearray(min(span.length, DISK_PIECE_BYTES))], span.offset)
-    return True
+def read_cold(span: DiskSpan) -> memoryview:
+    """The next bytes of `span`; blocks, so a thread does it. Raises OSError, TornError."""
+    piece = memoryview(bytearray(min(span.length, DISK_PIECE_BYTES)))
+    count = os.preadv(span.file.fd, [piece], span.offset)
+    if not count or not span.file.still_whole():
+        raise TornError
+    return piece[:count]
+
+
+def put_in_place(segments: list[Segment], piece: memoryview) -> None:
+    """Let `piece`, which `read_cold` read of the first segment, be sent in its place, and then the rest of it."""
+    first = segments[0]
+    assert isinstance(first, DiskSpan)
+    _advance(segments, first, len(piece))
+    segments.insert(0, piece)
 
 
 def queued(fd: int) -> int:

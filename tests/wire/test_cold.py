@@ -1,0 +1,230 @@
+"""Cold files and everybody else: a file is read once however many ask for it, and who asks for what is resident never
+waits for a thread or a disk.
+
+A slow disk is a loader that waits for an event; that the loop's own thread makes no call that could wait is read from
+its system calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import resource
+import shutil
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wire.client import Client
+
+from zcserve import Server
+from zcserve.cache.entry import Entry
+
+LARGE = os.urandom(3_000_000)
+WITHIN_S = 60.0
+
+
+class Gate:
+    """Loads from now on wait until it is opened; `loads` tells which began."""
+
+    def __init__(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open = threading.Event()
+        self.loads: list[bytes] = []
+        load = server.loader.load
+
+        def held(root: Any, entry: Entry) -> Any:
+            self.loads.append(entry.key)
+            assert self.open.wait(WITHIN_S)
+            return load(root, entry)
+
+        monkeypatch.setattr(server.loader, "load", held)
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Enough for both ends of a thousand connections: a shell gives 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < 4096:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4096 if hard == resource.RLIM_INFINITY else min(4096, hard), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def request(target: str) -> bytes:
+    return b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n" % target.encode()
+
+
+def is_asked(server: Server, count: int) -> bool:
+    """Whether so many wait for results of the loader's threads."""
+    return sum(map(len, list(server._service.fetcher._waiting.values()))) == count
+
+
+@pytest.mark.usefixtures("many_descriptors")
+@pytest.mark.parametrize("engine", ["python", "auto"])
+@pytest.mark.parametrize(
+    ("size", "memory"), [(9_000, 40_000), (100_000, "1M"), (100_000, 40_000)], ids=["packed", "paged", "from disk"]
+)
+def test_a_thousand_requests_for_one_cold_file_read_it_once(
+    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, engine: str, size: int, memory: Any
+) -> None:
+    site.write("warm", b"warm")
+    server = serve(site.root, memory=memory, engine=engine, watch=False)
+    site.write("file", LARGE[:size])  # in the index, but nothing preloaded it
+    _index(server, wait_until)
+    gate = Gate(server, monkeypatch)
+    with ExitStack() as stack, Client(server.port) as other:
+        waiting = [stack.enter_context(Client(server.port)) for _ in range(1000)]
+        for client in waiting:
+            client.send(request("/file"))
+        wait_until(lambda: is_asked(server, len(waiting)))
+        assert other.get("/warm").body == b"warm"
+        gate.open.set()
+        for client in waiting:
+            assert client.read().body == LARGE[:size]
+        assert other.get("/warm").body == b"warm"
+    assert gate.loads == [b"/file"]
+
+
+def _index(server: Server, wait_until: Any) -> None:
+    """Have the server learn of new files, and forget the content of /file."""
+    old = server.generation
+    server.reload()
+    wait_until(lambda: server.generation is not old)
+    entry = server.generation.resources[b"/file"]
+    assert isinstance(entry, Entry)
+    server.store.drop(entry)
+    assert entry.body is None
+
+
+@pytest.mark.parametrize("engine", ["python", "auto"])
+def test_threads_that_all_wait_for_a_disk_keep_nobody_from_what_is_resident(
+    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    site.write("warm", b"warm")
+    for number in range(6):
+        site.write(f"cold{number}", LARGE[number : number + 200_000])
+    server = serve(site.root, memory="64K", loader_threads=3, engine=engine, watch=False)
+    gate = Gate(server, monkeypatch)
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(Client(server.port)) for _ in range(6)]
+        for number, client in enumerate(waiting):
+            client.send(request(f"/cold{number}"))
+        wait_until(lambda: is_asked(server, 6))
+        wait_until(lambda: len(gate.loads) == 3)  # as many as there are threads; the others queue
+        for _ in range(3):
+            with Client(server.port) as other:  # old connections and new ones
+                assert [other.get("/warm").body for _ in range(3)] == [b"warm"] * 3
+                assert other.get("/absent").status == 404
+        assert len(gate.loads) == 3
+        gate.open.set()
+        for number, client in enumerate(waiting):
+            assert client.read().body == LARGE[number : number + 200_000]
+
+
+def test_a_file_system_without_nowait_is_read_in_threads(
+    site: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS and FUSE are; whatever read could wait is made by a thread of the pool."""
+    site.write("file", LARGE)
+    server = serve(site.root, memory="64K", watch=False)
+    real = os.preadv
+    readers: Counter[str] = Counter()
+
+    def without_nowait(fd: int, buffers: Any, offset: int, flags: int = 0) -> int:
+        if flags & os.RWF_NOWAIT:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        readers[threading.current_thread().name.rpartition("_")[0]] += 1
+        return real(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", without_nowait)
+    with Client(server.port) as client:
+        for _ in range(2):
+            assert client.get("/file").body == LARGE
+    assert set(readers) == {"zcserve-loader"}
+    assert readers["zcserve-loader"] >= 2 * len(LARGE) // (128 * 1024)
+
+
+def test_a_file_that_changes_while_a_thread_reads_it_ends_the_connection_early(
+    site: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = site.write("file", LARGE)
+    server = serve(site.root, memory="64K", watch=False)
+    real = os.preadv
+    changed = threading.Event()
+
+    def rewritten(fd: int, buffers: Any, offset: int, flags: int = 0) -> int:
+        if flags & os.RWF_NOWAIT:
+            raise BlockingIOError
+        if offset > len(LARGE) // 2 and not changed.is_set():
+            changed.set()
+            os.truncate(path, len(LARGE) - 1)
+        return real(fd, buffers, offset)
+
+    with Client(server.port) as client:
+        assert client.get("/file").body == LARGE  # its tag is known, so that nothing but the answer reads it
+        monkeypatch.setattr(os, "preadv", rewritten)
+        client.send(request("/file"))
+        client.read_head()
+        with pytest.raises(EOFError):
+            client.read_exactly(len(LARGE))
+        assert changed.is_set()
+        assert LARGE.startswith(client.buffer)
+        assert len(client.buffer) < len(LARGE)
+
+
+# --- system calls -------------------------------------------------------------------------------------------------
+
+# What a disk can be waited for in, when it is of a file below the root.
+CALLS = "openat,openat2,open,read,pread64,readv,preadv,preadv2,fstat,newfstatat,statx,getdents64,sendfile,readlink"
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")
+@pytest.mark.parametrize("engine", ["python", "auto"])
+def test_the_loops_thread_makes_no_call_that_waits_for_a_disk(
+    site: Any, command: Any, tmp_path: Path, wait_until: Any, engine: str
+) -> None:
+    trace = tmp_path / "trace"
+    files = {f"/file{number}": LARGE[number : number + size] for number, size in enumerate((500, 30_000, 2_000_000))}
+    for target, content in files.items():
+        site.write(target[1:], content)
+    server = command(site.root, "--memory", "80K", "--engine", engine, "--no-watch")
+    # -y: descriptors with their paths
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-y", "-e", f"trace={CALLS}", "-o", str(trace), "-p", str(server.pid)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert tracer.stderr is not None
+        said = tracer.stderr.readline()
+        if "attached" not in said:
+            pytest.skip(f"strace may not: {said.strip()}")
+        with Client(server.port) as client:
+            for _ in range(2):
+                for target, content in files.items():
+                    with (site.root / target[1:]).open("rb") as file:
+                        os.fsync(file.fileno())
+                        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                    assert client.get(target).body == content
+        server.end()
+        tracer.wait(WITHIN_S)
+    finally:
+        if tracer.poll() is None:
+            tracer.kill()
+        tracer.wait()
+        assert tracer.stderr is not None
+        tracer.stderr.close()
+    below = [line for line in trace.read_text().splitlines() if f"<{site.root}" in line]
+    here = [line for line in below if line.startswith(f"{server.pid} ")]
+    elsewhere = [line for line in below if not line.startswith(f"{server.pid} ")]
+    assert any(re.search(r" (openat2?|open)\(", line) for line in elsewhere)  # the trace sees what threads do
+    assert any(" preadv2(" in line and "RWF_NOWAIT" in line for line in here)
+    # An open file's fstat asks the inode in memory; everything else must say that it does not wait.
+    waits = [line for line in here if "RWF_NOWAIT" not in line and not re.search(r" (newfstatat|fstat)\(\d", line)]
+    assert waits == []
