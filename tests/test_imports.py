@@ -25,7 +25,7 @@ FLOORS = (
     ("cache",),
     ("net",),
     ("servlets", "status", "control"),
-    ("content",),
+    ("content", "upgrade"),
     ("server",),
     ("cli",),
     ("__main__",),

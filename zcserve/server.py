@@ -1,7 +1,8 @@
 """The server: the only place where everything meets.
 
 Starting is: bind (so that a taken port is known at once), walk, load, listen. Stopping is: close the listeners, let
-answers in flight finish for `grace_s` seconds, end. What is served while it runs is `content.py`'s.
+answers in flight finish for `grace_s` seconds, end. Both may be done with another process at the other end
+(`upgrade.py`). What is served while it runs is `content.py`'s.
 """
 
 from __future__ import annotations
@@ -15,34 +16,37 @@ import socket
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from math import inf
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
+from zcserve.cache import manifest
 from zcserve.cache.compress import missing_codecs
 from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import ENTRY_BYTES, Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
-from zcserve.cache.preload import Plan, try_to_open
+from zcserve.cache.preload import Plan, retire, try_to_open
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
-from zcserve.config import Address, Config, UnixAddress
+from zcserve.config import Config, UnixAddress
 from zcserve.content import Builder, Built, Content, report_problems, resident, size_text
 from zcserve.errors import UsageError
 from zcserve.net.access_log import AccessLog
 from zcserve.net.connection import Connection, Service
 from zcserve.net.fastlane import Teacher, open_poller
-from zcserve.net.listener import Listener, Reserve, bind
+from zcserve.net.listener import Inherited, Listener, Reserve, bind
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.sampler import Sampler
+from zcserve.upgrade import QUIET_S, Predecessor, Successor, tell_supervisor
 
 if TYPE_CHECKING:
     from zcserve.net._lane import Lane
@@ -53,22 +57,19 @@ _log = logging.getLogger(__name__)
 MEMORY_TOLD_EVERY_S = 600.0
 # How long a loader thread may hold the GIL while the loop has work: the interpreter's 5 ms would be the loop's worst
 # latency.
-SWITCH_INTERVAL_S = 0.0005
+SWITCH_INTERVAL_S = 0.00005
 
 
-class _Grace:
-    """The deadline of a graceful stop."""
+class _Deadline:
+    """Something that is done at a time, if that ever comes."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, expire: Callable[[], None]) -> None:
         self.armed = inf
         self.at = inf
-        self._server = server
+        self.expire = expire
 
     def due(self) -> float:
         return self.at
-
-    def expire(self) -> None:
-        self._server._end()
 
 
 class Server:
@@ -85,7 +86,11 @@ class Server:
         self._foreground = False  # the process is ours alone
         self._listeners: list[Listener] = []
         self._log: AccessLog | None = None
-        self._grace = _Grace(self)
+        self._quiet = _Deadline(self.stop)
+        self._grace = _Deadline(self._end)
+        self._predecessor: Predecessor | None = None
+        self._successor: Successor | None = None
+        self._upgrade_asked = False
         self._tell_at = 0.0
 
     # --- starting -----------------------------------------------------------------------------------------
@@ -95,11 +100,14 @@ class Server:
         config = self.config
         began = time.monotonic()
         with ExitStack() as undo:
+            inherited = self._predecessor.listeners if self._predecessor is not None else Inherited()
             sockets: list[socket.socket] = []
+            self._asked_ports: list[int] = []
             for address in config.addresses():
-                for sock in bind(address):
-                    undo.callback(_unbind, address, sock)
+                for sock in bind(address, inherited):
+                    undo.callback(inherited.unbind, sock)
                     sockets.append(sock)
+                    self._asked_ports.append(0 if isinstance(address, UnixAddress) else address.port)
             pinned = Pinned(config.pin)
             self.store = Store(
                 config.memory,
@@ -116,7 +124,10 @@ class Server:
             self.loop = Loop(poller)
             undo.callback(self.loop.close)
             builder = Builder(config, self.store, self.loader, pinned, foreground=self._foreground)
-            built = builder.build(progress=progress)
+            last = self._predecessor.adopt(self.loader, Root(config.root)) if self._predecessor is not None else None
+            built = builder.build(last=last, progress=progress)
+            if last is not None:
+                retire(last, built.generation, self.loader)
             self._serve_with(poller, builder, built, undo)
             self._addresses = [_url(sock) for sock in sockets]
             self.port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), 0)
@@ -242,7 +253,9 @@ class Server:
         self._foreground = True
         _raise_descriptor_limit()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what a reload would do is being done
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)  # what they would do is being done
+        self._predecessor = Predecessor.of(os.environ)
         try:
             self._open(progress=True)
         except KeyboardInterrupt:
@@ -251,10 +264,28 @@ class Server:
             signal.signal(number, self._on_end_signal)
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
         signal.signal(signal.SIGUSR1, lambda *_: self._log.reopen() if self._log is not None else None)
+        signal.signal(signal.SIGUSR2, lambda *_: self.loop.call_soon(self.upgrade))
         self._say_ready()  # from here on a signal means what it says
-        self.loop.run()
+        self._begin_to_serve()
+        with self._woken_by_signals():
+            self.loop.run()
         self._close()
         return 0
+
+    @contextmanager
+    def _woken_by_signals(self) -> Iterator[None]:
+        """Python hears of a signal between two of its instructions, and under load the fast lane has few of them."""
+        reader, writer = socket.socketpair()
+        with reader, writer:
+            reader.setblocking(False)
+            writer.setblocking(False)
+            self.loop.add(reader.fileno(), lambda _: _drained(reader))
+            signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+            try:
+                yield
+            finally:
+                signal.set_wakeup_fd(-1)
+                self.loop.forget(reader.fileno())
 
     def _on_end_signal(self, number: int, _: FrameType | None) -> None:
         if self._stopping:
@@ -265,9 +296,11 @@ class Server:
     def stop(self) -> None:
         """Stop accepting and end when what is in flight is finished. In the loop's thread: `call_soon`."""
         self._stopping = True
+        if self._successor is not None:
+            self._successor.give_up()
         for listener in self._listeners:
             listener.close()
-        self._service.draining = True
+        self._service.draining = self._service.ending = True
         if self._service.lane is not None:
             self._service.lane.close_all(True)
         for connection in list(self._service.connections):
@@ -302,6 +335,57 @@ class Server:
         self.loop.close()
         self.store.close()
         gc.unfreeze()  # what `_build` froze may go now, cycles, descriptors and all
+
+    # --- upgrades -----------------------------------------------------------------------------------------
+
+    def upgrade(self) -> None:
+        """Start the program anew, have it take over, and end. In the loop's thread: `call_soon`; from `run` only."""
+        if self._successor is not None or self._service.draining:
+            _log.warning("upgrade: one is under way already, or this process ends")
+            return
+        if self._predecessor is not None:
+            _log.info("upgrade: begun when process %d has ended", self._predecessor.pid)
+            self._upgrade_asked = True
+            return
+        _log.info("upgrade: starting the new program")
+        self._successor = Successor(self.loop, self._succeeded, self._not_succeeded)
+        listeners = [(one.fileno(), port) for one, port in zip(self._listeners, self._asked_ports, strict=True)]
+        write = partial(manifest.write, generation=self.generation, loader=self.loader)
+        self._successor.begin(listeners, self.store.freeze(), write)
+
+    def _succeeded(self, process: int) -> None:
+        """The new process accepts clients: answer those that are here, and end."""
+        _log.info("upgrade: process %d serves now; this one answers what it has begun, and ends", process)
+        tell_supervisor(f"MAINPID={process}")
+        for listener in self._listeners:
+            listener.close(handed_over=True)
+        self._service.draining = True
+        if self._service.lane is not None:
+            self._service.lane.drain()
+        self._quiet.at = self.loop.now + QUIET_S
+        self.loop.timers.arm(self._quiet)
+        self._on_closed()
+
+    def _not_succeeded(self, why: str) -> None:
+        self._successor = None
+        self.store.thaw()
+        _log.error("upgrade: the new program does not serve, this process goes on: %s", why)
+
+    def _begin_to_serve(self) -> None:
+        if self._predecessor is None:
+            tell_supervisor("READY=1")
+        else:
+            self._predecessor.succeed(self.loop, self._predecessor_gone)
+
+    def _predecessor_gone(self) -> None:
+        assert self._predecessor is not None
+        _log.info("upgrade: process %d has ended", self._predecessor.pid)
+        self._service.fetcher.run(self._predecessor, self.store.release, self._on_released)
+
+    def _on_released(self, _: None) -> None:
+        self._predecessor = None
+        if self._upgrade_asked:
+            self.upgrade()
 
     # --- content ------------------------------------------------------------------------------------------
 
@@ -349,18 +433,18 @@ def check(config: Config) -> int:
     return 0
 
 
-def _unbind(address: Address, sock: socket.socket) -> None:
-    sock.close()
-    if isinstance(address, UnixAddress):
-        os.unlink(address.path)
-
-
 def _url(sock: socket.socket) -> str:
     where = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{where}"
     host = f"[{where[0]}]" if ":" in where[0] else where[0]
     return f"http://{host}:{where[1]}"
+
+
+def _drained(sock: socket.socket) -> None:
+    with suppress(BlockingIOError):
+        while sock.recv(4096):
+            pass
 
 
 def _raise_descriptor_limit() -> None:

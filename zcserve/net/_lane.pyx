@@ -416,6 +416,8 @@ cdef class Lane:
         if 0 <= fd < self.conns_size and self.conns[fd].owner != OWNER_LANE:
             if self.conns[fd].owner == OWNER_PYTHON:
                 self.foreign -= 1
+            elif self.conns[fd].owner != OWNER_NONE:
+                epoll_ctl(self.epfd, EPOLL_CTL_DEL, fd, NULL)  # a listener may live on in another process
             self.conns[fd].owner = OWNER_NONE
 
     def resume(self, int fd, bint answered):
@@ -480,6 +482,10 @@ cdef class Lane:
         if self.epfd >= 0:
             close(self.epfd)
             self.epfd = -1
+
+    def drain(self):
+        """Accept nobody any more, and answer everybody's next request as his last one."""
+        self.draining = True
 
     def close_all(self, bint idle_only):
         """End the lane's connections; `idle_only`: those that owe nothing, the others when they are through."""

@@ -7,6 +7,9 @@ his own. So a listener that stops early, for its turn's share, for want of descr
 At the limit the longest idle connection makes room. Where descriptors are short, resident bodies that hold one go
 first (`--in-place`), then idle connections; when nobody is idle, the descriptor held in reserve takes one client at a
 time out of the queue to tell it 503.
+
+A listening socket may come from the process before (upgrade.py): it is taken instead of bound anew, with the clients
+that wait in its queue. Then two processes have it until one closes, and only the last may remove a unix socket's name.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import os
 import select
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 
 from zcserve.config import Address, UnixAddress
@@ -44,25 +47,62 @@ _GONE = frozenset((
 ))  # fmt: skip
 
 
-def bind(address: Address) -> list[socket.socket]:
-    """Bound sockets for an address, one for each that its host name stands for; not yet listening. Raises
-    UsageError."""
+class Inherited:
+    """Listening sockets that another process opened, each to be taken by the address that it is bound to."""
+
+    def __init__(self, sockets: Iterable[tuple[int, int]] = ()) -> None:
+        """`sockets` are descriptors, each with the port that was asked for, which may have been 0 (any)."""
+        self._waiting = [(socket.socket(fileno=fd), port) for fd, port in sockets]
+        self._taken: set[socket.socket] = set()
+
+    def take(self, family: int, host: str, port: int = 0) -> socket.socket | None:
+        """The socket of this address (of a unix socket, `host` is the path), or None: nobody bound it before."""
+        for sock, asked in self._waiting:
+            where = sock.getsockname()
+            bound = (where, 0) if family == socket.AF_UNIX else (where[0], where[1])
+            if sock.family == family and host == bound[0] and port in (asked, bound[1]):
+                self._waiting.remove((sock, asked))
+                self._taken.add(sock)
+                sock.setblocking(False)
+                return sock
+        return None
+
+    def unbind(self, sock: socket.socket) -> None:
+        """Close a socket that `bind` gave and that nobody listens on after all."""
+        _close(sock, keep_name=sock in self._taken)
+
+    def close(self) -> None:
+        """Close those that nobody took: no address of ours."""
+        while self._waiting:
+            _close(self._waiting.pop()[0])
+
+
+def _close(sock: socket.socket, *, keep_name: bool = False) -> None:
+    path = sock.getsockname() if sock.family == socket.AF_UNIX and not keep_name else None
+    sock.close()
+    if isinstance(path, str):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def bind(address: Address, inherited: Inherited | None = None) -> list[socket.socket]:
+    """Bound sockets for an address, one for each that its host name stands for; not yet listening, but for those that
+    are taken from `inherited`. Raises UsageError."""
     listeners: list[socket.socket] = []
+    inherited = inherited or Inherited()
     try:
         if isinstance(address, UnixAddress):
-            return [_bind_unix(address.path)]
+            return [inherited.take(socket.AF_UNIX, address.path) or _bind_unix(address.path)]
         flags = socket.AI_PASSIVE
         found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=flags)
         port = address.port
         for family, kind, protocol, _, where in dict.fromkeys(found):
-            sock = socket.socket(family, kind, protocol)
+            taken = inherited.take(family, str(where[0]), port)
+            sock = taken or socket.socket(family, kind, protocol)
             listeners.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((where[0], port, *where[2:]))
+            if taken is None:
+                _bind_tcp(sock, (where[0], port, *where[2:]))
             port = sock.getsockname()[1]  # "localhost:0" is one port on both its addresses
-            sock.setblocking(False)
         return listeners
     except OSError as error:
         for sock in listeners:
@@ -76,6 +116,14 @@ def _advice(error: OSError) -> str:
     if error.errno == errno.EACCES:
         return "; ports below 1024 need privileges: choose another with --port or --listen"
     return ""
+
+
+def _bind_tcp(sock: socket.socket, where: tuple[object, ...]) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.bind(where)
+    sock.setblocking(False)
 
 
 def _bind_unix(path: str) -> socket.socket:
@@ -269,13 +317,14 @@ class Listener:
                 shed = True
         return shed
 
-    def close(self) -> None:
-        """Accept no more; clients still in the kernel's queue are refused by it."""
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 once it is closed."""
+        return self._sock.fileno()
+
+    def close(self, *, handed_over: bool = False) -> None:
+        """Accept no more. Clients still in the kernel's queue are refused by it, or accepted by whoever the socket was
+        handed over to."""
         if self._sock.fileno() < 0:
             return
         self._loop.forget(self._sock.fileno())
-        path = self._sock.getsockname() if not self._is_tcp else None
-        self._sock.close()
-        if isinstance(path, str):
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+        _close(self._sock, keep_name=handed_over)

@@ -3,13 +3,13 @@
 This is the contract that the loop knows, and that the compiled lane will offer in its place: `poll` reports what
 needs attention, `register` begins to watch. Edge-triggered means that a report is not repeated: whoever gets one
 reads until EAGAIN or a short read, and writes until EAGAIN, or remembers that it has not. Everything is registered
-once, for reading and writing at the same time, so that no request costs an epoll_ctl; closing a descriptor ends its
-watch.
+once, for reading and writing at the same time, so that no request costs an epoll_ctl.
 """
 
 from __future__ import annotations
 
 import select
+from contextlib import suppress
 
 READ, WRITE, HANG_UP, ERROR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLRDHUP | select.EPOLLHUP, select.EPOLLERR
 _STREAM = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
@@ -36,7 +36,9 @@ class Poller:
         self._epoll.register(fd, _STREAM if stream else _SOURCE)
 
     def forget(self, fd: int) -> None:
-        """The descriptor is about to be closed, which is all that epoll needs."""
+        """Stop watching a descriptor that is about to be closed: its open file may live on in another process."""
+        with suppress(OSError):
+            self._epoll.unregister(fd)
 
     def close(self) -> None:
         """Stop watching."""

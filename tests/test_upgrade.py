@@ -1,0 +1,231 @@
+"""zcserve.upgrade without a server: what is handed over, who is waited for, and listening sockets that are taken."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zcserve import upgrade
+from zcserve.cache.store import Memory
+from zcserve.config import TcpAddress, UnixAddress
+from zcserve.net.listener import Inherited, bind
+from zcserve.net.loop import Loop
+from zcserve.upgrade import VARIABLE, Handover, Predecessor, Successor, tell_supervisor
+
+LOCAL = TcpAddress("127.0.0.1", 0)
+
+
+@pytest.fixture
+def opened() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+# --- what is handed over --------------------------------------------------------------------------------------
+
+
+def test_who_was_started_by_nobody_has_no_predecessor() -> None:
+    assert Predecessor.of({}) is None
+    assert Predecessor.of({VARIABLE: ""}) is None
+
+
+def test_what_is_handed_over_is_taken_once_and_goes_no_further(opened: ExitStack) -> None:
+    ours, theirs = socket.socketpair()
+    opened.enter_context(ours)
+    (listener,) = bind(LOCAL)
+    fds = [os.memfd_create("test", 0) for _ in range(3)]
+    os.set_inheritable(theirs.fileno(), True)
+    handover = Handover(1, theirs.detach(), [(listener.detach(), 0)], fds[0], [fds[1]], fds[2])
+    environ = {VARIABLE: json.dumps(asdict(handover)), "PATH": "/bin"}
+    got = Predecessor.of(environ)
+    assert got is not None
+    assert environ == {"PATH": "/bin"}
+    assert got.pid == 1
+    assert not any(os.get_inheritable(fd) for fd in handover.descriptors())
+    got.listeners.close()
+    for fd in handover.descriptors():
+        if fd != handover.listeners[0][0]:
+            os.close(fd)
+
+
+# --- the program that is to take over -------------------------------------------------------------------------
+
+
+class Outcome:
+    """A successor in a loop, run until something is decided."""
+
+    def __init__(self, program: str, monkeypatch: Any) -> None:
+        self.loop = Loop()
+        self.served: list[int] = []
+        self.failed: list[str] = []
+        self.program = program
+        monkeypatch.setattr(upgrade, "_run_again", self._start)
+        self.successor = Successor(self.loop, self._on_served, self._on_failed)
+
+    def _start(self, handover: Handover) -> subprocess.Popen[bytes]:
+        code = f"import os, socket, sys, time; control = socket.socket(fileno={handover.control}); {self.program}"
+        self.process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[handover.control])
+        return self.process
+
+    def _on_served(self, pid: int) -> None:
+        self.served.append(pid)
+        self.loop.stop()
+
+    def _on_failed(self, why: str) -> None:
+        self.failed.append(why)
+        self.loop.stop()
+
+    def run(self, write: Callable[[int], None] = lambda _: None) -> None:
+        self.successor.begin([], Memory((), 0), write)
+        self.loop.run()
+
+    def close(self) -> None:
+        self.loop.close()
+        if hasattr(self, "process"):
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def outcome(monkeypatch: Any) -> Iterator[Callable[[str], Outcome]]:
+    with ExitStack() as stack:
+
+        def make(program: str) -> Outcome:
+            made = Outcome(program, monkeypatch)
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+def test_who_serves_says_so(outcome: Callable[[str], Outcome]) -> None:
+    one = outcome("control.send(b'serving'); control.recv(1)")
+    one.run()
+    assert (one.served, one.failed) == ([one.process.pid], [])
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        ("sys.exit(3)", "(exit code 3|signal 9)"),  # its end of the socket may be seen before it is gone
+        ("control.send(b'nonsense'); time.sleep(600)", "signal 9"),
+        ("os.kill(os.getpid(), 15)", "signal (15|9)"),
+    ],
+)
+def test_who_does_not_serve_is_gone_when_it_is_told(outcome: Callable[[str], Outcome], program: str, why: str) -> None:
+    one = outcome(program)
+    one.run()
+    assert one.served == []
+    assert one.process.returncode is not None
+    (told,) = one.failed
+    assert re.search(f"it ended before it served .*{why}", told)
+
+
+def test_who_takes_too_long_is_ended(outcome: Callable[[str], Outcome], monkeypatch: Any) -> None:
+    monkeypatch.setattr(upgrade, "READY_WITHIN_S", 0.2)
+    one = outcome("time.sleep(600)")
+    one.run()
+    assert one.process.returncode == -9
+    assert "did not serve within 0.2 s" in one.failed[0]
+
+
+def test_a_manifest_that_cannot_be_written_starts_nothing(outcome: Callable[[str], Outcome]) -> None:
+    def write(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    one = outcome("time.sleep(600)")
+    one.run(write)
+    assert "could not be started: [Errno 28] No space left on device" in one.failed[0]
+    assert not hasattr(one, "process")
+
+
+# --- listening sockets ----------------------------------------------------------------------------------------
+
+
+def handed(sockets: list[socket.socket], port: int = 0) -> Inherited:
+    """These sockets in another process."""
+    return Inherited((os.dup(sock.fileno()), port) for sock in sockets)
+
+
+def listening(stack: ExitStack, *addresses: Any) -> list[socket.socket]:
+    sockets = [stack.enter_context(sock) for address in addresses for sock in bind(address)]
+    for sock in sockets:
+        sock.listen()
+    return sockets
+
+
+def test_a_listener_of_the_same_address_is_taken_with_who_waits_in_its_queue(opened: ExitStack) -> None:
+    (old,) = listening(opened, LOCAL)
+    inherited = handed([old])
+    client = opened.enter_context(socket.create_connection(old.getsockname()))
+    (new,) = bind(LOCAL, inherited)
+    opened.enter_context(new)
+    assert new.getsockname() == old.getsockname()
+    assert not new.getblocking()
+    old.close()
+    accepted, peer = new.accept()
+    accepted.close()
+    assert peer == client.getsockname()
+
+
+def test_a_port_is_taken_by_number_and_by_what_was_asked_for(opened: ExitStack) -> None:
+    old = listening(opened, LOCAL, LOCAL)
+    ports = [sock.getsockname()[1] for sock in old]
+    inherited = handed(old)
+    (second,) = bind(TcpAddress("127.0.0.1", ports[1]), inherited)
+    (first,) = bind(LOCAL, inherited)
+    (anew,) = bind(LOCAL, inherited)
+    for sock in (first, second, anew):
+        opened.enter_context(sock)
+    assert [sock.getsockname()[1] for sock in (first, second)] == ports
+    assert anew.getsockname()[1] not in ports
+
+
+def test_what_is_no_address_of_ours_any_more_is_closed(opened: ExitStack, tmp_path: Path) -> None:
+    paths = [tmp_path / "kept", tmp_path / "gone"]
+    old = listening(opened, *(UnixAddress(str(path)) for path in paths))
+    inherited = handed(old)
+    (kept,) = bind(UnixAddress(str(paths[0])), inherited)
+    opened.enter_context(kept)
+    inherited.close()
+    assert [path.exists() for path in paths] == [True, False]
+    assert kept.getsockname() == str(paths[0])
+
+
+def test_who_fails_after_all_leaves_the_others_name_and_takes_its_own(opened: ExitStack, tmp_path: Path) -> None:
+    paths = [tmp_path / "theirs", tmp_path / "ours"]
+    inherited = handed(listening(opened, UnixAddress(str(paths[0]))))
+    for path in paths:
+        (sock,) = bind(UnixAddress(str(path)), inherited)
+        inherited.unbind(sock)
+    assert [path.exists() for path in paths] == [True, False]
+
+
+# --- supervisors ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_a_supervisor_is_told_where_it_listens(tmp_path: Path, opened: ExitStack, abstract: bool) -> None:
+    name = f"@zcserve-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    systemd = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    systemd.bind("\0" + name[1:] if abstract else name)
+    systemd.settimeout(20)
+    tell_supervisor("MAINPID=1", {"NOTIFY_SOCKET": name})
+    assert systemd.recv(100) == b"MAINPID=1"
+
+
+@pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nobody/listens"}])
+def test_nobody_is_told_where_nobody_listens(environ: dict[str, str]) -> None:
+    tell_supervisor("READY=1", environ)
+    assert not os.path.exists(environ.get("NOTIFY_SOCKET", "/nobody/listens"))

@@ -1,0 +1,425 @@
+"""Upgrades of real processes: SIGUSR2, and a new program that has what the old one had.
+
+A new program is a child of the old one and outlives it. Those that a test started are found by what they say on the
+standard error that all of them share, and ended one by one, by their process ids.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wire.client import Client, Response
+
+from zcserve.cache import _inotify as inotify
+
+try:
+    from zcserve.net import _lane  # noqa: F401
+except ImportError:
+    ENGINES = ["python"]
+else:
+    ENGINES = ["python", "native"]
+
+IN_OPEN = 0x20
+LARGE = 8 << 20  # more than any socket takes that nobody reads from
+CONTENT = bytes(range(256)) * (LARGE // 256)
+UPGRADES = 3
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; who waits to be reaped does not."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+class Line:
+    """A server and all that come after it."""
+
+    def __init__(self, first: Any, wait_until: Callable[..., Any]) -> None:
+        self.first = first
+        self.port: int = first.port
+        self.pid: int = first.pid
+        self._wait_until = wait_until
+        self._pids: list[int] = []
+
+    def said(self, pattern: str) -> list[str]:
+        """What the lines that match have in the pattern's group."""
+        return [match[1] for line in self.first.lines if (match := re.search(pattern, line))]
+
+    def await_said(self, pattern: str, count: int = 1) -> list[str]:
+        """Wait for so many of them."""
+        self._wait_until(lambda: len(self.said(pattern)) >= count)
+        return self.said(pattern)
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def children(self) -> list[int]:
+        """What the present process has started."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+    def upgrade(self) -> int:
+        """Have the present process succeeded; the process id of the one before."""
+        old, count = self.pid, len(self._pids)
+        self.signal(signal.SIGUSR2)
+        self._await_successor(count)
+        return old
+
+    def _await_successor(self, count: int) -> None:
+        pids = self.await_said(r"process (\d+) serves now", count + 1)
+        self.pid = int(pids[count])
+        self._pids = [int(pid) for pid in pids]
+
+    def await_end(self, pid: int) -> None:
+        self._wait_until(lambda: not is_alive(pid))
+
+    def end(self) -> None:
+        """End whoever is left; the first one is ended by who started it."""
+        for pid in {int(pid) for pid in self.said(r"process (\d+)")} - {self.first.pid}:
+            if is_alive(pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.first.process.kill()
+
+
+StartLine = Callable[..., Line]
+
+
+@pytest.fixture
+def line(command: Any, wait_until: Any) -> Iterator[StartLine]:
+    """`line(root, *flags)`: a server that will be upgraded."""
+    with ExitStack() as stack:
+
+        def start(root: Path, *flags: str, **more: Any) -> Line:
+            made = Line(command(root, *flags, **more), wait_until)
+            stack.callback(made.end)
+            return made
+
+        yield start
+
+
+@pytest.fixture
+def root(site: Any) -> Path:
+    """A page, and a file that a client can take its time with."""
+    site.write("page", b"a page")
+    site.write("404.html", b"not here")
+    site.write("large", CONTENT)
+    for number in range(20):
+        site.write(f"some/{number}", b"%d" % number * 1000)
+    assert isinstance(site.root, Path)
+    return site.root
+
+
+def get(port: int, target: str) -> Response:
+    with Client(port) as client:
+        return client.get(target)
+
+
+# --- nobody notices -------------------------------------------------------------------------------------------
+
+
+class Load:
+    """Clients that never pause. `faults` is whatever an answer should not be."""
+
+    def __init__(self, port: int, expected: dict[str, bytes]) -> None:
+        self.faults: list[str] = []
+        self.counts = [0] * 6
+        self._port = port
+        self._expected = expected
+        self._ended = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(which, self._keep_alive if which % 2 else self._anew))
+            for which in range(len(self.counts))
+        ]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, which: int, ask: Callable[[int], None]) -> None:
+        try:
+            while not self._ended.is_set():
+                ask(which)
+        except Exception as error:
+            self.faults.append(repr(error))
+
+    def _check(self, which: int, target: str, response: Response) -> None:
+        if (response.status, response.body) != (200, self._expected[target]):
+            self.faults.append(f"{target}: {response.status}, {response.body[:20]!r}")
+        self.counts[which] += 1
+
+    def _anew(self, which: int) -> None:
+        """A connection for each request."""
+        for target in self._expected:
+            with Client(self._port) as client:
+                self._check(which, target, client.get(target, "Connection: close"))
+
+    def _keep_alive(self, which: int) -> None:
+        """One connection until the server says that it is the last answer."""
+        with Client(self._port) as client:
+            while not self._ended.is_set():
+                for target in self._expected:
+                    response = client.get(target)
+                    self._check(which, target, response)
+                    if response["Connection"] == b"close":
+                        return
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_upgrades_under_load_fail_no_request_and_reset_no_connection(
+    root: Path, line: StartLine, wait_until: Any, engine: str
+) -> None:
+    server = line(root, "--engine", engine)
+    expected = {f"/some/{number}": b"%d" % number * 1000 for number in range(20)} | {"/large": CONTENT}
+    with Load(server.port, expected) as load:
+        for _ in range(UPGRADES):
+            before = min(load.counts)
+            wait_until(lambda before=before: min(load.counts) > before + 3 or load.faults)
+            server.await_end(server.upgrade())
+        before = min(load.counts)
+        wait_until(lambda before=before: min(load.counts) > before + 3 or load.faults)
+    assert load.faults == []
+    assert is_alive(server.pid)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_client_that_was_accepted_before_is_answered_after(root: Path, line: StartLine, engine: str) -> None:
+    server = line(root, "--engine", engine)
+    with Client(server.port) as silent, Client(server.port) as half, Client(server.port) as idle:
+        half.send(b"GET /page HTTP/1.1\r\nHo")
+        assert idle.get("/page")["Connection"] is None
+        old = server.upgrade()
+        for client, request in ((silent, b"GET /page HTTP/1.1\r\nHost: t\r\n\r\n"), (half, b"st: t\r\n\r\n")):
+            client.send(request)
+            response = client.read()
+            assert (response.body, response["Connection"]) == (b"a page", b"close")
+            assert client.at_end()
+        assert idle.get("/page")["Connection"] == b"close"
+        server.await_end(old)
+
+
+def test_an_idle_client_is_let_go_in_order(root: Path, line: StartLine) -> None:
+    server = line(root)
+    with Client(server.port) as idle, Client(server.port) as silent:
+        idle.get("/page")
+        old = server.upgrade()
+        assert idle.at_end()
+        assert silent.at_end()
+        server.await_end(old)
+    assert server.first.process.wait() == 0
+
+
+def test_a_unix_socket_keeps_its_name_until_the_last_one_ends(root: Path, line: StartLine, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    server = line(root, "--listen", f"unix:{path}")
+    for _ in range(2):
+        server.await_end(server.upgrade())
+        with Client(str(path)) as client:
+            assert client.get("/page").body == b"a page"
+    server.signal(signal.SIGTERM)
+    server.await_end(server.pid)
+    assert not path.exists()
+
+
+def test_the_access_log_has_every_request_of_both(root: Path, line: StartLine, tmp_path: Path, wait_until: Any) -> None:
+    log = tmp_path / "access.log"
+    server = line(root, "--access-log", str(log))
+    with Client(server.port) as old_one:
+        assert old_one.get("/page?0").status == 200
+        old = server.upgrade()
+        assert old_one.get("/page?1").status == 200
+        assert get(server.port, "/page?2").status == 200
+        server.await_end(old)
+    server.signal(signal.SIGTERM)
+    server.await_end(server.pid)
+    assert sorted(re.findall(r"/page\?(\d)", log.read_text())) == ["0", "1", "2"]
+
+
+# --- no cold miss ---------------------------------------------------------------------------------------------
+
+
+def test_no_file_is_opened_but_what_changed(root: Path, line: StartLine, site: Any) -> None:
+    server = line(root, "--no-watch")
+    before = {target: get(server.port, target) for target in ("/page", "/large", "/some/7", "/some/8")}
+    site.write("fresh", b"new")
+    (root / "fresh").rename(root / "some" / "8")
+    watch = inotify.start()
+    directories = {}
+    for directory in (root, root / "some"):
+        fd = os.open(directory, os.O_RDONLY)
+        directories[inotify.add_watch(watch, fd, IN_OPEN)] = directory
+        os.close(fd)
+    old = server.upgrade()
+    opened = {
+        directories[wd] / os.fsdecode(name)
+        for wd, mask, name in inotify.events(os.read(watch, 1 << 16))
+        if not mask & inotify.IN_ISDIR
+    }
+    os.close(watch)
+    assert opened == {root / "some" / "8"}
+    server.await_end(old)
+    after = {target: get(server.port, target) for target in before}
+    assert after["/some/8"].body == b"new"
+    for target in ("/page", "/large", "/some/7"):
+        assert (after[target].body, after[target]["ETag"]) == (before[target].body, before[target]["ETag"])
+    assert get(server.port, "/absent").body == b"not here"
+    assert server.said(r"(\d+) resident files taken over") == ["23"]
+
+
+def test_a_body_in_flight_arrives_whole_while_the_next_process_is_short_of_memory(
+    root: Path, line: StartLine, site: Any, wait_until: Any
+) -> None:
+    others = {f"/other{number}": bytes([number]) * (3 << 20) for number in range(8)}
+    server = line(root, "--memory", "20M", "--no-watch")
+    with Client(server.port, receive_buffer=4096) as slow:
+        slow.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+        slow.read_head()
+        old = server.upgrade()
+        for target, content in others.items():
+            site.write(target[1:], content)
+        site.write("fresh", b"another")
+        (root / "fresh").rename(root / "large")
+        server.signal(signal.SIGHUP)
+        server.await_said("(reloaded: )")
+        for target, content in others.items():
+            assert get(server.port, target).body == content
+        assert is_alive(old)
+        assert slow.read_exactly(LARGE) == CONTENT
+    server.await_end(old)
+    server.await_said(f"(process {old} has ended)")
+    for target, content in others.items():
+        assert get(server.port, target).body == content
+    assert get(server.port, "/large").body == b"another"
+
+
+def test_an_upgrade_waits_for_the_end_of_the_process_before(root: Path, line: StartLine) -> None:
+    server = line(root)
+    with Client(server.port, receive_buffer=4096) as slow:
+        slow.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+        slow.read_head()
+        first = server.upgrade()
+        second = server.pid
+        server.signal(signal.SIGUSR2)
+        server.await_said(f"(begun when process {first} has ended)")
+        assert is_alive(first)
+        assert server.children() == []
+        assert slow.read_exactly(LARGE) == CONTENT
+    server.await_said(r"process (\d+) serves now", 2)
+    server.await_end(second)
+    assert get(server.port, "/page").body == b"a page"
+
+
+# --- what goes wrong ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "zcserve.toml"
+    path.write_text('memory = "64M"\n')
+    return path
+
+
+def test_a_program_that_cannot_start_leaves_the_old_one_serving(root: Path, line: StartLine, config: Path) -> None:
+    server = line(root, "--config", str(config))
+    before = get(server.port, "/page")
+    config.write_text('memory = "nonsense"\n')
+    with Client(server.port) as client:
+        client.get("/page")
+        server.signal(signal.SIGUSR2)
+        server.await_said(r"(does not serve, this process goes on: .*exit code 2)")
+        assert [one for one in server.first.lines if "nonsense" in one]
+        assert client.get("/page").body == b"a page"
+    (root / "later").write_bytes(b"made resident after the thaw")
+    config.write_text('memory = "64M"\n')
+    server.await_end(server.upgrade())
+    after = get(server.port, "/page")
+    assert (after.body, after["ETag"]) == (before.body, before["ETag"])
+    assert get(server.port, "/later").body == b"made resident after the thaw"
+
+
+class Held:
+    """A configuration that is a pipe: who reads it waits until it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        os.mkfifo(path)
+
+    def let_go(self) -> None:
+        self.path.write_text('memory = "64M"\n')
+
+
+@pytest.fixture
+def held(tmp_path: Path, line: StartLine, root: Path) -> tuple[Held, Line]:
+    """A server whose next program waits in its start."""
+    made = Held(tmp_path / "pipe.toml")
+    writer = threading.Thread(target=made.let_go)
+    writer.start()
+    server = line(root, "--config", str(made.path))
+    writer.join()
+    return made, server
+
+
+def test_a_second_signal_while_an_upgrade_is_under_way_changes_nothing(held: tuple[Held, Line]) -> None:
+    pipe, server = held
+    server.signal(signal.SIGUSR2)
+    server.await_said("(starting the new program)")
+    server.signal(signal.SIGUSR2)
+    server.await_said("(one is under way already)")
+    assert get(server.port, "/page").body == b"a page"
+    pipe.let_go()
+    server.await_said(r"process (\d+) serves now")
+    server.await_end(server.first.pid)
+    assert len(server.said("(starting the new program)")) == 1
+    assert get(server.port, "/page").body == b"a page"
+
+
+def test_who_ends_takes_along_who_was_to_take_over(held: tuple[Held, Line], wait_until: Any) -> None:
+    _, server = held
+    server.signal(signal.SIGUSR2)
+    (child,) = wait_until(server.children)
+    server.signal(signal.SIGTERM)
+    assert server.first.process.wait(20) == 0
+    server.await_end(child)
+
+
+def test_a_program_that_is_killed_in_its_start_leaves_the_old_one_serving(
+    held: tuple[Held, Line], wait_until: Any
+) -> None:
+    _, server = held
+    server.signal(signal.SIGUSR2)
+    (child,) = wait_until(server.children)
+    os.kill(child, signal.SIGKILL)
+    server.await_said("(does not serve, this process goes on: .*signal 9)")
+    assert get(server.port, "/page").body == b"a page"
+
+
+# --- supervisors ----------------------------------------------------------------------------------------------
+
+
+def test_systemd_is_told_who_serves(root: Path, line: StartLine, tmp_path: Path) -> None:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(path))
+        systemd.settimeout(20)
+        server = line(root, environ={"NOTIFY_SOCKET": str(path)})
+        assert systemd.recv(100) == b"READY=1"
+        server.upgrade()
+        assert systemd.recv(100) == b"MAINPID=%d" % server.pid
+        server.upgrade()
+        assert systemd.recv(100) == b"MAINPID=%d" % server.pid
