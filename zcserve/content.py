@@ -3,7 +3,8 @@
 A generation is built by a walk and loaded by `preload`; after that it changes in two ways:
 
 - **A patch.** The watcher says what changed below the root; a thread looks at just that, loads it, and the loop lays
-  the difference over the live generation between two turns.
+  the difference over the live generation between two turns. What was written meanwhile is left out: the watcher
+  tells of it again when it is whole.
 - **A flip.** The root leads elsewhere (`ln -sfn`), somebody asked (SIGHUP), or the watcher lost track: a thread builds
   the whole next generation beside the live one, sharing what is the same, and the loop changes one reference. What
   cannot be built leaves the old one serving. `keep_generations` of those that were flipped away stay reachable for
@@ -21,25 +22,26 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import cast
+from typing import Any, cast
 
-from zcserve.cache.entry import Entry
+from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import ENTRY_BYTES, NOT_FOUND_KEY, Generation, Problem
-from zcserve.cache.loader import ChangedError, Loader
+from zcserve.cache.loader import ChangedError, Loader, path_of
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Preloaded, preload, retire
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
-from zcserve.cache.walk import Changes, Patch, walk, walk_again
+from zcserve.cache.walk import SIBLING_CODINGS, Changes, Patch, walk, walk_again
 from zcserve.cache.watcher import Watcher
 from zcserve.config import Config
 from zcserve.errors import UsageError
+from zcserve.http import encode_path
 from zcserve.net.connection import Service
 from zcserve.net.loop import Loop
 
@@ -98,22 +100,26 @@ class Builder:
         show = _Progress() if progress and sys.stderr.isatty() else None
 
         def note(done: int, total: int) -> None:
-            if self.closing.is_set():
-                raise _ClosingError
-            if show is not None:
+            self.go_on()
+            if show is not None and total:
                 show(done, total)
 
         root = Root(self.config.root)
         watcher = self._watch(root)
         gc.disable()  # a hundred thousand new objects, and not one of them garbage
         try:
-            generation = walk(root, index=self.config.index, last=last, observer=watcher)
-            report = preload(generation, self.loader, first=self.pinned.first(generation), progress=note)
+            found = partial(note, total=0)
+            generation = walk(root, index=self.config.index, last=last, observer=watcher, progress=found)
+            report = preload(
+                generation, self.loader, first=self.pinned.first(generation), make_room=True, progress=note
+            )
         except BaseException:
             if watcher is not None:
-                watcher.close()
+                _close(watcher)
             raise
         finally:
+            if self._foreground:
+                gc.freeze()  # in somebody else's process, what is frozen would outlive its server
             gc.enable()
             if show is not None:
                 show.clear()
@@ -121,9 +127,12 @@ class Builder:
         if left := self.pinned.left_out(generation):
             size = size_text(sum(representation.size for representation in left))
             _log.warning("pinned: %d files, %s, do not fit into memory: sent from disk", len(left), size)
-        if self._foreground:
-            gc.freeze()  # in somebody else's process, what is frozen would outlive its server
         return Built(generation, watcher, report)
+
+    def go_on(self) -> None:
+        """Raises _ClosingError when the server ends."""
+        if self.closing.is_set():
+            raise _ClosingError
 
     def _watch(self, root: Root) -> Watcher | None:
         if not self.config.watch:
@@ -167,6 +176,7 @@ class Content:
         self._reload_asked = False
         self._busy = False  # a job of the watcher's is under way
         self._adrift = False  # the root leads to what cannot be served: what becomes of the old one is not followed
+        service.fetcher.may_renew = self._may_renew
         self._follow(built.watcher)
 
     @property
@@ -180,9 +190,11 @@ class Content:
         return self._watcher
 
     def reload(self) -> None:
-        """Build the next generation beside the present one and flip to it; any thread may ask. Returns at once."""
-        self._reload_asked = True
-        self._submit(self._reload)
+        """Build the next generation beside the present one and flip to it; any thread may ask, and a signal's handler,
+        which must take no locks. Returns at once."""
+        if not self._builder.closing.is_set():
+            self._reload_asked = True
+            self._loop.call_soon(partial(self._submit, self._reload))
 
     # --- in the loop --------------------------------------------------------------------------------------
 
@@ -233,10 +245,27 @@ class Content:
                 made.set_exception(error)
 
         self._loop.call_soon(make)
-        while not self._builder.closing.is_set():
-            with suppress(TimeoutError):
-                return made.result(CLOSING_SEEN_S)
-        raise _ClosingError
+        while not made.done() and not self._builder.closing.is_set():
+            wait((made,), CLOSING_SEEN_S)
+        if not made.done():  # and never will be: nobody closes before the loop has ended
+            raise _ClosingError
+        return made.result()
+
+    # --- in the loaders' threads ----------------------------------------------------------------------------
+
+    def _may_renew(self, generation: Generation, entry: Entry) -> bool:
+        """Whether what lies at an entry's path now may take its place before the watcher says so: not while it is being
+        written, and not when the root leads elsewhere, since what becomes of the old one is no news."""
+        if generation is not self.generation:
+            return True
+        try:
+            return generation.root.is_in_place() and not self._in_loop(partial(self._is_held, path_of(entry)))
+        except _ClosingError:
+            return False
+
+    def _is_held(self, path: bytes) -> bool:
+        self._read_events()
+        return self._watcher is not None and self._watcher.holds(path)
 
     # --- in the thread ------------------------------------------------------------------------------------
 
@@ -261,10 +290,13 @@ class Content:
                 pass  # it belongs to a generation that is gone
             elif changes.everything is not None:
                 _log.info("everything is walked anew: %s", changes.everything)
-                self.counters.rescans += 1
+                self.counters.rescans += self.generation.root.is_in_place()  # else it is a release
                 self._build_next()
             elif not self._adrift:
                 self._patch(watcher, changes)
+        except Exception as error:
+            watcher.rescan_later(f"an update failed ({error})", self._loop.now)
+            raise
         finally:
             self._in_loop(self._rest)
 
@@ -275,61 +307,76 @@ class Content:
     def _patch(self, watcher: Watcher, changes: Changes) -> None:
         generation = self.generation
         patch = walk_again(generation, changes, index=self._config.index, observer=watcher)
+        page = self._load(watcher, generation, patch) if patch.resources else None
         if patch.resources:
-            page = self._load(generation, patch)
             replaced, given_up = cast(
-                tuple[list[Entry], object], self._in_loop(lambda: self._lay_over(generation, patch, page))
+                tuple[list[Entry], list[object]],
+                self._in_loop(lambda: self._lay_over(watcher, generation, patch, page)),
             )
-            del given_up
+            _bury(given_up)
             for entry in replaced:
                 self._forget(entry)
+            self._store.overhead = len(generation.resources) * ENTRY_BYTES
+        if patch.resources:
             self.counters.patches += 1
             self.counters.changed += len(patch.resources)
             _log.info("%s", _told(patch))
         for problem in patch.problems:
             _log.warning("%s: %s", problem.path, problem.why)
 
-    def _load(self, generation: Generation, patch: Patch) -> bytes | None:
+    def _load(self, watcher: Watcher, generation: Generation, patch: Patch) -> bytes | None:
         """Make resident what the patch brings: what fits, and whatever takes the place of something resident. The new
-        404 page, if the patch has one."""
+        404 page, if the patch has one.
+
+        What changes meanwhile leaves the patch: perhaps it is being written, and the watcher knows when it is whole.
+        """
         fresh = Generation(generation.root)
         fresh.resources = {key: new for key, new in patch.resources.items() if new is not None}
-        preload(fresh, self._loader, first=self._builder.pinned.first(fresh))
-        self._store.overhead = len(generation.resources) * ENTRY_BYTES
-        for key in patch.resources:
-            new, old = fresh.resources.get(key), generation.resources.get(key)
-            patch.resources[key] = new
-            if isinstance(new, Entry) and isinstance(old, Entry) and new.body is None and old.body is not None:
+        first = self._builder.pinned.first(fresh)
+        preload(fresh, self._loader, first=first, make_room=True, progress=lambda *_: self._builder.go_on())
+        for key, new in list(patch.resources.items()):
+            now, old = fresh.resources.get(key), generation.resources.get(key)
+            if now is None:
+                patch.resources[key] = None
+            elif now is not new and isinstance(now, Entry):
+                del patch.resources[key]
+                self._forget(now)
+                watcher.look_again(path_of(now), self._loop.now)
+            elif isinstance(now, Entry) and isinstance(old, Entry) and now.body is None and old.body is not None:
                 with suppress(ChangedError, OSError):  # it changed once more, which the watcher knows
-                    self._loader.load(generation.root, new)
+                    self._loader.load(generation.root, now)
         self._builder.read_not_found_page(fresh)
         patch.problems += fresh.problems
         return fresh.not_found_page
 
     def _lay_over(
-        self, generation: Generation, patch: Patch, not_found_page: bytes | None
-    ) -> tuple[list[Entry], object]:
-        """In the loop: make the patch the truth. What it took away, and what the lane gave up."""
+        self, watcher: Watcher, generation: Generation, patch: Patch, not_found_page: bytes | None
+    ) -> tuple[list[Entry], list[object]]:
+        """In the loop: make the patch the truth, but for what was being written while it was looked at, of which the
+        watcher will tell again. The entries that are not needed any more, and what the lane gave up."""
+        self._read_events()
+        unneeded = [new for path in watcher.written() for new in _leave_out(patch, path)]
         was = [old for key in patch.resources if isinstance(old := generation.resources.get(key), Entry)]
         patch.apply(generation)
         if NOT_FOUND_KEY in patch.resources:
             generation.not_found_page = not_found_page
-        return [old for old in was if generation.resources.get(old.key) is not old], self._forget_keys(patch.resources)
+        unneeded += [old for old in was if generation.resources.get(old.key) is not old]
+        return unneeded, self._forget_keys(patch.resources)
 
     def _forget(self, entry: Entry) -> None:
         for representation in (entry, *entry.variants):
             self._store.drop(representation)
 
-    def _forget_keys(self, keys: Collection[bytes]) -> object:
+    def _forget_keys(self, keys: Collection[bytes]) -> list[object]:
         """In the loop: the fast lane lets go of these. What it gives up is for the thread to free."""
         lane = self._service.lane
         if lane is None:
-            return None
+            return []
         if len(keys) > KEYS_FORGOTTEN_MAX:
             return lane.clear()
         for key in keys:
             lane.forget_key(key)
-        return None
+        return []
 
     # --- flips --------------------------------------------------------------------------------------------
 
@@ -339,47 +386,54 @@ class Content:
             self._build_next()
 
     def _build_next(self) -> None:
-        last = self.generation
+        last, watcher = self.generation, self._watcher
         try:
             built = self._builder.build(last=last)
         except UsageError as error:
             self.counters.failed += 1
             self._adrift = True
+            if watcher is not None:
+                watcher.rescan_later("the last reload failed", self._loop.now)
             _log.error("reload failed, the old content goes on: %s", error)
+            self._in_loop(self._plan)
             return
         generation, report = built.generation, built.report
         changed = _difference(last, generation)
         try:
-            self._in_loop(lambda: self._flip(built, changed))
+            over, given_up = cast(
+                tuple[list[Generation], list[object]], self._in_loop(lambda: self._flip(built, changed))
+            )
         except _ClosingError:
             if built.watcher is not None:
-                built.watcher.close()
+                _close(built.watcher)
             raise
         self._adrift = False
-        if last not in generation.older:
-            retire(last, generation, self._loader)
-        elif report.left_out:
-            retire(last, generation, self._loader)  # reachable still, but the new content needs the room
+        if watcher is not None:
+            _close(watcher)
+        _bury(given_up)
+        self._store.overhead = len(generation.resources) * ENTRY_BYTES
+        self._retire(over)
         if report.left_out:
+            for old in generation.older:
+                retire(old, generation, self._loader)  # reachable still, but the new content needs the room
             report = preload(generation, self._loader)  # where the last generation was, there is room now
         self.report = report
         self.counters.flips += 1
         _log.info("reloaded: %d files, %d changed or gone, %s", report.files, len(changed), resident(report))
         report_problems(generation)
 
-    def _flip(self, built: Built, changed: list[bytes]) -> object:
-        """In the loop: the next generation is the present one. What the lane gave up."""
+    def _flip(self, built: Built, changed: list[bytes]) -> tuple[list[Generation], list[object]]:
+        """In the loop: the next generation is the present one. Whose time is over, and what the lane gave up."""
         last, generation = self.generation, built.generation
-        if self._config.keep_generations:
-            last.until = self._loop.now + self._config.keep_for_s
-            generation.older = (last, *last.older)[: self._config.keep_generations]
-        last.older = ()
+        last.until = self._loop.now + self._config.keep_for_s
+        older = (last, *last.older)
+        kept = self._config.keep_generations
+        generation.older, last.older = older[:kept], ()
         self._service.generation = generation
         if self._watcher is not None:
             self._loop.forget(self._watcher.fd)
-            self._watcher.close()
         self._follow(built.watcher)
-        return self._forget_keys(changed)
+        return list(older[kept:]), self._forget_keys(changed)
 
     def _retire(self, over: list[Generation]) -> None:
         """Their time is over: forget what only they have."""
@@ -389,6 +443,7 @@ class Content:
             for entry in old.entries():
                 if generation.resources.get(entry.key) is not entry and id(entry) not in kept:
                     self._forget(entry)
+            _empty(old.resources)  # so that a thread that loads for it knows, and not all of it ends at once
 
     # --- ending -------------------------------------------------------------------------------------------
 
@@ -401,11 +456,50 @@ class Content:
             self._watcher = None
 
 
+def _leave_out(patch: Patch, path: bytes) -> Iterator[Entry]:
+    """Take a file out of a patch, or the one that it is a sibling of: what the patch had for it."""
+    keys = [encode_path(b"/" + path)]
+    keys += [keys[0].removesuffix(ending) for ending in SIBLING_CODINGS if path.endswith(ending)]
+    for key in keys:
+        if key in patch.resources:
+            new, directory = patch.resources.pop(key), key[: key.rfind(b"/") + 1]
+            if directory in patch.resources and patch.resources[directory] is new:  # its index
+                del patch.resources[directory]
+                patch.resources.pop(directory[:-1], None)
+            if isinstance(new, Entry):
+                yield new
+
+
 def _difference(last: Generation, generation: Generation) -> list[bytes]:
     """The keys that lead elsewhere than they did, or nowhere."""
     now = generation.resources.get
     was = last.resources.get
-    return [key for key in list(last.resources) if now(key) is not was(key)]
+    changed = []
+    for key in list(last.resources):
+        old, new = was(key), now(key)
+        if old is not new and not (isinstance(old, Redirect) and isinstance(new, Redirect)):  # of one key to one place
+            changed.append(key)
+    return changed
+
+
+def _close(watcher: Watcher) -> None:
+    """Close a watcher, in a thread of its own: the kernel first waits for everybody who is about to tell of an event,
+    16 ms on a busy machine and seconds at worst, and nobody here need wait with it."""
+    threading.Thread(target=watcher.close, name="zcserve-closing", daemon=True).start()
+
+
+def _empty(table: dict[Any, Any]) -> None:
+    """One by one: to free a hundred thousand objects at a stroke would hold the loop up."""
+    while table:
+        table.popitem()
+
+
+def _bury(given_up: list[object]) -> None:
+    """Free what the lane gave up, likewise."""
+    while given_up:
+        one = given_up.pop()
+        if isinstance(one, dict):
+            _empty(one)
 
 
 class _Progress:

@@ -668,7 +668,9 @@ def test_a_closed_watcher_leaves_nothing(tree: Tree, tmp_path: Path) -> None:
     site.follow()
     site.watcher.close()
     del site
-    assert (descriptors(tmp_path), len(os.listdir("/proc/self/fd"))) == before
+    below, all_of_them = descriptors(tmp_path), len(os.listdir("/proc/self/fd"))
+    assert below == before[0]
+    assert all_of_them <= before[1]  # other tests of the same worker may have been closing theirs
 
 
 def test_directories_and_links_that_went_leave_no_watches(tree: Tree, tmp_path: Path, follow: Any) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tools.bench import budget, hit_ratio, million, preload, report, rounds, summary, sweep, traces
+from tools.bench import budget, cold, hit_ratio, live, million, preload, report, rounds, summary, sweep, traces
 from tools.bench.errors import BenchError
 from tools.bench.load import GENERATORS
 from tools.bench.peers import PEERS, Peer, installed, version, zcserve
@@ -83,11 +83,29 @@ def _parser() -> argparse.ArgumentParser:
     growing.add_argument("--seconds", type=_positive, default=4, help="length of one run under load")
     growing.add_argument("--memory", default="8G", help="the server's memory budget")
     growing.add_argument("--tree", type=Path, metavar="DIR", help="make the trees below this, or reuse them")
+    changing = commands.add_parser(
+        "live",
+        help="how soon a change is served, and what others notice of it",
+        description="Replaces a page by rename, a burst of files, and a whole release, while pages are asked for.",
+    )
+    changing.add_argument("--files", type=_positive, default=100_000, help="in a release")
+    changing.add_argument("--burst", type=_positive, default=10_000, help="files of a burst")
+    changing.add_argument("--times", type=_positive, default=200, help="pages that are replaced")
+    changing.add_argument("--memory", default="4G", help="the server's memory budget")
     keeping = commands.add_parser("budget", help="whether a memory budget holds under ten times its content")
     keeping.add_argument("--memory", type=parse_size, default="256M", help="the server's memory budget")
     keeping.add_argument("--times", type=_positive, default=10, help="content, in budgets")
     keeping.add_argument("--clients", type=_positive, default=8)
     keeping.add_argument("--seconds", type=_positive, default=30)
+    stalling = commands.add_parser(
+        "cold",
+        help="whether files that are not resident stall those who ask for what is",
+        description="The latency of a resident page, alone and while others ask for files from disk.",
+    )
+    stalling.add_argument("--engines", default=",".join(million.engines()), metavar="A,B", help="by default all")
+    stalling.add_argument("--rounds", type=_positive, default=3)
+    stalling.add_argument("--seconds", type=_positive, default=2, help="length of one run")
+    stalling.add_argument("--rate", type=_positive, default=cold.OTHERS_RATE, help="files asked for in a second")
     replaying = commands.add_parser(
         "hit-ratio",
         help="how often the eviction policies hit, what they cost, and whether the live curve foretells it",
@@ -97,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     replaying.add_argument("--traces", type=Path, nargs="*", default=[], metavar="FILE", help="recorded traces too")
     replaying.add_argument("--requests", type=_positive, default=1_000_000, help="of each trace, at most")
     replaying.add_argument("--objects", type=_positive, default=100_000, help="of those that are made here")
-    for command in (requests, loading, growing, keeping, replaying):
+    for command in (requests, loading, growing, changing, keeping, stalling, replaying):
         command.add_argument("--json", type=Path, metavar="FILE", help="write every sample and figure")
         command.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
     return parser
@@ -289,7 +307,9 @@ def _million(options: argparse.Namespace) -> int:
         counts = [_positive(number) for number in options.files.split(",")]
     except ValueError:
         raise BenchError(f"no numbers of files: {options.files!r}") from None
-    peers = {engine: zcserve("--engine", engine, "--memory", options.memory) for engine in million.engines()}
+    peers = {
+        engine: zcserve("--engine", engine, "--memory", options.memory, "--no-watch") for engine in million.engines()
+    }
     done = million.run_million(peers, counts, kept=options.tree, seconds=options.seconds, said=said)
     peer = next(iter(peers.values()))
     where = report.circumstances({"zcserve": version(peer.program, *peer.version_option), "wrk": version("wrk", "-v")})
@@ -299,6 +319,26 @@ def _million(options: argparse.Namespace) -> int:
         [million.table(done)],
         where,
         {"growth": [asdict(one) for one in done]},
+        [],
+        json_file=options.json,
+        markdown_file=options.markdown,
+    )
+    return 0
+
+
+def _live(options: argparse.Namespace) -> int:
+    peers = {engine: zcserve("--engine", engine, "--memory", options.memory) for engine in million.engines()}
+    done = live.run_live(peers, files=options.files, burst=options.burst, times=options.times)
+    peer = next(iter(peers.values()))
+    where = report.circumstances({"zcserve": version(peer.program, *peer.version_option)})
+    where["run"] = (
+        f"{options.times} renames, a burst of {options.burst:,} files, releases of {options.files:,} files; "
+        f"a client asks for a page each ms"
+    )
+    report.write_results(
+        [live.table(done)],
+        where,
+        {"live": {name: asdict(one) for name, one in done.items()}},
         [],
         json_file=options.json,
         markdown_file=options.markdown,
@@ -323,6 +363,32 @@ def _budget(options: argparse.Namespace) -> int:
         markdown_file=options.markdown,
     )
     return 1 if faults else 0
+
+
+def _cold(options: argparse.Namespace) -> int:
+    def said(one: cold.Run) -> None:
+        beside = "alone" if one.others is None else f"{one.others.requests_per_s:,.0f} files/s, {one.kind}"
+        print(f"{one.engine} {one.load} {one.round}, {beside}: p99 {one.page.p99_ms:.3f} ms", file=sys.stderr)
+
+    engines = options.engines.split(",")
+    done = cold.run_cold(engines, rounds=options.rounds, seconds=options.seconds, others_rate=options.rate, said=said)
+    peer = zcserve()
+    where = report.circumstances({"zcserve": version(peer.program, *peer.version_option)})
+    server_core, client_core = rounds.pick_cores()
+    where["run"] = (
+        f"{options.rounds} interleaved rounds of {options.seconds} s, {cold.FILES:,} files of "
+        f"{cold.SMALLEST_BYTES:,} to {cold.LARGEST_BYTES:,} bytes, a budget of {cold.BUDGET}, "
+        f"{options.rate} files/s asked for, server on core {server_core}, clients on core {client_core}"
+    )
+    report.write_results(
+        [cold.table(done)],
+        where,
+        {"runs": [asdict(one) for one in done]},
+        cold.faults(done),
+        json_file=options.json,
+        markdown_file=options.markdown,
+    )
+    return 1 if cold.faults(done) else 0
 
 
 def _hit_ratio(options: argparse.Namespace) -> int:
@@ -358,7 +424,9 @@ COMMANDS = {
     "charts": _charts,
     "preload": _preload,
     "million": _million,
+    "live": _live,
     "budget": _budget,
+    "cold": _cold,
     "hit-ratio": _hit_ratio,
 }
 

@@ -63,10 +63,11 @@ def preload(
     loader: Loader,
     *,
     first: Iterable[Entry] = (),
+    make_room: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Preloaded:
-    """Make resident what fits. `first` is loaded before all else, and others make room for it; `progress` is told
-    files done and files in all.
+    """Make resident what fits. `first` is loaded before all else, and `make_room` has others make room for it;
+    `progress` is told files done and files in all.
 
     A file that cannot be read leaves the generation and becomes a problem.
     """
@@ -75,7 +76,7 @@ def preload(
     for entry in first:
         generation.stock = None  # what was taken before this is not true any more
         _make_variants(generation, loader, [entry])
-        _load(generation, loader, entry, evict=True)
+        _load(generation, loader, entry, evict=make_room)
     stock, generation.stock = generation.stock, None
     if stock is None:
         stock = Stock()

@@ -1,0 +1,265 @@
+"""What is served and how it is replaced, at the seams where threads meet."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zcserve import Server, content
+from zcserve.cache.entry import Entry
+from zcserve.cache.index import ENTRY_BYTES, Generation
+
+
+def publish(path: Path, data: bytes) -> None:
+    aside = path.with_name(f".{path.name}.new")
+    aside.write_bytes(data)
+    aside.rename(path)
+
+
+def entry(server: Server, key: bytes) -> Entry:
+    found = server.generation.resources[key]
+    assert isinstance(found, Entry)
+    return found
+
+
+def once_before(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], object]) -> None:
+    """Have `act` happen just before content.py calls `name` the next time."""
+    inner = getattr(content, name)
+    pending = [act]
+
+    def call(*args: Any, **options: Any) -> Any:
+        if pending:
+            pending.pop()()
+        return inner(*args, **options)
+
+    monkeypatch.setattr(content, name, call)
+
+
+# --- what changes while it is looked at -----------------------------------------------------------------------
+
+
+def test_what_is_replaced_between_the_look_and_the_reading_is_looked_at_again(
+    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = site.write("page", b"1")
+    server = serve(site.root)
+    once_before(monkeypatch, "preload", lambda: publish(page, b"333"))
+    publish(page, b"22")
+    sizes = set()
+
+    def is_true() -> bool:
+        sizes.add(entry(server, b"/page").size)
+        return entry(server, b"/page").size == 3
+
+    wait_until(is_true)
+    assert sizes <= {1, 3}  # what was never read was never served
+    wait_until(lambda: server.store.resident == 1)
+
+
+def test_what_is_written_between_the_look_and_the_reading_waits_until_it_is_whole(
+    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = site.write("page", b"old")
+    server = serve(site.root)
+    old = entry(server, b"/page")
+    files = []
+
+    def begin() -> None:
+        files.append(page.open("wb", buffering=0))
+        files[0].write(b"half")
+
+    once_before(monkeypatch, "preload", begin)
+    page.write_bytes(b"newer")
+    wait_until(lambda: files and not server.content._busy)
+    assert entry(server, b"/page") is old
+    files[0].write(b" and half")
+    files[0].close()
+    wait_until(lambda: entry(server, b"/page").size == len(b"half and half"))
+
+
+def test_what_is_created_just_before_the_look_is_not_taken_for_whole(
+    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = site.write("d/index.html", b"old")
+    server = serve(site.root)
+    old = entry(server, b"/d/")
+    files = []
+
+    def begin() -> None:
+        files.append(page.open("wb", buffering=0))
+        files[0].write(b"half")
+
+    once_before(monkeypatch, "walk_again", begin)
+    page.unlink()
+    wait_until(lambda: files and not server.content._busy)
+    assert entry(server, b"/d/") is entry(server, b"/d/index.html") is old
+    files[0].write(b" and half")
+    files[0].close()
+    wait_until(lambda: entry(server, b"/d/").size == len(b"half and half"))
+    wait_until(lambda: server.store.resident == 1)
+
+
+def test_what_vanishes_between_the_look_and_the_reading_is_gone(
+    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = site.write("page", b"old")
+    server = serve(site.root)
+    once_before(monkeypatch, "preload", page.unlink)
+    publish(page, b"new")
+    wait_until(lambda: b"/page" not in server.generation.resources)
+    wait_until(lambda: server.store.resident == 0)
+
+
+def test_a_loader_and_a_patch_may_meet_over_one_file(
+    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = site.write("page", b"1")
+    server = serve(site.root)
+    once_before(monkeypatch, "preload", lambda: server.loader.succeed(server.generation, entry(server, b"/page")))
+    publish(page, b"22")
+    wait_until(lambda: server.content.counters.patches)
+    assert entry(server, b"/page").size == 2
+    wait_until(lambda: server.store.resident == 1)
+
+
+def test_changes_that_come_while_the_next_generation_is_built_are_in_it(
+    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = site.write("page", b"1")
+    server = serve(site.root)
+
+    def change() -> None:
+        publish(page, b"22")
+        site.write("more/page", b"333")
+
+    once_before(monkeypatch, "preload", change)  # behind the walk
+    server.reload()
+    wait_until(lambda: server.content.counters.flips == 1)
+    wait_until(lambda: b"/more/page" in server.generation.resources)
+    wait_until(lambda: entry(server, b"/page").size == 2)
+
+
+def test_content_that_comes_late_for_an_entry_that_left_is_not_kept(
+    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sibling appears while its file is being loaded: the file is the same, its entry is another."""
+    site.write("page", b"x" * 1000)
+    server = serve(site.root)
+    old = entry(server, b"/page")
+    server.store.drop(old)
+    load, begun, go = server.loader.load, threading.Event(), threading.Event()
+
+    def held(root: Any, wanted: Entry, **options: Any) -> Any:
+        if wanted is old:
+            begun.set()
+            assert go.wait(60)
+        return load(root, wanted, **options)
+
+    monkeypatch.setattr(server.loader, "load", held)
+    got: list[Any] = []
+    server.loop.call_soon(lambda: server._service.fetcher.fetch(server.generation, old, old, got.append))
+    assert begun.wait(60)
+    site.write("page.gz", b"packed")
+    wait_until(lambda: entry(server, b"/page").variants)
+    go.set()
+    wait_until(lambda: got)
+    assert got[0].size == 1000  # whoever asked gets it
+    assert old.body is None
+    wait_until(lambda: server.store.resident == 2)
+
+
+# --- what fails -----------------------------------------------------------------------------------------------
+
+
+def test_a_patch_that_fails_is_made_good_by_a_walk(
+    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = site.write("page", b"1")
+    watcher = content.Watcher
+    monkeypatch.setattr(content, "Watcher", lambda root: watcher(root, rescan_s=0.05))
+    server = serve(site.root)
+
+    def fail() -> None:
+        raise OSError("no luck")
+
+    once_before(monkeypatch, "walk_again", fail)
+    publish(page, b"22")
+    wait_until(lambda: entry(server, b"/page").size == 2)
+    wait_until(lambda: server.content.counters.rescans == 1)
+    assert server.content.counters.failed == 1
+    assert "no luck" in caplog.text
+
+
+def test_without_a_watcher_to_be_had_the_log_says_so(
+    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none_left(root: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+    site.write("page", b"1")
+    monkeypatch.setattr(content, "Watcher", none_left)
+    server = serve(site.root)
+    assert server.content.watcher is None
+    assert "the root is not watched (Too many open files" in caplog.text
+    monkeypatch.undo()
+    server.reload()
+    wait_until(lambda: server.content.watcher is not None)
+
+
+# --- accounts -------------------------------------------------------------------------------------------------
+
+
+def test_the_budget_knows_all_entries_while_few_of_them_are_replaced(
+    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(100):
+        site.write(f"{number}", b"x")
+    server = serve(site.root)
+    seen: list[int] = []
+    place = server.store.place
+    monkeypatch.setattr(
+        server.store, "place", lambda *args, **options: (seen.append(server.store.overhead), place(*args, **options))[1]
+    )
+    publish(site.root / "5", b"new")
+    wait_until(lambda: server.content.counters.patches)
+    assert seen
+    assert min(seen) >= 100 * ENTRY_BYTES
+    for number in range(50):
+        (site.root / f"{number}").unlink()
+    wait_until(lambda: server.store.overhead == 50 * ENTRY_BYTES)
+
+
+def test_a_generation_that_is_given_up_holds_nothing(site: Any, serve: Any, wait_until: Any) -> None:
+    site.write("page", b"1")
+    server = serve(site.root, watch=False)
+    generations: list[Generation] = []
+    for _ in range(3):
+        old = server.generation
+        generations.append(old)
+        server.reload()
+        wait_until(lambda old=old: server.generation is not old)
+    wait_until(lambda: not any(generation.resources for generation in generations))
+    assert entry(server, b"/page").body is not None
+
+
+def test_a_reload_may_be_asked_for_in_the_middle_of_anything(site: Any, serve: Any, wait_until: Any) -> None:
+    """As a signal's handler does, which may come while its thread holds the executor's lock."""
+    server = serve(site.root, watch=False)
+    with server.content._pool._shutdown_lock:
+        server.reload()
+    wait_until(lambda: server.content.counters.flips == 1)
+
+
+def test_a_reload_is_not_asked_for_when_all_is_over(site: Any, serve: Any, caplog: pytest.LogCaptureFixture) -> None:
+    server = serve(site.root, watch=False)
+    server.content.close()
+    server.reload()
+    server.content.reload()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert os.path.isdir(site.root)

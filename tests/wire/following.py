@@ -1,0 +1,58 @@
+"""What the tests of changing content share: publishing, checking an answer, and asking meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mmh3
+from wire.client import Response
+
+from zcserve.cache.loader import content_tag
+
+
+def tag_of(content: bytes) -> bytes:
+    return content_tag(mmh3.mmh3_x64_128_digest(content))
+
+
+def publish(path: Path, content: bytes) -> None:
+    """Replace a file by rename, from a name that is not served."""
+    aside = path.with_name(f".{path.name}.new")
+    aside.write_bytes(content)
+    aside.rename(path)
+
+
+def checked(response: Response) -> Response:
+    """A whole answer with the tag of its content."""
+    assert response.status == 200, response.head
+    if response["Content-Encoding"] is None:
+        assert response["ETag"] == tag_of(response.body)
+    return response
+
+
+@contextmanager
+def asking(count: int, ask: Callable[[int], None]) -> Iterator[None]:
+    """So many threads that each call `ask(n)` again and again; what they raise is raised in the end."""
+    done = threading.Event()
+    failed: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            while not done.is_set():
+                ask(number)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    if failed:
+        raise failed[0]
