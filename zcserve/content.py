@@ -27,7 +27,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from math import inf
+from operator import is_not
 from typing import Any, cast
 
 from zcserve.cache.entry import Entry, Redirect
@@ -53,6 +55,8 @@ PROBLEMS_NAMED_MAX = 20
 PROGRESS_AFTER_S = 1.0
 # A job that waits for the loop looks so often whether the server ends.
 CLOSING_SEEN_S = 0.1
+# So many keys are compared in C before another thread may have the GIL: some milliseconds.
+KEYS_AT_ONCE = 20_000
 # So many keys of the fast lane are forgotten one by one; of more, all are.
 KEYS_FORGOTTEN_MAX = 1000
 
@@ -412,7 +416,7 @@ class Content:
             _close(watcher)
         _bury(given_up)
         self._store.overhead = len(generation.resources) * ENTRY_BYTES
-        self._retire(over)
+        self._retire(over, None if self._config.keep_generations else changed)
         if report.left_out:
             for old in generation.older:
                 retire(old, generation, self._loader)  # reachable still, but the new content needs the room
@@ -435,13 +439,16 @@ class Content:
         self._follow(built.watcher)
         return list(older[kept:]), self._forget_keys(changed)
 
-    def _retire(self, over: list[Generation]) -> None:
-        """Their time is over: forget what only they have."""
+    def _retire(self, over: list[Generation], keys: Collection[bytes] | None = None) -> None:
+        """Their time is over: forget what only they have. It stands under `keys`, if that is known."""
         generation = self.generation
         kept = {id(entry) for old in generation.older for entry in old.entries()}
         for old in over:
-            for entry in old.entries():
-                if generation.resources.get(entry.key) is not entry and id(entry) not in kept:
+            for key in keys if keys is not None else list(old.resources):
+                entry = old.resources.get(key)
+                if not isinstance(entry, Entry) or id(entry) in kept:
+                    continue
+                if generation.resources.get(entry.key) is not entry:
                     self._forget(entry)
             _empty(old.resources)  # so that a thread that loads for it knows, and not all of it ends at once
 
@@ -474,12 +481,13 @@ def _difference(last: Generation, generation: Generation) -> list[bytes]:
     """The keys that lead elsewhere than they did, or nowhere."""
     now = generation.resources.get
     was = last.resources.get
-    changed = []
-    for key in list(last.resources):
-        old, new = was(key), now(key)
-        if old is not new and not (isinstance(old, Redirect) and isinstance(new, Redirect)):  # of one key to one place
-            changed.append(key)
-    return changed
+    changed: list[bytes] = []
+    keys = list(last.resources)
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        some = keys[start : start + KEYS_AT_ONCE]
+        changed += compress(some, map(is_not, map(was, some), map(now, some)))
+    # Redirects are made anew; of one key there is but one place to go.
+    return [key for key in changed if not (isinstance(was(key), Redirect) and isinstance(now(key), Redirect))]
 
 
 def _close(watcher: Watcher) -> None:

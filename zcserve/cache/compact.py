@@ -99,7 +99,7 @@ class Compactor:
         """
         slabs = self._slabs
         moved = 0
-        while moved < bytes_max and (self._leaving or self._begin()):
+        while moved < bytes_max and (self._leaving or self._begin(is_sending)):
             entry = self._leaving[-1]
             body = entry.body
             if isinstance(body, Packed) and body.slab.retiring:
@@ -117,8 +117,12 @@ class Compactor:
             slabs.settle()
         return moved
 
-    def _begin(self) -> bool:
-        """Have the sparsest slab retire, if it is worth it; whether anybody is to leave."""
+    def _begin(self, is_sending: IsSending) -> bool:
+        """Whether anybody is to leave: who was left behind and is free now, or else whoever lives in the sparsest slab,
+        if it is worth it."""
+        behind, self._behind = self._behind, []
+        for entry in behind:
+            (self._behind if in_flight(entry, is_sending) else self._leaving).append(entry)
         while not self._leaving:
             worth_it = [slab for slab in self._slabs.slabs.values() if not slab.retiring and self._worth_it(slab)]
             if not self.due or not worth_it:
@@ -127,8 +131,7 @@ class Compactor:
             self._slabs.retire(slab)
             # From its end to its start: so the pages become free one after the other.
             tenants = self._tenants.get(slab)  # none, if all that is left was evicted while it is sent
-            self._leaving = [*self._behind, *sorted(tenants.entries if tenants else (), key=_offset)]
-            self._behind = []
+            self._leaving = sorted(tenants.entries if tenants else (), key=_offset)
         return True
 
     def _move(self, entry: Entry, old: Packed, let_go: Callable[[Entry], bool]) -> None:
