@@ -42,7 +42,7 @@ from zcserve.cache.preload import preload
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import SIBLING_CODINGS, walk
-from zcserve.config import DAY_S, Config, load, parse_duration
+from zcserve.config import DAY_S, Config, load, parse_duration, size_text
 from zcserve.errors import HttpError, UsageError
 from zcserve.http import canonical_path, encode_path
 from zcserve.media_types import media_type
@@ -616,20 +616,11 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
-
-
 def _cell(name: str, value: Any) -> str:
     if name == "seconds":
         return f"{value:.3f}"
     if name.endswith("bytes"):
-        return _size(value)
+        return size_text(value)
     return str(value) if isinstance(value, str) else f"{value:,}"
 
 
@@ -671,10 +662,10 @@ def _name(path: str, coding: str) -> str:
 def text_of(report: Loaded | Compared, shown: int) -> str:
     """The report for people; of each kind of trouble at most `shown` are named."""
     if isinstance(report, Loaded):
-        left_out = [f"{_name(one.path, one.coding)}: {_size(one.bytes)}" for one in report.left_out]
+        left_out = [f"{_name(one.path, one.coding)}: {size_text(one.bytes)}" for one in report.left_out]
         lines = [
             f"root {report.root}: walked in {report.walk_s:.2f} s, loaded in {report.load_s:.2f} s",
-            f"memory {_size(report.committed)} of {_size(report.budget)}",
+            f"memory {size_text(report.committed)} of {size_text(report.budget)}",
             table(report.classes),
             *_listing("would not fit", left_out, shown),
         ]

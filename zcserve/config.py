@@ -92,6 +92,16 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else text[:76] + " ..."
 
 
+def size_text(count: int) -> str:
+    """A number of bytes, for people."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
 def _show_size(size: int) -> str:
     unit = next((unit for unit in "TGMK" if size and size % _SIZE_UNITS[unit] == 0), "")
     return f"{size // _SIZE_UNITS[unit]}{unit}"

@@ -36,12 +36,12 @@ from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import ENTRY_BYTES, NOT_FOUND_KEY, Generation, Problem
 from zcserve.cache.loader import ChangedError, Loader, path_of
 from zcserve.cache.pinned import Pinned
-from zcserve.cache.preload import Preloaded, preload, retire
+from zcserve.cache.preload import Preloaded, forget, preload, retire
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import SIBLING_CODINGS, Changes, Patch, walk, walk_again
 from zcserve.cache.watcher import Watcher
-from zcserve.config import Config
+from zcserve.config import Config, size_text
 from zcserve.errors import UsageError
 from zcserve.http import encode_path
 from zcserve.net.connection import Service
@@ -319,7 +319,7 @@ class Content:
             )
             _bury(given_up)
             for entry in replaced:
-                self._forget(entry)
+                forget(self._store, entry)
             self._store.overhead = len(generation.resources) * ENTRY_BYTES
         if patch.resources:
             self.counters.patches += 1
@@ -344,7 +344,7 @@ class Content:
                 patch.resources[key] = None
             elif now is not new and isinstance(now, Entry):
                 del patch.resources[key]
-                self._forget(now)
+                forget(self._store, now)
                 watcher.look_again(path_of(now), self._loop.now)
             elif isinstance(now, Entry) and isinstance(old, Entry) and now.body is None and old.body is not None:
                 with suppress(ChangedError, OSError):  # it changed once more, which the watcher knows
@@ -366,10 +366,6 @@ class Content:
             generation.not_found_page = not_found_page
         unneeded += [old for old in was if generation.resources.get(old.key) is not old]
         return unneeded, self._forget_keys(patch.resources)
-
-    def _forget(self, entry: Entry) -> None:
-        for representation in (entry, *entry.variants):
-            self._store.drop(representation)
 
     def _forget_keys(self, keys: Collection[bytes]) -> list[object]:
         """In the loop: the fast lane lets go of these. What it gives up is for the thread to free."""
@@ -449,7 +445,7 @@ class Content:
                 if not isinstance(entry, Entry) or id(entry) in kept:
                     continue
                 if generation.resources.get(entry.key) is not entry:
-                    self._forget(entry)
+                    forget(self._store, entry)
             _empty(old.resources)  # so that a thread that loads for it knows, and not all of it ends at once
 
     # --- ending -------------------------------------------------------------------------------------------
@@ -543,16 +539,6 @@ def resident(report: Preloaded) -> str:
     if report.left_out:
         text += f", {report.left_out} stay on disk until asked for ({size_text(report.bytes - report.resident_bytes)})"
     return text
-
-
-def size_text(count: int) -> str:
-    """A number of bytes, for people."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
 
 
 def _told(patch: Patch) -> str:

@@ -34,8 +34,8 @@ from zcserve.cache.preload import Plan, retire, try_to_open
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
-from zcserve.config import Config, UnixAddress
-from zcserve.content import Builder, Built, Content, report_problems, resident, size_text
+from zcserve.config import Config, UnixAddress, size_text
+from zcserve.content import Builder, Built, Content, report_problems, resident
 from zcserve.errors import UsageError
 from zcserve.net.access_log import AccessLog
 from zcserve.net.connection import Connection, Service

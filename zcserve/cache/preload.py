@@ -260,6 +260,11 @@ def retire(last: Generation, generation: Generation, loader: Loader) -> int:
         entry = was(key)
         if entry is not now(key) and isinstance(entry, Entry) and entry.key == key:
             count += 1
-            for representation in (entry, *entry.variants):
-                loader.store.drop(representation)
+            forget(loader.store, entry)
     return count
+
+
+def forget(store: Store, entry: Entry) -> None:
+    """Forget the bodies of a file and of its variants: it left the index."""
+    for representation in (entry, *entry.variants):
+        store.drop(representation)
