@@ -390,11 +390,11 @@ class Content:
         try:
             built = self._builder.build(last=last)
         except UsageError as error:
-            self.counters.failed += 1
             self._adrift = True
             if watcher is not None:
                 watcher.rescan_later("the last reload failed", self._loop.now)
             _log.error("reload failed, the old content goes on: %s", error)
+            self.counters.failed += 1  # last: who sees it counted finds it told
             self._in_loop(self._plan)
             return
         generation, report = built.generation, built.report
