@@ -8,24 +8,32 @@ with Server(Config(root="www", port=0)) as server:
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zcserve.config import Config
+    from zcserve.errors import HttpError
     from zcserve.server import Server
+    from zcserve.servlets.request import Request
+    from zcserve.servlets.response import Response
+    from zcserve.servlets.routes import servlet
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Server", "__version__"]
+__all__ = ["Config", "HttpError", "Request", "Response", "Server", "__version__", "servlet"]
+
+_HOMES = {
+    "Config": "config",
+    "HttpError": "errors",
+    "Request": "servlets.request",
+    "Response": "servlets.response",
+    "Server": "server",
+    "servlet": "servlets.routes",
+}
 
 
 def __getattr__(name: str) -> object:
     """Import on first use, so that `zcserve -V` and usage errors do not wait for the whole server."""
-    if name == "Config":
-        from zcserve.config import Config
-
-        return Config
-    if name == "Server":
-        from zcserve.server import Server
-
-        return Server
+    if (home := _HOMES.get(name)) is not None:
+        return getattr(import_module(f"zcserve.{home}"), name)
     raise AttributeError(f"module 'zcserve' has no attribute {name!r}")

@@ -415,6 +415,17 @@ class Config:
         "published by rename: a file rewritten or cut in place is delivered torn",
     )
 
+    servlets: str = _key(
+        "", TEXT, "Python functions as resources: every NAME.py in this directory answers /csp?NAME", metavar="DIR"
+    )
+    mount: tuple[str, ...] = _key(
+        (),
+        TEXTS,
+        "let a WSGI or ASGI application answer what lies below a path: /app=package.module:application",
+        metavar="PATH=APP",
+    )
+    dev: bool = _key(False, SWITCH, "show the traceback of a servlet that failed to the client, not only in the log")
+
     # Limits on clients.
     connections_max: int = _key(
         10_000,
@@ -557,6 +568,42 @@ class Config:
         "the smallest file that --compress makes variants of",
         bounds=(0, PIB),
         why="less is one packet either way; express begins at 1 KiB, nginx's gzip_min_length is 20 bytes",
+    )
+
+    # Limits on servlets and mounted applications.
+    servlet_body_bytes_max: int = _key(
+        8 * MIB,
+        SIZE,
+        "a request's body that is read for a servlet or an application",
+        status=413,
+        bounds=(0, GIB),
+        why="it is held in memory, whole; nginx takes 1 MiB, Django 2.5 besides files, IIS 28.6",
+    )
+    servlet_threads: int = _key(
+        16,
+        COUNT,
+        "threads for servlets with thread=True and for WSGI applications",
+        bounds=(1, 1024),
+        why="they wait more than they work; Python's own pool takes 4 more than there are cores, anyio 40",
+    )
+    servlet_queue_max: int = _key(
+        1024,
+        COUNT,
+        "requests that wait for such a thread",
+        status=503,
+        why="who would wait for longer than a client does had better know at once; uvicorn's backlog is 2048",
+    )
+    servlet_slow_s: float = _key(
+        0.1,
+        DURATION,
+        "time a servlet may hold the loop before the log names it, with its stack",
+        why="nobody is served meanwhile; asyncio's slow_callback_duration is 0.1 s",
+    )
+    servlet_results_max: int = _key(
+        10_000,
+        COUNT,
+        "results of servlets with a ttl kept at once; more are answered and not kept",
+        why="a query makes a result of its own, and clients choose queries",
     )
 
     def __post_init__(self) -> None:

@@ -50,6 +50,7 @@ from zcserve.upgrade import QUIET_S, Predecessor, Successor, tell_supervisor
 
 if TYPE_CHECKING:
     from zcserve.net._lane import Lane
+    from zcserve.servlets.application import Servlets
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class Server:
         self._foreground = False  # the process is ours alone
         self._listeners: list[Listener] = []
         self._log: AccessLog | None = None
+        self._application: Servlets | None = None
         self._quiet = _Deadline(self.stop)
         self._grace = _Deadline(self._end)
         self._predecessor: Predecessor | None = None
@@ -167,8 +169,25 @@ class Server:
             self._service.teacher = Teacher(poller, prefixes, log_json=config.access_log_format == "json")
             self.store.on_evicted = self._on_evicted
             self.store.is_sending = poller.pinned
+        if config.servlets or config.mount:
+            self._open_application(undo)
         self.content = Content(builder, built, self.loop, self._service)
         undo.callback(self.content.close)
+
+    def _open_application(self, undo: ExitStack) -> None:
+        from zcserve.servlets.application import Servlets  # only who has servlets pays for them
+
+        service, poller = self._service, self.loop.poller
+        self._application = service.application = Servlets(
+            self.config,
+            call_soon=self.loop.call_soon,
+            generation=lambda: service.generation,
+            turn=lambda: poller.turn,
+            prefixes=self._prefixes,
+        )
+        undo.callback(self._application.close)
+        if service.lane is not None:
+            service.lane.consult(self._application.ask)
 
     def _each_turn(self) -> None:
         if self._prefixes.refresh():
@@ -210,9 +229,9 @@ class Server:
         lane = self._service.lane
         taken = lane.take(fd) if lane is not None else None
         if taken is not None:
-            peer, data, _, hung_up = taken
+            peer, data, _, hung_up, made = taken
             sock = socket.socket(fileno=fd)
-            Connection(self._service, sock, peer, from_lane=True).go_on_with(data, hung_up=hung_up)
+            Connection(self._service, sock, peer, from_lane=True).go_on_with(data, made, hung_up=hung_up)
 
     def _on_evicted(self, entry: Entry) -> bool:
         """A body left the store, in any thread: the fast lane must let go of it, and will if it has it."""
@@ -328,6 +347,8 @@ class Server:
 
     def _close(self) -> None:
         self.content.close()
+        if self._application is not None:
+            self._application.close()
         self._service.fetcher.close()
         if self._log is not None:
             self._log.close()

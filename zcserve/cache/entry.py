@@ -55,6 +55,12 @@ class DiskSpan:
         self.length = length
 
 
+class ForeignSpan(DiskSpan):
+    """As `DiskSpan`, of a file that an application wants sent without a copy: by `sendfile`, where it is in memory."""
+
+    __slots__ = ()
+
+
 Segment: TypeAlias = bytes | memoryview | Span | DiskSpan
 
 

@@ -8,7 +8,8 @@
 taught, whose field values it was taught too. All else goes to the general lane with the bytes already read. So there is
 no policy and no truth here, as there is none in a TLB: what a Host, an Accept-Encoding or a Connection value means
 was decided in Python and learned (`learn`), what a path leads to was looked up in Python and put (`put`), and both can
-be forgotten at any time.
+be forgotten at any time. What leads to nothing that was put, an application may be asked for (`consult`): it answers at once, in
+Python, and the answer is sent from here.
 
 Two tiers. The functions marked `noexcept nogil` work on primitives and return numbers; the class puts Python around them. A
 connection belongs either to the lane (no Python object knows it) or to Python (`OWNER_PYTHON`: the lane only reports its events).
@@ -312,6 +313,10 @@ cdef class Lane:
     # what was handed over
     cdef int over_fd, over_len
     cdef const char *over_data
+    cdef object over_made            # what the application made of it
+    # who is asked for what was not put
+    cdef object ask
+    cdef bint asks
     # numbers
     cdef public int count            # connections of the lane
     cdef public int foreign          # connections of Python
@@ -464,7 +469,8 @@ cdef class Lane:
             self.events_at += 1
 
     def take(self, int fd):
-        """What was handed over with `fd`: (peer, bytes read, whether it was answered before, whether the peer hung up).
+        """What was handed over with `fd`: (peer, bytes read, whether it was answered before, whether the peer hung up, what the
+        application made of the first request, or None).
 
         None: nothing was. The connection is Python's from now on.
         """
@@ -474,7 +480,8 @@ cdef class Lane:
         self.over_fd = -1
         conn = &self.conns[fd]
         data = PyBytes_FromStringAndSize(self.over_data, self.over_len) if self.over_len else b""
-        return peer_name(conn), data, bool(conn.answered), bool(conn.hung_up)
+        made, self.over_made = self.over_made, None
+        return peer_name(conn), data, bool(conn.answered), bool(conn.hung_up), made
 
     def close(self):
         """Close the lane's connections and the epoll descriptor."""
@@ -609,6 +616,11 @@ cdef class Lane:
         Py_INCREF(keep)
         record.keep = <PyObject *> keep
         self.insert(record)
+
+    def consult(self, ask):
+        """Ask for what was not put: `ask` is an `Application`'s. None: no more."""
+        self.ask = ask
+        self.asks = ask is not None
 
     def forget_key(self, bytes key not None):
         """Forget one resource, if it was taught: its key leads elsewhere now."""
@@ -1044,9 +1056,22 @@ cdef class Lane:
             if not self.parse_head(p, end, &head):
                 return self.hand_over(fd, conn, p, end)
             record = self.find(head.target, head.target_len, head.hash)
+            if head.mode == CLOSE and p + head.length < end:
+                return self.hand_over(fd, conn, p, end)    # to linger over what nobody reads
+            if record == NULL and self.asks:
+                if self.answers_count:
+                    result = self.flush(fd, conn, p, end)
+                    if result != DONE or conn.inbox_len:
+                        return result
+                    batch = 0
+                result = self.answer_by_application(fd, conn, &head, p, end)
+                if result != DONE or conn.inbox_len:
+                    return result
+                p += head.length
+                continue
             rep = self.choose(record, head.accept) if record != NULL else NULL
-            if rep == NULL or (head.mode == CLOSE and p + head.length < end):
-                return self.hand_over(fd, conn, p, end)    # in the second case to linger over what nobody reads
+            if rep == NULL:
+                return self.hand_over(fd, conn, p, end)
             matched = 0
             if head.none_match != NULL:
                 matched = self.none_match(rep, head.none_match, head.none_match_len)
@@ -1065,13 +1090,84 @@ cdef class Lane:
                 batch = 0
         return DONE
 
+    cdef int answer_by_application(self, int fd, Conn *conn, Head *head, const char *p, const char *end) noexcept nogil:
+        """As `answer`, for one request, and alone: what a servlet has done cannot be taken back."""
+        cdef Record *record = NULL
+        cdef Answer *answer = &self.answers[0]
+        cdef int result = HAND_OVER, status = 0
+        cdef int64_t size = 0
+        if not self.log_on or self.may_log(head):
+            result = self.consult_application(conn, head, p, &record, &status, &size)
+        if result == HAND_OVER:
+            return self.hand_over(fd, conn, p, end)
+        if result != DONE:
+            return result
+        conn.answered = True
+        conn.closing = head.mode == CLOSE
+        answer.log_mark = self.log_len
+        if self.log_on:
+            self.log_line(conn, head, status, size)
+        answer.start = p
+        answer.record = record
+        answer.rep = record.reps
+        answer.size = size
+        answer.not_modified = False
+        self.iov[0].iov_base = <void *> record.reps.head
+        self.iov[0].iov_len = 0
+        self.iov[1].iov_base = <void *> record.reps.head
+        self.iov[1].iov_len = record.reps.head_len
+        self.answers_count = 1
+        self.count_answer(answer, 1)
+        result = self.flush(fd, conn, p + head.length, end)
+        record.refs -= 1
+        self.maybe_dead(record)
+        return result
+
+    cdef int consult_application(
+        self, Conn *conn, Head *head, const char *p, Record **record, int *status, int64_t *size
+    ) noexcept with gil:
+        """DONE with an answer that is a record of its own, HAND_OVER, GONE."""
+        cdef Rep rep
+        cdef bytes response
+        self.bury()              # what the last answers were sent from
+        self.name_peer(conn)
+        try:
+            made = self.ask(
+                b"GET" if head.is_get else b"HEAD",
+                head.target[: head.target_len],
+                p[: head.length],
+                head.mode,
+                conn.name[: conn.name_len].decode("ascii"),
+                self.turn,
+            )
+            if type(made) is not tuple:
+                self.over_made = made
+                return HAND_OVER
+            status[0], response, size[0] = made
+            memset(&rep, 0, sizeof(Rep))
+            rep.fd = -1
+            rep.head = PyBytes_AS_STRING(response)
+            rep.head_len = PyBytes_GET_SIZE(response)
+            record[0] = new_record(NULL, 0, &rep, 1)
+            if record[0] == NULL:
+                return GONE
+            Py_INCREF(response)
+            record[0].keep = <PyObject *> response
+            record[0].dropped = True
+            record[0].refs = 1
+            return DONE
+        except BaseException:
+            return GONE          # an application does not raise
+
     cdef bint add(self, Conn *conn, Head *head, const char *start, Record *record, Rep *rep, bint matched) noexcept nogil:
         """Put an answer behind the others; False where its log line is Python's."""
         cdef Answer *answer = &self.answers[self.answers_count]
         cdef iovec *iov = &self.iov[2 * self.answers_count]
         answer.log_mark = self.log_len
-        if self.log_on and not self.log_line(conn, head, matched, rep):
-            return False
+        if self.log_on:
+            if not self.may_log(head):
+                return False
+            self.log_line(conn, head, 304 if matched else 200, rep.size if head.is_get and not matched else 0)
         answer.start = start
         answer.record = record
         answer.rep = rep
@@ -1275,16 +1371,19 @@ cdef class Lane:
 
     # --- the log ----------------------------------------------------------------------------------------------
 
-    cdef bint log_line(self, Conn *conn, Head *head, int status, Rep *rep) noexcept nogil:
-        """Write a line; False where a value needs escaping, which is Python's."""
+    cdef bint may_log(self, Head *head) noexcept nogil:
+        """Whether there is room for a line, and no value that needs escaping, which is Python's."""
+        return (
+            head.referer_len <= LOG_VALUE_MAX
+            and head.agent_len <= LOG_VALUE_MAX
+            and plain(head.referer, head.referer_len)
+            and plain(head.agent, head.agent_len)
+            and self.log_len + head.target_len + 2 * LOG_VALUE_MAX + 512 <= LOG_BYTES
+        )
+
+    cdef void log_line(self, Conn *conn, Head *head, int status, int64_t size) noexcept nogil:
+        """Write a line, where `may_log`."""
         cdef char number[32]
-        cdef int64_t size = rep.size if head.is_get and not status else 0
-        if head.referer_len > LOG_VALUE_MAX or head.agent_len > LOG_VALUE_MAX:
-            return False
-        if not plain(head.referer, head.referer_len) or not plain(head.agent, head.agent_len):
-            return False
-        if self.log_len + head.target_len + 2 * LOG_VALUE_MAX + 512 > LOG_BYTES:
-            return False
         if self.log_json:
             self.write(b'{"time": "', 10)
             self.write(self.log_time, self.log_time_len)
@@ -1297,7 +1396,7 @@ cdef class Lane:
             self.write(b'", "version": "HTTP/1.', 22)
             self.write(b"1" if head.minor else b"0", 1)
             self.write(b'", "status": ', 13)
-            self.write(b"304" if status else b"200", 3)
+            self.write(number, decimal(status, number))
             self.write(b', "bytes": ', 11)
             self.write(number, decimal(size, number))
             self.write(b', "referer": "', 14)
@@ -1305,7 +1404,7 @@ cdef class Lane:
             self.write(b'", "user_agent": "', 18)
             self.write(head.agent, head.agent_len)
             self.write(b'"}\n', 3)
-            return True
+            return
         self.write_peer(conn)
         self.write(b" - - [", 6)
         self.write(self.log_time, self.log_time_len)
@@ -1314,14 +1413,14 @@ cdef class Lane:
         self.write(head.target, head.target_len)
         self.write(b' HTTP/1.', 8)
         self.write(b'1" ' if head.minor else b'0" ', 3)
-        self.write(b"304 " if status else b"200 ", 4)
+        self.write(number, decimal(status, number))
+        self.write(b" ", 1)
         self.write(number, decimal(size, number))
         self.write(b' "', 2)
         self.write_value(head.referer, head.referer_len)
         self.write(b'" "', 3)
         self.write_value(head.agent, head.agent_len)
         self.write(b'"\n', 2)
-        return True
 
     cdef inline void write(self, const char *text, size_t length) noexcept nogil:
         if length:               # `text` may be NULL else
@@ -1335,13 +1434,18 @@ cdef class Lane:
             self.write(b"-", 1)
 
     cdef void write_peer(self, Conn *conn) noexcept nogil:
-        if conn.family != AF_INET and conn.family != AF_INET6:
-            self.write(b"unix:", 5)
+        self.name_peer(conn)
+        self.write(conn.name, conn.name_len)
+
+    cdef void name_peer(self, Conn *conn) noexcept nogil:
+        if conn.name_len:
             return
-        if not conn.name_len:
+        if conn.family == AF_INET or conn.family == AF_INET6:
             inet_ntop(conn.family, conn.address, conn.name, NAME_MAX)
             conn.name_len = <uint8_t> c_length(conn.name)
-        self.write(conn.name, conn.name_len)
+        else:
+            memcpy(conn.name, b"unix:", 5)
+            conn.name_len = 5
 
     # --- connections ------------------------------------------------------------------------------------------
 
@@ -1620,7 +1724,8 @@ cdef Record *new_record(const char *key, size_t key_len, const Rep *reps, int co
     record.key_len = <uint32_t> key_len
     record.hash = murmur3(key, key_len)
     memcpy(record.reps, reps, count * sizeof(Rep))
-    memcpy(record.key, key, key_len)
+    if key_len:                  # an application's answer has none
+        memcpy(record.key, key, key_len)
     return record
 
 

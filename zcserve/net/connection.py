@@ -3,7 +3,7 @@
     HEAD --head complete--> answer --all sent--> IDLE --first bytes--> HEAD ...
       |                       |  |                  (an answer that leaves at once changes no state)
       |                       |  +--socket full--> WRITE --drained--> go on
-      |                       +--not resident----> WAIT  --loaded---> go on
+      |                       +--not resident, or a servlet's----> WAIT  --there it is---> go on
       +--has a body-----------> BODY --read------> answer
     anything --error, close--> LINGER --client done--> CLOSED
 
@@ -32,11 +32,12 @@ from zcserve.config import Config
 from zcserve.errors import HttpError
 from zcserve.http import KNOWN_METHODS, canonical_path
 from zcserve.net import negotiate, reply, wire
+from zcserve.net.exchange import Application, CutShortError, Exchange, Made, Outgoing, Piece, Resource, Stored
 from zcserve.net.fastlane import Teacher
 from zcserve.net.loop import Loop
 from zcserve.net.poller import ERROR, HANG_UP, WRITE
 from zcserve.net.reply import Prefixes, Reply
-from zcserve.net.request import CLOSE, Discard, Fields, Parser, split_target
+from zcserve.net.request import CLOSE, Collect, Discard, Fields, Parser, split_target
 from zcserve.net.sampler import Sampler
 from zcserve.net.wire import Outcome
 
@@ -54,9 +55,9 @@ class State(enum.IntEnum):
 
     HEAD = 0  # the rest of a request's head, or the first one
     IDLE = 1  # the next request
-    BODY = 2  # the rest of a body that is thrown away
+    BODY = 2  # the rest of a body
     WRITE = 3  # the socket, to take what is left of the output
-    WAIT = 4  # a thread
+    WAIT = 4  # a thread, an application, or the next turn
     LINGER = 5  # the client, to read the last answer and close
     CLOSED = 6
 
@@ -80,9 +81,10 @@ class Stop(enum.Enum):
 
     BYTES = 1  # no complete request is left
     BODY = 2  # a body is not complete
-    LOAD = 3  # a thread loads
+    LOAD = 3  # a thread loads, or an application has not answered yet
     SHARE = 4  # this turn's share is answered, or a large body goes out first
     END = 5  # the connection ends after this answer
+    STREAM = 6  # the answer's next piece is wanted
 
 
 @dataclass(slots=True)
@@ -98,6 +100,7 @@ class Service:
     log: Callable[..., None] | None = None
     teacher: Teacher | None = None
     sampler: Sampler | None = None
+    application: Application | None = None
     draining: bool = False  # every answer is its connection's last
     ending: bool = False  # and who waits for none is let go
     requests: int = 0
@@ -119,26 +122,32 @@ class Connection:
 
     __slots__ = (
         "_bodies",
+        "_body",
+        "_brought",
         "_discard",
+        "_exchange",
         "_fd",
         "_fields",
         "_head",
         "_hung_up",
         "_inbox",
         "_lingers",
-        "_loaded",
         "_loop",
+        "_made",
         "_method",
         "_out",
+        "_outgoing",
         "_peer",
         "_pinned",
         "_queued",
         "_recv",
         "_renewals",
+        "_resource",
         "_service",
         "_since",
         "_sock",
         "_stop",
+        "_stored",
         "_target",
         "armed",
         "state",
@@ -151,7 +160,7 @@ class Connection:
         self._fd = sock.fileno()
         self._recv = sock.recv
         self._peer = peer
-        self._head = b""  # of the request at hand, for the teacher
+        self._head = b""  # of the request at hand
         self._inbox = b""
         self._out: list[Segment] = []
         self._bodies: list[Body] = []  # whose memory `_out` refers to
@@ -159,7 +168,13 @@ class Connection:
         self._discard: Discard | None = None
         self._method = self._target = b""
         self._fields: Fields | None = None
-        self._loaded: tuple[Entry, Fetched] | None = None  # what a thread brought
+        self._body = b""  # a request's, kept for its resource
+        self._resource: Resource | None = None  # of the application, that answers the request at hand
+        self._exchange: Exchange | None = None  # whose answer is waited for
+        self._made: Made | None = None  # an answer to the next request that came before it
+        self._stored: Stored | None = None  # the entry that the application answers with
+        self._outgoing: Outgoing | None = None
+        self._brought: Callable[[], Stop | None] | None = None  # what to do with what was waited for
         self._renewals = 0
         self._queued = 0  # bytes in the kernel's send queue when it was last full
         self._lingers = False
@@ -175,9 +190,10 @@ class Connection:
         service.connections.add(self)
         self._loop.timers.arm(self)
 
-    def go_on_with(self, data: bytes, *, hung_up: bool) -> None:
-        """What the fast lane had read when it handed this connection over."""
+    def go_on_with(self, data: bytes, made: Made | None, *, hung_up: bool) -> None:
+        """What the fast lane had read when it handed this connection over, and what the application made of it."""
         self._hung_up = hung_up
+        self._made = made
         self._inbox = data
         self._work()
         self._catch_up()
@@ -264,11 +280,23 @@ class Connection:
         self._unpin()
         self._out.clear()
         self._inbox = b""
-        self._loaded = None
+        self._brought = None
         self._set_state(_CLOSED)
         self._sock.close()
         self._service.connections.discard(self)
         self._service.closed()
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Tell the application that nobody waits any more."""
+        made, self._made = self._made, None
+        if made is not None:
+            made.discard()
+        if self._outgoing is not None:
+            self._end_stream()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and exchange.abandoned is not None:
+            exchange.abandoned()
 
     # --- handlers, one a state ----------------------------------------------------------------------------
 
@@ -289,8 +317,8 @@ class Connection:
         more = len(data) == RECV_BYTES or self._hung_up
         if self._inbox:
             data = self._inbox + data
-        elif self.state is _IDLE:
-            self._since = self._loop.now
+        elif self.state is _IDLE or self._resource is not None:
+            self._since = self._loop.now  # in the second case a body that is wanted: it may take its time
         self._inbox = data
         self._work()
         if more:
@@ -353,13 +381,15 @@ class Connection:
             if self.state is not State.BODY:
                 self._set_state(State.BODY)
                 self._catch_up()
-        elif stop is Stop.LOAD and self._loaded is not None:
-            self._take_loaded()
+        elif stop is Stop.LOAD and self._brought is not None:
+            self._take_brought()
         else:
             if self.state is not State.WAIT:
                 self._set_state(State.WAIT)
             if stop is Stop.SHARE:
                 self._loop.again(self._go_on)
+            elif stop is Stop.STREAM:
+                self._loop.again(self._pull)
 
     def _await_request(self) -> None:
         service = self._service
@@ -411,7 +441,7 @@ class Connection:
                 at = self._discard.feed(data, 0)
                 if not self._discard.done:
                     return Stop.BODY
-                self._discard = None
+                self._keep_body()
                 stop = self._answer()
                 if stop is not None:
                     return stop
@@ -423,8 +453,6 @@ class Connection:
                 method, target, fields, at = parsed
                 count += 1
                 resource = resources.get(target)
-                if teacher is not None:
-                    self._head = data[start:at]
                 hit = None
                 if fields.plain and method == b"GET" and isinstance(resource, Entry):
                     hit = self._choose(service.generation, resource, fields.accept) if resource.variants else resource
@@ -434,11 +462,14 @@ class Connection:
                     hit.tick = self._loop.turn
                     hit.uses += 1
                     if teacher is not None and isinstance(resource, Entry):
-                        teacher.teach(self._head, target, resource, fields)
+                        teacher.teach(data[start:at], target, resource, fields)
                     stop = self._emit_hit(method, target, fields, body)
                 else:
                     self._method, self._target, self._fields = method, target, fields
                     self._renewals = 0
+                    self._stored = None
+                    self._head = data[start:at]
+                    self._resource = self._find_resource() if service.application is not None else None
                     if fields.body:
                         at, stop = self._begin_body(data, at)
                     else:
@@ -490,6 +521,7 @@ class Connection:
         self._method = self._target = b""
         self._fields = None
         self._discard = None
+        self._resource = None
         self._lingers = True
         self._emit(reply.page(error.status, with_content=with_content), close=True)
         self._stop = Stop.END
@@ -500,25 +532,36 @@ class Connection:
         fields = self._fields
         assert fields is not None
         config = self._service.config
-        if fields.expects and self._method not in (b"GET", b"HEAD", b"OPTIONS"):
+        resource = self._resource
+        if fields.expects and resource is None and self._method not in (b"GET", b"HEAD", b"OPTIONS"):
             # The final answer instead of 100, and no knowing whether the body comes (RFC 9110 section 10.1.1).
             self._lingers = True
             made = self._respond()
             assert made is not None
             return at, self._emit(made, close=True)
-        self._discard = Discard(fields.body, config.body_bytes_max, config.head_bytes_max)
+        if resource is None:
+            self._discard = Discard(fields.body, config.body_bytes_max, config.head_bytes_max)
+        else:
+            self._discard = Collect(fields.body, resource.body_bytes_max, config.head_bytes_max)
         if fields.expects and at == len(data):
             self._out.append(reply.CONTINUE)
         at = self._discard.feed(data, at)
         if not self._discard.done:
             return at, Stop.BODY
-        self._discard = None
+        self._keep_body()
         return at, self._answer()
+
+    def _keep_body(self) -> None:
+        if isinstance(self._discard, Collect):
+            self._body = self._discard.content()
+        self._discard = None
 
     # --- answers ------------------------------------------------------------------------------------------
 
     def _answer(self) -> Stop | None:
         """Answer the request at hand."""
+        if self._resource is not None:
+            return self._ask(self._resource)
         try:
             made = self._respond()
         except HttpError as error:
@@ -560,17 +603,22 @@ class Connection:
         assert fields is not None
         chosen = self._choose(generation, base, fields.accept)
         if chosen is None:
-            return reply.page(406, with_content=self._method == b"GET", extra=reply.VARY)
+            return reply.page(406, with_content=self._method != b"HEAD", extra=reply.VARY)
         body = chosen.body
         teacher = self._service.teacher
-        if teacher is not None and self._service.generation.resources.get(self._target) is base:
+        if teacher is not None and self._may_be_taught(base):
             teacher.teach(self._head, self._target, base, fields)
         if body is not None:
             chosen.uses += 1
             return self._represent(chosen, body)
-        self._loaded = None
         self._service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
         return None
+
+    def _may_be_taught(self, base: Entry) -> bool:
+        """Whether this entry is what the target always leads to."""
+        if self._stored is not None:
+            return self._stored.own
+        return self._service.generation.resources.get(self._target) is base
 
     def _choose(self, generation: Generation, base: Entry, accept: dict[bytes, int] | None) -> Entry | None:
         """Negotiate, and have variants made again that were evicted."""
@@ -586,45 +634,45 @@ class Connection:
         if self._service.sampler is not None:
             self._service.sampler.note(chosen, self._loop.turn)
         chosen.tick = self._loop.turn
-        vary = reply.VARY if chosen.variants or chosen.encoding else b""
-        is_get = self._method == b"GET"
+        stored = self._stored
+        with_content = self._method != b"HEAD"
         decision = negotiate.WHOLE
-        if not fields.plain:
+        # Conditions and ranges are about a successful GET or HEAD (RFC 9110 sections 13.2.1, 14.2).
+        if not fields.plain and self._method in (b"GET", b"HEAD") and (stored is None or stored.status == 200):
             ranges_max = self._service.config.ranges_max
-            decision = negotiate.decide(fields, chosen, is_get=is_get, ranges_max=ranges_max)
+            decision = negotiate.decide(fields, chosen, is_get=with_content, ranges_max=ranges_max)
+        made = self._reply_of(decision, chosen, body, with_content=with_content)
+        return made if stored is None else made.dressed(stored.status, stored.fields)
+
+    def _reply_of(self, decision: negotiate.Decision, chosen: Entry, body: Body, *, with_content: bool) -> Reply:
+        vary = reply.VARY if chosen.variants or chosen.encoding else b""
         match decision.status:
             case 206:
                 return reply.partial(body, decision.ranges)
             case 304:
                 return reply.not_modified(body)
             case 412:
-                return reply.page(412, with_content=is_get, extra=vary)
+                return reply.page(412, with_content=with_content, extra=vary)
             case 416:
                 return reply.unsatisfiable(chosen.size, extra=vary)
             case _:
-                return reply.whole(body, with_content=is_get)
+                return reply.whole(body, with_content=with_content)
 
     def _on_loaded(self, chosen: Entry, result: Fetched) -> None:
-        if self.state is _CLOSED:
-            return
-        self._loaded = (chosen, result)
-        if not self._out:
-            self._take_loaded()
+        if self.state is not _CLOSED:
+            self._bring(partial(self._emit_loaded, chosen, result))
 
-    def _take_loaded(self) -> None:
-        """Go on with what a thread brought."""
-        assert self._loaded is not None
-        chosen, result = self._loaded
-        self._loaded = None
-        self._renewals += 1
+    def _bring(self, brought: Callable[[], Stop | None]) -> None:
+        """What `Stop.LOAD` waited for is there; answer with it when what is before it is out."""
+        self._brought = brought
+        if not self._out:
+            self._take_brought()
+
+    def _take_brought(self) -> None:
+        brought, self._brought = self._brought, None
+        assert brought is not None
         try:
-            if isinstance(result, Body):
-                stop = self._emit(self._represent(chosen, result))
-            elif isinstance(result, Renewed) and self._renewals <= RENEWALS_MAX:
-                stop = self._answer()
-            else:
-                busy = reply.page(503, with_content=self._method == b"GET", extra=b"Retry-After: 1\r\n")
-                stop = self._emit(busy)
+            stop = brought()
         except HttpError as error:
             self._refuse(error)
             stop = Stop.END
@@ -633,6 +681,141 @@ class Connection:
         else:
             self._stop = stop
             self._work_out()
+
+    def _emit_loaded(self, chosen: Entry, result: Fetched) -> Stop | None:
+        """Answer with what a thread brought."""
+        self._renewals += 1
+        if isinstance(result, Body):
+            return self._emit(self._represent(chosen, result))
+        if isinstance(result, Renewed) and self._renewals <= RENEWALS_MAX:
+            return self._answer() if self._stored is None else self._renew_stored(self._stored)
+        return self._emit(reply.page(503, with_content=self._method == b"GET", extra=b"Retry-After: 1\r\n"))
+
+    # --- answers of the application -----------------------------------------------------------------------
+
+    def _find_resource(self) -> Resource | None:
+        """What the application has for the request at hand. Who reads finds files first."""
+        service = self._service
+        assert service.application is not None
+        if self._target == b"*" or self._method in (b"CONNECT", b"TRACE"):
+            return None
+        try:
+            path, query = split_target(self._target)
+            key = canonical_path(path)
+        except HttpError:
+            return None  # `_respond` says so
+        if self._method in (b"GET", b"HEAD") and key in service.generation.resources:
+            return None
+        return service.application.find(self._target, key, query)
+
+    def _ask(self, resource: Resource) -> Stop | None:
+        """Have the application answer the request at hand."""
+        made, self._made = self._made, None
+        fields = self._fields
+        assert fields is not None
+        if resource.quick and fields.plain and self._service.teacher is not None:
+            self._service.teacher.learn(self._head, fields)
+        if made is None:
+            head = self._head.lstrip(b"\r\n")
+            body, self._body = self._body, b""
+            exchange = Exchange(self._method, self._target, head, body, self._peer, self._addresses, self._on_finished)
+            made = resource.respond(exchange)
+            if made is None:
+                self._exchange = exchange
+                return Stop.LOAD
+        return self._emit_made(made)
+
+    def _addresses(self) -> tuple[object, object]:
+        return self._sock.getpeername(), self._sock.getsockname()
+
+    def _on_finished(self, exchange: Exchange, made: Made) -> None:
+        """In any thread."""
+        self._loop.call_soon(partial(self._finished, exchange, made))
+
+    def _finished(self, exchange: Exchange, made: Made) -> None:
+        if exchange is not self._exchange:
+            made.discard()
+            return
+        self._exchange = None
+        self._bring(partial(self._emit_made, made))
+
+    def _emit_made(self, made: Made) -> Stop | None:
+        if isinstance(made, Stored):
+            return self._emit_stored(made)
+        assert self._fields is not None
+        with_content = self._method != b"HEAD" and made.status not in (204, 304)
+        framing = b""
+        if made.length is not None and made.status != 204:
+            framing = b"Content-Length: %d\r\n" % made.length
+        content = made.content
+        if isinstance(content, (bytes, tuple)):
+            segments = (content,) if isinstance(content, bytes) else content
+            head = made.fields + framing + b"\r\n"
+            length = made.length if with_content and made.length is not None else 0
+            return self._emit(Reply(made.status, (head, *segments) if length else (head,), length, made.body))
+        chunked = made.length is None and self._fields.version == b"HTTP/1.1"
+        if chunked and made.status not in (204, 304):
+            framing = b"Transfer-Encoding: chunked\r\n"
+        head = made.fields + framing + b"\r\n"
+        if not with_content:
+            content.close()
+            return self._emit(Reply(made.status, (head,)))
+        return self._emit_stream(made.status, head, Outgoing(content, made.status, made.length, chunked=chunked))
+
+    def _emit_stored(self, stored: Stored) -> Stop | None:
+        """A resource of the cache, as if it had been asked for."""
+        self._stored = stored
+        made = self._respond_entry(stored.generation, stored.entry)
+        return Stop.LOAD if made is None else self._emit(made)
+
+    def _renew_stored(self, stored: Stored) -> Stop | None:
+        """What an application named has changed since."""
+        fresh = stored.generation.resources.get(stored.entry.key)
+        if not isinstance(fresh, Entry):
+            return self._emit(reply.not_found(None, with_content=self._method != b"HEAD"))
+        stored.entry = fresh
+        return self._emit_stored(stored)
+
+    def _emit_stream(self, status: int, head: bytes, outgoing: Outgoing) -> Stop | None:
+        """Begin an answer whose content comes piece by piece."""
+        service = self._service
+        fields = self._fields
+        assert fields is not None
+        if service.draining or fields.mode == CLOSE:
+            outgoing.last = True
+        self._out += (service.prefixes.of(status, CLOSE if outgoing.last else fields.mode), head)
+        self._outgoing = outgoing
+        return Stop.STREAM
+
+    def _pull(self) -> None:
+        """Have the stream's next piece brought, now that the last one is out."""
+        if self._outgoing is not None and self._stop is Stop.STREAM and self.state is State.WAIT and not self._out:
+            self._outgoing.stream.pull(self._on_piece)
+
+    def _on_piece(self, piece: Piece | None) -> None:
+        outgoing = self._outgoing
+        if outgoing is None:
+            return  # the client is gone
+        try:
+            if piece is None:
+                raise CutShortError
+            self._out += outgoing.frame(piece)
+        except CutShortError:
+            self.close()  # before the end that was promised: the client sees that something is missing
+            return
+        if outgoing.ended:
+            self._end_stream()
+            self._stop = Stop.END if outgoing.last else Stop.SHARE
+        self._work_out()
+
+    def _end_stream(self) -> None:
+        outgoing, self._outgoing = self._outgoing, None
+        assert outgoing is not None
+        outgoing.stream.close()
+        if self._service.log is not None:
+            status, sent = outgoing.status, outgoing.sent
+            self._service.log(self._peer, self._method, self._target, self._fields, status, sent)
+        self._method = b""
 
     # --- output -------------------------------------------------------------------------------------------
 

@@ -74,7 +74,13 @@ class Teacher:
         self.lane.drain_ticks()
 
     def teach(self, head: bytes, target: bytes, base: Entry, fields: Fields) -> None:
-        """A request for `base` was answered: `head` is what it said, `target` the index's own key for it."""
+        """A request for `base` was answered: `head` is what it said, `target` what always leads to it."""
+        self.learn(head, fields)
+        if not self.lane.knows(target):
+            self._put(target, base)
+
+    def learn(self, head: bytes, fields: Fields) -> None:
+        """Remember what the field values of a request mean."""
         values: dict[int, list[bytes]] = {}
         for line in head.split(b"\r\n")[1:]:
             name, _, value = line.partition(b":")
@@ -84,8 +90,6 @@ class Teacher:
         for kind, seen in values.items():
             if len(seen) == 1:
                 self._learn(kind, seen[0], fields)
-        if not self.lane.knows(target):
-            self._put(target, base)
 
     def _learn(self, kind: int, value: bytes, fields: Fields) -> None:
         meaning = (1, 0, 0, 0)

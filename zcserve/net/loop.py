@@ -45,7 +45,7 @@ class Loop:
         self.stranger: Callable[[int], None] = lambda fd: None
         self.wake_at = inf  # a turn is wanted then: for what a timer's slot is too coarse
         self._again: dict[Callable[[], None], None] = {}
-        self._calls: deque[Callable[[], None]] = deque()
+        self._calls: deque[Callable[[], object]] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopped = False
         self.add(self._wake_fd, self._woken)
@@ -64,7 +64,7 @@ class Loop:
         """Call `step` in the next turn: there is more to do, and others wait. Once, however often this is said."""
         self._again[step] = None
 
-    def call_soon(self, call: Callable[[], None]) -> None:
+    def call_soon(self, call: Callable[[], object]) -> None:
         """Call `call` in the loop's thread soon. The one method that other threads may use."""
         self._calls.append(call)
         os.eventfd_write(self._wake_fd, 1)
@@ -116,13 +116,13 @@ class Loop:
         for _ in range(len(self._calls)):
             self._guarded(self._calls.popleft())
 
-    def _guarded(self, call: Callable[[], None]) -> None:
+    def _guarded(self, call: Callable[[], object]) -> None:
         try:
             call()
         except Exception:
             self._failed(call)
 
-    def _failed(self, handler: Callable[..., None]) -> None:
+    def _failed(self, handler: Callable[..., object]) -> None:
         _log.exception("a handler failed; its connection is closed, the server goes on")
         while isinstance(handler, partial):
             handler = handler.func

@@ -17,6 +17,8 @@ from zcserve.net.request import CLOSE, KEEP, KEEP_10
 ALLOW = b"Allow: GET, HEAD, OPTIONS\r\n"
 VARY = b"Vary: Accept-Encoding\r\n"
 SERVER = b"zcserve"
+# Of a page of HTML that was made here.
+PAGE_FIELDS = b"Content-Type: text/html; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _CONNECTION = {KEEP: b"", KEEP_10: b"Connection: keep-alive\r\n", CLOSE: b"Connection: close\r\n"}
@@ -65,6 +67,11 @@ class Reply:
         self.segments = segments
         self.length = length
         self.body = body
+
+    def dressed(self, status: int, fields: bytes) -> Reply:
+        """With further header lines, and another status where it is a plain 200."""
+        segments = (fields, *self.segments) if fields else self.segments
+        return Reply(status if self.status == 200 else self.status, segments, self.length, self.body)
 
 
 def whole(body: Body, *, with_content: bool) -> Reply:
@@ -141,17 +148,19 @@ def not_found(site_page: bytes | None, *, with_content: bool) -> Reply:
 
 def page(status: int, *, with_content: bool, extra: bytes = b"") -> Reply:
     """A small page that says the status, with further header lines `extra`."""
-    phrase = PHRASES[status]
-    content = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{status} {phrase}</title>'
-        f"<h1>{status} {phrase}</h1><p>zcserve</p></html>\n"
-    ).encode()
+    content = page_content(status)
     head = _page_head(len(content), extra)
     return Reply(status, (head, content) if with_content else (head,), len(content) if with_content else 0)
 
 
-def _page_head(length: int, extra: bytes) -> bytes:
+def page_content(status: int, more: str = "") -> bytes:
+    """What a page that says a status has in it; `more` is HTML."""
+    title = f"{status} {PHRASES.get(status, '')}".rstrip()
     return (
-        b"Content-Length: %d\r\nContent-Type: text/html; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n%b\r\n"
-        % (length, extra)
-    )
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f"<h1>{title}</h1>{more}<p>zcserve</p></html>\n"
+    ).encode()
+
+
+def _page_head(length: int, extra: bytes) -> bytes:
+    return b"Content-Length: %d\r\n%b%b\r\n" % (length, PAGE_FIELDS, extra)

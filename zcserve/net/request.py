@@ -403,7 +403,7 @@ def _if_range(values: list[bytes] | None) -> EntityTag | int | None:
     return EntityTag(b"", weak=True)
 
 
-# --- bodies, read to be thrown away ------------------------------------------------------------------------
+# --- bodies, read to be thrown away, or to be kept ---------------------------------------------------------
 
 # A chunk's size line with its extensions (RFC 9112 section 7.1.1); no client of ours needs more.
 CHUNK_LINE_BYTES_MAX = 1024
@@ -432,6 +432,9 @@ class Discard:
         self._trailer_allowed = trailer_bytes_max
         self._step = self._size_line if self._chunked else self._data
 
+    def take(self, data: bytes, start: int, stop: int) -> None:
+        """Content, of which nothing is kept here."""
+
     def feed(self, data: bytes, at: int) -> int:
         """Consume from `data[at:]`; returns the offset behind what was consumed."""
         while not self.done:
@@ -446,6 +449,7 @@ class Discard:
             return -1
         taken = min(self._left, len(data) - at)
         self._left -= taken
+        self.take(data, at, at + taken)
         if not self._left:
             self.done = not self._chunked
             self._step = self._data_end
@@ -491,3 +495,19 @@ class Discard:
         if len(line) > bytes_max or line.translate(None, FIELD_VALUE_BYTES):
             raise HttpError(400, "a bad line in a chunked body", close=True)
         return line, end + 2 if end >= 0 else -1
+
+
+class Collect(Discard):
+    """A request's body, kept for who asked for it."""
+
+    def __init__(self, length: int, bytes_max: int, trailer_bytes_max: int) -> None:
+        self._content = bytearray()
+        super().__init__(length, bytes_max, trailer_bytes_max)
+
+    def take(self, data: bytes, start: int, stop: int) -> None:
+        """Keep a piece of content."""
+        self._content += memoryview(data)[start:stop]
+
+    def content(self) -> bytes:
+        """All of it, once it is done."""
+        return bytes(self._content)

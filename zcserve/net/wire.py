@@ -6,6 +6,9 @@ identity is checked after the copy and before the send: what leaves is one versi
 early. The loop reads with RWF_NOWAIT alone, so that it never waits for a disk. What that does not give, because it is
 not in the page cache or the file system does not know RWF_NOWAIT (NFS and FUSE do not), a thread reads (`read_cold`),
 checks and all: there even fstat may wait.
+
+A `ForeignSpan` is a file that an application chose to have sent without a copy: by `sendfile`, piece by piece, where it
+lies in the page cache, and else read by a thread like the others.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import socket
 import struct
 import termios
 
-from zcserve.cache.entry import DiskSpan, Segment, Span
+from zcserve.cache.entry import DiskSpan, ForeignSpan, Segment, Span
 
 # Buffers in one sendmsg: half of IOV_MAX (1024), and more than pipeline_max requests need.
 IOVECS_MAX = 512
@@ -59,6 +62,14 @@ def send(sock: socket.socket, segments: list[Segment], bytes_max: int) -> Outcom
                 if not count:
                     raise TornError  # only a file sent in place can end early
                 _advance(segments, first, count)
+            elif isinstance(first, ForeignSpan):
+                length = min(first.length, DISK_PIECE_BYTES)
+                if not _is_in_memory(first, length):
+                    return Outcome.COLD
+                count = os.sendfile(sock.fileno(), first.file.fd, first.offset, length)
+                if not count:
+                    raise TornError
+                _advance(segments, first, count)
             elif isinstance(first, DiskSpan):
                 piece = _read(first)
                 if piece is None:
@@ -79,7 +90,7 @@ def _advance(segments: list[Segment], span: Span | DiskSpan, count: int) -> None
     elif isinstance(span, Span):  # a new object: the body's own span is shared by everyone
         segments[0] = Span(span.fd, span.offset + count, span.length - count)
     else:
-        segments[0] = DiskSpan(span.file, span.offset + count, span.length - count)
+        segments[0] = type(span)(span.file, span.offset + count, span.length - count)
 
 
 def _send_buffers(sock: socket.socket, segments: list[Segment]) -> int:
@@ -101,6 +112,14 @@ def _send_buffers(sock: socket.socket, segments: list[Segment]) -> int:
         done += 1
     del segments[:done]
     return sent
+
+
+def _is_in_memory(span: ForeignSpan, length: int) -> bool:
+    """Whether `length` bytes can be sent without waiting for a disk: by their last one, which is read last."""
+    try:
+        return bool(os.preadv(span.file.fd, [_piece[:1]], span.offset + length - 1, os.RWF_NOWAIT))
+    except OSError:
+        return False  # a thread reads it, or finds out what is wrong
 
 
 def _read(span: DiskSpan) -> memoryview | None:

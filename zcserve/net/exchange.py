@@ -1,0 +1,209 @@
+"""What a connection and an application say to each other.
+
+An *application* answers what no file does (zcserve/servlets). The connection finds the *resource* that a target names,
+reads the request's body, and asks the resource to `respond` to an `Exchange`. The answer is
+
+- `Answer`: status, fields, and content: bytes, segments (pieces of files, sent without a copy), or a `Stream`;
+- `Stored`: an entry of the cache, negotiated, conditioned and cut into ranges like any file;
+- None: it comes later, from any thread, by `exchange.finish`.
+
+An application knows no socket, and a connection no servlet. Framing (Content-Length, chunks, the connection's end),
+Date, HEAD and the order of pipelined answers are the connection's business; an answer's fields hold none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from zcserve.cache.entry import Body, DiskSpan, Entry, Segment, Span
+from zcserve.cache.index import Generation
+
+Piece: TypeAlias = Segment
+Give: TypeAlias = Callable[["Piece | None"], None]
+
+
+class Stream(Protocol):
+    """Content that comes piece by piece, each when the one before is out: the client sets the pace."""
+
+    def pull(self, give: Give) -> None:
+        """Have the next piece brought. `give` is called once, in the loop's thread, now or later: with a piece, with
+        b"" at the end, or with None when it failed, so that the response is cut short. Must not raise."""
+
+    def close(self) -> None:
+        """Nobody wants more. Called once, in the loop's thread, after the end, too; a piece may be on its way. Must not
+        raise."""
+
+
+class Answer:
+    """A response that an application made.
+
+    status   200 to 599 (RFC 9110 section 15)
+    fields   header lines, each with its CRLF, checked; none of those that are the connection's business
+    content  bytes; or segments and their `length` in bytes; or a stream, `length` None if nobody knows it
+    body     whose memory the segments refer to
+    """
+
+    __slots__ = ("body", "content", "fields", "length", "status")
+
+    def __init__(
+        self,
+        status: int,
+        fields: bytes,
+        content: bytes | tuple[Segment, ...] | Stream = b"",
+        length: int | None = None,
+        body: Body | None = None,
+    ) -> None:
+        self.status = status
+        self.fields = fields
+        self.content = content
+        self.length = len(content) if isinstance(content, bytes) else length
+        self.body = body
+
+    def discard(self) -> None:
+        """Nobody will send it."""
+        if not isinstance(self.content, (bytes, tuple)):
+            self.content.close()
+
+
+class Stored:
+    """A response made of an entry of the cache; `fields` are further header lines. A `status` other than 200 goes with
+    the whole content. `own`: the entry is the target's own, so that the fast lane may be taught it."""
+
+    __slots__ = ("entry", "fields", "generation", "own", "status")
+
+    def __init__(
+        self, generation: Generation, entry: Entry, *, status: int = 200, fields: bytes = b"", own: bool = False
+    ) -> None:
+        self.generation = generation
+        self.entry = entry
+        self.status = status
+        self.fields = fields
+        self.own = own
+
+    def discard(self) -> None:
+        """Nobody will send it."""
+
+
+Made: TypeAlias = Answer | Stored
+
+
+class Exchange:
+    """One request on its way through an application.
+
+    method, target   as sent
+    head             the request line and header lines, as sent, with the empty line
+    body             complete
+    client           the peer's address without a port, "unix:" for a unix socket
+    addresses        the socket's two ends as getpeername and getsockname tell them; in the loop's thread, in `respond`
+    abandoned        the application may set it: called in the loop's thread, once, if the client goes away before the
+                     answer was given
+    """
+
+    __slots__ = ("_finish", "abandoned", "addresses", "body", "client", "head", "method", "target")
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        head: bytes,
+        body: bytes,
+        client: str,
+        addresses: Callable[[], tuple[object, object]],
+        finish: Callable[[Exchange, Made], None],
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.head = head
+        self.body = body
+        self.client = client
+        self.addresses = addresses
+        self.abandoned: Callable[[], object] | None = None
+        self._finish = finish
+
+    def finish(self, made: Made) -> None:
+        """Give the answer that `respond` left for later. Any thread; once. Discarded if the client is gone."""
+        self._finish(self, made)
+
+
+class Resource(Protocol):
+    """What an application has at a target.
+
+    body_bytes_max   the largest body that is read for it
+    quick            whether the application may be able to answer in `Application.ask`
+    """
+
+    @property
+    def body_bytes_max(self) -> int: ...
+
+    @property
+    def quick(self) -> bool: ...
+
+    def respond(self, exchange: Exchange) -> Made | None:
+        """Answer in the loop's thread, or return None and `exchange.finish` later. Must not raise."""
+
+
+# What `Application.ask` is: the lane holds it.
+Ask: TypeAlias = Callable[[bytes, bytes, bytes, int, str, int], tuple[int, bytes, int] | Made | None]
+
+
+class Application(Protocol):
+    """Who answers what no file does. All methods belong to the loop's thread."""
+
+    def find(self, target: bytes, path: bytes, query: bytes | None) -> Resource | None:
+        """The resource that a target names; `path` is its canonical path. None: nothing of the application's."""
+
+    def ask(
+        self, method: bytes, target: bytes, head: bytes, mode: int, client: str, turn: int
+    ) -> tuple[int, bytes, int] | Made | None:
+        """The fast lane's short way: answer a plain GET or HEAD at once.
+
+        Returns the status, the complete response and the bytes of its content; or what was made and is not so simple,
+        for the connection that takes over; or None, when the request must be asked for by `find` and nothing was done.
+        """
+
+    def forget(self) -> None:
+        """What the site's files are has changed."""
+
+
+class CutShortError(Exception):
+    """A stream ended before its promised length."""
+
+
+class Outgoing:
+    """A stream on its way, and its framing: chunks (RFC 9112 section 7.1), a promised length, or the connection's end.
+    `sent` counts bytes of content; `last` tells that the connection ends with it."""
+
+    def __init__(self, stream: Stream, status: int, length: int | None, *, chunked: bool) -> None:
+        self.stream = stream
+        self.status = status
+        self.sent = 0
+        self.last = length is None and not chunked
+        self.ended = False
+        self._left = length
+        self._chunked = chunked
+
+    def frame(self, piece: Piece) -> tuple[Segment, ...]:
+        """The segments that a piece becomes. Raises CutShortError. What exceeds the promised length is left out."""
+        size = piece.length if isinstance(piece, (Span, DiskSpan)) else len(piece)
+        if self._left is not None:
+            if size > self._left:
+                piece, size = _cut(piece, self._left), self._left
+            self._left -= size
+            if self._left and not size:
+                raise CutShortError
+            self.ended = not self._left
+        else:
+            self.ended = not size
+        self.sent += size
+        if not self._chunked:
+            return (piece,) if size else ()
+        return (b"%x\r\n" % size, piece, b"\r\n") if size else (b"0\r\n\r\n",)
+
+
+def _cut(piece: Piece, length: int) -> Piece:
+    if isinstance(piece, Span):
+        return Span(piece.fd, piece.offset, length)
+    if isinstance(piece, DiskSpan):
+        return type(piece)(piece.file, piece.offset, length)
+    return piece[:length]

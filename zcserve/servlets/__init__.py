@@ -1,0 +1,1 @@
+"""Python functions, and WSGI and ASGI applications, as resources. Knows the exchange, and no socket."""

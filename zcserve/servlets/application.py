@@ -1,0 +1,362 @@
+"""The application: from a target to what answers it, and the answer.
+
+    find     a target -> a `Resource`: a servlet by its name or its path, or a mounted application; None: nothing
+    ask      the fast lane's short way: a servlet that runs in the loop, called at once, its answer one piece of bytes
+    respond  everything else: methods, threads, tasks, streams, files, results that are kept
+
+**Edit and refresh.** Once a turn of the loop, the first request that leads to a servlet has its files looked at, and
+one that leads nowhere, those of all. Who finds something changed waits, with all who come after him, until a thread
+has loaded it; everybody else is served meanwhile.
+
+What a target leads to is remembered (`_known`), until the folder or the site's files change: a target with a query is
+judged once, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from zcserve.cache.entry import Entry
+from zcserve.cache.index import Generation
+from zcserve.config import Config
+from zcserve.errors import HttpError
+from zcserve.http import canonical_path, encode_path
+from zcserve.net.exchange import Answer, Exchange, Made, Resource, Stored
+from zcserve.net.reply import Prefixes
+from zcserve.net.request import split_target
+from zcserve.servlets.calls import Caller, FileAsked, Outcome
+from zcserve.servlets.context import Asked, Context, busy, page
+from zcserve.servlets.folder import Folder, Module
+from zcserve.servlets.request import SERVLET_PATH, Request
+from zcserve.servlets.response import HTML_FIELDS
+from zcserve.servlets.routes import Route
+from zcserve.servlets.watch import Watch
+from zcserve.servlets.workers import AsyncThread, BusyError, Pool
+
+# Targets whose resource is remembered: some hundred bytes each, and clients choose queries.
+KNOWN_MAX = 4096
+# How often a request waits for servlets to be loaded anew, when they change again and again.
+REFRESHES_MAX = 5
+
+
+class _Asked(NamedTuple):
+    method: bytes
+    target: bytes
+
+
+class Servlet:
+    """A `Resource` of the folder: routes by method, with the path's parameters, and whose files they come from."""
+
+    def __init__(
+        self, owner: Servlets, by_method: Mapping[str, Route], params: dict[str, str], modules: Sequence[Module]
+    ) -> None:
+        self.by_method = by_method
+        self.params = params
+        self.modules = modules
+        self.looked = -1  # the turn in which the modules' files were looked at
+        self.body_bytes_max = owner.config.servlet_body_bytes_max
+        route = by_method.get("GET")
+        self.route = route  # for `ask`
+        self.quick = route is not None and not (route.thread or route.is_async or route.ttl)
+        self._owner = owner
+
+    def respond(self, exchange: Exchange) -> Made | None:
+        """As `Resource.respond`."""
+        method = exchange.method.decode()
+        route = self.by_method.get(method)
+        if route is None:
+            return self._without_route(method)
+        params = self.params
+        request = Request(exchange.method, exchange.target, exchange.head, exchange.client, exchange.body, params)
+        return self._owner.call(route, request, exchange)
+
+    def _without_route(self, method: str) -> Answer:
+        """OPTIONS, or 405 (RFC 9110 sections 9.3.7, 15.5.6)."""
+        allow = f"Allow: {', '.join(sorted({*self.by_method, 'OPTIONS'}))}\r\n".encode()
+        return Answer(200, allow) if method == "OPTIONS" else page(405, fields=allow)
+
+
+class Broken:
+    """A servlet that does not load. It says so; in development always, else as long as no version of it ever did."""
+
+    quick = False
+    looked = -1
+
+    def __init__(self, owner: Servlets, module: Module) -> None:
+        self.modules = (module,)
+        self.body_bytes_max = owner.config.servlet_body_bytes_max
+        self._context = owner.context
+
+    def respond(self, exchange: Exchange) -> Made | None:
+        """500."""
+        module = self.modules[0]
+        return self._context.failure_page(f"the servlet {module.name} does not load: see the log", module.error)
+
+
+class Refreshing:
+    """Where something changed that must be loaded first."""
+
+    quick = False
+
+    def __init__(self, owner: Servlets) -> None:
+        self.body_bytes_max = owner.config.servlet_body_bytes_max
+        self._owner = owner
+
+    def respond(self, exchange: Exchange) -> Made | None:
+        """Load, and go on."""
+        self._owner.refresh(partial(self._again, exchange, REFRESHES_MAX))
+        return None
+
+    def _again(self, exchange: Exchange, left: int) -> None:
+        owner = self._owner
+        path, query = split_target(exchange.target)
+        found = owner.find(exchange.target, canonical_path(path), query)
+        if found is self:
+            if left:
+                owner.refresh(partial(self._again, exchange, left - 1))
+                return
+            found = owner.look_up(canonical_path(path), query)
+        made = found.respond(exchange) if found is not None else owner.not_found()
+        if made is not None:
+            exchange.finish(made)
+
+
+class Mounted(NamedTuple):
+    """An application, and the canonical path that it is mounted at, without a slash at its end."""
+
+    prefix: bytes
+    resource: Resource
+    close: Callable[[], None]
+
+
+class Servlets:
+    """An `Application`: a folder of servlets, and mounted applications."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        call_soon: Callable[[Callable[[], object]], None],
+        generation: Callable[[], Generation],
+        turn: Callable[[], int],
+        prefixes: Prefixes,
+    ) -> None:
+        """Loads the folder and starts the applications. Raises UsageError."""
+        self.config = config
+        pool = Pool(config.servlet_threads, config.servlet_queue_max)
+        self.context = Context(config, pool, AsyncThread(), call_soon, generation)
+        self._prefixes = prefixes
+        self._turn = turn
+        self._watch = Watch(config.servlet_slow_s)
+        self._caller = Caller(self.context, self._watch)
+        self._known: dict[bytes, Servlet | Broken] = {}
+        self._refreshing = Refreshing(self)
+        self._loader = Pool(1, 1)
+        self._waiting: list[Callable[[], None]] = []
+        self._looked = -1  # the turn in which the folder was looked at
+        self._folder = Folder(Path(config.servlets)) if config.servlets else None
+        self._mounts: list[Mounted] = []
+        if self._folder is not None:
+            self._folder.refresh()
+        call_soon(self._watch.begin)
+
+    # --- from a target to a resource ----------------------------------------------------------------------
+
+    def find(self, target: bytes, path: bytes, query: bytes | None) -> Resource | None:
+        """As `Application.find`."""
+        found: Servlet | Broken | None = self._known.get(target)
+        if found is None and self._folder is not None:
+            found = self._look_up(path, query)
+            if found is not None:
+                self._remember(target, found)
+        if self._folder is not None and self._is_stale(self._folder, found, self._turn()):
+            return self._refreshing
+        return found or self._mounted(path)
+
+    def look_up(self, path: bytes, query: bytes | None) -> Resource | None:
+        """As `find`, as things are: whether something changed does not matter."""
+        return self._look_up(path, query) or self._mounted(path)
+
+    def _look_up(self, path: bytes, query: bytes | None) -> Servlet | Broken | None:
+        folder = self._folder
+        if folder is None:
+            return None
+        if path == SERVLET_PATH:
+            if not query:
+                return None
+            name = unquote(query.partition(b"&")[0].decode("latin-1"))
+            module = folder.modules.get(name)
+            if module is None:
+                return None
+            by_method = folder.table.named(name)
+            if module.error and (self.config.dev or by_method is None):
+                return Broken(self, module)
+            return Servlet(self, by_method, {}, (module,)) if by_method is not None else None
+        match = folder.table.find(path)
+        if match is None:
+            return None
+        modules = [folder.modules[name] for name in {route.name for route in match.by_method.values()}]
+        broken = [module for module in modules if module.error]
+        if broken and self.config.dev:
+            return Broken(self, broken[0])
+        return Servlet(self, match.by_method, match.params, modules)
+
+    def _remember(self, target: bytes, found: Servlet | Broken) -> None:
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known[target] = found
+
+    def _mounted(self, path: bytes) -> Resource | None:
+        for mount in self._mounts:
+            if path.startswith(mount.prefix) and path[len(mount.prefix) :][:1] in (b"", b"/"):
+                return mount.resource
+        return None
+
+    def forget(self) -> None:
+        """As `Application.forget`: a file goes before a servlet."""
+        self._known.clear()
+
+    # --- edit and refresh ---------------------------------------------------------------------------------
+
+    def _is_stale(self, folder: Folder, found: Servlet | Broken | None, turn: int) -> bool:
+        """Whether something must be loaded before a request may be answered; each file is looked at once a turn."""
+        if self._looked != turn:
+            if folder.changed():
+                return True
+            self._looked = turn
+        if found is None:
+            return any(module.changed() for module in folder.modules.values())
+        if found.looked != turn:
+            if any(module.changed() for module in found.modules):
+                return True
+            found.looked = turn
+        return False
+
+    def refresh(self, then: Callable[[], None]) -> None:
+        """Have the folder loaded anew by a thread, then call `then`."""
+        self._waiting.append(then)
+        if len(self._waiting) == 1:
+            self._loader.submit(self._load)
+
+    def _load(self) -> None:
+        assert self._folder is not None
+        try:
+            self._folder.refresh()
+        finally:
+            self.context.call_soon(self._loaded)
+
+    def _loaded(self) -> None:
+        self._known.clear()
+        waiting, self._waiting = self._waiting, []
+        for then in waiting:
+            self.context.call_soon(then)
+
+    # --- answers ------------------------------------------------------------------------------------------
+
+    def ask(
+        self, method: bytes, target: bytes, head: bytes, mode: int, client: str, turn: int
+    ) -> tuple[int, bytes, int] | Made | None:
+        """As `Application.ask`."""
+        found = self._known.get(target)
+        if found is None:
+            found = self._find_quick(target)
+        if found is None or not found.quick:
+            return None
+        if found.looked != turn and (self._folder is None or self._is_stale(self._folder, found, turn)):
+            return None
+        assert isinstance(found, Servlet)
+        route = found.route
+        assert route is not None
+        watch = self._watch
+        watch.what = route.where
+        watch.entered += 1
+        try:
+            value = route.function(Request(method, target, head, client, b"", found.params), **found.params)
+            if type(value) is bytes:
+                return 200, self._complete(200, mode, HTML_FIELDS, value, method), len(value)
+            asked = _Asked(method, target)
+            outcome = self._caller.outcome(route.where, value, partial(self.context.cut_short, route.where, asked))
+            made = self._made(outcome, route, asked)
+        except BaseException as error:
+            made = self.context.fail(route.where, _Asked(method, target), error)
+        finally:
+            watch.what = None
+        if isinstance(made, Answer) and isinstance(made.content, bytes) and made.status not in (204, 304):
+            content = made.content
+            length = len(content) if method == b"GET" else 0
+            return made.status, self._complete(made.status, mode, made.fields, content, method), length
+        return made
+
+    def _complete(self, status: int, mode: int, fields: bytes, content: bytes, method: bytes) -> bytes:
+        prefix = self._prefixes.of(status, mode)
+        head = b"%b%bContent-Length: %d\r\n\r\n" % (prefix, fields, len(content))
+        return head + content if method == b"GET" else head
+
+    def _find_quick(self, target: bytes) -> Servlet | Broken | None:
+        """A target's resource where no file goes before it."""
+        try:
+            path, query = split_target(target)
+            key = canonical_path(path)
+        except HttpError:
+            return None
+        if key in self.context.generation().resources:
+            return None
+        found = self._look_up(key, query)
+        if found is not None:
+            self._remember(target, found)
+        return found
+
+    def call(self, route: Route, request: Request, exchange: Exchange) -> Made | None:
+        """Call a servlet and answer with what it returns; None: later."""
+        answers: list[Made] = []
+        at_once = True
+
+        def done(outcome: Outcome) -> None:
+            made = self._made(outcome, route, exchange)
+            if at_once:
+                answers.append(made)
+            else:
+                exchange.finish(made)
+
+        try:
+            exchange.abandoned = self._caller.call(
+                route, request, partial(self.context.cut_short, route.where, exchange), done
+            )
+        except BusyError:
+            return busy()
+        at_once = False
+        return answers[0] if answers else None
+
+    def _made(self, outcome: Outcome, route: Route, asked: Asked) -> Made:
+        if isinstance(outcome, FileAsked):
+            return self._file(outcome)
+        if isinstance(outcome, BaseException):
+            return self.context.fail(route.where, asked, outcome)
+        return outcome
+
+    def _file(self, asked: FileAsked) -> Made:
+        """A resource of the site, or 404."""
+        generation = self.context.generation()
+        key = canonical_path(encode_path(asked.path.encode("utf-8", "surrogateescape")))
+        owner, entry = generation.find(key)
+        if not isinstance(entry, Entry):
+            return self.not_found()
+        return Stored(owner, entry, status=asked.status, fields=asked.fields)
+
+    def not_found(self) -> Answer:
+        """404, as for a file that is not there."""
+        site_page = self.context.generation().not_found_page
+        return page(404) if site_page is None else Answer(404, HTML_FIELDS, site_page)
+
+    def close(self) -> None:
+        """End threads and applications."""
+        for mount in self._mounts:
+            mount.close()
+        self._watch.close()
+        self._loader.close()
+        self.context.pool.close()
+        self.context.tasks.close()

@@ -1,0 +1,335 @@
+"""An ASGI application as a resource: the http scope and lifespan (asgi.readthedocs.io), in the asyncio thread.
+
+An application pushes: `send` returns when its piece is out, so that nothing piles up here. When the client is gone,
+`send` raises `ClientGoneError` (an OSError, as version 2.4 of the HTTP message format has it) and `receive` says
+"http.disconnect"; what the application then raises is no failure.
+
+The extensions http.response.pathsend and http.response.zerocopysend lead to files.py. Fields that are the connection's
+business (response.RESERVED) are left out, since an application cannot know which server it will meet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, TypeAlias
+
+from zcserve.errors import UsageError
+from zcserve.net.exchange import Answer, Exchange, Made
+from zcserve.servlets.context import Context
+from zcserve.servlets.files import Part, segments
+from zcserve.servlets.response import RESERVED
+from zcserve.servlets.wsgi import Asked, ClientGoneError, Promised, Pushed, promise
+
+_log = logging.getLogger(__name__)
+
+Scope: TypeAlias = dict[str, Any]
+Message: TypeAlias = dict[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+AsgiApplication: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+VERSIONS = {"version": "3.0", "spec_version": "2.4"}
+LIFESPAN_VERSIONS = {"version": "3.0", "spec_version": "2.0"}
+
+# Messages that are thrown away because the answer has no content, before the application is told that nobody listens:
+# one that streams without end would do so for ever.
+DISCARDED_MAX = 64
+# What an application gets to end in; more, and it is cancelled.
+SHUTDOWN_WITHIN_S = 5.0
+
+
+class Asgi:
+    """An ASGI application below `prefix` (canonical, no slash at its end); `name` is for the log."""
+
+    def __init__(self, prefix: bytes, name: str, application: AsgiApplication, context: Context) -> None:
+        self.prefix = prefix
+        self.name = name
+        self.application = application
+        self.context = context
+        self.body_bytes_max = context.config.servlet_body_bytes_max
+        self.quick = False
+        self.lifespan = Lifespan(application, name)
+
+    def start(self) -> None:
+        """Tell the application that the server starts, and wait until it is ready. Raises UsageError if it says no."""
+        self.lifespan.begin(self.context)
+
+    def close(self) -> None:
+        """Tell the application that the server has ended, and wait for `SHUTDOWN_WITHIN_S` at most."""
+        self.lifespan.end(self.context)
+
+    def respond(self, exchange: Exchange) -> Made | None:
+        """As `Resource.respond`."""
+        call = _Call(self, Asked(self.prefix, exchange))
+        exchange.abandoned = call.lose
+        self.context.tasks.start(call.run())
+        return None
+
+    def scope(self, asked: Asked) -> Scope:
+        """What the application is told (HTTP connection scope, version 2.4)."""
+        scope: Scope = {
+            "type": "http",
+            "asgi": VERSIONS,
+            "http_version": asked.version.removeprefix("HTTP/"),
+            "method": asked.exchange.method.decode("latin-1"),
+            "scheme": "http",
+            "path": asked.path.decode(),
+            "raw_path": asked.raw_path,
+            "query_string": asked.query,
+            "root_path": asked.prefix.decode(),
+            "headers": [(name.lower(), value) for name, value in asked.lines],
+            "client": asked.peer,
+            "server": asked.own,
+            "extensions": {"http.response.pathsend": {}, "http.response.zerocopysend": {}},
+        }
+        if self.lifespan.running:
+            scope["state"] = self.lifespan.state.copy()
+        return scope
+
+
+class _Call:
+    """One request, in the asyncio thread: a `receive`, a `send`, and what came of them."""
+
+    def __init__(self, asgi: Asgi, asked: Asked) -> None:
+        self._asgi = asgi
+        self._context = asgi.context
+        self._asked = asked
+        self._exchange = asked.exchange
+        self._received = False
+        self._promised: Promised | None = None
+        self._answered = False
+        self._complete = False
+        self._lost = False  # the client is gone
+        self._over = asyncio.Event()  # complete or lost
+        self._pushed: Pushed | None = None
+        self._left: int | None = None  # bytes that were promised and not given yet
+        self._discarded = 0
+
+    async def run(self) -> None:
+        """The application's whole task. Never raises but when cancelled: SystemExit would end the thread of all."""
+        try:
+            await self._asgi.application(self._asgi.scope(self._asked), self._receive, self._send)
+            if not self._complete and not self._lost:
+                raise RuntimeError("the application returned before its response was complete")
+        except asyncio.CancelledError as error:
+            self._fail(error)
+            raise
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self._over.set()
+
+    def _fail(self, error: BaseException) -> None:
+        if self._complete:
+            _log.error("%s failed when its response was complete:", self._asgi.name, exc_info=error)
+        elif self._lost:
+            _log.debug("%s ended when its client was gone: %r", self._asgi.name, error)
+        elif self._answered:
+            self._context.cut_short(self._asgi.name, self._exchange, error)
+            if self._pushed is not None:
+                self._pushed.put(None)
+        else:
+            self._exchange.finish(self._context.fail(self._asgi.name, self._exchange, error))
+
+    def lose(self) -> None:
+        """The client is gone. In the loop's thread."""
+        with contextlib.suppress(RuntimeError):  # the asyncio loop is closed: nobody is left to be told
+            self._context.tasks.loop.call_soon_threadsafe(self._on_lost)
+
+    def _on_lost(self) -> None:
+        self._lost = True
+        self._over.set()
+
+    async def _receive(self) -> Message:
+        """The request, which is complete; then nothing until the response is, or the client is gone."""
+        if not self._received:
+            self._received = True
+            return {"type": "http.request", "body": self._exchange.body, "more_body": False}
+        await self._over.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        """Raises ClientGoneError; RuntimeError, ValueError, TypeError, OSError for what cannot be sent."""
+        if self._complete:
+            return  # ignored, as the specification says
+        if self._lost and self._left != 0:  # who promised a length is not waited for behind it
+            raise ClientGoneError("the client is gone")
+        kind = message["type"]
+        if kind == "http.response.start":
+            if self._promised is not None:
+                raise RuntimeError("http.response.start was sent twice")
+            self._promised = promise(int(message["status"]), _pairs(message.get("headers", ())))
+            return
+        if self._promised is None:
+            raise RuntimeError(f"{kind} was sent before http.response.start")
+        if kind == "http.response.body":
+            content = message.get("body", b"")
+            if not isinstance(content, bytes):
+                content = bytes(memoryview(content))
+            await self._give(content, bool(message.get("more_body", False)))
+        elif kind == "http.response.zerocopysend":
+            part = Part.of_descriptor(message["file"], message.get("offset"), message.get("count"))
+            await self._give(part, bool(message.get("more_body", False)))
+        elif kind == "http.response.pathsend":
+            if self._answered:
+                raise RuntimeError("http.response.pathsend cannot be mixed with http.response.body")
+            await self._give(Part.of_path(message["path"]), False)
+        else:
+            raise RuntimeError(f"{kind!r} is no message of a response")
+
+    # --- what was said, to the connection -----------------------------------------------------------------
+
+    async def _give(self, content: bytes | Part, more: bool) -> None:
+        """Send a piece of content, and the head before the first."""
+        assert self._promised is not None
+        if not self._promised.has_content(self._exchange.method):
+            self._discard(self._promised, more)
+            return
+        self._count(self._promised, content, more)
+        if not self._answered and not more:
+            self._finish(self._promised, content)
+            return
+        if self._pushed is None:
+            self._answered = True
+            self._pushed = Pushed(self._context.call_soon, self.lose)
+            status, fields, length = self._promised
+            self._exchange.finish(Answer(status, fields, self._pushed, length))
+        if len(content):
+            await self._push(self._pushed, content)
+        if not more:
+            self._end()
+            self._pushed.put(b"")
+
+    def _end(self) -> None:
+        self._answered = self._complete = True
+        self._over.set()
+
+    def _count(self, promised: Promised, content: bytes | Part, more: bool) -> None:
+        """Hold the application to its Content-Length. Raises ValueError."""
+        if not self._answered:
+            self._left = promised.length
+        if self._left is not None:
+            self._left -= len(content)
+            if self._left < 0:
+                raise ValueError("more content than the Content-Length says")
+            if self._left and not more:
+                raise ValueError(f"{self._left} bytes less than the Content-Length says")
+
+    def _finish(self, promised: Promised, content: bytes | Part) -> None:
+        """The whole content at once."""
+        self._end()
+        if isinstance(content, bytes):
+            self._exchange.finish(Answer(promised.status, promised.fields, content))
+        else:
+            self._context.call_soon(partial(self._finish_part, promised, content))
+
+    def _finish_part(self, promised: Promised, part: Part) -> None:
+        """In the loop's thread."""
+        content, body = segments(self._context.generation(), part)
+        self._exchange.finish(Answer(promised.status, promised.fields, content, len(part), body))
+
+    async def _push(self, pushed: Pushed, content: bytes | Part) -> None:
+        """Wait until a piece is out. Raises ClientGoneError."""
+        out = pushed.put(content if isinstance(content, bytes) else content.span())
+        if not await asyncio.wrap_future(out) and self._left != 0:
+            self._on_lost()
+            raise ClientGoneError("the client is gone")
+
+    def _discard(self, promised: Promised, more: bool) -> None:
+        """A response without content: only its head is sent. Raises ClientGoneError when it does not end."""
+        if not self._answered:
+            self._answered = True
+            self._exchange.finish(promised.without_content())
+        self._discarded += 1
+        if not more:
+            self._end()
+        elif self._discarded > DISCARDED_MAX:
+            self._on_lost()
+            raise ClientGoneError("the response has no content, and nobody waits for its end")
+
+
+def _pairs(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Fields as text, without those that are the connection's business."""
+    pairs = ((bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in headers)
+    return [pair for pair in pairs if pair[0].lower() == "content-length" or pair[0].lower() not in RESERVED]
+
+
+# --- lifespan ---------------------------------------------------------------------------------------------
+
+
+class Lifespan:
+    """The application's life between the server's start and end (lifespan protocol, version 2.0).
+
+    `running` tells that it takes part: one that raises or returns before it is ready does not, and is served without.
+    """
+
+    def __init__(self, application: AsgiApplication, name: str) -> None:
+        self._application = application
+        self._name = name
+        self.running = False
+        self.state: dict[str, Any] = {}
+        self._task: Future[None] | None = None
+        self._messages: asyncio.Queue[Message] = asyncio.Queue()
+        self._started: Future[str] = Future()  # "" or why not
+        self._ended: Future[None] = Future()
+
+    def begin(self, context: Context) -> None:
+        """Raises UsageError. Waits as long as the application takes."""
+        self._messages.put_nowait({"type": "lifespan.startup"})
+        self._task = context.tasks.start(self._run())
+        if trouble := self._started.result().strip():
+            _log.error("%s could not start: %s", self._name, trouble)
+            raise UsageError(f"{self._name} could not start: {trouble.splitlines()[-1]}")  # often a whole traceback
+
+    def end(self, context: Context) -> None:
+        """Blocks for `SHUTDOWN_WITHIN_S` at most."""
+        if not self.running or self._task is None:
+            return
+        self.running = False
+        loop = context.tasks.loop
+        loop.call_soon_threadsafe(self._messages.put_nowait, {"type": "lifespan.shutdown"})
+        try:
+            self._ended.result(SHUTDOWN_WITHIN_S)
+        except TimeoutError:
+            _log.warning("%s did not end within %g s", self._name, SHUTDOWN_WITHIN_S)
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        scope = {"type": "lifespan", "asgi": LIFESPAN_VERSIONS, "state": self.state}
+        try:
+            await self._application(scope, self._messages.get, self._send)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            if self.running:
+                _log.error("%s failed in its lifespan:", self._name, exc_info=error)
+            else:
+                _log.debug("%s takes no part in lifespan: %r", self._name, error)
+        finally:
+            _settle(self._started, "")
+            _settle(self._ended, None)
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        said = str(message.get("message", ""))
+        if kind == "lifespan.startup.complete":
+            self.running = not self._started.done()
+            _settle(self._started, "")
+        elif kind == "lifespan.startup.failed":
+            _settle(self._started, said or "it said lifespan.startup.failed")
+        elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+            if kind.endswith("failed"):
+                _log.error("%s failed at its end: %s", self._name, said)
+            _settle(self._ended, None)
+        else:
+            raise RuntimeError(f"{kind!r} is no message of a lifespan")
+
+
+def _settle(future: Future[Any], result: object) -> None:
+    if not future.done():
+        future.set_result(result)

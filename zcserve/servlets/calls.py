@@ -1,0 +1,129 @@
+"""Calling a servlet where it belongs: in the loop, in a thread of the pool, or in the asyncio thread.
+
+Whatever it does comes out as an `Outcome`, in the loop's thread: an answer, the name of a file to answer with, or what
+it raised. The first piece of an iterator is asked for before anything is promised, so that a servlet which fails there
+is still answered with a 500.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+from zcserve.net.exchange import Answer, Piece, Stream
+from zcserve.servlets.context import Context
+from zcserve.servlets.request import Request
+from zcserve.servlets.response import Rendered, render
+from zcserve.servlets.routes import Route
+from zcserve.servlets.streams import AsyncStream, Begun, Failed, LoopStream, PoolStream, next_piece, next_piece_async
+from zcserve.servlets.watch import Watch
+
+
+class FileAsked(NamedTuple):
+    """A servlet wants a resource of the site to be sent, with further header lines."""
+
+    path: str
+    status: int
+    fields: bytes
+
+
+Outcome: TypeAlias = Answer | FileAsked | BaseException
+Done: TypeAlias = Callable[[Outcome], None]
+
+
+class Caller:
+    """Calls servlets. All methods belong to the loop's thread."""
+
+    def __init__(self, context: Context, watch: Watch) -> None:
+        self._context = context
+        self._watch = watch
+
+    def call(self, route: Route, request: Request, failed: Failed, done: Done) -> Callable[[], object] | None:
+        """Call a servlet; `done` hears of the outcome, before this returns or later.
+
+        `failed` hears, in the loop's thread, what a stream raises when its answer has begun. Returns how to cancel the
+        call, should nobody wait any more; None where that cannot be. Raises BusyError.
+        """
+        context = self._context
+        if route.is_async:
+            task = context.tasks.start(self._call_in_tasks(route, request, failed))
+            task.add_done_callback(lambda task: context.call_soon(partial(done, _outcome_of(task))))
+            return task.cancel
+        if route.thread:
+            context.pool.submit(partial(self._call_in_pool, route, request, failed, done))
+        else:
+            done(self._watch.guard(route.where, partial(self._call_here, route, request, failed)))
+        return None
+
+    def outcome(self, where: str, value: object, failed: Failed) -> Answer | FileAsked:
+        """The outcome of a value that a servlet returned in the loop's thread. Raises what its iterator does."""
+        return self._begin(
+            render(value), lambda iterator: LoopStream(iterator, partial(self._watch.guard, where), failed), failed
+        )
+
+    def _call_here(self, route: Route, request: Request, failed: Failed) -> Outcome:
+        try:
+            return self.outcome(route.where, route.function(request, **request.params), failed)
+        except BaseException as error:
+            return error
+
+    def _call_in_pool(self, route: Route, request: Request, failed: Failed, done: Done) -> None:
+        context = self._context
+        outcome: Outcome
+        try:
+            outcome = self._begin(
+                render(route.function(request, **request.params)),
+                lambda iterator: PoolStream(iterator, context.pool, context.call_soon, failed),
+                failed,
+            )
+        except BaseException as error:
+            outcome = error
+        context.call_soon(partial(done, outcome))
+
+    async def _call_in_tasks(self, route: Route, request: Request, failed: Failed) -> Outcome:
+        value = route.function(request, **request.params)
+        if inspect.isawaitable(value):
+            value = await value
+        rendered = render(value)
+        content = rendered.content
+        if isinstance(content, bytes):
+            return _plain(rendered, content)
+        pieces = content if isinstance(content, AsyncIterator) else _each(content)
+        return _begun(rendered, await next_piece_async(pieces), self._async_stream(pieces, failed))
+
+    def _begin(
+        self, rendered: Rendered, stream_of: Callable[[Iterator[object]], Stream], failed: Failed
+    ) -> Answer | FileAsked:
+        content = rendered.content
+        if isinstance(content, bytes):
+            return _plain(rendered, content)
+        if isinstance(content, AsyncIterator):
+            return Answer(rendered.status, rendered.fields, self._async_stream(content, failed))
+        return _begun(rendered, next_piece(content), stream_of(content))
+
+    def _async_stream(self, pieces: AsyncIterator[object], failed: Failed) -> Stream:
+        return AsyncStream(pieces, self._context.tasks, self._context.call_soon, failed)
+
+
+def _plain(rendered: Rendered, content: bytes) -> Answer | FileAsked:
+    if rendered.file is not None:
+        return FileAsked(rendered.file, rendered.status, rendered.fields)
+    return Answer(rendered.status, rendered.fields, content)
+
+
+def _begun(rendered: Rendered, first: Piece, rest: Stream) -> Answer:
+    return Answer(rendered.status, rendered.fields, Begun(first, rest))
+
+
+def _outcome_of(task: Future[Outcome]) -> Outcome:
+    if task.cancelled():
+        return CancelledError("the servlet was cancelled")
+    return task.exception() or task.result()
+
+
+async def _each(iterator: Iterator[object]) -> AsyncIterator[object]:
+    for value in iterator:
+        yield value

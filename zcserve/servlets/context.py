@@ -1,0 +1,81 @@
+"""What servlets and applications of one server share, and how their failures are told.
+
+A failure is told twice: to the client as a 500 with an id, and to the log with the same id and the traceback. An
+`HttpError` is no failure but an answer. `--dev` shows the traceback to the client as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from typing import Protocol
+
+from zcserve.cache.index import Generation
+from zcserve.config import Config
+from zcserve.errors import HttpError
+from zcserve.net.exchange import Answer
+from zcserve.net.reply import PAGE_FIELDS, page_content
+from zcserve.servlets.workers import AsyncThread, Pool
+
+_log = logging.getLogger(__name__)
+
+# Enough that no two failures of a day have the same, and few enough to be read out on the telephone.
+ID_BYTES = 4
+
+
+class Asked(Protocol):
+    """A request, as far as the log names it."""
+
+    @property
+    def method(self) -> bytes: ...
+
+    @property
+    def target(self) -> bytes: ...
+
+
+@dataclass(slots=True)
+class Context:
+    """`call_soon` runs a call in the loop's thread; `generation` is what is served now, in the loop's thread."""
+
+    config: Config
+    pool: Pool
+    tasks: AsyncThread
+    call_soon: Callable[[Callable[[], object]], None]
+    generation: Callable[[], Generation]
+
+    def fail(self, what: str, asked: Asked, error: BaseException) -> Answer:
+        """The answer where `what` ("servlets/hello.py:3", "mount /app") raised `error`."""
+        if isinstance(error, HttpError):
+            if error.status >= 500:
+                _log.warning("%s: %s", what, error)
+            return page(error.status, f"<p>{escape(error.reason)}</p>")
+        number = secrets.token_hex(ID_BYTES)
+        _log.error("%s failed, error %s at %s:", what, number, _request_of(asked), exc_info=error)
+        return self.failure_page(f"error {number}", "".join(traceback.format_exception(error)))
+
+    def failure_page(self, said: str, trace: str) -> Answer:
+        """500, with a traceback for developers."""
+        shown = f"<pre>{escape(trace)}</pre>" if self.config.dev else ""
+        return page(500, f"<p>{escape(said)}</p>{shown}")
+
+    def cut_short(self, what: str, asked: Asked, error: BaseException) -> None:
+        """`what` raised when its answer had begun: all that can be done is to end it early."""
+        _log.error("%s failed at %s; its answer was cut short:", what, _request_of(asked), exc_info=error)
+
+
+def page(status: int, more: str = "", fields: bytes = b"") -> Answer:
+    """A page that says a status; `more` is HTML, `fields` are further header lines."""
+    return Answer(status, PAGE_FIELDS + fields, page_content(status, more))
+
+
+def busy() -> Answer:
+    """503: no thread is free, and enough wait for one (RFC 9110 section 15.6.4)."""
+    return page(503, fields=b"Retry-After: 1\r\n")
+
+
+def _request_of(asked: Asked) -> str:
+    return f"{asked.method.decode('latin-1')} {asked.target.decode('latin-1')}"

@@ -1,0 +1,423 @@
+"""A folder of servlets: NAME.py is the servlet NAME, and a changed file is another version of it.
+
+`refresh` reads what is there, loads what differs from what was loaded, and lays everything that loads and does not
+conflict into a new `Table`. What does not goes on as its last good version. Both results are flipped as a whole, so
+that other threads see old or new. This module calls no servlet; when to refresh is the caller's business.
+
+- **A version is its sources**: the file itself and those of the folder that it imports, found in its syntax tree,
+  however deep. They are read once a refresh and compiled from what was read. Python's own .pyc files are neither read
+  nor written: they know a source by its size and whole seconds, and would give yesterday's code for today's file.
+- **The folder is not on sys.path**, or json.py here would be everybody's json. A finder gives out its files whose
+  names begin with "_" (helpers, never servlets), to all servlets the same module. It stays, for imports inside
+  functions.
+- **What fails leaves no trace**: sys.modules has the good version again, and linecache its lines, so that what goes on
+  can be pickled, and its tracebacks show what it runs rather than what the file says now.
+
+Odd: sys.modules belongs to the process. With two folders in one process, an import inside a function finds the helpers
+of that which was refreshed last. And a helper that is imported by a computed name is imported, but not followed.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import logging
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import decode_source, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any, TypeAlias
+
+from zcserve.cache.entry import identity_of
+from zcserve.errors import UsageError
+from zcserve.servlets import routes
+from zcserve.servlets.routes import ConflictError, Route, Table, routes_of
+
+_log = logging.getLogger(__name__)
+
+# A file's times are those of its file system's clock: a few milliseconds apart, two seconds on FAT. What was written so
+# recently may be written again without another time, so until then its content is looked at, too.
+SETTLED_NS = 2_000_000_000
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_PREFIX = "zcserve_servlet_"
+_OF_THE_LOADER = {__file__, routes.__file__}
+
+
+class _Seen:
+    """What a path held when it was read, and whether it still does. A path with nothing behind it holds None."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._identity, _ = _look_at(path)  # before the content: what is written meanwhile is another one
+        self.content = self._read()
+        self._settled = False
+
+    def _read(self) -> Any:
+        raise NotImplementedError
+
+    def changed(self) -> bool:
+        """One os.stat, and another look at the content for as long as a change need not show in its identity."""
+        identity, written_ns = _look_at(self.path)
+        if identity != self._identity:
+            return True
+        if not self._settled:
+            settled = time.time_ns() - written_ns > SETTLED_NS
+            if self._read() != self.content:
+                return True
+            self._settled = settled
+        return False
+
+
+def _look_at(path: Path) -> tuple[bytes | None, int]:
+    """The identity of what is at `path`, and when it was written (nanoseconds since 1970); None and 0 for nothing."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None, 0
+    return identity_of(status), status.st_ctime_ns
+
+
+class _Listing(_Seen):
+    """The names of the *.py files in a directory."""
+
+    content: list[str] | None
+
+    def _read(self) -> list[str] | None:
+        try:
+            names = os.listdir(self.path)
+        except OSError:
+            return None
+        return sorted(name for name in names if name.endswith(".py") and os.path.isfile(self.path / name))
+
+
+class Source(_Seen):
+    """A Python file as it was read. `imports`: the top-level names with a leading "_" that it imports anywhere."""
+
+    content: bytes | None
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.imports = frozenset(_private_imports(self.content or b""))
+
+    def _read(self) -> bytes | None:
+        try:
+            return self.path.read_bytes()
+        except OSError:
+            return None
+
+    def compile(self) -> CodeType:
+        """The code, whose lines tracebacks show from now on. Raises whatever is wrong with the file."""
+        content = self.path.read_bytes() if self.content is None else self.content  # raises again why it cannot be read
+        self.show_lines()
+        code: CodeType = compile(content, str(self.path), "exec", dont_inherit=True)
+        return code
+
+    def show_lines(self) -> None:
+        """Have tracebacks and `inspect` show these lines for the file."""
+        linecache.cache.pop(str(self.path), None)
+        with suppress(SyntaxError, UnicodeDecodeError):
+            lines = decode_source(self.content or b"").splitlines(keepends=True)
+            # An entry without a time is never compared with the file.
+            linecache.cache[str(self.path)] = (len(lines), None, lines, str(self.path))
+
+
+def _private_imports(content: bytes) -> Iterable[str]:
+    try:
+        tree = ast.parse(content)
+    except Exception:  # `compile` will tell what is wrong with it
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or ""]
+        else:
+            continue
+        yield from (name.partition(".")[0] for name in names if name.startswith("_"))
+
+
+Sources: TypeAlias = frozenset[Source]
+
+
+def _with_imports(name: str, sources: Mapping[str, Source]) -> Sources:
+    """The source `name` and those that it imports, and those that they import."""
+    found: set[Source] = set()
+    waiting = [name]
+    while waiting:
+        source = sources.get(waiting.pop())
+        if source is not None and source not in found:
+            found.add(source)
+            waiting.extend(source.imports)
+    return frozenset(found)
+
+
+class _Loader(SourceFileLoader):
+    """Runs the source that was read. `sources`: all that the module is made of."""
+
+    def __init__(self, fullname: str, source: Source, sources: Sources) -> None:
+        super().__init__(fullname, str(source.path))
+        self.source = source
+        self.sources = sources
+
+    def get_code(self, fullname: str) -> CodeType:  # where SourceFileLoader would look for a .pyc
+        return self.source.compile()
+
+    def spec(self) -> ModuleSpec:
+        spec = spec_from_file_location(self.name, self.path, loader=self)
+        assert spec is not None
+        return spec
+
+
+class _Helpers(MetaPathFinder):
+    """Finds the helpers of a folder. `known`: what each consists of, the helper itself first; replaced as a whole."""
+
+    known: Mapping[str, tuple[Source, Sources]] = {}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is not None or (found := self.known.get(fullname)) is None:
+            return None
+        return _Loader(fullname, *found).spec()
+
+    def loaded(self) -> dict[str, _Loader]:
+        """The helpers in sys.modules, whichever folder's, by name."""
+        specs = [
+            (name, getattr(module, "__spec__", None))
+            for name, module in list(sys.modules.items())
+            if name.startswith("_")
+        ]
+        loaders = ((name, getattr(spec, "loader", None)) for name, spec in specs)
+        return {name: loader for name, loader in loaders if isinstance(loader, _Loader)}
+
+    def renew(self, known: Mapping[str, tuple[Source, Sources]]) -> dict[str, ModuleType]:
+        """Give out `known` from now on; returns what is loaded otherwise, and was taken out of sys.modules for it."""
+        if self not in sys.meta_path:
+            sys.meta_path.insert(0, self)
+        self.known = known
+        stale = [
+            name for name, loader in self.loaded().items() if name not in known or known[name][1] != loader.sources
+        ]
+        return {name: sys.modules.pop(name) for name in stale}
+
+
+_helpers = _Helpers()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Version:
+    """A servlet that was loaded."""
+
+    module: ModuleType
+    source: Source
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Module:
+    """A servlet.
+
+    error    the traceback of the last load, or with what its routes conflict; "" if all went well
+    good     the version whose routes are in the table, None if none ever was
+    wanted   the version that would be, but for a conflict
+    sources  what the last load was made of, whether it went well or not
+    """
+
+    name: str
+    file: Path
+    sources: Sources
+    error: str = ""
+    good: _Version | None = None
+    wanted: _Version | None = None
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """Those that are in the table."""
+        return self.good.routes if self.good is not None else ()
+
+    def changed(self) -> bool:
+        """Whether a file that it was loaded from has changed or is gone: one os.stat for each."""
+        return any(source.changed() for source in self.sources)
+
+
+class Folder:
+    """The servlets of a directory. `modules` by name and `table` are replaced by `refresh`, and do not change else."""
+
+    def __init__(self, directory: Path) -> None:
+        """Nothing is loaded before the first `refresh`. Raises UsageError if it is no directory."""
+        if not directory.is_dir():
+            raise UsageError(f"servlets: {str(directory)!r} is not a directory")
+        self.directory = Path(os.path.abspath(directory))  # symlinks stay: where they lead may change
+        self.modules: dict[str, Module] = {}
+        self.table = Table()
+        self._listing: _Listing | None = None
+        self._sources: dict[str, Source] = {}
+        self._ignored: set[str] = set()
+
+    def changed(self) -> bool:
+        """Whether something was added to or taken from the directory: one os.stat."""
+        return self._listing is None or self._listing.changed()
+
+    def refresh(self, *, everything: bool = False) -> None:
+        """Load what is new or has changed (or `everything`), drop what is gone, and make the new table.
+
+        Imports, so it takes as long as they do; by one thread at a time. Raises nothing (but KeyboardInterrupt): what
+        is wrong with a servlet is its `error`, and in the log.
+        """
+        listing = _Listing(self.directory)
+        if listing.content is not None:
+            self._renew(self._read(listing.content, everything))
+        else:
+            _log.error("servlets: %s cannot be read, what was loaded goes on", self.directory)
+        self._listing = listing
+
+    def _read(self, names: list[str], everything: bool) -> dict[str, Source]:
+        """The sources of servlets and helpers by name; those that have not changed are the same as before."""
+        sources: dict[str, Source] = {}
+        for file in filter(self._is_wanted, names):
+            name = file.removesuffix(".py")
+            source = self._sources.get(name)
+            if everything or source is None or source.changed():
+                source = Source(self.directory / file)
+            sources[name] = source
+        return sources
+
+    def _is_wanted(self, file: str) -> bool:
+        name = file.removesuffix(".py")
+        if _NAME.fullmatch(name) or (name.startswith("_") and name not in sys.stdlib_module_names):
+            return True
+        if not name.startswith(".") and file not in self._ignored:
+            self._ignored.add(file)
+            why = "Python has a module of that name" if name.startswith("_") else "that is no name for a servlet"
+            _log.warning("servlets: %r is ignored: %s", file, why)
+        return False
+
+    def _renew(self, sources: dict[str, Source]) -> None:
+        made_of = {name: _with_imports(name, sources) for name in sources}
+        known = {name: (sources[name], made_of[name]) for name in sources if name.startswith("_")}
+        replaced = _helpers.renew(known)
+        loaded: dict[str, Module] = {}
+        try:
+            for name in [name for name in sources if name not in known]:
+                module = self.modules.get(name)
+                if module is None or module.sources != made_of[name]:
+                    module = self._load(name, sources[name], made_of[name], replaced)
+                loaded[name] = module
+        finally:
+            for name, helper in replaced.items():
+                sys.modules.setdefault(name, helper)  # what goes on may import it again
+        modules, table = _settled(loaded)
+        self._report(loaded, modules)
+        self._forget(modules)
+        self.modules, self.table, self._sources = modules, table, sources
+        _show(modules.values())
+
+    def _load(self, name: str, source: Source, sources: Sources, replaced: Iterable[str]) -> Module:
+        """The module after another load. sys.modules is as before, but for helpers.
+
+        Those of its helpers that were loaded before (`replaced`) are loaded again with it, though imported inside
+        functions only: if they fail, then now.
+        """
+        before = self.modules.get(name)
+        module = Module(name, source.path, sources, good=before.good if before is not None else None)
+        loader = _Loader(_PREFIX + name, source, sources)
+        in_force = sys.modules.get(loader.name)
+        try:
+            made = sys.modules[loader.name] = module_from_spec(loader.spec())  # before it runs: dataclasses look there
+            loader.exec_module(made)
+            for helper in {each.path.stem for each in sources}.intersection(replaced):
+                import_module(helper)
+            return replace(module, wanted=_Version(made, source, tuple(routes_of(made, name))))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit, too: a servlet does not end the server
+            return replace(module, error=_told(error))
+        finally:
+            if in_force is not None:
+                sys.modules[loader.name] = in_force
+            else:
+                sys.modules.pop(loader.name, None)
+
+    def _report(self, loaded: Mapping[str, Module], modules: Mapping[str, Module]) -> None:
+        for name, module in modules.items():
+            before = self.modules.get(name)
+            file = f"{self.directory.name}/{module.file.name}"
+            if module.error and (loaded[name] is not before or module.error != before.error):
+                what = "the last good version goes on" if module.good is not None else "it is not served"
+                _log.error("%s does not load, %s:\n%s", file, what, module.error.rstrip())
+            elif before is not None and not module.error and module.good is not before.good:
+                _log.info("%s loaded again", file)
+
+    def _forget(self, modules: Mapping[str, Module]) -> None:
+        """Take out of sys.modules what is gone. It lives on in functions that still run."""
+        for name in self.modules.keys() - modules.keys():
+            version = self.modules[name].good
+            if version is not None and sys.modules.get(_PREFIX + name) is version.module:
+                del sys.modules[_PREFIX + name]
+
+
+def _settled(loaded: Mapping[str, Module]) -> tuple[dict[str, Module], Table]:
+    """Who gets what it wants, and the table of that.
+
+    What is in force fits together, and what changes nothing goes first. Of the others, the first by name that conflicts
+    keeps what it has, and everything is tried again without its wish: so there is an end. A wish that was refused is
+    kept, since the other file may give way.
+    """
+    modules = dict(loaded)
+    wishes = sorted(name for name, module in modules.items() if module.wanted is not None)
+    while True:
+        table = Table()
+        try:
+            for name in modules.keys() - wishes:
+                _add(table, modules[name].good)
+            for name in wishes:
+                _add(table, modules[name].wanted)
+            break
+        except ConflictError as error:
+            wishes.remove(name)
+            modules[name] = replace(modules[name], error=f"{type(error).__name__}: {error}\n")
+    for name in wishes:
+        module = modules[name] = replace(modules[name], good=modules[name].wanted, wanted=None, error="")
+        assert module.good is not None
+        sys.modules[_PREFIX + name] = module.good.module
+    return modules, table
+
+
+def _add(table: Table, version: _Version | None) -> None:
+    for route in version.routes if version is not None else ():
+        table.add(route)
+
+
+def _show(modules: Iterable[Module]) -> None:
+    """Have tracebacks show the lines of what is in force, where something else was tried."""
+    for loader in _helpers.loaded().values():
+        loader.source.show_lines()
+    for module in modules:
+        if module.good is not None:
+            module.good.source.show_lines()
+
+
+def _told(error: BaseException) -> str:
+    """The traceback of `error`, without the frames of those who loaded it."""
+    told = traceback.TracebackException.from_exception(error)
+    waiting: list[traceback.TracebackException | None] = [told]
+    while waiting:
+        if (each := waiting.pop()) is not None:
+            each.stack = traceback.StackSummary.from_list([frame for frame in each.stack if not _of_the_loader(frame)])
+            waiting += (each.__cause__, each.__context__, *(getattr(each, "exceptions", None) or ()))
+    return "".join(told.format() if told.stack else told.format_exception_only())
+
+
+def _of_the_loader(frame: traceback.FrameSummary) -> bool:
+    return frame.filename in _OF_THE_LOADER or frame.filename.startswith("<frozen importlib")

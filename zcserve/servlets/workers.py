@@ -1,0 +1,119 @@
+"""Where servlets run that may wait: a bounded pool of threads, and an asyncio loop in a thread of its own.
+
+Both are daemons: a servlet that never comes back must not keep the process from ending, as the standard library's
+executors would. What comes out of them reaches the server's loop through `call_soon`, like everything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from zcserve.errors import ZcserveError
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Coroutines that are told to end are given so long.
+CANCELLED_WITHIN_S = 1.0
+
+
+class BusyError(ZcserveError):
+    """As many jobs wait as may."""
+
+
+class Pool:
+    """At most `threads` threads, started when they are needed, and at most `waiting_max` jobs that wait for one."""
+
+    def __init__(self, threads: int, waiting_max: int) -> None:
+        self._threads_max = threads
+        self._waiting_max = waiting_max
+        self._threads = 0
+        self._idle = 0
+        self._closed = False
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._changed = threading.Condition(threading.Lock())
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Run `job` in a thread. Raises BusyError."""
+        with self._changed:
+            if len(self._jobs) >= self._waiting_max or self._closed:
+                raise BusyError("too many requests wait for a thread")
+            self._jobs.append(job)
+            if self._idle >= len(self._jobs):
+                self._changed.notify()
+                return
+            if self._threads == self._threads_max:
+                return  # whoever is ready first takes it
+            self._threads += 1
+            name = f"zcserve-servlet-{self._threads}"
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def _run(self) -> None:
+        while (job := self._next()) is not None:
+            try:
+                job()
+            except BaseException:  # SystemExit, too: the thread is needed
+                _log.exception("a job of a servlet's thread failed")
+            del job  # what it holds is not kept until the next one comes
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._changed:
+            self._idle += 1
+            while not self._jobs and not self._closed:
+                self._changed.wait()
+            self._idle -= 1
+            return self._jobs.popleft() if self._jobs and not self._closed else None
+
+    def close(self) -> None:
+        """Begin nothing any more. Jobs at hand are not waited for."""
+        with self._changed:
+            self._closed = True
+            self._jobs.clear()
+            self._changed.notify_all()
+
+
+class AsyncThread:
+    """An asyncio event loop in its own thread, started when it is first needed."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="zcserve-async", daemon=True)
+        self._starting = threading.Lock()
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine there; any thread."""
+        with self._starting:
+            if self._thread.ident is None:
+                self._thread.start()
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def close(self) -> None:
+        """Cancel what runs, and end. What does not let itself be cancelled is left behind."""
+        if self._thread.ident is None:
+            self.loop.close()
+            return
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._cancel_all(), self.loop).result(CANCELLED_WITHIN_S)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(CANCELLED_WITHIN_S)
+        if not self._thread.is_alive():
+            self.loop.close()
+
+    async def _cancel_all(self) -> None:
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self.loop.shutdown_asyncgens()
