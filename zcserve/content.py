@@ -368,7 +368,10 @@ class Content:
         return unneeded, self._forget_keys(patch.resources)
 
     def _forget_keys(self, keys: Collection[bytes]) -> list[object]:
-        """In the loop: the fast lane lets go of these. What it gives up is for the thread to free."""
+        """In the loop: the fast lane lets go of these, and the application of what it knew of them. What the lane gives
+        up is for the thread to free."""
+        if self._service.application is not None:
+            self._service.application.forget()
         lane = self._service.lane
         if lane is None:
             return []

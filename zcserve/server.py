@@ -176,6 +176,7 @@ class Server:
 
     def _open_application(self, undo: ExitStack) -> None:
         from zcserve.servlets.application import Servlets  # only who has servlets pays for them
+        from zcserve.servlets.results import Keeping
 
         service, poller = self._service, self.loop.poller
         self._application = service.application = Servlets(
@@ -183,7 +184,7 @@ class Server:
             call_soon=self.loop.call_soon,
             generation=lambda: service.generation,
             turn=lambda: poller.turn,
-            prefixes=self._prefixes,
+            keeping=Keeping(self.loader, service.fetcher, self.loop.timers, service.lane),
         )
         undo.callback(self._application.close)
         if service.lane is not None:
@@ -428,6 +429,7 @@ class Server:
             f"files: {self.content.report.files}, {resident(self.content.report)}",
             f"memory: {memory}, ready in {self.ready_after_s:.2f} s",
             f"engine: {'python' if self._service.lane is None else 'native'}",
+            *((f"servlets: {self._application.describe()}",) if self._application is not None else ()),
             *(f"serving {address}" for address in self._addresses),
         )
         print("\n".join(lines), file=sys.stderr, flush=True)
@@ -450,6 +452,10 @@ def check(config: Config) -> int:
         f"of a budget of {size_text(config.memory)}; {len(representations) - len(taken)} stay out"
     )
     print(f"not served: {len(generation.problems)}")
+    if config.servlets or config.mount:
+        from zcserve.servlets.application import check as check_servlets
+
+        print(f"servlets: {check_servlets(config)}")
     print("configuration is valid")
     return 0
 

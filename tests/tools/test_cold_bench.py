@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from tools.bench.cold import PAGE_CONNECTIONS, Latency, Run, faults, parse_steady, run_cold, table
+from tools.bench.cold import PAGE_CONNECTIONS, Run, faults, run_cold, table
 from tools.bench.errors import BenchError
+from tools.bench.steady import Latency, parse_steady
 
 LATENCY = Latency(4000, 2000.0, p50_ms=0.1, p99_ms=0.2, p999_ms=0.5, max_ms=1.0, unanswered=0)
 OTHERS = replace(LATENCY, requests=100, requests_per_s=50.0)

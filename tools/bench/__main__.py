@@ -12,17 +12,31 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tools.bench import budget, cold, hit_ratio, live, million, preload, report, rounds, summary, sweep, traces
+from tools.bench import (
+    budget,
+    cold,
+    hit_ratio,
+    live,
+    million,
+    preload,
+    report,
+    rounds,
+    servlets,
+    summary,
+    sweep,
+    traces,
+)
 from tools.bench.errors import BenchError
 from tools.bench.load import GENERATORS
-from tools.bench.peers import PEERS, Peer, installed, version, zcserve
-from tools.bench.targets import TARGETS, outcomes, plan
+from tools.bench.peers import PEERS, Peer, installed, missing, version, versions, zcserve
+from tools.bench.targets import TARGETS, Target, outcomes, plan
 from tools.bench.workloads import WORKLOADS, Workload
 from zcserve.config import parse_size
 
@@ -60,8 +74,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     scales.add_argument("--peers", metavar="A,B", help="by default all that are installed, without zcserve-log")
     scales.add_argument("--sweeps", default=",".join(sweep.SWEEPS), metavar="A,B", help="by default both")
-    for command, seconds in ((promised, 4), (scales, 2)):
-        command.add_argument("--rounds", type=_positive, default=5 if command is promised else 3)
+    programs = commands.add_parser(
+        "servlets",
+        help="the same for servlets: against other servers' programs, against files, and beside files",
+        description="Measures a servlet against bjoern, nginx's page and Starlette, and what files notice of it.",
+    )
+    for command, seconds in ((promised, 4), (programs, 4), (scales, 2)):
+        command.add_argument("--rounds", type=_positive, default=3 if command is scales else 5)
         command.add_argument("--seconds", type=_positive, default=seconds, help="length of one run")
         command.add_argument(
             "--out", type=Path, default=Path("bench-results"), metavar="DIR", help="for JSON, Markdown and SVG"
@@ -170,14 +189,11 @@ def _measure(
     samples = rounds.run_rounds(
         peers, workloads, groups=groups, rounds=options.rounds, seconds=options.seconds, said=said
     )
-    versions = {}
-    for name, peer in peers.items():
-        if not name.startswith("zcserve-"):
-            label = "cc" if peer.program == "cc" else name
-            versions[label] = version(peer.program, *peer.version_option)
-    for generator in dict.fromkeys(GENERATORS[load.generator] for load in workloads.values()):
-        versions[generator.program] = version(generator.program, generator.version_option)
-    where = report.circumstances(versions)
+    found = versions(peers)
+    loads = chain.from_iterable(load.loads for load in workloads.values())
+    for generator in dict.fromkeys(GENERATORS[load.generator] for load in loads):
+        found[generator.program] = version(generator.program, generator.version_option)
+    where = report.circumstances(found)
     server_core, generator_core = rounds.pick_cores()
     where["run"] = (
         f"{options.rounds} interleaved rounds of {options.seconds} s, "
@@ -210,22 +226,34 @@ def _requests(options: argparse.Namespace) -> int:
 
 
 def _targets(options: argparse.Namespace) -> int:
-    here = installed()
-    groups = plan(TARGETS, here)
+    return _promises(TARGETS, PEERS, WORKLOADS, options)
+
+
+def _servlets(options: argparse.Namespace) -> int:
+    return _promises(servlets.TARGETS, servlets.PEERS, servlets.WORKLOADS, options)
+
+
+def _promises(
+    targets: Sequence[Target], peers: Mapping[str, Peer], workloads: Mapping[str, Workload], options: argparse.Namespace
+) -> int:
+    """Measure what stands in `targets` and can be measured here; what cannot is told with how to install it."""
+    needed = {cell.peer for target in targets for cell in target.cells}
+    absent = missing({name: peer for name, peer in peers.items() if name in needed})
+    groups = plan(targets, needed - absent.keys())
     cells = [cell for group in groups for cell in group]
-    peers = {name: peer for name, peer in PEERS.items() if name in {cell.peer for cell in cells}}
-    workloads = {cell.workload: WORKLOADS[cell.workload] for cell in cells}
-    done = _measure(peers, workloads, groups, options)
+    chosen = {name: peer for name, peer in peers.items() if name in {cell.peer for cell in cells}}
+    done = _measure(chosen, {cell.workload: workloads[cell.workload] for cell in cells}, groups, options)
+    where = done.where | ({"not measured": "; ".join(absent.values())} if absent else {})
     rows, faults = summary.rows(done.samples), summary.faults(done.samples)
-    found = outcomes(TARGETS, done.samples)
+    found = outcomes(targets, done.samples)
     options.out.mkdir(parents=True, exist_ok=True)
     report.write_results(
         [report.targets_table(found), report.requests_table(rows)],
-        done.where,
+        where,
         {"targets": [{**asdict(one), "reached": one.reached} for one in found], **done.figures},
         faults,
-        json_file=options.out / "targets.json",
-        markdown_file=options.out / "targets.md",
+        json_file=options.out / f"{options.command}.json",
+        markdown_file=options.out / f"{options.command}.md",
     )
     return 1 if faults else 0
 
@@ -420,6 +448,7 @@ def _terminated(number: int, _frame: FrameType | None) -> None:
 COMMANDS = {
     "requests": _requests,
     "targets": _targets,
+    "servlets": _servlets,
     "sweep": _sweep,
     "charts": _charts,
     "preload": _preload,

@@ -17,7 +17,6 @@ import functools
 import math
 import os
 import random
-import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +29,8 @@ from tools.bench.errors import BenchError
 from tools.bench.peers import Peer, Server, build, prepare, running, zcserve
 from tools.bench.report import Table
 from tools.bench.rounds import pick_cores
+from tools.bench.steady import STEADY_SOURCE, Latency, parse_steady
 
-STEADY_SOURCE = Path(__file__).with_name("steady.c")
 BUDGET = "32M"
 FILES = 4000
 SMALLEST_BYTES, LARGEST_BYTES = 1_000, 2_000_000  # spread evenly over their logarithm: 260 KB in the mean
@@ -55,19 +54,6 @@ def slow(*given, **named):
 Loader.load = slow
 sys.exit(main())
 """
-
-
-@dataclass(frozen=True)
-class Latency:
-    """What one client found: how many requests, and milliseconds."""
-
-    requests: int
-    requests_per_s: float
-    p50_ms: float
-    p99_ms: float
-    p999_ms: float
-    max_ms: float
-    unanswered: int
 
 
 @dataclass(frozen=True)
@@ -122,22 +108,6 @@ def drop_cache(paths: Sequence[Path]) -> None:
             os.close(fd)
 
 
-def parse_steady(output: str) -> Latency:
-    """Read the line that steady.c prints. Raises BenchError when it is none."""
-    pattern = r"requests (\d+) seconds ([\d.]+) p50_ns (\d+) p99_ns (\d+) p999_ns (\d+) max_ns (\d+) unanswered (\d+)\n"
-    found = re.fullmatch(pattern, output)
-    if found is None:
-        raise BenchError(f"steady's output is no report of a run: {output.strip()[-200:]!r}")
-    requests, seconds, *times, unanswered = found.groups()
-    p50, p99, p999, longest = (int(time) / 1e6 for time in times)
-    return Latency(int(requests), int(requests) / float(seconds), p50, p99, p999, longest, int(unanswered))
-
-
-def _prepare_lowest(core: int) -> None:
-    prepare(core)
-    os.nice(19)
-
-
 @dataclass(frozen=True)
 class Clients:
     """Starts clients on one core; `seconds` is the length of a run, `others_rate` files/s."""
@@ -159,7 +129,7 @@ class Clients:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=functools.partial(_prepare_lowest if lowest else prepare, self.core),
+            preexec_fn=functools.partial(prepare, self.core, lowest=lowest),
         )
         try:
             yield client

@@ -15,6 +15,8 @@ from tools.bench.errors import BenchError
 
 PAGE = "/1000.html"
 PAGE_BYTES = 1000
+HELLO = "/hello.txt"
+HELLO_BODY = b"Hello, world\n"
 FILE_BYTES_MIN = 200
 FILE_BYTES_MAX = 8192
 FILES_PER_DIRECTORY = 100
@@ -70,6 +72,11 @@ def make_page(root: Path) -> None:
     else:
         body = b"<!doctype html><title>1000 bytes</title><p>".ljust(PAGE_BYTES - 1, b".") + b"\n"
     (root / PAGE[1:]).write_bytes(body)
+
+
+def make_hello(root: Path) -> None:
+    """What the programs of other servers say, as a file."""
+    (root / HELLO[1:]).write_bytes(HELLO_BODY)
 
 
 def body_path(size: int) -> str:

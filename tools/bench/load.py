@@ -2,26 +2,32 @@
 
 It must not know which server answers. HEAD is for ab alone, as wrk waits for the body; `drain` is our own
 (drain.c) and knows but a plain GET. Odd about it: wrk calls nothing wrong but a status above 399, and ab a
-change of length besides, so rounds.py compares bodies beforehand. An error makes the whole run invalid.
+change of length besides, so rounds.py compares bodies beforehand. An error makes the whole run invalid. For `steady`
+a hundredth of what was due and not answered is what happened to be under way; more is a rate that was not kept.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools.bench.errors import BenchError
 from tools.bench.peers import build, find_program, prepare
+from tools.bench.steady import STEADY_SOURCE
+from tools.bench.steady import parse_steady as parse_latency
 from tools.bench.workloads import Workload
 
 # ab keeps a record of each request, made before the first: room for so many in each second.
 AB_REQUESTS_PER_S_MAX = 250_000
 OVERTIME_S = 120.0
+LATE_SHARE = 0.01
 DRAIN_SOURCE = Path(__file__).with_name("drain.c")
 LATENCY_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0}
 
@@ -96,6 +102,14 @@ def parse_drain(output: str) -> Load:
     return Load(requests, requests / seconds, p50_us / 1000, p99_us / 1000)
 
 
+def parse_steady(output: str) -> Load:
+    """Read the line that steady.c prints. Raises as `parse_wrk` does."""
+    found = parse_latency(output)
+    late = found.unanswered > LATE_SHARE * found.requests
+    errors = (f"{found.unanswered:,} requests were not answered in time",) if late else ()
+    return Load(found.requests, found.requests_per_s, found.p50_ms, found.p99_ms, errors)
+
+
 # A request is put together from few strings: the generator has one core, and must not be what is measured.
 LUA = """\
 local paths = {{}}
@@ -168,6 +182,15 @@ def _drain(load: Workload, host: str, targets: tuple[str, ...], seconds: int, wo
     return [str(program), port, targets[0], str(load.connections), str(seconds)]
 
 
+def _steady(load: Workload, host: str, targets: tuple[str, ...], seconds: int, workdir: Path, run: int) -> list[str]:
+    port = host.rpartition(":")[2]
+    program = build(STEADY_SOURCE, workdir)
+    # A name of its own: what goes on beside another load writes into the same directory.
+    with tempfile.NamedTemporaryFile("w", dir=workdir, prefix="targets-", delete=False) as file:
+        file.write("".join(f"{target}\n" for target in targets))
+    return [str(program), port, str(load.connections), str(load.rate), str(seconds), str(run), file.name]
+
+
 @dataclass(frozen=True)
 class Generator:
     """How a load generator is called, understood, and asked for its version; `program` must be installed for it."""
@@ -182,6 +205,7 @@ GENERATORS = {
     "wrk": Generator("wrk", _wrk, parse_wrk, "-v"),
     "ab": Generator("ab", _ab, parse_ab, "-V"),
     "drain": Generator("cc", _drain, parse_drain, "--version"),
+    "steady": Generator("cc", _steady, parse_steady, "--version"),
 }
 
 
@@ -189,27 +213,52 @@ def _failed(error: str) -> Load:
     return Load(0, 0.0, 0.0, 0.0, (error,))
 
 
+@contextlib.contextmanager
+def loading(
+    load: Workload,
+    port: int,
+    targets: tuple[str, ...],
+    *,
+    seconds: int,
+    core: int,
+    workdir: Path,
+    run: int,
+    lowest: bool = False,
+) -> Iterator[Callable[[], Load]]:
+    """Drive 127.0.0.1:`port` for about `seconds` from a generator on `core`; the value waits for its end.
+
+    `run` is a number that no other run against the same server has; with `lowest` the generator leaves the core to
+    whoever else wants it. One that gives up makes a Load of no requests and an error; it is ended with the block.
+    """
+    generator = GENERATORS[load.generator]
+    with subprocess.Popen(
+        generator.command(load, f"127.0.0.1:{port}", targets, seconds, workdir, run),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=functools.partial(prepare, core, lowest=lowest),
+    ) as process:
+        try:
+            yield functools.partial(_found, load.generator, process, seconds)
+        finally:
+            process.kill()
+
+
+def _found(name: str, process: subprocess.Popen[str], seconds: int) -> Load:
+    try:
+        output, complaint = process.communicate(timeout=seconds + OVERTIME_S)
+    except subprocess.TimeoutExpired:
+        return _failed(f"{name} did not end")
+    if process.returncode != 0:
+        said = (output + complaint).strip().splitlines()
+        return _failed(f"{name} failed: {said[-1] if said else process.returncode}")
+    return GENERATORS[name].parse(output)
+
+
 def run_load(
     load: Workload, port: int, targets: tuple[str, ...], *, seconds: int, core: int, workdir: Path, run: int
 ) -> Load:
-    """Drive 127.0.0.1:`port` for about `seconds` from a generator on `core`.
-
-    `run` is a number that no other run against the same server has. A generator that gives up makes a Load of
-    no requests and an error.
-    """
-    generator = GENERATORS[load.generator]
-    try:
-        done = subprocess.run(
-            generator.command(load, f"127.0.0.1:{port}", targets, seconds, workdir, run),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=seconds + OVERTIME_S,
-            preexec_fn=functools.partial(prepare, core),
-        )
-    except subprocess.TimeoutExpired:
-        return _failed(f"{load.generator} did not end")
-    if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip().splitlines()
-        return _failed(f"{load.generator} failed: {said[-1] if said else done.returncode}")
-    return generator.parse(done.stdout)
+    """`loading`, from its start to its end."""
+    with loading(load, port, targets, seconds=seconds, core=core, workdir=workdir, run=run) as found:
+        return found()

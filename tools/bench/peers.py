@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
+import importlib.metadata
+import importlib.util
 import os
 import re
 import resource
@@ -18,7 +20,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,13 +50,16 @@ IDLE_TIMEOUT_S = 3600
 class Peer:
     """A server as a command line; `version_option` makes the program print its version.
 
-    `page_only`: it has one answer, that to a plain GET of the page, whatever it is asked.
+    `page_only`: it has one answer, that to a plain GET of the page, whatever it is asked. `modules`: the packages
+    that it is made of, where it is a program for this interpreter, and `install`, what to type for them.
     """
 
     program: str
     command: Command
     version_option: tuple[str, ...] = ("-v",)
     page_only: bool = False
+    modules: tuple[str, ...] = ()
+    install: str = ""
 
 
 @dataclass(frozen=True)
@@ -253,14 +258,29 @@ PEERS = {
 }
 
 
-def installed() -> list[str]:
-    """The names of the peers whose programs are on this machine, in the table's order."""
-    found = []
-    for name, peer in PEERS.items():
-        with contextlib.suppress(BenchError):
-            find_program(peer.program)
-            found.append(name)
+def require(peer: Peer) -> None:
+    """Raise BenchError, with the line that installs it, when something is missing that the peer needs."""
+    find_program(peer.program)
+    absent = [name for name in peer.modules if importlib.util.find_spec(name) is None]
+    if absent:
+        raise BenchError(f"{' and '.join(absent)} not installed ({peer.install})")
+
+
+def missing(peers: Mapping[str, Peer]) -> dict[str, str]:
+    """The peers that cannot run here, each with what it needs and how to install that."""
+    found = {}
+    for name, peer in peers.items():
+        try:
+            require(peer)
+        except BenchError as error:
+            found[name] = str(error)
     return found
+
+
+def installed() -> list[str]:
+    """The names of PEERS that can run on this machine, in the table's order."""
+    absent = missing(PEERS)
+    return [name for name in PEERS if name not in absent]
 
 
 def find_program(name: str) -> str:
@@ -280,6 +300,17 @@ def version(program: str, *options: str) -> str:
     run = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
     found = re.search(r"\d+\.\d[\w.+-]*", run.stdout + run.stderr)
     return found[0] if found else "unknown"
+
+
+def versions(peers: Mapping[str, Peer]) -> dict[str, str]:
+    """The version of each peer or of what it is made of; a variant `zcserve-...` is zcserve."""
+    found: dict[str, str] = {}
+    for name, peer in peers.items():
+        if peer.modules:
+            found |= {module: importlib.metadata.version(module) for module in peer.modules}
+        elif not name.startswith("zcserve-"):
+            found["cc" if peer.program == "cc" else name] = version(peer.program, *peer.version_option)
+    return found
 
 
 def free_port() -> int:
@@ -308,13 +339,15 @@ def answer(connection: http.client.HTTPConnection, path: str, headers: dict[str,
     return Answer(response.status, response.read(), etag, length)
 
 
-def prepare(core: int | None) -> None:
-    """Called in a new process before its program: one core (None: all), and descriptors enough.
+def prepare(core: int | None, *, lowest: bool = False) -> None:
+    """Called in a new process before its program: one core (None: all), descriptors enough, perhaps lowest priority.
 
     nginx's open_file_cache holds a descriptor per file, more than the 1024 that a shell usually gives.
     """
     if core is not None:
         os.sched_setaffinity(0, {core})
+    if lowest:
+        os.nice(19)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

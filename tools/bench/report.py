@@ -51,18 +51,20 @@ def circumstances(versions: dict[str, str]) -> dict[str, str]:
 
 
 def requests_table(rows: Sequence[Row]) -> Table:
-    """Medians of each peer under each workload."""
+    """Medians of each peer under each workload; one more column where something went on beside one of them."""
+    others = any(row.beside_per_s is not None for row in rows)
     return Table(
         "Medians over the rounds",
-        ("workload", "peer", "requests/s", "CPU us/request", "p50 ms", "p99 ms"),
+        ("workload", "peer", "requests/s", "CPU us/request", "p50 ms", "p99 ms", *["beside it/s"] * others),
         tuple(
             (
                 row.workload,
                 row.peer,
                 f"{row.requests_per_s:,.0f}",
                 f"{row.cpu_us:.2f}",
-                f"{row.p50_ms:.2f}",
-                f"{row.p99_ms:.2f}",
+                f"{row.p50_ms:.3f}",
+                f"{row.p99_ms:.3f}",
+                *["" if row.beside_per_s is None else f"{row.beside_per_s:,.0f}"] * others,
             )
             for row in rows
         ),
@@ -96,10 +98,13 @@ def targets_table(outcomes: Sequence[Outcome]) -> Table:
     """What was promised, what was measured, and whether that is reached."""
     rows = []
     for one in outcomes:
-        target, decimals = one.target, 0 if one.target.bound > 100 else 3
-        required = f"{'>=' if target.at_least else '<='} {target.bound:,.{0 if decimals == 0 else 2}f}"
+        target, bound = one.target, one.target.bound
+        decimals = 0 if bound is not None and bound > 100 else 3
+        required = (
+            "" if bound is None else f"{'>=' if target.at_least else '<='} {bound:,.{0 if decimals == 0 else 2}f}"
+        )
         measured = ("", "") if one.measured is None else _with_range(one.measured, decimals)
-        reached = {None: "not measured", True: "yes", False: "no"}[one.reached]
+        reached = {None: "", True: "yes", False: "no"}[one.reached] if one.measured else "not measured"
         rows.append((target.about, target.against, target.figure, required, *measured, reached))
     columns = ("workload", "against", "figure", "required", "median", "range", "reached")
     return Table("Promised ratios (median of the rounds, range)", columns, tuple(rows), numbers_from=3)

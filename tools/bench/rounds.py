@@ -16,20 +16,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tools.bench.content import PAGE, Tree, make_bodies, make_files, make_page
+from tools.bench.content import PAGE, Tree, make_bodies, make_files, make_hello, make_page
 from tools.bench.errors import BenchError
 from tools.bench.idle import closed, idle_connections, settle
-from tools.bench.load import GENERATORS, Load, run_load
-from tools.bench.peers import ANSWER_TIMEOUT_S, Answer, Peer, Server, answer, find_program, running
+from tools.bench.load import GENERATORS, Load, loading
+from tools.bench.peers import ANSWER_TIMEOUT_S, Answer, Peer, Server, answer, find_program, require, running
 from tools.bench.proc import cpu_seconds, memory_bytes, process_tree
 from tools.bench.workloads import FILES, FILES_PREFIX, Workload
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One run against one peer. `cpu_us`: CPU microseconds of the server's process tree per request.
+    """One run against one peer. `cpu_us`: CPU microseconds of the server's process tree per request, of whichever load.
 
     `idle_bytes`: what its memory has grown by for each idle connection, where there are any.
+    `beside_per_s`: requests/s of the load beside it, where there is one; all else is of the load itself.
     """
 
     workload: str
@@ -42,6 +43,7 @@ class Sample:
     p99_ms: float
     errors: tuple[str, ...]
     idle_bytes: float | None = None
+    beside_per_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def make_root(root: Path) -> Tree:
     """Everything that the workloads ask for, in one tree."""
     tree = make_files(root, FILES, FILES_PREFIX)
     make_page(root)
+    make_hello(root)
     make_bodies(root)
     return tree
 
@@ -102,7 +105,7 @@ def verify(server: Server, load: Workload, tree: Tree) -> None:
     """
     status = 304 if load.not_modified else 200
     for path, found in _ask(server, fitted(server, load), load.targets(tree)):
-        expected = (tree.root / path[1:]).read_bytes()
+        expected = (tree.root / (load.file or path)[1:]).read_bytes()
         body = expected if (status, load.method) == (200, "GET") else b""
         told = load.method != "HEAD" or found.length == str(len(expected))
         if found.status != status or found.body != body or not told:
@@ -129,40 +132,54 @@ class Bench:
     memory_before: dict[str, int] = field(default_factory=dict)
 
     def run(self, server: Server, name: str, load: Workload, round: int, run: int) -> Sample:
-        """Drive one server with one workload and measure what it cost; `run` as in `run_load`."""
+        """Drive one server with one workload and measure what it cost; `run` as in `loading`."""
         load = fitted(server, load)
         if not load.idle:
-            done, cpu_us = self._drive(server, load, run)
-            return self._sample(server, name, round, done, cpu_us)
+            return self._drive(server, name, load, round, run)
         before = self.memory_before.setdefault(server.name, _memory_bytes(server))
         with idle_connections(server.port, load.idle) as connections:
             settle(server.pid)
             idle_bytes = (_memory_bytes(server) - before) / load.idle
-            done, cpu_us = self._drive(server, load, run)
+            done = self._drive(server, name, load, round, run)
             if gone := closed(connections):
                 lost = f"{gone:,} of {load.idle:,} idle connections did not stay idle"
                 done = replace(done, errors=(*done.errors, lost))
         settle(server.pid)
-        return replace(self._sample(server, name, round, done, cpu_us), idle_bytes=idle_bytes)
+        return replace(done, idle_bytes=idle_bytes)
 
-    def _drive(self, server: Server, load: Workload, run: int) -> tuple[Load, float]:
-        targets = load.targets(self.tree)
+    def _drive(self, server: Server, name: str, load: Workload, round: int, run: int) -> Sample:
         before_s = cpu_seconds(server.pid)
-        done = run_load(load, server.port, targets, seconds=self.seconds, core=self.core, workdir=self.workdir, run=run)
+        with contextlib.ExitStack() as stack:
+            beside = stack.enter_context(self._loading(server, load.beside, run, lowest=True)) if load.beside else None
+            found = stack.enter_context(self._loading(server, load, run))
+            done, other = found(), beside() if beside is not None else None
         spent_s = cpu_seconds(server.pid) - before_s
-        return done, spent_s * 1e6 / done.requests if done.requests else 0.0
-
-    def _sample(self, server: Server, name: str, round: int, done: Load, cpu_us: float) -> Sample:
+        requests = done.requests + (other.requests if other else 0)
         return Sample(
             workload=name,
             peer=server.name,
             round=round,
             requests=done.requests,
             requests_per_s=done.requests_per_s,
-            cpu_us=cpu_us,
+            cpu_us=spent_s * 1e6 / requests if requests else 0.0,
             p50_ms=done.p50_ms,
             p99_ms=done.p99_ms,
-            errors=done.errors,
+            errors=done.errors + (tuple(f"beside it: {error}" for error in other.errors) if other else ()),
+            beside_per_s=other.requests_per_s if other else None,
+        )
+
+    def _loading(
+        self, server: Server, load: Workload, run: int, *, lowest: bool = False
+    ) -> contextlib.AbstractContextManager[Callable[[], Load]]:
+        return loading(
+            load,
+            server.port,
+            load.targets(self.tree),
+            seconds=self.seconds,
+            core=self.core,
+            workdir=self.workdir,
+            run=run,
+            lowest=lowest,
         )
 
 
@@ -180,9 +197,10 @@ def run_rounds(
     Raises BenchError before any measuring when a program is missing or a peer does not start or answer right.
     """
     groups = table_of_cells(peers, workloads) if groups is None else groups
-    generators = [GENERATORS[load.generator].program for load in workloads.values()]
-    for program in [peer.program for peer in peers.values()] + generators:
-        find_program(program)
+    for peer in peers.values():
+        require(peer)
+    for load in itertools.chain.from_iterable(load.loads for load in workloads.values()):
+        find_program(GENERATORS[load.generator].program)
     server_core, generator_core = pick_cores()
     samples = []
     with tempfile.TemporaryDirectory(prefix="zcserve-bench-") as made, contextlib.ExitStack() as stack:
@@ -193,7 +211,8 @@ def run_rounds(
             for name, peer in peers.items()
         }
         for cell in itertools.chain(*groups):
-            verify(servers[cell.peer], workloads[cell.workload], tree)
+            for load in workloads[cell.workload].loads:
+                verify(servers[cell.peer], load, tree)
         bench = Bench(tree, workdir, seconds, generator_core)
         for order, group in enumerate(groups):
             for round, cell in itertools.product(range(1, rounds + 1), group):

@@ -15,7 +15,7 @@ from tools.bench.rounds import Sample
 
 @dataclass(frozen=True)
 class Row:
-    """Medians over the rounds of one peer under one workload."""
+    """Medians over the rounds of one peer under one workload; figures as in `rounds.Sample`."""
 
     workload: str
     peer: str
@@ -23,6 +23,7 @@ class Row:
     cpu_us: float
     p50_ms: float
     p99_ms: float
+    beside_per_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def rows(samples: Sequence[Sample]) -> list[Row]:
     found = []
     for workload, peer in dict.fromkeys((sample.workload, sample.peer) for sample in samples):
         own = [sample for sample in samples if (sample.workload, sample.peer) == (workload, peer)]
+        beside = [sample.beside_per_s for sample in own if sample.beside_per_s is not None]
         found.append(
             Row(
                 workload,
@@ -63,6 +65,7 @@ def rows(samples: Sequence[Sample]) -> list[Row]:
                 median(sample.cpu_us for sample in own),
                 median(sample.p50_ms for sample in own),
                 median(sample.p99_ms for sample in own),
+                median(beside) if beside else None,
             )
         )
     return found

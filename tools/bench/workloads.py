@@ -1,6 +1,7 @@
 """What is asked of the servers: a table. A new workload is a new row, and nothing else.
 
-It must not know how a row is turned into a generator's command line (load.py) or who answers it (peers.py).
+It must not know how a row is turned into a generator's command line (load.py) or who answers it (peers.py). What is
+asked of programs instead of files stands in servlets.py.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ BROWSER_HEADERS = {
 class Workload:
     """One kind of load.
 
-    `generator` is wrk, ab or drain; `path` is the one target asked for or, ending in a slash, the prefix of those
-    taken at random; `pipeline` requests are sent at once; `new_cookie`: each has a Cookie never seen before.
+    `generator` is wrk, ab, drain or steady; `path` is the one target asked for or, ending in a slash, the prefix of
+    those taken at random; `pipeline` requests are sent at once; `new_cookie`: each has a Cookie never seen before.
     `not_modified`: each carries the ETag that the server gave, so that the answer is 304.
     `idle` further connections have been used once and stay open and silent all the while.
+    `file`: the answer is the bytes of this one, where `path` names none. `rate`: steady asks so often in a second (0:
+    as soon as it is answered). `beside`: what else is asked of the server meanwhile, by a generator that gives way.
     """
 
     about: str
@@ -52,6 +55,9 @@ class Workload:
     pipeline: int = 1
     connections: int = 120
     idle: int = 0
+    file: str = ""
+    rate: int = 0
+    beside: Workload | None = None
 
     @property
     def sent_headers(self) -> tuple[tuple[str, str], ...]:
@@ -61,6 +67,11 @@ class Workload:
         """
         closes = not self.keep_alive and self.generator != "ab"
         return (*self.headers, ("Connection", "close")) if closes else self.headers
+
+    @property
+    def loads(self) -> tuple[Workload, ...]:
+        """Itself, and what goes on beside it."""
+        return (self,) if self.beside is None else (self, *self.beside.loads)
 
     @property
     def plain(self) -> bool:

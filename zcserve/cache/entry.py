@@ -235,11 +235,42 @@ class Entry:
         self.uses = 0
         self.filed = 0
 
+    def coded(self, encoding: bytes, size: int) -> Entry:
+        """A variant of this, made here from its content."""
+        variant = MadeVariant(self.key, self.identity, size, self.modified)
+        variant.encoding = encoding
+        variant.made = True
+        return variant
+
 
 class MadeVariant(Entry):
     """A variant that was made here from its base; others may refer to it weakly, to make it once."""
 
     __slots__ = ("__weakref__",)
+
+
+class ComposedEntry(Entry):
+    """Content that comes from no file: an application's. `key` is its target, as sent.
+
+    Nobody can load it: once evicted it is dead, its variants as well, and whoever composed it must do so again.
+
+    content_type  Content-Type's value
+    fields        further header lines, each with its CRLF; a 304 carries them, too
+    """
+
+    __slots__ = ("__weakref__", "content_type", "fields")
+
+    def __init__(self, key: bytes, size: int, modified: int | None, content_type: str, fields: bytes) -> None:
+        super().__init__(key, b"", size, modified)
+        self.content_type = content_type
+        self.fields = fields
+
+    def coded(self, encoding: bytes, size: int) -> Entry:
+        """As `Entry.coded`; but `made` is for variants that can be made again."""
+        variant = ComposedEntry(self.key, size, self.modified, self.content_type, self.fields)
+        variant.encoding = encoding
+        variant.tick = self.tick  # as new as this
+        return variant
 
 
 class Redirect:

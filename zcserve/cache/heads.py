@@ -8,6 +8,8 @@ fields stand in an order that makes every other response a slice of it:
     Content-Type, Last-Modified, Accept-Ranges, X-Content-Type-Options, Content-Encoding
     ETag, Cache-Control, Vary, blank line        tail: exactly what a 304 carries (RFC 9110 section 15.4.5)
 
+What an application adds (cache/entry.py, `ComposedEntry`) stands in the tail: its policies go with a 304 as well.
+
 So 200 is the whole, HEAD the whole without a body, 304 the tail, and 206 its own Content-Range and
 Content-Length before the rest. Nothing is assembled when a request comes.
 """
@@ -32,33 +34,47 @@ def _date(seconds: int) -> bytes:
     return format_date(seconds)
 
 
-@lru_cache(maxsize=1024)
-def _template(extension: str, encoding: bytes, cache_control: str, vary: bool) -> bytes:
-    """All fields with three holes: length, Last-Modified line, ETag."""
-    fields = b"Content-Length: %%d\r\nContent-Type: %b\r\n%%b" % media_type("x" + extension).encode()
+def _template(content_type: str, encoding: bytes, more: bytes, vary: bool) -> bytes:
+    """All fields with three holes: length, Last-Modified line, ETag. `more` are header lines."""
+    fields = b"Content-Length: %%d\r\nContent-Type: %b\r\n%%b" % content_type.encode("latin-1").replace(b"%", b"%%")
     fields += b"Accept-Ranges: bytes\r\nX-Content-Type-Options: nosniff\r\n"
     if encoding:
         fields += b"Content-Encoding: %b\r\n" % encoding
-    fields += b"ETag: %b\r\n"
-    if cache_control:
-        fields += b"Cache-Control: %b\r\n" % cache_control.encode().replace(b"%", b"%%")
+    fields += b"ETag: %b\r\n" + more.replace(b"%", b"%%")
     if vary:
         fields += b"Vary: Accept-Encoding\r\n"
     return fields + b"\r\n"
 
 
+@lru_cache(maxsize=1024)
+def _template_of_file(extension: str, encoding: bytes, cache_control: str, vary: bool) -> bytes:
+    more = b"Cache-Control: %b\r\n" % cache_control.encode() if cache_control else b""
+    return _template(media_type("x" + extension), encoding, more, vary)
+
+
+def _filled(template: bytes, size: int, modified: int | None, etag: bytes) -> bytes:
+    line = b"Last-Modified: %b\r\n" % _date(modified) if modified is not None else b""
+    return template % (size, line, etag)
+
+
 def build(
     name: str, size: int, modified: int | None, etag: bytes, encoding: bytes, cache_control: str, vary: bool
 ) -> bytes:
-    """The head of one representation.
+    """The head of one representation of a file.
 
     `name` is the file's name (its extension decides the type), `size` the body in bytes, `modified` seconds since
     1970 or None for a file without a usable time, `etag` with its quotes, `encoding` a content coding or b"".
     """
     dot = name.rfind(".")
-    template = _template(name[dot:].lower() if dot > 0 else "", encoding, cache_control, vary)
-    line = b"Last-Modified: %b\r\n" % _date(modified) if modified is not None else b""
-    return template % (size, line, etag)
+    template = _template_of_file(name[dot:].lower() if dot > 0 else "", encoding, cache_control, vary)
+    return _filled(template, size, modified, etag)
+
+
+def compose(
+    content_type: str, size: int, modified: int | None, etag: bytes, encoding: bytes, more: bytes, vary: bool
+) -> bytes:
+    """As `build`, of content that comes from no file: its type is told, and so are further header lines (`more`)."""
+    return _filled(_template(content_type, encoding, more, vary), size, modified, etag)
 
 
 def lead_end(head: Buffer) -> int:

@@ -22,7 +22,7 @@ import mmh3
 
 from zcserve.cache import heads
 from zcserve.cache.compress import codecs, worth_it
-from zcserve.cache.entry import Body, Entry, MadeVariant, OnDisk, OpenFile, Packed, Paged, Span, identity_of
+from zcserve.cache.entry import Body, ComposedEntry, Entry, OnDisk, OpenFile, Packed, Paged, Span, identity_of
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
@@ -54,9 +54,25 @@ def name_of(entry: Entry) -> str:
     return entry.key[entry.key.rfind(b"/") + 1 :].decode()
 
 
+def type_of(entry: Entry) -> str:
+    """The value of Content-Type."""
+    return entry.content_type if isinstance(entry, ComposedEntry) else media_type(name_of(entry))
+
+
 def content_tag(digest: bytes) -> bytes:
     """A strong ETag (RFC 9110 section 8.8.3) of a 16-byte digest."""
     return b'"%b"' % digest.hex().encode()
+
+
+def tag_of(content: bytes) -> bytes:
+    """The ETag of whole content, which is hashed in pieces."""
+    if len(content) <= PIECE_BYTES:
+        return content_tag(mmh3.mmh3_x64_128_digest(content))
+    hasher = mmh3.mmh3_x64_128()
+    view = memoryview(content)
+    for at in range(0, len(content), PIECE_BYTES):
+        hasher.update(view[at : at + PIECE_BYTES])
+    return content_tag(hasher.digest())
 
 
 def identity_tag(identity: bytes) -> bytes:
@@ -74,7 +90,7 @@ class Loader:
         self._piece = threading.local()
         # Variants made here, by (base's ETag, coding): the same bytes under a new name or time are not compressed
         # again.
-        self._made: weakref.WeakValueDictionary[tuple[bytes, bytes], MadeVariant] = weakref.WeakValueDictionary()
+        self._made: weakref.WeakValueDictionary[tuple[bytes, bytes], Entry] = weakref.WeakValueDictionary()
 
     def load(self, root: Root, entry: Entry, *, evict: bool = True) -> Body:
         """Read an entry's content; resident if there is room, which others make for it if `evict`.
@@ -140,20 +156,31 @@ class Loader:
         return fresh
 
     def wants_variants(self, entry: Entry) -> bool:
-        """Whether `--compress` applies to this file."""
+        """Whether `--compress` applies to this file, and it was not read before: then what was worth making was
+        made."""
+        return self.may_be_coded(entry) and not entry.etag
+
+    def may_be_coded(self, entry: Entry) -> bool:
+        """Whether `--compress` applies to this content."""
         return (
             bool(self.codecs)
             and self.config.compress_bytes_min <= entry.size <= self.store.largest
-            and is_compressible(media_type(name_of(entry)))
+            and is_compressible(type_of(entry))
             and len(entry.variants) < len(self.codecs)
-            and not entry.etag  # else it was read before, and what was worth making was made
         )
 
     def add_variants(self, root: Root, entry: Entry) -> None:
         """Make the codings that a file lacks, as resident variants. Raises ChangedError or OSError."""
         fd, _ = root.open_file(path_of(entry))
-        content = self._read_whole(OpenFile(fd, entry.identity), entry.size)
-        base_tag = content_tag(mmh3.mmh3_x64_128_digest(content))
+        made = self.code(entry, self._read_whole(OpenFile(fd, entry.identity), entry.size), evict=False)
+        entry.variants += made
+        if made and entry.body is not None:
+            self.store.drop(entry)  # its head does not say Vary
+
+    def code(self, entry: Entry, content: bytes, *, evict: bool) -> tuple[Entry, ...]:
+        """The codings of an entry's content that it lacks and that are worth it, as resident variants; to belong to the
+        entry is for the caller to decide."""
+        base_tag = tag_of(content)
         present = {variant.encoding for variant in entry.variants}
         made = []
         for coding, compress in self.codecs.items():
@@ -162,15 +189,12 @@ class Loader:
             compressed = self._made_before(base_tag, coding) or compress(content)
             if not worth_it(entry.size, len(compressed)):
                 continue
-            variant = MadeVariant(entry.key, entry.identity, len(compressed), entry.modified)
-            variant.encoding = coding
-            variant.made = True
-            if self._keep(variant, compressed, evict=False) is not None:
+            variant = entry.coded(coding, len(compressed))
+            variant.etag = tag_of(compressed)
+            if self.keep(variant, compressed, evict=evict) is not None:
                 self._made[base_tag, coding] = variant
                 made.append(variant)
-        entry.variants += tuple(made)
-        if made and entry.body is not None:
-            self.store.drop(entry)  # its head does not say Vary
+        return tuple(made)
 
     def _status(self, root: Root, path: bytes) -> os.stat_result | None:
         try:
@@ -185,6 +209,10 @@ class Loader:
     def head_of(self, entry: Entry) -> bytes:
         """The head of an entry that has its ETag and its variants."""
         vary = bool(entry.variants or entry.encoding)
+        if isinstance(entry, ComposedEntry):
+            return heads.compose(
+                entry.content_type, entry.size, entry.modified, entry.etag, entry.encoding, entry.fields, vary
+            )
         return heads.build(
             name_of(entry), entry.size, entry.modified, entry.etag, entry.encoding, self.config.cache_control, vary
         )
@@ -226,12 +254,11 @@ class Loader:
         if self.config.drop_cache and not self.config.in_place:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
-    def _keep(self, entry: Entry, content: bytes, evict: bool) -> Body | None:
-        """Make whole content resident, with the ETag that it has."""
-        entry.etag = self._tag_of(entry, content)
+    def keep(self, entry: Entry, content: bytes, *, evict: bool) -> Body | None:
+        """Make whole content resident, for an entry that has its ETag and its variants; None: there is no room."""
         if len(content) <= self.config.small_body_bytes_max:
             return self._place(entry, self.head_of(entry), content, evict)
-        extent = self.store.reserve(len(content), evict=evict)
+        extent = self.store.reserve(len(content), evict=evict) if len(content) <= self.store.largest else None
         if extent is None:
             return None
         _write(self.store.pages_fd, memoryview(content), extent.offset)
@@ -286,10 +313,8 @@ class Loader:
         entry.etag = content_tag(hasher.digest()) if hasher is not None else identity_tag(entry.identity)
 
     def _tag_of(self, entry: Entry, content: bytes) -> bytes:
-        """The ETag of content that was read whole."""
-        if entry.size > self.config.hash_bytes_max and not entry.made:
-            return identity_tag(entry.identity)
-        return content_tag(mmh3.mmh3_x64_128_digest(content))
+        """The ETag of a file that was read whole."""
+        return identity_tag(entry.identity) if entry.size > self.config.hash_bytes_max else tag_of(content)
 
     def _buffer(self) -> memoryview:
         """This thread's piece, kept between files."""
@@ -303,7 +328,8 @@ class Loader:
         size = os.fstat(file.fd).st_size
         compressed = self.codecs[entry.encoding](self._read_whole(file, size))
         entry.size = len(compressed)
-        body = self._keep(entry, compressed, evict)
+        entry.etag = tag_of(compressed)
+        body = self.keep(entry, compressed, evict=evict)
         if body is None:
             raise OSError(errno.ENOMEM, "no room for a variant in the memory budget")
         return body

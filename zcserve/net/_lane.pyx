@@ -287,6 +287,7 @@ cdef class Lane:
     cdef int touched_count, touched_size
     cdef Record **dead
     cdef int dead_count, dead_size
+    cdef Record *spare               # of an application's last answer
     cdef dict entries                # entry -> set of keys it is put under
     # what depends on the second
     cdef const char *prefix[3][2]    # by mode: 200, 304
@@ -369,6 +370,8 @@ cdef class Lane:
                     release(self.slots[i])
         for i in range(<uint32_t> self.dead_count):
             release(self.dead[i])
+        if self.spare != NULL:
+            release(self.spare)
         if self.meanings != NULL:
             for i in range(MEANING_SLOTS):
                 free(self.meanings[i].value)
@@ -1094,40 +1097,39 @@ cdef class Lane:
         """As `answer`, for one request, and alone: what a servlet has done cannot be taken back."""
         cdef Record *record = NULL
         cdef Answer *answer = &self.answers[0]
-        cdef int result = HAND_OVER, status = 0
-        cdef int64_t size = 0
+        cdef int result = HAND_OVER
         if not self.log_on or self.may_log(head):
-            result = self.consult_application(conn, head, p, &record, &status, &size)
+            result = self.consult_application(conn, head, p, &record)
         if result == HAND_OVER:
             return self.hand_over(fd, conn, p, end)
         if result != DONE:
             return result
         conn.answered = True
         conn.closing = head.mode == CLOSE
-        answer.log_mark = self.log_len
-        if self.log_on:
-            self.log_line(conn, head, status, size)
         answer.start = p
         answer.record = record
         answer.rep = record.reps
-        answer.size = size
+        answer.size = record.reps.head_len - record.reps.tail
         answer.not_modified = False
-        self.iov[0].iov_base = <void *> record.reps.head
-        self.iov[0].iov_len = 0
+        answer.log_mark = self.log_len
+        if self.log_on:
+            self.log_line(conn, head, 200, answer.size)
+        self.iov[0].iov_base = <void *> self.prefix[head.mode][0]
+        self.iov[0].iov_len = self.prefix_len[head.mode][0]
         self.iov[1].iov_base = <void *> record.reps.head
         self.iov[1].iov_len = record.reps.head_len
         self.answers_count = 1
         self.count_answer(answer, 1)
         result = self.flush(fd, conn, p + head.length, end)
         record.refs -= 1
-        self.maybe_dead(record)
+        if record.refs or self.spare != NULL:
+            self.maybe_dead(record)
+        else:
+            self.spare = record
         return result
 
-    cdef int consult_application(
-        self, Conn *conn, Head *head, const char *p, Record **record, int *status, int64_t *size
-    ) noexcept with gil:
+    cdef int consult_application(self, Conn *conn, Head *head, const char *p, Record **record) noexcept with gil:
         """DONE with an answer that is a record of its own, HAND_OVER, GONE."""
-        cdef Rep rep
         cdef bytes response
         self.bury()              # what the last answers were sent from
         self.name_peer(conn)
@@ -1136,28 +1138,42 @@ cdef class Lane:
                 b"GET" if head.is_get else b"HEAD",
                 head.target[: head.target_len],
                 p[: head.length],
-                head.mode,
                 conn.name[: conn.name_len].decode("ascii"),
                 self.turn,
             )
-            if type(made) is not tuple:
+            if type(made) is not bytes:
                 self.over_made = made
                 return HAND_OVER
-            status[0], response, size[0] = made
-            memset(&rep, 0, sizeof(Rep))
-            rep.fd = -1
-            rep.head = PyBytes_AS_STRING(response)
-            rep.head_len = PyBytes_GET_SIZE(response)
-            record[0] = new_record(NULL, 0, &rep, 1)
+            response = <bytes> made
+            record[0] = self.fresh_record()
             if record[0] == NULL:
                 return GONE
             Py_INCREF(response)
             record[0].keep = <PyObject *> response
-            record[0].dropped = True
-            record[0].refs = 1
+            record[0].reps.head = PyBytes_AS_STRING(response)
+            record[0].reps.head_len = <uint32_t> PyBytes_GET_SIZE(response)
+            record[0].reps.tail = head_end(record[0].reps.head, record[0].reps.head_len)
             return DONE
         except BaseException:
             return GONE          # an application does not raise
+
+    cdef Record *fresh_record(self) noexcept:
+        """A record that is in no table, for one answer: the last one's, if it is through with it."""
+        cdef Record *record = self.spare
+        cdef Rep rep
+        self.spare = NULL
+        if record != NULL:
+            Py_DECREF(<object> record.keep)
+            record.keep = NULL
+        else:
+            memset(&rep, 0, sizeof(Rep))
+            rep.fd = -1
+            record = new_record(NULL, 0, &rep, 1)
+            if record == NULL:
+                return NULL
+            record.dropped = True
+        record.refs = 1
+        return record
 
     cdef bint add(self, Conn *conn, Head *head, const char *start, Record *record, Rep *rep, bint matched) noexcept nogil:
         """Put an answer behind the others; False where its log line is Python's."""
@@ -1727,6 +1743,12 @@ cdef Record *new_record(const char *key, size_t key_len, const Rep *reps, int co
     if key_len:                  # an application's answer has none
         memcpy(record.key, key, key_len)
     return record
+
+
+cdef uint32_t head_end(const char *text, uint32_t length) noexcept nogil:
+    """Where the blank line behind header lines ends; the whole length where there is none."""
+    cdef const char *end = <const char *> memmem(text, length, b"\r\n\r\n", 4)
+    return length if end == NULL else <uint32_t> (end + 4 - text)
 
 
 cdef void release(Record *record) noexcept:

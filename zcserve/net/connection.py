@@ -196,6 +196,9 @@ class Connection:
         self._made = made
         self._inbox = data
         self._work()
+        if self._made is not None:  # it was for the first request, and that was answered otherwise
+            self._made.discard()
+            self._made = None
         self._catch_up()
 
     def _give_back(self, lane: Lane) -> None:
@@ -611,7 +614,10 @@ class Connection:
         if body is not None:
             chosen.uses += 1
             return self._represent(chosen, body)
-        self._service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
+        if self._stored is not None and self._stored.own:
+            self._loop.call_soon(partial(self._on_loaded, chosen, Renewed()))  # nobody but its resource can bring it
+        else:
+            self._service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
         return None
 
     def _may_be_taught(self, base: Entry) -> bool:
@@ -769,7 +775,10 @@ class Connection:
         return Stop.LOAD if made is None else self._emit(made)
 
     def _renew_stored(self, stored: Stored) -> Stop | None:
-        """What an application named has changed since."""
+        """What an application named has changed since, or what it made was evicted."""
+        if stored.own:
+            assert self._resource is not None
+            return self._ask(self._resource)
         fresh = stored.generation.resources.get(stored.entry.key)
         if not isinstance(fresh, Entry):
             return self._emit(reply.not_found(None, with_content=self._method != b"HEAD"))

@@ -68,7 +68,8 @@ class Answer:
 
 class Stored:
     """A response made of an entry of the cache; `fields` are further header lines. A `status` other than 200 goes with
-    the whole content. `own`: the entry is the target's own, so that the fast lane may be taught it."""
+    the whole content. `own`: the entry is the target's own, so that the fast lane may be taught it; where its content
+    is not resident any more, the resource is asked again."""
 
     __slots__ = ("entry", "fields", "generation", "own", "status")
 
@@ -144,7 +145,7 @@ class Resource(Protocol):
 
 
 # What `Application.ask` is: the lane holds it.
-Ask: TypeAlias = Callable[[bytes, bytes, bytes, int, str, int], tuple[int, bytes, int] | Made | None]
+Ask: TypeAlias = Callable[[bytes, bytes, bytes, str, int], bytes | Made | None]
 
 
 class Application(Protocol):
@@ -153,13 +154,11 @@ class Application(Protocol):
     def find(self, target: bytes, path: bytes, query: bytes | None) -> Resource | None:
         """The resource that a target names; `path` is its canonical path. None: nothing of the application's."""
 
-    def ask(
-        self, method: bytes, target: bytes, head: bytes, mode: int, client: str, turn: int
-    ) -> tuple[int, bytes, int] | Made | None:
+    def ask(self, method: bytes, target: bytes, head: bytes, client: str, turn: int) -> bytes | Made | None:
         """The fast lane's short way: answer a plain GET or HEAD at once.
 
-        Returns the status, the complete response and the bytes of its content; or what was made and is not so simple,
-        for the connection that takes over; or None, when the request must be asked for by `find` and nothing was done.
+        Returns what follows the prefix of a 200, complete; or what was made and is not so simple, for the connection that
+        takes over; or None, when the request must be asked for by `find` and nothing was done.
         """
 
     def forget(self) -> None:

@@ -15,6 +15,7 @@ judged once, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -22,23 +23,27 @@ from urllib.parse import unquote
 
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
+from zcserve.cache.root import Root
 from zcserve.config import Config
 from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
 from zcserve.net.exchange import Answer, Exchange, Made, Resource, Stored
-from zcserve.net.reply import Prefixes
 from zcserve.net.request import split_target
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
 from zcserve.servlets.context import Asked, Context, busy, page
 from zcserve.servlets.folder import Folder, Module
+from zcserve.servlets.mounts import Mounts
 from zcserve.servlets.request import SERVLET_PATH, Request
 from zcserve.servlets.response import HTML_FIELDS
+from zcserve.servlets.results import Keeping, Results
 from zcserve.servlets.routes import Route
 from zcserve.servlets.watch import Watch
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
 
 # Targets whose resource is remembered: some hundred bytes each, and clients choose queries.
 KNOWN_MAX = 4096
+# What `ask` gives the fast lane whole; more goes by the connection, which sends it a share a turn.
+QUICK_BYTES_MAX = 1 << 20
 # How often a request waits for servlets to be loaded anew, when they change again and again.
 REFRESHES_MAX = 5
 
@@ -71,6 +76,9 @@ class Servlet:
         if route is None:
             return self._without_route(method)
         params = self.params
+        results = self._owner.results
+        if route.ttl is not None and results is not None and "GET" in route.methods:
+            return results.respond(route, params, exchange)
         request = Request(exchange.method, exchange.target, exchange.head, exchange.client, exchange.body, params)
         return self._owner.call(route, request, exchange)
 
@@ -125,14 +133,6 @@ class Refreshing:
             exchange.finish(made)
 
 
-class Mounted(NamedTuple):
-    """An application, and the canonical path that it is mounted at, without a slash at its end."""
-
-    prefix: bytes
-    resource: Resource
-    close: Callable[[], None]
-
-
 class Servlets:
     """An `Application`: a folder of servlets, and mounted applications."""
 
@@ -143,26 +143,45 @@ class Servlets:
         call_soon: Callable[[Callable[[], object]], None],
         generation: Callable[[], Generation],
         turn: Callable[[], int],
-        prefixes: Prefixes,
+        keeping: Keeping | None = None,
     ) -> None:
-        """Loads the folder and starts the applications. Raises UsageError."""
+        """Loads the folder and starts the applications; without `keeping` no result is kept. Raises UsageError."""
         self.config = config
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
         self.context = Context(config, pool, AsyncThread(), call_soon, generation)
-        self._prefixes = prefixes
         self._turn = turn
         self._watch = Watch(config.servlet_slow_s)
         self._caller = Caller(self.context, self._watch)
+        self.results: Results | None = None
+        if keeping is not None:
+            self.results = Results(
+                self.context, self._caller, keeping, made=self._made, turn=turn, look=self._load_what_changed
+            )
         self._known: dict[bytes, Servlet | Broken] = {}
+        self._html_fields: dict[int, bytes] = {}  # by the content's size
         self._refreshing = Refreshing(self)
         self._loader = Pool(1, 1)
         self._waiting: list[Callable[[], None]] = []
         self._looked = -1  # the turn in which the folder was looked at
         self._folder = Folder(Path(config.servlets)) if config.servlets else None
-        self._mounts: list[Mounted] = []
+        self._mounts = Mounts(config.mount, self.context)
         if self._folder is not None:
             self._folder.refresh()
+        try:
+            self._mounts.start()
+        except BaseException:
+            self.close()
+            raise
         call_soon(self._watch.begin)
+
+    def describe(self) -> str:
+        """What there is, for people."""
+        told = []
+        if self._folder is not None:
+            modules = self._folder.modules.values()
+            broken = sum(bool(module.error) for module in modules)
+            told.append(f"{len(modules)} in {self.config.servlets}" + f", {broken} of them broken" * bool(broken))
+        return "; ".join([*told, *(f"mounted {text}" for text in self.config.mount)])
 
     # --- from a target to a resource ----------------------------------------------------------------------
 
@@ -171,15 +190,15 @@ class Servlets:
         found: Servlet | Broken | None = self._known.get(target)
         if found is None and self._folder is not None:
             found = self._look_up(path, query)
-            if found is not None:
+            if found is not None and path not in self.context.generation().resources:  # `ask` does not look for files
                 self._remember(target, found)
         if self._folder is not None and self._is_stale(self._folder, found, self._turn()):
             return self._refreshing
-        return found or self._mounted(path)
+        return found or self._mounts.find(path)
 
     def look_up(self, path: bytes, query: bytes | None) -> Resource | None:
         """As `find`, as things are: whether something changed does not matter."""
-        return self._look_up(path, query) or self._mounted(path)
+        return self._look_up(path, query) or self._mounts.find(path)
 
     def _look_up(self, path: bytes, query: bytes | None) -> Servlet | Broken | None:
         folder = self._folder
@@ -210,15 +229,11 @@ class Servlets:
             self._known.clear()
         self._known[target] = found
 
-    def _mounted(self, path: bytes) -> Resource | None:
-        for mount in self._mounts:
-            if path.startswith(mount.prefix) and path[len(mount.prefix) :][:1] in (b"", b"/"):
-                return mount.resource
-        return None
-
     def forget(self) -> None:
         """As `Application.forget`: a file goes before a servlet."""
         self._known.clear()
+        if self.results is not None:
+            self.results.files_changed()
 
     # --- edit and refresh ---------------------------------------------------------------------------------
 
@@ -242,6 +257,11 @@ class Servlets:
         if len(self._waiting) == 1:
             self._loader.submit(self._load)
 
+    def _load_what_changed(self) -> None:
+        """Look at all files, though nobody asks."""
+        if self._folder is not None and self._is_stale(self._folder, None, self._turn()):
+            self.refresh(lambda: None)
+
     def _load(self) -> None:
         assert self._folder is not None
         try:
@@ -251,33 +271,37 @@ class Servlets:
 
     def _loaded(self) -> None:
         self._known.clear()
+        if self.results is not None and self._folder is not None:
+            modules = self._folder.modules.values()
+            self.results.servlets_changed(route for module in modules for route in module.routes)
         waiting, self._waiting = self._waiting, []
         for then in waiting:
             self.context.call_soon(then)
 
     # --- answers ------------------------------------------------------------------------------------------
 
-    def ask(
-        self, method: bytes, target: bytes, head: bytes, mode: int, client: str, turn: int
-    ) -> tuple[int, bytes, int] | Made | None:
-        """As `Application.ask`."""
-        found = self._known.get(target)
-        if found is None:
-            found = self._find_quick(target)
+    def ask(self, method: bytes, target: bytes, head: bytes, client: str, turn: int) -> bytes | Made | None:
+        """As `Application.ask`. Each line here is paid for by every request."""
+        found = self._known.get(target) or self._find_quick(target)
         if found is None or not found.quick:
             return None
         if found.looked != turn and (self._folder is None or self._is_stale(self._folder, found, turn)):
             return None
         assert isinstance(found, Servlet)
-        route = found.route
+        route, params = found.route, found.params
         assert route is not None
         watch = self._watch
+        watch.token = head
         watch.what = route.where
-        watch.entered += 1
         try:
-            value = route.function(Request(method, target, head, client, b"", found.params), **found.params)
-            if type(value) is bytes:
-                return 200, self._complete(200, mode, HTML_FIELDS, value, method), len(value)
+            if params:
+                value = route.function(Request(method, target, head, client, b"", params), **params)
+            else:
+                value = route.function(Request(method, target, head, client))
+            if type(value) is bytes and method == b"GET":
+                fields = self._html_fields.get(len(value)) or self._make_html_fields(len(value))
+                if fields is not None:
+                    return fields + value
             asked = _Asked(method, target)
             outcome = self._caller.outcome(route.where, value, partial(self.context.cut_short, route.where, asked))
             made = self._made(outcome, route, asked)
@@ -285,16 +309,24 @@ class Servlets:
             made = self.context.fail(route.where, _Asked(method, target), error)
         finally:
             watch.what = None
-        if isinstance(made, Answer) and isinstance(made.content, bytes) and made.status not in (204, 304):
-            content = made.content
-            length = len(content) if method == b"GET" else 0
-            return made.status, self._complete(made.status, mode, made.fields, content, method), length
+        if (
+            isinstance(made, Answer)
+            and isinstance(made.content, bytes)
+            and made.status == 200
+            and len(made.content) <= QUICK_BYTES_MAX
+        ):
+            rest = b"%bContent-Length: %d\r\n\r\n" % (made.fields, len(made.content))
+            return rest + made.content if method == b"GET" else rest
         return made
 
-    def _complete(self, status: int, mode: int, fields: bytes, content: bytes, method: bytes) -> bytes:
-        prefix = self._prefixes.of(status, mode)
-        head = b"%b%bContent-Length: %d\r\n\r\n" % (prefix, fields, len(content))
-        return head + content if method == b"GET" else head
+    def _make_html_fields(self, size: int) -> bytes | None:
+        """The fields of HTML of this size, with the blank line; most servlets' answers are of few sizes."""
+        if size > QUICK_BYTES_MAX:
+            return None
+        fields = b"%bContent-Length: %d\r\n\r\n" % (HTML_FIELDS, size)
+        if len(self._html_fields) < KNOWN_MAX:
+            self._html_fields[size] = fields
+        return fields
 
     def _find_quick(self, target: bytes) -> Servlet | Broken | None:
         """A target's resource where no file goes before it."""
@@ -314,21 +346,29 @@ class Servlets:
         """Call a servlet and answer with what it returns; None: later."""
         answers: list[Made] = []
         at_once = True
+        unwanted = False
 
         def done(outcome: Outcome) -> None:
+            if unwanted and isinstance(outcome, CancelledError):
+                return  # our own doing, and nobody waits
             made = self._made(outcome, route, exchange)
             if at_once:
                 answers.append(made)
             else:
                 exchange.finish(made)
 
+        def abandon() -> None:
+            nonlocal unwanted
+            unwanted = True
+            if cancel is not None:
+                cancel()
+
         try:
-            exchange.abandoned = self._caller.call(
-                route, request, partial(self.context.cut_short, route.where, exchange), done
-            )
+            cancel = self._caller.call(route, request, partial(self.context.cut_short, route.where, exchange), done)
         except BusyError:
             return busy()
         at_once = False
+        exchange.abandoned = abandon
         return answers[0] if answers else None
 
     def _made(self, outcome: Outcome, route: Route, asked: Asked) -> Made:
@@ -354,9 +394,24 @@ class Servlets:
 
     def close(self) -> None:
         """End threads and applications."""
-        for mount in self._mounts:
-            mount.close()
+        self._mounts.close()
+        if self.results is not None:
+            self.results.close()
         self._watch.close()
         self._loader.close()
         self.context.pool.close()
         self.context.tasks.close()
+
+
+def check(config: Config) -> str:
+    """What a server with this configuration would have. Raises UsageError where it could not start."""
+    application = Servlets(
+        config,
+        call_soon=lambda call: None,
+        generation=lambda: Generation(Root(config.root)),
+        turn=lambda: 0,
+    )
+    try:
+        return application.describe()
+    finally:
+        application.close()

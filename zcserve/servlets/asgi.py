@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 from zcserve.errors import UsageError
 from zcserve.net.exchange import Answer, Exchange, Made
-from zcserve.servlets.context import Context
+from zcserve.servlets.context import Context, busy
 from zcserve.servlets.files import Part, segments
 from zcserve.servlets.response import RESERVED
 from zcserve.servlets.wsgi import Asked, ClientGoneError, Promised, Pushed, promise
@@ -116,8 +116,9 @@ class _Call:
             await self._asgi.application(self._asgi.scope(self._asked), self._receive, self._send)
             if not self._complete and not self._lost:
                 raise RuntimeError("the application returned before its response was complete")
-        except asyncio.CancelledError as error:
-            self._fail(error)
+        except asyncio.CancelledError:
+            _log.warning("%s was cancelled", self._asgi.name)
+            self._give_up(busy())
             raise
         except BaseException as error:
             self._fail(error)
@@ -131,10 +132,16 @@ class _Call:
             _log.debug("%s ended when its client was gone: %r", self._asgi.name, error)
         elif self._answered:
             self._context.cut_short(self._asgi.name, self._exchange, error)
-            if self._pushed is not None:
-                self._pushed.put(None)
+            self._give_up(None)
         else:
-            self._exchange.finish(self._context.fail(self._asgi.name, self._exchange, error))
+            self._give_up(self._context.fail(self._asgi.name, self._exchange, error))
+
+    def _give_up(self, answer: Answer | None) -> None:
+        """Answer so, or if the head is out already, cut the content short."""
+        if not self._answered and answer is not None:
+            self._exchange.finish(answer)
+        elif self._pushed is not None and not self._complete:
+            self._pushed.put(None)
 
     def lose(self) -> None:
         """The client is gone. In the loop's thread."""
@@ -188,7 +195,7 @@ class _Call:
         """Send a piece of content, and the head before the first."""
         assert self._promised is not None
         if not self._promised.has_content(self._exchange.method):
-            self._discard(self._promised, more)
+            self._discard(self._promised, 0 if more else len(content), more)
             return
         self._count(self._promised, content, more)
         if not self._answered and not more:
@@ -240,11 +247,11 @@ class _Call:
             self._on_lost()
             raise ClientGoneError("the client is gone")
 
-    def _discard(self, promised: Promised, more: bool) -> None:
+    def _discard(self, promised: Promised, size: int, more: bool) -> None:
         """A response without content: only its head is sent. Raises ClientGoneError when it does not end."""
         if not self._answered:
             self._answered = True
-            self._exchange.finish(promised.without_content())
+            self._exchange.finish(promised.without_content(size))
         self._discarded += 1
         if not more:
             self._end()
@@ -288,9 +295,8 @@ class Lifespan:
 
     def end(self, context: Context) -> None:
         """Blocks for `SHUTDOWN_WITHIN_S` at most."""
-        if not self.running or self._task is None:
+        if not self.running or self._task is None or self._ended.done():
             return
-        self.running = False
         loop = context.tasks.loop
         loop.call_soon_threadsafe(self._messages.put_nowait, {"type": "lifespan.shutdown"})
         try:

@@ -18,7 +18,16 @@ from zcserve.servlets.context import Context
 from zcserve.servlets.request import Request
 from zcserve.servlets.response import Rendered, render
 from zcserve.servlets.routes import Route
-from zcserve.servlets.streams import AsyncStream, Begun, Failed, LoopStream, PoolStream, next_piece, next_piece_async
+from zcserve.servlets.streams import (
+    AsyncStream,
+    Begun,
+    Failed,
+    LoopStream,
+    PoolStream,
+    close_iterator,
+    next_piece,
+    next_piece_async,
+)
 from zcserve.servlets.watch import Watch
 
 
@@ -121,9 +130,13 @@ def _begun(rendered: Rendered, first: Piece, rest: Stream) -> Answer:
 def _outcome_of(task: Future[Outcome]) -> Outcome:
     if task.cancelled():
         return CancelledError("the servlet was cancelled")
-    return task.exception() or task.result()
+    error = task.exception()
+    return task.result() if error is None else error
 
 
 async def _each(iterator: Iterator[object]) -> AsyncIterator[object]:
-    for value in iterator:
-        yield value
+    try:
+        for value in iterator:
+            yield value
+    finally:
+        close_iterator(iterator)

@@ -30,7 +30,6 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import decode_source, module_from_spec, spec_from_file_location
@@ -59,7 +58,8 @@ class _Seen:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._identity, _ = _look_at(path)  # before the content: what is written meanwhile is another one
+        self._path = str(path)
+        self._identity, _ = _look_at(self._path)  # before the content: what is written meanwhile is another one
         self.content = self._read()
         self._settled = False
 
@@ -68,7 +68,7 @@ class _Seen:
 
     def changed(self) -> bool:
         """One os.stat, and another look at the content for as long as a change need not show in its identity."""
-        identity, written_ns = _look_at(self.path)
+        identity, written_ns = _look_at(self._path)
         if identity != self._identity:
             return True
         if not self._settled:
@@ -79,7 +79,7 @@ class _Seen:
         return False
 
 
-def _look_at(path: Path) -> tuple[bytes | None, int]:
+def _look_at(path: str) -> tuple[bytes | None, int]:
     """The identity of what is at `path`, and when it was written (nanoseconds since 1970); None and 0 for nothing."""
     try:
         status = os.stat(path)
@@ -108,7 +108,12 @@ class Source(_Seen):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.imports = frozenset(_private_imports(self.content or b""))
+        self.imports: frozenset[str] = frozenset()
+        self._code: CodeType | None = None
+        with suppress(Exception):  # `code` raises it
+            tree = ast.parse(self.content or b"", self._path)
+            self.imports = frozenset(_private_imports(tree))
+            self._code = self._compiled(tree)  # not the text once more: its warnings would be shown twice
 
     def _read(self) -> bytes | None:
         try:
@@ -116,27 +121,26 @@ class Source(_Seen):
         except OSError:
             return None
 
-    def compile(self) -> CodeType:
+    def _compiled(self, what: ast.Module | bytes) -> CodeType:
+        code: CodeType = compile(what, self._path, "exec", dont_inherit=True)
+        return code
+
+    def code(self) -> CodeType:
         """The code, whose lines tracebacks show from now on. Raises whatever is wrong with the file."""
         content = self.path.read_bytes() if self.content is None else self.content  # raises again why it cannot be read
         self.show_lines()
-        code: CodeType = compile(content, str(self.path), "exec", dont_inherit=True)
-        return code
+        return self._code if self._code is not None else self._compiled(content)
 
     def show_lines(self) -> None:
         """Have tracebacks and `inspect` show these lines for the file."""
-        linecache.cache.pop(str(self.path), None)
-        with suppress(SyntaxError, UnicodeDecodeError):
+        linecache.cache.pop(self._path, None)
+        with suppress(SyntaxError, ValueError, LookupError):  # not in the encoding that it names
             lines = decode_source(self.content or b"").splitlines(keepends=True)
             # An entry without a time is never compared with the file.
-            linecache.cache[str(self.path)] = (len(lines), None, lines, str(self.path))
+            linecache.cache[self._path] = (len(lines), None, lines, self._path)
 
 
-def _private_imports(content: bytes) -> Iterable[str]:
-    try:
-        tree = ast.parse(content)
-    except Exception:  # `compile` will tell what is wrong with it
-        return
+def _private_imports(tree: ast.Module) -> Iterable[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -171,7 +175,7 @@ class _Loader(SourceFileLoader):
         self.sources = sources
 
     def get_code(self, fullname: str) -> CodeType:  # where SourceFileLoader would look for a .pyc
-        return self.source.compile()
+        return self.source.code()
 
     def spec(self) -> ModuleSpec:
         spec = spec_from_file_location(self.name, self.path, loader=self)
@@ -193,12 +197,8 @@ class _Helpers(MetaPathFinder):
 
     def loaded(self) -> dict[str, _Loader]:
         """The helpers in sys.modules, whichever folder's, by name."""
-        specs = [
-            (name, getattr(module, "__spec__", None))
-            for name, module in list(sys.modules.items())
-            if name.startswith("_")
-        ]
-        loaders = ((name, getattr(spec, "loader", None)) for name, spec in specs)
+        private = [(name, module) for name, module in list(sys.modules.items()) if name.startswith("_")]
+        loaders = ((name, getattr(getattr(module, "__spec__", None), "loader", None)) for name, module in private)
         return {name: loader for name, loader in loaders if isinstance(loader, _Loader)}
 
     def renew(self, known: Mapping[str, tuple[Source, Sources]]) -> dict[str, ModuleType]:
@@ -337,7 +337,7 @@ class Folder:
             made = sys.modules[loader.name] = module_from_spec(loader.spec())  # before it runs: dataclasses look there
             loader.exec_module(made)
             for helper in {each.path.stem for each in sources}.intersection(replaced):
-                import_module(helper)
+                __import__(helper)
             return replace(module, wanted=_Version(made, source, tuple(routes_of(made, name))))
         except KeyboardInterrupt:
             raise

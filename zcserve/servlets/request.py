@@ -321,7 +321,7 @@ def _parts_of(body: bytes, boundary: bytes, parser_type: Callable[..., Any]) -> 
     fields: list[tuple[str, str]] = []
     files: list[tuple[str, Upload]] = []
     part: Any = None
-    pieces: list[bytes] = []
+    pieces: list[bytes | bytearray] = []
     parser = parser_type(
         boundary,
         max_header_count=PART_LINES_MAX,
@@ -339,7 +339,7 @@ def _parts_of(body: bytes, boundary: bytes, parser_type: Callable[..., Any]) -> 
                     kind = part.content_type or "application/octet-stream"
                     files.append((part.name, Upload(part.filename, kind, content)))
                 pieces = []
-            elif isinstance(event, bytes):
+            elif isinstance(event, bytes | bytearray):  # which of them depends on the package's version
                 pieces.append(event)
             else:
                 part = event

@@ -36,15 +36,15 @@ RESERVED: Mapping[str, str] = {
 }
 # What the head of a file says itself (cache/heads.py).
 OF_A_FILE = frozenset(
-    [
-        "content-type",
+    (
+        "accept-ranges",
         "content-encoding",
         "content-range",
-        "accept-ranges",
+        "content-type",
         "etag",
         "last-modified",
         "x-content-type-options",
-    ]
+    )
 )
 
 _NAMES_KEPT = 256  # a site's servlets send some dozens of field names
@@ -215,9 +215,9 @@ class Response:
     ) -> None:
         """Add Set-Cookie (RFC 6265 section 4.1).
 
-        `max_age` in seconds: 0 takes the cookie away, None keeps it until the browser ends. Raises ValueError for a value
-        that is not made of cookie octets (nothing is quoted or escaped behind the servlet's back), for a bad attribute,
-        and for a cookie that browsers would drop without a word.
+        `max_age` in seconds: 0 takes the cookie away, None keeps it until the browser ends. Raises ValueError for a
+        value that is not made of cookie octets (nothing is quoted or escaped behind the servlet's back), for a bad
+        attribute, and for a cookie that browsers would drop without a word.
         """
         _check_cookie(name, value, path, domain, secure, samesite)
         parts = [f"{name}={value}"]

@@ -94,7 +94,8 @@ def servlet(
     """Make a function answer `path`, a pattern; several of these may stand above one function.
 
     methods  GET (with HEAD) unless told
-    ttl      the result of a GET may be kept for so many seconds
+    ttl      the result of a GET is for everybody, and is kept for so many seconds (zcserve/servlets/results.py): the
+             request has method GET, target, query and the path's parameters, but no header lines, cookies or client
     thread   it may block: it runs in a pool of threads
 
     Without a path it is about /csp?NAME, and without methods the function's name is the method: `@servlet(ttl=5)` or

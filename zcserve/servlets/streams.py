@@ -90,7 +90,7 @@ class LoopStream:
     def close(self) -> None:
         """As `Stream.close`."""
         try:
-            self._guard(partial(_close, self._iterator))
+            self._guard(partial(close_iterator, self._iterator))
         except BaseException as error:
             self._failed(error)
 
@@ -146,7 +146,7 @@ class PoolStream:
 
     def _close_now(self) -> None:
         try:
-            _close(self._iterator)
+            close_iterator(self._iterator)
         except BaseException as error:
             self._call_soon(partial(self._failed, error))
 
@@ -198,7 +198,8 @@ class AsyncStream:
                 return
 
 
-def _close(iterator: Iterator[object]) -> None:
+def close_iterator(iterator: Iterator[object]) -> None:
+    """End an iterator that has a way to be told so, as generators have. Raises what it does then."""
     close = getattr(iterator, "close", None)
     if close is not None:
         close()

@@ -1,7 +1,7 @@
 """Who holds the loop too long is named, with its stack.
 
 A thread looks every quarter of the limit at what the loop is running. What it still runs when the limit has passed is
-told, once, with the place where it is. Entering and leaving cost the servlet three attributes.
+told, once, with the place where it is. Entering and leaving cost a servlet three attributes.
 
 A call that also holds the interpreter's lock (a long regular expression) keeps the thread from looking; it gets its
 turn when that call returns, in the servlet still, and counts from its last look.
@@ -27,11 +27,12 @@ _HERE = Path(__file__).parent
 
 
 class Watch:
-    """Set `what` while something runs in the loop's thread, and count up `entered`: or have `guard` do both."""
+    """Set `what` while something runs in the loop's thread, and `token` to an object that no other run has had: or have
+    `guard` do both."""
 
     def __init__(self, slow_s: float) -> None:
         self.what: str | None = None
-        self.entered = 0
+        self.token: object = None
         self._slow_s = slow_s
         self._thread_id = 0
         self._ending = threading.Event()
@@ -45,22 +46,23 @@ class Watch:
     def guard(self, what: str, step: Callable[[], T]) -> T:
         """Call `step`, named `what` should it take long."""
         outer, self.what = self.what, what
-        self.entered += 1
+        self.token = step
         try:
             return step()
         finally:
             self.what = outer
 
     def _run(self) -> None:
-        seen, since, looked, told = -1, 0.0, time.monotonic(), False
+        seen: object = None  # and kept, so that no other object can take its place in memory
+        since, looked, told = 0.0, time.monotonic(), False
         while not self._ending.wait(self._slow_s / LOOKS_PER_LIMIT):
             now = time.monotonic()
-            what, entered = self.what, self.entered
-            if what is None or entered != seen:
+            what, token = self.what, self.token
+            if what is None or token is not seen:
                 if told:
                     _log.warning("the servlet let go of the loop after %.1f s", now - since)
                 kept_from_looking = now - looked > self._slow_s
-                seen, since, told = entered, looked if kept_from_looking else now, False
+                seen, since, told = token, looked if kept_from_looking else now, False
             if what is not None and not told and now - since >= self._slow_s:
                 told = True
                 self._tell(what)

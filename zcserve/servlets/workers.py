@@ -97,7 +97,12 @@ class AsyncThread:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while True:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):  # a task's: asyncio lets them through; who awaits it hears of them
+                continue
+            return
 
     def close(self) -> None:
         """Cancel what runs, and end. What does not let itself be cancelled is left behind."""

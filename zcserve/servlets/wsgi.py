@@ -105,9 +105,10 @@ class Promised(NamedTuple):
         """Whether content is sent (RFC 9110 section 6.4.1)."""
         return method != b"HEAD" and self.status not in WITHOUT_CONTENT
 
-    def without_content(self) -> Answer:
-        """The answer where none is. That a HEAD promised a length is its content's (section 8.6)."""
-        length = WITHOUT_CONTENT.get(self.status, self.length)
+    def without_content(self, size: int) -> Answer:
+        """The answer where none is. `size` is that of the content that there would be, 0 where nobody knows: a HEAD
+        tells it (section 9.3.2)."""
+        length = WITHOUT_CONTENT.get(self.status, size or None if self.length is None else self.length)
         return Answer(self.status, self.fields, (), length)
 
 
@@ -135,7 +136,7 @@ class ClientGoneError(ConnectionAbortedError):
 class Pushed:
     """A stream whose maker says when there is a piece, and is told when it is out, so that it does not run ahead.
 
-    Everything happens in the loop's thread, but for the call of `put`. `closed` is told that nobody wants more, after the
+    Everything happens in the loop's thread, but for the call of `put`. `closed` hears that nobody wants more, after the
     end, too.
     """
 
@@ -237,7 +238,7 @@ class _Call:
         self._written: Pushed | None = None
         self._left: int | None = None  # bytes that were promised and not given yet
         self._result: Iterable[bytes] = ()
-        self._iterator: Iterator[bytes] = iter(())
+        self._iterator: Iterator[bytes] | None = None
 
     def abandon(self) -> None:
         """The client is gone: who has not begun need not."""
@@ -297,12 +298,12 @@ class _Call:
                 return None
         pieces = (b"".join(result),) if isinstance(result, (list, tuple)) else result
         self._iterator = iter(pieces)
-        first = self._first()
+        first = _first(self._iterator)
         promised = self._promised  # until its first piece it may change its mind
         if promised is None:
             raise AssertionError("the application returned without having called start_response")
         if not promised.has_content(self._exchange.method):
-            return promised.without_content()
+            return promised.without_content(len(first) if isinstance(pieces, tuple) else 0)
         self._left = promised.length
         self._take(first)
         if not first or self._left == 0 or isinstance(pieces, tuple):
@@ -311,13 +312,6 @@ class _Call:
         self._answered = True
         rest = PoolStream(_Pieces(self), self._context.pool, self._context.call_soon, self._cut_short)
         return Answer(promised.status, promised.fields, Begun(first, rest), promised.length)
-
-    def _first(self) -> bytes:
-        """The first piece that is not empty; b"" at the end."""
-        for piece in self._iterator:
-            if _checked(piece):
-                return piece
-        return b""
 
     def _take(self, piece: bytes) -> None:
         """Count a piece against the Content-Length. Raises ValueError."""
@@ -335,7 +329,7 @@ class _Call:
         return self._variables.run(self._next)
 
     def _next(self) -> bytes:
-        if self._left == 0:
+        if self._left == 0 or self._iterator is None:
             raise StopIteration  # enough: PEP 3333, "Handling the Content-Length Header"
         try:
             piece = _checked(next(self._iterator))
@@ -386,6 +380,8 @@ class _Call:
         """Send `data`, and wait until it is out. Raises ClientGoneError."""
         if self._promised is None:
             raise AssertionError("write() was called before start_response")
+        if self._iterator is not None:
+            raise AssertionError("write() was called by the content that was returned, which PEP 3333 forbids")
         if not _checked(data):
             return
         if self._written is None:
@@ -397,7 +393,7 @@ class _Call:
             self._exchange.finish(Answer(status, fields, self._written, length))
         else:
             self._take(data)
-        if not self._written.put(data).result():
+        if not self._written.put(data).result() and self._left != 0:
             raise ClientGoneError("the client does not read any more")
 
     def _write_rest(self) -> None:
@@ -453,6 +449,14 @@ def _add_line(environ: dict[str, Any], name: bytes, value: str, body_bytes: int)
     if key in environ:
         value = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ', '}{value}"
     environ[key] = value
+
+
+def _first(iterator: Iterator[bytes]) -> bytes:
+    """The first piece that is not empty; b"" at the end."""
+    for piece in iterator:
+        if _checked(piece):
+            return piece
+    return b""
 
 
 def _checked(piece: bytes) -> bytes:

@@ -1,0 +1,213 @@
+"""Mounts: what may be written, what is imported, which application answers."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from connection_side import Side
+
+from zcserve.errors import UsageError
+from zcserve.servlets.asgi import Asgi
+from zcserve.servlets.mounts import Mount, Mounts, is_asgi, load, parse_mount
+from zcserve.servlets.wsgi import Wsgi
+
+
+@pytest.fixture
+def side(tmp_path: Path) -> Iterator[Side]:
+    side = Side(tmp_path)
+    yield side
+    side.close()
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """`write(path, source)`: a Python file in the working directory, whose modules are forgotten afterwards."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    before = set(sys.modules)
+
+    def write(path: str, source: str) -> None:
+        file = here / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(source)
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix", "target"),
+    [
+        ("/app=package.module:application", b"/app", "package.module:application"),
+        ("/app/=m:a", b"/app", "m:a"),
+        ("/=m:a", b"", "m:a"),
+        ("//a/./b/../c//=m:a", b"/a/c", "m:a"),
+        ("/a%20b=m:a.b", b"/a%20b", "m:a.b"),
+        ("/a%2db=m:a", b"/a-b", "m:a"),
+        ("/x=y=m:a", b"/x=y", "m:a"),
+    ],
+)
+def test_a_mount_is_a_canonical_prefix_and_a_target(text: str, prefix: bytes, target: str) -> None:
+    assert parse_mount(text) == Mount(prefix, target)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "/app", "/app=", "/app=module", "/app=module:", "/app=:a", "app=m:a", "=m:a", "/a?b=m:a", "/a b=m:a",
+        "/%=m:a", "/%00=m:a", "/ü=m:a", "/\udcff=m:a", "/app=m:a()", "/app=m:a:b", "/app=m/n:a", "/app=.m:a",
+        "/app=m.:a",
+    ],
+)  # fmt: skip
+def test_what_is_no_mount_is_told(text: str) -> None:
+    with pytest.raises(UsageError, match="accepted: a path, =, a module"):
+        parse_mount(text)
+
+
+async def coroutine(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+def plain(environ: Any, start_response: Any) -> list[bytes]:
+    return []
+
+
+class Awaited:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    async def method(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+class Called:
+    def __init__(self, environ: Any = None, start_response: Any = None) -> None: ...
+
+    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+        return []
+
+    def method(self, environ: Any, start_response: Any) -> list[bytes]:
+        return []
+
+
+@pytest.mark.parametrize(
+    "application",
+    [
+        coroutine,
+        Awaited(),
+        Awaited().method,
+        functools.partial(coroutine),
+        functools.partial(functools.partial(Awaited())),
+    ],
+)
+def test_what_gives_a_coroutine_is_asgi(application: Any) -> None:
+    assert is_asgi(application)
+
+
+@pytest.mark.parametrize(
+    "application", [plain, Called(), Called().method, Called, functools.partial(plain), functools.partial(Called())]
+)
+def test_all_else_is_wsgi(application: Any) -> None:
+    assert not is_asgi(application)
+
+
+WSGI_SOURCE = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [environ["SCRIPT_NAME"].encode()]
+class holder:
+    application = staticmethod(application)
+number = 5
+"""
+ASGI_SOURCE = """
+seen = []
+async def application(scope, receive, send):
+    seen.append(scope["type"])
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            seen.append(message["type"])
+            await send({"type": message["type"] + ".complete"})
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": scope["root_path"].encode()})
+async def unable(scope, receive, send):
+    assert (await receive())["type"] == "lifespan.startup"
+    await send({"type": "lifespan.startup.failed", "message": "no luck"})
+"""
+
+
+def test_what_lies_in_the_working_directory_is_imported(side: Side, write: Any) -> None:
+    write("mounted_package/__init__.py", "")
+    write("mounted_package/wsgi.py", WSGI_SOURCE)
+    write("mounted_asgi.py", ASGI_SOURCE)
+    wsgi = load("/w=mounted_package.wsgi:holder.application", side.context)
+    asgi = load("/a=mounted_asgi:application", side.context)
+    assert isinstance(wsgi, Wsgi)
+    assert isinstance(asgi, Asgi)
+    assert side.ask(wsgi, "/w/x").content == b"/w"
+    assert side.ask(asgi, "/a/x").content == b"/a"
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("mounted_nowhere:a", "mounted_nowhere cannot be imported: ModuleNotFoundError: No module named"),
+        ("mounted_bad:a", r"mounted_bad cannot be imported: ZeroDivisionError: .* \(.*mounted_bad.py:2\)"),
+        ("mounted_typo:a", r"mounted_typo cannot be imported: SyntaxError: .*mounted_typo.py, line 1"),
+        ("mounted_exit:a", "mounted_exit cannot be imported: SystemExit: 3"),
+        ("mounted_good:nothing", "mounted_good has no nothing"),
+        ("mounted_good:holder.nothing", "mounted_good has no holder.nothing"),
+        ("mounted_good:number", "mounted_good:number is int, which cannot be called"),
+    ],
+)
+def test_what_cannot_be_had_is_told_with_its_reason(side: Side, write: Any, target: str, said: str) -> None:
+    write("mounted_bad.py", "x = 1\n1 / 0\n")
+    write("mounted_typo.py", "def\n")
+    write("mounted_exit.py", "raise SystemExit(3)\n")
+    write("mounted_good.py", WSGI_SOURCE)
+    with pytest.raises(UsageError, match=said):
+        load(f"/app={target}", side.context)
+
+
+def test_the_longest_prefix_answers_in_whole_segments(side: Side, write: Any) -> None:
+    write("mounted_good.py", WSGI_SOURCE)
+    mounts = Mounts([f"{path}=mounted_good:application" for path in ("/a", "/a/b/c", "/d")], side.context)
+
+    def found(path: bytes) -> bytes | None:
+        resource = mounts.find(path)
+        return None if resource is None else resource.prefix
+
+    expected = {
+        b"/": None, b"/ab": None, b"/x/a": None, b"/a": b"/a", b"/a/": b"/a", b"/a/b": b"/a", b"/a/b/": b"/a",
+        b"/a/b/c": b"/a/b/c", b"/a/b/c/d/e": b"/a/b/c", b"/a/b/cd": b"/a", b"/d/x": b"/d",
+    }  # fmt: skip
+    assert {path: found(path) for path in expected} == expected
+
+
+def test_a_mount_of_all_answers_what_no_other_does(side: Side, write: Any) -> None:
+    write("mounted_good.py", WSGI_SOURCE)
+    mounts = Mounts(["/=mounted_good:application", "/a=mounted_good:application"], side.context)
+    assert [mounts.find(path).prefix for path in (b"/", b"/x/y", b"/a", b"/ab")] == [b"", b"", b"/a", b""]  # type: ignore[union-attr]
+    assert Mounts([], side.context).find(b"/") is None
+
+
+def test_two_mounts_of_one_path_are_refused(side: Side, write: Any) -> None:
+    write("mounted_good.py", WSGI_SOURCE)
+    with pytest.raises(UsageError, match="are for the same path"):
+        Mounts(["/a=mounted_good:application", "/a/=mounted_good:holder.application"], side.context)
+
+
+def test_those_that_have_begun_end(side: Side, write: Any) -> None:
+    write("mounted_asgi.py", ASGI_SOURCE)
+    write("mounted_good.py", WSGI_SOURCE)
+    texts = ["/a=mounted_asgi:application", "/w=mounted_good:application", "/u=mounted_asgi:unable"]
+    mounts = Mounts(texts, side.context)
+    with pytest.raises(UsageError, match="mount /u=mounted_asgi:unable could not start: no luck"):
+        mounts.start()
+    mounts.close()
+    assert sys.modules["mounted_asgi"].seen == ["lifespan", "lifespan.startup", "lifespan.shutdown"]

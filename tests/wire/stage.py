@@ -1,0 +1,85 @@
+"""What the tests of servlets share: a folder of them, a client that reads chunks, and how a servlet and its test meet.
+
+A server of a test runs in the test's own process. So a servlet may import this module, and wait for what the test sets
+in `EVENTS`, or write into `JOURNAL` what happened to it. Both are empty when a folder is written.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import threading
+from collections import defaultdict
+from pathlib import Path
+
+from wire.client import Client, Response
+
+# How long a servlet waits for its test: longer than a test waits for anything.
+WAIT_S = 30.0
+
+EVENTS: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+JOURNAL: list[str] = []
+
+IMPORTS = """
+import asyncio, itertools, sys, threading, time
+from zcserve import HttpError, Request, Response, servlet
+from wire.stage import EVENTS, JOURNAL, WAIT_S
+"""
+
+
+def wait_for(name: str) -> None:
+    """In a servlet that may block: until the test sets the event."""
+    assert EVENTS[name].wait(WAIT_S), name
+
+
+def write_servlet(folder: Path, name: str, source: str) -> Path:
+    """Write NAME.py, with the imports that all need."""
+    file = folder / f"{name}.py"
+    file.write_text(IMPORTS + textwrap.dedent(source))
+    return file
+
+
+def write_servlets(parent: Path, **sources: str) -> Path:
+    """A folder of servlets by name; nothing has happened yet."""
+    EVENTS.clear()
+    JOURNAL.clear()
+    folder = parent / "servlets"
+    folder.mkdir(exist_ok=True)
+    for name, source in sources.items():
+        write_servlet(folder, name, source)
+    return folder
+
+
+class StageClient(Client):
+    """Reads what files are never sent as, too: chunks (RFC 9112 section 7.1), strictly in the server's own spelling."""
+
+    def read(self, *, method: str = "GET") -> Response:
+        """As `Client.read`; the body is what the chunks hold."""
+        head = self.read_head()
+        if b"\r\nTransfer-Encoding: " not in head:
+            self.buffer = head + b"\r\n\r\n" + self.buffer
+            return super().read(method=method)
+        lines = head.split(b"\r\n")
+        match = re.fullmatch(rb"HTTP/1\.1 ([2-5]\d\d) [ -~]*", lines[0])
+        assert match is not None, f"not a status line: {lines[0]!r}"
+        fields = [(name.lower(), value) for name, _, value in (line.partition(b": ") for line in lines[1:])]
+        assert [value for name, value in fields if name == b"transfer-encoding"] == [b"chunked"]
+        assert not [value for name, value in fields if name == b"content-length"]
+        body = b"" if method == "HEAD" else b"".join(iter(self.read_chunk, b""))
+        return Response(int(match[1]), fields, body, head)
+
+    def read_chunk(self) -> bytes:
+        """The next chunk's data; b"" for the last one, whose trailers are none. Raises EOFError when there is no more."""
+        while b"\r\n" not in self.buffer:
+            self._receive()
+        line, _, self.buffer = self.buffer.partition(b"\r\n")
+        assert re.fullmatch(rb"[1-9a-f][0-9a-f]*|0", line), f"not a chunk's size: {line!r}"
+        data = self.read_exactly(int(line, 16) + 2)
+        assert data.endswith(b"\r\n")
+        return data[:-2]
+
+    def ask(self, target: str, *lines: str, method: str = "GET", body: bytes = b"", version: str = "1.1") -> None:
+        """Send a request, and leave its answer for `read`."""
+        length = [f"Content-Length: {len(body)}"] if body or method in ("POST", "PUT", "PATCH") else []
+        head = [f"{method} {target} HTTP/{version}", "Host: test", *lines, *length, "", ""]
+        self.send("\r\n".join(head).encode("latin-1") + body)
