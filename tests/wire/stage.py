@@ -69,7 +69,7 @@ class StageClient(Client):
         return Response(int(match[1]), fields, body, head)
 
     def read_chunk(self) -> bytes:
-        """The next chunk's data; b"" for the last one, whose trailers are none. Raises EOFError when there is no more."""
+        """The next chunk's data, b"" for the last one, which has no trailers. Raises EOFError when nothing comes."""
         while b"\r\n" not in self.buffer:
             self._receive()
         line, _, self.buffer = self.buffer.partition(b"\r\n")

@@ -129,7 +129,8 @@ def test_a_body_beyond_the_limit_is_refused(bodies: Any, target: str, request_of
 
 def test_a_malformed_chunk_never_reaches_a_servlet(bodies: Any) -> None:
     with StageClient(bodies.port) as client:
-        client.send(b"POST /csp?bodies HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n")
+        head = b"POST /csp?bodies HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+        client.send(head + b"3\r\nabcd\r\n0\r\n\r\n")
         response = client.read()
         assert (response.status, response["Connection"]) == (400, b"close")
 

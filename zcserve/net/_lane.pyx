@@ -28,6 +28,13 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 from zcserve.net._system cimport *
 
 
+cdef extern from "Python.h" nogil:
+    ctypedef struct PyThreadState:
+        pass
+    PyThreadState *PyEval_SaveThread()
+    void PyEval_RestoreThread(PyThreadState *thread)
+
+
 cdef enum:                   # sizes and limits
     CACHE_LINE = 64
     PREFETCH_BYTES = 2048        # of content; the processor foresees the rest by itself
@@ -47,6 +54,7 @@ cdef enum:                   # sizes and limits
     COPY_BYTES_MAX = 4096
     BATCH_BYTES = 65536  # answered before it is sent: what a socket takes at once
     NAME_MAX = 46                # INET6_ADDRSTRLEN
+    LENGTH_LINE_MAX = 38         # Content-Length with 20 digits
     PREFIX_MAX = 160  # status line, Server, Date, Connection: 104 bytes
     LEARNED_VALUE_MAX = 512  # longer field values are Python's to judge each time
 
@@ -317,7 +325,9 @@ cdef class Lane:
     cdef object over_made            # what the application made of it
     # who is asked for what was not put
     cdef object ask
-    cdef bint asks
+    cdef bint asks, asked            # asked: by the request at hand
+    cdef PyThreadState *thread       # while its lock is given up
+    cdef bint holds_gil
     # numbers
     cdef public int count            # connections of the lane
     cdef public int foreign          # connections of Python
@@ -449,8 +459,11 @@ cdef class Lane:
         cdef int result
         cdef list reports = []
         self.over_fd = -1
-        with nogil:
-            result = self.run(timeout)
+        self.thread = PyEval_SaveThread()
+        result = self.run(timeout)
+        if not self.holds_gil:
+            PyEval_RestoreThread(self.thread)
+        self.holds_gil = False
         self.bury()
         if result == HAND_OVER:
             reports.append((self.over_fd, 0))
@@ -1098,6 +1111,7 @@ cdef class Lane:
         cdef Record *record = NULL
         cdef Answer *answer = &self.answers[0]
         cdef int result = HAND_OVER
+        self.hold_gil()
         if not self.log_on or self.may_log(head):
             result = self.consult_application(conn, head, p, &record)
         if result == HAND_OVER:
@@ -1109,7 +1123,7 @@ cdef class Lane:
         answer.start = p
         answer.record = record
         answer.rep = record.reps
-        answer.size = record.reps.head_len - record.reps.tail
+        answer.size = record.reps.size if head.is_get else 0
         answer.not_modified = False
         answer.log_mark = self.log_len
         if self.log_on:
@@ -1117,7 +1131,7 @@ cdef class Lane:
         self.iov[0].iov_base = <void *> self.prefix[head.mode][0]
         self.iov[0].iov_len = self.prefix_len[head.mode][0]
         self.iov[1].iov_base = <void *> record.reps.head
-        self.iov[1].iov_len = record.reps.head_len
+        self.iov[1].iov_len = record.reps.head_len + <size_t> answer.size
         self.answers_count = 1
         self.count_answer(answer, 1)
         result = self.flush(fd, conn, p + head.length, end)
@@ -1129,8 +1143,7 @@ cdef class Lane:
         return result
 
     cdef int consult_application(self, Conn *conn, Head *head, const char *p, Record **record) noexcept with gil:
-        """DONE with an answer that is a record of its own, HAND_OVER, GONE."""
-        cdef bytes response
+        """DONE with an answer in a record of its own, HAND_OVER, GONE."""
         self.bury()              # what the last answers were sent from
         self.name_peer(conn)
         try:
@@ -1141,39 +1154,60 @@ cdef class Lane:
                 conn.name[: conn.name_len].decode("ascii"),
                 self.turn,
             )
-            if type(made) is not bytes:
+            if type(made) is not tuple:
                 self.over_made = made
                 return HAND_OVER
-            response = <bytes> made
-            record[0] = self.fresh_record()
-            if record[0] == NULL:
-                return GONE
-            Py_INCREF(response)
-            record[0].keep = <PyObject *> response
-            record[0].reps.head = PyBytes_AS_STRING(response)
-            record[0].reps.head_len = <uint32_t> PyBytes_GET_SIZE(response)
-            record[0].reps.tail = head_end(record[0].reps.head, record[0].reps.head_len)
-            return DONE
+            fields, content = <tuple> made
+            record[0] = self.record_of(fields, content)
+            return GONE if record[0] == NULL else DONE
         except BaseException:
             return GONE          # an application does not raise
 
-    cdef Record *fresh_record(self) noexcept:
-        """A record that is in no table, for one answer: the last one's, if it is through with it."""
+    cdef Record *record_of(self, bytes fields, bytes content) noexcept:
+        """A record that is in no table: an answer's head and content, its memory the last one's where that is enough."""
         cdef Record *record = self.spare
         cdef Rep rep
+        cdef size_t fields_len = PyBytes_GET_SIZE(fields), size = PyBytes_GET_SIZE(content)
+        cdef size_t room = LENGTH_LINE_MAX + fields_len + 2 + size
+        cdef char *at
+        if room > 0xFFFFFFFF:
+            return NULL
         self.spare = NULL
-        if record != NULL:
-            Py_DECREF(<object> record.keep)
-            record.keep = NULL
-        else:
+        if record == NULL or record.key_len < room:
+            free(record)
             memset(&rep, 0, sizeof(Rep))
             rep.fd = -1
-            record = new_record(NULL, 0, &rep, 1)
+            record = new_record(NULL, max(room, <size_t> COPY_BYTES_MAX), &rep, 1)
             if record == NULL:
                 return NULL
             record.dropped = True
+            record.reps.head = record.key
         record.refs = 1
+        at = record.key
+        memcpy(at, b"Content-Length: ", 16)
+        at += 16
+        at += decimal(size, at)
+        memcpy(at, b"\r\n", 2)
+        memcpy(at + 2, PyBytes_AS_STRING(fields), fields_len)
+        at += 2 + fields_len
+        memcpy(at, b"\r\n", 2)
+        record.reps.head_len = <uint32_t> (at + 2 - record.key)
+        record.reps.size = size
+        memcpy(at + 2, PyBytes_AS_STRING(content), size)
         return record
+
+    cdef inline void hold_gil(self) noexcept nogil:
+        """Python is needed: keep its lock for as long as one request after the other needs it. Who else waits for it gets it
+        while a servlet runs, as threads do."""
+        self.asked = True
+        if not self.holds_gil:
+            self.holds_gil = True
+            PyEval_RestoreThread(self.thread)
+
+    cdef inline void let_gil_go(self) noexcept nogil:
+        if self.holds_gil:
+            self.holds_gil = False
+            self.thread = PyEval_SaveThread()
 
     cdef bint add(self, Conn *conn, Head *head, const char *start, Record *record, Rep *rep, bint matched) noexcept nogil:
         """Put an answer behind the others; False where its log line is Python's."""
@@ -1657,8 +1691,11 @@ cdef class Lane:
                     if result == ENOUGH:
                         self.run_again(fd)
                 self.events_at += 1
+                self.asked = False
                 if owner == OWNER_LANE and self.serve(fd, self.events[self.events_at - 1].events) == HAND_OVER:
                     return HAND_OVER
+                if not self.asked:
+                    self.let_gil_go()
             queued = self.again_count
             self.again_count = 0
             for i in range(queued):
@@ -1688,6 +1725,7 @@ cdef class Lane:
             if second_now() != self.second or (until >= 0 and self.now >= until and timeout > 0):
                 return DONE
             self.events_at = 0
+            self.let_gil_go()
             self.events_count = epoll_wait(self.epfd, self.events, EVENTS_MAX, self.wait_ms(until, worked))
             if self.events_count < 0:
                 self.events_count = 0
@@ -1728,7 +1766,7 @@ cdef class Lane:
 
 
 cdef Record *new_record(const char *key, size_t key_len, const Rep *reps, int count) noexcept:
-    """A record in whole lines of cache; NULL without memory."""
+    """A record in whole lines of cache; NULL without memory. Without a key there is room for what else it is to hold."""
     cdef size_t size = sizeof(Record) + count * sizeof(Rep) + key_len
     cdef Record *record = <Record *> aligned_alloc(CACHE_LINE, (size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE)
     if record == NULL:
@@ -1738,17 +1776,11 @@ cdef Record *new_record(const char *key, size_t key_len, const Rep *reps, int co
     record.count = count
     record.key = <char *> (record.reps + count)
     record.key_len = <uint32_t> key_len
-    record.hash = murmur3(key, key_len)
     memcpy(record.reps, reps, count * sizeof(Rep))
-    if key_len:                  # an application's answer has none
+    if key != NULL:
         memcpy(record.key, key, key_len)
+        record.hash = murmur3(key, key_len)
     return record
-
-
-cdef uint32_t head_end(const char *text, uint32_t length) noexcept nogil:
-    """Where the blank line behind header lines ends; the whole length where there is none."""
-    cdef const char *end = <const char *> memmem(text, length, b"\r\n\r\n", 4)
-    return length if end == NULL else <uint32_t> (end + 4 - text)
 
 
 cdef void release(Record *record) noexcept:

@@ -63,9 +63,6 @@ cdef extern from "<linux/sockios.h>" nogil:
 cdef extern from * nogil:
     void prefetch "__builtin_prefetch"(const void *address)
 
-cdef extern from "<string.h>" nogil:
-    void *memmem(const void *text, size_t length, const void *part, size_t part_length)
-
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
 

@@ -145,7 +145,7 @@ class Resource(Protocol):
 
 
 # What `Application.ask` is: the lane holds it.
-Ask: TypeAlias = Callable[[bytes, bytes, bytes, str, int], bytes | Made | None]
+Ask: TypeAlias = Callable[[bytes, bytes, bytes, str, int], tuple[bytes, bytes] | Made | None]
 
 
 class Application(Protocol):
@@ -154,11 +154,13 @@ class Application(Protocol):
     def find(self, target: bytes, path: bytes, query: bytes | None) -> Resource | None:
         """The resource that a target names; `path` is its canonical path. None: nothing of the application's."""
 
-    def ask(self, method: bytes, target: bytes, head: bytes, client: str, turn: int) -> bytes | Made | None:
+    def ask(
+        self, method: bytes, target: bytes, head: bytes, client: str, turn: int
+    ) -> tuple[bytes, bytes] | Made | None:
         """The fast lane's short way: answer a plain GET or HEAD at once.
 
-        Returns what follows the prefix of a 200, complete; or what was made and is not so simple, for the connection that
-        takes over; or None, when the request must be asked for by `find` and nothing was done.
+        Returns the fields and the content of a 200, whatever the method; or what was made and is not so simple, for the
+        connection that takes over; or None, when the request must be asked for by `find` and nothing was done.
         """
 
     def forget(self) -> None:

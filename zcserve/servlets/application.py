@@ -42,8 +42,6 @@ from zcserve.servlets.workers import AsyncThread, BusyError, Pool
 
 # Targets whose resource is remembered: some hundred bytes each, and clients choose queries.
 KNOWN_MAX = 4096
-# What `ask` gives the fast lane whole; more goes by the connection, which sends it a share a turn.
-QUICK_BYTES_MAX = 1 << 20
 # How often a request waits for servlets to be loaded anew, when they change again and again.
 REFRESHES_MAX = 5
 
@@ -158,7 +156,6 @@ class Servlets:
                 self.context, self._caller, keeping, made=self._made, turn=turn, look=self._load_what_changed
             )
         self._known: dict[bytes, Servlet | Broken] = {}
-        self._html_fields: dict[int, bytes] = {}  # by the content's size
         self._refreshing = Refreshing(self)
         self._loader = Pool(1, 1)
         self._waiting: list[Callable[[], None]] = []
@@ -280,7 +277,9 @@ class Servlets:
 
     # --- answers ------------------------------------------------------------------------------------------
 
-    def ask(self, method: bytes, target: bytes, head: bytes, client: str, turn: int) -> bytes | Made | None:
+    def ask(
+        self, method: bytes, target: bytes, head: bytes, client: str, turn: int
+    ) -> tuple[bytes, bytes] | Made | None:
         """As `Application.ask`. Each line here is paid for by every request."""
         found = self._known.get(target) or self._find_quick(target)
         if found is None or not found.quick:
@@ -298,10 +297,8 @@ class Servlets:
                 value = route.function(Request(method, target, head, client, b"", params), **params)
             else:
                 value = route.function(Request(method, target, head, client))
-            if type(value) is bytes and method == b"GET":
-                fields = self._html_fields.get(len(value)) or self._make_html_fields(len(value))
-                if fields is not None:
-                    return fields + value
+            if type(value) is bytes:
+                return HTML_FIELDS, value
             asked = _Asked(method, target)
             outcome = self._caller.outcome(route.where, value, partial(self.context.cut_short, route.where, asked))
             made = self._made(outcome, route, asked)
@@ -309,24 +306,9 @@ class Servlets:
             made = self.context.fail(route.where, _Asked(method, target), error)
         finally:
             watch.what = None
-        if (
-            isinstance(made, Answer)
-            and isinstance(made.content, bytes)
-            and made.status == 200
-            and len(made.content) <= QUICK_BYTES_MAX
-        ):
-            rest = b"%bContent-Length: %d\r\n\r\n" % (made.fields, len(made.content))
-            return rest + made.content if method == b"GET" else rest
+        if isinstance(made, Answer) and isinstance(made.content, bytes) and made.status == 200:
+            return made.fields, made.content
         return made
-
-    def _make_html_fields(self, size: int) -> bytes | None:
-        """The fields of HTML of this size, with the blank line; most servlets' answers are of few sizes."""
-        if size > QUICK_BYTES_MAX:
-            return None
-        fields = b"%bContent-Length: %d\r\n\r\n" % (HTML_FIELDS, size)
-        if len(self._html_fields) < KNOWN_MAX:
-            self._html_fields[size] = fields
-        return fields
 
     def _find_quick(self, target: bytes) -> Servlet | Broken | None:
         """A target's resource where no file goes before it."""

@@ -1,0 +1,132 @@
+"""The two engines answer a servlet's requests with the same bytes, as tests/wire/test_differential.py has it for files.
+
+Two servers of one root and one folder; streams made at random ask for servlets of all kinds and for files between them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from fuzz.grammar import Maker
+from wire.stage import write_servlets
+from wire.test_differential import Engines, ask, compare, make_site, tags_of
+
+from zcserve import Config, Server
+from zcserve.net import reply
+from zcserve.servlets import context
+
+pytest.importorskip("zcserve.net._lane")
+
+SEEDS = 4
+STREAMS_PER_SEED = 150
+PIPELINE_MAX = 12
+
+MIXED = """
+def get(request):
+    return b"bytes for " + request.method.encode()
+
+def post(request):
+    return {"body": request.body.hex(), "length": len(request.body)}
+
+@servlet("/kind/{kind}")
+def kind(request, kind):
+    return KINDS[kind](request)
+
+def fail(error):
+    raise error
+
+KINDS = {
+    "said": lambda request: [request.target, request.headers.pairs, request.client],
+    "text": lambda request: "gr\\u00fcn",
+    "empty": lambda request: b"",
+    "large": lambda request: b"l" * 300_000,
+    "made": lambda request: Response("made", 201, {"X-A": "b"}),
+    "none": lambda request: Response(status=204),
+    "same": lambda request: Response(status=304, headers={"ETag": '"t"'}),
+    "moved": lambda request: Response(status=303, headers={"Location": "/"}),
+    "pieces": lambda request: iter(["one", "", "two"]),
+    "gone": lambda request: fail(HttpError(410, "it is gone")),
+    "wrong": lambda request: None,
+    "sent": lambda request: Response(headers={"X-A": "b"}).send_file("/small.txt"),
+    "unsent": lambda request: Response().send_file("/nothing"),
+}
+
+@servlet("/thread/{kind}", thread=True)
+def in_thread(request, kind):
+    return KINDS[kind](request)
+
+@servlet("/async/{kind}", methods=["GET", "PUT"])
+async def in_task(request, kind):
+    return KINDS[kind](request)
+"""
+KINDS = (b"said", b"text", b"empty", b"large", b"made", b"none", b"same", b"moved", b"pieces", b"gone", b"wrong",
+         b"sent", b"unsent", b"unknown")  # fmt: skip
+TARGETS = (
+    b"/", b"/small.txt", b"/large.bin", b"/csp?mixed", b"/csp?mixed", b"/csp?mixed&k=v", b"/csp?nobody", b"/csp",
+    *(b"/kind/" + kind for kind in KINDS), *(b"/kind/" + kind + b"?q" for kind in KINDS[:4]),
+    *(b"/thread/" + kind for kind in KINDS[::3]), *(b"/async/" + kind for kind in KINDS[1::3]),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    root = tmp_path_factory.mktemp("site")
+    make_site(root)
+    folder = write_servlets(tmp_path_factory.mktemp("code"), mixed=MIXED)
+    config = {"root": root, "port": 0, "servlets": str(folder), "servlet_slow_s": 60.0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reply, "_boundary", lambda: b"boundary")
+        patch.setattr(context.secrets, "token_hex", lambda size: "0" * 2 * size)
+        with (
+            Server(Config(**config, engine="native")) as native,
+            Server(Config(**config, engine="python")) as python,
+        ):
+            yield Engines(native, python, tags_of(python.port))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_each_kind_of_answer(engines: Engines, target: bytes) -> None:
+    for method in (b"GET", b"HEAD", b"POST", b"OPTIONS", b"PUT"):
+        for version in (b"1.1", b"1.0"):
+            for line in (b"", b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"Range: bytes=0-1\r\n",
+                         b"Accept-Encoding: gzip\r\n", b"If-None-Match: *\r\n"):  # fmt: skip
+                compare(engines, [b"%b %b HTTP/%b\r\nHost: test\r\n%b\r\n" % (method, target, version, line)])
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_streams_for_servlets_and_files(engines: Engines, seed: int) -> None:
+    rng = random.Random(seed)
+    maker = Maker(rng, TARGETS, engines.tags, mischief=0.003 if seed % 2 else 0.02)
+    cut_off = 0
+    for _ in range(STREAMS_PER_SEED):
+        stream = maker.stream(1 if rng.random() < 0.4 else rng.randint(2, PIPELINE_MAX))
+        if rng.random() < 0.5:
+            stream += b"OPTIONS * HTTP/1.1\r\nHost: test\r\n\r\n"
+        cut_off += not compare(engines, maker.pieces(stream), 0.0005 if rng.random() < 0.2 else 0.0)
+    assert cut_off < STREAMS_PER_SEED / 10
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_one_request_for_a_servlet_cut_anywhere(engines: Engines, seed: int) -> None:
+    rng = random.Random(300 + seed)
+    requests = [
+        b"POST /csp?mixed HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n12345",
+        b"POST /csp?mixed HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n123\r\n2\r\n45\r\n0\r\n\r\n",
+        b"GET /kind/pieces HTTP/1.1\r\nHost: test\r\n\r\n",
+        b"PUT /async/text HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
+    ]
+    stream = b"".join(rng.sample(requests, 3))
+    for at in range(1, len(stream), 3):
+        compare(engines, [stream[:at], stream[at:]])
+
+
+def test_the_lane_asks_servlets_itself(engines: Engines) -> None:
+    lane = engines.native._service.lane
+    assert lane is not None
+    stream = b"GET /csp?mixed HTTP/1.1\r\nHost: test\r\n\r\nGET /kind/text HTTP/1.1\r\nHost: test\r\n\r\n" * 20
+    assert compare(engines, [stream])
+    before = lane.requests
+    ask(engines.native.port, [stream])
+    assert lane.requests - before == 40
