@@ -179,16 +179,17 @@ class Server:
         from zcserve.servlets.results import Keeping
 
         service, poller = self._service, self.loop.poller
-        self._application = service.application = Servlets(
+        application = Servlets(
             self.config,
             call_soon=self.loop.call_soon,
             generation=lambda: service.generation,
             turn=lambda: poller.turn,
+            lane=service.lane,
             keeping=Keeping(self.loader, service.fetcher, self.loop.timers, service.lane),
         )
-        undo.callback(self._application.close)
-        if service.lane is not None:
-            service.lane.consult(self._application.ask)
+        self._application = service.application = application
+        undo.callback(application.close)
+        application.start()
 
     def _each_turn(self) -> None:
         if self._prefixes.refresh():

@@ -50,6 +50,7 @@ class Side:
             AsyncThread(),
             self.calls.put,
             lambda: self.generation,
+            lambda: 1,
         )
 
     def turn_until(self, is_true: Callable[[], Any]) -> Any:

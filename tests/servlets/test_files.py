@@ -139,7 +139,7 @@ def test_a_file_of_the_site_is_sent_from_the_cache(known: Known, path: str, key:
     entry = known.load(key)
     uses = entry.uses
     part = Part.of_path(known.generation.root.path + "/" + path)
-    found, body = segments(known.generation, part)
+    found, body = segments(known.generation, part, 1)
     assert body is entry.body
     assert b"".join(map(bytes_of, found)) == content
     assert not isinstance(found[0], ForeignSpan)
@@ -149,7 +149,7 @@ def test_a_file_of_the_site_is_sent_from_the_cache(known: Known, path: str, key:
 def test_a_range_of_a_file_of_the_site_is_a_part_of_its_body(known: Known) -> None:
     known.load(b"/large")
     with open(known.generation.root.path + "/large", "rb") as opened:
-        found, _ = segments(known.generation, Part.of_descriptor(opened, 1000, 5000))
+        found, _ = segments(known.generation, Part.of_descriptor(opened, 1000, 5000), 1)
     (segment,) = found
     assert isinstance(segment, Span)
     assert bytes_of(segment) == LARGE[1000:6000]
@@ -157,7 +157,7 @@ def test_a_range_of_a_file_of_the_site_is_a_part_of_its_body(known: Known) -> No
 
 def test_by_whatever_path_it_was_opened(known: Known) -> None:
     entry = known.load(b"/large")
-    _, body = segments(known.generation, Part.of_path(known.generation.root.path + "/a dir/../link"))
+    _, body = segments(known.generation, Part.of_path(known.generation.root.path + "/a dir/../link"), 1)
     assert body is entry.body
 
 
@@ -197,7 +197,7 @@ def unknown(known: Known) -> str:
 
 @pytest.mark.parametrize("file_of", [not_loaded, rewritten, replaced, outside, unknown])
 def test_another_file_is_sent_from_its_descriptor(known: Known, file_of: Callable[[Known], str]) -> None:
-    found, body = segments(known.generation, Part.of_path(file_of(known)))
+    found, body = segments(known.generation, Part.of_path(file_of(known)), 1)
     assert body is None
     (segment,) = found
     assert isinstance(segment, ForeignSpan)
@@ -206,8 +206,8 @@ def test_another_file_is_sent_from_its_descriptor(known: Known, file_of: Callabl
 
 def test_of_nothing_there_are_no_segments(known: Known) -> None:
     known.load(b"/empty")
-    assert segments(known.generation, Part.of_path(known.generation.root.path + "/empty")) == ((), None)
-    assert segments(known.generation, Part(os.open(known.generation.root.path + "/large", os.O_RDONLY), 5, 0)) == (
+    assert segments(known.generation, Part.of_path(known.generation.root.path + "/empty"), 1) == ((), None)
+    assert segments(known.generation, Part(os.open(known.generation.root.path + "/large", os.O_RDONLY), 5, 0), 1) == (
         (),
         None,
     )

@@ -8,8 +8,8 @@
 taught, whose field values it was taught too. All else goes to the general lane with the bytes already read. So there is
 no policy and no truth here, as there is none in a TLB: what a Host, an Accept-Encoding or a Connection value means
 was decided in Python and learned (`learn`), what a path leads to was looked up in Python and put (`put`), and both can
-be forgotten at any time. What leads to nothing that was put, an application may be asked for (`consult`): it answers at once, in
-Python, and the answer is sent from here.
+be forgotten at any time. For what leads to nothing that was put, an application may know who answers it at once, in Python
+(`consult`): that is put, too, and the answer is sent from here.
 
 Two tiers. The functions marked `noexcept nogil` work on primitives and return numbers; the class puts Python around them. A
 connection belongs either to the lane (no Python object knows it) or to Python (`OWNER_PYTHON`: the lane only reports its events).
@@ -54,6 +54,7 @@ cdef enum:                   # sizes and limits
     COPY_BYTES_MAX = 4096
     BATCH_BYTES = 65536  # answered before it is sent: what a socket takes at once
     NAME_MAX = 46                # INET6_ADDRSTRLEN
+    QUICK_MAX = 4096             # targets that Python answers; clients choose queries
     LENGTH_LINE_MAX = 38         # Content-Length with 20 digits
     PREFIX_MAX = 160  # status line, Server, Date, Connection: 104 bytes
     LEARNED_VALUE_MAX = 512  # longer field values are Python's to judge each time
@@ -324,8 +325,10 @@ cdef class Lane:
     cdef const char *over_data
     cdef object over_made            # what the application made of it
     # who is asked for what was not put
-    cdef object ask
-    cdef bint asks, asked            # asked: by the request at hand
+    cdef object look_up_quick
+    cdef set quick                   # the keys of what he found
+    cdef bint looks_up
+    cdef bint asked                  # Python, by the request at hand
     cdef PyThreadState *thread       # while its lock is given up
     cdef bint holds_gil
     # numbers
@@ -356,6 +359,7 @@ cdef class Lane:
         self.log_on = log_on
         self.log_json = config.access_log_format == "json"
         self.entries = {}
+        self.quick = set()
         self.head_bytes_max = config.head_bytes_max
         self.target_bytes_max = config.target_bytes_max
         self.fields_max = config.head_fields_max
@@ -633,10 +637,18 @@ cdef class Lane:
         record.keep = <PyObject *> keep
         self.insert(record)
 
-    def consult(self, ask):
-        """Ask for what was not put: `ask` is an `Application`'s. None: no more."""
-        self.ask = ask
-        self.asks = ask is not None
+    def consult(self, look_up):
+        """Ask who answers what was not put: `look_up` is an `Application`'s. None: no more."""
+        self.forget_quick()
+        self.look_up_quick = look_up
+        self.looks_up = look_up is not None
+
+    def forget_quick(self):
+        """Look up anew what was found."""
+        for key in self.quick:
+            self.drop_key(key)
+        self.quick.clear()
+        self.bury()
 
     def forget_key(self, bytes key not None):
         """Forget one resource, if it was taught: its key leads elsewhere now."""
@@ -662,6 +674,7 @@ cdef class Lane:
         cdef list given_up = [self.entries]
         self.drain_ticks()       # which hold records, too
         self.entries = {}
+        self.quick.clear()
         self.records_count = 0
         for i in range(self.slots_mask + 1):
             record = self.slots[i]
@@ -825,7 +838,7 @@ cdef class Lane:
                 hole = at
         self.slots[hole] = NULL
         self.records_count -= 1
-        for entry, _, _ in <list> record.keep:
+        for entry, _, _ in (<list> record.keep if record.count else ()):
             keys = self.entries.get(entry)
             if keys is not None:
                 keys.discard(key)
@@ -1074,13 +1087,15 @@ cdef class Lane:
             record = self.find(head.target, head.target_len, head.hash)
             if head.mode == CLOSE and p + head.length < end:
                 return self.hand_over(fd, conn, p, end)    # to linger over what nobody reads
-            if record == NULL and self.asks:
+            if record == NULL and self.looks_up:
+                record = self.look_up(&head)
+            if record != NULL and not record.count:
                 if self.answers_count:
                     result = self.flush(fd, conn, p, end)
                     if result != DONE or conn.inbox_len:
                         return result
                     batch = 0
-                result = self.answer_by_application(fd, conn, &head, p, end)
+                result = self.answer_quick(fd, conn, &head, record, p, end)
                 if result != DONE or conn.inbox_len:
                     return result
                 p += head.length
@@ -1106,14 +1121,41 @@ cdef class Lane:
                 batch = 0
         return DONE
 
-    cdef int answer_by_application(self, int fd, Conn *conn, Head *head, const char *p, const char *end) noexcept nogil:
+    cdef Record *look_up(self, Head *head) noexcept nogil:
+        self.hold_gil()
+        return self.put_quick(head)
+
+    cdef Record *put_quick(self, Head *head) noexcept with gil:
+        """Who answers this target at once, as a record without representations; NULL for nobody."""
+        cdef Record *record
+        cdef bytes target = head.target[: head.target_len]
+        try:
+            quick = self.look_up_quick(target)
+            if quick is None:
+                return NULL
+            if len(self.quick) >= QUICK_MAX:
+                self.forget_quick()
+            record = new_record(head.target, head.target_len, NULL, 0)
+            if record == NULL:
+                return NULL
+            Py_INCREF(quick)
+            record.keep = <PyObject *> quick
+            self.insert(record)
+            self.quick.add(target)
+            return record
+        except BaseException:
+            return NULL          # the general lane will say what is wrong
+
+    cdef int answer_quick(
+        self, int fd, Conn *conn, Head *head, Record *found, const char *p, const char *end
+    ) noexcept nogil:
         """As `answer`, for one request, and alone: what a servlet has done cannot be taken back."""
         cdef Record *record = NULL
         cdef Answer *answer = &self.answers[0]
         cdef int result = HAND_OVER
         self.hold_gil()
         if not self.log_on or self.may_log(head):
-            result = self.consult_application(conn, head, p, &record)
+            result = self.ask(conn, head, found, p, &record)
         if result == HAND_OVER:
             return self.hand_over(fd, conn, p, end)
         if result != DONE:
@@ -1142,14 +1184,14 @@ cdef class Lane:
             self.spare = record
         return result
 
-    cdef int consult_application(self, Conn *conn, Head *head, const char *p, Record **record) noexcept with gil:
+    cdef int ask(self, Conn *conn, Head *head, Record *found, const char *p, Record **record) noexcept with gil:
         """DONE with an answer in a record of its own, HAND_OVER, GONE."""
+        cdef object quick = <object> found.keep
         self.bury()              # what the last answers were sent from
         self.name_peer(conn)
         try:
-            made = self.ask(
+            made = quick(
                 b"GET" if head.is_get else b"HEAD",
-                head.target[: head.target_len],
                 p[: head.length],
                 conn.name[: conn.name_len].decode("ascii"),
                 self.turn,
@@ -1698,6 +1740,8 @@ cdef class Lane:
                     self.let_gil_go()
             queued = self.again_count
             self.again_count = 0
+            if queued:
+                self.turn += 1       # what is read now may be younger than the events
             for i in range(queued):
                 self.conns[self.again[i]].queued = False
             for i in range(queued):

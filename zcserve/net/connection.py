@@ -751,18 +751,18 @@ class Connection:
         assert self._fields is not None
         with_content = self._method != b"HEAD" and made.status not in (204, 304)
         framing = b""
-        if made.length is not None and made.status != 204:
+        if made.length is not None and made.status not in (204, 304):  # RFC 9110 section 8.6
             framing = b"Content-Length: %d\r\n" % made.length
         content = made.content
         if isinstance(content, (bytes, tuple)):
             segments = (content,) if isinstance(content, bytes) else content
-            head = made.fields + framing + b"\r\n"
+            head = framing + made.fields + b"\r\n"
             length = made.length if with_content and made.length is not None else 0
             return self._emit(Reply(made.status, (head, *segments) if length else (head,), length, made.body))
         chunked = made.length is None and self._fields.version == b"HTTP/1.1"
         if chunked and made.status not in (204, 304):
             framing = b"Transfer-Encoding: chunked\r\n"
-        head = made.fields + framing + b"\r\n"
+        head = framing + made.fields + b"\r\n"
         if not with_content:
             content.close()
             return self._emit(Reply(made.status, (head,)))

@@ -131,7 +131,7 @@ class Resource(Protocol):
     """What an application has at a target.
 
     body_bytes_max   the largest body that is read for it
-    quick            whether the application may be able to answer in `Application.ask`
+    quick            whether `Application.look_up` may find somebody for it
     """
 
     @property
@@ -144,8 +144,10 @@ class Resource(Protocol):
         """Answer in the loop's thread, or return None and `exchange.finish` later. Must not raise."""
 
 
-# What `Application.ask` is: the lane holds it.
-Ask: TypeAlias = Callable[[bytes, bytes, bytes, str, int], tuple[bytes, bytes] | Made | None]
+# Answers one target's plain GETs and HEADs at once: (method, head as sent, client, the loop's turn) -> the fields and
+# the content of a 200, whatever the method; or what was made and is not so simple, for the connection that takes over;
+# or None, when the request must be asked for by `Application.find` and nothing was done.
+Quick: TypeAlias = Callable[[bytes, bytes, str, int], tuple[bytes, bytes] | Made | None]
 
 
 class Application(Protocol):
@@ -154,14 +156,8 @@ class Application(Protocol):
     def find(self, target: bytes, path: bytes, query: bytes | None) -> Resource | None:
         """The resource that a target names; `path` is its canonical path. None: nothing of the application's."""
 
-    def ask(
-        self, method: bytes, target: bytes, head: bytes, client: str, turn: int
-    ) -> tuple[bytes, bytes] | Made | None:
-        """The fast lane's short way: answer a plain GET or HEAD at once.
-
-        Returns the fields and the content of a 200, whatever the method; or what was made and is not so simple, for the
-        connection that takes over; or None, when the request must be asked for by `find` and nothing was done.
-        """
+    def look_up(self, target: bytes) -> Quick | None:
+        """Who answers a target at once, for the fast lane, which asks him from then on. None: nobody."""
 
     def forget(self) -> None:
         """What the site's files are has changed."""

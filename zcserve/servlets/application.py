@@ -1,7 +1,7 @@
 """The application: from a target to what answers it, and the answer.
 
     find     a target -> a `Resource`: a servlet by its name or its path, or a mounted application; None: nothing
-    ask      the fast lane's short way: a servlet that runs in the loop, called at once, its answer one piece of bytes
+    look_up  the fast lane's short way: who calls a servlet that runs in the loop, and has its answer at once
     respond  everything else: methods, threads, tasks, streams, files, results that are kept
 
 **Edit and refresh.** Once a turn of the loop, the first request that leads to a servlet has its files looked at, and
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 from zcserve.cache.entry import Entry
@@ -27,7 +27,7 @@ from zcserve.cache.root import Root
 from zcserve.config import Config
 from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
-from zcserve.net.exchange import Answer, Exchange, Made, Resource, Stored
+from zcserve.net.exchange import Answer, Exchange, Made, Quick, Resource, Stored
 from zcserve.net.request import split_target
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
 from zcserve.servlets.context import Asked, Context, busy, page
@@ -39,6 +39,9 @@ from zcserve.servlets.results import Keeping, Results
 from zcserve.servlets.routes import Route
 from zcserve.servlets.watch import Watch
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
+
+if TYPE_CHECKING:
+    from zcserve.net._lane import Lane
 
 # Targets whose resource is remembered: some hundred bytes each, and clients choose queries.
 KNOWN_MAX = 4096
@@ -63,7 +66,6 @@ class Servlet:
         self.looked = -1  # the turn in which the modules' files were looked at
         self.body_bytes_max = owner.config.servlet_body_bytes_max
         route = by_method.get("GET")
-        self.route = route  # for `ask`
         self.quick = route is not None and not (route.thread or route.is_async or route.ttl)
         self._owner = owner
 
@@ -114,18 +116,22 @@ class Refreshing:
 
     def respond(self, exchange: Exchange) -> Made | None:
         """Load, and go on."""
-        self._owner.refresh(partial(self._again, exchange, REFRESHES_MAX))
+        gone: list[bool] = []
+        exchange.abandoned = partial(gone.append, True)
+        self._owner.refresh(partial(self._again, exchange, gone, REFRESHES_MAX))
         return None
 
-    def _again(self, exchange: Exchange, left: int) -> None:
+    def _again(self, exchange: Exchange, gone: list[bool], left: int) -> None:
+        if gone:
+            return
         owner = self._owner
         path, query = split_target(exchange.target)
         found = owner.find(exchange.target, canonical_path(path), query)
         if found is self:
             if left:
-                owner.refresh(partial(self._again, exchange, left - 1))
+                owner.refresh(partial(self._again, exchange, gone, left - 1))
                 return
-            found = owner.look_up(canonical_path(path), query)
+            found = owner.find_as_it_is(canonical_path(path), query)
         made = found.respond(exchange) if found is not None else owner.not_found()
         if made is not None:
             exchange.finish(made)
@@ -141,12 +147,14 @@ class Servlets:
         call_soon: Callable[[Callable[[], object]], None],
         generation: Callable[[], Generation],
         turn: Callable[[], int],
+        lane: Lane | None = None,
         keeping: Keeping | None = None,
     ) -> None:
-        """Loads the folder and starts the applications; without `keeping` no result is kept. Raises UsageError."""
+        """Loads the folder and imports the applications; without `keeping` no result is kept. Raises UsageError."""
         self.config = config
+        self._folder = Folder(Path(config.servlets)) if config.servlets else None
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
-        self.context = Context(config, pool, AsyncThread(), call_soon, generation)
+        self.context = Context(config, pool, AsyncThread(), call_soon, generation, turn)
         self._turn = turn
         self._watch = Watch(config.servlet_slow_s)
         self._caller = Caller(self.context, self._watch)
@@ -159,17 +167,22 @@ class Servlets:
         self._refreshing = Refreshing(self)
         self._loader = Pool(1, 1)
         self._waiting: list[Callable[[], None]] = []
-        self._looked = -1  # the turn in which the folder was looked at
-        self._folder = Folder(Path(config.servlets)) if config.servlets else None
-        self._mounts = Mounts(config.mount, self.context)
+        self._looked = self._looked_at_all = -1  # the turns in which the folder, and every servlet, were looked at
+        self._lane = lane
+        try:
+            self._mounts = Mounts(config.mount, self.context)
+        except BaseException:
+            self.context.tasks.close()
+            raise
         if self._folder is not None:
             self._folder.refresh()
-        try:
-            self._mounts.start()
-        except BaseException:
-            self.close()
-            raise
-        call_soon(self._watch.begin)
+
+    def start(self) -> None:
+        """Be ready for requests. Raises UsageError where an application cannot; `close` is due then, too."""
+        self._mounts.start()
+        self.context.call_soon(self._watch.begin)
+        if self._lane is not None and self._folder is not None:
+            self._lane.consult(self.look_up)
 
     def describe(self) -> str:
         """What there is, for people."""
@@ -193,8 +206,8 @@ class Servlets:
             return self._refreshing
         return found or self._mounts.find(path)
 
-    def look_up(self, path: bytes, query: bytes | None) -> Resource | None:
-        """As `find`, as things are: whether something changed does not matter."""
+    def find_as_it_is(self, path: bytes, query: bytes | None) -> Resource | None:
+        """As `find`, whether something has changed or not."""
         return self._look_up(path, query) or self._mounts.find(path)
 
     def _look_up(self, path: bytes, query: bytes | None) -> Servlet | Broken | None:
@@ -228,9 +241,14 @@ class Servlets:
 
     def forget(self) -> None:
         """As `Application.forget`: a file goes before a servlet."""
-        self._known.clear()
+        self._forget_known()
         if self.results is not None:
             self.results.files_changed()
+
+    def _forget_known(self) -> None:
+        self._known.clear()
+        if self._lane is not None:
+            self._lane.forget_quick()
 
     # --- edit and refresh ---------------------------------------------------------------------------------
 
@@ -241,7 +259,11 @@ class Servlets:
                 return True
             self._looked = turn
         if found is None:
-            return any(module.changed() for module in folder.modules.values())
+            if self._looked_at_all != turn:
+                if any(module.changed() for module in folder.modules.values()):
+                    return True
+                self._looked_at_all = turn
+            return False
         if found.looked != turn:
             if any(module.changed() for module in found.modules):
                 return True
@@ -267,7 +289,7 @@ class Servlets:
             self.context.call_soon(self._loaded)
 
     def _loaded(self) -> None:
-        self._known.clear()
+        self._forget_known()
         if self.results is not None and self._folder is not None:
             modules = self._folder.modules.values()
             self.results.servlets_changed(route for module in modules for route in module.routes)
@@ -277,52 +299,50 @@ class Servlets:
 
     # --- answers ------------------------------------------------------------------------------------------
 
-    def ask(
-        self, method: bytes, target: bytes, head: bytes, client: str, turn: int
-    ) -> tuple[bytes, bytes] | Made | None:
-        """As `Application.ask`. Each line here is paid for by every request."""
-        found = self._known.get(target) or self._find_quick(target)
-        if found is None or not found.quick:
-            return None
-        if found.looked != turn and (self._folder is None or self._is_stale(self._folder, found, turn)):
-            return None
-        assert isinstance(found, Servlet)
-        route, params = found.route, found.params
-        assert route is not None
-        watch = self._watch
-        watch.token = head
-        watch.what = route.where
-        try:
-            if params:
-                value = route.function(Request(method, target, head, client, b"", params), **params)
-            else:
-                value = route.function(Request(method, target, head, client))
-            if type(value) is bytes:
-                return HTML_FIELDS, value
-            asked = _Asked(method, target)
-            outcome = self._caller.outcome(route.where, value, partial(self.context.cut_short, route.where, asked))
-            made = self._made(outcome, route, asked)
-        except BaseException as error:
-            made = self.context.fail(route.where, _Asked(method, target), error)
-        finally:
-            watch.what = None
+    def look_up(self, target: bytes) -> Quick | None:
+        """As `Application.look_up`: where no file goes before it."""
+        found: Servlet | Broken | None = self._known.get(target)
+        if found is None:
+            try:
+                path, query = split_target(target)
+                key = canonical_path(path)
+            except HttpError:
+                return None
+            if key not in self.context.generation().resources:
+                found = self._look_up(key, query)
+        return self._quick(found, target) if isinstance(found, Servlet) and found.quick else None
+
+    def _quick(self, found: Servlet, target: bytes) -> Quick:
+        """Calls a servlet that runs in the loop. What it needs is at hand: each line is paid for by every request."""
+        route, params, folder, watch = found.by_method["GET"], found.params, self._folder, self._watch
+        assert folder is not None
+        where = route.where
+        function = partial(route.function, **params) if params else route.function
+
+        def answer(method: bytes, head: bytes, client: str, turn: int) -> tuple[bytes, bytes] | Made | None:
+            if found.looked != turn and self._is_stale(folder, found, turn):
+                return None
+            watch.token = head
+            watch.what = where
+            try:
+                value = function(Request(method, target, head, client, b"", params))
+                if type(value) is bytes:
+                    return HTML_FIELDS, value
+                return self._finished(value, route, _Asked(method, target))
+            except BaseException as error:
+                return self.context.fail(where, _Asked(method, target), error)
+            finally:
+                watch.what = None
+
+        return answer
+
+    def _finished(self, value: object, route: Route, asked: Asked) -> tuple[bytes, bytes] | Made:
+        """What a servlet returned, as `Quick` gives it. Raises what its iterator raises."""
+        outcome = self._caller.outcome(route.where, value, partial(self.context.cut_short, route.where, asked))
+        made = self._made(outcome, route, asked)
         if isinstance(made, Answer) and isinstance(made.content, bytes) and made.status == 200:
             return made.fields, made.content
         return made
-
-    def _find_quick(self, target: bytes) -> Servlet | Broken | None:
-        """A target's resource where no file goes before it."""
-        try:
-            path, query = split_target(target)
-            key = canonical_path(path)
-        except HttpError:
-            return None
-        if key in self.context.generation().resources:
-            return None
-        found = self._look_up(key, query)
-        if found is not None:
-            self._remember(target, found)
-        return found
 
     def call(self, route: Route, request: Request, exchange: Exchange) -> Made | None:
         """Call a servlet and answer with what it returns; None: later."""

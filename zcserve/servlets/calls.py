@@ -2,7 +2,7 @@
 
 Whatever it does comes out as an `Outcome`, in the loop's thread: an answer, the name of a file to answer with, or what
 it raised. The first piece of an iterator is asked for before anything is promised, so that a servlet which fails there
-is still answered with a 500.
+is still answered with a 500; but not that of an asynchronous iterator whose servlet runs elsewhere.
 """
 
 from __future__ import annotations

@@ -39,13 +39,14 @@ class Asked(Protocol):
 
 @dataclass(slots=True)
 class Context:
-    """`call_soon` runs a call in the loop's thread; `generation` is what is served now, in the loop's thread."""
+    """`call_soon` runs a call in the loop's thread. There `generation` is what is served, and `turn` the loop's."""
 
     config: Config
     pool: Pool
     tasks: AsyncThread
     call_soon: Callable[[Callable[[], object]], None]
     generation: Callable[[], Generation]
+    turn: Callable[[], int]
 
     def fail(self, what: str, asked: Asked, error: BaseException) -> Answer:
         """The answer where `what` ("servlets/hello.py:3", "mount /app") raised `error`."""
@@ -55,7 +56,8 @@ class Context:
             return page(error.status, f"<p>{escape(error.reason)}</p>")
         number = secrets.token_hex(ID_BYTES)
         _log.error("%s failed, error %s at %s:", what, number, _request_of(asked), exc_info=error)
-        return self.failure_page(f"error {number}", "".join(traceback.format_exception(error)))
+        trace = "".join(traceback.format_exception(error)) if self.config.dev else ""
+        return self.failure_page(f"error {number}", trace)
 
     def failure_page(self, said: str, trace: str) -> Answer:
         """500, with a traceback for developers."""

@@ -82,17 +82,17 @@ def _move(file: Any, fd: int, position: int) -> None:
         os.lseek(fd, position, os.SEEK_SET)
 
 
-def segments(generation: Generation, part: Part) -> tuple[tuple[Segment, ...], Body | None]:
-    """What to send of a part, in the loop's thread, and whose memory it is (None: the file's own)."""
+def segments(generation: Generation, part: Part, turn: int) -> tuple[tuple[Segment, ...], Body | None]:
+    """What to send of a part, in the loop's thread in this turn, and whose memory it is (None: the file's own)."""
     if not part.length:
         return (), None
-    body = _resident(generation, part)
+    body = _resident(generation, part, turn)
     if body is not None:
         return (body.part(part.offset, part.offset + part.length),), body
     return (part.span(),), None
 
 
-def _resident(generation: Generation, part: Part) -> Body | None:
+def _resident(generation: Generation, part: Part, turn: int) -> Body | None:
     """The body of the site's file that the part is of: found by where it lies, and the same by its identity."""
     try:
         path = generation.root.real_path(part.file.fd)
@@ -104,4 +104,5 @@ def _resident(generation: Generation, part: Part) -> Body | None:
     body = entry.body
     if body is not None:
         entry.uses += 1
+        entry.tick = turn
     return body

@@ -110,7 +110,7 @@ class PoolStream:
         """As `Stream.pull`."""
         self._working = True
         try:
-            self._pool.submit(partial(self._step, give))
+            self._pool.submit(partial(self._step, give), begun=True)
         except BusyError as error:
             self._stepped(give, None, error)
 
@@ -140,9 +140,9 @@ class PoolStream:
 
     def _close_in_pool(self) -> None:
         try:
-            self._pool.submit(self._close_now)
+            self._pool.submit(self._close_now, begun=True)
         except BusyError:
-            self._close_now()  # it must be closed, and that is seldom long
+            self._close_now()  # the server ends
 
     def _close_now(self) -> None:
         try:

@@ -41,12 +41,15 @@ class Pool:
         self._jobs: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition(threading.Lock())
 
-    def submit(self, job: Callable[[], None]) -> None:
-        """Run `job` in a thread. Raises BusyError."""
+    def submit(self, job: Callable[[], None], *, begun: bool = False) -> None:
+        """Run `job` in a thread. Raises BusyError. What has `begun` goes before what has not, however many wait."""
         with self._changed:
-            if len(self._jobs) >= self._waiting_max or self._closed:
+            if (len(self._jobs) >= self._waiting_max and not begun) or self._closed:
                 raise BusyError("too many requests wait for a thread")
-            self._jobs.append(job)
+            if begun:
+                self._jobs.appendleft(job)
+            else:
+                self._jobs.append(job)
             if self._idle >= len(self._jobs):
                 self._changed.notify()
                 return
