@@ -18,6 +18,7 @@ Memory. A `Record` refers to bytes that Python objects own (bodies in slabs and 
 it is dropped and nothing is being sent from it (`pins`). Every read from the receive buffer is bounded by its end pointer.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer, Py_buffer
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
@@ -272,6 +273,26 @@ cdef inline int64_t second_now() noexcept nogil:
     return t.tv_sec
 
 
+@cython.final
+cdef class Servlet:
+    """A `Quick` (net/exchange.py), unpacked, with its target and the turn in which it was found fresh."""
+
+    cdef bytes target, fields
+    cdef object function, request, params, where, is_fresh, finish, fail
+    cdef uint64_t looked
+
+    def __init__(self, target, function, request, params, fields, where, is_fresh, finish, fail):
+        self.target = target
+        self.function = function
+        self.request = request
+        self.params = params
+        self.fields = fields
+        self.where = where
+        self.is_fresh = is_fresh
+        self.finish = finish
+        self.fail = fail
+
+
 cdef class Lane:
     """An epoll descriptor with a fast lane in front. One thread: the loop's."""
 
@@ -328,6 +349,10 @@ cdef class Lane:
     cdef object look_up_quick
     cdef set quick                   # the keys of what he found
     cdef bint looks_up
+    cdef public object running       # where the servlet is that is being called, or None
+    cdef str last_client
+    cdef char last_name[NAME_MAX]
+    cdef uint8_t last_name_len
     cdef bint asked                  # Python, by the request at hand
     cdef PyThreadState *thread       # while its lock is given up
     cdef bint holds_gil
@@ -1130,9 +1155,10 @@ cdef class Lane:
         cdef Record *record
         cdef bytes target = head.target[: head.target_len]
         try:
-            quick = self.look_up_quick(target)
-            if quick is None:
+            found = self.look_up_quick(target)
+            if found is None:
                 return NULL
+            quick = Servlet(target, *found)
             if len(self.quick) >= QUICK_MAX:
                 self.forget_quick()
             record = new_record(head.target, head.target_len, NULL, 0)
@@ -1186,24 +1212,46 @@ cdef class Lane:
 
     cdef int ask(self, Conn *conn, Head *head, Record *found, const char *p, Record **record) noexcept with gil:
         """DONE with an answer in a record of its own, HAND_OVER, GONE."""
-        cdef object quick = <object> found.keep
+        cdef Servlet servlet = <Servlet> found.keep
         self.bury()              # what the last answers were sent from
-        self.name_peer(conn)
         try:
-            made = quick(
-                b"GET" if head.is_get else b"HEAD",
-                p[: head.length],
-                conn.name[: conn.name_len].decode("ascii"),
-                self.turn,
-            )
-            if type(made) is not tuple:
+            if servlet.looked != self.turn:
+                if not servlet.is_fresh(self.turn):
+                    return HAND_OVER
+                servlet.looked = self.turn
+            made = self.call(servlet, b"GET" if head.is_get else b"HEAD", p[: head.length], self.name_of(conn))
+            if type(made) is bytes:
+                record[0] = self.record_of(servlet.fields, <bytes> made)
+            elif type(made) is tuple:
+                record[0] = self.record_of((<tuple> made)[0], (<tuple> made)[1])
+            else:
                 self.over_made = made
                 return HAND_OVER
-            fields, content = <tuple> made
-            record[0] = self.record_of(fields, content)
             return GONE if record[0] == NULL else DONE
         except BaseException:
             return GONE          # an application does not raise
+
+    cdef object call(self, Servlet servlet, bytes method, bytes head, str client):
+        """What a servlet returned, if that is bytes; else what the application made of it."""
+        self.running = servlet.where
+        try:
+            value = servlet.function(
+                servlet.request(method, servlet.target, head, client, b"", servlet.params)
+            )
+            return value if type(value) is bytes else servlet.finish(method, value)
+        except BaseException as error:
+            return servlet.fail(method, error)
+        finally:
+            self.running = None
+
+    cdef str name_of(self, Conn *conn):
+        """The peer's name; most requests come from whom the last one came from, a proxy."""
+        self.name_peer(conn)
+        if self.last_name_len != conn.name_len or memcmp(self.last_name, conn.name, conn.name_len) != 0:
+            memcpy(self.last_name, conn.name, conn.name_len)
+            self.last_name_len = conn.name_len
+            self.last_client = conn.name[: conn.name_len].decode("ascii")
+        return self.last_client
 
     cdef Record *record_of(self, bytes fields, bytes content) noexcept:
         """A record that is in no table: an answer's head and content, its memory the last one's where that is enough."""

@@ -13,8 +13,8 @@ Date, HEAD and the order of pipelined answers are the connection's business; an 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from zcserve.cache.entry import Body, DiskSpan, Entry, Segment, Span
 from zcserve.cache.index import Generation
@@ -144,10 +144,26 @@ class Resource(Protocol):
         """Answer in the loop's thread, or return None and `exchange.finish` later. Must not raise."""
 
 
-# Answers one target's plain GETs and HEADs at once: (method, head as sent, client, the loop's turn) -> the fields and
-# the content of a 200, whatever the method; or what was made and is not so simple, for the connection that takes over;
-# or None, when the request must be asked for by `Application.find` and nothing was done.
-Quick: TypeAlias = Callable[[bytes, bytes, str, int], tuple[bytes, bytes] | Made | None]
+class Quick(NamedTuple):
+    """Who answers one target's plain GETs and HEADs at once: a function that the fast lane calls with a request.
+
+    function  what a request is answered with; bytes are the content of a 200 with `fields`
+    request   makes the request of method, target, head as sent, client, body (none) and `params`
+    where     the function's place, should it take long
+    is_fresh  asked once a turn, with it: False when the request must be asked for by `Application.find`
+    finish    (method, what else was returned) -> the fields and the content of a 200, whatever the method; or what was
+              made and is not so simple, for the connection that takes over; may raise what an iterator raises
+    fail      (method, what was raised) -> the same
+    """
+
+    function: Callable[[Any], object]
+    request: Callable[..., object]
+    params: Mapping[str, str]
+    fields: bytes
+    where: str
+    is_fresh: Callable[[int], bool]
+    finish: Callable[[bytes, object], tuple[bytes, bytes] | Made]
+    fail: Callable[[bytes, BaseException], Made]
 
 
 class Application(Protocol):
@@ -157,7 +173,7 @@ class Application(Protocol):
         """The resource that a target names; `path` is its canonical path. None: nothing of the application's."""
 
     def look_up(self, target: bytes) -> Quick | None:
-        """Who answers a target at once, for the fast lane, which asks him from then on. None: nobody."""
+        """Who answers a target at once, for the fast lane, which calls him from then on. None: nobody."""
 
     def forget(self) -> None:
         """What the site's files are has changed."""

@@ -156,7 +156,7 @@ class Servlets:
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
         self.context = Context(config, pool, AsyncThread(), call_soon, generation, turn)
         self._turn = turn
-        self._watch = Watch(config.servlet_slow_s)
+        self._watch = Watch(config.servlet_slow_s, lane)
         self._caller = Caller(self.context, self._watch)
         self.results: Results | None = None
         if keeping is not None:
@@ -313,31 +313,22 @@ class Servlets:
         return self._quick(found, target) if isinstance(found, Servlet) and found.quick else None
 
     def _quick(self, found: Servlet, target: bytes) -> Quick:
-        """Calls a servlet that runs in the loop. What it needs is at hand: each line is paid for by every request."""
-        route, params, folder, watch = found.by_method["GET"], found.params, self._folder, self._watch
+        """How a servlet that runs in the loop is called by the lane."""
+        route, params, folder = found.by_method["GET"], found.params, self._folder
         assert folder is not None
-        where = route.where
-        function = partial(route.function, **params) if params else route.function
+        return Quick(
+            function=partial(route.function, **params) if params else route.function,
+            request=Request,
+            params=params,
+            fields=HTML_FIELDS,
+            where=route.where,
+            is_fresh=lambda turn: not self._is_stale(folder, found, turn),
+            finish=lambda method, value: self._finish(value, route, _Asked(method, target)),
+            fail=lambda method, error: self.context.fail(route.where, _Asked(method, target), error),
+        )
 
-        def answer(method: bytes, head: bytes, client: str, turn: int) -> tuple[bytes, bytes] | Made | None:
-            if found.looked != turn and self._is_stale(folder, found, turn):
-                return None
-            watch.token = head
-            watch.what = where
-            try:
-                value = function(Request(method, target, head, client, b"", params))
-                if type(value) is bytes:
-                    return HTML_FIELDS, value
-                return self._finished(value, route, _Asked(method, target))
-            except BaseException as error:
-                return self.context.fail(where, _Asked(method, target), error)
-            finally:
-                watch.what = None
-
-        return answer
-
-    def _finished(self, value: object, route: Route, asked: Asked) -> tuple[bytes, bytes] | Made:
-        """What a servlet returned, as `Quick` gives it. Raises what its iterator raises."""
+    def _finish(self, value: object, route: Route, asked: Asked) -> tuple[bytes, bytes] | Made:
+        """As `Quick.finish`."""
         outcome = self._caller.outcome(route.where, value, partial(self.context.cut_short, route.where, asked))
         made = self._made(outcome, route, asked)
         if isinstance(made, Answer) and isinstance(made.content, bytes) and made.status == 200:

@@ -1,7 +1,7 @@
 """Who holds the loop too long is named, with its stack.
 
 A thread looks every quarter of the limit at what the loop is running. What it still runs when the limit has passed is
-told, once, with the place where it is. Entering and leaving cost a servlet three attributes.
+told, once, with the place where it is. Entering and leaving cost a servlet next to nothing.
 
 A call that also holds the interpreter's lock (a long regular expression) keeps the thread from looking; it gets its
 turn when that call returns, in the servlet still, and counts from its last look.
@@ -16,7 +16,10 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from zcserve.net._lane import Lane
 
 _log = logging.getLogger(__name__)
 
@@ -27,12 +30,12 @@ _HERE = Path(__file__).parent
 
 
 class Watch:
-    """Set `what` while something runs in the loop's thread, and `token` to an object that no other run has had: or have
-    `guard` do both."""
+    """`guard` tells it what runs in the loop's thread; what the fast lane calls by itself, it is asked for."""
 
-    def __init__(self, slow_s: float) -> None:
-        self.what: str | None = None
-        self.token: object = None
+    def __init__(self, slow_s: float, lane: Lane | None = None) -> None:
+        self._what: str | None = None
+        self._count = 0
+        self._lane = lane
         self._slow_s = slow_s
         self._thread_id = 0
         self._ending = threading.Event()
@@ -45,24 +48,30 @@ class Watch:
 
     def guard(self, what: str, step: Callable[[], T]) -> T:
         """Call `step`, named `what` should it take long."""
-        outer, self.what = self.what, what
-        self.token = step
+        outer, self._what = self._what, what
+        self._count += 1
         try:
             return step()
         finally:
-            self.what = outer
+            self._what = outer
+
+    def _look(self) -> tuple[str | None, int]:
+        """What runs, and a number that another run does not have."""
+        lane = self._lane
+        if lane is None or self._what is not None:
+            return self._what, self._count
+        return lane.running, -lane.requests
 
     def _run(self) -> None:
-        seen: object = None  # and kept, so that no other object can take its place in memory
-        since, looked, told = 0.0, time.monotonic(), False
+        seen, since, looked, told = 1, 0.0, time.monotonic(), False
         while not self._ending.wait(self._slow_s / LOOKS_PER_LIMIT):
             now = time.monotonic()
-            what, token = self.what, self.token
-            if what is None or token is not seen:
+            what, count = self._look()
+            if what is None or count != seen:
                 if told:
                     _log.warning("the servlet let go of the loop after %.1f s", now - since)
                 kept_from_looking = now - looked > self._slow_s
-                seen, since, told = token, looked if kept_from_looking else now, False
+                seen, since, told = count, looked if kept_from_looking else now, False
             if what is not None and not told and now - since >= self._slow_s:
                 told = True
                 self._tell(what)
