@@ -17,7 +17,7 @@ from zcserve.cache.entry import ForeignSpan
 from zcserve.errors import UsageError
 from zcserve.servlets import asgi
 from zcserve.servlets.asgi import DISCARDED_MAX, Asgi
-from zcserve.servlets.wsgi import ClientGoneError
+from zcserve.servlets.gateway import ClientGoneError
 
 PLAIN = [(b"content-type", b"text/plain")]
 

@@ -275,19 +275,24 @@ cdef inline int64_t second_now() noexcept nogil:
 
 @cython.final
 cdef class Servlet:
-    """A `Quick` (net/exchange.py), unpacked, with its target and the turn in which it was found fresh."""
+    """A `Quick` (net/exchange.py), unpacked, with its target; and the turn and the time in which it was found fresh."""
 
     cdef bytes target, fields
     cdef object function, request, params, where, is_fresh, finish, fail
-    cdef uint64_t looked
+    cdef int notice
+    cdef double sure_s, fresh_at
+    cdef uint64_t fresh_in
 
-    def __init__(self, target, function, request, params, fields, where, is_fresh, finish, fail):
+    def __init__(self, target, function, request, params, fields, where, notice, sure_s, is_fresh, finish, fail):
         self.target = target
         self.function = function
         self.request = request
         self.params = params
         self.fields = fields
         self.where = where
+        self.notice = notice
+        self.sure_s = sure_s
+        self.fresh_at = -1e9
         self.is_fresh = is_fresh
         self.finish = finish
         self.fail = fail
@@ -1215,10 +1220,8 @@ cdef class Lane:
         cdef Servlet servlet = <Servlet> found.keep
         self.bury()              # what the last answers were sent from
         try:
-            if servlet.looked != self.turn:
-                if not servlet.is_fresh(self.turn):
-                    return HAND_OVER
-                servlet.looked = self.turn
+            if servlet.fresh_in != self.turn and not self.is_fresh(servlet):
+                return HAND_OVER
             made = self.call(servlet, b"GET" if head.is_get else b"HEAD", p[: head.length], self.name_of(conn))
             if type(made) is bytes:
                 record[0] = self.record_of(servlet.fields, <bytes> made)
@@ -1230,6 +1233,21 @@ cdef class Lane:
             return GONE if record[0] == NULL else DONE
         except BaseException:
             return GONE          # an application does not raise
+
+    cdef bint is_fresh(self, Servlet servlet):
+        """Whether nothing has changed that a servlet is made of; once a turn, and mostly by one look."""
+        cdef int unread = 0
+        if (
+            servlet.notice < 0
+            or self.now > servlet.fresh_at + servlet.sure_s
+            or ioctl(servlet.notice, FIONREAD, &unread) < 0
+            or unread
+        ):
+            if not servlet.is_fresh():
+                return False
+            servlet.fresh_at = self.now
+        servlet.fresh_in = self.turn
+        return True
 
     cdef object call(self, Servlet servlet, bytes method, bytes head, str client):
         """What a servlet returned, if that is bytes; else what the application made of it."""

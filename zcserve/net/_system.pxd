@@ -60,6 +60,9 @@ cdef extern from "<sys/ioctl.h>" nogil:
 cdef extern from "<linux/sockios.h>" nogil:
     int SIOCOUTQ
 
+cdef extern from "<asm/ioctls.h>" nogil:
+    int FIONREAD
+
 cdef extern from * nogil:
     void prefetch "__builtin_prefetch"(const void *address)
 

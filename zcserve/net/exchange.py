@@ -150,7 +150,9 @@ class Quick(NamedTuple):
     function  what a request is answered with; bytes are the content of a 200 with `fields`
     request   makes the request of method, target, head as sent, client, body (none) and `params`
     where     the function's place, should it take long
-    is_fresh  asked once a turn, with it: False when the request must be asked for by `Application.find`
+    notice    a descriptor that has something to read when things may have changed, -1 for none
+    sure_s    for how long it need not be asked otherwise
+    is_fresh  asked then, but not twice a turn: False when the request must be asked for by `Application.find`
     finish    (method, what else was returned) -> the fields and the content of a 200, whatever the method; or what was
               made and is not so simple, for the connection that takes over; may raise what an iterator raises
     fail      (method, what was raised) -> the same
@@ -161,7 +163,9 @@ class Quick(NamedTuple):
     params: Mapping[str, str]
     fields: bytes
     where: str
-    is_fresh: Callable[[int], bool]
+    notice: int
+    sure_s: float
+    is_fresh: Callable[[], bool]
     finish: Callable[[bytes, object], tuple[bytes, bytes] | Made]
     fail: Callable[[bytes, BaseException], Made]
 

@@ -94,8 +94,6 @@ class Loop:
                 except Exception:
                     self._failed(handler)
         if self._again:
-            self.poller.turn += 1  # what is read now may be younger than the events
-            self.turn = self.poller.turn
             again, self._again = self._again, {}
             for step in again:
                 self._guarded(step)

@@ -4,16 +4,15 @@
     look_up  the fast lane's short way: who calls a servlet that runs in the loop, and has its answer at once
     respond  everything else: methods, threads, tasks, streams, files, results that are kept
 
-**Edit and refresh.** Once a turn of the loop, the first request that leads to a servlet has its files looked at, and
-one that leads nowhere, those of all. Who finds something changed waits, with all who come after him, until a thread
-has loaded it; everybody else is served meanwhile.
+**Edit and refresh.** A request that may lead to a servlet asks whether something in the folder has changed (notice.py).
+If so it waits, with all who come after it, until a thread has loaded what did; everybody else is served meanwhile.
 
-What a target leads to is remembered (`_known`), until the folder or the site's files change: a target with a query is
-judged once, too.
+What the lane was told of a target is forgotten when the folder or the site's files change: files go before servlets.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
@@ -33,6 +32,7 @@ from zcserve.servlets.calls import Caller, FileAsked, Outcome
 from zcserve.servlets.context import Asked, Context, busy, page
 from zcserve.servlets.folder import Folder, Module
 from zcserve.servlets.mounts import Mounts
+from zcserve.servlets.notice import Notice
 from zcserve.servlets.request import SERVLET_PATH, Request
 from zcserve.servlets.response import HTML_FIELDS
 from zcserve.servlets.results import Keeping, Results
@@ -43,8 +43,8 @@ from zcserve.servlets.workers import AsyncThread, BusyError, Pool
 if TYPE_CHECKING:
     from zcserve.net._lane import Lane
 
-# Targets whose resource is remembered: some hundred bytes each, and clients choose queries.
-KNOWN_MAX = 4096
+# How long the folder's files are not asked for their status while the kernel tells of no change. It cannot tell of all.
+SURE_S = 0.1
 # How often a request waits for servlets to be loaded anew, when they change again and again.
 REFRESHES_MAX = 5
 
@@ -55,15 +55,15 @@ class _Asked(NamedTuple):
 
 
 class Servlet:
-    """A `Resource` of the folder: routes by method, with the path's parameters, and whose files they come from."""
+    """A `Resource` of the folder: routes by method, with the path's parameters. A change of one of `names` may change
+    it."""
 
     def __init__(
-        self, owner: Servlets, by_method: Mapping[str, Route], params: dict[str, str], modules: Sequence[Module]
+        self, owner: Servlets, by_method: Mapping[str, Route], params: dict[str, str], names: set[str]
     ) -> None:
         self.by_method = by_method
         self.params = params
-        self.modules = modules
-        self.looked = -1  # the turn in which the modules' files were looked at
+        self.names = names
         self.body_bytes_max = owner.config.servlet_body_bytes_max
         route = by_method.get("GET")
         self.quick = route is not None and not (route.thread or route.is_async or route.ttl)
@@ -92,16 +92,16 @@ class Broken:
     """A servlet that does not load. It says so; in development always, else as long as no version of it ever did."""
 
     quick = False
-    looked = -1
 
     def __init__(self, owner: Servlets, module: Module) -> None:
-        self.modules = (module,)
         self.body_bytes_max = owner.config.servlet_body_bytes_max
         self._context = owner.context
+        self._module = module
+        self.names = {module.name, ""}
 
     def respond(self, exchange: Exchange) -> Made | None:
         """500."""
-        module = self.modules[0]
+        module = self._module
         return self._context.failure_page(f"the servlet {module.name} does not load: see the log", module.error)
 
 
@@ -163,11 +163,12 @@ class Servlets:
             self.results = Results(
                 self.context, self._caller, keeping, made=self._made, turn=turn, look=self._load_what_changed
             )
-        self._known: dict[bytes, Servlet | Broken] = {}
         self._refreshing = Refreshing(self)
         self._loader = Pool(1, 1)
         self._waiting: list[Callable[[], None]] = []
-        self._looked = self._looked_at_all = -1  # the turns in which the folder, and every servlet, were looked at
+        self._notice: Notice  # of the folder
+        self._changes: frozenset[str] = frozenset()  # what is to be loaded, or is being loaded
+        self._sure_until = 0.0
         self._lane = lane
         try:
             self._mounts = Mounts(config.mount, self.context)
@@ -176,6 +177,7 @@ class Servlets:
             raise
         if self._folder is not None:
             self._folder.refresh()
+            self._notice = self._folder.listen()
 
     def start(self) -> None:
         """Be ready for requests. Raises UsageError where an application cannot; `close` is due then, too."""
@@ -197,12 +199,8 @@ class Servlets:
 
     def find(self, target: bytes, path: bytes, query: bytes | None) -> Resource | None:
         """As `Application.find`."""
-        found: Servlet | Broken | None = self._known.get(target)
-        if found is None and self._folder is not None:
-            found = self._look_up(path, query)
-            if found is not None and path not in self.context.generation().resources:  # `ask` does not look for files
-                self._remember(target, found)
-        if self._folder is not None and self._is_stale(self._folder, found, self._turn()):
+        found = self._look_up(path, query)
+        if self._folder is not None and self._is_stale(self._folder, found):
             return self._refreshing
         return found or self._mounts.find(path)
 
@@ -215,60 +213,50 @@ class Servlets:
         if folder is None:
             return None
         if path == SERVLET_PATH:
-            if not query:
-                return None
-            name = unquote(query.partition(b"&")[0].decode("latin-1"))
-            module = folder.modules.get(name)
-            if module is None:
-                return None
-            by_method = folder.table.named(name)
-            if module.error and (self.config.dev or by_method is None):
-                return Broken(self, module)
-            return Servlet(self, by_method, {}, (module,)) if by_method is not None else None
+            module = folder.modules.get(_name_in(query or b""))
+            return self._of_modules(folder.table.named(module.name) or {}, {}, [module]) if module is not None else None
         match = folder.table.find(path)
         if match is None:
             return None
-        modules = [folder.modules[name] for name in {route.name for route in match.by_method.values()}]
-        broken = [module for module in modules if module.error]
-        if broken and self.config.dev:
-            return Broken(self, broken[0])
-        return Servlet(self, match.by_method, match.params, modules)
+        names = {route.name for route in match.by_method.values()}
+        return self._of_modules(match.by_method, match.params, [folder.modules[name] for name in names])
 
-    def _remember(self, target: bytes, found: Servlet | Broken) -> None:
-        if len(self._known) >= KNOWN_MAX:
-            self._known.clear()
-        self._known[target] = found
+    def _of_modules(
+        self, by_method: Mapping[str, Route], params: dict[str, str], modules: Sequence[Module]
+    ) -> Servlet | Broken | None:
+        broken = next((module for module in modules if module.error), None)
+        if broken is not None and (self.config.dev or not by_method):
+            return Broken(self, broken)
+        if not by_method:
+            return None
+        names = {module.name for module in modules}
+        # Whatever comes to the folder may mend what does not load.
+        return Servlet(self, by_method, params, names if broken is None else names | {""})
 
     def forget(self) -> None:
         """As `Application.forget`: a file goes before a servlet."""
-        self._forget_known()
+        self._forget_quick()
         if self.results is not None:
             self.results.files_changed()
 
-    def _forget_known(self) -> None:
-        self._known.clear()
+    def _forget_quick(self) -> None:
         if self._lane is not None:
             self._lane.forget_quick()
 
     # --- edit and refresh ---------------------------------------------------------------------------------
 
-    def _is_stale(self, folder: Folder, found: Servlet | Broken | None, turn: int) -> bool:
-        """Whether something must be loaded before a request may be answered; each file is looked at once a turn."""
-        if self._looked != turn:
-            if folder.changed():
-                return True
-            self._looked = turn
+    def _is_stale(self, folder: Folder, found: Servlet | Broken | None) -> bool:
+        """Whether something must be loaded before a request that leads to this, or nowhere, may be answered."""
+        now = time.monotonic()
+        if self._notice.take() or now > self._sure_until:
+            self._sure_until = now + SURE_S
+            changes = folder.changes()
+            if changes != self._changes:
+                self._changes = changes
+                self._forget_quick()
         if found is None:
-            if self._looked_at_all != turn:
-                if any(module.changed() for module in folder.modules.values()):
-                    return True
-                self._looked_at_all = turn
-            return False
-        if found.looked != turn:
-            if any(module.changed() for module in found.modules):
-                return True
-            found.looked = turn
-        return False
+            return bool(self._changes)
+        return not self._changes.isdisjoint(found.names)
 
     def refresh(self, then: Callable[[], None]) -> None:
         """Have the folder loaded anew by a thread, then call `then`."""
@@ -278,7 +266,7 @@ class Servlets:
 
     def _load_what_changed(self) -> None:
         """Look at all files, though nobody asks."""
-        if self._folder is not None and self._is_stale(self._folder, None, self._turn()):
+        if self._folder is not None and self._is_stale(self._folder, None):
             self.refresh(lambda: None)
 
     def _load(self) -> None:
@@ -289,7 +277,12 @@ class Servlets:
             self.context.call_soon(self._loaded)
 
     def _loaded(self) -> None:
-        self._forget_known()
+        assert self._folder is not None
+        self._changes = frozenset()
+        self._sure_until = 0.0  # what was written while it was loaded is not loaded
+        self._notice.close()
+        self._notice = self._folder.listen()
+        self._forget_quick()
         if self.results is not None and self._folder is not None:
             modules = self._folder.modules.values()
             self.results.servlets_changed(route for module in modules for route in module.routes)
@@ -301,16 +294,15 @@ class Servlets:
 
     def look_up(self, target: bytes) -> Quick | None:
         """As `Application.look_up`: where no file goes before it."""
-        found: Servlet | Broken | None = self._known.get(target)
-        if found is None:
-            try:
-                path, query = split_target(target)
-                key = canonical_path(path)
-            except HttpError:
-                return None
-            if key not in self.context.generation().resources:
-                found = self._look_up(key, query)
-        return self._quick(found, target) if isinstance(found, Servlet) and found.quick else None
+        try:
+            path, query = split_target(target)
+            key = canonical_path(path)
+        except HttpError:
+            return None
+        found = self._look_up(key, query)
+        if not isinstance(found, Servlet) or not found.quick or not self._changes.isdisjoint(found.names):
+            return None
+        return self._quick(found, target) if key not in self.context.generation().resources else None
 
     def _quick(self, found: Servlet, target: bytes) -> Quick:
         """How a servlet that runs in the loop is called by the lane."""
@@ -322,7 +314,9 @@ class Servlets:
             params=params,
             fields=HTML_FIELDS,
             where=route.where,
-            is_fresh=lambda turn: not self._is_stale(folder, found, turn),
+            notice=self._notice.fd,
+            sure_s=SURE_S,
+            is_fresh=lambda: not self._is_stale(folder, found),
             finish=lambda method, value: self._finish(value, route, _Asked(method, target)),
             fail=lambda method, error: self.context.fail(route.where, _Asked(method, target), error),
         )
@@ -392,6 +386,8 @@ class Servlets:
             self.results.close()
         self._watch.close()
         self._loader.close()
+        if self._folder is not None:
+            self._notice.close()
         self.context.pool.close()
         self.context.tasks.close()
 
@@ -408,3 +404,8 @@ def check(config: Config) -> str:
         return application.describe()
     finally:
         application.close()
+
+
+def _name_in(query: bytes) -> str:
+    """The servlet that "hello&k=v" names."""
+    return unquote(query.partition(b"&")[0].decode("latin-1"))

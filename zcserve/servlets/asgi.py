@@ -22,8 +22,8 @@ from zcserve.errors import UsageError
 from zcserve.net.exchange import Answer, Exchange, Made
 from zcserve.servlets.context import Context, busy
 from zcserve.servlets.files import Part, segments
+from zcserve.servlets.gateway import Asked, ClientGoneError, Promised, Pushed, promise
 from zcserve.servlets.response import RESERVED
-from zcserve.servlets.wsgi import Asked, ClientGoneError, Promised, Pushed, promise
 
 _log = logging.getLogger(__name__)
 

@@ -40,6 +40,7 @@ from typing import Any, TypeAlias
 from zcserve.cache.entry import identity_of
 from zcserve.errors import UsageError
 from zcserve.servlets import routes
+from zcserve.servlets.notice import Notice
 from zcserve.servlets.routes import ConflictError, Route, Table, routes_of
 
 _log = logging.getLogger(__name__)
@@ -265,9 +266,18 @@ class Folder:
         self._sources: dict[str, Source] = {}
         self._ignored: set[str] = set()
 
+    def listen(self) -> Notice:
+        """Who tells whether it is worth asking `changed`, of what is loaded now."""
+        return Notice(self.directory, [f"{name}.py" for name in self._sources])
+
     def changed(self) -> bool:
         """Whether something was added to or taken from the directory: one os.stat."""
         return self._listing is None or self._listing.changed()
+
+    def changes(self) -> frozenset[str]:
+        """The servlets that are not what `refresh` read any more, "" for the directory's own names."""
+        found = {name for name, module in self.modules.items() if module.changed()}
+        return frozenset(found | {""} if self.changed() else found)
 
     def refresh(self, *, everything: bool = False) -> None:
         """Load what is new or has changed (or `everything`), drop what is gone, and make the new table.

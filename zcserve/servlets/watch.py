@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LOOKS_PER_LIMIT = 4
-_HERE = Path(__file__).parent
+_OURS = str(Path(__file__).parents[1]) + "/"
 
 
 class Watch:
@@ -79,7 +79,7 @@ class Watch:
 
     def _tell(self, what: str) -> None:
         frames = traceback.extract_stack(sys._current_frames().get(self._thread_id))
-        ours = [at for at, frame in enumerate(frames) if Path(frame.filename).parent == _HERE]
+        ours = [at for at, frame in enumerate(frames) if frame.filename.startswith(_OURS)]
         stack = "".join(traceback.format_list(frames[max(ours, default=-1) + 1 :] or frames))
         _log.warning(
             "%s has held the loop for more than %g s, and nobody is served meanwhile (thread=True or async def would "

@@ -1,0 +1,174 @@
+"""What the two kinds of mounted applications have in common, whichever way they are called (wsgi.py, asgi.py).
+
+    Asked      what a request's head says
+    Promised   the part of a response that an application names before its content: checked, and without framing
+    Pushed     content that is pushed by who makes it, rather than pulled by the connection
+
+Nothing here calls an application, or knows a thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from zcserve.http import canonical_path
+from zcserve.net.exchange import Answer, Exchange, Give, Piece
+from zcserve.net.request import split_target
+from zcserve.servlets.response import encode_fields
+from zcserve.servlets.streams import CallSoon
+
+# Responses that have no content, and the Content-Length that says so (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5).
+WITHOUT_CONTENT: dict[int, int | None] = {204: None, 205: 0, 304: None}
+
+# These the server gives itself.
+OUR_OWN = frozenset(("date", "server"))
+
+# --- what is asked ----------------------------------------------------------------------------------------
+
+
+class Asked:
+    """What a mounted application is told about a request.
+
+    path     decoded from the canonical path, so that it is what the mount was found by; `prefix` is its beginning
+    raw_path, query   as sent, without the question mark
+    lines    (name, value) as sent, in order
+    peer, own   host and port of the connection's ends; None for a unix socket, or when the client is gone already
+    """
+
+    __slots__ = ("exchange", "lines", "own", "path", "peer", "prefix", "query", "raw_path", "version")
+
+    def __init__(self, prefix: bytes, exchange: Exchange) -> None:
+        """In the loop's thread."""
+        self.exchange = exchange
+        raw_path, query = split_target(exchange.target)
+        self.raw_path = raw_path
+        self.query = query or b""
+        self.path = unquote_to_bytes(canonical_path(raw_path))
+        self.prefix = unquote_to_bytes(prefix)
+        request_line, *lines = exchange.head.split(b"\r\n")
+        self.version = request_line.rpartition(b" ")[2].decode("latin-1")
+        self.lines = [_split_line(line) for line in lines if line]
+        try:
+            peer, own = exchange.addresses()
+        except OSError:  # the client is gone
+            peer = own = None
+        self.peer = _host_and_port(peer)
+        self.own = _host_and_port(own)
+
+
+def _split_line(line: bytes) -> tuple[bytes, bytes]:
+    name, _, value = line.partition(b":")
+    return name, value.strip(b" \t")
+
+
+def _host_and_port(address: object) -> tuple[str, int] | None:
+    match address:
+        case (str(host), int(port), *_):
+            return host.removeprefix("::ffff:"), port
+        case _:
+            return None
+
+
+# --- what is promised -------------------------------------------------------------------------------------
+
+
+class Promised(NamedTuple):
+    """The beginning of a response: status, header lines, and the Content-Length that it named, if it did."""
+
+    status: int
+    fields: bytes
+    length: int | None
+
+    def has_content(self, method: bytes) -> bool:
+        """Whether content is sent (RFC 9110 section 6.4.1)."""
+        return method != b"HEAD" and self.status not in WITHOUT_CONTENT
+
+    def without_content(self, size: int) -> Answer:
+        """The answer where none is. `size` is that of the content that there would be, 0 where nobody knows: a HEAD
+        tells it (section 9.3.2)."""
+        length = WITHOUT_CONTENT.get(self.status, size or None if self.length is None else self.length)
+        return Answer(self.status, self.fields, (), length)
+
+
+def promise(status: int, pairs: Iterable[tuple[str, str]]) -> Promised:
+    """Check what an application says before its content. Raises ValueError, for fields that frame the message, too."""
+    if not 200 <= status <= 599:
+        raise ValueError(f"a response's status must be from 200 to 599, not {status}")
+    kept: list[tuple[str, str]] = []
+    length: int | None = None
+    for name, value in pairs:
+        lower = name.lower()
+        if lower == "content-length":
+            if not (value.isascii() and value.isdigit()) or length not in (None, int(value)):
+                raise ValueError(f"{value!r} is not a Content-Length, or not the only one")
+            length = int(value)
+        elif lower not in OUR_OWN:
+            kept.append((name, value))
+    return Promised(status, encode_fields(kept), length)
+
+
+class ClientGoneError(ConnectionAbortedError):
+    """Nobody takes what an application still has to say. To raise it further is no failure."""
+
+
+class Pushed:
+    """A stream whose maker says when there is a piece, and is told when it is out, so that it does not run ahead.
+
+    Everything happens in the loop's thread, but for the call of `put`. `closed` hears that nobody wants more, after the
+    end, too.
+    """
+
+    def __init__(self, call_soon: CallSoon, closed: Callable[[], object] = lambda: None) -> None:
+        self._call_soon = call_soon
+        self._tell_closed = closed
+        self._give: Give | None = None
+        self._waiting: deque[tuple[Piece | None, Future[bool]]] = deque()
+        self._leaving: Future[bool] | None = None  # of the piece that is being sent
+        self._closed = False
+
+    def put(self, piece: Piece | None) -> Future[bool]:
+        """Send `piece`; b"" ends the content, None cuts it short.
+
+        The future is True when the piece is out, and False when nobody wants it, or any after it.
+        """
+        future: Future[bool] = Future()
+        future.set_running_or_notify_cancel()  # whoever waits may give up, but not cancel it
+        self._call_soon(partial(self._arrive, piece, future))
+        return future
+
+    def _arrive(self, piece: Piece | None, future: Future[bool]) -> None:
+        if self._closed:
+            future.set_result(False)
+            return
+        self._waiting.append((piece, future))
+        self._hand_on()
+
+    def pull(self, give: Give) -> None:
+        """As `Stream.pull`."""
+        if self._leaving is not None:
+            self._leaving.set_result(True)
+            self._leaving = None
+        self._give = give
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        if self._give is not None and self._waiting:
+            give, self._give = self._give, None
+            piece, self._leaving = self._waiting.popleft()
+            give(piece)
+
+    def close(self) -> None:
+        """As `Stream.close`."""
+        self._closed = True
+        if self._leaving is not None:
+            self._leaving.set_result(False)
+            self._leaving = None
+        for _, future in self._waiting:
+            future.set_result(False)
+        self._waiting.clear()
+        self._tell_closed()
