@@ -79,8 +79,10 @@ def test_a_server_is_a_context_manager_that_knows_its_port(site: Any) -> None:
         get(server.port, "/")
 
 
-def test_the_package_offers_config_and_server() -> None:
-    assert set(zcserve.__all__) == {"Config", "Server", "__version__"}
+def test_the_package_offers_what_its_users_import() -> None:
+    offered = {"Config", "HttpError", "Request", "Response", "Server", "__version__", "servlet"}
+    assert set(zcserve.__all__) == offered
+    assert all(hasattr(zcserve, name) for name in offered)
     with pytest.raises(AttributeError, match="nothing"):
         _ = zcserve.nothing
 
