@@ -413,8 +413,11 @@ class Server:
     # --- content ------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """Build the next generation beside the present one and flip to it; any thread may ask. Returns at once."""
+        """Build the next generation beside the present one and flip to it, and load all servlets anew; any thread may
+        ask. Returns at once."""
         self.content.reload()
+        if self._application is not None:
+            self.loop.call_soon(self._application.reload)
 
     # --- words --------------------------------------------------------------------------------------------
 

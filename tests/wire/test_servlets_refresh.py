@@ -322,3 +322,18 @@ file.write_text(file.read_text() + "# again\\n")
     with StageClient(server.port) as client:
         assert client.get("/page").body == b"two"
         assert client.get("/csp?other").body == b"other"
+
+
+def test_a_reload_loads_servlets_anew_for_what_they_import_from_elsewhere(
+    start: Start, folder: Path, tmp_path: Path, wait_until: Any
+) -> None:
+    elsewhere = tmp_path / "elsewhere.txt"
+    elsewhere.write_text("old")
+    write_servlet(folder, "page", f"TEXT = open({str(elsewhere)!r}).read()\n\ndef get(request):\n    return TEXT\n")
+    server = start()
+    with StageClient(server.port) as client:
+        assert client.get("/csp?page").body == b"old"
+        elsewhere.write_text("new")
+        assert client.get("/csp?page").body == b"old"
+        server.reload()
+        wait_until(lambda: client.get("/csp?page").body == b"new")

@@ -169,6 +169,7 @@ class Servlets:
         self._notice: Notice  # of the folder
         self._changes: frozenset[str] = frozenset()  # what is to be loaded, or is being loaded
         self._sure_until = 0.0
+        self._everything = False  # the next load is of all, whether it changed or not
         self._lane = lane
         try:
             self._mounts = Mounts(config.mount, self.context)
@@ -269,10 +270,17 @@ class Servlets:
         if self._folder is not None and self._is_stale(self._folder, None):
             self.refresh(lambda: None)
 
+    def reload(self) -> None:
+        """Load all servlets anew, for the sake of what they import from elsewhere."""
+        if self._folder is not None:
+            self._everything = True
+            self.refresh(lambda: None)
+
     def _load(self) -> None:
         assert self._folder is not None
+        everything, self._everything = self._everything, False
         try:
-            self._folder.refresh()
+            self._folder.refresh(everything=everything)
         finally:
             self.context.call_soon(self._loaded)
 
@@ -289,6 +297,8 @@ class Servlets:
         waiting, self._waiting = self._waiting, []
         for then in waiting:
             self.context.call_soon(then)
+        if self._everything:  # it was asked for meanwhile
+            self.refresh(lambda: None)
 
     # --- answers ------------------------------------------------------------------------------------------
 
@@ -368,7 +378,10 @@ class Servlets:
     def _file(self, asked: FileAsked) -> Made:
         """A resource of the site, or 404."""
         generation = self.context.generation()
-        key = canonical_path(encode_path(asked.path.encode("utf-8", "surrogateescape")))
+        try:
+            key = canonical_path(encode_path(asked.path.encode()))
+        except (HttpError, UnicodeEncodeError):  # NUL, or no UTF-8: nothing has such a name
+            return self.not_found()
         owner, entry = generation.find(key)
         if not isinstance(entry, Entry):
             return self.not_found()
