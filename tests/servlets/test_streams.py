@@ -1,0 +1,187 @@
+"""Iterators as streams: in the loop, in the pool, on the asyncio thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servlets.connection_side import Side
+
+from zcserve.net.exchange import Piece, Stream
+from zcserve.servlets.streams import AsyncStream, Begun, LoopStream, PoolStream, piece_of
+
+Make = Callable[..., Stream]
+
+
+async def asynchronously(values: Iterator[Any]) -> AsyncIterator[Any]:
+    try:
+        for value in values:
+            await asyncio.sleep(0)
+            yield value
+    finally:
+        if hasattr(values, "close"):
+            values.close()
+
+
+@pytest.fixture
+def side(tmp_path: Path) -> Iterator[Side]:
+    side = Side(tmp_path)
+    yield side
+    side.context.pool.close()
+    side.context.tasks.close()
+
+
+@pytest.fixture
+def failures() -> list[BaseException]:
+    return []
+
+
+@pytest.fixture(params=["loop", "pool", "async"])
+def make(request: pytest.FixtureRequest, side: Side, failures: list[BaseException]) -> Make:
+    """A stream of an iterator, for each place."""
+    context = side.context
+
+    def make(values: Iterator[Any]) -> Stream:
+        if request.param == "loop":
+            return LoopStream(values, lambda step: step(), failures.append)
+        if request.param == "pool":
+            return PoolStream(values, context.pool, context.call_soon, failures.append)
+        return AsyncStream(asynchronously(values), context.tasks, context.call_soon, failures.append)
+
+    return make
+
+
+def pulled(side: Side, stream: Stream) -> Piece | None:
+    given: list[Piece | None] = []
+    stream.pull(given.append)
+    side.turn_until(lambda: given)
+    assert len(given) == 1
+    return given[0]
+
+
+def test_pieces_come_in_order_and_empty_ones_not_at_all(side: Side, make: Make) -> None:
+    stream = make(iter([b"a", "", "é", b"", bytearray(b"b"), memoryview(b"c")]))
+    assert [pulled(side, stream) for _ in range(5)] == [b"a", "é".encode(), b"b", b"c", b""]
+
+
+def test_nothing_is_asked_for_before_it_is_wanted(side: Side, make: Make) -> None:
+    asked: list[int] = []
+
+    def count() -> Iterator[bytes]:
+        for number in range(10):
+            asked.append(number)
+            yield b"x"
+
+    stream = make(count())
+    assert asked == []
+    pulled(side, stream)
+    assert asked == [0]
+    pulled(side, stream)
+    assert asked == [0, 1]
+
+
+def test_what_is_raised_is_told_and_ends_the_stream(side: Side, make: Make, failures: list[BaseException]) -> None:
+    def fail() -> Iterator[bytes]:
+        yield b"a"
+        raise KeyError("gone")
+
+    stream = make(fail())
+    assert pulled(side, stream) == b"a"
+    assert pulled(side, stream) is None
+    assert [type(error) for error in failures] == [KeyError]
+
+
+@pytest.mark.parametrize("value", [5, None, ["a"], object()])
+def test_a_piece_that_is_no_bytes_is_a_failure(
+    side: Side, make: Make, failures: list[BaseException], value: object
+) -> None:
+    assert pulled(side, make(iter([value]))) is None
+    assert [type(error) for error in failures] == [TypeError]
+
+
+def test_a_generator_is_closed_where_it_stands(side: Side, make: Make) -> None:
+    closed = threading.Event()
+
+    def endless() -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"x"
+        finally:
+            closed.set()
+
+    stream = make(endless())
+    pulled(side, stream)
+    stream.close()
+    side.turn_until(closed.is_set)
+
+
+def test_what_closing_raises_is_told(side: Side, make: Make, failures: list[BaseException]) -> None:
+    def stubborn() -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"x"
+        finally:
+            raise OSError("closed badly")
+
+    stream = make(stubborn())
+    pulled(side, stream)
+    stream.close()
+    side.turn_until(lambda: failures)
+    assert isinstance(failures[0], OSError)
+
+
+def test_an_iterator_is_not_closed_while_it_works(side: Side, failures: list[BaseException]) -> None:
+    began, go, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def slow() -> Iterator[bytes]:
+        try:
+            began.set()
+            assert go.wait(20)
+            yield b"late"
+        finally:
+            closed.set()
+
+    stream = PoolStream(slow(), side.context.pool, side.context.call_soon, failures.append)
+    given: list[Piece | None] = []
+    stream.pull(given.append)
+    assert began.wait(20)
+    stream.close()
+    assert not closed.is_set()
+    go.set()
+    side.turn_until(closed.is_set)
+    assert given == []
+    assert failures == []
+
+
+def test_a_coroutine_that_waits_is_cancelled_by_closing(side: Side, failures: list[BaseException]) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    async def waiting() -> AsyncIterator[bytes]:
+        try:
+            began.set()
+            await asyncio.Event().wait()
+            yield b"never"
+        finally:
+            ended.set()
+
+    stream = AsyncStream(waiting(), side.context.tasks, side.context.call_soon, failures.append)
+    stream.pull(lambda piece: None)
+    assert began.wait(20)
+    stream.close()
+    side.turn_until(ended.is_set)
+    assert failures == []
+
+
+def test_what_has_begun_gives_its_first_piece_and_then_the_rest(side: Side, make: Make) -> None:
+    stream = Begun(b"first", make(iter([b"second"])))
+    assert [pulled(side, stream) for _ in range(3)] == [b"first", b"second", b""]
+    assert pulled(side, Begun(b"", make(iter([b"not asked"])))) == b""
+
+
+@pytest.mark.parametrize(("value", "piece"), [(b"a", b"a"), ("é", b"\xc3\xa9"), (bytearray(b"b"), b"b")])
+def test_values_become_bytes(value: object, piece: bytes) -> None:
+    assert piece_of(value) == piece

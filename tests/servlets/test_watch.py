@@ -1,0 +1,60 @@
+"""Who holds the loop is named once, with its stack; who does not, is not."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from zcserve.servlets.watch import Watch
+
+
+@pytest.fixture
+def watch(caplog: pytest.LogCaptureFixture) -> Iterator[Watch]:
+    caplog.set_level(logging.WARNING)
+    watch = Watch(0.05)
+    watch.begin()
+    yield watch
+    watch.close()
+
+
+def hold(until: threading.Event) -> bool:
+    return until.wait(20)
+
+
+def test_who_holds_the_loop_is_named_once_with_where_it_is(
+    watch: Watch, caplog: pytest.LogCaptureFixture, wait_until: Any
+) -> None:
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "has held the loop" in record.getMessage()]
+
+    until = threading.Event()
+    teller = threading.Thread(target=lambda: (wait_until(told), until.set()))
+    teller.start()
+    watch.guard("servlets/slow.py:3", lambda: hold(until))
+    teller.join()
+    wait_until(lambda: "let go of the loop" in caplog.text)
+    (message,) = told()
+    assert message.startswith("servlets/slow.py:3 ")
+    assert "until.wait(20)" in message
+    assert "in guard" not in message, "the server's own frames say nothing"
+
+
+def test_many_short_runs_are_no_long_one(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
+    pause = threading.Event()
+    for _ in range(60):
+        watch.guard("servlets/quick.py:1", lambda: pause.wait(0.004))
+    assert not caplog.records
+
+
+def test_what_a_step_returns_and_raises_comes_through(watch: Watch) -> None:
+    assert watch.guard("x", lambda: 5) == 5
+    with pytest.raises(ZeroDivisionError):
+        watch.guard("x", lambda: 1 / 0)
+
+
+def test_a_watch_that_never_began_can_be_closed() -> None:
+    Watch(1.0).close()

@@ -1,0 +1,138 @@
+"""A bounded pool of threads, and asyncio in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from zcserve.servlets.workers import AsyncThread, BusyError, Pool
+
+WITHIN_S = 20.0
+
+
+@pytest.fixture
+def tasks() -> Iterator[AsyncThread]:
+    tasks = AsyncThread()
+    yield tasks
+    tasks.close()
+
+
+class Blocked:
+    """Jobs that wait until they are let go, and what they have done."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.started = threading.Semaphore(0)
+        self.done: list[Any] = []
+
+    def job(self, name: object) -> Any:
+        def run() -> None:
+            self.started.release()
+            assert self.go.wait(WITHIN_S)
+            self.done.append(name)
+
+        return run
+
+
+def test_no_more_threads_than_allowed_and_no_more_jobs_wait_than_may(wait_until: Any) -> None:
+    pool, blocked = Pool(2, 3), Blocked()
+    for number in range(2):
+        pool.submit(blocked.job(number))
+        assert blocked.started.acquire(timeout=WITHIN_S)
+    for number in range(2, 5):
+        pool.submit(blocked.job(number))
+    with pytest.raises(BusyError):
+        pool.submit(blocked.job(5))
+    assert not blocked.started.acquire(blocking=False)
+    blocked.go.set()
+    wait_until(lambda: sorted(blocked.done) == [0, 1, 2, 3, 4])
+    pool.close()
+
+
+def test_what_has_begun_goes_first_and_is_never_turned_away(wait_until: Any) -> None:
+    pool, blocked = Pool(1, 1), Blocked()
+    pool.submit(blocked.job("running"))
+    assert blocked.started.acquire(timeout=WITHIN_S)
+    pool.submit(blocked.job("new"))
+    pool.submit(blocked.job("begun"), begun=True)
+    blocked.go.set()
+    wait_until(lambda: blocked.done == ["running", "begun", "new"])
+    pool.close()
+
+
+def test_a_job_that_raises_even_systemexit_leaves_the_thread_to_others(wait_until: Any) -> None:
+    pool = Pool(1, 10)
+    names: list[str] = []
+    pool.submit(lambda: names.append(threading.current_thread().name))
+
+    def leave() -> None:
+        raise SystemExit
+
+    pool.submit(leave)
+    pool.submit(lambda: names.append(threading.current_thread().name))
+    wait_until(lambda: len(names) == 2)
+    assert len(set(names)) == 1
+    pool.close()
+
+
+def test_an_idle_thread_is_used_again() -> None:
+    pool = Pool(50, 10)
+    names = set()
+    for _ in range(20):
+        done = threading.Event()
+
+        def job(done: threading.Event = done) -> None:
+            names.add(threading.current_thread().name)
+            done.set()
+
+        pool.submit(job)
+        assert done.wait(WITHIN_S)
+    assert len(names) < 20
+    pool.close()
+
+
+def test_a_closed_pool_begins_nothing() -> None:
+    pool = Pool(1, 10)
+    pool.close()
+    with pytest.raises(BusyError):
+        pool.submit(lambda: None)
+    with pytest.raises(BusyError):
+        pool.submit(lambda: None, begun=True)
+
+
+def test_coroutines_run_on_one_loop_in_a_thread_of_its_own(tasks: AsyncThread) -> None:
+    async def where() -> tuple[int, int]:
+        return threading.get_ident(), id(asyncio.get_running_loop())
+
+    places = {tasks.start(where()).result(WITHIN_S) for _ in range(3)}
+    assert len(places) == 1
+    assert threading.get_ident() not in {ident for ident, _ in places}
+
+
+def test_coroutines_that_run_are_cancelled_at_the_end() -> None:
+    tasks = AsyncThread()
+    seen: list[str] = []
+    began = threading.Event()
+
+    async def forever() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("ended")
+
+    future = tasks.start(forever())
+    assert began.wait(WITHIN_S)
+    tasks.close()
+    assert seen == ["ended"]
+    assert future.cancelled()
+
+
+def test_a_thread_that_was_never_needed_was_never_started() -> None:
+    before = threading.active_count()
+    AsyncThread().close()
+    assert threading.active_count() == before
