@@ -57,12 +57,12 @@ class Servlets:
         return self
 
     def call(self, name: str, method: str = "GET") -> Any:
-        routes = self.folder.table.named(name)
+        routes = self.folder.loaded.table.named(name)
         assert routes is not None
         return routes[method].function(None)
 
     def get(self, path: bytes) -> Any:
-        match = self.folder.table.find(path)
+        match = self.folder.loaded.table.find(path)
         return None if match is None else match.by_method["GET"].function(None, **match.params)
 
     def module(self, name: str) -> Module:
@@ -115,7 +115,7 @@ def test_new_changed_and_removed_files_are_noticed(servlets: Servlets) -> None:
     (servlets.directory / "hello.py").unlink()
     assert servlets.module("hello").changed()
     servlets.seen()
-    assert servlets.folder.table.named("hello") is None
+    assert servlets.folder.loaded.table.named("hello") is None
     assert set(servlets.folder.modules) == {"my-page_2"}
     assert "zcserve_servlet_hello" not in sys.modules
 
@@ -137,7 +137,7 @@ def test_what_has_not_changed_is_not_loaded_again_unless_everything_is(servlets:
 def test_modules_and_table_are_replaced_and_not_changed(servlets: Servlets) -> None:
     servlets.write("hello.py", returning("one"))
     servlets.seen()
-    modules, table = servlets.folder.modules, servlets.folder.table
+    modules, table = servlets.folder.loaded
     function = table.named("hello")["GET"].function  # type: ignore[index]
     servlets.write("hello.py", returning("two!"))
     servlets.write("more.py", returning("more"))
@@ -297,7 +297,7 @@ def test_what_never_loaded_is_not_served_and_its_error_is_kept(
     assert servlets.module("hello").routes == ()
     assert "ZeroDivisionError" in servlets.module("hello").error
     assert "servlets/hello.py does not load, it is not served" in errors(caplog)[0]
-    assert servlets.folder.table.named("hello") is None
+    assert servlets.folder.loaded.table.named("hello") is None
     assert "zcserve_servlet_hello" not in sys.modules
 
 

@@ -210,17 +210,17 @@ class Servlets:
         return self._look_up(path, query) or self._mounts.find(path)
 
     def _look_up(self, path: bytes, query: bytes | None) -> Servlet | Broken | None:
-        folder = self._folder
-        if folder is None:
+        if self._folder is None:
             return None
+        modules, table = self._folder.loaded
         if path == SERVLET_PATH:
-            module = folder.modules.get(_name_in(query or b""))
-            return self._of_modules(folder.table.named(module.name) or {}, {}, [module]) if module is not None else None
-        match = folder.table.find(path)
+            module = modules.get(_name_in(query or b""))
+            return self._of_modules(table.named(module.name) or {}, {}, [module]) if module is not None else None
+        match = table.find(path)
         if match is None:
             return None
         names = {route.name for route in match.by_method.values()}
-        return self._of_modules(match.by_method, match.params, [folder.modules[name] for name in names])
+        return self._of_modules(match.by_method, match.params, [modules[name] for name in names])
 
     def _of_modules(
         self, by_method: Mapping[str, Route], params: dict[str, str], modules: Sequence[Module]

@@ -35,7 +35,7 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import decode_source, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from zcserve.cache.entry import identity_of
 from zcserve.errors import UsageError
@@ -252,19 +252,31 @@ class Module:
         return any(source.changed() for source in self.sources)
 
 
+class Loaded(NamedTuple):
+    """What was loaded together: servlets by name, and the table of their routes."""
+
+    modules: dict[str, Module]
+    table: Table
+
+
 class Folder:
-    """The servlets of a directory. `modules` by name and `table` are replaced by `refresh`, and do not change else."""
+    """The servlets of a directory. `loaded` is replaced by `refresh`, and does not change else: other threads take it
+    once and use what they have."""
 
     def __init__(self, directory: Path) -> None:
         """Nothing is loaded before the first `refresh`. Raises UsageError if it is no directory."""
         if not directory.is_dir():
             raise UsageError(f"servlets: {str(directory)!r} is not a directory")
         self.directory = Path(os.path.abspath(directory))  # symlinks stay: where they lead may change
-        self.modules: dict[str, Module] = {}
-        self.table = Table()
+        self.loaded = Loaded({}, Table())
         self._listing: _Listing | None = None
         self._sources: dict[str, Source] = {}
         self._ignored: set[str] = set()
+
+    @property
+    def modules(self) -> dict[str, Module]:
+        """The servlets by name, of `loaded`."""
+        return self.loaded.modules
 
     def listen(self) -> Notice:
         """Who tells whether it is worth asking `changed`, of what is loaded now."""
@@ -330,7 +342,7 @@ class Folder:
         modules, table = _settled(loaded)
         self._report(loaded, modules)
         self._forget(modules)
-        self.modules, self.table, self._sources = modules, table, sources
+        self.loaded, self._sources = Loaded(modules, table), sources
         _show(modules.values())
 
     def _load(self, name: str, source: Source, sources: Sources, replaced: Iterable[str]) -> Module:
