@@ -48,6 +48,10 @@ SURE_S = 0.1
 # How often a request waits for servlets to be loaded anew, when they change again and again.
 REFRESHES_MAX = 5
 
+# The lane remembers some thousand targets (QUICK_MAX), and clients choose queries: of 8 KB each they would be 64 MB
+# beside the budget. Who asks for a longer one is answered by Python every time.
+QUICK_TARGET_BYTES_MAX = 1024
+
 
 class _Asked(NamedTuple):
     method: bytes
@@ -304,6 +308,8 @@ class Servlets:
 
     def look_up(self, target: bytes) -> Quick | None:
         """As `Application.look_up`: where no file goes before it."""
+        if len(target) > QUICK_TARGET_BYTES_MAX:
+            return None
         try:
             path, query = split_target(target)
             key = canonical_path(path)

@@ -8,7 +8,7 @@ is still answered with a 500; but not that of an asynchronous iterator whose ser
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import NamedTuple, TypeAlias
@@ -54,7 +54,8 @@ class Caller:
         """Call a servlet; `done` hears of the outcome, before this returns or later.
 
         `failed` hears, in the loop's thread, what a stream raises when its answer has begun. Returns how to cancel the
-        call, should nobody wait any more; None where that cannot be. Raises BusyError.
+        call, should nobody wait any more: `done` may hear of a CancelledError then, or of nothing; None where that
+        cannot be. Raises BusyError.
         """
         context = self._context
         if route.is_async:
@@ -62,9 +63,10 @@ class Caller:
             task.add_done_callback(lambda task: context.call_soon(partial(done, _outcome_of(task))))
             return task.cancel
         if route.thread:
-            context.pool.submit(partial(self._call_in_pool, route, request, failed, done))
-        else:
-            done(self._watch.guard(route.where, partial(self._call_here, route, request, failed)))
+            unwanted: list[bool] = []
+            context.pool.submit(partial(self._call_in_pool, route, request, failed, done, unwanted))
+            return partial(unwanted.append, True)
+        done(self._watch.guard(route.where, partial(self._call_here, route, request, failed)))
         return None
 
     def outcome(self, where: str, value: object, failed: Failed) -> Answer | FileAsked:
@@ -79,7 +81,12 @@ class Caller:
         except BaseException as error:
             return error
 
-    def _call_in_pool(self, route: Route, request: Request, failed: Failed, done: Done) -> None:
+    def _call_in_pool(
+        self, route: Route, request: Request, failed: Failed, done: Done, unwanted: Sequence[bool]
+    ) -> None:
+        """What is not wanted any more, and has not begun, is not called; else it is called to its end."""
+        if unwanted:
+            return
         context = self._context
         outcome: Outcome
         try:
@@ -87,6 +94,7 @@ class Caller:
                 render(route.function(request, **request.params)),
                 lambda iterator: PoolStream(iterator, context.pool, context.call_soon, failed),
                 failed,
+                lambda: bool(unwanted),
             )
         except BaseException as error:
             outcome = error
@@ -104,14 +112,18 @@ class Caller:
         return _begun(rendered, await next_piece_async(pieces), self._async_stream(pieces, failed))
 
     def _begin(
-        self, rendered: Rendered, stream_of: Callable[[Iterator[object]], Stream], failed: Failed
+        self,
+        rendered: Rendered,
+        stream_of: Callable[[Iterator[object]], Stream],
+        failed: Failed,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> Answer | FileAsked:
         content = rendered.content
         if isinstance(content, bytes):
             return _plain(rendered, content)
         if isinstance(content, AsyncIterator):
             return Answer(rendered.status, rendered.fields, self._async_stream(content, failed))
-        return _begun(rendered, next_piece(content), stream_of(content))
+        return _begun(rendered, next_piece(content, is_over), stream_of(content))
 
     def _async_stream(self, pieces: AsyncIterator[object], failed: Failed) -> Stream:
         return AsyncStream(pieces, self._context.tasks, self._context.call_soon, failed)

@@ -50,10 +50,12 @@ class Context:
 
     def fail(self, what: str, asked: Asked, error: BaseException) -> Answer:
         """The answer where `what` ("servlets/hello.py:3", "mount /app") raised `error`."""
-        if isinstance(error, HttpError):
-            if error.status >= 500:
-                _log.warning("%s: %s", what, error)
-            return page(error.status, f"<p>{escape(error.reason)}</p>")
+        answer = _answer_of(error)
+        if answer is not None:
+            status, reason = answer
+            if status >= 500:
+                _log.warning("%s: %s: %s", what, status, reason)
+            return page(status, f"<p>{escape(reason)}</p>")
         number = secrets.token_hex(ID_BYTES)
         _log.error("%s failed, error %s at %s:", what, number, _request_of(asked), exc_info=error)
         trace = "".join(traceback.format_exception(error)) if self.config.dev else ""
@@ -69,9 +71,19 @@ class Context:
         _log.error("%s failed at %s; its answer was cut short:", what, _request_of(asked), exc_info=error)
 
 
+def _answer_of(error: BaseException) -> tuple[int, str] | None:
+    """The status and the reason of an `HttpError`; None for a failure. A servlet may have made it of anything: a status
+    that is none, or a subclass that says neither, is a failure."""
+    status = getattr(error, "status", None) if isinstance(error, HttpError) else None
+    if not isinstance(status, int) or not 400 <= status <= 599:
+        return None
+    return int(status), str(getattr(error, "reason", ""))
+
+
 def page(status: int, more: str = "", fields: bytes = b"") -> Answer:
     """A page that says a status; `more` is HTML, `fields` are further header lines."""
-    return Answer(status, PAGE_FIELDS + fields, page_content(status, more))
+    shown = more.encode(errors="backslashreplace").decode()  # a reason may hold half a surrogate pair, by way of JSON
+    return Answer(status, PAGE_FIELDS + fields, page_content(status, shown))
 
 
 def busy() -> Answer:

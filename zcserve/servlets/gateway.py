@@ -120,7 +120,7 @@ class Pushed:
     """A stream whose maker says when there is a piece, and is told when it is out, so that it does not run ahead.
 
     Everything happens in the loop's thread, but for the call of `put`. `closed` hears that nobody wants more, after the
-    end, too.
+    end, too; `is_closed` tells it to any thread.
     """
 
     def __init__(self, call_soon: CallSoon, closed: Callable[[], object] = lambda: None) -> None:
@@ -129,7 +129,7 @@ class Pushed:
         self._give: Give | None = None
         self._waiting: deque[tuple[Piece | None, Future[bool]]] = deque()
         self._leaving: Future[bool] | None = None  # of the piece that is being sent
-        self._closed = False
+        self.is_closed = False
 
     def put(self, piece: Piece | None) -> Future[bool]:
         """Send `piece`; b"" ends the content, None cuts it short.
@@ -142,7 +142,7 @@ class Pushed:
         return future
 
     def _arrive(self, piece: Piece | None, future: Future[bool]) -> None:
-        if self._closed:
+        if self.is_closed:
             future.set_result(False)
             return
         self._waiting.append((piece, future))
@@ -164,7 +164,7 @@ class Pushed:
 
     def close(self) -> None:
         """As `Stream.close`."""
-        self._closed = True
+        self.is_closed = True
         if self._leaving is not None:
             self._leaving.set_result(False)
             self._leaving = None

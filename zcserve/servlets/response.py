@@ -146,13 +146,12 @@ class Response:
              sent piece by piece
     status   200 to 599
     headers  names and values; or add them by `add_header`
-    file     the resource that is sent instead of the body, None for none (`send_file`)
 
     Content-Type is text/html; charset=utf-8 or, for a dict or list, application/json, unless it is given. Everything
     that would make a malformed response raises ValueError at once.
     """
 
-    __slots__ = ("_fields", "_named", "_pairs", "_status", "body", "file")
+    __slots__ = ("_fields", "_file", "_named", "_pairs", "_status", "body")
 
     def __init__(
         self,
@@ -164,7 +163,7 @@ class Response:
     ) -> None:
         self.body = body
         self.status = status
-        self.file: str | None = None
+        self._file: str | None = None
         self._fields = b""
         self._pairs: list[tuple[str, str]] = []
         self._named: set[str] = set()
@@ -183,6 +182,11 @@ class Response:
         if not isinstance(status, int) or not 200 <= status <= 599:
             raise ValueError(f"{status!r} is no status of a response: 200 to 599 (RFC 9110 section 15)")
         self._status = int(status)
+
+    @property
+    def file(self) -> str | None:
+        """The resource that is sent instead of the body (`send_file`), None for none."""
+        return self._file
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -244,7 +248,7 @@ class Response:
         if not path.startswith("/"):
             raise ValueError(f"{path!r} is no resource of the site: it begins with a slash")
         _check_beside_file(self._named)
-        self.file = path
+        self._file = path
         return self
 
     def render(self) -> Rendered:

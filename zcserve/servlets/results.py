@@ -55,6 +55,8 @@ STALE_TTLS_MAX = 10
 LOOK_EVERY_S = 1.0
 # A slab has room for a head of 4096 bytes (cache/store.py), and there are fields besides the servlet's.
 FIELDS_BYTES_MAX = 3072
+# Of what is kept: clients choose queries, and ten thousand of 8 KB would be 80 MB beside the budget.
+TARGET_BYTES_MAX = 1024
 
 # --- what may be kept -------------------------------------------------------------------------------------
 
@@ -271,6 +273,8 @@ class Results:
         source = call.source
         made = self._made(outcome, source.route, call)
         judged = judge(made, source.route.ttl or 0)
+        if len(source.target) > TARGET_BYTES_MAX:
+            judged = "its target is too long"
         is_wanted = self._calls.get(source.target) is call
         if isinstance(judged, Judged) and is_wanted:
             assert isinstance(made, Answer)

@@ -25,8 +25,10 @@ CLOSE_TRIES = 100
 
 def piece_of(value: object) -> bytes | memoryview:
     """What a servlet's iterator gave, as bytes. Raises TypeError."""
-    if isinstance(value, (bytes, memoryview)):
+    if isinstance(value, bytes):
         return value
+    if isinstance(value, memoryview):  # whose len counts items, and which need not lie in one piece
+        return value if value.ndim == 1 and value.itemsize == 1 and value.c_contiguous else bytes(value)
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, bytearray):
@@ -34,11 +36,14 @@ def piece_of(value: object) -> bytes | memoryview:
     raise TypeError(f"a piece of content must be bytes or str, not {type(value).__name__}")
 
 
-def next_piece(iterator: Iterator[object]) -> Piece:
-    """The next piece that is not empty; b"" at the end. Raises what the iterator raises, and TypeError."""
+def next_piece(iterator: Iterator[object], is_over: Callable[[], bool] = lambda: False) -> Piece:
+    """The next piece that is not empty; b"" at the end, or when it `is_over`: one that has nothing to say yet may give
+    nothing again and again. Raises what the iterator raises, and TypeError."""
     for value in iterator:
         if piece := piece_of(value):
             return piece
+        if is_over():
+            break
     return b""
 
 
@@ -118,7 +123,7 @@ class PoolStream:
         piece: Piece | None = None
         raised: BaseException | None = None
         try:
-            piece = next_piece(self._iterator)
+            piece = next_piece(self._iterator, lambda: self._closing)
         except BaseException as error:
             raised = error
         self._call_soon(partial(self._stepped, give, piece, raised))
@@ -189,11 +194,13 @@ class AsyncStream:
         for _ in range(CLOSE_TRIES):
             try:
                 await self._iterator.aclose()  # type: ignore[attr-defined]
-            except RuntimeError:  # the step is being cancelled just now
-                await asyncio.sleep(0)
-            except Exception as error:
-                self._call_soon(partial(self._failed, error))
-                return
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # SystemExit, too: it would end the loop of all
+                if not isinstance(error, RuntimeError) or not getattr(self._iterator, "ag_running", False):
+                    self._call_soon(partial(self._failed, error))
+                    return
+                await asyncio.sleep(0)  # the step is being cancelled just now
             else:
                 return
 

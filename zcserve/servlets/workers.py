@@ -57,7 +57,18 @@ class Pool:
                 return  # whoever is ready first takes it
             self._threads += 1
             name = f"zcserve-servlet-{self._threads}"
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        except RuntimeError as error:  # the system has no more of them
+            self._do_without_it(job, error)
+
+    def _do_without_it(self, job: Callable[[], None], error: RuntimeError) -> None:
+        """No thread could be started for `job`: one of the others takes it, if there are any."""
+        with self._changed:
+            self._threads -= 1
+            if not self._threads and job in self._jobs:
+                self._jobs.remove(job)
+                raise BusyError(f"no thread can be started: {error}") from error
 
     def _run(self) -> None:
         while (job := self._next()) is not None:

@@ -138,7 +138,7 @@ class _Call:
                 return None
         pieces = (b"".join(result),) if isinstance(result, (list, tuple)) else result
         self._iterator = iter(pieces)
-        first = _first(self._iterator)
+        first = self._first(self._iterator)
         promised = self._promised  # until its first piece it may change its mind
         if promised is None:
             raise AssertionError("the application returned without having called start_response")
@@ -152,6 +152,19 @@ class _Call:
         self._answered = True
         rest = PoolStream(_Pieces(self), self._context.pool, self._context.call_soon, self._cut_short)
         return Answer(promised.status, promised.fields, Begun(first, rest), promised.length)
+
+    def _is_unwanted(self) -> bool:
+        """Whether the client is gone; to be asked where nothing is said, so that nothing is sent that would tell."""
+        return self._abandoned or (self._written is not None and self._written.is_closed and self._left != 0)
+
+    def _first(self, iterator: Iterator[bytes]) -> bytes:
+        """The first piece that is not empty; b"" at the end. Raises ClientGoneError."""
+        for piece in iterator:
+            if _checked(piece):
+                return piece
+            if self._is_unwanted():
+                raise ClientGoneError("the client is gone")
+        return b""
 
     def _take(self, piece: bytes) -> None:
         """Count a piece against the Content-Length. Raises ValueError."""
@@ -223,6 +236,8 @@ class _Call:
         if self._iterator is not None:
             raise AssertionError("write() was called by the content that was returned, which PEP 3333 forbids")
         if not _checked(data):
+            if self._is_unwanted():
+                raise ClientGoneError("the client is gone")
             return
         if self._written is None:
             self._left = self._promised.length
@@ -289,14 +304,6 @@ def _add_line(environ: dict[str, Any], name: bytes, value: str, body_bytes: int)
     if key in environ:
         value = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ', '}{value}"
     environ[key] = value
-
-
-def _first(iterator: Iterator[bytes]) -> bytes:
-    """The first piece that is not empty; b"" at the end."""
-    for piece in iterator:
-        if _checked(piece):
-            return piece
-    return b""
 
 
 def _checked(piece: bytes) -> bytes:
