@@ -6,7 +6,9 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from math import inf
+from pathlib import Path
 
 import pytest
 
@@ -206,3 +208,12 @@ def test_closing_gives_the_descriptors_back() -> None:
     for loop in loops:
         loop.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_who_calls_after_the_end_writes_into_nobody_elses_file(tmp_path: Path) -> None:
+    loop = Loop()
+    loop.close()
+    with ExitStack() as stack:
+        files = [stack.enter_context((tmp_path / str(number)).open("wb", buffering=0)) for number in range(8)]
+        loop.call_soon(lambda: None)
+        assert [os.fstat(file.fileno()).st_size for file in files] == [0] * 8

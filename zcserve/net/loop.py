@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from io import FileIO
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[int], None]
+
+_ONE = (1).to_bytes(8, sys.byteorder)  # what an eventfd takes
 
 
 class Loop:
@@ -46,9 +51,10 @@ class Loop:
         self.wake_at = inf  # a turn is wanted then: for what a timer's slot is too coarse
         self._again: dict[Callable[[], None], None] = {}
         self._calls: deque[Callable[[], object]] = deque()
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # As a file object, which knows that it is closed: a thread may come late, and the number be somebody else's.
+        self._wake = FileIO(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+")
         self._stopped = False
-        self.add(self._wake_fd, self._woken)
+        self.add(self._wake.fileno(), self._woken)
 
     def add(self, fd: int, handler: Handler, *, stream: bool = False) -> None:
         """Call `handler(mask)` when `fd` is ready."""
@@ -65,9 +71,10 @@ class Loop:
         self._again[step] = None
 
     def call_soon(self, call: Callable[[], object]) -> None:
-        """Call `call` in the loop's thread soon. The one method that other threads may use."""
+        """Call `call` in the loop's thread soon; never, when it has ended. Other threads may use this method alone."""
         self._calls.append(call)
-        os.eventfd_write(self._wake_fd, 1)
+        with suppress(ValueError):  # it is closed
+            self._wake.write(_ONE)
 
     def stop(self) -> None:
         """End `run` after this turn."""
@@ -109,9 +116,7 @@ class Loop:
         return wait if timeout < 0 else min(wait, timeout)
 
     def _woken(self, _: int) -> None:
-        try:
-            os.eventfd_read(self._wake_fd)
-        except BlockingIOError:
+        if self._wake.read(8) is None:
             return
         for _ in range(len(self._calls)):
             self._guarded(self._calls.popleft())
@@ -135,4 +140,4 @@ class Loop:
         self._calls.clear()
         self._again.clear()
         self.poller.close()
-        os.close(self._wake_fd)
+        self._wake.close()
