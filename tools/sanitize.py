@@ -23,6 +23,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[1]
 TESTS = (
     "tests/net/test_lane.py",
+    "tests/net/test_lane_quick.py",
     "tests/net/test_fastlane.py",
     "tests/net/test_sampler.py",
     "tests/wire/test_differential.py",

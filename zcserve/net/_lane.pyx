@@ -534,8 +534,9 @@ cdef class Lane:
         return peer_name(conn), data, bool(conn.answered), bool(conn.hung_up), made
 
     def close(self):
-        """Close the lane's connections and the epoll descriptor."""
+        """Close the lane's connections and the epoll descriptor. Nobody is consulted any more: who was refers to the lane."""
         self.close_all(False)
+        self.consult(None)
         if self.epfd >= 0:
             close(self.epfd)
             self.epfd = -1
@@ -1119,6 +1120,7 @@ cdef class Lane:
                 return self.hand_over(fd, conn, p, end)    # to linger over what nobody reads
             if record == NULL and self.looks_up:
                 record = self.look_up(&head)
+                conn = &self.conns[fd]
             if record != NULL and not record.count:
                 if self.answers_count:
                     result = self.flush(fd, conn, p, end)
@@ -1126,6 +1128,7 @@ cdef class Lane:
                         return result
                     batch = 0
                 result = self.answer_quick(fd, conn, &head, record, p, end)
+                conn = &self.conns[fd]
                 if result != DONE or conn.inbox_len:
                     return result
                 p += head.length
@@ -1186,9 +1189,13 @@ cdef class Lane:
         cdef int result = HAND_OVER
         self.hold_gil()
         if not self.log_on or self.may_log(head):
-            result = self.ask(conn, head, found, p, &record)
+            result = self.ask(fd, head, found, p, &record)
+            conn = &self.conns[fd]       # Python may have made the table grow
         if result == HAND_OVER:
-            return self.hand_over(fd, conn, p, end)
+            result = self.hand_over(fd, conn, p, end)
+            if result != HAND_OVER:
+                self.discard_made()
+            return result
         if result != DONE:
             return result
         conn.answered = True
@@ -1209,30 +1216,36 @@ cdef class Lane:
         self.count_answer(answer, 1)
         result = self.flush(fd, conn, p + head.length, end)
         record.refs -= 1
-        if record.refs or self.spare != NULL:
+        if record.refs or record.key_len > BATCH_BYTES:
             self.maybe_dead(record)
         else:
             self.spare = record
         return result
 
-    cdef int ask(self, Conn *conn, Head *head, Record *found, const char *p, Record **record) noexcept with gil:
+    cdef int ask(self, int fd, Head *head, Record *found, const char *p, Record **record) noexcept with gil:
         """DONE with an answer in a record of its own, HAND_OVER, GONE."""
         cdef Servlet servlet = <Servlet> found.keep
+        cdef int failed = HAND_OVER      # the general lane will say what is wrong
         self.bury()              # what the last answers were sent from
         try:
             if servlet.fresh_in != self.turn and not self.is_fresh(servlet):
                 return HAND_OVER
-            made = self.call(servlet, b"GET" if head.is_get else b"HEAD", p[: head.length], self.name_of(conn))
+            failed = GONE                # an application does not raise, and nobody is called twice
+            client = self.name_of(&self.conns[fd])
+            made = self.call(servlet, b"GET" if head.is_get else b"HEAD", p[: head.length], client)
+            if self.conns[fd].owner != OWNER_LANE:
+                return GONE              # the servlet had all connections closed
             if type(made) is bytes:
                 record[0] = self.record_of(servlet.fields, <bytes> made)
             elif type(made) is tuple:
-                record[0] = self.record_of((<tuple> made)[0], (<tuple> made)[1])
+                fields, content = made
+                record[0] = self.record_of(bytes(fields), bytes(content))    # of a class of its own, perhaps
             else:
                 self.over_made = made
                 return HAND_OVER
             return GONE if record[0] == NULL else DONE
         except BaseException:
-            return GONE          # an application does not raise
+            return failed
 
     cdef bint is_fresh(self, Servlet servlet):
         """Whether nothing has changed that a servlet is made of; once a turn, and mostly by one look."""
@@ -1248,6 +1261,12 @@ cdef class Lane:
             servlet.fresh_at = self.now
         servlet.fresh_in = self.turn
         return True
+
+    cdef void discard_made(self) noexcept with gil:
+        """Nobody takes what was to be handed over: the next connection that is must not find it."""
+        made, self.over_made = self.over_made, None
+        if made is not None:
+            made.discard()
 
     cdef object call(self, Servlet servlet, bytes method, bytes head, str client):
         """What a servlet returned, if that is bytes; else what the application made of it."""
@@ -1455,6 +1474,8 @@ cdef class Lane:
         cdef off_t offset
         cdef int64_t share = self.turn_bytes_max
         while conn.prefix_len or conn.rest_len:
+            if share <= 0:
+                return ENOUGH
             two[0].iov_base = conn.prefix
             two[0].iov_len = conn.prefix_len
             two[1].iov_base = <void *> conn.rest
@@ -1465,6 +1486,7 @@ cdef class Lane:
             count = sendmsg(fd, &message, MSG_NOSIGNAL | (MSG_MORE if conn.span_len else 0))
             if count < 0:
                 return self.blocked(fd, conn)
+            share -= count
             taken = min(<size_t> count, <size_t> conn.prefix_len)
             conn.prefix_len -= <uint16_t> taken
             memmove(conn.prefix, conn.prefix + taken, conn.prefix_len)
@@ -1645,7 +1667,9 @@ cdef class Lane:
         self.again_count += 1
 
     cdef void end(self, int fd) noexcept nogil:
-        """Close a connection of the lane."""
+        """Close a connection of the lane; harmless where a servlet had all of them closed meanwhile."""
+        if self.conns[fd].owner != OWNER_LANE:
+            return
         self.unpin(&self.conns[fd])
         free(self.conns[fd].inbox)
         self.conns[fd].inbox = NULL
@@ -1688,6 +1712,7 @@ cdef class Lane:
             self.count += 1
             if self.serve(fd, <uint32_t> EPOLLIN) == HAND_OVER:
                 return HAND_OVER
+            conn = &self.conns[fd]
             if conn.owner == OWNER_LANE and self.watch_fresh(fd, conn) < 0:
                 self.end(fd)
                 return GONE
@@ -1730,6 +1755,7 @@ cdef class Lane:
                     return DONE
             conn.since = self.now
             result = self.answer(fd, conn, self.buffer, length)
+            conn = &self.conns[fd]
             if result != DONE:
                 return self.after(fd, conn, result)
             if conn.closing:
@@ -1750,8 +1776,9 @@ cdef class Lane:
         return DONE
 
     cdef void sweep(self) noexcept nogil:
-        """End connections whose time is over."""
+        """End connections whose time is over. Not who has sent what nobody has read yet: a servlet may have taken long."""
         cdef int fd, outq
+        cdef char unread
         cdef Conn *conn
         self.next_sweep = self.now + self.sweep_interval
         if not self.count:
@@ -1769,7 +1796,8 @@ cdef class Lane:
                     else:
                         self.end(fd)
             elif self.now - conn.since > (self.idle_timeout if conn.answered else self.head_timeout):
-                self.end(fd)
+                if recv(fd, &unread, 1, MSG_PEEK | MSG_DONTWAIT) <= 0:
+                    self.end(fd)
 
     cdef int run(self, double timeout) noexcept nogil:
         """Serve until Python is needed. DONE: the time is over or the second is; HAND_OVER: a connection is;
@@ -1804,28 +1832,27 @@ cdef class Lane:
                     return HAND_OVER
                 if not self.asked:
                     self.let_gil_go()
-            queued = self.again_count
-            self.again_count = 0
+            queued = self.again_count    # who comes behind them has his turn the next time
             if queued:
                 self.turn += 1       # what is read now may be younger than the events
             for i in range(queued):
-                self.conns[self.again[i]].queued = False
-            for i in range(queued):
                 fd = self.again[i]
+                self.conns[fd].queued = False
                 if self.conns[fd].owner == OWNER_LISTENER:
                     result = self.accept(fd)
                     if result == ENOUGH or result == HAND_OVER:
                         self.run_again(fd)
                     if result == HAND_OVER:
-                        self.requeue(i + 1, queued)
+                        self.had_turn(i + 1)
                         return HAND_OVER
                     if result == GONE:
-                        self.requeue(i + 1, queued)
+                        self.had_turn(i + 1)
                         self.report_listener(fd)
                         return HAND_OVER + 1
                 elif self.conns[fd].owner == OWNER_LANE and self.serve(fd, 0) == HAND_OVER:
-                    self.requeue(i + 1, queued)
+                    self.had_turn(i + 1)
                     return HAND_OVER
+            self.had_turn(queued)
             if last or self.drained or (self.log_on and self.log_len > LOG_BYTES // 2):
                 self.drained = False
                 return DONE
@@ -1847,13 +1874,11 @@ cdef class Lane:
             if second_now() != self.second:
                 return DONE      # the events wait for the new second's prefixes
 
-    cdef void requeue(self, int start, int stop) noexcept nogil:
-        """Put back who was to go on and did not get his turn. `again` may have grown at its front meanwhile."""
-        cdef int i, fd
-        for i in range(start, stop):
-            fd = self.again[i]
-            if not self.conns[fd].queued:
-                self.run_again(fd)
+    cdef inline void had_turn(self, int count) noexcept nogil:
+        """Take the first `count` out of `again`."""
+        self.again_count -= count
+        if self.again_count:
+            memmove(self.again, self.again + count, self.again_count * sizeof(int))
 
     cdef void report_listener(self, int fd) noexcept nogil:
         """Make a listener an event for Python, when all others are taken up."""
@@ -1886,7 +1911,8 @@ cdef Record *new_record(const char *key, size_t key_len, const Rep *reps, int co
     record.count = count
     record.key = <char *> (record.reps + count)
     record.key_len = <uint32_t> key_len
-    memcpy(record.reps, reps, count * sizeof(Rep))
+    if count:
+        memcpy(record.reps, reps, count * sizeof(Rep))
     if key != NULL:
         memcpy(record.key, key, key_len)
         record.hash = murmur3(key, key_len)

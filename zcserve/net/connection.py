@@ -114,7 +114,9 @@ class Service:
 
     def count(self) -> int:
         """Open connections, the lane's among them."""
-        return len(self.connections) + (self.teacher.lane.count if self.teacher is not None else 0)
+        lane = self.lane
+        # The lane counts those, too, that it has handed over and nobody has taken yet.
+        return len(self.connections) if lane is None else lane.count + lane.foreign
 
 
 class Connection:
@@ -171,7 +173,7 @@ class Connection:
         self._body = b""  # a request's, kept for its resource
         self._resource: Resource | None = None  # of the application, that answers the request at hand
         self._exchange: Exchange | None = None  # whose answer is waited for
-        self._made: Made | None = None  # an answer to the next request that came before it
+        self._made: Made | None = None  # the application's answer, until it is begun
         self._stored: Stored | None = None  # the entry that the application answers with
         self._outgoing: Outgoing | None = None
         self._brought: Callable[[], Stop | None] | None = None  # what to do with what was waited for
@@ -191,15 +193,30 @@ class Connection:
         self._loop.timers.arm(self)
 
     def go_on_with(self, data: bytes, made: Made | None, *, hung_up: bool) -> None:
-        """What the fast lane had read when it handed this connection over, and what the application made of it."""
+        """What the fast lane had read when it handed this connection over, and what the application made of the first
+        request, which leads elsewhere now perhaps: it was asked, and is not asked twice."""
         self._hung_up = hung_up
-        self._made = made
         self._inbox = data
-        self._work()
-        if self._made is not None:  # it was for the first request, and that was answered otherwise
-            self._made.discard()
-            self._made = None
+        try:
+            if made is None:
+                self._work()
+            else:
+                self._made = made
+                self._take_request()
+                self._bring(self._emit_given)
+        except Exception:
+            self.fail()
+            raise
         self._catch_up()
+
+    def _take_request(self) -> None:
+        """Have the request at hand be the inbox's first, which the fast lane understood."""
+        service = self._service
+        parsed = service.parser.parse(self._inbox, 0)
+        assert parsed is not None
+        self._method, self._target, self._fields, at = parsed
+        self._head, self._inbox = self._inbox[:at], self._inbox[at:]
+        service.requests += 1
 
     def _give_back(self, lane: Lane) -> None:
         """The connection is idle, and the fast lane's again: this object is done with it."""
@@ -716,19 +733,17 @@ class Connection:
 
     def _ask(self, resource: Resource) -> Stop | None:
         """Have the application answer the request at hand."""
-        made, self._made = self._made, None
         fields = self._fields
         assert fields is not None
         if resource.quick and fields.plain and self._service.teacher is not None:
             self._service.teacher.learn(self._head, fields)
+        head = self._head.lstrip(b"\r\n")
+        body, self._body = self._body, b""
+        exchange = Exchange(self._method, self._target, head, body, self._peer, self._addresses, self._on_finished)
+        made = resource.respond(exchange)
         if made is None:
-            head = self._head.lstrip(b"\r\n")
-            body, self._body = self._body, b""
-            exchange = Exchange(self._method, self._target, head, body, self._peer, self._addresses, self._on_finished)
-            made = resource.respond(exchange)
-            if made is None:
-                self._exchange = exchange
-                return Stop.LOAD
+            self._exchange = exchange
+            return Stop.LOAD
         return self._emit_made(made)
 
     def _addresses(self) -> tuple[object, object]:
@@ -743,7 +758,13 @@ class Connection:
             made.discard()
             return
         self._exchange = None
-        self._bring(partial(self._emit_made, made))
+        self._made = made
+        self._bring(self._emit_given)
+
+    def _emit_given(self) -> Stop | None:
+        made, self._made = self._made, None
+        assert made is not None
+        return self._emit_made(made)
 
     def _emit_made(self, made: Made) -> Stop | None:
         if isinstance(made, Stored):

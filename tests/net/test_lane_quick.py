@@ -1,0 +1,857 @@
+"""The lane and who answers at once: whom it looks up, calls and forgets, and what becomes of the answers.
+
+The lane runs in the test's own thread, as in test_lane.py. `Stage` is the application: a function a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import os
+import random
+import select
+import socket
+import sys
+import termios
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from net.test_lane import PLAIN, Driver, packed
+from wire.client import Client
+from wire.stage import EVENTS
+
+from zcserve.net.exchange import Quick
+from zcserve.net.fastlane import CONNECTION_11
+from zcserve.net.request import CLOSE
+
+pytest.importorskip("zcserve.net._lane")
+
+QUICK_MAX = 4096
+FIELDS = b"Content-Type: text/html\r\n"
+TEXT_FIELDS = b"Content-Type: text/plain\r\n"
+TARGET = b"/csp?hello"
+NOBODY = b"/csp?nobody"
+LARGE = 10 << 20
+
+
+def get(target: bytes, *lines: bytes, method: bytes = b"GET") -> bytes:
+    """A plain request."""
+    return b"%b %b HTTP/1.1\r\nHost: test\r\n%b\r\n" % (method, target, b"".join(line + b"\r\n" for line in lines))
+
+
+def answer_of(content: bytes, *, fields: bytes = FIELDS, last: bool = False, head_only: bool = False) -> bytes:
+    """What the lane sends for bytes that a function returned."""
+    close = b"Connection: close\r\n" if last else b""
+    head = b"HTTP/1.1 200 OK\r\nDate: x\r\n%bContent-Length: %d\r\n%b\r\n" % (close, len(content), fields)
+    return head if head_only else head + content
+
+
+class Request:
+    """What a function is called with."""
+
+    def __init__(self, method: bytes, target: bytes, head: bytes, client: str, body: bytes, params: Any) -> None:
+        self.method = method
+        self.target = target
+        self.head = head
+        self.client = client
+        self.body = body
+        self.params = params
+
+
+class Given:
+    """What was made and is not so simple."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+        self.discarded = 0
+
+    def discard(self) -> None:
+        self.discarded += 1
+
+
+class Stage(Driver):
+    """A driver whose lane consults an application: `functions` by path, and what happened."""
+
+    def __init__(self, root: Path, **more: Any) -> None:
+        super().__init__(root, **more)
+        self.functions: dict[bytes, Callable[[Request], object]] = {TARGET: lambda _: b"hello"}
+        self.looked_up: list[bytes] = []
+        self.asked_if_fresh: list[int] = []
+        self.called: list[tuple[bytes, bytes]] = []
+        self.made: list[Given] = []
+        self.fresh = True
+        self.notice = -1
+        self.sure_s = 0.0
+        self.fails = False
+        self.lane.consult(self.look_up)
+
+    def look_up(self, target: bytes) -> Quick | None:
+        self.looked_up.append(target)
+        function = self.functions.get(target) or self.functions.get(target.partition(b"&")[0])
+        return None if function is None else self.quick(function)
+
+    def quick(self, function: Callable[[Request], object]) -> Quick:
+        def call(request: Request) -> object:
+            self.called.append((request.method, request.target))
+            return function(request)
+
+        return Quick(
+            function=call,
+            request=Request,
+            params={"a": "b"},
+            fields=FIELDS,
+            where="hello.py:1",
+            notice=self.notice,
+            sure_s=self.sure_s,
+            is_fresh=self.is_fresh,
+            finish=self.finish,
+            fail=self.fail,
+        )
+
+    def is_fresh(self) -> bool:
+        self.asked_if_fresh.append(self.lane.turn)
+        return self.fresh
+
+    def finish(self, method: bytes, value: object) -> Any:
+        if isinstance(value, str):
+            return TEXT_FIELDS, value.encode()
+        return value if isinstance(value, tuple) else self.give(value)
+
+    def fail(self, method: bytes, error: BaseException) -> Any:
+        if self.fails:
+            raise error
+        return self.give(error)
+
+    def give(self, value: object) -> Given:
+        self.made.append(Given(value))
+        return self.made[-1]
+
+    def handed_over(self) -> tuple[bytes, Any]:
+        """Wait for a connection to be handed over: its bytes, and what was made of the first request."""
+        _, (_, data, _, _, made) = self.until(lambda: self.taken)[-1]
+        return data, made
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+    """`stage(**config)`: a stage that is closed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**more: Any) -> Stage:
+            made = Stage(tmp_path, **more)
+            stack.callback(made.close)
+            return made
+
+        yield start
+
+
+def read_all(driver: Stage, client: Client, length: int) -> bytes:
+    """Read `length` bytes while the lane turns."""
+    received = bytearray()
+
+    def more() -> bool:
+        while len(received) < length and select.select([client.socket], [], [], 0)[0]:
+            received.extend(client.socket.recv(1 << 18))
+            driver.turn()
+        return len(received) >= length
+
+    driver.until(more)
+    return bytes(received)
+
+
+def unread(client: Client) -> int:
+    """Bytes that have come and were not read."""
+    return int.from_bytes(fcntl.ioctl(client.socket, termios.FIONREAD, b"\0\0\0\0"), sys.byteorder)
+
+
+# --- who is looked up and called ------------------------------------------------------------------------------
+
+
+def test_who_answers_is_looked_up_once_and_called_each_time(stage: Any) -> None:
+    driver = stage()
+    requests: list[Request] = []
+    driver.functions[TARGET] = lambda request: requests.append(request) or b"hello"
+    head = get(TARGET, b"X-One: 1", b"Cookie: a=b")
+    with Client(driver.where) as client:
+        for _ in range(3):
+            assert driver.ask(client, head)[0].body == b"hello"
+    assert driver.looked_up == [TARGET]
+    assert driver.called == [(b"GET", TARGET)] * 3
+    told = [(one.method, one.target, one.head, one.client, one.body, one.params) for one in requests]
+    assert told == [(b"GET", TARGET, head, "127.0.0.1", b"", {"a": "b"})] * 3
+    assert (driver.lane.requests, driver.lane.bytes_sent) == (3, 15)
+    assert driver.taken == []
+
+
+def test_each_target_is_one_of_its_own(stage: Any) -> None:
+    driver = stage()
+    driver.functions[TARGET] = lambda request: request.target
+    targets = [TARGET, TARGET + b"&a=1", TARGET + b"&a=2"]
+    with Client(driver.where) as client:
+        answers = driver.ask(client, b"".join(map(get, targets * 2)), 6)
+    assert [answer.body for answer in answers] == targets * 2
+    assert driver.looked_up == targets
+
+
+def test_what_nobody_answers_is_asked_for_each_time_and_handed_over(stage: Any) -> None:
+    driver = stage()
+    for count in (1, 2):
+        with Client(driver.where) as client:
+            client.send(get(NOBODY))
+            driver.until(lambda count=count: len(driver.taken) == count)
+            assert driver.handed_over() == (get(NOBODY), None)
+    assert driver.looked_up == [NOBODY] * 2
+    assert not driver.lane.knows(NOBODY)
+
+
+@pytest.mark.parametrize("wrong", [RuntimeError("no"), KeyboardInterrupt(), None])
+def test_a_look_up_that_fails_finds_nobody(stage: Any, wrong: BaseException | None) -> None:
+    driver = stage()
+
+    def look_up(target: bytes) -> Any:
+        if wrong is not None:
+            raise wrong
+        return ("too", "few")
+
+    driver.lane.consult(look_up)
+    with Client(driver.where) as client:
+        client.send(get(TARGET))
+        assert driver.handed_over() == (get(TARGET), None)
+    assert not driver.lane.knows(TARGET)
+
+
+def test_who_is_not_fresh_is_handed_over_uncalled(stage: Any) -> None:
+    driver = stage()
+    driver.fresh = False
+    with Client(driver.where) as client:
+        client.send(get(TARGET))
+        assert driver.handed_over() == (get(TARGET), None)
+    assert driver.called == []
+
+
+def test_whether_he_is_fresh_is_asked_once_a_turn(stage: Any) -> None:
+    driver = stage()
+    with Client(driver.where) as client:
+        for _ in range(2):
+            assert len(driver.ask(client, get(TARGET) * 20, 20)) == 20
+    assert len(driver.called) == 40
+    assert len(driver.asked_if_fresh) == len(set(driver.asked_if_fresh)) < 40
+
+
+def test_while_nothing_is_noticed_nobody_is_asked(stage: Any) -> None:
+    driver = stage()
+    driver.notice, writer = os.pipe()
+    driver.sure_s = 300.0
+    try:
+        with Client(driver.where) as client:
+            for _ in range(3):
+                driver.ask(client, get(TARGET))
+            assert len(driver.asked_if_fresh) == 1
+            os.write(writer, b"x")
+            for count in (2, 3):  # until it is read
+                driver.ask(client, get(TARGET))
+                assert len(driver.asked_if_fresh) == count
+            os.read(driver.notice, 1)
+            driver.ask(client, get(TARGET))
+            assert len(driver.asked_if_fresh) == 3
+    finally:
+        os.close(writer)
+        os.close(driver.notice)
+
+
+def test_whoever_is_asked_may_have_everybody_forgotten(stage: Any) -> None:
+    driver = stage()
+
+    def is_fresh() -> bool:
+        driver.lane.forget_quick()
+        gc.collect()
+        return driver.fresh
+
+    driver.is_fresh = is_fresh
+    with Client(driver.where) as client:
+        assert len(driver.ask(client, get(TARGET) * 3, 3)) == 3
+        driver.fresh = False
+        client.send(get(TARGET))
+        assert driver.handed_over() == (get(TARGET), None)
+    assert len(driver.called) == 3
+
+
+def test_where_freshness_cannot_be_told_the_general_lane_says_why(stage: Any) -> None:
+    driver = stage()
+    driver.is_fresh = lambda: 1 / 0
+    with Client(driver.where) as client:
+        client.send(get(TARGET))
+        assert driver.handed_over() == (get(TARGET), None)
+    assert driver.called == []
+
+
+def test_nobody_is_consulted_any_more(stage: Any) -> None:
+    driver = stage()
+    with Client(driver.where) as client:
+        driver.ask(client, get(TARGET))
+        driver.lane.consult(None)
+        assert not driver.lane.knows(TARGET)
+        client.send(get(TARGET))
+        assert driver.handed_over() == (get(TARGET), None)
+    assert driver.looked_up == [TARGET]
+
+
+# --- what is answered -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "fields", "content"),
+    [
+        (b"bytes", FIELDS, b"bytes"),
+        ("gr\xfcn", TEXT_FIELDS, b"gr\xc3\xbcn"),
+        ((b"", b"x"), b"", b"x"),
+        ((b"", type("Own", (bytes,), {})(b"mine")), b"", b"mine"),
+    ],
+)
+def test_bytes_and_a_pair_of_them_are_a_200(stage: Any, value: Any, fields: bytes, content: bytes) -> None:
+    driver = stage()
+    driver.functions[TARGET] = lambda _: value
+    with Client(driver.where) as client:
+        client.send(get(TARGET) + get(TARGET, method=b"HEAD") + get(TARGET))
+        whole, head = (answer_of(content, fields=fields, head_only=head_only) for head_only in (False, True))
+        expected = whole + head + whole
+        assert read_all(driver, client, len(expected)) == expected
+    assert [method for method, _ in driver.called] == [b"GET", b"HEAD", b"GET"]
+    assert driver.lane.bytes_sent == 2 * len(content)
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, None, 7, RuntimeError("what a servlet raises")])
+def test_what_is_something_else_is_handed_over_with_its_request(stage: Any, value: Any) -> None:
+    driver = stage()
+
+    def function(_: Request) -> object:
+        if isinstance(value, BaseException):
+            raise value
+        return value
+
+    driver.functions[TARGET] = function
+    with Client(driver.where) as client:
+        client.send(get(TARGET) + get(TARGET, b"X: y"))
+        data, made = driver.handed_over()
+    assert data == get(TARGET) + get(TARGET, b"X: y")
+    assert made.value is value
+    assert made.discarded == 0
+    assert len(driver.called) == 1
+    assert driver.lane.running is None
+
+
+@pytest.mark.parametrize("value", [(None, b""), (b"", None), (b"",), (b"", b"", b""), "raises"])
+def test_an_application_that_breaks_its_word_loses_one_connection(stage: Any, value: Any) -> None:
+    driver = stage()
+    driver.fails = True
+    driver.functions[TARGET] = (lambda _: 1 / 0) if value == "raises" else (lambda _: value)
+    driver.functions[b"/good"] = lambda _: b"good"
+    with Client(driver.where) as client, Client(driver.where) as other:
+        client.send(get(TARGET))
+        driver.until(lambda: driver.called and driver.lane.count < 2)
+        assert client.at_end()
+        assert driver.ask(other, get(b"/good"))[0].body == b"good"
+    assert len(driver.called) == 2
+
+
+def test_what_runs_is_told_while_it_runs(stage: Any) -> None:
+    driver = stage()
+    seen: list[object] = []
+    driver.functions[TARGET] = lambda _: seen.append(driver.lane.running) or b""
+    with Client(driver.where) as client:
+        driver.ask(client, get(TARGET))
+    assert seen == ["hello.py:1"]
+    assert driver.lane.running is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 3900, 4095, 4096, 4097, 65_535, 65_536, 65_537, LARGE])
+def test_an_answer_is_whole_whatever_its_size(stage: Any, size: int) -> None:
+    driver = stage()
+    content = random.Random(size).randbytes(size)
+    driver.functions[TARGET] = lambda _: content
+    driver.functions[b"/small"] = lambda _: b"small"
+    expected = answer_of(b"small") + answer_of(content) + answer_of(b"small")
+    with Client(driver.where) as client:
+        for _ in range(2):
+            client.send(get(b"/small") + get(TARGET) + get(b"/small"))
+            assert read_all(driver, client, len(expected)) == expected
+    assert len(driver.called) == 6
+
+
+def test_a_smaller_answer_after_a_larger_one_holds_nothing_of_it(stage: Any) -> None:
+    driver = stage()
+    sizes = [*range(4000, 4100), 50, 60_000, 0, 70_000, 10, 3]
+    random.Random(1).shuffle(sizes)
+    driver.functions[TARGET] = lambda request: request.target[-1:] * int(request.target.split(b"&")[1])
+    with Client(driver.where) as client:
+        for number, size in enumerate(sizes):
+            letter = b"%c" % (97 + number % 26)
+            assert driver.ask(client, get(b"%b&%d&%b" % (TARGET, size, letter)))[0].body == letter * size
+
+
+# --- what is forgotten ----------------------------------------------------------------------------------------
+
+
+def test_targets_are_forgotten_when_there_are_too_many(stage: Any) -> None:
+    driver = stage()
+    targets = [b"%b&%d" % (TARGET, number) for number in range(QUICK_MAX + 1)]
+    driver.lane.put(b"/a", [packed(b"content")])
+    with Client(driver.where) as client:
+        for at in range(0, QUICK_MAX, 64):
+            driver.ask(client, b"".join(map(get, targets[at : at + 64])), 64)
+        assert all(map(driver.lane.knows, targets[:QUICK_MAX]))
+        driver.ask(client, get(targets[QUICK_MAX]) + get(targets[0]), 2)
+    assert [target for target in targets if driver.lane.knows(target)] == [targets[0], targets[QUICK_MAX]]
+    assert driver.lane.knows(b"/a")
+    assert driver.looked_up == [*targets, targets[0]]
+
+
+def forget_each(lane: Any) -> None:
+    lane.forget_key(TARGET)
+
+
+def put_over(lane: Any) -> None:
+    lane.put(TARGET, [packed(b"a file")])
+    lane.forget_key(TARGET)
+
+
+FORGETTING: list[Callable[[Any], object]] = [
+    lambda lane: lane.forget_quick(),
+    lambda lane: lane.clear(),
+    lambda lane: lane.consult(None),
+    forget_each,
+    put_over,
+]
+
+
+@pytest.mark.parametrize("forget", FORGETTING, ids=["quick", "all", "application", "key", "replaced"])
+def test_what_is_forgotten_lets_its_function_go(stage: Any, forget: Callable[[Any], object]) -> None:
+    driver = stage()
+    end = weakref.ref(driver.functions[TARGET])
+    with Client(driver.where) as client:
+        driver.ask(client, get(TARGET))
+        assert driver.lane.knows(TARGET)
+        driver.functions.clear()
+        gc.collect()
+        assert end() is not None
+        forget(driver.lane)
+        assert not driver.lane.knows(TARGET)
+        gc.collect()
+        assert end() is None
+        client.send(get(TARGET))
+        assert driver.handed_over() == (get(TARGET), None)
+
+
+@pytest.mark.parametrize("forget", FORGETTING, ids=["quick", "all", "application", "key", "replaced"])
+def test_a_function_may_have_itself_forgotten(stage: Any, forget: Callable[[Any], object]) -> None:
+    driver = stage()
+
+    def function(_: Request) -> bytes:
+        driver.functions.pop(TARGET, None)
+        forget(driver.lane)
+        gc.collect()
+        return b"the last word" * 1000
+
+    driver.functions[TARGET] = function
+    with Client(driver.where) as client:
+        assert driver.ask(client, get(TARGET))[0].body == b"the last word" * 1000
+        assert not driver.lane.knows(TARGET)
+        driver.ask(client, PLAIN) if driver.lane.knows(b"/a") else client.send(get(TARGET))
+        assert driver.handed_over() == (get(TARGET), None)
+
+
+def test_a_file_goes_before_whom_it_is_put_over(stage: Any) -> None:
+    driver = stage()
+    with Client(driver.where) as client:
+        driver.ask(client, get(TARGET))
+        driver.lane.put(TARGET, [packed(b"a file")])
+        assert driver.ask(client, get(TARGET))[0].body == b"a file"
+    assert len(driver.called) == 1
+
+
+def test_a_lane_that_is_closed_lets_its_application_go(stage: Any) -> None:
+    driver = stage()
+    with Client(driver.where) as client:
+        driver.ask(client, get(TARGET))
+    end = weakref.ref(driver.functions[TARGET])
+    driver.functions.clear()
+    driver.lane.close()
+    gc.collect()
+    assert end() is None
+
+
+def test_nothing_is_left_of_many_requests(stage: Any) -> None:
+    driver = stage()
+    content, pair, fields = b"x" * 100, ("", b"y" * 100), TEXT_FIELDS
+    driver.functions[TARGET] = lambda _: content
+    driver.functions[b"/pair"] = lambda _: (fields, pair[1])
+    watched = [content, pair[1], fields, FIELDS, driver.functions[TARGET], driver.functions[b"/pair"]]
+
+    def ask(client: Client) -> None:
+        assert len(driver.ask(client, (get(TARGET) + get(b"/pair")) * 30, 60)) == 60
+        driver.called.clear()
+        driver.asked_if_fresh.clear()
+
+    with Client(driver.where) as client:
+        ask(client)
+        before = [sys.getrefcount(one) for one in watched]
+        for _ in range(100):
+            ask(client)
+        assert [sys.getrefcount(one) for one in watched] == before
+
+
+# --- order, and sockets that take little ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["tcp", "unix"])
+@pytest.mark.parametrize("seed", range(8))
+def test_files_and_functions_are_answered_in_order_each_once(stage: Any, seed: int, family: Any) -> None:
+    rng = random.Random(seed)
+    driver = stage(log=True, family=family, turn_bytes_max=8192)
+    driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
+    driver.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    expected, stream, logged, called = b"", b"", [], []
+    for number in range(150):
+        content = rng.randbytes(rng.choice((0, 10, 100, 3000, 5000, 30_000)))
+        head_only, quick, last = rng.random() < 0.2, rng.random() < 0.6, number == 149
+        target = b"/%d" % number
+        method = b"HEAD" if head_only else b"GET"
+        stream += get(target, *[b"Connection: close"] * last, method=method)
+        logged.append(b"%b %d" % (target, 0 if head_only else len(content)))
+        if quick:
+            driver.functions[target] = lambda _, content=content: content
+            called.append((method, target))
+            expected += answer_of(content, last=last, head_only=head_only)
+        else:
+            whole = packed(content)
+            driver.lane.put(target, [whole])
+            prefix = b"HTTP/1.1 200 OK\r\nDate: x\r\n" + b"Connection: close\r\n" * last
+            expected += prefix + (whole[2][: whole[3]] if head_only else whole[2])
+    received = b""
+    with Client(driver.where, receive_buffer=4096) as client:
+        client.send(stream)
+        while True:
+            driver.turn()
+            if rng.random() < 0.7 and select.select([client.socket], [], [], 0)[0]:
+                data = client.socket.recv(rng.choice((1, 50, 1000, 50_000)))
+                if not data:
+                    break
+                received += data
+    assert received == expected
+    assert driver.called == called
+    lines = [line.split() for line in driver.lane.take_log().splitlines()]
+    assert [words[5] + b" " + words[8] for words in lines] == logged
+    assert driver.lane.requests == 150
+    assert driver.lane.bytes_sent == sum(int(line.split()[1]) for line in logged)
+
+
+def test_what_is_behind_a_large_answer_is_not_asked_before_it_is_out(stage: Any) -> None:
+    driver = stage(family=socket.AF_UNIX)
+    content = random.Random(0).randbytes(LARGE)
+    driver.functions[TARGET] = lambda _: content
+    driver.functions[b"/next"] = lambda _: b"next"
+    expected = answer_of(content) + answer_of(b"next") * 40
+    with Client(driver.where) as client:
+        client.send(get(TARGET) + get(b"/next") * 40)
+        driver.until(lambda: driver.called)
+        for _ in range(20):
+            driver.turn()
+        assert driver.called == [(b"GET", TARGET)]
+        driver.lane.forget_quick()  # of whom it is being sent
+        assert read_all(driver, client, len(expected)) == expected
+    assert len(driver.called) == 41
+
+
+def test_a_large_answer_is_sent_in_shares(stage: Any) -> None:
+    driver = stage(turn_bytes_max=4096)
+    content = random.Random(0).randbytes(1 << 20)
+    driver.functions[TARGET] = lambda _: content
+    driver.functions[b"/next"] = lambda _: b"next"
+    with Client(driver.where) as client, Client(driver.where) as other:
+        client.send(get(TARGET) + get(b"/next"))
+        other.send(get(b"/next"))
+        expected = answer_of(content) + answer_of(b"next")
+        assert read_all(driver, client, len(expected)) == expected
+        assert read_all(driver, other, len(answer_of(b"next"))) == answer_of(b"next")
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_a_client_that_leaves_within_an_answer_leaves_nothing(stage: Any, reset: bool) -> None:
+    driver = stage()
+    content = bytes(LARGE)
+    driver.functions[TARGET] = lambda _: content
+    for _ in range(3):
+        driver.called.clear()
+        with Client(driver.where, receive_buffer=4096) as client:
+            client.send(get(TARGET) * 3)
+            driver.until(lambda: driver.called)
+            driver.until(lambda: select.select([client.socket], [], [], 0)[0])
+            client.socket.recv(1000)
+            if reset:
+                client.reset()
+        driver.until(lambda: driver.lane.count == 0)
+        assert len(driver.called) == 1
+    with Client(driver.where) as client:
+        assert driver.ask(client, get(TARGET, method=b"HEAD"), method="HEAD")[0]["Content-Length"] == b"%d" % LARGE
+
+
+def test_who_has_his_turn_again_is_not_lost_to_those_who_come_before_him(stage: Any) -> None:
+    # The listener stands in front of a connection that has more to do, and accepts others who have, too.
+    driver = stage(family=socket.AF_UNIX, turn_bytes_max=4096)
+    content = random.Random(0).randbytes(40_000)
+    whole = packed(content)
+    head, fd = whole[2][: whole[3]], os.memfd_create("content")
+    os.write(fd, content)
+    driver.lane.put(b"/a", [(*whole[:2], head, *whole[3:7], fd, 0, len(content), whole[10])])
+    driver.functions[TARGET] = lambda _: b"hello"
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, fd)
+        early = [stack.enter_context(Client(driver.where)) for _ in range(8)]
+        for client in early:
+            driver.ask(client, get(TARGET))
+        late = [stack.enter_context(Client(driver.where)) for _ in range(150)]
+        for client in late + early:
+            client.send(PLAIN)
+        length = len(b"HTTP/1.1 200 OK\r\nDate: x\r\n" + head + content)
+        for client in early + late:  # before anybody reads: no event brings back who is lost
+            driver.until(lambda client=client: unread(client) == length)
+            assert client.read_exactly(length).endswith(content)
+
+
+# --- the log --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["combined", "json"])
+def test_what_needs_escaping_is_asked_for_once_by_the_general_lane(stage: Any, form: str) -> None:
+    driver = stage(log=True, access_log="-", access_log_format=form)
+    odd = get(TARGET, b'User-Agent: a "quoted" one')
+    with Client(driver.where) as client:
+        assert driver.ask(client, get(TARGET, b"User-Agent: plain"))[0].body == b"hello"
+        assert driver.lane.take_log().count(b"\n") == 1
+        client.send(odd)
+        assert driver.handed_over() == (odd, None)
+    assert len(driver.called) == 1
+    assert driver.lane.take_log() == b""
+
+
+def test_what_is_handed_over_is_not_logged_here(stage: Any) -> None:
+    driver = stage(log=True)
+    driver.functions[TARGET] = lambda _: {}
+    with Client(driver.where) as client:
+        client.send(get(TARGET))
+        driver.handed_over()
+    assert driver.lane.take_log() == b""
+    assert driver.lane.requests == 0
+
+
+# --- ends -----------------------------------------------------------------------------------------------------
+
+
+def test_when_nobody_new_is_accepted_an_answer_is_the_last(stage: Any) -> None:
+    driver = stage()
+    with Client(driver.where) as client:
+        driver.ask(client, get(TARGET))
+        driver.lane.drain()
+        client.send(get(TARGET))
+        expected = answer_of(b"hello", last=True)
+        assert read_all(driver, client, len(expected)) == expected
+        driver.until(lambda: driver.lane.count == 0)
+        assert client.at_end()
+
+
+def test_what_stands_behind_a_last_request_is_not_asked(stage: Any) -> None:
+    driver = stage()
+    driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
+    with Client(driver.where) as client:
+        rest = get(TARGET, b"Connection: close") + get(TARGET)
+        client.send(get(TARGET) + rest)
+        assert driver.handed_over() == (rest, None)
+        assert client.read().body == b"hello"
+    assert len(driver.called) == 1
+
+
+def test_http_1_0_ends_with_its_answer(stage: Any) -> None:
+    driver = stage()
+    with Client(driver.where) as client:
+        client.send(b"GET %b HTTP/1.0\r\n\r\n" % TARGET)
+        driver.until(lambda: driver.called and not driver.lane.count)
+        assert client.read().body == b"hello"
+        assert client.at_end()
+
+
+def test_a_function_may_end_everybody_itself_among_them(stage: Any) -> None:
+    driver = stage()
+    reused: list[int] = []
+
+    def function(_: Request) -> bytes:
+        driver.lane.close_all(True)
+        reused.append(os.eventfd(0))  # has the number of one that was closed
+        return b"nobody hears it"
+
+    driver.functions[TARGET] = function
+    with Client(driver.where) as client, Client(driver.where) as other:
+        driver.until(lambda: driver.lane.count == 2)
+        client.send(get(TARGET))
+        driver.until(lambda: driver.called)
+        assert driver.lane.count == 0
+        assert client.at_end()
+        assert other.at_end()
+    os.close(reused[0])  # it was not closed a second time
+
+
+def test_who_waits_while_a_function_runs_is_not_called_idle(stage: Any) -> None:
+    driver = stage(head_timeout_s=1.0)
+    with Client(driver.where) as silent, Client(driver.where) as client:
+
+        def function(_: Request) -> bytes:
+            silent.send(get(b"/quick"))
+            time.sleep(1.2)  # longer than anybody may be silent
+            return b"slow"
+
+        driver.functions[TARGET] = function
+        driver.functions[b"/quick"] = lambda _: b"quick"
+        assert driver.ask(client, get(TARGET))[0].body == b"slow"
+        driver.until(lambda: len(driver.called) == 2)
+        assert silent.read().body == b"quick"
+
+
+# --- what else happens meanwhile ------------------------------------------------------------------------------
+
+
+def test_the_table_of_connections_may_grow_while_a_function_runs(stage: Any) -> None:
+    driver = stage()
+    opened: list[int] = []
+
+    def function(_: Request) -> bytes:
+        event = os.eventfd(0)
+        opened.extend((event, fcntl.fcntl(event, fcntl.F_DUPFD_CLOEXEC, 800 + 200 * len(opened))))
+        driver.lane.register(opened[-1], stream=False)
+        return b"x" * 100
+
+    driver.functions[TARGET] = function
+    driver.lane.put(b"/a", [packed(b"content")])
+    with Client(driver.where) as client:
+        answers = driver.ask(client, (PLAIN + get(TARGET)) * 2 + PLAIN, 5)
+        assert [one.body for one in answers] == [b"content", b"x" * 100] * 2 + [b"content"]
+        for fd in opened:
+            driver.lane.forget(fd)
+            os.close(fd)
+    assert driver.taken == []
+
+
+def test_what_cannot_be_handed_over_is_given_to_nobody_else(stage: Any) -> None:
+    driver = stage()
+    with Client(driver.where) as client:
+        own = client.socket.getsockname()
+
+        def function(_: Request) -> object:
+            for name in os.listdir("/proc/self/fd"):
+                with contextlib.suppress(OSError):
+                    probe = socket.socket(fileno=os.dup(int(name)))
+                    with probe:
+                        if probe.getpeername() == own:
+                            os.close(int(name))  # so that it cannot be watched
+                            return {}
+            return b"not found"
+
+        driver.functions[TARGET] = function
+        client.send(get(TARGET))
+        driver.until(lambda: driver.called and driver.lane.count == 0)
+    assert [made.discarded for made in driver.made] == [1]
+    assert driver.taken == []
+    with Client(driver.where) as other:
+        other.send(get(NOBODY))
+        assert driver.handed_over() == (get(NOBODY), None)
+
+
+def test_others_may_run_while_the_lane_waits_and_while_it_needs_no_python(stage: Any) -> None:
+    driver = stage()
+    driver.lane.put(b"/a", [packed(b"content")])
+    steps = 400
+    done: list[int] = []
+
+    def talk() -> None:
+        with Client(driver.where) as client:
+            for number in range(steps):
+                client.send(get(TARGET) if number % 8 == 0 else PLAIN)
+                done.append(len(client.read().body))
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    turns = 0
+    while thread.is_alive():
+        driver.turn(1.0)
+        turns += 1
+    thread.join()
+    assert len(done) == steps
+    assert turns < steps // 4  # it goes on within a turn
+
+
+def test_others_may_run_while_functions_follow_each_other(stage: Any) -> None:
+    driver = stage()
+    counted = [0]
+    seen: list[int] = []
+    ending = threading.Event()
+
+    def count() -> None:
+        while not ending.is_set():
+            counted[0] += 1
+
+    def function(_: Request) -> bytes:
+        seen.append(counted[0])
+        return b"x"
+
+    driver.functions[TARGET] = function
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        with Client(driver.where) as client:
+            driver.until(lambda: driver.ask(client, get(TARGET) * 50, 50) and len(set(seen)) > 3)
+    finally:
+        ending.set()
+        thread.join()
+    assert seen == sorted(seen)
+
+
+# --- in a connection that takes over --------------------------------------------------------------------------
+
+WAITING_APPLICATION = """
+from wire.stage import EVENTS
+
+class Content:
+    def __iter__(self):
+        return iter([b"one", b"two"])
+
+    def close(self):
+        EVENTS["closed"].set()
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return Content()
+"""
+
+
+@pytest.mark.parametrize("engine", ["python", "native"])
+def test_an_answer_that_waits_behind_another_is_given_up_with_its_client(
+    site: Any, serve: Any, tmp_path: Path, wait_until: Any, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    EVENTS.clear()
+    module = f"waiting_application_{engine}"
+    (tmp_path / f"{module}.py").write_text(WAITING_APPLICATION)
+    monkeypatch.syspath_prepend(tmp_path)
+    site.write("page", bytes(15_000))  # is copied, so that what is behind it is asked at once
+    where = str(tmp_path / "socket")
+    server = serve(site.root, engine=engine, listen=(f"unix:{where}",), mount=(f"/app={module}:application",))
+    with Client(where) as client:
+        client.send(get(b"/page") * 40 + get(b"/app/"))
+        wait_until(lambda: any(one._made is not None or one._brought for one in [*server._service.connections]))
+        assert not EVENTS["closed"].is_set()
+        client.close()
+        assert EVENTS["closed"].wait(20)
+    wait_until(lambda: not server._service.connections)
