@@ -346,3 +346,9 @@ def test_parameters_on_the_way_may_have_any_name() -> None:
         match = made.find(path)
         assert match is not None
         assert match.params == params
+
+
+def test_the_path_of_servlets_by_name_is_no_path_of_its_own() -> None:
+    with pytest.raises(ValueError, match=r"leave it out, and /csp\?NAME"):
+        servlet("/csp")
+    servlet("/csp/more")

@@ -50,8 +50,9 @@ BJOERN_PROGRAM = f"""\
 import sys
 import bjoern
 BODY = {HELLO_BODY!r}
+LENGTH = "{len(HELLO_BODY)}"
 def hello(environ, start_response):
-    start_response("200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(BODY)))])
+    start_response("200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", LENGTH)])
     return [BODY]
 bjoern.run(hello, "127.0.0.1", int(sys.argv[1]))
 """

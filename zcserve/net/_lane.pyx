@@ -274,7 +274,7 @@ cdef inline int64_t second_now() noexcept nogil:
 
 
 @cython.final
-cdef class Servlet:
+cdef class _Servlet:
     """A `Quick` (net/exchange.py), unpacked, with its target; and the turn and the time in which it was found fresh."""
 
     cdef bytes target, fields
@@ -1166,7 +1166,7 @@ cdef class Lane:
             found = self.look_up_quick(target)
             if found is None:
                 return NULL
-            quick = Servlet(target, *found)
+            quick = _Servlet(target, *found)
             if len(self.quick) >= QUICK_MAX:
                 self.forget_quick()
             record = new_record(head.target, head.target_len, NULL, 0)
@@ -1224,7 +1224,7 @@ cdef class Lane:
 
     cdef int ask(self, int fd, Head *head, Record *found, const char *p, Record **record) noexcept with gil:
         """DONE with an answer in a record of its own, HAND_OVER, GONE."""
-        cdef Servlet servlet = <Servlet> found.keep
+        cdef _Servlet servlet = <_Servlet> found.keep
         cdef int failed = HAND_OVER      # the general lane will say what is wrong
         self.bury()              # what the last answers were sent from
         try:
@@ -1247,7 +1247,7 @@ cdef class Lane:
         except BaseException:
             return failed
 
-    cdef bint is_fresh(self, Servlet servlet):
+    cdef bint is_fresh(self, _Servlet servlet):
         """Whether nothing has changed that a servlet is made of; once a turn, and mostly by one look."""
         cdef int unread = 0
         if (
@@ -1268,7 +1268,7 @@ cdef class Lane:
         if made is not None:
             made.discard()
 
-    cdef object call(self, Servlet servlet, bytes method, bytes head, str client):
+    cdef object call(self, _Servlet servlet, bytes method, bytes head, str client):
         """What a servlet returned, if that is bytes; else what the application made of it."""
         self.running = servlet.where
         try:

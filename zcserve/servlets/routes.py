@@ -105,8 +105,8 @@ def servlet(
     if callable(path):
         return servlet()(path)
     options = Options(path, _checked_methods(path, methods), ttl, thread)
-    if path is not None:
-        parse_pattern(path)
+    if path is not None and parse_pattern(path).steps == (b"csp",):
+        raise ValueError(f"path {path!r} is for servlets by their names: leave it out, and /csp?NAME leads here")
     if ttl is not None and not 0 < ttl < inf:
         raise ValueError(f"ttl={ttl!r}: a number of seconds greater than 0")
 
