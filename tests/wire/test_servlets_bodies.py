@@ -276,6 +276,7 @@ def test_in_development_the_page_shows_the_traceback(live: Any, site: Any, tmp_p
 def test_a_form_that_cannot_be_read_is_the_clients_fault(
     live: Any, site: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, dev: bool
 ) -> None:
+    pytest.importorskip("multipart")
     server = live(site.root, servlets=str(write_servlets(tmp_path, bodies=BODIES)), dev=dev)
     with StageClient(server.port) as client:
         client.ask("/csp?bodies", "Content-Type: multipart/form-data; boundary=b", method="POST", body=b"nonsense")
