@@ -480,9 +480,9 @@ class Config:
     body_timeout_s: float = _key(
         20.0,
         DURATION,
-        "time for a request's body to arrive",
+        "time for a request's body to arrive; for one that a servlet reads, from one piece to the next",
         status=408,
-        why="it is thrown away, so nobody gains by more; Apache's mod_reqtimeout gives 20 s at first",
+        why="what is thrown away is worth no more; Apache's mod_reqtimeout gives 20 s, nginx 60 between two reads",
     )
     idle_timeout_s: float = _key(
         75.0,

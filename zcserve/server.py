@@ -16,10 +16,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from math import inf
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
@@ -46,6 +45,7 @@ from zcserve.net.poller import Poller
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.sampler import Sampler
+from zcserve.net.timers import Deadline
 from zcserve.upgrade import QUIET_S, Predecessor, Successor, tell_supervisor
 
 if TYPE_CHECKING:
@@ -59,18 +59,6 @@ MEMORY_TOLD_EVERY_S = 600.0
 # How long a loader thread may hold the GIL while the loop has work: the interpreter's 5 ms would be the loop's worst
 # latency.
 SWITCH_INTERVAL_S = 0.00005
-
-
-class _Deadline:
-    """Something that is done at a time, if that ever comes."""
-
-    def __init__(self, expire: Callable[[], None]) -> None:
-        self.armed = inf
-        self.at = inf
-        self.expire = expire
-
-    def due(self) -> float:
-        return self.at
 
 
 class Server:
@@ -88,8 +76,8 @@ class Server:
         self._listeners: list[Listener] = []
         self._log: AccessLog | None = None
         self._application: Servlets | None = None
-        self._quiet = _Deadline(self.stop)
-        self._grace = _Deadline(self._end)
+        self._quiet = Deadline(self.stop)
+        self._grace = Deadline(self._end)
         self._predecessor: Predecessor | None = None
         self._successor: Successor | None = None
         self._upgrade_asked = False

@@ -107,9 +107,8 @@ class Kitchen:
         keeping = Keeping(self.loader, self.fetcher, self.timers, None)
         caller = Caller(context, Watch(10))
         look = self.looks.append
-        self.results = Results(
-            context, caller, keeping, made=self._made, turn=lambda: self.calls, look=lambda: look(True)
-        )
+        context.turn = lambda: self.calls
+        self.results = Results(context, caller, keeping, made=self._made, look=lambda: look(True))
 
     def _made(self, outcome: Outcome, route: Route, asked: Named) -> Made:
         if isinstance(outcome, BaseException):

@@ -243,7 +243,7 @@ class Connection:
 
     def due(self) -> float:
         """When this state has lasted too long. HEAD and BODY count from their beginning, WRITE from the last
-        progress."""
+        progress, and so does a BODY that a resource wants."""
         config = self._service.config
         match self.state:
             case State.HEAD:
@@ -729,7 +729,7 @@ class Connection:
             return None  # `_respond` says so
         if self._method in (b"GET", b"HEAD") and key in service.generation.resources:
             return None
-        return service.application.find(self._target, key, query)
+        return service.application.find(key, query)
 
     def _ask(self, resource: Resource) -> Stop | None:
         """Have the application answer the request at hand."""

@@ -173,8 +173,8 @@ class Quick(NamedTuple):
 class Application(Protocol):
     """Who answers what no file does. All methods belong to the loop's thread."""
 
-    def find(self, target: bytes, path: bytes, query: bytes | None) -> Resource | None:
-        """The resource that a target names; `path` is its canonical path. None: nothing of the application's."""
+    def find(self, path: bytes, query: bytes | None) -> Resource | None:
+        """The resource that a target names, by its canonical path and its query. None: nothing of the application's."""
 
     def look_up(self, target: bytes) -> Quick | None:
         """Who answers a target at once, for the fast lane, which calls him from then on. None: nobody."""

@@ -33,6 +33,19 @@ class Timed(Protocol):
         """The deadline has passed."""
 
 
+class Deadline:
+    """Something that is done at a time, if that ever comes. Who moves `at` to an earlier time arms it again."""
+
+    def __init__(self, expire: Callable[[], None]) -> None:
+        self.armed = inf
+        self.at = inf
+        self.expire = expire
+
+    def due(self) -> float:
+        """As `Timed.due`."""
+        return self.at
+
+
 class Timers:
     """All deadlines of a loop."""
 

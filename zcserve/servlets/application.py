@@ -130,7 +130,7 @@ class Refreshing:
             return
         owner = self._owner
         path, query = split_target(exchange.target)
-        found = owner.find(exchange.target, canonical_path(path), query)
+        found = owner.find(canonical_path(path), query)
         if found is self:
             if left:
                 owner.refresh(partial(self._again, exchange, gone, left - 1))
@@ -159,14 +159,11 @@ class Servlets:
         self._folder = Folder(Path(config.servlets)) if config.servlets else None
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
         self.context = Context(config, pool, AsyncThread(), call_soon, generation, turn)
-        self._turn = turn
         self._watch = Watch(config.servlet_slow_s, lane)
         self._caller = Caller(self.context, self._watch)
         self.results: Results | None = None
         if keeping is not None:
-            self.results = Results(
-                self.context, self._caller, keeping, made=self._made, turn=turn, look=self._load_what_changed
-            )
+            self.results = Results(self.context, self._caller, keeping, made=self._made, look=self._load_what_changed)
         self._refreshing = Refreshing(self)
         self._loader = Pool(1, 1)
         self._waiting: list[Callable[[], None]] = []
@@ -202,7 +199,7 @@ class Servlets:
 
     # --- from a target to a resource ----------------------------------------------------------------------
 
-    def find(self, target: bytes, path: bytes, query: bytes | None) -> Resource | None:
+    def find(self, path: bytes, query: bytes | None) -> Resource | None:
         """As `Application.find`."""
         found = self._look_up(path, query)
         if self._folder is not None and self._is_stale(self._folder, found):
@@ -295,7 +292,7 @@ class Servlets:
         self._notice.close()
         self._notice = self._folder.listen()
         self._forget_quick()
-        if self.results is not None and self._folder is not None:
+        if self.results is not None:
             modules = self._folder.modules.values()
             self.results.servlets_changed(route for module in modules for route in module.routes)
         waiting, self._waiting = self._waiting, []

@@ -36,7 +36,7 @@ from zcserve.cache.preload import forget
 from zcserve.http import canonical_path, parse_date
 from zcserve.net.exchange import Answer, Exchange, Made, Stored
 from zcserve.net.request import split_target
-from zcserve.net.timers import Timers
+from zcserve.net.timers import Deadline, Timers
 from zcserve.servlets.calls import Caller, Outcome
 from zcserve.servlets.context import Asked, Context, busy
 from zcserve.servlets.request import Request
@@ -190,18 +190,6 @@ class Result:
         return _is_resident(self.entry)
 
 
-class _Look:
-    """A `Timed` that comes again and again, while there are results."""
-
-    def __init__(self, look: Callable[[], None]) -> None:
-        self.armed = inf
-        self.at = inf
-        self.expire = look
-
-    def due(self) -> float:
-        return self.at
-
-
 MakeMade: TypeAlias = Callable[[Outcome, Route, Asked], Made]
 
 
@@ -215,7 +203,6 @@ class Results:
         keeping: Keeping,
         *,
         made: MakeMade,
-        turn: Callable[[], int],
         look: Callable[[], None],
     ) -> None:
         """`made` makes of an outcome what is sent; `look` has what changed in the folder loaded anew."""
@@ -223,11 +210,10 @@ class Results:
         self._caller = caller
         self._loader, self._fetcher, self._timers, self._lane = keeping
         self._made = made
-        self._turn = turn
         self._kept: dict[bytes, Result] = {}  # who was last considered to go, and stayed, is last
         self._calls: dict[bytes, Call] = {}  # whose results will be kept
         self._look_at_files = look
-        self._looking = _Look(self._look)
+        self._looking = Deadline(self._look)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -324,7 +310,7 @@ class Results:
         content = answer.content
         assert isinstance(content, bytes)
         entry = ComposedEntry(call.target, len(content), judged.modified, judged.content_type, judged.fields)
-        entry.tick = self._turn()  # it is new, not the one that was not used for longest
+        entry.tick = self._context.turn()  # it is new, not the one that was not used for longest
         kept = self._kept.get(call.target)
         job = partial(_make_resident, self._loader, kept.entry if kept is not None else None, entry, content)
         self._fetcher.run(call, job, partial(self._settle, call, answer))
