@@ -669,11 +669,12 @@ def test_what_stands_behind_a_last_request_is_not_asked(stage: Any) -> None:
     driver = stage()
     driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
     with Client(driver.where) as client:
-        rest = get(TARGET, b"Connection: close") + get(TARGET)
-        client.send(get(TARGET) + rest)
-        assert driver.handed_over() == (rest, None)
-        assert client.read().body == b"hello"
-    assert len(driver.called) == 1
+        answers = driver.ask(client, get(TARGET) + get(TARGET, b"Connection: close") + get(TARGET), 2)
+        assert [answer.all("connection") for answer in answers] == [[], [b"close"]]
+        assert client.at_end()
+        client.socket.close()
+        driver.until(lambda: driver.lane.count == 0)
+    assert len(driver.called) == 2
 
 
 def test_http_1_0_ends_with_its_answer(stage: Any) -> None:
@@ -685,23 +686,27 @@ def test_http_1_0_ends_with_its_answer(stage: Any) -> None:
         assert client.at_end()
 
 
-def test_a_function_may_end_everybody_itself_among_them(stage: Any) -> None:
+def test_a_function_may_end_all_connections_and_is_still_heard(stage: Any) -> None:
     driver = stage()
     reused: list[int] = []
 
     def function(_: Request) -> bytes:
         driver.lane.close_all(True)
         reused.append(os.eventfd(0))  # has the number of one that was closed
-        return b"nobody hears it"
+        return b"the last one"
 
-    driver.functions[TARGET] = function
     with Client(driver.where) as client, Client(driver.where) as other:
-        driver.until(lambda: driver.lane.count == 2)
-        client.send(get(TARGET))
-        driver.until(lambda: driver.called)
-        assert driver.lane.count == 0
+        for one in (client, other):
+            assert driver.ask(one, get(TARGET))[0].body == b"hello"
+        driver.functions[TARGET] = function
+        driver.lane.forget_quick()
+        answer = driver.ask(client, get(TARGET))[0]
+        assert (answer.body, answer["connection"]) == (b"the last one", b"close")
+        assert driver.lane.count == 1  # it lingers
         assert client.at_end()
         assert other.at_end()
+        client.socket.close()
+        driver.until(lambda: driver.lane.count == 0)
     os.close(reused[0])  # it was not closed a second time
 
 

@@ -26,6 +26,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
+from os import urandom
+
 from zcserve.net._system cimport *
 
 
@@ -36,11 +38,20 @@ cdef extern from "Python.h" nogil:
     void PyEval_RestoreThread(PyThreadState *thread)
 
 
+cdef double SWEEP_INTERVAL_MAX_S = 1.0
+cdef double YOUNG_S = 1.0        # the first request of a younger connection may be on its way
+
 cdef enum:                   # sizes and limits
     CACHE_LINE = 64
     PREFETCH_BYTES = 2048        # of content; the processor foresees the rest by itself
     RECV_BYTES = 16384
-    EVENTS_MAX = 256
+    EVENTS_MAX = 256             # of one epoll_wait
+    RESUMED_MAX = 64             # connections of `again` that are served in a turn
+    ACCEPTS_MAX = 64             # in a turn
+    HANDED_MAX = 16              # connections that are handed over in one call of `poll`: Python takes 40 us for each
+    REPORTS_MAX = 512            # events, hand-overs and listeners that one call of `poll` tells of
+    PROBES_MAX = 256             # slots that a search looks at: a table at most half full needs some dozens
+    SPARSE = 16                  # slots for each record: a table of more is not crowded, its keys were chosen
     ANSWERS_MAX = 64
     IOVECS_MAX = 128         # two for each answer
     REPS_MAX = 4
@@ -49,9 +60,10 @@ cdef enum:                   # sizes and limits
     MEANING_SLOTS = 4096
     LOG_BYTES = 1048576
     SIGHTINGS_MAX = 16384        # a second's
-    ACCEPTS_PER_EVENT = 64
     LOG_VALUE_MAX = 1024
-    ROUNDS_MAX = 4  # reads of one connection in a turn
+    SHED_MAX = 64
+    LINGER_READS_MAX = 4         # of one connection in a turn
+    FIRST_FLIGHT_BYTES = 14600   # leaves at once whatever the client acknowledges: the initial window (RFC 6928)
     COPY_BYTES_MAX = 4096
     BATCH_BYTES = 65536  # answered before it is sent: what a socket takes at once
     NAME_MAX = 46                # INET6_ADDRSTRLEN
@@ -130,17 +142,27 @@ cdef struct Meaning:
     char *value
     int32_t meaning[CODINGS]
 
+cdef enum:                   # `Conn.closing`
+    STAYS = 0
+    CLOSES = 1               # when what is pending is out
+    CLOSES_DEAF = 2          # likewise, and the client has sent more, which nothing reads
+
 cdef struct Conn:
+    uint32_t generation      # of the descriptor's number: an event of the connection before carries another
     uint8_t owner
     uint8_t answered         # had a request: idle, not waiting for the first head
-    uint8_t closing          # ends when what is pending is out
+    uint8_t closing
     uint8_t queued           # stands in `again`
+    uint8_t readable         # an edge told so, and no recv has found the socket empty since
     uint8_t hung_up          # the peer sends no more
     uint8_t fresh            # accepted, and not watched yet
+    uint8_t handed           # handed over, and not taken yet: `inbox` is what was read
+    uint8_t lingering        # the output has ended with a FIN; what comes in is thrown away
     uint8_t family
     unsigned char address[16]
     uint8_t name_len         # the peer as the log writes it, 0 until it does
     char name[NAME_MAX]
+    double born              # when it was accepted
     double since             # of the last answer, or of the last progress of what is pending
     Record *record           # what is being sent from; then the next four say what is left
     uint16_t prefix_len
@@ -153,6 +175,10 @@ cdef struct Conn:
     int outq
     char *inbox              # read, and to be answered when all that is left is out
     uint32_t inbox_len
+
+cdef struct Report:          # for Python: what is ready, or 0 for a connection that is handed over
+    int fd
+    uint32_t mask
 
 cdef struct Answer:          # two iovecs on their way
     const char *start        # of its request
@@ -201,9 +227,9 @@ init_classes()
 cdef inline uint32_t rotl(uint32_t x, int r) noexcept nogil:
     return (x << r) | (x >> (32 - r))
 
-cdef uint32_t murmur3(const char *data, size_t length) noexcept nogil:
-    """MurmurHash3 x86 32 with seed 0, equal to mmh3.hash(..., signed=False)."""
-    cdef uint32_t h = 0, k
+cdef uint32_t murmur3(const char *data, size_t length, uint32_t seed) noexcept nogil:
+    """MurmurHash3 x86 32, equal to mmh3.hash(data, seed, signed=False)."""
+    cdef uint32_t h = seed, k
     cdef size_t blocks = length // 4, i
     cdef const unsigned char *tail
     for i in range(blocks):
@@ -304,6 +330,11 @@ cdef class Lane:
     cdef int epfd
     cdef epoll_event events[EVENTS_MAX]
     cdef int events_count, events_at
+    cdef Report reports[REPORTS_MAX]
+    cdef int reports_count, handed_count
+    cdef int accepts_left            # of this turn
+    cdef int requests_left           # of this connection in this turn, and the next one likewise
+    cdef int64_t bytes_left
     cdef Conn *conns
     cdef int conns_size
     cdef int *again
@@ -314,6 +345,7 @@ cdef class Lane:
     cdef Answer answers[ANSWERS_MAX]
     cdef int answers_count
     # tables
+    cdef readonly uint32_t hash_seed  # secret: clients choose what is looked up
     cdef Record **slots
     cdef uint32_t slots_mask, records_count
     cdef Meaning *meanings
@@ -330,10 +362,13 @@ cdef class Lane:
     cdef tuple prefix_keep
     cdef int64_t second
     # limits
-    cdef size_t head_bytes_max, target_bytes_max, turn_bytes_max
-    cdef int fields_max, connections_max
-    cdef double idle_timeout, head_timeout, write_timeout, sweep_interval, next_sweep
-    cdef bint draining, drained      # no new clients; the last one is gone and Python was not told yet
+    cdef size_t head_bytes_max, target_bytes_max
+    cdef int64_t turn_bytes_max
+    cdef int64_t bytes_spared        # of it, for an answer that is begun: a next one is not, after a batch was sent
+    cdef int fields_max, connections_max, pipeline_max
+    cdef double idle_timeout, head_timeout, write_timeout, linger_timeout, sweep_interval, next_sweep
+    cdef bint draining, ending       # each answer is its connection's last; idle connections are closed, too
+    cdef bint drained                # the last one is gone and Python was not told yet
     # the log
     cdef bint log_on, log_json
     cdef char *log
@@ -346,10 +381,9 @@ cdef class Lane:
     cdef int64_t every, gap
     cdef Sighting *sightings         # one more than SIGHTINGS_MAX
     cdef int sightings_count
-    # what was handed over
-    cdef int over_fd, over_len
-    cdef const char *over_data
-    cdef object over_made            # what the application made of it
+    # what the application made of a request, for the connection that is handed over with it
+    cdef object over_made
+    cdef dict made                   # descriptor -> the same, until it is taken
     # who is asked for what was not put
     cdef object look_up_quick
     cdef set quick                   # the keys of what he found
@@ -359,6 +393,7 @@ cdef class Lane:
     cdef char last_name[NAME_MAX]
     cdef uint8_t last_name_len
     cdef bint asked                  # Python, by the request at hand
+    cdef int asking                  # the connection whose request it is, -1 for none
     cdef PyThreadState *thread       # while its lock is given up
     cdef bint holds_gil
     # numbers
@@ -369,8 +404,7 @@ cdef class Lane:
     cdef double now
 
     def __cinit__(self):
-        self.epfd = -1
-        self.over_fd = -1
+        self.epfd = self.asking = -1
 
     def __init__(self, config, bint log_on):
         self.epfd = epoll_create1(EPOLL_CLOEXEC)
@@ -394,11 +428,17 @@ cdef class Lane:
         self.target_bytes_max = config.target_bytes_max
         self.fields_max = config.head_fields_max
         self.turn_bytes_max = config.turn_bytes_max
+        self.bytes_spared = max(0, config.turn_bytes_max - BATCH_BYTES)
+        self.pipeline_max = config.pipeline_max
         self.connections_max = config.connections_max
         self.idle_timeout = config.idle_timeout_s
         self.head_timeout = config.head_timeout_s
         self.write_timeout = config.write_timeout_s
-        self.sweep_interval = min(1.0, min(self.idle_timeout, self.head_timeout, self.write_timeout) / 4)
+        self.linger_timeout = config.linger_timeout_s
+        shortest = min(self.idle_timeout, self.head_timeout, self.write_timeout, self.linger_timeout)
+        self.sweep_interval = min(SWEEP_INTERVAL_MAX_S, shortest / 4)
+        self.hash_seed = int.from_bytes(urandom(4), "little")
+        self.made = {}
         self.now = monotonic()
 
     def __dealloc__(self):
@@ -446,7 +486,7 @@ cdef class Lane:
     cdef _watch(self, int fd, uint8_t owner):
         if self.room_for(fd) < 0:
             raise MemoryError
-        memset(&self.conns[fd], 0, sizeof(Conn))
+        self.renew(&self.conns[fd])
         if self.watch(fd, owner != OWNER_PYTHON) < 0:
             raise OSError(errno, "epoll_ctl")
         self.conns[fd].owner = owner
@@ -464,13 +504,18 @@ cdef class Lane:
             raise ValueError(f"descriptor {fd} is no connection of Python's")
 
     def forget(self, int fd):
-        """Python closes this descriptor."""
-        if 0 <= fd < self.conns_size and self.conns[fd].owner != OWNER_LANE:
-            if self.conns[fd].owner == OWNER_PYTHON:
-                self.foreign -= 1
-            elif self.conns[fd].owner != OWNER_NONE:
-                epoll_ctl(self.epfd, EPOLL_CTL_DEL, fd, NULL)  # a listener may live on in another process
-            self.conns[fd].owner = OWNER_NONE
+        """Python closes this descriptor. It is taken out of epoll at once: its open file may live on in another process."""
+        cdef Conn *conn
+        if not 0 <= fd < self.conns_size:
+            return
+        conn = &self.conns[fd]
+        if conn.owner == OWNER_LANE or conn.owner == OWNER_NONE:
+            return
+        epoll_ctl(self.epfd, EPOLL_CTL_DEL, fd, NULL)
+        if conn.owner == OWNER_PYTHON:
+            self.foreign -= 1
+        conn.owner = OWNER_NONE
+        self.free_inbox(conn)
 
     def resume(self, int fd, bint answered):
         """Take a connection from Python: it owes nothing and holds no bytes. What comes in is read here from now on."""
@@ -479,44 +524,31 @@ cdef class Lane:
         conn = &self.conns[fd]
         conn.owner = OWNER_LANE
         conn.answered = answered
-        conn.closing = False
+        conn.closing = STAYS
+        conn.readable = True     # edges that Python did not act upon are not told again
         conn.since = self.now
         self.count += 1
         self.foreign -= 1
-        self.run_again(fd)       # edges that Python did not act upon are not told again
+        self.run_again(fd)
 
     def poll(self, double timeout):
         """(descriptor, mask) of what needs Python's attention; waits at most `timeout` seconds (-1: without end).
 
-        Comes back at least when the second changes under load, for `set_second`. A descriptor that Python does not know was handed over: `take` it.
+        Comes back at least when the second changes under load, for `set_second`. A report of a descriptor that Python does not
+        know, with the mask 0, is a connection that was handed over: `take` it.
         """
-        cdef int result
+        cdef int i
         cdef list reports = []
-        self.over_fd = -1
+        self.reports_count = self.handed_count = 0
         self.thread = PyEval_SaveThread()
-        result = self.run(timeout)
+        self.run(timeout)
         if not self.holds_gil:
             PyEval_RestoreThread(self.thread)
         self.holds_gil = False
         self.bury()
-        if result == HAND_OVER:
-            reports.append((self.over_fd, 0))
-        elif result > HAND_OVER:
-            self.report(reports)
+        for i in range(self.reports_count):
+            reports.append((self.reports[i].fd, self.reports[i].mask))
         return reports
-
-    cdef report(self, list reports):
-        """Python's own descriptors among the events at hand, up to the next one that is the lane's."""
-        cdef int fd
-        while self.events_at < self.events_count:
-            fd = self.events[self.events_at].data.fd
-            if self.conns[fd].owner == OWNER_LANE or (
-                self.conns[fd].owner == OWNER_LISTENER and not self.conns[fd].closing
-            ):
-                break
-            self.conns[fd].closing = False
-            reports.append((fd, self.events[self.events_at].events))
-            self.events_at += 1
 
     def take(self, int fd):
         """What was handed over with `fd`: (peer, bytes read, whether it was answered before, whether the peer hung up, what the
@@ -525,17 +557,20 @@ cdef class Lane:
         None: nothing was. The connection is Python's from now on.
         """
         cdef Conn *conn
-        if fd < 0 or fd != self.over_fd:
+        if not 0 <= fd < self.conns_size or not self.conns[fd].handed:
             return None
-        self.over_fd = -1
         conn = &self.conns[fd]
-        data = PyBytes_FromStringAndSize(self.over_data, self.over_len) if self.over_len else b""
-        made, self.over_made = self.over_made, None
-        return peer_name(conn), data, bool(conn.answered), bool(conn.hung_up), made
+        conn.handed = False
+        data = PyBytes_FromStringAndSize(conn.inbox, conn.inbox_len) if conn.inbox_len else b""
+        self.free_inbox(conn)
+        return peer_name(conn), data, bool(conn.answered), bool(conn.hung_up), self.made.pop(fd, None)
 
     def close(self):
-        """Close the lane's connections and the epoll descriptor. Nobody is consulted any more: who was refers to the lane."""
+        """Close the lane's connections and the epoll descriptor. No application is consulted any more: it may refer to the lane."""
         self.close_all(False)
+        for made in self.made.values():
+            made.discard()
+        self.made.clear()
         self.consult(None)
         if self.epfd >= 0:
             close(self.epfd)
@@ -546,39 +581,99 @@ cdef class Lane:
         self.draining = True
 
     def close_all(self, bint idle_only):
-        """End the lane's connections; `idle_only`: those that owe nothing, the others when they are through."""
+        """End the lane's connections; `idle_only`: those that owe nothing, and the others when they are through."""
         cdef int fd
-        cdef char unread
-        self.draining = True
+        self.draining = self.ending = True
         for fd in range(self.conns_size):
-            if self.conns[fd].owner == OWNER_LANE:
-                if idle_only and self.conns[fd].record != NULL:
-                    self.conns[fd].closing = True
-                elif idle_only and recv(fd, &unread, 1, MSG_PEEK | MSG_DONTWAIT) > 0:
-                    self.run_again(fd)       # a request is there: it is answered, and the last one
-                else:
-                    self.end(fd)
+            if idle_only:
+                if self.conns[fd].owner == OWNER_LANE:
+                    self.end_idle(fd)
+            elif self.conns[fd].owner == OWNER_LANE or self.conns[fd].handed:
+                self.abort(fd)
+        self.next_sweep = min(self.next_sweep, self.now + YOUNG_S / 4)   # for the young ones
         self.bury()
 
-    def shed(self, int most):
-        """Close up to `most` of the longest idle connections; how many it were. Not who came or was answered in this
-        turn, and not who has sent what nobody has read yet: he would be answered with a reset."""
-        cdef int fd, victim, done = 0
+    cdef void end_idle(self, int fd) noexcept nogil:
+        """End a connection that owes nothing. A new one gets a little time for its first request."""
+        cdef Conn *conn = &self.conns[fd]
+        if conn.lingering or fd == self.asking or self.wait_for_unread(fd):
+            return
+        if conn.record != NULL:
+            conn.closing = max(conn.closing, <uint8_t> CLOSES)
+        elif conn.inbox_len:
+            self.run_again(fd)
+        elif conn.answered or monotonic() - conn.born >= YOUNG_S:
+            self.part(fd)
+
+    cdef bint wait_for_unread(self, int fd) noexcept nogil:
+        """Whether an idle connection has sent what was not read yet: it is read next, and so answered."""
         cdef char unread
-        while done < most:
-            victim = -1
-            for fd in range(self.conns_size):
-                if self.conns[fd].owner == OWNER_LANE and self.conns[fd].record == NULL and not self.conns[fd].inbox_len:
-                    if self.conns[fd].since < (self.now if victim < 0 else self.conns[victim].since):
-                        victim = fd
-            if victim < 0:
+        if self.conns[fd].record != NULL or recv(fd, &unread, 1, MSG_PEEK | MSG_DONTWAIT) <= 0:
+            return False
+        self.conns[fd].readable = True
+        self.run_again(fd)
+        return True
+
+    cdef void abort(self, int fd) noexcept nogil:
+        """Close now, in the midst of whatever it was, and let arrive what is with the kernel: that needs a FIN before the
+        close, and no unread input, or the kernel resets the connection and throws its queue away."""
+        cdef int i
+        cdef Conn *conn = &self.conns[fd]
+        shutdown(fd, SHUT_WR)
+        for i in range(LINGER_READS_MAX):
+            if recv(fd, self.buffer, RECV_BYTES, MSG_DONTWAIT) <= 0:
                 break
-            if recv(victim, &unread, 1, MSG_PEEK | MSG_DONTWAIT) > 0:
-                self.conns[victim].since = self.now
+        if conn.handed:
+            conn.handed = False
+            conn.owner = OWNER_LANE
+            self.count += 1
+            self.foreign -= 1
+        self.end(fd)
+
+    def shed(self, int most):
+        """Close up to `most` of the longest idle connections; how many it were. Not one whose first request may be on its way, or
+        that was answered in this turn; and not one that has sent what was not read yet, or has not taken all of its
+        answer: closing would reset it."""
+        cdef int fd, i, found = 0, done = 0
+        cdef int victims[SHED_MAX]
+        cdef double young = monotonic() - YOUNG_S
+        most = min(most, SHED_MAX)
+        for fd in range(self.conns_size):
+            if not self.is_idle(fd, young):
                 continue
-            self.end(victim)
-            done += 1
+            if found == most:
+                if not found or self.conns[fd].since >= self.conns[victims[found - 1]].since:
+                    continue
+                found -= 1
+            i = found
+            while i > 0 and self.conns[victims[i - 1]].since > self.conns[fd].since:
+                victims[i] = victims[i - 1]
+                i -= 1
+            victims[i] = fd
+            found += 1
+        for i in range(found):
+            if not self.wait_for_unread(victims[i]) and self.queued_out(victims[i]) <= FIRST_FLIGHT_BYTES:
+                self.end(victims[i])
+                done += 1
         return done
+
+    cdef bint is_idle(self, int fd, double young) noexcept nogil:
+        """Whether a connection may be shed."""
+        cdef Conn *conn = &self.conns[fd]
+        return (
+            conn.owner == OWNER_LANE
+            and conn.record == NULL
+            and not conn.inbox_len
+            and not conn.queued
+            and conn.since < self.now
+            and (conn.answered or conn.born < young)
+        )
+
+    cdef int queued_out(self, int fd) noexcept nogil:
+        """Bytes that the kernel has taken and the peer has not acknowledged."""
+        cdef int count = 0
+        ioctl(fd, SIOCOUTQ, &count)
+        return count
 
     # --- what Python teaches ----------------------------------------------------------------------------------
 
@@ -602,11 +697,11 @@ cdef class Lane:
 
     def learn(self, int kind, bytes value not None, tuple meaning not None):
         """Remember what a field value means; `meaning` is four numbers. Everything is forgotten when too much is known."""
-        cdef uint32_t hash = murmur3(PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)) ^ <uint32_t> kind
+        cdef uint32_t hash = self.hash_of(PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)) ^ <uint32_t> kind
         cdef Meaning *m = self.meaning_slot(kind, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), hash)
         cdef int i
         cdef int32_t numbers[CODINGS]
-        if PyBytes_GET_SIZE(value) > LEARNED_VALUE_MAX:
+        if PyBytes_GET_SIZE(value) > LEARNED_VALUE_MAX or m == NULL:
             return
         if len(meaning) != CODINGS or not KIND_HOST <= kind <= KIND_CONNECTION_10:
             raise ValueError("no meaning of a value")
@@ -662,11 +757,14 @@ cdef class Lane:
         record = new_record(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), reps, count)
         if record == NULL:
             raise MemoryError
-        for entry, _, _ in keep:
-            self.entries.setdefault(entry, set()).add(key)
+        record.hash = self.hash_of(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
         Py_INCREF(keep)
         record.keep = <PyObject *> keep
-        self.insert(record)
+        if not self.insert(record):
+            release(record)      # the general lane answers for it
+            return
+        for entry, _, _ in keep:
+            self.entries.setdefault(entry, set()).add(key)
 
     def consult(self, look_up):
         """Ask who answers what was not put: `look_up` is an `Application`'s. None: no more."""
@@ -780,10 +878,9 @@ cdef class Lane:
         self.log_len = 0
         return lines
 
-    @staticmethod
-    def hash(bytes key not None):
+    def hash(self, bytes key not None):
         """The table's hash of a key."""
-        return murmur3(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        return self.hash_of(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
     def parse(self, bytes data not None):
         """For tests and fuzzing: (length, method, target, mode) of the plain head at the front of `data`, or None."""
@@ -810,44 +907,51 @@ cdef class Lane:
             prefetch(record + CACHE_LINE)
             prefetch(record + 2 * CACHE_LINE)
 
+    cdef inline uint32_t hash_of(self, const char *key, size_t length) noexcept nogil:
+        return murmur3(key, length, self.hash_seed)
+
     cdef Record *find(self, const char *key, size_t length, uint32_t hash) noexcept nogil:
         cdef uint32_t at = hash & self.slots_mask
         cdef Record *record
-        while True:
+        cdef int probe
+        for probe in range(PROBES_MAX):
             record = self.slots[at]
             if record == NULL:
                 return NULL
             if record.hash == hash and record.key_len == length and memcmp(record.key, key, length) == 0:
                 return record
             at = (at + 1) & self.slots_mask
+        return NULL
 
     cdef Record *find_key(self, bytes key) noexcept:
-        return self.find(
-            PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), murmur3(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
-        )
+        cdef const char *start = PyBytes_AS_STRING(key)
+        return self.find(start, PyBytes_GET_SIZE(key), self.hash_of(start, PyBytes_GET_SIZE(key)))
 
-    cdef insert(self, Record *record):
-        cdef Record **grown
-        cdef uint32_t i, at, mask
-        if 2 * (self.records_count + 1) > self.slots_mask:
-            mask = 2 * self.slots_mask + 1
-            grown = <Record **> calloc(mask + 1, sizeof(Record *))
-            if grown == NULL:
-                raise MemoryError
-            for i in range(self.slots_mask + 1):
-                if self.slots[i] != NULL:
-                    at = self.slots[i].hash & mask
-                    while grown[at] != NULL:
-                        at = (at + 1) & mask
-                    grown[at] = self.slots[i]
-            free(self.slots)
-            self.slots = grown
-            self.slots_mask = mask
-        at = record.hash & self.slots_mask
-        while self.slots[at] != NULL:
-            at = (at + 1) & self.slots_mask
-        self.slots[at] = record
+    cdef bint insert(self, Record *record) except -1:
+        """Put a record into the table; False when there is no slot for it in reach of a search. Keys can be computed that
+        have one hash under every seed, so there may be none however large the table is."""
+        if 2 * (self.records_count + 1) > self.slots_mask and not self.grow():
+            return False
+        while not place(self.slots, self.slots_mask, record):
+            if self.slots_mask > SPARSE * self.records_count or not self.grow():
+                return False
         self.records_count += 1
+        return True
+
+    cdef bint grow(self) except -1:
+        """Have twice as many slots; False when a record would be out of reach in them."""
+        cdef uint32_t i, mask = 2 * self.slots_mask + 1
+        cdef Record **grown = <Record **> calloc(<size_t> mask + 1, sizeof(Record *))
+        if grown == NULL:
+            raise MemoryError
+        for i in range(self.slots_mask + 1):
+            if self.slots[i] != NULL and not place(grown, mask, self.slots[i]):
+                free(grown)
+                return False
+        free(self.slots)
+        self.slots = grown
+        self.slots_mask = mask
+        return True
 
     cdef drop_key(self, bytes key):
         """Take a record out of the table; probe chains are closed by moving what follows."""
@@ -919,21 +1023,23 @@ cdef class Lane:
         self.touched_count += 1
 
     cdef Meaning *meaning_slot(self, int kind, const char *value, size_t length, uint32_t hash) noexcept nogil:
-        """The slot that holds a value, or the free one where it belongs."""
+        """The slot that holds a value, or the free one where it belongs; NULL where there is none in reach."""
         cdef uint32_t at = hash & (MEANING_SLOTS - 1)
         cdef Meaning *m
-        while True:
+        cdef int probe
+        for probe in range(PROBES_MAX):
             m = &self.meanings[at]
             if m.value == NULL or (
                 m.hash == hash and m.kind == kind and m.length == length and memcmp(m.value, value, length) == 0
             ):
                 return m
             at = (at + 1) & (MEANING_SLOTS - 1)
+        return NULL
 
     cdef const int32_t *meaning(self, int kind, const char *value, size_t length) noexcept nogil:
         """What a field value means; NULL when that was not learned."""
-        cdef Meaning *m = self.meaning_slot(kind, value, length, murmur3(value, length) ^ <uint32_t> kind)
-        return m.meaning if m.value != NULL else NULL
+        cdef Meaning *m = self.meaning_slot(kind, value, length, self.hash_of(value, length) ^ <uint32_t> kind)
+        return m.meaning if m != NULL and m.value != NULL else NULL
 
     # --- a request --------------------------------------------------------------------------------------------
 
@@ -964,7 +1070,7 @@ cdef class Lane:
         head.target_len = p - head.target
         if head.target_len == 0 or head.target_len > self.target_bytes_max or end - p < 11:
             return False
-        head.hash = murmur3(head.target, head.target_len)
+        head.hash = self.hash_of(head.target, head.target_len)
         self.expect(head.hash)   # it comes from memory while the fields are parsed
         if memcmp(p, b" HTTP/1.1\r\n", 11) == 0:
             head.minor = 1
@@ -1116,8 +1222,6 @@ cdef class Lane:
             if not self.parse_head(p, end, &head):
                 return self.hand_over(fd, conn, p, end)
             record = self.find(head.target, head.target_len, head.hash)
-            if head.mode == CLOSE and p + head.length < end:
-                return self.hand_over(fd, conn, p, end)    # to linger over what nobody reads
             if record == NULL and self.looks_up:
                 record = self.look_up(&head)
                 conn = &self.conns[fd]
@@ -1127,11 +1231,12 @@ cdef class Lane:
                     if result != DONE or conn.inbox_len:
                         return result
                     batch = 0
-                result = self.answer_quick(fd, conn, &head, record, p, end)
+                result = self.answer_quick(fd, conn, &head, record, &p, end)
                 conn = &self.conns[fd]
                 if result != DONE or conn.inbox_len:
                     return result
-                p += head.length
+                if p < end and self.has_had_its_share():
+                    return self.keep_input(conn, p, end) or ENOUGH
                 continue
             rep = self.choose(record, head.accept) if record != NULL else NULL
             if rep == NULL:
@@ -1143,16 +1248,34 @@ cdef class Lane:
                     return self.hand_over(fd, conn, p, end)
             if not self.add(conn, &head, p, record, rep, matched):
                 return self.hand_over(fd, conn, p, end)
-            p += head.length
-            conn.answered = True
-            conn.closing = head.mode == CLOSE
+            p = self.answered_up_to(conn, &head, p, end)
             batch += rep.size
-            if p == end or rep.fd >= 0 or batch > BATCH_BYTES or self.answers_count == ANSWERS_MAX:
+            if (
+                p == end or rep.fd >= 0 or batch > BATCH_BYTES
+                or self.answers_count == ANSWERS_MAX or self.requests_left <= 0
+            ):
                 result = self.flush(fd, conn, p, end)
                 if result != DONE or conn.inbox_len:
                     return result
                 batch = 0
+                if p < end and self.has_had_its_share():
+                    return self.keep_input(conn, p, end) or ENOUGH
         return DONE
+
+    cdef inline bint has_had_its_share(self) noexcept nogil:
+        """Whether the connection at hand has to let the others have their turn."""
+        return self.requests_left <= 0 or self.bytes_left <= self.bytes_spared
+
+    cdef inline const char *answered_up_to(self, Conn *conn, Head *head, const char *p, const char *end) noexcept nogil:
+        """Where the next request begins. Behind the last one nothing is read."""
+        self.requests_left -= 1
+        conn.answered = True
+        p += head.length
+        conn.closing = STAYS
+        if head.mode == CLOSE:
+            conn.closing = CLOSES if p == end else CLOSES_DEAF
+            return end
+        return p
 
     cdef Record *look_up(self, Head *head) noexcept nogil:
         self.hold_gil()
@@ -1172,18 +1295,22 @@ cdef class Lane:
             record = new_record(head.target, head.target_len, NULL, 0)
             if record == NULL:
                 return NULL
+            record.hash = head.hash
             Py_INCREF(quick)
             record.keep = <PyObject *> quick
-            self.insert(record)
+            if not self.insert(record):
+                release(record)
+                return NULL
             self.quick.add(target)
             return record
         except BaseException:
             return NULL          # the general lane will say what is wrong
 
     cdef int answer_quick(
-        self, int fd, Conn *conn, Head *head, Record *found, const char *p, const char *end
+        self, int fd, Conn *conn, Head *head, Record *found, const char **at, const char *end
     ) noexcept nogil:
-        """As `answer`, for one request, and alone: what a servlet has done cannot be taken back."""
+        """As `answer`, for the request at `at`, and alone: what a servlet has done cannot be taken back."""
+        cdef const char *p = at[0]
         cdef Record *record = NULL
         cdef Answer *answer = &self.answers[0]
         cdef int result = HAND_OVER
@@ -1195,11 +1322,14 @@ cdef class Lane:
             result = self.hand_over(fd, conn, p, end)
             if result != HAND_OVER:
                 self.discard_made()
+            else:
+                self.hand_made(fd)
             return result
         if result != DONE:
             return result
-        conn.answered = True
-        conn.closing = head.mode == CLOSE
+        if self.draining:        # since the servlet was called, perhaps by itself
+            head.mode = CLOSE
+        at[0] = self.answered_up_to(conn, head, p, end)
         answer.start = p
         answer.record = record
         answer.rep = record.reps
@@ -1214,7 +1344,7 @@ cdef class Lane:
         self.iov[1].iov_len = record.reps.head_len + <size_t> answer.size
         self.answers_count = 1
         self.count_answer(answer, 1)
-        result = self.flush(fd, conn, p + head.length, end)
+        result = self.flush(fd, conn, at[0], end)
         record.refs -= 1
         if record.refs or record.key_len > BATCH_BYTES:
             self.maybe_dead(record)
@@ -1232,7 +1362,9 @@ cdef class Lane:
                 return HAND_OVER
             failed = GONE                # an application does not raise, and nobody is called twice
             client = self.name_of(&self.conns[fd])
+            self.asking = fd
             made = self.call(servlet, b"GET" if head.is_get else b"HEAD", p[: head.length], client)
+            self.asking = -1
             if self.conns[fd].owner != OWNER_LANE:
                 return GONE              # the servlet had all connections closed
             if type(made) is bytes:
@@ -1263,10 +1395,16 @@ cdef class Lane:
         return True
 
     cdef void discard_made(self) noexcept with gil:
-        """Nobody takes what was to be handed over: the next connection that is must not find it."""
+        """The connection is gone that the answer was for."""
         made, self.over_made = self.over_made, None
         if made is not None:
             made.discard()
+
+    cdef void hand_made(self, int fd) noexcept with gil:
+        """The connection that is handed over goes on with what the application made."""
+        made, self.over_made = self.over_made, None
+        if made is not None:
+            self.made[fd] = made
 
     cdef object call(self, _Servlet servlet, bytes method, bytes head, str client):
         """What a servlet returned, if that is bytes; else what the application made of it."""
@@ -1424,16 +1562,19 @@ cdef class Lane:
             if errno != EAGAIN and errno != EINTR:
                 return GONE
             count = 0
+        self.bytes_left -= count
         done = count
         while i < 2 * answers and done >= self.iov[i].iov_len:
             done -= self.iov[i].iov_len
             i += 1
         if i == 2 * answers and not span:
+            if total > FIRST_FLIGHT_BYTES and conn.closing:
+                conn.closing = CLOSES_DEAF       # a part may wait for the client's acknowledgement
             return DONE
         k = min(i // 2, answers - 1)
         if k + 1 < answers:
             span = 0
-            conn.closing = False
+            conn.closing = STAYS
             p = self.answers[k + 1].start
             self.log_len = self.answers[k + 1].log_mark
             for j in range(k + 1, answers):
@@ -1457,13 +1598,20 @@ cdef class Lane:
         return self.go_on(fd, conn)
 
     cdef int keep_input(self, Conn *conn, const char *p, const char *end) noexcept nogil:
+        """Have `p` to `end` be the inbox."""
         cdef size_t length = end - p
-        conn.inbox = <char *> realloc(conn.inbox, RECV_BYTES)
-        if conn.inbox == NULL or length > RECV_BYTES:
+        cdef char *inbox = <char *> realloc(conn.inbox, length)
+        if inbox == NULL:
             return GONE
-        memcpy(conn.inbox, p, length)
+        memcpy(inbox, p, length)
+        conn.inbox = inbox
         conn.inbox_len = <uint32_t> length
         return DONE
+
+    cdef void free_inbox(self, Conn *conn) noexcept nogil:
+        free(conn.inbox)
+        conn.inbox = NULL
+        conn.inbox_len = 0
 
     cdef int go_on(self, int fd, Conn *conn) noexcept nogil:
         """Send what is left. DONE, GONE, BLOCKED, or ENOUGH for this turn."""
@@ -1472,9 +1620,10 @@ cdef class Lane:
         cdef ssize_t count
         cdef size_t taken
         cdef off_t offset
-        cdef int64_t share = self.turn_bytes_max
+        if conn.closing:
+            conn.closing = CLOSES_DEAF   # a part may wait in the kernel, where a reset would take it
         while conn.prefix_len or conn.rest_len:
-            if share <= 0:
+            if self.bytes_left <= 0:
                 return ENOUGH
             two[0].iov_base = conn.prefix
             two[0].iov_len = conn.prefix_len
@@ -1486,7 +1635,7 @@ cdef class Lane:
             count = sendmsg(fd, &message, MSG_NOSIGNAL | (MSG_MORE if conn.span_len else 0))
             if count < 0:
                 return self.blocked(fd, conn)
-            share -= count
+            self.bytes_left -= count
             taken = min(<size_t> count, <size_t> conn.prefix_len)
             conn.prefix_len -= <uint16_t> taken
             memmove(conn.prefix, conn.prefix + taken, conn.prefix_len)
@@ -1495,17 +1644,17 @@ cdef class Lane:
             conn.rest_len -= taken
             conn.since = self.now
         while conn.span_len:
-            if share <= 0:
+            if self.bytes_left <= 0:
                 return ENOUGH
             offset = conn.span_offset
-            count = sendfile(fd, conn.span_fd, &offset, min(conn.span_len, share))
+            count = sendfile(fd, conn.span_fd, &offset, min(conn.span_len, self.bytes_left))
             if count < 0:
                 return self.blocked(fd, conn)
             if count == 0:
                 return GONE      # only a file sent in place can end early
             conn.span_offset += count
             conn.span_len -= count
-            share -= count
+            self.bytes_left -= count
             conn.since = self.now
         self.unpin(conn)
         return DONE
@@ -1537,16 +1686,14 @@ cdef class Lane:
             result = self.flush(fd, conn, p, end)
             if result != DONE or conn.inbox_len:
                 return result
-        if self.watch_fresh(fd, conn) < 0:
+        if self.watch_fresh(fd, conn) < 0 or (p < end and self.keep_input(conn, p, end) < 0):
             return GONE
-        free(conn.inbox)
-        conn.inbox = NULL
-        self.over_fd = fd
-        self.over_data = p
-        self.over_len = <int> (end - p)
         conn.owner = OWNER_PYTHON
+        conn.handed = True
         self.count -= 1
         self.foreign += 1
+        self.handed_count += 1
+        self.tell(fd, 0)
         return HAND_OVER
 
     # --- the log ----------------------------------------------------------------------------------------------
@@ -1558,6 +1705,7 @@ cdef class Lane:
             and head.agent_len <= LOG_VALUE_MAX
             and plain(head.referer, head.referer_len)
             and plain(head.agent, head.agent_len)
+            and plain(head.target, head.target_len)
             and self.log_len + head.target_len + 2 * LOG_VALUE_MAX + 512 <= LOG_BYTES
         )
 
@@ -1643,14 +1791,35 @@ cdef class Lane:
         self.conns_size = size
         return 0
 
+    cdef void renew(self, Conn *conn) noexcept nogil:
+        """A descriptor's number has another owner: what is told of the one before is not for him."""
+        cdef uint32_t generation = conn.generation + 1
+        memset(conn, 0, sizeof(Conn))
+        conn.generation = generation
+        conn.born = conn.since = self.now
+
     cdef int watch(self, int fd, bint source) noexcept nogil:
         cdef epoll_event event
         memset(&event, 0, sizeof(epoll_event))
-        event.data.fd = fd
+        event.data.u64 = <uint64_t> self.conns[fd].generation << 32 | <uint32_t> fd
         event.events = <uint32_t> EPOLLET | EPOLLIN
         if not source:
             event.events |= <uint32_t> EPOLLOUT | EPOLLRDHUP
         return epoll_ctl(self.epfd, EPOLL_CTL_ADD, fd, &event)
+
+    cdef void tell(self, int fd, uint32_t mask) noexcept nogil:
+        """Report to Python, where `is_full` is not."""
+        self.reports[self.reports_count].fd = fd
+        self.reports[self.reports_count].mask = mask
+        self.reports_count += 1
+
+    cdef inline bint is_full(self) noexcept nogil:
+        """Whether Python must have its turn before anything else is done."""
+        return (
+            self.reports_count >= REPORTS_MAX - 1    # a listener may report itself besides its client
+            or self.handed_count == HANDED_MAX
+            or (self.log_on and self.log_len > LOG_BYTES // 2)
+        )
 
     cdef void run_again(self, int fd) noexcept nogil:
         cdef int *grown
@@ -1671,47 +1840,51 @@ cdef class Lane:
         if self.conns[fd].owner != OWNER_LANE:
             return
         self.unpin(&self.conns[fd])
-        free(self.conns[fd].inbox)
-        self.conns[fd].inbox = NULL
-        self.conns[fd].inbox_len = 0
+        self.free_inbox(&self.conns[fd])
         self.conns[fd].owner = OWNER_NONE
         self.count -= 1
         self.drained = self.draining and not self.count
         close(fd)
 
-    cdef int accept(self, int listener) noexcept nogil:
-        """Accept a batch. DONE when the queue is empty, ENOUGH when it may not be, GONE when Python must see to it, HAND_OVER
-        when a client's first request is Python's.
+    cdef void accept_from(self, int listener) noexcept nogil:
+        """Accept clients: as many as this turn may. Python sees to what else is to be done."""
+        cdef int result = self.accept(listener)
+        if result == ENOUGH:
+            self.run_again(listener)
+        elif result == GONE:
+            self.tell(listener, <uint32_t> EPOLLIN)
 
-        A client is served at once: its request is often there already, and who wants but one is never watched at all.
+    cdef int accept(self, int listener) noexcept nogil:
+        """DONE when the queue is empty, ENOUGH when it may not be, GONE when Python must see to it.
+
+        A client is served at once: its request is often there already, and a connection for but one is never watched at all.
         """
         cdef sockaddr_storage address
         cdef socklen_t length
-        cdef int fd, i
+        cdef int fd
         cdef Conn *conn
-        for i in range(ACCEPTS_PER_EVENT):
+        while self.accepts_left > 0 and not self.is_full():
             if self.draining or self.count + self.foreign >= self.connections_max:
                 return GONE
             length = sizeof(sockaddr_storage)
             fd = accept4(listener, <sockaddr *> &address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd < 0:
                 return DONE if errno == EAGAIN else GONE
+            self.accepts_left -= 1
             if self.room_for(fd) < 0:
                 close(fd)
                 return GONE
             conn = &self.conns[fd]
-            memset(conn, 0, sizeof(Conn))
+            self.renew(conn)
             conn.owner = OWNER_LANE
-            conn.since = self.now
             conn.family = address.ss_family
             if address.ss_family == AF_INET:
                 memcpy(conn.address, &(<sockaddr_in *> &address).sin_addr, 4)
             elif address.ss_family == AF_INET6:
                 memcpy(conn.address, &(<sockaddr_in6 *> &address).sin6_addr, 16)
-            conn.fresh = True
+            conn.fresh = conn.readable = True
             self.count += 1
-            if self.serve(fd, <uint32_t> EPOLLIN) == HAND_OVER:
-                return HAND_OVER
+            self.serve(fd, 0)
             conn = &self.conns[fd]
             if conn.owner == OWNER_LANE and self.watch_fresh(fd, conn) < 0:
                 self.end(fd)
@@ -1724,172 +1897,264 @@ cdef class Lane:
         conn.fresh = False
         return self.watch(fd, False)
 
-    cdef int serve(self, int fd, uint32_t mask) noexcept nogil:
-        """One event of one connection of the lane. DONE, or HAND_OVER."""
+    cdef void serve(self, int fd, uint32_t mask) noexcept nogil:
+        """A connection's share of this turn: what is pending goes out, then what has come in is read and answered.
+
+        An edge is told once. What it told of stands in `readable` until a recv finds the socket empty, whatever happens
+        meanwhile; a connection that stops before stands in `again`.
+        """
         cdef Conn *conn = &self.conns[fd]
-        cdef ssize_t length
-        cdef int result, round
+        cdef int result
         if mask & <uint32_t> (EPOLLRDHUP | EPOLLHUP):
             conn.hung_up = True
-        elif mask == <uint32_t> EPOLLOUT and conn.record == NULL:
-            return DONE          # what is told of everybody who is new
+        if mask & ~<uint32_t> EPOLLOUT:
+            conn.readable = True
+        if conn.lingering:
+            self.linger(fd, conn)
+            return
+        self.requests_left = self.pipeline_max
+        self.bytes_left = self.turn_bytes_max
         if conn.record != NULL:
             if mask and not mask & <uint32_t> (EPOLLOUT | EPOLLERR | EPOLLHUP):
-                return DONE      # what the client sends meanwhile waits, and is no progress
+                return           # what the client sends meanwhile waits, and is no progress
             result = self.go_on(fd, conn)
+            if result == DONE and conn.closing:
+                self.finish(fd, conn)
+                return
             if result != DONE:
-                return self.after(fd, conn, result)
-            if conn.closing:
-                self.end(fd)
-                return DONE
-        for round in range(ROUNDS_MAX):
-            if conn.inbox_len:
-                length = conn.inbox_len
-                memcpy(self.buffer, conn.inbox, length)
-                conn.inbox_len = 0
-            else:
-                length = recv(fd, self.buffer, RECV_BYTES, 0)
-                if length <= 0:
-                    if length == 0 or (errno != EAGAIN and errno != EINTR):
-                        self.end(fd)
-                    return DONE
-            conn.since = self.now
-            result = self.answer(fd, conn, self.buffer, length)
+                self.after(fd, result)
+                return
+        while conn.inbox_len or conn.readable:
+            if self.has_had_its_share():
+                self.run_again(fd)
+                return
+            result = self.read_and_answer(fd, conn)
             conn = &self.conns[fd]
             if result != DONE:
-                return self.after(fd, conn, result)
+                self.after(fd, result)
+                return
             if conn.closing:
-                self.end(fd)
-                return DONE
-            if length < RECV_BYTES and mask and not conn.hung_up and not conn.inbox_len and round == 0:
-                return DONE      # what comes later is told; without a mask an edge may have been told to Python
-        self.run_again(fd)
-        return DONE
+                self.finish(fd, conn)
+                return
+        if conn.inbox != NULL:
+            self.free_inbox(conn)
 
-    cdef int after(self, int fd, Conn *conn, int result) noexcept nogil:
-        if result == HAND_OVER:
-            return HAND_OVER
+    cdef int read_and_answer(self, int fd, Conn *conn) noexcept nogil:
+        """What the inbox holds, or else one recv. As `answer`; DONE, too, when there is nothing."""
+        cdef ssize_t length
+        if conn.inbox_len:
+            length = conn.inbox_len
+            memcpy(self.buffer, conn.inbox, length)
+            conn.inbox_len = 0
+        else:
+            length = recv(fd, self.buffer, RECV_BYTES, 0)
+            if length <= 0:
+                return self.nothing_read(conn, length)
+            # Fewer than were asked for: what comes later is told; but not an end that was told already.
+            conn.readable = length == RECV_BYTES or conn.hung_up
+        conn.since = self.now
+        return self.answer(fd, conn, self.buffer, length)
+
+    cdef int nothing_read(self, Conn *conn, ssize_t length) noexcept nogil:
+        if length < 0 and errno == EAGAIN:
+            conn.readable = False
+            return DONE
+        return ENOUGH if length < 0 and errno == EINTR else GONE
+
+    cdef void after(self, int fd, int result) noexcept nogil:
         if result == GONE:
             self.end(fd)
         elif result == ENOUGH:
             self.run_again(fd)
-        return DONE
+
+    # --- the end of a connection ------------------------------------------------------------------------------
+
+    cdef void finish(self, int fd, Conn *conn) noexcept nogil:
+        """The last answer is with the kernel. Input that comes after a close has the kernel send a reset, which throws away
+        what it still has to send, and what the client has not read. So a client that may send more, and one that may not
+        have received everything yet, is read from until it ends (RFC 9112 section 9.6)."""
+        cdef int unread = 0
+        if conn.closing == CLOSES and not self.draining:
+            ioctl(fd, FIONREAD, &unread)
+            if not unread:
+                self.end(fd)     # the client said that it sends no more, and all of it is under way
+                return
+        self.half_close(fd, conn)
+
+    cdef void part(self, int fd) noexcept nogil:
+        """End a connection that owes nothing, and has nothing unread."""
+        if self.queued_out(fd):
+            self.half_close(fd, &self.conns[fd])
+        else:
+            self.end(fd)
+
+    cdef void half_close(self, int fd, Conn *conn) noexcept nogil:
+        self.free_inbox(conn)
+        if self.watch_fresh(fd, conn) < 0 or shutdown(fd, SHUT_WR) < 0:
+            self.end(fd)
+            return
+        conn.lingering = conn.readable = True
+        conn.outq = self.queued_out(fd)
+        conn.since = self.now
+        self.linger(fd, conn)
+
+    cdef void linger(self, int fd, Conn *conn) noexcept nogil:
+        """Throw away what comes in, until the client ends; `sweep` bounds it."""
+        cdef int i
+        cdef ssize_t length
+        for i in range(LINGER_READS_MAX):
+            if not conn.readable:
+                return
+            length = recv(fd, self.buffer, RECV_BYTES, 0)
+            if length <= 0:
+                if self.nothing_read(conn, length) == GONE:
+                    self.end(fd)
+                    return
+            else:
+                conn.readable = length == RECV_BYTES or conn.hung_up
+        if conn.readable:
+            self.run_again(fd)
 
     cdef void sweep(self) noexcept nogil:
-        """End connections whose time is over. Not who has sent what nobody has read yet: a servlet may have taken long."""
-        cdef int fd, outq
-        cdef char unread
+        """End connections whose time is over."""
+        cdef int fd
         cdef Conn *conn
         self.next_sweep = self.now + self.sweep_interval
         if not self.count:
             return
         for fd in range(self.conns_size):
             conn = &self.conns[fd]
-            if conn.owner != OWNER_LANE:
+            if conn.owner != OWNER_LANE or conn.queued:
                 continue
-            if conn.record != NULL:
-                if self.now - conn.since > self.write_timeout:
-                    outq = conn.outq
-                    ioctl(fd, SIOCOUTQ, &conn.outq)
-                    if conn.outq < outq:
-                        conn.since = self.now    # a slow reader, but it reads
-                    else:
-                        self.end(fd)
+            if conn.lingering or conn.record != NULL:
+                self.sweep_sending(fd, conn)
             elif self.now - conn.since > (self.idle_timeout if conn.answered else self.head_timeout):
-                if recv(fd, &unread, 1, MSG_PEEK | MSG_DONTWAIT) <= 0:
-                    self.end(fd)
+                if not self.wait_for_unread(fd):     # a servlet may have taken long
+                    self.part(fd)
+            elif self.ending:
+                self.end_idle(fd)
 
-    cdef int run(self, double timeout) noexcept nogil:
-        """Serve until Python is needed. DONE: the time is over or the second is; HAND_OVER: a connection is;
-        more: reports are at hand."""
+    cdef void sweep_sending(self, int fd, Conn *conn) noexcept nogil:
+        """A slow reader reads: what the kernel has to send gets less."""
+        cdef int outq
+        cdef double patience = self.write_timeout
+        if conn.lingering:
+            outq = self.queued_out(fd)
+            if outq != conn.outq:
+                conn.outq = outq
+                conn.since = self.now
+            if not outq:
+                patience = self.linger_timeout
+            if self.now - conn.since > patience:
+                self.end(fd)
+        elif self.now - conn.since > patience:
+            outq = conn.outq
+            conn.outq = self.queued_out(fd)
+            if conn.outq < outq:
+                conn.since = self.now
+            else:
+                self.end(fd)
+
+    # --- a turn -----------------------------------------------------------------------------------------------
+
+    cdef void run(self, double timeout) noexcept nogil:
+        """Serve until Python is needed, the time is over, or the second is.
+
+        A turn is one epoll_wait, all its events, and at most RESUMED_MAX of those connections that had more to do; Python
+        hears of what is its own when the turn is over. So nothing that keeps the lane or Python busy keeps either from
+        looking at the other descriptors, signals and timers. A turn that is broken off goes on in the next call.
+        """
         cdef double until
-        cdef int fd, result, queued, i
-        cdef uint8_t owner
-        cdef bint last = False, worked = False
+        cdef bint worked = False
         self.now = monotonic()
         until = self.now + timeout if timeout >= 0 else -1
         if second_now() != self.second:
-            return DONE
+            return
         while True:
-            # What is left of the last batch, then whoever had more to do, then new events.
-            while self.events_at < self.events_count:
-                fd = self.events[self.events_at].data.fd
-                owner = self.conns[fd].owner
-                if owner == OWNER_PYTHON or owner == OWNER_SOURCE:
-                    return HAND_OVER + 1
-                if owner == OWNER_LISTENER:
-                    result = self.accept(fd)
-                    if result == HAND_OVER:
-                        return HAND_OVER                 # and goes on accepting the next time
-                    if result == GONE:
-                        self.conns[fd].closing = True    # marks it for the report
-                        return HAND_OVER + 1
-                    if result == ENOUGH:
-                        self.run_again(fd)
-                self.events_at += 1
+            if self.events_at == self.events_count:
+                if not self.wait(until, worked):
+                    return
+                worked = True
+                if second_now() != self.second:
+                    return       # the events wait for the new second's prefixes
+            if not self.take_up_events():
+                return
+            self.take_up_again()
+            if self.reports_count or timeout == 0 or self.is_full():
+                return
+            if second_now() != self.second or (until >= 0 and self.now >= until):
+                return
+
+    cdef bint wait(self, double until, bint worked) noexcept nogil:
+        """Begin a turn; False when Python is needed instead."""
+        self.now = monotonic()
+        if self.now >= self.next_sweep:
+            self.sweep()
+        if self.drained:
+            self.drained = False
+            return False
+        self.let_gil_go()
+        self.accepts_left = ACCEPTS_MAX
+        self.events_at = self.events_count = 0
+        self.events_count = epoll_wait(self.epfd, self.events, EVENTS_MAX, self.wait_ms(until, worked))
+        self.turn += 1
+        self.now = monotonic()
+        if self.events_count < 0:
+            self.events_count = 0
+            return False         # a signal: Python looks after it
+        return True
+
+    cdef bint take_up_events(self) noexcept nogil:
+        """Serve each event; False when there are more reports than fit."""
+        cdef uint64_t data
+        cdef uint32_t mask
+        cdef int fd
+        cdef uint8_t owner
+        while self.events_at < self.events_count:
+            if self.is_full():
+                return False
+            data = self.events[self.events_at].data.u64
+            mask = self.events[self.events_at].events
+            self.events_at += 1
+            fd = <int> (data & 0xFFFFFFFFu)
+            if self.conns[fd].generation != data >> 32:
+                continue         # it is about a connection that was closed
+            owner = self.conns[fd].owner
+            if owner == OWNER_LANE:
                 self.asked = False
-                if owner == OWNER_LANE and self.serve(fd, self.events[self.events_at - 1].events) == HAND_OVER:
-                    return HAND_OVER
+                self.serve(fd, mask)
                 if not self.asked:
                     self.let_gil_go()
-            queued = self.again_count    # who comes behind them has his turn the next time
-            if queued:
-                self.turn += 1       # what is read now may be younger than the events
-            for i in range(queued):
-                fd = self.again[i]
-                self.conns[fd].queued = False
-                if self.conns[fd].owner == OWNER_LISTENER:
-                    result = self.accept(fd)
-                    if result == ENOUGH or result == HAND_OVER:
-                        self.run_again(fd)
-                    if result == HAND_OVER:
-                        self.had_turn(i + 1)
-                        return HAND_OVER
-                    if result == GONE:
-                        self.had_turn(i + 1)
-                        self.report_listener(fd)
-                        return HAND_OVER + 1
-                elif self.conns[fd].owner == OWNER_LANE and self.serve(fd, 0) == HAND_OVER:
-                    self.had_turn(i + 1)
-                    return HAND_OVER
-            self.had_turn(queued)
-            if last or self.drained or (self.log_on and self.log_len > LOG_BYTES // 2):
-                self.drained = False
-                return DONE
-            self.now = monotonic()
-            if self.now >= self.next_sweep:
-                self.sweep()
-            if second_now() != self.second or (until >= 0 and self.now >= until and timeout > 0):
-                return DONE
-            self.events_at = 0
-            self.let_gil_go()
-            self.events_count = epoll_wait(self.epfd, self.events, EVENTS_MAX, self.wait_ms(until, worked))
-            if self.events_count < 0:
-                self.events_count = 0
-                return DONE      # a signal: Python looks after it
-            last = timeout == 0
-            worked = True
-            self.turn += 1
-            self.now = monotonic()
-            if second_now() != self.second:
-                return DONE      # the events wait for the new second's prefixes
+            elif owner == OWNER_LISTENER:
+                self.accept_from(fd)
+            elif owner != OWNER_NONE:
+                if mask & <uint32_t> (EPOLLRDHUP | EPOLLHUP):
+                    self.conns[fd].hung_up = True    # for when the connection comes back
+                self.tell(fd, mask)
+        return True
 
-    cdef inline void had_turn(self, int count) noexcept nogil:
-        """Take the first `count` out of `again`."""
-        self.again_count -= count
-        if self.again_count:
-            memmove(self.again, self.again + count, self.again_count * sizeof(int))
-
-    cdef void report_listener(self, int fd) noexcept nogil:
-        """Make a listener an event for Python, when all others are taken up."""
-        self.conns[fd].closing = True
-        self.events[0].data.fd = fd
-        self.events[0].events = <uint32_t> EPOLLIN
-        self.events_at = 0
-        self.events_count = 1
+    cdef void take_up_again(self) noexcept nogil:
+        """Serve those that had more to do; what comes behind them has its turn the next time."""
+        cdef int fd, at = 0
+        cdef int count = min(self.again_count, RESUMED_MAX)
+        if count:
+            self.turn += 1       # what is read now may be younger than the events
+        while at < count and not self.is_full():
+            fd = self.again[at]
+            at += 1
+            if not self.conns[fd].queued:
+                continue         # it is about a connection that was closed
+            self.conns[fd].queued = False
+            if self.conns[fd].owner == OWNER_LISTENER:
+                self.accept_from(fd)
+            elif self.conns[fd].owner == OWNER_LANE:
+                self.serve(fd, 0)
+        self.again_count -= at
+        if at and self.again_count:
+            memmove(self.again, self.again + at, self.again_count * sizeof(int))
 
     cdef int wait_ms(self, double until, bint worked) noexcept nogil:
-        """How long to wait. Who `worked` before has log lines for Python, and may have missed a signal: at most a second."""
+        """How long to wait. After work there are log lines for Python, and a signal may have come: at most a second."""
         cdef double left = 1 if worked else -1
         if self.again_count:
             return 0
@@ -1898,6 +2163,18 @@ cdef class Lane:
         if until >= 0 and (left < 0 or until - self.now < left):
             left = max(until - self.now, 0)
         return -1 if left < 0 else <int> (left * 1000 + 0.999)
+
+
+cdef bint place(Record **slots, uint32_t mask, Record *record) noexcept nogil:
+    """Put a record into the first free slot from where its search begins; False when that is not in reach."""
+    cdef uint32_t at = record.hash & mask
+    cdef int probe
+    for probe in range(PROBES_MAX):
+        if slots[at] == NULL:
+            slots[at] = record
+            return True
+        at = (at + 1) & mask
+    return False
 
 
 cdef Record *new_record(const char *key, size_t key_len, const Rep *reps, int count) noexcept:
@@ -1915,7 +2192,6 @@ cdef Record *new_record(const char *key, size_t key_len, const Rep *reps, int co
         memcpy(record.reps, reps, count * sizeof(Rep))
     if key != NULL:
         memcpy(record.key, key, key_len)
-        record.hash = murmur3(key, key_len)
     return record
 
 

@@ -8,7 +8,7 @@ cdef extern from "<sys/types.h>" nogil:
 
 cdef extern from "<sys/epoll.h>" nogil:
     ctypedef union epoll_data_t:
-        int fd
+        uint64_t u64
     struct epoll_event:
         uint32_t events
         epoll_data_t data
@@ -40,6 +40,8 @@ cdef extern from "<sys/socket.h>" nogil:
     int MSG_MORE, MSG_NOSIGNAL, MSG_DONTWAIT, MSG_PEEK
     int SOCK_NONBLOCK, SOCK_CLOEXEC
     int AF_INET, AF_INET6, AF_UNIX
+    int SHUT_WR
+    int shutdown(int fd, int how)
     ssize_t recv(int fd, void *buffer, size_t length, int flags)
     ssize_t send(int fd, const void *buffer, size_t length, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)

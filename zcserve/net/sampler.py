@@ -29,6 +29,7 @@ class Sampler:
     def __init__(self, lane: Lane | None) -> None:
         self.curve = MissRatioCurve(every=EVERY)
         self._lane = lane
+        self._seed = lane.hash_seed if lane is not None else 0  # both lanes number a resource alike
         self._gap = 1
         self._settled_at = 0.0
         self._teach()
@@ -42,7 +43,7 @@ class Sampler:
         if self._gap <= 0:
             self._gap = curve.gap()
             curve.measure(size, entry.tick)
-        hash32 = mmh3.hash(entry.key, signed=False) ^ CODINGS.index(entry.encoding)
+        hash32 = mmh3.hash(entry.key, self._seed, signed=False) ^ CODINGS.index(entry.encoding)
         if curve.is_sampled(hash32, size):
             curve.follow(hash32, size, turn)
 
