@@ -324,6 +324,7 @@ cdef class _Servlet:
         self.fail = fail
 
 
+@cython.final
 cdef class Lane:
     """An epoll descriptor with a fast lane in front. One thread: the loop's."""
 
@@ -2079,15 +2080,15 @@ cdef class Lane:
                     return       # the events wait for the new second's prefixes
             if not self.take_up_events():
                 return
-            self.take_up_again()
-            if self.reports_count or timeout == 0 or self.is_full():
-                return
-            if second_now() != self.second or (until >= 0 and self.now >= until):
+            if self.again_count:
+                self.take_up_again()
+            if self.reports_count or timeout == 0 or self.is_full() or (until >= 0 and self.now >= until):
                 return
 
     cdef bint wait(self, double until, bint worked) noexcept nogil:
         """Begin a turn; False when Python is needed instead."""
-        self.now = monotonic()
+        if until >= 0:           # a deadline of Python's: the last turn may have taken long
+            self.now = monotonic()
         if self.now >= self.next_sweep:
             self.sweep()
         if self.drained:
@@ -2137,8 +2138,7 @@ cdef class Lane:
         """Serve those that had more to do; what comes behind them has its turn the next time."""
         cdef int fd, at = 0
         cdef int count = min(self.again_count, RESUMED_MAX)
-        if count:
-            self.turn += 1       # what is read now may be younger than the events
+        self.turn += 1           # what is read now may be younger than the events
         while at < count and not self.is_full():
             fd = self.again[at]
             at += 1
