@@ -8,9 +8,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import os
 import random
 import select
 import socket
+import tempfile
+import threading
 import time
 import weakref
 from collections import defaultdict
@@ -195,6 +198,44 @@ def test_the_table_does_what_a_dict_does(lane: Any) -> None:
     for entry in model.values():
         lane.drop(entry)
     assert not any(lane.knows(key) for key in keys)
+
+
+def keys_of_one_hash(pairs: int) -> list[bytes]:
+    """2 ** pairs keys whose MurmurHash3 is the same under every seed: a difference in one block is taken back by the
+    next. The function's first steps are undone, so that the state is what is wished for."""
+
+    def block(mixed: int) -> bytes:
+        word = mixed * pow(0x1B873593, -1, 1 << 32) % (1 << 32)
+        word = (word >> 15 | word << 17) % (1 << 32)
+        return (word * pow(0xCC9E2D51, -1, 1 << 32) % (1 << 32)).to_bytes(4, "little")
+
+    two = [block(1) + block(1), block(1 ^ 1 << 18) + block(1 ^ 1 << 31)]
+    return [b"/ab=" + b"".join(blocks) for blocks in itertools.product(two, repeat=pairs)]
+
+
+def test_keys_that_collide_under_every_seed_hold_nothing_up(lane: Any) -> None:
+    keys = keys_of_one_hash(11)
+    assert len({lane.hash(key) for key in keys}) == 1
+    for key in keys:
+        lane.put(key, [packed(b"")])
+    known = [key for key in keys if lane.knows(key)]
+    assert len(known) == 256  # what a search looks at; the rest is the general lane's
+    others = [b"/%d" % number for number in range(1000)]
+    for key in others:
+        lane.put(key, [packed(b"")])
+    assert all(lane.knows(key) for key in known)
+    assert sum(lane.knows(key) for key in others) > 900  # but for those whose search begins among them
+    for key in known[::2]:
+        lane.forget_key(key)
+    assert [lane.knows(key) for key in known] == [False, True] * 128
+    for key in others:
+        lane.put(key, [packed(b"")])
+    assert all(lane.knows(key) for key in others)
+
+
+def test_each_lane_has_a_seed_of_its_own(tmp_path: Path) -> None:
+    seeds = {Lane(Config(root=tmp_path), False).hash_seed for _ in range(5)}
+    assert len(seeds) > 1
 
 
 def test_one_entry_under_many_keys_goes_at_once(lane: Any) -> None:
@@ -675,6 +716,177 @@ def test_who_has_sent_what_nobody_read_is_not_shed(drive: Any) -> None:
         assert silent.at_end()
         driver.until(lambda: select.select([speaker.socket], [], [], 0)[0])
         assert speaker.read().body == b"content"
+
+
+# --- a turn is bounded -----------------------------------------------------------------------------------------
+
+
+def test_new_clients_for_python_keep_no_connection_from_its_turn(drive: Any) -> None:
+    driver = drive()
+    driver.lane.put(b"/a", [packed(b"content")])
+    with contextlib.ExitStack() as stack:
+        quiet = stack.enter_context(Client(driver.where))
+        driver.ask(quiet, PLAIN)
+        for _ in range(200):
+            stack.enter_context(Client(driver.where)).send(b"x")
+        quiet.send(PLAIN)
+        driver.until(lambda: select.select([quiet.socket], [], [], 0)[0])
+        assert len(driver.taken) <= 64
+        driver.until(lambda: len(driver.taken) == 200)
+
+
+def test_connections_that_come_back_keep_none_from_its_turn(drive: Any) -> None:
+    driver = drive()
+    driver.lane.put(b"/a", [packed(b"content")])
+    with contextlib.ExitStack() as stack:
+        quiet = stack.enter_context(Client(driver.where))
+        driver.ask(quiet, PLAIN)
+        others = [stack.enter_context(Client(driver.where)) for _ in range(200)]
+        for other in others:
+            other.send(b"x")
+        driver.until(lambda: len(driver.taken) == len(others))
+        for other in others:
+            other.send(b"y")
+        driver.turn()  # tells Python of it, which does nothing
+        quiet.send(PLAIN)
+        back, driver.taken = driver.taken, []
+        for fd, _ in back:
+            driver.lane.resume(fd, True)
+        driver.until(lambda: select.select([quiet.socket], [], [], 0)[0])
+        assert len(driver.taken) <= 64
+        driver.until(lambda: len(driver.taken) == len(others))
+
+
+@pytest.mark.parametrize("config", [{"pipeline_max": 3}, {"turn_bytes_max": 3 * 65536}])
+def test_a_pipeline_has_its_share_of_a_turn_and_no_more(drive: Any, config: dict[str, int]) -> None:
+    driver = drive(**config)
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(65536))
+        file.flush()
+        head = b'Content-Length: 65536\r\nETag: "a"\r\n\r\n'
+        tail = head.index(b"ETag")
+        where = (0, head, len(head), tail, tail + 6, 3, file.fileno(), 0, 65536, None)
+        driver.lane.put(b"/a", [(Fake(), *where)])
+        with Client(driver.where) as client:
+            client.send(PLAIN * 12)
+            while not driver.lane.requests:
+                driver.turn()  # just one
+            assert driver.lane.requests <= 3
+            answers = driver.ask(client, b"", 12)
+        assert [len(answer.body) for answer in answers] == [65536] * 12
+
+
+# --- whose event it is ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("owner", ["lane", "python"])
+def test_an_event_of_a_connection_that_is_gone_reaches_no_other(drive: Any, owner: str) -> None:
+    driver = drive()
+    driver.lane.put(b"/a", [packed(b"content")])
+    driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
+    with Client(driver.where) as gone, contextlib.ExitStack() as stack:
+        if owner == "python":
+            gone.send(b"x")
+            fd, _ = driver.until(lambda: driver.taken and driver.taken.pop())
+            copy = os.dup(fd)  # as a child process has it
+            driver.lane.forget(fd)
+            os.close(fd)
+        else:
+            driver.ask(gone, PLAIN)
+            (fd,) = {fd for fd in map(int, os.listdir("/proc/self/fd")) if is_peer(fd, gone)}
+            copy = os.dup(fd)
+            driver.ask(gone, PLAIN[:-2] + b"Connection: close\r\n\r\n")
+            driver.until(lambda: driver.lane.count == 0)
+        place = os.open("/dev/null", os.O_RDONLY)  # of the number, while the client takes another
+        assert place == fd
+        heir = stack.enter_context(Client(driver.where))
+        os.close(place)
+        heir.send(b"x")
+        taken, _ = driver.until(lambda: driver.taken and driver.taken.pop())
+        assert taken == fd
+        driver.turn()  # it can be written to, too
+        gone.reset()  # its registration is still there, with the number
+        arrived = select.poll()
+        arrived.register(copy, select.POLLIN)
+        assert arrived.poll(20_000)
+        assert driver.lane.poll(0) == []
+        os.close(copy)
+        driver.taken.append((fd, None))
+
+
+def is_peer(fd: int, client: Client) -> bool:
+    """Whether a descriptor is the other end of a client's connection."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            return bool(sock.getpeername() == client.socket.getsockname())
+    except OSError:
+        return False
+
+
+# --- how it ends ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["closing", "draining"])
+def test_an_answer_arrives_whole_though_the_client_sends_on(drive: Any, how: str) -> None:
+    driver = drive()
+    content = random.Random(3).randbytes(3 << 20)
+    driver.lane.put(b"/a", [packed(content)])
+    driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
+    with Client(driver.where, receive_buffer=65536) as client:
+        client.send(PLAIN if how == "draining" else PLAIN[:-2] + b"Connection: close\r\n\r\n")
+        driver.until(lambda: driver.lane.requests)
+        if how == "draining":
+            driver.lane.close_all(True)
+        client.send(PLAIN)
+        received = b""
+        while True:
+            driver.turn()
+            data = client.socket.recv(65536) if select.select([client.socket], [], [], 0.01)[0] else None
+            if data == b"":
+                break
+            received += data or b""
+            if len(received) % 7 == 0:
+                client.send(PLAIN)  # again and again
+        assert received.partition(b"\r\n\r\n")[2] == content
+        client.socket.close()
+        driver.until(lambda: driver.lane.count == 0)
+
+
+def test_a_client_that_neither_ends_nor_reads_is_ended(drive: Any) -> None:
+    driver = drive(linger_timeout_s=0.2, write_timeout_s=0.4)
+    driver.lane.put(b"/a", [packed(b"x")])
+    driver.lane.put(b"/large", [packed(bytes(8 << 20))])
+    driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
+    with Client(driver.where) as silent, Client(driver.where, receive_buffer=4096) as deaf:
+        silent.send(PLAIN[:-2] + b"Connection: close\r\n\r\n" + PLAIN)
+        deaf.send(PLAIN.replace(b"/a", b"/large")[:-2] + b"Connection: close\r\n\r\n")
+        driver.until(lambda: driver.lane.requests == 2)
+        driver.until(lambda: driver.lane.count == 0)
+
+
+def test_a_new_connection_has_a_second_for_its_request_when_the_server_ends(drive: Any) -> None:
+    driver = drive()
+    driver.lane.put(b"/a", [packed(b"content")])
+    with Client(driver.where) as client, Client(driver.where) as silent:
+        driver.until(lambda: driver.lane.count == 2)
+        driver.lane.close_all(True)
+        assert driver.ask(client, PLAIN)[0]["connection"] == b"close"
+        client.socket.close()
+        driver.until(lambda: driver.lane.count == 0)
+        assert silent.at_end()
+
+
+def test_an_idle_connection_holds_no_bytes(drive: Any) -> None:
+    driver = drive()
+    driver.lane.put(b"/large", [packed(bytes(8 << 20))])
+    driver.lane.put(b"/a", [packed(b"content")])
+    with Client(driver.where) as client:
+        client.send(PLAIN.replace(b"/a", b"/large") + PLAIN * 100)
+        driver.until(lambda: driver.lane.inboxes)
+        reader = threading.Thread(target=lambda: [client.read() for _ in range(101)])
+        reader.start()
+        driver.until(lambda: not reader.is_alive())
+        assert driver.lane.inboxes == 0
 
 
 # --- sampling -------------------------------------------------------------------------------------------------

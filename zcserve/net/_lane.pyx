@@ -834,6 +834,14 @@ cdef class Lane:
         """Whether a resource is taught."""
         return self.find_key(key) != NULL
 
+    @property
+    def inboxes(self):
+        """How many connections hold bytes that were read and are not answered yet."""
+        cdef int fd, held = 0
+        for fd in range(self.conns_size):
+            held += self.conns[fd].inbox != NULL
+        return held
+
     def drain_ticks(self):
         """Tell every entry that was used since the last call how often, and the turn of its last use."""
         cdef Record *record

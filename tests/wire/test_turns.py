@@ -1,0 +1,178 @@
+"""A turn of the loop is bounded, whatever clients do: each flood runs beside a quiet client, a signal and a changed file.
+
+The server and the flood are processes of their own. The bounds in time are many times what a healthy server takes (some
+milliseconds), and far below what a client waits for that is starved (seconds).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wire.client import Client
+
+ENGINES = ["python", "native"]
+# What a bystander may wait for one answer: the median, and the longest. Measured: 1 and 30 ms on two cores, and ten times that beside other tests.
+MEDIAN_S, LONGEST_S = 0.05, 2.0
+# When a signal, a timer and a changed file have acted: 0.3 s on a quiet machine.
+ACTS_WITHIN_S = 1.5
+FLOOD_S = 20  # it is ended when the test is over
+
+# A flood is a process or some, each an epoll loop over `count` connections: argv is port, count, kind and seconds.
+FLOOD = """
+import os, select, socket, sys, time
+
+port, count, kind, seconds = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+
+def get(target, more="", size=0):
+    bare = f"GET {target} HTTP/1.1\\r\\nHost: test\\r\\n{more}\\r\\n"
+    return bare.replace("test\\r\\n", "test\\r\\nX: " + "x" * (size - len(bare) - 5) + "\\r\\n").encode() if size else bare.encode()
+
+# Bursts of just what one recv takes: each piece that the server reads ends with a complete request.
+burst, of = {
+    "new": (get("/missing", "Connection: close\\r\\n"), 1),
+    "given back": (get("/page", "Range: bytes=0-0\\r\\n", 1024) * 16, 16),
+    "pipelined": (get("/page") * 300, 300),
+    "large": (get("/large") * 8, 8),
+}[kind]
+until = time.monotonic() + seconds
+print("flooding", flush=True)
+if kind == "new":
+    os.fork() and os.fork()
+
+def connect():
+    client = socket.create_connection(("127.0.0.1", port))
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client
+
+def answer_bytes():
+    with connect() as client:
+        client.sendall(burst[: len(burst) // of])
+        client.settimeout(0.5)
+        got = 0
+        try:
+            while data := client.recv(1 << 18):
+                got += len(data)
+        except TimeoutError:
+            pass
+        return got
+
+def flood_new():
+    poll = select.epoll()
+    clients = {}
+    while time.monotonic() < until:
+        while len(clients) < count:
+            client = socket.socket()
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+            poll.register(client, select.EPOLLOUT | select.EPOLLET)
+            clients[client.fileno()] = client
+        for fd, mask in poll.poll(0.1):
+            client = clients[fd]
+            try:
+                if mask == select.EPOLLOUT:
+                    client.send(burst)
+                    poll.modify(fd, select.EPOLLIN)
+                    continue
+                client.recv(65536)
+            except OSError:
+                pass
+            del clients[fd]
+            client.close()
+
+def flood_bursts():
+    size = of * answer_bytes()
+    poll = select.epoll()
+    clients = {}
+    for _ in range(count):
+        client = connect()
+        poll.register(client, select.EPOLLIN)
+        clients[client.fileno()] = [client, 0, 0]
+    window = max(1, 131072 // len(burst)) if kind == "given back" else 4
+    while time.monotonic() < until:
+        for state in clients.values():
+            while state[2] // size + window > state[1]:
+                state[0].sendall(burst)
+                state[1] += 1
+        for fd, _ in poll.poll(0.1):
+            clients[fd][2] += len(clients[fd][0].recv(1 << 20))
+
+flood_new() if kind == "new" else flood_bursts()
+"""
+
+
+@contextlib.contextmanager
+def flooding(port: int, count: int, kind: str) -> Iterator[None]:
+    """A flood for the length of a `with`."""
+    argv = [sys.executable, "-c", FLOOD, str(port), str(count), kind, str(FLOOD_S)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def waits(client: Client, seconds: float) -> list[float]:
+    """How long a quiet client waits for each answer."""
+    took = []
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        began = time.monotonic()
+        assert client.get("/small").status == 200
+        took.append(time.monotonic() - began)
+        time.sleep(0.005)
+    return took
+
+
+def refuses(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        try:
+            probe.connect(("127.0.0.1", port))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("new", 100), ("given back", 16), ("pipelined", 64), ("large", 32)],
+    ids=lambda value: str(value),
+)
+def test_nobody_starves(site: Any, command: Any, wait_until: Any, kind: str, count: int, engine: str) -> None:
+    if engine == "native":
+        pytest.importorskip("zcserve.net._lane")
+    site.write("page", b"a page")
+    site.write("large", bytes(65536))
+    small: Path = site.write("small", b"old")
+    server = command(site.root, "--engine", engine, "--grace", "1s")
+    with Client(server.port) as client:
+        assert client.get("/small").body == b"old"
+        with flooding(server.port, count, kind):
+            took = waits(client, 0.7)
+            assert statistics.median(took) < MEDIAN_S
+            assert max(took) < LONGEST_S
+            small.write_bytes(b"newer")
+            began = time.monotonic()
+            wait_until(lambda: client.get("/small").body == b"newer")
+            assert time.monotonic() - began < ACTS_WITHIN_S
+            server.process.terminate()
+            began = time.monotonic()
+            wait_until(lambda: refuses(server.port))
+            assert time.monotonic() - began < ACTS_WITHIN_S
+            assert server.wait() == 0
