@@ -1,4 +1,4 @@
-"""A turn of the loop is bounded, whatever clients do: each flood runs beside a quiet client, a signal and a changed file.
+"""A turn of the loop is bounded, whatever clients do: each flood runs beside a quiet client, a signal, a changed file.
 
 The server and the flood are processes of their own. The bounds in time are many times what a healthy server takes (some
 milliseconds), and far below what a client waits for that is starved (seconds).
@@ -22,7 +22,8 @@ import pytest
 from wire.client import Client
 
 ENGINES = ["python", "native"]
-# What a bystander may wait for one answer: the median, and the longest. Measured: 1 and 30 ms on two cores, and ten times that beside other tests.
+# What a bystander may wait for one answer: the median, and the longest. Measured: 1 and 30 ms on two cores, and ten
+# times that beside other tests.
 MEDIAN_S, LONGEST_S = 0.05, 2.0
 # When a signal, a timer and a changed file have acted: 0.3 s on a quiet machine.
 ACTS_WITHIN_S = 1.5
@@ -36,7 +37,9 @@ port, count, kind, seconds = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], fl
 
 def get(target, more="", size=0):
     bare = f"GET {target} HTTP/1.1\\r\\nHost: test\\r\\n{more}\\r\\n"
-    return bare.replace("test\\r\\n", "test\\r\\nX: " + "x" * (size - len(bare) - 5) + "\\r\\n").encode() if size else bare.encode()
+    if size:
+        bare = bare.replace("test\\r\\n", "test\\r\\nX: " + "x" * (size - len(bare) - 5) + "\\r\\n")
+    return bare.encode()
 
 # Bursts of just what one recv takes: each piece that the server reads ends with a complete request.
 burst, of = {
