@@ -19,7 +19,7 @@ PACKAGE = Path(zcserve.__file__).parent
 
 # Lowest first; those on one line do not import each other, but modules of one package do.
 FLOORS = (
-    ("errors",),
+    ("errors", "log"),
     ("http", "media_types"),
     ("config",),
     ("cache",),

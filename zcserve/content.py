@@ -18,7 +18,6 @@ is made: what happens to a release that is being replaced no longer matters.
 from __future__ import annotations
 
 import gc
-import logging
 import sys
 import threading
 import time
@@ -44,10 +43,11 @@ from zcserve.cache.watcher import Watcher
 from zcserve.config import Config, size_text
 from zcserve.errors import UsageError
 from zcserve.http import encode_path
+from zcserve.log import Log
 from zcserve.net.connection import Service
 from zcserve.net.loop import Loop
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 # Problems named one by one; of more, only the number.
 PROBLEMS_NAMED_MAX = 20

@@ -36,6 +36,7 @@ from zcserve.cache.walk import walk
 from zcserve.config import Config, UnixAddress, size_text
 from zcserve.content import Builder, Built, Content, report_problems, resident
 from zcserve.errors import UsageError
+from zcserve.log import Log
 from zcserve.net.access_log import AccessLog
 from zcserve.net.connection import Connection, Service
 from zcserve.net.fastlane import Teacher, open_poller
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from zcserve.net._lane import Lane
     from zcserve.servlets.application import Servlets
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 # How often the log says what more or less memory would give, while not everything fits.
 MEMORY_TOLD_EVERY_S = 600.0

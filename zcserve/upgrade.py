@@ -25,7 +25,6 @@ What is odd: under a supervisor that watches one process, the old one must tell 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -42,10 +41,11 @@ from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.root import Root
 from zcserve.cache.store import Memory
+from zcserve.log import Log
 from zcserve.net.listener import Inherited
 from zcserve.net.loop import Loop
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 # Not ZCSERVE_*: it is no setting, and what a shell has exported must not be taken for it.
 VARIABLE = "_ZCSERVE_HANDOVER"

@@ -150,7 +150,9 @@ def sequences(draw: st.DrawFn) -> list[bytes]:
         first = draw(st.sampled_from([b"GET / HTTP/1.1", b"GET / HTTP/1.0", b"GET / HTTP/1.7", lines[0]]))
         host = draw(st.sampled_from([[], [b"Host: a"], [b"Host: a"]]))
         parts = st.sampled_from(lines).flatmap(
-            lambda line: st.sampled_from([line, *[line.partition(b":")[0]] * 3, line.swapcase(), line[:-1], line + b" x"])
+            lambda line: st.sampled_from(
+                [line, *[line.partition(b":")[0]] * 3, line.swapcase(), line[:-1], line + b" x"]
+            )
         )
         heads.append(b"\r\n".join([first, *host, *draw(st.lists(parts, max_size=4)), b"", b""]))
     return heads

@@ -7,7 +7,6 @@ loop's thread; the threads only run the jobs and hand the results over through `
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,8 +15,9 @@ from typing import Any
 from zcserve.cache.entry import Body, Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import OUR_OWN_TROUBLE, ChangedError, Loader, path_of
+from zcserve.log import Log
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 
 class Renewed:

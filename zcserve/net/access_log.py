@@ -7,7 +7,6 @@ rotation), and drops records rather than memory when the disk does not keep up; 
 from __future__ import annotations
 
 import json
-import logging
 import re
 import sys
 import threading
@@ -17,10 +16,11 @@ from collections.abc import Callable
 from io import FileIO
 from typing import BinaryIO
 
+from zcserve.log import Log
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Fields
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 FLUSH_INTERVAL_S = 0.5
 # Records that wait to be written, of about 500 bytes each: some seconds of full load.

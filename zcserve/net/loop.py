@@ -11,7 +11,6 @@ logged, and the handler's own `fail` (a connection closes itself) is called.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
@@ -23,13 +22,14 @@ from io import FileIO
 from math import inf
 from typing import TYPE_CHECKING
 
+from zcserve.log import Log
 from zcserve.net.poller import Poller
 from zcserve.net.timers import Timers
 
 if TYPE_CHECKING:
     from zcserve.net._lane import Lane
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 Handler = Callable[[int], None]
 

@@ -9,7 +9,6 @@ turn when that call returns, in the servlet still, and counts from its last look
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -18,10 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from zcserve.log import Block, Log
+
 if TYPE_CHECKING:
     from zcserve.net._lane import Lane
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 T = TypeVar("T")
 
@@ -86,7 +87,7 @@ class Watch:
             "let others go on):\n%s",
             what,
             self._slow_s,
-            stack.rstrip(),
+            Block(stack.rstrip()),
         )
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ executors would. What comes out of them reaches the server's loop through `call_
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -16,8 +15,9 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from zcserve.errors import ZcserveError
+from zcserve.log import Log
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 T = TypeVar("T")
 

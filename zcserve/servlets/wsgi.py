@@ -11,13 +11,13 @@ Flask keeps what it knows of a request; an application that keeps such things in
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context as Variables
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Made
 from zcserve.servlets.context import Context, busy
 from zcserve.servlets.files import Part, segments
@@ -25,7 +25,7 @@ from zcserve.servlets.gateway import Asked, ClientGoneError, Promised, Pushed, p
 from zcserve.servlets.streams import Begun, PoolStream
 from zcserve.servlets.workers import BusyError
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType]
 WsgiApplication: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
