@@ -221,6 +221,14 @@ def test_heads_that_are_refused_at_their_last_line_fill_no_memory() -> None:
     assert len(kept) <= MEMO_ENTRIES_MAX
 
 
+def test_empty_lines_that_trickle_in_are_skipped_at_once() -> None:
+    parser, data = Parser(config(head_bytes_max=1 << 20)), b"\r\n" * 20_000
+    began = time.thread_time()
+    for end in range(2, len(data), 512):
+        assert parser.parse(data[:end], 0) is None
+    assert time.thread_time() - began < 0.03  # 0.003 in C, 0.06 with a step in Python for each line
+
+
 def test_a_head_seen_before_is_not_judged_anew() -> None:
     parser = Parser(config())
     head = b"GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\nCookie: %b\r\n\r\n"

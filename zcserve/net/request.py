@@ -60,6 +60,7 @@ _NEVER_KEPT = frozenset((b"cookie", b"authorization"))
 _SHORT_YEAR = re.compile(rb"day, \d\d-")
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 # RFC 9110 section 8.6 allows leading zeros; `010` is read as ten and as eight, and so is refused.
 _LENGTH_VALUE = re.compile(rb"0|[1-9][0-9]*")
@@ -228,12 +229,11 @@ class Parser:
     def _parse_unusual(self, data: bytes, start: int, end: int) -> Parsed | None:
         """Heads that begin with empty lines, are incomplete, too long, or not of version 1.0 or 1.1."""
         if data.startswith(b"\r\n", start):  # RFC 9112 section 2.2
-            skipped = start
-            while data.startswith(b"\r\n", skipped):
-                skipped += 2
-                if skipped - start > self._head_bytes_max:
-                    raise HttpError(400, "nothing but empty lines", close=True)
-            return self.parse(data, skipped)
+            behind = _EMPTY_LINES.match(data, start, start + self._head_bytes_max + 2)
+            assert behind is not None
+            if behind.end() - start > self._head_bytes_max:
+                raise HttpError(400, "nothing but empty lines", close=True)
+            return self.parse(data, behind.end())
         if end < 0 or end - start > self._head_bytes_max:
             # What lies beyond the limit is not looked at, so that it does not matter how much of it is here.
             head = data[start : start + self._head_bytes_max + 1]
