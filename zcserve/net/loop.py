@@ -73,7 +73,7 @@ class Loop:
     def call_soon(self, call: Callable[[], object]) -> None:
         """Call `call` in the loop's thread soon; never, when it has ended. Other threads may use this method alone."""
         self._calls.append(call)
-        with suppress(ValueError):  # it is closed
+        with suppress(ValueError, OSError):  # it is closed; the next one wakes the loop for this one, too
             self._wake.write(_ONE)
 
     def stop(self) -> None:
@@ -89,7 +89,7 @@ class Loop:
         events = self.poller.poll(self._timeout())
         self.now = time.monotonic()
         self.turn = self.poller.turn
-        self.each_turn()
+        self._guarded(self.each_turn)
         handlers = self.handlers
         for fd, mask in events:
             handler = handlers.get(fd)
@@ -116,8 +116,8 @@ class Loop:
         return wait if timeout < 0 else min(wait, timeout)
 
     def _woken(self, _: int) -> None:
-        if self._wake.read(8) is None:
-            return
+        with suppress(OSError):  # what was queued is done all the same: it is told of once
+            self._wake.read(8)
         for _ in range(len(self._calls)):
             self._guarded(self._calls.popleft())
 
