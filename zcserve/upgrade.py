@@ -137,8 +137,9 @@ class Successor:
     `served` is told its process id, `failed` why it does not serve; then it has ended. One of them is called, unless
     it is given up.
 
-    One thread writes the manifest, starts the program and waits for its end. So all that an upgrade needs is there from
-    its beginning: nothing has to be had in order to tell that it failed.
+    One thread writes the manifest and starts the program, another waits for its end. Both are there from the beginning:
+    nothing has to be had in order to tell that an upgrade failed. (They are two, since a child belongs to the thread that
+    started it until that ends, and whoever looks for a process's children looks at its main thread.)
     """
 
     armed = inf
@@ -151,6 +152,8 @@ class Successor:
         self._lock = threading.Lock()  # around the outcome and the process, which the thread starts while it is open
         self._outcome = _Outcome.OPEN
         self._why: str = _Outcome.OPEN.value  # should it fail
+        self._why_not_started = ""
+        self._begun = threading.Event()  # the program is started, or will not be
         self._process: subprocess.Popen[bytes] | None = None
         self._control, self._theirs = socket.socketpair()
         self._control.setblocking(False)
@@ -162,26 +165,23 @@ class Successor:
         try:
             self._loop.add(self._control.fileno(), self._on_control)
             self._loop.timers.arm(self)
-            threads.start(partial(self._run, listeners, memory, write), "zcserve-upgrade")
+            threads.start(self._await_end, "zcserve-upgrade-end")
+            threads.start(partial(self._start, listeners, memory, write), "zcserve-upgrade")
         except (OSError, NoThreadError):
             self._theirs.close()
-            self._decide(_Outcome.FAILS)
+            self._decide(_Outcome.GIVEN_UP)
+            self._begun.set()
             raise
 
-    def _run(self, listeners: Sequence[tuple[int, int]], memory: Memory, write: Callable[[int], None]) -> None:
-        """In the thread: from the manifest to the program's end."""
-        why = ending = ""
-        try:
-            process = self._start(listeners, memory, write)
-            if process is not None:
-                ending = f" (process {process.pid}, {_ending(process.wait())})"
-        except Exception as error:
-            why = f"it could not be started: {error}"
-        self._loop.call_soon(partial(self._over, why, ending))
+    def _await_end(self) -> None:
+        """In a thread: tell of the program's end."""
+        self._begun.wait()
+        process = self._process
+        ending = f" (process {process.pid}, {_ending(process.wait())})" if process is not None else ""
+        self._loop.call_soon(partial(self._over, ending))
 
-    def _start(
-        self, listeners: Sequence[tuple[int, int]], memory: Memory, write: Callable[[int], None]
-    ) -> subprocess.Popen[bytes] | None:
+    def _start(self, listeners: Sequence[tuple[int, int]], memory: Memory, write: Callable[[int], None]) -> None:
+        """In a thread: from the manifest to the program's start."""
         fd = -1
         try:
             fd = os.memfd_create("zcserve-manifest", os.MFD_CLOEXEC)
@@ -190,11 +190,13 @@ class Successor:
             with self._lock:
                 if self._outcome is _Outcome.OPEN:
                     self._process = _run_again(handover)
-                return self._process
+        except Exception as error:
+            self._why_not_started = f"it could not be started: {error}"
         finally:
             self._theirs.close()
             if fd >= 0:
                 os.close(fd)
+            self._begun.set()
 
     def _on_control(self, _: int) -> None:
         try:
@@ -234,12 +236,12 @@ class Successor:
             if outcome is not _Outcome.SERVES and self._process is not None:
                 self._process.kill()
 
-    def _over(self, why: str, ending: str) -> None:
+    def _over(self, ending: str) -> None:
         """The program has ended, after which nobody writes into the memory that it was handed; or it never began."""
         if self._outcome is _Outcome.OPEN:
             self._decide(_Outcome.FAILS)
         if self._outcome is _Outcome.FAILS:
-            self._failed((why or self._why) + ending)
+            self._failed((self._why_not_started or self._why) + ending)
 
 
 def _run_again(handover: Handover) -> subprocess.Popen[bytes]:
