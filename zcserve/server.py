@@ -128,7 +128,8 @@ class Server:
             if last is not None:
                 retire(last, built.generation, self.loader)
             self._serve_with(poller, builder, built, undo)
-            self._signals = socket.socketpair() if self._foreground else None
+            if self._foreground:
+                self._open_signals(undo)
             self._addresses = [_url(sock) for sock in sockets]
             self.port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), 0)
             self._reserve = Reserve()
@@ -285,8 +286,11 @@ class Server:
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
         signal.signal(signal.SIGUSR1, lambda *_: self._log.reopen() if self._log is not None else None)
         signal.signal(signal.SIGUSR2, lambda *_: self.loop.call_soon(self.upgrade))
+        try:
+            self._begin_to_serve()
+        except OSError as error:
+            raise UsageError(f"the server cannot take over: {error}") from error
         self._say_ready()  # from here on a signal means what it says
-        self._begin_to_serve()
         with self._woken_by_signals():
             self.loop.run()
         self._close()
@@ -298,15 +302,19 @@ class Server:
         assert self._signals is not None
         reader, writer = self._signals
         with reader, writer:
-            reader.setblocking(False)
-            writer.setblocking(False)
-            self.loop.add(reader.fileno(), lambda _: _drained(reader))
             signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
             try:
                 yield
             finally:
                 signal.set_wakeup_fd(-1)
                 self.loop.forget(reader.fileno())
+
+    def _open_signals(self, undo: ExitStack) -> None:
+        reader, _ = self._signals = socket.socketpair()
+        for sock in self._signals:
+            sock.setblocking(False)
+            undo.callback(sock.close)
+        self.loop.add(reader.fileno(), lambda _: _drained(reader))
 
     def _on_end_signal(self, number: int, _: FrameType | None) -> None:
         if self._stopping:

@@ -108,7 +108,7 @@ class Predecessor:
         return generation
 
     def succeed(self, loop: Loop, gone: Callable[[], None]) -> None:
-        """This process serves: tell it, and hear when it is gone. In the loop's thread."""
+        """This process serves: tell it, and hear when it is gone. In the loop's thread. Raises OSError."""
         self.listeners.close()
 
         def on_control(_: int) -> None:
@@ -119,9 +119,9 @@ class Predecessor:
                 self._control.close()
                 gone()
 
+        loop.add(self._control.fileno(), on_control)  # first: when it fails, the old process goes on
         with suppress(OSError):
             self._control.send(_SERVING)
-        loop.add(self._control.fileno(), on_control)
 
 
 class _Outcome(Enum):
@@ -138,8 +138,8 @@ class Successor:
     it is given up.
 
     One thread writes the manifest and starts the program, another waits for its end. Both are there from the beginning:
-    nothing has to be had in order to tell that an upgrade failed. (They are two, since a child belongs to the thread that
-    started it until that ends, and whoever looks for a process's children looks at its main thread.)
+    nothing has to be had in order to tell that an upgrade failed. (They are two, since a child belongs to the thread
+    that started it until this ends, and a process's children are looked for at its main thread.)
     """
 
     armed = inf

@@ -33,6 +33,9 @@ _log = Log(__name__)
 
 Handler = Callable[[int], None]
 
+# A call whose wake-up is lost waits for the next one: the write is tried again.
+WAKE_TRIES = 3
+
 _ONE = (1).to_bytes(8, sys.byteorder)  # what an eventfd takes
 
 
@@ -73,8 +76,11 @@ class Loop:
     def call_soon(self, call: Callable[[], object]) -> None:
         """Call `call` in the loop's thread soon; never, when it has ended. Other threads may use this method alone."""
         self._calls.append(call)
-        with suppress(ValueError, OSError):  # it is closed; the next one wakes the loop for this one, too
-            self._wake.write(_ONE)
+        with suppress(ValueError):  # it is closed
+            for _ in range(WAKE_TRIES):
+                with suppress(OSError):
+                    if self._wake.write(_ONE):
+                        break
 
     def stop(self) -> None:
         """End `run` after this turn."""
