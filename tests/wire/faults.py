@@ -35,6 +35,8 @@ CALLS: dict[str, tuple[str, str, str]] = {
     "pwrite64": ("long", "int a, const void *b, unsigned long c, long d", "a, b, c, d"),
     "sendmsg": ("long", "int a, const void *b, int c", "a, b, c"),
     "send": ("long", "int a, const void *b, unsigned long c, int d", "a, b, c, d"),
+    "sendfile64": ("long", "int a, int b, long *c, unsigned long d", "a, b, c, d"),
+    "recv": ("long", "int a, void *b, unsigned long c, int d", "a, b, c, d"),
     "write": ("long", "int a, const void *b, unsigned long c", "a, b, c"),
 }
 _FAULT = struct.Struct("=iiii")  # calls that pass first, calls that fail then, errno, calls that have failed

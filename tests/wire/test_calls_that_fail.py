@@ -28,13 +28,14 @@ COLD_BYTES = 200_000
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("faults")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Faults:
+    return Faults(tmp_path_factory.mktemp("faults"))
 
 
 @pytest.fixture
-def faults(directory: Path) -> Faults:
-    return Faults(directory)
+def faults(compiled: Faults) -> Faults:
+    compiled.clear()
+    return compiled
 
 
 @pytest.fixture(params=["python", "native"])
@@ -50,7 +51,9 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize(
     ("name", "after"),
     [
-        *(("pthread_create", after) for after in (0, 1, 4, 5)),  # the access log's, the loaders', the content's
+        # The access log's, the loaders', those of servlets in the pool, the asyncio loop, the folder and the watch, the
+        # content's.
+        *(("pthread_create", after) for after in (0, 1, 4, 5, 6, 7, 8, 9)),
         ("socketpair", 0),
         ("memfd_create", 0),
         ("memfd_create", 1),
@@ -65,7 +68,10 @@ def test_what_cannot_be_had_at_the_start_is_told_in_one_line(
 ) -> None:
     site.write("page", b"a page")
     faults.fail(name, errno.EAGAIN if name == "pthread_create" else errno.EMFILE, after=after)
+    (tmp_path / "servlets").mkdir()
     flags = ("--root", str(site.root), "--port", "0", "--engine", "python", "--access-log", str(tmp_path / "log"))
+    if name == "pthread_create":
+        flags += ("--servlets", str(tmp_path / "servlets"))
     done = subprocess.run(
         [sys.executable, "-m", "zcserve", *flags],
         env=os.environ | faults.environ | {"PYTHONPATH": str(CHECKOUT)},
@@ -216,6 +222,17 @@ def test_what_fails_once_works_the_next_time(
     act()
     running.update()
     assert os.path.exists(f"/proc/{running.pid}")
+
+
+@pytest.mark.parametrize("name", ["send", "sendmsg", "sendfile64", "recv"])
+def test_a_connection_that_breaks_is_alone(running: Running, faults: Faults, name: str) -> None:
+    for _ in range(3):
+        faults.fail(name, errno.EPIPE)
+        running.get("/page")
+        running.get("/cold-0")
+        faults.clear()
+        running.cold()
+        assert running.get("/page") == (200, b"page 0")
 
 
 def test_a_server_without_any_more_threads_does_all_that_it_did(running: Running, faults: Faults) -> None:
