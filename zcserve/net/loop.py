@@ -95,7 +95,10 @@ class Loop:
         events = self.poller.poll(self._timeout())
         self.now = time.monotonic()
         self.turn = self.poller.turn
-        self._guarded(self.each_turn)
+        try:
+            self.each_turn()
+        except Exception:
+            self._failed(self.each_turn)
         handlers = self.handlers
         for fd, mask in events:
             handler = handlers.get(fd)
