@@ -80,6 +80,28 @@ def wait_until() -> Callable[..., Any]:
     return _wait_until
 
 
+def _growth(work: Callable[[int], object], size: int) -> float:
+    """How many times as long `work(4 * size)` takes as `work(size)`: 4 when it is linear, 16 when it is quadratic.
+
+    Processor time of this thread, the best of three, so that a busy machine does not matter."""
+
+    def best(size: int) -> float:
+        times = []
+        for _ in range(3):
+            began = time.thread_time()
+            work(size)
+            times.append(time.thread_time() - began)
+        return min(times)
+
+    return best(4 * size) / best(size)
+
+
+@pytest.fixture
+def growth() -> Callable[[Callable[[int], object], int], float]:
+    """`growth(work, size)`: see `_growth`. Less than 8 is linear."""
+    return _growth
+
+
 class Site:
     """A directory to serve, under construction."""
 

@@ -19,8 +19,8 @@ PACKAGE = Path(zcserve.__file__).parent
 
 # Lowest first; those on one line do not import each other, but modules of one package do.
 FLOORS = (
-    ("errors",),
-    ("http", "media_types"),
+    ("errors", "log"),
+    ("http", "media_types", "threads"),
     ("config",),
     ("cache",),
     ("net",),

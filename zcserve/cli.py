@@ -47,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
-        print("zcserve:", " ".join(str(error).splitlines()), file=sys.stderr)
+        from zcserve.log import printable  # late, as all of the server
+
+        print("zcserve:", printable(" ".join(str(error).splitlines())), file=sys.stderr)
         return EXIT_WRONG_USE
 
 
@@ -99,12 +101,11 @@ def _about_unknown(unknown: list[str]) -> str:
 def _log_to_stderr(level: str) -> None:
     import logging
 
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
-    )
+    from zcserve.log import Formatter
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 def _parser() -> argparse.ArgumentParser:

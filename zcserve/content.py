@@ -18,7 +18,6 @@ is made: what happens to a release that is being replaced no longer matters.
 from __future__ import annotations
 
 import gc
-import logging
 import sys
 import threading
 import time
@@ -32,6 +31,7 @@ from math import inf
 from operator import is_not
 from typing import Any, cast
 
+from zcserve import threads
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import ENTRY_BYTES, NOT_FOUND_KEY, Generation, Problem
 from zcserve.cache.loader import ChangedError, Loader, path_of
@@ -42,12 +42,13 @@ from zcserve.cache.store import Store
 from zcserve.cache.walk import SIBLING_CODINGS, Changes, Patch, walk, walk_again
 from zcserve.cache.watcher import Watcher
 from zcserve.config import Config, size_text
-from zcserve.errors import UsageError
+from zcserve.errors import NoThreadError, UsageError
 from zcserve.http import encode_path
+from zcserve.log import Log
 from zcserve.net.connection import Service
 from zcserve.net.loop import Loop
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 # Problems named one by one; of more, only the number.
 PROBLEMS_NAMED_MAX = 20
@@ -165,7 +166,7 @@ class Content:
     """The generations that a service serves, the present one first of all."""
 
     def __init__(self, builder: Builder, built: Built, loop: Loop, service: Service) -> None:
-        """`service` has what was built already; `loop` does the last step of each change."""
+        """`service` has what was built already; `loop` does the last step of each change. Raises NoThreadError."""
         self.report = built.report
         self.counters = Counters()
         self.due = inf  # when `each_turn` has something to do
@@ -177,6 +178,7 @@ class Content:
         self._service = service
         self._watcher: Watcher | None = None
         self._pool = ThreadPoolExecutor(1, "zcserve-content")
+        threads.fill(self._pool, 1)
         self._reload_asked = False
         self._busy = False  # a job of the watcher's is under way
         self._adrift = False  # the root leads to what cannot be served: what becomes of the old one is not followed
@@ -211,8 +213,14 @@ class Content:
         self._plan()
 
     def _read_events(self) -> None:
-        if self._watcher is not None and not self._watcher.read(self._loop.now):
-            self._loop.again(self._read_events)
+        watcher = self._watcher
+        try:
+            if watcher is not None and not watcher.read(self._loop.now):
+                self._loop.again(self._read_events)
+        except OSError as error:
+            assert watcher is not None
+            _log.warning("events of the root cannot be read: %s", error)
+            watcher.rescan_later(f"events could not be read ({error.strerror})", self._loop.now)
         self._plan()
 
     def _plan(self) -> None:
@@ -231,12 +239,14 @@ class Content:
             generation.older = tuple(old for old in generation.older if old.until > now)
             self._submit(partial(self._retire, over))
         watcher = self._watcher
-        if watcher is not None and not self._busy and watcher.due(now) <= now:
-            changes = watcher.take(now)
-            if changes:
-                self._busy = True
-                self._submit(partial(self._follow_changes, watcher, changes))
-        self._plan()
+        try:
+            if watcher is not None and not self._busy and watcher.due(now) <= now:
+                changes = watcher.take(now)
+                if changes:
+                    self._busy = True
+                    self._submit(partial(self._follow_changes, watcher, changes))
+        finally:
+            self._plan()  # whatever failed: else it would be tried again in each turn
 
     def _in_loop(self, step: Callable[[], object]) -> object:
         """Have the loop make a step, between two turns, and wait until it has; what it gave. Raises _ClosingError."""
@@ -392,8 +402,8 @@ class Content:
         last, watcher = self.generation, self._watcher
         try:
             built = self._builder.build(last=last)
-        except UsageError as error:
-            self._adrift = True
+        except (UsageError, OSError) as error:
+            self._adrift = isinstance(error, UsageError) or not last.root.is_in_place()
             if watcher is not None:
                 watcher.rescan_later("the last reload failed", self._loop.now)
             _log.error("reload failed, the old content goes on: %s", error)
@@ -406,7 +416,7 @@ class Content:
             over, given_up = cast(
                 tuple[list[Generation], list[object]], self._in_loop(lambda: self._flip(built, changed))
             )
-        except _ClosingError:
+        except BaseException:
             if built.watcher is not None:
                 _close(built.watcher)
             raise
@@ -427,15 +437,16 @@ class Content:
 
     def _flip(self, built: Built, changed: list[bytes]) -> tuple[list[Generation], list[object]]:
         """In the loop: the next generation is the present one. Whose time is over, and what the lane gave up."""
-        last, generation = self.generation, built.generation
+        last, generation, watcher = self.generation, built.generation, self._watcher
+        self._follow(built.watcher)  # first, since it can fail
         last.until = self._loop.now + self._config.keep_for_s
         older = (last, *last.older)
         kept = self._config.keep_generations
         generation.older, last.older = older[:kept], ()
         self._service.generation = generation
-        if self._watcher is not None:
-            self._loop.forget(self._watcher.fd)
-        self._follow(built.watcher)
+        if watcher is not None:
+            self._loop.forget(watcher.fd)
+        self._plan()
         return list(older[kept:]), self._forget_keys(changed)
 
     def _retire(self, over: list[Generation], keys: Collection[bytes] | None = None) -> None:
@@ -492,7 +503,10 @@ def _difference(last: Generation, generation: Generation) -> list[bytes]:
 def _close(watcher: Watcher) -> None:
     """Close a watcher, in a thread of its own: the kernel first waits for everybody who is about to tell of an event,
     16 ms on a busy machine and seconds at worst, and nobody here need wait with it."""
-    threading.Thread(target=watcher.close, name="zcserve-closing", daemon=True).start()
+    try:
+        threads.start(watcher.close, "zcserve-closing")
+    except NoThreadError:
+        watcher.close()
 
 
 def _empty(table: dict[Any, Any]) -> None:

@@ -16,6 +16,10 @@ class UsageError(ZcserveError):
     """The user asked for something that cannot be: the message says what, where, and what to do."""
 
 
+class NoThreadError(UsageError):
+    """The system gives no more threads. At start this is wrong use; later, what asked for one goes on without."""
+
+
 class HttpError(ZcserveError):
     """A request that is answered with an error status.
 

@@ -35,7 +35,8 @@ from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.config import Config, UnixAddress, size_text
 from zcserve.content import Builder, Built, Content, report_problems, resident
-from zcserve.errors import UsageError
+from zcserve.errors import NoThreadError, UsageError
+from zcserve.log import Log
 from zcserve.net.access_log import AccessLog
 from zcserve.net.connection import Connection, Service
 from zcserve.net.fastlane import Teacher, open_poller
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from zcserve.net._lane import Lane
     from zcserve.servlets.application import Servlets
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 # How often the log says what more or less memory would give, while not everything fits.
 MEMORY_TOLD_EVERY_S = 600.0
@@ -81,12 +82,20 @@ class Server:
         self._predecessor: Predecessor | None = None
         self._successor: Successor | None = None
         self._upgrade_asked = False
+        self._signals: tuple[socket.socket, socket.socket] | None = None  # of `_woken_by_signals`
         self._tell_at = 0.0
 
     # --- starting -----------------------------------------------------------------------------------------
 
     def _open(self, *, progress: bool = False) -> None:
-        """Everything but the first turn of the loop."""
+        """Everything but the first turn of the loop: what is needed later, threads and descriptors, is there then.
+        Raises UsageError."""
+        try:
+            self._open_all(progress=progress)
+        except OSError as error:
+            raise UsageError(f"the server cannot start: {error}") from error
+
+    def _open_all(self, *, progress: bool) -> None:
         config = self.config
         began = time.monotonic()
         with ExitStack() as undo:
@@ -119,6 +128,8 @@ class Server:
             if last is not None:
                 retire(last, built.generation, self.loader)
             self._serve_with(poller, builder, built, undo)
+            if self._foreground:
+                self._open_signals(undo)
             self._addresses = [_url(sock) for sock in sockets]
             self.port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), 0)
             self._reserve = Reserve()
@@ -141,6 +152,8 @@ class Server:
     def _serve_with(self, poller: Poller | Lane, builder: Builder, built: Built, undo: ExitStack) -> None:
         config = self.config
         prefixes = self._prefixes
+        fetcher = Fetcher(self.loader, config.loader_threads, self.loop.call_soon)
+        undo.callback(fetcher.close)
         self.loop.each_turn = self._each_turn
         self.loop.stranger = self._welcome_back
         self._service = Service(
@@ -148,7 +161,7 @@ class Server:
             loop=self.loop,
             parser=Parser(config, log_fields=self._log is not None),
             prefixes=prefixes,
-            fetcher=Fetcher(self.loader, config.loader_threads, self.loop.call_soon),
+            fetcher=fetcher,
             generation=built.generation,
             log=self._log.record if self._log is not None else None,
             closed=self._on_closed,
@@ -182,17 +195,16 @@ class Server:
     def _each_turn(self) -> None:
         if self._prefixes.refresh():
             self._each_second()
-        self.content.each_turn()
         teacher = self._service.teacher
-        if teacher is None:
-            return
-        teacher.each_turn()
-        if self._log is not None:
-            lines = teacher.lane.take_log()
-            if lines:
-                self._log.lines(lines)
-        if self._service.draining and not self._service.count():
-            self.loop.stop()
+        if teacher is not None:
+            teacher.each_turn()
+            if self._log is not None:
+                lines = teacher.lane.take_log()
+                if lines:
+                    self._log.lines(lines)
+            if self._service.draining and not self._service.count():
+                self.loop.stop()
+        self.content.each_turn()  # last: what fails in it keeps nothing of the above from being done
 
     def _each_second(self) -> None:
         """Have the miss-ratio curve drawn, once there are misses."""
@@ -274,8 +286,11 @@ class Server:
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
         signal.signal(signal.SIGUSR1, lambda *_: self._log.reopen() if self._log is not None else None)
         signal.signal(signal.SIGUSR2, lambda *_: self.loop.call_soon(self.upgrade))
+        try:
+            self._begin_to_serve()
+        except OSError as error:
+            raise UsageError(f"the server cannot take over: {error}") from error
         self._say_ready()  # from here on a signal means what it says
-        self._begin_to_serve()
         with self._woken_by_signals():
             self.loop.run()
         self._close()
@@ -284,17 +299,22 @@ class Server:
     @contextmanager
     def _woken_by_signals(self) -> Iterator[None]:
         """Python hears of a signal between two of its instructions, and under load the fast lane has few of them."""
-        reader, writer = socket.socketpair()
+        assert self._signals is not None
+        reader, writer = self._signals
         with reader, writer:
-            reader.setblocking(False)
-            writer.setblocking(False)
-            self.loop.add(reader.fileno(), lambda _: _drained(reader))
             signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
             try:
                 yield
             finally:
                 signal.set_wakeup_fd(-1)
                 self.loop.forget(reader.fileno())
+
+    def _open_signals(self, undo: ExitStack) -> None:
+        reader, _ = self._signals = socket.socketpair()
+        for sock in self._signals:
+            sock.setblocking(False)
+            undo.callback(sock.close)
+        self.loop.add(reader.fileno(), lambda _: _drained(reader))
 
     def _on_end_signal(self, number: int, _: FrameType | None) -> None:
         if self._stopping:
@@ -359,10 +379,14 @@ class Server:
             self._upgrade_asked = True
             return
         _log.info("upgrade: starting the new program")
-        self._successor = Successor(self.loop, self._succeeded, self._not_succeeded)
-        listeners = [(one.fileno(), port) for one, port in zip(self._listeners, self._asked_ports, strict=True)]
-        write = partial(manifest.write, generation=self.generation, loader=self.loader)
-        self._successor.begin(listeners, self.store.freeze(), write)
+        memory = self.store.freeze()
+        try:
+            listeners = [(one.fileno(), port) for one, port in zip(self._listeners, self._asked_ports, strict=True)]
+            write = partial(manifest.write, generation=self.generation, loader=self.loader)
+            self._successor = Successor(self.loop, self._succeeded, self._not_succeeded)
+            self._successor.begin(listeners, memory, write)
+        except (OSError, NoThreadError) as error:
+            self._not_succeeded(f"it could not be started: {error}")
 
     def _succeeded(self, process: int) -> None:
         """The new process accepts clients: answer those that are here, and end."""

@@ -25,7 +25,6 @@ What is odd: under a supervisor that watches one process, the old one must tell 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -34,18 +33,22 @@ import threading
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from enum import Enum
 from functools import partial
 from math import inf
 
+from zcserve import threads
 from zcserve.cache import manifest
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.root import Root
 from zcserve.cache.store import Memory
+from zcserve.errors import NoThreadError
+from zcserve.log import Log
 from zcserve.net.listener import Inherited
 from zcserve.net.loop import Loop
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 # Not ZCSERVE_*: it is no setting, and what a shell has exported must not be taken for it.
 VARIABLE = "_ZCSERVE_HANDOVER"
@@ -105,7 +108,7 @@ class Predecessor:
         return generation
 
     def succeed(self, loop: Loop, gone: Callable[[], None]) -> None:
-        """This process serves: tell it, and hear when it is gone. In the loop's thread."""
+        """This process serves: tell it, and hear when it is gone. In the loop's thread. Raises OSError."""
         self.listeners.close()
 
         def on_control(_: int) -> None:
@@ -116,9 +119,16 @@ class Predecessor:
                 self._control.close()
                 gone()
 
+        loop.add(self._control.fileno(), on_control)  # first: when it fails, the old process goes on
         with suppress(OSError):
             self._control.send(_SERVING)
-        loop.add(self._control.fileno(), on_control)
+
+
+class _Outcome(Enum):
+    OPEN = "it ended before it served"
+    SERVES = "it serves"
+    FAILS = "it does not serve"
+    GIVEN_UP = "nobody waits for it"
 
 
 class Successor:
@@ -126,89 +136,112 @@ class Successor:
 
     `served` is told its process id, `failed` why it does not serve; then it has ended. One of them is called, unless
     it is given up.
+
+    One thread writes the manifest and starts the program, another waits for its end. Both are there from the beginning:
+    nothing has to be had in order to tell that an upgrade failed. (They are two, since a child belongs to the thread
+    that started it until this ends, and a process's children are looked for at its main thread.)
     """
 
     armed = inf
 
     def __init__(self, loop: Loop, served: Callable[[int], None], failed: Callable[[str], None]) -> None:
+        """Raises OSError."""
         self._loop = loop
         self._served = served
         self._failed = failed
-        self._lock = threading.Lock()  # around what may be going on while it is given up
-        self._given_up = False
-        self._decided = False
+        self._lock = threading.Lock()  # around the outcome and the process, which the thread starts while it is open
+        self._outcome = _Outcome.OPEN
+        self._why: str = _Outcome.OPEN.value  # should it fail
+        self._why_not_started = ""
+        self._begun = threading.Event()  # the program is started, or will not be
         self._process: subprocess.Popen[bytes] | None = None
         self._control, self._theirs = socket.socketpair()
         self._control.setblocking(False)
         self._until = loop.now + READY_WITHIN_S
 
     def begin(self, listeners: Sequence[tuple[int, int]], memory: Memory, write: Callable[[int], None]) -> None:
-        """Have a thread `write` the manifest into a descriptor and start the program."""
-        self._loop.add(self._control.fileno(), self._on_control)
-        self._loop.timers.arm(self)
-        job = partial(self._start, listeners, memory, write)
-        threading.Thread(target=job, name="zcserve-upgrade", daemon=True).start()
+        """Have a thread `write` the manifest into a descriptor and start the program. Raises OSError and NoThreadError;
+        then nothing was begun."""
+        try:
+            self._loop.add(self._control.fileno(), self._on_control)
+            self._loop.timers.arm(self)
+            threads.start(self._await_end, "zcserve-upgrade-end")
+            threads.start(partial(self._start, listeners, memory, write), "zcserve-upgrade")
+        except (OSError, NoThreadError):
+            self._theirs.close()
+            self._decide(_Outcome.GIVEN_UP)
+            self._begun.set()
+            raise
+
+    def _await_end(self) -> None:
+        """In a thread: tell of the program's end."""
+        self._begun.wait()
+        process = self._process
+        ending = f" (process {process.pid}, {_ending(process.wait())})" if process is not None else ""
+        self._loop.call_soon(partial(self._over, ending))
 
     def _start(self, listeners: Sequence[tuple[int, int]], memory: Memory, write: Callable[[int], None]) -> None:
+        """In a thread: from the manifest to the program's start."""
         fd = -1
         try:
             fd = os.memfd_create("zcserve-manifest", os.MFD_CLOEXEC)
             write(fd)
             handover = Handover(os.getpid(), self._theirs.fileno(), listeners, fd, memory.slabs, memory.pages)
             with self._lock:
-                if not self._given_up:
+                if self._outcome is _Outcome.OPEN:
                     self._process = _run_again(handover)
         except Exception as error:
-            self._loop.call_soon(partial(self._decide, f"it could not be started: {error}"))
+            self._why_not_started = f"it could not be started: {error}"
         finally:
             self._theirs.close()
             if fd >= 0:
                 os.close(fd)
+            self._begun.set()
 
     def _on_control(self, _: int) -> None:
         try:
             told = self._control.recv(len(_SERVING))
         except BlockingIOError:
             return
-        except ConnectionError:
+        except OSError:
             told = b""
-        self._decide("" if told == _SERVING else "it ended before it served")
+        with self._lock:  # it may have been quicker than the thread that started it
+            process = self._process
+        if told == _SERVING and process is not None:
+            self._decide(_Outcome.SERVES)
+            self._served(process.pid)
+        else:
+            self._decide(_Outcome.FAILS)
 
     def due(self) -> float:
         return self._until
 
     def expire(self) -> None:
-        self._decide(f"it did not serve within {READY_WITHIN_S:g} s")
-
-    def _decide(self, why: str) -> None:
-        """It serves, or `why` it does not."""
-        if self._decided:
-            return
-        self._decided = True
-        self._loop.timers.disarm(self)
-        self._loop.forget(self._control.fileno())
-        with self._lock:  # it may have been quicker than the thread that started it
-            process = self._process
-        if process is not None and not why:
-            self._served(process.pid)  # the socket stays open: its end is this process's end
-        else:
-            self._control.close()
-            threading.Thread(target=self._fail, args=(process, why), name="zcserve-upgrade", daemon=True).start()
-
-    def _fail(self, process: subprocess.Popen[bytes] | None, why: str) -> None:
-        """Wait for its end, after which nobody writes into the memory that it was handed."""
-        if process is not None:
-            process.kill()
-            why += f" (process {process.pid}, {_ending(process.wait())})"
-        self._loop.call_soon(partial(self._failed, why))
+        self._why = f"it did not serve within {READY_WITHIN_S:g} s"
+        self._decide(_Outcome.FAILS)
 
     def give_up(self) -> None:
         """The old process ends as well: nobody is to take over."""
+        if self._outcome is _Outcome.OPEN:
+            self._decide(_Outcome.GIVEN_UP)
+
+    def _decide(self, outcome: _Outcome) -> None:
+        """The outcome is known, and a program that is not to serve is ended; `_over` hears of its end."""
+        self._loop.timers.disarm(self)
+        self._loop.forget(self._control.fileno())
+        if outcome is not _Outcome.SERVES:  # else the socket stays open: its end is this process's end
+            self._control.close()
         with self._lock:
-            self._given_up = True
-            if self._process is not None and not self._decided:
+            self._outcome = outcome
+            if outcome is not _Outcome.SERVES and self._process is not None:
                 self._process.kill()
-        self._decided = True
+
+    def _over(self, ending: str) -> None:
+        """The program has ended, after which nobody writes into the memory that it was handed; or it never began."""
+        if self._outcome is _Outcome.OPEN:
+            self._decide(_Outcome.FAILS)
+        if self._outcome is _Outcome.FAILS:
+            self._failed((self._why_not_started or self._why) + ending)
 
 
 def _run_again(handover: Handover) -> subprocess.Popen[bytes]:

@@ -15,6 +15,7 @@ from zcserve.cache.entry import Body, OnDisk
 from zcserve.cache.fetcher import HANDED_OUT_MAX, Fetcher, Renewed
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
+from zcserve.errors import NoThreadError
 
 WITHIN_S = 30.0  # nothing waits so long unless it is broken
 
@@ -287,3 +288,28 @@ def test_a_symlink_that_was_swapped_to_lead_outside_leaves_the_index(tree: Tree,
     (tree.path / "link").symlink_to("../secret")
     assert isinstance(bench.fetch(generation, b"/link"), Renewed)
     assert b"/link" not in generation.resources
+
+
+def test_a_job_that_no_thread_takes_gives_nothing_and_its_key_is_free(bench: Bench, monkeypatch: Any) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.fetcher._pool, "submit", refuse)
+        assert bench.run("key", lambda: 1) is None
+    assert bench.run("key", lambda: 2) == 2
+
+
+def test_its_threads_are_there_before_any_job(tree: Tree) -> None:
+    fetcher = Fetcher(tree.loader(memory=4 << 20), 3, lambda call: None)
+    assert sum(thread.name.startswith("zcserve-loader") for thread in threading.enumerate()) >= 3
+    fetcher.close()
+
+
+def test_threads_that_cannot_be_had_are_told_at_once(tree: Tree, monkeypatch: Any) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(NoThreadError, match="ulimit -u"):
+        Fetcher(tree.loader(memory=4 << 20), 3, lambda call: None)

@@ -162,6 +162,23 @@ def test_records_are_dropped_rather_than_memory_and_it_is_said(
     assert targets_in(path) == []
 
 
+def test_a_record_that_cannot_be_written_is_not_the_last(
+    path: Path, wait_until: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(_: Record) -> str:
+        raise MemoryError
+
+    monkeypatch.setattr(access_log, "FLUSH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(access_log, "as_json", fails)
+    log = AccessLog(str(path), "json", Prefixes())
+    note(log, b"/lost")
+    wait_until(lambda: "records are lost" in caplog.text)
+    log._format = as_json
+    note(log, b"/kept")
+    wait_until(lambda: targets_in(path) == ["/kept"])
+    log.close()
+
+
 def test_the_log_may_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     log = AccessLog("-", "combined", Prefixes())
     note(log, b"/a")

@@ -96,6 +96,25 @@ def test_a_handler_that_raises_fails_alone(loop: Loop, two: Pipes, caplog: pytes
     assert sum("on purpose" in str(record.exc_info) for record in caplog.records) == 3
 
 
+def test_what_each_turn_does_may_raise(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    turns: list[int] = []
+
+    def raises() -> None:
+        turns.append(loop.turn)
+        if len(turns) > 2:
+            loop.stop()
+        raise RuntimeError("on purpose")
+
+    def turn_on() -> None:
+        loop.again(turn_on)
+
+    loop.each_turn = raises
+    loop.again(turn_on)
+    loop.run()
+    assert len(turns) == 3
+    assert "on purpose" in caplog.text
+
+
 def test_a_call_that_raises_and_belongs_to_nobody_is_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
     def raises() -> None:
         raise RuntimeError("on purpose")

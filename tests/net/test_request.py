@@ -5,6 +5,7 @@ More refusals stand in wire/test_http_refusals.py.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,17 @@ from zcserve.config import Config
 from zcserve.errors import HttpError
 from zcserve.http import ANY_TAG, EntityTag
 from zcserve.net import request
-from zcserve.net.request import CHUNKED, CLOSE, KEEP, KEEP_10, Discard, Fields, Parser, split_target
+from zcserve.net.request import (
+    CHUNKED,
+    CLOSE,
+    KEEP,
+    KEEP_10,
+    MEMO_ENTRIES_MAX,
+    Discard,
+    Fields,
+    Parser,
+    split_target,
+)
 
 
 def config(**limits: int) -> Config:
@@ -76,10 +87,8 @@ def test_the_mode_says_what_becomes_of_the_connection(lines: list[bytes], versio
         ([b"Content-Length: 0"], 0),
         ([b"Content-Length: 17"], 17),
         ([b"content-length:\t17 "], 17),
-        ([b"Content-Length: 17, 17"], 17),
-        ([b"Content-Length: 17", b"Content-Length: 17"], 17),
         ([b"Transfer-Encoding: chunked"], CHUNKED),
-        ([b"Transfer-Encoding: , Chunked ,"], CHUNKED),
+        ([b"Transfer-Encoding:\tChunked "], CHUNKED),
     ],
 )
 def test_the_body_is_as_long_as_its_framing_says(lines: list[bytes], body: int) -> None:
@@ -165,10 +174,59 @@ def test_who_expects_100_has_a_body_to_send(lines: list[bytes], version: bytes, 
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nbad\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n", 431),
+        (b"A" * 17_000, 501),
+        (b"A" * 17_000 + b" / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+        (b"A" * 16_380 + b" / HTTP/1", 501),
+        (b"A@" + b"A" * 17_000, 400),
+        (b"GET / HTTP/1.1" + b"x" * 17_000, 400),
+        (b"GET /" + b"x" * 9000 + b" " + b"x" * 9000, 400),
+        (b"GET /" + b"x" * 17_000, 414),
     ],
 )
 def test_of_several_faults_the_malformed_one_is_told(data: bytes, status: int) -> None:
     assert status_of(data) == status
+
+
+@pytest.mark.parametrize("line", [b"X-A", b"Host", b"Cookie", b"connection", b"Content-Length"])
+def test_a_line_without_a_colon_is_400_whatever_was_seen_before(line: bytes) -> None:
+    parser = Parser(config())
+    seen = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nCookie: 1\r\nconnection: close\r\nContent-Length: 0\r\n\r\n"
+    assert parser.parse(seen, 0) is not None
+    for before in (b"", b"Host: a\r\n"):
+        with pytest.raises(HttpError) as raised:
+            parser.parse(b"GET / HTTP/1.1\r\n" + before + line + b"\r\n\r\n", 0)
+        assert (raised.value.status, raised.value.close) == (400, True)
+
+
+def test_a_year_of_two_digits_is_read_by_the_clock_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    parser = Parser(config())
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nIf-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT\r\n\r\n"
+    years = []
+    for now in (1990, 2043, 2050):  # 06-Nov-94 is the latest such year that is at most 50 years ahead
+        monkeypatch.setattr("zcserve.http.time.gmtime", lambda _=None, now=now: time.struct_time((now,) + (1,) * 8))
+        parsed = parser.parse(head, 0)
+        assert parsed is not None
+        assert parsed[2].modified_since is not None
+        years.append(1970 + parsed[2].modified_since // 31_556_952)
+    assert years == [1994, 1994, 2094]
+
+
+def test_heads_that_are_refused_at_their_last_line_fill_no_memory() -> None:
+    parser = Parser(config())
+    kept = parser._lines
+    for number in range(100):
+        lines = b"".join(b"X: %d-%d\r\n" % (number, line) for line in range(99))
+        with pytest.raises(HttpError):
+            parser.parse(b"GET / HTTP/1.1\r\n" + lines + b"bad\r\n\r\n", 0)
+    assert len(kept) <= MEMO_ENTRIES_MAX
+
+
+def test_empty_lines_that_trickle_in_are_skipped_at_once() -> None:
+    parser, data = Parser(config(head_bytes_max=1 << 20)), b"\r\n" * 20_000
+    began = time.thread_time()
+    for end in range(2, len(data), 512):
+        assert parser.parse(data[:end], 0) is None
+    assert time.thread_time() - began < 0.03  # 0.003 in C, 0.06 with a step in Python for each line
 
 
 def test_a_head_seen_before_is_not_judged_anew() -> None:

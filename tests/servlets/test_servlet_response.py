@@ -278,3 +278,16 @@ def test_a_file_has_fields_that_nobody_else_may_give(name: str) -> None:
     with pytest.raises(ValueError, match=f"its own {name}"):
         response.add_header(name.title(), "x")
     assert response.headers == ()
+
+
+# --- cost -------------------------------------------------------------------------------------------------
+
+
+def test_fields_cost_what_they_are_long(growth: Any) -> None:
+    def make(size: int) -> None:
+        response = Response()
+        for _ in range(size):
+            response.add_header("X-Many", "a value of some bytes")
+        assert response.render().fields.count(b"X-Many: a value of some bytes\r\n") == size
+
+    assert growth(make, 10_000) < 8

@@ -17,7 +17,7 @@ import pytest
 from connection_side import Side
 
 from zcserve.cache.entry import ForeignSpan
-from zcserve.servlets.wsgi import Wsgi
+from zcserve.servlets.wsgi import Wsgi, _ErrorLog, _variables
 
 PLAIN = [("Content-Type", "text/plain")]
 
@@ -489,6 +489,25 @@ def test_errors_are_lines_of_the_log(side: Side, caplog: pytest.LogCaptureFixtur
     side.ask(mounted(side, validator(application)))
     said = [record.getMessage().removeprefix("mount /app=tests:application: ") for record in caplog.records]
     assert said == ["half a line", "and another", "no end", "printed"]
+
+
+def test_pieces_of_a_line_for_the_log_cost_what_they_are_long(growth: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def print_one_line(size: int) -> None:
+        errors = _ErrorLog("application")
+        for _ in range(size):
+            errors.write("ten bytes.")
+        errors.flush()
+
+    caplog.set_level(logging.CRITICAL, "zcserve")
+    assert growth(print_one_line, 20_000) < 8
+
+
+def test_lines_of_one_field_cost_what_they_are_long(growth: Any) -> None:
+    def count(size: int) -> None:
+        variables = _variables([(b"X-Many", b"a value of some bytes")] * size, 0)
+        assert variables == {"HTTP_X_MANY": ", ".join(["a value of some bytes"] * size)}
+
+    assert growth(count, 10_000) < 8
 
 
 def test_date_and_server_are_left_to_the_server(side: Side) -> None:

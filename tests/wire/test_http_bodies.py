@@ -45,9 +45,6 @@ LAST = b"0\r\n\r\n"
 BODIES = [
     ((LENGTH,), EVIL),
     (("Content-Length: 0",), b""),
-    (("Content-Length: 5, 5",), b"hello"),
-    (("Content-Length: 5", "Content-Length: 5"), b"hello"),
-    (("Content-Length: 000005",), b"hello"),
     (("Content-Length: 4096",), b"x" * 4096),
     ((CHUNKED,), LAST),
     (("transfer-encoding:CHUNKED",), LAST),

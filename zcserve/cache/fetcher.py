@@ -7,7 +7,6 @@ loop's thread; the threads only run the jobs and hand the results over through `
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,8 +15,10 @@ from typing import Any
 from zcserve.cache.entry import Body, Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import OUR_OWN_TROUBLE, ChangedError, Loader, path_of
+from zcserve.log import Log
+from zcserve.threads import fill
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 
 class Renewed:
@@ -32,14 +33,16 @@ Fetched = Body | Renewed | None
 
 
 class Fetcher:
-    """A pool of loader threads. `call_soon` runs a function in the loop's thread."""
+    """A pool of loader threads, started with it. `call_soon` runs a function in the loop's thread."""
 
     def __init__(self, loader: Loader, threads: int, call_soon: Callable[[Callable[[], None]], None]) -> None:
+        """Raises NoThreadError."""
         self._loader = loader
         self._call_soon = call_soon
         # Whether what lies at an entry's path now may take its place; asked in a loader's thread.
         self.may_renew: Callable[[Generation, Entry], bool] = lambda generation, entry: True
         self._pool = ThreadPoolExecutor(threads, "zcserve-loader")
+        fill(self._pool, threads)
         self._remaking = False
         self._waiting: dict[object, list[Callable[[Any], None]]] = {}
 
@@ -66,7 +69,11 @@ class Fetcher:
             waiting.append(done)
             return
         self._waiting[key] = [done]
-        self._pool.submit(self._run, key, job)
+        try:
+            self._pool.submit(self._run, key, job)
+        except RuntimeError as error:  # the server ends
+            _log.error("a job of the loader cannot be run: %s", error)
+            self._call_soon(partial(self._deliver, key, None))
 
     def _run(self, key: object, job: Callable[[], Any]) -> None:
         result: Any = None
@@ -77,7 +84,7 @@ class Fetcher:
         self._call_soon(lambda: self._deliver(key, result))
 
     def _deliver(self, key: object, result: Any) -> None:
-        self._hand_out(self._waiting.pop(key), result)
+        self._hand_out(self._waiting.pop(key, ()), result)
 
     def _hand_out(self, waiting: Sequence[Callable[[Any], None]], result: Any) -> None:
         for done in waiting[:HANDED_OUT_MAX]:

@@ -156,8 +156,9 @@ class _Directory:
         try:
             fd = root.open_directory(path_of(self._files[0]).rpartition(b"/")[0])
         except OSError as error:
-            for entry in self._files:
-                _give_up(self._generation, entry, error)
+            if error.errno not in OUR_OWN_TROUBLE:  # else they stay out for now
+                for entry in self._files:
+                    _give_up(self._generation, entry, error)
             return
         try:
             for entry in self._files:

@@ -22,6 +22,10 @@ _DIRECTORY_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 STEPS_MAX = 4
 
 
+# Errors that say nothing about a file: the process or the machine has no more to give.
+SCARCE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+
+
 class OutsideRootError(OSError):
     """What a path led to lies outside the root."""
 

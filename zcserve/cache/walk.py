@@ -31,7 +31,7 @@ from typing import Protocol
 
 from zcserve.cache.entry import Entry, Redirect, identity_of
 from zcserve.cache.index import Generation, Problem, Stock
-from zcserve.cache.root import OutsideRootError, Root
+from zcserve.cache.root import SCARCE, OutsideRootError, Root
 from zcserve.cache.slab import shared
 from zcserve.errors import UsageError
 from zcserve.http import encode_path
@@ -238,6 +238,8 @@ class _Visit:
                 same, files, below = self._list(directory)
                 self._same.append(same)
             except OSError as error:
+                if error.errno in SCARCE:
+                    raise
                 if not directory.path:
                     raise UsageError(f"root {self._root.path!r} cannot be read: {error.strerror or error}") from None
                 self._problems.append(_problem(directory.path, error))
@@ -268,7 +270,9 @@ class _Visit:
         """
         try:
             fd = self._root.open_directory(path)
-        except OSError:
+        except OSError as error:
+            if error.errno in SCARCE:
+                raise
             return set()  # it changed as well, and the change of its own name says what became of it
         try:
             members = self._families(fd, path, names)
@@ -363,6 +367,8 @@ class _Visit:
                         self._observer.link(path, name, fd)
                     status = _followed(self._root, fd, name)
             except OSError as error:
+                if error.errno in SCARCE:
+                    raise
                 problems.append(_problem(path + name, error))
                 continue
             if not (name.isascii() or _is_utf8(name)):

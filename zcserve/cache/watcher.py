@@ -125,12 +125,13 @@ class Watcher:
         self._everything: str | None = None
         self._first = self._last = math.inf  # when the batch at hand began, and when it last grew
         self.fd = inotify.start()
+        self._top = -1
         try:
             self._top = root.open_directory(b"")
+            self._watch_root()
         except OSError:
-            os.close(self.fd)
+            self.close()
             raise
-        self._watch_root()
         if not root.is_in_place():  # it was re-pointed before its way was watched
             self._everything = _ROOT_CHANGED
             self._first = self._last = -math.inf
@@ -138,7 +139,8 @@ class Watcher:
     def close(self) -> None:
         """Give the descriptors back; only once, and nothing may be asked any more."""
         os.close(self.fd)
-        os.close(self._top)
+        if self._top >= 0:
+            os.close(self._top)
 
     # --- watching: a walk's observer --------------------------------------------------------------------------
 

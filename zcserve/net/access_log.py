@@ -7,7 +7,6 @@ rotation), and drops records rather than memory when the disk does not keep up; 
 from __future__ import annotations
 
 import json
-import logging
 import re
 import sys
 import threading
@@ -17,10 +16,13 @@ from collections.abc import Callable
 from io import FileIO
 from typing import BinaryIO
 
+from zcserve import threads
+from zcserve.errors import NoThreadError
+from zcserve.log import Log
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Fields
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 FLUSH_INTERVAL_S = 0.5
 # Records that wait to be written, of about 500 bytes each: some seconds of full load.
@@ -33,7 +35,7 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 
 class AccessLog:
-    """Writes to `path`, or to standard output for "-". Raises OSError when the file cannot be opened."""
+    """Writes to `path`, or to standard output for "-". Raises OSError when the file cannot be opened, NoThreadError."""
 
     def __init__(self, path: str, form: str, prefixes: Prefixes) -> None:
         self._path = path
@@ -45,8 +47,11 @@ class AccessLog:
         self._file = self._open()
         self._wake = threading.Event()
         self._ended = False
-        self._thread = threading.Thread(target=self._run, name="zcserve-access-log", daemon=True)
-        self._thread.start()
+        try:
+            self._thread = threads.start(self._run, "zcserve-access-log")
+        except NoThreadError:
+            self._close_file()
+            raise
 
     def record(self, peer: str, method: bytes, target: bytes, fields: Fields | None, status: int, length: int) -> None:
         """Note one answered request. Called by the loop."""
@@ -70,6 +75,9 @@ class AccessLog:
         self._ended = True
         self._wake.set()
         self._thread.join()
+        self._close_file()
+
+    def _close_file(self) -> None:
         if self._path != "-":
             self._file.close()
 
@@ -81,7 +89,10 @@ class AccessLog:
         while not self._ended:
             self._wake.wait(FLUSH_INTERVAL_S)
             self._wake.clear()
-            self._write()
+            try:
+                self._write()
+            except Exception:  # or nothing would ever be written again
+                _log.exception("access log %s: records are lost", self._path)
             try:
                 if self._reopen and self._path != "-":
                     self._reopen = False

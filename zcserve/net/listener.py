@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import select
 import socket
@@ -26,11 +25,12 @@ from math import inf
 
 from zcserve.config import Address, UnixAddress
 from zcserve.errors import UsageError
+from zcserve.log import Log
 from zcserve.net import reply
 from zcserve.net.connection import Connection, Service
 from zcserve.net.request import CLOSE
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 # Accepted in a turn: a burst of new clients must not hold up those who are served.
 ACCEPTS_PER_TURN = 64

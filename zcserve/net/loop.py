@@ -11,7 +11,6 @@ logged, and the handler's own `fail` (a connection closes itself) is called.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
@@ -23,15 +22,19 @@ from io import FileIO
 from math import inf
 from typing import TYPE_CHECKING
 
+from zcserve.log import Log
 from zcserve.net.poller import Poller
 from zcserve.net.timers import Timers
 
 if TYPE_CHECKING:
     from zcserve.net._lane import Lane
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 Handler = Callable[[int], None]
+
+# A call whose wake-up is lost waits for the next one: the write is tried again.
+WAKE_TRIES = 3
 
 _ONE = (1).to_bytes(8, sys.byteorder)  # what an eventfd takes
 
@@ -74,7 +77,10 @@ class Loop:
         """Call `call` in the loop's thread soon; never, when it has ended. Other threads may use this method alone."""
         self._calls.append(call)
         with suppress(ValueError):  # it is closed
-            self._wake.write(_ONE)
+            for _ in range(WAKE_TRIES):
+                with suppress(OSError):
+                    if self._wake.write(_ONE):
+                        break
 
     def stop(self) -> None:
         """End `run` after this turn."""
@@ -89,7 +95,10 @@ class Loop:
         events = self.poller.poll(self._timeout())
         self.now = time.monotonic()
         self.turn = self.poller.turn
-        self.each_turn()
+        try:
+            self.each_turn()
+        except Exception:
+            self._failed(self.each_turn)
         handlers = self.handlers
         for fd, mask in events:
             handler = handlers.get(fd)
@@ -116,8 +125,8 @@ class Loop:
         return wait if timeout < 0 else min(wait, timeout)
 
     def _woken(self, _: int) -> None:
-        if self._wake.read(8) is None:
-            return
+        with suppress(OSError):  # what was queued is done all the same: it is told of once
+            self._wake.read(8)
         for _ in range(len(self._calls)):
             self._guarded(self._calls.popleft())
 

@@ -7,7 +7,9 @@ A head is judged line by line, and lines repeat: browsers send the same dozen bu
 bounded memos. The first keeps what a line means: None for a well-formed field that changes nothing here, else a
 `Line`. The second keeps what a head's lines mean together, as a `Fields`. A head seen before costs a split and two
 lookups; a new cookie costs the judging of one line. Both memos only save work: they are emptied when full, and hold
-nothing that the bytes do not say.
+nothing that the bytes do not say. So a parser that has seen much answers as a fresh one does: what a part of a line
+means is never taken from a memo before the whole line is known to be well-formed, and what the clock decides (a date
+with two digits for its year) is not kept.
 
 All malformed heads are 400 and close: where the request's end is in doubt, nothing after it can be trusted (section
 11.2).
@@ -54,12 +56,19 @@ _CONDITIONAL = (_NONE_MATCH, _MODIFIED, _MATCH, _UNMODIFIED, _RANGE, _IF_RANGE)
 _SIGNIFICANT = frozenset((_HOST, _CONNECTION, _EXPECT, _LENGTH, _CODING, _ACCEPT, *_CONDITIONAL))
 # Well-formed, and different every time.
 _NEVER_KEPT = frozenset((b"cookie", b"authorization"))
+# A comma between a whole day's name and a day with dashes: a date whose two-digit year the present year decides.
+_SHORT_YEAR = re.compile(rb"day, \d\d-")
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
-_LENGTH_VALUE = re.compile(rb"[0-9]{1,18}")
+# RFC 9110 section 8.6 allows leading zeros; `010` is read as ten and as eight, and so is refused.
+_LENGTH_VALUE = re.compile(rb"0|[1-9][0-9]*")
+_LENGTH_DIGITS_MAX = 18
 _LINE_BYTES = bytes(range(0x20, 0x7F))
 _PARTIAL_BYTES = FIELD_VALUE_BYTES + b"\r\n"
+_METHOD_BYTES_MAX = max(map(len, KNOWN_METHODS))
+_VERSION_BYTES = len(b"HTTP/1.1")
 
 
 class Line:
@@ -136,22 +145,22 @@ class _Lines(dict[bytes, "Line | None"]):
 
     def __missing__(self, line: bytes) -> Line | None:
         name, colon, value = line.partition(b":")
-        lower = self._names.get(name) or self._judge_name(name, colon)
+        if not colon:  # before any memo is asked: a name that was seen with its colon says nothing about this line
+            raise HttpError(400, "a field line without a colon", close=True)
+        lower = self._names.get(name) or self._judge_name(name)
         if value.translate(None, FIELD_VALUE_BYTES):
             raise HttpError(400, "control character in a field value", close=True)
         if lower in _NEVER_KEPT:
             return None
-        kept = len(line) <= LINE_MEMO_BYTES_MAX
+        kept = len(line) <= LINE_MEMO_BYTES_MAX and not (lower in _CONDITIONAL and _SHORT_YEAR.search(value))
         meaning = Line(lower, value.strip(b" \t"), kept) if lower in self._significant else None
-        if kept:
-            self.full = len(self) >= MEMO_ENTRIES_MAX
+        if kept and not self.full:  # heads that are refused at their last line never come to `_forget`
             self[line] = meaning
+            self.full = len(self) >= MEMO_ENTRIES_MAX
         return meaning
 
-    def _judge_name(self, name: bytes, colon: bytes) -> bytes:
+    def _judge_name(self, name: bytes) -> bytes:
         """RFC 9112 section 5.1: no white space before the colon; 5.2: no folded lines."""
-        if not colon:
-            raise HttpError(400, "a field line without a colon", close=True)
         if not is_token(name):
             raise HttpError(400, "a field name that is no token", close=True)
         lower = name.lower()
@@ -220,23 +229,32 @@ class Parser:
     def _parse_unusual(self, data: bytes, start: int, end: int) -> Parsed | None:
         """Heads that begin with empty lines, are incomplete, too long, or not of version 1.0 or 1.1."""
         if data.startswith(b"\r\n", start):  # RFC 9112 section 2.2
-            skipped = start
-            while data.startswith(b"\r\n", skipped):
-                skipped += 2
-                if skipped - start > self._head_bytes_max:
-                    raise HttpError(400, "nothing but empty lines", close=True)
-            return self.parse(data, skipped)
+            behind = _EMPTY_LINES.match(data, start, start + self._head_bytes_max + 2)
+            assert behind is not None
+            if behind.end() - start > self._head_bytes_max:
+                raise HttpError(400, "nothing but empty lines", close=True)
+            return self.parse(data, behind.end())
         if end < 0 or end - start > self._head_bytes_max:
             # What lies beyond the limit is not looked at, so that it does not matter how much of it is here.
             head = data[start : start + self._head_bytes_max + 1]
             _judge_partial(head)
             if end < 0 and len(data) - start <= self._head_bytes_max + 3:  # 3: the blank line may be on its way
                 return None
-            line, crlf, _ = head.partition(b"\r\n")
-            if crlf and len(line.split(b" ")[1]) <= self._target_bytes_max:
-                raise HttpError(431, f"a head longer than {self._head_bytes_max} bytes", close=True)
-            raise HttpError(414, f"a target longer than {self._target_bytes_max} bytes", close=True)
+            raise self._too_long(head)
         return self._parse_other_version(data, start, end)
+
+    def _too_long(self, head: bytes) -> HttpError:
+        """What is too long in a head whose beginning, longer than the limit, is `head`, and well-formed so far."""
+        line, crlf, _ = head.partition(b"\r\n")
+        method, _, rest = line.partition(b" ")
+        target, _, version = rest.partition(b" ")
+        if not crlf and (not is_token(method) or len(version.removesuffix(b"\r")) > _VERSION_BYTES):
+            return HttpError(400, "not a request line of HTTP/1.1", close=True)
+        if len(method) > _METHOD_BYTES_MAX:  # RFC 9112 section 3
+            return HttpError(501, "a method longer than any", close=True)
+        if len(target) > self._target_bytes_max or not crlf:
+            return HttpError(414, f"a target longer than {self._target_bytes_max} bytes", close=True)
+        return HttpError(431, f"a head longer than {self._head_bytes_max} bytes", close=True)
 
     def _parse_other_version(self, data: bytes, start: int, end: int) -> Parsed | None:
         first, crlf, rest = data[start:end].partition(b"\r\n")
@@ -330,31 +348,36 @@ def _check_host(hosts: list[bytes], version_11: bool) -> None:
 
 
 def _body_length(lengths: list[bytes], codings: list[bytes], version_11: bool) -> int:
-    """RFC 9112 section 6.3; what could be read in two ways is refused (sections 6.1, 11.2)."""
+    """RFC 9112 section 6.3; what could be read in two ways is refused (sections 6.1, 11.2).
+
+    Empty list elements, leading zeros and a length that is said twice are lawful, but servers are known that read them
+    otherwise: behind a proxy that does, the end of one client's request would be the beginning of another's.
+    """
     if codings:
         if lengths:
             raise HttpError(400, "both Content-Length and Transfer-Encoding", close=True)
         if not version_11:
             raise HttpError(400, "Transfer-Encoding in HTTP/1.0", close=True)
-        names = parse_list(b",".join(codings).lower())
-        if not names:
-            raise HttpError(400, "an empty Transfer-Encoding", close=True)
-        if b"chunked" in names[:-1] or names[-1] != b"chunked":
-            known = all(name == b"chunked" for name in names)
-            raise HttpError(400 if known else 501, "a transfer coding other than chunked", close=True)
-        if len(names) > 1:
-            raise HttpError(501, "a transfer coding other than chunked", close=True)
-        return CHUNKED
+        return _coded_length(b",".join(codings).lower())
     if not lengths:
         return 0
-    # A list of one repeated number is one number (RFC 9110 section 8.6).
-    numbers = {number.strip(b" \t") for value in lengths for number in value.split(b",")}
-    number = numbers.pop()
-    if numbers or not number.isdigit():
-        raise HttpError(400, "an invalid Content-Length", close=True)
-    if not _LENGTH_VALUE.fullmatch(number):
+    if len(lengths) > 1 or not _LENGTH_VALUE.fullmatch(lengths[0]):
+        raise HttpError(400, "not one Content-Length, written in one way", close=True)
+    if len(lengths[0]) > _LENGTH_DIGITS_MAX:
         raise HttpError(413, "a body of absurd length", close=True)
-    return int(number)
+    return int(lengths[0])
+
+
+def _coded_length(codings: bytes) -> int:
+    """CHUNKED. Other codings before it are lawful, and not implemented (RFC 9112 sections 6.1, 7)."""
+    names = [coding.strip(b" \t") for coding in codings.split(b",")]
+    if names[-1] != b"chunked" or names.count(b"chunked") > 1:
+        raise HttpError(400, "a Transfer-Encoding that does not tell where the body ends", close=True)
+    if not all(is_token(name.partition(b";")[0].rstrip(b" \t")) for name in names):
+        raise HttpError(400, "a Transfer-Encoding that is no list of codings", close=True)
+    if len(names) > 1:
+        raise HttpError(501, "a transfer coding other than chunked", close=True)
+    return CHUNKED
 
 
 def _mode(values: list[bytes], version_11: bool) -> int:

@@ -183,8 +183,13 @@ class Servlets:
 
     def start(self) -> None:
         """Be ready for requests. Raises UsageError where an application cannot; `close` is due then, too."""
+        self.context.pool.begin()
+        self.context.tasks.begin()
+        if self._folder is not None:
+            self._loader.begin()
+        self._watch.begin()
         self._mounts.start()
-        self.context.call_soon(self._watch.begin)
+        self.context.call_soon(self._watch.look_at_this_thread)
         if self._lane is not None and self._folder is not None:
             self._lane.consult(self.look_up)
 

@@ -12,20 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeAlias
 
 from zcserve.errors import UsageError
+from zcserve.log import Block, Log
 from zcserve.net.exchange import Answer, Exchange, Made
 from zcserve.servlets.context import Context, busy
 from zcserve.servlets.files import Part, segments
 from zcserve.servlets.gateway import Asked, ClientGoneError, Promised, Pushed, promise
 from zcserve.servlets.response import RESERVED
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 Scope: TypeAlias = dict[str, Any]
 Message: TypeAlias = dict[str, Any]
@@ -129,7 +129,7 @@ class _Call:
         if self._complete:
             _log.error("%s failed when its response was complete:", self._asgi.name, exc_info=error)
         elif self._lost:
-            _log.debug("%s ended when its client was gone: %r", self._asgi.name, error)
+            _log.debug("%s ended when its client was gone: %s", self._asgi.name, repr(error))
         elif self._answered:
             self._context.cut_short(self._asgi.name, self._exchange, error)
             self._give_up(None)
@@ -290,7 +290,7 @@ class Lifespan:
         self._messages.put_nowait({"type": "lifespan.startup"})
         self._task = context.tasks.start(self._run())
         if trouble := self._started.result().strip():
-            _log.error("%s could not start: %s", self._name, trouble)
+            _log.error("%s could not start: %s", self._name, Block(trouble))
             raise UsageError(f"{self._name} could not start: {trouble.splitlines()[-1]}")  # often a whole traceback
 
     def end(self, context: Context) -> None:
@@ -315,7 +315,7 @@ class Lifespan:
             if self.running:
                 _log.error("%s failed in its lifespan:", self._name, exc_info=error)
             else:
-                _log.debug("%s takes no part in lifespan: %r", self._name, error)
+                _log.debug("%s takes no part in lifespan: %s", self._name, repr(error))
         finally:
             _settle(self._started, "")
             _settle(self._ended, None)
@@ -330,7 +330,7 @@ class Lifespan:
             _settle(self._started, said or "it said lifespan.startup.failed")
         elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
             if kind.endswith("failed"):
-                _log.error("%s failed at its end: %s", self._name, said)
+                _log.error("%s failed at its end: %s", self._name, Block(said))
             _settle(self._ended, None)
         else:
             raise RuntimeError(f"{kind!r} is no message of a lifespan")

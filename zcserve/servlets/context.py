@@ -6,7 +6,6 @@ A failure is told twice: to the client as a 500 with an id, and to the log with 
 
 from __future__ import annotations
 
-import logging
 import secrets
 import traceback
 from collections.abc import Callable
@@ -17,11 +16,12 @@ from typing import Protocol
 from zcserve.cache.index import Generation
 from zcserve.config import Config
 from zcserve.errors import HttpError
+from zcserve.log import Log
 from zcserve.net.exchange import Answer
 from zcserve.net.reply import PAGE_FIELDS, page_content
 from zcserve.servlets.workers import AsyncThread, Pool
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 # Enough that no two failures of a day have the same, and few enough to be read out on the telephone.
 ID_BYTES = 4

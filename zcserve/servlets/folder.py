@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import ast
 import linecache
-import logging
 import os
 import re
 import sys
@@ -39,11 +38,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 from zcserve.cache.entry import identity_of
 from zcserve.errors import UsageError
+from zcserve.log import Block, Log
 from zcserve.servlets import routes
 from zcserve.servlets.notice import Notice
 from zcserve.servlets.routes import ConflictError, Route, Table, routes_of
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 # A file's times are those of its file system's clock: a few milliseconds apart, two seconds on FAT. What was written so
 # recently may be written again without another time, so until then its content is looked at, too.
@@ -322,7 +322,7 @@ class Folder:
         if not name.startswith(".") and file not in self._ignored:
             self._ignored.add(file)
             why = "Python has a module of that name" if name.startswith("_") else "that is no name for a servlet"
-            _log.warning("servlets: %r is ignored: %s", file, why)
+            _log.warning("servlets: %s is ignored: %s", repr(file), why)
         return False
 
     def _renew(self, sources: dict[str, Source]) -> None:
@@ -377,7 +377,7 @@ class Folder:
             file = f"{self.directory.name}/{module.file.name}"
             if module.error and (loaded[name] is not before or module.error != before.error):
                 what = "the last good version goes on" if module.good is not None else "it is not served"
-                _log.error("%s does not load, %s:\n%s", file, what, module.error.rstrip())
+                _log.error("%s does not load, %s:\n%s", file, what, Block(module.error.rstrip()))
             elif before is not None and not module.error and module.good is not before.good:
                 _log.info("%s loaded again", file)
 

@@ -151,7 +151,7 @@ class Response:
     that would make a malformed response raises ValueError at once.
     """
 
-    __slots__ = ("_fields", "_file", "_named", "_pairs", "_status", "body")
+    __slots__ = ("_file", "_lines", "_named", "_pairs", "_status", "body")
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class Response:
         self.body = body
         self.status = status
         self._file: str | None = None
-        self._fields = b""
+        self._lines: list[bytes] = []  # joined once: a sum would copy all of them for each
         self._pairs: list[tuple[str, str]] = []
         self._named: set[str] = set()
         if content_type is not None:
@@ -201,7 +201,7 @@ class Response:
             raise ValueError("Content-Type is there already: a response has one (RFC 9110 section 8.3)")
         if self.file is not None:
             _check_beside_file((lower,))
-        self._fields += line
+        self._lines.append(line)
         self._pairs.append((name, value))
         self._named.add(lower)
 
@@ -257,12 +257,12 @@ class Response:
             pairs = [pair for pair in self._pairs if pair[0].lower() != "content-type"]
             return Rendered(self._status, encode_fields(pairs), b"", None)
         if self.file is not None:
-            return Rendered(self._status, self._fields, b"", self.file)
+            return Rendered(self._status, b"".join(self._lines), b"", self.file)
         kind, content = _content(self.body)
-        fields = self._fields if "content-type" in self._named else kind + self._fields
+        lines = self._lines if "content-type" in self._named else [kind, *self._lines]
         if "x-content-type-options" not in self._named:
-            fields += _NOSNIFF
-        return Rendered(self._status, fields, content, None)
+            lines = [*lines, _NOSNIFF]
+        return Rendered(self._status, b"".join(lines), content, None)
 
 
 def _check_beside_file(names: Iterable[str]) -> None:

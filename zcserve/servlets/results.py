@@ -22,7 +22,6 @@ hence files are looked at once a second while there are results.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
@@ -34,6 +33,7 @@ from zcserve.cache.fetcher import HANDED_OUT_MAX, Fetcher
 from zcserve.cache.loader import Loader, tag_of
 from zcserve.cache.preload import forget
 from zcserve.http import canonical_path, parse_date
+from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Made, Stored
 from zcserve.net.request import split_target
 from zcserve.net.timers import Deadline, Timers
@@ -47,7 +47,7 @@ from zcserve.servlets.workers import BusyError
 if TYPE_CHECKING:
     from zcserve.net._lane import Lane
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 # How many ttls a result goes on for that cannot be made again: long enough for a hiccup of what stands behind it.
 STALE_TTLS_MAX = 10

@@ -9,7 +9,6 @@ turn when that call returns, in the servlet still, and counts from its last look
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -18,10 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from zcserve import threads
+from zcserve.log import Block, Log
+
 if TYPE_CHECKING:
     from zcserve.net._lane import Lane
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 T = TypeVar("T")
 
@@ -42,9 +44,13 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="zcserve-watch", daemon=True)
 
     def begin(self) -> None:
+        """Have the thread that looks, at the calling thread until it is told otherwise. Raises NoThreadError."""
+        self.look_at_this_thread()
+        threads.begin(self._thread)
+
+    def look_at_this_thread(self) -> None:
         """The calling thread is the one to watch."""
         self._thread_id = threading.get_ident()
-        self._thread.start()
 
     def guard(self, what: str, step: Callable[[], T]) -> T:
         """Call `step`, named `what` should it take long."""
@@ -86,7 +92,7 @@ class Watch:
             "let others go on):\n%s",
             what,
             self._slow_s,
-            stack.rstrip(),
+            Block(stack.rstrip()),
         )
 
     def close(self) -> None:

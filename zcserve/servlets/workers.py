@@ -7,7 +7,6 @@ executors would. What comes out of them reaches the server's loop through `call_
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -15,9 +14,11 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from zcserve.errors import ZcserveError
+from zcserve import threads
+from zcserve.errors import NoThreadError, ZcserveError
+from zcserve.log import Log
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 T = TypeVar("T")
 
@@ -30,7 +31,8 @@ class BusyError(ZcserveError):
 
 
 class Pool:
-    """At most `threads` threads, started when they are needed, and at most `waiting_max` jobs that wait for one."""
+    """At most `threads` threads, and at most `waiting_max` jobs that wait for one. The first thread is started by
+    `begin`, the others when they are needed: where the system has no more, those that there are do all."""
 
     def __init__(self, threads: int, waiting_max: int) -> None:
         self._threads_max = threads
@@ -40,6 +42,18 @@ class Pool:
         self._closed = False
         self._jobs: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition(threading.Lock())
+
+    def begin(self) -> None:
+        """Have the first thread. Raises NoThreadError."""
+        with self._changed:
+            if self._threads:
+                return
+            self._threads = 1
+        try:
+            threads.start(self._run, "zcserve-servlet-1")
+        except NoThreadError:
+            self._threads = 0
+            raise
 
     def submit(self, job: Callable[[], None], *, begun: bool = False) -> None:
         """Run `job` in a thread. Raises BusyError. What has `begun` goes before what has not, however many wait."""
@@ -58,17 +72,17 @@ class Pool:
             self._threads += 1
             name = f"zcserve-servlet-{self._threads}"
         try:
-            threading.Thread(target=self._run, name=name, daemon=True).start()
-        except RuntimeError as error:  # the system has no more of them
+            threads.start(self._run, name)
+        except NoThreadError as error:
             self._do_without_it(job, error)
 
-    def _do_without_it(self, job: Callable[[], None], error: RuntimeError) -> None:
+    def _do_without_it(self, job: Callable[[], None], error: NoThreadError) -> None:
         """No thread could be started for `job`: one of the others takes it, if there are any."""
         with self._changed:
             self._threads -= 1
             if not self._threads and job in self._jobs:
                 self._jobs.remove(job)
-                raise BusyError(f"no thread can be started: {error}") from error
+                raise BusyError(str(error)) from error
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
@@ -95,18 +109,22 @@ class Pool:
 
 
 class AsyncThread:
-    """An asyncio event loop in its own thread, started when it is first needed."""
+    """An asyncio event loop in its own thread, which `begin` starts, or else the first coroutine."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="zcserve-async", daemon=True)
         self._starting = threading.Lock()
 
-    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine there; any thread."""
+    def begin(self) -> None:
+        """Have the thread; any thread may ask. Raises NoThreadError."""
         with self._starting:
             if self._thread.ident is None:
-                self._thread.start()
+                threads.begin(self._thread)
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine there; any thread."""
+        self.begin()
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def _run(self) -> None:

@@ -11,13 +11,13 @@ Flask keeps what it knows of a request; an application that keeps such things in
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context as Variables
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Made
 from zcserve.servlets.context import Context, busy
 from zcserve.servlets.files import Part, segments
@@ -25,7 +25,7 @@ from zcserve.servlets.gateway import Asked, ClientGoneError, Promised, Pushed, p
 from zcserve.servlets.streams import Begun, PoolStream
 from zcserve.servlets.workers import BusyError
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType]
 WsgiApplication: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -286,24 +286,22 @@ class _Call:
         }
         if asked.peer:
             environ["REMOTE_PORT"] = str(asked.peer[1])
-        for name, value in asked.lines:
-            _add_line(environ, name, value.decode("latin-1"), len(exchange.body))
+        environ |= _variables(asked.lines, len(exchange.body))
         return environ
 
 
-def _add_line(environ: dict[str, Any], name: bytes, value: str, body_bytes: int) -> None:
-    """A header line as a variable (RFC 3875 section 4.1.18)."""
-    if b"_" in name:
-        return  # or it would pass for the same name with a dash, which a proxy in front may vouch for
-    key = name.decode("latin-1").upper().replace("-", "_")
-    if key in ("CONTENT_LENGTH", "TRANSFER_ENCODING"):
-        environ["CONTENT_LENGTH"] = str(body_bytes)  # it was read, and is not chunked any more
-        return
-    if key != "CONTENT_TYPE":
-        key = f"HTTP_{key}"
-    if key in environ:
-        value = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ', '}{value}"
-    environ[key] = value
+def _variables(lines: Iterable[tuple[bytes, bytes]], body_bytes: int) -> dict[str, str]:
+    """Header lines as variables (RFC 3875 section 4.1.18)."""
+    values: dict[str, list[str]] = {}
+    for name, value in lines:
+        if b"_" in name:
+            continue  # or it would pass for the same name with a dash, which a proxy in front may vouch for
+        key = name.decode("latin-1").upper().replace("-", "_")
+        if key in ("CONTENT_LENGTH", "TRANSFER_ENCODING"):
+            values["CONTENT_LENGTH"] = [str(body_bytes)]  # it was read, and is not chunked any more
+            continue
+        values.setdefault(key if key == "CONTENT_TYPE" else f"HTTP_{key}", []).append(value.decode("latin-1"))
+    return {key: ("; " if key == "HTTP_COOKIE" else ", ").join(parts) for key, parts in values.items()}
 
 
 def _checked(piece: bytes) -> bytes:
@@ -333,19 +331,21 @@ class _ErrorLog(io.TextIOBase):
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._begun = ""
+        self._begun: list[str] = []  # pieces of a line
 
     def writable(self) -> bool:
         return True
 
     def write(self, text: str) -> int:
-        *lines, self._begun = (self._begun + text).split("\n")
-        for line in lines:
-            _log.error("%s: %s", self._name, line)
+        first, *more = text.split("\n")
+        self._begun.append(first)
+        for line in more:
+            _log.error("%s: %s", self._name, "".join(self._begun))
+            self._begun = [line]
         return len(text)
 
     def flush(self) -> None:
-        if self._begun:
+        if any(self._begun):
             self.write("\n")
 
 
