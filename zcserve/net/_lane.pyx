@@ -1801,7 +1801,7 @@ cdef class Lane:
         return 0
 
     cdef void renew(self, Conn *conn) noexcept nogil:
-        """A descriptor's number has another owner: what is told of the one before is not for him."""
+        """A descriptor's number has another owner: what is told of the one before is not for it."""
         cdef uint32_t generation = conn.generation + 1
         memset(conn, 0, sizeof(Conn))
         conn.generation = generation
