@@ -56,6 +56,8 @@ _log = logging.getLogger(__name__)
 
 # How often the log says what more or less memory would give, while not everything fits.
 MEMORY_TOLD_EVERY_S = 600.0
+# How long the end waits for clients to take what the kernel has queued for them, and what they send meanwhile is read.
+LAST_S = 1.0
 # How long a loader thread may hold the GIL while the loop has work: the interpreter's 5 ms would be the loop's worst
 # latency.
 SWITCH_INTERVAL_S = 0.00005
@@ -78,6 +80,7 @@ class Server:
         self._application: Servlets | None = None
         self._quiet = Deadline(self.stop)
         self._grace = Deadline(self._end)
+        self._last = Deadline(lambda: self.loop.stop())  # the loop is not there yet
         self._predecessor: Predecessor | None = None
         self._successor: Successor | None = None
         self._upgrade_asked = False
@@ -327,15 +330,24 @@ class Server:
             self.loop.stop()
 
     def _end(self) -> None:
-        """Stop now."""
-        self._service.draining = True
+        """Stop now. What is begun is cut short; but what the kernel has queued already still goes out."""
+        service = self._service
+        service.draining = service.ending = service.hurried = True
         for listener in self._listeners:
             listener.close()
-        for connection in list(self._service.connections):
-            connection.close()
-        self.loop.stop()
+        if service.lane is not None:
+            service.lane.close_all(False)
+        for connection in list(service.connections):
+            connection.end()
+        for ending in list(service.endings):
+            ending.hurry()
+        self._last.at = self.loop.now + LAST_S
+        self.loop.timers.arm(self._last)
+        self._on_closed()
 
     def _close(self) -> None:
+        for ending in list(self._service.endings):
+            ending.close()
         self.content.close()
         if self._application is not None:
             self._application.close()
