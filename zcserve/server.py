@@ -58,6 +58,8 @@ _log = logging.getLogger(__name__)
 MEMORY_TOLD_EVERY_S = 600.0
 # How long the end waits for clients to take what the kernel has queued for them, and what they send meanwhile is read.
 LAST_S = 1.0
+# Descriptors that come and go while the server runs: a reload's directories, an upgrade's, an application's.
+DESCRIPTORS_BESIDE = 32
 # How long a loader thread may hold the GIL while the loop has work: the interpreter's 5 ms would be the loop's worst
 # latency.
 SWITCH_INTERVAL_S = 0.00005
@@ -421,7 +423,19 @@ class Server:
 
     # --- words --------------------------------------------------------------------------------------------
 
+    def _warn_of_descriptors(self) -> None:
+        """Say now what would be found out when the last connections come."""
+        config, limit = self.config, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        needed = len(os.listdir("/proc/self/fd")) + config.connections_max + config.loader_threads + DESCRIPTORS_BESIDE
+        if needed > limit:
+            _log.warning(
+                "descriptors: the process may have %d, and --connections-max %d needs %d: raise the limit "
+                "(ulimit -n, LimitNOFILE=) or lower --connections-max",
+                limit, config.connections_max, needed,
+            )  # fmt: skip
+
     def _say_ready(self) -> None:
+        self._warn_of_descriptors()
         report_problems(self.generation)
         if self.config.compress and missing_codecs():
             _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())

@@ -46,6 +46,7 @@ from zcserve.net.poller import ERROR, HANG_UP, WRITE
 from zcserve.net.reply import Prefixes, Reply
 from zcserve.net.request import CLOSE, Collect, Discard, Fields, Parser, split_target
 from zcserve.net.sampler import Sampler
+from zcserve.net.shortage import Shortage
 from zcserve.net.wire import Outcome
 
 if TYPE_CHECKING:
@@ -116,6 +117,10 @@ class Service:
     connections: set[Connection] = field(default_factory=set)
     endings: set[Ending] = field(default_factory=set)
     closed: Callable[[], None] = lambda: None
+    shortage: Shortage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shortage = Shortage(self.loop.timers)
 
     @property
     def lane(self) -> Lane | None:
