@@ -100,9 +100,12 @@ class Loop:
         self.now = time.monotonic()
         self.turn = self.poller.turn
         self.rounds += 1
-        again, self._again = self._again, {}
+        again: dict[Callable[[], None], None] | None = None
+        if self._again:
+            again, self._again = self._again, {}
         given_up = self._given_up
-        given_up.clear()
+        if given_up:
+            given_up.clear()
         self.each_turn()
         handlers = self.handlers
         for fd, mask in events:
@@ -116,8 +119,9 @@ class Loop:
                     handler(mask)
                 except Exception:
                     self._failed(handler)
-        for step in again:
-            self._guarded(step)
+        if again:
+            for step in again:
+                self._guarded(step)
         self.timers.fire(self.now, self._guarded)
 
     def _timeout(self) -> float:
