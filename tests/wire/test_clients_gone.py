@@ -199,7 +199,7 @@ def test_what_is_complete_is_sent_to_a_client_that_has_closed_its_side(
     )
 
 
-# --- who waits for a thread ---------------------------------------------------------------------------------------
+# --- requests that wait for a thread ------------------------------------------------------------------------------
 
 
 def test_a_request_that_has_not_begun_loses_its_place(start: Any, wait_until: Any) -> None:

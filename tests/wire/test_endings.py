@@ -22,7 +22,7 @@ from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from zcserve import Config, Server
 from zcserve.net.connection import FRESH_S
 
-LARGE = 8 << 20  # more than any socket takes that nobody reads from
+LARGE = 8 << 20  # more than any socket takes whose client does not read
 CONTENT = bytes(range(256)) * (LARGE // 256)
 GET = b"GET %b HTTP/1.1\r\nHost: test\r\n%b\r\n"
 
@@ -112,7 +112,9 @@ def test_a_download_survives_the_end_though_its_client_never_stops_sending(
 
 
 @pytest.mark.parametrize("engine", LANE_ENDS)
-def test_who_has_just_connected_has_a_second_to_ask(root: Path, command: Any, wait_until: Any, engine: str) -> None:
+def test_a_client_that_has_just_connected_has_a_second_to_ask(
+    root: Path, command: Any, wait_until: Any, engine: str
+) -> None:
     server = command(root, "--engine", engine)
     with Client(server.port) as fresh, Client(server.port) as silent, Client(server.port) as last:
         assert last.get("/page").status == 200  # the two are accepted
@@ -128,7 +130,9 @@ def test_who_has_just_connected_has_a_second_to_ask(root: Path, command: Any, wa
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_who_waits_to_be_accepted_at_the_end_is_answered(root: Path, command: Any, tmp_path: Path, engine: str) -> None:
+def test_a_client_that_waits_to_be_accepted_at_the_end_is_answered(
+    root: Path, command: Any, tmp_path: Path, engine: str
+) -> None:
     if engine == "native":
         pytest.importorskip("zcserve.net._lane")
     source = "def get(request):\n    time.sleep(0.5)\n    return b'slow'\n"

@@ -54,7 +54,7 @@ class Loop:
         self.stranger: Callable[[int], None] = lambda fd: None
         self.wake_at = inf  # a turn is wanted then: for what a timer's slot is too coarse
         self._again: dict[Callable[[], None], None] = {}
-        self._given_up: set[int] = set()  # numbers whose reports in the batch at hand are for nobody
+        self._given_up: set[int] = set()  # numbers whose reports in the batch at hand are dropped
         self._calls: deque[Callable[[], object]] = deque()
         # As a file object, which knows that it is closed: a thread may come late, and the number be somebody else's.
         self._wake = FileIO(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+")
