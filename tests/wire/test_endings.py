@@ -11,6 +11,7 @@ import resource
 import select
 import signal
 import socket
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def read_slowly(client: Client, count: int) -> bytes:
     while count > 0 and (data := client.socket.recv(min(count, 1 << 16))):
         pieces.append(data)
         count -= len(data)
-        select.select([], [], [], 0.002)
+        select.select([], [], [], 0.001)
     return b"".join(pieces)
 
 
@@ -131,21 +132,30 @@ def test_a_client_that_has_just_connected_has_a_second_to_ask(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_client_that_waits_to_be_accepted_at_the_end_is_answered(
-    root: Path, command: Any, tmp_path: Path, engine: str
+    root: Path, command: Any, tmp_path: Path, wait_until: Any, engine: str
 ) -> None:
     if engine == "native":
         pytest.importorskip("zcserve.net._lane")
-    source = "def get(request):\n    time.sleep(0.5)\n    return b'slow'\n"
     folder = write_servlets(tmp_path)
-    (folder / "slow.py").write_text("import time\n" + source)
+    held, go = tmp_path / "held", tmp_path / "go"
+    source = f"""
+    import pathlib
+    def get(request):
+        pathlib.Path({str(held)!r}).touch()
+        while not pathlib.Path({str(go)!r}).exists():
+            time.sleep(0.005)
+        return b"slow"
+    """
+    (folder / "slow.py").write_text("import time\n" + textwrap.dedent(source))
     server = command(root, "--engine", engine, "--servlets", str(folder))
     with Client(server.port) as holder:
         holder.send(GET % (b"/csp?slow", b""))
-        time.sleep(0.1)  # the loop is held
+        wait_until(held.exists)  # the loop is held
         os.kill(server.pid, signal.SIGTERM)
         queued = [Client(server.port) for _ in range(20)]
         for client in queued:
             client.send(GET % (b"/page", b""))
+        go.touch()
         assert holder.read().body == b"slow"
         for client in queued:
             assert client.read().body == b"a page"
@@ -246,14 +256,14 @@ def test_an_answer_in_the_kernels_queue_survives_the_end_of_grace(
 
 def test_an_ending_lasts_while_the_client_reads_and_no_longer(root: Path, serve: Any, wait_until: Any) -> None:
     """`linger` counts from when everything has arrived, `write` from the last progress."""
-    server = serve(root, engine="python", linger_timeout_s=0.2, write_timeout_s=0.5)
+    server = serve(root, engine="python", linger_timeout_s=0.1, write_timeout_s=0.3)
     junk = GET % (b"/page", b"") * 3
     with begin(server.port, b"Connection: close\r\n") as client:
         client.send(junk)
         pieces = [client.buffer]
         while sum(map(len, pieces)) < LARGE:  # longer than either timeout
             pieces.append(client.socket.recv(1 << 17))
-            select.select([], [], [], 0.02)
+            select.select([], [], [], 0.01)
         assert b"".join(pieces) == CONTENT
         wait_until(lambda: server._service.count() == 0)  # though the client does not close
     with begin(server.port, b"Connection: close\r\n") as client:
@@ -265,7 +275,9 @@ def test_an_ending_lasts_while_the_client_reads_and_no_longer(root: Path, serve:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_client_that_is_refused_for_want_of_descriptors_reads_why(root: Path, command: Any, engine: str) -> None:
+def test_a_client_that_is_refused_for_want_of_descriptors_reads_why(
+    root: Path, command: Any, wait_until: Any, engine: str
+) -> None:
     """Its request was sent and is not read."""
     if engine == "native":
         pytest.importorskip("zcserve.net._lane")
@@ -285,5 +297,9 @@ def test_a_client_that_is_refused_for_want_of_descriptors_reads_why(root: Path, 
             assert client.at_end()
     for client in busy:
         client.reset()
-    with Client(server.port) as client:
-        assert client.get("/page").body == b"a page"
+
+    def is_served() -> bool:
+        with Client(server.port) as client:
+            return bool(client.get("/page").status == 200)
+
+    wait_until(is_served)
