@@ -161,6 +161,17 @@ def test_a_handler_that_raises_fails_alone(loop: Loop, two: Pipes, caplog: pytes
     assert sum("on purpose" in str(record.exc_info) for record in caplog.records) == 3
 
 
+def test_a_failure_that_cannot_be_dealt_with_ends_nothing(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    class Hopeless(Failing):
+        def fail(self) -> None:
+            raise OSError("on purpose, too")
+
+    loop.call_soon(Hopeless().handle)
+    loop.call_soon(loop.stop)
+    loop.run()
+    assert "could not be closed" in caplog.text
+
+
 def test_a_call_that_raises_and_belongs_to_nobody_is_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
     def raises() -> None:
         raise RuntimeError("on purpose")

@@ -300,7 +300,7 @@ class Connection:
         elif self.is_silent():
             self.end()
         else:  # the loop was busy for long, and a request is here
-            self._since = self._loop.now
+            self._since = self._accepted = self._loop.now
             self._loop.timers.arm(self)
             self._catch_up()
 
@@ -389,7 +389,8 @@ class Connection:
             self._end_stream()
         exchange, self._exchange = self._exchange, None
         if exchange is not None and exchange.abandoned is not None:
-            exchange.abandoned()
+            abandoned, exchange.abandoned = exchange.abandoned, None
+            abandoned()
 
     # --- handlers, one a state ----------------------------------------------------------------------------
 
@@ -848,6 +849,7 @@ class Connection:
             made.discard()
             return
         self._exchange = None
+        exchange.abandoned = None  # which refers to what made the answer
         self._made = made
         self._bring(self._emit_given)
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 from zcserve.net import wire
 from zcserve.net.poller import ERROR
+from zcserve.net.timers import SLOTS_PER_S
 
 if TYPE_CHECKING:
     from zcserve.net.connection import Service
@@ -120,7 +121,7 @@ class Ending:
     def _look_later(self) -> None:
         config = self._service.config
         wait = 0.0 if self._service.hurried else min(config.linger_timeout_s, config.write_timeout_s) / LOOKS
-        self._look_at = self._loop.now + wait
+        self._look_at = self._loop.now + max(wait, 1 / SLOTS_PER_S)
         self._loop.timers.arm(self)
 
     def due(self) -> float:

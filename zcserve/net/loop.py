@@ -151,7 +151,10 @@ class Loop:
             handler = handler.func
         fail = getattr(getattr(handler, "__self__", None), "fail", None)
         if fail is not None:
-            fail()
+            try:
+                fail()
+            except Exception:
+                _log.exception("what a failed handler belongs to could not be closed")
 
     def close(self) -> None:
         """Give the descriptors back, those too that calls hold which nobody will make."""
