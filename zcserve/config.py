@@ -499,7 +499,7 @@ class Config:
     linger_timeout_s: float = _key(
         2.0,
         DURATION,
-        "time to read on after an error, so that the client can read the answer",
+        "time to read on after a connection's last answer has arrived, so that the client can read it",
         bounds=(0, DAY_S),
         why="RFC 9112 section 9.6; Apache's short linger is 2 s, nginx's timeout 5",
     )
@@ -598,6 +598,14 @@ class Config:
         DURATION,
         "time a servlet may hold the loop before the log names it, with its stack",
         why="nobody is served meanwhile; asyncio's slow_callback_duration is 0.1 s",
+    )
+    app_timeout_s: float = _key(
+        0.0,
+        DURATION,
+        "time an application or a servlet may take for its answer, and for each piece of a stream; 0 for any",
+        status=504,
+        bounds=(0, DAY_S),
+        why="a long poll or a stream of events is silent for as long as it likes; gunicorn's timeout is 30 s",
     )
     servlet_results_max: int = _key(
         10_000,

@@ -57,6 +57,10 @@ _log = Log(__name__)
 
 # How often the log says what more or less memory would give, while not everything fits.
 MEMORY_TOLD_EVERY_S = 600.0
+# How long the end waits for clients to take what the kernel has queued for them, and what they send meanwhile is read.
+LAST_S = 1.0
+# Descriptors that come and go while the server runs: a reload's directories, an upgrade's, an application's.
+DESCRIPTORS_BESIDE = 32
 # How long a loader thread may hold the GIL while the loop has work: the interpreter's 5 ms would be the loop's worst
 # latency.
 SWITCH_INTERVAL_S = 0.00005
@@ -79,6 +83,7 @@ class Server:
         self._application: Servlets | None = None
         self._quiet = Deadline(self.stop)
         self._grace = Deadline(self._end)
+        self._last = Deadline(lambda: self.loop.stop())  # the loop is not there yet
         self._predecessor: Predecessor | None = None
         self._successor: Successor | None = None
         self._upgrade_asked = False
@@ -347,15 +352,24 @@ class Server:
             self.loop.stop()
 
     def _end(self) -> None:
-        """Stop now."""
-        self._service.draining = True
+        """Stop now. What is begun is cut short; but what the kernel has queued already still goes out."""
+        service = self._service
+        service.draining = service.ending = service.hurried = True
         for listener in self._listeners:
             listener.close()
-        for connection in list(self._service.connections):
-            connection.close()
-        self.loop.stop()
+        if service.lane is not None:
+            service.lane.close_all(False)
+        for connection in list(service.connections):
+            connection.end()
+        for ending in list(service.endings):
+            ending.hurry()
+        self._last.at = self.loop.now + LAST_S
+        self.loop.timers.arm(self._last)
+        self._on_closed()
 
     def _close(self) -> None:
+        for ending in list(self._service.endings):
+            ending.close()
         self.content.close()
         if self._application is not None:
             self._application.close()
@@ -433,7 +447,19 @@ class Server:
 
     # --- words --------------------------------------------------------------------------------------------
 
+    def _warn_of_descriptors(self) -> None:
+        """Say now what would be found out when the last connections come."""
+        config, limit = self.config, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        needed = len(os.listdir("/proc/self/fd")) + config.connections_max + config.loader_threads + DESCRIPTORS_BESIDE
+        if needed > limit:
+            _log.warning(
+                "descriptors: the process may have %d, and --connections-max %d needs %d: raise the limit "
+                "(ulimit -n, LimitNOFILE=) or lower --connections-max",
+                limit, config.connections_max, needed,
+            )  # fmt: skip
+
     def _say_ready(self) -> None:
+        self._warn_of_descriptors()
         report_problems(self.generation)
         if self.config.compress and missing_codecs():
             _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())

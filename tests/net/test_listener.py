@@ -140,9 +140,13 @@ def test_the_reserve_is_one_descriptor_that_can_be_lent() -> None:
     before = count()
     reserve = Reserve()
     assert count() == before + 1
-    with reserve.lend():
-        assert count() == before
+    assert reserve.lend()
+    assert not reserve.lend()
+    assert count() == before
+    reserve.take_back()
+    reserve.take_back()
     assert count() == before + 1
     reserve.close()
     reserve.close()
+    reserve.take_back()  # the server has ended meanwhile
     assert count() == before

@@ -70,6 +70,71 @@ def test_a_handler_that_was_forgotten_in_this_batch_is_not_called(loop: Loop, tw
     assert len(called) == 1
 
 
+@pytest.mark.parametrize("give_up", ["forget", "release"])
+def test_a_report_for_a_number_that_was_given_up_in_this_batch_is_not_for_its_next_owner(
+    loop: Loop, two: Pipes, give_up: str
+) -> None:
+    called: list[int] = []
+    told: list[str] = []
+    early: list[str] = []
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+
+    def first_come(mine: int) -> None:
+        """The other one's number goes to a newcomer, as accept does it, while its report lies in the batch."""
+        called.append(mine)
+        (other,) = set(two.readers) - {mine}
+        getattr(loop, give_up)(other)
+        os.dup2(reader, other)  # closes what it was
+        loop.add(other, lambda mask: told.append("newcomer"))
+
+    for each in two.readers:
+        loop.add(each, lambda mask, each=each: first_come(each))  # type: ignore[misc]
+
+    def write() -> None:
+        early.extend(told)
+        os.write(writer, b"x")
+        loop.again(lambda: loop.again(loop.stop))
+
+    loop.again(lambda: loop.again(lambda: loop.again(write)))
+    loop.run()
+    assert len(called) == 1
+    assert (early, told) == ([], ["newcomer"])  # of its own
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_number_that_was_given_up_after_a_batch_is_heard_in_the_next(loop: Loop, two: Pipes) -> None:
+    """Only reports of the batch at hand are dropped."""
+    told: list[int] = []
+
+    def step() -> None:
+        for reader in two.readers:
+            loop.add(reader, lambda mask: told.append(0))
+            loop.forget(reader)
+            loop.add(reader, lambda mask, reader=reader: told.append(reader))  # type: ignore[misc]
+
+    loop.again(step)
+    loop.again(lambda: loop.again(lambda: loop.again(loop.stop)))
+    loop.run()
+    assert sorted(told) == sorted(two.readers)
+
+
+def test_what_a_handler_leaves_for_the_next_turn_is_done_in_the_next(loop: Loop, two: Pipes) -> None:
+    rounds: list[tuple[str, int]] = []
+
+    def handle(_: int) -> None:
+        rounds.append(("handler", loop.rounds))
+        loop.again(step)
+
+    def step() -> None:
+        rounds.append(("step", loop.rounds))
+        loop.stop()
+
+    loop.add(two.readers[0], handle)
+    loop.run()
+    assert rounds == [("handler", 1), ("step", 2)]
+
+
 class Failing:
     """A handler that raises, and whoever it belongs to is told."""
 
@@ -113,6 +178,17 @@ def test_what_each_turn_does_may_raise(loop: Loop, caplog: pytest.LogCaptureFixt
     loop.run()
     assert len(turns) == 3
     assert "on purpose" in caplog.text
+
+
+def test_a_failure_that_cannot_be_dealt_with_ends_nothing(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    class Hopeless(Failing):
+        def fail(self) -> None:
+            raise OSError("on purpose, too")
+
+    loop.call_soon(Hopeless().handle)
+    loop.call_soon(loop.stop)
+    loop.run()
+    assert "could not be closed" in caplog.text
 
 
 def test_a_call_that_raises_and_belongs_to_nobody_is_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -136,3 +137,34 @@ def test_a_thread_that_was_never_needed_was_never_started() -> None:
     before = threading.active_count()
     AsyncThread().close()
     assert threading.active_count() == before
+
+
+def test_a_job_that_is_withdrawn_is_not_run_and_leaves_its_place() -> None:
+    pool = Pool(1, 2)
+    begun, go = threading.Event(), threading.Event()
+    ran: list[int] = []
+
+    def hold() -> None:
+        begun.set()
+        assert go.wait(20)
+
+    pool.submit(hold)
+    assert begun.wait(20)
+    jobs = [partial(ran.append, number) for number in range(4)]
+    pool.submit(jobs[0])
+    pool.submit(jobs[1])
+    with pytest.raises(BusyError):
+        pool.submit(jobs[2])
+    pool.withdraw(jobs[0])
+    pool.withdraw(jobs[0])
+    pool.withdraw(hold)  # which has begun
+    pool.submit(jobs[3])
+    done = threading.Event()
+    pool.submit(done.set, begun=True)
+    go.set()
+    assert done.wait(20)
+    last = threading.Event()
+    pool.submit(last.set)
+    assert last.wait(20)
+    assert ran == [1, 3]
+    pool.close()

@@ -44,9 +44,9 @@ def start(site: Any, serve: Any) -> Callable[..., Server]:
     site.write("page", b"a page")
     site.write("large", bytes(LARGE))
 
-    def started(**seconds: float) -> Server:
+    def started(engine: str = "auto", **seconds: float) -> Server:
         deadlines = dict.fromkeys(("head", "body", "idle", "write", "linger"), NEVER) | seconds
-        server = serve(site.root, **{f"{name}_timeout_s": value for name, value in deadlines.items()})
+        server = serve(site.root, engine=engine, **{f"{name}_timeout_s": value for name, value in deadlines.items()})
         assert isinstance(server, Server)
         return server
 
@@ -68,6 +68,33 @@ def test_a_head_that_comes_byte_by_byte_is_answered_408(start: Any, first: bytes
         response = client.read()
         assert (response.status, response["Connection"]) == (408, b"close")
         assert client.at_end()
+
+
+@pytest.mark.parametrize("engine", ["python", "native"])
+def test_the_clock_of_a_head_begins_with_its_own_first_byte(start: Any, engine: str) -> None:
+    """Requests that are cut inside a head come for longer than one head may take; each comes at once."""
+    if engine == "native":
+        pytest.importorskip("zcserve.net._lane")
+    half = len(REQUEST) // 2
+    with Client(start(head=0.5, engine=engine).port) as client:
+        client.send(REQUEST[:half])
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            select.select([], [], [], 0.03)
+            client.send(REQUEST[half:] + REQUEST[:half])
+            assert client.read().status == 200
+        drip(client, REQUEST[half:-2] + b"X-More: and more\r\n" * 500)  # the last half is never completed
+        assert client.read().status == 408
+        assert client.at_end()
+
+
+def test_the_clock_of_the_first_head_begins_with_its_first_byte(start: Any) -> None:
+    """A browser connects before it knows what to ask."""
+    with Client(start(head=1.5, engine="python").port) as client:
+        for piece in (REQUEST[:9], REQUEST[9:]):
+            select.select([], [], [], 0.8)
+            client.send(piece)
+        assert client.read().status == 200
 
 
 @pytest.mark.parametrize(
@@ -111,7 +138,7 @@ def test_a_client_that_does_not_close_after_an_error_is_closed(start: Any, wait_
     with Client(server.port) as client:
         client.send(b"nonsense\r\n\r\n")
         assert client.read().status == 400
-        wait_until(lambda: not connections(server))
+        wait_until(lambda: server._service.count() == 0)
 
 
 # --- slow readers ---------------------------------------------------------------------------------------------

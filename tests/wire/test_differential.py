@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -108,8 +109,11 @@ class Answer(NamedTuple):
     reset: bool
 
 
-def ask(port: int, pieces: list[bytes], pause_s: float = 0.0) -> Answer:
-    """Send pieces, say that there are no more, and read to the end."""
+def ask(port: int, pieces: list[bytes], pause_s: float = 0.0, quiet_s: float = 0.0) -> Answer:
+    """Send pieces, say that there are no more, and read to the end.
+
+    An application answers no client that has said so: with `quiet_s` it is said when nothing has come for this long.
+    """
     reset = False
     received = []
     with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
@@ -119,6 +123,10 @@ def ask(port: int, pieces: list[bytes], pause_s: float = 0.0) -> Answer:
                 sock.sendall(piece)
                 if pause_s:
                     time.sleep(pause_s)
+            while quiet_s and select.select([sock], [], [], quiet_s)[0]:
+                received.append(sock.recv(1 << 18))
+                if not received[-1]:
+                    break
             sock.shutdown(socket.SHUT_WR)
         except OSError:
             reset = True
@@ -131,21 +139,21 @@ def ask(port: int, pieces: list[bytes], pause_s: float = 0.0) -> Answer:
     return Answer(data.replace(_CONTINUE, b""), reset)
 
 
-def ask_whole(port: int, pieces: list[bytes], pause_s: float) -> Answer:
+def ask_whole(port: int, pieces: list[bytes], pause_s: float, quiet_s: float) -> Answer:
     """As `ask`, again when a reset cut the answer off."""
     for _ in range(TRIES):
-        answer = ask(port, pieces, pause_s)
+        answer = ask(port, pieces, pause_s, quiet_s)
         if not answer.reset:
             break
     return answer
 
 
-def compare(engines: Engines, pieces: list[bytes], pause_s: float = 0.0) -> bool:
+def compare(engines: Engines, pieces: list[bytes], pause_s: float = 0.0, quiet_s: float = 0.0) -> bool:
     """Ask both engines and fail where they differ; False: a reset cut one off, and what came before it is the same."""
-    expected = ask_whole(engines.python.port, pieces, pause_s)
+    expected = ask_whole(engines.python.port, pieces, pause_s, quiet_s)
     whole = not expected.reset
     for times in ("first", "second"):
-        got = ask_whole(engines.native.port, pieces, pause_s)
+        got = ask_whole(engines.native.port, pieces, pause_s, quiet_s)
         if got.reset or expected.reset:
             whole = False
             shorter, longer = sorted((got.data, expected.data), key=len)

@@ -10,13 +10,14 @@ import contextlib
 import os
 import resource
 import select
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from wire.client import Client
 
-from zcserve.net.connection import State
+from zcserve.net.connection import FRESH_S, State
 
 LARGE = 8 << 20  # more than any socket takes that nobody reads from
 GET_LARGE = b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -146,6 +147,73 @@ def test_where_descriptors_run_out_and_all_are_busy_a_newcomer_is_told(
         client.close()
     busy[0].close()
     wait_until(lambda: descriptors(server.pid) == count)
+
+
+def test_where_descriptors_run_out_a_young_connection_is_spared_and_the_newcomer_waits(
+    root: Path, command: Any
+) -> None:
+    server = command(root, "--engine", "python")
+    count = leave(server.pid, spare=4)
+    young = []
+    began = time.monotonic()
+    for _ in range(4):
+        client = Client(server.port)
+        assert client.get("/page").body == b"a page"
+        young.append(client)
+    with Client(server.port) as newcomer:
+        newcomer.send(GET_PAGE)
+        while not select.select([newcomer.socket], [], [], 0.05)[0]:
+            if time.monotonic() < began + FRESH_S / 2:  # all are younger than that
+                for client in young:
+                    assert client.get("/page").body == b"a page"
+        assert newcomer.read().body == b"a page"
+        assert time.monotonic() - began >= FRESH_S
+        assert descriptors(server.pid) <= count + 4
+    for client in young:
+        client.close()
+    told = [line for line in server.lines if "no descriptor is left" in line]
+    assert len(told) == 1  # once in a while, however many there are
+    assert "new clients wait" in told[0]
+
+
+def test_a_connection_that_was_not_heard_yet_is_spared_at_the_limit(root: Path, serve: Any) -> None:
+    server = serve(root, engine="python", connections_max=4)
+    with contextlib.ExitStack() as clients:
+        fresh = [clients.enter_context(Client(server.port)) for _ in range(3)]
+        heard = clients.enter_context(Client(server.port))
+        assert heard.get("/page").status == 200
+        with Client(server.port) as newcomer:
+            assert newcomer.get("/page").status == 200
+            assert heard.at_end()  # though it was idle for the shortest time
+            for client in fresh:
+                assert client.get("/page").body == b"a page"
+
+
+def test_what_is_shed_and_refused_is_counted_and_told(
+    root: Path, serve: Any, caplog: pytest.LogCaptureFixture, wait_until: Any
+) -> None:
+    server = serve(root, connections_max=4)
+    with contextlib.ExitStack() as clients:
+        for _ in range(40):
+            client = clients.enter_context(Client(server.port))
+            assert client.get("/page").status == 200
+    shortage = server._service.shortage
+    assert shortage.shed >= 36
+    told = [record.getMessage() for record in caplog.records if "--connections-max (4) is reached" in record.message]
+    assert len(told) == 1
+    assert "idle connections were closed to make room" in told[0]
+
+
+def test_more_connections_than_descriptors_are_a_warning_at_the_start(root: Path, command: Any) -> None:
+    def lower() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+
+    server = command(root, "--connections-max", "250", preexec_fn=lower)
+    (told,) = [line for line in server.lines if "descriptors: " in line]
+    assert "may have 256" in told
+    assert "--connections-max 250" in told
+    server = command(root, "--connections-max", "100", preexec_fn=lower)
+    assert not [line for line in server.lines if "descriptors: " in line]
 
 
 def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_asked_for_again(

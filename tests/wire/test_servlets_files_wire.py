@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,25 @@ def test_a_file_may_answer_a_post(sends: Any) -> None:
             client.ask("/send/file.txt", "Range: bytes=0-1", method="POST", body=b"x")
             response = client.read()
             assert (response.status, response.body) == (200, b"0123456789" * 50)
+
+
+def test_an_answer_to_a_post_has_its_content_though_the_file_cannot_be_loaded(
+    live: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All answers have content but those to HEAD: the next request is answered in step."""
+    site.write("file.txt", b"0123456789" * 500)
+    server = live(site.root, servlets=str(write_servlets(tmp_path, sends=SENDS)), memory="4K")
+
+    def no_descriptor(*_: object) -> None:
+        raise OSError(errno.EMFILE, "no descriptor is left")
+
+    monkeypatch.setattr(server.loader, "load", no_descriptor)
+    with StageClient(server.port) as client:
+        for method in ("POST", "GET", "HEAD"):
+            client.ask("/send/file.txt", method=method)
+            response = client.read(method=method)
+            assert (response.status, bool(response.body)) == (503, method != "HEAD")
+            assert client.get("/send/missing").status == 404
 
 
 @pytest.mark.parametrize("target", ["/missing", "/dir", "/", "/../file", "/%66ile.txt"])

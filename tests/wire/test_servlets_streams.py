@@ -360,16 +360,3 @@ def test_a_thread_whose_client_went_away_ends_in_its_time(
     with StageClient(server.port) as client:
         assert client.get("/thread").body == b"unwanted"
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-def test_a_client_that_has_said_all_may_still_hear_the_answer(
-    live: Any, site: Any, tmp_path: Path, wait_until: Any
-) -> None:
-    server = live(site.root, servlets=str(write_servlets(tmp_path, waiting=WAITING)))
-    with StageClient(server.port) as client:
-        client.ask("/thread")
-        client.socket.shutdown(1)
-        wait_until(lambda: JOURNAL == ["begun"])
-        EVENTS["go"].set()
-        assert client.read().body == b"unwanted"
-        assert client.at_end()

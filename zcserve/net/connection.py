@@ -5,11 +5,17 @@
       |                       |  +--socket full--> WRITE --drained--> go on
       |                       +--not resident, or a servlet's----> WAIT  --there it is---> go on
       +--has a body-----------> BODY --read------> answer
-    anything --error, close--> LINGER --client done--> CLOSED
+    anything --error, close--> CLOSED; what was sent arrives all the same (ending.py)
 
 States change in one place (`_set_state`), which knows the lawful moves, points the loop at the state's handler, and
 starts the state's clock. While output waits, or a thread works, nothing is read: a client that sends and never reads
 costs what is in its inbox, which one `recv` bounds.
+
+Every state has something that ends it. HEAD, IDLE and BODY have deadlines for what the client owes, and WRITE has one
+from progress to progress. WAIT for a thread ends with the thread, WAIT for the next turn with the turn. WAIT for an
+application ends when the client closes its side (a client that wants an answer does not close before it; what is
+complete is sent to such a client all the same), with the kernel's keepalive where the client has vanished, and with
+`app_timeout_s` where that is set.
 
 Requests of one `recv` are answered together (`_fill`), and leave together (`_flush`); `_work` alternates the two until
 something must be waited for. A turn's share is bounded by `pipeline_max` and `turn_bytes_max`.
@@ -32,6 +38,7 @@ from zcserve.config import Config
 from zcserve.errors import HttpError
 from zcserve.http import KNOWN_METHODS, canonical_path
 from zcserve.net import negotiate, reply, wire
+from zcserve.net.ending import Ending, may_close
 from zcserve.net.exchange import Application, CutShortError, Exchange, Made, Outgoing, Piece, Resource, Stored
 from zcserve.net.fastlane import Teacher
 from zcserve.net.loop import Loop
@@ -39,6 +46,7 @@ from zcserve.net.poller import ERROR, HANG_UP, WRITE
 from zcserve.net.reply import Prefixes, Reply
 from zcserve.net.request import CLOSE, Collect, Discard, Fields, Parser, split_target
 from zcserve.net.sampler import Sampler
+from zcserve.net.shortage import Shortage
 from zcserve.net.wire import Outcome
 
 if TYPE_CHECKING:
@@ -48,6 +56,9 @@ if TYPE_CHECKING:
 RECV_BYTES = 8192
 # How often a file may change under one request before the client is asked to come again.
 RENEWALS_MAX = 3
+# A client that has just connected sends its first request within this time: a round trip, and a busy machine's delay.
+# So long it is neither closed when the server stops, nor for want of room.
+FRESH_S = 1.0
 
 
 class State(enum.IntEnum):
@@ -58,20 +69,18 @@ class State(enum.IntEnum):
     BODY = 2  # the rest of a body
     WRITE = 3  # the socket, to take what is left of the output
     WAIT = 4  # a thread, an application, or the next turn
-    LINGER = 5  # the client, to read the last answer and close
-    CLOSED = 6
+    CLOSED = 5
 
 
-_HEAD, _IDLE, _WRITE, _CLOSED = State.HEAD, State.IDLE, State.WRITE, State.CLOSED
+_HEAD, _IDLE, _WRITE, _WAIT, _CLOSED = State.HEAD, State.IDLE, State.WRITE, State.WAIT, State.CLOSED
 
 # Every state may end; these are the other lawful moves.
 MOVES: dict[State, frozenset[State]] = {
-    State.HEAD: frozenset((State.IDLE, State.HEAD, State.BODY, State.WRITE, State.WAIT, State.LINGER)),
-    State.IDLE: frozenset((State.HEAD, State.BODY, State.WRITE, State.WAIT, State.LINGER)),
-    State.BODY: frozenset((State.IDLE, State.HEAD, State.WRITE, State.WAIT, State.LINGER)),
-    State.WRITE: frozenset((State.IDLE, State.HEAD, State.BODY, State.WAIT, State.LINGER)),
-    State.WAIT: frozenset((State.IDLE, State.HEAD, State.BODY, State.WRITE, State.LINGER)),
-    State.LINGER: frozenset(),
+    State.HEAD: frozenset((State.IDLE, State.HEAD, State.BODY, State.WRITE, State.WAIT)),
+    State.IDLE: frozenset((State.HEAD, State.BODY, State.WRITE, State.WAIT)),
+    State.BODY: frozenset((State.IDLE, State.HEAD, State.WRITE, State.WAIT)),
+    State.WRITE: frozenset((State.IDLE, State.HEAD, State.BODY, State.WAIT)),
+    State.WAIT: frozenset((State.IDLE, State.HEAD, State.BODY, State.WRITE)),
     State.CLOSED: frozenset(),
 }
 
@@ -102,10 +111,16 @@ class Service:
     sampler: Sampler | None = None
     application: Application | None = None
     draining: bool = False  # every answer is its connection's last
-    ending: bool = False  # and who waits for none is let go
+    ending: bool = False  # and connections that wait for none are closed
+    hurried: bool = False  # and an ending lasts no longer than until everything has arrived
     requests: int = 0
     connections: set[Connection] = field(default_factory=set)
+    endings: set[Ending] = field(default_factory=set)
     closed: Callable[[], None] = lambda: None
+    shortage: Shortage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shortage = Shortage(self.loop.timers)
 
     @property
     def lane(self) -> Lane | None:
@@ -116,13 +131,15 @@ class Service:
         """Open connections, the lane's among them."""
         lane = self.lane
         # The lane counts those, too, that it has handed over and nobody has taken yet.
-        return len(self.connections) if lane is None else lane.count + lane.foreign
+        return len(self.connections) + len(self.endings) if lane is None else lane.count + lane.foreign
 
 
 class Connection:
     """A client's socket, from accept to close."""
 
     __slots__ = (
+        "_accepted",
+        "_answered",
         "_bodies",
         "_body",
         "_brought",
@@ -141,10 +158,13 @@ class Connection:
         "_outgoing",
         "_peer",
         "_pinned",
+        "_pulled",
         "_queued",
         "_recv",
         "_renewals",
         "_resource",
+        "_resting",
+        "_round",
         "_service",
         "_since",
         "_sock",
@@ -181,10 +201,13 @@ class Connection:
         self._queued = 0  # bytes in the kernel's send queue when it was last full
         self._lingers = False
         self._hung_up = False  # the peer sends no more; told once, behind what it sent
+        self._pulled = False  # the stream's next piece is waited for
+        self._resting = False  # this turn's share of bytes is out, the rest goes in the next turn
+        self._round = self._answered = 0  # the turn in which this many requests were answered
         self._stop = Stop.BYTES
         self.armed = inf
         self.state = State.HEAD
-        self._since = self._loop.now
+        self._since = self._accepted = self._loop.now
         if from_lane:
             self._loop.handlers[self._fd] = self._on_request
         else:
@@ -233,7 +256,7 @@ class Connection:
         self._since = self._loop.now
         if state is _CLOSED:
             if keep:
-                del self._loop.handlers[self._fd]
+                self._loop.release(self._fd)
             else:
                 self._loop.forget(self._fd)
             self._loop.timers.disarm(self)
@@ -242,11 +265,13 @@ class Connection:
         self._loop.timers.arm(self)
 
     def due(self) -> float:
-        """When this state has lasted too long. HEAD and BODY count from their beginning, WRITE from the last
-        progress, and so does a BODY that a resource wants."""
+        """When this state has lasted too long. HEAD and BODY count from their first byte, WRITE from the last progress,
+        and so does a BODY that a resource wants; WAIT from when an application was asked, for an answer or a piece."""
         config = self._service.config
         match self.state:
             case State.HEAD:
+                if self._service.ending and not self._inbox:
+                    return self._accepted + FRESH_S
                 return self._since + config.head_timeout_s
             case State.IDLE:
                 return self._since + config.idle_timeout_s
@@ -254,8 +279,8 @@ class Connection:
                 return self._since + config.body_timeout_s
             case State.WRITE:
                 return self._since + config.write_timeout_s
-            case State.LINGER:
-                return self._since + config.linger_timeout_s
+            case State.WAIT if config.app_timeout_s and self._is_applications_turn:
+                return self._since + config.app_timeout_s
             case _:
                 return inf
 
@@ -268,13 +293,44 @@ class Connection:
         elif self.state is State.BODY or (self.state is State.HEAD and self._inbox):
             self._refuse(HttpError(408, "the request took too long", close=True), self._inbox[:5])
             self._work_out()
-        else:
-            self.close()
+        elif self.state is _WAIT:
+            self._expire_application()
+        elif self.state is _WRITE:
+            self.close()  # the client reads nothing: waiting for it would be in vain
+        elif self.is_silent():
+            self.end()
+        else:  # the loop was busy for long, and a request is here
+            self._since = self._accepted = self._loop.now
+            self._loop.timers.arm(self)
+            self._catch_up()
+
+    def _expire_application(self) -> None:
+        """The application took too long: 504 (RFC 9110 section 15.6.5), or the end of a stream."""
+        if self._exchange is None:
+            self.end()
+            return
+        self._abandon()
+        self._bring(lambda: self._emit(reply.page(504, with_content=self._has_content)))
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing has been read of this client, and it may not have had the time to send anything."""
+        return self.state is _HEAD and not self._inbox and self._loop.now < self._accepted + FRESH_S
+
+    @property
+    def accepted(self) -> float:
+        """When the client connected, or the fast lane handed it over."""
+        return self._accepted
 
     @property
     def idle_since(self) -> float:
         """Since when nothing has been asked of the server; inf while it owes an answer."""
         return self._since if self.state in (State.HEAD, State.IDLE) else inf
+
+    @property
+    def has_all(self) -> bool:
+        """Whether the client's kernel has everything that was sent."""
+        return not wire.queued(self._fd)
 
     def is_silent(self) -> bool:
         """Whether nothing of a request lies unread: closing would answer it with a reset."""
@@ -284,28 +340,45 @@ class Connection:
             return True
 
     def drain(self) -> None:
-        """The server stops: end now if nothing is owed, else after the answer at hand."""
+        """The server stops: end now if nothing is owed, else after the answer at hand. A client that has just connected
+        has its chance to ask first."""
         idle = self.state is State.IDLE or (self.state is State.HEAD and not self._inbox)
-        if idle and self.is_silent():
-            self.close()
+        if self.is_fresh:
+            self._loop.timers.arm(self)
+        elif idle and self.is_silent():
+            self.end()
 
     def fail(self) -> None:
         """A handler raised: whatever it was about, this connection is not to be trusted."""
-        self.close()
+        self.end()
 
-    def close(self) -> None:
-        """End now."""
+    def end(self, *, says_no_more: bool = False) -> None:
+        """End in order: what was sent arrives. What was not sent is dropped. `says_no_more` as in `may_close`."""
         if self.state is _CLOSED:
             return
+        if (self._hung_up or not self._lingers) and may_close(self._fd, says_no_more=says_no_more or self._hung_up):
+            self.close()
+            return
+        self._leave(keep=True)
+        Ending(self._service, self._sock, watched=True)
+        self._abandon()
+
+    def close(self) -> None:
+        """End now, whatever is on its way: the client is gone, or reads nothing."""
+        if self.state is _CLOSED:
+            return
+        self._leave(keep=False)
+        self._sock.close()
+        self._service.closed()
+        self._abandon()
+
+    def _leave(self, *, keep: bool) -> None:
         self._unpin()
         self._out.clear()
         self._inbox = b""
         self._brought = None
-        self._set_state(_CLOSED)
-        self._sock.close()
+        self._set_state(_CLOSED, keep=keep)
         self._service.connections.discard(self)
-        self._service.closed()
-        self._abandon()
 
     def _abandon(self) -> None:
         """Tell the application that nobody waits any more."""
@@ -316,12 +389,15 @@ class Connection:
             self._end_stream()
         exchange, self._exchange = self._exchange, None
         if exchange is not None and exchange.abandoned is not None:
-            exchange.abandoned()
+            abandoned, exchange.abandoned = exchange.abandoned, None
+            abandoned()
 
     # --- handlers, one a state ----------------------------------------------------------------------------
 
     def _on_request(self, mask: int) -> None:
         """HEAD, IDLE and BODY: bytes of a request."""
+        if mask & HANG_UP:
+            self._hung_up = True
         try:
             data = self._recv(RECV_BYTES)
         except BlockingIOError:
@@ -330,14 +406,12 @@ class Connection:
             self.close()
             return
         if not data:
-            self.close()  # half a request, or none: nobody waits for an answer
+            self.close()  # half a request, or none: no answer is waited for
             return
-        if mask & HANG_UP:
-            self._hung_up = True
         more = len(data) == RECV_BYTES or self._hung_up
         if self._inbox:
             data = self._inbox + data
-        elif self.state is _IDLE or self._resource is not None:
+        elif self.state is not State.BODY or self._resource is not None:
             self._since = self._loop.now  # in the second case a body that is wanted: it may take its time
         self._inbox = data
         self._work()
@@ -350,36 +424,38 @@ class Connection:
 
     def _on_writable(self, mask: int) -> None:
         """WRITE: the socket may take more. What the client sends meanwhile is no progress."""
-        if mask & HANG_UP:
-            self._hung_up = True
         if mask & ERROR:
             self.close()
-        elif mask & WRITE and self._out:
+            return
+        if mask & HANG_UP:
+            self._hung_up = True
+            self._let_application_go()
+        if mask & WRITE and self._out and not self._resting:
             self._work_out()
 
     def _on_waiting(self, mask: int) -> None:
         """WAIT: a client that is gone need not be waited for."""
-        if mask & HANG_UP:
-            self._hung_up = True
         if mask & ERROR:
             self.close()
+        elif mask & HANG_UP:
+            self._hung_up = True
+            self._let_application_go()
 
-    def _on_linger(self, mask: int) -> None:
-        """LINGER: what still comes is not read by anybody (RFC 9112 section 9.6)."""
-        try:
-            data = self._recv(RECV_BYTES)
-        except BlockingIOError:
+    @property
+    def _is_applications_turn(self) -> bool:
+        """Whether an application owes an answer, or a stream its next piece."""
+        return self._exchange is not None or self._pulled
+
+    def _let_application_go(self) -> None:
+        """The client has closed its side, as clients do that are gone: nothing is waited for that an application has
+        yet to make. What is complete before it is still sent."""
+        if not self._is_applications_turn:
             return
-        except OSError:
-            data = b""
-        if data:
-            self._loop.again(self._linger_on)
+        if self._out:
+            self._abandon()
+            self._stop = Stop.END
         else:
-            self.close()
-
-    def _linger_on(self) -> None:
-        if self.state is State.LINGER:
-            self._on_linger(0)
+            self.end()
 
     # --- a request's way ----------------------------------------------------------------------------------
 
@@ -410,14 +486,24 @@ class Connection:
                 self._loop.again(self._go_on)
             elif stop is Stop.STREAM:
                 self._loop.again(self._pull)
+            elif self._exchange is not None:
+                self._begin_to_wait()
+
+    def _begin_to_wait(self) -> None:
+        """It is the application's turn: its clock starts, unless its client is gone already."""
+        if self._hung_up:
+            self._let_application_go()
+        elif self._service.config.app_timeout_s:
+            self._since = self._loop.now
+            self._loop.timers.arm(self)
 
     def _await_request(self) -> None:
         service = self._service
         if not self._inbox:
-            if service.ending:
-                self.close()
+            if service.ending and self.is_silent():
+                self.end()
                 return
-            if service.teacher is not None and not self._hung_up:
+            if service.teacher is not None and not self._hung_up and not service.ending:
                 self._give_back(service.teacher.lane)
                 return
         state = _HEAD if self._inbox else _IDLE
@@ -436,17 +522,10 @@ class Connection:
             self._work()
 
     def _finish(self) -> None:
-        if not self._lingers and not self._inbox:
-            self.close()
-            return
-        self._inbox = b""
-        try:
-            self._sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.close()
-            return
-        self._set_state(State.LINGER)
-        self._loop.again(self._linger_on)
+        """The last answer is out. A client that has said that it closes sends no more (RFC 9112 section 9.6); but one
+        that was long in reading its answer is not relied upon."""
+        was_quick = self.state is not _WRITE and not self._inbox
+        self.end(says_no_more=was_quick and not self._service.draining)
 
     def _fill(self) -> Stop:
         """Answer complete requests of the inbox into `_out`. The plain hit is answered here, all else by `_answer`."""
@@ -456,6 +535,10 @@ class Connection:
         data = self._inbox
         at = count = 0
         teacher = service.teacher
+        if self._round != self._loop.rounds:
+            self._round = self._loop.rounds
+            self._answered = 0
+        share = service.config.pipeline_max - self._answered
         try:
             if self._discard is not None:
                 at = self._discard.feed(data, 0)
@@ -466,6 +549,8 @@ class Connection:
                 if stop is not None:
                     return stop
             while at < len(data):
+                if count >= share:
+                    return Stop.SHARE
                 start = at
                 parsed = parse(data, at)
                 if parsed is None:
@@ -494,8 +579,6 @@ class Connection:
                         at, stop = self._begin_body(data, at)
                     else:
                         stop = self._answer()
-                if stop is None and count == service.config.pipeline_max:
-                    stop = Stop.SHARE
                 if stop is not None:
                     return stop
             return Stop.BYTES
@@ -503,8 +586,11 @@ class Connection:
             self._refuse(error, data[at : at + 5])
             return Stop.END
         finally:
-            service.requests += count
             self._inbox = data[at:]
+            if count:
+                service.requests += count
+                self._answered += count
+                self._since = self._loop.now  # what is left begins another request, whose clock starts here
 
     def _emit_hit(self, method: bytes, target: bytes, fields: Fields, body: Body) -> Stop | None:
         service = self._service
@@ -537,7 +623,7 @@ class Connection:
     def _refuse(self, error: HttpError, unparsed: bytes = b"") -> None:
         """Answer what cannot be understood, and end: nothing behind it can be trusted. `unparsed` begins the request,
         where it could not even be parsed: HEAD gets no content, whatever else is wrong (RFC 9110 section 9.3.2)."""
-        with_content = self._method != b"HEAD" and unparsed != b"HEAD "
+        with_content = self._has_content and unparsed != b"HEAD "
         self._method = self._target = b""
         self._fields = None
         self._discard = None
@@ -578,6 +664,12 @@ class Connection:
 
     # --- answers ------------------------------------------------------------------------------------------
 
+    @property
+    def _has_content(self) -> bool:
+        """Whether content follows an answer's head to the request at hand, if its status has any: the one place that
+        knows (RFC 9110 section 9.3.2)."""
+        return self._method != b"HEAD"
+
     def _answer(self) -> Stop | None:
         """Answer the request at hand."""
         if self._resource is not None:
@@ -587,7 +679,7 @@ class Connection:
         except HttpError as error:
             if error.close:
                 raise
-            made = reply.page(error.status, with_content=self._method != b"HEAD")
+            made = reply.page(error.status, with_content=self._has_content)
         return Stop.LOAD if made is None else self._emit(made)
 
     def _respond(self) -> Reply | None:
@@ -595,11 +687,10 @@ class Connection:
         method, target = self._method, self._target
         if method in (b"GET", b"HEAD"):
             generation, resource, query = self._find(target)
-            with_content = method == b"GET"
             if isinstance(resource, Redirect):
-                return reply.redirect(resource.location, query, with_content=with_content)
+                return reply.redirect(resource.location, query, with_content=self._has_content)
             if resource is None:
-                return reply.not_found(self._service.generation.not_found_page, with_content=with_content)
+                return reply.not_found(self._service.generation.not_found_page, with_content=self._has_content)
             return self._respond_entry(generation, resource)
         if method == b"OPTIONS":
             if target != b"*" and self._find(target)[1] is None:
@@ -623,7 +714,7 @@ class Connection:
         assert fields is not None
         chosen = self._choose(generation, base, fields.accept)
         if chosen is None:
-            return reply.page(406, with_content=self._method != b"HEAD", extra=reply.VARY)
+            return reply.page(406, with_content=self._has_content, extra=reply.VARY)
         body = chosen.body
         teacher = self._service.teacher
         if teacher is not None and self._may_be_taught(base):
@@ -658,7 +749,7 @@ class Connection:
             self._service.sampler.note(chosen, self._loop.turn)
         chosen.tick = self._loop.turn
         stored = self._stored
-        with_content = self._method != b"HEAD"
+        with_content = self._has_content
         decision = negotiate.WHOLE
         # Conditions and ranges are about a successful GET or HEAD (RFC 9110 sections 13.2.1, 14.2).
         if not fields.plain and self._method in (b"GET", b"HEAD") and (stored is None or stored.status == 200):
@@ -712,7 +803,7 @@ class Connection:
             return self._emit(self._represent(chosen, result))
         if isinstance(result, Renewed) and self._renewals <= RENEWALS_MAX:
             return self._answer() if self._stored is None else self._renew_stored(self._stored)
-        return self._emit(reply.page(503, with_content=self._method == b"GET", extra=b"Retry-After: 1\r\n"))
+        return self._emit(reply.page(503, with_content=self._has_content, extra=b"Retry-After: 1\r\n"))
 
     # --- answers of the application -----------------------------------------------------------------------
 
@@ -758,6 +849,7 @@ class Connection:
             made.discard()
             return
         self._exchange = None
+        exchange.abandoned = None  # which refers to what made the answer
         self._made = made
         self._bring(self._emit_given)
 
@@ -770,7 +862,7 @@ class Connection:
         if isinstance(made, Stored):
             return self._emit_stored(made)
         assert self._fields is not None
-        with_content = self._method != b"HEAD" and made.status not in (204, 304)
+        with_content = self._has_content and made.status not in (204, 304)
         framing = b""
         if made.length is not None and made.status not in (204, 304):  # RFC 9110 section 8.6
             framing = b"Content-Length: %d\r\n" % made.length
@@ -802,7 +894,7 @@ class Connection:
             return self._ask(self._resource)
         fresh = stored.generation.resources.get(stored.entry.key)
         if not isinstance(fresh, Entry):
-            return self._emit(reply.not_found(None, with_content=self._method != b"HEAD"))
+            return self._emit(reply.not_found(None, with_content=self._has_content))
         stored.entry = fresh
         return self._emit_stored(stored)
 
@@ -820,9 +912,13 @@ class Connection:
     def _pull(self) -> None:
         """Have the stream's next piece brought, now that the last one is out."""
         if self._outgoing is not None and self._stop is Stop.STREAM and self.state is State.WAIT and not self._out:
+            self._pulled = True
             self._outgoing.stream.pull(self._on_piece)
+            if self._pulled:
+                self._begin_to_wait()
 
     def _on_piece(self, piece: Piece | None) -> None:
+        self._pulled = False
         outgoing = self._outgoing
         if outgoing is None:
             return  # the client is gone
@@ -831,7 +927,7 @@ class Connection:
                 raise CutShortError
             self._out += outgoing.frame(piece)
         except CutShortError:
-            self.close()  # before the end that was promised: the client sees that something is missing
+            self.end()  # before the end that was promised: the client sees that something is missing
             return
         if outgoing.ended:
             self._end_stream()
@@ -840,6 +936,7 @@ class Connection:
 
     def _end_stream(self) -> None:
         outgoing, self._outgoing = self._outgoing, None
+        self._pulled = False
         assert outgoing is not None
         outgoing.stream.close()
         if self._service.log is not None:
@@ -853,8 +950,11 @@ class Connection:
         """Send `_out`; True when all of it is out. Else the state says what is waited for."""
         try:
             outcome = wire.send(self._sock, self._out, self._service.config.turn_bytes_max)
-        except (OSError, wire.TornError):
+        except OSError:
             self.close()
+            return False
+        except wire.TornError:
+            self.end()  # before Content-Length
             return False
         if outcome is Outcome.DONE:
             self._unpin()
@@ -870,12 +970,14 @@ class Connection:
                 self._set_state(_WRITE)
             self._since = self._loop.now
             if outcome is Outcome.ENOUGH:
+                self._resting = True
                 self._loop.again(self._write_on)
             else:
                 self._queued = wire.queued(self._fd)
         return False
 
     def _write_on(self) -> None:
+        self._resting = False
         if self.state is _WRITE and self._out:
             self._work_out()
 
@@ -890,7 +992,7 @@ class Connection:
         if self.state is not State.WAIT or not self._out:
             return
         if piece is None:
-            self.close()  # before Content-Length: the rest cannot be had
+            self.end()  # before Content-Length: the rest cannot be had
         else:
             wire.put_in_place(self._out, piece)
             self._work_out()
@@ -917,5 +1019,4 @@ _HANDLERS: dict[State, Callable[[Connection, int], None]] = {
     State.BODY: Connection._on_request,
     State.WRITE: Connection._on_writable,
     State.WAIT: Connection._on_waiting,
-    State.LINGER: Connection._on_linger,
 }

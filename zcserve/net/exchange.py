@@ -97,8 +97,8 @@ class Exchange:
     body             complete
     client           the peer's address without a port, "unix:" for a unix socket
     addresses        the socket's two ends as getpeername and getsockname tell them; in the loop's thread, in `respond`
-    abandoned        the application may set it: called in the loop's thread, once, if the client goes away before the
-                     answer was given
+    abandoned        the application may set it: called in the loop's thread, once, if the answer is not wanted any more
+                     before it was given: the client has gone away, or it took too long
     """
 
     __slots__ = ("_finish", "abandoned", "addresses", "body", "client", "head", "method", "target")

@@ -5,8 +5,14 @@ his own. So a listener that stops early, for its turn's share, for want of descr
 *starved* until it has seen EAGAIN, and is tried again in the next turn, when a connection closes, or a little later.
 
 At the limit the longest idle connection makes room. Where descriptors are short, resident bodies that hold one go
-first (`--in-place`), then idle connections; when nobody is idle, the descriptor held in reserve takes one client at a
-time out of the queue to tell it 503.
+first (`--in-place`), then endings whose client has everything, then idle connections that are older than `FRESH_S`; if
+there are only younger ones, the newcomer waits in the kernel's queue until they are. When none is idle, the descriptor
+held in reserve takes one client at a time out of the queue to tell it 503. What was closed and refused is told
+(shortage.py).
+
+A client whose machine has vanished sends no FIN. The kernel finds that out: by probes where nothing is on its way
+(keepalive), and by TCP_USER_TIMEOUT where something is, which is the kernel's own `--write-timeout`. Accepted sockets
+inherit both from their listener, so they cost nothing for each connection.
 
 A listening socket may come from the process before (upgrade.py): it is taken instead of bound anew, with the clients
 that wait in its queue. Then two processes have it until one closes, and only the last may remove a unix socket's name.
@@ -17,17 +23,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import select
 import socket
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from math import inf
 
 from zcserve.config import Address, UnixAddress
 from zcserve.errors import UsageError
 from zcserve.log import Log
 from zcserve.net import reply
-from zcserve.net.connection import Connection, Service
+from zcserve.net.connection import FRESH_S, Connection, Service
+from zcserve.net.ending import Ending
 from zcserve.net.request import CLOSE
 
 _log = Log(__name__)
@@ -38,6 +46,11 @@ ACCEPTS_PER_TURN = 64
 RETRY_S = 0.1
 # Connections closed together to make room: finding the idlest looks at all of them.
 SHED_BATCH = 16
+# A silent connection is probed after this time, and then this often, until TCP_USER_TIMEOUT or this many probes are
+# over. Linux begins after two hours; below half a minute the radio of a telephone would not get to sleep.
+KEEPALIVE_AFTER_S = 45
+KEEPALIVE_EVERY_S = 15
+KEEPALIVE_PROBES = 4
 
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 # The client, or its network, is gone already (accept(2)): the next one may be well.
@@ -159,22 +172,36 @@ class Reserve:
 
     def __init__(self) -> None:
         self._fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._closed = False
 
-    @contextlib.contextmanager
-    def lend(self) -> Iterator[None]:
-        """Give the descriptor up for the length of a `with`."""
-        self.close()
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
+    def lend(self) -> bool:
+        """Give the descriptor up for something that will need one; False where it is lent already."""
+        is_here = self._fd >= 0
+        if is_here:
+            os.close(self._fd)
+            self._fd = -1
+        return is_here
+
+    def take_back(self) -> None:
+        """What it was lent for is done."""
+        if self._fd < 0 and not self._closed:
+            with contextlib.suppress(OSError):  # another was quicker: the next one that is freed will do
                 self._fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Give the descriptor up."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Give the descriptor up for good."""
+        self._closed = True
+        self.lend()
+
+
+def _let_inherit(listener: socket.socket, write_timeout_s: float) -> None:
+    """Set what every accepted socket of a TCP listener has from the beginning."""
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_AFTER_S)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_EVERY_S)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(write_timeout_s * 1000))
 
 
 class Listener:
@@ -200,13 +227,13 @@ class Listener:
         except OSError as error:
             where = sock.getsockname()
             raise UsageError(f"cannot listen on {where}: {error.strerror}{_advice(error)}") from None
+        if self._is_tcp:
+            _let_inherit(sock, service.config.write_timeout_s)
         lane = service.lane
         if lane is None:
             self._loop.add(sock.fileno(), self._on_readable)
         else:
-            # The lane accepts by itself, and reports when it cannot. What is set here its clients inherit.
-            if self._is_tcp:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # The lane accepts by itself, and reports when it cannot.
             self._loop.handlers[sock.fileno()] = self._on_readable
             lane.register_listener(sock.fileno())
 
@@ -235,7 +262,8 @@ class Listener:
             if self._service.count() >= self._service.config.connections_max:
                 if not self._is_awaited():
                     return
-                if not self._shed_idlest():
+                if not self._shed_idlest(0.0, self._too_many_connections()):
+                    self._service.shortage.note(self._too_many_connections(), self._loop.now)
                     self._starve()
                     return
             try:
@@ -265,9 +293,6 @@ class Listener:
     def _welcome(self, fd: int, peer: object) -> None:
         sock = socket.socket(self._sock.family, socket.SOCK_STREAM, self._sock.proto, fileno=fd)
         sock.setblocking(False)
-        if self._is_tcp:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             host = str(peer[0]).partition("%")[0] if isinstance(peer, tuple) else "unix:"
             Connection(self._service, sock, host)
@@ -286,45 +311,102 @@ class Listener:
 
     def _make_room(self) -> bool:
         """Free a descriptor, or turn one client away."""
-        if self._shed_descriptor() or self._shed_idlest():
-            return True
-        with self._reserve.lend():
-            try:
-                fd, _ = self._sock._accept()  # type: ignore[attr-defined]
-            except OSError:
-                return False
-            with socket.socket(self._sock.family, socket.SOCK_STREAM, self._sock.proto, fileno=fd) as sock:
-                made = reply.page(503, with_content=True, extra=b"Retry-After: 1\r\n")
-                prefix = self._service.prefixes.of(503, CLOSE)
-                with contextlib.suppress(OSError):
-                    sock.setblocking(False)
-                    sock.sendmsg([prefix, *made.segments])  # type: ignore[list-item]
-        return False
-
-    def _shed_idlest(self) -> bool:
-        """Close the connections that have been idle longest; False when none is idle. Who came in this turn has not
-        been heard yet."""
-        lane = self._service.lane
-        if lane is not None and lane.shed(min(SHED_BATCH, lane.count // 2 + 1)):
+        if self._shed_descriptor() or self._shed_ending() or self._shed_idlest(FRESH_S, self._short_of_descriptors()):
             return True
         now = self._loop.now
-        idle = [connection for connection in self._service.connections if connection.idle_since < now]
+        if any(connection.idle_since <= now for connection in self._service.connections):
+            self._service.shortage.note(self._short_of_descriptors(), now)
+        else:
+            self._refuse()
+        return False
+
+    def _refuse(self) -> None:
+        """Take a client out of the queue with the descriptor in reserve, and tell it 503. The descriptor comes back
+        when the client has read that."""
+        if not self._reserve.lend():
+            return
+        try:
+            fd, _ = self._sock._accept()  # type: ignore[attr-defined]
+        except OSError:
+            self._reserve.take_back()
+            return
+        self._service.shortage.note(self._short_of_descriptors(), self._loop.now, refused=1)
+        sock = socket.socket(self._sock.family, socket.SOCK_STREAM, self._sock.proto, fileno=fd)
+        made = reply.page(503, with_content=True, extra=b"Retry-After: 1\r\n")
+        prefix = self._service.prefixes.of(503, CLOSE)
+        try:
+            sock.setblocking(False)
+            sock.sendmsg([prefix, *made.segments])  # type: ignore[list-item]
+            Ending(self._service, sock, watched=False, freed=self._reserve.take_back)
+        except OSError:
+            sock.close()
+            self._reserve.take_back()
+
+    def _too_many_connections(self) -> str:
+        return f"--connections-max ({self._service.config.connections_max}) is reached"
+
+    def _short_of_descriptors(self) -> str:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return f"no descriptor is left (the process may have {limit}: ulimit -n, LimitNOFILE=)"
+
+    def _shed_ending(self) -> bool:
+        """Close an ending whose client has everything, and does not close by itself."""
+        for ending in list(self._service.endings):
+            if ending.has_arrived():
+                ending.close()
+                return True
+        return False
+
+    def _shed_idlest(self, age_s: float, why: str) -> bool:
+        """Close the connections that have been idle longest; False when none is idle. A connection that is younger than
+        `age_s` is spared, one that was not heard yet has `FRESH_S` in any case, and so is one to which an answer is
+        still on its way."""
+        service = self._service
+        lane = service.lane
+        if lane is not None:
+            shed = lane.shed(min(SHED_BATCH, lane.count // 2 + 1))
+            if shed:
+                service.shortage.note(why, self._loop.now, shed=shed)
+                return True
+        now = self._loop.now
+        idle = [
+            connection
+            for connection in service.connections
+            if connection.idle_since < now and connection.accepted <= now - age_s and not connection.is_fresh
+        ]
         idle.sort(key=lambda connection: connection.idle_since)
-        shed = False
+        count = 0
         for connection in idle[: min(SHED_BATCH, len(idle) // 2 + 1)]:
-            if connection.is_silent():
-                connection.close()
-                shed = True
-        return shed
+            if connection.has_all and connection.is_silent():
+                connection.end()
+                count += 1
+        if count:
+            service.shortage.note(why, now, shed=count)
+        return bool(count)
+
+    def _accept_last(self) -> None:
+        """Accept those in the queue, as far as there is room."""
+        for _ in range(self._service.config.backlog):
+            if self._service.count() >= self._service.config.connections_max:
+                return
+            try:
+                fd, peer = self._sock._accept()  # type: ignore[attr-defined]
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                return
+            self._welcome(fd, peer)
 
     def fileno(self) -> int:
         """The socket's descriptor; -1 once it is closed."""
         return self._sock.fileno()
 
     def close(self, *, handed_over: bool = False) -> None:
-        """Accept no more. Clients still in the kernel's queue are refused by it, or accepted by whoever the socket was
-        handed over to."""
+        """Accept no more. Clients in the kernel's queue are accepted by the process that the socket was handed over to,
+        or else here, as the last ones: closing would reset them."""
         if self._sock.fileno() < 0:
             return
+        if not handed_over:
+            self._accept_last()
         self._loop.forget(self._sock.fileno())
         _close(self._sock, keep_name=handed_over)

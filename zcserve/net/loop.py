@@ -1,9 +1,12 @@
 """The loop: the only place where anything waits.
 
-A turn is: wait for descriptors, let their handlers do a bounded piece of work, let those who had more to do go on,
-fire the deadlines. Handlers are found by descriptor when an event is taken up, so that one closed earlier in the same
-batch is not called; one that was closed and opened anew gets a report that was not its own, which is harmless: a
-report is only a hint to try.
+A turn is: wait for descriptors, let their handlers do a bounded piece of work, let those go on that had more to do in
+the turn before, fire the deadlines. Each handler and each step comes once in a turn.
+
+A report is for the descriptor's owner at the time of the report. A number that is given up while a batch of reports is
+worked through may belong to another connection at once (accept takes the lowest free number), and a report that the
+old owner left, such as an error, would end the new one. So the number is noted, and reports of this batch for it are
+dropped. The new owner loses nothing: none of its own events can be in a batch that was fetched before it was watched.
 
 Other threads reach the loop through `call_soon`: a queue and an eventfd. Nobody's exception ends the loop: it is
 logged, and the handler's own `fail` (a connection closes itself) is called.
@@ -49,10 +52,12 @@ class Loop:
         self.handlers: dict[int, Handler] = {}
         self.now = time.monotonic()
         self.turn = 0
+        self.rounds = 0  # turns of this loop; the fast lane counts turns of its own as well in `turn`
         self.each_turn: Callable[[], None] = lambda: None
         self.stranger: Callable[[int], None] = lambda fd: None
         self.wake_at = inf  # a turn is wanted then: for what a timer's slot is too coarse
         self._again: dict[Callable[[], None], None] = {}
+        self._given_up: set[int] = set()  # numbers whose reports in the batch at hand are dropped
         self._calls: deque[Callable[[], object]] = deque()
         # As a file object, which knows that it is closed: a thread may come late, and the number be somebody else's.
         self._wake = FileIO(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+")
@@ -66,8 +71,13 @@ class Loop:
 
     def forget(self, fd: int) -> None:
         """Never call the handler of `fd` again; its owner closes it."""
-        self.handlers.pop(fd, None)
+        self.release(fd)
         self.poller.forget(fd)
+
+    def release(self, fd: int) -> None:
+        """Never call the handler of `fd` again; the fast lane has the descriptor from now on."""
+        self.handlers.pop(fd, None)
+        self._given_up.add(fd)
 
     def again(self, step: Callable[[], None]) -> None:
         """Call `step` in the next turn: there is more to do, and others wait. Once, however often this is said."""
@@ -95,12 +105,21 @@ class Loop:
         events = self.poller.poll(self._timeout())
         self.now = time.monotonic()
         self.turn = self.poller.turn
+        self.rounds += 1
+        again: dict[Callable[[], None], None] | None = None
+        if self._again:
+            again, self._again = self._again, {}
+        given_up = self._given_up
+        if given_up:
+            given_up.clear()
         try:
             self.each_turn()
         except Exception:
             self._failed(self.each_turn)
         handlers = self.handlers
         for fd, mask in events:
+            if fd in given_up:
+                continue
             handler = handlers.get(fd)
             if handler is None:
                 self._guarded(partial(self.stranger, fd))
@@ -109,8 +128,7 @@ class Loop:
                     handler(mask)
                 except Exception:
                     self._failed(handler)
-        if self._again:
-            again, self._again = self._again, {}
+        if again:
             for step in again:
                 self._guarded(step)
         self.timers.fire(self.now, self._guarded)
@@ -142,7 +160,10 @@ class Loop:
             handler = handler.func
         fail = getattr(getattr(handler, "__self__", None), "fail", None)
         if fail is not None:
-            fail()
+            try:
+                fail()
+            except Exception:
+                _log.exception("what a failed handler belongs to could not be closed")
 
     def close(self) -> None:
         """Give the descriptors back, those too that calls hold which nobody will make."""

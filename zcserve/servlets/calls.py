@@ -64,8 +64,9 @@ class Caller:
             return task.cancel
         if route.thread:
             unwanted: list[bool] = []
-            context.pool.submit(partial(self._call_in_pool, route, request, failed, done, unwanted))
-            return partial(unwanted.append, True)
+            job = partial(self._call_in_pool, route, request, failed, done, unwanted)
+            context.pool.submit(job)
+            return partial(self._give_up_in_pool, job, unwanted)
         done(self._watch.guard(route.where, partial(self._call_here, route, request, failed)))
         return None
 
@@ -80,6 +81,10 @@ class Caller:
             return self.outcome(route.where, route.function(request, **request.params), failed)
         except BaseException as error:
             return error
+
+    def _give_up_in_pool(self, job: Callable[[], None], unwanted: list[bool]) -> None:
+        unwanted.append(True)
+        self._context.pool.withdraw(job)
 
     def _call_in_pool(
         self, route: Route, request: Request, failed: Failed, done: Done, unwanted: Sequence[bool]

@@ -76,6 +76,11 @@ class Pool:
         except NoThreadError as error:
             self._do_without_it(job, error)
 
+    def withdraw(self, job: Callable[[], None]) -> None:
+        """Take `job` out of the queue, if it has not begun: its place is for others."""
+        with self._changed, suppress(ValueError):
+            self._jobs.remove(job)
+
     def _do_without_it(self, job: Callable[[], None], error: NoThreadError) -> None:
         """No thread could be started for `job`: one of the others takes it, if there are any."""
         with self._changed:

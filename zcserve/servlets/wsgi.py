@@ -81,8 +81,9 @@ class _Call:
         self._iterator: Iterator[bytes] | None = None
 
     def abandon(self) -> None:
-        """The client is gone: who has not begun need not."""
+        """The client is gone: a call that has not begun is not made."""
         self._abandoned = True
+        self._context.pool.withdraw(self.run)
 
     def run(self) -> None:
         """In a thread."""

@@ -1,0 +1,305 @@
+"""However a connection ends, what was begun arrives: no answer is lost to a reset by input that nothing reads.
+
+In each test the client has sent more than was read when the connection ends, or goes on sending, and reads slowly.
+`LANE_ENDS` are the engines whose own connections end so; those that the fast lane has handed over do in any case.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import socket
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wire.client import Client
+from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
+
+from zcserve import Config, Server
+from zcserve.net.connection import FRESH_S
+
+LARGE = 8 << 20  # more than any socket takes whose client does not read
+CONTENT = bytes(range(256)) * (LARGE // 256)
+GET = b"GET %b HTTP/1.1\r\nHost: test\r\n%b\r\n"
+
+ENGINES = ["python", "native"]
+LANE_ENDS = ["python"]
+
+
+@pytest.fixture
+def root(site: Any) -> Path:
+    """Files of three sizes."""
+    site.write("page", b"a page")
+    site.write("medium", CONTENT[: 200 << 10])
+    site.write("large", CONTENT)
+    assert isinstance(site.root, Path)
+    return site.root
+
+
+def read_slowly(client: Client, count: int) -> bytes:
+    """Read so that the server is through with writing long before the client is with reading."""
+    pieces = []
+    while count > 0 and (data := client.socket.recv(min(count, 1 << 16))):
+        pieces.append(data)
+        count -= len(data)
+        select.select([], [], [], 0.001)
+    return b"".join(pieces)
+
+
+def begin(port: int, more: bytes = b"") -> Client:
+    """A client whose download is under way. The fast lane sends it, where there is one: it was taught before."""
+    with Client(port) as taught:
+        for target in ("/large", "/page"):
+            assert taught.get(target, method="HEAD").status == 200
+    client = Client(port, receive_buffer=1 << 16)
+    client.send(GET % (b"/large", more))
+    client.read_head()
+    return client
+
+
+def rest(client: Client) -> bytes:
+    """What is left of the download that `begin` began."""
+    return client.buffer + read_slowly(client, LARGE - len(client.buffer))
+
+
+# --- draining -----------------------------------------------------------------------------------------------------
+
+
+def end_successor(server: Any, wait_until: Any) -> None:
+    """Upgrade, and end the new process when it serves."""
+    served = wait_until(lambda: [line for line in server.lines if "serves now" in line])
+    os.kill(int(served[0].split("process ")[1].split()[0]), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize("engine", LANE_ENDS)
+def test_a_download_survives_the_end_though_the_next_request_lies_behind_it(
+    root: Path, command: Any, wait_until: Any, engine: str, number: int
+) -> None:
+    server = command(root, "--engine", engine)
+    with begin(server.port) as client:
+        client.send(GET % (b"/page", b""))
+        os.kill(server.pid, number)
+        if number == signal.SIGUSR2:
+            end_successor(server, wait_until)
+        assert rest(client) == CONTENT
+        client.buffer = b""
+        answer = client.read()  # it was sent before the end was known
+        assert (answer.body, answer["Connection"]) == (b"a page", b"close")
+        assert client.at_end()
+    assert server.wait() == 0
+
+
+@pytest.mark.parametrize("engine", LANE_ENDS)
+def test_a_download_survives_the_end_though_its_client_never_stops_sending(
+    root: Path, command: Any, engine: str
+) -> None:
+    server = command(root, "--engine", engine)
+    with begin(server.port) as client:
+        client.send(GET % (b"/page", b"") * 200)  # more than a `recv`
+        os.kill(server.pid, signal.SIGTERM)
+        assert rest(client) == CONTENT
+        client.buffer = b""
+        client.send(GET % (b"/page", b""))
+        assert client.read()["Connection"] == b"close"
+        client.send(GET % (b"/page", b""))
+        assert client.at_end()
+    assert server.wait() == 0
+
+
+@pytest.mark.parametrize("engine", LANE_ENDS)
+def test_a_client_that_has_just_connected_has_a_second_to_ask(
+    root: Path, command: Any, wait_until: Any, engine: str
+) -> None:
+    server = command(root, "--engine", engine)
+    with Client(server.port) as fresh, Client(server.port) as silent, Client(server.port) as last:
+        assert last.get("/page").status == 200  # the two are accepted
+        began = time.monotonic()
+        os.kill(server.pid, signal.SIGTERM)
+        assert last.at_end()
+        fresh.send(GET % (b"/page", b""))
+        answer = fresh.read()
+        assert (answer.body, answer["Connection"]) == (b"a page", b"close")
+        assert silent.at_end()
+        assert server.wait() == 0
+        assert time.monotonic() - began < 10 * FRESH_S
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_client_that_waits_to_be_accepted_at_the_end_is_answered(
+    root: Path, command: Any, tmp_path: Path, wait_until: Any, engine: str
+) -> None:
+    if engine == "native":
+        pytest.importorskip("zcserve.net._lane")
+    folder = write_servlets(tmp_path)
+    held, go = tmp_path / "held", tmp_path / "go"
+    source = f"""
+    import pathlib
+    def get(request):
+        pathlib.Path({str(held)!r}).touch()
+        while not pathlib.Path({str(go)!r}).exists():
+            time.sleep(0.005)
+        return b"slow"
+    """
+    (folder / "slow.py").write_text("import time\n" + textwrap.dedent(source))
+    server = command(root, "--engine", engine, "--servlets", str(folder))
+    with Client(server.port) as holder:
+        holder.send(GET % (b"/csp?slow", b""))
+        wait_until(held.exists)  # the loop is held
+        os.kill(server.pid, signal.SIGTERM)
+        queued = [Client(server.port) for _ in range(20)]
+        for client in queued:
+            client.send(GET % (b"/page", b""))
+        go.touch()
+        assert holder.read().body == b"slow"
+        for client in queued:
+            assert client.read().body == b"a page"
+            client.close()
+    assert server.wait() == 0
+
+
+# --- ends of single connections -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", LANE_ENDS)
+def test_the_last_answer_of_a_client_that_says_close_and_goes_on_sending_arrives(
+    root: Path, serve: Any, engine: str
+) -> None:
+    server = serve(root, engine=engine)
+    for _ in range(3):
+        with begin(server.port, b"Connection: close\r\n") as client:
+            client.send(b"x" * 100_000)
+            assert rest(client) == CONTENT
+            assert not client.socket.recv(1)
+
+
+@pytest.mark.parametrize("engine", LANE_ENDS)
+@pytest.mark.parametrize("target", [b"/page", b"/medium"])
+def test_clients_that_close_after_each_request_cost_no_lingering(
+    root: Path, serve: Any, wait_until: Any, engine: str, target: bytes
+) -> None:
+    """The server closes first, at once: the client still has its socket open, and says no more."""
+    server = serve(root, engine=engine, linger_timeout_s=300)
+    with Client(server.port) as client:
+        client.send(GET % (target, b"Connection: close\r\n"))
+        client.read()
+        wait_until(lambda: server._service.count() == 0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_refusal_arrives_whole_while_the_client_goes_on_sending(site: Any, serve: Any, engine: str) -> None:
+    if engine == "native":
+        pytest.importorskip("zcserve.net._lane")
+    server = serve(site.root, engine=engine, body_bytes_max=1000)
+    for _ in range(5):
+        with Client(server.port) as client:
+            client.send(b"POST /x HTTP/1.1\r\nHost: test\r\nContent-Length: 50000000\r\n\r\n")
+            for _ in range(20):
+                client.send(b"x" * 100_000)
+            assert client.read().status == 413
+            assert client.at_end()
+
+
+STREAMS = """
+@servlet("/cut", thread=True)
+def cut(request):
+    for n in range(30):
+        yield b"%05d" % n * 2000
+    raise ValueError("on purpose")
+
+@servlet("/never", thread=True)
+def never(request):
+    JOURNAL.append("begun")
+    EVENTS["go"].wait(WAIT_S)
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_pieces_of_a_stream_that_fails_arrive(site: Any, serve: Any, tmp_path: Path, engine: str) -> None:
+    if engine == "native":
+        pytest.importorskip("zcserve.net._lane")
+    server = serve(site.root, engine=engine, servlets=str(write_servlets(tmp_path, streams=STREAMS)))
+    with StageClient(server.port, receive_buffer=8192) as client:
+        client.ask("/cut")
+        client.read_head()
+        client.send(GET % (b"/cut", b"") * 100)
+        for n in range(30):
+            assert client.read_chunk() == b"%05d" % n * 2000
+            select.select([], [], [], 0.005)
+        with pytest.raises(EOFError):
+            client.read_chunk()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_answer_in_the_kernels_queue_survives_the_end_of_grace(
+    root: Path, tmp_path: Path, wait_until: Any, engine: str
+) -> None:
+    """It is complete; behind it is a request that is never answered, and one that nothing reads."""
+    if engine == "native":
+        pytest.importorskip("zcserve.net._lane")
+    folder = str(write_servlets(tmp_path, streams=STREAMS))
+    with Server(Config(root=root, port=0, engine=engine, servlets=folder, watch=False)) as server:
+        client = StageClient(server.port, receive_buffer=4096)
+        client.send(GET % (b"/medium", b"") + GET % (b"/never", b""))
+        wait_until(lambda: JOURNAL == ["begun"])  # the file is in the kernel's queue
+        client.send(GET % (b"/medium", b"") * 10)
+    with client:
+        assert client.read().body == CONTENT[: 200 << 10]
+        assert client.at_end()
+    EVENTS["go"].set()
+
+
+def test_an_ending_lasts_while_the_client_reads_and_no_longer(root: Path, serve: Any, wait_until: Any) -> None:
+    """`linger` counts from when everything has arrived, `write` from the last progress."""
+    server = serve(root, engine="python", linger_timeout_s=0.1, write_timeout_s=0.3)
+    junk = GET % (b"/page", b"") * 3
+    with begin(server.port, b"Connection: close\r\n") as client:
+        client.send(junk)
+        pieces = [client.buffer]
+        while sum(map(len, pieces)) < LARGE:  # longer than either timeout
+            pieces.append(client.socket.recv(1 << 17))
+            select.select([], [], [], 0.01)
+        assert b"".join(pieces) == CONTENT
+        wait_until(lambda: server._service.count() == 0)  # though the client does not close
+    with begin(server.port, b"Connection: close\r\n") as client:
+        client.send(junk)
+        wait_until(lambda: server._service.count() == 0)  # nothing is read
+
+
+# --- no room ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_client_that_is_refused_for_want_of_descriptors_reads_why(
+    root: Path, command: Any, wait_until: Any, engine: str
+) -> None:
+    """Its request was sent and is not read."""
+    if engine == "native":
+        pytest.importorskip("zcserve.net._lane")
+    server = command(root, "--engine", engine)
+    limit = len(os.listdir(f"/proc/{server.pid}/fd")) + 3
+    hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (limit, hard))
+    busy = [begin(server.port) for _ in range(3)]
+    for _ in range(10):
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
+            sock.sendall(GET % (b"/page", b"") * 2000)
+            client = Client.__new__(Client)
+            client.socket, client.buffer = sock, b""
+            sock.settimeout(20)
+            answer = client.read()
+            assert (answer.status, answer["Retry-After"]) == (503, b"1")
+            assert client.at_end()
+    for client in busy:
+        client.reset()
+
+    def is_served() -> bool:
+        with Client(server.port) as client:
+            return bool(client.get("/page").status == 200)
+
+    wait_until(is_served)

@@ -1,0 +1,171 @@
+"""The end of a connection: what was sent arrives, whatever the client still sends.
+
+A socket that is closed while input lies in it unread, or that gets input after it was closed, is reset by the kernel,
+and a reset throws away what is still queued for the client (RFC 9112 section 9.6). So a connection whose answer may not
+have arrived ends in two steps: its sending half is closed (the client reads the end behind the answer), and what the
+client sends is read and thrown away until one of these comes:
+
+    the client closes        nothing can be lost any more
+    the queue is empty       the client's kernel has the answer; `linger_timeout_s` later the socket is closed
+    the queue does not fall  for `write_timeout_s`: the client reads nothing
+
+No event tells that the queue has become empty, so it is looked at a few times in a linger timeout.
+
+`Ending` has the socket by then, and the connection is no more: an ending is small, knows no HTTP, and is counted among
+the open connections. `may_close` tells when the second step can be left out.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+import termios
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from typing import TYPE_CHECKING
+
+from zcserve.net import wire
+from zcserve.net.poller import ERROR
+from zcserve.net.timers import SLOTS_PER_S
+
+if TYPE_CHECKING:
+    from zcserve.net.connection import Service
+
+# How often the queue is looked at in a linger timeout: the timeout is kept to a quarter of itself.
+LOOKS = 4
+# Read at a time and thrown away; one read in a turn.
+DISCARD_BYTES = 64 * 1024
+
+_discarded = bytearray(DISCARD_BYTES)
+
+
+def unread(fd: int) -> int:
+    """Bytes that the client has sent and that were not read (FIONREAD)."""
+    count: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0]
+    return count
+
+
+def may_close(fd: int, *, says_no_more: bool) -> bool:
+    """Whether a socket can be closed at once and everything that was sent still arrives.
+
+    says_no_more   the client has closed its side, or has said that it will
+    """
+    try:
+        return not unread(fd) and (says_no_more or not wire.queued(fd))
+    except OSError:  # there is no connection any more
+        return True
+
+
+class Ending:
+    """A socket of which nothing more is wanted, until the client has what was sent.
+
+    `watched` tells that the loop has the descriptor already; `freed` hears that the descriptor is free again.
+    """
+
+    __slots__ = ("_fd", "_freed", "_look_at", "_loop", "_queued", "_service", "_since", "_sock", "armed")
+
+    def __init__(
+        self, service: Service, sock: socket.socket, *, watched: bool, freed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Closes the sending half. Raises OSError where the socket cannot be watched; it is closed then."""
+        self._service = service
+        self._loop = service.loop
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._freed = freed
+        self._queued = 0
+        self._since = self._loop.now  # of the last progress
+        self._look_at = self._loop.now
+        self.armed = inf
+        if watched:
+            self._loop.handlers[self._fd] = self._on_event
+        else:
+            try:
+                self._loop.add(self._fd, self._on_event, stream=True)
+            except OSError:
+                sock.close()
+                raise
+        service.endings.add(self)
+        try:
+            sock.shutdown(socket.SHUT_WR)
+            self._queued = wire.queued(self._fd)
+        except OSError:  # reset meanwhile
+            self._loop.again(self.close)
+            return
+        self._look_later()
+        self._loop.again(self._read_on)
+
+    def _on_event(self, mask: int) -> None:
+        if mask & ERROR:
+            self.close()
+        else:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Throw away a piece of what has come; the rest in the next turns."""
+        if self._sock.fileno() < 0:
+            return
+        try:
+            count = self._sock.recv_into(_discarded)
+        except BlockingIOError:
+            return
+        except OSError:
+            count = 0
+        if count:
+            self._loop.again(self._read_on)
+        else:
+            self.close()
+
+    def _look_later(self) -> None:
+        config = self._service.config
+        wait = 0.0 if self._service.hurried else min(config.linger_timeout_s, config.write_timeout_s) / LOOKS
+        self._look_at = self._loop.now + max(wait, 1 / SLOTS_PER_S)
+        self._loop.timers.arm(self)
+
+    def due(self) -> float:
+        """When the queue is looked at."""
+        return self._look_at
+
+    def expire(self) -> None:
+        """Look whether the client has everything, or reads at all."""
+        config, now = self._service.config, self._loop.now
+        try:
+            queued = wire.queued(self._fd)
+        except OSError:
+            self.close()
+            return
+        if queued < self._queued:
+            self._queued = queued
+            self._since = now
+        limit = config.write_timeout_s if queued else 0.0 if self._service.hurried else config.linger_timeout_s
+        if now - self._since >= limit:
+            self.close()
+        else:
+            self._look_later()
+
+    def has_arrived(self) -> bool:
+        """Whether the client's kernel has all that was sent."""
+        with suppress(OSError):
+            return not wire.queued(self._fd)
+        return True
+
+    def hurry(self) -> None:
+        """The server ends: wait no longer than until everything has arrived."""
+        self._look_later()
+
+    def fail(self) -> None:
+        """A step raised."""
+        self.close()
+
+    def close(self) -> None:
+        """Give the descriptor back; harmless when repeated."""
+        if self._sock.fileno() < 0:
+            return
+        self._loop.forget(self._fd)
+        self._loop.timers.disarm(self)
+        self._sock.close()
+        self._service.endings.discard(self)
+        self._freed()
+        self._service.closed()
