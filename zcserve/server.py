@@ -37,6 +37,7 @@ from zcserve.config import Config, UnixAddress, size_text
 from zcserve.content import Builder, Built, Content, report_problems, resident
 from zcserve.errors import UsageError
 from zcserve.net.access_log import AccessLog
+from zcserve.net.bodies import Allowance
 from zcserve.net.connection import Connection, Service
 from zcserve.net.fastlane import Teacher, open_poller
 from zcserve.net.listener import Inherited, Listener, Reserve, bind
@@ -150,6 +151,7 @@ class Server:
             prefixes=prefixes,
             fetcher=Fetcher(self.loader, config.loader_threads, self.loop.call_soon),
             generation=built.generation,
+            bodies=Allowance(config.servlet_bodies_bytes()),
             log=self._log.record if self._log is not None else None,
             closed=self._on_closed,
         )

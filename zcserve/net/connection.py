@@ -22,7 +22,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from math import inf
+from math import ceil, inf
 from typing import TYPE_CHECKING
 
 from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect, Segment
@@ -32,6 +32,7 @@ from zcserve.config import Config
 from zcserve.errors import HttpError
 from zcserve.http import KNOWN_METHODS, canonical_path
 from zcserve.net import negotiate, reply, wire
+from zcserve.net.bodies import Allowance, Hold
 from zcserve.net.exchange import Application, CutShortError, Exchange, Made, Outgoing, Piece, Resource, Stored
 from zcserve.net.fastlane import Teacher
 from zcserve.net.loop import Loop
@@ -97,6 +98,7 @@ class Service:
     prefixes: Prefixes
     fetcher: Fetcher
     generation: Generation
+    bodies: Allowance  # of requests, that are kept for applications
     log: Callable[..., None] | None = None
     teacher: Teacher | None = None
     sampler: Sampler | None = None
@@ -126,11 +128,13 @@ class Connection:
         "_bodies",
         "_body",
         "_brought",
+        "_counted",
         "_discard",
         "_exchange",
         "_fd",
         "_fields",
         "_head",
+        "_hold",
         "_hung_up",
         "_inbox",
         "_lingers",
@@ -168,6 +172,8 @@ class Connection:
         self._bodies: list[Body] = []  # whose memory `_out` refers to
         self._pinned = False
         self._discard: Discard | None = None
+        self._counted = 0  # how much of the body had come when its clock was set
+        self._hold: Hold | None = None  # what the body of the request at hand counts for
         self._method = self._target = b""
         self._fields: Fields | None = None
         self._body = b""  # a request's, kept for its resource
@@ -242,8 +248,8 @@ class Connection:
         self._loop.timers.arm(self)
 
     def due(self) -> float:
-        """When this state has lasted too long. HEAD and BODY count from their beginning, WRITE from the last
-        progress, and so does a BODY that a resource wants."""
+        """When this state has lasted too long. HEAD counts from its beginning, WRITE from the last progress, and BODY
+        from when it was last fast enough (`_body_comes`)."""
         config = self._service.config
         match self.state:
             case State.HEAD:
@@ -264,6 +270,8 @@ class Connection:
         if self.state is _WRITE and wire.queued(self._fd) < self._queued:
             self._queued = wire.queued(self._fd)  # a slow reader, but it reads
             self._since = self._loop.now
+            self._loop.timers.arm(self)
+        elif self.state is State.BODY and self._body_comes():
             self._loop.timers.arm(self)
         elif self.state is State.BODY or (self.state is State.HEAD and self._inbox):
             self._refuse(HttpError(408, "the request took too long", close=True), self._inbox[:5])
@@ -314,9 +322,10 @@ class Connection:
             made.discard()
         if self._outgoing is not None:
             self._end_stream()
+        self._discard = self._hold = None  # the application may go on with the body: it counts until that is over
         exchange, self._exchange = self._exchange, None
-        if exchange is not None and exchange.abandoned is not None:
-            exchange.abandoned()
+        if exchange is not None:
+            exchange.abandon()
 
     # --- handlers, one a state ----------------------------------------------------------------------------
 
@@ -337,8 +346,8 @@ class Connection:
         more = len(data) == RECV_BYTES or self._hung_up
         if self._inbox:
             data = self._inbox + data
-        elif self.state is _IDLE or self._resource is not None:
-            self._since = self._loop.now  # in the second case a body that is wanted: it may take its time
+        elif self.state is _IDLE:
+            self._since = self._loop.now
         self._inbox = data
         self._work()
         if more:
@@ -543,7 +552,8 @@ class Connection:
         self._discard = None
         self._resource = None
         self._lingers = True
-        self._emit(reply.page(error.status, with_content=with_content), close=True)
+        extra = reply.RETRY if error.status == 503 else b""
+        self._emit(reply.page(error.status, with_content=with_content, extra=extra), close=True)
         self._stop = Stop.END
 
     def _begin_body(self, data: bytes, at: int) -> tuple[int, Stop | None]:
@@ -562,11 +572,16 @@ class Connection:
         if resource is None:
             self._discard = Discard(fields.body, config.body_bytes_max, config.head_bytes_max)
         else:
-            self._discard = Collect(fields.body, resource.body_bytes_max, config.head_bytes_max)
+            bodies = self._service.bodies
+            self._hold = Hold(bodies)
+            # A body that alone is too much would be so the next time, too.
+            bytes_max = min(resource.body_bytes_max, bodies.bytes_max)
+            self._discard = Collect(fields.body, bytes_max, config.head_bytes_max, self._hold)
         if fields.expects and at == len(data):
             self._out.append(reply.CONTINUE)
         at = self._discard.feed(data, at)
         if not self._discard.done:
+            self._since, self._counted = self._loop.now, 0
             return at, Stop.BODY
         self._keep_body()
         return at, self._answer()
@@ -575,6 +590,23 @@ class Connection:
         if isinstance(self._discard, Collect):
             self._body = self._discard.content()
         self._discard = None
+
+    def _body_comes(self) -> bool:
+        """A `body_timeout_s` has passed: go on for another if it brought `body_rate_min` bytes for each of its seconds.
+        A byte now and then is not enough, however much came before."""
+        config = self._service.config
+        taken = self._discard.taken if self._discard is not None else 0
+        wanted = max(1, ceil(config.body_rate_min * config.body_timeout_s))
+        if taken - self._counted < wanted:
+            return False
+        self._since, self._counted = self._loop.now, taken
+        return True
+
+    def _let_go_of_body(self) -> None:
+        """The request is done with."""
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.release()
 
     # --- answers ------------------------------------------------------------------------------------------
 
@@ -739,7 +771,9 @@ class Connection:
             self._service.teacher.learn(self._head, fields)
         head = self._head.lstrip(b"\r\n")
         body, self._body = self._body, b""
-        exchange = Exchange(self._method, self._target, head, body, self._peer, self._addresses, self._on_finished)
+        exchange = Exchange(
+            self._method, self._target, head, body, self._peer, self._addresses, self._on_finished, self._hold
+        )
         made = resource.respond(exchange)
         if made is None:
             self._exchange = exchange
@@ -754,8 +788,11 @@ class Connection:
         self._loop.call_soon(partial(self._finished, exchange, made))
 
     def _finished(self, exchange: Exchange, made: Made) -> None:
+        exchange.end()
         if exchange is not self._exchange:
             made.discard()
+            if exchange.hold is not None:
+                exchange.hold.release()
             return
         self._exchange = None
         self._made = made
@@ -846,6 +883,7 @@ class Connection:
             status, sent = outgoing.status, outgoing.sent
             self._service.log(self._peer, self._method, self._target, self._fields, status, sent)
         self._method = b""
+        self._let_go_of_body()
 
     # --- output -------------------------------------------------------------------------------------------
 
