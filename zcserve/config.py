@@ -605,7 +605,7 @@ class Config:
     servlet_queue_max: int = _key(
         1024,
         COUNT,
-        "requests that wait for such a thread",
+        "requests that wait for such a thread, and for one result of a servlet with a ttl",
         status=503,
         why="who would wait for longer than a client does had better know at once; uvicorn's backlog is 2048",
     )
@@ -614,6 +614,13 @@ class Config:
         DURATION,
         "time a servlet may hold the loop before the log names it, with its stack",
         why="nobody is served meanwhile; asyncio's slow_callback_duration is 0.1 s",
+    )
+    servlet_result_timeout_s: float = _key(
+        30.0,
+        DURATION,
+        "time that the call of a servlet with a ttl may take",
+        status=504,
+        why="a call that hangs must not gather requests; gunicorn gives a worker 30 s, nginx's proxy_read_timeout 60",
     )
     servlet_results_max: int = _key(
         10_000,

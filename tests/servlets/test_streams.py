@@ -47,9 +47,9 @@ def make(request: pytest.FixtureRequest, side: Side, failures: list[BaseExceptio
 
     def make(values: Iterator[Any]) -> Stream:
         if request.param == "loop":
-            return LoopStream(values, lambda step: step(), failures.append)
+            return LoopStream(values, lambda step: step(), context.again, failures.append)
         if request.param == "pool":
-            return PoolStream(values, context.pool, context.call_soon, failures.append)
+            return PoolStream(values, context.pool, context.call_soon, context.again, failures.append)
         return AsyncStream(asynchronously(values), context.tasks, context.call_soon, failures.append)
 
     return make
@@ -145,7 +145,8 @@ def test_an_iterator_is_not_closed_while_it_works(side: Side, failures: list[Bas
         finally:
             closed.set()
 
-    stream = PoolStream(slow(), side.context.pool, side.context.call_soon, failures.append)
+    context = side.context
+    stream = PoolStream(slow(), context.pool, context.call_soon, context.again, failures.append)
     given: list[Piece | None] = []
     stream.pull(given.append)
     assert began.wait(20)

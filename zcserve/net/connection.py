@@ -539,6 +539,8 @@ class Connection:
         if service.log is not None:
             service.log(self._peer, self._method, self._target, fields, made.status, made.length)
         self._method = b""
+        if self._hold is not None:
+            self._let_go_of_body()
         if mode == CLOSE:
             return Stop.END
         return None if made.body is None or made.body.copied else Stop.SHARE

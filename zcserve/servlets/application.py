@@ -158,7 +158,8 @@ class Servlets:
         self.config = config
         self._folder = Folder(Path(config.servlets)) if config.servlets else None
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
-        self.context = Context(config, pool, AsyncThread(), call_soon, generation, turn)
+        call_later = keeping.timers.call_later if keeping is not None else lambda seconds, call: None
+        self.context = Context(config, pool, AsyncThread(), call_soon, generation, turn, call_later)
         self._watch = Watch(config.servlet_slow_s, lane)
         self._caller = Caller(self.context, self._watch)
         self.results: Results | None = None
@@ -360,15 +361,16 @@ class Servlets:
         def abandon() -> None:
             nonlocal unwanted
             unwanted = True
-            if cancel is not None:
-                cancel()
+            if started is not None:
+                started.cancel()
 
         try:
-            cancel = self._caller.call(route, request, partial(self.context.cut_short, route.where, exchange), done)
+            started = self._caller.call(route, request, partial(self.context.cut_short, route.where, exchange), done)
         except BusyError:
             return busy()
         at_once = False
-        exchange.abandoned = abandon
+        if started is not None:
+            exchange.abandoned = abandon
         return answers[0] if answers else None
 
     def _made(self, outcome: Outcome, route: Route, asked: Asked) -> Made:
