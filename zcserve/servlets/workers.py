@@ -43,6 +43,11 @@ class Pool:
         self._new: OrderedDict[Callable[[], None], None] = OrderedDict()
         self._changed = threading.Condition(threading.Lock())
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a thread."""
+        return len(self._begun) + len(self._new)
+
     def submit(self, job: Callable[[], None], *, begun: bool = False) -> None:
         """Run `job` in a thread. Raises BusyError. What has `begun` goes before what has not, however many wait.
 
@@ -52,7 +57,7 @@ class Pool:
             if (len(self._new) >= self._waiting_max and not begun) or self._closed:
                 raise BusyError("too many requests wait for a thread")
             (self._begun if begun else self._new)[job] = None
-            if self._idle >= len(self._begun) + len(self._new):
+            if self._idle >= self.waiting:
                 self._changed.notify()
                 return
             if self._threads == self._threads_max:
