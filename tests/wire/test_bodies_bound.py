@@ -200,7 +200,7 @@ def test_a_body_counts_while_the_application_works_and_no_longer(
     server = start()
     name = target[1:]
     with begin(server.port, target, sent=BODY) as client:
-        wait_until(lambda: JOURNAL == [name])
+        wait_until(lambda: "".join(JOURNAL) == name)
         assert held(server) == SIZE
         EVENTS["go"].set()
         assert client.read().body == b"%d" % SIZE
@@ -271,7 +271,7 @@ def test_the_body_of_a_coroutine_that_is_given_up_counts_no_more(
 ) -> None:
     server = start()
     client = begin(server.port, target, sent=BODY)
-    wait_until(lambda: JOURNAL == [target[1:]])
+    wait_until(lambda: "".join(JOURNAL) == target[1:])
     client.reset()
     if target == "/asgi":  # which is told, and ends by itself
         EVENTS["go"].set()

@@ -43,7 +43,8 @@ class FileAsked(NamedTuple):
 class Started(NamedTuple):
     """A call under way.
 
-    cancel    nobody waits any more: the outcome may be a CancelledError then, or never come
+    cancel    nobody waits any more: the outcome is a CancelledError then, or comes as it would have; or `withdraw`
+              would have been True, and it never comes
     withdraw  give up the call where it has not begun. False: it has, and the outcome will come
     """
 
@@ -102,11 +103,13 @@ class Caller:
     def _call_in_pool(
         self, route: Route, request: Request, failed: Failed, done: Done, unwanted: Sequence[bool]
     ) -> None:
-        """What is not wanted any more, and has not begun, is not called; else it is called to its end."""
-        if not unwanted:  # no variable holds the outcome: a traceback refers to this frame, too
-            self._context.call_soon(partial(done, self._outcome_in_pool(route, request, failed, unwanted)))
+        # No variable holds the outcome: a traceback refers to its frame and to all that have called it, this one, too.
+        self._context.call_soon(partial(done, self._outcome_in_pool(route, request, failed, unwanted)))
 
     def _outcome_in_pool(self, route: Route, request: Request, failed: Failed, unwanted: Sequence[bool]) -> Outcome:
+        """What is not wanted any more, and has not begun, is not called; else it is called to its end."""
+        if unwanted:
+            return CancelledError("the servlet was not called")
         context = self._context
         try:
             return self._begin(

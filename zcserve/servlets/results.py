@@ -322,7 +322,7 @@ class Results:
         """The deadline of a call has passed."""
         source, started = call.source, call.started
         call.is_over = True
-        if started is not None:
+        if started is not None and not started.withdraw():
             self._hung[_key(source)] += 1
             started.cancel()
         timeout = self._context.config.servlet_result_timeout_s

@@ -228,25 +228,30 @@ class AsyncStream:
         self._tasks = tasks
         self._call_soon = call_soon
         self._failed = failed
+        self._give: Give | None = None  # who waits for a piece
         self._step: Future[Piece] | None = None
 
     def pull(self, give: Give) -> None:
         """As `Stream.pull`."""
+        self._give = give
         self._step = self._tasks.start(next_piece_async(self._iterator))
-        self._step.add_done_callback(lambda step: self._call_soon(partial(self._stepped, give, step)))
+        self._step.add_done_callback(lambda step: self._call_soon(partial(self._stepped, step)))
 
-    def _stepped(self, give: Give, step: Future[Piece]) -> None:
+    def _stepped(self, step: Future[Piece]) -> None:
         self._step = None
-        if step.cancelled():
-            give(None)
-        elif (raised := step.exception()) is not None:
-            self._failed(raised)
-            give(None)
-        else:
-            give(step.result())
+        piece: Piece | None = None
+        if not step.cancelled():
+            if (raised := step.exception()) is not None:
+                self._failed(raised)
+            else:
+                piece = step.result()
+        give, self._give = self._give, None
+        if give is not None:
+            give(piece)
 
     def close(self) -> None:
         """As `Stream.close`."""
+        self._give = None
         if self._step is not None:
             self._step.cancel()
         if hasattr(self._iterator, "aclose"):
