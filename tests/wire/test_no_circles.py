@@ -194,7 +194,7 @@ def leaves(target: str, body: bytes = b"") -> Traffic:
             begun = len(JOURNAL)
             client = StageClient(server.port, receive_buffer=4096)
             client.ask(target, method="POST" if body else "GET", body=body)
-            if target == "/large":
+            if target in ("/large", "/cold"):
                 client.socket.recv(1)
             else:
                 wait_for(lambda begun=begun: len(JOURNAL) > begun)
@@ -220,6 +220,16 @@ def reloads(server: Server) -> None:
             (page.parent / ".new").write_bytes(content)
             os.rename(page.parent / ".new", page)
             wait_for(lambda content=content: client.get("/page").body == content)
+
+
+def fetches(server: Server) -> None:
+    """Files that were evicted."""
+    with StageClient(server.port) as client:
+        for _ in range(TIMES):
+            entry: Any = server.generation.resources[b"/page"]
+            server.store.drop(entry)
+            wait_for(lambda entry=entry: entry.body is None)
+            assert client.get("/page").status == 200
 
 
 HOST = b"Host: test\r\n"
@@ -251,6 +261,9 @@ KINDS: dict[str, Traffic] = {
     "pipelined": sends(PIPELINED, 6),
     "half a body": half_a_body,
     "a large file is left": leaves("/large"),
+    "a file that is not resident": asks("/cold"),
+    "a file that is not resident is left": leaves("/cold"),
+    "files that are fetched": fetches,
     "reloads of a file": reloads,
 }
 for where in WHERES:
@@ -322,13 +335,21 @@ def circles() -> Counter[str]:
 def server(live: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     site.write("page", b"a page" * 100)
     site.write("large", bytes(3_000_000))
+    site.write("cold", bytes(9_000_000))  # more than half of the memory
     folder = write_servlets(tmp_path, all=SERVLETS)
     (tmp_path / "circles_app.py").write_text(f"PAGE = {str(site.root / 'page')!r}\n{MOUNTED}")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "circles_app", raising=False)
     logging.disable(logging.CRITICAL)  # pytest keeps what is logged, tracebacks with all their frames
     mount = ("/wsgi=circles_app:wsgi", "/asgi=circles_app:asgi")
-    yield live(site.root, servlets=str(folder), mount=mount, access_log=str(tmp_path / "log"), servlet_threads=2)
+    yield live(
+        site.root,
+        memory=16 << 20,
+        servlets=str(folder),
+        mount=mount,
+        access_log=str(tmp_path / "log"),
+        servlet_threads=2,
+    )
     logging.disable(logging.NOTSET)
 
 
@@ -377,3 +398,12 @@ def test_no_object_stays_when_its_request_is_done_with(server: Server, no_collec
     before = run()  # with what is made once and stays
     run()
     wait_for(lambda: not OF_A_REQUEST & set(count() - before))
+
+
+@pytest.mark.parametrize("target", ["/loop/file", "/thread/bytes", "/ttl/loop/bytes", "/nothing", "/async/stream"])
+def test_an_idle_connection_keeps_nothing_of_its_last_request(server: Server, no_collector: None, target: str) -> None:
+    kinds = {"Stored", "Servlet", "Exchange", "Request", "Reply", "Outgoing", "Answer"}
+    with StageClient(server.port) as client:
+        client.ask(target)
+        client.read()
+        wait_for(lambda: not [thing for thing in gc.get_objects() if type(thing).__name__ in kinds and name_of(thing)])

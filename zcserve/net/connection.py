@@ -538,9 +538,7 @@ class Connection:
             self._bodies.append(made.body)
         if service.log is not None:
             service.log(self._peer, self._method, self._target, fields, made.status, made.length)
-        self._method = b""
-        if self._hold is not None:
-            self._let_go_of_body()
+        self._end_request()
         if mode == CLOSE:
             return Stop.END
         return None if made.body is None or made.body.copied else Stop.SHARE
@@ -604,11 +602,13 @@ class Connection:
         self._since, self._counted = self._loop.now, taken
         return True
 
-    def _let_go_of_body(self) -> None:
-        """The request is done with."""
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            hold.release()
+    def _end_request(self) -> None:
+        """The request at hand is answered: an idle connection keeps nothing of it, an old generation least of all."""
+        self._method = self._head = b""
+        self._resource = self._stored = None
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
 
     # --- answers ------------------------------------------------------------------------------------------
 
@@ -884,8 +884,7 @@ class Connection:
         if self._service.log is not None:
             status, sent = outgoing.status, outgoing.sent
             self._service.log(self._peer, self._method, self._target, self._fields, status, sent)
-        self._method = b""
-        self._let_go_of_body()
+        self._end_request()
 
     # --- output -------------------------------------------------------------------------------------------
 

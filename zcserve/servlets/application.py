@@ -120,20 +120,20 @@ class Refreshing:
 
     def respond(self, exchange: Exchange) -> Made | None:
         """Load, and go on."""
-        gone: list[bool] = []
-        exchange.abandoned = partial(gone.append, True)
-        self._owner.refresh(partial(self._again, exchange, gone, REFRESHES_MAX))
+        waiting = [exchange]
+        exchange.abandoned = waiting.clear  # a body is not held for one that is gone
+        self._owner.refresh(partial(self._again, waiting, REFRESHES_MAX))
         return None
 
-    def _again(self, exchange: Exchange, gone: list[bool], left: int) -> None:
-        if gone:
+    def _again(self, waiting: list[Exchange], left: int) -> None:
+        if not waiting:
             return
-        owner = self._owner
+        owner, exchange = self._owner, waiting[0]
         path, query = split_target(exchange.target)
         found = owner.find(canonical_path(path), query)
         if found is self:
             if left:
-                owner.refresh(partial(self._again, exchange, gone, left - 1))
+                owner.refresh(partial(self._again, waiting, left - 1))
                 return
             found = owner.find_as_it_is(canonical_path(path), query)
         made = found.respond(exchange) if found is not None else owner.not_found()
