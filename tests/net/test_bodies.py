@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 
@@ -102,3 +103,24 @@ def test_a_body_counts_from_when_it_is_announced(length: int, pieces: list[bytes
     assert body.content() == (b"hello" if length else b"")
     del body
     assert allowance.held == 0
+
+
+def test_what_an_application_left_in_a_circle_does_not_refuse_bodies_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowance = Allowance(100)
+
+    def leave() -> None:
+        circle: list[object] = [held(allowance, 100)]
+        circle.append(circle)
+
+    gc.disable()
+    try:
+        leave()
+        assert allowance.held == 100
+        held(allowance, 100).release()
+        leave()
+        with pytest.raises(HttpError):  # not at each refusal: it takes a while
+            held(allowance, 100)
+        monkeypatch.setattr(bodies, "COLLECTED_EVERY_S", 0)
+        held(allowance, 100).release()
+    finally:
+        gc.enable()

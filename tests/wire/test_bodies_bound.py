@@ -63,6 +63,13 @@ def stream(request):
 def thread_stream(request):
     return stream(request)
 
+@servlet("/thread-piece", methods=["POST"], thread=True)
+def thread_piece(request):
+    yield b"first"
+    JOURNAL.append("piece")
+    wait_for("go")
+    yield request.body
+
 @servlet("/async-stream", methods=["POST"])
 async def async_stream(request):
     for piece in stream(request):
@@ -259,6 +266,20 @@ def test_a_body_counts_while_a_thread_works_on_though_its_client_is_gone(
     working.reset()
     queued.reset()
     wait_until(lambda: held(server) == SIZE)  # what was queued is done with; what works is not
+    wait_until(lambda: not server._service.connections)
+    assert held(server) == SIZE
+    EVENTS["go"].set()
+    wait_until(lambda: held(server) == 0)
+
+
+def test_a_body_counts_while_a_thread_makes_a_piece_for_a_client_that_is_gone(
+    start: Any, wait_until: Any, no_collector: None
+) -> None:
+    server = start()
+    client = begin(server.port, "/thread-piece", sent=BODY)
+    client.read_head()
+    wait_until(lambda: JOURNAL == ["piece"])
+    client.reset()
     wait_until(lambda: not server._service.connections)
     assert held(server) == SIZE
     EVENTS["go"].set()

@@ -317,12 +317,12 @@ class Connection:
 
     def _abandon(self) -> None:
         """Tell the application that nobody waits any more."""
+        self._discard = self._hold = None  # the application may go on with the body: it counts until that is over
         made, self._made = self._made, None
         if made is not None:
             made.discard()
         if self._outgoing is not None:
             self._end_stream()
-        self._discard = self._hold = None  # the application may go on with the body: it counts until that is over
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abandon()
