@@ -120,7 +120,6 @@ def start(live: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def no_collector() -> Iterator[None]:
     """What is given back is given back at once, and not when the garbage is collected."""
-    gc.collect()
     gc.disable()
     yield
     gc.enable()

@@ -356,10 +356,11 @@ def server(live: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def no_collector() -> Iterator[None]:
     gc.collect()
-    gc.collect()
+    gc.freeze()  # what was there before is not looked at
     gc.disable()
     yield
     gc.enable()
+    gc.unfreeze()
 
 
 def is_quiet(server: Server) -> bool:

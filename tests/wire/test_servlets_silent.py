@@ -6,7 +6,7 @@ Others are served meanwhile, what waits is bounded in number and time, and when 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def silent(first=b""):
     try:
         yield first
         JOURNAL.append("silent")
-        while True:
+        while not EVENTS["over"].is_set():
             yield b""
     finally:
         JOURNAL.append("closed")
@@ -80,13 +80,13 @@ async def hung_async(request):
 """
 
 MOUNTED = """
-from wire.stage import JOURNAL, wait_for
+from wire.stage import EVENTS, JOURNAL, wait_for
 
 def silent(first):
     try:
         yield first
         JOURNAL.append("silent")
-        while True:
+        while not EVENTS["over"].is_set():
             yield b""
     finally:
         JOURNAL.append("closed")
@@ -101,7 +101,7 @@ def wsgi(environ, start_response):
     if path == "write":
         JOURNAL.append("silent")
         try:
-            while True:
+            while not EVENTS["over"].is_set():
                 write(b"")
         finally:
             JOURNAL.append("closed")
@@ -121,7 +121,7 @@ async def asgi(scope, receive, send):
 
 
 @pytest.fixture
-def start(live: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Server]:
+def start(live: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
     """`start(**config)`: a server with the servlets and the applications above."""
     site.write("page", b"a page")
     folder = write_servlets(tmp_path, silent=SERVLETS)
@@ -129,7 +129,8 @@ def start(live: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "silent_app", raising=False)
     mount = ("/wsgi=silent_app:wsgi", "/asgi=silent_app:asgi")
-    return lambda **config: live(site.root, servlets=str(folder), mount=mount, **config)
+    yield lambda **config: live(site.root, servlets=str(folder), mount=mount, **config)
+    EVENTS["over"].set()  # so that a server that cannot end them by itself can be ended
 
 
 # --- empty pieces ---------------------------------------------------------------------------------------------
