@@ -480,9 +480,17 @@ class Config:
     body_timeout_s: float = _key(
         20.0,
         DURATION,
-        "time for a request's body to arrive; for one that a servlet reads, from one piece to the next",
+        "time for a request's body to arrive; one that is longer on its way keeps to --body-rate-min",
         status=408,
-        why="what is thrown away is worth no more; Apache's mod_reqtimeout gives 20 s, nginx 60 between two reads",
+        why="ends slow senders; Apache's mod_reqtimeout gives 20 s at first, nginx 60 between two reads",
+    )
+    body_rate_min: int = _key(
+        500,
+        SIZE,
+        "bytes of a body for each second, counted over every --body-timeout",
+        status=408,
+        bounds=(0, GIB),
+        why="a byte now and then holds memory and a connection; Apache's MinRate is 500, Kestrel's 240",
     )
     idle_timeout_s: float = _key(
         75.0,
@@ -579,6 +587,14 @@ class Config:
         bounds=(0, GIB),
         why="it is held in memory, whole; nginx takes 1 MiB, Django 2.5 besides files, IIS 28.6",
     )
+    servlet_bodies_max: int = _key(
+        0,
+        SIZE,
+        "all bodies together that are held for servlets and applications; 0 for a quarter of --memory",
+        status=503,
+        bounds=(0, PIB),
+        why="many clients at once must not take more memory than the content; nginx and Apache spool to disk",
+    )
     servlet_threads: int = _key(
         16,
         COUNT,
@@ -589,7 +605,7 @@ class Config:
     servlet_queue_max: int = _key(
         1024,
         COUNT,
-        "requests that wait for such a thread",
+        "requests that wait for such a thread, and for one result of a servlet with a ttl",
         status=503,
         why="who would wait for longer than a client does had better know at once; uvicorn's backlog is 2048",
     )
@@ -607,6 +623,13 @@ class Config:
         bounds=(0, DAY_S),
         why="a long poll or a stream of events is silent for as long as it likes; gunicorn's timeout is 30 s",
     )
+    servlet_result_timeout_s: float = _key(
+        30.0,
+        DURATION,
+        "time that the call of a servlet with a ttl may take",
+        status=504,
+        why="a call that hangs must not gather requests; gunicorn gives a worker 30 s, nginx's proxy_read_timeout 60",
+    )
     servlet_results_max: int = _key(
         10_000,
         COUNT,
@@ -622,6 +645,10 @@ class Config:
                 f"slab_bytes: {self.slab_bytes} is too small; accepted: at least twice small_body_bytes_max, "
                 f"which is {self.small_body_bytes_max}"
             )
+
+    def servlet_bodies_bytes(self) -> int:
+        """What bodies that are held may take together."""
+        return self.servlet_bodies_max or self.memory // 4
 
     def addresses(self) -> tuple[Address, ...]:
         """Where to listen: every `listen`, or `host` and `port` where there is none."""

@@ -38,6 +38,7 @@ from zcserve.content import Builder, Built, Content, report_problems, resident
 from zcserve.errors import NoThreadError, UsageError
 from zcserve.log import Log
 from zcserve.net.access_log import AccessLog
+from zcserve.net.bodies import Allowance
 from zcserve.net.connection import Connection, Service
 from zcserve.net.fastlane import Teacher, open_poller
 from zcserve.net.listener import Inherited, Listener, Reserve, bind
@@ -168,6 +169,7 @@ class Server:
             prefixes=prefixes,
             fetcher=fetcher,
             generation=built.generation,
+            bodies=Allowance(config.servlet_bodies_bytes()),
             log=self._log.record if self._log is not None else None,
             closed=self._on_closed,
         )

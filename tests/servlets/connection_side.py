@@ -51,6 +51,7 @@ class Side:
             self.calls.put,
             lambda: self.generation,
             lambda: 1,
+            lambda seconds, call: self.calls.put(call),
         )
 
     def turn_until(self, is_true: Callable[[], Any]) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,16 @@ import pytest
 from servlets.connection_side import Side
 
 from zcserve.net.exchange import Piece, Stream
-from zcserve.servlets.streams import AsyncStream, Begun, LoopStream, PoolStream, piece_of
+from zcserve.servlets.streams import (
+    EMPTY_MAX,
+    SILENT_PAUSE_S,
+    AsyncStream,
+    Begun,
+    LoopStream,
+    PoolStream,
+    piece_of,
+)
+from zcserve.servlets.workers import Pool
 
 Make = Callable[..., Stream]
 
@@ -47,9 +58,9 @@ def make(request: pytest.FixtureRequest, side: Side, failures: list[BaseExceptio
 
     def make(values: Iterator[Any]) -> Stream:
         if request.param == "loop":
-            return LoopStream(values, lambda step: step(), failures.append)
+            return LoopStream(values, lambda step: step(), context.again, failures.append)
         if request.param == "pool":
-            return PoolStream(values, context.pool, context.call_soon, failures.append)
+            return PoolStream(values, context.pool, context.call_soon, context.again, failures.append)
         return AsyncStream(asynchronously(values), context.tasks, context.call_soon, failures.append)
 
     return make
@@ -145,7 +156,8 @@ def test_an_iterator_is_not_closed_while_it_works(side: Side, failures: list[Bas
         finally:
             closed.set()
 
-    stream = PoolStream(slow(), side.context.pool, side.context.call_soon, failures.append)
+    context = side.context
+    stream = PoolStream(slow(), context.pool, context.call_soon, context.again, failures.append)
     given: list[Piece | None] = []
     stream.pull(given.append)
     assert began.wait(20)
@@ -185,3 +197,85 @@ def test_what_has_begun_gives_its_first_piece_and_then_the_rest(side: Side, make
 @pytest.mark.parametrize(("value", "piece"), [(b"a", b"a"), ("é", b"\xc3\xa9"), (bytearray(b"b"), b"b")])
 def test_values_become_bytes(value: object, piece: bytes) -> None:
     assert piece_of(value) == piece
+
+
+# --- iterators that have nothing to say -----------------------------------------------------------------------
+
+
+def test_many_empty_pieces_are_no_piece_and_others_have_their_turn(side: Side, make: Make) -> None:
+    turns: list[int] = []
+
+    def mostly_empty() -> Iterator[bytes]:
+        for _ in range(20 * EMPTY_MAX):
+            yield b""
+        turns.append(len(turns))
+        yield b"at last"
+
+    stream = make(mostly_empty())
+    given: list[Piece | None] = []
+    stream.pull(given.append)
+    assert given == []  # the loop's thread has come back before the end
+    side.turn_until(lambda: given)
+    assert given == [b"at last"]
+    assert pulled(side, stream) == b""
+
+
+def test_an_iterator_that_never_says_anything_is_closed_when_nobody_waits(
+    side: Side, make: Make, failures: list[BaseException], wait_until: Any
+) -> None:
+    closed = threading.Event()
+    steps = 0
+
+    def silent() -> Iterator[bytes]:
+        nonlocal steps
+        try:
+            while True:
+                steps += 1
+                yield b""
+        finally:
+            closed.set()
+
+    stream = make(silent())
+    given: list[Piece | None] = []
+    stream.pull(given.append)
+    side.turn_until(lambda: steps > 3 * EMPTY_MAX)
+    stream.close()
+    side.turn_until(closed.is_set)
+    assert given == []
+    assert failures == []
+    if isinstance(stream, PoolStream):
+        wait_until(lambda: not side.context.pool.waiting)
+
+
+def test_an_iterator_that_never_says_anything_is_asked_less_often(side: Side) -> None:
+    later: list[float] = []
+    context = dataclasses.replace(side.context, call_later=lambda seconds, call: later.append(seconds))
+    stream = LoopStream(itertools.repeat(b""), lambda step: step(), context.again, lambda error: None)
+    stream.pull(lambda piece: None)
+    side.turn_until(lambda: later)
+    assert later == [SILENT_PAUSE_S]
+    assert side.calls.empty()
+    stream.close()
+
+
+def test_a_step_that_no_thread_has_taken_is_taken_back(side: Side, failures: list[BaseException]) -> None:
+    context, closed, go = side.context, threading.Event(), threading.Event()
+    pool = Pool(1, 1)
+    pool.submit(lambda: go.wait(20) and None)
+
+    def pieces() -> Iterator[bytes]:
+        try:
+            yield b"first"
+            yield b"not asked for"
+        finally:
+            closed.set()
+
+    iterator = pieces()
+    next(iterator)
+    stream = PoolStream(iterator, pool, context.call_soon, context.again, failures.append)
+    stream.pull(lambda piece: None)
+    stream.close()
+    go.set()
+    side.turn_until(closed.is_set)
+    assert failures == []
+    pool.close()

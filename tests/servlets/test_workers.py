@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import pytest
@@ -139,32 +139,47 @@ def test_a_thread_that_was_never_needed_was_never_started() -> None:
     assert threading.active_count() == before
 
 
-def test_a_job_that_is_withdrawn_is_not_run_and_leaves_its_place() -> None:
-    pool = Pool(1, 2)
-    begun, go = threading.Event(), threading.Event()
-    ran: list[int] = []
+# --- what is not wanted any more ------------------------------------------------------------------------------
 
-    def hold() -> None:
-        begun.set()
-        assert go.wait(20)
 
-    pool.submit(hold)
-    assert begun.wait(20)
-    jobs = [partial(ran.append, number) for number in range(4)]
-    pool.submit(jobs[0])
-    pool.submit(jobs[1])
-    with pytest.raises(BusyError):
-        pool.submit(jobs[2])
-    pool.withdraw(jobs[0])
-    pool.withdraw(jobs[0])
-    pool.withdraw(hold)  # which has begun
-    pool.submit(jobs[3])
-    done = threading.Event()
-    pool.submit(done.set, begun=True)
-    go.set()
-    assert done.wait(20)
-    last = threading.Event()
-    pool.submit(last.set)
-    assert last.wait(20)
-    assert ran == [1, 3]
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_job_that_is_withdrawn_gives_up_its_place(wait_until: Any, begun: bool) -> None:
+    pool, blocked = Pool(1, 2), Blocked()
+    pool.submit(blocked.job("running"))
+    assert blocked.started.acquire(timeout=WITHIN_S)
+    jobs = {name: blocked.job(name) for name in ("a", "b", "c")}
+    for name in ("a", "b"):
+        pool.submit(jobs[name], begun=begun)
+    assert pool.withdraw(jobs["a"])
+    assert not pool.withdraw(jobs["a"])
+    assert pool.waiting == 1
+    pool.submit(jobs["c"])
+    blocked.go.set()
+    wait_until(lambda: blocked.done == ["running", "b", "c"])
+    assert not pool.withdraw(jobs["b"])  # it has begun, and ended
+    pool.close()
+
+
+def test_what_a_withdrawn_job_holds_is_freed_at_once() -> None:
+    pool, blocked = Pool(1, 2), Blocked()
+    pool.submit(blocked.job("running"))
+    assert blocked.started.acquire(timeout=WITHIN_S)
+    job = blocked.job("queued")
+    pool.submit(job)
+    gone = weakref.ref(job)
+    pool.withdraw(job)
+    del job
+    assert gone() is None
+    blocked.go.set()
+    pool.close()
+
+
+def test_of_what_has_begun_the_first_is_the_first(wait_until: Any) -> None:
+    pool, blocked = Pool(1, 1), Blocked()
+    pool.submit(blocked.job("running"))
+    assert blocked.started.acquire(timeout=WITHIN_S)
+    for name in range(5):
+        pool.submit(blocked.job(name), begun=True)
+    blocked.go.set()
+    wait_until(lambda: blocked.done == ["running", 0, 1, 2, 3, 4])
     pool.close()

@@ -28,7 +28,7 @@ CONTENT = bytes(range(256)) * (LARGE // 256)
 GET = b"GET %b HTTP/1.1\r\nHost: test\r\n%b\r\n"
 
 ENGINES = ["python", "native"]
-LANE_ENDS = ["python"]
+LANE_ENDS = ["python", "native"]
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ BOTH = pytest.mark.parametrize("kept", [RESIDENT, NOT_RESIDENT], ids=["resident"
 EVERY_SIZE = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 
 # Where an edge that comes while an answer is blocked is not lost.
-LOST_EDGE = ["python"]
+LOST_EDGE = ["python", "native"]
 
 GET_FILE = b"GET /file HTTP/1.1\r\nHost: test\r\n\r\n"
 

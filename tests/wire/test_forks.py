@@ -38,7 +38,7 @@ def wait(request):
 """
 
 # Where no registration is left behind.
-ENGINES = ["python"]
+ENGINES = ["python", "native"]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

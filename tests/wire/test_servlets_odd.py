@@ -323,9 +323,9 @@ def test_who_left_before_a_thread_was_free_is_not_asked_for(
         first.ask("/thread/1")
         wait_until(lambda: JOURNAL == ["1"])
         second.ask("/thread/2")
-        wait_until(lambda: len(server._application.context.pool._jobs) == 1)
+        wait_until(lambda: server._application.context.pool.waiting == 1)
         third.ask("/thread/3")
-        wait_until(lambda: len(server._application.context.pool._jobs) == 2)
+        wait_until(lambda: server._application.context.pool.waiting == 2)
         second.reset()
         wait_until(lambda: len(server._application.context.pool._jobs) == 1)  # its place is free
         EVENTS["go"].set()

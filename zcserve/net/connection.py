@@ -28,7 +28,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from math import inf
+from math import ceil, inf
 from typing import TYPE_CHECKING
 
 from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect, Segment
@@ -38,6 +38,7 @@ from zcserve.config import Config
 from zcserve.errors import HttpError
 from zcserve.http import KNOWN_METHODS, canonical_path
 from zcserve.net import negotiate, reply, wire
+from zcserve.net.bodies import Allowance, Hold
 from zcserve.net.ending import Ending, may_close
 from zcserve.net.exchange import Application, CutShortError, Exchange, Made, Outgoing, Piece, Resource, Stored
 from zcserve.net.fastlane import Teacher
@@ -106,6 +107,7 @@ class Service:
     prefixes: Prefixes
     fetcher: Fetcher
     generation: Generation
+    bodies: Allowance  # of requests, that are kept for applications
     log: Callable[..., None] | None = None
     teacher: Teacher | None = None
     sampler: Sampler | None = None
@@ -143,11 +145,13 @@ class Connection:
         "_bodies",
         "_body",
         "_brought",
+        "_counted",
         "_discard",
         "_exchange",
         "_fd",
         "_fields",
         "_head",
+        "_hold",
         "_hung_up",
         "_inbox",
         "_lingers",
@@ -188,6 +192,8 @@ class Connection:
         self._bodies: list[Body] = []  # whose memory `_out` refers to
         self._pinned = False
         self._discard: Discard | None = None
+        self._counted = 0  # how much of the body had come when its clock was set
+        self._hold: Hold | None = None  # what the body of the request at hand counts for
         self._method = self._target = b""
         self._fields: Fields | None = None
         self._body = b""  # a request's, kept for its resource
@@ -265,8 +271,8 @@ class Connection:
         self._loop.timers.arm(self)
 
     def due(self) -> float:
-        """When this state has lasted too long. HEAD and BODY count from their first byte, WRITE from the last progress,
-        and so does a BODY that a resource wants; WAIT from when an application was asked, for an answer or a piece."""
+        """When this state has lasted too long. HEAD counts from its first byte, WRITE from the last progress, BODY from
+        when it was last fast enough (`_body_comes`), WAIT from when an application was asked, for an answer or a piece."""
         config = self._service.config
         match self.state:
             case State.HEAD:
@@ -289,6 +295,8 @@ class Connection:
         if self.state is _WRITE and wire.queued(self._fd) < self._queued:
             self._queued = wire.queued(self._fd)  # a slow reader, but it reads
             self._since = self._loop.now
+            self._loop.timers.arm(self)
+        elif self.state is State.BODY and self._body_comes():
             self._loop.timers.arm(self)
         elif self.state is State.BODY or (self.state is State.HEAD and self._inbox):
             self._refuse(HttpError(408, "the request took too long", close=True), self._inbox[:5])
@@ -382,15 +390,15 @@ class Connection:
 
     def _abandon(self) -> None:
         """Tell the application that nobody waits any more."""
+        self._discard = self._hold = None  # the application may go on with the body: it counts until that is over
         made, self._made = self._made, None
         if made is not None:
             made.discard()
         if self._outgoing is not None:
             self._end_stream()
         exchange, self._exchange = self._exchange, None
-        if exchange is not None and exchange.abandoned is not None:
-            abandoned, exchange.abandoned = exchange.abandoned, None
-            abandoned()
+        if exchange is not None:
+            exchange.abandon()
 
     # --- handlers, one a state ----------------------------------------------------------------------------
 
@@ -411,8 +419,8 @@ class Connection:
         more = len(data) == RECV_BYTES or self._hung_up
         if self._inbox:
             data = self._inbox + data
-        elif self.state is not State.BODY or self._resource is not None:
-            self._since = self._loop.now  # in the second case a body that is wanted: it may take its time
+        elif self.state is not State.BODY:
+            self._since = self._loop.now
         self._inbox = data
         self._work()
         if more:
@@ -615,7 +623,7 @@ class Connection:
             self._bodies.append(made.body)
         if service.log is not None:
             service.log(self._peer, self._method, self._target, fields, made.status, made.length)
-        self._method = b""
+        self._end_request()
         if mode == CLOSE:
             return Stop.END
         return None if made.body is None or made.body.copied else Stop.SHARE
@@ -629,7 +637,8 @@ class Connection:
         self._discard = None
         self._resource = None
         self._lingers = True
-        self._emit(reply.page(error.status, with_content=with_content), close=True)
+        extra = reply.RETRY if error.status == 503 else b""
+        self._emit(reply.page(error.status, with_content=with_content, extra=extra), close=True)
         self._stop = Stop.END
 
     def _begin_body(self, data: bytes, at: int) -> tuple[int, Stop | None]:
@@ -648,11 +657,16 @@ class Connection:
         if resource is None:
             self._discard = Discard(fields.body, config.body_bytes_max, config.head_bytes_max)
         else:
-            self._discard = Collect(fields.body, resource.body_bytes_max, config.head_bytes_max)
+            bodies = self._service.bodies
+            self._hold = Hold(bodies)
+            # A body that alone is too much would be so the next time, too.
+            bytes_max = min(resource.body_bytes_max, bodies.bytes_max)
+            self._discard = Collect(fields.body, bytes_max, config.head_bytes_max, self._hold)
         if fields.expects and at == len(data):
             self._out.append(reply.CONTINUE)
         at = self._discard.feed(data, at)
         if not self._discard.done:
+            self._since, self._counted = self._loop.now, 0
             return at, Stop.BODY
         self._keep_body()
         return at, self._answer()
@@ -661,6 +675,25 @@ class Connection:
         if isinstance(self._discard, Collect):
             self._body = self._discard.content()
         self._discard = None
+
+    def _body_comes(self) -> bool:
+        """A `body_timeout_s` has passed: go on for another if it brought `body_rate_min` bytes for each of its seconds.
+        A byte now and then is not enough, however much came before."""
+        config = self._service.config
+        taken = self._discard.taken if self._discard is not None else 0
+        wanted = max(1, ceil(config.body_rate_min * config.body_timeout_s))
+        if taken - self._counted < wanted:
+            return False
+        self._since, self._counted = self._loop.now, taken
+        return True
+
+    def _end_request(self) -> None:
+        """The request at hand is answered: an idle connection keeps nothing of it, an old generation least of all."""
+        self._method = self._head = b""
+        self._resource = self._stored = None
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
 
     # --- answers ------------------------------------------------------------------------------------------
 
@@ -830,7 +863,9 @@ class Connection:
             self._service.teacher.learn(self._head, fields)
         head = self._head.lstrip(b"\r\n")
         body, self._body = self._body, b""
-        exchange = Exchange(self._method, self._target, head, body, self._peer, self._addresses, self._on_finished)
+        exchange = Exchange(
+            self._method, self._target, head, body, self._peer, self._addresses, self._on_finished, self._hold
+        )
         made = resource.respond(exchange)
         if made is None:
             self._exchange = exchange
@@ -845,11 +880,13 @@ class Connection:
         self._loop.call_soon(partial(self._finished, exchange, made))
 
     def _finished(self, exchange: Exchange, made: Made) -> None:
+        exchange.end()
         if exchange is not self._exchange:
             made.discard()
+            if exchange.hold is not None:
+                exchange.hold.release()
             return
         self._exchange = None
-        exchange.abandoned = None  # which refers to what made the answer
         self._made = made
         self._bring(self._emit_given)
 
@@ -942,7 +979,7 @@ class Connection:
         if self._service.log is not None:
             status, sent = outgoing.status, outgoing.sent
             self._service.log(self._peer, self._method, self._target, self._fields, status, sent)
-        self._method = b""
+        self._end_request()
 
     # --- output -------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from zcserve.cache.entry import Body, DiskSpan, Entry, Segment, Span
 from zcserve.cache.index import Generation
+from zcserve.net.bodies import Hold
 
 Piece: TypeAlias = Segment
 Give: TypeAlias = Callable[["Piece | None"], None]
@@ -97,11 +98,12 @@ class Exchange:
     body             complete
     client           the peer's address without a port, "unix:" for a unix socket
     addresses        the socket's two ends as getpeername and getsockname tell them; in the loop's thread, in `respond`
+    hold             what the body counts for, None without one; given back when this object goes, at the latest
     abandoned        the application may set it: called in the loop's thread, once, if the answer is not wanted any more
                      before it was given: the client has gone away, or it took too long
     """
 
-    __slots__ = ("_finish", "abandoned", "addresses", "body", "client", "head", "method", "target")
+    __slots__ = ("_finish", "abandoned", "addresses", "body", "client", "head", "hold", "method", "target")
 
     def __init__(
         self,
@@ -112,6 +114,7 @@ class Exchange:
         client: str,
         addresses: Callable[[], tuple[object, object]],
         finish: Callable[[Exchange, Made], None],
+        hold: Hold | None = None,
     ) -> None:
         self.method = method
         self.target = target
@@ -119,12 +122,24 @@ class Exchange:
         self.body = body
         self.client = client
         self.addresses = addresses
+        self.hold = hold
         self.abandoned: Callable[[], object] | None = None
         self._finish = finish
 
     def finish(self, made: Made) -> None:
         """Give the answer that `respond` left for later. Any thread; once. Discarded if the client is gone."""
         self._finish(self, made)
+
+    def abandon(self) -> None:
+        """The client is gone. In the loop's thread."""
+        abandoned, self.abandoned = self.abandoned, None
+        if abandoned is not None:
+            abandoned()
+
+    def end(self) -> None:
+        """The answer is there, or nobody wants it. What was to be told of the client's leaving may refer to what
+        refers to this object: that circle ends here. In the loop's thread."""
+        self.abandoned = None
 
 
 class Resource(Protocol):

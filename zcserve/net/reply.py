@@ -16,6 +16,7 @@ from zcserve.net.request import CLOSE, KEEP, KEEP_10
 
 ALLOW = b"Allow: GET, HEAD, OPTIONS\r\n"
 VARY = b"Vary: Accept-Encoding\r\n"
+RETRY = b"Retry-After: 1\r\n"  # in seconds
 SERVER = b"zcserve"
 # Of a page of HTML that was made here.
 PAGE_FIELDS = b"Content-Type: text/html; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"

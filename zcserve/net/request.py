@@ -18,6 +18,8 @@ All malformed heads are 400 and close: where the request's end is in doubt, noth
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from io import BytesIO
 from typing import TypeAlias
 
 from zcserve.config import Config
@@ -36,6 +38,7 @@ from zcserve.http import (
     parse_list,
     parse_ranges,
 )
+from zcserve.net.bodies import Hold
 
 # What the prefix of the answer says about the connection (an index into reply.Prefixes).
 KEEP, KEEP_10, CLOSE = 0, 1, 2
@@ -442,18 +445,28 @@ class Discard:
     """A request's body on its way to nowhere, so that the connection stays in step.
 
     `feed` takes the bytes that belong to the body and tells where it stopped; what it leaves it wants again, with more
-    behind it. `done` tells that the body is complete. Raises HttpError 400 for bad chunks, 413 beyond `bytes_max`.
+    behind it. `done` tells that the body is complete, `taken` how much of its content has come. Raises HttpError 400
+    for bad chunks, 413 beyond `bytes_max`.
     """
+
+    # What the next bytes are. A function of the class: a bound method would refer back to its object, and what is in
+    # such a circle waits for the garbage collector, body and all.
+    _step: Callable[[Discard, bytes, int], int]
 
     def __init__(self, length: int, bytes_max: int, trailer_bytes_max: int) -> None:
         if length > bytes_max:
             raise HttpError(413, f"a body of more than {bytes_max} bytes", close=True)
         self.done = length == 0
+        self.taken = 0
         self._chunked = length == CHUNKED
         self._left = 0 if self._chunked else length
         self._allowed = bytes_max
         self._trailer_allowed = trailer_bytes_max
-        self._step = self._size_line if self._chunked else self._data
+        self._step = Discard._size_line if self._chunked else Discard._data
+        self.expect(self._left)
+
+    def expect(self, count: int) -> None:
+        """`count` bytes of content are announced. May raise HttpError: the body is refused."""
 
     def take(self, data: bytes, start: int, stop: int) -> None:
         """Content, of which nothing is kept here."""
@@ -461,7 +474,7 @@ class Discard:
     def feed(self, data: bytes, at: int) -> int:
         """Consume from `data[at:]`; returns the offset behind what was consumed."""
         while not self.done:
-            behind = self._step(data, at)
+            behind = self._step(self, data, at)
             if behind < 0:
                 break
             at = behind
@@ -472,17 +485,18 @@ class Discard:
             return -1
         taken = min(self._left, len(data) - at)
         self._left -= taken
+        self.taken += taken
         self.take(data, at, at + taken)
         if not self._left:
             self.done = not self._chunked
-            self._step = self._data_end
+            self._step = Discard._data_end
         return at + taken
 
     def _data_end(self, data: bytes, at: int) -> int:
         line, behind = self._line(data, at, 0)
         if behind >= 0 and line:
             raise HttpError(400, "a chunk longer than its size", close=True)
-        self._step = self._size_line if behind >= 0 else self._data_end
+        self._step = Discard._size_line if behind >= 0 else Discard._data_end
         return behind
 
     def _size_line(self, data: bytes, at: int) -> int:
@@ -496,7 +510,8 @@ class Discard:
         self._allowed -= self._left
         if self._allowed < 0:
             raise HttpError(413, "a body that is too long", close=True)
-        self._step = self._data if self._left else self._trailer
+        self.expect(self._left)
+        self._step = Discard._data if self._left else Discard._trailer
         return behind
 
     def _trailer(self, data: bytes, at: int) -> int:
@@ -521,16 +536,22 @@ class Discard:
 
 
 class Collect(Discard):
-    """A request's body, kept for who asked for it."""
+    """A request's body, kept for the resource that wants it; `hold` counts what is announced. Raises HttpError 503 when
+    all bodies together would be too much."""
 
-    def __init__(self, length: int, bytes_max: int, trailer_bytes_max: int) -> None:
-        self._content = bytearray()
+    def __init__(self, length: int, bytes_max: int, trailer_bytes_max: int, hold: Hold) -> None:
+        self._content = BytesIO()  # which gives its bytes away without a copy
+        self.hold = hold
         super().__init__(length, bytes_max, trailer_bytes_max)
+
+    def expect(self, count: int) -> None:
+        """As `Discard.expect`."""
+        self.hold.grow(count)
 
     def take(self, data: bytes, start: int, stop: int) -> None:
         """Keep a piece of content."""
-        self._content += memoryview(data)[start:stop]
+        self._content.write(memoryview(data)[start:stop])
 
     def content(self) -> bytes:
         """All of it, once it is done."""
-        return bytes(self._content)
+        return self._content.getvalue()

@@ -11,6 +11,7 @@ dictionary and a set, whatever the number of connections, and a connection that 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from math import ceil, inf
 from typing import Protocol
@@ -29,14 +30,14 @@ class Timed(Protocol):
     def due(self) -> float:
         """The deadline on the monotonic clock, in seconds; inf for none."""
 
-    def expire(self) -> None:
+    def expire(self) -> object:
         """The deadline has passed."""
 
 
 class Deadline:
     """Something that is done at a time, if that ever comes. Who moves `at` to an earlier time arms it again."""
 
-    def __init__(self, expire: Callable[[], None]) -> None:
+    def __init__(self, expire: Callable[[], object]) -> None:
         self.armed = inf
         self.at = inf
         self.expire = expire
@@ -70,6 +71,12 @@ class Timers:
         else:
             waiting.add(timed)
 
+    def call_later(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call `call` once, after some `seconds`."""
+        deadline = Deadline(call)
+        deadline.at = time.monotonic() + seconds
+        self.arm(deadline)
+
     def disarm(self, timed: Timed) -> None:
         """Forget a deadline: its owner is gone."""
         if timed.armed != inf:
@@ -80,7 +87,7 @@ class Timers:
         """Seconds until the first timer fires, -1 for never; what `Poller.poll` takes."""
         return max(self._first / SLOTS_PER_S - now, 0.0) if self._first != inf else -1
 
-    def fire(self, now: float, call: Callable[[Callable[[], None]], None] = lambda expire: expire()) -> None:
+    def fire(self, now: float, call: Callable[[Callable[[], object]], object] = lambda expire: expire()) -> None:
         """Expire what is due, each by `call`, which lets none of them stop the others; re-arm what moved."""
         while self._first <= now * SLOTS_PER_S:
             _, waiting = self._slots.popitem(0)

@@ -120,20 +120,20 @@ class Refreshing:
 
     def respond(self, exchange: Exchange) -> Made | None:
         """Load, and go on."""
-        gone: list[bool] = []
-        exchange.abandoned = partial(gone.append, True)
-        self._owner.refresh(partial(self._again, exchange, gone, REFRESHES_MAX))
+        waiting = [exchange]
+        exchange.abandoned = waiting.clear  # a body is not held for one that is gone
+        self._owner.refresh(partial(self._again, waiting, REFRESHES_MAX))
         return None
 
-    def _again(self, exchange: Exchange, gone: list[bool], left: int) -> None:
-        if gone:
+    def _again(self, waiting: list[Exchange], left: int) -> None:
+        if not waiting:
             return
-        owner = self._owner
+        owner, exchange = self._owner, waiting[0]
         path, query = split_target(exchange.target)
         found = owner.find(canonical_path(path), query)
         if found is self:
             if left:
-                owner.refresh(partial(self._again, exchange, gone, left - 1))
+                owner.refresh(partial(self._again, waiting, left - 1))
                 return
             found = owner.find_as_it_is(canonical_path(path), query)
         made = found.respond(exchange) if found is not None else owner.not_found()
@@ -158,7 +158,8 @@ class Servlets:
         self.config = config
         self._folder = Folder(Path(config.servlets)) if config.servlets else None
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
-        self.context = Context(config, pool, AsyncThread(), call_soon, generation, turn)
+        call_later = keeping.timers.call_later if keeping is not None else lambda seconds, call: None
+        self.context = Context(config, pool, AsyncThread(), call_soon, generation, turn, call_later)
         self._watch = Watch(config.servlet_slow_s, lane)
         self._caller = Caller(self.context, self._watch)
         self.results: Results | None = None
@@ -365,15 +366,16 @@ class Servlets:
         def abandon() -> None:
             nonlocal unwanted
             unwanted = True
-            if cancel is not None:
-                cancel()
+            if started is not None:
+                started.cancel()
 
         try:
-            cancel = self._caller.call(route, request, partial(self.context.cut_short, route.where, exchange), done)
+            started = self._caller.call(route, request, partial(self.context.cut_short, route.where, exchange), done)
         except BusyError:
             return busy()
         at_once = False
-        exchange.abandoned = abandon
+        if started is not None:
+            exchange.abandoned = abandon
         return answers[0] if answers else None
 
     def _made(self, outcome: Outcome, route: Route, asked: Asked) -> Made:

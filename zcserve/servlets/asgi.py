@@ -24,6 +24,7 @@ from zcserve.servlets.context import Context, busy
 from zcserve.servlets.files import Part, segments
 from zcserve.servlets.gateway import Asked, ClientGoneError, Promised, Pushed, promise
 from zcserve.servlets.response import RESERVED
+from zcserve.servlets.streams import let_others_go_on
 
 _log = Log(__name__)
 
@@ -109,6 +110,7 @@ class _Call:
         self._pushed: Pushed | None = None
         self._left: int | None = None  # bytes that were promised and not given yet
         self._discarded = 0
+        self._empty = 0  # messages in a row that said nothing
 
     async def run(self) -> None:
         """The application's whole task. Never raises but when cancelled: SystemExit would end the thread of all."""
@@ -163,6 +165,8 @@ class _Call:
     async def _send(self, message: Message) -> None:
         """Raises ClientGoneError; RuntimeError, ValueError, TypeError, OSError for what cannot be sent."""
         if self._complete:
+            self._empty += 1
+            await let_others_go_on(self._empty)
             return  # ignored, as the specification says
         if self._lost and self._left != 0:  # who promised a length is not waited for behind it
             raise ClientGoneError("the client is gone")
@@ -207,7 +211,11 @@ class _Call:
             status, fields, length = self._promised
             self._exchange.finish(Answer(status, fields, self._pushed, length))
         if len(content):
+            self._empty = 0
             await self._push(self._pushed, content)
+        elif more:
+            self._empty += 1
+            await let_others_go_on(self._empty)
         if not more:
             self._end()
             self._pushed.put(b"")

@@ -2,7 +2,8 @@
 
 Whatever it does comes out as an `Outcome`, in the loop's thread: an answer, the name of a file to answer with, or what
 it raised. The first piece of an iterator is asked for before anything is promised, so that a servlet which fails there
-is still answered with a 500; but not that of an asynchronous iterator whose servlet runs elsewhere.
+is still answered with a 500; but not that of an asynchronous iterator whose servlet runs elsewhere, nor one behind very
+many empty pieces.
 """
 
 from __future__ import annotations
@@ -39,6 +40,18 @@ class FileAsked(NamedTuple):
     fields: bytes
 
 
+class Started(NamedTuple):
+    """A call under way.
+
+    cancel    nobody waits any more: the outcome is a CancelledError then, or comes as it would have; or `withdraw`
+              would have been True, and it never comes
+    withdraw  give up the call where it has not begun. False: it has, and the outcome will come
+    """
+
+    cancel: Callable[[], object]
+    withdraw: Callable[[], bool]
+
+
 Outcome: TypeAlias = Answer | FileAsked | BaseException
 Done: TypeAlias = Callable[[Outcome], None]
 
@@ -50,30 +63,35 @@ class Caller:
         self._context = context
         self._watch = watch
 
-    def call(self, route: Route, request: Request, failed: Failed, done: Done) -> Callable[[], object] | None:
+    def call(self, route: Route, request: Request, failed: Failed, done: Done) -> Started | None:
         """Call a servlet; `done` hears of the outcome, before this returns or later.
 
-        `failed` hears, in the loop's thread, what a stream raises when its answer has begun. Returns how to cancel the
-        call, should nobody wait any more: `done` may hear of a CancelledError then, or of nothing; None where that
-        cannot be. Raises BusyError.
+        `failed` hears, in the loop's thread, what a stream raises when its answer has begun. None: it is over already.
+        Raises BusyError.
         """
         context = self._context
         if route.is_async:
             task = context.tasks.start(self._call_in_tasks(route, request, failed))
             task.add_done_callback(lambda task: context.call_soon(partial(done, _outcome_of(task))))
-            return task.cancel
+            return Started(task.cancel, lambda: False)
         if route.thread:
             unwanted: list[bool] = []
             job = partial(self._call_in_pool, route, request, failed, done, unwanted)
             context.pool.submit(job)
-            return partial(self._give_up_in_pool, job, unwanted)
+            return Started(partial(self._cancel_in_pool, job, unwanted), partial(context.pool.withdraw, job))
         done(self._watch.guard(route.where, partial(self._call_here, route, request, failed)))
         return None
+
+    def _cancel_in_pool(self, job: Callable[[], None], unwanted: list[bool]) -> None:
+        if not self._context.pool.withdraw(job):
+            unwanted.append(True)
 
     def outcome(self, where: str, value: object, failed: Failed) -> Answer | FileAsked:
         """The outcome of a value that a servlet returned in the loop's thread. Raises what its iterator does."""
         return self._begin(
-            render(value), lambda iterator: LoopStream(iterator, partial(self._watch.guard, where), failed), failed
+            render(value),
+            lambda iterator: LoopStream(iterator, partial(self._watch.guard, where), self._context.again, failed),
+            failed,
         )
 
     def _call_here(self, route: Route, request: Request, failed: Failed) -> Outcome:
@@ -89,21 +107,23 @@ class Caller:
     def _call_in_pool(
         self, route: Route, request: Request, failed: Failed, done: Done, unwanted: Sequence[bool]
     ) -> None:
+        # No variable holds the outcome: a traceback refers to its frame and to all that have called it, this one, too.
+        self._context.call_soon(partial(done, self._outcome_in_pool(route, request, failed, unwanted)))
+
+    def _outcome_in_pool(self, route: Route, request: Request, failed: Failed, unwanted: Sequence[bool]) -> Outcome:
         """What is not wanted any more, and has not begun, is not called; else it is called to its end."""
         if unwanted:
-            return
+            return CancelledError("the servlet was not called")
         context = self._context
-        outcome: Outcome
         try:
-            outcome = self._begin(
+            return self._begin(
                 render(route.function(request, **request.params)),
-                lambda iterator: PoolStream(iterator, context.pool, context.call_soon, failed),
+                lambda iterator: PoolStream(iterator, context.pool, context.call_soon, context.again, failed),
                 failed,
                 lambda: bool(unwanted),
             )
         except BaseException as error:
-            outcome = error
-        context.call_soon(partial(done, outcome))
+            return error
 
     async def _call_in_tasks(self, route: Route, request: Request, failed: Failed) -> Outcome:
         value = route.function(request, **request.params)
@@ -140,8 +160,9 @@ def _plain(rendered: Rendered, content: bytes) -> Answer | FileAsked:
     return Answer(rendered.status, rendered.fields, content)
 
 
-def _begun(rendered: Rendered, first: Piece, rest: Stream) -> Answer:
-    return Answer(rendered.status, rendered.fields, Begun(first, rest))
+def _begun(rendered: Rendered, first: Piece | None, rest: Stream) -> Answer:
+    """`first` is None where there are only empty pieces yet: then the head goes out before anything is known."""
+    return Answer(rendered.status, rendered.fields, rest if first is None else Begun(first, rest))
 
 
 def _outcome_of(task: Future[Outcome]) -> Outcome:

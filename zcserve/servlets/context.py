@@ -19,6 +19,7 @@ from zcserve.errors import HttpError
 from zcserve.log import Log
 from zcserve.net.exchange import Answer
 from zcserve.net.reply import PAGE_FIELDS, page_content
+from zcserve.servlets.streams import SILENT_PAUSE_S, SILENT_TURNS_MAX
 from zcserve.servlets.workers import AsyncThread, Pool
 
 _log = Log(__name__)
@@ -39,7 +40,8 @@ class Asked(Protocol):
 
 @dataclass(slots=True)
 class Context:
-    """`call_soon` runs a call in the loop's thread. There `generation` is what is served, and `turn` the loop's."""
+    """`call_soon` runs a call in the loop's thread. There `generation` is what is served, and `turn` the loop's, and
+    `call_later` runs a call after some seconds."""
 
     config: Config
     pool: Pool
@@ -47,6 +49,14 @@ class Context:
     call_soon: Callable[[Callable[[], object]], None]
     generation: Callable[[], Generation]
     turn: Callable[[], int]
+    call_later: Callable[[float, Callable[[], object]], None]
+
+    def again(self, silent: int, call: Callable[[], object]) -> None:
+        """Run a step of an iterator again that had nothing to say `silent` times in a row. In the loop's thread."""
+        if silent < SILENT_TURNS_MAX:
+            self.call_soon(call)
+        else:
+            self.call_later(SILENT_PAUSE_S, call)
 
     def fail(self, what: str, asked: Asked, error: BaseException) -> Answer:
         """The answer where `what` ("servlets/hello.py:3", "mount /app") raised `error`."""

@@ -123,9 +123,9 @@ class Pushed:
     end, too; `is_closed` tells it to any thread.
     """
 
-    def __init__(self, call_soon: CallSoon, closed: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, call_soon: CallSoon, closed: Callable[[], object] | None = None) -> None:
         self._call_soon = call_soon
-        self._tell_closed = closed
+        self._tell_closed = closed or _tell_nothing
         self._give: Give | None = None
         self._waiting: deque[tuple[Piece | None, Future[bool]]] = deque()
         self._leaving: Future[bool] | None = None  # of the piece that is being sent
@@ -165,10 +165,16 @@ class Pushed:
     def close(self) -> None:
         """As `Stream.close`."""
         self.is_closed = True
+        self._give = None
         if self._leaving is not None:
             self._leaving.set_result(False)
             self._leaving = None
         for _, future in self._waiting:
             future.set_result(False)
         self._waiting.clear()
-        self._tell_closed()
+        tell, self._tell_closed = self._tell_closed, _tell_nothing  # its maker refers to this object
+        tell()
+
+
+def _tell_nothing() -> None:
+    """As `closed`, where nothing is to be told."""

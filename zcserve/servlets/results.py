@@ -9,8 +9,13 @@ asked: no header lines, no cookies, no address, and the method is GET. What is n
 200, Set-Cookie, Cache-Control: no-store, a stream, ...: `judge`) answers one request, and is not kept.
 
 When the ttl has passed, a result that was used since it was made is made again in the background. Until that is done
-the old one serves; if the content is the same, it lives on. What was not used is dropped. A servlet that fails leaves
-the old result in place for another ttl, and then another, but not for ever.
+the old one serves; if the content is the same, it lives on. What was not used is dropped. A servlet that fails, or does
+not return, leaves the old result in place for another ttl, and then another, but not for ever.
+
+A call has a deadline (`servlet_result_timeout_s`): then it is given up, and those that wait for it get 504. What it
+returns later is thrown away. A thread cannot be ended, so a target may have two such calls and no more: until one of
+them returns, its requests get 503. No request joins a call that was given up, and no more wait for one result than
+for a thread.
 
 A result comes from no file. Whoever finds it evicted has it made again: it must never reach the fetcher's `fetch`. It
 has no Last-Modified but what the servlet says, since the ETag is exact.
@@ -23,7 +28,9 @@ hence files are looked at once a second while there are results.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import CancelledError
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -37,8 +44,8 @@ from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Made, Stored
 from zcserve.net.request import split_target
 from zcserve.net.timers import Deadline, Timers
-from zcserve.servlets.calls import Caller, Outcome
-from zcserve.servlets.context import Asked, Context, busy
+from zcserve.servlets.calls import Caller, Outcome, Started
+from zcserve.servlets.context import Asked, Context, busy, page
 from zcserve.servlets.request import Request
 from zcserve.servlets.response import OF_A_FILE
 from zcserve.servlets.routes import Route
@@ -51,6 +58,8 @@ _log = Log(__name__)
 
 # How many ttls a result goes on for that cannot be made again: long enough for a hiccup of what stands behind it.
 STALE_TTLS_MAX = 10
+# How many calls for one target may hang. The second is for what has recovered while the first still waits for it.
+HUNG_MAX = 2
 # How often files are looked at on account of results.
 LOOK_EVERY_S = 1.0
 # A slab has room for a head of 4096 bytes (cache/store.py), and there are fields besides the servlet's.
@@ -134,13 +143,33 @@ class Source(NamedTuple):
 
 
 class Call:
-    """A call of a servlet, and who waits for what comes of it; nobody does when it is made in the background."""
+    """A call of a servlet, `Timed` by its deadline.
 
-    __slots__ = ("source", "waiting")
+    waiting        the exchanges that wait for what comes of it; none when it is made in the background
+    in_background  it is wanted though nothing waits for it
+    started        how to give it up; None when it has returned, or was called at once
+    is_over        it was given up: what comes of it is not wanted
+    """
 
-    def __init__(self, source: Source, waiting: Sequence[Exchange]) -> None:
+    __slots__ = ("_expired", "armed", "at", "in_background", "is_over", "source", "started", "waiting")
+
+    def __init__(self, source: Source, waiting: Iterable[Exchange], expired: Callable[[Call], None]) -> None:
+        self.armed = inf
+        self.at = inf
         self.source = source
-        self.waiting = list(waiting)
+        self.waiting = dict.fromkeys(waiting)  # in order
+        self.in_background = not self.waiting
+        self.started: Started | None = None
+        self.is_over = False
+        self._expired = expired
+
+    def due(self) -> float:
+        """As `Timed.due`."""
+        return self.at
+
+    def expire(self) -> None:
+        """As `Timed.expire`."""
+        self._expired(self)
 
     @property
     def method(self) -> bytes:
@@ -212,6 +241,7 @@ class Results:
         self._made = made
         self._kept: dict[bytes, Result] = {}  # who was last considered to go, and stayed, is last
         self._calls: dict[bytes, Call] = {}  # whose results will be kept
+        self._hung: Counter[tuple[int, bytes]] = Counter()  # calls that were given up and have not returned
         self._look_at_files = look
         self._looking = Deadline(self._look)
 
@@ -228,10 +258,14 @@ class Results:
             self._drop([kept])
         call = self._calls.get(target)
         if call is not None and call.source.route is route:
-            call.waiting.append(exchange)
-        else:
-            source = Source(route, target, params, canonical_path(split_target(target)[0]))
-            self._call(source, [exchange])
+            if len(call.waiting) >= self._context.config.servlet_queue_max:
+                return busy()
+            self._join(call, exchange)
+            return None
+        source = Source(route, target, params, canonical_path(split_target(target)[0]))
+        if self._is_hung(source):
+            return busy()
+        self._call(source, [exchange])
         return None
 
     def _stored(self, entry: ComposedEntry) -> Stored:
@@ -241,21 +275,78 @@ class Results:
 
     def _call(self, source: Source, waiting: Sequence[Exchange]) -> None:
         """Make a result that is to be kept."""
-        call = self._calls[source.target] = Call(source, waiting)
+        call = self._calls[source.target] = Call(source, waiting, self._give_up)
         self._begin(call)
+
+    def _join(self, call: Call, exchange: Exchange) -> None:
+        call.waiting[exchange] = None
+        exchange.abandoned = partial(self._leave, call, exchange)
+
+    def _leave(self, call: Call, exchange: Exchange) -> None:
+        """The client of one that waits is gone. A call that nothing waits for any more is not begun."""
+        call.waiting.pop(exchange, None)
+        if call.waiting or call.in_background or call.started is None or not call.started.withdraw():
+            return
+        self._end(call)
+        call.is_over = True
 
     def _begin(self, call: Call) -> None:
         source = call.source
+        for exchange in call.waiting:
+            self._join(call, exchange)
+        call.at = time.monotonic() + self._context.config.servlet_result_timeout_s
+        self._timers.arm(call)
         head = b"GET %b HTTP/1.1\r\n\r\n" % source.target
         request = Request(b"GET", source.target, head, "", b"", source.params)
         failed = partial(self._context.cut_short, source.route.where, call)
         try:
-            self._caller.call(source.route, request, failed, partial(self._came, call))
+            call.started = self._caller.call(source.route, request, failed, partial(self._came, call))
         except BusyError:
             self._came(call, busy())
 
+    def _end(self, call: Call) -> bool:
+        """The call's time is over. Returns whether its result was still to be kept."""
+        call.started = None
+        call.at = inf
+        self._timers.disarm(call)
+        is_wanted = self._calls.get(call.source.target) is call
+        if is_wanted:
+            del self._calls[call.source.target]
+        return is_wanted
+
+    def _is_hung(self, source: Source) -> bool:
+        """Whether the target has as many hanging calls as may be."""
+        return self._hung[_key(source)] >= HUNG_MAX
+
+    def _give_up(self, call: Call) -> None:
+        """The deadline of a call has passed."""
+        source, started = call.source, call.started
+        call.is_over = True
+        if started is not None and not started.withdraw():
+            self._hung[_key(source)] += 1
+            started.cancel()
+        timeout = self._context.config.servlet_result_timeout_s
+        told = "%s: the call for %s was given up: no result within %g s"
+        _log.warning(told, source.route.where, source.target.decode(), timeout)
+        if self._end(call):
+            self._not_renewed(source, has_failed=True)
+        waiting, call.waiting = list(call.waiting), {}
+        self._hand_out(waiting, page(504))
+
+    def _came_late(self, call: Call, outcome: Outcome) -> None:
+        """What was given up has returned."""
+        key = _key(call.source)
+        self._hung[key] -= 1
+        self._hung += Counter()  # without those that are 0
+        if not isinstance(outcome, CancelledError):
+            self._made(outcome, call.source.route, call).discard()
+
     def _came(self, call: Call, outcome: Outcome) -> None:
         """The servlet has returned."""
+        if call.is_over:
+            self._came_late(call, outcome)
+            return
+        call.started = None
         source = call.source
         made = self._made(outcome, source.route, call)
         judged = judge(made, source.route.ttl or 0)
@@ -268,8 +359,7 @@ class Results:
             return
         if isinstance(judged, str):
             _log.debug("%s: the result for %s is not kept: %s", source.route.where, source.target.decode(), judged)
-        if is_wanted:
-            del self._calls[source.target]
+        if self._end(call):
             self._not_renewed(source, has_failed=not isinstance(made, Stored) and made.status != 200)
         self._answer(call, made, for_all=isinstance(judged, Judged) or isinstance(outcome, BaseException))
 
@@ -287,7 +377,7 @@ class Results:
 
     def _answer(self, call: Call, made: Made, *, for_all: bool) -> None:
         """Answer who waits; what is not for all answers one, and the others have calls of their own."""
-        waiting = call.waiting
+        waiting = list(call.waiting)
         if not waiting:
             made.discard()
         elif for_all:
@@ -295,7 +385,7 @@ class Results:
         else:
             waiting[0].finish(made)
             for exchange in waiting[1:]:
-                self._begin(Call(call.source, [exchange]))
+                self._begin(Call(call.source, [exchange], self._give_up))
 
     def _hand_out(self, waiting: Sequence[Exchange], made: Made) -> None:
         """Answer a few in a turn, as the fetcher does."""
@@ -319,12 +409,10 @@ class Results:
         """A thread made the result resident, as `entry`; or found that nothing has changed, and this is the old one; or
         found no room."""
         kept = self._kept.get(call.target)
-        is_wanted = self._calls.get(call.target) is call
-        if is_wanted:
-            del self._calls[call.target]
+        is_wanted = self._end(call)
         if entry is not None and is_wanted:
             self._put(call, answer, entry)
-            self._hand_out(call.waiting, self._stored(entry))
+            self._hand_out(list(call.waiting), self._stored(entry))
             return
         if entry is not None and (kept is None or kept.entry is not entry):
             self._let_go([entry])
@@ -382,7 +470,7 @@ class Results:
             return
         kept.stale += 1
         self._arm(kept)
-        if kept.source.target not in self._calls:
+        if kept.source.target not in self._calls and not self._is_hung(kept.source):
             self._call(kept.source, ())
 
     def _look(self) -> None:
@@ -458,8 +546,15 @@ class Results:
             self._timers.disarm(kept)
             forget(self._loader.store, kept.entry)
         self._timers.disarm(self._looking)
+        for call in self._calls.values():
+            self._timers.disarm(call)
         self._kept.clear()
         self._calls.clear()
+
+
+def _key(source: Source) -> tuple[int, bytes]:
+    """A target of a route; another version of its servlet is another route."""
+    return id(source.route), source.target
 
 
 # --- in threads -------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
@@ -40,7 +40,9 @@ class Pool:
         self._threads = 0
         self._idle = 0
         self._closed = False
-        self._jobs: deque[Callable[[], None]] = deque()
+        # In order, and keyed by the job, so that one that is not wanted any more is found at once.
+        self._begun: OrderedDict[Callable[[], None], None] = OrderedDict()
+        self._new: OrderedDict[Callable[[], None], None] = OrderedDict()
         self._changed = threading.Condition(threading.Lock())
 
     def begin(self) -> None:
@@ -55,16 +57,21 @@ class Pool:
             self._threads = 0
             raise
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a thread."""
+        return len(self._begun) + len(self._new)
+
     def submit(self, job: Callable[[], None], *, begun: bool = False) -> None:
-        """Run `job` in a thread. Raises BusyError. What has `begun` goes before what has not, however many wait."""
+        """Run `job` in a thread. Raises BusyError. What has `begun` goes before what has not, however many wait.
+
+        A job waits only once at a time: an equal one that waits already is the same.
+        """
         with self._changed:
-            if (len(self._jobs) >= self._waiting_max and not begun) or self._closed:
+            if (len(self._new) >= self._waiting_max and not begun) or self._closed:
                 raise BusyError("too many requests wait for a thread")
-            if begun:
-                self._jobs.appendleft(job)
-            else:
-                self._jobs.append(job)
-            if self._idle >= len(self._jobs):
+            (self._begun if begun else self._new)[job] = None
+            if self._idle >= self.waiting:
                 self._changed.notify()
                 return
             if self._threads == self._threads_max:
@@ -76,18 +83,22 @@ class Pool:
         except NoThreadError as error:
             self._do_without_it(job, error)
 
-    def withdraw(self, job: Callable[[], None]) -> None:
-        """Take `job` out of the queue, if it has not begun: its place is for others."""
-        with self._changed, suppress(ValueError):
-            self._jobs.remove(job)
+    def withdraw(self, job: Callable[[], None]) -> bool:
+        """`job` is not wanted any more: it gives up its place. False: a thread has taken it."""
+        with self._changed:
+            for jobs in (self._new, self._begun):
+                if job in jobs:
+                    del jobs[job]
+                    return True
+        return False
 
     def _do_without_it(self, job: Callable[[], None], error: NoThreadError) -> None:
         """No thread could be started for `job`: one of the others takes it, if there are any."""
         with self._changed:
             self._threads -= 1
-            if not self._threads and job in self._jobs:
-                self._jobs.remove(job)
-                raise BusyError(str(error)) from error
+            alone = not self._threads
+        if alone and self.withdraw(job):
+            raise BusyError(str(error)) from error
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
@@ -100,16 +111,19 @@ class Pool:
     def _next(self) -> Callable[[], None] | None:
         with self._changed:
             self._idle += 1
-            while not self._jobs and not self._closed:
+            while not self._begun and not self._new and not self._closed:
                 self._changed.wait()
             self._idle -= 1
-            return self._jobs.popleft() if self._jobs and not self._closed else None
+            if self._closed:
+                return None
+            return (self._begun or self._new).popitem(last=False)[0]
 
     def close(self) -> None:
         """Begin nothing any more. Jobs at hand are not waited for."""
         with self._changed:
             self._closed = True
-            self._jobs.clear()
+            self._begun.clear()
+            self._new.clear()
             self._changed.notify_all()
 
 

@@ -11,7 +11,9 @@ Flask keeps what it knows of a request; an application that keeps such things in
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from contextvars import Context as Variables
 from functools import partial
 from types import TracebackType
@@ -22,7 +24,7 @@ from zcserve.net.exchange import Answer, Exchange, Made
 from zcserve.servlets.context import Context, busy
 from zcserve.servlets.files import Part, segments
 from zcserve.servlets.gateway import Asked, ClientGoneError, Promised, Pushed, promise
-from zcserve.servlets.streams import Begun, PoolStream
+from zcserve.servlets.streams import EMPTY_MAX, SILENT_PAUSE_S, SILENT_TURNS_MAX, Begun, PoolStream
 from zcserve.servlets.workers import BusyError
 
 _log = Log(__name__)
@@ -78,35 +80,56 @@ class _Call:
         self._written: Pushed | None = None
         self._left: int | None = None  # bytes that were promised and not given yet
         self._result: Iterable[bytes] = ()
+        self._pieces: Iterable[bytes] = ()
+        self._silent = 0  # how often in a row the first piece was asked for and not given
+        self._wrote_nothing = 0  # how often in a row
         self._iterator: Iterator[bytes] | None = None
 
     def abandon(self) -> None:
-        """The client is gone: a call that has not begun is not made."""
+        """The client is gone: a call that has not begun is not made. In the loop's thread."""
         self._abandoned = True
         self._context.pool.withdraw(self.run)
 
     def run(self) -> None:
         """In a thread."""
-        if self._abandoned:
+        if not self._abandoned:
+            self._proceed(self._make)
+
+    def _proceed(self, step: Callable[[], Answer | None]) -> None:
+        made = self._variables.run(self._attempt, step)
+        if self._silent:
+            self._context.call_soon(partial(self._context.again, self._silent, self._resume))
             return
-        made = self._variables.run(self._make)
         if isinstance(made, Answer):
             self._exchange.finish(made)
             if isinstance(made.content, Begun):
                 return  # which closes it
         self._variables.run(self._close)
 
+    def _resume(self) -> None:
+        """The content has not begun yet: ask again, in a thread. In the loop's thread."""
+        with suppress(BusyError):  # the server ends
+            self._context.pool.submit(self._run_on, begun=True)
+
+    def _run_on(self) -> None:
+        self._proceed(self._begin_content)
+
+    def _attempt(self, step: Callable[[], Answer | None]) -> Answer | None:
+        try:
+            return step()
+        except ClientGoneError:
+            self._silent = 0
+        except BaseException as error:  # SystemExit, too: it is the request that ends
+            self._silent = 0
+            return self._failed(error)
+        return None
+
     def _make(self) -> Answer | None:
         """Call the application; None where its answer is on its way already."""
-        try:
-            self._result = self._wsgi.application(self._environ(), self._start_response)
-            if self._written is None:
-                return self._answer()
-            self._write_rest()
-        except ClientGoneError:
-            pass
-        except BaseException as error:  # SystemExit, too: it is the request that ends
-            return self._failed(error)
+        self._result = self._wsgi.application(self._environ(), self._start_response)
+        if self._written is None:
+            return self._answer()
+        self._write_rest()
         return None
 
     def _failed(self, error: BaseException) -> Answer | None:
@@ -137,35 +160,51 @@ class _Call:
             if part is not None:
                 self._send_part(promised, part)
                 return None
-        pieces = (b"".join(result),) if isinstance(result, (list, tuple)) else result
-        self._iterator = iter(pieces)
+        self._pieces = (b"".join(result),) if isinstance(result, (list, tuple)) else result
+        self._iterator = iter(self._pieces)
+        return self._begin_content()
+
+    def _begin_content(self) -> Answer | None:
+        """The answer, with its first piece; None, and `_silent`, where too many pieces were empty. Raises what the
+        application raises."""
+        assert self._iterator is not None
         first = self._first(self._iterator)
+        if first is None:
+            self._silent += 1
+            return None
+        self._silent = 0
         promised = self._promised  # until its first piece it may change its mind
         if promised is None:
             raise AssertionError("the application returned without having called start_response")
+        is_complete = isinstance(self._pieces, tuple)
         if not promised.has_content(self._exchange.method):
-            return promised.without_content(len(first) if isinstance(pieces, tuple) else 0)
+            return promised.without_content(len(first) if is_complete else 0)
         self._left = promised.length
         self._take(first)
-        if not first or self._left == 0 or isinstance(pieces, tuple):
+        if not first or self._left == 0 or is_complete:
             self._check_complete()
             return Answer(promised.status, promised.fields, first)
         self._answered = True
-        rest = PoolStream(_Pieces(self), self._context.pool, self._context.call_soon, self._cut_short)
+        context = self._context
+        rest = PoolStream(_Pieces(self), context.pool, context.call_soon, context.again, self._cut_short)
         return Answer(promised.status, promised.fields, Begun(first, rest), promised.length)
 
     def _is_unwanted(self) -> bool:
         """Whether the client is gone; to be asked where nothing is said, so that nothing is sent that would tell."""
         return self._abandoned or (self._written is not None and self._written.is_closed and self._left != 0)
 
-    def _first(self, iterator: Iterator[bytes]) -> bytes:
-        """The first piece that is not empty; b"" at the end. Raises ClientGoneError."""
-        for piece in iterator:
-            if _checked(piece):
+    def _first(self, iterator: Iterator[bytes]) -> bytes | None:
+        """As `next_piece`, but for pieces of WSGI. Raises ClientGoneError."""
+        for _ in range(EMPTY_MAX):
+            try:
+                piece = _checked(next(iterator))
+            except StopIteration:
+                return b""
+            if piece:
                 return piece
             if self._is_unwanted():
                 raise ClientGoneError("the client is gone")
-        return b""
+        return None
 
     def _take(self, piece: bytes) -> None:
         """Count a piece against the Content-Length. Raises ValueError."""
@@ -239,7 +278,11 @@ class _Call:
         if not _checked(data):
             if self._is_unwanted():
                 raise ClientGoneError("the client is gone")
+            self._wrote_nothing += 1
+            if self._wrote_nothing > EMPTY_MAX * SILENT_TURNS_MAX:
+                time.sleep(SILENT_PAUSE_S)
             return
+        self._wrote_nothing = 0
         if self._written is None:
             self._left = self._promised.length
             self._take(data)
