@@ -595,21 +595,17 @@ cdef class Lane:
         self.bury()
 
     cdef void end_idle(self, int fd) noexcept nogil:
-        """End a connection that owes nothing. A new one gets a little time for its first request."""
+        """End a connection that owes nothing; `serve` sees to the others. A new one gets a little time for its first request."""
         cdef Conn *conn = &self.conns[fd]
-        if conn.lingering or fd == self.asking or self.wait_for_unread(fd):
+        if conn.lingering or conn.queued or conn.record != NULL or fd == self.asking or self.wait_for_unread(fd):
             return
-        if conn.record != NULL:
-            conn.closing = max(conn.closing, <uint8_t> CLOSES)
-        elif conn.inbox_len:
-            self.run_again(fd)
-        elif conn.answered or monotonic() - conn.born >= YOUNG_S:
+        if conn.answered or monotonic() - conn.born >= YOUNG_S:
             self.part(fd)
 
     cdef bint wait_for_unread(self, int fd) noexcept nogil:
         """Whether an idle connection has sent what was not read yet: it is read next, and so answered."""
         cdef char unread
-        if self.conns[fd].record != NULL or recv(fd, &unread, 1, MSG_PEEK | MSG_DONTWAIT) <= 0:
+        if recv(fd, &unread, 1, MSG_PEEK | MSG_DONTWAIT) <= 0:
             return False
         self.conns[fd].readable = True
         self.run_again(fd)
@@ -1947,6 +1943,8 @@ cdef class Lane:
                 return
         if conn.inbox != NULL:
             self.free_inbox(conn)
+        if self.ending:
+            self.end_idle(fd)
 
     cdef int read_and_answer(self, int fd, Conn *conn) noexcept nogil:
         """What the inbox holds, or else one recv. As `answer`; DONE, too, when there is nothing."""

@@ -272,7 +272,7 @@ class Connection:
 
     def due(self) -> float:
         """When this state has lasted too long. HEAD counts from its first byte, WRITE from the last progress, BODY from
-        when it was last fast enough (`_body_comes`), WAIT from when an application was asked, for an answer or a piece."""
+        when it was last fast enough (`_body_comes`), WAIT from when an application was asked for an answer or a piece."""
         config = self._service.config
         match self.state:
             case State.HEAD:
