@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from zcserve.cache import manifest
 from zcserve.cache.compress import missing_codecs
+from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import ENTRY_BYTES, Generation
@@ -143,12 +144,14 @@ class Server:
         prefixes = self._prefixes
         self.loop.each_turn = self._each_turn
         self.loop.stranger = self._welcome_back
+        fetcher = Fetcher(self.loader, config.loader_threads, self.loop.call_soon, config.load_timeout_s)
+        undo.callback(fetcher.close)
         self._service = Service(
             config=config,
             loop=self.loop,
             parser=Parser(config, log_fields=self._log is not None),
             prefixes=prefixes,
-            fetcher=Fetcher(self.loader, config.loader_threads, self.loop.call_soon),
+            fetcher=fetcher,
             generation=built.generation,
             log=self._log.record if self._log is not None else None,
             closed=self._on_closed,
@@ -278,7 +281,11 @@ class Server:
         self._begin_to_serve()
         with self._woken_by_signals():
             self.loop.run()
-        self._close()
+        if not self._close():
+            # Nothing ends a thread that waits in the kernel, and the interpreter would close what it reads from.
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(0)
         return 0
 
     @contextmanager
@@ -335,17 +342,23 @@ class Server:
             connection.close()
         self.loop.stop()
 
-    def _close(self) -> None:
-        self.content.close()
+    def _close(self) -> bool:
+        """Give everything back. False where a thread hangs: what it may use, should it ever go on, is kept."""
+        until = time.monotonic() + CLOSE_WITHIN_S
+        ended = self.content.close()
         if self._application is not None:
             self._application.close()
-        self._service.fetcher.close()
+        ended &= self._service.fetcher.close(max(until - time.monotonic(), 0))
         if self._log is not None:
             self._log.close()
         self._reserve.close()
         self.loop.close()
-        self.store.close()
+        if ended:
+            self.store.close()
+        else:
+            _log.warning("a thread still waits for a file system; the server ends without it")
         gc.unfreeze()  # what `_build` froze may go now, cycles, descriptors and all
+        return ended
 
     # --- upgrades -----------------------------------------------------------------------------------------
 

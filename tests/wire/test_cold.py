@@ -62,7 +62,7 @@ def request(target: str) -> bytes:
 
 def is_asked(server: Server, count: int) -> bool:
     """Whether so many wait for results of the loader's threads."""
-    return sum(map(len, list(server._service.fetcher._waiting.values()))) == count
+    return server._service.fetcher.waiting == count
 
 
 @pytest.mark.usefixtures("many_descriptors")

@@ -33,6 +33,11 @@ def identity_of(status: os.stat_result) -> bytes:
         return _IDENTITY.pack(status.st_dev, status.st_ino, status.st_size, *times)
 
 
+def device_of(identity: bytes) -> bytes:
+    """The device that a file lies on, for comparison: what hangs hangs as a whole."""
+    return identity[:8]
+
+
 class Span:
     """`length` bytes from `offset` of descriptor `fd`, which is ours and does not change: sent by `sendfile`."""
 

@@ -25,8 +25,8 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
-from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect, Segment
-from zcserve.cache.fetcher import Fetched, Fetcher, Renewed
+from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect, Segment, device_of
+from zcserve.cache.fetcher import Fetched, Fetcher, Renewed, Wait
 from zcserve.cache.index import Generation
 from zcserve.config import Config
 from zcserve.errors import HttpError
@@ -151,6 +151,7 @@ class Connection:
         "_stop",
         "_stored",
         "_target",
+        "_wait",
         "armed",
         "state",
     )
@@ -177,6 +178,7 @@ class Connection:
         self._stored: Stored | None = None  # the entry that the application answers with
         self._outgoing: Outgoing | None = None
         self._brought: Callable[[], Stop | None] | None = None  # what to do with what was waited for
+        self._wait: Wait | None = None  # for what a loader reads
         self._renewals = 0
         self._queued = 0  # bytes in the kernel's send queue when it was last full
         self._lingers = False
@@ -243,7 +245,7 @@ class Connection:
 
     def due(self) -> float:
         """When this state has lasted too long. HEAD and BODY count from their beginning, WRITE from the last
-        progress, and so does a BODY that a resource wants."""
+        progress, and so do a BODY that a resource wants and a WAIT for a file."""
         config = self._service.config
         match self.state:
             case State.HEAD:
@@ -256,6 +258,8 @@ class Connection:
                 return self._since + config.write_timeout_s
             case State.LINGER:
                 return self._since + config.linger_timeout_s
+            case State.WAIT if self._wait is not None:
+                return self._wait.since + config.load_timeout_s
             case _:
                 return inf
 
@@ -268,6 +272,9 @@ class Connection:
         elif self.state is State.BODY or (self.state is State.HEAD and self._inbox):
             self._refuse(HttpError(408, "the request took too long", close=True), self._inbox[:5])
             self._work_out()
+        elif self.state is State.WAIT and not self._out:
+            self._cease_to_wait()
+            self._bring(self._emit_unavailable)
         else:
             self.close()
 
@@ -301,6 +308,7 @@ class Connection:
         self._out.clear()
         self._inbox = b""
         self._brought = None
+        self._cease_to_wait()
         self._set_state(_CLOSED)
         self._sock.close()
         self._service.connections.discard(self)
@@ -634,7 +642,7 @@ class Connection:
         if self._stored is not None and self._stored.own:
             self._loop.call_soon(partial(self._on_loaded, chosen, Renewed()))  # nobody but its resource can bring it
         else:
-            self._service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
+            self._await(self._service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen)))
         return None
 
     def _may_be_taught(self, base: Entry) -> bool:
@@ -681,7 +689,19 @@ class Connection:
             case _:
                 return reply.whole(body, with_content=with_content)
 
+    def _await(self, wait: Wait) -> None:
+        """A loader reads for this connection; not for longer than `load_timeout_s` without progress."""
+        self._wait = wait
+        if self.state is State.WAIT:  # else its clock starts with the state
+            self._loop.timers.arm(self)
+
+    def _cease_to_wait(self) -> None:
+        wait, self._wait = self._wait, None
+        if wait is not None:
+            self._service.fetcher.cancel(wait)
+
     def _on_loaded(self, chosen: Entry, result: Fetched) -> None:
+        self._wait = None
         if self.state is not _CLOSED:
             self._bring(partial(self._emit_loaded, chosen, result))
 
@@ -712,7 +732,11 @@ class Connection:
             return self._emit(self._represent(chosen, result))
         if isinstance(result, Renewed) and self._renewals <= RENEWALS_MAX:
             return self._answer() if self._stored is None else self._renew_stored(self._stored)
-        return self._emit(reply.page(503, with_content=self._method == b"GET", extra=b"Retry-After: 1\r\n"))
+        return self._emit_unavailable()
+
+    def _emit_unavailable(self) -> Stop | None:
+        """The content cannot be had for now."""
+        return self._emit(reply.page(503, with_content=self._method != b"HEAD", extra=b"Retry-After: 1\r\n"))
 
     # --- answers of the application -----------------------------------------------------------------------
 
@@ -884,9 +908,11 @@ class Connection:
         assert isinstance(span, DiskSpan)
         if self.state is not State.WAIT:
             self._set_state(State.WAIT)
-        self._service.fetcher.run(span, lambda: _cold_piece(span), self._on_read)
+        device = device_of(span.file.identity)
+        self._await(self._service.fetcher.run(span, partial(_cold_piece, span), self._on_read, device))
 
     def _on_read(self, piece: memoryview | None) -> None:
+        self._wait = None
         if self.state is not State.WAIT or not self._out:
             return
         if piece is None:
