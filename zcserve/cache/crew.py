@@ -1,13 +1,13 @@
 """Threads for what may block: a disk, and what hangs instead of being read.
 
-A file system that hangs (a server of NFS that is away, a FUSE program that stands still) stops a thread for ever, in the
-kernel, where nothing can end it. So a crew counts on that:
+A file system that hangs (a server of NFS that is away, a FUSE program that stands still) stops a thread for ever, in
+the kernel, where nothing can end it. So a crew counts on that:
 
 - **A stalled job does not count.** `threads` jobs run at a time, but one that has made no progress for STALL_S is not
   among them: a further thread stands in for its own. Long jobs tell of their progress (`beat`).
-- **A device stops no more threads than the crew has.** While so many jobs of one device are stalled, its others wait, and
-  those of other devices go on. One that shows no progress for `stuck_s` is *stuck*; a device with as many stuck jobs as the
-  crew has threads *hangs*, and whoever asks is told so (`hangs`), rather than made to wait.
+- **A device stops no more threads than the crew has.** While so many jobs of one device are stalled, its others wait,
+  and those of other devices go on. A job that shows no progress for `stuck_s` is *stuck*; a device with as many stuck
+  jobs as the crew has threads *hangs* (`hangs`), and no more should be asked of it.
 - **Threads are daemons of our own.** `concurrent.futures` joins its threads when the interpreter ends: one that never
   comes back would keep the process. `close` waits a little, and says whether all have ended.
 
@@ -109,7 +109,7 @@ class Crew:
         return time.monotonic() - job.since >= self._stuck_s
 
     def hangs(self, device: bytes | None) -> bool:
-        """Whether jobs of a device had better not be asked for: as many as may are stuck already; or all threads are."""
+        """Whether a further job of a device would only wait: as many as may are stuck already, or all threads are."""
         with self._changed:
             stuck = [job for job in self._running if self.is_stuck(job)]
             if len(stuck) >= self._threads_max:
@@ -153,7 +153,8 @@ class Crew:
                 while not self._closed:
                     now = time.monotonic()
                     stalled = [job for job in self._running if now - job.since >= STALL_S]
-                    if len(self._running) - len(stalled) < self._at_work_max and (job := self._take(stalled)) is not None:
+                    has_room = len(self._running) - len(stalled) < self._at_work_max
+                    if has_room and (job := self._take(stalled)) is not None:
                         job.since = now
                         self._running.add(job)
                         self._have_another_ready()

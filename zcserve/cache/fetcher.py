@@ -81,8 +81,7 @@ class _Running:
 
 
 class Fetcher:
-    """Loader threads. `call_soon` runs a function in the loop's thread; a job that makes no progress for `stuck_s` is not
-    waited for."""
+    """Loader threads. `call_soon` runs a function in the loop's thread; jobs without progress for `stuck_s` are stuck."""
 
     def __init__(
         self, loader: Loader, threads: int, call_soon: Callable[[Callable[[], None]], None], stuck_s: float = inf
@@ -157,7 +156,9 @@ class Fetcher:
         now = time.monotonic()
         if what and now - self._told > TOLD_EVERY_S:
             self._told = now
-            _log.error("%s: its file system hangs: what is not in memory is answered 503", what.decode(errors="replace"))
+            _log.error(
+                "%s: its file system hangs: what is not in memory is answered 503", what.decode(errors="replace")
+            )
 
     def _run(self, key: object, running: _Running, job: Callable[[], Any]) -> None:
         result: Any = None

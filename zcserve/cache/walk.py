@@ -1,4 +1,7 @@
-"""From a root to a generation: every file found, named, paired with its siblings; nothing read.
+"""From a root to a generation: every file found, named, paired with its siblings.
+
+Nothing is read, but for a file of which ctime alone is not what it was: it may be the same inode under another name, or
+written in place and dated back, and its content tells (doubt.py). So a release made by `cp -al` shares all its entries.
 
 The walk goes directory by directory, each opened through `Root` (so that it is known to lie inside), and takes each
 file's status once; that status is the identity its content is later checked against. What cannot be served is a
@@ -29,7 +32,8 @@ from functools import partial
 from operator import attrgetter
 from typing import Protocol
 
-from zcserve.cache.entry import Entry, Redirect, identity_of
+from zcserve.cache.doubt import confirm, name_anew
+from zcserve.cache.entry import Entry, Redirect, identity_of, is_same_file
 from zcserve.cache.index import Generation, Problem, Stock
 from zcserve.cache.root import OutsideRootError, Root
 from zcserve.cache.slab import shared
@@ -244,7 +248,7 @@ class _Visit:
                 continue
             if self._held:
                 files = {name: files[name] for name in files if directory.path + name not in self._held}
-            entries = _pair(directory.path, files, self._newest, self._problems, self._known)
+            entries = self._pair(directory.path, files)
             self.stock.take([entry for _, entry in entries])
             keys = _enter(self._found, directory.path, entries, self._index_names, same)
             if self._again:
@@ -277,7 +281,7 @@ class _Visit:
             files, below = self._sort_out(fd, here, looks)
         finally:
             os.close(fd)
-        entries = _pair(path, files, self._newest, self._problems, self._known)
+        entries = self._pair(path, files)
         prefix = encode_path(b"/" + path)
         keys = {prefix + encode_path(name) for name in members}
         for name in self._index_names:
@@ -311,6 +315,51 @@ class _Visit:
                 family.update(siblings)
             members.update(member for member in family if path + member not in self._held)
         return members
+
+    def _pair(self, path: bytes, files: dict[bytes, os.stat_result]) -> list[tuple[bytes, Entry]]:
+        """Entries of one directory's files by name, siblings taken as variants of their base; the known ones where they
+        are of the same files."""
+        entries: list[tuple[bytes, Entry]] = []
+        prefix = encode_path(b"/" + path)
+        siblings = {name for name in files if name.endswith(_ENDINGS) and name[: name.rfind(b".")] in files}
+        # The sibling of a sibling is none: nobody would ever be sent it.
+        siblings = {name for name in siblings if name[: name.rfind(b".")] not in siblings}
+        for name, status in files.items():
+            if name in siblings:
+                continue
+            key = prefix + encode_path(name)
+            found: dict[bytes, os.stat_result] = {}
+            if siblings:
+                beside = {other: files[other] for ending in _ENDINGS if (other := name + ending) in siblings}
+                found = _codings(path + name, status, beside, self._problems)
+            old = entry = self._known.get(key)
+            if not isinstance(entry, Entry) or not self._is_of(entry, path + name, status, found):
+                entry = make_entry(key, status, self._newest)
+                if isinstance(old, Entry):
+                    name_anew(entry, old)
+                made = (_make_variant(entry, coding, sibling, self._newest) for coding, sibling in found.items())
+                entry.variants = tuple(made)
+            entries.append((name, entry))
+        return entries
+
+    def _is_of(self, entry: Entry, path: bytes, status: os.stat_result, siblings: dict[bytes, os.stat_result]) -> bool:
+        """Whether an entry and its variants, but for those made here, are of just these files."""
+        if not self._is_file_of(entry, path, status):
+            return False
+        if not siblings and not entry.variants:
+            return True
+        read = {variant.encoding: variant for variant in entry.variants if not variant.made}
+        return read.keys() == siblings.keys() and all(
+            self._is_file_of(read[coding], path + CODING_ENDINGS[coding], sibling)
+            for coding, sibling in siblings.items()
+        )
+
+    def _is_file_of(self, representation: Entry, path: bytes, status: os.stat_result) -> bool:
+        """Whether a file is what a representation was read from; where ctime alone is another, its content is read."""
+        identity = identity_of(status)
+        if representation.identity == identity:
+            return True
+        return is_same_file(representation.identity, identity) and confirm(self._root, path, representation)
 
     def _above(self, path: bytes) -> frozenset[tuple[int, int]]:
         """(dev, inode) of every directory on the way to one that a walk has come to. Raises OSError."""
@@ -414,36 +463,6 @@ def _is_utf8(name: bytes) -> bool:
     return True
 
 
-def _pair(
-    path: bytes,
-    files: dict[bytes, os.stat_result],
-    newest: int,
-    problems: list[Problem],
-    known: Mapping[bytes, Entry | Redirect],
-) -> list[tuple[bytes, Entry]]:
-    """Entries of one directory's files by name, siblings taken as variants of their base; those of `known` where they
-    are of the same files."""
-    entries: list[tuple[bytes, Entry]] = []
-    prefix = encode_path(b"/" + path)
-    siblings = {name for name in files if name.endswith(_ENDINGS) and name[: name.rfind(b".")] in files}
-    # The sibling of a sibling is none: nobody would ever be sent it.
-    siblings = {name for name in siblings if name[: name.rfind(b".")] not in siblings}
-    for name, status in files.items():
-        if name in siblings:
-            continue
-        key = prefix + encode_path(name)
-        found: dict[bytes, os.stat_result] = {}
-        if siblings:
-            beside = {other: files[other] for ending in _ENDINGS if (other := name + ending) in siblings}
-            found = _codings(path + name, status, beside, problems)
-        entry = known.get(key)
-        if not isinstance(entry, Entry) or not _is_of(entry, status, found):
-            entry = make_entry(key, status, newest)
-            entry.variants = tuple(_make_variant(entry, coding, sibling, newest) for coding, sibling in found.items())
-        entries.append((name, entry))
-    return entries
-
-
 def _codings(
     path: bytes, status: os.stat_result, siblings: dict[bytes, os.stat_result], problems: list[Problem]
 ) -> dict[bytes, os.stat_result]:
@@ -460,16 +479,6 @@ def _codings(
             continue
         found[coding] = sibling
     return found
-
-
-def _is_of(entry: Entry, status: os.stat_result, siblings: dict[bytes, os.stat_result]) -> bool:
-    """Whether an entry and its variants, but for those made here, are of just these files."""
-    if entry.identity != identity_of(status):
-        return False
-    if not siblings and not entry.variants:
-        return True
-    read = {variant.encoding: variant.identity for variant in entry.variants if not variant.made}
-    return read == {coding: identity_of(sibling) for coding, sibling in siblings.items()}
 
 
 def _make_variant(base: Entry, coding: bytes, status: os.stat_result, newest: int) -> Entry:

@@ -1,0 +1,113 @@
+"""A file of which ctime alone has changed: is its content what it was?
+
+Other names come and go (`cp -al`, `rsync --link-dest`, the deletion of an old release), and modes are set: all that an
+inode tells of it is a new ctime. But `touch -r` and `cp -p` put mtime back after content was written in place, and an
+inode may be used again for a file of the same size and date; ctime is all that tells of that, too. So the content is
+compared with what is known of it: its ETag, which is its hash, or the copy in memory. Everything here reads, so it runs
+in threads.
+
+What nothing is known of (it was never read) needs no comparison. A file over `hash_bytes_max` that is not resident has
+an identity for its ETag, and is what its identity says.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+
+import mmh3
+
+from zcserve.cache.crew import beat
+from zcserve.cache.entry import Body, Entry, Look, OpenFile, Paged, identity_of, is_same_file
+from zcserve.cache.root import Root
+from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, is_identity_tag
+
+# So many files are known to hold what their ETag says: all downloads of one need but one of them to look.
+SETTLED_MAX = 256
+# How often a file may get a new ctime while it is compared.
+TRIES = 3
+
+_settled: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
+
+
+def settle(file: OpenFile) -> bool:
+    """Whether a file still holds what was promised; if so, its new ctime is known from then on. Raises OSError."""
+    for _ in range(TRIES):
+        look = file.look()
+        if look is not Look.DOUBTFUL:
+            return look is Look.SAME
+        now = identity_of(os.fstat(file.fd))
+        known = (now, file.etag)
+        if known not in _settled:
+            if file.etag and not is_identity_tag(file.etag) and _tag_of_file(file.fd) != file.etag:
+                return False
+            if identity_of(os.fstat(file.fd)) != now:
+                continue
+            _remember(known)
+        file.identity = now
+        return True
+    return False
+
+
+def _remember(known: tuple[bytes, bytes]) -> None:
+    _settled[known] = None
+    while len(_settled) > SETTLED_MAX:
+        _settled.popitem(last=False)
+
+
+def _tag_of_file(fd: int) -> bytes:
+    hasher = mmh3.mmh3_x64_128()
+    buffer = memoryview(bytearray(PIECE_BYTES))
+    at = 0
+    while count := os.preadv(fd, [buffer], at):
+        hasher.update(buffer[:count])
+        at += count
+        beat()
+    return content_tag(hasher.digest())
+
+
+def confirm(root: Root, path: bytes, entry: Entry) -> bool:
+    """Whether the file at `path`, of which only ctime differs from what a representation says, holds its content; then
+    the representation knows the new ctime. One that is not resident is looked at when it is loaded, and not here."""
+    try:
+        fd, _ = root.open_file(path)
+        file = OpenFile(fd, entry.identity, entry.etag)
+        body = entry.body
+        if entry.etag and body is None:
+            return True
+        if isinstance(body, Paged) and is_identity_tag(entry.etag) and not _is_copy(body, file):
+            return False
+        if not settle(file):
+            return False
+    except OSError:
+        return False
+    know(entry, file.identity)
+    return True
+
+
+def know(entry: Entry, identity: bytes) -> None:
+    """An entry's file has a new ctime, and the same content."""
+    if entry.identity != identity:
+        entry.identity = identity
+        for variant in entry.variants:
+            if variant.made:
+                variant.identity = identity
+
+
+def name_anew(fresh: Entry, old: Entry) -> None:
+    """Two contents of one identity, ctime aside, must not have the same ETag: where that is made of the identity, ctime
+    goes into it."""
+    if is_identity_tag(old.etag) and is_same_file(fresh.identity, old.identity):
+        fresh.etag = identity_tag(fresh.identity)
+
+
+def _is_copy(body: Body, file: OpenFile) -> bool:
+    """Whether a body in memory is what the file holds."""
+    if not isinstance(body, Paged) or body.holds_descriptor:
+        return True
+    for at in range(0, body.size, PIECE_BYTES):
+        length = min(PIECE_BYTES, body.size - at)
+        if os.pread(body.fd, length, body.offset + at) != os.pread(file.fd, length, at):
+            return False
+        beat()
+    return True
