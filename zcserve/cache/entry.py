@@ -205,7 +205,7 @@ class Paged(Body):
 
 
 class Fleeting(Body):
-    """A small body for which there was no room: bytes of its own, for the responses that waited for it."""
+    """A small body that may not be made resident for now: bytes of its own, for the responses that waited for it."""
 
     __slots__ = ("_content", "_head")
     copied = True

@@ -3,7 +3,7 @@
 "Resident means ours": content is read (never through a mapping), and the file's identity must be after the reading
 what the walk saw before it, or nothing of what was read is used. Where ctime alone is another it is read once more, and
 must be what the ETag says, if there is one. A body that may not be resident (too large, or no room) comes back as
-`OnDisk`, an open file with the identity that was promised; a small one as `Fleeting`, since it was read already.
+`OnDisk`, an open file with the identity that was promised; a small one, while the store is frozen, as `Fleeting`.
 
 Everything here may block on a disk, so it runs before the loop does or in the fetcher's threads. The hash holds the
 GIL: large bodies are read and hashed in pieces.
@@ -271,7 +271,10 @@ class Loader:
 
     def _load_small(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
         head, content = self.read_small(file.fd, entry)
-        return self._place(entry, head, content, evict) or Fleeting(head, content)
+        body = self._place(entry, head, content, evict)
+        if body is None and self.store.frozen:  # there is room, which may not be used for now
+            return Fleeting(head, content)
+        return body or self._on_disk(file, entry)
 
     def _place(self, entry: Entry, head: bytes, content: bytes, evict: bool) -> Body | None:
         self.store.place([(entry, head, content)], evict=evict)
