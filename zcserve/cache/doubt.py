@@ -20,7 +20,7 @@ import mmh3
 from zcserve.cache.crew import beat
 from zcserve.cache.entry import Body, Entry, Look, OpenFile, Paged, identity_of, is_same_file
 from zcserve.cache.root import Root
-from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, is_identity_tag
+from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, is_identity_tag, tag_of
 
 # So many files are known to hold what their ETag says: all downloads of one need but one of them to look.
 SETTLED_MAX = 256
@@ -36,10 +36,12 @@ def settle(file: OpenFile) -> bool:
         look = file.look()
         if look is not Look.DOUBTFUL:
             return look is Look.SAME
-        now = identity_of(os.fstat(file.fd))
+        status = os.fstat(file.fd)
+        now = identity_of(status)
         known = (now, file.etag)
         if known not in _settled:
-            if file.etag and not is_identity_tag(file.etag) and _tag_of_file(file.fd) != file.etag:
+            is_hash = file.etag and not is_identity_tag(file.etag)
+            if is_hash and _tag_of_file(file.fd, status.st_size) != file.etag:
                 return False
             if identity_of(os.fstat(file.fd)) != now:
                 continue
@@ -55,7 +57,9 @@ def _remember(known: tuple[bytes, bytes]) -> None:
         _settled.popitem(last=False)
 
 
-def _tag_of_file(fd: int) -> bytes:
+def _tag_of_file(fd: int, size: int) -> bytes:
+    if size < PIECE_BYTES:
+        return tag_of(os.pread(fd, size + 1, 0))
     hasher = mmh3.mmh3_x64_128()
     buffer = memoryview(bytearray(PIECE_BYTES))
     at = 0
@@ -66,12 +70,13 @@ def _tag_of_file(fd: int) -> bytes:
     return content_tag(hasher.digest())
 
 
-def confirm(root: Root, path: bytes, entry: Entry) -> bool:
-    """Whether the file at `path`, of which only ctime differs from what a representation says, holds its content; then
-    the representation knows the new ctime. One that is not resident is looked at when it is loaded, and not here."""
+def confirm(root: Root, directory: int, name: bytes, entry: Entry) -> bool:
+    """Whether a file, of which only ctime differs from what a representation says, holds its content; then the
+    representation knows the new ctime. One that is not resident is looked at when it is loaded, and not here.
+
+    `directory` is open, and known to lie below the root."""
     try:
-        fd, _ = root.open_file(path)
-        file = OpenFile(fd, entry.identity, entry.etag)
+        file = OpenFile(root.open_in(directory, name), entry.identity, entry.etag)
         body = entry.body
         if entry.etag and body is None:
             return True

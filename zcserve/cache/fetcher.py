@@ -81,7 +81,8 @@ class _Running:
 
 
 class Fetcher:
-    """Loader threads. `call_soon` runs a function in the loop's thread; without progress for `stuck_s` a job is stuck."""
+    """Loader threads. `call_soon` runs a function in the loop's thread. A job without progress for `stuck_s` is stuck,
+    and not waited for."""
 
     def __init__(
         self, loader: Loader, threads: int, call_soon: Callable[[Callable[[], None]], None], stuck_s: float = inf

@@ -239,16 +239,13 @@ class _Visit:
         while pending:
             directory = pending.pop()
             try:
-                same, files, below = self._list(directory)
+                same, entries, below = self._list(directory)
                 self._same.append(same)
             except OSError as error:
                 if not directory.path:
                     raise UsageError(f"root {self._root.path!r} cannot be read: {error.strerror or error}") from None
                 self._problems.append(_problem(directory.path, error))
                 continue
-            if self._held:
-                files = {name: files[name] for name in files if directory.path + name not in self._held}
-            entries = self._pair(directory.path, files)
             self.stock.take([entry for _, entry in entries])
             keys = _enter(self._found, directory.path, entries, self._index_names, same)
             if self._again:
@@ -279,9 +276,9 @@ class _Visit:
             here = _Directory(path, self._above(path))
             looks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(members) if _exists(fd, name))
             files, below = self._sort_out(fd, here, looks)
+            entries = self._pair(fd, path, files)
         finally:
             os.close(fd)
-        entries = self._pair(path, files)
         prefix = encode_path(b"/" + path)
         keys = {prefix + encode_path(name) for name in members}
         for name in self._index_names:
@@ -316,7 +313,7 @@ class _Visit:
             members.update(member for member in family if path + member not in self._held)
         return members
 
-    def _pair(self, path: bytes, files: dict[bytes, os.stat_result]) -> list[tuple[bytes, Entry]]:
+    def _pair(self, fd: int, path: bytes, files: dict[bytes, os.stat_result]) -> list[tuple[bytes, Entry]]:
         """Entries of one directory's files by name, siblings taken as variants of their base; the known ones where they
         are of the same files."""
         entries: list[tuple[bytes, Entry]] = []
@@ -333,7 +330,7 @@ class _Visit:
                 beside = {other: files[other] for ending in _ENDINGS if (other := name + ending) in siblings}
                 found = _codings(path + name, status, beside, self._problems)
             old = entry = self._known.get(key)
-            if not isinstance(entry, Entry) or not self._is_of(entry, path + name, status, found):
+            if not isinstance(entry, Entry) or not self._is_of(entry, fd, name, status, found):
                 entry = make_entry(key, status, self._newest)
                 if isinstance(old, Entry):
                     name_anew(entry, old)
@@ -342,24 +339,26 @@ class _Visit:
             entries.append((name, entry))
         return entries
 
-    def _is_of(self, entry: Entry, path: bytes, status: os.stat_result, siblings: dict[bytes, os.stat_result]) -> bool:
+    def _is_of(
+        self, entry: Entry, fd: int, name: bytes, status: os.stat_result, siblings: dict[bytes, os.stat_result]
+    ) -> bool:
         """Whether an entry and its variants, but for those made here, are of just these files."""
-        if not self._is_file_of(entry, path, status):
+        if not self._is_file_of(entry, fd, name, status):
             return False
         if not siblings and not entry.variants:
             return True
         read = {variant.encoding: variant for variant in entry.variants if not variant.made}
         return read.keys() == siblings.keys() and all(
-            self._is_file_of(read[coding], path + CODING_ENDINGS[coding], sibling)
+            self._is_file_of(read[coding], fd, name + CODING_ENDINGS[coding], sibling)
             for coding, sibling in siblings.items()
         )
 
-    def _is_file_of(self, representation: Entry, path: bytes, status: os.stat_result) -> bool:
+    def _is_file_of(self, representation: Entry, fd: int, name: bytes, status: os.stat_result) -> bool:
         """Whether a file is what a representation was read from; where ctime alone is another, its content is read."""
         identity = identity_of(status)
         if representation.identity == identity:
             return True
-        return is_same_file(representation.identity, identity) and confirm(self._root, path, representation)
+        return is_same_file(representation.identity, identity) and confirm(self._root, fd, name, representation)
 
     def _above(self, path: bytes) -> frozenset[tuple[int, int]]:
         """(dev, inode) of every directory on the way to one that a walk has come to. Raises OSError."""
@@ -372,23 +371,29 @@ class _Visit:
             above.add((status.st_dev, status.st_ino))
         return frozenset(above)
 
-    def _list(self, directory: _Directory) -> tuple[list[Entry], dict[bytes, os.stat_result], list[_Directory]]:
+    def _list(self, directory: _Directory) -> tuple[list[Entry], list[tuple[bytes, Entry]], list[_Directory]]:
         """The servable files of one directory: entries of those that were seen to be what they were and are done with,
-        and the status of the others; and the directories below it."""
-        fd = self._root.open_directory(directory.path)
+        and by name those of the others; and the directories below it."""
+        path = directory.path
+        fd = self._root.open_directory(path)
         try:
             if self._observer is not None:
-                self._observer.directory(directory.path, fd, os.fstat(fd))
+                self._observer.directory(path, fd, os.fstat(fd))
+            same: list[Entry] = []
+            looks: Iterable[tuple[bytes, Callable[..., os.stat_result]]]
             if self._again and native is not None:
-                prefix = encode_path(b"/" + directory.path)
-                same, names = native.look(fd, prefix, self._known, self.stock, Entry)
-                asks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(names))
-                return same, *self._sort_out(fd, directory, asks)
-            with os.scandir(fd) as listing:
-                looks = (
-                    (item.name.encode(*_FILE_NAMES), item.stat) for item in sorted(listing, key=attrgetter("name"))
-                )
-                return [], *self._sort_out(fd, directory, looks)
+                same, names = native.look(fd, encode_path(b"/" + path), self._known, self.stock, Entry)
+                looks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(names))
+                files, below = self._sort_out(fd, directory, looks)
+            else:
+                with os.scandir(fd) as listing:
+                    looks = (
+                        (item.name.encode(*_FILE_NAMES), item.stat) for item in sorted(listing, key=attrgetter("name"))
+                    )
+                    files, below = self._sort_out(fd, directory, looks)
+            if self._held:
+                files = {name: files[name] for name in files if path + name not in self._held}
+            return same, self._pair(fd, path, files), below
         finally:
             os.close(fd)
 
