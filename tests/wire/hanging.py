@@ -50,8 +50,16 @@ class Hanging:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def stop(self) -> None:
-        """From now on it hangs."""
+        """From now on it hangs. What it has taken up before it stands still could not even be killed."""
         self._process.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + WITHIN_S
+        while not self._stands_still():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    def _stands_still(self) -> bool:
+        tasks = Path(f"/proc/{self._process.pid}/task").iterdir()
+        return all(") T " in (task / "stat").read_text() for task in tasks)
 
     def go_on(self) -> None:
         """It answers again, what was asked meanwhile, too."""

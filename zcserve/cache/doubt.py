@@ -7,7 +7,8 @@ compared with what is known of it: its ETag, which is its hash, or the copy in m
 in threads.
 
 What nothing is known of (it was never read) needs no comparison. A file over `hash_bytes_max` that is not resident has
-an identity for its ETag, and is what its identity says.
+an identity for its ETag, and is what its identity says; only what one response has sent of it already must be what it
+still holds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections import OrderedDict
 import mmh3
 
 from zcserve.cache.crew import beat
-from zcserve.cache.entry import Body, Entry, Look, OpenFile, Paged, identity_of, is_same_file
+from zcserve.cache.entry import Body, Entry, Look, OpenFile, Paged, Sent, identity_of, is_same_file
 from zcserve.cache.root import Root
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, is_identity_tag, tag_of
 
@@ -30,25 +31,39 @@ TRIES = 3
 _settled: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
 
 
-def settle(file: OpenFile) -> bool:
-    """Whether a file still holds what was promised; if so, its new ctime is known from then on. Raises OSError."""
+def settle(file: OpenFile, sent: Sent | None = None) -> bool:
+    """Whether a file still holds what was promised, or `sent`; if so, its new ctime is known from then on. Raises
+    OSError."""
     for _ in range(TRIES):
-        look = file.look()
+        look = file.look(sent)
         if look is not Look.DOUBTFUL:
             return look is Look.SAME
         status = os.fstat(file.fd)
         now = identity_of(status)
         known = (now, file.etag)
-        if known not in _settled:
-            is_hash = file.etag and not is_identity_tag(file.etag)
-            if is_hash and _tag_of_file(file.fd, status.st_size) != file.etag:
+        if sent is not None or known not in _settled:
+            if not _holds(file, status.st_size, sent):
                 return False
             if identity_of(os.fstat(file.fd)) != now:
                 continue
+        if sent is not None:
+            sent.identity = now
+        else:
+            file.identity = now
             _remember(known)
-        file.identity = now
         return True
     return False
+
+
+def _holds(file: OpenFile, size: int, sent: Sent | None) -> bool:
+    """Whether the content is now what is known of it."""
+    if sent is not None:
+        return _digest(file.fd, sent.start, sent.length) == sent.hasher.digest()
+    if not file.etag or is_identity_tag(file.etag):
+        return True
+    if size <= PIECE_BYTES:  # most files: without a buffer
+        return tag_of(os.pread(file.fd, size + 1, 0)) == file.etag
+    return content_tag(_digest(file.fd, 0, size)) == file.etag
 
 
 def _remember(known: tuple[bytes, bytes]) -> None:
@@ -57,17 +72,16 @@ def _remember(known: tuple[bytes, bytes]) -> None:
         _settled.popitem(last=False)
 
 
-def _tag_of_file(fd: int, size: int) -> bytes:
-    if size < PIECE_BYTES:
-        return tag_of(os.pread(fd, size + 1, 0))
+def _digest(fd: int, at: int, length: int) -> bytes:
+    """Of so many bytes, or of what there is."""
     hasher = mmh3.mmh3_x64_128()
     buffer = memoryview(bytearray(PIECE_BYTES))
-    at = 0
-    while count := os.preadv(fd, [buffer], at):
+    while length and (count := os.preadv(fd, [buffer[: min(length, PIECE_BYTES)]], at)):
         hasher.update(buffer[:count])
         at += count
+        length -= count
         beat()
-    return content_tag(hasher.digest())
+    return hasher.digest()
 
 
 def confirm(root: Root, directory: int, name: bytes, entry: Entry) -> bool:

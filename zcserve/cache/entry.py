@@ -18,6 +18,8 @@ import os
 import struct
 from typing import TypeAlias
 
+import mmh3
+
 from zcserve.cache import heads
 from zcserve.cache.slab import Block, Extent, Slab
 
@@ -63,14 +65,16 @@ class Span:
 
 
 class DiskSpan:
-    """`length` bytes from `offset` of a file that others may write: sent by checked copies (net/wire.py)."""
+    """`length` bytes from `offset` of a file that others may write: sent by checked copies (net/wire.py). `sent` knows
+    what one response has sent of it before, where the file's ETag does not tell what it must be."""
 
-    __slots__ = ("file", "length", "offset")
+    __slots__ = ("file", "length", "offset", "sent")
 
-    def __init__(self, file: OpenFile, offset: int, length: int) -> None:
+    def __init__(self, file: OpenFile, offset: int, length: int, sent: Sent | None = None) -> None:
         self.file = file
         self.offset = offset
         self.length = length
+        self.sent = sent
 
 
 class ForeignSpan(DiskSpan):
@@ -102,24 +106,43 @@ class OpenFile:
         self.identity = identity
         self.etag = etag
 
-    def look(self) -> Look:
-        """Whether the content still is what was promised.
+    def look(self, sent: Sent | None = None) -> Look:
+        """Whether the content still is what was promised; or what it was when it was `sent`.
 
         Losing its last name (by `rename` of another file over it, or deletion) changes a file's ctime and nothing else.
         """
+        promise = sent or self
         status = os.fstat(self.fd)
         now = identity_of(status)
-        if now == self.identity:
+        if now == promise.identity:
             return Look.SAME
-        if not is_same_file(now, self.identity):
+        if not is_same_file(now, promise.identity):
             return Look.CHANGED
         if status.st_nlink:
             return Look.DOUBTFUL
-        self.identity = now
+        promise.identity = now
         return Look.SAME
 
     def __del__(self) -> None:
         os.close(self.fd)
+
+
+class Sent:
+    """What one response has sent of a file that is tagged by its identity: `length` bytes from `start`, hashed, while
+    the file had this identity."""
+
+    __slots__ = ("hasher", "identity", "length", "start")
+
+    def __init__(self, identity: bytes, start: int) -> None:
+        self.identity = identity
+        self.start = start
+        self.length = 0
+        self.hasher = mmh3.mmh3_x64_128()
+
+    def note(self, piece: memoryview) -> None:
+        """More of it was sent."""
+        self.hasher.update(piece)
+        self.length += len(piece)
 
 
 class Body:

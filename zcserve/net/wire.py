@@ -23,7 +23,8 @@ import struct
 import termios
 
 from zcserve.cache.doubt import settle
-from zcserve.cache.entry import DiskSpan, ForeignSpan, Look, Segment, Span
+from zcserve.cache.entry import DiskSpan, ForeignSpan, Look, Segment, Sent, Span
+from zcserve.cache.tags import is_identity_tag
 
 # Buffers in one sendmsg: half of IOV_MAX (1024), and more than pipeline_max requests need.
 IOVECS_MAX = 512
@@ -82,7 +83,7 @@ def send(sock: socket.socket, segments: list[Segment], bytes_max: int) -> Outcom
                 if piece is None:
                     return Outcome.COLD
                 count = sock.send(piece)
-                _advance(segments, first, count)
+                _advance(segments, first, count, _note(first, piece[:count]))
             else:
                 count = _send_buffers(sock, segments)
             sent += count
@@ -91,13 +92,24 @@ def send(sock: socket.socket, segments: list[Segment], bytes_max: int) -> Outcom
     return Outcome.DONE
 
 
-def _advance(segments: list[Segment], span: Span | DiskSpan, count: int) -> None:
+def _note(span: DiskSpan, piece: memoryview) -> Sent | None:
+    """What its response has sent of a file with this piece, where nothing else tells what the file must hold."""
+    sent = span.sent
+    if sent is None:
+        if not is_identity_tag(span.file.etag):
+            return None
+        sent = Sent(span.file.identity, span.offset)
+    sent.note(piece)
+    return sent
+
+
+def _advance(segments: list[Segment], span: Span | DiskSpan, count: int, sent: Sent | None = None) -> None:
     if count == span.length:
         del segments[0]
     elif isinstance(span, Span):  # a new object: the body's own span is shared by everyone
         segments[0] = Span(span.fd, span.offset + count, span.length - count)
     else:
-        segments[0] = type(span)(span.file, span.offset + count, span.length - count)
+        segments[0] = type(span)(span.file, span.offset + count, span.length - count, sent)
 
 
 def _send_buffers(sock: socket.socket, segments: list[Segment]) -> int:
@@ -143,7 +155,7 @@ def _read(span: DiskSpan) -> memoryview | None:
         return None
     if not count:
         raise TornError
-    look = span.file.look()
+    look = span.file.look(span.sent)
     if look is Look.CHANGED:
         raise TornError
     return piece[:count] if look is Look.SAME else None
@@ -156,11 +168,11 @@ def read_cold(span: DiskSpan) -> memoryview:
         count = os.preadv(span.file.fd, [piece], span.offset)
         if not count:
             break
-        look = span.file.look()
+        look = span.file.look(span.sent)
         if look is Look.SAME:
             return piece[:count]
         # What was read before the file was seen to hold what it did may be of another version: it is read again.
-        if look is Look.CHANGED or not settle(span.file):
+        if look is Look.CHANGED or not settle(span.file, span.sent):
             break
     raise TornError
 
@@ -169,7 +181,7 @@ def put_in_place(segments: list[Segment], piece: memoryview) -> None:
     """Let `piece`, which `read_cold` read of the first segment, be sent in its place, and then the rest of it."""
     first = segments[0]
     assert isinstance(first, DiskSpan)
-    _advance(segments, first, len(piece))
+    _advance(segments, first, len(piece), _note(first, piece))
     segments.insert(0, piece)
 
 
