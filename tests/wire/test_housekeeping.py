@@ -208,3 +208,26 @@ def test_a_variant_beside_its_file_is_compared_as_well(site: Any, live: Live, be
         server.reload()
         while server.generation is old or client.get("/a.css", "Accept-Encoding: gzip").body != b"packed two":
             assert client.get("/a.css").body == b"a" * 3_000
+
+
+def test_a_small_file_that_is_read_during_an_upgrade_is_what_was_read(
+    site: Any, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is frozen then: nothing becomes resident. What happens to the file behind the reading is no matter."""
+    path = site.write("file", FILES["/1"])
+    server = live(site.root, watch=False)
+    server.store.drop(entry_of(server, "/file"))
+    load = server.loader.load
+
+    def load_and_cut(*arguments: Any, **settings: Any) -> Body:
+        body = load(*arguments, **settings)
+        os.truncate(path, 1)
+        return body
+
+    monkeypatch.setattr(server.loader, "load", load_and_cut)
+    server.store.freeze()
+    with Client(server.port) as client:
+        answer = client.get("/file")
+    assert (answer.body, answer["ETag"]) == (FILES["/1"], tag_of(FILES["/1"]))
+    assert entry_of(server, "/file").body is None
+    server.store.thaw()
