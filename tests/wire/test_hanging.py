@@ -26,6 +26,7 @@ else:
     ENGINES = ["python", "native"]
 
 LARGE = os.urandom(3_000_000)
+HUGE = LARGE * 6  # more than any socket takes that nobody reads from
 SMALL = os.urandom(30_000)
 TIMEOUT = 0.5  # --load-timeout of these servers
 SOON_S = 5 * (TIMEOUT + 0.3)
@@ -52,6 +53,8 @@ def server(hanging: Hanging, site: Any, command: Any, engine: str, tmp_path: Pat
     for number in range(12):
         hanging.write(f"{number}.bin", LARGE[number:])
         site.write(f"near/{number}.bin", LARGE[number:])
+    hanging.write("huge", HUGE)
+    site.write("near/huge", HUGE)
     flags = ("--memory", "64K", "--load-timeout", f"{TIMEOUT}s", "--connections-max", "80", "--grace", "300ms")
     return command(site.root, "--engine", engine, "--access-log", str(tmp_path / "access"), *flags)
 
@@ -119,28 +122,28 @@ def _page(port: int) -> list[bytes]:
 
 def test_a_download_whose_file_hangs_is_cut_and_its_neighbour_is_not(hanging: Hanging, server: Any) -> None:
     with Client(server.port, receive_buffer=65536) as far, Client(server.port, receive_buffer=65536) as near:
-        for client, target in ((far, "/far/1.bin"), (near, "/near/1.bin")):
+        for client, target in ((far, "/far/huge"), (near, "/near/huge")):
             client.send(f"GET {target} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
             client.read_head()
-        hanging.forget("1.bin")
+        hanging.forget("huge")
         hanging.stop()
         began = time.monotonic()
         got = far.read_to_end()
-        assert len(got) < len(LARGE)
-        assert LARGE[1:].startswith(got)
+        assert len(got) < len(HUGE)
+        assert HUGE.startswith(got)
         assert time.monotonic() - began < 4 * SOON_S
-        assert near.read_exactly(len(LARGE) - 1) == LARGE[1:]
+        assert near.read_exactly(len(HUGE)) == HUGE
 
 
 def test_files_that_are_sent_in_place_hold_nothing_up_either(
     hanging: Hanging, site: Any, command: Any, engine: str
 ) -> None:
-    hanging.write("file", LARGE)
+    hanging.write("file", HUGE)
     site.write("page", b"a page")
     server = command(site.root, "--engine", engine, "--load-timeout", f"{TIMEOUT}s", "--in-place")
     with Client(server.port, receive_buffer=65536) as client, Client(server.port) as other:
-        assert client.get("/far/file").body == LARGE  # if the native engine could learn it, it knows it now
-        assert client.get("/far/file").body == LARGE
+        assert client.get("/far/file").body == HUGE  # if the native engine could learn it, it knows it now
+        assert client.get("/far/file").body == HUGE
         hanging.forget("file")
         hanging.stop()
         client.send(b"GET /far/file HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -149,7 +152,7 @@ def test_files_that_are_sent_in_place_hold_nothing_up_either(
             assert other.get("/page").body == b"a page"
         assert time.monotonic() - began < TIMEOUT
         client.read_head()
-        assert len(client.read_to_end()) < len(LARGE)
+        assert len(client.read_to_end()) < len(HUGE)
         assert other.get("/page").body == b"a page"
 
 
