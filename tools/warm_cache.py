@@ -37,10 +37,11 @@ import mmh3
 
 from zcserve.cache.entry import Body, Entry, Redirect
 from zcserve.cache.index import Generation, Problem
-from zcserve.cache.loader import PIECE_BYTES, Loader, content_tag, name_of, path_of
+from zcserve.cache.loader import Loader, name_of, path_of
 from zcserve.cache.preload import preload
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
+from zcserve.cache.tags import PIECE_BYTES, content_tag
 from zcserve.cache.walk import SIBLING_CODINGS, walk
 from zcserve.config import DAY_S, Config, load, parse_duration, size_text
 from zcserve.errors import HttpError, UsageError

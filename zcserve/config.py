@@ -549,6 +549,13 @@ class Config:
         bounds=(1, 256),
         why="enough to keep a disk's queue filled; libuv's pool has 4, nginx's 32",
     )
+    load_timeout_s: float = _key(
+        20.0,
+        DURATION,
+        "time a file that is not in memory may be read without any progress",
+        status=503,
+        why="ends waiting for file systems that hang; a disk that sleeps is up in 10 s, a proxy in front waits for 60",
+    )
     small_body_bytes_max: int = _key(
         16 * KIB,
         SIZE,

@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from operator import is_not
 from typing import Any, cast
 
 from zcserve import threads
+from zcserve.cache.crew import CLOSE_WITHIN_S, Crew
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import ENTRY_BYTES, NOT_FOUND_KEY, Generation, Problem
 from zcserve.cache.loader import ChangedError, Loader, path_of
@@ -177,8 +178,7 @@ class Content:
         self._loop = loop
         self._service = service
         self._watcher: Watcher | None = None
-        self._pool = ThreadPoolExecutor(1, "zcserve-content")
-        threads.fill(self._pool, 1)
+        self._thread = Crew(1, "zcserve-content", stand_ins=0)
         self._reload_asked = False
         self._busy = False  # a job of the watcher's is under way
         self._adrift = False  # the root leads to what cannot be served: what becomes of the old one is not followed
@@ -285,7 +285,7 @@ class Content:
 
     def _submit(self, job: Callable[[], None]) -> None:
         if not self._builder.closing.is_set():
-            self._pool.submit(self._guarded, job)
+            self._thread.submit(partial(self._guarded, job))
 
     def _guarded(self, job: Callable[[], None]) -> None:
         try:
@@ -464,13 +464,14 @@ class Content:
 
     # --- ending -------------------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """End the thread: it must not write into memory that is given back."""
+    def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
+        """End the thread: it must not write into memory that is given back. False where it goes on, or hangs."""
         self._builder.closing.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        if self._watcher is not None:
+        ended = self._thread.close(within_s)
+        if self._watcher is not None and ended:
             self._watcher.close()
             self._watcher = None
+        return ended
 
 
 def _leave_out(patch: Patch, path: bytes) -> Iterator[Entry]:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from zcserve.cache import manifest
 from zcserve.cache.compress import missing_codecs
+from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import ENTRY_BYTES, Generation
@@ -158,10 +159,10 @@ class Server:
     def _serve_with(self, poller: Poller | Lane, builder: Builder, built: Built, undo: ExitStack) -> None:
         config = self.config
         prefixes = self._prefixes
-        fetcher = Fetcher(self.loader, config.loader_threads, self.loop.call_soon)
-        undo.callback(fetcher.close)
         self.loop.each_turn = self._each_turn
         self.loop.stranger = self._welcome_back
+        fetcher = Fetcher(self.loader, config.loader_threads, self.loop.call_soon, config.load_timeout_s)
+        undo.callback(fetcher.close)
         self._service = Service(
             config=config,
             loop=self.loop,
@@ -300,7 +301,11 @@ class Server:
         self._say_ready()  # from here on a signal means what it says
         with self._woken_by_signals():
             self.loop.run()
-        self._close()
+        if not self._close():
+            # Nothing ends a thread that waits in the kernel, and the interpreter would close what it reads from.
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(0)
         return 0
 
     @contextmanager
@@ -369,19 +374,25 @@ class Server:
         self.loop.timers.arm(self._last)
         self._on_closed()
 
-    def _close(self) -> None:
+    def _close(self) -> bool:
+        """Give everything back. False where a thread hangs: what it may use, should it ever go on, is kept."""
         for ending in list(self._service.endings):
             ending.close()
-        self.content.close()
+        until = time.monotonic() + CLOSE_WITHIN_S
+        ended = self.content.close()
         if self._application is not None:
             self._application.close()
-        self._service.fetcher.close()
+        ended &= self._service.fetcher.close(max(until - time.monotonic(), 0))
         if self._log is not None:
             self._log.close()
         self._reserve.close()
         self.loop.close()
-        self.store.close()
+        if ended:
+            self.store.close()
+        else:
+            _log.warning("a thread still waits for a file system; the server ends without it")
         gc.unfreeze()  # what `_build` froze may go now, cycles, descriptors and all
+        return ended
 
     # --- upgrades -----------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from zcserve.errors import NoThreadError
 
@@ -32,17 +31,3 @@ def begin(thread: threading.Thread) -> None:
         thread.start()
     except RuntimeError as error:
         raise NoThreadError(_TOLD % (thread.name, error)) from None
-
-
-def fill(pool: ThreadPoolExecutor, threads: int) -> None:
-    """Have a pool start all of its `threads` now: it would start them with its jobs. Raises NoThreadError, and the pool
-    is closed then."""
-    go = threading.Event()
-    try:
-        for _ in range(threads):
-            pool.submit(go.wait)  # none is idle before the last one was asked for
-    except RuntimeError as error:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise NoThreadError(_TOLD % (f"a pool of {threads}", error)) from None
-    finally:
-        go.set()

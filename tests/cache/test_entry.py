@@ -12,6 +12,7 @@ from trees import content_of, noise, rewrite
 from zcserve.cache.entry import (
     Body,
     DiskSpan,
+    Look,
     OnDisk,
     OpenFile,
     Packed,
@@ -87,9 +88,9 @@ def test_an_open_file_knows_whether_it_changed(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"one")
     file = opened(path)
-    assert file.unchanged()
+    assert file.look() is Look.SAME
     rewrite(path, b"two")
-    assert not file.unchanged()
+    assert file.look() is Look.CHANGED
 
 
 @pytest.mark.parametrize("how", ["replaced", "deleted"])
@@ -102,8 +103,8 @@ def test_losing_its_name_leaves_an_open_file_whole(tmp_path: Path, how: str) -> 
         (tmp_path / "b").rename(path)
     else:
         path.unlink()
-    assert file.still_whole()
-    assert file.still_whole()
+    assert file.look() is Look.SAME
+    assert file.look() is Look.SAME
 
 
 def test_writing_after_losing_its_name_does_not(tmp_path: Path) -> None:
@@ -112,9 +113,9 @@ def test_writing_after_losing_its_name_does_not(tmp_path: Path) -> None:
     file = opened(path)
     with path.open("r+b") as writer:
         path.unlink()
-        assert file.still_whole()
+        assert file.look() is Look.SAME
         os.utime(writer.fileno(), ns=(1, 1))
-        assert not file.still_whole()
+        assert file.look() is Look.CHANGED
 
 
 def test_writing_in_place_does_not_leave_it_whole(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_writing_in_place_does_not_leave_it_whole(tmp_path: Path) -> None:
     path.write_bytes(b"one")
     file = opened(path)
     rewrite(path, b"two")
-    assert not file.still_whole()
+    assert file.look() is Look.CHANGED
 
 
 def test_replacing_a_file_by_rename_leaves_the_open_one_as_it_was(tmp_path: Path) -> None:

@@ -290,16 +290,6 @@ def test_a_symlink_that_was_swapped_to_lead_outside_leaves_the_index(tree: Tree,
     assert b"/link" not in generation.resources
 
 
-def test_a_job_that_no_thread_takes_gives_nothing_and_its_key_is_free(bench: Bench, monkeypatch: Any) -> None:
-    def refuse(*_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(bench.fetcher._pool, "submit", refuse)
-        assert bench.run("key", lambda: 1) is None
-    assert bench.run("key", lambda: 2) == 2
-
-
 def test_its_threads_are_there_before_any_job(tree: Tree) -> None:
     fetcher = Fetcher(tree.loader(memory=4 << 20), 3, lambda call: None)
     assert sum(thread.name.startswith("zcserve-loader") for thread in threading.enumerate()) >= 3
@@ -313,3 +303,59 @@ def test_threads_that_cannot_be_had_are_told_at_once(tree: Tree, monkeypatch: An
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(NoThreadError, match="ulimit -u"):
         Fetcher(tree.loader(memory=4 << 20), 3, lambda call: None)
+
+
+# --- jobs that hang ---------------------------------------------------------------------------------------
+
+
+def test_who_has_ceased_to_wait_hears_nothing_and_is_not_kept(bench: Bench) -> None:
+    release = threading.Event()
+    results: list[object] = []
+
+    def job() -> str:
+        assert release.wait(WITHIN_S)
+        return "content"
+
+    first = bench.fetcher.run("key", job, lambda _: results.append("unwanted"))
+    bench.fetcher.run("key", job, results.append)
+    bench.fetcher.cancel(first)
+    assert (first.done, bench.fetcher.waiting) == (None, 1)
+    release.set()
+    bench.turns.turn_until(lambda: bool(results))
+    assert results == ["content"]
+
+
+def test_a_job_that_nothing_waits_for_any_more_is_not_begun(bench: Bench) -> None:
+    release = threading.Event()
+    ran: list[object] = []
+    results: list[object] = []
+    for key in ("a", "b"):
+        bench.fetcher.run(key, lambda: release.wait(WITHIN_S), results.append)
+    bench.fetcher.cancel(bench.fetcher.run("c", lambda: ran.append("c"), results.append))
+    release.set()
+    bench.turns.turn_until(lambda: len(results) == 2)
+    assert bench.run("c", lambda: "asked again") == "asked again"
+    assert ran == []
+
+
+def test_nothing_is_asked_of_a_device_that_hangs(tree: Tree) -> None:
+    turns = Turns()
+    fetcher = Fetcher(tree.loader(memory=4 << 20), 2, turns.call_soon, stuck_s=0.1)
+    release = threading.Event()
+    results: list[object] = []
+    try:
+        for key in ("a", "b"):
+            fetcher.run(key, lambda: release.wait(WITHIN_S), results.append, b"far")
+        while not fetcher._crew.hangs(b"far"):
+            release.wait(0.01)
+        for key in ("a", "c"):  # behind one that is stuck, and a new one
+            fetcher.run(key, lambda: "read", results.append, b"far")
+            turns.turn_until(lambda: bool(results))
+            assert results == [None]
+            results.clear()
+        fetcher.run("d", lambda: "read", results.append, b"near")
+        turns.turn_until(lambda: bool(results))
+        assert results == ["read"]
+    finally:
+        release.set()
+        fetcher.close()

@@ -24,7 +24,7 @@ from trees import (
     rewrite,
 )
 
-from zcserve.cache.entry import Body, Entry, OnDisk, Packed, Paged, identity_of
+from zcserve.cache.entry import Body, Entry, Fleeting, Look, OnDisk, Packed, Paged, identity_of
 from zcserve.cache.loader import ChangedError, Loader, path_of
 from zcserve.cache.root import OutsideRootError, Root
 from zcserve.cache.slab import round_up
@@ -159,7 +159,7 @@ def test_a_body_that_is_too_large_for_the_budget_is_sent_from_its_file(tree: Tre
     assert isinstance(body, OnDisk)
     assert entry.body is None
     assert content_of(body) == noise(LARGE)
-    assert body.file.unchanged()
+    assert body.file.look() is Look.SAME
     assert entry.etag == tag_of(noise(LARGE)) == field(body.head(), b"ETag")
     assert loader.store.committed == loader.store.resident == 0
 
@@ -177,6 +177,23 @@ def test_a_body_without_room_is_sent_from_its_file(tree: Tree, size: int) -> Non
     assert isinstance(body, OnDisk)
     assert content_of(body) == noise(size)
     assert field(body.head(), b"ETag") == tag_of(noise(size))
+
+
+def test_a_small_body_is_read_once_and_sent_while_nothing_may_be_made_resident(tree: Tree) -> None:
+    """As during an upgrade: what happens to the file after it was read is nothing to those that wait for it."""
+    tree.plant({"a": noise(SMALL)})
+    root, entry = tree.entry(b"/a")
+    loader = tree.loader()
+    loader.store.freeze()
+    opened = descriptors(tree.path.parent)
+    body = loader.load(root, entry)
+    assert isinstance(body, Fleeting)
+    assert descriptors(tree.path.parent) == opened
+    rewrite(tree.path / "a", b"other")
+    assert content_of(body) == noise(SMALL)
+    assert field(body.head(), b"ETag") == tag_of(noise(SMALL))
+    assert entry.body is None
+    loader.store.thaw()
 
 
 def test_the_file_of_a_body_on_disk_is_closed_with_it(tree: Tree) -> None:

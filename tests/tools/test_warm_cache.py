@@ -22,8 +22,8 @@ import pytest
 from tools import warm_cache
 from tools.warm_cache import class_of, connector, find, load_root, main, read_list, resolve
 from zcserve import Config, Server
-from zcserve.cache.loader import content_tag
 from zcserve.cache.root import Root
+from zcserve.cache.tags import content_tag
 from zcserve.cache.walk import walk
 from zcserve.errors import UsageError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import mmh3
 from wire.client import Response
 
-from zcserve.cache.loader import content_tag
+from zcserve.cache.tags import content_tag
 
 
 def tag_of(content: bytes) -> bytes:

@@ -62,7 +62,7 @@ def request(target: str) -> bytes:
 
 def is_asked(server: Server, count: int) -> bool:
     """Whether so many wait for results of the loader's threads."""
-    return sum(map(len, list(server._service.fetcher._waiting.values()))) == count
+    return server._service.fetcher.waiting == count
 
 
 @pytest.mark.usefixtures("many_descriptors")
@@ -186,14 +186,16 @@ CALLS = "openat,openat2,open,read,pread64,readv,preadv,preadv2,fstat,newfstatat,
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")
 @pytest.mark.parametrize("engine", ["python", "auto"])
+@pytest.mark.parametrize("in_place", [False, True])
 def test_the_loops_thread_makes_no_call_that_waits_for_a_disk(
-    site: Any, command: Any, tmp_path: Path, wait_until: Any, engine: str
+    site: Any, command: Any, tmp_path: Path, wait_until: Any, engine: str, in_place: bool
 ) -> None:
     trace = tmp_path / "trace"
     files = {f"/file{number}": LARGE[number : number + size] for number, size in enumerate((500, 30_000, 2_000_000))}
     for target, content in files.items():
         site.write(target[1:], content)
-    server = command(site.root, "--memory", "80K", "--engine", engine, "--no-watch")
+    kept = ["--in-place"] if in_place else ["--memory", "80K"]
+    server = command(site.root, *kept, "--engine", engine, "--no-watch")
     # -y: descriptors with their paths
     tracer = subprocess.Popen(
         ["strace", "-f", "-y", "-e", f"trace={CALLS}", "-o", str(trace), "-p", str(server.pid)],
@@ -212,6 +214,8 @@ def test_the_loops_thread_makes_no_call_that_waits_for_a_disk(
                         os.fsync(file.fileno())
                         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                     assert client.get(target).body == content
+            for target, content in files.items():  # by now all of it is in memory
+                assert client.get(target).body == content
         server.end()
         tracer.wait(WITHIN_S)
     finally:
@@ -223,8 +227,16 @@ def test_the_loops_thread_makes_no_call_that_waits_for_a_disk(
     below = [line for line in trace.read_text().splitlines() if f"<{site.root}" in line]
     here = [line for line in below if line.startswith(f"{server.pid} ")]
     elsewhere = [line for line in below if not line.startswith(f"{server.pid} ")]
-    assert any(re.search(r" (openat2?|open)\(", line) for line in elsewhere)  # the trace sees what threads do
+    assert any(re.search(r" (openat2?|open|preadv2?)\(", line) for line in elsewhere)  # the trace sees what threads do
     assert any(" preadv2(" in line and "RWF_NOWAIT" in line for line in here)
     # An open file's fstat asks the inode in memory; everything else must say that it does not wait.
     waits = [line for line in here if "RWF_NOWAIT" not in line and not re.search(r" (newfstatat|fstat)\(\d", line)]
+    if in_place:
+        sent = [place for place, line in enumerate(here) if " sendfile(" in line]
+        assert sent
+        for place in sent:  # what is sent without a copy was just seen to be in memory, to its last page
+            count, seen = (int(re.findall(r"= (\d+)$", here[which])[0]) for which in (place, place - 1))
+            assert "RWF_NOWAIT" in here[place - 1]
+            assert seen >= count
+            waits.remove(here[place])
     assert waits == []

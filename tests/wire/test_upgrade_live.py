@@ -282,6 +282,29 @@ def test_no_file_is_opened_but_what_changed(root: Path, line: StartLine, site: A
     assert server.said(r"(\d+) resident files taken over") == ["23"]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_upgrade_compares_files_of_which_only_ctime_has_changed(root: Path, line: StartLine, engine: str) -> None:
+    """New names and modes are not content; what was written in place and dated back is."""
+    server = line(root, "--engine", engine, "--no-watch", "--hash-bytes-max", "1M")
+    tag = get(server.port, "/large")["ETag"]
+    for number in range(20):
+        path = root / f"some/{number}"
+        os.link(path, root / f".{number}")
+        path.chmod(0o640)
+    (root / "large").chmod(0o640)
+    status = (root / "page").stat()
+    while (root / "page").stat().st_ctime_ns == status.st_ctime_ns:
+        with (root / "page").open("r+b") as file:
+            file.write(b"A PAGE")
+        os.utime(root / "page", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert get(server.port, "/page").body == b"a page"
+    server.await_end(server.upgrade())
+    assert get(server.port, "/page").body == b"A PAGE"
+    assert [get(server.port, f"/some/{n}").body for n in range(20)] == [b"%d" % n * 1000 for n in range(20)]
+    large = get(server.port, "/large")
+    assert (large.body, large["ETag"]) == (CONTENT, tag)  # made of the identity
+
+
 def test_a_body_in_flight_arrives_whole_while_the_next_process_is_short_of_memory(
     root: Path, line: StartLine, site: Any, wait_until: Any
 ) -> None:

@@ -2,7 +2,8 @@
 
 An entry is a *representation* with a file behind it: identity, size, validators. The entry that the index holds is the
 identity-coded representation; its `variants` are entries of their own with an `encoding`. Everything in an entry but
-`body`, `etag`, `tick` and `uses` is fixed when the walk makes it: a changed file is a new entry.
+`body`, `etag`, `tick`, `uses` and the ctime in its identity is fixed when the walk makes it: a changed file is a new
+entry.
 
 `body` is None while the content is not resident. It is read once into a local name and used from there: another
 thread may evict it at any time, and whoever holds the body object holds the memory.
@@ -12,25 +13,44 @@ A body gives *segments*, what the wire sends: buffers (sent by `sendmsg`) and `S
 
 from __future__ import annotations
 
+import enum
 import os
 import struct
 from typing import TypeAlias
+
+import mmh3
 
 from zcserve.cache import heads
 from zcserve.cache.slab import Block, Extent, Slab
 
 _IDENTITY = struct.Struct("=QQQqq")
-_CTIME_AT = struct.calcsize("=QQQq")
+# So many bytes of an identity say what the content depends on; the rest is ctime.
+CONTENT_BYTES = struct.calcsize("=QQQq")
 _TIME_MASK = (1 << 63) - 1
 
 
 def identity_of(status: os.stat_result) -> bytes:
-    """dev, inode, size, mtime_ns and ctime_ns, packed: a file whose five are the same is the same content."""
+    """dev, inode, size, mtime_ns and ctime_ns, packed.
+
+    A file whose five are the same has the same content, and one whose first four differ (`is_same_file`) has another.
+    Where ctime alone differs, most likely the inode got another name, lost one, or had its mode set; but a program may
+    have written it and put mtime back. Then content is compared (cache/doubt.py).
+    """
     try:
         return _IDENTITY.pack(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     except struct.error:  # a date after 2262 takes more than 64 bits of nanoseconds
         times = (status.st_mtime_ns & _TIME_MASK, status.st_ctime_ns & _TIME_MASK)
         return _IDENTITY.pack(status.st_dev, status.st_ino, status.st_size, *times)
+
+
+def is_same_file(one: bytes, other: bytes) -> bool:
+    """Whether two identities differ in ctime at most."""
+    return one[:CONTENT_BYTES] == other[:CONTENT_BYTES]
+
+
+def device_of(identity: bytes) -> bytes:
+    """The device that a file lies on, for comparison: what hangs hangs as a whole."""
+    return identity[:8]
 
 
 class Span:
@@ -45,18 +65,21 @@ class Span:
 
 
 class DiskSpan:
-    """`length` bytes from `offset` of a file that others may write: sent by checked copies (net/wire.py)."""
+    """`length` bytes from `offset` of a file that others may write: sent by checked copies (net/wire.py). `sent` knows
+    what one response has sent of it before, where the file's ETag does not tell what it must be."""
 
-    __slots__ = ("file", "length", "offset")
+    __slots__ = ("file", "length", "offset", "sent")
 
-    def __init__(self, file: OpenFile, offset: int, length: int) -> None:
+    def __init__(self, file: OpenFile, offset: int, length: int, sent: Sent | None = None) -> None:
         self.file = file
         self.offset = offset
         self.length = length
+        self.sent = sent
 
 
 class ForeignSpan(DiskSpan):
-    """As `DiskSpan`, of a file that an application wants sent without a copy: by `sendfile`, where it is in memory."""
+    """As `DiskSpan`, of a file that is sent without a copy, by `sendfile`, where it is in memory: an application's, or
+    one of the site's `--in-place`."""
 
     __slots__ = ()
 
@@ -64,35 +87,62 @@ class ForeignSpan(DiskSpan):
 Segment: TypeAlias = bytes | memoryview | Span | DiskSpan
 
 
+class Look(enum.Enum):
+    """What the status of an open file says of its content."""
+
+    SAME = 1  # what was promised
+    DOUBTFUL = 2  # ctime alone has changed: only the content can tell
+    CHANGED = 3
+
+
 class OpenFile:
-    """A descriptor with the identity that its content was promised under; closed when the object dies."""
+    """A descriptor with the identity and, where it is known, the ETag that its content was promised under; closed when
+    the object dies."""
 
-    __slots__ = ("fd", "identity")
+    __slots__ = ("etag", "fd", "identity")
 
-    def __init__(self, fd: int, identity: bytes) -> None:
+    def __init__(self, fd: int, identity: bytes, etag: bytes = b"") -> None:
         self.fd = fd
         self.identity = identity
+        self.etag = etag
 
-    def unchanged(self) -> bool:
-        """Whether what the path led to still is what was promised."""
-        return identity_of(os.fstat(self.fd)) == self.identity
+    def look(self, sent: Sent | None = None) -> Look:
+        """Whether the content still is what was promised; or what it was when it was `sent`.
 
-    def still_whole(self) -> bool:
-        """Whether the content is what it was when its response began: to be replaced by rename, or deleted, leaves it
-        so.
-
-        Losing its last name changes a file's ctime and nothing else. Content written since would show in mtime.
+        Losing its last name (by `rename` of another file over it, or deletion) changes a file's ctime and nothing else.
         """
+        promise = sent or self
         status = os.fstat(self.fd)
-        if identity_of(status) == self.identity:
-            return True
-        if status.st_nlink or identity_of(status)[:_CTIME_AT] != self.identity[:_CTIME_AT]:
-            return False
-        self.identity = identity_of(status)
-        return True
+        now = identity_of(status)
+        if now == promise.identity:
+            return Look.SAME
+        if not is_same_file(now, promise.identity):
+            return Look.CHANGED
+        if status.st_nlink:
+            return Look.DOUBTFUL
+        promise.identity = now
+        return Look.SAME
 
     def __del__(self) -> None:
         os.close(self.fd)
+
+
+class Sent:
+    """What one response has sent of a file that is tagged by its identity: `length` bytes from `start`, hashed, while
+    the file had this identity."""
+
+    __slots__ = ("hasher", "identity", "length", "start")
+
+    def __init__(self, identity: bytes, start: int) -> None:
+        self.identity = identity
+        self.start = start
+        self.length = 0
+        self.hasher = mmh3.mmh3_x64_128()
+
+    def note(self, piece: memoryview) -> None:
+        """More of it was sent."""
+        self.hasher.update(piece)
+        self.length += len(piece)
 
 
 class Body:
@@ -171,8 +221,28 @@ class Paged(Body):
     def head(self) -> bytes:
         return self._head
 
-    def part(self, start: int, stop: int) -> Span:
+    def part(self, start: int, stop: int) -> Segment:
+        if isinstance(self.keeper, OpenFile):
+            return ForeignSpan(self.keeper, start, stop - start)
         return Span(self.fd, self.offset + start, stop - start)
+
+
+class Fleeting(Body):
+    """A small body that may not be made resident for now: bytes of its own, for the responses that waited for it."""
+
+    __slots__ = ("_content", "_head")
+    copied = True
+
+    def __init__(self, head: bytes, content: bytes) -> None:
+        super().__init__(len(content))
+        self._head = head
+        self._content = memoryview(content)
+
+    def head(self) -> bytes:
+        return self._head
+
+    def part(self, start: int, stop: int) -> memoryview:
+        return self._content[start:stop]
 
 
 class OnDisk(Body):

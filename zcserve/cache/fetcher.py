@@ -3,20 +3,24 @@
 Whoever asks for a file that is being fetched already waits with the others: a thousand requests for one cold file
 read it once, and are answered a few in a turn of the loop, between which others have theirs. All methods belong to the
 loop's thread; the threads only run the jobs and hand the results over through `call_soon`.
+
+A read may never come back (crew.py). So a connection waits by a `Wait`, which has a clock and can be cancelled, and
+nothing is asked of a file system that hangs: the result is None at once.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from math import inf
 from typing import Any
 
-from zcserve.cache.entry import Body, Entry
+from zcserve.cache.crew import CLOSE_WITHIN_S, Crew, Job
+from zcserve.cache.entry import Body, Entry, device_of
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import OUR_OWN_TROUBLE, ChangedError, Loader, path_of
 from zcserve.log import Log
-from zcserve.threads import fill
 
 _log = Log(__name__)
 
@@ -28,68 +32,153 @@ class Renewed:
 # How many of those who wait for one result get it in one turn: a body that each of them is sent takes 50 us to 1 ms.
 HANDED_OUT_MAX = 8
 
+# How often the log says that a file system hangs.
+TOLD_EVERY_S = 60.0
+
 # What a fetch ends with: content, "ask again", or None when the file cannot be read for now.
 Fetched = Body | Renewed | None
 
 
-class Fetcher:
-    """A pool of loader threads, started with it. `call_soon` runs a function in the loop's thread."""
+class Wait:
+    """One that waits for a job's result. `done` is None when it was cancelled, or has been called."""
 
-    def __init__(self, loader: Loader, threads: int, call_soon: Callable[[Callable[[], None]], None]) -> None:
+    __slots__ = ("done", "key", "running")
+
+    def __init__(self, key: object, running: _Running | None, done: Callable[[Any], None]) -> None:
+        self.key = key
+        self.running = running
+        self.done: Callable[[Any], None] | None = done
+
+    @property
+    def since(self) -> float:
+        """When the job was asked for, or was last seen to make progress; inf where the result is on its way."""
+        return self.running.job.since if self.running is not None else inf
+
+    def give(self, result: Any) -> None:
+        """In the loop: the result is there."""
+        if self.done is not None:
+            self.done(result)
+            self.done = None
+
+    def fail(self) -> None:
+        """`done` raised: what it belongs to is not to be trusted (net/loop.py)."""
+        done, self.done = self.done, None
+        while isinstance(done, partial):
+            done = done.func
+        fail = getattr(getattr(done, "__self__", None), "fail", None)
+        if fail is not None:
+            fail()
+
+
+class _Running:
+    """A job that was asked for, and all that wait for it."""
+
+    __slots__ = ("job", "waiting")
+
+    def __init__(self) -> None:
+        self.job: Job
+        self.waiting: dict[Wait, None] = {}
+
+
+class Fetcher:
+    """Loader threads. `call_soon` runs a function in the loop's thread. A job without progress for `stuck_s` is stuck,
+    and not waited for."""
+
+    def __init__(
+        self, loader: Loader, threads: int, call_soon: Callable[[Callable[[], None]], None], stuck_s: float = inf
+    ) -> None:
         """Raises NoThreadError."""
         self._loader = loader
         self._call_soon = call_soon
         # Whether what lies at an entry's path now may take its place; asked in a loader's thread.
         self.may_renew: Callable[[Generation, Entry], bool] = lambda generation, entry: True
-        self._pool = ThreadPoolExecutor(threads, "zcserve-loader")
-        fill(self._pool, threads)
+        self._crew = Crew(threads, "zcserve-loader", stuck_s=stuck_s)
         self._remaking = False
-        self._waiting: dict[object, list[Callable[[Any], None]]] = {}
+        self._running: dict[object, _Running] = {}
+        self._told = -inf
 
-    def fetch(self, generation: Generation, base: Entry, chosen: Entry, done: Callable[[Fetched], None]) -> None:
+    @property
+    def waiting(self) -> int:
+        """How many wait for results."""
+        return sum(len(running.waiting) for running in list(self._running.values()))
+
+    def fetch(self, generation: Generation, base: Entry, chosen: Entry, done: Callable[[Fetched], None]) -> Wait:
         """Load `chosen`, which is `base` or one of its variants; `done` is called in the loop's thread."""
-        self.run(chosen, lambda: self._load(generation, base, chosen), done)
+        job = partial(self._load, generation, base, chosen)
+        return self.run(chosen, job, done, device_of(chosen.identity), path_of(chosen))
 
     def remake(self, generation: Generation, base: Entry, variant: Entry) -> None:
         """Make a variant again that was evicted, for whoever comes later; one at a time, since it is work."""
         if not self._remaking:
             self._remaking = True
-            self.fetch(generation, base, variant, self._remade)
+            self.run(variant, partial(self._load, generation, base, variant), self._remade)
 
     def _remade(self, _: Fetched) -> None:
         self._remaking = False
 
-    def run(self, key: object, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+    def run(
+        self,
+        key: object,
+        job: Callable[[], Any],
+        done: Callable[[Any], None],
+        device: bytes | None = None,
+        what: bytes = b"",
+    ) -> Wait:
         """Run `job` in a thread, then `done` with its result in the loop's; one job at a time for each `key`.
 
-        A job that raises gives None and a line in the log.
+        A job that raises gives None and a line in the log. None is given at once where the job would be the next that
+        hangs: on a `device` that does, or behind one of its own key. `what` is the file, for the log.
         """
-        waiting = self._waiting.get(key)
-        if waiting is not None:
-            waiting.append(done)
-            return
-        self._waiting[key] = [done]
-        try:
-            self._pool.submit(self._run, key, job)
-        except RuntimeError as error:  # the server ends
-            _log.error("a job of the loader cannot be run: %s", error)
-            self._call_soon(partial(self._deliver, key, None))
+        running = self._running.get(key)
+        hangs = self._crew.is_stuck(running.job) if running is not None else self._crew.hangs(device)
+        if hangs:
+            self._tell(what)
+            refused = Wait(key, None, done)
+            self._call_soon(partial(refused.give, None))
+            return refused
+        if running is None:
+            running = self._running[key] = _Running()
+            running.job = self._crew.submit(partial(self._run, key, running, job), device)
+        wait = Wait(key, running, done)
+        running.waiting[wait] = None
+        return wait
 
-    def _run(self, key: object, job: Callable[[], Any]) -> None:
+    def cancel(self, wait: Wait) -> None:
+        """It is not waited for any more. A job that nothing waits for, and that has not begun, is not begun."""
+        wait.done = None
+        running, wait.running = wait.running, None
+        if running is None:
+            return
+        running.waiting.pop(wait, None)
+        if not running.waiting and self._crew.withdraw(running.job) and self._running.get(wait.key) is running:
+            del self._running[wait.key]
+
+    def _tell(self, what: bytes) -> None:
+        now = time.monotonic()
+        if what and now - self._told > TOLD_EVERY_S:
+            self._told = now
+            _log.error(
+                "%s: its file system hangs: what is not in memory is answered 503", what.decode(errors="replace")
+            )
+
+    def _run(self, key: object, running: _Running, job: Callable[[], Any]) -> None:
         result: Any = None
         try:
             result = job()
         except Exception:
             _log.exception("a job of the loader failed")
-        self._call_soon(lambda: self._deliver(key, result))
+        self._call_soon(partial(self._deliver, key, running, result))
 
-    def _deliver(self, key: object, result: Any) -> None:
-        self._hand_out(self._waiting.pop(key, ()), result)
+    def _deliver(self, key: object, running: _Running, result: Any) -> None:
+        if self._running.get(key) is running:
+            del self._running[key]
+        waiting, running.waiting = list(running.waiting), {}
+        self._hand_out(waiting, result)
 
-    def _hand_out(self, waiting: Sequence[Callable[[Any], None]], result: Any) -> None:
-        for done in waiting[:HANDED_OUT_MAX]:
+    def _hand_out(self, waiting: Sequence[Wait], result: Any) -> None:
+        for wait in waiting[:HANDED_OUT_MAX]:
             # Each in a call of its own: one that fails must not keep the result from the others.
-            self._call_soon(partial(done, result))
+            self._call_soon(partial(wait.give, result))
         if len(waiting) > HANDED_OUT_MAX:
             self._call_soon(partial(self._hand_out, waiting[HANDED_OUT_MAX:], result))
 
@@ -116,6 +205,6 @@ class Fetcher:
             return None
         return Renewed()
 
-    def close(self) -> None:
-        """Wait for the jobs at hand and end the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
+        """End the threads, and wait a little for the jobs at hand. False where some go on, or hang."""
+        return self._crew.close(within_s)

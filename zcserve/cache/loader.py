@@ -1,8 +1,9 @@
 """From a file to a body: read, checked, hashed, headed, placed.
 
 "Resident means ours": content is read (never through a mapping), and the file's identity must be after the reading
-what the walk saw before it, or nothing of what was read is used. A body that may not be resident (too large, or no
-room) comes back as `OnDisk`, an open file with the identity that was promised.
+what the walk saw before it, or nothing of what was read is used. Where ctime alone is another it is read once more, and
+must be what the ETag says, if there is one. A body that may not be resident (too large, or no room) comes back as
+`OnDisk`, an open file with the identity that was promised; a small one, while the store is frozen, as `Fleeting`.
 
 Everything here may block on a disk, so it runs before the loop does or in the fetcher's threads. The hash holds the
 GIL: large bodies are read and hashed in pieces.
@@ -16,23 +17,41 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 import mmh3
 
 from zcserve.cache import heads
 from zcserve.cache.compress import codecs, worth_it
-from zcserve.cache.entry import Body, ComposedEntry, Entry, OnDisk, OpenFile, Packed, Paged, Span, identity_of
+from zcserve.cache.crew import beat
+from zcserve.cache.doubt import know, name_anew, settle
+from zcserve.cache.entry import (
+    CONTENT_BYTES,
+    Body,
+    ComposedEntry,
+    Entry,
+    Fleeting,
+    OnDisk,
+    OpenFile,
+    Packed,
+    Paged,
+    Span,
+    identity_of,
+    is_same_file,
+)
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
+from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, tag_of
 from zcserve.cache.walk import CODING_ENDINGS, SIBLING_CODINGS, make_entry
 from zcserve.config import Config
 from zcserve.media_types import is_compressible, media_type
 
-# Read and hashed at a time: 50 us of mmh3, and the piece is still in the processor's cache when it is written out.
-PIECE_BYTES = 256 * 1024
+T = TypeVar("T")
 
+# How often a file may get a new ctime while it is read.
+STEADY_TRIES = 3
 
 NO_DESCRIPTOR = frozenset((errno.EMFILE, errno.ENFILE))
 # Errors that say nothing about a file: what is known of it stays, and whoever asked may ask again.
@@ -57,27 +76,6 @@ def name_of(entry: Entry) -> str:
 def type_of(entry: Entry) -> str:
     """The value of Content-Type."""
     return entry.content_type if isinstance(entry, ComposedEntry) else media_type(name_of(entry))
-
-
-def content_tag(digest: bytes) -> bytes:
-    """A strong ETag (RFC 9110 section 8.8.3) of a 16-byte digest."""
-    return b'"%b"' % digest.hex().encode()
-
-
-def tag_of(content: bytes) -> bytes:
-    """The ETag of whole content, which is hashed in pieces."""
-    if len(content) <= PIECE_BYTES:
-        return content_tag(mmh3.mmh3_x64_128_digest(content))
-    hasher = mmh3.mmh3_x64_128()
-    view = memoryview(content)
-    for at in range(0, len(content), PIECE_BYTES):
-        hasher.update(view[at : at + PIECE_BYTES])
-    return content_tag(hasher.digest())
-
-
-def identity_tag(identity: bytes) -> bytes:
-    """The ETag of a file too large to hash: as strong as its identity, of the same length, never a content tag."""
-    return b'"id-%b"' % mmh3.mmh3_x64_128_digest(identity).hex()[:29].encode()
 
 
 class Loader:
@@ -108,7 +106,7 @@ class Loader:
 
     def load_open(self, fd: int, entry: Entry, *, evict: bool = True) -> Body:
         """As `load`, from a descriptor just opened, which this takes over."""
-        file = OpenFile(fd, entry.identity)
+        file = OpenFile(fd, entry.identity, entry.etag)
         if entry.made:
             return self._make_again(file, entry, evict)
         if self.is_small(entry):
@@ -125,11 +123,16 @@ class Loader:
         if isinstance(body, Packed):
             return bytes(body.part(0, body.size))
         fd, _ = root.open_file(path_of(entry))
-        return self._read_whole(OpenFile(fd, entry.identity), entry.size)
+        file = OpenFile(fd, entry.identity, entry.etag)
+        content = self._read_whole(file, entry.size)
+        self._learn(entry, self._tag_of(entry, content), file.identity)
+        return content
 
     def succeed(self, generation: Generation, entry: Entry) -> Entry | None:
         """Put what now lies at `entry`'s path into its place, and forget its bodies; None: nothing lies there."""
         fresh = self.renew(generation.root, entry)
+        if fresh is not None:
+            name_anew(fresh, entry)
         for representation in (entry, *entry.variants):
             self.store.drop(representation)
         generation.replace(entry, fresh)
@@ -172,7 +175,10 @@ class Loader:
     def add_variants(self, root: Root, entry: Entry) -> None:
         """Make the codings that a file lacks, as resident variants. Raises ChangedError or OSError."""
         fd, _ = root.open_file(path_of(entry))
-        made = self.code(entry, self._read_whole(OpenFile(fd, entry.identity), entry.size), evict=False)
+        file = OpenFile(fd, entry.identity, entry.etag)
+        content = self._read_whole(file, entry.size)
+        self._learn(entry, self._tag_of(entry, content), file.identity)  # what it is loaded as must be the same
+        made = self.code(entry, content, evict=False)
         entry.variants += made
         if made and entry.body is not None:
             self.store.drop(entry)  # its head does not say Vary
@@ -218,16 +224,31 @@ class Loader:
         )
 
     def _read_whole(self, file: OpenFile, size: int) -> bytes:
-        """Content of exactly `size` bytes, of a file that did not change meanwhile."""
-        content = os.read(file.fd, size + 1)
-        while len(content) < size:
-            more = os.read(file.fd, size + 1 - len(content))
-            if not more:
-                break
-            content += more
-        if len(content) != size or not file.unchanged():
+        """Content of exactly `size` bytes, of one version of the file."""
+        content = self._steadily(file, lambda: _read_all(file.fd, size + 1))
+        if len(content) != size:
             raise ChangedError
         return content
+
+    def _steadily(self, file: OpenFile, read: Callable[[], T]) -> T:
+        """What `read` makes of one version of a file, which has the file's identity before and after. Where ctime alone
+        is another, and there is an ETag to compare with, it is read once more. Raises ChangedError."""
+        for _ in range(STEADY_TRIES):
+            made = read()
+            now = identity_of(os.fstat(file.fd))
+            if now == file.identity:
+                return made
+            if not file.etag or not is_same_file(now, file.identity):
+                break
+            file.identity = now
+        raise ChangedError
+
+    def _learn(self, entry: Entry, tag: bytes, identity: bytes) -> None:
+        """An entry's content was read. Raises ChangedError where it is not what was read before."""
+        if entry.etag and entry.etag != tag:
+            raise ChangedError
+        entry.etag = tag
+        know(entry, identity)
 
     def is_small(self, entry: Entry) -> bool:
         """Whether the content is packed with others rather than put on pages of its own."""
@@ -236,15 +257,24 @@ class Loader:
     def read_small(self, fd: int, entry: Entry) -> tuple[bytes, bytes]:
         """Head and content of a small file, and its entry's ETag. Raises ChangedError or OSError."""
         content = os.read(fd, entry.size + 1)
-        if len(content) != entry.size or identity_of(os.fstat(fd)) != entry.identity:
+        identity = identity_of(os.fstat(fd))
+        if identity != entry.identity:
+            if not entry.etag or not is_same_file(identity, entry.identity):
+                raise ChangedError
+            file = OpenFile(os.dup(fd), identity, entry.etag)
+            content, identity = self._read_whole(file, entry.size), file.identity
+        if len(content) != entry.size:
             raise ChangedError
-        entry.etag = self._tag_of(entry, content)
+        self._learn(entry, self._tag_of(entry, content), identity)
         self._drop_cache(fd)
         return self.head_of(entry), content
 
     def _load_small(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
         head, content = self.read_small(file.fd, entry)
-        return self._place(entry, head, content, evict) or self._on_disk(file, entry)
+        body = self._place(entry, head, content, evict)
+        if body is None and self.store.frozen:  # there is room, which may not be used for now
+            return Fleeting(head, content)
+        return body or self._on_disk(file, entry)
 
     def _place(self, entry: Entry, head: bytes, content: bytes, evict: bool) -> Body | None:
         self.store.place([(entry, head, content)], evict=evict)
@@ -285,8 +315,11 @@ class Loader:
         """Give an entry its ETag, should it have none, and make sure that the file is still what it was."""
         if not entry.etag:
             self._read_pieces(file, entry, None)
-        elif not file.unchanged():
+        elif settle(file):
+            know(entry, file.identity)
+        else:
             raise ChangedError
+        file.etag = entry.etag
 
     def _read_pieces(self, file: OpenFile, entry: Entry, sink: Callable[[memoryview, int], None] | None) -> None:
         """Read a file in pieces, each handed to `sink` with its offset, and tag its entry. Raises ChangedError.
@@ -294,6 +327,11 @@ class Loader:
         A file over `hash_bytes_max` is tagged by its identity, whether it becomes resident or not, so that it keeps
         its tag.
         """
+        digest = self._steadily(file, lambda: self._read_through(file, entry, sink))
+        self._learn(entry, content_tag(digest) if digest else self._identity_tag_of(entry), file.identity)
+
+    def _read_through(self, file: OpenFile, entry: Entry, sink: Callable[[memoryview, int], None] | None) -> bytes:
+        """The digest of a file, b"" of one that is too large to hash."""
         hasher = mmh3.mmh3_x64_128() if entry.size <= self.config.hash_bytes_max else None
         buffer = self._buffer()
         at = 0
@@ -308,13 +346,15 @@ class Loader:
             if sink is not None:
                 sink(piece, at)
             at += len(piece)
-        if not file.unchanged():
-            raise ChangedError
-        entry.etag = content_tag(hasher.digest()) if hasher is not None else identity_tag(entry.identity)
+            beat()
+        return hasher.digest() if hasher is not None else b""
 
     def _tag_of(self, entry: Entry, content: bytes) -> bytes:
         """The ETag of a file that was read whole."""
-        return identity_tag(entry.identity) if entry.size > self.config.hash_bytes_max else tag_of(content)
+        return self._identity_tag_of(entry) if entry.size > self.config.hash_bytes_max else tag_of(content)
+
+    def _identity_tag_of(self, entry: Entry) -> bytes:
+        return entry.etag or identity_tag(entry.identity[:CONTENT_BYTES])
 
     def _buffer(self) -> memoryview:
         """This thread's piece, kept between files."""
@@ -326,7 +366,10 @@ class Loader:
     def _make_again(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
         """A made variant that was evicted: compress its base anew."""
         size = os.fstat(file.fd).st_size
-        compressed = self.codecs[entry.encoding](self._read_whole(file, size))
+        content = self._read_whole(file, size)
+        if file.identity != entry.identity:
+            raise ChangedError  # it is the base's ETag that could tell whether this is the same
+        compressed = self.codecs[entry.encoding](content)
         entry.size = len(compressed)
         entry.etag = tag_of(compressed)
         body = self.keep(entry, compressed, evict=evict)
@@ -343,6 +386,15 @@ class Loader:
         if isinstance(part, Span):
             return os.pread(part.fd, part.length, part.offset)
         return bytes(part) if isinstance(part, memoryview) else None
+
+
+def _read_all(fd: int, length: int) -> bytes:
+    """Up to `length` bytes from the beginning."""
+    content = os.pread(fd, length, 0)
+    while len(content) < length and (more := os.pread(fd, length - len(content), len(content))):
+        content += more
+        beat()
+    return content
 
 
 def _write(fd: int, data: memoryview, offset: int) -> None:

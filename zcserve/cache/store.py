@@ -123,6 +123,11 @@ class Store:
         self._lock = threading.Lock()
 
     @property
+    def frozen(self) -> bool:
+        """Whether nothing is made resident, since another process is taking the memory over."""
+        return self._frozen
+
+    @property
     def committed(self) -> int:
         """Bytes of memory that bodies and heads take now, in whole pages."""
         with self._lock:

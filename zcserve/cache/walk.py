@@ -1,4 +1,7 @@
-"""From a root to a generation: every file found, named, paired with its siblings; nothing read.
+"""From a root to a generation: every file found, named, paired with its siblings.
+
+Nothing is read, but for a file of which ctime alone is not what it was: it may be the same inode under another name, or
+written in place and dated back, and its content tells (doubt.py). So a release made by `cp -al` shares all its entries.
 
 The walk goes directory by directory, each opened through `Root` (so that it is known to lie inside), and takes each
 file's status once; that status is the identity its content is later checked against. What cannot be served is a
@@ -29,7 +32,8 @@ from functools import partial
 from operator import attrgetter
 from typing import Protocol
 
-from zcserve.cache.entry import Entry, Redirect, identity_of
+from zcserve.cache.doubt import confirm, name_anew
+from zcserve.cache.entry import Entry, Redirect, identity_of, is_same_file
 from zcserve.cache.index import Generation, Problem, Stock
 from zcserve.cache.root import SCARCE, OutsideRootError, Root
 from zcserve.cache.slab import shared
@@ -235,7 +239,7 @@ class _Visit:
         while pending:
             directory = pending.pop()
             try:
-                same, files, below = self._list(directory)
+                same, entries, below = self._list(directory)
                 self._same.append(same)
             except OSError as error:
                 if error.errno in SCARCE:
@@ -244,9 +248,6 @@ class _Visit:
                     raise UsageError(f"root {self._root.path!r} cannot be read: {error.strerror or error}") from None
                 self._problems.append(_problem(directory.path, error))
                 continue
-            if self._held:
-                files = {name: files[name] for name in files if directory.path + name not in self._held}
-            entries = _pair(directory.path, files, self._newest, self._problems, self._known)
             self.stock.take([entry for _, entry in entries])
             keys = _enter(self._found, directory.path, entries, self._index_names, same)
             if self._again:
@@ -279,9 +280,9 @@ class _Visit:
             here = _Directory(path, self._above(path))
             looks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(members) if _exists(fd, name))
             files, below = self._sort_out(fd, here, looks)
+            entries = self._pair(fd, path, files)
         finally:
             os.close(fd)
-        entries = _pair(path, files, self._newest, self._problems, self._known)
         prefix = encode_path(b"/" + path)
         keys = {prefix + encode_path(name) for name in members}
         for name in self._index_names:
@@ -316,6 +317,53 @@ class _Visit:
             members.update(member for member in family if path + member not in self._held)
         return members
 
+    def _pair(self, fd: int, path: bytes, files: dict[bytes, os.stat_result]) -> list[tuple[bytes, Entry]]:
+        """Entries of one directory's files by name, siblings taken as variants of their base; the known ones where they
+        are of the same files."""
+        entries: list[tuple[bytes, Entry]] = []
+        prefix = encode_path(b"/" + path)
+        siblings = {name for name in files if name.endswith(_ENDINGS) and name[: name.rfind(b".")] in files}
+        # The sibling of a sibling is none: nobody would ever be sent it.
+        siblings = {name for name in siblings if name[: name.rfind(b".")] not in siblings}
+        for name, status in files.items():
+            if name in siblings:
+                continue
+            key = prefix + encode_path(name)
+            found: dict[bytes, os.stat_result] = {}
+            if siblings:
+                beside = {other: files[other] for ending in _ENDINGS if (other := name + ending) in siblings}
+                found = _codings(path + name, status, beside, self._problems)
+            old = entry = self._known.get(key)
+            if not isinstance(entry, Entry) or not self._is_of(entry, fd, name, status, found):
+                entry = make_entry(key, status, self._newest)
+                if isinstance(old, Entry):
+                    name_anew(entry, old)
+                made = (_make_variant(entry, coding, sibling, self._newest) for coding, sibling in found.items())
+                entry.variants = tuple(made)
+            entries.append((name, entry))
+        return entries
+
+    def _is_of(
+        self, entry: Entry, fd: int, name: bytes, status: os.stat_result, siblings: dict[bytes, os.stat_result]
+    ) -> bool:
+        """Whether an entry and its variants, but for those made here, are of just these files."""
+        if not self._is_file_of(entry, fd, name, status):
+            return False
+        if not siblings and not entry.variants:
+            return True
+        read = {variant.encoding: variant for variant in entry.variants if not variant.made}
+        return read.keys() == siblings.keys() and all(
+            self._is_file_of(read[coding], fd, name + CODING_ENDINGS[coding], sibling)
+            for coding, sibling in siblings.items()
+        )
+
+    def _is_file_of(self, representation: Entry, fd: int, name: bytes, status: os.stat_result) -> bool:
+        """Whether a file is what a representation was read from; where ctime alone is another, its content is read."""
+        identity = identity_of(status)
+        if representation.identity == identity:
+            return True
+        return is_same_file(representation.identity, identity) and confirm(self._root, fd, name, representation)
+
     def _above(self, path: bytes) -> frozenset[tuple[int, int]]:
         """(dev, inode) of every directory on the way to one that a walk has come to. Raises OSError."""
         above = set()
@@ -327,23 +375,29 @@ class _Visit:
             above.add((status.st_dev, status.st_ino))
         return frozenset(above)
 
-    def _list(self, directory: _Directory) -> tuple[list[Entry], dict[bytes, os.stat_result], list[_Directory]]:
+    def _list(self, directory: _Directory) -> tuple[list[Entry], list[tuple[bytes, Entry]], list[_Directory]]:
         """The servable files of one directory: entries of those that were seen to be what they were and are done with,
-        and the status of the others; and the directories below it."""
-        fd = self._root.open_directory(directory.path)
+        and by name those of the others; and the directories below it."""
+        path = directory.path
+        fd = self._root.open_directory(path)
         try:
             if self._observer is not None:
-                self._observer.directory(directory.path, fd, os.fstat(fd))
+                self._observer.directory(path, fd, os.fstat(fd))
+            same: list[Entry] = []
+            looks: Iterable[tuple[bytes, Callable[..., os.stat_result]]]
             if self._again and native is not None:
-                prefix = encode_path(b"/" + directory.path)
-                same, names = native.look(fd, prefix, self._known, self.stock, Entry)
-                asks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(names))
-                return same, *self._sort_out(fd, directory, asks)
-            with os.scandir(fd) as listing:
-                looks = (
-                    (item.name.encode(*_FILE_NAMES), item.stat) for item in sorted(listing, key=attrgetter("name"))
-                )
-                return [], *self._sort_out(fd, directory, looks)
+                same, names = native.look(fd, encode_path(b"/" + path), self._known, self.stock, Entry)
+                looks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(names))
+                files, below = self._sort_out(fd, directory, looks)
+            else:
+                with os.scandir(fd) as listing:
+                    looks = (
+                        (item.name.encode(*_FILE_NAMES), item.stat) for item in sorted(listing, key=attrgetter("name"))
+                    )
+                    files, below = self._sort_out(fd, directory, looks)
+            if self._held:
+                files = {name: files[name] for name in files if path + name not in self._held}
+            return same, self._pair(fd, path, files), below
         finally:
             os.close(fd)
 
@@ -420,36 +474,6 @@ def _is_utf8(name: bytes) -> bool:
     return True
 
 
-def _pair(
-    path: bytes,
-    files: dict[bytes, os.stat_result],
-    newest: int,
-    problems: list[Problem],
-    known: Mapping[bytes, Entry | Redirect],
-) -> list[tuple[bytes, Entry]]:
-    """Entries of one directory's files by name, siblings taken as variants of their base; those of `known` where they
-    are of the same files."""
-    entries: list[tuple[bytes, Entry]] = []
-    prefix = encode_path(b"/" + path)
-    siblings = {name for name in files if name.endswith(_ENDINGS) and name[: name.rfind(b".")] in files}
-    # The sibling of a sibling is none: nobody would ever be sent it.
-    siblings = {name for name in siblings if name[: name.rfind(b".")] not in siblings}
-    for name, status in files.items():
-        if name in siblings:
-            continue
-        key = prefix + encode_path(name)
-        found: dict[bytes, os.stat_result] = {}
-        if siblings:
-            beside = {other: files[other] for ending in _ENDINGS if (other := name + ending) in siblings}
-            found = _codings(path + name, status, beside, problems)
-        entry = known.get(key)
-        if not isinstance(entry, Entry) or not _is_of(entry, status, found):
-            entry = make_entry(key, status, newest)
-            entry.variants = tuple(_make_variant(entry, coding, sibling, newest) for coding, sibling in found.items())
-        entries.append((name, entry))
-    return entries
-
-
 def _codings(
     path: bytes, status: os.stat_result, siblings: dict[bytes, os.stat_result], problems: list[Problem]
 ) -> dict[bytes, os.stat_result]:
@@ -466,16 +490,6 @@ def _codings(
             continue
         found[coding] = sibling
     return found
-
-
-def _is_of(entry: Entry, status: os.stat_result, siblings: dict[bytes, os.stat_result]) -> bool:
-    """Whether an entry and its variants, but for those made here, are of just these files."""
-    if entry.identity != identity_of(status):
-        return False
-    if not siblings and not entry.variants:
-        return True
-    read = {variant.encoding: variant.identity for variant in entry.variants if not variant.made}
-    return read == {coding: identity_of(sibling) for coding, sibling in siblings.items()}
 
 
 def _make_variant(base: Entry, coding: bytes, status: os.stat_result, newest: int) -> Entry:

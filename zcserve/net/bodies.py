@@ -14,15 +14,15 @@ comes back is put into a queue, which needs no lock.
 from __future__ import annotations
 
 import gc
-import logging
 import time
 from collections import deque
 from math import inf
 
 from zcserve.config import size_text
 from zcserve.errors import HttpError
+from zcserve.log import Log
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 # How often the log says that bodies are refused: a flood of them must not become one of lines.
 TOLD_EVERY_S = 60.0

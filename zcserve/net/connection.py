@@ -31,8 +31,8 @@ from functools import partial
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
-from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect, Segment
-from zcserve.cache.fetcher import Fetched, Fetcher, Renewed
+from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect, Segment, device_of
+from zcserve.cache.fetcher import Fetched, Fetcher, Renewed, Wait
 from zcserve.cache.index import Generation
 from zcserve.config import Config
 from zcserve.errors import HttpError
@@ -175,6 +175,7 @@ class Connection:
         "_stop",
         "_stored",
         "_target",
+        "_wait",
         "armed",
         "state",
     )
@@ -203,6 +204,7 @@ class Connection:
         self._stored: Stored | None = None  # the entry that the application answers with
         self._outgoing: Outgoing | None = None
         self._brought: Callable[[], Stop | None] | None = None  # what to do with what was waited for
+        self._wait: Wait | None = None  # for what a loader reads
         self._renewals = 0
         self._queued = 0  # bytes in the kernel's send queue when it was last full
         self._lingers = False
@@ -272,7 +274,8 @@ class Connection:
 
     def due(self) -> float:
         """When this state has lasted too long. HEAD counts from its first byte, WRITE from the last progress, BODY from
-        when it was last fast enough (`_body_comes`), WAIT from when an application was asked for an answer or a piece."""
+        when it was last fast enough (`_body_comes`), WAIT from when an application was asked for an answer or a piece,
+        or from the last progress of a file that is read."""
         config = self._service.config
         match self.state:
             case State.HEAD:
@@ -285,6 +288,8 @@ class Connection:
                 return self._since + config.body_timeout_s
             case State.WRITE:
                 return self._since + config.write_timeout_s
+            case State.WAIT if self._wait is not None:
+                return self._wait.since + config.load_timeout_s
             case State.WAIT if config.app_timeout_s and self._is_applications_turn:
                 return self._since + config.app_timeout_s
             case _:
@@ -301,6 +306,8 @@ class Connection:
         elif self.state is State.BODY or (self.state is State.HEAD and self._inbox):
             self._refuse(HttpError(408, "the request took too long", close=True), self._inbox[:5])
             self._work_out()
+        elif self.state is _WAIT and self._wait is not None:
+            self._expire_file()
         elif self.state is _WAIT:
             self._expire_application()
         elif self.state is _WRITE:
@@ -319,6 +326,14 @@ class Connection:
             return
         self._abandon()
         self._bring(lambda: self._emit(reply.page(504, with_content=self._has_content)))
+
+    def _expire_file(self) -> None:
+        """What a loader reads does not come: 503, or the end of an answer that is begun."""
+        if self._out:
+            self.end()
+            return
+        self._cease_to_wait()
+        self._bring(self._emit_unavailable)
 
     @property
     def is_fresh(self) -> bool:
@@ -385,6 +400,7 @@ class Connection:
         self._out.clear()
         self._inbox = b""
         self._brought = None
+        self._cease_to_wait()
         self._set_state(_CLOSED, keep=keep)
         self._service.connections.discard(self)
 
@@ -758,7 +774,7 @@ class Connection:
         if self._stored is not None and self._stored.own:
             self._loop.call_soon(partial(self._on_loaded, chosen, Renewed()))  # nobody but its resource can bring it
         else:
-            self._service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
+            self._await(self._service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen)))
         return None
 
     def _may_be_taught(self, base: Entry) -> bool:
@@ -805,7 +821,19 @@ class Connection:
             case _:
                 return reply.whole(body, with_content=with_content)
 
+    def _await(self, wait: Wait) -> None:
+        """A loader reads for this connection; not for longer than `load_timeout_s` without progress."""
+        self._wait = wait
+        if self.state is State.WAIT:  # else its clock starts with the state
+            self._loop.timers.arm(self)
+
+    def _cease_to_wait(self) -> None:
+        wait, self._wait = self._wait, None
+        if wait is not None:
+            self._service.fetcher.cancel(wait)
+
     def _on_loaded(self, chosen: Entry, result: Fetched) -> None:
+        self._wait = None
         if self.state is not _CLOSED:
             self._bring(partial(self._emit_loaded, chosen, result))
 
@@ -836,6 +864,10 @@ class Connection:
             return self._emit(self._represent(chosen, result))
         if isinstance(result, Renewed) and self._renewals <= RENEWALS_MAX:
             return self._answer() if self._stored is None else self._renew_stored(self._stored)
+        return self._emit_unavailable()
+
+    def _emit_unavailable(self) -> Stop | None:
+        """The content cannot be had for now."""
         return self._emit(reply.page(503, with_content=self._has_content, extra=b"Retry-After: 1\r\n"))
 
     # --- answers of the application -----------------------------------------------------------------------
@@ -1023,9 +1055,11 @@ class Connection:
         assert isinstance(span, DiskSpan)
         if self.state is not State.WAIT:
             self._set_state(State.WAIT)
-        self._service.fetcher.run(span, lambda: _cold_piece(span), self._on_read)
+        device = device_of(span.file.identity)
+        self._await(self._service.fetcher.run(span, partial(_cold_piece, span), self._on_read, device))
 
     def _on_read(self, piece: memoryview | None) -> None:
+        self._wait = None
         if self.state is not State.WAIT or not self._out:
             return
         if piece is None:

@@ -114,7 +114,9 @@ class Teacher:
             if isinstance(body, Packed):
                 content: bytes | memoryview = body.block.view()
                 head_bytes, fd, offset = body.head_bytes, -1, 0
-            elif isinstance(body, Paged):
+            elif (
+                isinstance(body, Paged) and not body.holds_descriptor
+            ):  # of a file that is sent in place pages may be cold
                 content = body.head()
                 head_bytes, fd, offset = len(content), body.fd, body.offset
             else:

@@ -6,12 +6,12 @@ flood of clients must not become a flood of lines.
 
 from __future__ import annotations
 
-import logging
 from math import inf
 
+from zcserve.log import Log
 from zcserve.net.timers import Deadline, Timers
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 # Often enough to be seen beside the flood, seldom enough for a log that is read by people.
 TOLD_EVERY_S = 10.0

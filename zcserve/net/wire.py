@@ -5,10 +5,11 @@ packet. A `DiskSpan`, whose file others may write at any time, is copied through
 identity is checked after the copy and before the send: what leaves is one version of the file, or the response ends
 early. The loop reads with RWF_NOWAIT alone, so that it never waits for a disk. What that does not give, because it is
 not in the page cache or the file system does not know RWF_NOWAIT (NFS and FUSE do not), a thread reads (`read_cold`),
-checks and all: there even fstat may wait.
+checks and all: there even fstat may wait. A thread, too, compares the content where ctime alone has changed
+(cache/doubt.py), and the response goes on if it is the same.
 
-A `ForeignSpan` is a file that an application chose to have sent without a copy: by `sendfile`, piece by piece, where it
-lies in the page cache, and else read by a thread like the others.
+A `ForeignSpan` is a file that is sent without a copy, since an application or `--in-place` says so: by `sendfile`,
+piece by piece, where all of the piece lies in the page cache, and else read by a thread like the others.
 """
 
 from __future__ import annotations
@@ -21,16 +22,23 @@ import socket
 import struct
 import termios
 
-from zcserve.cache.entry import DiskSpan, ForeignSpan, Segment, Span
+from zcserve.cache.doubt import settle
+from zcserve.cache.entry import DiskSpan, ForeignSpan, Look, Segment, Sent, Span
+from zcserve.cache.tags import is_identity_tag
 
 # Buffers in one sendmsg: half of IOV_MAX (1024), and more than pipeline_max requests need.
 IOVECS_MAX = 512
 # Copied at a time from a file that is not resident.
 DISK_PIECE_BYTES = 128 * 1024
+# How often a file may get a new ctime while one piece of it is read.
+COLD_TRIES = 10
 # What tells that a file system does not know RWF_NOWAIT.
 _NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 _piece = memoryview(bytearray(DISK_PIECE_BYTES))
+# Where a file is only looked at: each page of a piece into the same memory, which costs a tenth of sending it.
+_PAGE_BYTES = 4096
+_pages = [memoryview(bytearray(_PAGE_BYTES))] * (DISK_PIECE_BYTES // _PAGE_BYTES)
 
 
 class Outcome(enum.Enum):
@@ -75,7 +83,7 @@ def send(sock: socket.socket, segments: list[Segment], bytes_max: int) -> Outcom
                 if piece is None:
                     return Outcome.COLD
                 count = sock.send(piece)
-                _advance(segments, first, count)
+                _advance(segments, first, count, _note(first, piece[:count]))
             else:
                 count = _send_buffers(sock, segments)
             sent += count
@@ -84,13 +92,24 @@ def send(sock: socket.socket, segments: list[Segment], bytes_max: int) -> Outcom
     return Outcome.DONE
 
 
-def _advance(segments: list[Segment], span: Span | DiskSpan, count: int) -> None:
+def _note(span: DiskSpan, piece: memoryview) -> Sent | None:
+    """What its response has sent of a file with this piece, where nothing else tells what the file must hold."""
+    sent = span.sent
+    if sent is None:
+        if not is_identity_tag(span.file.etag):
+            return None
+        sent = Sent(span.file.identity, span.offset)
+    sent.note(piece)
+    return sent
+
+
+def _advance(segments: list[Segment], span: Span | DiskSpan, count: int, sent: Sent | None = None) -> None:
     if count == span.length:
         del segments[0]
     elif isinstance(span, Span):  # a new object: the body's own span is shared by everyone
         segments[0] = Span(span.fd, span.offset + count, span.length - count)
     else:
-        segments[0] = type(span)(span.file, span.offset + count, span.length - count)
+        segments[0] = type(span)(span.file, span.offset + count, span.length - count, sent)
 
 
 def _send_buffers(sock: socket.socket, segments: list[Segment]) -> int:
@@ -115,11 +134,12 @@ def _send_buffers(sock: socket.socket, segments: list[Segment]) -> int:
 
 
 def _is_in_memory(span: ForeignSpan, length: int) -> bool:
-    """Whether `length` bytes can be sent without waiting for a disk: by their last one, which is read last."""
+    """Whether `length` bytes can be sent without waiting for a disk: whether each of their pages can be read so."""
     try:
-        return bool(os.preadv(span.file.fd, [_piece[:1]], span.offset + length - 1, os.RWF_NOWAIT))
+        seen = os.preadv(span.file.fd, _pages[: -(-length // _PAGE_BYTES)], span.offset, os.RWF_NOWAIT)
     except OSError:
         return False  # a thread reads it, or finds out what is wrong
+    return seen >= length
 
 
 def _read(span: DiskSpan) -> memoryview | None:
@@ -133,25 +153,35 @@ def _read(span: DiskSpan) -> memoryview | None:
         if error.errno not in _NOT_SUPPORTED:
             raise TornError from error
         return None
-    if not count or not span.file.still_whole():
+    if not count:
         raise TornError
-    return piece[:count]
+    look = span.file.look(span.sent)
+    if look is Look.CHANGED:
+        raise TornError
+    return piece[:count] if look is Look.SAME else None
 
 
 def read_cold(span: DiskSpan) -> memoryview:
     """The next bytes of `span`; blocks, so a thread does it. Raises OSError, TornError."""
     piece = memoryview(bytearray(min(span.length, DISK_PIECE_BYTES)))
-    count = os.preadv(span.file.fd, [piece], span.offset)
-    if not count or not span.file.still_whole():
-        raise TornError
-    return piece[:count]
+    for _ in range(COLD_TRIES):
+        count = os.preadv(span.file.fd, [piece], span.offset)
+        if not count:
+            break
+        look = span.file.look(span.sent)
+        if look is Look.SAME:
+            return piece[:count]
+        # What was read before the file was seen to hold what it did may be of another version: it is read again.
+        if look is Look.CHANGED or not settle(span.file, span.sent):
+            break
+    raise TornError
 
 
 def put_in_place(segments: list[Segment], piece: memoryview) -> None:
     """Let `piece`, which `read_cold` read of the first segment, be sent in its place, and then the rest of it."""
     first = segments[0]
     assert isinstance(first, DiskSpan)
-    _advance(segments, first, len(piece))
+    _advance(segments, first, len(piece), _note(first, piece))
     segments.insert(0, piece)
 
 

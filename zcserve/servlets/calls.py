@@ -100,10 +100,6 @@ class Caller:
         except BaseException as error:
             return error
 
-    def _give_up_in_pool(self, job: Callable[[], None], unwanted: list[bool]) -> None:
-        unwanted.append(True)
-        self._context.pool.withdraw(job)
-
     def _call_in_pool(
         self, route: Route, request: Request, failed: Failed, done: Done, unwanted: Sequence[bool]
     ) -> None:

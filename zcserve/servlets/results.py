@@ -37,8 +37,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from zcserve.cache.entry import ComposedEntry, Entry
 from zcserve.cache.fetcher import HANDED_OUT_MAX, Fetcher
-from zcserve.cache.loader import Loader, tag_of
+from zcserve.cache.loader import Loader
 from zcserve.cache.preload import forget
+from zcserve.cache.tags import tag_of
 from zcserve.http import canonical_path, parse_date
 from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Made, Stored
