@@ -86,8 +86,8 @@ class Outcome:
         self.failed.append(why)
         self.loop.stop()
 
-    def run(self, write: Callable[[int], None] = lambda _: None) -> None:
-        self.successor.begin([], Memory((), 0), write)
+    def run(self, write: Callable[[int, Memory], None] = lambda _, __: None) -> None:
+        self.successor.begin([], lambda: Memory((), 0), write)
         self.loop.run()
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ def test_who_takes_too_long_is_ended(outcome: Callable[[str], Outcome], monkeypa
 
 
 def test_a_manifest_that_cannot_be_written_starts_nothing(outcome: Callable[[str], Outcome]) -> None:
-    def write(_: int) -> None:
+    def write(_: int, __: Memory) -> None:
         raise OSError(28, "No space left on device")
 
     one = outcome("time.sleep(600)")

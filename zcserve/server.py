@@ -113,11 +113,8 @@ class Server:
             poller = open_poller(config)
             self.loop = Loop(poller)
             undo.callback(self.loop.close)
-            builder = Builder(config, self.store, self.loader, pinned, foreground=self._foreground)
-            last = self._predecessor.adopt(self.loader, Root(config.root)) if self._predecessor is not None else None
-            built = builder.build(last=last, progress=progress)
-            if last is not None:
-                retire(last, built.generation, self.loader)
+            builder = Builder(config, self.store, self.loader, pinned)
+            built = self._build(builder, progress)
             self._serve_with(poller, builder, built, undo)
             self._addresses = [_url(sock) for sock in sockets]
             self.port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), 0)
@@ -128,6 +125,23 @@ class Server:
             ]
             undo.pop_all()
         self.ready_after_s = time.monotonic() - began
+
+    def _build(self, builder: Builder, progress: bool) -> Built:
+        """The first generation, while nothing else is done."""
+        gc.disable()  # a hundred thousand new objects, and not one of them garbage
+        try:
+            last = None
+            if self._predecessor is not None:
+                last = self._predecessor.adopt(self.loader, Root(self.config.root))
+            built = builder.build(last=last, progress=progress)
+            if last is not None:
+                retire(last, built.generation, self.loader)
+        finally:
+            gc.enable()
+        if self._foreground:  # in somebody else's process, what is frozen would outlive its server
+            gc.collect()  # what is garbage and frozen would never go
+            gc.freeze()
+        return built
 
     def _open_log(self, undo: ExitStack) -> None:
         config = self.config
@@ -345,7 +359,8 @@ class Server:
         self._reserve.close()
         self.loop.close()
         self.store.close()
-        gc.unfreeze()  # what `_build` froze may go now, cycles, descriptors and all
+        if self._foreground:
+            gc.unfreeze()  # what `_build` froze may go now, cycles, descriptors and all
 
     # --- upgrades -----------------------------------------------------------------------------------------
 
@@ -359,10 +374,15 @@ class Server:
             self._upgrade_asked = True
             return
         _log.info("upgrade: starting the new program")
-        self._successor = Successor(self.loop, self._succeeded, self._not_succeeded)
+        self._successor = Successor(self.loop, self._succeeded, self._not_succeeded, self._before_it_serves)
         listeners = [(one.fileno(), port) for one, port in zip(self._listeners, self._asked_ports, strict=True)]
         write = partial(manifest.write, generation=self.generation, loader=self.loader)
-        self._successor.begin(listeners, self.store.freeze(), write)
+        self._successor.begin(listeners, self.store.freeze, write)
+
+    def _before_it_serves(self) -> None:
+        """The new process would serve now: it looks for the last changes, and this one makes no more."""
+        assert self._successor is not None
+        self.content.pause(self._successor.go)
 
     def _succeeded(self, process: int) -> None:
         """The new process accepts clients: answer those that are here, and end."""
@@ -380,12 +400,16 @@ class Server:
     def _not_succeeded(self, why: str) -> None:
         self._successor = None
         self.store.thaw()
+        self.content.resume()
         _log.error("upgrade: the new program does not serve, this process goes on: %s", why)
 
     def _begin_to_serve(self) -> None:
         if self._predecessor is None:
             tell_supervisor("READY=1")
         else:
+            self.content.catch_up()
+            self._predecessor.await_go()
+            self.content.catch_up()
             self._predecessor.succeed(self.loop, self._predecessor_gone)
 
     def _predecessor_gone(self) -> None:

@@ -1,7 +1,7 @@
 """A new program takes over: listening sockets and memory are handed on, and nobody who asks notices.
 
     old: freeze -> write manifest -> start the program -> wait ... close listeners, answer "Connection: close" -> drain
-    new:                             listeners, memory, walk -> serve -> "serving" ... end of file -> reuse the memory
+    new:      listeners, memory, walk -> "ready" .. "go" -> serve -> "serving" ... end of file -> reuse the memory
 
 The new program is the old one's command line once more, in the same working directory and by the same interpreter, so
 that whatever is installed there by now is what runs. It inherits descriptors, and a variable that says which is which
@@ -27,6 +27,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -53,7 +54,11 @@ VARIABLE = "_ZCSERVE_HANDOVER"
 READY_WITHIN_S = 1800.0
 # Connections that ask for nothing in this time after the listeners were handed over are closed.
 QUIET_S = 2.0
-_SERVING = b"serving"
+_READY, _GO, _SERVING = b"ready", b"go", b"serving"
+# What the old process says when it awaits "ready"; older programs neither say nor see it.
+AWAITS_READY = "_ZCSERVE_AWAITS_READY"
+# The old process lets the new one serve within this time: it may be in the middle of a large patch.
+GO_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,8 @@ class Handover:
 class Predecessor:
     """The process that this one takes over from."""
 
-    def __init__(self, handover: Handover) -> None:
+    def __init__(self, handover: Handover, *, awaits_ready: bool = False) -> None:
+        self._awaits_ready = awaits_ready
         for fd in handover.descriptors():
             os.set_inheritable(fd, False)
         self.pid = handover.pid
@@ -91,8 +97,8 @@ class Predecessor:
     @classmethod
     def of(cls, environ: MutableMapping[str, str]) -> Predecessor | None:
         """Who started this process in order to be succeeded by it, if anybody did; said once."""
-        text = environ.pop(VARIABLE, "")
-        return cls(Handover(**json.loads(text))) if text else None
+        text, awaits_ready = environ.pop(VARIABLE, ""), bool(environ.pop(AWAITS_READY, ""))
+        return cls(Handover(**json.loads(text)), awaits_ready=awaits_ready) if text else None
 
     def adopt(self, loader: Loader, root: Root) -> Generation | None:
         """What it serves, its bodies resident here as well; None where that cannot be used."""
@@ -104,6 +110,15 @@ class Predecessor:
             _log.info("upgrade: %d resident files taken over from process %d", loader.store.resident, self.pid)
         return generation
 
+    def await_go(self) -> None:
+        """Wait until the old process changes nothing any more in what it serves: then what changed before is known here
+        as well, if one looks, and no client meets older content than it has seen."""
+        if self._awaits_ready:
+            with suppress(OSError):
+                self._control.send(_READY)
+                select.select([self._control], [], [], GO_WITHIN_S)
+                self._control.recv(len(_GO))
+
     def succeed(self, loop: Loop, gone: Callable[[], None]) -> None:
         """This process serves: tell it, and hear when it is gone. In the loop's thread."""
         self.listeners.close()
@@ -111,7 +126,8 @@ class Predecessor:
         def on_control(_: int) -> None:
             with suppress(BlockingIOError):
                 with suppress(ConnectionError):
-                    self._control.recv(1)  # nothing is ever sent this way: it ended
+                    while self._control.recv(len(_GO)):
+                        pass  # "go" came late; else nothing is sent this way: it ended
                 loop.forget(self._control.fileno())
                 self._control.close()
                 gone()
@@ -125,13 +141,21 @@ class Successor:
     """The program that is to take over from this one, from its start until it serves. Belongs to the loop's thread.
 
     `served` is told its process id, `failed` why it does not serve; then it has ended. One of them is called, unless
-    it is given up.
+    it is given up. Before it serves, `ready` is called, and `go` lets it.
     """
 
     armed = inf
 
-    def __init__(self, loop: Loop, served: Callable[[int], None], failed: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        served: Callable[[int], None],
+        failed: Callable[[str], None],
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
         self._loop = loop
+        self._ready = ready
+        self._said = b""
         self._served = served
         self._failed = failed
         self._lock = threading.Lock()  # around what may be going on while it is given up
@@ -142,18 +166,29 @@ class Successor:
         self._control.setblocking(False)
         self._until = loop.now + READY_WITHIN_S
 
-    def begin(self, listeners: Sequence[tuple[int, int]], memory: Memory, write: Callable[[int], None]) -> None:
-        """Have a thread `write` the manifest into a descriptor and start the program."""
+    def begin(
+        self,
+        listeners: Sequence[tuple[int, int]],
+        freeze: Callable[[], Memory],
+        write: Callable[[int, Memory], None],
+    ) -> None:
+        """Have a thread `freeze` the memory, `write` the manifest into a descriptor, and start the program."""
         self._loop.add(self._control.fileno(), self._on_control)
         self._loop.timers.arm(self)
-        job = partial(self._start, listeners, memory, write)
+        job = partial(self._start, listeners, freeze, write)
         threading.Thread(target=job, name="zcserve-upgrade", daemon=True).start()
 
-    def _start(self, listeners: Sequence[tuple[int, int]], memory: Memory, write: Callable[[int], None]) -> None:
+    def _start(
+        self,
+        listeners: Sequence[tuple[int, int]],
+        freeze: Callable[[], Memory],
+        write: Callable[[int, Memory], None],
+    ) -> None:
         fd = -1
         try:
+            memory = freeze()
             fd = os.memfd_create("zcserve-manifest", os.MFD_CLOEXEC)
-            write(fd)
+            write(fd, memory)
             handover = Handover(os.getpid(), self._theirs.fileno(), listeners, fd, memory.slabs, memory.pages)
             with self._lock:
                 if not self._given_up:
@@ -166,13 +201,24 @@ class Successor:
                 os.close(fd)
 
     def _on_control(self, _: int) -> None:
-        try:
-            told = self._control.recv(len(_SERVING))
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            told = b""
-        self._decide("" if told == _SERVING else "it ended before it served")
+        while not self._decided:
+            try:
+                told = self._control.recv(len(_READY + _SERVING))
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                told = b""
+            self._said += told
+            if told and self._said == _READY:
+                self._ready()
+            else:
+                serves = told and self._said in (_SERVING, _READY + _SERVING)
+                self._decide("" if serves else "it ended before it served")
+
+    def go(self) -> None:
+        """Let the new program serve."""
+        with suppress(OSError):  # it ended, or was given up
+            self._control.send(_GO)
 
     def due(self) -> float:
         return self._until
@@ -214,7 +260,7 @@ class Successor:
 def _run_again(handover: Handover) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, *sys.orig_argv[1:]],
-        env={**os.environ, VARIABLE: json.dumps(asdict(handover))},
+        env={**os.environ, VARIABLE: json.dumps(asdict(handover)), AWAITS_READY: "1"},
         pass_fds=handover.descriptors(),
     )
 

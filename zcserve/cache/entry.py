@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from zcserve.cache import heads
 from zcserve.cache.slab import Block, Extent, Slab
+from zcserve.cache.unseen import hide
 
 _IDENTITY = struct.Struct("=QQQqq")
 _CTIME_AT = struct.calcsize("=QQQq")
@@ -132,6 +133,7 @@ class Packed(Block, Body):
     copied = True
 
     def __init__(self, slab: Slab, offset: int, head_bytes: int, size: int) -> None:
+        hide(self)
         Block.__init__(self, slab, offset, head_bytes, size)
         self.pins = 0
         self._whole = ()
@@ -157,6 +159,7 @@ class Paged(Body):
     __slots__ = ("_head", "fd", "keeper", "offset")
 
     def __init__(self, head: bytes, fd: int, offset: int, size: int, keeper: Extent | OpenFile) -> None:
+        hide(self)
         super().__init__(size)
         self._head = head
         self.fd = fd
@@ -222,6 +225,7 @@ class Entry:
     )
 
     def __init__(self, key: bytes, identity: bytes, size: int, modified: int | None) -> None:
+        hide(self)
         self.key = key
         self.identity = identity
         self.size = size
@@ -279,4 +283,5 @@ class Redirect:
     __slots__ = ("location",)
 
     def __init__(self, location: bytes) -> None:
+        hide(self)
         self.location = location

@@ -9,12 +9,13 @@ A request reads `Server.generation` once and sees that generation throughout.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.root import Root
+from zcserve.cache.unseen import hide
 
 NOT_FOUND_KEY = b"/404.html"
 
@@ -46,6 +47,7 @@ class Stock:
 
     def take(self, entries: Iterable[Entry]) -> None:
         """Look at these files; one with variants counts as wanting."""
+        hide(self.wanting)  # it may be all there are
         for entry in entries:
             if entry.body is None or entry.variants:
                 self.wanting.append(entry)
@@ -89,6 +91,19 @@ class Generation:
             if isinstance(resource, Entry) and resource.key == key:
                 yield resource
 
+    def lay_over(self, keys: Iterable[bytes], resources: Mapping[bytes, Entry | Redirect | None]) -> None:
+        """Let these keys lead to what `resources` has for them; None: to nothing."""
+        fresh = {}
+        for key in keys:
+            resource = resources[key]
+            if resource is None:
+                self.resources.pop(key, None)
+            else:
+                fresh[key] = resource
+        if fresh:
+            self.resources.update(fresh)
+            hide(self.resources)
+
     def replace(self, old: Entry, new: Entry | None) -> None:
         """Let `new` (None: nothing) stand wherever `old` stands.
 
@@ -99,6 +114,7 @@ class Generation:
             if self.resources.get(key) is old:
                 if new is not None:
                     self.resources[key] = new
+                    hide(self.resources)
                     continue
                 del self.resources[key]
                 if key == directory:

@@ -34,6 +34,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sortedcontainers import SortedList
 
+from zcserve.cache.unseen import hide
+
 PAGE_BYTES = mmap.PAGESIZE
 # Blocks begin at multiples of this: two heads never share a 16-byte load, and fragments stay mergeable.
 BLOCK_ALIGN = 16
@@ -342,14 +344,6 @@ class Slabs:
 
     # --- with another process (upgrade.py) --------------------------------------------------------------------
 
-    def number_anew(self) -> None:
-        """Number the slabs 0, 1, 2 ...: those that were closed have left gaps."""
-        numbers = {slab.number: number for number, slab in enumerate(self.slabs.values())}
-        self._free = SortedList((length, numbers[number], offset) for length, number, offset in self._free)
-        self.slabs = dict(enumerate(self.slabs.values()))
-        for number, slab in self.slabs.items():
-            slab.number = number
-
     def adopt(self, descriptors: Sequence[int]) -> bool:
         """Take over another process's slabs, before any of our own; False when they are of another size.
 
@@ -409,6 +403,7 @@ class Extent:
     __slots__ = ("condemned", "length", "offset", "pages")
 
     def __init__(self, pages: Pages, offset: int, length: int) -> None:
+        hide(self)
         self.condemned = False
         self.pages = pages
         self.offset = offset

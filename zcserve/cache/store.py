@@ -78,6 +78,7 @@ class Memory(NamedTuple):
 
     slabs: tuple[int, ...]
     pages: int
+    numbers: tuple[int, ...] = ()  # of the slabs here; there they are 0, 1, 2 ...: those that were closed left gaps
 
     def close(self) -> None:
         """Close them all: they are of no use here."""
@@ -338,12 +339,12 @@ class Store:
     # --- with another process (upgrade.py) --------------------------------------------------------------------
 
     def freeze(self) -> Memory:
-        """Change nothing from now on: what is asked for and not resident stays so. The memory, to be handed on."""
+        """Change nothing from now on: what is asked for and not resident stays so. The memory, to be handed on. Not in
+        the loop's thread: the lock is held while room is made."""
         with self._lock:
-            self._settle()
             self._frozen = True
-            self._slabs.number_anew()
-            return Memory(tuple(slab.fd for slab in self._slabs.slabs.values()), self._pages.fd)
+            slabs = self._slabs.slabs
+            return Memory(tuple(slab.fd for slab in slabs.values()), self._pages.fd, tuple(slabs))
 
     def thaw(self) -> None:
         """Go on: whoever took the memory over is gone."""
