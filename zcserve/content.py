@@ -50,6 +50,7 @@ from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Preloaded, forget, preload, retire
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
+from zcserve.cache.unseen import hide
 from zcserve.cache.walk import SIBLING_CODINGS, Changes, Patch, walk, walk_again
 from zcserve.cache.watcher import Watcher
 from zcserve.config import Config, size_text
@@ -210,6 +211,7 @@ class Builder:
         """
         fresh = Generation(generation.root)
         fresh.resources = {key: new for key, new in patch.resources.items() if new is not None}
+        hide(fresh.resources)
         preload(fresh, self.loader, first=self.pinned.first(fresh), make_room=True, progress=lambda *_: self.go_on())
         for key, new in list(patch.resources.items()):
             now, old = fresh.resources.get(key), generation.resources.get(key)

@@ -376,6 +376,10 @@ class Store:
 
     def release(self) -> None:
         """The other process is gone: all that was taken over is this one's alone."""
+        steps = self._slabs.release()
+        more = True
+        while more:
+            with self._lock:  # anew for each step: loaders wait for it
+                more = next(steps, steps) is not steps
         with self._lock:
-            self._slabs.release()
             self._pages.release()

@@ -162,7 +162,6 @@ def walk(
     visit = _Visit(root, generation.resources, generation.problems, index, now, observer, known=known, again=True)
     visit.trees([_Directory(b"", frozenset())], progress)
     generation.stock = visit.stock
-    hide(generation.resources)
     return generation
 
 
@@ -205,6 +204,7 @@ def _difference(
                 patch[key] = fresh
         elif fresh is not old:
             patch[key] = fresh
+    hide(patch)
     return patch
 
 
@@ -533,6 +533,7 @@ def _enter(
     for start in range(0, len(entries), ENTERED_AT_ONCE):
         some = entries[start : start + ENTERED_AT_ONCE]
         found.update(zip(map(_key_of, some), some, strict=True))
+        hide(found)
     location = encode_path(b"/" + path)
     for name in index_names:
         key = location + encode_path(name)
@@ -541,4 +542,5 @@ def _enter(
             found[location] = index
             if path:
                 found[location[:-1]] = Redirect(location)
+            hide(found)
             break
