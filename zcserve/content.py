@@ -68,18 +68,20 @@ PROGRESS_AFTER_S = 1.0
 # A job that waits for the loop looks so often whether the server ends.
 CLOSING_SEEN_S = 0.1
 # So many keys are compared in C before another thread may have the GIL: a millisecond.
-KEYS_AT_ONCE = 5_000
+KEYS_AT_ONCE = 1_000
 # So many keys of a patch are laid over the live generation between two turns of the loop: about a millisecond.
 KEYS_LAID_AT_ONCE = 250
 # The watcher's events are read for about so long in a turn: some hundred.
 EVENTS_READ_S = 0.001
+# How many turns the loop reads events before a piece of a patch is laid over all the same: a storm may have no end.
+READS_MAX = 100
 # How often the next generation catches up with what has changed before patches wait for it; each time takes less.
 CATCH_UPS_MAX = 5
 # How often a generation is built anew when its watcher has lost track by then.
 BUILDS_MAX = 3
 # While a generation is built, the events of its watcher are read so often: the kernel queues 16,384.
 WATCHED_EVERY_S = 0.02
-# What a reload leaves is collected at once where that takes no longer; else when Python thinks it is time.
+# What a reload leaves is collected at once where that takes no longer; where it takes N times as long, every Nth time.
 COLLECTION_S = 0.005
 # So many keys of the fast lane are forgotten one by one; of more, all are.
 KEYS_FORGOTTEN_MAX = 1000
@@ -285,7 +287,7 @@ class Content:
         self._laid: set[bytes] = set()  # keys of patches that came while the next generation was built
         self._is_building = False
         self._paused = False
-        self._collection_s = 0.0  # what the last collection took
+        self._collection_after = 0  # so many reloads
         self._busy = False  # a job of the watcher's is under way
         self._adrift = False  # the root leads to what cannot be served: what becomes of the old one is not followed
         service.fetcher.may_renew = self._may_renew
@@ -466,15 +468,17 @@ class Content:
         """Make the patch the truth, but for what was being written while it was looked at, of which the watcher will
         tell again. The entries that are not needed any more."""
         for keys in list(patch.pieces(generation.resources, KEYS_LAID_AT_ONCE)):
-            while (unneeded := self._in_loop(partial(self._lay_piece, watcher, generation, patch, keys))) is None:
-                pass  # the loop has taken in some events, and serves others before it takes in more
-            yield from unneeded
+            for left in reversed(range(READS_MAX)):
+                step = partial(self._lay_piece, watcher, generation, patch, keys, is_last_try=not left)
+                if (unneeded := self._in_loop(step)) is not None:
+                    yield from unneeded
+                    break  # else the loop has taken in some events, and serves others before it takes in more
 
     def _lay_piece(
-        self, watcher: Watcher, generation: Generation, patch: Patch, keys: list[bytes]
+        self, watcher: Watcher, generation: Generation, patch: Patch, keys: list[bytes], *, is_last_try: bool
     ) -> list[Entry] | None:
         """In the loop: lay some keys over. None: not yet, there are events to be read first. Raises _LostError."""
-        if not watcher.read(self._loop.now, EVENTS_READ_S):
+        if not watcher.read(self._loop.now, EVENTS_READ_S) and not is_last_try:
             return None
         if watcher.is_lost and not generation.root.is_in_place():
             raise _LostError
@@ -637,10 +641,11 @@ class Content:
     def _collect(self) -> None:
         """Collect what the last release's servlets and the like have left. The content is out of the collector's sight
         (cache/unseen.py), but an application's objects are not, and may be many."""
-        if self._collection_s < COLLECTION_S:
-            began = time.perf_counter()
+        self._collection_after -= 1
+        if self._collection_after <= 0:
+            began = time.thread_time()
             gc.collect()
-            self._collection_s = time.perf_counter() - began
+            self._collection_after = int((time.thread_time() - began) / COLLECTION_S)
 
     # --- ending -------------------------------------------------------------------------------------------
 

@@ -54,8 +54,8 @@ _FILE_NAMES = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 # Directories below directories; a bound for symlinks that lead back up by other names. Linux stops at 40 links a path.
 DEPTH_MAX = 100
 
-# So many files become resources in C before another thread may have the GIL: a millisecond.
-ENTERED_AT_ONCE = 5000
+# So many files become resources in C before another thread may have the GIL: a tenth of a millisecond.
+ENTERED_AT_ONCE = 1000
 _key_of = attrgetter("key")
 
 
