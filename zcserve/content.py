@@ -75,6 +75,9 @@ KEYS_LAID_AT_ONCE = 250
 EVENTS_READ_S = 0.001
 # How many turns the loop reads events before a piece of a patch is laid over all the same: a storm may have no end.
 READS_MAX = 100
+# While another process takes over, a file that is found to have changed is sent so much later: that process knows by
+# then, and nobody meets older content than this one sends.
+RENEWED_AFTER_S = 0.1
 # How often the next generation catches up with what has changed before patches wait for it; each time takes less.
 CATCH_UPS_MAX = 5
 # How often a generation is built anew when its watcher has lost track by then.
@@ -286,7 +289,8 @@ class Content:
         self._reload_asked = False
         self._laid: set[bytes] = set()  # keys of patches that came while the next generation was built
         self._is_building = False
-        self._paused = False
+        self._resumed = threading.Event()  # cleared while another process takes over
+        self._resumed.set()
         self._collection_after = 0  # so many reloads
         self._busy = False  # a job of the watcher's is under way
         self._adrift = False  # the root leads to what cannot be served: what becomes of the old one is not followed
@@ -322,14 +326,14 @@ class Content:
 
     def pause(self, then: Callable[[], None]) -> None:
         """Replace nothing any more; when that is so, call `then`. In the loop, and so is `then`."""
-        self._paused = True
+        self._resumed.clear()
         self._plan()
         self._submit(self._pool, partial(self._loop.call_soon, then))
 
     def resume(self) -> None:
         """Go on. In the loop."""
-        if self._paused:
-            self._paused = False
+        if not self._resumed.is_set():
+            self._resumed.set()
             self._plan()
             self.reload()  # one may have been given up
 
@@ -351,7 +355,7 @@ class Content:
     def _plan(self) -> None:
         """When to look again: at the watcher's time, or when a generation's is over."""
         due = inf
-        if self._watcher is not None and not self._busy and not self._paused:
+        if self._watcher is not None and not self._busy and self._resumed.is_set():
             due = self._watcher.due(self._loop.now)
         self.due = self._loop.wake_at = min([due, *(old.until for old in self.generation.older)])
 
@@ -366,7 +370,7 @@ class Content:
             generation.older = tuple(old for old in generation.older if old.until > now)
             self._submit(self._builders, partial(self._retire, over))
         watcher = self._watcher
-        if watcher is not None and not self._busy and not self._paused and watcher.due(now) <= now:
+        if watcher is not None and not self._busy and self._resumed.is_set() and watcher.due(now) <= now:
             self._busy = True
             self._submit(self._pool, partial(self._follow_changes, watcher, now))
         self._plan()
@@ -398,6 +402,7 @@ class Content:
         written, and not when the root leads elsewhere, since what becomes of the old one is no news."""
         if generation is not self.generation:
             return True
+        self._resumed.wait(RENEWED_AFTER_S)  # the process that takes over has it first
         try:
             return generation.root.is_in_place() and not self._in_loop(partial(self._is_held, path_of(entry)))
         except _ClosingError:
@@ -586,7 +591,7 @@ class Content:
 
     def _take_over(self, built: Built, changed: set[bytes]) -> list[Generation]:
         """In the content's thread, so that nothing is patched meanwhile: catch up with the rest, and flip."""
-        if self._paused:
+        if not self._resumed.is_set():
             raise _PausedError
         last = self.generation
         caught = self._builder.catch_up(built, last)

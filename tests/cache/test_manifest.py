@@ -250,6 +250,34 @@ def test_a_frozen_store_changes_nothing_and_a_thawed_one_goes_on(tree: Tree, ful
     assert old.store.evictions > 0
 
 
+def test_what_is_new_in_a_frozen_store_goes_beside_what_another_process_has(tree: Tree) -> None:
+    tree.plant({f"{number}": noise(3000, number) for number in range(40)})
+    old, generation = loaded(tree, slab_bytes="64K")
+    entries = list(generation.entries())
+    dropped = entries[::2]
+    for entry in dropped:
+        old.store.drop(entry)
+    assert old.store.committed  # what was dropped is free
+    memory = handed(old)
+    before = [os.pread(fd, 1 << 16, 0) for fd in memory.slabs]
+    fill(old, generation.root, dropped)
+    assert all(entry.body is not None for entry in entries)
+    assert [os.pread(fd, 1 << 16, 0) for fd in memory.slabs] == before
+    fd = os.memfd_create("manifest")
+    manifest.write(fd, memory, generation, old)
+    got = manifest.adopt(fd, memory, tree.loader(slab_bytes="64K"), Root(tree.path))
+    os.close(fd)
+    assert got is not None
+    assert [entry.body is None for entry in got.entries()] == [entry in dropped for entry in entries]
+    for entry in dropped:
+        old.store.drop(entry)
+    old.store.thaw()
+    fill(old, generation.root, dropped)
+    assert [content_of(body_at(generation, entry.key)) for entry in entries] == [
+        noise(3000, int(entry.key[1:])) for entry in entries
+    ]
+
+
 def test_pages_that_a_failed_process_wrote_are_given_back(tree: Tree) -> None:
     tree.plant({"a": noise(LARGE), "b": noise(LARGE, 1)})
     meter = memfd_meter("zcserve-pages")

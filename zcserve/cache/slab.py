@@ -229,6 +229,8 @@ class Slabs:
         self.held = 0  # so many of the first slabs are another process's as well: nothing in them is used anew
         self._claims: list[array[int]] = []  # of each of those, offset << 32 | length
         self._deferred: list[tuple[Slab, int, int, bool]] = []  # what died in them
+        self._sealed: Slab | None = None  # the newest of those that another process takes over
+        self._is_sealed = False
 
     def write(self, contents: Sequence[tuple[bytes, bytes]], kind: type[AnyBlock]) -> list[AnyBlock]:
         """A block for each (head, content), filled; neighbours are written together."""
@@ -258,7 +260,9 @@ class Slabs:
     def allocate(self, kind: type[AnyBlock], head_bytes: int, size: int, *, untouched: bool = False) -> AnyBlock:
         """A block with room for a head and a content, 0 < both together <= slab_bytes."""
         need = round_up(head_bytes + size, BLOCK_ALIGN)
-        slab, offset = (self._best_fit(need) if self._fragments and not untouched else None) or self._advance(need)
+        slab, offset = (
+            self._best_fit(need) if self._fragments and not (untouched or self._is_sealed) else None
+        ) or self._advance(need)
         self.committed += slab.occupy(offset, need) * PAGE_BYTES
         self.live += need
         return kind(slab, offset, shared(head_bytes), shared(size))
@@ -359,6 +363,23 @@ class Slabs:
         self._fragments -= 1
 
     # --- with another process (upgrade.py) --------------------------------------------------------------------
+
+    def seal(self) -> dict[int, Slab]:
+        """Put nothing into these slabs any more, which are all there are; new blocks open others."""
+        if not self._is_sealed:
+            self._sealed, self.newest, self._is_sealed = self.newest, None, True
+        return self.slabs
+
+    def unseal(self) -> None:
+        """Use them again."""
+        slab, self._sealed, self._is_sealed = self._sealed, None, False
+        if slab is None or self.slabs.get(slab.number) is not slab:
+            return
+        if self.newest is None:
+            self.newest = slab
+        elif slab.frontier < self.slab_bytes:
+            self._merge(slab.number, slab.frontier, self.slab_bytes - slab.frontier)
+            slab.frontier = self.slab_bytes
 
     def adopt(self, descriptors: Sequence[int]) -> bool:
         """Take over another process's slabs, before any of our own; False when they are of another size.
