@@ -9,11 +9,15 @@ that whatever is installed there by now is what runs. It inherits descriptors, a
 or takes too long, the old process goes on as if nothing had been, and says why.
 
 Nothing that both have is changed while both live. The old store is frozen before the manifest is begun: nothing is
-evicted, given back, or made resident (what is cold is sent from disk). The new store puts its own content into memory
-of its own or behind the old end, and holds what it took over, evicting nothing, until the socket between the two tells
-that the old process is gone: it may have been sending from there to its end. Only two share: an upgrade that is asked
-for earlier begins then. Meanwhile both together take the budget, and once more what has changed; at most twice the
-budget, and each the memory of a process.
+evicted or given back, and what is made resident goes to memory that is not handed on. The new store puts its own
+content into memory of its own or behind the old end, and holds what it took over, evicting nothing, until the socket
+between the two tells that the old process is gone: it may have been sending from there to its end. Only two share: an
+upgrade that is asked for earlier begins then. Meanwhile both together take the budget, and once more what has changed;
+at most twice the budget, and each the memory of a process.
+
+Both follow the changes below the root. When the new program has built what it serves, it says "ready"; the old one
+makes no more changes to what it serves, and says "go"; the new one looks for changes once more, and serves. So no
+client meets older content than it has seen. An older program says neither.
 
 A connection on which a request may be under way is not closed: everybody that the old process has accepted gets an
 answer, which says that it was the last (`Connection: close`). Who asks for nothing in QUIET_S is let go as at any stop.
