@@ -37,7 +37,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import compress, islice
+from itertools import chain, compress, islice
 from math import inf
 from operator import is_not
 from typing import Any, TypeVar
@@ -218,7 +218,8 @@ class Builder:
         fresh.resources = {key: new for key, new in patch.resources.items() if new is not None}
         hide(fresh.resources)
         preload(fresh, self.loader, first=self.pinned.first(fresh), make_room=True, progress=lambda *_: self.go_on())
-        for key, new in list(patch.resources.items()):
+        for key in list(patch.resources):
+            new = patch.resources[key]
             now, old = fresh.resources.get(key), generation.resources.get(key)
             if now is None:
                 patch.resources[key] = None
@@ -462,6 +463,7 @@ class Content:
                 )
                 return
             self._store.overhead = len(generation.resources) * ENTRY_BYTES
+            generation.tidy()
         if patch.resources:
             self.counters.patches += 1
             self.counters.changed += len(patch.resources)
@@ -635,7 +637,7 @@ class Content:
         generation = self.generation
         kept = {id(entry) for old in generation.older for entry in old.entries()}
         for old in over:
-            for key in keys if keys is not None else list(old.resources):
+            for key in keys if keys is not None else chain.from_iterable(old.keys_in_pieces()):
                 entry = old.resources.get(key)
                 if not isinstance(entry, Entry) or id(entry) in kept:
                     continue
@@ -715,7 +717,7 @@ def _difference(last: Generation, generation: Generation) -> Iterator[bytes]:
             elif not (isinstance(old, Redirect) and isinstance(now(key), Redirect)):
                 yield key  # redirects are made anew; of one key there is but one place to go
     if shared < len(last.resources):
-        yield from (key for key in list(last.resources) if key not in generation.resources)
+        yield from (key for key in chain.from_iterable(last.keys_in_pieces()) if key not in generation.resources)
 
 
 def _close(watcher: Watcher) -> None:

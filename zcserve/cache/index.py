@@ -24,6 +24,13 @@ NOT_FOUND_KEY = b"/404.html"
 ENTRY_BYTES = 660
 
 
+# Keys that are gone may be so many before they are forgotten: this share of all, and these.
+GONE_SHARE = 0.25
+GONE_MIN = 1000
+# Pieces of keys that come are joined up to this length.
+PIECE_MAX = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something under the root that is not served as it lies there: a path (for people) and why."""
@@ -60,12 +67,16 @@ class Stock:
 class Generation:
     """An index with the root it was made from, and what the walk met on the way.
 
+    pieces, gone  lists of keys: all that there are, and those that are gone. To list a million keys at once holds the
+           GIL for 30 ms, so they are kept as they come
     stock  the walk's, for whoever loads what it found
     older  the generations before this one that are still reachable, youngest first, each `until` a time of the loop
     """
 
     root: Root
     resources: dict[bytes, Entry | Redirect] = field(default_factory=dict)
+    pieces: list[list[bytes]] = field(default_factory=list)
+    gone: set[bytes] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     not_found_page: bytes | None = None  # the content of 404.html
     stock: Stock | None = None
@@ -86,20 +97,48 @@ class Generation:
         """Every file's entry once, in the order of the walk: directory by directory, and behind what was there when
         the server started what is new since."""
         find = self.resources.get
-        for key in list(self.resources):  # a loader's thread may replace one meanwhile
-            resource = find(key)
-            if isinstance(resource, Entry) and resource.key == key:
-                yield resource
+        for keys in self.keys_in_pieces():
+            for key in keys:
+                resource = find(key)  # a loader's thread may replace one meanwhile
+                if isinstance(resource, Entry) and resource.key == key:
+                    yield resource
+
+    def keys_in_pieces(self) -> Iterator[list[bytes]]:
+        """All keys, a piece at a time. Others may come or go meanwhile."""
+        if sum(map(len, self.pieces)) - len(self.gone) != len(self.resources):
+            yield list(self.resources)  # not made by a walk, or something is coming or going just now
+            return
+        for place in range(len(self.pieces)):
+            yield [key for key in self.pieces[place] if key in self.resources]
+
+    def tidy(self) -> None:
+        """Forget keys that are gone, once they are many. Only while nobody lays anything over."""
+        if len(self.gone) > GONE_MIN + len(self.resources) * GONE_SHARE:
+            gone, self.gone = self.gone, set()
+            for place, keys in enumerate(self.pieces):
+                if not gone.isdisjoint(keys):
+                    self.pieces[place] = [key for key in keys if key not in gone]
+            self.pieces = list(filter(None, self.pieces))
 
     def lay_over(self, keys: Iterable[bytes], resources: Mapping[bytes, Entry | Redirect | None]) -> None:
         """Let these keys lead to what `resources` has for them; None: to nothing."""
-        fresh = {}
+        fresh: dict[bytes, Entry | Redirect] = {}
+        come: list[bytes] = []
         for key in keys:
             resource = resources[key]
             if resource is None:
-                self.resources.pop(key, None)
-            else:
-                fresh[key] = resource
+                if self.resources.pop(key, None) is not None:
+                    self.gone.add(key)
+                continue
+            fresh[key] = resource
+            if key in self.gone:
+                self.gone.discard(key)
+            elif key not in self.resources:
+                come.append(key)
+        if come and self.pieces and len(self.pieces[-1]) + len(come) <= PIECE_MAX:
+            self.pieces[-1] += come
+        elif come:
+            self.pieces.append(come)
         if fresh:
             self.resources.update(fresh)
             hide(self.resources)
@@ -116,6 +155,5 @@ class Generation:
                     self.resources[key] = new
                     hide(self.resources)
                     continue
-                del self.resources[key]
-                if key == directory:
-                    self.resources.pop(directory[:-1], None)  # a redirect to nothing
+                leads_nowhere = (key, key[:-1]) if key == directory else (key,)  # the latter is a redirect to nothing
+                self.lay_over(leads_nowhere, dict.fromkeys(leads_nowhere))

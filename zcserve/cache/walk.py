@@ -160,6 +160,7 @@ def walk(
     generation = Generation(root)
     known = last.resources if last is not None else {}
     visit = _Visit(root, generation.resources, generation.problems, index, now, observer, known=known, again=True)
+    visit.keys = generation.pieces
     visit.trees([_Directory(b"", frozenset())], progress)
     generation.stock = visit.stock
     return generation
@@ -186,7 +187,7 @@ def walk_again(
     visit = _Visit(generation.root, found, problems, index, now, observer, changes.held, known)
     if also is not None:
         visit.also = also.resources
-    gone = set(_keys_below(known, changes.trees))
+    gone = set(_keys_below(generation, changes.trees))
     for path, names in changes.names.items():
         if not _lies_in(path, changes.trees):  # else its tree is visited as a whole
             gone |= visit.names(path, names)
@@ -208,14 +209,14 @@ def _difference(
     return patch
 
 
-def _keys_below(known: Iterable[bytes], trees: Collection[bytes]) -> Iterator[bytes]:
+def _keys_below(known: Generation, trees: Collection[bytes]) -> Iterator[bytes]:
     """The keys of all that lies in `trees`, and of the redirects to them."""
     if not trees:
         return
     tops = {encode_path(b"/" + tree) for tree in trees}
     yield from (top[:-1] for top in tops)
     judged: dict[bytes, bool] = {}
-    for key in list(known):  # a loader's thread may replace one meanwhile
+    for key in chain.from_iterable(known.keys_in_pieces()):
         directory = key[: key.rfind(b"/") + 1]
         if directory not in judged:
             judged[directory] = _lies_in(directory, tops)
@@ -271,6 +272,7 @@ class _Visit:
         self._known = known or {}
         self._again = again and bool(known)
         self.also: Mapping[bytes, Entry | Redirect] = {}
+        self.keys: list[list[bytes]] = []  # of what is found in `trees`
         self.stock = Stock()  # of what it found, taken while it is at hand: to look at a million entries again is slow
 
     def trees(self, pending: list[_Directory], progress: Callable[[int], None] | None = None) -> None:
@@ -289,7 +291,8 @@ class _Visit:
                 files = {name: files[name] for name in files if directory.path + name not in self._held}
             entries = _pair(directory.path, files, self._newest, self._problems, (self._known, self.also))
             self.stock.take([entry for _, entry in entries])
-            _enter(self._found, directory.path, [*same, *(entry for _, entry in entries)], self._index_names)
+            found = [*same, *(entry for _, entry in entries)]
+            self.keys += _enter(self._found, directory.path, found, self._index_names)
             pending.extend(reversed(below))
             count += len(same) + len(entries)
             if progress is not None:
@@ -528,19 +531,26 @@ def _enter(
     path: bytes,
     entries: Sequence[Entry],
     index_names: tuple[bytes, ...],
-) -> None:
-    """Make a directory's files resources, and its index."""
+) -> list[list[bytes]]:
+    """Make a directory's files resources, and its index. The keys, in pieces."""
+    pieces = []
     for start in range(0, len(entries), ENTERED_AT_ONCE):
         some = entries[start : start + ENTERED_AT_ONCE]
-        found.update(zip(map(_key_of, some), some, strict=True))
+        keys = list(map(_key_of, some))
+        found.update(zip(keys, some, strict=True))
         hide(found)
+        hide(keys)
+        pieces.append(keys)
     location = encode_path(b"/" + path)
     for name in index_names:
         key = location + encode_path(name)
         index = found.get(key)
         if isinstance(index, Entry):
             found[location] = index
+            pieces.append([location])
             if path:
                 found[location[:-1]] = Redirect(location)
+                pieces[-1].append(location[:-1])
             hide(found)
             break
+    return pieces
