@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,40 @@ def test_what_is_patched_or_replaced_is_not_seen(tree: Tree) -> None:
     tree.plant({"d/page": b"one more page"})
     assert loader.succeed(generation, page) is not page
     assert seen(generation) == []
+    tree.close()
+
+
+def test_an_index_is_not_seen_for_a_moment_while_it_changes(tree: Tree) -> None:
+    generation = tree.walk()
+    entry = generation.resources[b"/d/page"]
+    seen_by_a_collection: list[bool] = []
+    done = threading.Event()
+
+    def make_garbage() -> None:
+        while not done.is_set():
+            made: list[object] = []
+            made.extend([made] for _ in range(1000))
+
+    def collects(phase: str, _: object) -> None:
+        if phase == "start":
+            seen_by_a_collection.append(gc.is_tracked(generation.resources))
+
+    interval = sys.getswitchinterval()
+    thread = threading.Thread(target=make_garbage)
+    sys.setswitchinterval(1e-6)
+    gc.callbacks.append(collects)
+    thread.start()
+    try:
+        number = 0
+        while len(seen_by_a_collection) < 300:
+            generation.lay_over([b"/%d" % number], {b"/%d" % number: entry})
+            number += 1
+    finally:
+        done.set()
+        thread.join()
+        gc.callbacks.remove(collects)
+        sys.setswitchinterval(interval)
+    assert not any(seen_by_a_collection)
     tree.close()
 
 

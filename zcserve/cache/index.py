@@ -15,7 +15,7 @@ from math import inf
 
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.root import Root
-from zcserve.cache.unseen import hide
+from zcserve.cache.unseen import hide, put
 
 NOT_FOUND_KEY = b"/404.html"
 
@@ -140,8 +140,7 @@ class Generation:
         elif come:
             self.pieces.append(come)
         if fresh:
-            self.resources.update(fresh)
-            hide(self.resources)
+            put(self.resources, fresh)
 
     def replace(self, old: Entry, new: Entry | None) -> None:
         """Let `new` (None: nothing) stand wherever `old` stands.
@@ -152,8 +151,7 @@ class Generation:
         for key in (old.key, directory):
             if self.resources.get(key) is old:
                 if new is not None:
-                    self.resources[key] = new
-                    hide(self.resources)
+                    put(self.resources, {key: new})
                     continue
                 leads_nowhere = (key, key[:-1]) if key == directory else (key,)  # the latter is a redirect to nothing
                 self.lay_over(leads_nowhere, dict.fromkeys(leads_nowhere))

@@ -34,7 +34,7 @@ from zcserve.cache.entry import Entry, Redirect, identity_of
 from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem, Stock
 from zcserve.cache.root import OutsideRootError, Root
 from zcserve.cache.slab import shared
-from zcserve.cache.unseen import hide
+from zcserve.cache.unseen import hide, put
 from zcserve.errors import UsageError
 from zcserve.http import encode_path
 
@@ -537,8 +537,7 @@ def _enter(
     for start in range(0, len(entries), ENTERED_AT_ONCE):
         some = entries[start : start + ENTERED_AT_ONCE]
         keys = list(map(_key_of, some))
-        found.update(zip(keys, some, strict=True))
-        hide(found)
+        put(found, zip(keys, some, strict=True))
         hide(keys)
         pieces.append(keys)
     location = encode_path(b"/" + path)
@@ -546,11 +545,10 @@ def _enter(
         key = location + encode_path(name)
         index = found.get(key)
         if isinstance(index, Entry):
-            found[location] = index
-            pieces.append([location])
+            more: dict[bytes, Entry | Redirect] = {location: index}
             if path:
-                found[location[:-1]] = Redirect(location)
-                pieces[-1].append(location[:-1])
-            hide(found)
+                more[location[:-1]] = Redirect(location)
+            put(found, more)
+            pieces.append(list(more))
             break
     return pieces
