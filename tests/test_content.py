@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from zcserve import Server, content
+from zcserve import Config, Server, content
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import ENTRY_BYTES, Generation
 
@@ -143,6 +143,25 @@ def test_changes_that_come_while_the_next_generation_is_built_are_in_it(
     wait_until(lambda: server.content.counters.flips == 1)
     wait_until(lambda: b"/more/page" in server.generation.resources)
     wait_until(lambda: entry(server, b"/page").size == 2)
+
+
+def test_what_changed_before_the_loop_runs_is_caught_up_with(site: Any) -> None:
+    """As in the new process of an upgrade, before it serves."""
+    page = site.write("page", b"1")
+    site.write("gone", b"x")
+    server = Server(Config(root=site.root, port=0))
+    server._open()
+    try:
+        publish(page, b"22")
+        (site.root / "gone").unlink()
+        site.write("d/index.html", b"of d")
+        server.content.catch_up()
+        assert entry(server, b"/page").size == 2
+        assert entry(server, b"/d/") is entry(server, b"/d/index.html")
+        assert b"/gone" not in server.generation.resources
+        assert server.store.resident == 2
+    finally:
+        server._close()
 
 
 def test_content_that_comes_late_for_an_entry_that_left_is_not_kept(

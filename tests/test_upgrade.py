@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -71,7 +72,9 @@ class Outcome:
         self.failed: list[str] = []
         self.program = program
         monkeypatch.setattr(upgrade, "_run_again", self._start)
-        self.successor = Successor(self.loop, self._on_served, self._on_failed)
+        self.successor = Successor(self.loop, self._on_served, self._on_failed, self._on_ready)
+        self.ready = 0
+        self.frozen_by = ""
 
     def _start(self, handover: Handover) -> subprocess.Popen[bytes]:
         code = f"import os, socket, sys, time; control = socket.socket(fileno={handover.control}); {self.program}"
@@ -82,12 +85,20 @@ class Outcome:
         self.served.append(pid)
         self.loop.stop()
 
+    def _on_ready(self) -> None:
+        self.ready += 1
+        self.successor.go()
+
+    def _freeze(self) -> Memory:
+        self.frozen_by = threading.current_thread().name
+        return Memory((), 0)
+
     def _on_failed(self, why: str) -> None:
         self.failed.append(why)
         self.loop.stop()
 
-    def run(self, write: Callable[[int], None] = lambda _: None) -> None:
-        self.successor.begin([], Memory((), 0), write)
+    def run(self, write: Callable[[int, Memory], None] = lambda _, __: None) -> None:
+        self.successor.begin([], self._freeze, write)
         self.loop.run()
 
     def close(self) -> None:
@@ -112,6 +123,19 @@ def outcome(monkeypatch: Any) -> Iterator[Callable[[str], Outcome]]:
 def test_who_serves_says_so(outcome: Callable[[str], Outcome]) -> None:
     one = outcome("control.send(b'serving'); control.recv(1)")
     one.run()
+    assert (one.served, one.failed, one.ready) == ([one.process.pid], [], 0)  # an older program never says "ready"
+    assert one.frozen_by == "zcserve-upgrade"  # the store's lock may be held for long: not in the loop
+
+
+def test_who_is_ready_serves_when_it_may(outcome: Callable[[str], Outcome]) -> None:
+    one = outcome("control.send(b'ready'); assert control.recv(9) == b'go'; control.send(b'serving'); control.recv(1)")
+    one.run()
+    assert (one.served, one.failed, one.ready) == ([one.process.pid], [], 1)
+
+
+def test_who_does_not_wait_for_long_serves_all_the_same(outcome: Callable[[str], Outcome]) -> None:
+    one = outcome("control.send(b'ready'); control.send(b'serving'); control.recv(9)")
+    one.run()
     assert (one.served, one.failed) == ([one.process.pid], [])
 
 
@@ -120,6 +144,8 @@ def test_who_serves_says_so(outcome: Callable[[str], Outcome]) -> None:
     [
         ("sys.exit(3)", "(exit code 3|signal 9)"),  # its end of the socket may be seen before it is gone
         ("control.send(b'nonsense'); time.sleep(600)", "signal 9"),
+        ("control.send(b'ready'); sys.exit(3)", "(exit code 3|signal 9)"),
+        ("control.send(b'ready'); control.recv(9); control.send(b'nonsense'); time.sleep(600)", "signal 9"),
         ("os.kill(os.getpid(), 15)", "signal (15|9)"),
     ],
 )
@@ -141,13 +167,47 @@ def test_who_takes_too_long_is_ended(outcome: Callable[[str], Outcome], monkeypa
 
 
 def test_a_manifest_that_cannot_be_written_starts_nothing(outcome: Callable[[str], Outcome]) -> None:
-    def write(_: int) -> None:
+    def write(_: int, __: Memory) -> None:
         raise OSError(28, "No space left on device")
 
     one = outcome("time.sleep(600)")
     one.run(write)
     assert "could not be started: [Errno 28] No space left on device" in one.failed[0]
     assert not hasattr(one, "process")
+
+
+# --- the program that takes over ------------------------------------------------------------------------------
+
+
+def follower(control: int, **more: str) -> Predecessor:
+    """Of a process at the other end of `control`, with no memory."""
+    handover = Handover(os.getpid(), control, [], os.memfd_create("manifest"), [], os.memfd_create("pages"))
+    made = Predecessor.of({VARIABLE: json.dumps(asdict(handover)), **more})
+    assert made is not None
+    for fd in (handover.manifest, handover.pages):
+        os.close(fd)
+    return made
+
+
+@pytest.mark.parametrize("answer", [b"go", b""])
+def test_it_says_that_it_is_ready_and_waits_for_a_while(monkeypatch: Any, answer: bytes) -> None:
+    monkeypatch.setattr(upgrade, "GO_WITHIN_S", 30.0 if answer else 0.05)
+    ours, theirs = socket.socketpair()
+    with ours:
+        one = follower(theirs.detach(), **{upgrade.AWAITS_READY: "1"})
+        ours.send(answer)
+        one.await_go()
+        assert ours.recv(9) == b"ready"
+
+
+def test_it_says_nothing_to_an_older_program() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        one = follower(theirs.detach())
+        one.await_go()
+        ours.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            ours.recv(9)
 
 
 # --- listening sockets ----------------------------------------------------------------------------------------

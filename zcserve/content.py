@@ -3,16 +3,26 @@
 A generation is built by a walk and loaded by `preload`; after that it changes in two ways:
 
 - **A patch.** The watcher says what changed below the root; a thread looks at just that, loads it, and the loop lays
-  the difference over the live generation between two turns. What was written meanwhile is left out: the watcher
-  tells of it again when it is whole.
+  the difference over the live generation, a piece between two turns. What was written meanwhile is left out: the
+  watcher tells of it again when it is whole.
 - **A flip.** The root leads elsewhere (`ln -sfn`), somebody asked (SIGHUP), or the watcher lost track: a thread builds
   the whole next generation beside the live one, sharing what is the same, and the loop changes one reference. What
   cannot be built leaves the old one serving. `keep_generations` of those that were flipped away stay reachable for
   requests that the live one has nothing for.
 
-So a request meets old or new, never a mixture. All work that may block is done by one thread, one job after another;
-the loop reads the watcher's events, says when, and does the last step of each job. While a flip is under way no patch
-is made: what happens to a release that is being replaced no longer matters.
+So a request meets old or new, never a mixture. Two threads do the work that may block, each one job after another:
+
+    content   take changes -> look -> load -> [loop: lay over, piece by piece]        catch up -> [loop: flip]
+    builder                      walk -> preload -> catch up -> compare -> catch up -> /             retire, log
+
+Patches go on while the next generation is built. That has a watcher of its own, which told it of the same changes; it
+catches up with them before the flip, the last time in the thread of the patches, so that none is laid over the live
+generation meanwhile: nothing that was served is older after a flip. Only a root that leads elsewhere is an end: what
+happens to a release that is being replaced no longer matters.
+
+The loop reads the watcher's events, says when, and does the last step of each job. No step of it is long, however much
+has changed: it reads events for EVENTS_READ_S, and lays KEYS_LAID_AT_ONCE keys over at a time. Nor is any step in C of
+the threads, for it holds the GIL.
 """
 
 from __future__ import annotations
@@ -24,12 +34,13 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import compress
+from itertools import chain, compress, islice
 from math import inf
 from operator import is_not
-from typing import Any, cast
+from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from zcserve import threads
 from zcserve.cache.crew import CLOSE_WITHIN_S, Crew
@@ -40,6 +51,7 @@ from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Preloaded, forget, preload, retire
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
+from zcserve.cache.unseen import hide
 from zcserve.cache.walk import SIBLING_CODINGS, Changes, Patch, walk, walk_again
 from zcserve.cache.watcher import Watcher
 from zcserve.config import Config, size_text
@@ -57,14 +69,42 @@ PROBLEMS_NAMED_MAX = 20
 PROGRESS_AFTER_S = 1.0
 # A job that waits for the loop looks so often whether the server ends.
 CLOSING_SEEN_S = 0.1
-# So many keys are compared in C before another thread may have the GIL: some milliseconds.
-KEYS_AT_ONCE = 20_000
+# So many keys are compared in C before another thread may have the GIL: a millisecond.
+KEYS_AT_ONCE = 1_000
+# So many keys of a patch are laid over the live generation between two turns of the loop: about a millisecond.
+KEYS_LAID_AT_ONCE = 250
+# The watcher's events are read for about so long in a turn: some hundred.
+EVENTS_READ_S = 0.001
+# How many turns the loop reads events before a piece of a patch is laid over all the same: a storm may have no end.
+READS_MAX = 100
+# While another process takes over, a file that is found to have changed is sent so much later: that process knows by
+# then, and nobody meets older content than this one sends.
+RENEWED_AFTER_S = 0.1
+# How often the next generation catches up with what has changed before patches wait for it; each time takes less.
+CATCH_UPS_MAX = 5
+# How often a generation is built anew when its watcher has lost track by then.
+BUILDS_MAX = 3
+# While a generation is built, the events of its watcher are read so often: the kernel queues 16,384.
+WATCHED_EVERY_S = 0.02
+# What a reload leaves is collected at once where that takes no longer; where it takes N times as long, every Nth time.
+COLLECTION_S = 0.005
 # So many keys of the fast lane are forgotten one by one; of more, all are.
 KEYS_FORGOTTEN_MAX = 1000
 
 
+Made = TypeVar("Made")
+
+
 class _ClosingError(Exception):
     """The server ends: nobody waits for this generation."""
+
+
+class _PausedError(Exception):
+    """Another process takes over: nothing is replaced any more."""
+
+
+class _LostError(Exception):
+    """The root leads elsewhere: this patch is of no use."""
 
 
 @dataclass(slots=True)
@@ -86,33 +126,46 @@ class Built:
     watcher: Watcher | None
     report: Preloaded
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether something may have changed that its watcher does not know of."""
+        return self.watcher is not None and self.watcher.is_lost
+
+
+@dataclass(slots=True)
+class Caught:
+    """What a generation caught up with: the keys, and the entries that it has no more or never had."""
+
+    keys: set[bytes] = field(default_factory=set)
+    unneeded: list[Entry] = field(default_factory=list)
+
 
 class Builder:
     """Makes generations of one root."""
 
-    def __init__(
-        self, config: Config, store: Store, loader: Loader, pinned: Pinned, *, foreground: bool = False
-    ) -> None:
-        """`foreground`: the process is ours alone."""
+    def __init__(self, config: Config, store: Store, loader: Loader, pinned: Pinned) -> None:
         self.config = config
         self.store = store
         self.loader = loader
         self.pinned = pinned
         self.closing = threading.Event()  # nobody waits for what is being built
-        self._foreground = foreground
 
     def build(self, *, last: Generation | None = None, progress: bool = False) -> Built:
         """Build a generation, sharing what is the same in `last`. Raises UsageError."""
         show = _Progress() if progress and sys.stderr.isatty() else None
+        read_at = 0.0
 
         def note(done: int, total: int) -> None:
+            nonlocal read_at
             self.go_on()
             if show is not None and total:
                 show(done, total)
+            if watcher is not None and (now := time.monotonic()) > read_at + WATCHED_EVERY_S:
+                read_at = now
+                watcher.read(now)
 
         root = Root(self.config.root)
         watcher = self._watch(root)
-        gc.disable()  # a hundred thousand new objects, and not one of them garbage
         try:
             found = partial(note, total=0)
             generation = walk(root, index=self.config.index, last=last, observer=watcher, progress=found)
@@ -124,9 +177,6 @@ class Builder:
                 _close(watcher)
             raise
         finally:
-            if self._foreground:
-                gc.freeze()  # in somebody else's process, what is frozen would outlive its server
-            gc.enable()
             if show is not None:
                 show.clear()
         self.read_not_found_page(generation)
@@ -151,6 +201,65 @@ class Builder:
                 error.strerror,
             )
             return None
+
+    def make_patch(
+        self, generation: Generation, watcher: Watcher, changes: Changes, also: Generation | None = None
+    ) -> Patch:
+        """What these changes make of a generation, loaded; `also` has entries to share."""
+        patch = walk_again(generation, changes, index=self.config.index, observer=watcher, also=also)
+        if patch.resources:
+            self._load(generation, watcher, patch)
+        return patch
+
+    def _load(self, generation: Generation, watcher: Watcher, patch: Patch) -> None:
+        """Make resident what the patch brings: what fits, and whatever takes the place of something resident.
+
+        What changes meanwhile leaves the patch: perhaps it is being written, and the watcher knows when it is whole.
+        """
+        fresh = Generation(generation.root)
+        fresh.resources = {key: new for key, new in patch.resources.items() if new is not None}
+        hide(fresh.resources)
+        preload(fresh, self.loader, first=self.pinned.first(fresh), make_room=True, progress=lambda *_: self.go_on())
+        for key in list(patch.resources):
+            new = patch.resources[key]
+            now, old = fresh.resources.get(key), generation.resources.get(key)
+            if now is None:
+                patch.resources[key] = None
+            elif now is not new and isinstance(now, Entry):
+                del patch.resources[key]
+                forget(self.store, now)
+                watcher.look_again(path_of(now), time.monotonic())
+            elif isinstance(now, Entry) and isinstance(old, Entry) and now.body is None and old.body is not None:
+                with suppress(ChangedError, OSError):  # it changed once more, which the watcher knows
+                    self.loader.load(generation.root, now)
+        self.read_not_found_page(fresh)
+        patch.problems += fresh.problems
+        patch.not_found_page = fresh.not_found_page
+
+    def catch_up(self, built: Built, live: Generation | None = None) -> Caught:
+        """Have a generation that is not served yet know of what has changed since it was built, as far as that is
+        whole; of what is not, it has what the `live` one has, which was."""
+        caught = Caught()
+        watcher, generation = built.watcher, built.generation
+        if watcher is None:
+            return caught
+        _read_all(watcher)
+        if watcher.is_lost:
+            return caught
+        changes = watcher.take(time.monotonic())
+        if changes:
+            patch = self.make_patch(generation, watcher, changes, live)
+            _read_all(watcher)
+            caught.unneeded += _leave_out(patch, patch.resources, generation, watcher)
+            was = [old for key in patch.resources if isinstance(old := generation.resources.get(key), Entry)]
+            patch.apply(generation, patch.resources)
+            caught.unneeded += [old for old in was if generation.resources.get(old.key) is not old]
+            caught.keys |= patch.resources.keys()
+            generation.problems += patch.problems
+        if live is not None:
+            for path in watcher.written():
+                caught.keys |= _take_from(live, generation, path)
+        return caught
 
     def read_not_found_page(self, generation: Generation) -> None:
         """Have the generation know the content of its 404.html."""
@@ -178,8 +287,14 @@ class Content:
         self._loop = loop
         self._service = service
         self._watcher: Watcher | None = None
-        self._thread = Crew(1, "zcserve-content", stand_ins=0)
+        self._pool = Crew(1, "zcserve-content", stand_ins=0)
+        self._builders = Crew(1, "zcserve-builder", stand_ins=0)
         self._reload_asked = False
+        self._laid: set[bytes] = set()  # keys of patches that came while the next generation was built
+        self._is_building = False
+        self._resumed = threading.Event()  # cleared while another process takes over
+        self._resumed.set()
+        self._collection_after = 0  # so many reloads
         self._busy = False  # a job of the watcher's is under way
         self._adrift = False  # the root leads to what cannot be served: what becomes of the old one is not followed
         service.fetcher.may_renew = self._may_renew
@@ -200,7 +315,30 @@ class Content:
         which must take no locks. Returns at once."""
         if not self._builder.closing.is_set():
             self._reload_asked = True
-            self._loop.call_soon(partial(self._submit, self._reload))
+            self._loop.call_soon(partial(self._submit, self._builders, self._reload))
+
+    def catch_up(self) -> None:
+        """Know of what has changed since the first generation was built. Before the loop runs."""
+        built = Built(self.generation, self._watcher, self.report)
+        for _ in range(CATCH_UPS_MAX):
+            caught = self._builder.catch_up(built)
+            for entry in caught.unneeded:
+                forget(self._store, entry)
+            if not caught.keys:
+                break
+
+    def pause(self, then: Callable[[], None]) -> None:
+        """Replace nothing any more; when that is so, call `then`. In the loop, and so is `then`."""
+        self._resumed.clear()
+        self._plan()
+        self._submit(self._pool, partial(self._loop.call_soon, then))
+
+    def resume(self) -> None:
+        """Go on. In the loop."""
+        if not self._resumed.is_set():
+            self._resumed.set()
+            self._plan()
+            self.reload()  # one may have been given up
 
     # --- in the loop --------------------------------------------------------------------------------------
 
@@ -215,7 +353,7 @@ class Content:
     def _read_events(self) -> None:
         watcher = self._watcher
         try:
-            if watcher is not None and not watcher.read(self._loop.now):
+            if watcher is not None and not watcher.read(self._loop.now, EVENTS_READ_S):
                 self._loop.again(self._read_events)
         except OSError as error:
             assert watcher is not None
@@ -225,11 +363,13 @@ class Content:
 
     def _plan(self) -> None:
         """When to look again: at the watcher's time, or when a generation's is over."""
-        due = self._watcher.due(self._loop.now) if self._watcher is not None and not self._busy else inf
+        due = inf
+        if self._watcher is not None and not self._busy and self._resumed.is_set():
+            due = self._watcher.due(self._loop.now)
         self.due = self._loop.wake_at = min([due, *(old.until for old in self.generation.older)])
 
     def each_turn(self) -> None:
-        """Hand what is due to the thread."""
+        """Hand what is due to the threads."""
         now = self._loop.now
         if now < self.due:
             return
@@ -237,20 +377,21 @@ class Content:
         over = [old for old in generation.older if old.until <= now]
         if over:
             generation.older = tuple(old for old in generation.older if old.until > now)
-            self._submit(partial(self._retire, over))
+            self._submit(self._builders, partial(self._retire, over))
         watcher = self._watcher
         try:
-            if watcher is not None and not self._busy and watcher.due(now) <= now:
-                changes = watcher.take(now)
-                if changes:
-                    self._busy = True
-                    self._submit(partial(self._follow_changes, watcher, changes))
+            if watcher is not None and not self._busy and self._resumed.is_set() and watcher.due(now) <= now:
+                self._busy = True
+                self._submit(self._pool, partial(self._follow_changes, watcher, now))
         finally:
             self._plan()  # whatever failed: else it would be tried again in each turn
 
-    def _in_loop(self, step: Callable[[], object]) -> object:
+    def _in_loop(self, step: Callable[[], Made]) -> Made:
         """Have the loop make a step, between two turns, and wait until it has; what it gave. Raises _ClosingError."""
-        made: Future[object] = Future()
+        return self._made_by(self._loop.call_soon, step)
+
+    def _made_by(self, submit: Callable[[Callable[[], None]], object], step: Callable[[], Made]) -> Made:
+        made: Future[Made] = Future()
 
         def make() -> None:
             try:
@@ -258,7 +399,7 @@ class Content:
             except Exception as error:
                 made.set_exception(error)
 
-        self._loop.call_soon(make)
+        submit(make)
         while not made.done() and not self._builder.closing.is_set():
             wait((made,), CLOSING_SEEN_S)
         if not made.done():  # and never will be: nobody closes before the loop has ended
@@ -272,6 +413,7 @@ class Content:
         written, and not when the root leads elsewhere, since what becomes of the old one is no news."""
         if generation is not self.generation:
             return True
+        self._resumed.wait(RENEWED_AFTER_S)  # the process that takes over has it first
         try:
             return generation.root.is_in_place() and not self._in_loop(partial(self._is_held, path_of(entry)))
         except _ClosingError:
@@ -281,32 +423,32 @@ class Content:
         self._read_events()
         return self._watcher is not None and self._watcher.holds(path)
 
-    # --- in the thread ------------------------------------------------------------------------------------
+    # --- in the threads -----------------------------------------------------------------------------------
 
-    def _submit(self, job: Callable[[], None]) -> None:
+    def _submit(self, pool: Crew, job: Callable[[], object]) -> None:
         if not self._builder.closing.is_set():
-            self._thread.submit(partial(self._guarded, job))
+            pool.submit(partial(self._guarded, job))
 
-    def _guarded(self, job: Callable[[], None]) -> None:
+    def _guarded(self, job: Callable[[], object]) -> None:
         try:
             job()
-        except _ClosingError:
+        except (_ClosingError, _PausedError):
             pass
         except Exception:
             _log.exception("the content could not be replaced, the old content goes on")
             self.counters.failed += 1
 
-    # --- patches ------------------------------------------------------------------------------------------
+    # --- patches, in the content's thread -----------------------------------------------------------------
 
-    def _follow_changes(self, watcher: Watcher, changes: Changes) -> None:
+    def _follow_changes(self, watcher: Watcher, now: float) -> None:
         try:
             if watcher is not self._watcher:
-                pass  # it belongs to a generation that is gone
-            elif changes.everything is not None:
+                return  # it belongs to a generation that is gone
+            changes = watcher.take(now)
+            if changes.everything is not None:
                 _log.info("everything is walked anew: %s", changes.everything)
-                self.counters.rescans += self.generation.root.is_in_place()  # else it is a release
-                self._build_next()
-            elif not self._adrift:
+                self._submit(self._builders, partial(self._build_for, watcher))
+            elif changes and not self._adrift and self.generation.root.is_in_place():
                 self._patch(watcher, changes)
         except Exception as error:
             watcher.rescan_later(f"an update failed ({error})", self._loop.now)
@@ -320,17 +462,18 @@ class Content:
 
     def _patch(self, watcher: Watcher, changes: Changes) -> None:
         generation = self.generation
-        patch = walk_again(generation, changes, index=self._config.index, observer=watcher)
-        page = self._load(watcher, generation, patch) if patch.resources else None
+        patch = self._builder.make_patch(generation, watcher, changes)
         if patch.resources:
-            replaced, given_up = cast(
-                tuple[list[Entry], list[object]],
-                self._in_loop(lambda: self._lay_over(watcher, generation, patch, page)),
-            )
-            _bury(given_up)
-            for entry in replaced:
-                forget(self._store, entry)
+            try:
+                for entry in self._lay_over(watcher, generation, patch):
+                    forget(self._store, entry)
+            except _LostError:
+                self._forget_unless_live(
+                    [new for new in patch.resources.values() if isinstance(new, Entry)], generation
+                )
+                return
             self._store.overhead = len(generation.resources) * ENTRY_BYTES
+            generation.tidy()
         if patch.resources:
             self.counters.patches += 1
             self.counters.changed += len(patch.resources)
@@ -338,49 +481,40 @@ class Content:
         for problem in patch.problems:
             _log.warning("%s: %s", problem.path, problem.why)
 
-    def _load(self, watcher: Watcher, generation: Generation, patch: Patch) -> bytes | None:
-        """Make resident what the patch brings: what fits, and whatever takes the place of something resident. The new
-        404 page, if the patch has one.
+    def _lay_over(self, watcher: Watcher, generation: Generation, patch: Patch) -> Iterator[Entry]:
+        """Make the patch the truth, but for what was being written while it was looked at, of which the watcher will
+        tell again. The entries that are not needed any more."""
+        for keys in list(patch.pieces(generation.resources, KEYS_LAID_AT_ONCE)):
+            for left in reversed(range(READS_MAX)):
+                step = partial(self._lay_piece, watcher, generation, patch, keys, is_last_try=not left)
+                if (unneeded := self._in_loop(step)) is not None:
+                    yield from unneeded
+                    break  # else the loop has taken in some events, and serves others before it takes in more
 
-        What changes meanwhile leaves the patch: perhaps it is being written, and the watcher knows when it is whole.
-        """
-        fresh = Generation(generation.root)
-        fresh.resources = {key: new for key, new in patch.resources.items() if new is not None}
-        first = self._builder.pinned.first(fresh)
-        preload(fresh, self._loader, first=first, make_room=True, progress=lambda *_: self._builder.go_on())
-        for key, new in list(patch.resources.items()):
-            now, old = fresh.resources.get(key), generation.resources.get(key)
-            if now is None:
-                patch.resources[key] = None
-            elif now is not new and isinstance(now, Entry):
-                del patch.resources[key]
-                forget(self._store, now)
-                watcher.look_again(path_of(now), self._loop.now)
-            elif isinstance(now, Entry) and isinstance(old, Entry) and now.body is None and old.body is not None:
-                with suppress(ChangedError, OSError):  # it changed once more, which the watcher knows
-                    self._loader.load(generation.root, now)
-        self._builder.read_not_found_page(fresh)
-        patch.problems += fresh.problems
-        return fresh.not_found_page
+    def _lay_piece(
+        self, watcher: Watcher, generation: Generation, patch: Patch, keys: list[bytes], *, is_last_try: bool
+    ) -> list[Entry] | None:
+        """In the loop: lay some keys over. None: not yet, there are events to be read first. Raises _LostError."""
+        if not watcher.read(self._loop.now, EVENTS_READ_S) and not is_last_try:
+            return None
+        if watcher.is_lost and not generation.root.is_in_place():
+            raise _LostError
+        unneeded = _leave_out(patch, keys, generation, watcher)
+        keys = [key for key in keys if key in patch.resources]
+        known = generation.resources
+        was = [old for key in keys if isinstance(old := known.get(key), Entry)]
+        comes_or_goes = any(patch.resources[key] is None or key not in known for key in keys)
+        patch.apply(generation, keys)
+        if self._is_building:
+            self._laid.update(keys)
+        self._forget_keys(keys, files_come_or_go=comes_or_goes)
+        unneeded += [old for old in was if known.get(old.key) is not old]
+        return unneeded
 
-    def _lay_over(
-        self, watcher: Watcher, generation: Generation, patch: Patch, not_found_page: bytes | None
-    ) -> tuple[list[Entry], list[object]]:
-        """In the loop: make the patch the truth, but for what was being written while it was looked at, of which the
-        watcher will tell again. The entries that are not needed any more, and what the lane gave up."""
-        self._read_events()
-        unneeded = [new for path in watcher.written() for new in _leave_out(patch, path)]
-        was = [old for key in patch.resources if isinstance(old := generation.resources.get(key), Entry)]
-        patch.apply(generation)
-        if NOT_FOUND_KEY in patch.resources:
-            generation.not_found_page = not_found_page
-        unneeded += [old for old in was if generation.resources.get(old.key) is not old]
-        return unneeded, self._forget_keys(patch.resources)
-
-    def _forget_keys(self, keys: Collection[bytes]) -> list[object]:
+    def _forget_keys(self, keys: Collection[bytes], *, files_come_or_go: bool = True) -> list[object]:
         """In the loop: the fast lane lets go of these, and the application of what it knew of them. What the lane gives
         up is for the thread to free."""
-        if self._service.application is not None:
+        if self._service.application is not None and files_come_or_go:
             self._service.application.forget()
         lane = self._service.lane
         if lane is None:
@@ -391,17 +525,30 @@ class Content:
             lane.forget_key(key)
         return []
 
-    # --- flips --------------------------------------------------------------------------------------------
+    # --- flips, in the builder's thread -------------------------------------------------------------------
 
     def _reload(self) -> None:
         if self._reload_asked:  # else the reload that just ended began after this one was asked for
             self._reload_asked = False
             self._build_next()
 
+    def _build_for(self, watcher: Watcher) -> None:
+        """Build the next generation since a watcher has lost track."""
+        if watcher is not self._watcher:
+            return  # that is done already
+        try:
+            self.counters.rescans += self.generation.root.is_in_place()  # else it is a release
+            self._build_next()
+        except Exception as error:
+            watcher.rescan_later(f"an update failed ({error})", self._loop.now)
+            raise
+
     def _build_next(self) -> None:
         last, watcher = self.generation, self._watcher
+        self._laid = set()
+        self._is_building = True
         try:
-            built = self._builder.build(last=last)
+            built, changed, over = self._build_and_compare(last)
         except (UsageError, OSError) as error:
             self._adrift = isinstance(error, UsageError) or not last.root.is_in_place()
             if watcher is not None:
@@ -410,20 +557,80 @@ class Content:
             self.counters.failed += 1  # last: who sees it counted finds it told
             self._in_loop(self._plan)
             return
-        generation, report = built.generation, built.report
-        changed = _difference(last, generation)
-        try:
-            over, given_up = cast(
-                tuple[list[Generation], list[object]], self._in_loop(lambda: self._flip(built, changed))
-            )
-        except BaseException:
-            if built.watcher is not None:
-                _close(built.watcher)
-            raise
+        finally:
+            self._is_building = False
         self._adrift = False
         if watcher is not None:
             _close(watcher)
+        self._tidy_up(built, changed, over)
+
+    def _build_and_compare(self, last: Generation) -> tuple[Built, set[bytes], list[Generation]]:
+        """The next generation, flipped to; which keys lead elsewhere than in the `last`, or perhaps do; whose time is
+        over."""
+        for left in reversed(range(BUILDS_MAX)):
+            built = self._builder.build(last=last)
+            try:
+                changed = self._caught_up(built, last)
+                changed.update(_difference(last, built.generation))
+                changed |= self._caught_up(built, last)
+                if not built.is_lost or not left:
+                    over = self._made_by(partial(self._submit, self._pool), partial(self._take_over, built, changed))
+                    return built, changed, over
+            except BaseException:
+                if built.watcher is not None:
+                    _close(built.watcher)
+                raise
+            assert built.watcher is not None
+            _close(built.watcher)
+            retire(built.generation, last, self._loader)
+        raise AssertionError
+
+    def _caught_up(self, built: Built, last: Generation) -> set[bytes]:
+        """Have what was built catch up with what has changed since, until that is nothing; the keys."""
+        keys: set[bytes] = set()
+        for _ in range(CATCH_UPS_MAX):
+            caught = self._builder.catch_up(built, last)
+            self._forget_unless_live(caught.unneeded, last)
+            keys |= caught.keys
+            if not caught.keys:
+                break
+        return keys
+
+    def _forget_unless_live(self, entries: Collection[Entry], live: Generation) -> None:
+        for entry in entries:
+            if live.resources.get(entry.key) is not entry:
+                forget(self._store, entry)
+
+    def _take_over(self, built: Built, changed: set[bytes]) -> list[Generation]:
+        """In the content's thread, so that nothing is patched meanwhile: catch up with the rest, and flip."""
+        if not self._resumed.is_set():
+            raise _PausedError
+        last = self.generation
+        caught = self._builder.catch_up(built, last)
+        changed |= caught.keys
+        over, given_up = self._in_loop(partial(self._flip, built, changed))
+        self._forget_unless_live(caught.unneeded, built.generation)
         _bury(given_up)
+        return over
+
+    def _flip(self, built: Built, changed: set[bytes]) -> tuple[list[Generation], list[object]]:
+        """In the loop: the next generation is the present one. Whose time is over, and what the lane gave up."""
+        last, generation, watcher = self.generation, built.generation, self._watcher
+        self._follow(built.watcher)  # first, since it can fail
+        last.until = self._loop.now + self._config.keep_for_s
+        changed |= self._laid
+        older = (last, *last.older)
+        kept = self._config.keep_generations
+        generation.older, last.older = older[:kept], ()
+        self._service.generation = generation
+        if watcher is not None:
+            self._loop.forget(watcher.fd)
+        self._plan()
+        return list(older[kept:]), self._forget_keys(changed)
+
+    def _tidy_up(self, built: Built, changed: set[bytes], over: list[Generation]) -> None:
+        """After a flip: let go of what is not needed any more, and tell."""
+        generation, report = built.generation, built.report
         self._store.overhead = len(generation.resources) * ENTRY_BYTES
         self._retire(over, None if self._config.keep_generations else changed)
         if report.left_out:
@@ -434,27 +641,14 @@ class Content:
         self.counters.flips += 1
         _log.info("reloaded: %d files, %d changed or gone, %s", report.files, len(changed), resident(report))
         report_problems(generation)
-
-    def _flip(self, built: Built, changed: list[bytes]) -> tuple[list[Generation], list[object]]:
-        """In the loop: the next generation is the present one. Whose time is over, and what the lane gave up."""
-        last, generation, watcher = self.generation, built.generation, self._watcher
-        self._follow(built.watcher)  # first, since it can fail
-        last.until = self._loop.now + self._config.keep_for_s
-        older = (last, *last.older)
-        kept = self._config.keep_generations
-        generation.older, last.older = older[:kept], ()
-        self._service.generation = generation
-        if watcher is not None:
-            self._loop.forget(watcher.fd)
-        self._plan()
-        return list(older[kept:]), self._forget_keys(changed)
+        self._collect()
 
     def _retire(self, over: list[Generation], keys: Collection[bytes] | None = None) -> None:
         """Their time is over: forget what only they have. It stands under `keys`, if that is known."""
         generation = self.generation
         kept = {id(entry) for old in generation.older for entry in old.entries()}
         for old in over:
-            for key in keys if keys is not None else list(old.resources):
+            for key in keys if keys is not None else chain.from_iterable(old.keys_in_pieces()):
                 entry = old.resources.get(key)
                 if not isinstance(entry, Entry) or id(entry) in kept:
                     continue
@@ -462,43 +656,81 @@ class Content:
                     forget(self._store, entry)
             _empty(old.resources)  # so that a thread that loads for it knows, and not all of it ends at once
 
+    def _collect(self) -> None:
+        """Collect what the last release's servlets and the like have left. The content is out of the collector's sight
+        (cache/unseen.py), but an application's objects are not, and may be many."""
+        self._collection_after -= 1
+        if self._collection_after <= 0:
+            began = time.thread_time()
+            gc.collect()
+            self._collection_after = int((time.thread_time() - began) / COLLECTION_S)
+
     # --- ending -------------------------------------------------------------------------------------------
 
     def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
         """End the thread: it must not write into memory that is given back. False where it goes on, or hangs."""
         self._builder.closing.set()
-        ended = self._thread.close(within_s)
+        until = time.monotonic() + within_s
+        ended = self._builders.close(within_s)
+        ended &= self._pool.close(max(until - time.monotonic(), 0))
         if self._watcher is not None and ended:
             self._watcher.close()
             self._watcher = None
         return ended
 
 
-def _leave_out(patch: Patch, path: bytes) -> Iterator[Entry]:
-    """Take a file out of a patch, or the one that it is a sibling of: what the patch had for it."""
-    keys = [encode_path(b"/" + path)]
-    keys += [keys[0].removesuffix(ending) for ending in SIBLING_CODINGS if path.endswith(ending)]
-    for key in keys:
-        if key in patch.resources:
-            new, directory = patch.resources.pop(key), key[: key.rfind(b"/") + 1]
-            if directory in patch.resources and patch.resources[directory] is new:  # its index
-                del patch.resources[directory]
-                patch.resources.pop(directory[:-1], None)
-            if isinstance(new, Entry):
-                yield new
+def _read_all(watcher: Watcher) -> None:
+    while not watcher.read(time.monotonic()):
+        pass
 
 
-def _difference(last: Generation, generation: Generation) -> list[bytes]:
-    """The keys that lead elsewhere than they did, or nowhere."""
-    now = generation.resources.get
-    was = last.resources.get
-    changed: list[bytes] = []
-    keys = list(last.resources)
-    for start in range(0, len(keys), KEYS_AT_ONCE):
-        some = keys[start : start + KEYS_AT_ONCE]
-        changed += compress(some, map(is_not, map(was, some), map(now, some)))
-    # Redirects are made anew; of one key there is but one place to go.
-    return [key for key in changed if not (isinstance(was(key), Redirect) and isinstance(now(key), Redirect))]
+def _is_whole(key: bytes, watcher: Watcher) -> bool:
+    """Whether neither a file nor one of its siblings was written since the watcher was asked for changes."""
+    path = unquote_to_bytes(key)[1:]
+    return not (watcher.was_written(path) or any(watcher.was_written(path + ending) for ending in SIBLING_CODINGS))
+
+
+def _leave_out(patch: Patch, keys: Collection[bytes], known: Generation, watcher: Watcher) -> list[Entry]:
+    """Take out of these keys of a patch what was written meanwhile; the entries that the patch had for it."""
+    if not watcher.writes:
+        return []
+    out = {key for key in keys if not _is_whole(key, watcher)}
+    for directory in [key for key in keys if key.endswith(b"/")]:
+        index = patch.resources[directory] or known.resources.get(directory)
+        if isinstance(index, Entry) and index.key in out:
+            out |= {directory, directory[:-1]} & patch.resources.keys()
+    left_out = {id(new): new for key in out if isinstance(new := patch.resources.pop(key), Entry)}
+    return list(left_out.values())
+
+
+def _take_from(live: Generation, generation: Generation, path: bytes) -> set[bytes]:
+    """Have a generation know of a file, or the one that it is a sibling of, what the live one knows. The keys."""
+    key = encode_path(b"/" + path)
+    names = [key, *(key.removesuffix(ending) for ending in SIBLING_CODINGS if path.endswith(ending))]
+    directory = key[: key.rfind(b"/") + 1]
+    here, there = generation.resources.get, live.resources.get
+    if any(isinstance(index := find(directory), Entry) and index.key in names for find in (here, there)):
+        names += [directory, directory[:-1]]
+    other = [name for name in names if here(name) is not there(name)]
+    generation.lay_over(other, {name: there(name) for name in other})
+    return set(other)
+
+
+def _difference(last: Generation, generation: Generation) -> Iterator[bytes]:
+    """The keys that lead elsewhere than they did, or nowhere. `last` may be patched meanwhile."""
+    now, was = generation.resources.get, last.resources.get
+    shared = 0
+    keys = iter(generation.resources)
+    while some := list(islice(keys, KEYS_AT_ONCE)):
+        shared += len(some)
+        for key in compress(some, map(is_not, map(was, some), map(now, some))):
+            old = was(key)
+            if old is None:
+                shared -= 1
+            elif not (isinstance(old, Redirect) and isinstance(now(key), Redirect)):
+                yield key  # redirects are made anew; of one key there is but one place to go
+    if shared < len(last.resources):
+        yield from (key for key in chain.from_iterable(last.keys_in_pieces()) if key not in generation.resources)
 
 
 def _close(watcher: Watcher) -> None:

@@ -129,11 +129,8 @@ class Server:
             poller = open_poller(config)
             self.loop = Loop(poller)
             undo.callback(self.loop.close)
-            builder = Builder(config, self.store, self.loader, pinned, foreground=self._foreground)
-            last = self._predecessor.adopt(self.loader, Root(config.root)) if self._predecessor is not None else None
-            built = builder.build(last=last, progress=progress)
-            if last is not None:
-                retire(last, built.generation, self.loader)
+            builder = Builder(config, self.store, self.loader, pinned)
+            built = self._build(builder, progress)
             self._serve_with(poller, builder, built, undo)
             if self._foreground:
                 self._open_signals(undo)
@@ -146,6 +143,23 @@ class Server:
             ]
             undo.pop_all()
         self.ready_after_s = time.monotonic() - began
+
+    def _build(self, builder: Builder, progress: bool) -> Built:
+        """The first generation, while nothing else is done."""
+        gc.disable()  # a hundred thousand new objects, and not one of them garbage
+        try:
+            last = None
+            if self._predecessor is not None:
+                last = self._predecessor.adopt(self.loader, Root(self.config.root))
+            built = builder.build(last=last, progress=progress)
+            if last is not None:
+                retire(last, built.generation, self.loader)
+        finally:
+            gc.enable()
+        if self._foreground:  # in somebody else's process, what is frozen would outlive its server
+            gc.collect()  # what is garbage and frozen would never go
+            gc.freeze()
+        return built
 
     def _open_log(self, undo: ExitStack) -> None:
         config = self.config
@@ -391,7 +405,8 @@ class Server:
             self.store.close()
         else:
             _log.warning("a thread still waits for a file system; the server ends without it")
-        gc.unfreeze()  # what `_build` froze may go now, cycles, descriptors and all
+        if self._foreground:
+            gc.unfreeze()  # what `_build` froze may go now, cycles, descriptors and all
         return ended
 
     # --- upgrades -----------------------------------------------------------------------------------------
@@ -406,14 +421,18 @@ class Server:
             self._upgrade_asked = True
             return
         _log.info("upgrade: starting the new program")
-        memory = self.store.freeze()
         try:
             listeners = [(one.fileno(), port) for one, port in zip(self._listeners, self._asked_ports, strict=True)]
             write = partial(manifest.write, generation=self.generation, loader=self.loader)
-            self._successor = Successor(self.loop, self._succeeded, self._not_succeeded)
-            self._successor.begin(listeners, memory, write)
+            self._successor = Successor(self.loop, self._succeeded, self._not_succeeded, self._before_it_serves)
+            self._successor.begin(listeners, self.store.freeze, write)
         except (OSError, NoThreadError) as error:
             self._not_succeeded(f"it could not be started: {error}")
+
+    def _before_it_serves(self) -> None:
+        """The new process would serve now: it looks for the last changes, and this one makes no more."""
+        assert self._successor is not None
+        self.content.pause(self._successor.go)
 
     def _succeeded(self, process: int) -> None:
         """The new process accepts clients: answer those that are here, and end."""
@@ -431,12 +450,16 @@ class Server:
     def _not_succeeded(self, why: str) -> None:
         self._successor = None
         self.store.thaw()
+        self.content.resume()
         _log.error("upgrade: the new program does not serve, this process goes on: %s", why)
 
     def _begin_to_serve(self) -> None:
         if self._predecessor is None:
             tell_supervisor("READY=1")
         else:
+            self.content.catch_up()
+            self._predecessor.await_go()
+            self.content.catch_up()
             self._predecessor.succeed(self.loop, self._predecessor_gone)
 
     def _predecessor_gone(self) -> None:

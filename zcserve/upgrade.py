@@ -1,7 +1,7 @@
 """A new program takes over: listening sockets and memory are handed on, and nobody who asks notices.
 
     old: freeze -> write manifest -> start the program -> wait ... close listeners, answer "Connection: close" -> drain
-    new:                             listeners, memory, walk -> serve -> "serving" ... end of file -> reuse the memory
+    new:      listeners, memory, walk -> "ready" .. "go" -> serve -> "serving" ... end of file -> reuse the memory
 
 The new program is the old one's command line once more, in the same working directory and by the same interpreter, so
 that whatever is installed there by now is what runs. It inherits descriptors, and a variable that says which is which
@@ -9,11 +9,15 @@ that whatever is installed there by now is what runs. It inherits descriptors, a
 or takes too long, the old process goes on as if nothing had been, and says why.
 
 Nothing that both have is changed while both live. The old store is frozen before the manifest is begun: nothing is
-evicted, given back, or made resident (what is cold is sent from disk). The new store puts its own content into memory
-of its own or behind the old end, and holds what it took over, evicting nothing, until the socket between the two tells
-that the old process is gone: it may have been sending from there to its end. Only two share: an upgrade that is asked
-for earlier begins then. Meanwhile both together take the budget, and once more what has changed; at most twice the
-budget, and each the memory of a process.
+evicted or given back, and what is made resident goes to memory that is not handed on. The new store puts its own
+content into memory of its own or behind the old end, and holds what it took over, evicting nothing, until the socket
+between the two tells that the old process is gone: it may have been sending from there to its end. Only two share: an
+upgrade that is asked for earlier begins then. Meanwhile both together take the budget, and once more what has changed;
+at most twice the budget, and each the memory of a process.
+
+Both follow the changes below the root. When the new program has built what it serves, it says "ready"; the old one
+makes no more changes to what it serves, and says "go"; the new one looks for changes once more, and serves. So no
+client meets older content than it has seen. An older program says neither.
 
 A connection on which a request may be under way is not closed: everybody that the old process has accepted gets an
 answer, which says that it was the last (`Connection: close`). Who asks for nothing in QUIET_S is let go as at any stop.
@@ -26,6 +30,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -56,7 +61,11 @@ VARIABLE = "_ZCSERVE_HANDOVER"
 READY_WITHIN_S = 1800.0
 # Connections that ask for nothing in this time after the listeners were handed over are closed.
 QUIET_S = 2.0
-_SERVING = b"serving"
+_READY, _GO, _SERVING = b"ready", b"go", b"serving"
+# What the old process says when it awaits "ready"; older programs neither say nor see it.
+AWAITS_READY = "_ZCSERVE_AWAITS_READY"
+# The old process lets the new one serve within this time: it may be in the middle of a large patch.
+GO_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +90,8 @@ class Handover:
 class Predecessor:
     """The process that this one takes over from."""
 
-    def __init__(self, handover: Handover) -> None:
+    def __init__(self, handover: Handover, *, awaits_ready: bool = False) -> None:
+        self._awaits_ready = awaits_ready
         for fd in handover.descriptors():
             os.set_inheritable(fd, False)
         self.pid = handover.pid
@@ -94,8 +104,8 @@ class Predecessor:
     @classmethod
     def of(cls, environ: MutableMapping[str, str]) -> Predecessor | None:
         """Who started this process in order to be succeeded by it, if anybody did; said once."""
-        text = environ.pop(VARIABLE, "")
-        return cls(Handover(**json.loads(text))) if text else None
+        text, awaits_ready = environ.pop(VARIABLE, ""), bool(environ.pop(AWAITS_READY, ""))
+        return cls(Handover(**json.loads(text)), awaits_ready=awaits_ready) if text else None
 
     def adopt(self, loader: Loader, root: Root) -> Generation | None:
         """What it serves, its bodies resident here as well; None where that cannot be used."""
@@ -107,6 +117,15 @@ class Predecessor:
             _log.info("upgrade: %d resident files taken over from process %d", loader.store.resident, self.pid)
         return generation
 
+    def await_go(self) -> None:
+        """Wait until the old process changes nothing any more in what it serves: then what changed before is known here
+        as well, if one looks, and no client meets older content than it has seen."""
+        if self._awaits_ready:
+            with suppress(OSError):
+                self._control.send(_READY)
+                select.select([self._control], [], [], GO_WITHIN_S)
+                self._control.recv(len(_GO))
+
     def succeed(self, loop: Loop, gone: Callable[[], None]) -> None:
         """This process serves: tell it, and hear when it is gone. In the loop's thread. Raises OSError."""
         self.listeners.close()
@@ -114,7 +133,8 @@ class Predecessor:
         def on_control(_: int) -> None:
             with suppress(BlockingIOError):
                 with suppress(ConnectionError):
-                    self._control.recv(1)  # nothing is ever sent this way: it ended
+                    while self._control.recv(len(_GO)):
+                        pass  # "go" came late; else nothing is sent this way: it ended
                 loop.forget(self._control.fileno())
                 self._control.close()
                 gone()
@@ -135,7 +155,7 @@ class Successor:
     """The program that is to take over from this one, from its start until it serves. Belongs to the loop's thread.
 
     `served` is told its process id, `failed` why it does not serve; then it has ended. One of them is called, unless
-    it is given up.
+    it is given up. Before it serves, `ready` is called, and `go` lets it.
 
     One thread writes the manifest and starts the program, another waits for its end. Both are there from the beginning:
     nothing has to be had in order to tell that an upgrade failed. (They are two, since a child belongs to the thread
@@ -144,9 +164,17 @@ class Successor:
 
     armed = inf
 
-    def __init__(self, loop: Loop, served: Callable[[int], None], failed: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        served: Callable[[int], None],
+        failed: Callable[[str], None],
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
         """Raises OSError."""
         self._loop = loop
+        self._ready = ready
+        self._said = b""
         self._served = served
         self._failed = failed
         self._lock = threading.Lock()  # around the outcome and the process, which the thread starts while it is open
@@ -159,14 +187,19 @@ class Successor:
         self._control.setblocking(False)
         self._until = loop.now + READY_WITHIN_S
 
-    def begin(self, listeners: Sequence[tuple[int, int]], memory: Memory, write: Callable[[int], None]) -> None:
-        """Have a thread `write` the manifest into a descriptor and start the program. Raises OSError and NoThreadError;
-        then nothing was begun."""
+    def begin(
+        self,
+        listeners: Sequence[tuple[int, int]],
+        freeze: Callable[[], Memory],
+        write: Callable[[int, Memory], None],
+    ) -> None:
+        """Have a thread `freeze` the memory, `write` the manifest into a descriptor, and start the program. Raises
+        OSError and NoThreadError; then nothing was begun."""
         try:
             self._loop.add(self._control.fileno(), self._on_control)
             self._loop.timers.arm(self)
             threads.start(self._await_end, "zcserve-upgrade-end")
-            threads.start(partial(self._start, listeners, memory, write), "zcserve-upgrade")
+            threads.start(partial(self._start, listeners, freeze, write), "zcserve-upgrade")
         except (OSError, NoThreadError):
             self._theirs.close()
             self._decide(_Outcome.GIVEN_UP)
@@ -180,12 +213,18 @@ class Successor:
         ending = f" (process {process.pid}, {_ending(process.wait())})" if process is not None else ""
         self._loop.call_soon(partial(self._over, ending))
 
-    def _start(self, listeners: Sequence[tuple[int, int]], memory: Memory, write: Callable[[int], None]) -> None:
+    def _start(
+        self,
+        listeners: Sequence[tuple[int, int]],
+        freeze: Callable[[], Memory],
+        write: Callable[[int, Memory], None],
+    ) -> None:
         """In a thread: from the manifest to the program's start."""
         fd = -1
         try:
+            memory = freeze()
             fd = os.memfd_create("zcserve-manifest", os.MFD_CLOEXEC)
-            write(fd)
+            write(fd, memory)
             handover = Handover(os.getpid(), self._theirs.fileno(), listeners, fd, memory.slabs, memory.pages)
             with self._lock:
                 if self._outcome is _Outcome.OPEN:
@@ -199,19 +238,29 @@ class Successor:
             self._begun.set()
 
     def _on_control(self, _: int) -> None:
-        try:
-            told = self._control.recv(len(_SERVING))
-        except BlockingIOError:
-            return
-        except OSError:
-            told = b""
-        with self._lock:  # it may have been quicker than the thread that started it
-            process = self._process
-        if told == _SERVING and process is not None:
-            self._decide(_Outcome.SERVES)
-            self._served(process.pid)
-        else:
-            self._decide(_Outcome.FAILS)
+        while self._outcome is _Outcome.OPEN:
+            try:
+                told = self._control.recv(len(_READY + _SERVING))
+            except BlockingIOError:
+                return
+            except OSError:
+                told = b""
+            self._said += told
+            if told and self._said == _READY:
+                self._ready()
+                continue
+            with self._lock:  # it may have been quicker than the thread that started it
+                process = self._process
+            if told and self._said in (_SERVING, _READY + _SERVING) and process is not None:
+                self._decide(_Outcome.SERVES)
+                self._served(process.pid)
+            else:
+                self._decide(_Outcome.FAILS)
+
+    def go(self) -> None:
+        """Let the new program serve."""
+        with suppress(OSError):  # it ended, or was given up
+            self._control.send(_GO)
 
     def due(self) -> float:
         return self._until
@@ -247,7 +296,7 @@ class Successor:
 def _run_again(handover: Handover) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, *sys.orig_argv[1:]],
-        env={**os.environ, VARIABLE: json.dumps(asdict(handover))},
+        env={**os.environ, VARIABLE: json.dumps(asdict(handover)), AWAITS_READY: "1"},
         pass_fds=handover.descriptors(),
     )
 

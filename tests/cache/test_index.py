@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
 from trees import Tree, entry_of
 
+from zcserve.cache import index
 from zcserve.cache.entry import Body, Entry, Redirect
 from zcserve.cache.index import Generation, Stock
 
@@ -78,3 +82,33 @@ def test_stock_counts_what_is_resident_and_keeps_what_is_not(tree: Tree) -> None
     stock.take(generation.entries())
     assert (stock.files, stock.bytes) == (1, 1)
     assert stock.wanting == [entry for entry in generation.entries() if entry is not resident]
+
+
+def test_all_keys_are_told_in_pieces_whatever_came_and_went(tree: Tree) -> None:
+    tree.plant({f"{number}/{name}": b"x" for number in range(20) for name in ("index.html", "a", "b")})
+    generation = tree.walk()
+    chance = random.Random(7)
+    stock = dict(generation.resources)
+    for _ in range(2000):
+        key = chance.choice(list(stock))
+        generation.lay_over([key], {key: stock[key] if chance.random() < 0.5 else None})
+        if chance.random() < 0.01:
+            told = [key for keys in generation.keys_in_pieces() for key in keys]
+            assert len(told) == len(set(told))
+            assert set(told) == generation.resources.keys()
+    assert len(list(generation.keys_in_pieces())) > 1  # and not all at once
+
+
+def test_keys_that_are_gone_for_good_are_forgotten(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "GONE_MIN", 10)
+    tree.plant({"kept": b"x"})
+    generation = tree.walk()
+    entry = generation.resources[b"/kept"]
+    for number in range(1000):
+        key = b"/%d" % number
+        generation.lay_over([key], {key: entry})
+        generation.lay_over([key], {key: None})
+        generation.tidy()
+        assert [key for keys in generation.keys_in_pieces() for key in keys] == [b"/kept"]
+    assert len(generation.gone) <= 11
+    assert sum(map(len, generation.pieces)) <= 12

@@ -52,8 +52,8 @@ def loaded(tree: Tree, **settings: Any) -> tuple[Loader, Generation]:
 
 def handed(loader: Loader) -> Memory:
     """What a child inherits: descriptors of its own."""
-    slabs, pages = loader.store.freeze()
-    return Memory(tuple(map(os.dup, slabs)), os.dup(pages))
+    slabs, pages, numbers = loader.store.freeze()
+    return Memory(tuple(map(os.dup, slabs)), os.dup(pages), numbers)
 
 
 def take_over(tree: Tree, old: Loader, generation: Generation, **settings: Any) -> tuple[Loader, Generation | None]:
@@ -61,7 +61,7 @@ def take_over(tree: Tree, old: Loader, generation: Generation, **settings: Any) 
     fd = os.memfd_create("manifest")
     try:
         memory = handed(old)
-        manifest.write(fd, generation, old)
+        manifest.write(fd, memory, generation, old)
         new = tree.loader(**settings)
         return new, manifest.adopt(fd, memory, new, Root(tree.path))
     finally:
@@ -180,9 +180,9 @@ def test_a_manifest_of_another_format_is_not_read(tree: Tree, monkeypatch: Any) 
     tree.plant(FILES)
     old, generation = loaded(tree)
     fd = os.memfd_create("manifest")
-    manifest.write(fd, generation, old)
-    monkeypatch.setattr(manifest, "FORMAT", manifest.FORMAT + 1)
     memory = handed(old)
+    manifest.write(fd, memory, generation, old)
+    monkeypatch.setattr(manifest, "FORMAT", manifest.FORMAT + 1)
     assert manifest.adopt(fd, memory, tree.loader(), Root(tree.path)) is None
     for closed in (*memory.slabs, memory.pages):
         with pytest.raises(OSError, match="Bad file descriptor"):
@@ -248,6 +248,34 @@ def test_a_frozen_store_changes_nothing_and_a_thawed_one_goes_on(tree: Tree, ful
     fill(old, generation.root, [dropped, *cold])
     assert dropped.body is not None
     assert old.store.evictions > 0
+
+
+def test_what_is_new_in_a_frozen_store_goes_beside_what_another_process_has(tree: Tree) -> None:
+    tree.plant({f"{number}": noise(3000, number) for number in range(40)})
+    old, generation = loaded(tree, slab_bytes="64K")
+    entries = list(generation.entries())
+    dropped = entries[::2]
+    for entry in dropped:
+        old.store.drop(entry)
+    assert old.store.committed  # what was dropped is free
+    memory = handed(old)
+    before = [os.pread(fd, 1 << 16, 0) for fd in memory.slabs]
+    fill(old, generation.root, dropped)
+    assert all(entry.body is not None for entry in entries)
+    assert [os.pread(fd, 1 << 16, 0) for fd in memory.slabs] == before
+    fd = os.memfd_create("manifest")
+    manifest.write(fd, memory, generation, old)
+    got = manifest.adopt(fd, memory, tree.loader(slab_bytes="64K"), Root(tree.path))
+    os.close(fd)
+    assert got is not None
+    assert [entry.body is None for entry in got.entries()] == [entry in dropped for entry in entries]
+    for entry in dropped:
+        old.store.drop(entry)
+    old.store.thaw()
+    fill(old, generation.root, dropped)
+    assert [content_of(body_at(generation, entry.key)) for entry in entries] == [
+        noise(3000, int(entry.key[1:])) for entry in entries
+    ]
 
 
 def test_pages_that_a_failed_process_wrote_are_given_back(tree: Tree) -> None:
@@ -318,6 +346,21 @@ def test_memory_is_handed_on_again_and_again(tree: Tree) -> None:
         loader.store.release()
         assert loader.store.committed == committed
     assert all_facts(generation) == expected
+
+
+def test_slabs_that_were_closed_leave_gaps_and_the_others_are_found_all_the_same(tree: Tree) -> None:
+    tree.plant({f"{number:03}": noise(4000, number) for number in range(100)})
+    old, generation = loaded(tree, slab_bytes="64K")
+    for entry in list(generation.entries())[:60]:
+        if entry.key[1:] < b"040" or entry.key[1:] > b"055":
+            old.store.drop(entry)
+    numbers = old.store.committed and old.store.freeze().numbers
+    assert numbers != tuple(range(len(numbers)))
+    resident = {entry.key for entry in generation.entries() if entry.body is not None}
+    _, got = adopted(tree, old, generation, slab_bytes="64K")
+    assert {entry.key for entry in got.entries() if entry.body is not None} == resident
+    for key in resident:
+        assert content_of(body_at(got, key)) == noise(4000, int(key[1:]))
 
 
 def test_a_key_as_long_as_paths_can_be_comes_along(tree: Tree) -> None:

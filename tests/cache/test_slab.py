@@ -278,19 +278,6 @@ def test_a_slab_that_retires_takes_nothing_new_and_closes(slabs: Slabs) -> None:
     assert slabs.committed == slabs.live == 0
 
 
-def test_slabs_are_numbered_anew_without_gaps_and_their_holes_with_them(slabs: Slabs) -> None:
-    size = PAGES_PER_SLAB * PAGE_BYTES
-    blocks = [filled(slabs, bytes([number]) * (size // 2)) for number in range(8)]
-    kept = [blocks[number] for number in (2, 5, 6)]
-    del blocks
-    slabs.settle()
-    slabs.number_anew()
-    assert [(number, slab.number) for number, slab in slabs.slabs.items()] == [(0, 0), (1, 1), (2, 2)]
-    more = [filled(slabs, b"x" * (size // 2)) for _ in range(3)]
-    assert {block.slab for block in more} == {block.slab for block in kept}
-    assert [block.view()[0] for block in kept] == [2, 5, 6]
-
-
 # --- pages ------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from wire.client import Client, Response
+from wire.following import publish
 
 from zcserve.cache import _inotify as inotify
 
@@ -196,6 +197,55 @@ def test_upgrades_under_load_fail_no_request_and_reset_no_connection(
         wait_until(lambda before=before: min(load.counts) > before + 3 or load.faults)
     assert load.faults == []
     assert is_alive(server.pid)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_changes_are_followed_through_upgrades_and_nothing_comes_back_older(
+    root: Path, line: StartLine, wait_until: Any, engine: str
+) -> None:
+    for number in range(3000):  # so that the new process is busy for a while
+        (root / "some" / f"more{number}").write_bytes(b"x")
+    publish(root / "version", b"0")
+    server = line(root, "--engine", engine)
+    seen = [0, 0]
+    done = threading.Event()
+    faults: list[str] = []
+
+    def follow(which: int) -> None:
+        try:
+            while not done.is_set():
+                with Client(server.port) as client:
+                    is_open = True
+                    while is_open and not done.is_set():
+                        response = client.get("/version", *(["Connection: close"] * which))
+                        step = int(response.body)
+                        if step < seen[which]:
+                            faults.append(f"{which}: {step} after {seen[which]}")
+                        seen[which] = max(step, seen[which])
+                        is_open = response["Connection"] != b"close"
+        except Exception as error:
+            faults.append(repr(error))
+
+    threads = [threading.Thread(target=follow, args=(which,)) for which in range(len(seen))]
+    for thread in threads:
+        thread.start()
+    step = 0
+    try:
+        for _ in range(UPGRADES):
+            before, count = server.pid, len(server.said(r"process (\d+) serves now"))
+            server.signal(signal.SIGUSR2)
+            while len(server.said(r"process (\d+) serves now")) == count:
+                step += 1
+                publish(root / "version", b"%d" % step)
+                wait_until(lambda step=step: min(seen) >= step or faults)  # through all of it
+            server._await_successor(count)
+            server.await_end(before)
+        assert step > UPGRADES
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert faults == []
 
 
 @pytest.mark.parametrize("engine", ENGINES)

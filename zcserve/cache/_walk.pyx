@@ -53,6 +53,7 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef enum:
     BATCH = 256          # names looked at between two takings of the GIL
+    YIELD_EVERY = 1024   # entries, then another thread may have the GIL: half a millisecond
     NAME_BYTES_MAX = 255  # NAME_MAX of Linux
     KEY_BYTES_MAX = 8192  # longer keys are Python's: the path of a directory is at most PATH_MAX, thrice that encoded
 
@@ -186,7 +187,12 @@ cdef int _take(stock, list same) except -1:
     cdef Py_ssize_t files = 0
     cdef uint64_t size = 0
     cdef list wanting = stock.wanting
-    for entry in same:
+    cdef Py_ssize_t place
+    for place in range(len(same)):
+        if place % YIELD_EVERY == YIELD_EVERY - 1:
+            with nogil:
+                pass
+        entry = same[place]
         if entry.body is None or entry.variants:
             wanting.append(entry)
         else:

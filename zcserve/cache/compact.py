@@ -26,6 +26,7 @@ from collections.abc import Callable
 from zcserve.cache.entry import Entry, Packed
 from zcserve.cache.evictor import IsSending, in_flight
 from zcserve.cache.slab import PAGE_BYTES, Slab, Slabs, round_up
+from zcserve.cache.unseen import hide
 
 # Slabs are sparse when more than this share of their pages' bytes is holes. A budget then loses no more than this to
 # holes; half of it would cost twice the copying for the same gain.
@@ -47,6 +48,7 @@ class _Tenants:
     def __init__(self, slab: Slab) -> None:
         self.slab = slab
         self.entries: list[Entry] = []
+        hide(self.entries)
         self.count = 0
 
     def lives_here(self, entry: Entry) -> bool:
@@ -57,6 +59,7 @@ class _Tenants:
         if len(self.entries) > 2 * self.count + GONE_MAX:
             # Who left and came back was on the list twice.
             self.entries = list(dict.fromkeys(filter(self.lives_here, self.entries)))
+            hide(self.entries)
 
 
 class Compactor:

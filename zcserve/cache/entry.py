@@ -22,6 +22,7 @@ import mmh3
 
 from zcserve.cache import heads
 from zcserve.cache.slab import Block, Extent, Slab
+from zcserve.cache.unseen import hide
 
 _IDENTITY = struct.Struct("=QQQqq")
 # So many bytes of an identity say what the content depends on; the rest is ctime.
@@ -182,6 +183,7 @@ class Packed(Block, Body):
     copied = True
 
     def __init__(self, slab: Slab, offset: int, head_bytes: int, size: int) -> None:
+        hide(self)
         Block.__init__(self, slab, offset, head_bytes, size)
         self.pins = 0
         self._whole = ()
@@ -207,6 +209,7 @@ class Paged(Body):
     __slots__ = ("_head", "fd", "keeper", "offset")
 
     def __init__(self, head: bytes, fd: int, offset: int, size: int, keeper: Extent | OpenFile) -> None:
+        hide(self)
         super().__init__(size)
         self._head = head
         self.fd = fd
@@ -292,6 +295,7 @@ class Entry:
     )
 
     def __init__(self, key: bytes, identity: bytes, size: int, modified: int | None) -> None:
+        hide(self)
         self.key = key
         self.identity = identity
         self.size = size
@@ -349,4 +353,5 @@ class Redirect:
     __slots__ = ("location",)
 
     def __init__(self, location: bytes) -> None:
+        hide(self)
         self.location = location

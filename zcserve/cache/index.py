@@ -9,18 +9,26 @@ A request reads `Server.generation` once and sees that generation throughout.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.root import Root
+from zcserve.cache.unseen import hide, put
 
 NOT_FOUND_KEY = b"/404.html"
 
 # What an entry costs in Python objects and index slots, measured with 100,000 files (tools/bench million): counted in
 # the budget.
 ENTRY_BYTES = 660
+
+
+# Keys that are gone may be so many before they are forgotten: this share of all, and these.
+GONE_SHARE = 0.25
+GONE_MIN = 1000
+# Pieces of keys that come are joined up to this length.
+PIECE_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,7 @@ class Stock:
 
     def take(self, entries: Iterable[Entry]) -> None:
         """Look at these files; one with variants counts as wanting."""
+        hide(self.wanting)  # it may be all there are
         for entry in entries:
             if entry.body is None or entry.variants:
                 self.wanting.append(entry)
@@ -58,12 +67,16 @@ class Stock:
 class Generation:
     """An index with the root it was made from, and what the walk met on the way.
 
+    pieces, gone  lists of keys: all that there are, and those that are gone. To list a million keys at once holds the
+           GIL for 30 ms, so they are kept as they come
     stock  the walk's, for whoever loads what it found
     older  the generations before this one that are still reachable, youngest first, each `until` a time of the loop
     """
 
     root: Root
     resources: dict[bytes, Entry | Redirect] = field(default_factory=dict)
+    pieces: list[list[bytes]] = field(default_factory=list)
+    gone: set[bytes] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     not_found_page: bytes | None = None  # the content of 404.html
     stock: Stock | None = None
@@ -84,10 +97,50 @@ class Generation:
         """Every file's entry once, in the order of the walk: directory by directory, and behind what was there when
         the server started what is new since."""
         find = self.resources.get
-        for key in list(self.resources):  # a loader's thread may replace one meanwhile
-            resource = find(key)
-            if isinstance(resource, Entry) and resource.key == key:
-                yield resource
+        for keys in self.keys_in_pieces():
+            for key in keys:
+                resource = find(key)  # a loader's thread may replace one meanwhile
+                if isinstance(resource, Entry) and resource.key == key:
+                    yield resource
+
+    def keys_in_pieces(self) -> Iterator[list[bytes]]:
+        """All keys, a piece at a time. Others may come or go meanwhile."""
+        if sum(map(len, self.pieces)) - len(self.gone) != len(self.resources):
+            yield list(self.resources)  # not made by a walk, or something is coming or going just now
+            return
+        for place in range(len(self.pieces)):
+            yield [key for key in self.pieces[place] if key in self.resources]
+
+    def tidy(self) -> None:
+        """Forget keys that are gone, once they are many. Only while nobody lays anything over."""
+        if len(self.gone) > GONE_MIN + len(self.resources) * GONE_SHARE:
+            gone, self.gone = self.gone, set()
+            for place, keys in enumerate(self.pieces):
+                if not gone.isdisjoint(keys):
+                    self.pieces[place] = [key for key in keys if key not in gone]
+            self.pieces = list(filter(None, self.pieces))
+
+    def lay_over(self, keys: Iterable[bytes], resources: Mapping[bytes, Entry | Redirect | None]) -> None:
+        """Let these keys lead to what `resources` has for them; None: to nothing."""
+        fresh: dict[bytes, Entry | Redirect] = {}
+        come: list[bytes] = []
+        for key in keys:
+            resource = resources[key]
+            if resource is None:
+                if self.resources.pop(key, None) is not None:
+                    self.gone.add(key)
+                continue
+            fresh[key] = resource
+            if key in self.gone:
+                self.gone.discard(key)
+            elif key not in self.resources:
+                come.append(key)
+        if come and self.pieces and len(self.pieces[-1]) + len(come) <= PIECE_MAX:
+            self.pieces[-1] += come
+        elif come:
+            self.pieces.append(come)
+        if fresh:
+            put(self.resources, fresh)
 
     def replace(self, old: Entry, new: Entry | None) -> None:
         """Let `new` (None: nothing) stand wherever `old` stands.
@@ -98,8 +151,7 @@ class Generation:
         for key in (old.key, directory):
             if self.resources.get(key) is old:
                 if new is not None:
-                    self.resources[key] = new
+                    put(self.resources, {key: new})
                     continue
-                del self.resources[key]
-                if key == directory:
-                    self.resources.pop(directory[:-1], None)  # a redirect to nothing
+                leads_nowhere = (key, key[:-1]) if key == directory else (key,)  # the latter is a redirect to nothing
+                self.lay_over(leads_nowhere, dict.fromkeys(leads_nowhere))

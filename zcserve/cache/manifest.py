@@ -16,10 +16,9 @@ What it leaves behind: older generations (`--keep-generations`), how often somet
 
 from __future__ import annotations
 
-import gc
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from zcserve.cache.entry import Body, Entry, MadeVariant, Packed, Paged
@@ -28,6 +27,7 @@ from zcserve.cache.loader import Loader
 from zcserve.cache.root import Root
 from zcserve.cache.slab import Extent, shared
 from zcserve.cache.store import Memory
+from zcserve.cache.unseen import hide
 
 FORMAT = 1
 
@@ -58,21 +58,22 @@ def _first_line(loader: Loader) -> bytes:
     return b"zcserve manifest %d %b\n" % (FORMAT, " ".join(map(str, settings)).encode())
 
 
-def write(fd: int, generation: Generation, loader: Loader) -> None:
-    """Write a generation down in the empty file `fd`, in any thread. The store must be frozen."""
+def write(fd: int, memory: Memory, generation: Generation, loader: Loader) -> None:
+    """Write a generation down in the empty file `fd`, in any thread. The store must be frozen: it gave `memory`."""
+    places = {number: place for place, number in enumerate(memory.numbers)}
     with open(fd, "wb", _BUFFER_BYTES, closefd=False) as file:
         file.write(_first_line(loader))
         for entry in generation.entries():
-            file.write(_record(entry, entry.key))
+            file.write(_record(entry, entry.key, places))
             for variant in entry.variants:
-                file.write(_record(variant, b""))
+                file.write(_record(variant, b"", places))
 
 
-def _record(entry: Entry, key: bytes) -> bytes:
+def _record(entry: Entry, key: bytes, places: Mapping[int, int]) -> bytes:
     slab, head_bytes, offset = _NOWHERE, 0, 0
     match entry.body:
-        case Packed() as body:
-            slab, head_bytes, offset = body.slab.number, body.head_bytes, body.offset
+        case Packed() as body if body.slab.number in places:
+            slab, head_bytes, offset = places[body.slab.number], body.head_bytes, body.offset
         case Paged(keeper=Extent()) as body:
             slab, offset = _PAGES, body.offset
     modified = _NO_DATE if entry.modified is None else entry.modified
@@ -91,14 +92,11 @@ def adopt(fd: int, memory: Memory, loader: Loader, root: Root) -> Generation | N
         if manifest[: len(line)] != line or not loader.store.adopt(memory):
             memory.close()
             return None
-        gc.disable()  # a hundred thousand new objects, and not one of them garbage
-        try:
-            generation = Generation(root)
-            places = list(_read(manifest, len(line), generation))
-            loader.store.overhead = len(generation.resources) * ENTRY_BYTES
-            _claim(places, loader)
-        finally:
-            gc.enable()
+        generation = Generation(root)
+        places = list(_read(manifest, len(line), generation))
+        hide(generation.resources)
+        loader.store.overhead = len(generation.resources) * ENTRY_BYTES
+        _claim(places, loader)
     return generation
 
 

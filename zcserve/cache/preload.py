@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 
 from zcserve.cache.entry import Entry
 from zcserve.cache.heads import HEAD_BYTES
@@ -257,7 +257,7 @@ def retire(last: Generation, generation: Generation, loader: Loader) -> int:
     """Forget the bodies of entries that the new generation does not share; how many files left."""
     count = 0
     was, now = last.resources.get, generation.resources.get
-    for key in list(last.resources):
+    for key in chain.from_iterable(last.keys_in_pieces()):
         entry = was(key)
         if entry is not now(key) and isinstance(entry, Entry) and entry.key == key:
             count += 1

@@ -29,14 +29,19 @@ import mmap
 import os
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from heapq import merge
 from typing import TYPE_CHECKING, TypeVar
 
 from sortedcontainers import SortedList
 
+from zcserve.cache.unseen import hide
+
 PAGE_BYTES = mmap.PAGESIZE
 # Blocks begin at multiples of this: two heads never share a 16-byte load, and fragments stay mergeable.
 BLOCK_ALIGN = 16
+
+Number = TypeVar("Number", int, tuple[int, int])
 
 
 def round_up(length: int, unit: int = PAGE_BYTES) -> int:
@@ -69,6 +74,19 @@ def _punch(fd: int, offset: int, length: int) -> None:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 
+
+# So many numbers are sorted in C before another thread may have the GIL: a millisecond.
+_SORTED_AT_ONCE = 8192
+
+
+def _in_order(numbers: Sequence[Number]) -> Iterator[Number]:
+    """As `sorted`, which holds the GIL for 60 ms for half a million."""
+    pieces = range(0, len(numbers), _SORTED_AT_ONCE)
+    return merge(*(sorted(numbers[start : start + _SORTED_AT_ONCE]) for start in pieces))
+
+
+# So many gaps are freed in one step of `Slabs.release`: some milliseconds.
+GAPS_AT_ONCE = 256
 
 # IOV_MAX, the most that one pwritev takes.
 _IOVECS_MAX = 1024
@@ -211,6 +229,8 @@ class Slabs:
         self.held = 0  # so many of the first slabs are another process's as well: nothing in them is used anew
         self._claims: list[array[int]] = []  # of each of those, offset << 32 | length
         self._deferred: list[tuple[Slab, int, int, bool]] = []  # what died in them
+        self._sealed: Slab | None = None  # the newest of those that another process takes over
+        self._is_sealed = False
 
     def write(self, contents: Sequence[tuple[bytes, bytes]], kind: type[AnyBlock]) -> list[AnyBlock]:
         """A block for each (head, content), filled; neighbours are written together."""
@@ -240,7 +260,9 @@ class Slabs:
     def allocate(self, kind: type[AnyBlock], head_bytes: int, size: int, *, untouched: bool = False) -> AnyBlock:
         """A block with room for a head and a content, 0 < both together <= slab_bytes."""
         need = round_up(head_bytes + size, BLOCK_ALIGN)
-        slab, offset = (self._best_fit(need) if self._fragments and not untouched else None) or self._advance(need)
+        slab, offset = (
+            self._best_fit(need) if self._fragments and not (untouched or self._is_sealed) else None
+        ) or self._advance(need)
         self.committed += slab.occupy(offset, need) * PAGE_BYTES
         self.live += need
         return kind(slab, offset, shared(head_bytes), shared(size))
@@ -342,13 +364,22 @@ class Slabs:
 
     # --- with another process (upgrade.py) --------------------------------------------------------------------
 
-    def number_anew(self) -> None:
-        """Number the slabs 0, 1, 2 ...: those that were closed have left gaps."""
-        numbers = {slab.number: number for number, slab in enumerate(self.slabs.values())}
-        self._free = SortedList((length, numbers[number], offset) for length, number, offset in self._free)
-        self.slabs = dict(enumerate(self.slabs.values()))
-        for number, slab in self.slabs.items():
-            slab.number = number
+    def seal(self) -> dict[int, Slab]:
+        """Put nothing into these slabs any more, which are all there are; new blocks open others."""
+        if not self._is_sealed:
+            self._sealed, self.newest, self._is_sealed = self.newest, None, True
+        return self.slabs
+
+    def unseal(self) -> None:
+        """Use them again."""
+        slab, self._sealed, self._is_sealed = self._sealed, None, False
+        if slab is None or self.slabs.get(slab.number) is not slab:
+            return
+        if self.newest is None:
+            self.newest = slab
+        elif slab.frontier < self.slab_bytes:
+            self._merge(slab.number, slab.frontier, self.slab_bytes - slab.frontier)
+            slab.frontier = self.slab_bytes
 
     def adopt(self, descriptors: Sequence[int]) -> bool:
         """Take over another process's slabs, before any of our own; False when they are of another size.
@@ -378,13 +409,16 @@ class Slabs:
         self.live += need
         return kind(slab, offset, shared(head_bytes), shared(size))
 
-    def release(self) -> None:
-        """The other process is gone: what was not claimed is free, as is what was and has died since."""
+    def release(self) -> Iterator[None]:
+        """The other process is gone: what was not claimed is free, as is what was and has died since. In steps, since
+        there may be a million gaps; between two of them everything else may be asked for."""
         for number, claims in enumerate(self._claims):
             at = 0
-            for claim in sorted(claims):
+            for count, claim in enumerate(_in_order(claims), 1):
                 self._free_gap(number, at, claim >> 32)
                 at = (claim >> 32) + (claim & 0xFFFFFFFF)
+                if not count % GAPS_AT_ONCE:
+                    yield
             self._free_gap(number, at, self.slab_bytes)
             if not self.slabs[number].live:
                 self._clear(self.slabs[number])
@@ -409,6 +443,7 @@ class Extent:
     __slots__ = ("condemned", "length", "offset", "pages")
 
     def __init__(self, pages: Pages, offset: int, length: int) -> None:
+        hide(self)
         self.condemned = False
         self.pages = pages
         self.offset = offset
@@ -484,7 +519,7 @@ class Pages:
     def release(self) -> None:
         """The other process is gone: what was not claimed goes, as does what was and has died since."""
         at = 0
-        for start, stop in sorted(self._claims):
+        for start, stop in _in_order(self._claims):
             self._release_data(at, start)
             at = stop
         self._release_data(at, self._held)

@@ -16,8 +16,9 @@ like any other it stays on disk when there is none. Nobody is evicted for a body
 Nor is anybody evicted while it is cheaper to move bodies together (compact.py): what was evicted leaves holes, and
 memory comes back by the page. A little room is kept for that, which nothing else may use.
 
-A store's memory may go on to another process (upgrade.py). From `freeze` on the one that leaves changes nothing in it;
-the one that takes it over evicts nothing until `release`, for it would gain nothing: the other may be sending from it.
+A store's memory may go on to another process (upgrade.py). From `freeze` on the one that leaves changes nothing in it,
+and puts what is new beside it, where there is room. The one that takes it over evicts nothing until `release`, for it
+would gain nothing: the other may be sending from it.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Memory(NamedTuple):
 
     slabs: tuple[int, ...]
     pages: int
+    numbers: tuple[int, ...] = ()  # of the slabs here; there they are 0, 1, 2 ...: those that were closed left gaps
 
     def close(self) -> None:
         """Close them all: they are of no use here."""
@@ -171,7 +173,8 @@ class Store:
     def reserve(self, size: int, *, evict: bool = True) -> Extent | None:
         """Pages for a large body of `size` bytes, to be filled through `pages_fd`. None as in `place`."""
         with self._lock:
-            if not self._make_room(round_up(size), evict):
+            # The lock was free while the lane was waited for: the store may have been frozen.
+            if self._frozen or not self._make_room(round_up(size), evict) or self._frozen:
                 return None
             return self._pages.allocate(size)
 
@@ -266,7 +269,7 @@ class Store:
 
     def _make_room(self, length: int, evict: bool) -> bool:
         if self._frozen:
-            return False
+            return self._committed + length <= self._ceiling
         deadline = 0.0
         self._settle()
         while self._committed + length > self._ceiling:
@@ -274,7 +277,7 @@ class Store:
                 return False
             deadline = deadline or time.monotonic() + LET_GO_S
             self._await_lane(length, deadline)
-        return not self._frozen  # while the lane was waited for
+        return True
 
     def _sweep(self, length: int, evict: bool) -> bool:
         """Move bodies together, or evict, until `length` more bytes fit; whether they do."""
@@ -343,17 +346,19 @@ class Store:
     # --- with another process (upgrade.py) --------------------------------------------------------------------
 
     def freeze(self) -> Memory:
-        """Change nothing from now on: what is asked for and not resident stays so. The memory, to be handed on."""
+        """Change nothing from now on in what is there: small bodies that are new go to slabs of their own while there
+        is room, and all else that is not resident stays so. The memory, to be handed on. Not in the loop's thread: the
+        lock is held while room is made."""
         with self._lock:
-            self._settle()
             self._frozen = True
-            self._slabs.number_anew()
-            return Memory(tuple(slab.fd for slab in self._slabs.slabs.values()), self._pages.fd)
+            slabs = self._slabs.seal()
+            return Memory(tuple(slab.fd for slab in slabs.values()), self._pages.fd, tuple(slabs))
 
     def thaw(self) -> None:
         """Go on: whoever took the memory over is gone."""
         with self._lock:
             self._pages.pass_over()
+            self._slabs.unseal()
             self._frozen = False
 
     def adopt(self, memory: Memory) -> bool:
@@ -380,6 +385,10 @@ class Store:
 
     def release(self) -> None:
         """The other process is gone: all that was taken over is this one's alone."""
+        steps = self._slabs.release()
+        more = True
+        while more:
+            with self._lock:  # anew for each step: loaders wait for it
+                more = next(steps, steps) is not steps
         with self._lock:
-            self._slabs.release()
             self._pages.release()

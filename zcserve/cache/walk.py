@@ -12,7 +12,7 @@ what it leads to lies inside the root, whatever it is called there: the link's o
 
 A walk that is given the generation before takes over its entries for all files that are the same, bodies and all, and
 makes no object for them: of a million files of which few changed it costs little more than asking for their status.
-It begins with a copy of that index and takes away what it did not meet, which is cheaper than a million insertions.
+That generation may be live, and be patched meanwhile: the walk asks it for one key at a time, as it is then.
 Where it is built, `_walk.pyx` finds them, directory by directory; what it leaves is looked at here.
 
 `walk_again` looks only at what is said to have changed, and tells the difference to what is known. It visits by the
@@ -26,17 +26,19 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import Protocol
 
 from zcserve.cache.doubt import confirm, name_anew
 from zcserve.cache.entry import Entry, Redirect, identity_of, is_same_file
-from zcserve.cache.index import Generation, Problem, Stock
+from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem, Stock
 from zcserve.cache.root import SCARCE, OutsideRootError, Root
 from zcserve.cache.slab import shared
+from zcserve.cache.unseen import hide, put
 from zcserve.errors import UsageError
 from zcserve.http import encode_path
 
@@ -55,6 +57,10 @@ _FILE_NAMES = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 
 # Directories below directories; a bound for symlinks that lead back up by other names. Linux stops at 40 links a path.
 DEPTH_MAX = 100
+
+# So many files become resources in C before another thread may have the GIL: a tenth of a millisecond.
+ENTERED_AT_ONCE = 1000
+_key_of = attrgetter("key")
 
 
 class Observer(Protocol):
@@ -89,17 +95,49 @@ class Changes:
 
 @dataclass(slots=True)
 class Patch:
-    """What makes a generation true again: by key the resource that stands there now, None for what is gone."""
+    """What makes a generation true again: by key the resource that stands there now, None for what is gone; and the
+    content of 404.html, for whoever has its key."""
 
     resources: dict[bytes, Entry | Redirect | None]
     problems: list[Problem]
+    not_found_page: bytes | None = None
 
-    def apply(self, generation: Generation) -> None:
-        for key, resource in self.resources.items():
-            if resource is None:
-                generation.resources.pop(key, None)
-            else:
-                generation.resources[key] = resource
+    def apply(self, generation: Generation, keys: Collection[bytes] | None = None) -> None:
+        """Make these keys true, or all."""
+        if keys is None:
+            keys = self.resources
+        generation.lay_over(keys, self.resources)
+        if NOT_FOUND_KEY in keys:
+            generation.not_found_page = self.not_found_page
+
+    def pieces(self, known: Mapping[bytes, Entry | Redirect], keys_max: int) -> Iterator[list[bytes]]:
+        """All keys, in pieces that may be applied one after the other: what is new, then what changed, then what is
+        gone. A directory, its redirect and its index are of one piece, which may be larger for that."""
+        directories = {key[: key.rfind(b"/") + 1] for key in self.resources if key.endswith(b"/")}
+        together: dict[bytes, list[bytes]] = {}
+        stages: tuple[list[list[bytes]], ...] = ([], [], [])
+        for key, new in self.resources.items():
+            directory = key if key.endswith(b"/") else key + b"/"
+            if directory not in directories:
+                directory = key[: key.rfind(b"/") + 1]
+                indexes = (self.resources.get(directory), known.get(directory))
+                if directory not in directories or not any(_is_of_key(index, key) for index in indexes):
+                    stages[2 if new is None else int(key in known)].append([key])
+                    continue
+            together.setdefault(directory, []).append(key)
+        stages[1].extend(together.values())
+        piece: list[bytes] = []
+        for group in chain.from_iterable(stages):
+            piece += group
+            if len(piece) >= keys_max:
+                yield piece
+                piece = []
+        if piece:
+            yield piece
+
+
+def _is_of_key(resource: Entry | Redirect | None, key: bytes) -> bool:
+    return isinstance(resource, Entry) and resource.key == key
 
 
 @dataclass(slots=True)
@@ -123,10 +161,11 @@ def walk(
     Last-Modified. `progress` is told the number of files so far after each directory. Entries of `last` are shared
     where the files, and their siblings' files, are the same. Raises UsageError when the root itself cannot be read.
     """
-    generation = Generation(root, dict(last.resources) if last is not None else {})
-    visit = _Visit(root, generation.resources, generation.problems, index, now, observer, known=generation.resources)
+    generation = Generation(root)
+    known = last.resources if last is not None else {}
+    visit = _Visit(root, generation.resources, generation.problems, index, now, observer, known=known, again=True)
+    visit.keys = generation.pieces
     visit.trees([_Directory(b"", frozenset())], progress)
-    visit.forget_what_was_not_met()
     generation.stock = visit.stock
     return generation
 
@@ -138,17 +177,21 @@ def walk_again(
     index: tuple[str, ...],
     now: float | None = None,
     observer: Observer | None = None,
+    also: Generation | None = None,
 ) -> Patch:
     """The difference between `generation` and what lies under its root now, as far as `changes` tells where to look.
 
-    An entry whose files are the same stays the object that it is. The cost is that of the names and of the new
-    directories; only `changes.trees` take a look at every key. `changes.everything` is not for this function.
+    An entry whose files are the same stays the object that it is, or is the one that `also` has. The cost is that of
+    the names and of the new directories; only `changes.trees` take a look at every key. `changes.everything` is not
+    for this function.
     """
     found: dict[bytes, Entry | Redirect] = {}
     problems: list[Problem] = []
     known = generation.resources
     visit = _Visit(generation.root, found, problems, index, now, observer, changes.held, known)
-    gone = set(_keys_below(known, changes.trees))
+    if also is not None:
+        visit.also = also.resources
+    gone = set(_keys_below(generation, changes.trees))
     for path, names in changes.names.items():
         if not _lies_in(path, changes.trees):  # else its tree is visited as a whole
             gone |= visit.names(path, names)
@@ -166,17 +209,18 @@ def _difference(
                 patch[key] = fresh
         elif fresh is not old:
             patch[key] = fresh
+    hide(patch)
     return patch
 
 
-def _keys_below(known: Iterable[bytes], trees: Collection[bytes]) -> Iterator[bytes]:
+def _keys_below(known: Generation, trees: Collection[bytes]) -> Iterator[bytes]:
     """The keys of all that lies in `trees`, and of the redirects to them."""
     if not trees:
         return
     tops = {encode_path(b"/" + tree) for tree in trees}
     yield from (top[:-1] for top in tops)
     judged: dict[bytes, bool] = {}
-    for key in list(known):  # a loader's thread may replace one meanwhile
+    for key in chain.from_iterable(known.keys_in_pieces()):
         directory = key[: key.rfind(b"/") + 1]
         if directory not in judged:
             judged[directory] = _lies_in(directory, tops)
@@ -218,7 +262,10 @@ class _Visit:
         observer: Observer | None,
         held: Collection[bytes] = (),
         known: dict[bytes, Entry | Redirect] | None = None,
+        *,
+        again: bool = False,
     ) -> None:
+        """`again`: most of what is met is known."""
         self._root = root
         self._found = found
         self._problems = problems
@@ -227,10 +274,9 @@ class _Visit:
         self._observer = observer
         self._held = held
         self._known = known or {}
-        # Whether `found` begins as what is known; then what was met of it again, and what else was entered.
-        self._again = bool(known) and known is found
-        self._same: list[list[Entry]] = []
-        self._keys: set[bytes] = set()
+        self._again = again and bool(known)
+        self.also: Mapping[bytes, Entry | Redirect] = {}
+        self.keys: list[list[bytes]] = []  # of what is found in `trees`
         self.stock = Stock()  # of what it found, taken while it is at hand: to look at a million entries again is slow
 
     def trees(self, pending: list[_Directory], progress: Callable[[int], None] | None = None) -> None:
@@ -240,7 +286,6 @@ class _Visit:
             directory = pending.pop()
             try:
                 same, entries, below = self._list(directory)
-                self._same.append(same)
             except OSError as error:
                 if error.errno in SCARCE:
                     raise
@@ -249,20 +294,12 @@ class _Visit:
                 self._problems.append(_problem(directory.path, error))
                 continue
             self.stock.take([entry for _, entry in entries])
-            keys = _enter(self._found, directory.path, entries, self._index_names, same)
-            if self._again:
-                self._keys.update(keys)
+            found = [*same, *(entry for _, entry in entries)]
+            self.keys += _enter(self._found, directory.path, found, self._index_names)
             pending.extend(reversed(below))
             count += len(same) + len(entries)
             if progress is not None:
                 progress(count)
-
-    def forget_what_was_not_met(self) -> None:
-        """Take out of `found` what was there before and is no more."""
-        if self._again and len(self._keys) + sum(map(len, self._same)) < len(self._found):
-            met = self._keys.union(entry.key for same in self._same for entry in same)
-            for key in [key for key in self._found if key not in met]:
-                del self._found[key]
 
     def names(self, path: bytes, names: set[bytes]) -> set[bytes]:
         """Find what these names of one directory stand for now, and the directory's index.
@@ -289,7 +326,7 @@ class _Visit:
             old = self._known.get(key := prefix + encode_path(name))
             if key not in keys and isinstance(old, Entry) and old.key == key:
                 entries.append((name, old))
-        _enter(self._found, path, entries, self._index_names)
+        _enter(self._found, path, [entry for _, entry in entries], self._index_names)
         self.trees([directory for directory in reversed(below) if directory.path[len(path) : -1] in names])
         return keys | {prefix, prefix[:-1]}
 
@@ -333,8 +370,11 @@ class _Visit:
             if siblings:
                 beside = {other: files[other] for ending in _ENDINGS if (other := name + ending) in siblings}
                 found = _codings(path + name, status, beside, self._problems)
-            old = entry = self._known.get(key)
-            if not isinstance(entry, Entry) or not self._is_of(entry, fd, name, status, found):
+            old = self._known.get(key)
+            for entry in (old, self.also.get(key)):
+                if isinstance(entry, Entry) and self._is_of(entry, fd, name, status, found):
+                    break
+            else:
                 entry = make_entry(key, status, self._newest)
                 if isinstance(old, Entry):
                     name_anew(entry, old)
@@ -428,6 +468,7 @@ class _Visit:
             if not (name.isascii() or _is_utf8(name)):
                 problems.append(Problem.of(path + name, "its name is not UTF-8"))
             elif stat.S_ISREG(status.st_mode):
+                hide(status)  # a directory may hold a million
                 files[name] = status
             elif stat.S_ISDIR(status.st_mode):
                 if (status.st_dev, status.st_ino) in above or len(above) > DEPTH_MAX:
@@ -508,25 +549,26 @@ def make_entry(key: bytes, status: os.stat_result, newest: int) -> Entry:
 def _enter(
     found: dict[bytes, Entry | Redirect],
     path: bytes,
-    entries: list[tuple[bytes, Entry]],
+    entries: Sequence[Entry],
     index_names: tuple[bytes, ...],
-    same: Collection[Entry] = (),
-) -> list[bytes]:
-    """Make a directory's files resources, and its index, which may be among the `same` that are resources already.
-    Returns the keys."""
-    keys = []
-    for _, entry in entries:
-        found[entry.key] = entry
-        keys.append(entry.key)
+) -> list[list[bytes]]:
+    """Make a directory's files resources, and its index. The keys, in pieces."""
+    pieces = []
+    for start in range(0, len(entries), ENTERED_AT_ONCE):
+        some = entries[start : start + ENTERED_AT_ONCE]
+        keys = list(map(_key_of, some))
+        put(found, zip(keys, some, strict=True))
+        hide(keys)
+        pieces.append(keys)
     location = encode_path(b"/" + path)
     for name in index_names:
         key = location + encode_path(name)
         index = found.get(key)
-        if isinstance(index, Entry) and (key in keys or index in same):
-            found[location] = index
-            keys.append(location)
+        if isinstance(index, Entry):
+            more: dict[bytes, Entry | Redirect] = {location: index}
             if path:
-                found[location[:-1]] = Redirect(location)
-                keys.append(location[:-1])
+                more[location[:-1]] = Redirect(location)
+            put(found, more)
+            pieces.append(list(more))
             break
-    return keys
+    return pieces

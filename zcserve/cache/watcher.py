@@ -27,6 +27,7 @@ import errno
 import math
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
@@ -54,8 +55,8 @@ QUIET_S = 0.5
 # How often everything is walked while not everything can be watched.
 BLIND_RESCAN_S = 60.0
 
-_READ_BYTES = 65536  # some thousand events
-_READS_MAX = 64  # the kernel queues 16,384 events (fs.inotify.max_queued_events), so there is an end, but for storms
+_READ_BYTES = 16384  # some hundred events, taken in within a millisecond or two
+_READS_MAX = 256  # the kernel queues 16,384 events (fs.inotify.max_queued_events), so there is an end, but for storms
 _LINKS_MAX = 40  # as in the kernel (path_resolution(7))
 
 _STRUCTURE = inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO
@@ -234,14 +235,18 @@ class Watcher:
 
     # --- reading ----------------------------------------------------------------------------------------------
 
-    def read(self, now: float) -> bool:
-        """Take in what the kernel has queued. False when there may be more (read again without waiting for `fd`)."""
+    def read(self, now: float, within_s: float = math.inf) -> bool:
+        """Take in what the kernel has queued, for about so long. False when there may be more (read again without
+        waiting for `fd`)."""
+        end = time.monotonic() + within_s
         for _ in range(_READS_MAX):
             try:
                 data = os.read(self.fd, _READ_BYTES)
             except BlockingIOError:
                 return True
             self.take_in(data, now)
+            if time.monotonic() > end:
+                break
         return False
 
     def take_in(self, data: bytes, now: float) -> None:
@@ -341,9 +346,23 @@ class Watcher:
         return path in self._held
 
     def written(self) -> set[bytes]:
-        """Files that are being written, or were since the last `take`: what was seen of them may be half of it."""
+        """All files of which `was_written` is true."""
         with self._lock:
             return self._written.union(self._held)
+
+    def was_written(self, path: bytes) -> bool:
+        """Whether a file is being written, or was since the last `take`: what was seen of it may be half of it."""
+        return path in self._written or path in self._held
+
+    @property
+    def writes(self) -> bool:
+        """Whether `was_written` is true of any file."""
+        return bool(self._written or self._held)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether everything is to be walked anew: no answer about a single name means anything."""
+        return self._everything is not None
 
     def look_again(self, path: bytes, now: float) -> None:
         """This name was looked at while it changed."""
@@ -368,12 +387,16 @@ class Watcher:
         return min(settled, quiet, self._rescan_at)
 
     def take(self, now: float) -> Changes:
-        """What has changed since the last call, and is whole; to be looked at before the next call."""
+        """What has changed since the last call, and is whole; to be looked at before the next call. In any thread, by
+        one at a time: events are taken in meanwhile, and are told by the next call."""
         with self._lock:
-            changes = self._changes(now)
-            self._dirty.clear()
-            self._written.clear()
+            self._close_quiet(now)
+            everything, self._everything = self._everything, None
+            dirty, self._dirty = self._dirty, {}
+            held = set(self._held)
+            self._written = set()
             self._first = self._last = math.inf
+        changes = Changes(everything=everything) if everything is not None else self._changes(dirty, held)
         if changes:
             self.batches += 1
         if changes.everything is not None:
@@ -381,30 +404,36 @@ class Watcher:
             self._watch_root()
         return changes
 
-    def _changes(self, now: float) -> Changes:
+    def _close_quiet(self, now: float) -> None:
+        """Whether everything is due; and the files that nothing was written to for long are whole."""
         if self._everything is None and self._rescan_at <= now:
             self._everything = self._rescan_why
         if self._everything is not None:
-            changes = Changes(everything=self._everything)
-            self._everything = None
-            self._held.clear()
+            self._held = {}
             self._rescan_at = math.inf
-            return changes
-        for path, written in list(self._held.items()):
+        quiet = []
+        for path, written in self._held.items():
             if written + self._quiet_s > now:
                 break
+            quiet.append(path)
+        for path in quiet:
             del self._held[path]
             self._dirty.setdefault(path, False)
-        changes = Changes(held=set(self._held))
-        for path, tree in self._dirty.items():
-            if path in self._held:
+
+    def _changes(self, dirty: dict[bytes, bool], held: set[bytes]) -> Changes:
+        """The lock is taken for one name at a time: there may be a hundred thousand, and the loop reads events."""
+        changes = Changes(held=held)
+        for path, tree in dirty.items():
+            if path in held:
                 continue  # dirty again when it is whole
             directory, name = path[: path.rfind(b"/") + 1], path[path.rfind(b"/") + 1 :]
             changes.names.setdefault(directory, set()).add(name)
             if tree or path + b"/" in self._by_path:
                 changes.trees.add(path + b"/")
-                self._forget(path + b"/")
-            self._leave_way(path)
+                with self._lock:
+                    self._forget(path + b"/")
+            if path in self._ways:
+                self._forget_link(path)
         return changes
 
 
