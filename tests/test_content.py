@@ -270,7 +270,7 @@ def test_a_generation_that_is_given_up_holds_nothing(site: Any, serve: Any, wait
 def test_a_reload_may_be_asked_for_in_the_middle_of_anything(site: Any, serve: Any, wait_until: Any) -> None:
     """As a signal's handler does, which may come while its thread holds the crew's lock."""
     server = serve(site.root, watch=False)
-    with server.content._thread._changed:
+    with server.content._pool._changed, server.content._builders._changed:
         server.reload()
     wait_until(lambda: server.content.counters.flips == 1)
 
