@@ -179,7 +179,9 @@ def test_a_body_without_room_is_sent_from_its_file(tree: Tree, size: int) -> Non
     assert field(body.head(), b"ETag") == tag_of(noise(size))
 
 
-def test_a_small_body_is_read_once_and_sent_while_no_room_may_be_made(tree: Tree, monkeypatch: Any) -> None:
+def test_a_small_body_is_read_once_and_sent_while_no_room_may_be_made(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As during an upgrade: what happens to the file after it was read is nothing to those that wait for it."""
     tree.plant({"a": noise(SMALL)})
     root, entry = tree.entry(b"/a")

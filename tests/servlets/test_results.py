@@ -578,7 +578,7 @@ def test_a_deadline_that_passes_while_a_result_is_made_resident_lets_go_of_it(ki
     asked = kitchen.asked(route)  # called at once; a thread of the loader has it now
     give_up(kitchen)
     assert status_of(kitchen.side.turn_until(lambda: asked.made)) == 504
-    kitchen.side.turn_until(lambda: not kitchen.fetcher._waiting and not kitchen.store.resident)
+    kitchen.side.turn_until(lambda: not kitchen.fetcher.waiting and not kitchen.store.resident)
     assert kitchen.kept() is None
 
 

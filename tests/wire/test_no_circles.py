@@ -366,7 +366,7 @@ def no_collector() -> Iterator[None]:
 def is_quiet(server: Server) -> bool:
     """Whether nothing is under way: no connection, job of a thread, or body."""
     service = server._service
-    at_work = service.connections or service.fetcher._waiting or server._application.context.pool.waiting
+    at_work = service.connections or service.fetcher.waiting or server._application.context.pool.waiting
     return not at_work and not service.count() and not service.bodies.held
 
 

@@ -327,7 +327,7 @@ def test_who_left_before_a_thread_was_free_is_not_asked_for(
         third.ask("/thread/3")
         wait_until(lambda: server._application.context.pool.waiting == 2)
         second.reset()
-        wait_until(lambda: len(server._application.context.pool._jobs) == 1)  # its place is free
+        wait_until(lambda: server._application.context.pool.waiting == 1)  # its place is free
         EVENTS["go"].set()
         assert (first.read().body, third.read().body) == (b"1", b"3")
     assert JOURNAL == ["1", "3"]
