@@ -520,7 +520,7 @@ class Content:
         if lane is None:
             return []
         if len(keys) > KEYS_FORGOTTEN_MAX:
-            return lane.clear()
+            return lane.clear(len(self.generation.resources))
         for key in keys:
             lane.forget_key(key)
         return []

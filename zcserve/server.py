@@ -190,6 +190,7 @@ class Server:
         )
         if not isinstance(poller, Poller):
             self._service.teacher = Teacher(poller, prefixes, log_json=config.access_log_format == "json")
+            poller.reserve(len(built.generation.resources))
             self.store.on_evicted = self._on_evicted
             self.store.is_sending = poller.pinned
         if config.servlets or config.mount:

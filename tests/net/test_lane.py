@@ -163,6 +163,12 @@ def test_the_hash_is_mmh3s_whatever_the_key(lane: Any) -> None:
     law()
 
 
+def finish(lane: Any) -> None:
+    """Have all done that is done in pieces."""
+    while lane.chores():
+        pass
+
+
 # --- the table ------------------------------------------------------------------------------------------------
 
 
@@ -192,7 +198,10 @@ def test_the_table_does_what_a_dict_does(lane: Any) -> None:
             lane.put(key, [packed(b"", model[key])])
         elif key in model:
             lane.drop(model.pop(key))
+        if rng.random() < 0.01:
+            lane.chores()  # of what moves to a larger table
         if step % 500 == 0:
+            finish(lane)
             assert [key for key in keys if lane.knows(key)] == [key for key in keys if key in model]
     assert all(lane.holds(entry) for entry in model.values())
     for entry in model.values():
@@ -218,11 +227,13 @@ def test_keys_that_collide_under_every_seed_hold_nothing_up(lane: Any) -> None:
     assert len({lane.hash(key) for key in keys}) == 1
     for key in keys:
         lane.put(key, [packed(b"")])
+    finish(lane)
     known = [key for key in keys if lane.knows(key)]
     assert len(known) == 256  # what a search looks at; the rest is the general lane's
     others = [b"/%d" % number for number in range(1000)]
     for key in others:
         lane.put(key, [packed(b"")])
+    finish(lane)
     assert all(lane.knows(key) for key in known)
     assert sum(lane.knows(key) for key in others) > 900  # but for those whose search begins among them
     for key in known[::2]:
@@ -230,6 +241,7 @@ def test_keys_that_collide_under_every_seed_hold_nothing_up(lane: Any) -> None:
     assert [lane.knows(key) for key in known] == [False, True] * 128
     for key in others:
         lane.put(key, [packed(b"")])
+    finish(lane)
     assert all(lane.knows(key) for key in others)
 
 
@@ -243,6 +255,7 @@ def test_one_entry_under_many_keys_goes_at_once(lane: Any) -> None:
     keys = [b"/%d" % number for number in range(3000)]
     for key in keys:
         lane.put(key, [packed(b"x", entry)])
+    finish(lane)
     assert all(map(lane.knows, keys))
     lane.drop(entry)
     assert not any(map(lane.knows, keys))
@@ -256,6 +269,81 @@ def test_clear_forgets_everything(lane: Any) -> None:
     lane.clear()
     assert not any(lane.holds(entry) for entry in entries)
     assert not any(lane.knows(b"/%d" % number) for number in range(2000))
+
+
+def test_what_a_clear_gives_up_goes_in_pieces(lane: Any) -> None:
+    entries = [Fake() for _ in range(2000)]
+    for number, entry in enumerate(entries):
+        lane.put(b"/%d" % number, [packed(b"x", entry)])
+    finish(lane)
+    ends = [weakref.ref(entry) for entry in entries]
+    given_up = lane.clear()
+    lane.put(b"/1", [packed(b"another")])
+    del entries, entry
+    given_up.clear()  # what another thread frees
+    left = [sum(end() is not None for end in ends)]
+    while lane.poll(0) == [] and left[-1]:
+        left.append(sum(end() is not None for end in ends))
+    assert max(before - after for before, after in itertools.pairwise([2000, *left])) <= 256
+    assert lane.knows(b"/1")
+
+
+def test_a_table_grows_in_pieces_and_forgets_nothing(lane: Any) -> None:
+    entries = {b"/%d" % number: Fake() for number in range(5000)}
+    known = []
+    for key, entry in entries.items():
+        lane.put(key, [packed(b"x", entry)])
+        known.append(sum(lane.knows(other) for other in (b"/0", key)))
+    assert 1 in known  # what is still to move is the general lane's meanwhile
+    lane.drop(entries[b"/7"])
+    lane.forget_key(b"/8")
+    finish(lane)
+    assert [key for key in entries if not lane.knows(key)] == [b"/7", b"/8"]
+    assert [key for key, entry in entries.items() if not lane.holds(entry)] == [b"/7", b"/8"]
+
+
+def test_what_is_put_again_before_it_has_moved_is_there_once(lane: Any) -> None:
+    for number in range(513):  # one more than a table of 1024 takes
+        lane.put(b"/%d" % number, [packed(b"x")])
+    again = [key for number in range(513) if not lane.knows(key := b"/%d" % number)]
+    for key in again:
+        lane.put(key, [packed(b"y")])
+    finish(lane)
+    for key in again:
+        lane.forget_key(key)
+        assert not lane.knows(key)
+
+
+def test_a_table_that_is_large_enough_does_not_grow(lane: Any) -> None:
+    lane.reserve(5000)
+    finish(lane)
+    for number in range(5000):
+        lane.put(b"/%d" % number, [packed(b"x")])
+        assert not lane.chores()
+
+
+def test_uses_are_told_in_pieces(drive: Any) -> None:
+    driver = drive()
+    entries = [Fake() for _ in range(50)]
+    for number, entry in enumerate(entries):
+        driver.lane.put(b"/%d" % number, [packed(b"x", entry)])
+    with Client(driver.where) as client:
+        driver.ask(client, b"".join(PLAIN.replace(b"/a", b"/%d" % number) for number in range(50)), 50)
+    told = []
+    while driver.lane.drain_ticks(20):
+        told.append(sum(entry.uses for entry in entries))
+    assert told == [20, 40]
+    assert [entry.uses for entry in entries] == [1] * 50
+
+
+def test_the_collector_does_not_see_what_is_taught(lane: Any) -> None:
+    gc.collect()
+    before = len(gc.get_objects())
+    taught = [(b"/%d" % number, packed(b"x", Fake())) for number in range(300)]
+    seen = len(gc.get_objects()) - before
+    for key, representation in taught:
+        lane.put(key, [representation])
+    assert len(gc.get_objects()) - before - seen < 300
 
 
 def test_one_key_is_forgotten_and_no_other_of_its_entry(lane: Any) -> None:

@@ -37,6 +37,9 @@ cdef extern from "Python.h" nogil:
     PyThreadState *PyEval_SaveThread()
     void PyEval_RestoreThread(PyThreadState *thread)
 
+cdef extern from "Python.h":
+    void hide "PyObject_GC_UnTrack"(PyObject *thing)     # cache/unseen.py says why
+
 
 cdef double SWEEP_INTERVAL_MAX_S = 1.0
 cdef double YOUNG_S = 1.0        # the first request of a younger connection may be on its way
@@ -51,6 +54,9 @@ cdef enum:                   # sizes and limits
     HANDED_MAX = 16              # connections that are handed over in one call of `poll`: Python takes 40 us for each
     REPORTS_MAX = 512            # events, hand-overs and listeners that one call of `poll` tells of
     PROBES_MAX = 256             # slots that a search looks at: a table at most half full needs some dozens
+    CHORE_SLOTS = 4096           # of a table that was left behind, seen to in a turn: some ten microseconds
+    CHORE_RECORDS = 256          # likewise, and at most so many records: some hundred
+    SLOTS_MIN = 1024
     SPARSE = 16                  # slots for each record: a table of more is not crowded, its keys were chosen
     ANSWERS_MAX = 64
     IOVECS_MAX = 128         # two for each answer
@@ -129,11 +135,17 @@ cdef struct Record:          # one allocation, its representations and its key b
     char *key
     Rep *reps
     int count
-    bint touched
+    int touched_at           # where it stands in `touched`, -1 for nowhere
     bint dropped
     int refs                 # why it may not be freed: sends under way, and a tick that was not drained
     int sending
     PyObject *keep
+
+cdef struct Limbo:           # a table that was left behind, of which what stands from `at` on is still to be seen to
+    Record **slots
+    uint32_t mask, at
+    bint moves               # to the present table; else it is let go
+    Limbo *next
 
 cdef struct Meaning:
     uint32_t hash
@@ -349,10 +361,13 @@ cdef class Lane:
     cdef readonly uint32_t hash_seed  # secret: clients choose what is looked up
     cdef Record **slots
     cdef uint32_t slots_mask, records_count
+    cdef Limbo *limbo
+    cdef bint busy                   # with what is done in pieces: the lane comes back after each turn
     cdef Meaning *meanings
     cdef int meanings_count
     cdef Record **touched
     cdef int touched_count, touched_size
+    cdef int ticks_due               # of these, to be drained before the next second's
     cdef Record **dead
     cdef int dead_count, dead_size
     cdef Record *spare               # of an application's last answer
@@ -412,7 +427,7 @@ cdef class Lane:
         if self.epfd < 0:
             raise OSError(errno, "epoll_create1")
         self.buffer = <char *> malloc(RECV_BYTES)
-        self.slots_mask = 1023
+        self.slots_mask = SLOTS_MIN - 1
         self.slots = <Record **> calloc(self.slots_mask + 1, sizeof(Record *))
         self.meanings = <Meaning *> calloc(MEANING_SLOTS, sizeof(Meaning))
         self.log = <char *> malloc(LOG_BYTES) if log_on else NULL
@@ -444,15 +459,20 @@ cdef class Lane:
 
     def __dealloc__(self):
         cdef uint32_t i
+        cdef Limbo *limbo
         for i in range(<uint32_t> self.conns_size):
             self.unpin(&self.conns[i])
         for i in range(<uint32_t> self.touched_count):
             self.touched[i].refs -= 1
             self.maybe_dead(self.touched[i])
         if self.slots != NULL:
-            for i in range(self.slots_mask + 1):
-                if self.slots[i] != NULL:
-                    release(self.slots[i])
+            release_all(self.slots, 0, self.slots_mask)
+        while self.limbo != NULL:
+            limbo = self.limbo
+            release_all(limbo.slots, limbo.at, limbo.mask)
+            self.limbo = limbo.next
+            free(limbo.slots)
+            free(limbo)
         for i in range(<uint32_t> self.dead_count):
             release(self.dead[i])
         if self.spare != NULL:
@@ -547,6 +567,8 @@ cdef class Lane:
             PyEval_RestoreThread(self.thread)
         self.holds_gil = False
         self.bury()
+        if self.busy:
+            self.chores()
         for i in range(self.reports_count):
             reports.append((self.reports[i].fd, self.reports[i].mask))
         return reports
@@ -760,8 +782,13 @@ cdef class Lane:
         if not self.insert(record):
             release(record)      # the general lane answers for it
             return
-        for entry, _, _ in keep:
-            self.entries.setdefault(entry, set()).add(key)
+        for kept in keep:
+            hide(<PyObject *> kept)
+            keys = self.entries.setdefault(kept[0], set())
+            keys.add(key)
+            hide(<PyObject *> keys)
+        hide(<PyObject *> keep)
+        hide(<PyObject *> self.entries)
 
     def consult(self, look_up):
         """Ask who answers what was not put: `look_up` is an `Application`'s. None: no more."""
@@ -778,7 +805,6 @@ cdef class Lane:
 
     def forget_key(self, bytes key not None):
         """Forget one resource, if it was taught: its key leads elsewhere now."""
-        self.drain_ticks()
         self.drop_key(key)
         self.bury()
 
@@ -787,31 +813,55 @@ cdef class Lane:
         keys = self.entries.pop(entry, None)
         if keys is None:
             return
-        self.drain_ticks()       # which hold records, too
         for key in keys:
             self.drop_key(key)
         self.bury()
 
-    def clear(self):
-        """Forget all resources. What that gives up is returned, so that another thread may free it: a hundred thousand
-        objects are too much for one turn."""
-        cdef uint32_t i
-        cdef Record *record
+    def clear(self, uint32_t resources=0):
+        """Forget all resources, in the next turns: a hundred thousand are too much for one. There is room for so many
+        `resources` then. A part of what that gives up is returned, for another thread to free."""
         cdef list given_up = [self.entries]
-        self.drain_ticks()       # which hold records, too
+        self.leave_table(max(self.slots_mask, mask_for(resources)), False)
+        self.records_count = 0
         self.entries = {}
         self.quick.clear()
-        self.records_count = 0
-        for i in range(self.slots_mask + 1):
-            record = self.slots[i]
-            if record != NULL:
-                self.slots[i] = NULL
-                record.dropped = True
-                if not record.refs:
-                    given_up.append(<object> record.keep)
-                self.maybe_dead(record)
-        self.bury()
+        self.chores()
         return given_up
+
+    def reserve(self, uint32_t resources):
+        """Have room for so many resources, so that the table need not grow."""
+        if mask_for(resources) > self.slots_mask:
+            self.leave_table(mask_for(resources), True)
+
+    def chores(self):
+        """Do a piece of what would take long at once: see to what stands in tables that were left behind. True while more
+        is left. `poll` does a piece after each turn."""
+        cdef Limbo *limbo = self.limbo
+        cdef Record *record
+        cdef int slots = CHORE_SLOTS, records = CHORE_RECORDS
+        while limbo != NULL and slots and records:
+            if limbo.at > limbo.mask:
+                self.limbo = limbo.next
+                free(limbo.slots)
+                free(limbo)
+                limbo = self.limbo
+                continue
+            record = limbo.slots[limbo.at]
+            limbo.slots[limbo.at] = &TOMB
+            limbo.at += 1
+            slots -= 1
+            if record == NULL or record == &TOMB:
+                continue
+            records -= 1
+            if not limbo.moves:
+                self.let_go(record)
+            elif not place(self.slots, self.slots_mask, record):
+                self.forget_entries(record)
+                self.records_count -= 1
+                self.let_go(record)
+        self.bury()
+        self.busy = self.limbo != NULL or self.ticks_due > 0
+        return self.limbo != NULL
 
     def holds(self, entry):
         """Whether the lane refers to this entry's body."""
@@ -820,8 +870,11 @@ cdef class Lane:
     def pinned(self, entry):
         """Whether the lane is in the middle of sending from this entry. Any thread that holds the GIL may ask."""
         cdef Record *record
+        cdef Record **left
         for key in tuple(self.entries.get(entry, ())):
             record = self.find_key(key)
+            if record == NULL and (left := self.find_left(key)) != NULL:
+                record = left[0]
             if record != NULL and record.sending:
                 return True
         return False
@@ -838,22 +891,42 @@ cdef class Lane:
             held += self.conns[fd].inbox != NULL
         return held
 
-    def drain_ticks(self):
-        """Tell every entry that was used since the last call how often, and the turn of its last use."""
-        cdef Record *record
-        cdef int i, j
-        for i in range(self.touched_count):
-            record = self.touched[i]
-            record.touched = False
-            record.refs -= 1
-            for j, (entry, _, _) in enumerate(<list> record.keep):
-                if record.reps[j].uses:
-                    entry.tick = max(entry.tick, record.reps[j].tick)
-                    entry.uses += record.reps[j].uses
-                    record.reps[j].uses = 0
+    def drain_ticks(self, int most=-1):
+        """Tell each entry that was used how often, and the turn of its last use: all since they were last told, or at most so
+        many now. How many are left of those that there were when this began."""
+        if self.ticks_due <= 0 or most < 0:
+            self.ticks_due = self.touched_count
+        if most < 0:
+            most = self.ticks_due
+        most = min(most, min(self.ticks_due, self.touched_count))
+        self.ticks_due -= most
+        while most:
+            record = self.touched[self.touched_count - 1]
+            self.untouch(record)
             self.maybe_dead(record)
-        self.touched_count = 0
+            most -= 1
+        self.ticks_due = min(self.ticks_due, self.touched_count)
         self.bury()
+        self.busy = self.limbo != NULL or self.ticks_due > 0
+        return self.ticks_due
+
+    cdef untouch(self, Record *record):
+        """Tell the entries of a record's uses, and take it out of `touched`."""
+        cdef Record *last
+        cdef int i
+        if record.touched_at < 0:
+            return
+        self.touched_count -= 1
+        last = self.touched[self.touched_count]
+        self.touched[record.touched_at] = last
+        last.touched_at = record.touched_at
+        record.touched_at = -1
+        record.refs -= 1
+        for i, (entry, _, _) in enumerate(<list> record.keep):
+            if record.reps[i].uses:
+                entry.tick = max(entry.tick, record.reps[i].tick)
+                entry.uses += record.reps[i].uses
+                record.reps[i].uses = 0
 
     def sample(self, double unit, uint64_t pause, int64_t every):
         """Which uses to note from now on: as `MissRatioCurve`'s attributes of these names say; `unit` 0: none."""
@@ -932,6 +1005,26 @@ cdef class Lane:
         cdef const char *start = PyBytes_AS_STRING(key)
         return self.find(start, PyBytes_GET_SIZE(key), self.hash_of(start, PyBytes_GET_SIZE(key)))
 
+    cdef Record **find_left(self, bytes key) noexcept:
+        """The slot of a record that is still to move; NULL for none."""
+        cdef const char *start = PyBytes_AS_STRING(key)
+        cdef size_t length = PyBytes_GET_SIZE(key)
+        cdef uint32_t at, hash = self.hash_of(start, length)
+        cdef Limbo *limbo = self.limbo
+        cdef Record *record
+        cdef int probe
+        while limbo != NULL:
+            at = hash & limbo.mask
+            for probe in range(PROBES_MAX if limbo.moves else 0):
+                record = limbo.slots[at]
+                if record == NULL:
+                    break
+                if record.hash == hash and record.key_len == length and memcmp(record.key, start, length) == 0:
+                    return &limbo.slots[at]
+                at = (at + 1) & limbo.mask
+            limbo = limbo.next
+        return NULL
+
     cdef bint insert(self, Record *record) except -1:
         """Put a record into the table; False when there is no slot for it in reach of a search. Keys can be computed that
         have one hash under every seed, so there may be none however large the table is."""
@@ -944,26 +1037,50 @@ cdef class Lane:
         return True
 
     cdef bint grow(self) except -1:
-        """Have twice as many slots; False when a record would be out of reach in them."""
-        cdef uint32_t i, mask = 2 * self.slots_mask + 1
-        cdef Record **grown = <Record **> calloc(<size_t> mask + 1, sizeof(Record *))
-        if grown == NULL:
-            raise MemoryError
-        for i in range(self.slots_mask + 1):
-            if self.slots[i] != NULL and not place(grown, mask, self.slots[i]):
-                free(grown)
-                return False
-        free(self.slots)
-        self.slots = grown
-        self.slots_mask = mask
+        self.leave_table(2 * self.slots_mask + 1, True)
         return True
+
+    cdef leave_table(self, uint32_t mask, bint moves):
+        """Have an empty table. What stands in the old one is seen to by `chores`, and is not known till then: the general lane
+        answers for it meanwhile."""
+        cdef Record **slots = <Record **> calloc(<size_t> mask + 1, sizeof(Record *))
+        cdef Limbo *limbo = <Limbo *> malloc(sizeof(Limbo))
+        if slots == NULL or limbo == NULL:
+            free(slots)
+            free(limbo)
+            raise MemoryError
+        limbo.slots = self.slots
+        limbo.mask = self.slots_mask
+        limbo.at = 0
+        limbo.moves = moves
+        limbo.next = self.limbo
+        self.limbo = limbo
+        if not moves:
+            while limbo != NULL:
+                limbo.moves = False
+                limbo = limbo.next
+        self.slots = slots
+        self.slots_mask = mask
+        self.busy = True
 
     cdef drop_key(self, bytes key):
         """Take a record out of the table; probe chains are closed by moving what follows."""
         cdef Record *record = self.find_key(key)
+        cdef Record **left
+        if record != NULL:
+            self.take_out(record)
+        else:
+            left = self.find_left(key)
+            if left == NULL:
+                return
+            record = left[0]
+            left[0] = &TOMB
+        self.records_count -= 1
+        self.forget_entries(record)
+        self.let_go(record)
+
+    cdef void take_out(self, Record *record) noexcept nogil:
         cdef uint32_t at, hole, home
-        if record == NULL:
-            return
         at = record.hash & self.slots_mask
         while self.slots[at] != record:
             at = (at + 1) & self.slots_mask
@@ -977,13 +1094,19 @@ cdef class Lane:
                 self.slots[hole] = self.slots[at]
                 hole = at
         self.slots[hole] = NULL
-        self.records_count -= 1
+
+    cdef forget_entries(self, Record *record):
+        cdef bytes key = record.key[: record.key_len]
         for entry, _, _ in (<list> record.keep if record.count else ()):
             keys = self.entries.get(entry)
             if keys is not None:
                 keys.discard(key)
                 if not keys:
                     del self.entries[entry]
+
+    cdef let_go(self, Record *record):
+        """A record is in no table any more: it is freed when nothing is sent from it."""
+        self.untouch(record)
         record.dropped = True
         self.maybe_dead(record)
 
@@ -1014,7 +1137,7 @@ cdef class Lane:
             self.sight(record, rep)
         rep.tick = self.turn
         rep.uses += 1
-        if record.touched:
+        if record.touched_at >= 0:
             return
         if self.touched_count == self.touched_size:
             grown = <Record **> realloc(self.touched, (2 * self.touched_size + 1024) * sizeof(Record *))
@@ -1022,7 +1145,7 @@ cdef class Lane:
                 return
             self.touched = grown
             self.touched_size = 2 * self.touched_size + 1024
-        record.touched = True
+        record.touched_at = self.touched_count
         record.refs += 1         # until the tick is drained
         self.touched[self.touched_count] = record
         self.touched_count += 1
@@ -1297,6 +1420,7 @@ cdef class Lane:
             quick = _Servlet(target, *found)
             if len(self.quick) >= QUICK_MAX:
                 self.forget_quick()
+            self.drop_key(target)    # one that is still to move
             record = new_record(head.target, head.target_len, NULL, 0)
             if record == NULL:
                 return NULL
@@ -2088,7 +2212,7 @@ cdef class Lane:
                 return
             if self.again_count:
                 self.take_up_again()
-            if self.reports_count or timeout == 0 or self.is_full() or (until >= 0 and self.now >= until):
+            if self.reports_count or timeout == 0 or self.busy or self.is_full() or (until >= 0 and self.now >= until):
                 return
 
     cdef bint wait(self, double until, bint worked) noexcept nogil:
@@ -2162,13 +2286,25 @@ cdef class Lane:
     cdef int wait_ms(self, double until, bint worked) noexcept nogil:
         """How long to wait. After work there are log lines for Python, and a signal may have come: at most a second."""
         cdef double left = 1 if worked else -1
-        if self.again_count:
+        if self.again_count or self.busy:
             return 0
         if self.count and (left < 0 or self.next_sweep - self.now < left):
             left = max(self.next_sweep - self.now, 0)
         if until >= 0 and (left < 0 or until - self.now < left):
             left = max(until - self.now, 0)
         return -1 if left < 0 else <int> (left * 1000 + 0.999)
+
+
+cdef Record TOMB             # where a record stood that left its table before the others: a search goes on behind it
+memset(&TOMB, 0, sizeof(Record))
+TOMB.key_len = 0xFFFFFFFFu
+
+cdef uint32_t mask_for(uint32_t resources) noexcept nogil:
+    """That of a table which is at most half full with so many."""
+    cdef uint32_t mask = SLOTS_MIN - 1
+    while mask // 2 < resources and mask < 0x7FFFFFFFu:
+        mask = 2 * mask + 1
+    return mask
 
 
 cdef bint place(Record **slots, uint32_t mask, Record *record) noexcept nogil:
@@ -2194,11 +2330,20 @@ cdef Record *new_record(const char *key, size_t key_len, const Rep *reps, int co
     record.count = count
     record.key = <char *> (record.reps + count)
     record.key_len = <uint32_t> key_len
+    record.touched_at = -1
     if count:
         memcpy(record.reps, reps, count * sizeof(Rep))
     if key != NULL:
         memcpy(record.key, key, key_len)
     return record
+
+
+cdef void release_all(Record **slots, uint32_t at, uint32_t mask) noexcept:
+    """Free what stands in a table from `at` on."""
+    while at <= mask:
+        if slots[at] != NULL and slots[at] != &TOMB:
+            release(slots[at])
+        at += 1
 
 
 cdef void release(Record *record) noexcept:

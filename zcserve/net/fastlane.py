@@ -32,6 +32,8 @@ Representation = tuple[Entry, int, bytes | memoryview, int, int, int, int, int, 
 
 # The lane's numbers for content codings, in the order of `Lane.learn`'s meanings.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
+# Entries that are told of their uses in one turn: half a millisecond.
+TICKS_AT_ONCE = 1000
 # The lane's kinds of field values.
 HOST, ACCEPT, CONNECTION_11, CONNECTION_10 = range(4)
 _LEARNED = {b"host": HOST, b"accept-encoding": ACCEPT, b"connection": CONNECTION_11}
@@ -61,17 +63,19 @@ class Teacher:
         self._prefixes = prefixes
         self._log_time = "%Y-%m-%dT%H:%M:%SZ" if log_json else "%d/%b/%Y:%H:%M:%S +0000"
         self._second = 0
+        self._drains = False
 
     def each_turn(self) -> None:
         """The second's prefixes, and back the ticks of what was used."""
         second = self._prefixes.second
-        if second == self._second:
-            return
-        self._second = second
-        of = self._prefixes.of
-        prefixes = tuple(of(status, mode) for mode in (KEEP, KEEP_10, CLOSE) for status in (200, 304))
-        self.lane.set_second(second, prefixes, time.strftime(self._log_time, time.gmtime(second)).encode())
-        self.lane.drain_ticks()
+        if second != self._second:
+            self._second = second
+            of = self._prefixes.of
+            prefixes = tuple(of(status, mode) for mode in (KEEP, KEEP_10, CLOSE) for status in (200, 304))
+            self.lane.set_second(second, prefixes, time.strftime(self._log_time, time.gmtime(second)).encode())
+            self._drains = True
+        if self._drains:
+            self._drains = self.lane.drain_ticks(TICKS_AT_ONCE) > 0
 
     def teach(self, head: bytes, target: bytes, base: Entry, fields: Fields) -> None:
         """A request for `base` was answered: `head` is what it said, `target` what always leads to it."""
