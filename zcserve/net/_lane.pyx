@@ -305,10 +305,6 @@ cdef inline double monotonic() noexcept nogil:
     clock_gettime(CLOCK_MONOTONIC, &t)
     return t.tv_sec + t.tv_nsec * 1e-9
 
-cdef inline int64_t second_now() noexcept nogil:
-    cdef timespec t
-    clock_gettime(CLOCK_REALTIME, &t)
-    return t.tv_sec
 
 
 @cython.final
@@ -345,6 +341,8 @@ cdef class Lane:
     cdef int events_count, events_at
     cdef Report reports[REPORTS_MAX]
     cdef int reports_count, handed_count
+    cdef bint due                    # Python is to have its turn when this one is over
+    cdef bint full                   # or before anything else is done
     cdef int accepts_left            # of this turn
     cdef int requests_left           # of this connection in this turn, and the next one likewise
     cdef int64_t bytes_left
@@ -377,6 +375,7 @@ cdef class Lane:
     cdef size_t prefix_len[3][2]
     cdef tuple prefix_keep
     cdef int64_t second
+    cdef double second_until         # by the monotonic clock; the wall clock is looked at then, and after each `set_second`
     # limits
     cdef size_t head_bytes_max, target_bytes_max
     cdef int64_t turn_bytes_max
@@ -561,6 +560,8 @@ cdef class Lane:
         cdef int i
         cdef list reports = []
         self.reports_count = self.handed_count = 0
+        self.full = self.log_len > LOG_BYTES // 2
+        self.due = self.full or self.busy
         self.thread = PyEval_SaveThread()
         self.run(timeout)
         if not self.holds_gil:
@@ -711,6 +712,7 @@ cdef class Lane:
             self.prefix_len[i // 2][i % 2] = PyBytes_GET_SIZE(prefix)
         self.prefix_keep = prefixes
         self.second = second
+        self.second_until = 0
         self.log_time_len = min(<size_t> len(log_time), 63)
         memcpy(self.log_time, PyBytes_AS_STRING(log_time), self.log_time_len)
 
@@ -1061,7 +1063,7 @@ cdef class Lane:
                 limbo = limbo.next
         self.slots = slots
         self.slots_mask = mask
-        self.busy = True
+        self.busy = self.due = True
 
     cdef drop_key(self, bytes key):
         """Take a record out of the table; probe chains are closed by moving what follows."""
@@ -1861,6 +1863,7 @@ cdef class Lane:
             self.write(b'", "user_agent": "', 18)
             self.write(head.agent, head.agent_len)
             self.write(b'"}\n', 3)
+            self.look_at_log()
             return
         self.write_peer(conn)
         self.write(b" - - [", 6)
@@ -1878,6 +1881,12 @@ cdef class Lane:
         self.write(b'" "', 3)
         self.write_value(head.agent, head.agent_len)
         self.write(b'"\n', 2)
+        self.look_at_log()
+
+    cdef inline void look_at_log(self) noexcept nogil:
+        """Have Python take the lines before there is no room for more."""
+        if self.log_len > LOG_BYTES // 2:
+            self.due = self.full = True
 
     cdef inline void write(self, const char *text, size_t length) noexcept nogil:
         if length:               # `text` may be NULL else
@@ -1937,18 +1946,13 @@ cdef class Lane:
         return epoll_ctl(self.epfd, EPOLL_CTL_ADD, fd, &event)
 
     cdef void tell(self, int fd, uint32_t mask) noexcept nogil:
-        """Report to Python, where `is_full` is not."""
+        """Report to Python; where it is not `full`, there is a place for it."""
         self.reports[self.reports_count].fd = fd
         self.reports[self.reports_count].mask = mask
         self.reports_count += 1
-
-    cdef inline bint is_full(self) noexcept nogil:
-        """Whether Python must have its turn before anything else is done."""
-        return (
-            self.reports_count >= REPORTS_MAX - 1    # a listener may report itself besides its client
-            or self.handed_count == HANDED_MAX
-            or (self.log_on and self.log_len > LOG_BYTES // 2)
-        )
+        self.due = True
+        if self.reports_count >= REPORTS_MAX - 1 or self.handed_count == HANDED_MAX:
+            self.full = True     # one place is kept: a listener may report itself besides its client
 
     cdef void run_again(self, int fd) noexcept nogil:
         cdef int *grown
@@ -1992,7 +1996,7 @@ cdef class Lane:
         cdef socklen_t length
         cdef int fd
         cdef Conn *conn
-        while self.accepts_left > 0 and not self.is_full():
+        while self.accepts_left > 0 and not self.full:
             if self.draining or self.count + self.foreign >= self.connections_max:
                 return GONE
             length = sizeof(sockaddr_storage)
@@ -2054,9 +2058,6 @@ cdef class Lane:
                 self.after(fd, result)
                 return
         while conn.inbox_len or conn.readable:
-            if self.has_had_its_share():
-                self.run_again(fd)
-                return
             result = self.read_and_answer(fd, conn)
             conn = &self.conns[fd]
             if result != DONE:
@@ -2064,6 +2065,9 @@ cdef class Lane:
                 return
             if conn.closing:
                 self.finish(fd, conn)
+                return
+            if (conn.inbox_len or conn.readable) and self.has_had_its_share():
+                self.run_again(fd)
                 return
         if conn.inbox != NULL:
             self.free_inbox(conn)
@@ -2199,21 +2203,30 @@ cdef class Lane:
         cdef bint worked = False
         self.now = monotonic()
         until = self.now + timeout if timeout >= 0 else -1
-        if second_now() != self.second:
+        if self.is_second_over():
             return
         while True:
             if self.events_at == self.events_count:
                 if not self.wait(until, worked):
                     return
                 worked = True
-                if second_now() != self.second:
+                if self.is_second_over():
                     return       # the events wait for the new second's prefixes
             if not self.take_up_events():
                 return
             if self.again_count:
                 self.take_up_again()
-            if self.reports_count or timeout == 0 or self.busy or self.is_full() or (until >= 0 and self.now >= until):
+            if self.due or timeout == 0 or (until >= 0 and self.now >= until):
                 return
+
+    cdef inline bint is_second_over(self) noexcept nogil:
+        return self.now >= self.second_until and self.is_another_second()
+
+    cdef bint is_another_second(self) noexcept nogil:
+        cdef timespec t
+        clock_gettime(CLOCK_REALTIME, &t)
+        self.second_until = self.now + 1 - t.tv_nsec * 1e-9
+        return t.tv_sec != self.second
 
     cdef bint wait(self, double until, bint worked) noexcept nogil:
         """Begin a turn; False when Python is needed instead."""
@@ -2242,7 +2255,7 @@ cdef class Lane:
         cdef int fd
         cdef uint8_t owner
         while self.events_at < self.events_count:
-            if self.is_full():
+            if self.full:
                 return False
             data = self.events[self.events_at].data.u64
             mask = self.events[self.events_at].events
@@ -2269,7 +2282,7 @@ cdef class Lane:
         cdef int fd, at = 0
         cdef int count = min(self.again_count, RESUMED_MAX)
         self.turn += 1           # what is read now may be younger than the events
-        while at < count and not self.is_full():
+        while at < count and not self.full:
             fd = self.again[at]
             at += 1
             if not self.conns[fd].queued:
