@@ -1,7 +1,8 @@
 """A servlet that forks, and a child that lives on with copies of all descriptors.
 
-What the server closes then stays open in the child, and what epoll watches of it is still told, by the number that the
-descriptor had. So the server takes a descriptor out of epoll before it closes it.
+What the server closes would stay open in the child, and what epoll watches of it would still be told, by the number
+that the descriptor had. So the child gives up what the loop waits for (net/forks.py), and the server takes a descriptor
+out of epoll before it closes it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ def fork(request):
             time.sleep(0.02)
         os._exit(0)
     return str(child)
+
+@servlet("/come-back")
+def come_back(request):
+    return str(os.fork())
 
 @servlet("/wait", thread=True)
 def wait(request):
@@ -67,3 +72,48 @@ def test_what_a_forked_child_keeps_open_harms_no_newcomer(site: Any, command: An
                 assert [newcomer.read().body for newcomer in newcomers] == [b"waited"] * 6
         finally:
             os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_forked_child_keeps_no_connection_and_no_port(site: Any, command: Any, tmp_path: Path, engine: str) -> None:
+    site.write("page", b"a page")
+    (tmp_path / "servlets").mkdir()
+    (tmp_path / "servlets" / "forks.py").write_text(FORKS.replace("time.sleep(0.02)", "time.sleep(60)"))
+    server = command(site.root, "--engine", engine, "--servlets", str(tmp_path / "servlets"), "--idle-timeout", "1s")
+    with ExitStack() as stack:
+        asks, idle, pythons, client = (stack.enter_context(Client(server.port)) for _ in range(4))
+        for old in (asks, idle, client):
+            assert old.get("/page").status == 200
+        assert pythons.get("/missing").status == 404
+        child = int(client.get("/fork").body)
+        try:
+            assert asks.get("/page", "Connection: close").status == 200
+            for old in (asks, idle, pythons):  # the last two have nothing more to ask
+                assert old.at_end()
+            server.process.terminate()
+            assert server.process.wait(10) == 0
+            with pytest.raises(ConnectionRefusedError):
+                Client(server.port)
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_forked_child_that_comes_back_ends(
+    site: Any, command: Any, tmp_path: Path, wait_until: Any, engine: str
+) -> None:
+    (tmp_path / "servlets").mkdir()
+    (tmp_path / "servlets" / "forks.py").write_text(FORKS)
+    server = command(site.root, "--engine", engine, "--servlets", str(tmp_path / "servlets"))
+    with Client(server.port) as client, Client(server.port) as other:
+        other.send(b"GET /missing HTTP/1.1\r\n")  # which Python waits for
+        child = int(client.get("/come-back").body)
+        status = Path(f"/proc/{child}/stat")
+        try:
+            wait_until(lambda: status.read_text().rpartition(")")[2].split()[0] == "Z")  # nothing waits for it
+        finally:
+            os.kill(child, signal.SIGKILL)
+        assert [client.get("/missing").status for _ in range(100)] == [404] * 100
+        other.send(b"Host: test\r\n\r\n")
+        assert other.read().status == 404
+    assert any("came back from the servlet" in line for line in server.lines)

@@ -589,6 +589,15 @@ cdef class Lane:
         self.free_inbox(conn)
         return peer_name(conn), data, bool(conn.answered), bool(conn.hung_up), self.made.pop(fd, None)
 
+    def descriptors(self):
+        """Its own descriptors, and those of connections that no handler knows."""
+        cdef int fd
+        cdef list found = [self.epfd] if self.epfd >= 0 else []
+        for fd in range(self.conns_size):
+            if self.conns[fd].owner == OWNER_LANE or self.conns[fd].handed:
+                found.append(fd)
+        return found
+
     def close(self):
         """Close the lane's connections and the epoll descriptor. No application is consulted any more: it may refer to the lane."""
         self.close_all(False)

@@ -26,6 +26,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from zcserve.log import Log
+from zcserve.net.forks import Ended, let_go_in_children
 from zcserve.net.poller import Poller
 from zcserve.net.timers import Timers
 
@@ -47,7 +48,7 @@ class Loop:
     `stranger` hears of descriptors without a handler: the fast lane handed one over."""
 
     def __init__(self, poller: Poller | Lane | None = None) -> None:
-        self.poller = poller or Poller()
+        self.poller: Poller | Lane | Ended = poller or Poller()
         self.timers = Timers()
         self.handlers: dict[int, Handler] = {}
         self.now = time.monotonic()
@@ -63,6 +64,7 @@ class Loop:
         self._wake = FileIO(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+")
         self._stopped = False
         self.add(self._wake.fileno(), self._woken)
+        let_go_in_children(self)
 
     def add(self, fd: int, handler: Handler, *, stream: bool = False) -> None:
         """Call `handler(mask)` when `fd` is ready."""

@@ -40,6 +40,10 @@ class Poller:
         with suppress(OSError):
             self._epoll.unregister(fd)
 
+    def descriptors(self) -> list[int]:
+        """Its own descriptors, and those of connections that no handler knows."""
+        return [] if self._epoll.closed else [self._epoll.fileno()]
+
     def close(self) -> None:
         """Stop watching."""
         self._epoll.close()

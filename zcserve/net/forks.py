@@ -1,0 +1,80 @@
+"""What a child that is forked inside the server lets go of.
+
+A servlet may fork (`os.fork`, multiprocessing with its fork method), and the child has copies of all descriptors. As
+long as it lives, a connection that the server closes does not end for its client, a port that the server gives up stays
+taken, and clients in its queue wait for the child. So the child gives up what the loop waits for, at once: the numbers
+then lead to /dev/null, so that Python objects that know a number, and close it some time, do no harm.
+
+A child that does not end in the servlet comes back to the loop. It would be a second server, and take events away that
+are the first one's. It ends there instead.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NoReturn
+from weakref import WeakSet
+
+from zcserve.log import Log
+
+if TYPE_CHECKING:
+    from zcserve.net.loop import Loop
+
+_log = Log(__name__)
+
+# The exit status of a child that came back: EX_SOFTWARE of sysexits.h.
+CAME_BACK = 70
+
+_loops: WeakSet[Loop] = WeakSet()
+
+
+class Ended:
+    """The poller of a loop in a child."""
+
+    turn = 0
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        """The servlet has returned."""
+        _end()
+
+    def register(self, fd: int, *, stream: bool) -> None:
+        """As `Poller.register`; nothing is watched."""
+
+    def forget(self, fd: int) -> None:
+        """As `Poller.forget`; nothing is watched."""
+
+    def descriptors(self) -> list[int]:
+        """As `Poller.descriptors`; there are none."""
+        return []
+
+    def close(self) -> None:
+        """As `Poller.close`; nothing is watched."""
+
+
+def let_go_in_children(loop: Loop) -> None:
+    """Have each process that is forked from now on give up the descriptors of this loop."""
+    _loops.add(loop)
+
+
+def _let_go() -> None:
+    """In the child, in the thread that forked, which is its only one."""
+    if not _loops:
+        return
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for loop in list(_loops):
+        for fd in {*loop.handlers, *loop.poller.descriptors()}:
+            os.dup2(null, fd, inheritable=False)
+        loop.poller = Ended()
+        loop.each_turn = _end  # the rest of the turn at hand, and of the lane's, finds nothing to do
+        loop.stranger = lambda fd: None
+        loop.handlers.clear()
+    os.close(null)
+    _loops.clear()  # a child of the child may have other files by these numbers
+
+
+def _end() -> NoReturn:
+    _log.error("a process that a servlet forked came back from the servlet, and ends: it has to call os._exit")
+    os._exit(CAME_BACK)
+
+
+os.register_at_fork(after_in_child=_let_go)
