@@ -312,3 +312,35 @@ def test_who_calls_after_the_end_writes_into_nobody_elses_file(tmp_path: Path) -
         files = [stack.enter_context((tmp_path / str(number)).open("wb", buffering=0)) for number in range(8)]
         loop.call_soon(lambda: None)
         assert [os.fstat(file.fileno()).st_size for file in files] == [0] * 8
+
+
+def in_a_child(fd: int) -> bytes:
+    """What a forked child reads from this descriptor."""
+    told, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(tell, os.read(fd, 1))
+        finally:
+            os._exit(0)
+    os.close(tell)
+    os.waitpid(child, 0)
+    with open(told, "rb") as file:
+        return file.read()
+
+
+def test_a_child_has_none_of_what_a_loop_waits_for(loop: Loop, two: Pipes) -> None:
+    loop.add(two.readers[0], lambda mask: None)
+    assert in_a_child(two.readers[0]) == b""
+    assert os.read(two.readers[0], 1) == b"x"  # which the parent still has
+    loop.forget(two.readers[0])
+    assert in_a_child(two.readers[1]) == b"x"
+
+
+def test_a_child_keeps_what_has_the_number_of_a_closed_loop(two: Pipes) -> None:
+    loop = Loop()
+    (number,) = loop.handlers  # its wake-up
+    loop.close()
+    os.dup2(two.readers[0], number)
+    assert in_a_child(number) == b"x"
+    os.close(number)

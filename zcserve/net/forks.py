@@ -56,6 +56,11 @@ def let_go_in_children(loop: Loop) -> None:
     _loops.add(loop)
 
 
+def keep_in_children(loop: Loop) -> None:
+    """This loop is closed: its numbers may belong to other files by now."""
+    _loops.discard(loop)
+
+
 def _let_go() -> None:
     """In the child, in the thread that forked, which is its only one."""
     if not _loops:

@@ -26,7 +26,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from zcserve.log import Log
-from zcserve.net.forks import Ended, let_go_in_children
+from zcserve.net.forks import Ended, keep_in_children, let_go_in_children
 from zcserve.net.poller import Poller
 from zcserve.net.timers import Timers
 
@@ -169,6 +169,7 @@ class Loop:
 
     def close(self) -> None:
         """Give the descriptors back, those too that calls hold which nobody will make."""
+        keep_in_children(self)
         self._calls.clear()
         self._again.clear()
         self.poller.close()
