@@ -845,6 +845,29 @@ def test_connections_that_come_back_keep_none_from_its_turn(drive: Any) -> None:
         driver.until(lambda: len(driver.taken) == len(others))
 
 
+def test_what_python_has_to_do_keeps_no_hit_waiting(drive: Any) -> None:
+    driver = drive()
+    driver.lane.put(b"/a", [packed(b"content")])
+    with contextlib.ExitStack() as stack:
+        others = [stack.enter_context(Client(driver.where)) for _ in range(100)]
+        quiet = stack.enter_context(Client(driver.where))
+        driver.until(lambda: driver.lane.count == 101)
+        for _ in range(4):
+            driver.turn()  # each can be written to, which is an event as well
+        for other in others:
+            other.send(b"x")
+        quiet.send(PLAIN)
+        newcomer = stack.enter_context(Client(driver.where))
+        driver.turn()
+        assert quiet.read().body == b"content"  # behind a hundred events in one batch
+        assert driver.lane.count + len(driver.taken) == 102
+        assert 0 < len(driver.taken) <= 16
+        newcomer.send(PLAIN)
+        driver.turn()
+        assert newcomer.read().body == b"content"
+        driver.until(lambda: len(driver.taken) == 100)
+
+
 @pytest.mark.parametrize("config", [{"pipeline_max": 3}, {"turn_bytes_max": 3 * 65536}])
 def test_a_pipeline_has_its_share_of_a_turn_and_no_more(drive: Any, config: dict[str, int]) -> None:
     driver = drive(**config)

@@ -51,7 +51,7 @@ cdef enum:                   # sizes and limits
     EVENTS_MAX = 256             # of one epoll_wait
     RESUMED_MAX = 64             # connections of `again` that are served in a turn
     ACCEPTS_MAX = 64             # in a turn
-    HANDED_MAX = 16              # connections that are handed over in one call of `poll`: Python takes 40 us for each
+    HANDED_MAX = 8               # connections that are handed over in a turn: Python takes 40 us for each, or more
     REPORTS_MAX = 512            # events, hand-overs and listeners that one call of `poll` tells of
     PROBES_MAX = 256             # slots that a search looks at: a table at most half full needs some dozens
     CHORE_SLOTS = 4096           # of a table that was left behind, seen to in a turn: some ten microseconds
@@ -1459,7 +1459,7 @@ cdef class Lane:
             result = self.ask(fd, head, found, p, &record)
             conn = &self.conns[fd]       # Python may have made the table grow
         if result == HAND_OVER:
-            result = self.hand_over(fd, conn, p, end)
+            result = self.hand_over(fd, conn, p, end, True)
             if result != HAND_OVER:
                 self.discard_made()
             else:
@@ -1818,14 +1818,17 @@ cdef class Lane:
             record.sending -= 1
             self.maybe_dead(record)
 
-    cdef int hand_over(self, int fd, Conn *conn, const char *p, const char *end) noexcept nogil:
+    cdef int hand_over(self, int fd, Conn *conn, const char *p, const char *end, bint at_once=False) noexcept nogil:
         """The connection becomes Python's, with the bytes from `p` on. Not before all that was answered is out: till then
-        they wait in the inbox, and are judged again."""
+        they wait in the inbox, and are judged again. So do they where Python has enough to do for this turn, but for a request
+        that is answered by now: the others have theirs first."""
         cdef int result
         if self.answers_count:
             result = self.flush(fd, conn, p, end)
             if result != DONE or conn.inbox_len:
                 return result
+        if self.handed_count >= HANDED_MAX and not at_once:
+            return self.keep_input(conn, p, end) or ENOUGH
         if self.watch_fresh(fd, conn) < 0 or (p < end and self.keep_input(conn, p, end) < 0):
             return GONE
         conn.owner = OWNER_PYTHON
@@ -1960,7 +1963,7 @@ cdef class Lane:
         self.reports[self.reports_count].mask = mask
         self.reports_count += 1
         self.due = True
-        if self.reports_count >= REPORTS_MAX - 1 or self.handed_count == HANDED_MAX:
+        if self.reports_count >= REPORTS_MAX - 1:
             self.full = True     # one place is kept: a listener may report itself besides its client
 
     cdef void run_again(self, int fd) noexcept nogil:
