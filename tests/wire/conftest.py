@@ -11,6 +11,14 @@ from wire.client import Client, Response
 from zcserve import Server
 
 
+@pytest.fixture(autouse=True)
+def _engine_is_built(request: pytest.FixtureRequest) -> None:
+    """A test that is parametrized with an `engine` has it, or is skipped."""
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is not None and callspec.params.get("engine") == "native":
+        pytest.importorskip("zcserve.net._lane")
+
+
 @pytest.fixture(params=["python", "native"])
 def live(request: pytest.FixtureRequest, serve: Any) -> Callable[..., Server]:
     """`live(root, **config)`: a server of this engine."""

@@ -1,7 +1,6 @@
 """However a connection ends, what was begun arrives: no answer is lost to a reset by input that nothing reads.
 
 In each test the client has sent more than was read when the connection ends, or goes on sending, and reads slowly.
-`LANE_ENDS` are the engines whose own connections end so; those that the fast lane has handed over do in any case.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ CONTENT = bytes(range(256)) * (LARGE // 256)
 GET = b"GET %b HTTP/1.1\r\nHost: test\r\n%b\r\n"
 
 ENGINES = ["python", "native"]
-LANE_ENDS = ["python", "native"]
 
 
 @pytest.fixture
@@ -77,7 +75,7 @@ def end_successor(server: Any, wait_until: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-@pytest.mark.parametrize("engine", LANE_ENDS)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_download_survives_the_end_though_the_next_request_lies_behind_it(
     root: Path, command: Any, wait_until: Any, engine: str, number: int
 ) -> None:
@@ -95,7 +93,7 @@ def test_a_download_survives_the_end_though_the_next_request_lies_behind_it(
     assert server.wait() == 0
 
 
-@pytest.mark.parametrize("engine", LANE_ENDS)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_download_survives_the_end_though_its_client_never_stops_sending(
     root: Path, command: Any, engine: str
 ) -> None:
@@ -112,7 +110,7 @@ def test_a_download_survives_the_end_though_its_client_never_stops_sending(
     assert server.wait() == 0
 
 
-@pytest.mark.parametrize("engine", LANE_ENDS)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_client_that_has_just_connected_has_a_second_to_ask(
     root: Path, command: Any, wait_until: Any, engine: str
 ) -> None:
@@ -166,7 +164,7 @@ def test_a_client_that_waits_to_be_accepted_at_the_end_is_answered(
 # --- ends of single connections -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", LANE_ENDS)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_the_last_answer_of_a_client_that_says_close_and_goes_on_sending_arrives(
     root: Path, serve: Any, engine: str
 ) -> None:
@@ -178,7 +176,7 @@ def test_the_last_answer_of_a_client_that_says_close_and_goes_on_sending_arrives
             assert not client.socket.recv(1)
 
 
-@pytest.mark.parametrize("engine", LANE_ENDS)
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("target", [b"/page", b"/medium"])
 def test_clients_that_close_after_each_request_cost_no_lingering(
     root: Path, serve: Any, wait_until: Any, engine: str, target: bytes

@@ -38,9 +38,6 @@ NOT_RESIDENT = {"memory": "4K"}
 BOTH = pytest.mark.parametrize("kept", [RESIDENT, NOT_RESIDENT], ids=["resident", "not resident"])
 EVERY_SIZE = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 
-# Where an edge that comes while an answer is blocked is not lost.
-LOST_EDGE = ["python", "native"]
-
 GET_FILE = b"GET /file HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
@@ -550,7 +547,7 @@ def test_a_turn_sends_a_bounded_share_to_each_connection(
     assert len(sent) >= 8 * SIZES["large"] // (server.config.turn_bytes_max + wire.DISK_PIECE_BYTES)
 
 
-@pytest.mark.parametrize("engine", LOST_EDGE)
+@pytest.mark.parametrize("engine", ["python", "native"])
 def test_a_request_that_comes_while_an_answer_is_blocked_is_answered_after_it(
     site: Any, serve: Any, wait_until: Any, engine: str
 ) -> None:

@@ -158,8 +158,6 @@ def refuses(port: int) -> bool:
     ids=lambda value: str(value),
 )
 def test_nobody_starves(site: Any, command: Any, wait_until: Any, kind: str, count: int, engine: str) -> None:
-    if engine == "native":
-        pytest.importorskip("zcserve.net._lane")
     site.write("page", b"a page")
     site.write("large", bytes(65536))
     small: Path = site.write("small", b"old")
