@@ -328,7 +328,8 @@ class Content:
                     forget(self._store, entry)
                 if not caught.keys:
                     break
-            if not built.is_lost or not self._flip_before_the_loop():
+            leads_elsewhere = built.watcher is not None and not self.generation.root.is_in_place()
+            if not (built.is_lost or leads_elsewhere) or not self._flip_before_the_loop():
                 break
         self._plan()  # the watcher's times: what is not whole yet may bring no event any more
 

@@ -264,7 +264,7 @@ def has_a_watcher(pid: int) -> bool:
 def test_a_release_that_comes_during_an_upgrade_stays(
     tmp_path: Path, line: StartLine, wait_until: Any, engine: str
 ) -> None:
-    """The new process is stopped when it has begun with the old release, while the old process flips to the next one."""
+    """The new process stands still when it has begun with the old release; the old process flips to the next one."""
     for release, files in (("1", 3000), ("2", 1)):
         for number in range(files):
             (tmp_path / release / "more").mkdir(parents=True, exist_ok=True)
