@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -160,6 +161,44 @@ def test_what_changed_before_the_loop_runs_is_caught_up_with(site: Any) -> None:
         assert entry(server, b"/d/") is entry(server, b"/d/index.html")
         assert b"/gone" not in server.generation.resources
         assert server.store.resident == 2
+    finally:
+        server._close()
+
+
+def test_a_root_that_leads_elsewhere_before_the_loop_runs_is_what_is_served(tmp_path: Path) -> None:
+    """As above: the process before this one may have flipped to the next release already."""
+    for release in ("1", "2"):
+        (tmp_path / release).mkdir()
+        (tmp_path / release / "page").write_bytes(release.encode() * int(release))
+    root = tmp_path / "root"
+    root.symlink_to("1")
+    server = Server(Config(root=root, port=0))
+    server._open()
+    try:
+        (tmp_path / "next").symlink_to("2")
+        (tmp_path / "next").rename(root)
+        server.content.catch_up()
+        assert entry(server, b"/page").size == 2
+        assert server.generation.root.is_in_place()
+        root.unlink()  # nothing can be built: what was is served until something can
+        server.content.catch_up()
+        assert entry(server, b"/page").size == 2
+        assert server.content.counters.failed == 1
+        assert server.content.due < math.inf
+    finally:
+        server._close()
+
+
+def test_what_is_not_whole_before_the_loop_runs_is_looked_at_in_its_time(site: Any) -> None:
+    """No further event may come: the loop must know when to look."""
+    page = site.write("page", b"1")
+    server = Server(Config(root=site.root, port=0))
+    server._open()
+    try:
+        with page.open("wb", buffering=0) as file:
+            file.write(b"22")
+            server.content.catch_up()
+            assert server.content.due < math.inf
     finally:
         server._close()
 

@@ -318,14 +318,35 @@ class Content:
             self._loop.call_soon(partial(self._submit, self._builders, self._reload))
 
     def catch_up(self) -> None:
-        """Know of what has changed since the first generation was built. Before the loop runs."""
-        built = Built(self.generation, self._watcher, self.report)
-        for _ in range(CATCH_UPS_MAX):
-            caught = self._builder.catch_up(built)
-            for entry in caught.unneeded:
-                forget(self._store, entry)
-            if not caught.keys:
+        """Know of what has changed since the first generation was built, and build anew where the root leads elsewhere
+        by now, or its watcher has lost track. Before the loop runs."""
+        for _ in range(BUILDS_MAX):
+            built = Built(self.generation, self._watcher, self.report)
+            for _ in range(CATCH_UPS_MAX):
+                caught = self._builder.catch_up(built)
+                for entry in caught.unneeded:
+                    forget(self._store, entry)
+                if not caught.keys:
+                    break
+            leads_elsewhere = built.watcher is not None and not self.generation.root.is_in_place()
+            if not (built.is_lost or leads_elsewhere) or not self._flip_before_the_loop():
                 break
+        self._plan()  # the watcher's times: what is not whole yet may bring no event any more
+
+    def _flip_before_the_loop(self) -> bool:
+        """The process before this one may serve the next release already. Whether it could be built."""
+        last, watcher = self.generation, self._watcher
+        try:
+            built = self._builder.build(last=last)
+        except (UsageError, OSError) as error:
+            self._reload_failed(error, last, watcher)
+            return False
+        changed = set(_difference(last, built.generation))
+        over, _ = self._flip(built, changed)
+        if watcher is not None:
+            watcher.close()
+        self._tidy_up(built, changed, over)
+        return True
 
     def pause(self, then: Callable[[], None]) -> None:
         """Replace nothing any more; when that is so, call `then`. In the loop, and so is `then`."""
@@ -550,11 +571,7 @@ class Content:
         try:
             built, changed, over = self._build_and_compare(last)
         except (UsageError, OSError) as error:
-            self._adrift = isinstance(error, UsageError) or not last.root.is_in_place()
-            if watcher is not None:
-                watcher.rescan_later("the last reload failed", self._loop.now)
-            _log.error("reload failed, the old content goes on: %s", error)
-            self.counters.failed += 1  # last: who sees it counted finds it told
+            self._reload_failed(error, last, watcher)
             self._in_loop(self._plan)
             return
         finally:
@@ -563,6 +580,13 @@ class Content:
         if watcher is not None:
             _close(watcher)
         self._tidy_up(built, changed, over)
+
+    def _reload_failed(self, error: UsageError | OSError, last: Generation, watcher: Watcher | None) -> None:
+        self._adrift = isinstance(error, UsageError) or not last.root.is_in_place()
+        if watcher is not None:
+            watcher.rescan_later("the last reload failed", self._loop.now)
+        _log.error("reload failed, the old content goes on: %s", error)
+        self.counters.failed += 1  # last: who sees it counted finds it told
 
     def _build_and_compare(self, last: Generation) -> tuple[Built, set[bytes], list[Generation]]:
         """The next generation, flipped to; which keys lead elsewhere than in the `last`, or perhaps do; whose time is

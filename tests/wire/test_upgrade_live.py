@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -43,6 +44,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def started_by(task: Path) -> list[int]:
+    """The children of a thread."""
+    return [int(pid) for pid in (task / "children").read_text().split()]
+
+
 class Line:
     """A server and all that come after it."""
 
@@ -67,7 +73,7 @@ class Line:
 
     def children(self) -> list[int]:
         """What the present process has started."""
-        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        return started_by(Path(f"/proc/{self.pid}/task/{self.pid}"))
 
     def upgrade(self) -> int:
         """Have the present process succeeded; the process id of the one before."""
@@ -246,6 +252,57 @@ def test_changes_are_followed_through_upgrades_and_nothing_comes_back_older(
         for thread in threads:
             thread.join()
     assert faults == []
+
+
+def has_a_watcher(pid: int) -> bool:
+    """Whether a process follows a root by now."""
+    fds = Path(f"/proc/{pid}/fd")
+    return any("inotify" in os.readlink(fd) for fd in fds.iterdir())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_release_that_comes_during_an_upgrade_stays(
+    tmp_path: Path, line: StartLine, wait_until: Any, engine: str
+) -> None:
+    """The new process stands still when it has begun with the old release; the old process flips to the next one."""
+    for release, files in (("1", 3000), ("2", 1)):
+        for number in range(files):
+            (tmp_path / release / "more").mkdir(parents=True, exist_ok=True)
+            (tmp_path / release / "more" / str(number)).write_bytes(b"x")
+        (tmp_path / release / "page").write_bytes(release.encode())
+    root = tmp_path / "root"
+    root.symlink_to("1")
+    server = line(root, "--engine", engine)
+    seen: list[bytes] = []
+    done = threading.Event()
+
+    def follow() -> None:
+        while not done.is_set():
+            seen.append(get(server.port, "/page").body)
+
+    server.signal(signal.SIGUSR2)
+    server.await_said(r"(\d+) resident files taken over")
+    (new,) = (pid for task in Path(f"/proc/{server.pid}/task").iterdir() for pid in started_by(task))
+    wait_until(lambda: has_a_watcher(new))
+    os.kill(new, signal.SIGSTOP)
+    thread = threading.Thread(target=follow)
+    try:
+        (tmp_path / "next").symlink_to("2")
+        (tmp_path / "next").rename(root)
+        thread.start()
+        late = time.monotonic() + 5  # the new process was too quick: the old one flips no more
+        wait_until(lambda: b"2" in seen or time.monotonic() > late)
+        os.kill(new, signal.SIGCONT)
+        server._await_successor(0)
+        wait_until(lambda: b"2" in seen)
+        count = len(seen)
+        wait_until(lambda: len(seen) > count + 20)
+    finally:
+        os.kill(new, signal.SIGCONT)
+        done.set()
+        thread.join()
+    assert seen[seen.index(b"2") :].count(b"1") == 0
+    assert get(server.port, "/page").body == b"2"
 
 
 @pytest.mark.parametrize("engine", ENGINES)
