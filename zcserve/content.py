@@ -78,7 +78,7 @@ EVENTS_READ_S = 0.001
 # How many turns the loop reads events before a piece of a patch is laid over all the same: a storm may have no end.
 READS_MAX = 100
 # While another process takes over, a file that is found to have changed is sent so much later: that process knows by
-# then, and nobody meets older content than this one sends.
+# then, and no client meets older content than this one sends.
 RENEWED_AFTER_S = 0.1
 # How often the next generation catches up with what has changed before patches wait for it; each time takes less.
 CATCH_UPS_MAX = 5

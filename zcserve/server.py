@@ -156,7 +156,7 @@ class Server:
                 retire(last, built.generation, self.loader)
         finally:
             gc.enable()
-        if self._foreground:  # in somebody else's process, what is frozen would outlive its server
+        if self._foreground:  # in a process that is not ours alone, what is frozen would outlive its server
             gc.collect()  # what is garbage and frozen would never go
             gc.freeze()
         return built

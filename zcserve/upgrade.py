@@ -148,7 +148,7 @@ class _Outcome(Enum):
     OPEN = "it ended before it served"
     SERVES = "it serves"
     FAILS = "it does not serve"
-    GIVEN_UP = "nobody waits for it"
+    GIVEN_UP = "the server ends"
 
 
 class Successor:
@@ -270,7 +270,7 @@ class Successor:
         self._decide(_Outcome.FAILS)
 
     def give_up(self) -> None:
-        """The old process ends as well: nobody is to take over."""
+        """The old process ends as well: no program is to take over."""
         if self._outcome is _Outcome.OPEN:
             self._decide(_Outcome.GIVEN_UP)
 
@@ -286,7 +286,7 @@ class Successor:
                 self._process.kill()
 
     def _over(self, ending: str) -> None:
-        """The program has ended, after which nobody writes into the memory that it was handed; or it never began."""
+        """The program has ended, after which nothing writes into the memory that it was handed; or it never began."""
         if self._outcome is _Outcome.OPEN:
             self._decide(_Outcome.FAILS)
         if self._outcome is _Outcome.FAILS:

@@ -91,7 +91,7 @@ def test_what_cannot_be_had_at_the_start_is_told_in_one_line(
 
 
 class Running:
-    """A server, whoever it is by now, and what is done to it."""
+    """A server, or the process that has taken over from it, and what is done to it."""
 
     def __init__(self, server: Any, site: Any, wait_until: Callable[..., Any]) -> None:
         self.server = server

@@ -26,7 +26,7 @@ else:
     ENGINES = ["python", "native"]
 
 LARGE = os.urandom(3_000_000)
-HUGE = LARGE * 6  # more than any socket takes that nobody reads from
+HUGE = LARGE * 6  # more than any socket takes whose client does not read
 SMALL = os.urandom(30_000)
 TIMEOUT = 0.5  # --load-timeout of these servers
 SOON_S = 5 * (TIMEOUT + 0.3)

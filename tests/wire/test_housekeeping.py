@@ -20,7 +20,7 @@ from wire.following import tag_of
 from zcserve import Server
 from zcserve.cache.entry import Body, Entry
 
-LARGE = os.urandom(12_000_000)  # more than any socket takes that nobody reads from
+LARGE = os.urandom(12_000_000)  # more than any socket takes whose client does not read
 FILES = {f"/{number}": os.urandom(size) for number, size in enumerate((300, 3_000, 30_000, 300_000))}
 
 Live = Callable[..., Server]

@@ -97,7 +97,7 @@ class Crew:
         return job
 
     def withdraw(self, job: Job) -> bool:
-        """Nobody wants it any more: it is not begun. False where it was."""
+        """It is not wanted any more, and is not begun. False where it was."""
         with self._changed:
             if job in self._running:
                 return False

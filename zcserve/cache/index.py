@@ -112,7 +112,7 @@ class Generation:
             yield [key for key in self.pieces[place] if key in self.resources]
 
     def tidy(self) -> None:
-        """Forget keys that are gone, once they are many. Only while nobody lays anything over."""
+        """Forget keys that are gone, once they are many. Only while nothing is laid over."""
         if len(self.gone) > GONE_MIN + len(self.resources) * GONE_SHARE:
             gone, self.gone = self.gone, set()
             for place, keys in enumerate(self.pieces):

@@ -96,7 +96,7 @@ class Changes:
 @dataclass(slots=True)
 class Patch:
     """What makes a generation true again: by key the resource that stands there now, None for what is gone; and the
-    content of 404.html, for whoever has its key."""
+    content of 404.html, where its key is among them."""
 
     resources: dict[bytes, Entry | Redirect | None]
     problems: list[Problem]
@@ -360,7 +360,7 @@ class _Visit:
         entries: list[tuple[bytes, Entry]] = []
         prefix = encode_path(b"/" + path)
         siblings = {name for name in files if name.endswith(_ENDINGS) and name[: name.rfind(b".")] in files}
-        # The sibling of a sibling is none: nobody would ever be sent it.
+        # The sibling of a sibling is none: it would never be sent.
         siblings = {name for name in siblings if name[: name.rfind(b".")] not in siblings}
         for name, status in files.items():
             if name in siblings:

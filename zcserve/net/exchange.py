@@ -137,7 +137,7 @@ class Exchange:
             abandoned()
 
     def end(self) -> None:
-        """The answer is there, or nobody wants it. What was to be told of the client's leaving may refer to what
+        """The answer is there, or is not wanted. What was to be told of the client's leaving may refer to what
         refers to this object: that circle ends here. In the loop's thread."""
         self.abandoned = None
 

@@ -43,7 +43,7 @@ class FileAsked(NamedTuple):
 class Started(NamedTuple):
     """A call under way.
 
-    cancel    nobody waits any more: the outcome is a CancelledError then, or comes as it would have; or `withdraw`
+    cancel    the answer is not wanted any more: the outcome is a CancelledError then, or comes as it would have; or `withdraw`
               would have been True, and it never comes
     withdraw  give up the call where it has not begun. False: it has, and the outcome will come
     """

@@ -108,7 +108,7 @@ class LoopStream:
         self._guard = guard
         self._again = again
         self._failed = failed
-        self._give: Give | None = None  # who waits for a piece
+        self._give: Give | None = None  # where the next piece goes
         self._silent = 0
 
     def pull(self, give: Give) -> None:
@@ -153,7 +153,7 @@ class PoolStream:
         self._call_soon = call_soon
         self._again = again
         self._failed = failed
-        self._give: Give | None = None  # who waits for a piece
+        self._give: Give | None = None  # where the next piece goes
         self._silent = 0
         self._working = False
         self._closing = False
@@ -228,7 +228,7 @@ class AsyncStream:
         self._tasks = tasks
         self._call_soon = call_soon
         self._failed = failed
-        self._give: Give | None = None  # who waits for a piece
+        self._give: Give | None = None  # where the next piece goes
         self._step: Future[Piece] | None = None
 
     def pull(self, give: Give) -> None:
