@@ -43,8 +43,8 @@ class FileAsked(NamedTuple):
 class Started(NamedTuple):
     """A call under way.
 
-    cancel    the answer is not wanted any more: the outcome is a CancelledError then, or comes as it would have; or `withdraw`
-              would have been True, and it never comes
+    cancel    the answer is not wanted any more: the outcome is a CancelledError then, or comes as it would have; or
+              `withdraw` would have been True, and it never comes
     withdraw  give up the call where it has not begun. False: it has, and the outcome will come
     """
 
