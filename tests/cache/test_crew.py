@@ -55,6 +55,15 @@ def make() -> Iterator[Callable[..., Crew]]:
         one.close()
 
 
+def test_a_crew_without_jobs_has_ended_however_slow_its_threads_are(make: Callable[..., Crew], far: Disk) -> None:
+    assert make(4).close(0)
+    busy = make(2)
+    busy.submit(far.read)
+    while not far.begun:
+        time.sleep(0.001)
+    assert not busy.close(0)
+
+
 def done(crew: Crew, device: bytes | None = None) -> threading.Event:
     """Set when a job of this device has run."""
     event = threading.Event()

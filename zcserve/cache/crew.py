@@ -208,4 +208,5 @@ class Crew:
             members = list(self._members)
         for thread in members:
             thread.join(max(until - time.monotonic(), 0))
-        return not any(thread.is_alive() for thread in members)
+        with self._changed:
+            return not self._running  # a thread without a job touches nothing more, however slowly it ends
