@@ -56,6 +56,7 @@ cdef enum:                   # sizes and limits
     PROBES_MAX = 256             # slots that a search looks at: a table at most half full needs some dozens
     CHORE_SLOTS = 4096           # of a table that was left behind, seen to in a turn: some ten microseconds
     CHORE_RECORDS = 256          # likewise, and at most so many records: some hundred
+    TICKS_AT_ONCE = 256          # told when something is evicted: a tenth of a millisecond
     SLOTS_MIN = 1024
     SPARSE = 16                  # slots for each record: a table of more is not crowded, its keys were chosen
     ANSWERS_MAX = 64
@@ -824,6 +825,7 @@ cdef class Lane:
         keys = self.entries.pop(entry, None)
         if keys is None:
             return
+        self.untouch_some(TICKS_AT_ONCE)     # what is evicted next should be no news of a second ago
         for key in keys:
             self.drop_key(key)
         self.bury()
@@ -911,15 +913,19 @@ cdef class Lane:
             most = self.ticks_due
         most = min(most, min(self.ticks_due, self.touched_count))
         self.ticks_due -= most
-        while most:
+        self.untouch_some(most)
+        self.bury()
+        self.busy = self.limbo != NULL or self.ticks_due > 0
+        return self.ticks_due
+
+    cdef untouch_some(self, int most):
+        cdef Record *record
+        while most and self.touched_count:
             record = self.touched[self.touched_count - 1]
             self.untouch(record)
             self.maybe_dead(record)
             most -= 1
         self.ticks_due = min(self.ticks_due, self.touched_count)
-        self.bury()
-        self.busy = self.limbo != NULL or self.ticks_due > 0
-        return self.ticks_due
 
     cdef untouch(self, Record *record):
         """Tell the entries of a record's uses, and take it out of `touched`."""
