@@ -19,6 +19,9 @@ FILES = sum(SET_BYTES // size for size in SIZES)
 MEMORY = FILES * ENTRY_BYTES + SET_BYTES * 3 // 2
 
 
+SHIFTS_MAX = 5
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_while_the_working_set_shifts_and_bodies_are_moved_every_byte_is_right(
@@ -56,7 +59,9 @@ def test_while_the_working_set_shifts_and_bodies_are_moved_every_byte_is_right(
         for thread in threads:
             thread.start()
         try:
-            for present in sets:
+            for shift, present in enumerate(sets * SHIFTS_MAX):
+                if shift >= len(sets) and server.store.moves:
+                    break  # on a busy machine the hot ones may all have been evicted in order, which leaves no holes
                 targets = random.Random(2).sample(list(present), len(present))
                 faults += [target for target in targets if client.get(target).body != present[target]]
                 hot = dict(list(present.items())[::8])
