@@ -79,7 +79,7 @@ EVENTS_READ_S = 0.001
 READS_MAX = 100
 # While another process takes over, a file that is found to have changed is sent so much later: that process knows by
 # then, and no client meets older content than this one sends.
-RENEWED_AFTER_S = 0.1
+RENEWED_AFTER_S = 1.0
 # How often the next generation catches up with what has changed before patches wait for it; each time takes less.
 CATCH_UPS_MAX = 5
 # How often a generation is built anew when its watcher has lost track by then.
