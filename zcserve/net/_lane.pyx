@@ -15,7 +15,7 @@ Two tiers. The functions marked `noexcept nogil` work on primitives and return n
 connection belongs either to the lane (no Python object knows it) or to Python (`OWNER_PYTHON`: the lane only reports its events).
 
 Memory. A `Record` refers to bytes that Python objects own (bodies in slabs and pages); it holds those objects by `keep` until
-it is dropped and nothing is being sent from it (`pins`). Every read from the receive buffer is bounded by its end pointer.
+it is dropped and nothing is being sent from it (`refs`). Every read from the receive buffer is bounded by its end pointer.
 """
 
 cimport cython
@@ -1045,16 +1045,13 @@ cdef class Lane:
     cdef bint insert(self, Record *record) except -1:
         """Put a record into the table; False when there is no slot for it in reach of a search. Keys can be computed that
         have one hash under every seed, so there may be none however large the table is."""
-        if 2 * (self.records_count + 1) > self.slots_mask and not self.grow():
-            return False
+        if 2 * (self.records_count + 1) > self.slots_mask:
+            self.leave_table(2 * self.slots_mask + 1, True)
         while not place(self.slots, self.slots_mask, record):
-            if self.slots_mask > SPARSE * self.records_count or not self.grow():
+            if self.slots_mask > SPARSE * self.records_count:
                 return False
+            self.leave_table(2 * self.slots_mask + 1, True)
         self.records_count += 1
-        return True
-
-    cdef bint grow(self) except -1:
-        self.leave_table(2 * self.slots_mask + 1, True)
         return True
 
     cdef leave_table(self, uint32_t mask, bint moves):
