@@ -10,12 +10,13 @@ import gc
 import itertools
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -140,7 +141,10 @@ def serve() -> Iterator[Callable[..., Server]]:
 
 
 class Command:
-    """`python -m zcserve` as a process. `lines` is what it wrote to stderr so far; stdout goes to the file `stdout`."""
+    """`python -m zcserve` as a process. `lines` is what it wrote to stderr so far; stdout goes to the file `stdout`.
+
+    It leads a process group of its own, and with it ends all that it started: a successor that a failed test has not
+    heard of yet, and that has stderr open, too."""
 
     def __init__(self, argv: tuple[str, ...], environ: dict[str, str], stdout: Path, **popen: Any) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ZCSERVE_")}
@@ -156,7 +160,7 @@ class Command:
                 stdout=out,
                 stderr=subprocess.PIPE,
                 text=True,
-                **popen,
+                **{"process_group": 0} | popen,
             )
         self.pid = self.process.pid
         assert self.process.stderr is not None
@@ -187,15 +191,18 @@ class Command:
         return code
 
     def end(self) -> None:
-        """End the process, gently if it lets itself."""
+        """End the process, gently if it lets itself, and its group."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
                 self.process.wait(5)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait()
-        self._reader.join()
+                self.process.wait(READY_WITHIN_S)
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._reader.join(READY_WITHIN_S)
+        assert not self._reader.is_alive(), "a process that the server started has left its group, and goes on"
         assert self.process.stderr is not None
         self.process.stderr.close()
 

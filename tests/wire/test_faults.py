@@ -72,6 +72,16 @@ def states(server: Server) -> list[State]:
     return [connection.state for connection in list(server._service.connections)]
 
 
+def state_of(server: Server, client: Client) -> State | None:
+    """What the connection of this client waits for; others have their answers before the server knows it."""
+    address = client.socket.getsockname()
+    for connection in list(server._service.connections):
+        with contextlib.suppress(OSError):  # it is being closed
+            if connection._addresses()[0] == address:
+                return connection.state
+    return None
+
+
 def entry_of(server: Server, key: bytes) -> Entry:
     """What the index holds for a file."""
     entry = server.generation.resources[key]
@@ -95,7 +105,7 @@ def begin(wait_until: Any) -> Any:
     def start(server: Server, request: bytes = GET_FILE) -> Client:
         client = Client(server.port, receive_buffer=2048)
         client.send(request)
-        wait_until(lambda: State.WRITE in states(server))
+        wait_until(lambda: state_of(server, client) is State.WRITE)
         return client
 
     return start

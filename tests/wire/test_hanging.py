@@ -38,8 +38,10 @@ def engine(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def hanging(tmp_path: Path) -> Iterator[Hanging]:
-    """Below the root of `server`, at /far/; beside it /near/ on the disk itself."""
+def hanging(tmp_path: Path, command: Any) -> Iterator[Hanging]:
+    """Below the root of `server`, at /far/; beside it /near/ on the disk itself.
+
+    It ends before the processes that `command` has started: until it does, one that waits for it cannot be killed."""
     (tmp_path / "site").mkdir()
     with Hanging(tmp_path / "far", tmp_path / "site" / "far") as made:
         yield made
