@@ -31,7 +31,8 @@ except ImportError:
     pass
 else:
     settings.register_profile("zcserve", deadline=None)
-    settings.register_profile("thorough", deadline=None, max_examples=20_000)  # --hypothesis-profile=thorough
+    # --hypothesis-profile=thorough -o faulthandler_timeout=0
+    settings.register_profile("thorough", deadline=None, max_examples=20_000)
     settings.load_profile("zcserve")
 
 CHECKOUT = Path(zcserve.__file__).parents[1]
