@@ -31,7 +31,9 @@ class Hanging:
         self.path = path
         source.mkdir(exist_ok=True)
         path.mkdir(exist_ok=True)
-        self._process = subprocess.Popen(["bindfs", "-f", str(source), str(path)], stderr=subprocess.DEVNULL)
+        # It dies with the tests' process: a mount that is left behind and hangs would stop the next run's cleaning.
+        argv = ["setpriv", "--pdeathsig", "KILL", "bindfs", "-f", str(source), str(path)]
+        self._process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + WITHIN_S
         while not os.path.ismount(path):
             if self._process.poll() is not None or time.monotonic() > deadline:

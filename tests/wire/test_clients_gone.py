@@ -244,6 +244,10 @@ async def events(request):
     await asyncio.sleep(3600)
     yield b"data: never\\n\\n"
 
+@servlet("/event-source")
+def event_source(request):
+    return Response(events(request), content_type="text/event-stream")
+
 @servlet("/slow")
 async def slow(request):
     await asyncio.sleep(3600)
@@ -273,12 +277,15 @@ def process(request: pytest.FixtureRequest, site: Any, command: Any, tmp_path: P
     return lambda *more: command(site.root, *flags, *more, environ=environ)
 
 
+def tasks(server: Any) -> bytes:
+    """How many asyncio has, with the one that tells."""
+    with Client(server.port) as client:
+        return client.get("/tasks").body
+
+
 def is_flat(server: Any, before: tuple[int, int]) -> bool:
     """Whether descriptors and threads are as they were, and no task is left but the one that tells."""
-    if (descriptors(server.pid), threads(server.pid)) != before:
-        return False
-    with Client(server.port) as client:
-        return bool(client.get("/tasks").body == b"1")
+    return (descriptors(server.pid), threads(server.pid)) == before and tasks(server) == b"1"
 
 
 def warm(server: Any) -> tuple[int, int]:
@@ -355,6 +362,49 @@ def test_fetches_that_were_aborted_leave_nothing_behind(process: Any, wait_until
     node = subprocess.run(argv, capture_output=True, timeout=20 + 10 * ROUNDS, check=True)
     assert node.stdout == b"done\n"
     wait_until(lambda: is_flat(server, before))  # an aborted fetch has sent its FIN long before
+
+
+BROWSER = b"""<!doctype html><script>
+const left = () => new Promise(done => {
+    const source = new EventSource("/event-source");
+    source.onmessage = () => { source.close(); done(); };
+});
+const kept = () => new Promise(done => { new EventSource("/event-source").onmessage = done; });
+(async () => {
+    for (let n = 0; n < COUNT; n++) await left();
+    await Promise.all([kept(), kept(), kept()]);
+    location = "/after.html";
+})();
+</script>"""
+
+
+@pytest.mark.peer
+def test_event_sources_that_a_browser_left_leave_nothing_behind(
+    process: Any, site: Any, wait_until: Any, tmp_path: Path
+) -> None:
+    """Some are closed by their page, three by leaving the page."""
+    site.write("after.html", b"another page")
+    site.write("browser.html", BROWSER.replace(b"COUNT", b"%d" % (50 * ROUNDS)))
+    log = tmp_path / "access.log"
+    server = process("--access-log", str(log))
+    before = warm(server)
+    # A page that Chromium keeps for "back" keeps its streams.
+    quiet = (
+        "--disable-features=BackForwardCache",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+    )
+    argv = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", *quiet]
+    argv += [f"--user-data-dir={tmp_path}/profile", f"http://127.0.0.1:{server.port}/browser.html"]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0) as browser:
+        try:
+            wait_until(lambda: "GET /after.html" in log.read_text(), 60 + 10 * ROUNDS)
+            wait_until(lambda: tasks(server) == b"1")  # though the browser keeps idle connections
+        finally:
+            os.killpg(browser.pid, signal.SIGKILL)
+    wait_until(lambda: is_flat(server, before))
 
 
 # --- clients that vanish ------------------------------------------------------------------------------------------
