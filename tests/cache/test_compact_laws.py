@@ -177,4 +177,4 @@ class CompactingStore(RuleBasedStateMachine):
 
 
 TestCompactingStore = CompactingStore.TestCase
-TestCompactingStore.settings = settings(deadline=None, stateful_step_count=40)
+TestCompactingStore.settings = settings(max_examples=settings.default.max_examples // 3, deadline=None, stateful_step_count=40)

@@ -501,7 +501,7 @@ def test_nothing_is_left_of_many_requests(stage: Any) -> None:
     with Client(driver.where) as client:
         ask(client)
         before = [sys.getrefcount(one) for one in watched]
-        for _ in range(100):
+        for _ in range(30):
             ask(client)
         assert [sys.getrefcount(one) for one in watched] == before
 

@@ -22,7 +22,7 @@ from wire.following import asking, checked, publish, tag_of
 from zcserve import Config, Server
 from zcserve.cache.watcher import Watcher
 
-BURST_FILES = 10_000
+BURST_FILES = 4_000
 
 
 # --- files ----------------------------------------------------------------------------------------------------
