@@ -51,6 +51,25 @@ def test_at_the_connection_limit_the_idlest_makes_room(root: Path, serve: Any) -
         client.close()
 
 
+@pytest.mark.parametrize("engine", ["python", "native"])
+@pytest.mark.parametrize(
+    "last", [b"no request at all\r\n\r\n", b"GET /page HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\nmore"]
+)
+def test_at_the_connection_limit_connections_that_have_ended_make_room_first(
+    root: Path, serve: Any, wait_until: Any, engine: str, last: bytes
+) -> None:
+    server = serve(root, connections_max=4, engine=engine, linger_timeout_s=30)
+    with contextlib.ExitStack() as stack:
+        idle = stack.enter_context(Client(server.port))
+        assert idle.get("/page").status == 200
+        for _ in range(8):  # each is answered, and does not close
+            client = stack.enter_context(Client(server.port))
+            client.send(last)
+            client.read_to_end()
+            wait_until(lambda: all(ending.has_arrived() for ending in list(server._service.endings)))
+        assert idle.get("/page").status == 200
+
+
 def test_at_the_connection_limit_a_newcomer_waits_while_all_are_busy(root: Path, serve: Any, wait_until: Any) -> None:
     server = serve(root, connections_max=2, engine="python")  # whose states can be looked at
     busy = [Client(server.port, receive_buffer=2048) for _ in range(2)]

@@ -661,27 +661,31 @@ cdef class Lane:
         self.end(fd)
 
     def shed(self, int most):
-        """Close up to `most` of the longest idle connections; how many it were. Not one whose first request may be on its way, or
-        that was answered in this turn; and not one that has sent what was not read yet, or has not taken all of its
-        answer: closing would reset it."""
+        """Close up to `most` connections, those that have ended first, then the longest idle; how many it were. Not one
+        whose first request may be on its way, or that was answered in this turn; and not one that has sent what was not
+        read yet, or has not taken all of its answer: closing would reset it."""
         cdef int fd, i, found = 0, done = 0
         cdef int victims[SHED_MAX]
+        cdef bint ended
         cdef double young = monotonic() - YOUNG_S
         most = min(most, SHED_MAX)
         for fd in range(self.conns_size):
             if not self.is_idle(fd, young):
                 continue
             if found == most:
-                if not found or self.conns[fd].since >= self.conns[victims[found - 1]].since:
+                if not found or not self.goes_before(fd, victims[found - 1]):
                     continue
                 found -= 1
             i = found
-            while i > 0 and self.conns[victims[i - 1]].since > self.conns[fd].since:
+            while i > 0 and self.goes_before(fd, victims[i - 1]):
                 victims[i] = victims[i - 1]
                 i -= 1
             victims[i] = fd
             found += 1
+        ended = found > 0 and self.conns[victims[0]].lingering
         for i in range(found):
+            if done and ended and not self.conns[victims[i]].lingering:
+                break            # those that have ended are room enough
             if not self.wait_for_unread(victims[i]) and self.queued_out(victims[i]) <= FIRST_FLIGHT_BYTES:
                 self.end(victims[i])
                 done += 1
@@ -695,9 +699,14 @@ cdef class Lane:
             and conn.record == NULL
             and not conn.inbox_len
             and not conn.queued
-            and conn.since < self.now
-            and (conn.answered or conn.born < young)
+            and (conn.lingering or conn.since < self.now and (conn.answered or conn.born < young))
         )
+
+    cdef bint goes_before(self, int fd, int other) noexcept nogil:
+        """Whether a connection is shed before another one."""
+        cdef Conn *conn = &self.conns[fd]
+        cdef Conn *than = &self.conns[other]
+        return conn.since < than.since if conn.lingering == than.lingering else conn.lingering
 
     cdef int queued_out(self, int fd) noexcept nogil:
         """Bytes that the kernel has taken and the peer has not acknowledged."""

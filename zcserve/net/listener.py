@@ -4,11 +4,11 @@ Edge-triggered, a listener is told once of a queue that fills: whoever does not 
 his own. So a listener that stops early, for its turn's share, for want of descriptors or at the connection limit, is
 *starved* until it has seen EAGAIN, and is tried again in the next turn, when a connection closes, or a little later.
 
-At the limit the longest idle connection makes room. Where descriptors are short, resident bodies that hold one go
-first (`--in-place`), then endings whose client has everything, then idle connections that are older than `FRESH_S`; if
-there are only younger ones, the newcomer waits in the kernel's queue until they are. When none is idle, the descriptor
-held in reserve takes one client at a time out of the queue to tell it 503. What was closed and refused is told
-(shortage.py).
+At the limit endings whose client has everything make room, then the connections that have been idle longest. Where
+descriptors are short, resident bodies that hold one go first (`--in-place`), and of the idle connections those alone
+that are older than `FRESH_S`; if there are only younger ones, the newcomer waits in the kernel's queue until they are.
+When none is idle, the descriptor held in reserve takes one client at a time out of the queue to tell it 503. What was
+closed and refused is told (shortage.py).
 
 A client whose machine has vanished sends no FIN. The kernel finds that out: by probes where nothing is on its way
 (keepalive), and by TCP_USER_TIMEOUT where something is, which is the kernel's own `--write-timeout`. Accepted sockets
@@ -28,6 +28,7 @@ import select
 import socket
 import stat
 from collections.abc import Callable, Iterable
+from itertools import islice
 from math import inf
 
 from zcserve.config import Address, UnixAddress
@@ -262,7 +263,7 @@ class Listener:
             if self._service.count() >= self._service.config.connections_max:
                 if not self._is_awaited():
                     return
-                if not self._shed_idlest(0.0, self._too_many_connections()):
+                if not (self._shed_endings() or self._shed_idlest(0.0, self._too_many_connections())):
                     self._service.shortage.note(self._too_many_connections(), self._loop.now)
                     self._starve()
                     return
@@ -311,7 +312,7 @@ class Listener:
 
     def _make_room(self) -> bool:
         """Free a descriptor, or turn one client away."""
-        if self._shed_descriptor() or self._shed_ending() or self._shed_idlest(FRESH_S, self._short_of_descriptors()):
+        if self._shed_descriptor() or self._shed_endings() or self._shed_idlest(FRESH_S, self._short_of_descriptors()):
             return True
         now = self._loop.now
         if any(connection.idle_since <= now for connection in self._service.connections):
@@ -349,13 +350,14 @@ class Listener:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return f"no descriptor is left (the process may have {limit}: ulimit -n, LimitNOFILE=)"
 
-    def _shed_ending(self) -> bool:
-        """Close an ending whose client has everything, and does not close by itself."""
-        for ending in list(self._service.endings):
-            if ending.has_arrived():
-                ending.close()
-                return True
-        return False
+    def _shed_endings(self) -> bool:
+        """Close endings whose clients have everything, and do not close by themselves; False when there is none."""
+        arrived = (ending for ending in list(self._service.endings) if ending.has_arrived())
+        count = 0
+        for ending in islice(arrived, SHED_BATCH):
+            ending.close()
+            count += 1
+        return bool(count)
 
     def _shed_idlest(self, age_s: float, why: str) -> bool:
         """Close the connections that have been idle longest; False when none is idle. A connection that is younger than
