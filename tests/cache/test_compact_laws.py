@@ -176,5 +176,6 @@ class CompactingStore(RuleBasedStateMachine):
         self.store.close()
 
 
+FEWER = settings.default.max_examples // 3  # an example is forty steps
 TestCompactingStore = CompactingStore.TestCase
-TestCompactingStore.settings = settings(max_examples=settings.default.max_examples // 3, deadline=None, stateful_step_count=40)
+TestCompactingStore.settings = settings(max_examples=FEWER, deadline=None, stateful_step_count=40)
