@@ -31,7 +31,7 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -499,8 +499,7 @@ class Content:
             self.counters.patches += 1
             self.counters.changed += len(patch.resources)
             _log.info("%s", _told(patch))
-        for problem in patch.problems:
-            _log.warning("%s: %s", problem.path, problem.why)
+        tell_problems(patch.problems)
 
     def _lay_over(self, watcher: Watcher, generation: Generation, patch: Patch) -> Iterator[Entry]:
         """Make the patch the truth, but for what was being written while it was looked at, of which the watcher will
@@ -797,12 +796,17 @@ class _Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
+def tell_problems(problems: Sequence[Problem]) -> None:
+    """Name some of them in the log, and count the rest: a checkout can have thousands at once."""
+    for problem in problems[:PROBLEMS_NAMED_MAX]:
+        _log.warning("%s: %s", problem.path, problem.why)
+    if len(problems) > PROBLEMS_NAMED_MAX:
+        _log.warning("and %d more", len(problems) - PROBLEMS_NAMED_MAX)
+
+
 def report_problems(generation: Generation) -> None:
     """Say what is not served, in the log."""
-    for problem in generation.problems[:PROBLEMS_NAMED_MAX]:
-        _log.warning("%s: %s", problem.path, problem.why)
-    if len(generation.problems) > PROBLEMS_NAMED_MAX:
-        _log.warning("and %d more", len(generation.problems) - PROBLEMS_NAMED_MAX)
+    tell_problems(generation.problems)
     if generation.problems:
         _log.warning("%d files are not served as they lie there", len(generation.problems))
 
