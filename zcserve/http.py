@@ -175,7 +175,8 @@ def parse_entity_tags(value: bytes) -> tuple[EntityTag, ...] | AnyTag | None:
     """The value of If-Match or If-None-Match (RFC 9110 sections 13.1.1, 13.1.2).
 
     `ANY_TAG` for `*`; the tags, possibly none, for a list (commas inside the quotes belong to the tag, empty
-    elements are dropped, section 5.6.1.2); None when malformed, or when it `is_long`. If-Range and ETag are lists of one.
+    elements are dropped, section 5.6.1.2); None when malformed, or when it `is_long`. If-Range and ETag are lists of
+    one.
     """
     if is_long(value):
         return None
