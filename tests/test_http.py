@@ -555,3 +555,17 @@ def test_long_nonsense_is_answered_in_time(filler: bytes) -> None:
     assert b"\0" not in http.parse_accept_encoding(value)
     with pytest.raises(HttpError):
         http.canonical_path(b"/" + value)
+
+
+@pytest.mark.parametrize("element", [b"gzip", b"", b'"a"'])
+def test_a_list_longer_than_any_that_is_meant_is_not_looked_at(element: bytes) -> None:
+    short, long = (b",".join([element] * count) for count in (http.ELEMENTS_MAX, http.ELEMENTS_MAX + 1))
+    assert (http.is_long(short), http.is_long(long)) == (False, True)
+    assert http.parse_accept_encoding(long) == {}
+    assert http.parse_entity_tags(long) is None
+
+
+def test_as_many_ranges_are_read_as_may_be_answered() -> None:
+    specs = b"bytes=" + b"0-0," * 1000
+    assert len(http.parse_ranges(specs[:-1]) or ()) == 1000
+    assert http.parse_ranges(specs + b"0-0") is None

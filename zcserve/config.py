@@ -530,7 +530,7 @@ class Config:
     pipeline_max: int = _key(
         64,
         COUNT,
-        "requests of one connection answered in one turn",
+        "requests, and chunks of their bodies, of one connection taken in one turn",
         why="nobody starves behind a pipeliner; libuv leaves a stream after 32 reads",
     )
     turn_bytes_max: int = _key(

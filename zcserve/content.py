@@ -39,10 +39,11 @@ from functools import partial
 from itertools import chain, compress, islice
 from math import inf
 from operator import is_not
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 from zcserve import threads
+from zcserve.cache.burial import bury, empty
 from zcserve.cache.crew import CLOSE_WITHIN_S, Crew
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import ENTRY_BYTES, NOT_FOUND_KEY, Generation, Problem
@@ -535,7 +536,7 @@ class Content:
         """In the loop: the fast lane lets go of these, and the application of what it knew of them. What the lane gives
         up is for the thread to free."""
         if self._service.application is not None and files_come_or_go:
-            self._service.application.forget()
+            self._service.application.forget(keys)
         lane = self._service.lane
         if lane is None:
             return []
@@ -633,7 +634,7 @@ class Content:
         changed |= caught.keys
         over, given_up = self._in_loop(partial(self._flip, built, changed))
         self._forget_unless_live(caught.unneeded, built.generation)
-        _bury(given_up)
+        bury(given_up)
         return over
 
     def _flip(self, built: Built, changed: set[bytes]) -> tuple[list[Generation], list[object]]:
@@ -677,7 +678,7 @@ class Content:
                     continue
                 if generation.resources.get(entry.key) is not entry:
                     forget(self._store, entry)
-            _empty(old.resources)  # so that a thread that loads for it knows, and not all of it ends at once
+            empty(old.resources)  # so that a thread that loads for it knows, and not all of it ends at once
 
     def _collect(self) -> None:
         """Collect what the last release's servlets and the like have left. The content is out of the collector's sight
@@ -763,20 +764,6 @@ def _close(watcher: Watcher) -> None:
         threads.start(watcher.close, "zcserve-closing")
     except NoThreadError:
         watcher.close()
-
-
-def _empty(table: dict[Any, Any]) -> None:
-    """One by one: to free a hundred thousand objects at a stroke would hold the loop up."""
-    while table:
-        table.popitem()
-
-
-def _bury(given_up: list[object]) -> None:
-    """Free what the lane gave up, likewise."""
-    while given_up:
-        one = given_up.pop()
-        if isinstance(one, dict):
-            _empty(one)
 
 
 class _Progress:

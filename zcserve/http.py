@@ -69,6 +69,15 @@ def is_field_value(value: bytes) -> bool:
     return not value.translate(None, FIELD_VALUE_BYTES)
 
 
+# A list of more elements is none that a client means: a head holds 8,000, and to look at each takes milliseconds.
+ELEMENTS_MAX = 100
+
+
+def is_long(value: bytes) -> bool:
+    """Whether a comma list may have more than `ELEMENTS_MAX` elements, empty ones and commas in quotes counted."""
+    return value.count(b",") >= ELEMENTS_MAX
+
+
 def parse_list(value: bytes) -> list[bytes]:
     """The elements of a comma list, white space trimmed, empty ones dropped (RFC 9110 section 5.6.1.2).
 
@@ -166,8 +175,11 @@ def parse_entity_tags(value: bytes) -> tuple[EntityTag, ...] | AnyTag | None:
     """The value of If-Match or If-None-Match (RFC 9110 sections 13.1.1, 13.1.2).
 
     `ANY_TAG` for `*`; the tags, possibly none, for a list (commas inside the quotes belong to the tag, empty
-    elements are dropped, section 5.6.1.2); None when malformed. If-Range and ETag are lists of one.
+    elements are dropped, section 5.6.1.2); None when malformed, or when it `is_long`. If-Range and ETag are lists of
+    one.
     """
+    if is_long(value):
+        return None
     if value.strip(b" \t") == b"*":
         return ANY_TAG
     tags = []
@@ -195,6 +207,7 @@ def weak_match(a: EntityTag, b: EntityTag) -> bool:
 # --- ranges -----------------------------------------------------------------------------------------------
 
 _RANGE_SPEC = re.compile(rb"(\d*)-(\d*)")
+_SPECS_MAX = 1000  # --ranges-max goes no further
 _POSITION_DIGITS_MAX = 19  # as 2**63 has: no file is larger, and int() raises on thousands of digits
 _POSITION_BEYOND = 10**_POSITION_DIGITS_MAX
 _OVERLAPS_MAX = 2
@@ -212,10 +225,10 @@ def parse_ranges(value: bytes) -> tuple[tuple[int | None, int | None], ...] | No
     """The range-set of a Range field in bytes (RFC 9110 sections 14.1.1, 14.1.2), at least one spec.
 
     `(first, last)` both inclusive, `(first, None)` to the end, `(None, length)` the last `length` bytes. None
-    when malformed or in another unit: the field is then ignored (section 14.2).
+    when malformed, in another unit, or of more than 1,000 specs: the field is then ignored (section 14.2).
     """
     unit, equals, range_set = value.partition(b"=")
-    if not equals or unit.lower() != b"bytes":
+    if not equals or unit.lower() != b"bytes" or range_set.count(b",") >= _SPECS_MAX:
         return None
     specs: list[tuple[int | None, int | None]] = []
     for element in parse_list(range_set):
@@ -281,9 +294,12 @@ def parse_accept_encoding(value: bytes) -> dict[bytes, int]:
     """The codings of an Accept-Encoding field (RFC 9110 section 12.5.3) with their weights in thousandths.
 
     Names are lower case, x-gzip is gzip (section 8.4.1.3), `*` stays b"*". An element that is malformed, or
-    whose weight is (section 12.4.2), is left out alone; of a coding named twice the lower weight holds.
+    whose weight is (section 12.4.2), is left out alone; of a coding named twice the lower weight holds. A list
+    that `is_long` says nothing: then identity alone is sent.
     """
     accepted: dict[bytes, int] = {}
+    if is_long(value):
+        return accepted
     for element in parse_list(value):
         match = _CODING_ELEMENT.fullmatch(element)
         if match is None:

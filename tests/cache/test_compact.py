@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from trees import content_of, memfds, no_descriptors_left, noise
 
-from zcserve.cache.compact import GONE_MAX, HOLES_SHARE, Compactor
+from zcserve.cache.compact import GONE_MAX, HOLES_SHARE, TIDIED_AT_ONCE, Compactor
 from zcserve.cache.entry import Body, Entry, Packed
 from zcserve.cache.evictor import nobody_else
 from zcserve.cache.slab import PAGE_BYTES, Slabs, round_up
@@ -23,8 +24,8 @@ NO_LIMIT = 1 << 40
 class House:
     """Slabs with a compactor, and entries with what their bodies must hold."""
 
-    def __init__(self) -> None:
-        self.slabs = Slabs(PAGES_PER_SLAB * PAGE_BYTES)
+    def __init__(self, slab_bytes: int = PAGES_PER_SLAB * PAGE_BYTES) -> None:
+        self.slabs = Slabs(slab_bytes)
         self.compactor = Compactor(self.slabs)
         self.contents: dict[Entry, bytes] = {}
 
@@ -219,11 +220,26 @@ def test_who_comes_and_goes_leaves_no_trace(house: House) -> None:
         for entry in [house.come(100) for _ in range(20)]:
             house.leave(entry)
         house.slabs.settle()
-    listed = sum(len(tenants.entries) for tenants in house.compactor._tenants.values())
+    listed = sum(len(tenants) for tenants in house.compactor._tenants.values())
     assert listed <= 2 * len(stayed) + GONE_MAX + 1
     for entry in stayed:
         house.leave(entry)
     assert not house.compactor._tenants
+
+
+def test_a_list_is_tidied_a_few_at_a_time_and_has_everybody_meanwhile() -> None:
+    count = 100 * TIDIED_AT_ONCE
+    house = House(count * 200)
+    stayed = [house.come(100) for _ in range(count)]
+    (tenants,) = house.compactor._tenants.values()
+    lengths = [len(tenants)]
+    while len(stayed) > count // 4:
+        house.leave(stayed.pop(len(stayed) // 2))
+        lengths.append(len(tenants))
+        assert not len(stayed) % 100 or set(stayed) <= set(tenants)
+    assert max(before - after for before, after in pairwise(lengths)) <= TIDIED_AT_ONCE
+    assert lengths[-1] <= 2 * len(stayed) + GONE_MAX + 1
+    assert len(set(tenants)) == len(list(tenants))
 
 
 # --- in a store -----------------------------------------------------------------------------------------

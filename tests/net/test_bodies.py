@@ -97,7 +97,7 @@ def test_a_body_counts_from_when_it_is_announced(length: int, pieces: list[bytes
     allowance = Allowance(100)
     body = Collect(length, 100, 100, Hold(allowance))
     for piece, count in zip(pieces, counts, strict=True):
-        assert body.feed(piece, 0) == len(piece)
+        assert body.feed(piece, 0, 10) == len(piece)
         assert allowance.held == count
     assert body.done
     assert body.content() == (b"hello" if length else b"")

@@ -307,7 +307,7 @@ def test_what_is_no_target_raises_400(target: bytes) -> None:
 @pytest.mark.parametrize("behind", [b"", b"GET /"])
 def test_a_body_ends_where_its_framing_says(length: int, body: bytes, behind: bytes) -> None:
     discard = Discard(length, 100, 100)
-    assert discard.feed(b"xx" + body + behind, 2) == 2 + len(body)
+    assert discard.feed(b"xx" + body + behind, 2, 10) == 2 + len(body)
     assert discard.done
 
 
@@ -324,5 +324,5 @@ def test_a_body_ends_where_its_framing_says(length: int, body: bytes, behind: by
 )
 def test_a_body_is_bounded(length: int, body: bytes, status: int) -> None:
     with pytest.raises(HttpError) as caught:
-        Discard(length, 100, 100).feed(body, 0)
+        Discard(length, 100, 100).feed(body, 0, 100)
     assert (caught.value.status, caught.value.close) == (status, True)

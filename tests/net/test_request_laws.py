@@ -102,7 +102,7 @@ def answers(pieces: list[bytes]) -> list[Any]:
             at = 0
             while at < len(inbox) or (discard is not None and discard.done):
                 if discard is not None:
-                    at = discard.feed(inbox, at)
+                    at = discard.feed(inbox, at, len(inbox))
                     if not discard.done:
                         break
                     discard = None
@@ -200,15 +200,21 @@ CHUNKY = st.lists(
 ).map(b"".join)
 
 
-def fed(pieces: list[bytes]) -> tuple[Any, ...]:
-    """What becomes of a chunked body: done or not or a status, and how many bytes belonged to it."""
+def fed(pieces: list[bytes], lines_max: int = 10_000) -> tuple[Any, ...]:
+    """What becomes of a chunked body, of which so many lines are taken at a time: done or not or a status, and how many
+    bytes belonged to it."""
     discard = Discard(CHUNKED, 40, 60)
     inbox, taken = b"", 0
     try:
         for piece in pieces:
             inbox += piece
-            at = discard.feed(inbox, 0)
-            taken, inbox = taken + at, inbox[at:]
+            while True:
+                before = discard.lines
+                at = discard.feed(inbox, 0, lines_max)
+                taken, inbox = taken + at, inbox[at:]
+                assert discard.lines - before <= lines_max
+                if not discard.rests:
+                    break
     except HttpError as error:
         return (error.status,)
     return (True, taken) if discard.done else (False,)
@@ -218,6 +224,7 @@ def fed(pieces: list[bytes]) -> tuple[Any, ...]:
 def test_a_chunked_body_may_be_cut_anywhere(data: bytes, cuts: list[int]) -> None:
     whole = fed([data])
     assert fed(pieces_of(data, cuts)) == whole
+    assert fed([data], 1) == fed(pieces_of(data, cuts), 2) == whole
     assert fed([data[at : at + 1] for at in range(len(data))]) == whole
 
 

@@ -20,8 +20,19 @@ from zcserve.net.exchange import Answer, Made, Stored
 from zcserve.net.timers import Timers
 from zcserve.servlets.calls import Caller, Outcome
 from zcserve.servlets.context import Asked as Named
+from zcserve.servlets.kept import SWEPT_AT_ONCE
 from zcserve.servlets.response import HTML_FIELDS, Response
-from zcserve.servlets.results import FIELDS_BYTES_MAX, STALE_TTLS_MAX, Call, Judged, Keeping, Result, Results, judge
+from zcserve.servlets.results import (
+    CONSIDERED_MAX,
+    FIELDS_BYTES_MAX,
+    STALE_TTLS_MAX,
+    Call,
+    Judged,
+    Keeping,
+    Result,
+    Results,
+    judge,
+)
 from zcserve.servlets.routes import Route
 from zcserve.servlets.watch import Watch
 
@@ -420,8 +431,47 @@ def test_files_go_before_results(kitchen: Kitchen) -> None:
     for target in ("/a", "/a?q=1", "/%61?q=2", "/b"):
         kitchen.entry(route, target)
     kitchen.side.generation.resources[b"/a"] = Entry(b"/a", b"", 0, None)
-    kitchen.results.files_changed()
+    kitchen.results.files_changed([b"/a"])
     assert list(kitchen.results._kept) == [b"/b"]
+
+
+@pytest.mark.parametrize("what", ["a file comes", "a servlet goes"])
+def test_many_results_go_a_few_at_a_time_and_none_is_answered_meanwhile(kitchen: Kitchen, what: str) -> None:
+    route, other = (kitchen.route(lambda n: str(n)) for _ in range(2))
+    many = 3 * SWEPT_AT_ONCE
+    for n in range(many):
+        kitchen.entry(route, f"/it?{n}")
+    kitchen.entry(other, "/other")
+    if what == "a file comes":
+        kitchen.side.generation.resources[b"/it"] = Entry(b"/it", b"", 0, None)
+        kitchen.results.files_changed([b"/it"])
+    else:
+        kitchen.results.servlets_changed([other])
+    assert len(kitchen.results) == many + 1 - SWEPT_AT_ONCE
+    late = f"/it?{many - 1}"
+    kept = kitchen.kept(late)
+    assert kept is not None
+    kept.expire()  # between two pieces: it is not made again
+    assert kitchen.kept(late) is None
+    if what == "a servlet goes":  # its last result but one is still there, and is no answer
+        assert kitchen.kept(f"/it?{many - 2}") is not None
+        assert content_of(kitchen.entry(other, f"/it?{many - 2}")) == b"%d" % (many + 2)
+    kitchen.side.turn_until(lambda: len(kitchen.results) <= 2)
+    assert kitchen.kept("/other") is not None
+
+
+def test_no_more_than_some_are_considered_to_make_room_for_one(tmp_path: Path) -> None:
+    kitchen = Kitchen(tmp_path, servlet_results_max=3 * CONSIDERED_MAX)
+    try:
+        route = kitchen.route(lambda n: str(n))
+        for n in range(3 * CONSIDERED_MAX):
+            for _ in range(2):
+                kitchen.entry(route, f"/{n}")  # used since it was made
+        kitchen.entry(route, "/new")
+        assert kitchen.kept(f"/{CONSIDERED_MAX - 1}") is None
+        assert len(kitchen.results) == 3 * CONSIDERED_MAX
+    finally:
+        kitchen.close()
 
 
 def test_files_are_looked_at_while_there_are_results(kitchen: Kitchen) -> None:

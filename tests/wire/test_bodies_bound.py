@@ -358,6 +358,19 @@ def test_a_body_that_trickles_ends(start: Any, wait_until: Any, request_line: st
         assert held(server) == 0
 
 
+def test_a_rest_between_chunks_does_not_set_the_clock_of_a_body_anew(start: Any) -> None:
+    server = start(body_timeout_s=0.25, body_rate_min=1000, pipeline_max=1)  # one chunk a turn: each piece has rests
+    with StageClient(server.port) as client:
+        client.send(f"{KEPT} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        for _ in range(250):
+            client.send(b"1\r\nx\r\n" * 3)
+            if select.select([client.socket], [], [], 0.02)[0]:
+                break
+        else:
+            pytest.fail("a few chunks now and then keep the body on its way")
+        assert client.read().status == 408
+
+
 @pytest.mark.parametrize("request_line", [KEPT, THROWN_AWAY])
 def test_a_body_that_comes_fast_enough_may_take_its_time(start: Any, request_line: str) -> None:
     timeout_s = 0.5

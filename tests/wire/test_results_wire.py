@@ -17,6 +17,7 @@ from wire.client import Client, Response
 from wire.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
 
 from zcserve import Server
+from zcserve.servlets.kept import SWEPT_AT_ONCE
 from zcserve.servlets.results import Results
 
 TIMES = 3
@@ -472,6 +473,22 @@ def test_a_file_that_comes_goes_before_a_result(live: Any, site: Any, tmp_path: 
         file.unlink()
         for target in ("/it", "/it?q=1", "/%69t"):
             becomes(client, target, b"made")
+
+
+def test_a_file_that_comes_goes_before_all_results_at_its_path_at_once(
+    live: Any, site: Any, tmp_path: Path, becomes: Any
+) -> None:
+    site.write("page", b"page")
+    folder = write_servlets(tmp_path, it="@servlet('/it', ttl=60)\ndef it(request):\n    return b'made'\n")
+    server = live(site.root, servlets=str(folder), watch=True)
+    targets = [f"/it?{n}" for n in range(2 * SWEPT_AT_ONCE)]
+    with Client(server.port) as client:
+        for target in targets * 2:  # the fast lane knows them by then
+            assert client.get(target).body == b"made"
+        site.write("it", b"a file")
+        becomes(client, targets[-1], b"a file")
+        assert {client.get(target).body for target in targets} == {b"a file"}
+        assert client.get("/page").body == b"page"
 
 
 def test_a_result_of_code_that_was_replaced_meanwhile_is_not_kept(

@@ -41,12 +41,14 @@ def get(target, more="", size=0):
         bare = bare.replace("test\\r\\n", "test\\r\\nX: " + "x" * (size - len(bare) - 5) + "\\r\\n")
     return bare.encode()
 
+post = b"POST /page HTTP/1.1\\r\\nHost: test\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n"
 # Bursts of just what one recv takes: each piece that the server reads ends with a complete request.
 burst, of = {
     "new": (get("/missing", "Connection: close\\r\\n"), 1),
     "given back": (get("/page", "Range: bytes=0-0\\r\\n", 1024) * 16, 16),
     "pipelined": (get("/page") * 300, 300),
     "large": (get("/large") * 8, 8),
+    "pieces": (post + b"1\\r\\nx\\r\\n" * 2000 + b"0\\r\\n" + b"a:\\r\\n" * 2000 + b"\\r\\n", 1),
 }[kind]
 until = time.monotonic() + seconds
 print("flooding", flush=True)
@@ -110,7 +112,23 @@ def flood_bursts():
         for fd, _ in poll.poll(0.1):
             clients[fd][2] += len(clients[fd][0].recv(1 << 20))
 
-flood_new() if kind == "new" else flood_bursts()
+def flood_pieces():
+    poll = select.epoll()
+    clients = {}
+    for _ in range(count):
+        client = connect()
+        client.setblocking(False)
+        poll.register(client, select.EPOLLIN | select.EPOLLOUT)
+        clients[client.fileno()] = [client, 0]
+    while time.monotonic() < until:
+        for fd, mask in poll.poll(0.1):
+            client, sent = clients[fd]
+            if mask & select.EPOLLOUT:
+                clients[fd][1] = (sent + client.send(burst[sent:])) % len(burst)
+            if mask & select.EPOLLIN:
+                client.recv(1 << 20)
+
+{"new": flood_new, "pieces": flood_pieces}.get(kind, flood_bursts)()
 """
 
 
@@ -154,7 +172,7 @@ def refuses(port: int) -> bool:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("kind", "count"),
-    [("new", 100), ("given back", 16), ("pipelined", 64), ("large", 32)],
+    [("new", 100), ("given back", 16), ("pipelined", 64), ("large", 32), ("pieces", 64)],
     ids=lambda value: str(value),
 )
 def test_nobody_starves(site: Any, command: Any, wait_until: Any, kind: str, count: int, engine: str) -> None:

@@ -144,6 +144,7 @@ class Connection:
         "_answered",
         "_bodies",
         "_body",
+        "_body_since",
         "_brought",
         "_counted",
         "_discard",
@@ -193,7 +194,7 @@ class Connection:
         self._bodies: list[Body] = []  # whose memory `_out` refers to
         self._pinned = False
         self._discard: Discard | None = None
-        self._counted = 0  # how much of the body had come when its clock was set
+        self._body_since, self._counted = 0.0, 0  # the body's clock, and how much of it had come when that was set
         self._hold: Hold | None = None  # what the body of the request at hand counts for
         self._method = self._target = b""
         self._fields: Fields | None = None
@@ -285,7 +286,7 @@ class Connection:
             case State.IDLE:
                 return self._since + config.idle_timeout_s
             case State.BODY:
-                return self._since + config.body_timeout_s
+                return self._body_since + config.body_timeout_s
             case State.WRITE:
                 return self._since + config.write_timeout_s
             case State.WAIT if self._wait is not None:
@@ -499,6 +500,8 @@ class Connection:
             self._finish()
         elif stop is Stop.BODY:
             if self.state is not State.BODY:
+                if self.state is _WRITE:  # else the clock goes on while it rests
+                    self._body_since = self._loop.now
                 self._set_state(State.BODY)
                 self._catch_up()
         elif stop is Stop.LOAD and self._brought is not None:
@@ -565,13 +568,10 @@ class Connection:
         share = service.config.pipeline_max - self._answered
         try:
             if self._discard is not None:
-                at = self._discard.feed(data, 0)
-                if not self._discard.done:
-                    return Stop.BODY
-                self._keep_body()
-                stop = self._answer()
+                at, stop = self._feed_body(data, 0, share)
                 if stop is not None:
                     return stop
+                share = service.config.pipeline_max - self._answered
             while at < len(data):
                 if count >= share:
                     return Stop.SHARE
@@ -600,7 +600,8 @@ class Connection:
                     self._head = data[start:at]
                     self._resource = self._find_resource() if service.application is not None else None
                     if fields.body:
-                        at, stop = self._begin_body(data, at)
+                        at, stop = self._begin_body(data, at, share - count)
+                        share = service.config.pipeline_max - self._answered
                     else:
                         stop = self._answer()
                 if stop is not None:
@@ -657,9 +658,9 @@ class Connection:
         self._emit(reply.page(error.status, with_content=with_content, extra=extra), close=True)
         self._stop = Stop.END
 
-    def _begin_body(self, data: bytes, at: int) -> tuple[int, Stop | None]:
+    def _begin_body(self, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
         """A request with a body: read it first, so that the connection stays in step. The offset behind what was
-        read."""
+        read. `share` as in `_feed_body`."""
         fields = self._fields
         assert fields is not None
         config = self._service.config
@@ -680,10 +681,19 @@ class Connection:
             self._discard = Collect(fields.body, bytes_max, config.head_bytes_max, self._hold)
         if fields.expects and at == len(data):
             self._out.append(reply.CONTINUE)
-        at = self._discard.feed(data, at)
-        if not self._discard.done:
-            self._since, self._counted = self._loop.now, 0
-            return at, Stop.BODY
+        self._body_since, self._counted = self._loop.now, 0
+        return self._feed_body(data, at, share)
+
+    def _feed_body(self, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
+        """Have the body take what is here of it, and answer when it is complete. Its chunks and trailers count like
+        requests, of which `share` are left in this turn."""
+        discard = self._discard
+        assert discard is not None
+        before = discard.lines
+        at = discard.feed(data, at, share)
+        self._answered += discard.lines - before
+        if not discard.done:
+            return at, Stop.SHARE if discard.rests else Stop.BODY
         self._keep_body()
         return at, self._answer()
 
@@ -700,7 +710,7 @@ class Connection:
         wanted = max(1, ceil(config.body_rate_min * config.body_timeout_s))
         if taken - self._counted < wanted:
             return False
-        self._since, self._counted = self._loop.now, taken
+        self._body_since, self._counted = self._loop.now, taken
         return True
 
     def _end_request(self) -> None:

@@ -13,7 +13,7 @@ Date, HEAD and the order of pipelined answers are the connection's business; an 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from zcserve.cache.entry import Body, DiskSpan, Entry, Segment, Span
@@ -194,8 +194,8 @@ class Application(Protocol):
     def look_up(self, target: bytes) -> Quick | None:
         """Who answers a target at once, for the fast lane, which calls him from then on. None: nobody."""
 
-    def forget(self) -> None:
-        """What the site's files are has changed."""
+    def forget(self, keys: Collection[bytes]) -> None:
+        """What the site's files are has changed at these keys of the index."""
 
 
 class CutShortError(Exception):

@@ -445,8 +445,10 @@ class Discard:
     """A request's body on its way to nowhere, so that the connection stays in step.
 
     `feed` takes the bytes that belong to the body and tells where it stopped; what it leaves it wants again, with more
-    behind it. `done` tells that the body is complete, `taken` how much of its content has come. Raises HttpError 400
-    for bad chunks, 413 beyond `bytes_max`.
+    behind it. `done` tells that the body is complete, `taken` how much of its content has come, `lines` how many chunks
+    and trailers have begun. A client may send chunks of one byte, each for some microseconds of our time: so `feed` is
+    given a share of lines, and `rests` tells that it stopped for that alone. Raises HttpError 400 for bad chunks, 413
+    beyond `bytes_max`.
     """
 
     # What the next bytes are. A function of the class: a bound method would refer back to its object, and what is in
@@ -457,7 +459,8 @@ class Discard:
         if length > bytes_max:
             raise HttpError(413, f"a body of more than {bytes_max} bytes", close=True)
         self.done = length == 0
-        self.taken = 0
+        self.rests = False
+        self.taken = self.lines = 0
         self._chunked = length == CHUNKED
         self._left = 0 if self._chunked else length
         self._allowed = bytes_max
@@ -471,9 +474,14 @@ class Discard:
     def take(self, data: bytes, start: int, stop: int) -> None:
         """Content, of which nothing is kept here."""
 
-    def feed(self, data: bytes, at: int) -> int:
-        """Consume from `data[at:]`; returns the offset behind what was consumed."""
+    def feed(self, data: bytes, at: int, lines_max: int) -> int:
+        """Consume from `data[at:]`, of chunks and trailers `lines_max`; returns the offset behind what was consumed."""
+        lines_max += self.lines
+        self.rests = False
         while not self.done:
+            if self.lines >= lines_max and self._step is not Discard._data and at < len(data):
+                self.rests = True
+                break
             behind = self._step(self, data, at)
             if behind < 0:
                 break
@@ -507,6 +515,7 @@ class Discard:
         if match is None:
             raise HttpError(400, "a bad chunk size or extension", close=True)
         self._left = int(match[1], 16)
+        self.lines += 1
         self._allowed -= self._left
         if self._allowed < 0:
             raise HttpError(413, "a body that is too long", close=True)
@@ -518,6 +527,7 @@ class Discard:
         line, behind = self._line(data, at, self._trailer_allowed)
         if behind < 0:
             return behind
+        self.lines += 1
         self._trailer_allowed -= behind - at
         name, colon, value = line.partition(b":")
         if not line:

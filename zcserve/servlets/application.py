@@ -13,7 +13,7 @@ What the lane was told of a target is forgotten when the folder or the site's fi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
@@ -241,11 +241,11 @@ class Servlets:
         # Whatever comes to the folder may mend what does not load.
         return Servlet(self, by_method, params, names if broken is None else names | {""})
 
-    def forget(self) -> None:
+    def forget(self, keys: Collection[bytes]) -> None:
         """As `Application.forget`: a file goes before a servlet."""
         self._forget_quick()
         if self.results is not None:
-            self.results.files_changed()
+            self.results.files_changed(keys)
 
     def _forget_quick(self) -> None:
         if self._lane is not None:

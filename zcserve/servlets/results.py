@@ -35,6 +35,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from zcserve.cache.burial import bury
 from zcserve.cache.entry import ComposedEntry, Entry
 from zcserve.cache.fetcher import HANDED_OUT_MAX, Fetcher
 from zcserve.cache.loader import Loader
@@ -47,6 +48,7 @@ from zcserve.net.request import split_target
 from zcserve.net.timers import Deadline, Timers
 from zcserve.servlets.calls import Caller, Outcome, Started
 from zcserve.servlets.context import Asked, Context, busy, page
+from zcserve.servlets.kept import SWEPT_AT_ONCE, Kept, sweep
 from zcserve.servlets.request import Request
 from zcserve.servlets.response import OF_A_FILE
 from zcserve.servlets.routes import Route
@@ -61,6 +63,8 @@ _log = Log(__name__)
 STALE_TTLS_MAX = 10
 # How many calls for one target may hang. The second is for what has recovered while the first still waits for it.
 HUNG_MAX = 2
+# So many results are considered at most, in one step, when one must go: some tenths of a millisecond.
+CONSIDERED_MAX = 100
 # How often files are looked at on account of results.
 LOOK_EVERY_S = 1.0
 # A slab has room for a head of 4096 bytes (cache/store.py), and there are fields besides the servlet's.
@@ -240,7 +244,8 @@ class Results:
         self._caller = caller
         self._loader, self._fetcher, self._timers, self._lane = keeping
         self._made = made
-        self._kept: dict[bytes, Result] = {}  # who was last considered to go, and stayed, is last
+        self._kept: Kept[Result] = Kept()  # who was last considered to go, and stayed, is last
+        self._routes: dict[int, Route] | None = None  # that there are, by id; None: all that were met
         self._calls: dict[bytes, Call] = {}  # whose results will be kept
         self._hung: Counter[tuple[int, bytes]] = Counter()  # calls that were given up and have not returned
         self._look_at_files = look
@@ -426,7 +431,8 @@ class Results:
         is_new = kept is None or kept.entry is not entry
         if kept is None:
             self._make_room()
-            kept = self._kept[call.target] = Result(call.source, entry, self._expired)
+            kept = Result(call.source, entry, self._expired)
+            self._kept.keep(kept)
         elif is_new:
             self._replace(kept, entry)
         kept.stale = 0
@@ -466,7 +472,7 @@ class Results:
     def _expired(self, kept: Result) -> None:
         """A ttl has passed since the result was made, or could not be made again."""
         self._drain()
-        if not kept.is_resident or kept.uses <= kept.seen or kept.stale == STALE_TTLS_MAX:
+        if self._is_over(kept.source) or not kept.is_resident or kept.uses <= kept.seen or kept.stale == STALE_TTLS_MAX:
             self._drop([kept])
             return
         kept.stale += 1
@@ -493,14 +499,14 @@ class Results:
             self._lane.drain_ticks()
 
     def _make_room(self) -> None:
-        """For one more: whoever was not used since he was last considered goes."""
+        """For one more: the first goes that was not used since it was last considered, or the last of some."""
         if len(self._kept) < self._context.config.servlet_results_max:
             return
         self._drain()
-        while True:  # ends: who was considered twice without a use goes
+        for left in reversed(range(CONSIDERED_MAX)):
             target, kept = next(iter(self._kept.items()))
             uses = kept.uses
-            if uses <= max(kept.looked, kept.seen):
+            if uses <= max(kept.looked, kept.seen) or not left:
                 self._drop([kept])
                 return
             kept.looked = uses
@@ -508,7 +514,7 @@ class Results:
 
     def _drop(self, results: Collection[Result]) -> None:
         for kept in results:
-            del self._kept[kept.source.target]
+            self._kept.remove(kept)
             kept.at = inf
             self._timers.disarm(kept)
         self._let_go([kept.entry for kept in results])
@@ -522,24 +528,37 @@ class Results:
                 self._lane.drop(entry)
         self._fetcher.run(object(), partial(_forget_all, self._loader, entries), lambda _: None)
 
-    def files_changed(self) -> None:
-        """What the site's files are has changed: they go before results."""
+    def files_changed(self, keys: Collection[bytes]) -> None:
+        """What the site's files are has changed at these keys: files go before results."""
         resources = self._context.generation().resources
-        self._disown(lambda source: source.path in resources)
+        self._disown(self._kept.at(path for path in self._kept.paths(keys) if path in resources))
 
     def servlets_changed(self, routes: Iterable[Route]) -> None:
         """These are the routes now: what others made is not kept. What is kept may belong to another route by now, so
         the lane must ask again."""
-        present = frozenset(map(id, routes))
-        self._disown(lambda source: id(source.route) not in present)
-        if self._lane is not None:
-            for target in self._kept:
-                self._lane.forget_key(target)
+        self._routes = {id(route): route for route in routes}
+        self._disown(list(self._kept.values()))
 
-    def _disown(self, is_over: Callable[[Source], bool]) -> None:
-        """Drop results, and keep none of those that are being made."""
-        self._drop([kept for kept in self._kept.values() if is_over(kept.source)])
-        self._calls = {target: call for target, call in self._calls.items() if not is_over(call.source)}
+    def _is_over(self, source: Source) -> bool:
+        """Whether what comes from there is not to be kept any more."""
+        gone = self._routes is not None and id(source.route) not in self._routes
+        return gone or source.path in self._context.generation().resources
+
+    def _disown(self, results: list[Result]) -> None:
+        """Drop those of these results whose time is over, and keep none of those that are being made. The lane answers
+        with none of them from now on; all else is done little by little."""
+        self._calls = {target: call for target, call in self._calls.items() if not self._is_over(call.source)}
+        if self._lane is not None and len(results) > SWEPT_AT_ONCE:
+            given_up = self._lane.clear(len(self._context.generation().resources))
+            self._fetcher.run(object(), partial(bury, given_up), lambda _: None)
+        elif self._lane is not None:
+            for kept in results:
+                self._lane.forget_key(kept.source.target)
+        sweep(iter(results), self._drop_what_is_over, self._context.call_soon)
+
+    def _drop_what_is_over(self, results: list[Result]) -> None:
+        kept = self._kept
+        self._drop([one for one in results if kept.get(one.source.target) is one and self._is_over(one.source)])
 
     def close(self) -> None:
         """Keep nothing any more. The loop has ended."""

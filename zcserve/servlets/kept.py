@@ -1,0 +1,78 @@
+"""Which results are kept: by target, and by the path that their targets name.
+
+A file goes before the results at its path, and clients choose queries: so one file may end ten thousand results, each
+for some microseconds of the loop. `sweep` lets them go a few at a time; until then whoever looks one up must see for
+himself that its time is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Set
+from functools import partial
+from itertools import islice
+from typing import Protocol, TypeVar
+
+# So many are looked at, or let go of, between two turns of the loop: about a millisecond.
+SWEPT_AT_ONCE = 250
+
+
+class Source(Protocol):
+    """What of a result's source matters here."""
+
+    @property
+    def target(self) -> bytes:
+        """As it was sent."""
+
+    @property
+    def path(self) -> bytes:
+        """The target's, in canonical encoding."""
+
+
+class Sourced(Protocol):
+    """A result."""
+
+    @property
+    def source(self) -> Source:
+        """Where it comes from."""
+
+
+Result = TypeVar("Result", bound=Sourced)
+
+
+class Kept(dict[bytes, Result]):
+    """Target -> result. Only `keep` and `remove` change it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._targets: dict[bytes, dict[bytes, None]] = {}  # by path
+
+    def keep(self, result: Result) -> None:
+        """Keep a result for a target that has none."""
+        source = result.source
+        self[source.target] = result
+        self._targets.setdefault(source.path, {})[source.target] = None
+
+    def remove(self, result: Result) -> None:
+        """Keep it no more."""
+        source = result.source
+        del self[source.target]
+        targets = self._targets[source.path]
+        del targets[source.target]
+        if not targets:
+            del self._targets[source.path]
+
+    def paths(self, keys: Collection[bytes]) -> Set[bytes]:
+        """Those of `keys` at which there are results."""
+        return self._targets.keys() & keys
+
+    def at(self, paths: Iterable[bytes]) -> list[Result]:
+        """The results at these paths."""
+        return [self[target] for path in paths for target in self._targets[path]]
+
+
+def sweep(some: Iterator[Result], look: Callable[[list[Result]], object], call_soon: Callable[..., object]) -> None:
+    """Have `look` look at all of `some`, a few between two turns."""
+    few = list(islice(some, SWEPT_AT_ONCE))
+    if few:
+        look(few)
+        call_soon(partial(sweep, some, look, call_soon))
