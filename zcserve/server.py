@@ -49,6 +49,7 @@ from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.sampler import Sampler
 from zcserve.net.timers import Deadline
+from zcserve.program import close_inherited
 from zcserve.upgrade import QUIET_S, Predecessor, Successor, tell_supervisor
 
 if TYPE_CHECKING:
@@ -300,6 +301,8 @@ class Server:
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)  # what they would do is being done
         self._predecessor = Predecessor.of(os.environ)
+        if self._predecessor is not None:
+            close_inherited(self._predecessor.descriptors)
         try:
             self._open(progress=True)
         except KeyboardInterrupt:

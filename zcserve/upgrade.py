@@ -32,7 +32,6 @@ import json
 import os
 import select
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -52,6 +51,7 @@ from zcserve.errors import NoThreadError
 from zcserve.log import Log
 from zcserve.net.listener import Inherited
 from zcserve.net.loop import Loop
+from zcserve.program import Program
 
 _log = Log(__name__)
 
@@ -59,6 +59,9 @@ _log = Log(__name__)
 VARIABLE = "_ZCSERVE_HANDOVER"
 # The new program serves within this time, or is ended: a cold load of a million files from a slow disk.
 READY_WITHIN_S = 1800.0
+# A program that was killed has ended within this time, or waits in the kernel for a file system that hangs. It runs no
+# more, and so writes nothing into the memory that it was handed.
+KILLED_WITHIN_S = 1.0
 # Connections that ask for nothing in this time after the listeners were handed over are closed.
 QUIET_S = 2.0
 _READY, _GO, _SERVING = b"ready", b"go", b"serving"
@@ -92,7 +95,8 @@ class Predecessor:
 
     def __init__(self, handover: Handover, *, awaits_ready: bool = False) -> None:
         self._awaits_ready = awaits_ready
-        for fd in handover.descriptors():
+        self.descriptors = handover.descriptors()
+        for fd in self.descriptors:
             os.set_inheritable(fd, False)
         self.pid = handover.pid
         self.listeners = Inherited(handover.listeners)
@@ -154,12 +158,16 @@ class _Outcome(Enum):
 class Successor:
     """The program that is to take over from this one, from its start until it serves. Belongs to the loop's thread.
 
-    `served` is told its process id, `failed` why it does not serve; then it has ended. One of them is called, unless
-    it is given up. Before it serves, `ready` is called, and `go` lets it.
+    `served` is told its process id, `failed` why it does not serve; then it has ended, or was killed. One of them is
+    called, unless it is given up. Before it serves, `ready` is called, and `go` lets it.
 
     One thread writes the manifest and starts the program, another waits for its end. Both are there from the beginning:
     nothing has to be had in order to tell that an upgrade failed. (They are two, since a child belongs to the thread
     that started it until this ends, and a process's children are looked for at its main thread.)
+
+    The loop never waits for these threads, since either may hang. The outcome is the loop's, the program is the first
+    thread's. The loop sets the outcome, then looks for a program to end; the thread sets the program, then looks at the
+    outcome. So at least one of them ends a program that is not wanted.
     """
 
     armed = inf
@@ -177,12 +185,12 @@ class Successor:
         self._said = b""
         self._served = served
         self._failed = failed
-        self._lock = threading.Lock()  # around the outcome and the process, which the thread starts while it is open
         self._outcome = _Outcome.OPEN
         self._why: str = _Outcome.OPEN.value  # should it fail
         self._why_not_started = ""
+        self._told = False
         self._begun = threading.Event()  # the program is started, or will not be
-        self._process: subprocess.Popen[bytes] | None = None
+        self._program: Program | None = None
         self._control, self._theirs = socket.socketpair()
         self._control.setblocking(False)
         self._until = loop.now + READY_WITHIN_S
@@ -209,8 +217,8 @@ class Successor:
     def _await_end(self) -> None:
         """In a thread: tell of the program's end."""
         self._begun.wait()
-        process = self._process
-        ending = f" (process {process.pid}, {_ending(process.wait())})" if process is not None else ""
+        program = self._program
+        ending = f" (process {program.pid}, {_ending(program.wait())})" if program is not None else ""
         self._loop.call_soon(partial(self._over, ending))
 
     def _start(
@@ -226,9 +234,9 @@ class Successor:
             fd = os.memfd_create("zcserve-manifest", os.MFD_CLOEXEC)
             write(fd, memory)
             handover = Handover(os.getpid(), self._theirs.fileno(), listeners, fd, memory.slabs, memory.pages)
-            with self._lock:
-                if self._outcome is _Outcome.OPEN:
-                    self._process = _run_again(handover)
+            if self._outcome is _Outcome.OPEN:
+                self._program = _run_again(handover)
+                self._end_if_unwanted()
         except Exception as error:
             self._why_not_started = f"it could not be started: {error}"
         finally:
@@ -236,6 +244,12 @@ class Successor:
             if fd >= 0:
                 os.close(fd)
             self._begun.set()
+            self._loop.call_soon(self._take_over)
+
+    def _end_if_unwanted(self) -> None:
+        program = self._program
+        if program is not None and self._outcome in (_Outcome.FAILS, _Outcome.GIVEN_UP):
+            program.kill()
 
     def _on_control(self, _: int) -> None:
         while self._outcome is _Outcome.OPEN:
@@ -249,13 +263,16 @@ class Successor:
             if told and self._said == _READY:
                 self._ready()
                 continue
-            with self._lock:  # it may have been quicker than the thread that started it
-                process = self._process
-            if told and self._said in (_SERVING, _READY + _SERVING) and process is not None:
-                self._decide(_Outcome.SERVES)
-                self._served(process.pid)
-            else:
+            if not told or self._said not in (_SERVING, _READY + _SERVING):
                 self._decide(_Outcome.FAILS)
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """The program has said that it serves, and is known: it may be quicker than the thread that has started it."""
+        program = self._program
+        if self._outcome is _Outcome.OPEN and self._said.endswith(_SERVING) and program is not None:
+            self._decide(_Outcome.SERVES)
+            self._served(program.pid)
 
     def go(self) -> None:
         """Let the new program serve."""
@@ -266,8 +283,11 @@ class Successor:
         return self._until
 
     def expire(self) -> None:
-        self._why = f"it did not serve within {READY_WITHIN_S:g} s"
-        self._decide(_Outcome.FAILS)
+        if self._outcome is _Outcome.OPEN:
+            self._why = f"it did not serve within {READY_WITHIN_S:g} s"
+            self._decide(_Outcome.FAILS)
+        elif self._outcome is _Outcome.FAILS and self._program is not None:
+            self._tell(f" (process {self._program.pid} was killed, but waits for a file system that hangs)")
 
     def give_up(self) -> None:
         """The old process ends as well: no program is to take over."""
@@ -277,28 +297,32 @@ class Successor:
     def _decide(self, outcome: _Outcome) -> None:
         """The outcome is known, and a program that is not to serve is ended; `_over` hears of its end."""
         self._loop.timers.disarm(self)
+        if outcome is _Outcome.FAILS:
+            self._until = self._loop.now + KILLED_WITHIN_S
+            self._loop.timers.arm(self)
         self._loop.forget(self._control.fileno())
         if outcome is not _Outcome.SERVES:  # else the socket stays open: its end is this process's end
             self._control.close()
-        with self._lock:
-            self._outcome = outcome
-            if outcome is not _Outcome.SERVES and self._process is not None:
-                self._process.kill()
+        self._outcome = outcome
+        self._end_if_unwanted()
 
     def _over(self, ending: str) -> None:
         """The program has ended, after which nothing writes into the memory that it was handed; or it never began."""
         if self._outcome is _Outcome.OPEN:
             self._decide(_Outcome.FAILS)
         if self._outcome is _Outcome.FAILS:
+            self._tell(ending)
+
+    def _tell(self, ending: str) -> None:
+        if not self._told:
+            self._told = True
+            self._loop.timers.disarm(self)
             self._failed((self._why_not_started or self._why) + ending)
 
 
-def _run_again(handover: Handover) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, *sys.orig_argv[1:]],
-        env={**os.environ, VARIABLE: json.dumps(asdict(handover)), AWAITS_READY: "1"},
-        pass_fds=handover.descriptors(),
-    )
+def _run_again(handover: Handover) -> Program:
+    environ = {**os.environ, VARIABLE: json.dumps(asdict(handover)), AWAITS_READY: "1"}
+    return Program([sys.executable, *sys.orig_argv[1:]], environ, handover.descriptors())
 
 
 def _ending(code: int) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
+from wire.client import Client, Response
 from wire.hanging import Hanging
 
 try:
@@ -136,7 +136,7 @@ def test_a_download_whose_file_hangs_is_cut_and_its_neighbour_is_not(hanging: Ha
 
 
 def test_files_that_are_sent_in_place_hold_nothing_up_either(
-    hanging: Hanging, site: Any, command: Any, engine: str
+    hanging: Hanging, site: Any, command: Any, engine: str, wait_until: Any
 ) -> None:
     hanging.write("file", HUGE)
     site.write("page", b"a page")
@@ -151,9 +151,45 @@ def test_files_that_are_sent_in_place_hold_nothing_up_either(
         for _ in range(10):
             assert other.get("/page").body == b"a page"
         assert time.monotonic() - began < TIMEOUT
-        client.read_head()
-        assert len(client.read_to_end()) < len(HUGE)
-        assert other.get("/page").body == b"a page"
+        assert is_unavailable(client.read())
+        assert client.get("/page").body == b"a page"
+    hanging.go_on()
+    with Client(server.port) as client:
+        wait_until(lambda: client.get("/far/file").body == HUGE)
+
+
+def is_unavailable(answer: Response) -> bool:
+    return (answer.status, answer["Retry-After"]) == (503, b"1")
+
+
+def test_a_file_of_which_nothing_can_be_read_is_answered_before_its_head(
+    hanging: Hanging, site: Any, command: Any, engine: str, tmp_path: Path
+) -> None:
+    """Whole, in ranges, and behind other answers; what needs none of its content is answered as ever."""
+    hanging.write("file", HUGE)
+    site.write("page", b"a page")
+    log = tmp_path / "access"
+    flags = ("--load-timeout", f"{TIMEOUT}s", "--in-place", "--access-log", str(log))
+    server = command(site.root, "--engine", engine, *flags)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.port)) for _ in range(4)]
+        tag = clients[0].get("/far/file")["ETag"].decode()
+        hanging.forget("file")
+        hanging.stop()
+        asked = ("", "Range: bytes=500000-\r\n", "Range: bytes=0-9, 900000-\r\n")
+        for client, fields in zip(clients, asked, strict=False):
+            request = f"GET /page HTTP/1.1\r\nHost: test\r\n\r\nGET /far/file?{len(fields)} HTTP/1.1\r\nHost: test\r\n"
+            client.send(f"{request}{fields}\r\n".encode())
+        assert clients[3].get("/far/file", f"If-None-Match: {tag}").status == 304
+        assert clients[3].get("/far/file", method="HEAD").status == 200
+        for client in clients[:3]:
+            assert client.read().body == b"a page"
+            assert is_unavailable(client.read())
+            assert client.get("/page").body == b"a page"
+    server.end()
+    for fields in asked:
+        (line,) = [line for line in log.read_text().splitlines() if f"/far/file?{len(fields)} " in line]
+        assert '" 503 ' in line
 
 
 def test_sigterm_ends_within_grace_while_loaders_hang(hanging: Hanging, server: Any, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from zcserve.cache.entry import (
     ComposedEntry,
     Entry,
     Fleeting,
+    InPlace,
     OnDisk,
     OpenFile,
     Packed,
@@ -299,7 +300,7 @@ class Loader:
     def _load_large(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
         if self.config.in_place and self.store.may_hold_descriptor(evict=evict):
             self._tag(file, entry)
-            return Paged(self.head_of(entry), file.fd, 0, entry.size, file)
+            return InPlace(self.head_of(entry), file, entry.size)
         extent = self.store.reserve(entry.size, evict=evict) if entry.size <= self.store.largest else None
         if extent is None:
             return self._on_disk(file, entry)
