@@ -22,6 +22,7 @@ from zcserve.cache.store import Memory
 from zcserve.config import TcpAddress, UnixAddress
 from zcserve.net.listener import Inherited, bind
 from zcserve.net.loop import Loop
+from zcserve.program import Program
 from zcserve.upgrade import VARIABLE, Handover, Predecessor, Successor, tell_supervisor
 
 LOCAL = TcpAddress("127.0.0.1", 0)
@@ -164,6 +165,33 @@ def test_who_takes_too_long_is_ended(outcome: Callable[[str], Outcome], monkeypa
     one.run()
     assert one.process.returncode == -9
     assert "did not serve within 0.2 s" in one.failed[0]
+
+
+def test_a_program_that_cannot_be_ended_is_told_of_once(outcome: Callable[[str], Outcome], monkeypatch: Any) -> None:
+    monkeypatch.setattr(upgrade, "READY_WITHIN_S", 0.2)
+    monkeypatch.setattr(upgrade, "KILLED_WITHIN_S", 0.2)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda _: None)
+    one = outcome("time.sleep(600)")
+    one.run()
+    told = f"did not serve within 0.2 s (process {one.process.pid} was killed, but waits"
+    assert told in one.failed[0]
+    monkeypatch.undo()
+    one.process.kill()
+    one.process.wait(20)
+    assert len(one.failed) == 1
+
+
+def test_a_program_is_started_with_what_it_is_given() -> None:
+    ours, theirs = socket.socketpair()
+    kept = os.dup(1)
+    with ours:
+        code = f"import os; os.write({theirs.fileno()}, os.environ['WORD'].encode()); os.fstat({kept})"
+        program = Program([sys.executable, "-c", code], {"WORD": "this"}, [theirs.fileno()])
+        theirs.close()
+        assert ours.recv(9) == b"this"
+        assert program.wait() == 1  # the other descriptor was not there
+        program.kill()  # has ended already
+    os.close(kept)
 
 
 def test_a_manifest_that_cannot_be_written_starts_nothing(outcome: Callable[[str], Outcome]) -> None:

@@ -19,13 +19,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import chain
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
-from zcserve.cache import manifest
+from zcserve.cache import closing, manifest
 from zcserve.cache.compress import missing_codecs
 from zcserve.cache.crew import CLOSE_WITHIN_S
-from zcserve.cache.entry import Entry
+from zcserve.cache.entry import Entry, InPlace
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import ENTRY_BYTES, Generation
 from zcserve.cache.loader import Loader
@@ -115,6 +116,7 @@ class Server:
                     undo.callback(inherited.unbind, sock)
                     sockets.append(sock)
                     self._asked_ports.append(0 if isinstance(address, UnixAddress) else address.port)
+            closing.start()
             pinned = Pinned(config.pin)
             self.store = Store(
                 config.memory,
@@ -319,11 +321,11 @@ class Server:
         self._say_ready()  # from here on a signal means what it says
         with self._woken_by_signals():
             self.loop.run()
-        if not self._close():
+        if not self._close() or self._has_files_that_may_hang():
             # Nothing ends a thread that waits in the kernel, and the interpreter would close what it reads from.
             logging.shutdown()
             sys.stdout.flush()
-            os._exit(0)
+            closing.leave(0)
         return 0
 
     @contextmanager
@@ -412,6 +414,15 @@ class Server:
         if self._foreground:
             gc.unfreeze()  # what `_build` froze may go now, cycles, descriptors and all
         return ended
+
+    def _has_files_that_may_hang(self) -> bool:
+        """Whether files below the root are open that cannot be closed, perhaps: no thread of this process may try."""
+        if not closing.settle(time.monotonic() + CLOSE_WITHIN_S):
+            return True
+        generation = self.generation
+        entries = chain(*(one.entries() for one in (generation, *generation.older) if self.config.in_place))
+        bodies = (one.body for entry in entries for one in (entry, *entry.variants))
+        return any(isinstance(body, InPlace) and closing.may_hang(body.device) for body in bodies)
 
     # --- upgrades -----------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -235,3 +235,79 @@ def _stands_still(pid: int) -> bool:
         if "fuse" in (task / "wchan").read_text() or "request_wait_answer" in (task / "wchan").read_text():
             return True
     return False
+
+
+# --- upgrades -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def upgrading(
+    hanging: Hanging, site: Any, command: Any, engine: str, wait_until: Any, request: pytest.FixtureRequest
+) -> Iterator[tuple[Any, int]]:
+    """A server that has a file in place of a file system that hangs, and the process that is to take over from it.
+
+    No file was closed before: bindfs is asked at the first close, and its answer is for all. /proc/PID/stat and wchan
+    of the new process must not be read, since they wait for it."""
+    hanging.write("file", HUGE)
+    site.write("page", b"a page")
+    flags = ("--load-timeout", f"{TIMEOUT}s", "--grace", "300ms", "--in-place")
+    server = command(site.root, "--engine", engine, *flags)
+    new = 0
+    try:
+        with Client(server.port) as client:
+            assert client.get("/page").body == b"a page"
+        hanging.stop()
+        os.kill(server.pid, signal.SIGUSR2)
+        (new,) = wait_until(lambda: children(server.pid))
+        yield server, new
+    finally:
+        hanging.go_on()
+        if new:
+            with suppress(ProcessLookupError):
+                os.kill(new, signal.SIGKILL)
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process, and it is not only waiting to be reaped."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_an_upgrade_holds_nothing_up_and_goes_on_when_the_file_system_does(
+    hanging: Hanging, upgrading: tuple[Any, int], wait_until: Any
+) -> None:
+    server, new = upgrading
+    with Client(server.port) as client:
+        began = time.monotonic()
+        for _ in range(20):
+            assert client.get("/page").body == b"a page"
+        assert time.monotonic() - began < SOON_S
+    assert not [line for line in server.lines if "upgrade: " in line and "starting" not in line]
+    hanging.go_on()
+    wait_until(lambda: [line for line in server.lines if f"process {new} serves now" in line])
+    assert server.process.wait(20) == 0
+    with Client(server.port) as client:
+        assert client.get("/page").body == b"a page"
+        assert client.get("/far/file").body == HUGE
+
+
+def test_sigterm_ends_within_grace_while_an_upgrade_hangs(
+    hanging: Hanging, upgrading: tuple[Any, int], wait_until: Any
+) -> None:
+    server, new = upgrading
+    began = time.monotonic()
+    os.kill(server.pid, signal.SIGTERM)
+    assert server.process.wait(20) == 0
+    assert time.monotonic() - began < 3.0
+    with pytest.raises(OSError, match="refused"):  # the new process has the socket still
+        Client(server.port).close()
+    hanging.go_on()
+    wait_until(lambda: not runs(new))
+    assert not [line for line in server.lines if "serves now" in line]

@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 import mmh3
 
-from zcserve.cache import heads
+from zcserve.cache import closing, heads
 from zcserve.cache.slab import Block, Extent, Slab
 from zcserve.cache.unseen import hide
 
@@ -125,7 +125,7 @@ class OpenFile:
         return Look.SAME
 
     def __del__(self) -> None:
-        os.close(self.fd)
+        closing.close(self.fd, device_of(self.identity))
 
 
 class Sent:
@@ -234,6 +234,11 @@ class InPlace(Paged):
     def __init__(self, head: bytes, file: OpenFile, size: int) -> None:
         super().__init__(head, file.fd, 0, size, file)
         self._file = file
+
+    @property
+    def device(self) -> bytes:
+        """Where it lies: `device_of` it."""
+        return device_of(self._file.identity)
 
     def part(self, start: int, stop: int) -> Segment:
         return ForeignSpan(self._file, start, stop - start)
