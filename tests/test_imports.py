@@ -25,6 +25,7 @@ FLOORS = (
     ("cache",),
     ("net",),
     ("servlets", "status", "control"),
+    ("renewals",),
     ("content", "upgrade"),
     ("server",),
     ("cli",),

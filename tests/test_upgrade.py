@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -140,6 +141,47 @@ def test_who_does_not_wait_for_long_serves_all_the_same(outcome: Callable[[str],
     assert (one.served, one.failed) == ([one.process.pid], [])
 
 
+ASKED = "control.send(b'ready'); control.recv(2); control.send(b'serving and knowing'); "
+KNOWS = "assert control.recv(1) == b'?'; control.send(b'!'); "
+
+
+@pytest.mark.parametrize(
+    ("program", "count"),
+    [
+        (ASKED + KNOWS + KNOWS + "control.recv(1)", 2),
+        (ASKED + KNOWS + "os._exit(1)", 2),  # nothing is older then
+        ("control.send(b'serving'); control.recv(1)", 2),  # an older program
+        (ASKED + KNOWS + "control.recv(1); control.recv(1)", 1),
+    ],
+)
+def test_the_new_program_is_asked_when_it_serves(
+    outcome: Callable[[str], Outcome], program: str, count: int, wait_until: Any
+) -> None:
+    one = outcome(program)
+    known: list[int] = []
+    one.successor.ask(lambda: known.append(0))
+    one.run()
+    one.successor.ask(lambda: known.append(1))
+    assert one.served == [one.process.pid]
+    deadline = time.monotonic() + 20
+    while len(known) < count and time.monotonic() < deadline:
+        one.loop._turn()
+    assert known == [0, 1][:count]
+
+
+@pytest.mark.parametrize("program", ["sys.exit(3)", "control.send(b'ready'); control.recv(9); sys.exit(3)"])
+def test_what_is_asked_of_a_program_that_does_not_serve_is_known(
+    outcome: Callable[[str], Outcome], program: str
+) -> None:
+    one = outcome(program)
+    known: list[int] = []
+    one.successor.ask(lambda: known.append(0))
+    one.run()
+    assert known == [0]
+    one.successor.ask(lambda: known.append(1))
+    assert known == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("program", "why"),
     [
@@ -217,15 +259,46 @@ def follower(control: int, **more: str) -> Predecessor:
     return made
 
 
-@pytest.mark.parametrize("answer", [b"go", b""])
-def test_it_says_that_it_is_ready_and_waits_for_a_while(monkeypatch: Any, answer: bytes) -> None:
-    monkeypatch.setattr(upgrade, "GO_WITHIN_S", 30.0 if answer else 0.05)
+def in_time(run: Callable[[], object]) -> None:
+    """Run what may never return in a thread."""
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_it_says_that_it_is_ready_and_waits_for_go() -> None:
     ours, theirs = socket.socketpair()
     with ours:
         one = follower(theirs.detach(), **{upgrade.AWAITS_READY: "1"})
-        ours.send(answer)
-        one.await_go()
-        assert ours.recv(9) == b"ready"
+        seen = []
+
+        def is_stopping() -> bool:  # asked while it waits
+            if not seen:
+                seen.append(ours.recv(9))
+                ours.send(b"go")
+            return False
+
+        in_time(lambda: one.await_go(is_stopping))
+        assert seen == [b"ready"]
+
+
+@pytest.mark.parametrize("why", ["the other ends", "it is to end"])
+def test_it_waits_for_go_no_more(monkeypatch: Any, why: str) -> None:
+    monkeypatch.setattr(upgrade, "STOPPING_SEEN_S", 0.01)
+    ours, theirs = socket.socketpair()
+    with ours:
+        one = follower(theirs.detach(), **{upgrade.AWAITS_READY: "1"})
+        asked = []
+
+        def is_stopping() -> bool:
+            asked.append(None)
+            if why == "the other ends":
+                ours.close()
+            return why == "it is to end" and len(asked) > 3
+
+        in_time(lambda: one.await_go(is_stopping))
+        assert asked
 
 
 def test_it_says_nothing_to_an_older_program() -> None:

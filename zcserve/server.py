@@ -447,7 +447,7 @@ class Server:
     def _before_it_serves(self) -> None:
         """The new process would serve now: it looks for the last changes, and this one makes no more."""
         assert self._successor is not None
-        self.content.pause(self._successor.go)
+        self.content.pause(self._successor.go, self._successor.ask)
 
     def _succeeded(self, process: int) -> None:
         """The new process accepts clients: answer those that are here, and end."""
@@ -473,9 +473,9 @@ class Server:
             tell_supervisor("READY=1")
         else:
             self.content.catch_up()
-            self._predecessor.await_go()
+            self._predecessor.await_go(lambda: self._stopping)
             self.content.catch_up()
-            self._predecessor.succeed(self.loop, self._predecessor_gone)
+            self._predecessor.succeed(self.loop, self._predecessor_gone, self.content.when_known)
 
     def _predecessor_gone(self) -> None:
         assert self._predecessor is not None

@@ -16,8 +16,10 @@ upgrade that is asked for earlier begins then. Meanwhile both together take the 
 at most twice the budget, and each the memory of a process.
 
 Both follow the changes below the root. When the new program has built what it serves, it says "ready"; the old one
-makes no more changes to what it serves, and says "go"; the new one looks for changes once more, and serves. So no
-client meets older content than it has seen. An older program says neither.
+makes no more changes to what it serves, and says "go"; the new one looks for changes once more, and serves. What the
+old one reads for a request from then on may have changed, too: before it sends that, it asks ("?"), and the new one
+says that it knows ("!"). So no client meets older content than it has seen, and no time runs out: until "go" comes, or
+the old process ends, the new one does not serve. An older program says none of this.
 
 A connection on which a request may be under way is not closed: everybody that the old process has accepted gets an
 answer, which says that it was the last (`Connection: close`). Who asks for nothing in QUIET_S is let go as at any stop.
@@ -34,6 +36,7 @@ import select
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -65,10 +68,15 @@ KILLED_WITHIN_S = 1.0
 # Connections that ask for nothing in this time after the listeners were handed over are closed.
 QUIET_S = 2.0
 _READY, _GO, _SERVING = b"ready", b"go", b"serving"
-# What the old process says when it awaits "ready"; older programs neither say nor see it.
+_ASKED, _KNOWN = b"?", b"!"
+# What a program says that serves and may be asked.
+_KNOWING = b"serving and knowing"
+# What the old process says when it awaits "ready", and (ASKS) may ask; older programs neither say nor see it.
 AWAITS_READY = "_ZCSERVE_AWAITS_READY"
-# The old process lets the new one serve within this time: it may be in the middle of a large patch.
-GO_WITHIN_S = 5.0
+_ASKS = "asks"
+# While the new program waits for "go", it looks so often whether it is to end.
+STOPPING_SEEN_S = 0.1
+_RECV_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,7 @@ class Handover:
 class Predecessor:
     """The process that this one takes over from."""
 
-    def __init__(self, handover: Handover, *, awaits_ready: bool = False) -> None:
+    def __init__(self, handover: Handover, *, awaits_ready: str = "") -> None:
         self._awaits_ready = awaits_ready
         self.descriptors = handover.descriptors()
         for fd in self.descriptors:
@@ -108,7 +116,7 @@ class Predecessor:
     @classmethod
     def of(cls, environ: MutableMapping[str, str]) -> Predecessor | None:
         """Who started this process in order to be succeeded by it, if anybody did; said once."""
-        text, awaits_ready = environ.pop(VARIABLE, ""), bool(environ.pop(AWAITS_READY, ""))
+        text, awaits_ready = environ.pop(VARIABLE, ""), environ.pop(AWAITS_READY, "")
         return cls(Handover(**json.loads(text)), awaits_ready=awaits_ready) if text else None
 
     def adopt(self, loader: Loader, root: Root) -> Generation | None:
@@ -121,31 +129,39 @@ class Predecessor:
             _log.info("upgrade: %d resident files taken over from process %d", loader.store.resident, self.pid)
         return generation
 
-    def await_go(self) -> None:
+    def await_go(self, is_stopping: Callable[[], bool] = lambda: False) -> None:
         """Wait until the old process changes nothing any more in what it serves: then what changed before is known here
-        as well, if one looks, and no client meets older content than it has seen."""
+        as well, if one looks, and no client meets older content than it has seen. Or until it ends, or this process is
+        to end. The old process ends this one after a time."""
         if self._awaits_ready:
             with suppress(OSError):
                 self._control.send(_READY)
-                select.select([self._control], [], [], GO_WITHIN_S)
+                while not is_stopping() and not select.select([self._control], [], [], STOPPING_SEEN_S)[0]:
+                    pass
                 self._control.recv(len(_GO))
 
-    def succeed(self, loop: Loop, gone: Callable[[], None]) -> None:
-        """This process serves: tell it, and hear when it is gone. In the loop's thread. Raises OSError."""
+    def succeed(self, loop: Loop, gone: Callable[[], None], when_known: Callable[[Callable[[], None]], None]) -> None:
+        """This process serves: tell it, and hear when it is gone. `when_known` calls back when all that has changed by
+        now is served. In the loop's thread. Raises OSError."""
         self.listeners.close()
+
+        def tell_known() -> None:
+            with suppress(OSError):
+                self._control.send(_KNOWN)
 
         def on_control(_: int) -> None:
             with suppress(BlockingIOError):
                 with suppress(ConnectionError):
-                    while self._control.recv(len(_GO)):
-                        pass  # "go" came late; else nothing is sent this way: it ended
+                    while told := self._control.recv(_RECV_BYTES):
+                        for _ in range(told.count(_ASKED)):
+                            when_known(tell_known)
                 loop.forget(self._control.fileno())
                 self._control.close()
                 gone()
 
         loop.add(self._control.fileno(), on_control)  # first: when it fails, the old process goes on
         with suppress(OSError):
-            self._control.send(_SERVING)
+            self._control.send(_KNOWING if self._awaits_ready == _ASKS else _SERVING)
 
 
 class _Outcome(Enum):
@@ -183,6 +199,7 @@ class Successor:
         self._loop = loop
         self._ready = ready
         self._said = b""
+        self._questions: deque[Callable[[], None]] = deque()  # what to call when the new program knows
         self._served = served
         self._failed = failed
         self._outcome = _Outcome.OPEN
@@ -252,27 +269,61 @@ class Successor:
             program.kill()
 
     def _on_control(self, _: int) -> None:
-        while self._outcome is _Outcome.OPEN:
+        while self._outcome in (_Outcome.OPEN, _Outcome.SERVES):
             try:
-                told = self._control.recv(len(_READY + _SERVING))
+                told = self._control.recv(_RECV_BYTES)
             except BlockingIOError:
                 return
             except OSError:
                 told = b""
+            if self._outcome is _Outcome.SERVES:
+                if not self._heard(told):
+                    return
+                continue
             self._said += told
             if told and self._said == _READY:
                 self._ready()
                 continue
-            if not told or self._said not in (_SERVING, _READY + _SERVING):
+            if not told or self._said not in (_SERVING, _READY + _SERVING, _READY + _KNOWING):
                 self._decide(_Outcome.FAILS)
             self._take_over()
 
     def _take_over(self) -> None:
         """The program has said that it serves, and is known: it may be quicker than the thread that has started it."""
         program = self._program
-        if self._outcome is _Outcome.OPEN and self._said.endswith(_SERVING) and program is not None:
+        if self._outcome is _Outcome.OPEN and self._said.endswith((_SERVING, _KNOWING)) and program is not None:
             self._decide(_Outcome.SERVES)
             self._served(program.pid)
+
+    def ask(self, known: Callable[[], None]) -> None:
+        """Call `known` when the new program serves, and has taken in all that has changed by now; or when it has ended,
+        since then nothing is older. An older program cannot be asked."""
+        self._questions.append(known)
+        if self._outcome is _Outcome.SERVES:
+            self._put_questions(1)
+        elif self._outcome is not _Outcome.OPEN:
+            self._answer_all()
+
+    def _put_questions(self, count: int) -> None:
+        try:
+            if self._said.endswith(_KNOWING) and self._control.send(_ASKED * count) == count:
+                return
+        except OSError:
+            pass
+        self._answer_all()
+
+    def _heard(self, told: bytes) -> bool:
+        """The program that serves says that it knows; False when it has ended."""
+        for _ in range(min(told.count(_KNOWN), len(self._questions))):
+            self._questions.popleft()()
+        if not told:
+            self._loop.forget(self._control.fileno())
+            self._answer_all()
+        return bool(told)
+
+    def _answer_all(self) -> None:
+        while self._questions:
+            self._questions.popleft()()
 
     def go(self) -> None:
         """Let the new program serve."""
@@ -300,10 +351,13 @@ class Successor:
         if outcome is _Outcome.FAILS:
             self._until = self._loop.now + KILLED_WITHIN_S
             self._loop.timers.arm(self)
-        self._loop.forget(self._control.fileno())
-        if outcome is not _Outcome.SERVES:  # else the socket stays open: its end is this process's end
-            self._control.close()
         self._outcome = outcome
+        if outcome is _Outcome.SERVES:  # the socket stays open: its end is this process's end
+            self._put_questions(len(self._questions))
+        else:
+            self._loop.forget(self._control.fileno())
+            self._control.close()
+            self._answer_all()
         self._end_if_unwanted()
 
     def _over(self, ending: str) -> None:
@@ -321,7 +375,7 @@ class Successor:
 
 
 def _run_again(handover: Handover) -> Program:
-    environ = {**os.environ, VARIABLE: json.dumps(asdict(handover)), AWAITS_READY: "1"}
+    environ = {**os.environ, VARIABLE: json.dumps(asdict(handover)), AWAITS_READY: _ASKS}
     return Program([sys.executable, *sys.orig_argv[1:]], environ, handover.descriptors())
 
 

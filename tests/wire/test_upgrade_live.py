@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +252,39 @@ def test_changes_are_followed_through_upgrades_and_nothing_comes_back_older(
         for thread in threads:
             thread.join()
     assert faults == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_old_process_sends_nothing_that_the_new_one_does_not_know(
+    root: Path, line: StartLine, wait_until: Any, engine: str
+) -> None:
+    """A file that the old process may not make resident any more, and the new one has: it changes while the new process
+    stands still."""
+    versions = [bytes([number]) * 100_000 for number in range(3)]
+    publish(root / "large", versions[0])
+    server = line(root, "--engine", engine)
+    with Client(server.port) as client:
+        assert client.get("/large").body == versions[0]
+        server.signal(signal.SIGUSR2)
+        server.await_said("(starting the new program)")
+        publish(root / "large", versions[1])
+        wait_until(lambda: client.get("/large").body == versions[1])
+        server._await_successor(0)
+        with standing_still(server.pid):
+            publish(root / "large", versions[2])
+            client.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+            assert not client.has_bytes(1.2)
+        assert client.read().body == versions[2]
+        assert get(server.port, "/large").body == versions[2]
+
+
+@contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def has_a_watcher(pid: int) -> bool:
