@@ -474,6 +474,8 @@ class Server:
         else:
             self.content.catch_up()
             self._predecessor.await_go(lambda: self._stopping)
+            if self._stopping:  # the other process goes on
+                raise UsageError("the server was ended before it took over")
             self.content.catch_up()
             self._predecessor.succeed(self.loop, self._predecessor_gone, self.content.when_known)
 

@@ -611,6 +611,28 @@ def test_a_program_that_is_killed_in_its_start_leaves_the_old_one_serving(
     assert get(server.port, "/page").body == b"a page"
 
 
+def awaits_go(pid: int) -> bool:
+    """Whether a new program has handlers for signals: from then on it says that it is ready, and waits."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (signal.SIGUSR2 - 1) & 1)
+
+
+def test_a_program_that_is_ended_before_it_may_serve_leaves_the_old_one_serving(
+    held: tuple[Held, Line], wait_until: Any
+) -> None:
+    pipe, server = held
+    server.signal(signal.SIGUSR2)
+    (new,) = wait_until(server.children)
+    with standing_still(server.pid):
+        pipe.let_go()
+        wait_until(lambda: awaits_go(new))
+        os.kill(new, signal.SIGTERM)
+        wait_until(lambda: not is_alive(new))
+    server.await_said("(does not serve, this process goes on: .*exit code 2)")
+    assert get(server.port, "/page").body == b"a page"
+
+
 # --- supervisors ----------------------------------------------------------------------------------------------
 
 
