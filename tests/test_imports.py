@@ -20,11 +20,12 @@ PACKAGE = Path(zcserve.__file__).parent
 # Lowest first; those on one line do not import each other, but modules of one package do.
 FLOORS = (
     ("errors", "log"),
-    ("http", "media_types", "threads"),
+    ("http", "media_types", "threads", "program"),
     ("config",),
     ("cache",),
     ("net",),
     ("servlets", "status", "control"),
+    ("renewals",),
     ("content", "upgrade"),
     ("server",),
     ("cli",),

@@ -1,4 +1,4 @@
-"""zcserve.upgrade without a server: what is handed over, who is waited for, and listening sockets that are taken."""
+"""zcserve.upgrade without a server: what is handed over, what is waited for, and listening sockets that are taken."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -22,8 +23,11 @@ from zcserve.cache.store import Memory
 from zcserve.config import TcpAddress, UnixAddress
 from zcserve.net.listener import Inherited, bind
 from zcserve.net.loop import Loop
+from zcserve.net.timers import Deadline
+from zcserve.program import Program
 from zcserve.upgrade import VARIABLE, Handover, Predecessor, Successor, tell_supervisor
 
+WITHIN_S = 20.0
 LOCAL = TcpAddress("127.0.0.1", 0)
 
 
@@ -33,10 +37,18 @@ def opened() -> Iterator[ExitStack]:
         yield stack
 
 
+def in_time(run: Callable[[], object]) -> None:
+    """Run what may never return in a thread."""
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(WITHIN_S)
+    assert not thread.is_alive()
+
+
 # --- what is handed over --------------------------------------------------------------------------------------
 
 
-def test_who_was_started_by_nobody_has_no_predecessor() -> None:
+def test_a_process_without_a_handover_has_no_predecessor() -> None:
     assert Predecessor.of({}) is None
     assert Predecessor.of({VARIABLE: ""}) is None
 
@@ -99,13 +111,18 @@ class Outcome:
 
     def run(self, write: Callable[[int, Memory], None] = lambda _, __: None) -> None:
         self.successor.begin([], self._freeze, write)
+        late = Deadline(self.loop.stop)
+        late.at = self.loop.now + WITHIN_S
+        self.loop.timers.arm(late)
         self.loop.run()
+        assert self.served or self.failed
+        self.loop.timers.disarm(late)
 
     def close(self) -> None:
         self.loop.close()
         if hasattr(self, "process"):
             self.process.kill()
-            self.process.wait()
+            self.process.wait(WITHIN_S)
 
 
 @pytest.fixture
@@ -120,23 +137,64 @@ def outcome(monkeypatch: Any) -> Iterator[Callable[[str], Outcome]]:
         yield make
 
 
-def test_who_serves_says_so(outcome: Callable[[str], Outcome]) -> None:
+def test_a_program_that_serves_says_so(outcome: Callable[[str], Outcome]) -> None:
     one = outcome("control.send(b'serving'); control.recv(1)")
     one.run()
     assert (one.served, one.failed, one.ready) == ([one.process.pid], [], 0)  # an older program never says "ready"
     assert one.frozen_by == "zcserve-upgrade"  # the store's lock may be held for long: not in the loop
 
 
-def test_who_is_ready_serves_when_it_may(outcome: Callable[[str], Outcome]) -> None:
+def test_a_program_that_is_ready_serves_when_it_may(outcome: Callable[[str], Outcome]) -> None:
     one = outcome("control.send(b'ready'); assert control.recv(9) == b'go'; control.send(b'serving'); control.recv(1)")
     one.run()
     assert (one.served, one.failed, one.ready) == ([one.process.pid], [], 1)
 
 
-def test_who_does_not_wait_for_long_serves_all_the_same(outcome: Callable[[str], Outcome]) -> None:
+def test_a_program_that_does_not_wait_serves_all_the_same(outcome: Callable[[str], Outcome]) -> None:
     one = outcome("control.send(b'ready'); control.send(b'serving'); control.recv(9)")
     one.run()
     assert (one.served, one.failed) == ([one.process.pid], [])
+
+
+ASKED = "control.send(b'ready'); control.recv(2); control.send(b'serving and knowing'); "
+KNOWS = "assert control.recv(1) == b'?'; control.send(b'!'); "
+
+
+@pytest.mark.parametrize(
+    ("program", "count"),
+    [
+        (ASKED + KNOWS + KNOWS + "control.recv(1)", 2),
+        (ASKED + KNOWS + "os._exit(1)", 2),  # nothing is older then
+        ("control.send(b'serving'); control.recv(1)", 2),  # an older program
+        (ASKED + KNOWS + "control.recv(1); control.recv(1)", 1),
+    ],
+)
+def test_the_new_program_is_asked_when_it_serves(
+    outcome: Callable[[str], Outcome], program: str, count: int, wait_until: Any
+) -> None:
+    one = outcome(program)
+    known: list[int] = []
+    one.successor.ask(lambda: known.append(0))
+    one.run()
+    one.successor.ask(lambda: known.append(1))
+    assert one.served == [one.process.pid]
+    deadline = time.monotonic() + WITHIN_S
+    while len(known) < count and time.monotonic() < deadline:
+        one.loop._turn()
+    assert known == [0, 1][:count]
+
+
+@pytest.mark.parametrize("program", ["sys.exit(3)", "control.send(b'ready'); control.recv(9); sys.exit(3)"])
+def test_what_is_asked_of_a_program_that_does_not_serve_is_known(
+    outcome: Callable[[str], Outcome], program: str
+) -> None:
+    one = outcome(program)
+    known: list[int] = []
+    one.successor.ask(lambda: known.append(0))
+    one.run()
+    assert known == [0]
+    one.successor.ask(lambda: known.append(1))
+    assert known == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +207,9 @@ def test_who_does_not_wait_for_long_serves_all_the_same(outcome: Callable[[str],
         ("os.kill(os.getpid(), 15)", "signal (15|9)"),
     ],
 )
-def test_who_does_not_serve_is_gone_when_it_is_told(outcome: Callable[[str], Outcome], program: str, why: str) -> None:
+def test_a_program_that_does_not_serve_has_ended_when_it_is_told(
+    outcome: Callable[[str], Outcome], program: str, why: str
+) -> None:
     one = outcome(program)
     one.run()
     assert one.served == []
@@ -158,12 +218,42 @@ def test_who_does_not_serve_is_gone_when_it_is_told(outcome: Callable[[str], Out
     assert re.search(f"it ended before it served .*{why}", told)
 
 
-def test_who_takes_too_long_is_ended(outcome: Callable[[str], Outcome], monkeypatch: Any) -> None:
+def test_a_program_that_takes_too_long_is_ended(outcome: Callable[[str], Outcome], monkeypatch: Any) -> None:
     monkeypatch.setattr(upgrade, "READY_WITHIN_S", 0.2)
     one = outcome("time.sleep(600)")
     one.run()
     assert one.process.returncode == -9
     assert "did not serve within 0.2 s" in one.failed[0]
+
+
+def test_a_program_that_cannot_be_ended_is_told_of_once(outcome: Callable[[str], Outcome], monkeypatch: Any) -> None:
+    monkeypatch.setattr(upgrade, "READY_WITHIN_S", 0.2)
+    monkeypatch.setattr(upgrade, "KILLED_WITHIN_S", 0.2)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda _: None)
+    one = outcome("time.sleep(600)")
+    one.run()
+    told = f"did not serve within 0.2 s (process {one.process.pid} was killed, but waits"
+    assert told in one.failed[0]
+    monkeypatch.undo()
+    one.process.kill()
+    one.process.wait(WITHIN_S)
+    assert len(one.failed) == 1
+
+
+def test_a_program_is_started_with_what_it_is_given() -> None:
+    ours, theirs = socket.socketpair()
+    kept = os.dup(1)
+    with ours:
+        code = f"import os; os.write({theirs.fileno()}, os.environ['WORD'].encode()); os.fstat({kept})"
+        program = Program([sys.executable, "-c", code], {"WORD": "this"}, [theirs.fileno()])
+        theirs.close()
+        ours.settimeout(WITHIN_S)
+        assert ours.recv(9) == b"this"
+        codes: list[int] = []
+        in_time(lambda: codes.append(program.wait()))
+        assert codes == [1]  # the other descriptor was not there
+        program.kill()  # has ended already
+    os.close(kept)
 
 
 def test_a_manifest_that_cannot_be_written_starts_nothing(outcome: Callable[[str], Outcome]) -> None:
@@ -189,15 +279,38 @@ def follower(control: int, **more: str) -> Predecessor:
     return made
 
 
-@pytest.mark.parametrize("answer", [b"go", b""])
-def test_it_says_that_it_is_ready_and_waits_for_a_while(monkeypatch: Any, answer: bytes) -> None:
-    monkeypatch.setattr(upgrade, "GO_WITHIN_S", 30.0 if answer else 0.05)
+def test_it_says_that_it_is_ready_and_waits_for_go() -> None:
     ours, theirs = socket.socketpair()
     with ours:
         one = follower(theirs.detach(), **{upgrade.AWAITS_READY: "1"})
-        ours.send(answer)
-        one.await_go()
-        assert ours.recv(9) == b"ready"
+        seen = []
+
+        def is_stopping() -> bool:  # asked while it waits
+            if not seen:
+                seen.append(ours.recv(9))
+                ours.send(b"go")
+            return False
+
+        in_time(lambda: one.await_go(is_stopping))
+        assert seen == [b"ready"]
+
+
+@pytest.mark.parametrize("why", ["the other ends", "it is to end"])
+def test_it_waits_for_go_no_more(monkeypatch: Any, why: str) -> None:
+    monkeypatch.setattr(upgrade, "STOPPING_SEEN_S", 0.01)
+    ours, theirs = socket.socketpair()
+    with ours:
+        one = follower(theirs.detach(), **{upgrade.AWAITS_READY: "1"})
+        asked = []
+
+        def is_stopping() -> bool:
+            asked.append(None)
+            if why == "the other ends":
+                ours.close()
+            return why == "it is to end" and len(asked) > 3
+
+        in_time(lambda: one.await_go(is_stopping))
+        assert asked
 
 
 def test_it_says_nothing_to_an_older_program() -> None:
@@ -225,7 +338,7 @@ def listening(stack: ExitStack, *addresses: Any) -> list[socket.socket]:
     return sockets
 
 
-def test_a_listener_of_the_same_address_is_taken_with_who_waits_in_its_queue(opened: ExitStack) -> None:
+def test_a_listener_of_the_same_address_is_taken_with_the_clients_in_its_queue(opened: ExitStack) -> None:
     (old,) = listening(opened, LOCAL)
     inherited = handed([old])
     client = opened.enter_context(socket.create_connection(old.getsockname()))
@@ -263,7 +376,7 @@ def test_what_is_no_address_of_ours_any_more_is_closed(opened: ExitStack, tmp_pa
     assert kept.getsockname() == str(paths[0])
 
 
-def test_who_fails_after_all_leaves_the_others_name_and_takes_its_own(opened: ExitStack, tmp_path: Path) -> None:
+def test_a_process_that_fails_leaves_the_other_name_and_takes_its_own(opened: ExitStack, tmp_path: Path) -> None:
     paths = [tmp_path / "theirs", tmp_path / "ours"]
     inherited = handed(listening(opened, UnixAddress(str(paths[0]))))
     for path in paths:
@@ -285,7 +398,7 @@ def test_a_supervisor_is_told_where_it_listens(tmp_path: Path, opened: ExitStack
     assert systemd.recv(100) == b"MAINPID=1"
 
 
-@pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nobody/listens"}])
-def test_nobody_is_told_where_nobody_listens(environ: dict[str, str]) -> None:
+@pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nothing/listens"}])
+def test_nothing_is_told_where_no_supervisor_listens(environ: dict[str, str]) -> None:
     tell_supervisor("READY=1", environ)
-    assert not os.path.exists(environ.get("NOTIFY_SOCKET", "/nobody/listens"))
+    assert not os.path.exists(environ.get("NOTIFY_SOCKET", "/nothing/listens"))

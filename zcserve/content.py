@@ -61,6 +61,7 @@ from zcserve.http import encode_path
 from zcserve.log import Log
 from zcserve.net.connection import Service
 from zcserve.net.loop import Loop
+from zcserve.renewals import Ask, Begun, Renewals
 
 _log = Log(__name__)
 
@@ -78,9 +79,6 @@ KEYS_LAID_AT_ONCE = 250
 EVENTS_READ_S = 0.001
 # How many turns the loop reads events before a piece of a patch is laid over all the same: a storm may have no end.
 READS_MAX = 100
-# While another process takes over, a file that is found to have changed is sent so much later: that process knows by
-# then, and no client meets older content than this one sends.
-RENEWED_AFTER_S = 1.0
 # How often the next generation catches up with what has changed before patches wait for it; each time takes less.
 CATCH_UPS_MAX = 5
 # How often a generation is built anew when its watcher has lost track by then.
@@ -298,7 +296,8 @@ class Content:
         self._collection_after = 0  # so many reloads
         self._busy = False  # a job of the watcher's is under way
         self._adrift = False  # the root leads to what cannot be served: what becomes of the old one is not followed
-        service.fetcher.may_renew = self._may_renew
+        self._renewals = Renewals(builder.loader, builder.closing)
+        service.fetcher.renew = self._renew
         self._follow(built.watcher)
 
     @property
@@ -349,16 +348,23 @@ class Content:
         self._tidy_up(built, changed, over)
         return True
 
-    def pause(self, then: Callable[[], None]) -> None:
-        """Replace nothing any more; when that is so, call `then`. In the loop, and so is `then`."""
+    def pause(self, then: Callable[[], None], ask: Ask) -> None:
+        """Replace nothing any more but what the process that takes over knows, which `ask` asks; when that is so, call
+        `then`. In the loop, and so are these."""
         self._resumed.clear()
+        self._renewals.pause(ask)
         self._plan()
-        self._submit(self._pool, partial(self._loop.call_soon, then))
+        self._submit(self._pool, partial(self._paused, then))
+
+    def _paused(self, then: Callable[[], None]) -> None:
+        self._renewals.finish()
+        self._loop.call_soon(then)
 
     def resume(self) -> None:
         """Go on. In the loop."""
         if not self._resumed.is_set():
             self._resumed.set()
+            self._renewals.resume()
             self._plan()
             self.reload()  # one may have been given up
 
@@ -430,20 +436,24 @@ class Content:
 
     # --- in the loaders' threads ----------------------------------------------------------------------------
 
-    def _may_renew(self, generation: Generation, entry: Entry) -> bool:
-        """Whether what lies at an entry's path now may take its place before the watcher says so: not while it is being
+    def _renew(self, generation: Generation, entry: Entry) -> bool:
+        """Have what lies at an entry's path now take its place before the watcher says so: not while it is being
         written, and not when the root leads elsewhere, since what becomes of the old one is no news."""
         if generation is not self.generation:
+            self._loader.succeed(generation, entry)
             return True
-        self._resumed.wait(RENEWED_AFTER_S)  # the process that takes over has it first
+        if not generation.root.is_in_place():
+            return False
         try:
-            return generation.root.is_in_place() and not self._in_loop(partial(self._is_held, path_of(entry)))
+            begun = self._in_loop(partial(self._begin_to_renew, path_of(entry)))
         except _ClosingError:
             return False
+        return begun is not None and self._renewals.renew(generation, entry, begun, self._loop.call_soon)
 
-    def _is_held(self, path: bytes) -> bool:
+    def _begin_to_renew(self, path: bytes) -> Begun | None:
         self._read_events()
-        return self._watcher is not None and self._watcher.holds(path)
+        is_held = self._watcher is not None and self._watcher.holds(path)
+        return None if is_held else self._renewals.begin()
 
     # --- in the threads -----------------------------------------------------------------------------------
 
@@ -477,6 +487,21 @@ class Content:
             raise
         finally:
             self._in_loop(self._rest)
+
+    def when_known(self, then: Callable[[], None]) -> None:
+        """Call `then` when all that has changed by now is served; never, where the watcher has lost track. In the loop,
+        and so is `then`."""
+        self._submit(self._pool, partial(self._know, then))
+
+    def _know(self, then: Callable[[], None]) -> None:
+        watcher = self._watcher
+        if watcher is not None:
+            while not self._in_loop(partial(watcher.read, self._loop.now, EVENTS_READ_S)):
+                pass
+            if watcher.is_lost:
+                return
+            self._follow_changes(watcher, time.monotonic())
+        self._loop.call_soon(then)
 
     def _rest(self) -> None:
         self._busy = False

@@ -19,13 +19,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import chain
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
-from zcserve.cache import manifest
+from zcserve.cache import closing, manifest
 from zcserve.cache.compress import missing_codecs
 from zcserve.cache.crew import CLOSE_WITHIN_S
-from zcserve.cache.entry import Entry
+from zcserve.cache.entry import Entry, InPlace
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import ENTRY_BYTES, Generation
 from zcserve.cache.loader import Loader
@@ -49,6 +50,7 @@ from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.sampler import Sampler
 from zcserve.net.timers import Deadline
+from zcserve.program import close_inherited
 from zcserve.upgrade import QUIET_S, Predecessor, Successor, tell_supervisor
 
 if TYPE_CHECKING:
@@ -114,6 +116,7 @@ class Server:
                     undo.callback(inherited.unbind, sock)
                     sockets.append(sock)
                     self._asked_ports.append(0 if isinstance(address, UnixAddress) else address.port)
+            closing.start()
             pinned = Pinned(config.pin)
             self.store = Store(
                 config.memory,
@@ -300,6 +303,8 @@ class Server:
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)  # what they would do is being done
         self._predecessor = Predecessor.of(os.environ)
+        if self._predecessor is not None:
+            close_inherited(self._predecessor.descriptors)
         try:
             self._open(progress=True)
         except KeyboardInterrupt:
@@ -316,11 +321,11 @@ class Server:
         self._say_ready()  # from here on a signal means what it says
         with self._woken_by_signals():
             self.loop.run()
-        if not self._close():
+        if not self._close() or self._has_files_that_may_hang():
             # Nothing ends a thread that waits in the kernel, and the interpreter would close what it reads from.
             logging.shutdown()
             sys.stdout.flush()
-            os._exit(0)
+            closing.leave(0)
         return 0
 
     @contextmanager
@@ -410,6 +415,15 @@ class Server:
             gc.unfreeze()  # what `_build` froze may go now, cycles, descriptors and all
         return ended
 
+    def _has_files_that_may_hang(self) -> bool:
+        """Whether files below the root are open that cannot be closed, perhaps: no thread of this process may try."""
+        if not closing.settle(time.monotonic() + CLOSE_WITHIN_S):
+            return True
+        generation = self.generation
+        entries = chain(*(one.entries() for one in (generation, *generation.older) if self.config.in_place))
+        bodies = (one.body for entry in entries for one in (entry, *entry.variants))
+        return any(isinstance(body, InPlace) and closing.may_hang(body.device) for body in bodies)
+
     # --- upgrades -----------------------------------------------------------------------------------------
 
     def upgrade(self) -> None:
@@ -433,7 +447,7 @@ class Server:
     def _before_it_serves(self) -> None:
         """The new process would serve now: it looks for the last changes, and this one makes no more."""
         assert self._successor is not None
-        self.content.pause(self._successor.go)
+        self.content.pause(self._successor.go, self._successor.ask)
 
     def _succeeded(self, process: int) -> None:
         """The new process accepts clients: answer those that are here, and end."""
@@ -459,9 +473,11 @@ class Server:
             tell_supervisor("READY=1")
         else:
             self.content.catch_up()
-            self._predecessor.await_go()
+            self._predecessor.await_go(lambda: self._stopping)
+            if self._stopping:  # the other process goes on
+                raise UsageError("the server was ended before it took over")
             self.content.catch_up()
-            self._predecessor.succeed(self.loop, self._predecessor_gone)
+            self._predecessor.succeed(self.loop, self._predecessor_gone, self.content.when_known)
 
     def _predecessor_gone(self) -> None:
         assert self._predecessor is not None

@@ -16,8 +16,10 @@ upgrade that is asked for earlier begins then. Meanwhile both together take the 
 at most twice the budget, and each the memory of a process.
 
 Both follow the changes below the root. When the new program has built what it serves, it says "ready"; the old one
-makes no more changes to what it serves, and says "go"; the new one looks for changes once more, and serves. So no
-client meets older content than it has seen. An older program says neither.
+makes no more changes to what it serves, and says "go"; the new one looks for changes once more, and serves. What the
+old one reads for a request from then on may have changed, too: before it sends that, it asks ("?"), and the new one
+says that it knows ("!"). So no client meets older content than it has seen, and no time runs out: until "go" comes, or
+the old process ends, the new one does not serve. An older program says none of this.
 
 A connection on which a request may be under way is not closed: everybody that the old process has accepted gets an
 answer, which says that it was the last (`Connection: close`). Who asks for nothing in QUIET_S is let go as at any stop.
@@ -32,9 +34,9 @@ import json
 import os
 import select
 import socket
-import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -52,6 +54,7 @@ from zcserve.errors import NoThreadError
 from zcserve.log import Log
 from zcserve.net.listener import Inherited
 from zcserve.net.loop import Loop
+from zcserve.program import Program
 
 _log = Log(__name__)
 
@@ -59,13 +62,21 @@ _log = Log(__name__)
 VARIABLE = "_ZCSERVE_HANDOVER"
 # The new program serves within this time, or is ended: a cold load of a million files from a slow disk.
 READY_WITHIN_S = 1800.0
+# A program that was killed has ended within this time, or waits in the kernel for a file system that hangs. It runs no
+# more, and so writes nothing into the memory that it was handed.
+KILLED_WITHIN_S = 1.0
 # Connections that ask for nothing in this time after the listeners were handed over are closed.
 QUIET_S = 2.0
 _READY, _GO, _SERVING = b"ready", b"go", b"serving"
-# What the old process says when it awaits "ready"; older programs neither say nor see it.
+_ASKED, _KNOWN = b"?", b"!"
+# What a program says that serves and may be asked.
+_KNOWING = b"serving and knowing"
+# What the old process says when it awaits "ready", and (ASKS) may ask; older programs neither say nor see it.
 AWAITS_READY = "_ZCSERVE_AWAITS_READY"
-# The old process lets the new one serve within this time: it may be in the middle of a large patch.
-GO_WITHIN_S = 5.0
+_ASKS = "asks"
+# While the new program waits for "go", it looks so often whether it is to end.
+STOPPING_SEEN_S = 0.1
+_RECV_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +101,10 @@ class Handover:
 class Predecessor:
     """The process that this one takes over from."""
 
-    def __init__(self, handover: Handover, *, awaits_ready: bool = False) -> None:
+    def __init__(self, handover: Handover, *, awaits_ready: str = "") -> None:
         self._awaits_ready = awaits_ready
-        for fd in handover.descriptors():
+        self.descriptors = handover.descriptors()
+        for fd in self.descriptors:
             os.set_inheritable(fd, False)
         self.pid = handover.pid
         self.listeners = Inherited(handover.listeners)
@@ -104,7 +116,7 @@ class Predecessor:
     @classmethod
     def of(cls, environ: MutableMapping[str, str]) -> Predecessor | None:
         """Who started this process in order to be succeeded by it, if anybody did; said once."""
-        text, awaits_ready = environ.pop(VARIABLE, ""), bool(environ.pop(AWAITS_READY, ""))
+        text, awaits_ready = environ.pop(VARIABLE, ""), environ.pop(AWAITS_READY, "")
         return cls(Handover(**json.loads(text)), awaits_ready=awaits_ready) if text else None
 
     def adopt(self, loader: Loader, root: Root) -> Generation | None:
@@ -117,31 +129,39 @@ class Predecessor:
             _log.info("upgrade: %d resident files taken over from process %d", loader.store.resident, self.pid)
         return generation
 
-    def await_go(self) -> None:
+    def await_go(self, is_stopping: Callable[[], bool] = lambda: False) -> None:
         """Wait until the old process changes nothing any more in what it serves: then what changed before is known here
-        as well, if one looks, and no client meets older content than it has seen."""
+        as well, if one looks, and no client meets older content than it has seen. Or until it ends, or this process is
+        to end. The old process ends this one after a time."""
         if self._awaits_ready:
             with suppress(OSError):
                 self._control.send(_READY)
-                select.select([self._control], [], [], GO_WITHIN_S)
+                while not is_stopping() and not select.select([self._control], [], [], STOPPING_SEEN_S)[0]:
+                    pass
                 self._control.recv(len(_GO))
 
-    def succeed(self, loop: Loop, gone: Callable[[], None]) -> None:
-        """This process serves: tell it, and hear when it is gone. In the loop's thread. Raises OSError."""
+    def succeed(self, loop: Loop, gone: Callable[[], None], when_known: Callable[[Callable[[], None]], None]) -> None:
+        """This process serves: tell it, and hear when it is gone. `when_known` calls back when all that has changed by
+        now is served. In the loop's thread. Raises OSError."""
         self.listeners.close()
+
+        def tell_known() -> None:
+            with suppress(OSError):
+                self._control.send(_KNOWN)
 
         def on_control(_: int) -> None:
             with suppress(BlockingIOError):
                 with suppress(ConnectionError):
-                    while self._control.recv(len(_GO)):
-                        pass  # "go" came late; else nothing is sent this way: it ended
+                    while told := self._control.recv(_RECV_BYTES):
+                        for _ in range(told.count(_ASKED)):
+                            when_known(tell_known)
                 loop.forget(self._control.fileno())
                 self._control.close()
                 gone()
 
         loop.add(self._control.fileno(), on_control)  # first: when it fails, the old process goes on
         with suppress(OSError):
-            self._control.send(_SERVING)
+            self._control.send(_KNOWING if self._awaits_ready == _ASKS else _SERVING)
 
 
 class _Outcome(Enum):
@@ -154,12 +174,16 @@ class _Outcome(Enum):
 class Successor:
     """The program that is to take over from this one, from its start until it serves. Belongs to the loop's thread.
 
-    `served` is told its process id, `failed` why it does not serve; then it has ended. One of them is called, unless
-    it is given up. Before it serves, `ready` is called, and `go` lets it.
+    `served` is told its process id, `failed` why it does not serve; then it has ended, or was killed. One of them is
+    called, unless it is given up. Before it serves, `ready` is called, and `go` lets it.
 
     One thread writes the manifest and starts the program, another waits for its end. Both are there from the beginning:
     nothing has to be had in order to tell that an upgrade failed. (They are two, since a child belongs to the thread
     that started it until this ends, and a process's children are looked for at its main thread.)
+
+    The loop never waits for these threads, since either may hang. The outcome is the loop's, the program is the first
+    thread's. The loop sets the outcome, then looks for a program to end; the thread sets the program, then looks at the
+    outcome. So at least one of them ends a program that is not wanted.
     """
 
     armed = inf
@@ -175,14 +199,15 @@ class Successor:
         self._loop = loop
         self._ready = ready
         self._said = b""
+        self._questions: deque[Callable[[], None]] = deque()  # what to call when the new program knows
         self._served = served
         self._failed = failed
-        self._lock = threading.Lock()  # around the outcome and the process, which the thread starts while it is open
         self._outcome = _Outcome.OPEN
         self._why: str = _Outcome.OPEN.value  # should it fail
         self._why_not_started = ""
+        self._told = False
         self._begun = threading.Event()  # the program is started, or will not be
-        self._process: subprocess.Popen[bytes] | None = None
+        self._program: Program | None = None
         self._control, self._theirs = socket.socketpair()
         self._control.setblocking(False)
         self._until = loop.now + READY_WITHIN_S
@@ -209,8 +234,8 @@ class Successor:
     def _await_end(self) -> None:
         """In a thread: tell of the program's end."""
         self._begun.wait()
-        process = self._process
-        ending = f" (process {process.pid}, {_ending(process.wait())})" if process is not None else ""
+        program = self._program
+        ending = f" (process {program.pid}, {_ending(program.wait())})" if program is not None else ""
         self._loop.call_soon(partial(self._over, ending))
 
     def _start(
@@ -226,9 +251,9 @@ class Successor:
             fd = os.memfd_create("zcserve-manifest", os.MFD_CLOEXEC)
             write(fd, memory)
             handover = Handover(os.getpid(), self._theirs.fileno(), listeners, fd, memory.slabs, memory.pages)
-            with self._lock:
-                if self._outcome is _Outcome.OPEN:
-                    self._process = _run_again(handover)
+            if self._outcome is _Outcome.OPEN:
+                self._program = _run_again(handover)
+                self._end_if_unwanted()
         except Exception as error:
             self._why_not_started = f"it could not be started: {error}"
         finally:
@@ -236,26 +261,69 @@ class Successor:
             if fd >= 0:
                 os.close(fd)
             self._begun.set()
+            self._loop.call_soon(self._take_over)
+
+    def _end_if_unwanted(self) -> None:
+        program = self._program
+        if program is not None and self._outcome in (_Outcome.FAILS, _Outcome.GIVEN_UP):
+            program.kill()
 
     def _on_control(self, _: int) -> None:
-        while self._outcome is _Outcome.OPEN:
+        while self._outcome in (_Outcome.OPEN, _Outcome.SERVES):
             try:
-                told = self._control.recv(len(_READY + _SERVING))
+                told = self._control.recv(_RECV_BYTES)
             except BlockingIOError:
                 return
             except OSError:
                 told = b""
+            if self._outcome is _Outcome.SERVES:
+                if not self._heard(told):
+                    return
+                continue
             self._said += told
             if told and self._said == _READY:
                 self._ready()
                 continue
-            with self._lock:  # it may have been quicker than the thread that started it
-                process = self._process
-            if told and self._said in (_SERVING, _READY + _SERVING) and process is not None:
-                self._decide(_Outcome.SERVES)
-                self._served(process.pid)
-            else:
+            if not told or self._said not in (_SERVING, _READY + _SERVING, _READY + _KNOWING):
                 self._decide(_Outcome.FAILS)
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """The program has said that it serves, and is known: it may be quicker than the thread that has started it."""
+        program = self._program
+        if self._outcome is _Outcome.OPEN and self._said.endswith((_SERVING, _KNOWING)) and program is not None:
+            self._decide(_Outcome.SERVES)
+            self._served(program.pid)
+
+    def ask(self, known: Callable[[], None]) -> None:
+        """Call `known` when the new program serves, and has taken in all that has changed by now; or when it has ended,
+        since then nothing is older. An older program cannot be asked."""
+        self._questions.append(known)
+        if self._outcome is _Outcome.SERVES:
+            self._put_questions(1)
+        elif self._outcome is not _Outcome.OPEN:
+            self._answer_all()
+
+    def _put_questions(self, count: int) -> None:
+        try:
+            if self._said.endswith(_KNOWING) and self._control.send(_ASKED * count) == count:
+                return
+        except OSError:
+            pass
+        self._answer_all()
+
+    def _heard(self, told: bytes) -> bool:
+        """The program that serves says that it knows; False when it has ended."""
+        for _ in range(min(told.count(_KNOWN), len(self._questions))):
+            self._questions.popleft()()
+        if not told:
+            self._loop.forget(self._control.fileno())
+            self._answer_all()
+        return bool(told)
+
+    def _answer_all(self) -> None:
+        while self._questions:
+            self._questions.popleft()()
 
     def go(self) -> None:
         """Let the new program serve."""
@@ -266,8 +334,11 @@ class Successor:
         return self._until
 
     def expire(self) -> None:
-        self._why = f"it did not serve within {READY_WITHIN_S:g} s"
-        self._decide(_Outcome.FAILS)
+        if self._outcome is _Outcome.OPEN:
+            self._why = f"it did not serve within {READY_WITHIN_S:g} s"
+            self._decide(_Outcome.FAILS)
+        elif self._outcome is _Outcome.FAILS and self._program is not None:
+            self._tell(f" (process {self._program.pid} was killed, but waits for a file system that hangs)")
 
     def give_up(self) -> None:
         """The old process ends as well: no program is to take over."""
@@ -277,28 +348,35 @@ class Successor:
     def _decide(self, outcome: _Outcome) -> None:
         """The outcome is known, and a program that is not to serve is ended; `_over` hears of its end."""
         self._loop.timers.disarm(self)
-        self._loop.forget(self._control.fileno())
-        if outcome is not _Outcome.SERVES:  # else the socket stays open: its end is this process's end
+        if outcome is _Outcome.FAILS:
+            self._until = self._loop.now + KILLED_WITHIN_S
+            self._loop.timers.arm(self)
+        self._outcome = outcome
+        if outcome is _Outcome.SERVES:  # the socket stays open: its end is this process's end
+            self._put_questions(len(self._questions))
+        else:
+            self._loop.forget(self._control.fileno())
             self._control.close()
-        with self._lock:
-            self._outcome = outcome
-            if outcome is not _Outcome.SERVES and self._process is not None:
-                self._process.kill()
+            self._answer_all()
+        self._end_if_unwanted()
 
     def _over(self, ending: str) -> None:
         """The program has ended, after which nothing writes into the memory that it was handed; or it never began."""
         if self._outcome is _Outcome.OPEN:
             self._decide(_Outcome.FAILS)
         if self._outcome is _Outcome.FAILS:
+            self._tell(ending)
+
+    def _tell(self, ending: str) -> None:
+        if not self._told:
+            self._told = True
+            self._loop.timers.disarm(self)
             self._failed((self._why_not_started or self._why) + ending)
 
 
-def _run_again(handover: Handover) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, *sys.orig_argv[1:]],
-        env={**os.environ, VARIABLE: json.dumps(asdict(handover)), AWAITS_READY: "1"},
-        pass_fds=handover.descriptors(),
-    )
+def _run_again(handover: Handover) -> Program:
+    environ = {**os.environ, VARIABLE: json.dumps(asdict(handover)), AWAITS_READY: _ASKS}
+    return Program([sys.executable, *sys.orig_argv[1:]], environ, handover.descriptors())
 
 
 def _ending(code: int) -> str:

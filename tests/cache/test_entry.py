@@ -12,6 +12,7 @@ from trees import content_of, noise, rewrite
 from zcserve.cache.entry import (
     Body,
     DiskSpan,
+    InPlace,
     Look,
     OnDisk,
     OpenFile,
@@ -246,4 +247,4 @@ def test_a_body_tells_whether_a_descriptor_is_open_for_it_alone(tmp_path: Path, 
     assert not paged(pages, b"x").holds_descriptor
     (tmp_path / "a").write_bytes(b"x")
     file = opened(tmp_path / "a")
-    assert Paged(HEAD, file.fd, 0, 1, file).holds_descriptor
+    assert InPlace(HEAD, file, 1).holds_descriptor

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from trees import content_of, memfd_meter, no_descriptors_left, noise
 
-from zcserve.cache.entry import Body, Entry, OpenFile, Packed, Paged
+from zcserve.cache.entry import Body, Entry, InPlace, OpenFile, Packed, Paged
 from zcserve.cache.slab import PAGE_BYTES, round_up
 from zcserve.cache.store import POLICIES, Store
 from zcserve.config import KEYS
@@ -438,7 +438,7 @@ def test_a_pinned_body_keeps_its_own_descriptor(make_store: MakeStore) -> None:
     first, _ = put_in_place(store, tick=1)
     kept = new_entry(100_000)
     pinned.add(kept)
-    store.admit(kept, Paged(HEAD, 0, 0, 100_000, OpenFile(os.open(os.devnull, os.O_RDONLY), b"")))
+    store.admit(kept, InPlace(HEAD, OpenFile(os.open(os.devnull, os.O_RDONLY), b""), 100_000))
     assert store.shed_descriptor()
     assert first.body is None
     assert not store.shed_descriptor()
@@ -451,7 +451,7 @@ def test_a_pinned_body_keeps_its_own_descriptor(make_store: MakeStore) -> None:
 def put_in_place(store: Store, tick: int = 0) -> tuple[Entry, int]:
     fd = os.open(os.devnull, os.O_RDONLY)
     entry = new_entry(100_000, tick)
-    store.admit(entry, Paged(HEAD, fd, 0, 100_000, OpenFile(fd, b"")))
+    store.admit(entry, InPlace(HEAD, OpenFile(fd, b""), 100_000))
     return entry, fd
 
 

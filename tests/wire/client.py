@@ -7,6 +7,7 @@ never send is an AssertionError here.
 from __future__ import annotations
 
 import re
+import select
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -133,6 +134,10 @@ class Client:
         except ConnectionResetError:
             pass
         return b"".join(pieces)
+
+    def has_bytes(self, within_s: float) -> bool:
+        """Whether something comes within a time."""
+        return bool(select.select([self.socket], [], [], within_s)[0])
 
     def at_end(self) -> bool:
         """Whether the server closes, in order, without sending anything more; waits for one or the other."""

@@ -17,8 +17,7 @@ from pathlib import Path
 # name -> its declaration in C, and the names of its arguments
 CALLS: dict[str, tuple[str, str, str]] = {
     "pthread_create": ("int", "void *a, const void *b, void *c, void *d", "a, b, c, d"),
-    "vfork": ("int", "void", ""),
-    "pipe2": ("int", "int *a, int b", "a, b"),
+    "posix_spawn": ("int", "void *a, void *b, void *c, void *d, void *e, void *f", "a, b, c, d, e, f"),
     "socketpair": ("int", "int a, int b, int c, int *d", "a, b, c, d"),
     "memfd_create": ("int", "const char *a, unsigned b", "a, b"),
     "ftruncate64": ("int", "int a, long b", "a, b"),
@@ -123,7 +122,7 @@ class Faults:
     def _wrapper(self, name: str) -> str:
         kind, parameters, arguments = CALLS[name]
         error = f"(faults + {self._numbers[name]})->error"
-        fail = f"return {error};" if name == "pthread_create" else f"errno = {error}; return -1;"
+        fail = f"return {error};" if name in ("pthread_create", "posix_spawn") else f"errno = {error}; return -1;"
         return _CALL.format(
             kind=kind, name=name, parameters=parameters, arguments=arguments, number=self._numbers[name], fail=fail
         )

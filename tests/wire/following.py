@@ -12,6 +12,8 @@ from wire.client import Response
 
 from zcserve.cache.tags import content_tag
 
+WITHIN_S = 20.0  # a thread that is to end does so
+
 
 def tag_of(content: bytes) -> bytes:
     return content_tag(mmh3.mmh3_x64_128_digest(content))
@@ -45,7 +47,7 @@ def asking(count: int, ask: Callable[[int], None]) -> Iterator[None]:
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(count)]
     for thread in threads:
         thread.start()
     try:
@@ -53,6 +55,7 @@ def asking(count: int, ask: Callable[[int], None]) -> Iterator[None]:
     finally:
         done.set()
         for thread in threads:
-            thread.join()
+            thread.join(WITHIN_S)
+        assert not any(thread.is_alive() for thread in threads)
     if failed:
         raise failed[0]

@@ -38,7 +38,7 @@ class Hanging:
         while not os.path.ismount(path):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._process.kill()
-                self._process.wait()
+                self._process.wait(WITHIN_S)
                 pytest.skip("bindfs cannot mount here")
             time.sleep(0.01)
 
@@ -72,6 +72,9 @@ class Hanging:
 
     def __exit__(self, *_: Any) -> None:
         self.go_on()
-        subprocess.run(["fusermount3", "-u", "-z", str(self.path)], check=False, capture_output=True)
-        self._process.kill()  # what waits for it gets an error
-        self._process.wait()
+        try:
+            unmount = ["fusermount3", "-u", "-z", str(self.path)]
+            subprocess.run(unmount, check=False, capture_output=True, timeout=WITHIN_S)
+        finally:
+            self._process.kill()  # what waits for it gets an error
+            self._process.wait(WITHIN_S)

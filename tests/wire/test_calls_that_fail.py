@@ -51,9 +51,9 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize(
     ("name", "after"),
     [
-        # The access log's, the loaders', those of servlets in the pool, the asyncio loop, the folder and the watch, the
-        # content's.
-        *(("pthread_create", after) for after in (0, 1, 4, 5, 6, 7, 8, 9)),
+        # The closers', the access log's, the loaders', those of servlets in the pool, the asyncio loop, the folder and
+        # the watch, the content's.
+        *(("pthread_create", after) for after in (0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12)),
         ("socketpair", 0),
         ("memfd_create", 0),
         ("memfd_create", 1),
@@ -197,8 +197,7 @@ UPGRADE = [
     ("pthread_create", errno.EAGAIN, 1),
     ("socketpair", errno.EMFILE, 0),
     ("memfd_create", errno.EMFILE, 0),
-    ("pipe2", errno.EMFILE, 0),
-    ("vfork", errno.EAGAIN, 0),
+    ("posix_spawn", errno.EAGAIN, 0),
     ("epoll_ctl", errno.ENOSPC, 0),
 ]
 

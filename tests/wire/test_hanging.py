@@ -10,12 +10,12 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
+from wire.client import Client, Response
 from wire.hanging import Hanging
 
 try:
@@ -138,7 +138,7 @@ def test_a_download_whose_file_hangs_is_cut_and_its_neighbour_is_not(hanging: Ha
 
 
 def test_files_that_are_sent_in_place_hold_nothing_up_either(
-    hanging: Hanging, site: Any, command: Any, engine: str
+    hanging: Hanging, site: Any, command: Any, engine: str, wait_until: Any
 ) -> None:
     hanging.write("file", HUGE)
     site.write("page", b"a page")
@@ -153,9 +153,45 @@ def test_files_that_are_sent_in_place_hold_nothing_up_either(
         for _ in range(10):
             assert other.get("/page").body == b"a page"
         assert time.monotonic() - began < TIMEOUT
-        client.read_head()
-        assert len(client.read_to_end()) < len(HUGE)
-        assert other.get("/page").body == b"a page"
+        assert is_unavailable(client.read())
+        assert client.get("/page").body == b"a page"
+    hanging.go_on()
+    with Client(server.port) as client:
+        wait_until(lambda: client.get("/far/file").body == HUGE)
+
+
+def is_unavailable(answer: Response) -> bool:
+    return (answer.status, answer["Retry-After"]) == (503, b"1")
+
+
+def test_a_file_of_which_nothing_can_be_read_is_answered_before_its_head(
+    hanging: Hanging, site: Any, command: Any, engine: str, tmp_path: Path
+) -> None:
+    """Whole, in ranges, and behind other answers; what needs none of its content is answered as ever."""
+    hanging.write("file", HUGE)
+    site.write("page", b"a page")
+    log = tmp_path / "access"
+    flags = ("--load-timeout", f"{TIMEOUT}s", "--in-place", "--access-log", str(log))
+    server = command(site.root, "--engine", engine, *flags)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.port)) for _ in range(4)]
+        tag = clients[0].get("/far/file")["ETag"].decode()
+        hanging.forget("file")
+        hanging.stop()
+        asked = ("", "Range: bytes=500000-\r\n", "Range: bytes=0-9, 900000-\r\n")
+        for client, fields in zip(clients, asked, strict=False):
+            request = f"GET /page HTTP/1.1\r\nHost: test\r\n\r\nGET /far/file?{len(fields)} HTTP/1.1\r\nHost: test\r\n"
+            client.send(f"{request}{fields}\r\n".encode())
+        assert clients[3].get("/far/file", f"If-None-Match: {tag}").status == 304
+        assert clients[3].get("/far/file", method="HEAD").status == 200
+        for client in clients[:3]:
+            assert client.read().body == b"a page"
+            assert is_unavailable(client.read())
+            assert client.get("/page").body == b"a page"
+    server.end()
+    for fields in asked:
+        (line,) = [line for line in log.read_text().splitlines() if f"/far/file?{len(fields)} " in line]
+        assert '" 503 ' in line
 
 
 def test_sigterm_ends_within_grace_while_loaders_hang(hanging: Hanging, server: Any, tmp_path: Path) -> None:
@@ -201,3 +237,79 @@ def _stands_still(pid: int) -> bool:
         if "fuse" in (task / "wchan").read_text() or "request_wait_answer" in (task / "wchan").read_text():
             return True
     return False
+
+
+# --- upgrades -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def upgrading(
+    hanging: Hanging, site: Any, command: Any, engine: str, wait_until: Any, request: pytest.FixtureRequest
+) -> Iterator[tuple[Any, int]]:
+    """A server that has a file in place of a file system that hangs, and the process that is to take over from it.
+
+    No file was closed before: bindfs is asked at the first close, and its answer is for all. /proc/PID/stat and wchan
+    of the new process must not be read, since they wait for it."""
+    hanging.write("file", HUGE)
+    site.write("page", b"a page")
+    flags = ("--load-timeout", f"{TIMEOUT}s", "--grace", "300ms", "--in-place")
+    server = command(site.root, "--engine", engine, *flags)
+    new = 0
+    try:
+        with Client(server.port) as client:
+            assert client.get("/page").body == b"a page"
+        hanging.stop()
+        os.kill(server.pid, signal.SIGUSR2)
+        (new,) = wait_until(lambda: children(server.pid))
+        yield server, new
+    finally:
+        hanging.go_on()
+        if new:
+            with suppress(ProcessLookupError):
+                os.kill(new, signal.SIGKILL)
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process, and it is not only waiting to be reaped."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_an_upgrade_holds_nothing_up_and_goes_on_when_the_file_system_does(
+    hanging: Hanging, upgrading: tuple[Any, int], wait_until: Any
+) -> None:
+    server, new = upgrading
+    with Client(server.port) as client:
+        began = time.monotonic()
+        for _ in range(20):
+            assert client.get("/page").body == b"a page"
+        assert time.monotonic() - began < SOON_S
+    assert not [line for line in server.lines if "upgrade: " in line and "starting" not in line]
+    hanging.go_on()
+    wait_until(lambda: [line for line in server.lines if f"process {new} serves now" in line])
+    assert server.process.wait(20) == 0
+    with Client(server.port) as client:
+        assert client.get("/page").body == b"a page"
+        assert client.get("/far/file").body == HUGE
+
+
+def test_sigterm_ends_within_grace_while_an_upgrade_hangs(
+    hanging: Hanging, upgrading: tuple[Any, int], wait_until: Any
+) -> None:
+    server, new = upgrading
+    began = time.monotonic()
+    os.kill(server.pid, signal.SIGTERM)
+    assert server.process.wait(20) == 0
+    assert time.monotonic() - began < 3.0
+    with pytest.raises(OSError, match="refused"):  # the new process has the socket still
+        Client(server.port).close()
+    hanging.go_on()
+    wait_until(lambda: not runs(new))
+    assert not [line for line in server.lines if "serves now" in line]

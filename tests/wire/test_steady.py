@@ -158,7 +158,7 @@ def test_a_pause_replaces_nothing_and_then_all_is_made_good(
     page = site.write("page", b"1")
     server = live(site.root)
     paused = threading.Event()
-    server.loop.call_soon(lambda: server.content.pause(paused.set))
+    server.loop.call_soon(lambda: server.content.pause(paused.set, lambda known: None))
     assert paused.wait(60)
     old = server.generation
     publish(page, b"22")

@@ -1,19 +1,20 @@
 """Upgrades of real processes: SIGUSR2, and a new program that has what the old one had.
 
 A new program is a child of the old one and outlives it. Those that a test started are found by what they say on the
-standard error that all of them share, and ended one by one, by their process ids.
+standard error that all of them share, and as children of these, and ended one by one, by their process ids.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,14 @@ else:
     ENGINES = ["python", "native"]
 
 IN_OPEN = 0x20
-LARGE = 8 << 20  # more than any socket takes that nobody reads from
+LARGE = 8 << 20  # more than any socket takes whose client reads nothing
 CONTENT = bytes(range(256)) * (LARGE // 256)
 UPGRADES = 3
+WITHIN_S = 20.0
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; who waits to be reaped does not."""
+    """Whether a process runs; one that waits to be reaped does not."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -46,7 +48,35 @@ def is_alive(pid: int) -> bool:
 
 def started_by(task: Path) -> list[int]:
     """The children of a thread."""
-    return [int(pid) for pid in (task / "children").read_text().split()]
+    try:
+        return [int(pid) for pid in (task / "children").read_text().split()]
+    except OSError:  # it has ended
+        return []
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of all threads of a process. One whose thread ends just then is not seen: ask again."""
+    try:
+        return [child for task in Path(f"/proc/{pid}/task").iterdir() for child in started_by(task)]
+    except OSError:
+        return []
+
+
+def end(pids: Iterable[int]) -> None:
+    """End processes, and what they have started; what they start next as well, since they stand still at first."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            end(children_of(pid))
+            os.kill(pid, signal.SIGKILL)
+
+
+def join(threads: Iterable[threading.Thread]) -> None:
+    """Wait for threads that are to end now."""
+    until = time.monotonic() + WITHIN_S
+    for thread in threads:
+        thread.join(max(until - time.monotonic(), 0.0))
+        assert not thread.is_alive()
 
 
 class Line:
@@ -91,12 +121,10 @@ class Line:
         self._wait_until(lambda: not is_alive(pid))
 
     def end(self) -> None:
-        """End whoever is left; the first one is ended by who started it."""
-        for pid in {int(pid) for pid in self.said(r"process (\d+)")} - {self.first.pid}:
-            if is_alive(pid):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        self.first.process.kill()
+        """End all that are left, whatever has been said of them; `command` waits for the first one."""
+        end(pid for pid in {int(pid) for pid in self.said(r"process (\d+)")} - {self.first.pid} if is_alive(pid))
+        if self.first.process.poll() is None:
+            end([self.first.pid])
 
 
 StartLine = Callable[..., Line]
@@ -132,7 +160,7 @@ def get(port: int, target: str) -> Response:
         return client.get(target)
 
 
-# --- nobody notices -------------------------------------------------------------------------------------------
+# --- clients notice nothing -----------------------------------------------------------------------------------
 
 
 class Load:
@@ -145,7 +173,7 @@ class Load:
         self._expected = expected
         self._ended = threading.Event()
         self._threads = [
-            threading.Thread(target=self._run, args=(which, self._keep_alive if which % 2 else self._anew))
+            threading.Thread(target=self._run, args=(which, self._keep_alive if which % 2 else self._anew), daemon=True)
             for which in range(len(self.counts))
         ]
 
@@ -156,8 +184,7 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        for thread in self._threads:
-            thread.join()
+        join(self._threads)
 
     def _run(self, which: int, ask: Callable[[int], None]) -> None:
         try:
@@ -232,7 +259,7 @@ def test_changes_are_followed_through_upgrades_and_nothing_comes_back_older(
         except Exception as error:
             faults.append(repr(error))
 
-    threads = [threading.Thread(target=follow, args=(which,)) for which in range(len(seen))]
+    threads = [threading.Thread(target=follow, args=(which,), daemon=True) for which in range(len(seen))]
     for thread in threads:
         thread.start()
     step = 0
@@ -249,9 +276,41 @@ def test_changes_are_followed_through_upgrades_and_nothing_comes_back_older(
         assert step > UPGRADES
     finally:
         done.set()
-        for thread in threads:
-            thread.join()
+        join(threads)
     assert faults == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_old_process_sends_nothing_that_the_new_one_does_not_know(
+    root: Path, line: StartLine, wait_until: Any, engine: str
+) -> None:
+    """A file that the old process may not make resident any more, and the new one has: it changes while the new process
+    stands still."""
+    versions = [bytes([number]) * 100_000 for number in range(3)]
+    publish(root / "large", versions[0])
+    server = line(root, "--engine", engine)
+    with Client(server.port) as client:
+        assert client.get("/large").body == versions[0]
+        server.signal(signal.SIGUSR2)
+        server.await_said("(starting the new program)")
+        publish(root / "large", versions[1])
+        wait_until(lambda: client.get("/large").body == versions[1])
+        server._await_successor(0)
+        with standing_still(server.pid):
+            publish(root / "large", versions[2])
+            client.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+            assert not client.has_bytes(1.2)
+        assert client.read().body == versions[2]
+        assert get(server.port, "/large").body == versions[2]
+
+
+@contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def has_a_watcher(pid: int) -> bool:
@@ -282,10 +341,10 @@ def test_a_release_that_comes_during_an_upgrade_stays(
 
     server.signal(signal.SIGUSR2)
     server.await_said(r"(\d+) resident files taken over")
-    (new,) = (pid for task in Path(f"/proc/{server.pid}/task").iterdir() for pid in started_by(task))
+    (new,) = wait_until(lambda: children_of(server.pid))
     wait_until(lambda: has_a_watcher(new))
     os.kill(new, signal.SIGSTOP)
-    thread = threading.Thread(target=follow)
+    thread = threading.Thread(target=follow, daemon=True)
     try:
         (tmp_path / "next").symlink_to("2")
         (tmp_path / "next").rename(root)
@@ -300,7 +359,8 @@ def test_a_release_that_comes_during_an_upgrade_stays(
     finally:
         os.kill(new, signal.SIGCONT)
         done.set()
-        thread.join()
+        if thread.ident is not None:
+            join([thread])
     assert seen[seen.index(b"2") :].count(b"1") == 0
     assert get(server.port, "/page").body == b"2"
 
@@ -329,7 +389,7 @@ def test_an_idle_client_is_let_go_in_order(root: Path, line: StartLine) -> None:
         assert idle.at_end()
         assert silent.at_end()
         server.await_end(old)
-    assert server.first.process.wait() == 0
+    assert server.first.process.wait(WITHIN_S) == 0
 
 
 def test_a_unix_socket_keeps_its_name_until_the_last_one_ends(root: Path, line: StartLine, tmp_path: Path) -> None:
@@ -484,24 +544,36 @@ def test_a_program_that_cannot_start_leaves_the_old_one_serving(root: Path, line
 
 
 class Held:
-    """A configuration that is a pipe: who reads it waits until it is written."""
+    """A configuration that is a pipe: a program that reads it waits until it is written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         os.mkfifo(path)
 
     def let_go(self) -> None:
-        self.path.write_text('memory = "64M"\n')
+        """Write it, once a program reads."""
+        until = time.monotonic() + WITHIN_S
+        while True:
+            try:
+                fd = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno != errno.ENXIO or time.monotonic() > until:
+                    raise
+                time.sleep(0.005)  # nothing reads yet
+            else:
+                os.write(fd, b'memory = "64M"\n')
+                os.close(fd)
+                return
 
 
 @pytest.fixture
 def held(tmp_path: Path, line: StartLine, root: Path) -> tuple[Held, Line]:
     """A server whose next program waits in its start."""
     made = Held(tmp_path / "pipe.toml")
-    writer = threading.Thread(target=made.let_go)
+    writer = threading.Thread(target=made.let_go, daemon=True)
     writer.start()
     server = line(root, "--config", str(made.path))
-    writer.join()
+    join([writer])
     return made, server
 
 
@@ -519,7 +591,7 @@ def test_a_second_signal_while_an_upgrade_is_under_way_changes_nothing(held: tup
     assert get(server.port, "/page").body == b"a page"
 
 
-def test_who_ends_takes_along_who_was_to_take_over(held: tuple[Held, Line], wait_until: Any) -> None:
+def test_a_server_that_ends_takes_the_next_program_along(held: tuple[Held, Line], wait_until: Any) -> None:
     _, server = held
     server.signal(signal.SIGUSR2)
     (child,) = wait_until(server.children)
@@ -539,10 +611,32 @@ def test_a_program_that_is_killed_in_its_start_leaves_the_old_one_serving(
     assert get(server.port, "/page").body == b"a page"
 
 
+def awaits_go(pid: int) -> bool:
+    """Whether a new program has handlers for signals: from then on it says that it is ready, and waits."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (signal.SIGUSR2 - 1) & 1)
+
+
+def test_a_program_that_is_ended_before_it_may_serve_leaves_the_old_one_serving(
+    held: tuple[Held, Line], wait_until: Any
+) -> None:
+    pipe, server = held
+    server.signal(signal.SIGUSR2)
+    (new,) = wait_until(server.children)
+    with standing_still(server.pid):
+        pipe.let_go()
+        wait_until(lambda: awaits_go(new))
+        os.kill(new, signal.SIGTERM)
+        wait_until(lambda: not is_alive(new))
+    server.await_said("(does not serve, this process goes on: .*exit code 2)")
+    assert get(server.port, "/page").body == b"a page"
+
+
 # --- supervisors ----------------------------------------------------------------------------------------------
 
 
-def test_systemd_is_told_who_serves(root: Path, line: StartLine, tmp_path: Path) -> None:
+def test_systemd_is_told_which_process_serves(root: Path, line: StartLine, tmp_path: Path) -> None:
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(path))

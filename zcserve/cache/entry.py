@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 import mmh3
 
-from zcserve.cache import heads
+from zcserve.cache import closing, heads
 from zcserve.cache.slab import Block, Extent, Slab
 from zcserve.cache.unseen import hide
 
@@ -125,7 +125,7 @@ class OpenFile:
         return Look.SAME
 
     def __del__(self) -> None:
-        os.close(self.fd)
+        closing.close(self.fd, device_of(self.identity))
 
 
 class Sent:
@@ -148,10 +148,12 @@ class Sent:
 
 class Body:
     """A representation's head and content, ready to send. `pins` counts the connections that wait to send from it;
-    `copied` tells that it is sent by copy, so that several go out together."""
+    `copied` tells that it is sent by copy, so that several go out together; `holds_descriptor` that a file is open for
+    this body alone, and is read when it is sent."""
 
     __slots__ = ("_whole", "pins", "size")
     copied = False
+    holds_descriptor = False
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -204,7 +206,7 @@ class Packed(Block, Body):
 
 
 class Paged(Body):
-    """A large body on pages of its own, or (`--in-place`) the file itself; `keeper` keeps the bytes alive."""
+    """A large body on pages of its own; `keeper` keeps the bytes alive."""
 
     __slots__ = ("_head", "fd", "keeper", "offset")
 
@@ -216,18 +218,30 @@ class Paged(Body):
         self.offset = offset
         self.keeper = keeper
 
-    @property
-    def holds_descriptor(self) -> bool:
-        """Whether a descriptor is open for this body alone."""
-        return isinstance(self.keeper, OpenFile)
-
     def head(self) -> bytes:
         return self._head
 
     def part(self, start: int, stop: int) -> Segment:
-        if isinstance(self.keeper, OpenFile):
-            return ForeignSpan(self.keeper, start, stop - start)
         return Span(self.fd, self.offset + start, stop - start)
+
+
+class InPlace(Paged):
+    """The file itself is the body (`--in-place`)."""
+
+    __slots__ = ("_file",)
+    holds_descriptor = True
+
+    def __init__(self, head: bytes, file: OpenFile, size: int) -> None:
+        super().__init__(head, file.fd, 0, size, file)
+        self._file = file
+
+    @property
+    def device(self) -> bytes:
+        """Where it lies: `device_of` it."""
+        return device_of(self._file.identity)
+
+    def part(self, start: int, stop: int) -> Segment:
+        return ForeignSpan(self._file, start, stop - start)
 
 
 class Fleeting(Body):
@@ -252,6 +266,7 @@ class OnDisk(Body):
     """A body that is not resident: one response's own open file."""
 
     __slots__ = ("_head", "file")
+    holds_descriptor = True
 
     def __init__(self, head: bytes, file: OpenFile, size: int) -> None:
         super().__init__(size)

@@ -90,8 +90,8 @@ class Fetcher:
         """Raises NoThreadError."""
         self._loader = loader
         self._call_soon = call_soon
-        # Whether what lies at an entry's path now may take its place; asked in a loader's thread.
-        self.may_renew: Callable[[Generation, Entry], bool] = lambda generation, entry: True
+        # Has what lies at an entry's path now take its place, in a loader's thread; False: not now.
+        self.renew: Callable[[Generation, Entry], bool] = self._renew
         self._crew = Crew(threads, "zcserve-loader", stuck_s=stuck_s)
         self._remaking = False
         self._running: dict[object, _Running] = {}
@@ -196,14 +196,15 @@ class Fetcher:
             _log.warning("%s: %s", path_of(chosen).decode(), error.strerror or error)
             if error.errno in OUR_OWN_TROUBLE:
                 return None
-        if not self.may_renew(generation, base):
-            return None
         try:
-            self._loader.succeed(generation, base)
+            return Renewed() if self.renew(generation, base) else None
         except OSError as error:
             _log.warning("%s: %s", path_of(base).decode(), error.strerror or error)
             return None
-        return Renewed()
+
+    def _renew(self, generation: Generation, base: Entry) -> bool:
+        self._loader.succeed(generation, base)
+        return True
 
     def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
         """End the threads, and wait a little for the jobs at hand. False where some go on, or hang."""

@@ -32,6 +32,7 @@ from zcserve.cache.entry import (
     ComposedEntry,
     Entry,
     Fleeting,
+    InPlace,
     OnDisk,
     OpenFile,
     Packed,
@@ -131,12 +132,16 @@ class Loader:
     def succeed(self, generation: Generation, entry: Entry) -> Entry | None:
         """Put what now lies at `entry`'s path into its place, and forget its bodies; None: nothing lies there."""
         fresh = self.renew(generation.root, entry)
+        self.put_in_place(generation, entry, fresh)
+        return fresh
+
+    def put_in_place(self, generation: Generation, entry: Entry, fresh: Entry | None) -> None:
+        """Have what `renew` has made of an entry instead of it, and forget the entry's bodies."""
         if fresh is not None:
             name_anew(fresh, entry)
         for representation in (entry, *entry.variants):
             self.store.drop(representation)
         generation.replace(entry, fresh)
-        return fresh
 
     def renew(self, root: Root, entry: Entry) -> Entry | None:
         """The entry for what now lies at `entry`'s path, with the siblings that now fit; None: nothing does.
@@ -299,7 +304,7 @@ class Loader:
     def _load_large(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
         if self.config.in_place and self.store.may_hold_descriptor(evict=evict):
             self._tag(file, entry)
-            return Paged(self.head_of(entry), file.fd, 0, entry.size, file)
+            return InPlace(self.head_of(entry), file, entry.size)
         extent = self.store.reserve(entry.size, evict=evict) if entry.size <= self.store.largest else None
         if extent is None:
             return self._on_disk(file, entry)

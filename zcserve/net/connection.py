@@ -585,7 +585,7 @@ class Connection:
                 hit = None
                 if fields.plain and method == b"GET" and isinstance(resource, Entry):
                     hit = self._choose(service.generation, resource, fields.accept) if resource.variants else resource
-                if hit is not None and (body := hit.body) is not None:
+                if hit is not None and (body := hit.body) is not None and not body.holds_descriptor:
                     if service.sampler is not None:
                         service.sampler.note(hit, self._loop.turn)
                     hit.tick = self._loop.turn
@@ -631,6 +631,10 @@ class Connection:
 
     def _emit(self, made: Reply, *, close: bool = False) -> Stop | None:
         """Put a response into `_out`, and tell whether more may follow at once."""
+        span = made.first_span()
+        if span is not None and not made.begun and not wire.is_in_memory(span):
+            self._await_piece(span, partial(self._on_first_piece, made, span))
+            return Stop.LOAD
         service = self._service
         fields = self._fields
         mode = CLOSE if close or service.draining or fields is None else fields.mode
@@ -643,7 +647,8 @@ class Connection:
         self._end_request()
         if mode == CLOSE:
             return Stop.END
-        return None if made.body is None or made.body.copied else Stop.SHARE
+        may_more_follow = span is None and (made.body is None or made.body.copied)
+        return None if may_more_follow else Stop.SHARE
 
     def _refuse(self, error: HttpError, unparsed: bytes = b"") -> None:
         """Answer what cannot be understood, and end: nothing behind it can be trusted. `unparsed` begins the request,
@@ -1065,8 +1070,22 @@ class Connection:
         assert isinstance(span, DiskSpan)
         if self.state is not State.WAIT:
             self._set_state(State.WAIT)
+        self._await_piece(span, self._on_read)
+
+    def _await_piece(self, span: DiskSpan, done: Callable[[memoryview | None], None]) -> None:
         device = device_of(span.file.identity)
-        self._await(self._service.fetcher.run(span, partial(_cold_piece, span), self._on_read, device))
+        self._await(self._service.fetcher.run(span, partial(_cold_piece, span), done, device))
+
+    def _on_first_piece(self, made: Reply, span: DiskSpan, piece: memoryview | None) -> None:
+        """Before the head is sent, so that there is another answer where a file cannot be read."""
+        self._wait = None
+        if self.state is _CLOSED:
+            return
+        if piece is None:
+            self._bring(self._emit_unavailable)
+        else:
+            made.begin(span, piece)
+            self._bring(partial(self._emit, made))
 
     def _on_read(self, piece: memoryview | None) -> None:
         self._wait = None

@@ -410,5 +410,7 @@ class Listener:
             return
         if not handed_over:
             self._accept_last()
+            with contextlib.suppress(OSError):  # a program that was to take over may have the socket, and hang
+                self._sock.shutdown(socket.SHUT_RDWR)
         self._loop.forget(self._sock.fileno())
         _close(self._sock, keep_name=handed_over)

@@ -10,9 +10,10 @@ import os
 import time
 
 from zcserve.cache import heads
-from zcserve.cache.entry import Body, Segment
+from zcserve.cache.entry import Body, DiskSpan, Segment
 from zcserve.http import PHRASES, format_date, status_line
 from zcserve.net.request import CLOSE, KEEP, KEEP_10
+from zcserve.net.wire import put_in_place
 
 ALLOW = b"Allow: GET, HEAD, OPTIONS\r\n"
 VARY = b"Vary: Accept-Encoding\r\n"
@@ -59,15 +60,33 @@ class Prefixes:
 
 
 class Reply:
-    """A response without its prefix. `length` counts the content's bytes, for the log."""
+    """A response without its prefix. `length` counts the content's bytes, for the log; `begun` tells that the content
+    begins with bytes that are in memory, whatever else is read when it is sent."""
 
-    __slots__ = ("body", "length", "segments", "status")
+    __slots__ = ("begun", "body", "length", "segments", "status")
 
     def __init__(self, status: int, segments: tuple[Segment, ...], length: int = 0, body: Body | None = None) -> None:
         self.status = status
         self.segments = segments
         self.length = length
         self.body = body
+        self.begun = False
+
+    def first_span(self) -> DiskSpan | None:
+        """The part of a file that must be at hand before the head is sent, if there is one."""
+        if self.body is not None and not self.body.holds_descriptor:
+            return None
+        for segment in self.segments:
+            if isinstance(segment, DiskSpan):
+                return segment
+        return None
+
+    def begin(self, span: DiskSpan, piece: memoryview) -> None:
+        """Have `piece`, the first bytes of `span`, in front of the rest of it."""
+        segments = list(self.segments)
+        put_in_place(segments, piece, segments.index(span))
+        self.segments = tuple(segments)
+        self.begun = True
 
     def dressed(self, status: int, fields: bytes) -> Reply:
         """With further header lines, and another status where it is a plain 200."""

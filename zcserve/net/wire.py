@@ -71,9 +71,9 @@ def send(sock: socket.socket, segments: list[Segment], bytes_max: int) -> Outcom
                     raise TornError  # only a file sent in place can end early
                 _advance(segments, first, count)
             elif isinstance(first, ForeignSpan):
-                length = min(first.length, DISK_PIECE_BYTES)
-                if not _is_in_memory(first, length):
+                if not is_in_memory(first):
                     return Outcome.COLD
+                length = min(first.length, DISK_PIECE_BYTES)
                 count = os.sendfile(sock.fileno(), first.file.fd, first.offset, length)
                 if not count:
                     raise TornError
@@ -103,13 +103,13 @@ def _note(span: DiskSpan, piece: memoryview) -> Sent | None:
     return sent
 
 
-def _advance(segments: list[Segment], span: Span | DiskSpan, count: int, sent: Sent | None = None) -> None:
+def _advance(segments: list[Segment], span: Span | DiskSpan, count: int, sent: Sent | None = None, at: int = 0) -> None:
     if count == span.length:
-        del segments[0]
+        del segments[at]
     elif isinstance(span, Span):  # a new object: the body's own span is shared by everyone
-        segments[0] = Span(span.fd, span.offset + count, span.length - count)
+        segments[at] = Span(span.fd, span.offset + count, span.length - count)
     else:
-        segments[0] = type(span)(span.file, span.offset + count, span.length - count, sent)
+        segments[at] = type(span)(span.file, span.offset + count, span.length - count, sent)
 
 
 def _send_buffers(sock: socket.socket, segments: list[Segment]) -> int:
@@ -133,8 +133,10 @@ def _send_buffers(sock: socket.socket, segments: list[Segment]) -> int:
     return sent
 
 
-def _is_in_memory(span: ForeignSpan, length: int) -> bool:
-    """Whether `length` bytes can be sent without waiting for a disk: whether each of their pages can be read so."""
+def is_in_memory(span: DiskSpan) -> bool:
+    """Whether the next piece of a span can be sent without waiting for a disk: whether each of its pages can be read
+    so."""
+    length = min(span.length, DISK_PIECE_BYTES)
     try:
         seen = os.preadv(span.file.fd, _pages[: -(-length // _PAGE_BYTES)], span.offset, os.RWF_NOWAIT)
     except OSError:
@@ -177,12 +179,12 @@ def read_cold(span: DiskSpan) -> memoryview:
     raise TornError
 
 
-def put_in_place(segments: list[Segment], piece: memoryview) -> None:
-    """Let `piece`, which `read_cold` read of the first segment, be sent in its place, and then the rest of it."""
-    first = segments[0]
-    assert isinstance(first, DiskSpan)
-    _advance(segments, first, len(piece), _note(first, piece))
-    segments.insert(0, piece)
+def put_in_place(segments: list[Segment], piece: memoryview, at: int = 0) -> None:
+    """Let `piece`, which `read_cold` read of segment `at`, be sent in its place, and then the rest of it."""
+    span = segments[at]
+    assert isinstance(span, DiskSpan)
+    _advance(segments, span, len(piece), _note(span, piece), at)
+    segments.insert(at, piece)
 
 
 def queued(fd: int) -> int:

@@ -1,0 +1,75 @@
+"""zcserve.cache.closing: what may hang is closed by a thread, and hangs there alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from zcserve.cache import closing, crew
+
+DISK = os.makedev(8, 1).to_bytes(8, sys.byteorder)
+FAR, FARTHER = (os.makedev(0, minor).to_bytes(8, sys.byteorder) for minor in (50, 51))
+
+
+def opened() -> int:
+    return os.open(os.devnull, os.O_RDONLY)
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def test_what_lies_on_a_disk_is_closed_at_once() -> None:
+    closing.start()
+    fd = opened()
+    closing.close(fd, DISK)
+    assert not is_open(fd)
+
+
+def test_a_close_that_hangs_holds_up_nothing_but_its_device(monkeypatch: Any, wait_until: Callable[..., Any]) -> None:
+    closing.start()
+    far, farther = opened(), opened()
+    go_on = threading.Event()
+    really_close = os.close
+
+    def close(fd: int) -> None:
+        if fd == far:
+            assert go_on.wait(20)
+        really_close(fd)
+
+    monkeypatch.setattr(os, "close", close)
+    monkeypatch.setattr(crew, "STALL_S", 0.1)
+    try:
+        began = time.monotonic()
+        closing.close(far, FAR)
+        closing.close(farther, FARTHER)
+        assert time.monotonic() - began < 1.0
+        wait_until(lambda: not is_open(farther))
+        assert not closing.settle(time.monotonic())
+    finally:
+        go_on.set()
+    assert closing.settle(time.monotonic() + 20)
+    assert not is_open(far)
+
+
+def test_where_no_thread_was_started_it_is_closed_at_once(monkeypatch: Any) -> None:
+    monkeypatch.setattr(closing, "_closer", None)
+    fd = opened()
+    closing.close(fd, FAR)
+    assert not is_open(fd)
+
+
+@pytest.mark.parametrize("device", [FAR, FARTHER])
+def test_a_device_without_a_number_of_its_own_may_hang(device: bytes) -> None:
+    assert closing.may_hang(device)
+    assert not closing.may_hang(DISK)

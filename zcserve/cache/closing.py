@@ -1,0 +1,125 @@
+"""Files are closed by threads that have nothing else to do: a file system may hang when it is told of a close.
+
+FUSE asks its program (FLUSH), and not even SIGKILL ends that wait. An open file dies with the last reference to it: in
+the loop, or while a lock is held. So its descriptor goes into a queue, whose `put` may be called from a destructor.
+What lies on a disk of this machine is closed at once.
+
+The kernel closes what a process has open when it ends, and that hangs as well. `leave` ends a process all the same, but
+for one that has a thread in such a close.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import signal
+import sys
+import time
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
+from typing import NoReturn
+
+from zcserve import threads
+from zcserve.cache.crew import Crew
+
+# How often it is looked whether everything is closed, or another process has ended.
+LOOKED_EVERY_S = 0.005
+# From <linux/sched.h>: parent and child have one table of descriptors.
+_CLONE_FILES = 0x400
+# clone(2), which takes flags and a stack first on these.
+_CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220}
+
+
+class _Closer:
+    def __init__(self) -> None:
+        """Raises NoThreadError."""
+        self.waiting: set[object] = set()
+        self.queue: SimpleQueue[tuple[object, int, bytes]] = SimpleQueue()
+        self._crew = Crew(1, "zcserve-closer")
+        threads.start(self._run, "zcserve-closing")
+
+    def _run(self) -> None:
+        while True:
+            one, fd, device = self.queue.get()
+            self._crew.submit(partial(self._close, one, fd), device)
+
+    def _close(self, one: object, fd: int) -> None:
+        with suppress(OSError):
+            os.close(fd)
+        self.waiting.discard(one)
+
+
+_closer: _Closer | None = None
+
+
+def start() -> None:
+    """Have the threads, once for all servers of a process. Raises NoThreadError."""
+    global _closer
+    if _closer is None:
+        _closer = _Closer()
+        os.register_at_fork(after_in_child=_stop)
+
+
+def _stop() -> None:
+    global _closer
+    _closer = None
+
+
+def may_hang(device: bytes) -> bool:
+    """Whether a device (of `entry.device_of`) is no disk of this machine: FUSE, NFS, and also tmpfs and overlays."""
+    return not os.major(int.from_bytes(device, sys.byteorder))
+
+
+def close(fd: int, device: bytes) -> None:
+    """Close a file's descriptor, soon; it is not used any more. `device` as of `entry.device_of`."""
+    closer = _closer
+    if closer is None or not may_hang(device):
+        os.close(fd)
+        return
+    one = object()
+    closer.waiting.add(one)
+    closer.queue.put((one, fd, device))
+
+
+def settle(until: float) -> bool:
+    """Wait until everything is closed; False where it is not by then (of `time.monotonic`)."""
+    while _closer is not None and _closer.waiting:
+        if time.monotonic() >= until:
+            return False
+        time.sleep(LOOKED_EVERY_S)
+    return True
+
+
+def leave(code: int) -> NoReturn:
+    """End this process at once, though a close hangs: another process shares its table of descriptors, and is left with
+    what is in it until the file system goes on. For the main thread, when nothing else is to be done."""
+    number = _CLONE.get(platform.machine())
+    if number is not None and sys.platform == "linux":
+        here = os.getpid()
+        # Not by os.fork, which copies the table; with the GIL, which the new process needs.
+        if ctypes.PyDLL(None).syscall(number, _CLONE_FILES | signal.SIGCHLD, None, None, None, None) == 0:
+            _close_when_gone(here)
+    os._exit(code)
+
+
+def _close_when_gone(process: int) -> None:
+    """In the other process: close everything, pipes and sockets first, since others may wait for their ends."""
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while os.getppid() == process:
+            time.sleep(LOOKED_EVERY_S)
+        fds = [int(name) for name in os.listdir("/proc/self/fd")]
+        for fd in sorted(fds, key=_is_file):
+            with suppress(OSError):
+                os.close(fd)
+    finally:
+        os._exit(0)
+
+
+def _is_file(fd: int) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith("/")
+    except OSError:
+        return False
