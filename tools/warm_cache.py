@@ -35,14 +35,14 @@ if not __package__:  # run as a file: the module path begins with tools/, and zc
 
 import mmh3
 
-from zcserve.cache.entry import Body, Entry, Redirect
+from zcserve.cache.entry import Body, Entry, Redirect, representations
 from zcserve.cache.index import Generation, Problem
 from zcserve.cache.loader import Loader, name_of, path_of
-from zcserve.cache.preload import preload
+from zcserve.cache.preload import judge_siblings, preload
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.tags import PIECE_BYTES, content_tag
-from zcserve.cache.walk import SIBLING_CODINGS, walk
+from zcserve.cache.walk import walk
 from zcserve.config import DAY_S, Config, load, parse_duration, size_text
 from zcserve.errors import HttpError, UsageError
 from zcserve.http import canonical_path, encode_path
@@ -109,7 +109,7 @@ def read_list(file: str) -> list[bytes]:
 
 
 def find(generation: Generation, line: bytes) -> Entry | None:
-    """The entry that a line of the list names: as a name on disk, else as a URL's path. A sibling names its base."""
+    """The entry that a line of the list names: as a name on disk, else as a URL's path."""
     path = b"/" + _URL.sub(b"", line, count=1).lstrip(b"/")
     keys = [encode_path(posixpath.normpath(path))]
     with suppress(HttpError):
@@ -121,14 +121,7 @@ def _resource(generation: Generation, key: bytes) -> Entry | None:
     resource = generation.resources.get(key)
     if isinstance(resource, Redirect):
         resource = generation.resources.get(resource.location)
-    if isinstance(resource, Entry):
-        return resource
-    stem, dot, ending = key.rpartition(b".")
-    coding = SIBLING_CODINGS.get(dot + ending)
-    base = generation.resources.get(stem)
-    if coding and isinstance(base, Entry) and any(variant.encoding == coding for variant in base.variants):
-        return base
-    return None
+    return resource if isinstance(resource, Entry) else None
 
 
 def resolve(generation: Generation, lines: Iterable[bytes]) -> tuple[list[Entry], list[str]]:
@@ -226,9 +219,13 @@ class TimedLoader(Loader):
                 self.seconds[class_of(name_of(entry))] += took
 
 
+def _store(config: Config) -> Store:
+    return Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
+
+
 def load_root(config: Config, lines: Iterable[bytes], progress: Callable[[int, int], None] | None = None) -> Loaded:
     """Load `config.root` as far as its memory goes, first what `lines` name. Raises UsageError."""
-    store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
+    store = _store(config)
     loader = TimedLoader(store, config)
     began = time.perf_counter()
     generation = walk(Root(config.root), index=config.index)
@@ -269,7 +266,7 @@ def _touch(listed: list[Entry]) -> Iterator[Entry]:
 def _representations(generation: Generation) -> Iterator[tuple[Entry, Entry]]:
     """Every entry with each of its representations."""
     for entry in generation.entries():
-        for one in (entry, *entry.variants):
+        for one in representations(entry):
             yield entry, one
 
 
@@ -576,6 +573,7 @@ def compare(
     began = time.perf_counter()
     connect = connector(url, timeout_s)
     generation = walk(Root(config.root), index=config.index)
+    judge_siblings(generation, Loader(_store(config), config), generation.entries())
     listed, unknown = resolve(generation, lines)
     comparison = Comparison(generation, connect, config.hash_bytes_max)
     if trouble := comparison.probe():

@@ -382,6 +382,9 @@ class Config:
         metavar="NAME",
         check=_check_names,
     )
+    trust_siblings: bool = _key(
+        False, SWITCH, "use .br, .zst and .gz siblings without a look at whether they decode to their file's bytes"
+    )
     compress: bool = _key(False, SWITCH, "make missing gzip, brotli and zstd variants while loading")
     cache_control: str = _key(
         "", TEXT, "send this Cache-Control with every file", metavar="VALUE", check=_check_field_value

@@ -30,7 +30,7 @@ def client(site: Any, serve: Any) -> Iterator[Client]:
     site.write("new.txt", TEXT)
     site.write("app.js", b"x" * 500, mtime=MTIME)
     site.write("app.js.gz", TEXT, mtime=MTIME)
-    with Client(serve(site.root, cache_control="max-age=60").port) as connected:
+    with Client(serve(site.root, cache_control="max-age=60", trust_siblings=True).port) as connected:
         yield connected
 
 

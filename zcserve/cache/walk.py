@@ -18,6 +18,9 @@ Where it is built, `_walk.pyx` finds them, directory by directory; what it leave
 `walk_again` looks only at what is said to have changed, and tells the difference to what is known. It visits by the
 same code, and must come to what a walk of the whole would: what belongs to a name (its siblings, the file that it is a
 sibling of, its directory's index) is looked at with it.
+
+A sibling (`page.css.gz` beside `page.css`) is two things: a variant of its base, if it is as new, and a file under its
+own name, of which it is sent as what it is.
 """
 
 from __future__ import annotations
@@ -31,10 +34,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from operator import attrgetter
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from zcserve.cache.doubt import confirm, name_anew
-from zcserve.cache.entry import Entry, Redirect, identity_of, is_same_file
+from zcserve.cache.entry import Entry, Redirect, Sibling, SiblingVariant, identity_of, is_same_file
 from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem, Stock
 from zcserve.cache.root import SCARCE, OutsideRootError, Root
 from zcserve.cache.slab import shared
@@ -47,7 +50,7 @@ try:
 except ImportError:  # not built here: the same in Python, in twice the time
     native = None  # type: ignore[assignment]
 
-# A file's variants lie beside it under these endings.
+# A file's variants lie beside it under these endings. They are their own encoded paths.
 SIBLING_CODINGS = {b".br": b"br", b".zst": b"zstd", b".gz": b"gzip"}
 CODING_ENDINGS = {coding: ending for ending, coding in SIBLING_CODINGS.items()}
 _ENDINGS = tuple(SIBLING_CODINGS)
@@ -61,6 +64,8 @@ DEPTH_MAX = 100
 # So many files become resources in C before another thread may have the GIL: a tenth of a millisecond.
 ENTERED_AT_ONCE = 1000
 _key_of = attrgetter("key")
+
+Made = TypeVar("Made", bound=Entry)
 
 
 class Observer(Protocol):
@@ -355,47 +360,84 @@ class _Visit:
         return members
 
     def _pair(self, fd: int, path: bytes, files: dict[bytes, os.stat_result]) -> list[tuple[bytes, Entry]]:
-        """Entries of one directory's files by name, siblings taken as variants of their base; the known ones where they
-        are of the same files."""
+        """Entries of one directory's files by name, in order, siblings taken as variants of their base, too; the known
+        ones where they are of the same files."""
         entries: list[tuple[bytes, Entry]] = []
         prefix = encode_path(b"/" + path)
         siblings = {name for name in files if name.endswith(_ENDINGS) and name[: name.rfind(b".")] in files}
-        # The sibling of a sibling is none: it would never be sent.
-        siblings = {name for name in siblings if name[: name.rfind(b".")] not in siblings}
+        variants: dict[bytes, SiblingVariant] = {}  # by name; a base comes before its siblings
         for name, status in files.items():
-            if name in siblings:
-                continue
             key = prefix + encode_path(name)
             found: dict[bytes, os.stat_result] = {}
             if siblings:
                 beside = {other: files[other] for ending in _ENDINGS if (other := name + ending) in siblings}
                 found = _codings(path + name, status, beside, self._problems)
-            old = self._known.get(key)
-            for entry in (old, self.also.get(key)):
-                if isinstance(entry, Entry) and self._is_of(entry, fd, name, status, found):
-                    break
-            else:
-                entry = make_entry(key, status, self._newest)
-                if isinstance(old, Entry):
-                    name_anew(entry, old)
-                made = (_make_variant(entry, coding, sibling, self._newest) for coding, sibling in found.items())
-                entry.variants = tuple(made)
+            entry, of_siblings = self._entry(fd, name, key, status, found, variants.get(name))
+            for coding, variant in of_siblings.items():
+                variants[name + CODING_ENDINGS[coding]] = variant
+                if variant.fault:
+                    self._problems.append(Problem.of(path + name + CODING_ENDINGS[coding], variant.fault))
             entries.append((name, entry))
         return entries
 
-    def _is_of(
-        self, entry: Entry, fd: int, name: bytes, status: os.stat_result, siblings: dict[bytes, os.stat_result]
-    ) -> bool:
-        """Whether an entry and its variants, but for those made here, are of just these files."""
-        if not self._is_file_of(entry, fd, name, status):
-            return False
-        if not siblings and not entry.variants:
-            return True
-        read = {variant.encoding: variant for variant in entry.variants if not variant.made}
-        return read.keys() == siblings.keys() and all(
-            self._is_file_of(read[coding], fd, name + CODING_ENDINGS[coding], sibling)
-            for coding, sibling in siblings.items()
-        )
+    def _entry(
+        self,
+        fd: int,
+        name: bytes,
+        key: bytes,
+        status: os.stat_result,
+        siblings: dict[bytes, os.stat_result],
+        variant: SiblingVariant | None,
+    ) -> tuple[Entry, dict[bytes, SiblingVariant]]:
+        """A file's entry, the known one where it and its variants are of just these files, and what its siblings are
+        for it, by coding, those with a fault included. `variant` is what the file itself is for its base."""
+        old = self._known.get(key)
+        for known in (old, self.also.get(key)):
+            if not isinstance(known, Entry) or isinstance(known, Sibling) != (variant is not None):
+                continue
+            if self._is_file_of(known, fd, name, status):
+                of_siblings = self._known_siblings(fd, name, known, siblings)
+                if of_siblings is not None:
+                    if isinstance(known, Sibling) and variant is not None:
+                        known.variant = variant
+                    return known, of_siblings
+        if variant is None:
+            entry = make_entry(key, status, self._newest)
+        else:
+            entry = make_entry(key, status, self._newest, Sibling)
+            entry.variant = variant
+        if isinstance(old, Entry):
+            name_anew(entry, old)
+        fresh = {coding: self._make_variant(entry, coding, siblings[coding]) for coding in siblings}
+        entry.variants = tuple(one for one in fresh.values() if not one.fault)
+        return entry, fresh
+
+    def _known_siblings(
+        self, fd: int, name: bytes, base: Entry, siblings: dict[bytes, os.stat_result]
+    ) -> dict[bytes, SiblingVariant] | None:
+        """What these siblings are known to be for a known base; None where its variants are of other files."""
+        if not siblings and not base.variants:
+            return {}
+        found = {variant.encoding: variant for variant in base.variants if isinstance(variant, SiblingVariant)}
+        for coding in siblings.keys() - found.keys():
+            own = self._known.get(base.key + CODING_ENDINGS[coding])
+            if isinstance(own, Sibling) and own.variant.fault and own.variant.judged == base.identity:
+                found[coding] = own.variant
+        if found.keys() != siblings.keys():
+            return None
+        for coding, status in siblings.items():
+            if not self._is_file_of(found[coding], fd, name + CODING_ENDINGS[coding], status):
+                return None
+        return found
+
+    def _make_variant(self, base: Entry, coding: bytes, status: os.stat_result) -> SiblingVariant:
+        """A variant that is not known; but what was found when these two files were compared holds."""
+        variant = make_entry(base.key, status, self._newest, SiblingVariant)
+        variant.encoding = coding
+        own = self._known.get(base.key + CODING_ENDINGS[coding])
+        if isinstance(own, Sibling) and own.identity == variant.identity and own.variant.judged == base.identity:
+            variant.judged, variant.fault = own.variant.judged, own.variant.fault
+        return variant
 
     def _is_file_of(self, representation: Entry, fd: int, name: bytes, status: os.stat_result) -> bool:
         """Whether a file is what a representation was read from; where ctime alone is another, its content is read."""
@@ -526,24 +568,18 @@ def _codings(
         if sibling is None:
             continue
         if sibling.st_mtime_ns < status.st_mtime_ns:
-            why = f"is older than {os.fsdecode(name)}: not used"
-            problems.append(Problem.of(path + ending, why))
+            why = b"is older than %b: served under its own name only" % name
+            problems.append(Problem.of(path + ending, why.decode("utf-8", "backslashreplace")))
             continue
         found[coding] = sibling
     return found
 
 
-def _make_variant(base: Entry, coding: bytes, status: os.stat_result, newest: int) -> Entry:
-    variant = make_entry(base.key, status, newest)
-    variant.encoding = coding
-    return variant
-
-
-def make_entry(key: bytes, status: os.stat_result, newest: int) -> Entry:
+def make_entry(key: bytes, status: os.stat_result, newest: int, kind: type[Made] = Entry) -> Made:  # type: ignore[assignment]
     """An entry for a file of this status. Last-Modified is never in the future (RFC 9110 section 8.8.2.1), and left
     out for times before 1970, which clients cannot be trusted to read."""
     seconds = status.st_mtime_ns // 1_000_000_000
-    return Entry(key, identity_of(status), shared(status.st_size), min(seconds, newest) if seconds >= 0 else None)
+    return kind(key, identity_of(status), shared(status.st_size), min(seconds, newest) if seconds >= 0 else None)
 
 
 def _enter(
