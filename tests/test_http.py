@@ -289,7 +289,9 @@ def test_malformed_ranges_and_other_units_are_none(value: bytes) -> None:
         (b"bytes=99999999999999999999999-", 10, []),
         (b"bytes=-0", 10, []),
         (b"bytes=0-", 0, []),
-        (b"bytes=-1", 0, []),
+        (b"bytes=-0", 0, []),
+        (b"bytes=-1", 0, None),
+        (b"bytes=0-,-5", 0, None),
         (b"bytes=-0,10-,3-3", 10, [(3, 4)]),
         (b"bytes=0-0,-1", 10, [(0, 1), (9, 10)]),
         (b"bytes=8-9,0-1,4-5", 10, [(8, 10), (0, 2), (4, 6)]),
@@ -301,7 +303,7 @@ def test_malformed_ranges_and_other_units_are_none(value: bytes) -> None:
         (b"bytes=0-5,1-6,2-7", 10, [(0, 8)]),  # two overlaps
     ],
 )
-def test_ranges_are_resolved_against_a_size(value: bytes, size: int, parts: list[tuple[int, int]]) -> None:
+def test_ranges_are_resolved_against_a_size(value: bytes, size: int, parts: list[tuple[int, int]] | None) -> None:
     specs = http.parse_ranges(value)
     assert specs is not None
     assert http.resolve_ranges(specs, size, 10) == parts

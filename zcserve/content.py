@@ -499,8 +499,7 @@ class Content:
             self.counters.patches += 1
             self.counters.changed += len(patch.resources)
             _log.info("%s", _told(patch))
-        for problem in patch.problems:
-            _log.warning("%s: %s", problem.path, problem.why)
+        report_problems(patch.problems)
 
     def _lay_over(self, watcher: Watcher, generation: Generation, patch: Patch) -> Iterator[Entry]:
         """Make the patch the truth, but for what was being written while it was looked at, of which the watcher will
@@ -664,7 +663,7 @@ class Content:
         self.report = report
         self.counters.flips += 1
         _log.info("reloaded: %d files, %d changed or gone, %s", report.files, len(changed), resident(report))
-        report_problems(generation)
+        report_problems(generation.problems)
         self._collect()
 
     def _retire(self, over: list[Generation], keys: Collection[bytes] | None = None) -> None:
@@ -797,14 +796,14 @@ class _Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def report_problems(generation: Generation) -> None:
+def report_problems(problems: list[Problem]) -> None:
     """Say what is not served, in the log."""
-    for problem in generation.problems[:PROBLEMS_NAMED_MAX]:
+    for problem in problems[:PROBLEMS_NAMED_MAX]:
         _log.warning("%s: %s", problem.path, problem.why)
-    if len(generation.problems) > PROBLEMS_NAMED_MAX:
-        _log.warning("and %d more", len(generation.problems) - PROBLEMS_NAMED_MAX)
-    if generation.problems:
-        _log.warning("%d files are not served as they lie there", len(generation.problems))
+    if len(problems) > PROBLEMS_NAMED_MAX:
+        _log.warning("and %d more", len(problems) - PROBLEMS_NAMED_MAX)
+    if problems:
+        _log.warning("%d files are not served as they lie there", len(problems))
 
 
 def resident(report: Preloaded) -> str:

@@ -238,13 +238,14 @@ def resolve_ranges(
 
     Ranges that overlap or touch are coalesced, and stand where the first of them was asked for (RFC 9110
     section 15.3.7.2); the rest keep the order of the request. [] when none can be satisfied (416; section
-    14.1.2), which includes a suffix of 0 and every range of an empty representation.
+    14.1.2), which includes a suffix of 0 and a range of an empty representation that begins somewhere.
 
-    None when the request is abuse, so that the field is ignored and the whole is sent (sections 14.2, 17.15):
+    None when the whole is to be sent. A suffix of an empty representation is satisfiable (section 14.1.2), but
+    Content-Range has no words for it. Else the request is abuse, and the field is ignored (sections 14.2, 17.15):
     more than `count_max` specs; or more than two overlaps, where, in the order of their starts, each range
     that begins before an earlier one has ended is one. A client that resumes or seeks asks for neither.
     """
-    if len(specs) > count_max:
+    if len(specs) > count_max or (not size and any(first is None and last for first, last in specs)):
         return None
     found: list[tuple[int, int, int]] = []  # start, stop, place in the request
     for place, (first, last) in enumerate(specs):

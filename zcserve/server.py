@@ -497,7 +497,7 @@ class Server:
 
     def _say_ready(self) -> None:
         self._warn_of_descriptors()
-        report_problems(self.generation)
+        report_problems(self.generation.problems)
         if self.config.compress and missing_codecs():
             _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())
         if _log.getEffectiveLevel() > logging.INFO:
@@ -522,7 +522,7 @@ def check(config: Config) -> int:
     store.overhead = len(generation.resources) * ENTRY_BYTES
     entries = list(generation.entries())
     judge_siblings(generation, Loader(store, config), entries)
-    report_problems(generation)
+    report_problems(generation.problems)
     wanted = Plan(entries, store)
     files = [one for entry in entries for one in representations(entry)]
     taken = [one for one in files if wanted.takes(one)]

@@ -134,7 +134,8 @@ class Plan:
 
     def has_variants_of(self, entry: Entry) -> bool:
         """Whether it takes a variant of a file, or might."""
-        return any(variant.size <= self._below for variant in entry.variants)
+        below = self._below + bool(self._of_that_size)
+        return any(variant.size < below for variant in entry.variants)
 
     def takes(self, representation: Entry) -> bool:
         """Whether this one is loaded; to be asked once for each."""

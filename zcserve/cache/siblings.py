@@ -91,9 +91,9 @@ def _unbrotli(brotli: Any, pieces: Iterator[bytes]) -> Iterator[bytes]:
     stream = brotli.Decompressor()
     try:
         for piece in pieces:
-            yield stream.process(piece, output_buffer_limit=PIECE_BYTES)
-            while not stream.can_accept_more_data():
-                yield stream.process(b"", output_buffer_limit=PIECE_BYTES)
+            yield (out := stream.process(piece, output_buffer_limit=PIECE_BYTES))
+            while not stream.is_finished() and (out or not stream.can_accept_more_data()):
+                yield (out := stream.process(b"", output_buffer_limit=PIECE_BYTES))
     except brotli.error:
         raise BrokenError from None
     if not stream.is_finished():
