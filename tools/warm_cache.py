@@ -46,7 +46,7 @@ from zcserve.cache.walk import walk
 from zcserve.config import DAY_S, Config, load, parse_duration, size_text
 from zcserve.errors import HttpError, UsageError
 from zcserve.http import canonical_path, encode_path
-from zcserve.media_types import media_type
+from zcserve.media_types import MediaTypes, media_type
 
 EXIT_RIGHT, EXIT_WRONG, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -410,11 +410,12 @@ class Comparison:
     """A server's answers held against a generation, over a few connections at a time."""
 
     def __init__(
-        self, generation: Generation, connect: Callable[[], http.client.HTTPConnection], hash_bytes_max: int
+        self, generation: Generation, connect: Callable[[], http.client.HTTPConnection], config: Config
     ) -> None:
         self._generation = generation
         self._connect = connect
-        self._hash_bytes_max = hash_bytes_max
+        self._hash_bytes_max = config.hash_bytes_max
+        self._types = MediaTypes(config.charset, config.type)
         self._todo: deque[Ask] = deque()
         self._unanswered = 0
 
@@ -518,8 +519,10 @@ class Comparison:
     def _content_fault(self, response: http.client.HTTPResponse, ask: Ask, own: Content, came: Content) -> str:
         """How a 200 differs from the file; the first that differs explains the rest."""
         length, coding = response.getheader("Content-Length"), response.getheader("Content-Encoding", "")
-        if coding != ask.coding:
-            return f"Content-Encoding is {coding or 'missing'}, expected {ask.coding or 'none'}"
+        own_coding = self._types.coding(name_of(ask.entry)).decode() if ask.entry is not None else ""
+        right = ", ".join(filter(None, (own_coding, ask.coding)))
+        if coding != right:
+            return f"Content-Encoding is {coding or 'missing'}, expected {right or 'none'}"
         if length != str(own.size):
             return f"Content-Length is {length or 'missing'}, the file has {own.size}"
         tag, right_tag = response.getheader("ETag", ""), content_tag(own.digest).decode()
@@ -575,7 +578,7 @@ def compare(
     generation = walk(Root(config.root), index=config.index)
     judge_siblings(generation, Loader(_store(config), config), generation.entries())
     listed, unknown = resolve(generation, lines)
-    comparison = Comparison(generation, connect, config.hash_bytes_max)
+    comparison = Comparison(generation, connect, config)
     if trouble := comparison.probe():
         raise UsageError(f"{url} does not answer: {trouble}")
     asks = asks_of(generation, listed)

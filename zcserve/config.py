@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from zcserve.errors import UsageError
+from zcserve.media_types import DEFAULT_CHARSET, check_charset, parse_type
 
 AccessLogFormat: TypeAlias = Literal["combined", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -314,6 +315,11 @@ def _check_globs(globs: tuple[str, ...]) -> None:
         parse_glob(text)
 
 
+def _check_types(types: tuple[str, ...]) -> None:
+    for text in types:
+        parse_type(text)
+
+
 def _check_listen(listen: tuple[str, ...]) -> None:
     for text in listen:
         parse_listen(text)
@@ -388,6 +394,20 @@ class Config:
     compress: bool = _key(False, SWITCH, "make missing gzip, brotli and zstd variants while loading")
     cache_control: str = _key(
         "", TEXT, "send this Cache-Control with every file", metavar="VALUE", check=_check_field_value
+    )
+    charset: str = _key(
+        DEFAULT_CHARSET,
+        TEXT,
+        "the charset that text is sent with; none for none",
+        metavar="NAME",
+        check=check_charset,
+    )
+    type: tuple[str, ...] = _key(
+        (),
+        TEXTS,
+        "send files with this extension as this media type: ts=text/plain",
+        metavar="EXT=TYPE",
+        check=_check_types,
     )
     access_log: str = _key(
         "", TEXT, "log requests to a file, or - for standard output", metavar="PATH", check=_check_log_path

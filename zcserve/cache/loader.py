@@ -50,7 +50,7 @@ from zcserve.cache.store import Store
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, tag_of
 from zcserve.cache.walk import CODING_ENDINGS, SIBLING_CODINGS, make_entry
 from zcserve.config import Config
-from zcserve.media_types import is_compressible, media_type
+from zcserve.media_types import MediaTypes, is_compressible
 
 T = TypeVar("T")
 
@@ -77,11 +77,6 @@ def name_of(entry: Entry) -> str:
     return entry.key[entry.key.rfind(b"/") + 1 :].decode()
 
 
-def type_of(entry: Entry) -> str:
-    """The value of Content-Type."""
-    return entry.content_type if isinstance(entry, ComposedEntry) else media_type(name_of(entry))
-
-
 class Loader:
     """Makes bodies for entries. Thread-safe; the store does the accounting."""
 
@@ -89,6 +84,7 @@ class Loader:
         self.store = store
         self.config = config
         self.codecs = codecs() if config.compress else {}
+        self.types = MediaTypes(config.charset, config.type)
         self.judge = Judge(trust=config.trust_siblings)
         self._piece = threading.local()
         # Variants made here, by (base's ETag, coding): the same bytes under a new name or time are not compressed
@@ -200,9 +196,15 @@ class Loader:
         return (
             bool(self.codecs)
             and self.config.compress_bytes_min <= entry.size <= self.store.largest
-            and is_compressible(type_of(entry))
+            and self._is_compressible(entry)
             and len(entry.variants) < len(self.codecs)
         )
+
+    def _is_compressible(self, entry: Entry) -> bool:
+        if isinstance(entry, ComposedEntry):
+            return is_compressible(entry.content_type)
+        name = name_of(entry)
+        return is_compressible(self.types.of(name)) and not self.types.coding(name)
 
     def add_variants(self, root: Root, entry: Entry) -> None:
         """Make the codings that a file lacks, as resident variants. Raises ChangedError or OSError."""
@@ -252,7 +254,14 @@ class Loader:
                 entry.content_type, entry.size, entry.modified, entry.etag, entry.encoding, entry.fields, vary
             )
         return heads.build(
-            name_of(entry), entry.size, entry.modified, entry.etag, entry.encoding, self.config.cache_control, vary
+            name_of(entry),
+            entry.size,
+            entry.modified,
+            entry.etag,
+            entry.encoding,
+            self.config.cache_control,
+            vary,
+            self.types,
         )
 
     def _read_whole(self, file: OpenFile, size: int) -> bytes:
