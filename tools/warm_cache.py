@@ -666,7 +666,7 @@ def text_of(report: Loaded | Compared, shown: int) -> str:
     if isinstance(report, Loaded):
         left_out = [f"{_name(one.path, one.coding)}: {size_text(one.bytes)}" for one in report.left_out]
         lines = [
-            f"root {report.root}: walked in {report.walk_s:.2f} s, loaded in {report.load_s:.2f} s",
+            f"root {_printable(report.root)}: walked in {report.walk_s:.2f} s, loaded in {report.load_s:.2f} s",
             f"memory {size_text(report.committed)} of {size_text(report.budget)}",
             table(report.classes),
             *_listing("would not fit", left_out, shown),
@@ -675,7 +675,7 @@ def text_of(report: Loaded | Compared, shown: int) -> str:
     faults = [f"{_name(one.path, one.coding)}: {one.why}" for one in report.faults]
     asked = sum(row.requests for row in report.classes)
     lines = [
-        f"{report.url} against {report.root}: {asked} requests in {report.seconds:.2f} s",
+        f"{report.url} against {_printable(report.root)}: {asked} requests in {report.seconds:.2f} s",
         table(report.classes),
         *_listing("different", faults, shown),
         *([f"not asked, since the server stopped answering: {report.not_asked}"] if report.not_asked else []),

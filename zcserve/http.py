@@ -375,11 +375,12 @@ def canonical_path(path: bytes) -> bytes:
     Percent-decodes once, then collapses doubled slashes, then removes dot segments (RFC 3986 section 5.2.4)
     but never above the root, then encodes by `encode_path`. A trailing slash stays; `/a/.` and `/a/..` end in
     one. So `%2e%2e` is a dot segment and `%2F` a separator, as in nginx: the key is looked up in an index
-    made by a walk, where no name holds a slash, so that neither leads where `..` and `/` do not.
+    made by a walk, where no name holds a slash, so that neither leads where `..` and `/` do not. A path is bytes, as
+    names on disk are: what is no UTF-8 is no error, and no byte stands for another (`%C0%AE` is no dot).
     A key holds no `//`, `/./`, `/../`, `?` or `%00`, and is its own key.
 
     Raises HttpError 400 for a path that does not begin with `/`, for raw controls, spaces, `#`, `?` and bytes
-    from 0x7F up, for a percent sign without two hex digits, and, once decoded, for NUL and what is not UTF-8.
+    from 0x7F up, for a percent sign without two hex digits, and, once decoded, for NUL.
     """
     if not path.startswith(b"/"):
         raise HttpError(400, "the path does not begin with a slash")
@@ -390,10 +391,6 @@ def canonical_path(path: bytes) -> bytes:
     decoded = _ESCAPE.sub(_decode_escape, path)
     if b"\0" in decoded:
         raise HttpError(400, "NUL in the path")
-    try:
-        decoded.decode("utf-8")
-    except UnicodeDecodeError:
-        raise HttpError(400, "the path is not UTF-8") from None
     segments = decoded.split(b"/")
     kept: list[bytes] = []
     for segment in segments:

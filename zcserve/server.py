@@ -37,7 +37,7 @@ from zcserve.cache.walk import walk
 from zcserve.config import Config, UnixAddress, size_text
 from zcserve.content import Builder, Built, Content, report_problems, resident
 from zcserve.errors import NoThreadError, UsageError
-from zcserve.log import Log
+from zcserve.log import Log, printable
 from zcserve.net.access_log import AccessLog
 from zcserve.net.bodies import Allowance
 from zcserve.net.connection import Connection, Service
@@ -526,7 +526,7 @@ def check(config: Config) -> int:
     wanted = Plan(entries, store)
     files = [one for entry in entries for one in representations(entry)]
     taken = [one for one in files if wanted.takes(one)]
-    print(f"root {config.root}: {len(files)} files, {size_text(sum(one.size for one in files))}")
+    print(f"root {printable(str(config.root))}: {len(files)} files, {size_text(sum(one.size for one in files))}")
     print(
         f"would be resident: {len(taken)} files, {size_text(sum(one.size for one in taken))} "
         f"of a budget of {size_text(config.memory)}; {len(files) - len(taken)} stay out"

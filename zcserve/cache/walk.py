@@ -7,6 +7,8 @@ The walk goes directory by directory, each opened through `Root` (so that it is 
 file's status once; that status is the identity its content is later checked against. What cannot be served is a
 `Problem`, never an exception: only the root itself must be readable.
 
+Names are bytes, whatever they mean to people: what is no UTF-8 is served, too, percent-encoded in its URL.
+
 Names that begin with a dot are not served, except `.well-known` at the top (RFC 8615). A symlink is followed when
 what it leads to lies inside the root, whatever it is called there: the link's own name was given on purpose.
 
@@ -274,7 +276,7 @@ class _Visit:
         self._root = root
         self._found = found
         self._problems = problems
-        self._index_names = tuple(name.encode() for name in index)
+        self._index_names = tuple(map(os.fsencode, index))
         self._newest = int(time.time() if now is None else now)
         self._observer = observer
         self._held = held
@@ -507,9 +509,7 @@ class _Visit:
                     raise
                 problems.append(_problem(path + name, error))
                 continue
-            if not (name.isascii() or _is_utf8(name)):
-                problems.append(Problem.of(path + name, "its name is not UTF-8"))
-            elif stat.S_ISREG(status.st_mode):
+            if stat.S_ISREG(status.st_mode):
                 hide(status)  # a directory may hold a million
                 files[name] = status
             elif stat.S_ISDIR(status.st_mode):
@@ -547,14 +547,6 @@ def _followed(root: Root, directory: int, name: bytes) -> os.stat_result:
         raise OSError("is a symlink that leads outside the root") from None
     finally:
         os.close(fd)
-
-
-def _is_utf8(name: bytes) -> bool:
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _codings(
