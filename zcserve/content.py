@@ -86,6 +86,9 @@ CATCH_UPS_MAX = 5
 BUILDS_MAX = 3
 # While a generation is built, the events of its watcher are read so often: the kernel queues 16,384.
 WATCHED_EVERY_S = 0.02
+# A reload that failed is tried again after so long, then after twice as long each time, up to this.
+TRIED_AGAIN_AFTER_S = 1.0
+TRIED_AGAIN_MAX_S = 60.0
 # What a reload leaves is collected at once where that takes no longer; where it takes N times as long, every Nth time.
 COLLECTION_S = 0.005
 # So many keys of the fast lane are forgotten one by one; of more, all are.
@@ -115,7 +118,7 @@ class Counters:
     failed: int = 0
     patches: int = 0
     changed: int = 0  # resources that patches replaced, added or took away
-    rescans: int = 0  # flips because the watcher lost track
+    rescans: int = 0  # walks of everything because the watcher lost track, or a patch failed
 
 
 @dataclass(slots=True)
@@ -295,6 +298,8 @@ class Content:
         self._resumed = threading.Event()  # cleared while another process takes over
         self._resumed.set()
         self._collection_after = 0  # so many reloads
+        self._try_again_at = inf  # the last reload failed: when it is tried again,
+        self._tried_again_after = 0.0  # after so long
         self._busy = False  # a job of the watcher's is under way
         self._adrift = False  # the root leads to what cannot be served: what becomes of the old one is not followed
         service.fetcher.may_renew = self._may_renew
@@ -339,7 +344,7 @@ class Content:
         try:
             built = self._builder.build(last=last)
         except (UsageError, OSError) as error:
-            self._reload_failed(error, last, watcher)
+            self._reload_failed(error, last)
             return False
         changed = set(_difference(last, built.generation))
         over, _ = self._flip(built, changed)
@@ -387,6 +392,8 @@ class Content:
         due = inf
         if self._watcher is not None and not self._busy and self._resumed.is_set():
             due = self._watcher.due(self._loop.now)
+        if self._resumed.is_set():
+            due = min(due, self._try_again_at)
         self.due = self._loop.wake_at = min([due, *(old.until for old in self.generation.older)])
 
     def each_turn(self) -> None:
@@ -401,6 +408,9 @@ class Content:
             self._submit(self._builders, partial(self._retire, over))
         watcher = self._watcher
         try:
+            if self._try_again_at <= now and self._resumed.is_set():
+                self._try_again_at = inf
+                self.reload()
             if watcher is not None and not self._busy and self._resumed.is_set() and watcher.due(now) <= now:
                 self._busy = True
                 self._submit(self._pool, partial(self._follow_changes, watcher, now))
@@ -471,8 +481,14 @@ class Content:
                 self._submit(self._builders, partial(self._build_for, watcher))
             elif changes and not self._adrift and self.generation.root.is_in_place():
                 self._patch(watcher, changes)
-        except Exception as error:
-            watcher.rescan_later(f"an update failed ({error})", self._loop.now)
+        except OSError as error:
+            self.counters.rescans += 1
+            again = self._try_again_later()
+            _log.error("an update failed, the old content goes on and is compared in %g s: %s", again, error)
+            self.counters.failed += 1
+        except Exception:
+            self.counters.rescans += 1
+            self._try_again_later()
             raise
         finally:
             self._in_loop(self._rest)
@@ -556,36 +572,45 @@ class Content:
         """Build the next generation since a watcher has lost track."""
         if watcher is not self._watcher:
             return  # that is done already
-        try:
-            self.counters.rescans += self.generation.root.is_in_place()  # else it is a release
-            self._build_next()
-        except Exception as error:
-            watcher.rescan_later(f"an update failed ({error})", self._loop.now)
-            raise
+        self.counters.rescans += self.generation.root.is_in_place()  # else it is a release
+        self._build_next()
 
     def _build_next(self) -> None:
         last, watcher = self.generation, self._watcher
+        self._try_again_at = inf
         self._laid = set()
         self._is_building = True
         try:
             built, changed, over = self._build_and_compare(last)
         except (UsageError, OSError) as error:
-            self._reload_failed(error, last, watcher)
+            self._reload_failed(error, last)
             self._in_loop(self._plan)
             return
+        except (_ClosingError, _PausedError):
+            raise
+        except Exception:
+            self._try_again_later()
+            self._in_loop(self._plan)
+            raise
         finally:
             self._is_building = False
         self._adrift = False
+        self._tried_again_after = 0.0
         if watcher is not None:
             _close(watcher)
         self._tidy_up(built, changed, over)
 
-    def _reload_failed(self, error: UsageError | OSError, last: Generation, watcher: Watcher | None) -> None:
+    def _reload_failed(self, error: UsageError | OSError, last: Generation) -> None:
         self._adrift = isinstance(error, UsageError) or not last.root.is_in_place()
-        if watcher is not None:
-            watcher.rescan_later("the last reload failed", self._loop.now)
-        _log.error("reload failed, the old content goes on: %s", error)
+        again = self._try_again_later()
+        _log.error("reload failed, the old content goes on; tried again in %g s: %s", again, error)
         self.counters.failed += 1  # last: who sees it counted finds it told
+
+    def _try_again_later(self) -> float:
+        """Reload by itself, unless something else has it reloaded before; in how many seconds."""
+        wait = self._tried_again_after = min(max(self._tried_again_after * 2, TRIED_AGAIN_AFTER_S), TRIED_AGAIN_MAX_S)
+        self._try_again_at = time.monotonic() + wait
+        return wait
 
     def _build_and_compare(self, last: Generation) -> tuple[Built, set[bytes], list[Generation]]:
         """The next generation, flipped to; which keys lead elsewhere than in the `last`, or perhaps do; whose time is

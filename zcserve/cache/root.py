@@ -26,6 +26,12 @@ STEPS_MAX = 4
 SCARCE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 
 
+# Errors of a file system that may work again at any time: they say nothing about what lies there.
+DISTURBED = frozenset(
+    (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO, errno.ECONNABORTED)
+)
+
+
 class OutsideRootError(OSError):
     """What a path led to lies outside the root."""
 

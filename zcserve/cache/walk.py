@@ -5,7 +5,8 @@ written in place and dated back, and its content tells (doubt.py). So a release 
 
 The walk goes directory by directory, each opened through `Root` (so that it is known to lie inside), and takes each
 file's status once; that status is the identity its content is later checked against. What cannot be served is a
-`Problem`, never an exception: only the root itself must be readable.
+`Problem`, never an exception: only the root itself must be readable. But where something is known already, an error of
+the file system (EIO) is no news of what lies there: the walk raises it, and what is known goes on.
 
 Names are bytes, whatever they mean to people: what is no UTF-8 is served, too, percent-encoded in its URL.
 
@@ -41,7 +42,7 @@ from typing import Protocol, TypeVar
 from zcserve.cache.doubt import confirm, name_anew
 from zcserve.cache.entry import Entry, Redirect, Sibling, SiblingVariant, identity_of, is_same_file
 from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem, Stock
-from zcserve.cache.root import SCARCE, OutsideRootError, Root
+from zcserve.cache.root import DISTURBED, SCARCE, OutsideRootError, Root
 from zcserve.cache.slab import shared
 from zcserve.cache.unseen import hide, put
 from zcserve.errors import UsageError
@@ -294,7 +295,7 @@ class _Visit:
             try:
                 same, entries, below = self._list(directory)
             except OSError as error:
-                if error.errno in SCARCE:
+                if self._is_no_news(error):
                     raise
                 if not directory.path:
                     raise UsageError(f"root {self._root.path!r} cannot be read: {error.strerror or error}") from None
@@ -316,7 +317,7 @@ class _Visit:
         try:
             fd = self._root.open_directory(path)
         except OSError as error:
-            if error.errno in SCARCE:
+            if self._is_no_news(error):
                 raise
             return set()  # it changed as well, and the change of its own name says what became of it
         try:
@@ -336,6 +337,11 @@ class _Visit:
         _enter(self._found, path, [entry for _, entry in entries], self._index_names)
         self.trees([directory for directory in reversed(below) if directory.path[len(path) : -1] in names])
         return keys | {prefix, prefix[:-1]}
+
+    def _is_no_news(self, error: OSError) -> bool:
+        """Whether an error says nothing of what lies there. The walk ends, and what is known stays; where nothing is,
+        the rest is better than nothing."""
+        return error.errno in SCARCE or (error.errno in DISTURBED and bool(self._known))
 
     def _families(self, fd: int, path: bytes, names: set[bytes]) -> set[bytes]:
         """These names and all that are paired with them: what each is a sibling of, and its siblings.
@@ -505,7 +511,7 @@ class _Visit:
                         self._observer.link(path, name, fd)
                     status = _followed(self._root, fd, name)
             except OSError as error:
-                if error.errno in SCARCE:
+                if self._is_no_news(error):
                     raise
                 problems.append(_problem(path + name, error))
                 continue

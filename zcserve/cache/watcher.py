@@ -73,6 +73,9 @@ _INSIDE = (
 _ABOVE = _STRUCTURE | inotify.IN_ONLYDIR | inotify.IN_MASK_ADD
 _OVERFLOW = inotify.IN_Q_OVERFLOW | inotify.IN_UNMOUNT
 
+# Of a directory that cannot be asked: whatever it is when it can be again differs from this.
+_NO_RIGHTS = (0, 0, 0)
+
 # The path of the root in the tables: what happens to it happens to everything.
 _ROOT = b""
 _ROOT_CHANGED = "the root was moved, replaced or re-pointed"
@@ -312,15 +315,15 @@ class Watcher:
         elif mask & inotify.IN_ATTRIB and watched.rights is not None:
             rights = self._rights_of(watched.paths)
             if rights != watched.rights:
-                watched.rights = rights or watched.rights
+                watched.rights = rights
                 for path in list(watched.paths):
                     self._mark(path[:-1], now, tree=True)
 
-    def _rights_of(self, paths: list[bytes]) -> tuple[int, int, int] | None:
+    def _rights_of(self, paths: list[bytes]) -> tuple[int, int, int]:
         for path in paths:
             with suppress(OSError):
-                return _rights(os.stat(path or b".", dir_fd=self._top))
-        return None
+                return _rights(os.stat(path, dir_fd=self._top) if path else os.fstat(self._top))
+        return _NO_RIGHTS
 
     def _mark(self, path: bytes, now: float, *, tree: bool = False) -> None:
         if path == _ROOT:
