@@ -420,6 +420,13 @@ class Config:
         "auto", TEXT, "who answers plain requests; auto is native where built", choices=get_args(Engine)
     )
     watch: bool = _key(True, SWITCH, "follow changes below the root, and the root's own symlink, as they happen")
+    recheck_s: float = _key(
+        600.0,
+        DURATION,
+        "compare what is known of all files with what they are, once in this time, for changes that no event tells of: "
+        "through another hard link, a mapping, a mount; 0 for never",
+        bounds=(0, DAY_S),
+    )
     keep_generations: int = _key(
         0,
         COUNT,

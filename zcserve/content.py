@@ -49,6 +49,7 @@ from zcserve.cache.index import ENTRY_BYTES, NOT_FOUND_KEY, Generation, Problem
 from zcserve.cache.loader import ChangedError, Loader, path_of
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Preloaded, forget, preload, retire
+from zcserve.cache.recheck import Recheck
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.unseen import hide
@@ -86,6 +87,8 @@ CATCH_UPS_MAX = 5
 BUILDS_MAX = 3
 # While a generation is built, the events of its watcher are read so often: the kernel queues 16,384.
 WATCHED_EVERY_S = 0.02
+# What was just walked is rechecked for the first time after so long, or after an interval.
+RECHECK_FIRST_AFTER_S = 10.0
 # A reload that failed is tried again after so long, then after twice as long each time, up to this.
 TRIED_AGAIN_AFTER_S = 1.0
 TRIED_AGAIN_MAX_S = 60.0
@@ -292,6 +295,10 @@ class Content:
         self._watcher: Watcher | None = None
         self._pool = Crew(1, "zcserve-content", stand_ins=0)
         self._builders = Crew(1, "zcserve-builder", stand_ins=0)
+        # A thread of its own: it may hang with a file system, and changes elsewhere are followed all the same.
+        self._rechecks = Crew(1, "zcserve-recheck", stand_ins=0) if self._config.recheck_s else None
+        self._recheck: Recheck | None = None
+        self._recheck_at = inf
         self._reload_asked = False
         self._laid: set[bytes] = set()  # keys of patches that came while the next generation was built
         self._is_building = False
@@ -374,6 +381,9 @@ class Content:
             if watcher.blind is not None:
                 _log.warning("not everything is watched: %s; everything is walked now and then", watcher.blind)
         self._watcher = watcher
+        self._recheck, self._recheck_at = None, inf
+        if watcher is not None and self._rechecks is not None:
+            self._recheck_at = self._loop.now  # made then: the watcher's generation is not the present one yet
         self._plan()
 
     def _read_events(self) -> None:
@@ -393,7 +403,7 @@ class Content:
         if self._watcher is not None and not self._busy and self._resumed.is_set():
             due = self._watcher.due(self._loop.now)
         if self._resumed.is_set():
-            due = min(due, self._try_again_at)
+            due = min(due, self._try_again_at, self._recheck_at)
         self.due = self._loop.wake_at = min([due, *(old.until for old in self.generation.older)])
 
     def each_turn(self) -> None:
@@ -411,11 +421,35 @@ class Content:
             if self._try_again_at <= now and self._resumed.is_set():
                 self._try_again_at = inf
                 self.reload()
+            if self._recheck_at <= now and self._resumed.is_set():
+                self._recheck_some(now)
             if watcher is not None and not self._busy and self._resumed.is_set() and watcher.due(now) <= now:
                 self._busy = True
                 self._submit(self._pool, partial(self._follow_changes, watcher, now))
         finally:
             self._plan()  # whatever failed: else it would be tried again in each turn
+
+    def _recheck_some(self, now: float) -> None:
+        """Have the next few names compared with what is known of them."""
+        self._recheck_at = inf
+        watcher, pool = self._watcher, self._rechecks
+        if watcher is not None and pool is not None:
+            if self._recheck is None:
+                self._recheck = Recheck(self.generation, watcher, self._config.recheck_s)
+                wait = min(self._config.recheck_s, RECHECK_FIRST_AFTER_S)  # what was just walked is as it was
+                self._rechecked(self._recheck, wait)
+            elif not self._adrift:
+                self._submit(pool, partial(self._recheck_and_tell, self._recheck, now))
+
+    def _recheck_and_tell(self, recheck: Recheck, now: float) -> None:
+        """In the thread of rechecks."""
+        wait = recheck.step(now)
+        self._loop.call_soon(partial(self._rechecked, recheck, wait))
+
+    def _rechecked(self, recheck: Recheck, wait: float) -> None:
+        if recheck is self._recheck:
+            self._recheck_at = self._loop.now + wait
+            self._plan()
 
     def _in_loop(self, step: Callable[[], Made]) -> Made:
         """Have the loop make a step, between two turns, and wait until it has; what it gave. Raises _ClosingError."""
@@ -721,6 +755,8 @@ class Content:
         until = time.monotonic() + within_s
         ended = self._builders.close(within_s)
         ended &= self._pool.close(max(until - time.monotonic(), 0))
+        if self._rechecks is not None:
+            ended &= self._rechecks.close(max(until - time.monotonic(), 0))
         if self._watcher is not None and ended:
             self._watcher.close()
             self._watcher = None

@@ -95,6 +95,10 @@ class Root:
         fd = self._checked(os.open(path, _FILE_FLAGS, dir_fd=self._fd))
         return fd, require_regular(fd)
 
+    def status(self, path: bytes) -> os.stat_result:
+        """What lies at `path`, b"" for the root itself, wherever it leads; it is not to be read. Raises OSError."""
+        return os.stat(path, dir_fd=self._fd) if path else os.fstat(self._fd)
+
     def open_in(self, directory: int, name: bytes) -> int:
         """Open a file beside others of one directory that `open_directory` has checked, without checking it again."""
         try:
