@@ -208,7 +208,7 @@ def test_content_that_comes_late_for_an_entry_that_left_is_not_kept(
 ) -> None:
     """A sibling appears while its file is being loaded: the file is the same, its entry is another."""
     site.write("page", b"x" * 1000)
-    server = serve(site.root)
+    server = serve(site.root, trust_siblings=True)
     old = entry(server, b"/page")
     server.store.drop(old)
     load, begun, go = server.loader.load, threading.Event(), threading.Event()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from zcserve import media_types
-from zcserve.media_types import is_compressible, media_type
+from zcserve.errors import UsageError
+from zcserve.media_types import MediaTypes, check_charset, is_compressible, media_type, parse_type
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,87 @@ from zcserve.media_types import is_compressible, media_type
 )
 def test_a_name_has_the_type_of_its_last_extension(name: str, expected: str) -> None:
     assert media_type(name) == expected
+
+
+# What IANA's registry and Chromium's net/base/mime_util.cc say, as far as both agree or only one speaks.
+KNOWN = """
+html htm shtml=text/html css=text/css js mjs=text/javascript txt text log=text/plain csv=text/csv vtt=text/vtt
+md markdown=text/markdown ics=text/calendar vcf=text/vcard tsv=text/tab-separated-values xml=text/xml
+xhtml xht xhtm=application/xhtml+xml atom=application/atom+xml rss=application/rss+xml rdf=application/rdf+xml
+svg svgz=image/svg+xml png=image/png apng=image/apng jpg jpeg jfif pjpeg pjp=image/jpeg gif=image/gif webp=image/webp
+avif=image/avif jxl=image/jxl bmp=image/bmp tif tiff=image/tiff ico=image/vnd.microsoft.icon heic=image/heic
+jp2=image/jp2 xbm=image/x-xbitmap ktx2=image/ktx2 psd=image/vnd.adobe.photoshop
+json map=application/json jsonld=application/ld+json geojson=application/geo+json webmanifest=application/manifest+json
+yaml yml=application/yaml toml=application/toml sql=application/sql cbor=application/cbor nt=application/n-triples
+wasm=application/wasm pdf=application/pdf epub=application/epub+zip rtf=application/rtf gpx=application/gpx+xml
+m3u8=application/vnd.apple.mpegurl mpd=application/dash+xml m4s=video/iso.segment ts=video/mp2t mp4 m4v=video/mp4
+webm=video/webm ogv=video/ogg ogx=application/ogg mkv=video/matroska mov=video/quicktime mpg mpeg=video/mpeg
+3gp=video/3gpp 3g2=video/3gpp2 mka=audio/matroska mp3=audio/mpeg m4a=audio/mp4 ogg oga opus=audio/ogg flac=audio/flac
+wav=audio/wav aac=audio/aac weba=audio/webm woff=font/woff woff2=font/woff2 ttf=font/ttf otf=font/otf ttc=font/collection
+eot=application/vnd.ms-fontobject gltf=model/gltf+json glb=model/gltf-binary stl=model/stl obj=model/obj mtl=model/mtl
+usdz=model/vnd.usdz+zip 3mf=model/3mf step=model/step dae=model/vnd.collada+xml
+gz tgz=application/gzip zst=application/zstd zip=application/zip rar=application/vnd.rar br=application/octet-stream
+apk=application/vnd.android.package-archive deb=application/vnd.debian.binary-package jar=application/java-archive
+dmg=application/x-apple-diskimage iso=application/x-iso9660-image 7z=application/x-7z-compressed exe=application/octet-stream
+docx=application/vnd.openxmlformats-officedocument.wordprocessingml.document xls=application/vnd.ms-excel
+odt=application/vnd.oasis.opendocument.text odg=application/vnd.oasis.opendocument.graphics p12=application/x-pkcs12
+crl=application/pkix-crl sqlite3=application/vnd.sqlite3 parquet=application/vnd.apache.parquet eml=message/rfc822
+"""
+
+
+def test_the_types_are_those_of_the_registry_and_of_browsers() -> None:
+    names: list[str] = []
+    for word in KNOWN.split():
+        extension, _, essence = word.partition("=")
+        names.append(extension)
+        if essence:
+            assert {name: media_type(f"a.{name}").partition(";")[0] for name in names} == dict.fromkeys(names, essence)
+            names = []
+
+
+def test_a_charset_is_for_text_and_xml_alone() -> None:
+    types = MediaTypes("iso-8859-1")
+    assert [types.of(name) for name in ("a.txt", "a.svg", "a.json", "a.png")] == [
+        "text/plain; charset=iso-8859-1", "image/svg+xml; charset=iso-8859-1", "application/json", "image/png",
+    ]  # fmt: skip
+    assert [MediaTypes("None").of(name) for name in ("a.txt", "a.svg")] == ["text/plain", "image/svg+xml"]
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "expected"),
+    [
+        ("ts=text/plain", "a.ts", "text/plain; charset=utf-8"),
+        (".TS = text/plain", "a.ts", "text/plain; charset=utf-8"),
+        ("foo=application/x-foo", "a.FOO", "application/x-foo"),
+        ("html=text/html; charset=koi8-r", "a.html", "text/html; charset=koi8-r"),
+        ("x=multipart/related;boundary=\"a b\"", "a.x", "multipart/related;boundary=\"a b\""),
+        ("x=image/foo+xml", "a.x", "image/foo+xml; charset=utf-8"),
+    ],
+)
+def test_a_type_of_ones_own_goes_before_the_table(own: str, name: str, expected: str) -> None:
+    assert MediaTypes(own=(own,)).of(name) == expected
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "ts", "ts=", "=text/plain", "tar.gz=a/b", "a/b=c/d", "x=text", "x=text/", "x=text/plain;", "x=a/b; c", "x=a/b\r\nX: y",
+     "x=a/b; c=\"\n\""],
+)  # fmt: skip
+def test_what_is_no_type_is_refused(wrong: str) -> None:
+    with pytest.raises(UsageError, match="accepted"):
+        parse_type(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["", "utf 8", "utf-8;", 'a"b', "\n", "x" * 99])
+def test_what_is_no_charset_is_refused(wrong: str) -> None:
+    with pytest.raises(UsageError, match="accepted"):
+        check_charset(wrong)
+
+
+def test_only_svgz_has_a_coding_of_its_own() -> None:
+    assert MediaTypes().coding("dir/A.SVGZ") == b"gzip"
+    assert MediaTypes().coding("a.svg.gz") == MediaTypes().coding("svgz") == b""
+    assert MediaTypes(own=("svgz=application/gzip",)).coding("a.svgz") == b""
 
 
 def test_no_extension_has_two_types() -> None:

@@ -35,18 +35,18 @@ if not __package__:  # run as a file: the module path begins with tools/, and zc
 
 import mmh3
 
-from zcserve.cache.entry import Body, Entry, Redirect
+from zcserve.cache.entry import Body, Entry, Redirect, representations
 from zcserve.cache.index import Generation, Problem
 from zcserve.cache.loader import Loader, name_of, path_of
-from zcserve.cache.preload import preload
+from zcserve.cache.preload import judge_siblings, preload
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.tags import PIECE_BYTES, content_tag
-from zcserve.cache.walk import SIBLING_CODINGS, walk
+from zcserve.cache.walk import walk
 from zcserve.config import DAY_S, Config, load, parse_duration, size_text
 from zcserve.errors import HttpError, UsageError
 from zcserve.http import canonical_path, encode_path
-from zcserve.media_types import media_type
+from zcserve.media_types import MediaTypes, media_type
 
 EXIT_RIGHT, EXIT_WRONG, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -109,7 +109,7 @@ def read_list(file: str) -> list[bytes]:
 
 
 def find(generation: Generation, line: bytes) -> Entry | None:
-    """The entry that a line of the list names: as a name on disk, else as a URL's path. A sibling names its base."""
+    """The entry that a line of the list names: as a name on disk, else as a URL's path."""
     path = b"/" + _URL.sub(b"", line, count=1).lstrip(b"/")
     keys = [encode_path(posixpath.normpath(path))]
     with suppress(HttpError):
@@ -121,14 +121,7 @@ def _resource(generation: Generation, key: bytes) -> Entry | None:
     resource = generation.resources.get(key)
     if isinstance(resource, Redirect):
         resource = generation.resources.get(resource.location)
-    if isinstance(resource, Entry):
-        return resource
-    stem, dot, ending = key.rpartition(b".")
-    coding = SIBLING_CODINGS.get(dot + ending)
-    base = generation.resources.get(stem)
-    if coding and isinstance(base, Entry) and any(variant.encoding == coding for variant in base.variants):
-        return base
-    return None
+    return resource if isinstance(resource, Entry) else None
 
 
 def resolve(generation: Generation, lines: Iterable[bytes]) -> tuple[list[Entry], list[str]]:
@@ -226,9 +219,13 @@ class TimedLoader(Loader):
                 self.seconds[class_of(name_of(entry))] += took
 
 
+def _store(config: Config) -> Store:
+    return Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
+
+
 def load_root(config: Config, lines: Iterable[bytes], progress: Callable[[int, int], None] | None = None) -> Loaded:
     """Load `config.root` as far as its memory goes, first what `lines` name. Raises UsageError."""
-    store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
+    store = _store(config)
     loader = TimedLoader(store, config)
     began = time.perf_counter()
     generation = walk(Root(config.root), index=config.index)
@@ -269,7 +266,7 @@ def _touch(listed: list[Entry]) -> Iterator[Entry]:
 def _representations(generation: Generation) -> Iterator[tuple[Entry, Entry]]:
     """Every entry with each of its representations."""
     for entry in generation.entries():
-        for one in (entry, *entry.variants):
+        for one in representations(entry):
             yield entry, one
 
 
@@ -413,11 +410,12 @@ class Comparison:
     """A server's answers held against a generation, over a few connections at a time."""
 
     def __init__(
-        self, generation: Generation, connect: Callable[[], http.client.HTTPConnection], hash_bytes_max: int
+        self, generation: Generation, connect: Callable[[], http.client.HTTPConnection], config: Config
     ) -> None:
         self._generation = generation
         self._connect = connect
-        self._hash_bytes_max = hash_bytes_max
+        self._hash_bytes_max = config.hash_bytes_max
+        self._types = MediaTypes(config.charset, config.type)
         self._todo: deque[Ask] = deque()
         self._unanswered = 0
 
@@ -521,8 +519,10 @@ class Comparison:
     def _content_fault(self, response: http.client.HTTPResponse, ask: Ask, own: Content, came: Content) -> str:
         """How a 200 differs from the file; the first that differs explains the rest."""
         length, coding = response.getheader("Content-Length"), response.getheader("Content-Encoding", "")
-        if coding != ask.coding:
-            return f"Content-Encoding is {coding or 'missing'}, expected {ask.coding or 'none'}"
+        own_coding = self._types.coding(name_of(ask.entry)).decode() if ask.entry is not None else ""
+        right = ", ".join(filter(None, (own_coding, ask.coding)))
+        if coding != right:
+            return f"Content-Encoding is {coding or 'missing'}, expected {right or 'none'}"
         if length != str(own.size):
             return f"Content-Length is {length or 'missing'}, the file has {own.size}"
         tag, right_tag = response.getheader("ETag", ""), content_tag(own.digest).decode()
@@ -576,8 +576,9 @@ def compare(
     began = time.perf_counter()
     connect = connector(url, timeout_s)
     generation = walk(Root(config.root), index=config.index)
+    judge_siblings(generation, Loader(_store(config), config), generation.entries())
     listed, unknown = resolve(generation, lines)
-    comparison = Comparison(generation, connect, config.hash_bytes_max)
+    comparison = Comparison(generation, connect, config)
     if trouble := comparison.probe():
         raise UsageError(f"{url} does not answer: {trouble}")
     asks = asks_of(generation, listed)
@@ -665,7 +666,7 @@ def text_of(report: Loaded | Compared, shown: int) -> str:
     if isinstance(report, Loaded):
         left_out = [f"{_name(one.path, one.coding)}: {size_text(one.bytes)}" for one in report.left_out]
         lines = [
-            f"root {report.root}: walked in {report.walk_s:.2f} s, loaded in {report.load_s:.2f} s",
+            f"root {_printable(report.root)}: walked in {report.walk_s:.2f} s, loaded in {report.load_s:.2f} s",
             f"memory {size_text(report.committed)} of {size_text(report.budget)}",
             table(report.classes),
             *_listing("would not fit", left_out, shown),
@@ -674,7 +675,7 @@ def text_of(report: Loaded | Compared, shown: int) -> str:
     faults = [f"{_name(one.path, one.coding)}: {one.why}" for one in report.faults]
     asked = sum(row.requests for row in report.classes)
     lines = [
-        f"{report.url} against {report.root}: {asked} requests in {report.seconds:.2f} s",
+        f"{report.url} against {_printable(report.root)}: {asked} requests in {report.seconds:.2f} s",
         table(report.classes),
         *_listing("different", faults, shown),
         *([f"not asked, since the server stopped answering: {report.not_asked}"] if report.not_asked else []),

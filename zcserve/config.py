@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from zcserve.errors import UsageError
+from zcserve.media_types import DEFAULT_CHARSET, check_charset, parse_type
 
 AccessLogFormat: TypeAlias = Literal["combined", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -314,6 +315,11 @@ def _check_globs(globs: tuple[str, ...]) -> None:
         parse_glob(text)
 
 
+def _check_types(types: tuple[str, ...]) -> None:
+    for text in types:
+        parse_type(text)
+
+
 def _check_listen(listen: tuple[str, ...]) -> None:
     for text in listen:
         parse_listen(text)
@@ -382,9 +388,26 @@ class Config:
         metavar="NAME",
         check=_check_names,
     )
+    trust_siblings: bool = _key(
+        False, SWITCH, "use .br, .zst and .gz siblings without a look at whether they decode to their file's bytes"
+    )
     compress: bool = _key(False, SWITCH, "make missing gzip, brotli and zstd variants while loading")
     cache_control: str = _key(
         "", TEXT, "send this Cache-Control with every file", metavar="VALUE", check=_check_field_value
+    )
+    charset: str = _key(
+        DEFAULT_CHARSET,
+        TEXT,
+        "the charset that text is sent with; none for none",
+        metavar="NAME",
+        check=check_charset,
+    )
+    type: tuple[str, ...] = _key(
+        (),
+        TEXTS,
+        "send files with this extension as this media type: ts=text/plain",
+        metavar="EXT=TYPE",
+        check=_check_types,
     )
     access_log: str = _key(
         "", TEXT, "log requests to a file, or - for standard output", metavar="PATH", check=_check_log_path
@@ -397,6 +420,13 @@ class Config:
         "auto", TEXT, "who answers plain requests; auto is native where built", choices=get_args(Engine)
     )
     watch: bool = _key(True, SWITCH, "follow changes below the root, and the root's own symlink, as they happen")
+    recheck_s: float = _key(
+        600.0,
+        DURATION,
+        "compare what is known of all files with what they are, once in this time, for changes that no event tells of: "
+        "through another hard link, a mapping, a mount; 0 for never",
+        bounds=(0, DAY_S),
+    )
     keep_generations: int = _key(
         0,
         COUNT,

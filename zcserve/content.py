@@ -50,6 +50,7 @@ from zcserve.cache.index import ENTRY_BYTES, NOT_FOUND_KEY, Generation, Problem
 from zcserve.cache.loader import ChangedError, Loader, path_of
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Preloaded, forget, preload, retire
+from zcserve.cache.recheck import Recheck
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.unseen import hide
@@ -85,6 +86,11 @@ CATCH_UPS_MAX = 5
 BUILDS_MAX = 3
 # While a generation is built, the events of its watcher are read so often: the kernel queues 16,384.
 WATCHED_EVERY_S = 0.02
+# What was just walked is rechecked for the first time after so long, or after an interval.
+RECHECK_FIRST_AFTER_S = 10.0
+# A reload that failed is tried again after so long, then after twice as long each time, up to this.
+TRIED_AGAIN_AFTER_S = 1.0
+TRIED_AGAIN_MAX_S = 60.0
 # What a reload leaves is collected at once where that takes no longer; where it takes N times as long, every Nth time.
 COLLECTION_S = 0.005
 # So many keys of the fast lane are forgotten one by one; of more, all are.
@@ -114,7 +120,7 @@ class Counters:
     failed: int = 0
     patches: int = 0
     changed: int = 0  # resources that patches replaced, added or took away
-    rescans: int = 0  # flips because the watcher lost track
+    rescans: int = 0  # walks of everything because the watcher lost track, or a patch failed
 
 
 @dataclass(slots=True)
@@ -288,12 +294,18 @@ class Content:
         self._watcher: Watcher | None = None
         self._pool = Crew(1, "zcserve-content", stand_ins=0)
         self._builders = Crew(1, "zcserve-builder", stand_ins=0)
+        # A thread of its own: it may hang with a file system, and changes elsewhere are followed all the same.
+        self._rechecks = Crew(1, "zcserve-recheck", stand_ins=0) if self._config.recheck_s else None
+        self._recheck: Recheck | None = None
+        self._recheck_at = inf
         self._reload_asked = False
         self._laid: set[bytes] = set()  # keys of patches that came while the next generation was built
         self._is_building = False
         self._resumed = threading.Event()  # cleared while another process takes over
         self._resumed.set()
         self._collection_after = 0  # so many reloads
+        self._try_again_at = inf  # the last reload failed: when it is tried again,
+        self._tried_again_after = 0.0  # after so long
         self._busy = False  # a job of the watcher's is under way
         self._adrift = False  # the root leads to what cannot be served: what becomes of the old one is not followed
         self._renewals = Renewals(builder.loader, builder.closing)
@@ -339,7 +351,7 @@ class Content:
         try:
             built = self._builder.build(last=last)
         except (UsageError, OSError) as error:
-            self._reload_failed(error, last, watcher)
+            self._reload_failed(error, last)
             return False
         changed = set(_difference(last, built.generation))
         over, _ = self._flip(built, changed)
@@ -376,6 +388,9 @@ class Content:
             if watcher.blind is not None:
                 _log.warning("not everything is watched: %s; everything is walked now and then", watcher.blind)
         self._watcher = watcher
+        self._recheck, self._recheck_at = None, inf
+        if watcher is not None and self._rechecks is not None:
+            self._recheck_at = self._loop.now  # made then: the watcher's generation is not the present one yet
         self._plan()
 
     def _read_events(self) -> None:
@@ -394,6 +409,8 @@ class Content:
         due = inf
         if self._watcher is not None and not self._busy and self._resumed.is_set():
             due = self._watcher.due(self._loop.now)
+        if self._resumed.is_set():
+            due = min(due, self._try_again_at, self._recheck_at)
         self.due = self._loop.wake_at = min([due, *(old.until for old in self.generation.older)])
 
     def each_turn(self) -> None:
@@ -408,11 +425,38 @@ class Content:
             self._submit(self._builders, partial(self._retire, over))
         watcher = self._watcher
         try:
+            if self._try_again_at <= now and self._resumed.is_set():
+                self._try_again_at = inf
+                self.reload()
+            if self._recheck_at <= now and self._resumed.is_set():
+                self._recheck_some(now)
             if watcher is not None and not self._busy and self._resumed.is_set() and watcher.due(now) <= now:
                 self._busy = True
                 self._submit(self._pool, partial(self._follow_changes, watcher, now))
         finally:
             self._plan()  # whatever failed: else it would be tried again in each turn
+
+    def _recheck_some(self, now: float) -> None:
+        """Have the next few names compared with what is known of them."""
+        self._recheck_at = inf
+        watcher, pool = self._watcher, self._rechecks
+        if watcher is not None and pool is not None:
+            if self._recheck is None:
+                self._recheck = Recheck(self.generation, watcher, self._config.recheck_s)
+                wait = min(self._config.recheck_s, RECHECK_FIRST_AFTER_S)  # what was just walked is as it was
+                self._rechecked(self._recheck, wait)
+            elif not self._adrift:
+                self._submit(pool, partial(self._recheck_and_tell, self._recheck, now))
+
+    def _recheck_and_tell(self, recheck: Recheck, now: float) -> None:
+        """In the thread of rechecks."""
+        wait = recheck.step(now)
+        self._loop.call_soon(partial(self._rechecked, recheck, wait))
+
+    def _rechecked(self, recheck: Recheck, wait: float) -> None:
+        if recheck is self._recheck:
+            self._recheck_at = self._loop.now + wait
+            self._plan()
 
     def _in_loop(self, step: Callable[[], Made]) -> Made:
         """Have the loop make a step, between two turns, and wait until it has; what it gave. Raises _ClosingError."""
@@ -482,8 +526,14 @@ class Content:
                 self._submit(self._builders, partial(self._build_for, watcher))
             elif changes and not self._adrift and self.generation.root.is_in_place():
                 self._patch(watcher, changes)
-        except Exception as error:
-            watcher.rescan_later(f"an update failed ({error})", self._loop.now)
+        except OSError as error:
+            self.counters.rescans += 1
+            again = self._try_again_later()
+            _log.error("an update failed, the old content goes on and is compared in %g s: %s", again, error)
+            self.counters.failed += 1
+        except Exception:
+            self.counters.rescans += 1
+            self._try_again_later()
             raise
         finally:
             self._in_loop(self._rest)
@@ -582,36 +632,45 @@ class Content:
         """Build the next generation since a watcher has lost track."""
         if watcher is not self._watcher:
             return  # that is done already
-        try:
-            self.counters.rescans += self.generation.root.is_in_place()  # else it is a release
-            self._build_next()
-        except Exception as error:
-            watcher.rescan_later(f"an update failed ({error})", self._loop.now)
-            raise
+        self.counters.rescans += self.generation.root.is_in_place()  # else it is a release
+        self._build_next()
 
     def _build_next(self) -> None:
         last, watcher = self.generation, self._watcher
+        self._try_again_at = inf
         self._laid = set()
         self._is_building = True
         try:
             built, changed, over = self._build_and_compare(last)
         except (UsageError, OSError) as error:
-            self._reload_failed(error, last, watcher)
+            self._reload_failed(error, last)
             self._in_loop(self._plan)
             return
+        except (_ClosingError, _PausedError):
+            raise
+        except Exception:
+            self._try_again_later()
+            self._in_loop(self._plan)
+            raise
         finally:
             self._is_building = False
         self._adrift = False
+        self._tried_again_after = 0.0
         if watcher is not None:
             _close(watcher)
         self._tidy_up(built, changed, over)
 
-    def _reload_failed(self, error: UsageError | OSError, last: Generation, watcher: Watcher | None) -> None:
+    def _reload_failed(self, error: UsageError | OSError, last: Generation) -> None:
         self._adrift = isinstance(error, UsageError) or not last.root.is_in_place()
-        if watcher is not None:
-            watcher.rescan_later("the last reload failed", self._loop.now)
-        _log.error("reload failed, the old content goes on: %s", error)
+        again = self._try_again_later()
+        _log.error("reload failed, the old content goes on; tried again in %g s: %s", again, error)
         self.counters.failed += 1  # last: who sees it counted finds it told
+
+    def _try_again_later(self) -> float:
+        """Reload by itself, unless something else has it reloaded before; in how many seconds."""
+        wait = self._tried_again_after = min(max(self._tried_again_after * 2, TRIED_AGAIN_AFTER_S), TRIED_AGAIN_MAX_S)
+        self._try_again_at = time.monotonic() + wait
+        return wait
 
     def _build_and_compare(self, last: Generation) -> tuple[Built, set[bytes], list[Generation]]:
         """The next generation, flipped to; which keys lead elsewhere than in the `last`, or perhaps do; whose time is
@@ -689,7 +748,7 @@ class Content:
         self.report = report
         self.counters.flips += 1
         _log.info("reloaded: %d files, %d changed or gone, %s", report.files, len(changed), resident(report))
-        report_problems(generation)
+        report_problems(generation.problems)
         self._collect()
 
     def _retire(self, over: list[Generation], keys: Collection[bytes] | None = None) -> None:
@@ -722,6 +781,8 @@ class Content:
         until = time.monotonic() + within_s
         ended = self._builders.close(within_s)
         ended &= self._pool.close(max(until - time.monotonic(), 0))
+        if self._rechecks is not None:
+            ended &= self._rechecks.close(max(until - time.monotonic(), 0))
         if self._watcher is not None and ended:
             self._watcher.close()
             self._watcher = None
@@ -816,11 +877,11 @@ def tell_problems(problems: Sequence[Problem]) -> None:
         _log.warning("and %d more", len(problems) - PROBLEMS_NAMED_MAX)
 
 
-def report_problems(generation: Generation) -> None:
+def report_problems(problems: Sequence[Problem]) -> None:
     """Say what is not served, in the log."""
-    tell_problems(generation.problems)
-    if generation.problems:
-        _log.warning("%d files are not served as they lie there", len(generation.problems))
+    tell_problems(problems)
+    if problems:
+        _log.warning("%d files are not served as they lie there", len(problems))
 
 
 def resident(report: Preloaded) -> str:

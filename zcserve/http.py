@@ -251,13 +251,14 @@ def resolve_ranges(
 
     Ranges that overlap or touch are coalesced, and stand where the first of them was asked for (RFC 9110
     section 15.3.7.2); the rest keep the order of the request. [] when none can be satisfied (416; section
-    14.1.2), which includes a suffix of 0 and every range of an empty representation.
+    14.1.2), which includes a suffix of 0 and a range of an empty representation that begins somewhere.
 
-    None when the request is abuse, so that the field is ignored and the whole is sent (sections 14.2, 17.15):
+    None when the whole is to be sent. A suffix of an empty representation is satisfiable (section 14.1.2), but
+    Content-Range has no words for it. Else the request is abuse, and the field is ignored (sections 14.2, 17.15):
     more than `count_max` specs; or more than two overlaps, where, in the order of their starts, each range
     that begins before an earlier one has ended is one. A client that resumes or seeks asks for neither.
     """
-    if len(specs) > count_max:
+    if len(specs) > count_max or (not size and any(first is None and last for first, last in specs)):
         return None
     found: list[tuple[int, int, int]] = []  # start, stop, place in the request
     for place, (first, last) in enumerate(specs):
@@ -390,11 +391,12 @@ def canonical_path(path: bytes) -> bytes:
     Percent-decodes once, then collapses doubled slashes, then removes dot segments (RFC 3986 section 5.2.4)
     but never above the root, then encodes by `encode_path`. A trailing slash stays; `/a/.` and `/a/..` end in
     one. So `%2e%2e` is a dot segment and `%2F` a separator, as in nginx: the key is looked up in an index
-    made by a walk, where no name holds a slash, so that neither leads where `..` and `/` do not.
+    made by a walk, where no name holds a slash, so that neither leads where `..` and `/` do not. A path is bytes, as
+    names on disk are: what is no UTF-8 is no error, and no byte stands for another (`%C0%AE` is no dot).
     A key holds no `//`, `/./`, `/../`, `?` or `%00`, and is its own key.
 
     Raises HttpError 400 for a path that does not begin with `/`, for raw controls, spaces, `#`, `?` and bytes
-    from 0x7F up, for a percent sign without two hex digits, and, once decoded, for NUL and what is not UTF-8.
+    from 0x7F up, for a percent sign without two hex digits, and, once decoded, for NUL.
     """
     if not path.startswith(b"/"):
         raise HttpError(400, "the path does not begin with a slash")
@@ -405,10 +407,6 @@ def canonical_path(path: bytes) -> bytes:
     decoded = _ESCAPE.sub(_decode_escape, path)
     if b"\0" in decoded:
         raise HttpError(400, "NUL in the path")
-    try:
-        decoded.decode("utf-8")
-    except UnicodeDecodeError:
-        raise HttpError(400, "the path is not UTF-8") from None
     segments = decoded.split(b"/")
     kept: list[bytes] = []
     for segment in segments:

@@ -4,13 +4,21 @@ The table is our own and whole. It consults neither the machine (/etc/mime.types
 built-in table differs from one CPython to the next (3.11 has application/javascript, 3.12 text/javascript)
 and whose classes read the machine's files when made: a tree must have the same heads on all nodes of a fleet.
 
-It knows no content and no encodings: `page.tar.gz` is a gzip file. Whether `page.css.gz` is rather a variant
-of `page.css` is the loader's to say.
+It knows no content and no variants: `page.tar.gz` is a gzip file. Whether `page.css.gz` is a variant of `page.css`
+as well is the walk's to say. Only `.svgz` names a type and a coding at once.
+
+The types are those of IANA's registry, else those of Chromium's net/base/mime_util.cc, else those that web servers
+agree on. An extension that two formats share has the one that browsers do something with: `.ts` is a segment of video,
+not TypeScript (`--type ts=text/plain`).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from posixpath import splitext
+
+from zcserve.errors import UsageError
 
 _UNKNOWN = "application/octet-stream"
 
@@ -20,7 +28,8 @@ text/html                       html htm shtml
 text/css                        css
 text/javascript                 js mjs cjs
 text/plain                      txt text log ini conf cfg asc bib diff patch srt
-text/plain                      c h cc cpp hpp go rs java lua pl rb bat
+text/plain                      c h cc cpp hpp go rs java lua pl rb bat jsx tsx scss sass less
+text/cache-manifest             appcache
 text/markdown                   md markdown
 text/csv                        csv
 text/tab-separated-values       tsv
@@ -37,18 +46,25 @@ application/ld+json             jsonld
 application/geo+json            geojson
 application/manifest+json       webmanifest
 application/x-ndjson            ndjson jsonl
+application/json5               json5
+application/cbor                cbor
 application/x-ipynb+json        ipynb
 application/yaml                yaml yml
 application/toml                toml
 application/sql                 sql
+application/n-triples           nt
+application/n-quads             nq
+application/trig                trig
+application/sparql-query        rq
 
-application/xhtml+xml           xhtml xht
+application/xhtml+xml           xhtml xht xhtm
 application/atom+xml            atom
 application/rss+xml             rss
 application/rdf+xml             rdf
 application/xslt+xml            xsl xslt
 application/xml                 xsd
 application/xml-dtd             dtd
+application/wsdl+xml            wsdl
 application/gpx+xml             gpx
 application/vnd.google-earth.kml+xml    kml
 application/vnd.google-earth.kmz        kmz
@@ -57,17 +73,22 @@ application/vnd.apple.mpegurl   m3u8 m3u
 
 image/png                       png
 image/apng                      apng
-image/jpeg                      jpg jpeg jpe jfif
+image/jpeg                      jpg jpeg jpe jfif pjpeg pjp
 image/gif                       gif
 image/webp                      webp
 image/avif                      avif
 image/jxl                       jxl
 image/heic                      heic
 image/heif                      heif
-image/svg+xml                   svg
+image/svg+xml                   svg svgz
 image/vnd.microsoft.icon        ico cur
 image/bmp                       bmp
 image/tiff                      tif tiff
+image/jp2                       jp2
+image/ktx2                      ktx2
+image/vnd.djvu                  djvu djv
+image/vnd.adobe.photoshop       psd
+image/x-xbitmap                 xbm
 
 font/woff                       woff
 font/woff2                      woff2
@@ -77,31 +98,43 @@ font/collection                 ttc
 application/vnd.ms-fontobject   eot
 
 audio/mpeg                      mp3 mp2
-audio/mp4                       m4a
+audio/mp4                       m4a m4b
+audio/matroska                  mka
 audio/aac                       aac
-audio/ogg                       ogg oga opus
+audio/ogg                       ogg oga opus spx
 audio/flac                      flac
 audio/wav                       wav
 audio/webm                      weba
 audio/midi                      mid midi
 audio/aiff                      aif aiff
+audio/x-ms-wma                  wma
+audio/AMR                       amr
 
 video/mp4                       mp4 m4v
 video/iso.segment               m4s
 video/webm                      webm
 video/ogg                       ogv
+application/ogg                 ogx
 video/mpeg                      mpg mpeg
 video/mp2t                      ts
 video/quicktime                 mov qt
 video/matroska                  mkv
 video/x-msvideo                 avi
 video/3gpp                      3gp
+video/3gpp2                     3g2
+video/x-flv                     flv
+video/x-ms-wmv                  wmv
 
 model/gltf+json                 gltf
 model/gltf-binary               glb
 model/obj                       obj
 model/stl                       stl
 model/vnd.usdz+zip              usdz
+model/vnd.collada+xml           dae
+model/mtl                       mtl
+model/3mf                       3mf
+model/step                      step stp
+model/iges                      iges igs
 
 application/wasm                wasm
 application/pdf                 pdf
@@ -109,6 +142,7 @@ application/postscript          ps eps ai
 application/rtf                 rtf
 application/x-tex               tex
 application/epub+zip            epub
+application/x-mobipocket-ebook  mobi
 application/msword              doc dot
 application/vnd.ms-excel        xls
 application/vnd.ms-powerpoint   ppt
@@ -118,17 +152,23 @@ application/vnd.openxmlformats-officedocument.presentationml.presentation   pptx
 application/vnd.oasis.opendocument.text             odt
 application/vnd.oasis.opendocument.spreadsheet      ods
 application/vnd.oasis.opendocument.presentation     odp
+application/vnd.oasis.opendocument.graphics         odg
 application/vnd.sqlite3         sqlite sqlite3
 application/vnd.apache.parquet  parquet
+application/vnd.apache.arrow.file   arrow
+application/geopackage+sqlite3  gpkg
+application/vnd.pmtiles         pmtiles
+application/vnd.mapbox-vector-tile  mvt
 
-application/gzip                gz tgz svgz
+application/gzip                gz tgz
 application/zstd                zst
-application/x-bzip2             bz2
-application/x-xz                xz
+application/x-bzip2             bz2 tbz tbz2
+application/x-xz                xz txz
 application/x-tar               tar
 application/zip                 zip
 application/x-7z-compressed     7z
 application/vnd.rar             rar
+application/vnd.ms-cab-compressed   cab
 application/java-archive        jar war
 application/vnd.android.package-archive     apk
 application/vnd.debian.binary-package       deb
@@ -138,10 +178,18 @@ application/x-iso9660-image     iso
 application/x-msi               msi
 application/x-xpinstall         xpi
 application/x-bittorrent        torrent
+application/x-java-jnlp-file    jnlp
+application/x-chrome-extension  crx
+application/vnd.adobe.flash.movie   swf
+application/x-ns-proxy-autoconfig   pac
 
 application/x-sh                sh
 application/pgp-signature       sig
-application/pkix-cert           cer crt
+application/pkix-cert           cer crt der
+application/pkix-crl            crl
+application/x-pkcs12            p12 pfx
+application/pkcs7-signature     p7s
+application/pkcs7-mime          p7m p7c
 application/x-pem-file          pem
 message/rfc822                  eml mht mhtml
 """
@@ -149,7 +197,8 @@ message/rfc822                  eml mht mhtml
 # What compresses besides text/*, +json and +xml. Nothing that is compressed inside (woff2, png, zip, docx).
 _OTHER_COMPRESSIBLE = """
 application/json application/x-ndjson application/yaml application/toml application/sql application/javascript
-application/xml application/xml-dtd application/vnd.apple.mpegurl application/wasm application/x-tar
+application/xml application/xml-dtd application/json5 application/n-triples application/n-quads application/trig
+application/sparql-query application/x-ns-proxy-autoconfig application/vnd.apple.mpegurl application/wasm application/x-tar
 application/postscript application/rtf application/x-tex application/x-sh application/x-pem-file
 application/vnd.ms-fontobject font/ttf font/otf font/collection message/rfc822
 image/vnd.microsoft.icon image/x-icon image/bmp model/obj model/stl model/gltf-binary
@@ -157,28 +206,69 @@ image/vnd.microsoft.icon image/x-icon image/bmp model/obj model/stl model/gltf-b
 _COMPRESSIBLE = frozenset(_OTHER_COMPRESSIBLE.split())
 
 
-def _content_type(essence: str) -> str:
-    """`essence` with its charset where one applies: text of any kind, and XML (RFC 7303).
+# What a file of this extension is coded in, whatever it is asked for as: a type cannot say so.
+_OWN_CODINGS = {".svgz": b"gzip"}
 
-    JSON has none: the parameter is not defined for it (RFC 8259 section 11).
-    """
-    is_text = essence.startswith("text/") or essence.endswith("xml") or essence == "application/xml-dtd"
-    return f"{essence}; charset=utf-8" if is_text else essence
+DEFAULT_CHARSET = "utf-8"
+NO_CHARSET = "none"
 
-
-_CONTENT_TYPES: dict[str, str] = {
-    f".{extension}": _content_type(essence)
-    for essence, *extensions in map(str.split, filter(None, _TABLE.splitlines()))
-    for extension in extensions
-}
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_CHARSET = re.compile(r"[!#$%&+^_`{}~0-9A-Za-z-]{1,60}")
+_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|\"[ !#-\[\]-~]*\"))*")
+_EXTENSION = re.compile(r"\.?([^./\0]+)")
 
 
-def media_type(name: str) -> str:
-    """The Content-Type value (RFC 9110 section 8.3) of a file with this name or path, by its last extension.
+def check_charset(name: str) -> None:
+    """Raises UsageError for what cannot be a charset's name (RFC 2978 section 2.3)."""
+    if not _CHARSET.fullmatch(name):
+        raise UsageError(f"{name!r:.80} is not a charset's name; accepted: such as utf-8 or iso-8859-1, or none")
 
-    Case does not matter; an extension that is unknown or not there means application/octet-stream.
-    """
-    return _CONTENT_TYPES.get(splitext(name)[1].lower(), _UNKNOWN)
+
+def parse_type(text: str) -> tuple[str, str]:
+    """(".ext", Content-Type) from "ext=type/subtype; parameter=value". Raises UsageError."""
+    extension, equals, value = text.partition("=")
+    match, value = _EXTENSION.fullmatch(extension.strip()), value.strip()
+    if not equals or match is None or not _TYPE.fullmatch(value):
+        raise UsageError(f"{text!r:.80} is not a type; accepted: EXT=TYPE such as ts=text/plain")
+    return f".{match[1].lower()}", value
+
+
+def _has_charset(essence: str) -> bool:
+    """Whether a charset applies: to text of any kind, and XML (RFC 7303). The parameter is not defined for JSON (RFC
+    8259 section 11)."""
+    return essence.startswith("text/") or essence.endswith("xml") or essence == "application/xml-dtd"
+
+
+class MediaTypes:
+    """The table, with a charset for text (NO_CHARSET: none), and types of the user's own (`parse_type`), which a
+    charset is given to unless they have parameters."""
+
+    def __init__(self, charset: str = DEFAULT_CHARSET, own: Iterable[str] = ()) -> None:
+        self._charset = "" if charset.lower() == NO_CHARSET else f"; charset={charset}"
+        table = (line.split() for line in _TABLE.splitlines() if line)
+        self._types = {f".{name}": self._with_charset(essence) for essence, *names in table for name in names}
+        self._codings = dict(_OWN_CODINGS)
+        for extension, value in map(parse_type, own):
+            self._types[extension] = value if ";" in value else self._with_charset(value)
+            self._codings.pop(extension, None)
+
+    def _with_charset(self, essence: str) -> str:
+        return essence + self._charset if _has_charset(essence.lower()) else essence
+
+    def of(self, name: str) -> str:
+        """The Content-Type value (RFC 9110 section 8.3) of a file with this name or path, by its last extension.
+
+        Case does not matter; an extension that is unknown or not there means application/octet-stream.
+        """
+        return self._types.get(splitext(name)[1].lower(), _UNKNOWN)
+
+    def coding(self, name: str) -> bytes:
+        """The content coding that a file of this name has of itself, b"" for none."""
+        return self._codings.get(splitext(name)[1].lower(), b"")
+
+
+MEDIA_TYPES = MediaTypes()
+media_type = MEDIA_TYPES.of
 
 
 def is_compressible(media_type: str) -> bool:

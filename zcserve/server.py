@@ -26,19 +26,19 @@ from typing import TYPE_CHECKING
 from zcserve.cache import closing, manifest
 from zcserve.cache.compress import missing_codecs
 from zcserve.cache.crew import CLOSE_WITHIN_S
-from zcserve.cache.entry import Entry, InPlace
+from zcserve.cache.entry import Entry, InPlace, representations
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import ENTRY_BYTES, Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
-from zcserve.cache.preload import Plan, retire, try_to_open
+from zcserve.cache.preload import Plan, judge_siblings, retire, try_to_open
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.config import Config, UnixAddress, size_text
 from zcserve.content import Builder, Built, Content, report_problems, resident
 from zcserve.errors import NoThreadError, UsageError
-from zcserve.log import Log
+from zcserve.log import Log, printable
 from zcserve.net.access_log import AccessLog
 from zcserve.net.bodies import Allowance
 from zcserve.net.connection import Connection, Service
@@ -513,7 +513,7 @@ class Server:
 
     def _say_ready(self) -> None:
         self._warn_of_descriptors()
-        report_problems(self.generation)
+        report_problems(self.generation.problems)
         if self.config.compress and missing_codecs():
             _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())
         if _log.getEffectiveLevel() > logging.INFO:
@@ -534,17 +534,18 @@ def check(config: Config) -> int:
     """`--check`: validate the root, say what would be resident, serve nothing. The exit code."""
     generation = walk(Root(config.root), index=config.index)
     try_to_open(generation)
-    report_problems(generation)
     store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
     store.overhead = len(generation.resources) * ENTRY_BYTES
     entries = list(generation.entries())
+    judge_siblings(generation, Loader(store, config), entries)
+    report_problems(generation.problems)
     wanted = Plan(entries, store)
-    representations = [one for entry in entries for one in (entry, *entry.variants)]
-    taken = [one for one in representations if wanted.takes(one)]
-    print(f"root {config.root}: {len(representations)} files, {size_text(sum(one.size for one in representations))}")
+    files = [one for entry in entries for one in representations(entry)]
+    taken = [one for one in files if wanted.takes(one)]
+    print(f"root {printable(str(config.root))}: {len(files)} files, {size_text(sum(one.size for one in files))}")
     print(
         f"would be resident: {len(taken)} files, {size_text(sum(one.size for one in taken))} "
-        f"of a budget of {size_text(config.memory)}; {len(representations) - len(taken)} stay out"
+        f"of a budget of {size_text(config.memory)}; {len(files) - len(taken)} stay out"
     )
     print(f"not served: {len(generation.problems)}")
     if config.servlets or config.mount:

@@ -12,8 +12,9 @@ import pytest
 from trees import Tree, as_nobody, descriptors, entry_of, publish, rewrite
 
 from zcserve.cache import walk as walk_module
-from zcserve.cache.entry import Body, Entry, Redirect, identity_of
+from zcserve.cache.entry import Body, Entry, Redirect, Sibling, identity_of
 from zcserve.cache.index import Generation
+from zcserve.cache.loader import path_of
 from zcserve.cache.root import Root
 from zcserve.cache.walk import walk
 from zcserve.errors import UsageError
@@ -99,7 +100,7 @@ def test_well_known_is_served_at_the_top_and_only_there(tree: Tree) -> None:
     assert keys(tree.walk()) == {b"/.well-known/security.txt", b"/.well-known/acme/token"}
 
 
-def test_a_name_that_is_not_utf8_is_reported(tree: Tree) -> None:
+def test_a_name_that_is_not_utf8_is_its_bytes(tree: Tree, engine: str) -> None:
     for name in (b"\xff.txt", b"caf\xe9"):
         (tree.path / os.fsdecode(name)).write_bytes(b"x")
     directory = tree.path / os.fsdecode(b"d\xff")
@@ -107,19 +108,21 @@ def test_a_name_that_is_not_utf8_is_reported(tree: Tree) -> None:
     (directory / "a.txt").write_bytes(b"x")
     tree.plant({"good.txt": b"x"})
     generation = tree.walk()
-    assert keys(generation) == {b"/good.txt"}
-    assert [problem.why for problem in generation.problems] == ["its name is not UTF-8"] * 3
+    assert keys(generation) == {b"/good.txt", b"/%FF.txt", b"/caf%E9", b"/d%FF/a.txt"}
+    assert generation.problems == []
+    again = tree.walk(last=generation)
+    assert all(again.resources[key] is resource for key, resource in generation.resources.items())
 
 
 def test_every_problem_can_be_printed_and_tells_names_apart(tree: Tree) -> None:
     tree.plant({"d/\u00e9.txt": b"x", "d/\u00e9.txt.gz": b"x"})
     date(tree, **{"d/\u00e9_txt_gz": 0})
-    (tree.path / "d" / os.fsdecode(b"\xfe.txt")).write_bytes(b"x")
+    os.mkfifo(tree.path / "d" / os.fsdecode(b"\xfe.txt"))
     (tree.path / "d" / os.fsdecode(b"\xff.txt")).symlink_to("nowhere")
     assert problems(tree.walk()) == {
-        "d/\\xfe.txt": "its name is not UTF-8",
+        "d/\\xfe.txt": "is not a regular file",
         "d/\\xff.txt": "No such file or directory",
-        "d/\u00e9.txt.gz": "is older than \u00e9.txt: not used",
+        "d/\u00e9.txt.gz": "is older than \u00e9.txt: served under its own name only",
     }
 
 
@@ -222,11 +225,6 @@ def test_the_first_index_name_that_exists_stands_for_the_directory(
 def test_a_directory_named_like_an_index_is_none(tree: Tree) -> None:
     tree.plant({"index.html/a.txt": b"x"})
     assert set(tree.walk().resources) == {b"/index.html/a.txt"}
-
-
-def test_a_sibling_is_no_index(tree: Tree) -> None:
-    tree.plant({"index.html": b"x", "index.html.gz": b"x"})
-    assert entry_of(tree.walk("index.html.gz", "index.html"), b"/").key == b"/index.html"
 
 
 # --- symlinks and what is no file -------------------------------------------------------------------------
@@ -371,12 +369,17 @@ def date(tree: Tree, **seconds: int) -> None:
         os.utime(tree.path / name.replace("_", "."), (0, mtime))
 
 
-def test_siblings_are_variants_and_no_resources(tree: Tree) -> None:
+def test_siblings_are_variants_and_files_of_their_own(tree: Tree) -> None:
     tree.plant({"a.css": b"x" * 9, "a.css.br": b"xxx", "a.css.zst": b"xxxx", "a.css.gz": b"xxxxx"})
     date(tree, a_css=100, a_css_br=100, a_css_zst=200, a_css_gz=300)
     generation = tree.walk()
-    assert set(generation.resources) == {b"/a.css"}
+    assert set(generation.resources) == {b"/a.css", b"/a.css.br", b"/a.css.zst", b"/a.css.gz"}
     entry = entry_of(generation, b"/a.css")
+    for variant in entry.variants:
+        own = entry_of(generation, b"/" + path_of(variant))
+        assert isinstance(own, Sibling)
+        assert own.variant is variant
+        assert (own.encoding, own.identity, own.is_variant) == (b"", variant.identity, True)
     assert {(variant.encoding, variant.size, variant.modified) for variant in entry.variants} == {
         (b"br", 3, 100),
         (b"zstd", 4, 200),
@@ -392,7 +395,7 @@ def test_siblings_are_variants_and_no_resources(tree: Tree) -> None:
 def test_a_compressed_file_without_a_base_is_a_resource(tree: Tree) -> None:
     tree.plant({"a.tar.gz": b"x", "b.br": b"x", "d.zst/a.txt": b"x", "gz": b"x", "e": b"x", "e.gz": b"x"})
     generation = tree.walk()
-    assert keys(generation) == {b"/a.tar.gz", b"/b.br", b"/d.zst/a.txt", b"/gz", b"/e"}
+    assert keys(generation) == {b"/a.tar.gz", b"/b.br", b"/d.zst/a.txt", b"/gz", b"/e", b"/e.gz"}
     assert codings(entry_of(generation, b"/e")) == [b"gzip"]
 
 
@@ -401,15 +404,16 @@ def test_a_directory_is_no_base(tree: Tree) -> None:
     assert keys(tree.walk()) == {b"/d/a.txt", b"/d.gz"}
 
 
-def test_a_sibling_older_than_its_base_is_reported_and_neither_used_nor_served(tree: Tree) -> None:
+def test_a_sibling_older_than_its_base_is_reported_and_a_file_and_no_variant(tree: Tree) -> None:
     tree.plant({"d/a.css": b"x", "d/a.css.gz": b"x", "d/a.css.br": b"x"})
     os.utime(tree.path / "d/a.css", ns=(0, 10**18))
     os.utime(tree.path / "d/a.css.gz", ns=(0, 10**18 - 1))
     os.utime(tree.path / "d/a.css.br", ns=(0, 10**18))
     generation = tree.walk()
-    assert keys(generation) == {b"/d/a.css"}
+    assert keys(generation) == {b"/d/a.css", b"/d/a.css.gz", b"/d/a.css.br"}
     assert codings(entry_of(generation, b"/d/a.css")) == [b"br"]
-    assert problems(generation) == {"d/a.css.gz": "is older than a.css: not used"}
+    assert not entry_of(generation, b"/d/a.css.gz").is_variant
+    assert problems(generation) == {"d/a.css.gz": "is older than a.css: served under its own name only"}
 
 
 def test_a_symlink_may_be_a_sibling_or_have_one(tree: Tree) -> None:
@@ -418,17 +422,17 @@ def test_a_symlink_may_be_a_sibling_or_have_one(tree: Tree) -> None:
     (tree.path / "a.css.gz").symlink_to("packed")
     (tree.path / "b.css").symlink_to("a.css")
     generation = tree.walk()
-    assert keys(generation) == {b"/a.css", b"/b.css", b"/packed"}
+    assert keys(generation) == {b"/a.css", b"/a.css.gz", b"/b.css", b"/b.css.gz", b"/packed"}
     assert codings(entry_of(generation, b"/a.css")) == codings(entry_of(generation, b"/b.css")) == [b"gzip"]
 
 
-def test_a_siblings_sibling_is_served_or_reported(tree: Tree) -> None:
+def test_a_siblings_sibling_is_a_variant_of_that(tree: Tree) -> None:
     tree.plant({"a.css": b"x", "a.css.gz": b"x", "a.css.gz.br": b"x"})
     date(tree, a_css=100, a_css_gz=100, a_css_gz_br=100)
     generation = tree.walk()
-    assert keys(generation) == {b"/a.css", b"/a.css.gz.br"}
+    assert keys(generation) == {b"/a.css", b"/a.css.gz", b"/a.css.gz.br"}
     assert codings(entry_of(generation, b"/a.css")) == [b"gzip"]
-    assert codings(entry_of(generation, b"/a.css.gz.br")) == []
+    assert codings(entry_of(generation, b"/a.css.gz")) == [b"br"]
 
 
 # --- the walk itself --------------------------------------------------------------------------------------
@@ -547,9 +551,9 @@ def touch(tree: Tree, name: str) -> None:
         (lambda tree: touch(tree, "a.txt"), {b"/a.txt"}),
         (lambda tree: touch(tree, "d/b c.txt"), {b"/d/b%20c.txt"}),
         (lambda tree: touch(tree, "d/index.html"), {b"/d/index.html"}),
-        (lambda tree: touch(tree, "d/e/c.css.gz"), {b"/d/e/c.css"}),
-        (lambda tree: tree.plant({"a.txt.br": b"br"}), {b"/a.txt"}),
-        (lambda tree: tree.plant({"a.txt.zst": b"zst"}), {b"/a.txt"}),
+        (lambda tree: touch(tree, "d/e/c.css.gz"), {b"/d/e/c.css", b"/d/e/c.css.gz"}),
+        (lambda tree: tree.plant({"a.txt.br": b"br"}), {b"/a.txt", b"/a.txt.br"}),
+        (lambda tree: tree.plant({"a.txt.zst": b"zst"}), {b"/a.txt", b"/a.txt.zst"}),
         (lambda tree: (tree.path / "d/e/c.css.gz").unlink(), {b"/d/e/c.css"}),
         (lambda tree: (tree.path / "d/e/c.css").unlink(), {b"/d/e/c.css.gz"}),
         (lambda tree: tree.plant({"new": b"x", "d/.hidden": b"x"}), {b"/new"}),
@@ -589,7 +593,7 @@ def test_a_variant_that_was_made_is_no_change_and_one_that_was_found_is_none_of_
     made.encoding, made.made = b"gzip", True
     entry_of(last, b"/a.css").variants = (made,)
     entry_of(last, b"/b.css").variants += (made,)
-    assert shared(last, tree.walk(last=last)) == {b"/a.css", b"/b.css"}
+    assert shared(last, tree.walk(last=last)) == {b"/a.css", b"/b.css", b"/b.css.gz"}
     (tree.path / "b.css.gz").unlink()
     assert shared(last, tree.walk(last=last)) == {b"/a.css"}
 
@@ -617,7 +621,7 @@ def test_a_walk_takes_stock_of_what_is_resident(tree: Tree, engine: str) -> None
     rewrite(tree.path / "c", b"c")
     now = tree.walk(last=last)
     assert now.stock is not None
-    assert {entry.key for entry in now.stock.wanting} == {b"/a.css", b"/c", b"/d/e"}
+    assert {entry.key for entry in now.stock.wanting} == {b"/a.css", b"/a.css.gz", b"/c", b"/d/e"}
     assert (now.stock.files, now.stock.bytes) == (1, 2)
 
 

@@ -51,8 +51,8 @@ class Tree:
         return generation.root, entry_of(generation, key)
 
     def loader(self, **settings: Any) -> Loader:
-        """A loader with a store of its own, under a Config of these settings."""
-        config = Config(root=self.path, **settings)
+        """A loader with a store of its own, under a Config of these settings. Most siblings here are stand-ins."""
+        config = Config(root=self.path, **{"trust_siblings": True} | settings)
         store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
         self._stores.append(store)
         return Loader(store, config)

@@ -193,7 +193,7 @@ def teacher_of(server: Server, lane: Any) -> Teacher:
 def test_a_resource_is_taught_whole_or_not_at_all(site: Any, serve: Any) -> None:
     site.write("a.txt", b"identity", mtime=1e9)
     site.write("a.txt.gz", b"gzip", mtime=1e9)
-    server = serve(site.root, engine="python")
+    server = serve(site.root, engine="python", trust_siblings=True)
     entry, lane = entry_of(server, b"/a.txt"), Listening()
     teacher_of(server, lane)._put(b"/a.txt", entry)
     assert [one[1] for one in lane.puts[0]] == [0, 2]

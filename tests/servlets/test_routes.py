@@ -82,7 +82,6 @@ def test_a_pattern_is_literals_in_canonical_encoding_and_holes(
         ("/a#b", "bad character"),
         ("/100%", "percent-encoding"),
         ("/%00", "NUL"),
-        ("/%ff", "not UTF-8"),
         ("/a/b-{name}", "must be a whole"),
         ("/{name}.html", "must be a whole"),
         ("/{a}{b}", "must be a whole"),

@@ -56,7 +56,7 @@ FILES: dict[str, int] = {
 }
 TARGETS = (
     b"/", b"/index.html", b"/small.txt", b"/small.txt", b"/partly.css", b"/empty.txt", b"/large.bin", b"/large.js",
-    b"/mixed.json", b"/dir/", b"/dir/a%20b.html", b"/.well-known/known", b"/404.html",
+    b"/mixed.json", b"/mixed.json.gz", b"/small.txt.br", b"/large.js.br", b"/dir/", b"/dir/a%20b.html", b"/.well-known/known", b"/404.html",
 )  # fmt: skip
 
 _DATE = re.compile(rb"\r\nDate: [A-Za-z0-9:, ]{29}\r\n")
@@ -87,8 +87,8 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reply, "_boundary", lambda: b"boundary")
         with (
-            Server(Config(root=root, port=0, engine="native")) as native,
-            Server(Config(root=root, port=0, engine="python")) as python,
+            Server(Config(root=root, port=0, engine="native", trust_siblings=True)) as native,
+            Server(Config(root=root, port=0, engine="python", trust_siblings=True)) as python,
         ):
             yield Engines(native, python, tags_of(python.port))
 

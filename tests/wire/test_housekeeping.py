@@ -199,7 +199,7 @@ def test_a_tag_made_of_an_identity_outlives_new_names_and_modes(site: Any, live:
 def test_a_variant_beside_its_file_is_compared_as_well(site: Any, live: Live, becomes: Any) -> None:
     site.write("a.css", b"a" * 3_000, mtime=1)
     path = site.write("a.css.gz", b"packed one", mtime=1)
-    server = live(site.root, watch=False)
+    server = live(site.root, watch=False, trust_siblings=True)
     with Client(server.port) as client:
         assert client.get("/a.css", "Accept-Encoding: gzip").body == b"packed one"
         (site.root / "a.css").chmod(0o640)

@@ -13,7 +13,7 @@ from zcserve import Server
 
 MTIME = 1_445_412_480
 SCRIPT = b"let x = 1;\n" * 100
-# Stand-ins: the server does not look into a sibling. br is the smallest, gzip the largest of the three.
+# Stand-ins, for a server that trusts siblings. br is the smallest, gzip the largest of the three.
 VARIANTS = {b"gzip": b"G" * 300, b"zstd": b"Z" * 250, b"br": b"B" * 200}
 ENDINGS = {b"gzip": "gz", b"zstd": "zst", b"br": "br"}
 
@@ -29,7 +29,7 @@ def server(site: Any, serve: Any) -> Server:
     site.write("tiny.js.gz", b"larger than its file", mtime=MTIME)
     site.write("plain.js", SCRIPT, mtime=MTIME)
     site.write("orphan.js.gz", b"no file of that name", mtime=MTIME)
-    started: Server = serve(site.root)
+    started: Server = serve(site.root, trust_siblings=True)
     return started
 
 
@@ -123,11 +123,6 @@ def test_what_has_no_variants_does_not_vary(client: Client) -> None:
     assert client.get("/plain.js", "Accept-Encoding: gzip")["Vary"] is None
 
 
-@pytest.mark.parametrize("path", ["/app.js.gz", "/app.js.br", "/app.js.zst", "/index.html.br"])
-def test_a_sibling_is_no_resource_of_its_own(client: Client, path: str) -> None:
-    assert client.get(path).status == 404
-
-
 def test_a_compressed_file_without_its_base_is_a_file(client: Client) -> None:
     response = client.get("/orphan.js.gz", "Accept-Encoding: gzip")
     assert (response["Content-Type"], response["Content-Encoding"]) == (b"application/gzip", None)
@@ -139,11 +134,11 @@ def test_a_sibling_older_than_its_file_is_not_used_and_is_reported(site: Any, co
     site.write("app.js", SCRIPT, mtime=MTIME)
     site.write("app.js.gz", VARIANTS[b"gzip"], mtime=MTIME - 1)
     site.write("app.js.br", VARIANTS[b"br"], mtime=MTIME)
-    process = command(site.root)
+    process = command(site.root, "--trust-siblings")
     with Client(process.port) as client:
         assert client.get("/app.js", "Accept-Encoding: gzip").body == SCRIPT
         assert client.get("/app.js", "Accept-Encoding: gzip, br;q=0.1").body in (SCRIPT, VARIANTS[b"br"])
-        assert client.get("/app.js.gz").status == 404
+        assert client.get("/app.js.gz").body == VARIANTS[b"gzip"]
     wait_until(lambda: [line for line in process.lines if "app.js.gz" in line and "older" in line])
 
 
@@ -158,7 +153,7 @@ def compressing(site: Any, serve: Any) -> Iterator[Client]:
     site.write("image.png", SCRIPT, mtime=MTIME)
     site.write("has.js", SCRIPT, mtime=MTIME)
     site.write("has.js.gz", VARIANTS[b"gzip"][:20], mtime=MTIME)
-    with Client(serve(site.root, compress=True).port) as client:
+    with Client(serve(site.root, compress=True, trust_siblings=True).port) as client:
         yield client
 
 

@@ -89,7 +89,7 @@ def sends(live: Any, site: Any, tmp_path: Path) -> Any:
     site.write("file.txt.gz", b"\x1f\x8bshorter")
     site.write("dir/a b", b"blank")
     site.write("large.bin", bytes(range(256)) * 8000)
-    return live(site.root, servlets=str(write_servlets(tmp_path, sends=SENDS)))
+    return live(site.root, servlets=str(write_servlets(tmp_path, sends=SENDS)), trust_siblings=True)
 
 
 def test_a_file_is_sent_with_everything_that_belongs_to_it(sends: Any) -> None:

@@ -19,7 +19,7 @@ from collections import OrderedDict
 import mmh3
 
 from zcserve.cache.crew import beat
-from zcserve.cache.entry import Body, Entry, Look, OpenFile, Paged, Sent, identity_of, is_same_file
+from zcserve.cache.entry import Body, Entry, Look, OpenFile, Paged, Sent, SiblingVariant, identity_of, is_same_file
 from zcserve.cache.root import Root
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, is_identity_tag, tag_of
 
@@ -106,11 +106,14 @@ def confirm(root: Root, directory: int, name: bytes, entry: Entry) -> bool:
 
 def know(entry: Entry, identity: bytes) -> None:
     """An entry's file has a new ctime, and the same content."""
-    if entry.identity != identity:
+    was = entry.identity
+    if was != identity:
         entry.identity = identity
         for variant in entry.variants:
             if variant.made:
                 variant.identity = identity
+            elif isinstance(variant, SiblingVariant) and variant.judged == was:
+                variant.judged = identity
 
 
 def name_anew(fresh: Entry, old: Entry) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import enum
 import os
 import struct
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import mmh3
@@ -324,12 +325,54 @@ class Entry:
         self.uses = 0
         self.filed = 0
 
+    @property
+    def is_variant(self) -> bool:
+        """Whether the file is a variant of another's as well: it is counted and loaded as that."""
+        return False
+
     def coded(self, encoding: bytes, size: int) -> Entry:
         """A variant of this, made here from its content."""
         variant = MadeVariant(self.key, self.identity, size, self.modified)
         variant.encoding = encoding
         variant.made = True
         return variant
+
+
+class SiblingVariant(Entry):
+    """A variant that is read from a sibling of the base's file.
+
+    judged  the base's identity when the two were compared (cache/siblings.py); b"" until then
+    fault   why it is no variant after all; "" while it is one
+    """
+
+    __slots__ = ("fault", "judged")
+
+    def __init__(self, key: bytes, identity: bytes, size: int, modified: int | None) -> None:
+        super().__init__(key, identity, size, modified)
+        self.judged = b""
+        self.fault = ""
+
+
+class Sibling(Entry):
+    """A sibling under its own name: the file that it is, without a content coding. `variant` is what the same file is
+    (or, with a `fault`, is not) for its base. It may be exchanged for another of the same file."""
+
+    __slots__ = ("variant",)
+
+    def __init__(self, key: bytes, identity: bytes, size: int, modified: int | None) -> None:
+        super().__init__(key, identity, size, modified)
+        self.variant: SiblingVariant
+
+    @property
+    def is_variant(self) -> bool:
+        return not self.variant.fault
+
+
+def representations(entry: Entry) -> Iterator[Entry]:
+    """What is loaded of a file before it is asked for: itself, unless it is loaded as a variant, and its variants."""
+    if not entry.is_variant:
+        yield entry
+    yield from entry.variants
 
 
 class MadeVariant(Entry):

@@ -25,6 +25,10 @@ from zcserve.log import Log
 _log = Log(__name__)
 
 
+def _shown(entry: Entry) -> str:
+    return path_of(entry).decode(errors="backslashreplace")
+
+
 class Renewed:
     """The entry that was asked for is not what lies on disk any more: look the resource up again."""
 
@@ -158,7 +162,7 @@ class Fetcher:
         if what and now - self._told > TOLD_EVERY_S:
             self._told = now
             _log.error(
-                "%s: its file system hangs: what is not in memory is answered 503", what.decode(errors="replace")
+                "%s: its file system hangs: what is not in memory is answered 503", what.decode(errors="backslashreplace")
             )
 
     def _run(self, key: object, running: _Running, job: Callable[[], Any]) -> None:
@@ -186,20 +190,23 @@ class Fetcher:
         try:
             if chosen.body is not None:
                 return chosen.body
+            if chosen is not base and (refused := self._loader.judge_siblings(generation.root, base)):
+                self._loader.judge.tell_refused(map(path_of, refused))
+                return Renewed()
             body = self._loader.load(generation.root, chosen)
             if generation.resources.get(base.key) is not base:  # replaced meanwhile: nobody will drop it
                 self._loader.store.drop(chosen)
             return body
         except ChangedError:
-            _log.info("%s changed since it was last read", path_of(chosen).decode())
+            _log.info("%s changed since it was last read", _shown(chosen))
         except OSError as error:
-            _log.warning("%s: %s", path_of(chosen).decode(), error.strerror or error)
+            _log.warning("%s: %s", _shown(chosen), error.strerror or error)
             if error.errno in OUR_OWN_TROUBLE:
                 return None
         try:
             return Renewed() if self.renew(generation, base) else None
         except OSError as error:
-            _log.warning("%s: %s", path_of(base).decode(), error.strerror or error)
+            _log.warning("%s: %s", _shown(base), error.strerror or error)
             return None
 
     def _renew(self, generation: Generation, base: Entry) -> bool:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from zcserve.http import format_date
-from zcserve.media_types import media_type
+from zcserve.media_types import MEDIA_TYPES, MediaTypes
 
 Buffer = bytes | memoryview
 
@@ -47,9 +47,13 @@ def _template(content_type: str, encoding: bytes, more: bytes, vary: bool) -> by
 
 
 @lru_cache(maxsize=1024)
-def _template_of_file(extension: str, encoding: bytes, cache_control: str, vary: bool) -> bytes:
+def _template_of_file(
+    types: MediaTypes, extension: str, encoding: bytes, cache_control: str, vary: bool
+) -> bytes:
     more = b"Cache-Control: %b\r\n" % cache_control.encode() if cache_control else b""
-    return _template(media_type("x" + extension), encoding, more, vary)
+    name = "x" + extension
+    codings = b", ".join(filter(None, (types.coding(name), encoding)))  # in the order in which they were applied
+    return _template(types.of(name), codings, more, vary)
 
 
 def _filled(template: bytes, size: int, modified: int | None, etag: bytes) -> bytes:
@@ -58,7 +62,14 @@ def _filled(template: bytes, size: int, modified: int | None, etag: bytes) -> by
 
 
 def build(
-    name: str, size: int, modified: int | None, etag: bytes, encoding: bytes, cache_control: str, vary: bool
+    name: str,
+    size: int,
+    modified: int | None,
+    etag: bytes,
+    encoding: bytes,
+    cache_control: str,
+    vary: bool,
+    types: MediaTypes = MEDIA_TYPES,
 ) -> bytes:
     """The head of one representation of a file.
 
@@ -66,7 +77,7 @@ def build(
     1970 or None for a file without a usable time, `etag` with its quotes, `encoding` a content coding or b"".
     """
     dot = name.rfind(".")
-    template = _template_of_file(name[dot:].lower() if dot > 0 else "", encoding, cache_control, vary)
+    template = _template_of_file(types, name[dot:].lower() if dot > 0 else "", encoding, cache_control, vary)
     return _filled(template, size, modified, etag)
 
 

@@ -56,7 +56,7 @@ class Stock:
         """Look at these files; one with variants counts as wanting."""
         hide(self.wanting)  # it may be all there are
         for entry in entries:
-            if entry.body is None or entry.variants:
+            if entry.body is None or entry.variants or entry.is_variant:
                 self.wanting.append(entry)
             else:
                 self.files += 1

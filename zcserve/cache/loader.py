@@ -37,17 +37,21 @@ from zcserve.cache.entry import (
     OpenFile,
     Packed,
     Paged,
+    Sibling,
+    SiblingVariant,
     Span,
     identity_of,
     is_same_file,
 )
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
+from zcserve.cache.siblings import Judge
+from zcserve.cache.slab import Extent
 from zcserve.cache.store import Store
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, tag_of
 from zcserve.cache.walk import CODING_ENDINGS, SIBLING_CODINGS, make_entry
 from zcserve.config import Config
-from zcserve.media_types import is_compressible, media_type
+from zcserve.media_types import MediaTypes, is_compressible
 
 T = TypeVar("T")
 
@@ -74,11 +78,6 @@ def name_of(entry: Entry) -> str:
     return entry.key[entry.key.rfind(b"/") + 1 :].decode()
 
 
-def type_of(entry: Entry) -> str:
-    """The value of Content-Type."""
-    return entry.content_type if isinstance(entry, ComposedEntry) else media_type(name_of(entry))
-
-
 class Loader:
     """Makes bodies for entries. Thread-safe; the store does the accounting."""
 
@@ -86,10 +85,14 @@ class Loader:
         self.store = store
         self.config = config
         self.codecs = codecs() if config.compress else {}
+        self.types = MediaTypes(config.charset, config.type)
+        self.judge = Judge(trust=config.trust_siblings)
         self._piece = threading.local()
         # Variants made here, by (base's ETag, coding): the same bytes under a new name or time are not compressed
         # again.
         self._made: weakref.WeakValueDictionary[tuple[bytes, bytes], Entry] = weakref.WeakValueDictionary()
+        # Pages of siblings, by identity: as a variant and under its own name a sibling has the same bytes.
+        self._pages_of: weakref.WeakValueDictionary[bytes, Extent] = weakref.WeakValueDictionary()
 
     def load(self, root: Root, entry: Entry, *, evict: bool = True) -> Body:
         """Read an entry's content; resident if there is room, which others make for it if `evict`.
@@ -157,11 +160,36 @@ class Loader:
         for ending, coding in SIBLING_CODINGS.items():
             sibling = self._status(root, path_of(fresh) + ending)
             if sibling is not None and sibling.st_mtime_ns >= status.st_mtime_ns:
-                variant = make_entry(entry.key, sibling, newest)
+                variant = make_entry(entry.key, sibling, newest, SiblingVariant)
                 variant.encoding = coding
                 variants.append(variant)
         fresh.variants = tuple(variants)
         return fresh
+
+    def judge_siblings(self, root: Root, entry: Entry) -> list[SiblingVariant]:
+        """Compare the siblings of a file with it, those that were not before; which are not its variants any more.
+
+        Raises OSError.
+        """
+        due = [one for one in entry.variants if isinstance(one, SiblingVariant) and self.judge.is_due(one)]
+        if not due:
+            return []
+        base_fd, _ = root.open_file(path_of(entry))
+        try:
+            for variant in due:
+                fd, _ = root.open_file(path_of(variant))
+                try:
+                    self.judge.judge(variant, fd, entry, base_fd)
+                finally:
+                    os.close(fd)
+        finally:
+            os.close(base_fd)
+        refused = [variant for variant in due if variant.fault]
+        if refused:
+            entry.variants = tuple(variant for variant in entry.variants if variant not in refused)
+            for representation in (entry, *refused):  # the file's own head says Vary
+                self.store.drop(representation)
+        return refused
 
     def wants_variants(self, entry: Entry) -> bool:
         """Whether `--compress` applies to this file, and it was not read before: then what was worth making was
@@ -173,9 +201,15 @@ class Loader:
         return (
             bool(self.codecs)
             and self.config.compress_bytes_min <= entry.size <= self.store.largest
-            and is_compressible(type_of(entry))
+            and self._is_compressible(entry)
             and len(entry.variants) < len(self.codecs)
         )
+
+    def _is_compressible(self, entry: Entry) -> bool:
+        if isinstance(entry, ComposedEntry):
+            return is_compressible(entry.content_type)
+        name = name_of(entry)
+        return is_compressible(self.types.of(name)) and not self.types.coding(name)
 
     def add_variants(self, root: Root, entry: Entry) -> None:
         """Make the codings that a file lacks, as resident variants. Raises ChangedError or OSError."""
@@ -225,7 +259,14 @@ class Loader:
                 entry.content_type, entry.size, entry.modified, entry.etag, entry.encoding, entry.fields, vary
             )
         return heads.build(
-            name_of(entry), entry.size, entry.modified, entry.etag, entry.encoding, self.config.cache_control, vary
+            name_of(entry),
+            entry.size,
+            entry.modified,
+            entry.etag,
+            entry.encoding,
+            self.config.cache_control,
+            vary,
+            self.types,
         )
 
     def _read_whole(self, file: OpenFile, size: int) -> bytes:
@@ -305,12 +346,36 @@ class Loader:
         if self.config.in_place and self.store.may_hold_descriptor(evict=evict):
             self._tag(file, entry)
             return InPlace(self.head_of(entry), file, entry.size)
+        if (shared := self._shared(file, entry)) is not None:
+            return shared
         extent = self.store.reserve(entry.size, evict=evict) if entry.size <= self.store.largest else None
         if extent is None:
             return self._on_disk(file, entry)
         memory = self.store.pages_fd
         self._read_pieces(file, entry, lambda piece, at: _write(memory, piece, extent.offset + at))
+        self.lies_in(entry, extent)
         return Paged(self.head_of(entry), memory, extent.offset, entry.size, extent)
+
+    def _shared(self, file: OpenFile, entry: Entry) -> Paged | None:
+        """A body on the pages where the content lies already, under the sibling's other name. Raises ChangedError."""
+        tag = entry.etag
+        if isinstance(entry, Sibling) and entry.variant.identity == entry.identity:
+            tag = tag or entry.variant.etag
+        extent = self._pages_of.get(entry.identity) if tag else None
+        if extent is None or identity_of(os.fstat(file.fd)) != entry.identity:
+            return None
+        self._learn(entry, tag, entry.identity)
+        return Paged(self.head_of(entry), self.store.pages_fd, extent.offset, entry.size, extent)
+
+    def lies_in(self, entry: Entry, extent: Extent) -> None:
+        """An entry's content fills these pages: the sibling's other name may share them."""
+        if isinstance(entry, Sibling | SiblingVariant):
+            self._pages_of[entry.identity] = extent
+
+    def may_share(self, entry: Entry) -> bool:
+        """Whether to make a sibling resident under its own name costs no more than a head: its content is resident as
+        a variant, on pages of its own."""
+        return not self.is_small(entry) and entry.identity in self._pages_of
 
     def _on_disk(self, file: OpenFile, entry: Entry) -> OnDisk:
         self._tag(file, entry)

@@ -21,20 +21,24 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from zcserve.cache.entry import Body, Entry, MadeVariant, Packed, Paged
+from zcserve.cache.entry import Body, Entry, MadeVariant, Packed, Paged, Sibling, SiblingVariant
 from zcserve.cache.index import ENTRY_BYTES, Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.root import Root
+from zcserve.cache.siblings import FAULTS
 from zcserve.cache.slab import Extent, shared
 from zcserve.cache.store import Memory
 from zcserve.cache.unseen import hide
+from zcserve.cache.walk import SIBLING_CODINGS
 
-FORMAT = 1
+FORMAT = 2
 
-# Length of the key, content coding, whether the variant is made here; identity, ETag; size, Last-Modified, tick; and
-# where: a slab's number, the length of the head, the offset.
-_RECORD = struct.Struct("=HBB40s34sqqQiIQ")
+# Length of the key, content coding, whose it is (_KINDS), what was found when it was compared with its base; identity,
+# ETag; size, Last-Modified, tick; and where: a slab's number, the length of the head, the offset.
+_RECORD = struct.Struct("=HBBB40s34sqqQiIQ")
 _CODINGS = (b"", b"br", b"gzip", b"zstd")
+_KINDS = (Entry, SiblingVariant, MadeVariant, Sibling)
+_UNJUDGED = 0  # else what FAULTS has behind this
 _NO_DATE = -1
 _NOWHERE, _PAGES = -1, -2  # instead of a slab's number
 
@@ -77,8 +81,17 @@ def _record(entry: Entry, key: bytes, places: Mapping[int, int]) -> bytes:
         case Paged(keeper=Extent()) as body:
             slab, offset = _PAGES, body.offset
     modified = _NO_DATE if entry.modified is None else entry.modified
-    what = (len(key), _CODINGS.index(entry.encoding), entry.made, entry.identity, entry.etag, entry.size, modified)
-    return _RECORD.pack(*what, entry.tick, slab, head_bytes, offset) + key
+    kind = _KINDS.index(type(entry))
+    what = (len(key), _CODINGS.index(entry.encoding), kind, _verdict(entry), entry.identity, entry.etag)
+    return _RECORD.pack(*what, entry.size, modified, entry.tick, slab, head_bytes, offset) + key
+
+
+def _verdict(entry: Entry) -> int:
+    """Of a sibling: what was found when it was compared with its base."""
+    variant = entry.variant if isinstance(entry, Sibling) else entry
+    if isinstance(variant, SiblingVariant) and variant.judged:
+        return _UNJUDGED + 1 + FAULTS.index(variant.fault)
+    return _UNJUDGED
 
 
 def adopt(fd: int, memory: Memory, loader: Loader, root: Root) -> Generation | None:
@@ -93,34 +106,61 @@ def adopt(fd: int, memory: Memory, loader: Loader, root: Root) -> Generation | N
             memory.close()
             return None
         generation = Generation(root)
-        places = list(_read(manifest, len(line), generation))
+        siblings: list[tuple[Sibling, int]] = []
+        places = list(_read(manifest, len(line), generation, siblings))
+        for sibling, verdict in siblings:
+            _pair(sibling, verdict, generation)
         hide(generation.resources)
         loader.store.overhead = len(generation.resources) * ENTRY_BYTES
         _claim(places, loader)
     return generation
 
 
-def _read(manifest: mmap.mmap, at: int, generation: Generation) -> Iterator[_Place]:
-    """Enter what the records say; where the bytes lie, of each that was resident."""
+def _read(
+    manifest: mmap.mmap, at: int, generation: Generation, siblings: list[tuple[Sibling, int]]
+) -> Iterator[_Place]:
+    """Enter what the records say; where the bytes lie, of each that was resident. `siblings` are put down with what was
+    found when they were compared, to be paired with their variants."""
     end = len(manifest)
     unpack, record_bytes = _RECORD.unpack_from, _RECORD.size
     base = Entry(b"", b"", 0, None)
     while at < end:
-        length, coding, made, identity, etag, size, modified, tick, slab, head_bytes, offset = unpack(manifest, at)
+        length, coding, kind, verdict, identity, etag, size, modified, *where = unpack(manifest, at)
+        tick, slab, head_bytes, offset = where
         at += record_bytes
         key = manifest[at : at + length] or base.key
         at += length
-        kind = MadeVariant if made else Entry
-        entry = kind(key, identity, shared(size) if size >= 0 else size, None if modified == _NO_DATE else modified)
+        size = shared(size) if size >= 0 else size
+        entry = _KINDS[kind](key, identity, size, None if modified == _NO_DATE else modified)
         entry.etag = etag.rstrip(b"\0")
         if length:
             base = generation.resources[key] = entry
         else:
             entry.encoding = _CODINGS[coding]
-            entry.made = bool(made)
+            entry.made = isinstance(entry, MadeVariant)
             base.variants += (entry,)
+        if isinstance(entry, Sibling):
+            siblings.append((entry, verdict))
+        elif isinstance(entry, SiblingVariant) and verdict != _UNJUDGED:
+            entry.judged = base.identity
         if slab != _NOWHERE:
             yield _Place(entry, tick, slab, head_bytes, offset)
+
+
+def _pair(sibling: Sibling, verdict: int, generation: Generation) -> None:
+    """Have a sibling know what it is for its base."""
+    stem, _, ending = sibling.key.rpartition(b".")
+    base = generation.resources.get(stem)
+    coding = SIBLING_CODINGS[b"." + ending]
+    for variant in base.variants if isinstance(base, Entry) else ():
+        if isinstance(variant, SiblingVariant) and variant.encoding == coding:
+            sibling.variant = variant
+            return
+    sibling.variant = SiblingVariant(stem, sibling.identity, sibling.size, sibling.modified)
+    sibling.variant.encoding = coding
+    if isinstance(base, Entry) and verdict != _UNJUDGED:
+        sibling.variant.judged = base.identity
+        sibling.variant.fault = FAULTS[verdict - _UNJUDGED - 1]
 
 
 def _claim(places: list[_Place], loader: Loader) -> None:
@@ -128,20 +168,25 @@ def _claim(places: list[_Place], loader: Loader) -> None:
     order in which it was used."""
     places.sort(key=lambda place: place.tick)
     bodies = []
+    extents: dict[int, Extent] = {}  # by offset; a sibling's two entries share one
     for place in reversed(places):
-        body = _body(place, loader)
+        body = _body(place, loader, extents)
         if body is not None:
             bodies.append((place.entry, body))
     for entry, body in reversed(bodies):
         loader.store.admit(entry, body)
 
 
-def _body(place: _Place, loader: Loader) -> Body | None:
+def _body(place: _Place, loader: Loader, extents: dict[int, Extent]) -> Body | None:
     entry, store = place.entry, loader.store
     head = loader.head_of(entry)
     if place.slab == _PAGES:
-        extent = store.claim_pages(place.offset, entry.size)
-        return Paged(head, store.pages_fd, extent.offset, entry.size, extent) if extent is not None else None
+        extent = extents.get(place.offset) or store.claim_pages(place.offset, entry.size)
+        if extent is None:
+            return None
+        extents[place.offset] = extent
+        loader.lies_in(entry, extent)
+        return Paged(head, store.pages_fd, extent.offset, entry.size, extent)
     there = store.look(place.slab, place.offset, place.head_bytes + entry.size)
     if there[: place.head_bytes] == head:
         return store.claim(place.slab, place.offset, place.head_bytes, entry.size)

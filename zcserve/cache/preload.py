@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 
-from zcserve.cache.entry import Entry
+from zcserve.cache.entry import Entry, SiblingVariant, representations
 from zcserve.cache.heads import HEAD_BYTES
 from zcserve.cache.index import ENTRY_BYTES, Generation, Problem, Stock
 from zcserve.cache.loader import OUR_OWN_TROUBLE, ChangedError, Loader, path_of
@@ -28,6 +28,8 @@ from zcserve.cache.store import Store
 # The plan leaves this share of the budget, for heads longer than planned and pages shared by halves.
 HEADROOM = 0.02
 CHANGED_TRIES = 3
+# So many files are compared with their siblings before it is asked whether to go on.
+JUDGED_AT_ONCE = 32
 # Small files placed together; one directory may hold a million.
 BATCH_BYTES = 1 << 20
 
@@ -43,12 +45,13 @@ class Preloaded:
     problems: list[Problem] = field(default_factory=list)
 
     def count(self, representation: Entry) -> None:
-        """Add a file, and its variants."""
-        self.files += 1
-        self.bytes += representation.size
-        if representation.body is not None:
-            self.resident_files += 1
-            self.resident_bytes += representation.size
+        """Add a file, unless it is counted as a variant, and its variants."""
+        if not representation.is_variant:
+            self.files += 1
+            self.bytes += representation.size
+            if representation.body is not None:
+                self.resident_files += 1
+                self.resident_bytes += representation.size
         for variant in representation.variants:
             self.count(variant)
 
@@ -75,6 +78,7 @@ def preload(
     store.overhead = max(store.overhead, len(generation.resources) * ENTRY_BYTES)
     for entry in first:
         generation.stock = None  # what was taken before this is not true any more
+        judge_siblings(generation, loader, [entry])
         _make_variants(generation, loader, [entry])
         _load(generation, loader, entry, evict=make_room)
     stock, generation.stock = generation.stock, None
@@ -83,6 +87,8 @@ def preload(
         stock.take(generation.entries())
     report = Preloaded(stock.files, stock.bytes, stock.files, stock.bytes, generation.problems)
     todo = stock.wanting
+    wanted = Plan(todo, store)
+    judge_siblings(generation, loader, [entry for entry in todo if wanted.has_variants_of(entry)], progress)
     _make_variants(generation, loader, todo)
     wanted = Plan(todo, store)
     done = 0
@@ -101,7 +107,7 @@ def preload(
 
 
 def _is_resident(entry: Entry) -> bool:
-    return entry.body is not None and all(variant.body is not None for variant in entry.variants)
+    return all(one.body is not None for one in representations(entry))
 
 
 class Plan:
@@ -112,7 +118,7 @@ class Plan:
         sizes = sorted(
             representation.size
             for entry in entries
-            for representation in (entry, *entry.variants)
+            for representation in representations(entry)
             if representation.body is None
         )
         self._below = store.largest + 1  # all that are smaller than this,
@@ -125,6 +131,11 @@ class Plan:
                 self._below = size
                 self._of_that_size = place - bisect_left(sizes, size)
                 break
+
+    def has_variants_of(self, entry: Entry) -> bool:
+        """Whether it takes a variant of a file, or might."""
+        below = self._below + bool(self._of_that_size)
+        return any(variant.size < below for variant in entry.variants)
 
     def takes(self, representation: Entry) -> bool:
         """Whether this one is loaded; to be asked once for each."""
@@ -178,7 +189,12 @@ class _Directory:
         path = path_of(representation)
         fd = root.open_in(directory, path[path.rfind(b"/") + 1 :])
         loader = self._loader
-        if not self._wanted.takes(representation):
+        if representation.is_variant:
+            if loader.may_share(representation):
+                loader.load_open(fd, representation, evict=False)
+            else:
+                os.close(fd)  # held once, until it is asked for by this name
+        elif not self._wanted.takes(representation):
             os.close(fd)  # stays out, but must be readable, or it is named now rather than when it is asked for
         elif not loader.is_small(representation):
             loader.load_open(fd, representation, evict=False)
@@ -216,7 +232,9 @@ def _load(generation: Generation, loader: Loader, entry: Entry, *, evict: bool =
                     return  # stays out for now, like what does not fit
                 if isinstance(error, OSError):
                     why = error.strerror or str(error)
-                    generation.problems.append(Problem.of(path_of(representation), why))
+                    problem = Problem.of(path_of(representation), why)
+                    if not entry.is_variant or problem not in generation.problems:  # else it is told already
+                        generation.problems.append(problem)
                 now = loader.succeed(generation, now)
                 break
         else:
@@ -238,6 +256,33 @@ def try_to_open(generation: Generation) -> None:
 def _give_up(generation: Generation, entry: Entry, error: OSError) -> None:
     generation.problems.append(Problem.of(path_of(entry), error.strerror or str(error)))
     generation.replace(entry, None)
+
+
+def judge_siblings(
+    generation: Generation,
+    loader: Loader,
+    todo: Iterable[Entry],
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Compare the siblings of these files with them, by threads: the decoders release the GIL. What is no variant is
+    none any more, and becomes a problem; what cannot be read is left to the loading that follows."""
+
+    def judge(some: list[Entry]) -> list[SiblingVariant]:
+        refused = []
+        for entry in some:
+            with contextlib.suppress(OSError):
+                refused += loader.judge_siblings(generation.root, entry)
+        return refused
+
+    todo = list(todo)
+    loader.judge.tell_trusted(variant for entry in todo for variant in entry.variants)
+    due = [entry for entry in todo if any(map(loader.judge.is_due, entry.variants))]
+    pieces = [due[at : at + JUDGED_AT_ONCE] for at in range(0, len(due), JUDGED_AT_ONCE)]
+    with ThreadPoolExecutor(os.cpu_count() or 1, "zcserve-siblings") as pool:
+        for refused in pool.map(judge, pieces) if len(pieces) > 1 else map(judge, pieces):
+            generation.problems += [Problem.of(path_of(variant), variant.fault) for variant in refused]
+            if progress is not None:
+                progress(0, 0)
 
 
 def _make_variants(generation: Generation, loader: Loader, todo: list[Entry]) -> None:

@@ -26,6 +26,12 @@ STEPS_MAX = 4
 SCARCE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 
 
+# Errors of a file system that may work again at any time: they say nothing about what lies there.
+DISTURBED = frozenset(
+    (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO, errno.ECONNABORTED)
+)
+
+
 class OutsideRootError(OSError):
     """What a path led to lies outside the root."""
 
@@ -88,6 +94,10 @@ class Root:
         """
         fd = self._checked(os.open(path, _FILE_FLAGS, dir_fd=self._fd))
         return fd, require_regular(fd)
+
+    def status(self, path: bytes) -> os.stat_result:
+        """What lies at `path`, b"" for the root itself, wherever it leads; it is not to be read. Raises OSError."""
+        return os.stat(path, dir_fd=self._fd) if path else os.fstat(self._fd)
 
     def open_in(self, directory: int, name: bytes) -> int:
         """Open a file beside others of one directory that `open_directory` has checked, without checking it again."""

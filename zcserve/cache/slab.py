@@ -440,11 +440,12 @@ class Slabs:
 class Extent:
     """`length` bytes at `offset` of the pages' memfd `fd`; they do not change while this object lives."""
 
-    __slots__ = ("condemned", "length", "offset", "pages")
+    __slots__ = ("__weakref__", "condemned", "length", "offset", "pages", "sharers")
 
     def __init__(self, pages: Pages, offset: int, length: int) -> None:
         hide(self)
         self.condemned = False
+        self.sharers = 0  # resident bodies that lie here: a sibling is a variant and a file of its own
         self.pages = pages
         self.offset = offset
         self.length = length
@@ -480,6 +481,12 @@ class Pages:
         """As `Slabs.condemn`."""
         extent.condemned = True
         self.condemned += round_up(extent.length)
+
+    def pardon(self, extent: Extent) -> None:
+        """It is resident once more, before it has gone."""
+        if extent.condemned:
+            extent.condemned = False
+            self.condemned -= round_up(extent.length)
 
     def settle(self) -> None:
         """Punch out what died since the last call: bytes that are still in a socket stay as they were."""

@@ -194,6 +194,9 @@ class Store:
             self._holders += _holds_descriptor(body)
             if isinstance(body, Packed):
                 self._compactor.came(entry, body.slab)
+            elif isinstance(body, Paged) and isinstance(body.keeper, Extent):
+                body.keeper.sharers += 1
+                self._pages.pardon(body.keeper)
             if self._is_pinned(entry):
                 self._pinned.add(entry)
                 self._pinned_bytes += _memory_of(body)
@@ -204,12 +207,16 @@ class Store:
         """The one door by which a body ceases to be resident."""
         body, entry.body = entry.body, None
         self._holders -= _holds_descriptor(body)
+        last = True
         if isinstance(body, Packed):
             self._compactor.left(body.slab)
+        elif isinstance(body, Paged) and isinstance(body.keeper, Extent):
+            body.keeper.sharers -= 1
+            last = not body.keeper.sharers
         if entry in self._pinned:
             self._pinned.discard(entry)
             self._pinned_bytes -= _memory_of(body)
-        if self.on_evicted(entry):
+        if self.on_evicted(entry) and last:
             if isinstance(body, Packed):
                 self._slabs.condemn(body.block)
             elif isinstance(body, Paged) and isinstance(body.keeper, Extent):

@@ -5,7 +5,10 @@ written in place and dated back, and its content tells (doubt.py). So a release 
 
 The walk goes directory by directory, each opened through `Root` (so that it is known to lie inside), and takes each
 file's status once; that status is the identity its content is later checked against. What cannot be served is a
-`Problem`, never an exception: only the root itself must be readable.
+`Problem`, never an exception: only the root itself must be readable. But where something is known already, an error of
+the file system (EIO) is no news of what lies there: the walk raises it, and what is known goes on.
+
+Names are bytes, whatever they mean to people: what is no UTF-8 is served, too, percent-encoded in its URL.
 
 Names that begin with a dot are not served, except `.well-known` at the top (RFC 8615). A symlink is followed when
 what it leads to lies inside the root, whatever it is called there: the link's own name was given on purpose.
@@ -18,6 +21,9 @@ Where it is built, `_walk.pyx` finds them, directory by directory; what it leave
 `walk_again` looks only at what is said to have changed, and tells the difference to what is known. It visits by the
 same code, and must come to what a walk of the whole would: what belongs to a name (its siblings, the file that it is a
 sibling of, its directory's index) is looked at with it.
+
+A sibling (`page.css.gz` beside `page.css`) is two things: a variant of its base, if it is as new, and a file under its
+own name, of which it is sent as what it is.
 """
 
 from __future__ import annotations
@@ -31,12 +37,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from operator import attrgetter
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from zcserve.cache.doubt import confirm, name_anew
-from zcserve.cache.entry import Entry, Redirect, identity_of, is_same_file
+from zcserve.cache.entry import Entry, Redirect, Sibling, SiblingVariant, identity_of, is_same_file
 from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem, Stock
-from zcserve.cache.root import SCARCE, OutsideRootError, Root
+from zcserve.cache.root import DISTURBED, SCARCE, OutsideRootError, Root
 from zcserve.cache.slab import shared
 from zcserve.cache.unseen import hide, put
 from zcserve.errors import UsageError
@@ -47,7 +53,7 @@ try:
 except ImportError:  # not built here: the same in Python, in twice the time
     native = None  # type: ignore[assignment]
 
-# A file's variants lie beside it under these endings.
+# A file's variants lie beside it under these endings. They are their own encoded paths.
 SIBLING_CODINGS = {b".br": b"br", b".zst": b"zstd", b".gz": b"gzip"}
 CODING_ENDINGS = {coding: ending for ending, coding in SIBLING_CODINGS.items()}
 _ENDINGS = tuple(SIBLING_CODINGS)
@@ -61,6 +67,8 @@ DEPTH_MAX = 100
 # So many files become resources in C before another thread may have the GIL: a tenth of a millisecond.
 ENTERED_AT_ONCE = 1000
 _key_of = attrgetter("key")
+
+Made = TypeVar("Made", bound=Entry)
 
 
 class Observer(Protocol):
@@ -269,7 +277,7 @@ class _Visit:
         self._root = root
         self._found = found
         self._problems = problems
-        self._index_names = tuple(name.encode() for name in index)
+        self._index_names = tuple(map(os.fsencode, index))
         self._newest = int(time.time() if now is None else now)
         self._observer = observer
         self._held = held
@@ -287,7 +295,7 @@ class _Visit:
             try:
                 same, entries, below = self._list(directory)
             except OSError as error:
-                if error.errno in SCARCE:
+                if self._is_no_news(error):
                     raise
                 if not directory.path:
                     raise UsageError(f"root {self._root.path!r} cannot be read: {error.strerror or error}") from None
@@ -309,7 +317,7 @@ class _Visit:
         try:
             fd = self._root.open_directory(path)
         except OSError as error:
-            if error.errno in SCARCE:
+            if self._is_no_news(error):
                 raise
             return set()  # it changed as well, and the change of its own name says what became of it
         try:
@@ -329,6 +337,11 @@ class _Visit:
         _enter(self._found, path, [entry for _, entry in entries], self._index_names)
         self.trees([directory for directory in reversed(below) if directory.path[len(path) : -1] in names])
         return keys | {prefix, prefix[:-1]}
+
+    def _is_no_news(self, error: OSError) -> bool:
+        """Whether an error says nothing of what lies there. The walk ends, and what is known stays; where nothing is,
+        the rest is better than nothing."""
+        return error.errno in SCARCE or (error.errno in DISTURBED and bool(self._known))
 
     def _families(self, fd: int, path: bytes, names: set[bytes]) -> set[bytes]:
         """These names and all that are paired with them: what each is a sibling of, and its siblings.
@@ -355,47 +368,84 @@ class _Visit:
         return members
 
     def _pair(self, fd: int, path: bytes, files: dict[bytes, os.stat_result]) -> list[tuple[bytes, Entry]]:
-        """Entries of one directory's files by name, siblings taken as variants of their base; the known ones where they
-        are of the same files."""
+        """Entries of one directory's files by name, in order, siblings taken as variants of their base, too; the known
+        ones where they are of the same files."""
         entries: list[tuple[bytes, Entry]] = []
         prefix = encode_path(b"/" + path)
         siblings = {name for name in files if name.endswith(_ENDINGS) and name[: name.rfind(b".")] in files}
-        # The sibling of a sibling is none: it would never be sent.
-        siblings = {name for name in siblings if name[: name.rfind(b".")] not in siblings}
+        variants: dict[bytes, SiblingVariant] = {}  # by name; a base comes before its siblings
         for name, status in files.items():
-            if name in siblings:
-                continue
             key = prefix + encode_path(name)
             found: dict[bytes, os.stat_result] = {}
             if siblings:
                 beside = {other: files[other] for ending in _ENDINGS if (other := name + ending) in siblings}
                 found = _codings(path + name, status, beside, self._problems)
-            old = self._known.get(key)
-            for entry in (old, self.also.get(key)):
-                if isinstance(entry, Entry) and self._is_of(entry, fd, name, status, found):
-                    break
-            else:
-                entry = make_entry(key, status, self._newest)
-                if isinstance(old, Entry):
-                    name_anew(entry, old)
-                made = (_make_variant(entry, coding, sibling, self._newest) for coding, sibling in found.items())
-                entry.variants = tuple(made)
+            entry, of_siblings = self._entry(fd, name, key, status, found, variants.get(name))
+            for coding, variant in of_siblings.items():
+                variants[name + CODING_ENDINGS[coding]] = variant
+                if variant.fault:
+                    self._problems.append(Problem.of(path + name + CODING_ENDINGS[coding], variant.fault))
             entries.append((name, entry))
         return entries
 
-    def _is_of(
-        self, entry: Entry, fd: int, name: bytes, status: os.stat_result, siblings: dict[bytes, os.stat_result]
-    ) -> bool:
-        """Whether an entry and its variants, but for those made here, are of just these files."""
-        if not self._is_file_of(entry, fd, name, status):
-            return False
-        if not siblings and not entry.variants:
-            return True
-        read = {variant.encoding: variant for variant in entry.variants if not variant.made}
-        return read.keys() == siblings.keys() and all(
-            self._is_file_of(read[coding], fd, name + CODING_ENDINGS[coding], sibling)
-            for coding, sibling in siblings.items()
-        )
+    def _entry(
+        self,
+        fd: int,
+        name: bytes,
+        key: bytes,
+        status: os.stat_result,
+        siblings: dict[bytes, os.stat_result],
+        variant: SiblingVariant | None,
+    ) -> tuple[Entry, dict[bytes, SiblingVariant]]:
+        """A file's entry, the known one where it and its variants are of just these files, and what its siblings are
+        for it, by coding, those with a fault included. `variant` is what the file itself is for its base."""
+        old = self._known.get(key)
+        for known in (old, self.also.get(key)):
+            if not isinstance(known, Entry) or isinstance(known, Sibling) != (variant is not None):
+                continue
+            if self._is_file_of(known, fd, name, status):
+                of_siblings = self._known_siblings(fd, name, known, siblings)
+                if of_siblings is not None:
+                    if isinstance(known, Sibling) and variant is not None:
+                        known.variant = variant
+                    return known, of_siblings
+        if variant is None:
+            entry = make_entry(key, status, self._newest)
+        else:
+            entry = make_entry(key, status, self._newest, Sibling)
+            entry.variant = variant
+        if isinstance(old, Entry):
+            name_anew(entry, old)
+        fresh = {coding: self._make_variant(entry, coding, siblings[coding]) for coding in siblings}
+        entry.variants = tuple(one for one in fresh.values() if not one.fault)
+        return entry, fresh
+
+    def _known_siblings(
+        self, fd: int, name: bytes, base: Entry, siblings: dict[bytes, os.stat_result]
+    ) -> dict[bytes, SiblingVariant] | None:
+        """What these siblings are known to be for a known base; None where its variants are of other files."""
+        if not siblings and not base.variants:
+            return {}
+        found = {variant.encoding: variant for variant in base.variants if isinstance(variant, SiblingVariant)}
+        for coding in siblings.keys() - found.keys():
+            own = self._known.get(base.key + CODING_ENDINGS[coding])
+            if isinstance(own, Sibling) and own.variant.fault and own.variant.judged == base.identity:
+                found[coding] = own.variant
+        if found.keys() != siblings.keys():
+            return None
+        for coding, status in siblings.items():
+            if not self._is_file_of(found[coding], fd, name + CODING_ENDINGS[coding], status):
+                return None
+        return found
+
+    def _make_variant(self, base: Entry, coding: bytes, status: os.stat_result) -> SiblingVariant:
+        """A variant that is not known; but what was found when these two files were compared holds."""
+        variant = make_entry(base.key, status, self._newest, SiblingVariant)
+        variant.encoding = coding
+        own = self._known.get(base.key + CODING_ENDINGS[coding])
+        if isinstance(own, Sibling) and own.identity == variant.identity and own.variant.judged == base.identity:
+            variant.judged, variant.fault = own.variant.judged, own.variant.fault
+        return variant
 
     def _is_file_of(self, representation: Entry, fd: int, name: bytes, status: os.stat_result) -> bool:
         """Whether a file is what a representation was read from; where ctime alone is another, its content is read."""
@@ -461,13 +511,11 @@ class _Visit:
                         self._observer.link(path, name, fd)
                     status = _followed(self._root, fd, name)
             except OSError as error:
-                if error.errno in SCARCE:
+                if self._is_no_news(error):
                     raise
                 problems.append(_problem(path + name, error))
                 continue
-            if not (name.isascii() or _is_utf8(name)):
-                problems.append(Problem.of(path + name, "its name is not UTF-8"))
-            elif stat.S_ISREG(status.st_mode):
+            if stat.S_ISREG(status.st_mode):
                 hide(status)  # a directory may hold a million
                 files[name] = status
             elif stat.S_ISDIR(status.st_mode):
@@ -507,14 +555,6 @@ def _followed(root: Root, directory: int, name: bytes) -> os.stat_result:
         os.close(fd)
 
 
-def _is_utf8(name: bytes) -> bool:
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _codings(
     path: bytes, status: os.stat_result, siblings: dict[bytes, os.stat_result], problems: list[Problem]
 ) -> dict[bytes, os.stat_result]:
@@ -526,24 +566,18 @@ def _codings(
         if sibling is None:
             continue
         if sibling.st_mtime_ns < status.st_mtime_ns:
-            why = f"is older than {os.fsdecode(name)}: not used"
-            problems.append(Problem.of(path + ending, why))
+            why = b"is older than %b: served under its own name only" % name
+            problems.append(Problem.of(path + ending, why.decode("utf-8", "backslashreplace")))
             continue
         found[coding] = sibling
     return found
 
 
-def _make_variant(base: Entry, coding: bytes, status: os.stat_result, newest: int) -> Entry:
-    variant = make_entry(base.key, status, newest)
-    variant.encoding = coding
-    return variant
-
-
-def make_entry(key: bytes, status: os.stat_result, newest: int) -> Entry:
+def make_entry(key: bytes, status: os.stat_result, newest: int, kind: type[Made] = Entry) -> Made:  # type: ignore[assignment]
     """An entry for a file of this status. Last-Modified is never in the future (RFC 9110 section 8.8.2.1), and left
     out for times before 1970, which clients cannot be trusted to read."""
     seconds = status.st_mtime_ns // 1_000_000_000
-    return Entry(key, identity_of(status), shared(status.st_size), min(seconds, newest) if seconds >= 0 else None)
+    return kind(key, identity_of(status), shared(status.st_size), min(seconds, newest) if seconds >= 0 else None)
 
 
 def _enter(

@@ -15,8 +15,9 @@ look and no more, and why the cookie that pairs the two halves of a rename is no
   root anew. A walk that is to be made anew gets a new watcher; this one may live on until then.
 - **Too few watches** (fs.inotify.max_user_watches): what is watched is followed, and everything is walked every minute.
 
-Not noticed: a file changed by another of its hard links, and links that pass through directories outside the root.
-What is loaded is checked against its identity in any case (cache/loader.py).
+Not noticed: a file changed by another of its hard links or a mapping, a file system mounted over a directory, and links
+that pass through directories outside the root. That is found in time (cache/recheck.py), and what is loaded is checked
+against its identity in any case (cache/loader.py).
 
 No thread is started here, but walks may run in one while the loop reads: a lock keeps the tables whole.
 """
@@ -73,6 +74,9 @@ _INSIDE = (
 _ABOVE = _STRUCTURE | inotify.IN_ONLYDIR | inotify.IN_MASK_ADD
 _OVERFLOW = inotify.IN_Q_OVERFLOW | inotify.IN_UNMOUNT
 
+# Of a directory that cannot be asked: whatever it is when it can be again differs from this.
+_NO_RIGHTS = (0, 0, 0)
+
 # The path of the root in the tables: what happens to it happens to everything.
 _ROOT = b""
 _ROOT_CHANGED = "the root was moved, replaced or re-pointed"
@@ -84,14 +88,16 @@ class _Watched:
     paths   by which the walk came to it
     links   by name, the links (relative paths) whose way leads over it
     rights  mode and owners: what else a directory's status says is nothing to us
+    place   device and inode
     """
 
-    __slots__ = ("links", "paths", "rights")
+    __slots__ = ("links", "paths", "place", "rights")
 
     def __init__(self) -> None:
         self.paths: list[bytes] = []
         self.links: dict[bytes, list[bytes]] = {}
         self.rights: tuple[int, int, int] | None = None
+        self.place = (0, 0)
 
 
 class Watcher:
@@ -156,6 +162,7 @@ class Watcher:
                     self._by_path[path] = wd
             if wd is not None:
                 self._watched[wd].rights = _rights(status)
+                self._watched[wd].place = (status.st_dev, status.st_ino)
 
     def link(self, directory: bytes, name: bytes, fd: int) -> None:
         """Watch what a symlink's meaning depends on, beside its own name."""
@@ -312,15 +319,15 @@ class Watcher:
         elif mask & inotify.IN_ATTRIB and watched.rights is not None:
             rights = self._rights_of(watched.paths)
             if rights != watched.rights:
-                watched.rights = rights or watched.rights
+                watched.rights = rights
                 for path in list(watched.paths):
                     self._mark(path[:-1], now, tree=True)
 
-    def _rights_of(self, paths: list[bytes]) -> tuple[int, int, int] | None:
+    def _rights_of(self, paths: list[bytes]) -> tuple[int, int, int]:
         for path in paths:
             with suppress(OSError):
-                return _rights(os.stat(path or b".", dir_fd=self._top))
-        return None
+                return _rights(os.stat(path, dir_fd=self._top) if path else os.fstat(self._top))
+        return _NO_RIGHTS
 
     def _mark(self, path: bytes, now: float, *, tree: bool = False) -> None:
         if path == _ROOT:
@@ -368,6 +375,20 @@ class Watcher:
         """This name was looked at while it changed."""
         with self._lock:
             self._mark(path, now)
+
+    def places(self, after: bytes, count: int) -> list[tuple[bytes, tuple[int, int]]]:
+        """Up to so many directories behind `after`, in order: paths, each with the device and inode that it had."""
+        with self._lock:
+            paths = islice(self._by_path.irange(after, inclusive=(False, True)), count)
+            return [(path, self._watched[self._by_path[path]].place) for path in paths]
+
+    def is_elsewhere(self, path: bytes, now: float) -> None:
+        """A directory is not the one that it was, or is none any more; no event tells of it. In any thread, even when
+        this watcher is closed meanwhile: what is known of the directory is forgotten by `take`."""
+        with self._lock:
+            self._mark(path[:-1], now)
+            if path:
+                self._dirty[path[:-1]] = True
 
     def rescan_later(self, why: str, now: float) -> None:
         """Have everything walked after a while, unless that happens before."""

@@ -389,8 +389,8 @@ class Servlets:
         """A resource of the site, or 404."""
         generation = self.context.generation()
         try:
-            key = canonical_path(encode_path(asked.path.encode()))
-        except (HttpError, UnicodeEncodeError):  # NUL, or no UTF-8: nothing has such a name
+            key = canonical_path(encode_path(asked.path.encode(errors="surrogateescape")))
+        except (HttpError, UnicodeEncodeError):  # NUL, or half a surrogate pair: nothing has such a name
             return self.not_found()
         owner, entry = generation.find(key)
         if not isinstance(entry, Entry):

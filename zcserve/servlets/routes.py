@@ -263,14 +263,17 @@ class Table:
             self._plain[b"/" + b"/".join(literals)] = Match(node.by_method, {})
 
     def find(self, path: bytes) -> Match | None:
-        """What is at `path`, in canonical encoding; None where there is nothing."""
+        """What is at `path`, in canonical encoding; None where there is nothing. A parameter is UTF-8."""
         if (match := self._plain.get(path)) is not None:
             return match
         values: list[bytes] = []
         node = self._root.search(path.split(b"/"), 1, values)
         if node is None:
             return None
-        return Match(node.by_method, dict(zip(node.names, map(_decoded, values), strict=True)))
+        try:
+            return Match(node.by_method, dict(zip(node.names, map(_decoded, values), strict=True)))
+        except UnicodeDecodeError:
+            return None
 
     def named(self, name: str) -> Mapping[str, Route] | None:
         """The routes of /csp?NAME by method."""
