@@ -19,8 +19,11 @@ PACKAGE = Path(zcserve.__file__).parent
 
 # Lowest first; those on one line do not import each other, but modules of one package do.
 FLOORS = (
-    ("errors", "log"),
-    ("http", "media_types", "threads"),
+    ("errors",),
+    ("threads",),
+    ("outlet",),
+    ("log",),
+    ("http", "media_types"),
     ("config",),
     ("cache",),
     ("net",),

@@ -22,6 +22,7 @@ from functools import partial
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
+from zcserve import log
 from zcserve.cache import manifest
 from zcserve.cache.compress import missing_codecs
 from zcserve.cache.crew import CLOSE_WITHIN_S
@@ -36,7 +37,7 @@ from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.config import Config, UnixAddress, size_text
 from zcserve.content import Builder, Built, Content, report_problems, resident
-from zcserve.errors import NoThreadError, UsageError
+from zcserve.errors import NoThreadError, UsageError, reason_of
 from zcserve.log import Log
 from zcserve.net.access_log import AccessLog
 from zcserve.net.bodies import Allowance
@@ -167,7 +168,7 @@ class Server:
             try:
                 self._log = AccessLog(config.access_log, config.access_log_format, self._prefixes)
             except OSError as error:
-                raise UsageError(f"access_log: {config.access_log!r} cannot be opened: {error.strerror}") from None
+                raise UsageError(f"access_log: {config.access_log!r} cannot be opened: {reason_of(error)}") from None
             undo.callback(self._log.close)
 
     def _serve_with(self, poller: Poller | Lane, builder: Builder, built: Built, undo: ExitStack) -> None:
@@ -318,8 +319,7 @@ class Server:
             self.loop.run()
         if not self._close():
             # Nothing ends a thread that waits in the kernel, and the interpreter would close what it reads from.
-            logging.shutdown()
-            sys.stdout.flush()
+            log.flush()
             os._exit(0)
         return 0
 
@@ -399,7 +399,7 @@ class Server:
             self._application.close()
         ended &= self._service.fetcher.close(max(until - time.monotonic(), 0))
         if self._log is not None:
-            self._log.close()
+            ended &= self._log.close(min(self._grace.at, time.monotonic() + self.config.grace_s))
         self._reserve.close()
         self.loop.close()
         if ended:
@@ -500,7 +500,7 @@ class Server:
         report_problems(self.generation)
         if self.config.compress and missing_codecs():
             _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())
-        if _log.getEffectiveLevel() > logging.INFO:
+        if not _log.isEnabledFor(logging.INFO):
             return
         memory = f"{size_text(self.store.committed)} of {size_text(self.config.memory)}"
         lines = (
@@ -511,7 +511,7 @@ class Server:
             *((f"servlets: {self._application.describe()}",) if self._application is not None else ()),
             *(f"serving {address}" for address in self._addresses),
         )
-        print("\n".join(lines), file=sys.stderr, flush=True)
+        log.say("\n".join(lines))
 
 
 def check(config: Config) -> int:
