@@ -11,9 +11,9 @@ A log line names what comes from outside: paths of files, targets, header values
 
 There are two ways out. In a program that uses zcserve as a library the records go to `logging`, like any others. In a
 process that is the server's alone (`to_stderr`) they go to a queue and a copy of descriptor 2, and `logging` does not
-see them: an application may switch off loggers, disable levels, take handlers away, replace sys.stderr or close it. What
-other loggers say goes into the same queue by a handler of the root logger, as does what is printed to sys.stderr. So a
-reader of standard error that has stopped stops nothing here (outlet.py).
+see them: an application may switch off loggers, disable levels, take handlers away, replace sys.stderr or close it.
+What other loggers say goes into the same queue by a handler of the root logger, as does what is printed to sys.stderr.
+So a reader of standard error that has stopped stops nothing here (outlet.py).
 
 The access log has a format of its own: net/access_log.py.
 """

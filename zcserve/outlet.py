@@ -27,7 +27,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from math import inf
-from typing import Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 from weakref import WeakSet
 
 from zcserve import threads
@@ -96,6 +96,22 @@ class Outlet:
             os.close(self._fd)
 
 
+class Replaced:
+    """What a program that uses zcserve has put into the place of sys.stdout, and that has no descriptor."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, lines: memoryview) -> int:
+        """As `Outlet.write`."""
+        self._stream.write(lines)
+        self._stream.flush()
+        return len(lines)
+
+    def close(self) -> None:
+        """As `Outlet.close`; it is not ours."""
+
+
 def _whole(lines: memoryview, length: int) -> int:
     """The length of the whole lines in the first `length` bytes; `length` where the first line is longer."""
     if len(lines) <= length:
@@ -109,7 +125,7 @@ _writers: WeakSet[Writer[bytes]] = WeakSet()
 class Writer(Generic[Item]):
     """A queue of lines, or of what is made into lines by the thread (`render`), and the thread."""
 
-    def __init__(self, outlet: Outlet, name: str, waiting_max: int, every_s: float | None = None) -> None:
+    def __init__(self, outlet: Outlet | Replaced, name: str, waiting_max: int, every_s: float | None = None) -> None:
         """At most `waiting_max` bytes wait. They are written at once, or every `every_s`. Raises NoThreadError."""
         self._outlet = outlet
         self._waiting_max = waiting_max

@@ -8,10 +8,12 @@ waits, records are dropped and counted, and the log says how many (outlet.py).
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
 import stat
+import sys
 import time
 from collections.abc import Callable
 
@@ -19,7 +21,7 @@ from zcserve.errors import reason_of
 from zcserve.log import Log
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Fields
-from zcserve.outlet import Outlet, Writer
+from zcserve.outlet import Outlet, Replaced, Writer
 
 _log = Log(__name__)
 
@@ -44,7 +46,7 @@ class AccessLog(Writer["Record | bytes"]):
         self._format: Callable[[Record], str] = as_json if form == "json" else as_combined
         self._prefixes = prefixes
         self._reopen = False
-        outlet = Outlet(_open(path))
+        outlet = _open(path)
         try:
             super().__init__(outlet, "zcserve-access-log", WAITING_BYTES_MAX, FLUSH_INTERVAL_S)
         except BaseException:
@@ -79,7 +81,7 @@ class AccessLog(Writer["Record | bytes"]):
         if self._reopen and self._path != "-":
             self._reopen = False
             try:
-                fresh = Outlet(_open(self._path))
+                fresh = _open(self._path)
             except OSError as error:
                 _log.error("access log %s: %s", self._path, reason_of(error))
             else:
@@ -101,10 +103,17 @@ class AccessLog(Writer["Record | bytes"]):
 _FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
-def _open(path: str) -> int:
-    """A descriptor for the log. Raises OSError."""
+def _open(path: str) -> Outlet | Replaced:
+    """What the log is written to. Raises OSError."""
     if path == "-":
-        return os.dup(1)
+        try:
+            return Outlet(os.dup(sys.stdout.fileno() if sys.stdout is not None else 1))
+        except io.UnsupportedOperation:
+            return Replaced(sys.stdout.buffer)
+    return Outlet(_open_path(path))
+
+
+def _open_path(path: str) -> int:
     try:
         return os.open(path, _FLAGS | os.O_WRONLY, 0o666)
     except OSError as error:
