@@ -23,7 +23,7 @@ FLOORS = (
     ("threads",),
     ("outlet",),
     ("log",),
-    ("http", "media_types"),
+    ("http", "media_types", "signals"),
     ("config",),
     ("cache",),
     ("net",),

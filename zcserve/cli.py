@@ -46,10 +46,12 @@ RUNTIME_PACKAGES = ("mmh3", "sortedcontainers")
 def main(argv: list[str] | None = None) -> int:
     """Run zcserve with these arguments (without the program's name) and return the exit code.
 
-    0 after an orderly stop, 2 for wrong use; anything else is what the server or the check returned.
+    0 after an orderly stop, 2 for wrong use; anything else is what the server or the check returned. Without `argv` the
+    process is the command's alone, its signals and standard descriptors too.
     """
     try:
-        _take_standard_descriptors()
+        if argv is None:
+            _own_the_process()
         return _run(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
         from zcserve.log import printable  # late, as all of the server
@@ -58,9 +60,11 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_WRONG_USE
 
 
-def _take_standard_descriptors() -> None:
-    """Have something at the numbers 0 to 2: else a file or a client would get them, and what is meant for standard
-    error."""
+def _own_the_process() -> None:
+    """Hear signals, and have something at the numbers 0 to 2: else a file or a client would get them, and what is meant
+    for standard error."""
+    from zcserve import signals
+
     for number in range(3):
         try:
             os.fstat(number)
@@ -69,6 +73,7 @@ def _take_standard_descriptors() -> None:
                 os.open(os.devnull, os.O_RDWR)
             except OSError:
                 os.open("/", os.O_PATH)  # takes nothing
+    signals.end_at_once()
 
 
 def _complain(line: str) -> None:

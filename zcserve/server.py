@@ -16,13 +16,12 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from functools import partial
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING
 
-from zcserve import log
+from zcserve import log, signals
 from zcserve.cache import manifest
 from zcserve.cache.compress import missing_codecs
 from zcserve.cache.crew import CLOSE_WITHIN_S
@@ -90,7 +89,7 @@ class Server:
         self._predecessor: Predecessor | None = None
         self._successor: Successor | None = None
         self._upgrade_asked = False
-        self._signals: tuple[socket.socket, socket.socket] | None = None  # of `_woken_by_signals`
+        self._woken: signals.Woken | None = None
         self._tell_at = 0.0
 
     # --- starting -----------------------------------------------------------------------------------------
@@ -298,15 +297,11 @@ class Server:
         self._foreground = True
         _raise_descriptor_limit()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, signal.SIG_IGN)  # what they would do is being done
+        signals.end_at_once()
         self._predecessor = Predecessor.of(os.environ)
-        try:
-            self._open(progress=True)
-        except KeyboardInterrupt:
-            return 128 + signal.SIGINT
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_end_signal)
+        self._open(progress=True)
+        assert self._woken is not None
+        signals.end_in_order(self._on_end_signal)
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
         signal.signal(signal.SIGUSR1, lambda *_: self._log.reopen() if self._log is not None else None)
         signal.signal(signal.SIGUSR2, lambda *_: self.loop.call_soon(self.upgrade))
@@ -315,36 +310,26 @@ class Server:
         except OSError as error:
             raise UsageError(f"the server cannot take over: {error}") from error
         self._say_ready()  # from here on a signal means what it says
-        with self._woken_by_signals():
+        self._woken.begin()
+        try:
             self.loop.run()
+        finally:
+            self.loop.forget(self._woken.reader.fileno())
+            self._woken.close()
         if not self._close():
             # Nothing ends a thread that waits in the kernel, and the interpreter would close what it reads from.
             log.flush()
             os._exit(0)
         return 0
 
-    @contextmanager
-    def _woken_by_signals(self) -> Iterator[None]:
-        """Python hears of a signal between two of its instructions, and under load the fast lane has few of them."""
-        assert self._signals is not None
-        reader, writer = self._signals
-        with reader, writer:
-            signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-            try:
-                yield
-            finally:
-                signal.set_wakeup_fd(-1)
-                self.loop.forget(reader.fileno())
-
     def _open_signals(self, undo: ExitStack) -> None:
-        reader, _ = self._signals = socket.socketpair()
-        for sock in self._signals:
-            sock.setblocking(False)
-            undo.callback(sock.close)
-        self.loop.add(reader.fileno(), lambda _: _drained(reader))
+        self._woken = signals.Woken()
+        undo.callback(self._woken.close)
+        self.loop.add(self._woken.reader.fileno(), self._woken.drain)
 
-    def _on_end_signal(self, number: int, _: FrameType | None) -> None:
+    def _on_end_signal(self, number: int, _: object) -> None:
         if self._stopping:
+            log.flush()
             os._exit(128 + number)
         self.loop.call_soon(self.stop)
         self._stopping = True
@@ -414,6 +399,9 @@ class Server:
 
     def upgrade(self) -> None:
         """Start the program anew, have it take over, and end. In the loop's thread: `call_soon`; from `run` only."""
+        if os.getpid() == 1:
+            _log.error("upgrade: refused, since this is process 1: a container ends with it; replace the container")
+            return
         if self._successor is not None or self._service.draining:
             _log.warning("upgrade: one is under way already, or this process ends")
             return
@@ -545,12 +533,6 @@ def _url(sock: socket.socket) -> str:
         return f"unix:{where}"
     host = f"[{where[0]}]" if ":" in where[0] else where[0]
     return f"http://{host}:{where[1]}"
-
-
-def _drained(sock: socket.socket) -> None:
-    with suppress(BlockingIOError):
-        while sock.recv(4096):
-            pass
 
 
 def _raise_descriptor_limit() -> None:
