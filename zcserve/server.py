@@ -7,6 +7,7 @@ answers in flight finish for `grace_s` seconds, end. Both may be done with anoth
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -152,6 +153,8 @@ class Server:
             if self._predecessor is not None:
                 last = self._predecessor.adopt(self.loader, Root(self.config.root))
             built = builder.build(last=last, progress=progress)
+            if self.store.refused is not None and self.store.refused.errno != errno.EFBIG:
+                raise self.store.refused  # now is the time to say that the machine has too little
             if last is not None:
                 retire(last, built.generation, self.loader)
         finally:

@@ -22,7 +22,8 @@ from contextlib import suppress
 from zcserve import log, threads
 
 ENDS = (signal.SIGTERM, signal.SIGINT)
-_OTHERS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# A file that is too long (RLIMIT_FSIZE) is an error of the call that writes it.
+_OTHERS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXFSZ)
 
 _at_once: socket.socket | None = None
 
