@@ -15,7 +15,7 @@ import argparse
 import io
 import os
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, NoReturn
 
 from zcserve import __version__
@@ -25,6 +25,8 @@ from zcserve.errors import UsageError
 EXIT_WRONG_USE = 2
 # So long a line about wrong use waits for a reader of standard error.
 COMPLAINED_WITHIN_S = 0.5
+# What a server has open before its first client, in round numbers: 19 without applications.
+DESCRIPTORS_MIN = 24
 
 _OWN_FLAGS = ("--config", "--check", "--version", "--help")
 
@@ -73,7 +75,10 @@ def _own_the_process() -> None:
                 os.open(os.devnull, os.O_RDWR)
             except OSError:
                 os.open("/", os.O_PATH)  # takes nothing
-    signals.end_at_once()
+    try:
+        signals.end_at_once()
+    except OSError as error:
+        raise UsageError(f"the command cannot start: {error}") from error
 
 
 def _complain(line: str) -> None:
@@ -105,15 +110,30 @@ def _run(argv: list[str]) -> int:
     config = _configure(given)
     from zcserve import log  # late, as all of the server
 
-    with log.to_stderr(config.log_level):
+    _check_descriptors()
+    with ExitStack() as stack:
         try:
+            stack.enter_context(log.to_stderr(config.log_level))
             import zcserve.server as server
         except ModuleNotFoundError as error:
             if error.name not in RUNTIME_PACKAGES:
                 raise
             packages = " ".join(RUNTIME_PACKAGES)
             raise UsageError(f"the package {error.name} is not installed here: pip install {packages}") from None
+        except OSError as error:
+            raise UsageError(f"the server cannot start: {error}") from error
         return server.check(config) if check else server.Server(config).run()
+
+
+def _check_descriptors() -> None:
+    import resource
+
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if 0 <= most < DESCRIPTORS_MIN:
+        raise UsageError(
+            f"the process may have {most} descriptors, and needs {DESCRIPTORS_MIN} and one for each client: raise the "
+            "limit (ulimit -n, LimitNOFILE=)"
+        )
 
 
 def _configure(given: dict[str, Any]) -> Config:

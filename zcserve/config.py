@@ -23,7 +23,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from zcserve.errors import UsageError
+from zcserve.errors import UsageError, reason_of
 
 AccessLogFormat: TypeAlias = Literal["combined", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -758,7 +758,7 @@ def _read_toml(path: str | Path) -> dict[str, Any]:
         text = Path(path).read_bytes().decode()
         return tomllib.loads(text)
     except OSError as error:
-        raise UsageError(f"cannot read the configuration file {path}: {error.strerror}") from None
+        raise UsageError(f"cannot read the configuration file {path}: {reason_of(error)}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: byte {error.start} is not UTF-8; accepted: a TOML file") from None
     except tomllib.TOMLDecodeError as error:

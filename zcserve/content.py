@@ -55,7 +55,7 @@ from zcserve.cache.unseen import hide
 from zcserve.cache.walk import SIBLING_CODINGS, Changes, Patch, walk, walk_again
 from zcserve.cache.watcher import Watcher
 from zcserve.config import Config, size_text
-from zcserve.errors import NoThreadError, UsageError
+from zcserve.errors import NoThreadError, UsageError, reason_of
 from zcserve.http import encode_path
 from zcserve.log import Log
 from zcserve.net.connection import Service
@@ -197,8 +197,9 @@ class Builder:
             return Watcher(root)
         except OSError as error:
             _log.warning(
-                "the root is not watched (%s; raise fs.inotify.max_user_instances): changes are seen after SIGHUP only",
-                error.strerror,
+                "the root is not watched (%s; raise fs.inotify.max_user_instances or ulimit -n): "
+                "changes are seen after SIGHUP only",
+                reason_of(error),
             )
             return None
 
@@ -269,7 +270,7 @@ class Builder:
             try:
                 generation.not_found_page = self.loader.read(generation.root, entry)
             except (ChangedError, OSError) as error:
-                generation.problems.append(Problem("404.html", f"is not used for 404: {error}"))
+                generation.problems.append(Problem("404.html", f"is not used for 404: {reason_of(error)}"))
 
 
 class Content:
@@ -379,7 +380,7 @@ class Content:
         except OSError as error:
             assert watcher is not None
             _log.warning("events of the root cannot be read: %s", error)
-            watcher.rescan_later(f"events could not be read ({error.strerror})", self._loop.now)
+            watcher.rescan_later(f"events could not be read ({reason_of(error)})", self._loop.now)
         self._plan()
 
     def _plan(self) -> None:
@@ -472,7 +473,7 @@ class Content:
             elif changes and not self._adrift and self.generation.root.is_in_place():
                 self._patch(watcher, changes)
         except Exception as error:
-            watcher.rescan_later(f"an update failed ({error})", self._loop.now)
+            watcher.rescan_later(f"an update failed ({reason_of(error)})", self._loop.now)
             raise
         finally:
             self._in_loop(self._rest)
@@ -561,7 +562,7 @@ class Content:
             self.counters.rescans += self.generation.root.is_in_place()  # else it is a release
             self._build_next()
         except Exception as error:
-            watcher.rescan_later(f"an update failed ({error})", self._loop.now)
+            watcher.rescan_later(f"an update failed ({reason_of(error)})", self._loop.now)
             raise
 
     def _build_next(self) -> None:

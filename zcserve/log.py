@@ -24,6 +24,7 @@ import io
 import logging
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -31,7 +32,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeAlias
 
-from zcserve.errors import reason_of
+from zcserve import threads
+from zcserve.errors import NoThreadError, reason_of
 from zcserve.outlet import Outlet, Writer
 
 if TYPE_CHECKING:
@@ -44,6 +46,9 @@ ExcInfo: TypeAlias = (
 
 # So many bytes of lines wait for a reader of standard error: some thousand lines.
 WAITING_MAX = 256 * 1024
+
+# So long the end waits for the reader of what applications have printed.
+PRINTS_OUT_WITHIN_S = 0.5
 
 _INDENT = "  "
 # Our own words: `logging.addLevelName` may change the other ones.
@@ -234,6 +239,21 @@ def say(text: str) -> None:
         _own.tell(text)
     elif sys.stderr is not None:
         print(text, file=sys.stderr, flush=True)
+
+
+def prints_are_out() -> bool:
+    """Whether what applications have printed to sys.stdout is written: where its reader has stopped, the interpreter
+    would wait for it at its end."""
+    stream = sys.stdout
+    if stream is None:
+        return True
+    flushing = threading.Thread(target=stream.flush, name="zcserve-prints", daemon=True)
+    try:
+        threads.begin(flushing)
+    except NoThreadError:
+        return False
+    flushing.join(PRINTS_OUT_WITHIN_S)
+    return not flushing.is_alive()
 
 
 def flush() -> None:

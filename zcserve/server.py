@@ -7,7 +7,6 @@ answers in flight finish for `grace_s` seconds, end. Both may be done with anoth
 
 from __future__ import annotations
 
-import errno
 import gc
 import logging
 import os
@@ -152,9 +151,9 @@ class Server:
             last = None
             if self._predecessor is not None:
                 last = self._predecessor.adopt(self.loader, Root(self.config.root))
+            self.store.starting = True
             built = builder.build(last=last, progress=progress)
-            if self.store.refused is not None and self.store.refused.errno != errno.EFBIG:
-                raise self.store.refused  # now is the time to say that the machine has too little
+            self.store.starting = False
             if last is not None:
                 retire(last, built.generation, self.loader)
         finally:
@@ -319,8 +318,9 @@ class Server:
         finally:
             self.loop.forget(self._woken.reader.fileno())
             self._woken.close()
-        if not self._close():
-            # Nothing ends a thread that waits in the kernel, and the interpreter would close what it reads from.
+        if not self._close() or not log.prints_are_out():
+            # Nothing ends a thread that waits in the kernel, and the interpreter would close what it reads from, or
+            # wait for it.
             log.flush()
             os._exit(0)
         return 0
@@ -419,7 +419,7 @@ class Server:
             self._successor = Successor(self.loop, self._succeeded, self._not_succeeded, self._before_it_serves)
             self._successor.begin(listeners, self.store.freeze, write)
         except (OSError, NoThreadError) as error:
-            self._not_succeeded(f"it could not be started: {error}")
+            self._not_succeeded(f"it could not be started: {reason_of(error)}")
 
     def _before_it_serves(self) -> None:
         """The new process would serve now: it looks for the last changes, and this one makes no more."""

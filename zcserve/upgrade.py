@@ -48,7 +48,7 @@ from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.root import Root
 from zcserve.cache.store import Memory
-from zcserve.errors import NoThreadError
+from zcserve.errors import NoThreadError, reason_of
 from zcserve.log import Log
 from zcserve.net.listener import Inherited
 from zcserve.net.loop import Loop
@@ -230,7 +230,7 @@ class Successor:
                 if self._outcome is _Outcome.OPEN:
                     self._process = _run_again(handover)
         except Exception as error:
-            self._why_not_started = f"it could not be started: {error}"
+            self._why_not_started = f"it could not be started: {reason_of(error)}"
         finally:
             self._theirs.close()
             if fd >= 0:

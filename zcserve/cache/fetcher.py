@@ -20,6 +20,7 @@ from zcserve.cache.crew import CLOSE_WITHIN_S, Crew, Job
 from zcserve.cache.entry import Body, Entry, device_of
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import OUR_OWN_TROUBLE, ChangedError, Loader, path_of
+from zcserve.errors import reason_of
 from zcserve.log import Log
 
 _log = Log(__name__)
@@ -193,7 +194,7 @@ class Fetcher:
         except ChangedError:
             _log.info("%s changed since it was last read", path_of(chosen).decode())
         except OSError as error:
-            _log.warning("%s: %s", path_of(chosen).decode(), error.strerror or error)
+            _log.warning("%s: %s", path_of(chosen).decode(), reason_of(error))
             if error.errno in OUR_OWN_TROUBLE:
                 return None
         if not self.may_renew(generation, base):
@@ -201,7 +202,7 @@ class Fetcher:
         try:
             self._loader.succeed(generation, base)
         except OSError as error:
-            _log.warning("%s: %s", path_of(base).decode(), error.strerror or error)
+            _log.warning("%s: %s", path_of(base).decode(), reason_of(error))
             return None
         return Renewed()
 

@@ -61,6 +61,9 @@ OUR_OWN_TROUBLE = NO_DESCRIPTOR | {errno.ENOMEM, errno.EIO}
 class ChangedError(Exception):
     """The file is not, or not any more, what its entry says."""
 
+    def __init__(self) -> None:
+        super().__init__("it changes while it is read")
+
 
 def path_of(entry: Entry) -> bytes:
     """The entry's file, relative to the root."""

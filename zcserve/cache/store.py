@@ -155,7 +155,7 @@ class Store:
         self._sent_by_lane = 0  # bytes of condemned bodies for which was waited in vain
         self._holders = 0  # bodies that hold a descriptor of their own
         self._frozen = False
-        self.refused: OSError | None = None  # why the kernel gave no memory, the last time
+        self.starting = False  # memory that the kernel does not give is an error now, but for RLIMIT_FSIZE
         self._refusal_told_at = 0.0
         self._lock = threading.Lock()
 
@@ -237,7 +237,8 @@ class Store:
 
     def _refuse(self, error: OSError) -> None:
         """Say, now and then, why something stays on disk."""
-        self.refused = error
+        if self.starting and error.errno != errno.EFBIG:
+            raise error
         now = time.monotonic()
         if now < self._refusal_told_at:
             return

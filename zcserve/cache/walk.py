@@ -39,7 +39,7 @@ from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem, Stock
 from zcserve.cache.root import SCARCE, OutsideRootError, Root
 from zcserve.cache.slab import shared
 from zcserve.cache.unseen import hide, put
-from zcserve.errors import UsageError
+from zcserve.errors import UsageError, reason_of
 from zcserve.http import encode_path
 
 try:
@@ -246,7 +246,7 @@ def is_hidden(directory: bytes, name: bytes) -> bool:
 
 
 def _problem(path: bytes, error: OSError) -> Problem:
-    return Problem.of(path, error.strerror or str(error))
+    return Problem.of(path, reason_of(error))
 
 
 class _Visit:
@@ -290,7 +290,7 @@ class _Visit:
                 if error.errno in SCARCE:
                     raise
                 if not directory.path:
-                    raise UsageError(f"root {self._root.path!r} cannot be read: {error.strerror or error}") from None
+                    raise UsageError(f"root {self._root.path!r} cannot be read: {reason_of(error)}") from None
                 self._problems.append(_problem(directory.path, error))
                 continue
             self.stock.take([entry for _, entry in entries])
