@@ -78,15 +78,24 @@ class Outlet:
             return 0
 
     def _write_file(self, piece: memoryview) -> int:
-        taken = os.write(self._fd, piece)
-        if taken == len(piece):
-            return taken
-        whole = bytes(piece[:taken]).rfind(b"\n") + 1
-        end = os.lseek(self._fd, 0, os.SEEK_CUR)
-        if whole < taken and os.fstat(self._fd).st_size == end:
-            os.ftruncate(self._fd, os.lseek(self._fd, whole - taken, os.SEEK_CUR))
-            return whole
+        taken = 0
+        try:
+            while taken < len(piece):
+                taken += os.write(self._fd, piece[taken:])
+        except OSError:
+            if taken := self._cut_off(piece, taken):
+                return taken
+            raise
         return taken
+
+    def _cut_off(self, piece: memoryview, taken: int) -> int:
+        """Cut off the half line at the end of what a full file took; how much of it stays."""
+        whole = bytes(piece[:taken]).rfind(b"\n") + 1
+        if whole < taken:
+            if os.fstat(self._fd).st_size != os.lseek(self._fd, 0, os.SEEK_CUR):
+                return taken
+            os.ftruncate(self._fd, os.lseek(self._fd, whole - taken, os.SEEK_CUR))
+        return whole
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -102,7 +111,7 @@ class Replaced:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
 
-    def write(self, lines: memoryview) -> int:
+    def write(self, lines: memoryview, wait_s: float = 0.0) -> int:
         """As `Outlet.write`."""
         self._stream.write(lines)
         self._stream.flush()
@@ -226,7 +235,7 @@ class Writer(Generic[Item]):
             self._moved = time.monotonic()
         while self._rest or self._take():
             try:
-                taken = self._outlet.write(self._rest)
+                taken = self._outlet.write(self._rest, ASKED_S)
             except OSError as error:
                 self._stop(reason_of(error))
                 if self._ended:

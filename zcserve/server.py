@@ -7,6 +7,7 @@ answers in flight finish for `grace_s` seconds, end. Both may be done with anoth
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -100,7 +101,8 @@ class Server:
         try:
             self._open_all(progress=progress)
         except OSError as error:
-            raise UsageError(f"the server cannot start: {error}") from error
+            advice = "; raise the limit (ulimit -n, LimitNOFILE=)" if error.errno == errno.EMFILE else ""
+            raise UsageError(f"the server cannot start: {error}{advice}") from error
 
     def _open_all(self, *, progress: bool) -> None:
         config = self.config
