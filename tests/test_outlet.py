@@ -79,8 +79,8 @@ KINDS = {"pipe": make_pipe, "fifo": make_fifo, "terminal": make_terminal, "socke
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ASKED_S", "RETRY_S"):
         monkeypatch.setattr(outlet, name, 0.01)
-    monkeypatch.setattr(outlet, "STOPPED_AFTER_S", 0.05)
-    monkeypatch.setattr(outlet, "LAST_S", 0.1)
+    monkeypatch.setattr(outlet, "STOPPED_AFTER_S", 0.03)
+    monkeypatch.setattr(outlet, "LAST_S", 0.06)
 
 
 def drain(reader: int, wait_until: Callable[..., Any], enough: Callable[[bytes], bool]) -> bytes:

@@ -154,7 +154,8 @@ class _Own(Writer[bytes]):
     def __init__(self, level: int) -> None:
         """Raises OSError and NoThreadError."""
         self.level = level
-        super().__init__(Outlet(os.dup(2)), "zcserve-log", WAITING_MAX)
+        self.fd = os.dup(2)
+        super().__init__(Outlet(self.fd), "zcserve-log", WAITING_MAX)
 
     def say(self, level: int, text: str, error: BaseException | None = None) -> None:
         """A record of our own."""
@@ -239,6 +240,16 @@ def say(text: str) -> None:
         _own.tell(text)
     elif sys.stderr is not None:
         print(text, file=sys.stderr, flush=True)
+
+
+def put_back() -> None:
+    """An application may have closed descriptor 2: have something there again, or a client's connection would get the
+    number, and what is meant for standard error."""
+    try:
+        os.fstat(2)
+    except OSError:
+        if _own is not None:
+            os.dup2(_own.fd, 2)
 
 
 def prints_are_out() -> bool:

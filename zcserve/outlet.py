@@ -42,9 +42,9 @@ ASKED_S = 0.1
 # An outlet that has taken nothing for so long has a reader that has stopped.
 STOPPED_AFTER_S = 1.0
 # After an error (no space, no reader) the outlet is tried again so often.
-RETRY_S = 0.5
+RETRY_S = 0.2
 # At the end an outlet that takes nothing for so long is given up.
-LAST_S = 0.4
+LAST_S = 0.3
 # While lines are being dropped the number is told so often.
 TOLD_EVERY_S = 10.0
 

@@ -218,6 +218,7 @@ class Server:
         self._application = service.application = application
         undo.callback(application.close)
         application.start()
+        log.put_back()
 
     def _each_turn(self) -> None:
         if self._prefixes.refresh():

@@ -42,7 +42,7 @@ from enum import Enum
 from functools import partial
 from math import inf
 
-from zcserve import threads
+from zcserve import log, threads
 from zcserve.cache import manifest
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
@@ -294,6 +294,7 @@ class Successor:
 
 
 def _run_again(handover: Handover) -> subprocess.Popen[bytes]:
+    log.put_back()
     return subprocess.Popen(
         [sys.executable, *sys.orig_argv[1:]],
         env={**os.environ, VARIABLE: json.dumps(asdict(handover)), AWAITS_READY: "1"},
