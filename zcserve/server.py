@@ -90,7 +90,6 @@ class Server:
         self._predecessor: Predecessor | None = None
         self._successor: Successor | None = None
         self._upgrade_asked = False
-        self._woken: signals.Woken | None = None
         self._tell_at = 0.0
 
     # --- starting -----------------------------------------------------------------------------------------
@@ -135,7 +134,7 @@ class Server:
             built = self._build(builder, progress)
             self._serve_with(poller, builder, built, undo)
             if self._foreground:
-                self._open_signals(undo)
+                signals.wake(self.loop)
             self._addresses = [_url(sock) for sock in sockets]
             self.port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), 0)
             self._reserve = Reserve()
@@ -305,7 +304,6 @@ class Server:
         signals.end_at_once()
         self._predecessor = Predecessor.of(os.environ)
         self._open(progress=True)
-        assert self._woken is not None
         signals.end_in_order(self._on_end_signal)
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
         signal.signal(signal.SIGUSR1, lambda *_: self._log.reopen() if self._log is not None else None)
@@ -315,23 +313,16 @@ class Server:
         except OSError as error:
             raise UsageError(f"the server cannot take over: {error}") from error
         self._say_ready()  # from here on a signal means what it says
-        self._woken.begin()
         try:
             self.loop.run()
         finally:
-            self.loop.forget(self._woken.reader.fileno())
-            self._woken.close()
+            signals.forget(self.loop)
         if not self._close() or not log.prints_are_out():
             # Nothing ends a thread that waits in the kernel, and the interpreter would close what it reads from, or
             # wait for it.
             log.flush()
             os._exit(0)
         return 0
-
-    def _open_signals(self, undo: ExitStack) -> None:
-        self._woken = signals.Woken()
-        undo.callback(self._woken.close)
-        self.loop.add(self._woken.reader.fileno(), self._woken.drain)
 
     def _on_end_signal(self, number: int, _: object) -> None:
         if self._stopping:
@@ -422,7 +413,7 @@ class Server:
             self._successor = Successor(self.loop, self._succeeded, self._not_succeeded, self._before_it_serves)
             self._successor.begin(listeners, self.store.freeze, write)
         except (OSError, NoThreadError) as error:
-            self._not_succeeded(f"it could not be started: {reason_of(error)}")
+            self._not_succeeded(f"it could not be started: {str(error) or reason_of(error)}")
 
     def _before_it_serves(self) -> None:
         """The new process would serve now: it looks for the last changes, and this one makes no more."""

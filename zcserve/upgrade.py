@@ -230,7 +230,7 @@ class Successor:
                 if self._outcome is _Outcome.OPEN:
                     self._process = _run_again(handover)
         except Exception as error:
-            self._why_not_started = f"it could not be started: {reason_of(error)}"
+            self._why_not_started = f"it could not be started: {str(error) or reason_of(error)}"
         finally:
             self._theirs.close()
             if fd >= 0:

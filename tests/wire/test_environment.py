@@ -366,11 +366,23 @@ os.close(2)
 """
 
 
+# What a child is sent is not for the server.
+FORKING = """
+import os, signal
+
+child = os.fork()
+if not child:
+    signal.pause()
+os.kill(child, signal.SIGTERM)
+assert os.waitpid(child, 0)[1] == signal.SIGTERM
+"""
+
+
 def test_no_application_silences_the_server(
     command: Any, site: Any, tmp_path: Path, engine: str, wait_until: Any
 ) -> None:
     site.write("page", b"a page")
-    (tmp_path / "silencing.py").write_text(SILENCING)
+    (tmp_path / "silencing.py").write_text(SILENCING + FORKING)
     server = command(site.root, "--engine", engine, "--mount", "/app=silencing:app", cwd=tmp_path)
     with Client(server.port) as client:
         assert client.get("/app/").body == b"mounted"
