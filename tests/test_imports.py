@@ -19,14 +19,17 @@ PACKAGE = Path(zcserve.__file__).parent
 
 # Lowest first; those on one line do not import each other, but modules of one package do.
 FLOORS = (
-    ("errors", "log"),
-    ("http", "media_types", "threads", "program"),
+    ("errors",),
+    ("threads",),
+    ("outlet",),
+    ("log",),
+    ("http", "media_types", "program"),
     ("config",),
     ("cache",),
     ("net",),
     ("servlets", "status", "control"),
     ("renewals",),
-    ("content", "upgrade"),
+    ("content", "upgrade", "signals"),
     ("server",),
     ("cli",),
     ("__main__",),

@@ -12,8 +12,10 @@ alike for flags, environment and file.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
+from contextlib import ExitStack, suppress
 from typing import Any, NoReturn
 
 from zcserve import __version__
@@ -21,6 +23,10 @@ from zcserve.config import ENV_CONFIG_FILE, KEYS, SWITCH, TEXTS, Config, Key, lo
 from zcserve.errors import UsageError
 
 EXIT_WRONG_USE = 2
+# So long a line about wrong use waits for a reader of standard error.
+COMPLAINED_WITHIN_S = 0.5
+# What a server has open before its first client, in round numbers: 19 without applications.
+DESCRIPTORS_MIN = 24
 
 _OWN_FLAGS = ("--config", "--check", "--version", "--help")
 
@@ -42,15 +48,50 @@ RUNTIME_PACKAGES = ("mmh3", "sortedcontainers")
 def main(argv: list[str] | None = None) -> int:
     """Run zcserve with these arguments (without the program's name) and return the exit code.
 
-    0 after an orderly stop, 2 for wrong use; anything else is what the server or the check returned.
+    0 after an orderly stop, 2 for wrong use; anything else is what the server or the check returned. Without `argv` the
+    process is the command's alone, its signals and standard descriptors too.
     """
     try:
+        if argv is None:
+            _own_the_process()
         return _run(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
         from zcserve.log import printable  # late, as all of the server
 
-        print("zcserve:", printable(" ".join(str(error).splitlines())), file=sys.stderr)
+        _complain("zcserve: " + printable(" ".join(str(error).splitlines())))
         return EXIT_WRONG_USE
+
+
+def _own_the_process() -> None:
+    """Hear signals, and have something at the numbers 0 to 2: else a file or a client would get them, and what is meant
+    for standard error."""
+    from zcserve import signals
+
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            try:
+                os.open(os.devnull, os.O_RDWR)
+            except OSError:
+                os.open("/", os.O_PATH)  # takes nothing
+    try:
+        signals.end_at_once()
+    except OSError as error:
+        raise UsageError(f"the command cannot start: {error}") from error
+
+
+def _complain(line: str) -> None:
+    """Write to standard error, if it takes anything: it may be closed, full, or have a reader that has stopped."""
+    import select
+
+    with suppress(OSError, ValueError):
+        if sys.stderr is None:
+            return
+        with suppress(io.UnsupportedOperation):
+            if not select.select([], [sys.stderr], [], COMPLAINED_WITHIN_S)[1]:
+                return
+        print(line, file=sys.stderr, flush=True)
 
 
 def _run(argv: list[str]) -> int:
@@ -67,17 +108,32 @@ def _run(argv: list[str]) -> int:
         raise UsageError(_about_unknown(unknown))
     check = given.pop("check", False)
     config = _configure(given)
-    _log_to_stderr(config.log_level)
+    from zcserve import log  # late, as all of the server
 
-    try:
-        import zcserve.server as server  # late: it brings everything else along
-    except ModuleNotFoundError as error:
-        if error.name not in RUNTIME_PACKAGES:
-            raise
-        packages = " ".join(RUNTIME_PACKAGES)
-        raise UsageError(f"the package {error.name} is not installed here: pip install {packages}") from None
+    _check_descriptors()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(log.to_stderr(config.log_level))
+            import zcserve.server as server
+        except ModuleNotFoundError as error:
+            if error.name not in RUNTIME_PACKAGES:
+                raise
+            packages = " ".join(RUNTIME_PACKAGES)
+            raise UsageError(f"the package {error.name} is not installed here: pip install {packages}") from None
+        except OSError as error:
+            raise UsageError(f"the server cannot start: {error}") from error
+        return server.check(config) if check else server.Server(config).run()
 
-    return server.check(config) if check else server.Server(config).run()
+
+def _check_descriptors() -> None:
+    import resource
+
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if 0 <= most < DESCRIPTORS_MIN:
+        raise UsageError(
+            f"the process may have {most} descriptors, and needs {DESCRIPTORS_MIN} and one for each client: raise the "
+            "limit (ulimit -n, LimitNOFILE=)"
+        )
 
 
 def _configure(given: dict[str, Any]) -> Config:
@@ -96,16 +152,6 @@ def _about_unknown(unknown: list[str]) -> str:
         return f"unexpected argument {unknown[0]!r}; accepted: one root directory and flags"
     known = nearest(flag, [*(key.flag for key in KEYS.values()), *_OWN_FLAGS])
     return f"unknown flag {flag}; the nearest known is {known} (zcserve --help lists all)"
-
-
-def _log_to_stderr(level: str) -> None:
-    import logging
-
-    from zcserve.log import Formatter
-
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,7 +23,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from zcserve.errors import UsageError
+from zcserve.errors import UsageError, reason_of
 from zcserve.media_types import DEFAULT_CHARSET, check_charset, parse_type
 
 AccessLogFormat: TypeAlias = Literal["combined", "json"]
@@ -788,7 +788,7 @@ def _read_toml(path: str | Path) -> dict[str, Any]:
         text = Path(path).read_bytes().decode()
         return tomllib.loads(text)
     except OSError as error:
-        raise UsageError(f"cannot read the configuration file {path}: {error.strerror}") from None
+        raise UsageError(f"cannot read the configuration file {path}: {reason_of(error)}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: byte {error.start} is not UTF-8; accepted: a TOML file") from None
     except tomllib.TOMLDecodeError as error:

@@ -57,7 +57,7 @@ from zcserve.cache.unseen import hide
 from zcserve.cache.walk import SIBLING_CODINGS, Changes, Patch, walk, walk_again
 from zcserve.cache.watcher import Watcher
 from zcserve.config import Config, size_text
-from zcserve.errors import NoThreadError, UsageError
+from zcserve.errors import NoThreadError, UsageError, reason_of
 from zcserve.http import encode_path
 from zcserve.log import Log
 from zcserve.net.connection import Service
@@ -202,8 +202,9 @@ class Builder:
             return Watcher(root)
         except OSError as error:
             _log.warning(
-                "the root is not watched (%s; raise fs.inotify.max_user_instances): changes are seen after SIGHUP only",
-                error.strerror,
+                "the root is not watched (%s; raise fs.inotify.max_user_instances or ulimit -n): "
+                "changes are seen after SIGHUP only",
+                reason_of(error),
             )
             return None
 
@@ -274,7 +275,7 @@ class Builder:
             try:
                 generation.not_found_page = self.loader.read(generation.root, entry)
             except (ChangedError, OSError) as error:
-                generation.problems.append(Problem("404.html", f"is not used for 404: {error}"))
+                generation.problems.append(Problem("404.html", f"is not used for 404: {reason_of(error)}"))
 
 
 class Content:
@@ -401,7 +402,7 @@ class Content:
         except OSError as error:
             assert watcher is not None
             _log.warning("events of the root cannot be read: %s", error)
-            watcher.rescan_later(f"events could not be read ({error.strerror})", self._loop.now)
+            watcher.rescan_later(f"events could not be read ({reason_of(error)})", self._loop.now)
         self._plan()
 
     def _plan(self) -> None:
@@ -528,8 +529,8 @@ class Content:
                 self._patch(watcher, changes)
         except OSError as error:
             self.counters.rescans += 1
-            again = self._try_again_later()
-            _log.error("an update failed, the old content goes on and is compared in %g s: %s", again, error)
+            again, why = self._try_again_later(), reason_of(error)
+            _log.error("an update failed, the old content goes on and is compared in %g s: %s", again, why)
             self.counters.failed += 1
         except Exception:
             self.counters.rescans += 1

@@ -8,6 +8,11 @@ on stderr and exit code 2 (cli.py, in one place). Errors of the operating system
 from __future__ import annotations
 
 
+def reason_of(error: BaseException) -> str:
+    """Why, in words that are never empty: the system's text, the exception's own, or else its name."""
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
 class ZcserveError(Exception):
     """The root of every error that zcserve raises on purpose."""
 

@@ -1,4 +1,4 @@
-"""The log, which nothing from outside can forge.
+"""The log, which nothing from outside can forge, and no application can silence.
 
 A log line names what comes from outside: paths of files, targets, header values, what an exception says.
 
@@ -9,24 +9,51 @@ A log line names what comes from outside: paths of files, targets, header values
   record, whatever an exception says in its traceback. It escapes what other loggers say, too: mounted applications have
   their own.
 
+There are two ways out. In a program that uses zcserve as a library the records go to `logging`, like any others. In a
+process that is the server's alone (`to_stderr`) they go to a queue and a copy of descriptor 2, and `logging` does not
+see them: an application may switch off loggers, disable levels, take handlers away, replace sys.stderr or close it.
+What other loggers say goes into the same queue by a handler of the root logger, as does what is printed to sys.stderr.
+So a reader of standard error that has stopped stops nothing here (outlet.py).
+
 The access log has a format of its own: net/access_log.py.
 """
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+from zcserve import threads
+from zcserve.errors import NoThreadError, reason_of
+from zcserve.outlet import Outlet, Writer
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 ExcInfo: TypeAlias = (
     "bool | tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None] "
     "| BaseException | None"
 )
 
+# So many bytes of lines wait for a reader of standard error: some thousand lines.
+WAITING_MAX = 256 * 1024
+
+# So long the end waits for the reader of what applications have printed.
+PRINTS_OUT_WITHIN_S = 0.5
+
 _INDENT = "  "
+# Our own words: `logging.addLevelName` may change the other ones.
+_LEVELS = {logging.DEBUG: "DEBUG", logging.INFO: "INFO", logging.WARNING: "WARNING", logging.ERROR: "ERROR"}
+_TIME = "%Y-%m-%dT%H:%M:%S%z"
 
 
 def printable(text: str) -> str:
@@ -63,17 +90,26 @@ class Log(logging.LoggerAdapter[logging.Logger]):
         **_: object,
     ) -> None:
         """As `logging.Logger.log`. All other methods end here."""
-        logger = self.logger
-        if not logger.isEnabledFor(level):
+        if _own is not None:
+            if level >= _own.level:
+                _own.say(level, str(msg) % tuple(map(_safe, args)) if args else str(msg), _error_of(exc_info))
             return
+        logger = self.logger
+        if logger.manager.disable >= level or level < logger.getEffectiveLevel():
+            return  # not where it is `disabled`, which `dictConfig` makes of all loggers that it does not know
         file, line, function, stack = logger.findCaller(stack_info, stacklevel + 1)  # 1: this method
         safe = tuple(map(_safe, args))
         error = _error_of(exc_info)
         known = (type(error), error, error.__traceback__) if error is not None else None
         record = logger.makeRecord(logger.name, level, file, line, msg, safe, known, function, extra, stack)
         if error is not None:
-            record.exc_text = str(Block("".join(traceback.format_exception(error)).rstrip("\n")))
-        logger.handle(record)
+            record.exc_text = _trace_of(error)
+        if logger.filter(record):
+            logger.callHandlers(record)
+
+    def isEnabledFor(self, level: int) -> bool:
+        """Whether a message of this level is written."""
+        return level >= (_own.level if _own is not None else self.getEffectiveLevel())
 
 
 class Formatter(logging.Formatter):
@@ -81,14 +117,24 @@ class Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record's lines, all but the first indented."""
-        first, *more = super().format(record).split("\n")
-        return "\n".join([printable(first), *(_INDENT + printable(line) for line in more)])
+        return _indented(super().format(record))
+
+
+def _indented(text: str) -> str:
+    first, *more = text.split("\n")
+    return "\n".join([printable(first), *(_INDENT + printable(line) for line in more)])
 
 
 def _safe(value: object) -> object:
     if isinstance(value, (int, float)):
         return value
+    if isinstance(value, BaseException):
+        return printable(str(value) or reason_of(value))
     return str(value) if isinstance(value, Block) else printable(str(value))
+
+
+def _trace_of(error: BaseException) -> str:
+    return str(Block("".join(traceback.format_exception(error)).rstrip("\n")))
 
 
 def _error_of(exc_info: ExcInfo) -> BaseException | None:
@@ -97,3 +143,131 @@ def _error_of(exc_info: ExcInfo) -> BaseException | None:
     if isinstance(exc_info, tuple):
         return exc_info[1]
     return sys.exc_info()[1] if exc_info else None
+
+
+# --- a process that is the server's alone ---------------------------------------------------------------------
+
+
+class _Own(Writer[bytes]):
+    """The lines of this process, on their way to a copy of descriptor 2."""
+
+    def __init__(self, level: int) -> None:
+        """Raises OSError and NoThreadError."""
+        self.level = level
+        self.fd = os.dup(2)
+        super().__init__(Outlet(self.fd), "zcserve-log", WAITING_MAX)
+
+    def say(self, level: int, text: str, error: BaseException | None = None) -> None:
+        """A record of our own."""
+        name = _LEVELS.get(level, str(level))
+        self.tell(_indented(f"{time.strftime(_TIME)} {name} {text}" + (f"\n{_trace_of(error)}" if error else "")))
+
+    def tell(self, text: str) -> None:
+        """Lines as they are."""
+        lines = f"{text}\n".encode(errors="backslashreplace")
+        self.put(lines, len(lines), lines.count(b"\n"))
+
+    def render(self, item: bytes) -> bytes:
+        return item
+
+    def on_room(self, dropped: int) -> None:
+        if dropped:
+            self.say(logging.WARNING, f"{dropped} lines dropped: standard error took nothing")
+
+
+class _Handler(logging.Handler):
+    """Takes what the loggers of applications say."""
+
+    def __init__(self, own: _Own) -> None:
+        super().__init__()
+        self._own = own
+        self.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s", _TIME))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._own.tell(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+class _Stream(io.RawIOBase):
+    """What is below sys.stderr."""
+
+    def __init__(self, own: _Own) -> None:
+        self._own = own
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+    def isatty(self) -> bool:
+        return os.isatty(2)
+
+    def write(self, data: ReadableBuffer) -> int:
+        text = bytes(data)
+        self._own.put(text, len(text), text.count(b"\n"))
+        return len(text)
+
+
+_own: _Own | None = None
+
+
+@contextmanager
+def to_stderr(level: str) -> Iterator[None]:
+    """This process is the server's alone: what it says goes to standard error, and waits for nothing there.
+
+    Raises OSError and NoThreadError.
+    """
+    global _own
+    own = _own = _Own(getattr(logging, level.upper()))
+    handler, stream = _Handler(own), sys.stderr
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    sys.stderr = io.TextIOWrapper(io.BufferedWriter(_Stream(own)), "utf-8", "backslashreplace", line_buffering=True)
+    try:
+        yield
+    finally:
+        sys.stderr = stream
+        _own = None
+        logging.getLogger().removeHandler(handler)
+        own.close()
+
+
+def say(text: str) -> None:
+    """Lines for standard error that are no record: the banner."""
+    if _own is not None:
+        _own.tell(text)
+    elif sys.stderr is not None:
+        print(text, file=sys.stderr, flush=True)
+
+
+def put_back() -> None:
+    """An application may have closed descriptor 2: have something there again, or a client's connection would get the
+    number, and what is meant for standard error."""
+    try:
+        os.fstat(2)
+    except OSError:
+        if _own is not None:
+            os.dup2(_own.fd, 2)
+
+
+def prints_are_out() -> bool:
+    """Whether what applications have printed to sys.stdout is written: where its reader has stopped, the interpreter
+    would wait for it at its end."""
+    stream = sys.stdout
+    if stream is None:
+        return True
+    flushing = threading.Thread(target=stream.flush, name="zcserve-prints", daemon=True)
+    try:
+        threads.begin(flushing)
+    except NoThreadError:
+        return False
+    flushing.join(PRINTS_OUT_WITHIN_S)
+    return not flushing.is_alive()
+
+
+def flush() -> None:
+    """The process ends by `os._exit`: write what waits, if standard error takes it."""
+    if _own is not None:
+        _own.close()

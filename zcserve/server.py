@@ -7,6 +7,7 @@ answers in flight finish for `grace_s` seconds, end. Both may be done with anoth
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -16,13 +17,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING
 
+from zcserve import log, signals
 from zcserve.cache import closing, manifest
 from zcserve.cache.compress import missing_codecs
 from zcserve.cache.crew import CLOSE_WITHIN_S
@@ -37,7 +38,7 @@ from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.config import Config, UnixAddress, size_text
 from zcserve.content import Builder, Built, Content, report_problems, resident
-from zcserve.errors import NoThreadError, UsageError
+from zcserve.errors import NoThreadError, UsageError, reason_of
 from zcserve.log import Log, printable
 from zcserve.net.access_log import AccessLog
 from zcserve.net.bodies import Allowance
@@ -91,7 +92,6 @@ class Server:
         self._predecessor: Predecessor | None = None
         self._successor: Successor | None = None
         self._upgrade_asked = False
-        self._signals: tuple[socket.socket, socket.socket] | None = None  # of `_woken_by_signals`
         self._tell_at = 0.0
 
     # --- starting -----------------------------------------------------------------------------------------
@@ -102,7 +102,8 @@ class Server:
         try:
             self._open_all(progress=progress)
         except OSError as error:
-            raise UsageError(f"the server cannot start: {error}") from error
+            advice = "; raise the limit (ulimit -n, LimitNOFILE=)" if error.errno == errno.EMFILE else ""
+            raise UsageError(f"the server cannot start: {error}{advice}") from error
 
     def _open_all(self, *, progress: bool) -> None:
         config = self.config
@@ -136,7 +137,7 @@ class Server:
             built = self._build(builder, progress)
             self._serve_with(poller, builder, built, undo)
             if self._foreground:
-                self._open_signals(undo)
+                signals.wake(self.loop)
             self._addresses = [_url(sock) for sock in sockets]
             self.port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), 0)
             self._reserve = Reserve()
@@ -154,7 +155,9 @@ class Server:
             last = None
             if self._predecessor is not None:
                 last = self._predecessor.adopt(self.loader, Root(self.config.root))
+            self.store.starting = True
             built = builder.build(last=last, progress=progress)
+            self.store.starting = False
             if last is not None:
                 retire(last, built.generation, self.loader)
         finally:
@@ -170,7 +173,7 @@ class Server:
             try:
                 self._log = AccessLog(config.access_log, config.access_log_format, self._prefixes)
             except OSError as error:
-                raise UsageError(f"access_log: {config.access_log!r} cannot be opened: {error.strerror}") from None
+                raise UsageError(f"access_log: {config.access_log!r} cannot be opened: {reason_of(error)}") from None
             undo.callback(self._log.close)
 
     def _serve_with(self, poller: Poller | Lane, builder: Builder, built: Built, undo: ExitStack) -> None:
@@ -217,6 +220,7 @@ class Server:
         self._application = service.application = application
         undo.callback(application.close)
         application.start()
+        log.put_back()
 
     def _each_turn(self) -> None:
         if self._prefixes.refresh():
@@ -300,17 +304,12 @@ class Server:
         self._foreground = True
         _raise_descriptor_limit()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, signal.SIG_IGN)  # what they would do is being done
+        signals.end_at_once()
         self._predecessor = Predecessor.of(os.environ)
         if self._predecessor is not None:
             close_inherited(self._predecessor.descriptors)
-        try:
-            self._open(progress=True)
-        except KeyboardInterrupt:
-            return 128 + signal.SIGINT
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_end_signal)
+        self._open(progress=True)
+        signals.end_in_order(self._on_end_signal)
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
         signal.signal(signal.SIGUSR1, lambda *_: self._log.reopen() if self._log is not None else None)
         signal.signal(signal.SIGUSR2, lambda *_: self.loop.call_soon(self.upgrade))
@@ -319,37 +318,20 @@ class Server:
         except OSError as error:
             raise UsageError(f"the server cannot take over: {error}") from error
         self._say_ready()  # from here on a signal means what it says
-        with self._woken_by_signals():
+        try:
             self.loop.run()
-        if not self._close() or self._has_files_that_may_hang():
-            # Nothing ends a thread that waits in the kernel, and the interpreter would close what it reads from.
-            logging.shutdown()
-            sys.stdout.flush()
+        finally:
+            signals.forget(self.loop)
+        if not self._close() or self._has_files_that_may_hang() or not log.prints_are_out():
+            # Nothing ends a thread that waits in the kernel, and the interpreter would close what it reads from, or
+            # wait for it.
+            log.flush()
             closing.leave(0)
         return 0
 
-    @contextmanager
-    def _woken_by_signals(self) -> Iterator[None]:
-        """Python hears of a signal between two of its instructions, and under load the fast lane has few of them."""
-        assert self._signals is not None
-        reader, writer = self._signals
-        with reader, writer:
-            signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-            try:
-                yield
-            finally:
-                signal.set_wakeup_fd(-1)
-                self.loop.forget(reader.fileno())
-
-    def _open_signals(self, undo: ExitStack) -> None:
-        reader, _ = self._signals = socket.socketpair()
-        for sock in self._signals:
-            sock.setblocking(False)
-            undo.callback(sock.close)
-        self.loop.add(reader.fileno(), lambda _: _drained(reader))
-
-    def _on_end_signal(self, number: int, _: FrameType | None) -> None:
+    def _on_end_signal(self, number: int, _: object) -> None:
         if self._stopping:
+            log.flush()
             os._exit(128 + number)
         self.loop.call_soon(self.stop)
         self._stopping = True
@@ -404,7 +386,7 @@ class Server:
             self._application.close()
         ended &= self._service.fetcher.close(max(until - time.monotonic(), 0))
         if self._log is not None:
-            self._log.close()
+            ended &= self._log.close(min(self._grace.at, time.monotonic() + self.config.grace_s))
         self._reserve.close()
         self.loop.close()
         if ended:
@@ -428,6 +410,9 @@ class Server:
 
     def upgrade(self) -> None:
         """Start the program anew, have it take over, and end. In the loop's thread: `call_soon`; from `run` only."""
+        if os.getpid() == 1:
+            _log.error("upgrade: refused, since this is process 1: a container ends with it; replace the container")
+            return
         if self._successor is not None or self._service.draining:
             _log.warning("upgrade: one is under way already, or this process ends")
             return
@@ -442,7 +427,7 @@ class Server:
             self._successor = Successor(self.loop, self._succeeded, self._not_succeeded, self._before_it_serves)
             self._successor.begin(listeners, self.store.freeze, write)
         except (OSError, NoThreadError) as error:
-            self._not_succeeded(f"it could not be started: {error}")
+            self._not_succeeded(f"it could not be started: {str(error) or reason_of(error)}")
 
     def _before_it_serves(self) -> None:
         """The new process would serve now: it looks for the last changes, and this one makes no more."""
@@ -516,7 +501,7 @@ class Server:
         report_problems(self.generation.problems)
         if self.config.compress and missing_codecs():
             _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())
-        if _log.getEffectiveLevel() > logging.INFO:
+        if not _log.isEnabledFor(logging.INFO):
             return
         memory = f"{size_text(self.store.committed)} of {size_text(self.config.memory)}"
         lines = (
@@ -527,7 +512,7 @@ class Server:
             *((f"servlets: {self._application.describe()}",) if self._application is not None else ()),
             *(f"serving {address}" for address in self._addresses),
         )
-        print("\n".join(lines), file=sys.stderr, flush=True)
+        log.say("\n".join(lines))
 
 
 def check(config: Config) -> int:
@@ -562,12 +547,6 @@ def _url(sock: socket.socket) -> str:
         return f"unix:{where}"
     host = f"[{where[0]}]" if ":" in where[0] else where[0]
     return f"http://{host}:{where[1]}"
-
-
-def _drained(sock: socket.socket) -> None:
-    with suppress(BlockingIOError):
-        while sock.recv(4096):
-            pass
 
 
 def _raise_descriptor_limit() -> None:

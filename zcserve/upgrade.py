@@ -44,13 +44,13 @@ from enum import Enum
 from functools import partial
 from math import inf
 
-from zcserve import threads
+from zcserve import log, threads
 from zcserve.cache import manifest
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.root import Root
 from zcserve.cache.store import Memory
-from zcserve.errors import NoThreadError
+from zcserve.errors import NoThreadError, reason_of
 from zcserve.log import Log
 from zcserve.net.listener import Inherited
 from zcserve.net.loop import Loop
@@ -255,7 +255,7 @@ class Successor:
                 self._program = _run_again(handover)
                 self._end_if_unwanted()
         except Exception as error:
-            self._why_not_started = f"it could not be started: {error}"
+            self._why_not_started = f"it could not be started: {str(error) or reason_of(error)}"
         finally:
             self._theirs.close()
             if fd >= 0:
@@ -375,6 +375,7 @@ class Successor:
 
 
 def _run_again(handover: Handover) -> Program:
+    log.put_back()
     environ = {**os.environ, VARIABLE: json.dumps(asdict(handover)), AWAITS_READY: _ASKS}
     return Program([sys.executable, *sys.orig_argv[1:]], environ, handover.descriptors())
 

@@ -20,6 +20,7 @@ from zcserve.cache.crew import CLOSE_WITHIN_S, Crew, Job
 from zcserve.cache.entry import Body, Entry, device_of
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import OUR_OWN_TROUBLE, ChangedError, Loader, path_of
+from zcserve.errors import reason_of
 from zcserve.log import Log
 
 _log = Log(__name__)
@@ -200,13 +201,13 @@ class Fetcher:
         except ChangedError:
             _log.info("%s changed since it was last read", _shown(chosen))
         except OSError as error:
-            _log.warning("%s: %s", _shown(chosen), error.strerror or error)
+            _log.warning("%s: %s", _shown(chosen), reason_of(error))
             if error.errno in OUR_OWN_TROUBLE:
                 return None
         try:
             return Renewed() if self.renew(generation, base) else None
         except OSError as error:
-            _log.warning("%s: %s", _shown(base), error.strerror or error)
+            _log.warning("%s: %s", _shown(base), reason_of(error))
             return None
 
     def _renew(self, generation: Generation, base: Entry) -> bool:

@@ -47,7 +47,7 @@ from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.cache.siblings import Judge
 from zcserve.cache.slab import Extent
-from zcserve.cache.store import Store
+from zcserve.cache.store import RefusedError, Store
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, tag_of
 from zcserve.cache.walk import CODING_ENDINGS, SIBLING_CODINGS, make_entry
 from zcserve.config import Config
@@ -65,6 +65,9 @@ OUR_OWN_TROUBLE = NO_DESCRIPTOR | {errno.ENOMEM, errno.EIO}
 
 class ChangedError(Exception):
     """The file is not, or not any more, what its entry says."""
+
+    def __init__(self) -> None:
+        super().__init__("it changes while it is read")
 
 
 def path_of(entry: Entry) -> bytes:
@@ -337,7 +340,10 @@ class Loader:
         extent = self.store.reserve(len(content), evict=evict) if len(content) <= self.store.largest else None
         if extent is None:
             return None
-        _write(self.store.pages_fd, memoryview(content), extent.offset)
+        try:
+            self.store.fill(extent, memoryview(content), 0)
+        except RefusedError:
+            return None
         body = Paged(self.head_of(entry), self.store.pages_fd, extent.offset, entry.size, extent)
         self.store.admit(entry, body)
         return body
@@ -351,10 +357,12 @@ class Loader:
         extent = self.store.reserve(entry.size, evict=evict) if entry.size <= self.store.largest else None
         if extent is None:
             return self._on_disk(file, entry)
-        memory = self.store.pages_fd
-        self._read_pieces(file, entry, lambda piece, at: _write(memory, piece, extent.offset + at))
+        try:
+            self._read_pieces(file, entry, lambda piece, at: self.store.fill(extent, piece, at))
+        except RefusedError:
+            return self._on_disk(file, entry)
         self.lies_in(entry, extent)
-        return Paged(self.head_of(entry), memory, extent.offset, entry.size, extent)
+        return Paged(self.head_of(entry), self.store.pages_fd, extent.offset, entry.size, extent)
 
     def _shared(self, file: OpenFile, entry: Entry) -> Paged | None:
         """A body on the pages where the content lies already, under the sibling's other name. Raises ChangedError."""
@@ -465,10 +473,3 @@ def _read_all(fd: int, length: int) -> bytes:
         content += more
         beat()
     return content
-
-
-def _write(fd: int, data: memoryview, offset: int) -> None:
-    """All of `data` at `offset`."""
-    done = 0
-    while done < len(data):
-        done += os.pwrite(fd, data[done:], offset + done)

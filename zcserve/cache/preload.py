@@ -24,6 +24,7 @@ from zcserve.cache.loader import OUR_OWN_TROUBLE, ChangedError, Loader, path_of
 from zcserve.cache.root import Root
 from zcserve.cache.slab import round_up
 from zcserve.cache.store import Store
+from zcserve.errors import reason_of
 
 # The plan leaves this share of the budget, for heads longer than planned and pages shared by halves.
 HEADROOM = 0.02
@@ -231,8 +232,7 @@ def _load(generation: Generation, loader: Loader, entry: Entry, *, evict: bool =
                 if isinstance(error, OSError) and error.errno in OUR_OWN_TROUBLE:
                     return  # stays out for now, like what does not fit
                 if isinstance(error, OSError):
-                    why = error.strerror or str(error)
-                    problem = Problem.of(path_of(representation), why)
+                    problem = Problem.of(path_of(representation), reason_of(error))
                     if not entry.is_variant or problem not in generation.problems:  # else it is told already
                         generation.problems.append(problem)
                 now = loader.succeed(generation, now)
@@ -254,7 +254,7 @@ def try_to_open(generation: Generation) -> None:
 
 
 def _give_up(generation: Generation, entry: Entry, error: OSError) -> None:
-    generation.problems.append(Problem.of(path_of(entry), error.strerror or str(error)))
+    generation.problems.append(Problem.of(path_of(entry), reason_of(error)))
     generation.replace(entry, None)
 
 

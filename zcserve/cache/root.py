@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 
-from zcserve.errors import UsageError
+from zcserve.errors import UsageError, reason_of
 
 _FILE_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # NONBLOCK: never wait for a FIFO's writer
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
@@ -52,7 +52,13 @@ class Root:
         except NotADirectoryError:
             raise UsageError(f"root {self.path!r} is not a directory") from None
         except OSError as error:
-            raise UsageError(f"root {self.path!r} cannot be opened: {error.strerror}") from None
+            raise UsageError(f"root {self.path!r} cannot be opened: {reason_of(error)}") from None
+        try:
+            os.readlink(f"/proc/self/fd/{self._fd}")
+        except FileNotFoundError:
+            raise UsageError(
+                "there is no /proc here, which tells where a symlink leads: mount it (mount -t proc proc /proc)"
+            ) from None
 
     def __del__(self) -> None:
         if self._fd >= 0:

@@ -24,6 +24,7 @@ A slab whose blocks are all gone is closed. One that is *retiring* (compact.py) 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -468,12 +469,17 @@ class Pages:
         self._claims: list[tuple[int, int]] = []
         self._deferred: list[tuple[int, int, bool]] = []
 
+    def check(self, length: int, file_bytes_max: int | None) -> None:
+        """Raises OSError where the memfd would become too long."""
+        if file_bytes_max is not None and self._frontier + round_up(length) > file_bytes_max:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
     def allocate(self, length: int) -> Extent:
         """An extent of `length` > 0 bytes, to be filled with `os.pwrite(pages.fd, data, extent.offset)`."""
         offset = self._frontier
         size = round_up(length)
+        os.ftruncate(self.fd, offset + size)
         self._frontier = offset + size
-        os.ftruncate(self.fd, self._frontier)
         self.committed += size
         return Extent(self, offset, length)
 

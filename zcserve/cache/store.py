@@ -16,6 +16,9 @@ like any other it stays on disk when there is none. Nobody is evicted for a body
 Nor is anybody evicted while it is cheaper to move bodies together (compact.py): what was evicted leaves holes, and
 memory comes back by the page. A little room is kept for that, which nothing else may use.
 
+Memory that the kernel does not give (RLIMIT_FSIZE counts for memfds, descriptors and memory end) is no news of a file:
+what was to be resident is sent from disk, and the log says why.
+
 A store's memory may go on to another process (upgrade.py). From `freeze` on the one that leaves changes nothing in it,
 and puts what is new beside it, where there is room. The one that takes it over evicts nothing until `release`, for it
 would gain nothing: the other may be sending from it.
@@ -23,6 +26,7 @@ would gain nothing: the other may be sending from it.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import threading
@@ -37,6 +41,11 @@ from zcserve.cache.evictor import LeastRecentlyUsed, Policy, nobody_else
 from zcserve.cache.s3fifo import S3Fifo
 from zcserve.cache.sieve import Sieve
 from zcserve.cache.slab import BLOCK_ALIGN, PAGE_BYTES, Extent, Pages, Slabs, round_up
+from zcserve.config import size_text
+from zcserve.errors import UsageError
+from zcserve.log import Log
+
+_log = Log(__name__)
 
 POLICIES: Mapping[str, type[Policy]] = {"lru": LeastRecentlyUsed, "sieve": Sieve, "s3-fifo": S3Fifo}
 
@@ -55,6 +64,27 @@ SLAB_SHARE = 1 / 16
 MOVE_BYTES = 64 * 1024
 # Room to move bodies is at most this share of what slabs take, and else for one body of the largest size.
 ROOM_TO_MOVE_SHARE = 1 / 16
+# How often the log says that the kernel gives no memory.
+REFUSAL_TOLD_EVERY_S = 60.0
+
+
+class RefusedError(Exception):
+    """The kernel gives no memory for a body."""
+
+
+def _file_bytes_max() -> int | None:
+    """RLIMIT_FSIZE, or None for no limit."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return limit if limit != resource.RLIM_INFINITY else None
+
+
+def _check_file_bytes_max(slab_bytes: int) -> None:
+    limit = _file_bytes_max()
+    if limit is not None and limit < slab_bytes:
+        raise UsageError(
+            f"the process may have files of {size_text(limit)} at most (ulimit -f, LimitFSIZE=), and a slab of memory "
+            f"has {size_text(slab_bytes)}: raise the limit, or lower --slab-bytes"
+        )
 
 
 def _holds_descriptor(body: Body | None) -> bool:
@@ -91,6 +121,8 @@ class Store:
     """Bodies in memory, at most `budget` bytes of them.
 
     `policy` is one of POLICIES and says who goes when they are too many; `pinned` tells who never does.
+
+    Raises UsageError where the process may not have files as long as a slab, and OSError.
     """
 
     def __init__(
@@ -112,6 +144,7 @@ class Store:
         self.is_sending: Callable[[Entry], bool] = nobody_else
         block_bytes_max = small_body_bytes_max + 4096  # a head is never longer than this
         self._slabs = Slabs(max(min(slab_bytes, int(budget * SLAB_SHARE)), block_bytes_max))
+        _check_file_bytes_max(self._slabs.slab_bytes)
         self._compactor = Compactor(self._slabs)
         self._room_to_move_max = round_up(block_bytes_max) + 4 * PAGE_BYTES  # it begins and ends within pages
         self._pages = Pages()
@@ -122,6 +155,8 @@ class Store:
         self._sent_by_lane = 0  # bytes of condemned bodies for which was waited in vain
         self._holders = 0  # bodies that hold a descriptor of their own
         self._frozen = False
+        self.starting = False  # memory that the kernel does not give is an error now, but for RLIMIT_FSIZE
+        self._refusal_told_at = 0.0
         self._lock = threading.Lock()
 
     @property
@@ -157,26 +192,64 @@ class Store:
         False: there is no room for all of them and none can be made; then none is.
         """
         with self._lock:
-            # A block may begin in a page, or end in one, that the kernel has taken back: one page more than its bytes.
-            length = sum(len(head) + len(content) for _, head, content in batch)
-            if batch and not self._make_room(round_up(length) + PAGE_BYTES, evict):
+            try:
+                return self._place(batch, evict)
+            except OSError as error:
+                self._refuse(error)
                 return False
-            bodies = self._slabs.write([(head, content) for _, head, content in batch], Packed)
-            if len(batch) > 1 and self._committed > self._limit:
-                del bodies  # spread over many fragments, they took many such pages
-                self._settle()
-                return False
-            for (entry, _, _), body in zip(batch, bodies, strict=True):
-                self._admit(entry, body)
+
+    def _place(self, batch: Sequence[tuple[Entry, bytes, bytes]], evict: bool) -> bool:
+        # A block may begin in a page, or end in one, that the kernel has taken back: one page more than its bytes.
+        length = sum(len(head) + len(content) for _, head, content in batch)
+        if batch and not self._make_room(round_up(length) + PAGE_BYTES, evict):
+            return False
+        bodies = self._slabs.write([(head, content) for _, head, content in batch], Packed)
+        if len(batch) > 1 and self._committed > self._limit:
+            del bodies  # spread over many fragments, they took many such pages
+            self._settle()
+            return False
+        for (entry, _, _), body in zip(batch, bodies, strict=True):
+            self._admit(entry, body)
         return True
 
     def reserve(self, size: int, *, evict: bool = True) -> Extent | None:
-        """Pages for a large body of `size` bytes, to be filled through `pages_fd`. None as in `place`."""
+        """Pages for a large body of `size` bytes, to be filled by `fill`. None as in `place`."""
         with self._lock:
-            # The lock was free while the lane was waited for: the store may have been frozen.
-            if self._frozen or not self._make_room(round_up(size), evict) or self._frozen:
+            try:
+                self._pages.check(size, _file_bytes_max())  # nothing is evicted in vain
+                # The lock was free while the lane was waited for: the store may have been frozen.
+                if self._frozen or not self._make_room(round_up(size), evict) or self._frozen:
+                    return None
+                return self._pages.allocate(size)
+            except OSError as error:
+                self._refuse(error)
                 return None
-            return self._pages.allocate(size)
+
+    def fill(self, extent: Extent, piece: memoryview, at: int) -> None:
+        """Write a piece of a body `at` its place in pages that `reserve` gave. Raises RefusedError."""
+        done = 0
+        try:
+            while done < len(piece):
+                done += os.pwrite(self._pages.fd, piece[done:], extent.offset + at + done)
+        except OSError as error:
+            self._refuse(error)
+            raise RefusedError from None
+
+    def _refuse(self, error: OSError) -> None:
+        """Say, now and then, why something stays on disk."""
+        if self.starting and error.errno != errno.EFBIG:
+            raise error
+        now = time.monotonic()
+        if now < self._refusal_told_at:
+            return
+        self._refusal_told_at = now + REFUSAL_TOLD_EVERY_S
+        why: object = error
+        if error.errno == errno.EFBIG:
+            why = (
+                f"the process may have files of {size_text(_file_bytes_max() or 0)} (ulimit -f, LimitFSIZE=), "
+                "which counts for memory, too, and for all large files together that came since the start"
+            )
+        _log.warning("no memory for more files, they are sent from disk: %s", why)
 
     @property
     def pages_fd(self) -> int:

@@ -45,7 +45,7 @@ from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem, Stock
 from zcserve.cache.root import DISTURBED, SCARCE, OutsideRootError, Root
 from zcserve.cache.slab import shared
 from zcserve.cache.unseen import hide, put
-from zcserve.errors import UsageError
+from zcserve.errors import UsageError, reason_of
 from zcserve.http import encode_path
 
 try:
@@ -254,7 +254,7 @@ def is_hidden(directory: bytes, name: bytes) -> bool:
 
 
 def _problem(path: bytes, error: OSError) -> Problem:
-    return Problem.of(path, error.strerror or str(error))
+    return Problem.of(path, reason_of(error))
 
 
 class _Visit:
@@ -298,7 +298,7 @@ class _Visit:
                 if self._is_no_news(error):
                     raise
                 if not directory.path:
-                    raise UsageError(f"root {self._root.path!r} cannot be read: {error.strerror or error}") from None
+                    raise UsageError(f"root {self._root.path!r} cannot be read: {reason_of(error)}") from None
                 self._problems.append(_problem(directory.path, error))
                 continue
             self.stock.take([entry for _, entry in entries])

@@ -1,32 +1,36 @@
 """The access log: a request's facts are put on a queue, and a thread writes them down.
 
-The loop's part is one append. The thread formats and writes twice a second, reopens the file when told (after a
-rotation), and drops records rather than memory when the disk does not keep up; what it dropped it says in the log.
+The loop's part is one append. The thread formats and writes twice a second, and reopens the file when told (after a
+rotation). It writes whole lines. What a full disk, or a reader that has stopped, does not take waits; when too much
+waits, records are dropped and counted, and the log says how many (outlet.py).
 """
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import re
+import stat
 import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from io import FileIO
-from typing import BinaryIO
 
-from zcserve import threads
-from zcserve.errors import NoThreadError
+from zcserve.errors import reason_of
 from zcserve.log import Log
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Fields
+from zcserve.outlet import Outlet, Replaced, Writer
 
 _log = Log(__name__)
 
 FLUSH_INTERVAL_S = 0.5
-# Records that wait to be written, of about 500 bytes each: some seconds of full load.
+# Records and bytes that wait to be written: some seconds of full load. A record takes about so many bytes besides what
+# the client said.
 RECORDS_MAX = 200_000
+WAITING_BYTES_MAX = 64 << 20
+RECORD_BYTES = 300
 
 # second, peer, method, target, fields, status, content bytes
 Record = tuple[int, str, bytes, bytes, "Fields | None", int, int]
@@ -34,89 +38,92 @@ Record = tuple[int, str, bytes, bytes, "Fields | None", int, int]
 _UNPRINTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 
-class AccessLog:
+class AccessLog(Writer["Record | bytes"]):
     """Writes to `path`, or to standard output for "-". Raises OSError when the file cannot be opened, NoThreadError."""
 
     def __init__(self, path: str, form: str, prefixes: Prefixes) -> None:
         self._path = path
         self._format: Callable[[Record], str] = as_json if form == "json" else as_combined
         self._prefixes = prefixes
-        self._records: deque[Record | bytes] = deque()
-        self._dropped = 0
         self._reopen = False
-        self._file = self._open()
-        self._wake = threading.Event()
-        self._ended = False
+        outlet = _open(path)
         try:
-            self._thread = threads.start(self._run, "zcserve-access-log")
-        except NoThreadError:
-            self._close_file()
+            super().__init__(outlet, "zcserve-access-log", WAITING_BYTES_MAX, FLUSH_INTERVAL_S)
+        except BaseException:
+            outlet.close()
             raise
 
     def record(self, peer: str, method: bytes, target: bytes, fields: Fields | None, status: int, length: int) -> None:
         """Note one answered request. Called by the loop."""
-        if len(self._records) < RECORDS_MAX:
-            self._records.append((self._prefixes.second, peer, method, target, fields, status, length))
-        else:
+        if len(self._queue) >= RECORDS_MAX:
             self._dropped += 1
+            return
+        size = RECORD_BYTES + len(target)
+        if fields is not None:
+            size += len(fields.referer) + len(fields.user_agent)
+        self.put((self._prefixes.second, peer, method, target, fields, status, length), size)
 
     def lines(self, lines: bytes) -> None:
         """Lines that the fast lane has written already, in this log's format."""
-        if len(self._records) < RECORDS_MAX:
-            self._records.append(lines)
+        self.put(lines, len(lines), lines.count(b"\n"))
 
     def reopen(self) -> None:
         """The file was rotated away: write to its path anew."""
         self._reopen = True
-        self._wake.set()
+        self.wake()
 
-    def close(self) -> None:
-        """Write what is left."""
-        self._ended = True
-        self._wake.set()
-        self._thread.join()
-        self._close_file()
+    # --- in the thread --------------------------------------------------------------------------------------
 
-    def _close_file(self) -> None:
-        if self._path != "-":
-            self._file.close()
+    def render(self, item: Record | bytes) -> bytes:
+        return item if isinstance(item, bytes) else self._format(item).encode()
 
-    def _open(self) -> BinaryIO | FileIO:
-        # Unbuffered: what a full disk refuses is lost, and does not wait in a buffer for the next write to fail on.
-        return sys.stdout.buffer if self._path == "-" else FileIO(self._path, "a")
-
-    def _run(self) -> None:
-        while not self._ended:
-            self._wake.wait(FLUSH_INTERVAL_S)
-            self._wake.clear()
+    def between(self) -> None:
+        if self._reopen and self._path != "-":
+            self._reopen = False
             try:
-                self._write()
-            except Exception:  # or nothing would ever be written again
-                _log.exception("access log %s: records are lost", self._path)
-            try:
-                if self._reopen and self._path != "-":
-                    self._reopen = False
-                    fresh = self._open()
-                    self._file.close()
-                    self._file = fresh
+                fresh = _open(self._path)
             except OSError as error:
-                _log.error("access log %s: %s", self._path, error.strerror)
-        self._write()
+                _log.error("access log %s: %s", self._path, reason_of(error))
+            else:
+                self._outlet.close()
+                self._outlet = fresh
 
-    def _write(self) -> None:
-        records = self._records
-        taken = [records.popleft() for _ in range(len(records))]
-        lines = [one if isinstance(one, bytes) else self._format(one).encode() for one in taken]
-        data = memoryview(b"".join(lines))
+    def on_failure(self) -> None:
+        _log.exception("access log %s: records are lost", self._path)
+
+    def on_trouble(self, why: str) -> None:
+        _log.error("access log %s: %s: records wait, and are dropped when they are too many", self._path, why)
+
+    def on_room(self, dropped: int) -> None:
+        say = _log.error if dropped else _log.info
+        say("access log %s: it is written again, %d records dropped", self._path, dropped)
+
+
+# NONBLOCK: a FIFO without a reader is told, and not waited for.
+_FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+
+
+def _open(path: str) -> Outlet | Replaced:
+    """What the log is written to. Raises OSError."""
+    if path == "-":
         try:
-            while data:
-                data = data[self._file.write(data) or len(data) :]
-            self._file.flush()
-        except OSError as error:
-            _log.error("access log %s: %s", self._path, error.strerror)
-        if self._dropped:
-            _log.error("access log %s: %d records dropped, the disk does not keep up", self._path, self._dropped)
-            self._dropped = 0
+            return Outlet(os.dup(sys.stdout.fileno() if sys.stdout is not None else 1))
+        except io.UnsupportedOperation:
+            return Replaced(sys.stdout.buffer)
+    return Outlet(_open_path(path))
+
+
+def _open_path(path: str) -> int:
+    try:
+        return os.open(path, _FLAGS | os.O_WRONLY, 0o666)
+    except OSError as error:
+        kind = os.stat(path).st_mode if error.errno == errno.ENXIO else 0
+        if stat.S_ISSOCK(kind):
+            raise OSError(errno.ENXIO, "it is a socket, and a log is a file, a FIFO or -") from None
+        if not stat.S_ISFIFO(kind):
+            raise
+    _log.warning("access log %s: no program reads this FIFO yet", path)
+    return os.open(path, _FLAGS | os.O_RDWR)  # which needs no reader
 
 
 def _printable(value: bytes) -> str:

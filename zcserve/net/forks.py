@@ -3,7 +3,7 @@
 A servlet may fork (`os.fork`, multiprocessing with its fork method), and the child has copies of all descriptors. As
 long as it lives, a connection that the server closes does not end for its client, a port that the server gives up stays
 taken, and clients in its queue wait for the child. So the child gives up what the loop waits for, at once: the numbers
-then lead to /dev/null, so that Python objects that know a number, and close it some time, do no harm.
+then lead nowhere, so that Python objects that know a number, and close it some time, do no harm.
 
 A child that does not end in the servlet comes back to the loop. It would be a second server, and take events away that
 are the first one's. It ends there instead.
@@ -65,7 +65,7 @@ def _let_go() -> None:
     """In the child, in the thread that forked, which is its only one."""
     if not _loops:
         return
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    null = os.open("/", os.O_PATH | os.O_CLOEXEC)  # takes and gives nothing; a container may have no /dev/null
     for loop in list(_loops):
         for fd in {*loop.handlers, *loop.poller.descriptors()}:
             os.dup2(null, fd, inheritable=False)

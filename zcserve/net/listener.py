@@ -32,7 +32,7 @@ from itertools import islice
 from math import inf
 
 from zcserve.config import Address, UnixAddress
-from zcserve.errors import UsageError
+from zcserve.errors import UsageError, reason_of
 from zcserve.log import Log
 from zcserve.net import reply
 from zcserve.net.connection import FRESH_S, Connection, Service
@@ -121,7 +121,7 @@ def bind(address: Address, inherited: Inherited | None = None) -> list[socket.so
     except OSError as error:
         for sock in listeners:
             sock.close()
-        raise UsageError(f"cannot listen on {address}: {error.strerror or error}{_advice(error)}") from None
+        raise UsageError(f"cannot listen on {address}: {reason_of(error)}{_advice(error)}") from None
 
 
 def _advice(error: OSError) -> str:
@@ -168,11 +168,16 @@ def _is_stale(path: str) -> bool:
     return False
 
 
+def _nothing() -> int:
+    """A descriptor that is of no use, and is to be had where there is no /dev/null, too."""
+    return os.open("/", os.O_PATH | os.O_CLOEXEC)
+
+
 class Reserve:
     """One descriptor kept for the moment when there are no others."""
 
     def __init__(self) -> None:
-        self._fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = _nothing()
         self._closed = False
 
     def lend(self) -> bool:
@@ -187,7 +192,7 @@ class Reserve:
         """What it was lent for is done."""
         if self._fd < 0 and not self._closed:
             with contextlib.suppress(OSError):  # another was quicker: the next one that is freed will do
-                self._fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+                self._fd = _nothing()
 
     def close(self) -> None:
         """Give the descriptor up for good."""
@@ -227,7 +232,7 @@ class Listener:
             sock.listen(service.config.backlog)
         except OSError as error:
             where = sock.getsockname()
-            raise UsageError(f"cannot listen on {where}: {error.strerror}{_advice(error)}") from None
+            raise UsageError(f"cannot listen on {where}: {reason_of(error)}{_advice(error)}") from None
         if self._is_tcp:
             _let_inherit(sock, service.config.write_timeout_s)
         lane = service.lane
@@ -275,7 +280,7 @@ class Listener:
                 if error.errno in _GONE:
                     continue
                 if error.errno not in _EXHAUSTED:
-                    _log.error("accept failed: %s", error.strerror)
+                    _log.error("accept failed: %s", reason_of(error))
                 elif not self._is_awaited():
                     return  # accept(2) takes a descriptor before it looks whether anybody is there
                 if not self._make_room():
@@ -302,7 +307,7 @@ class Listener:
                 packed = socket.inet_pton(sock.family, host) if self._is_tcp else b""
                 lane.introduce(fd, sock.family, packed)
         except OSError as error:  # epoll's own limit (fs.epoll.max_user_watches)
-            _log.error("a connection cannot be watched: %s", error.strerror)
+            _log.error("a connection cannot be watched: %s", reason_of(error))
             sock.close()
 
     def _starve(self) -> None:

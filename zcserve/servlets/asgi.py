@@ -330,12 +330,12 @@ class Lifespan:
 
     async def _send(self, message: Message) -> None:
         kind = message["type"]
-        said = str(message.get("message", ""))
+        said = str(message.get("message", "")).strip() or f"it said {kind}"
         if kind == "lifespan.startup.complete":
             self.running = not self._started.done()
             _settle(self._started, "")
         elif kind == "lifespan.startup.failed":
-            _settle(self._started, said or "it said lifespan.startup.failed")
+            _settle(self._started, said)
         elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
             if kind.endswith("failed"):
                 _log.error("%s failed at its end: %s", self._name, Block(said))

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from zcserve.cache.index import Generation
 from zcserve.config import Config
-from zcserve.errors import HttpError
+from zcserve.errors import HttpError, reason_of
 from zcserve.log import Log
 from zcserve.net.exchange import Answer
 from zcserve.net.reply import PAGE_FIELDS, page_content
@@ -64,7 +64,7 @@ class Context:
         if answer is not None:
             status, reason = answer
             if status >= 500:
-                _log.warning("%s: %s: %s", what, status, reason)
+                _log.warning("%s: %s: %s", what, status, reason or reason_of(error))
             return page(status, f"<p>{escape(reason)}</p>")
         number = secrets.token_hex(ID_BYTES)
         _log.error("%s failed, error %s at %s:", what, number, _request_of(asked), exc_info=error)

@@ -76,7 +76,7 @@ def _application(target: str) -> Any:
 
 def _reason(error: BaseException) -> str:
     """What went wrong, on one line, and where in the application's own files."""
-    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    said = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
     last = traceback.extract_tb(error.__traceback__)[-1]
     if last.filename.startswith(("<frozen importlib", importlib.__file__)):
         return said  # it was not found

@@ -1,0 +1,220 @@
+"""zcserve.outlet: whole lines for descriptors that are slow, full or dead, and callers that never wait."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import socket
+import subprocess
+import sys
+import threading
+import time
+import tty
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zcserve import outlet
+from zcserve.outlet import Outlet, Writer
+
+LINE = b"a line of thirty-two characters\n"
+
+
+class Lines(Writer[bytes]):
+    """Says what it is told."""
+
+    def __init__(self, fd: int, waiting_max: int = 1 << 20) -> None:
+        self.troubles: list[str] = []
+        self.dropped: list[int] = []
+        super().__init__(Outlet(fd), "test-lines", waiting_max)
+
+    def say(self, lines: bytes) -> None:
+        self.put(lines, len(lines), lines.count(b"\n"))
+
+    def render(self, item: bytes) -> bytes:
+        return item
+
+    def on_trouble(self, why: str) -> None:
+        self.troubles.append(why)
+
+    def on_room(self, dropped: int) -> None:
+        self.dropped.append(dropped)
+
+
+def make_pipe() -> tuple[int, int]:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, 1031, 4096)  # F_SETPIPE_SZ
+    return reader, writer
+
+
+def make_fifo() -> tuple[int, int]:
+    path = f"/tmp/test-outlet-{os.getpid()}-{time.monotonic_ns()}"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(path, os.O_WRONLY)
+    os.unlink(path)
+    os.set_blocking(reader, True)
+    return reader, writer
+
+
+def make_terminal() -> tuple[int, int]:
+    reader, writer = pty.openpty()
+    tty.setraw(writer)
+    return reader, writer
+
+
+def make_socket() -> tuple[int, int]:
+    ours, theirs = socket.socketpair()
+    return ours.detach(), theirs.detach()
+
+
+KINDS = {"pipe": make_pipe, "fifo": make_fifo, "terminal": make_terminal, "socket": make_socket}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ASKED_S", "RETRY_S"):
+        monkeypatch.setattr(outlet, name, 0.01)
+    monkeypatch.setattr(outlet, "STOPPED_AFTER_S", 0.03)
+    monkeypatch.setattr(outlet, "LAST_S", 0.06)
+
+
+def drain(reader: int, wait_until: Callable[..., Any], enough: Callable[[bytes], bool]) -> bytes:
+    os.set_blocking(reader, False)
+    got = bytearray()
+
+    def read() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            got.extend(os.read(reader, 1 << 16))
+        return enough(bytes(got))
+
+    wait_until(read)
+    return bytes(got)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reader_that_stops_and_goes_on_loses_what_was_counted(kind: str, wait_until: Any) -> None:
+    reader, writer = KINDS[kind]()
+    lines = Lines(writer, waiting_max=64 * 1024)
+    said = 0
+    began = time.monotonic()
+    while not lines._dropped or said % 1000:  # sockets take 200 KB
+        lines.say(LINE)
+        said += 1
+        time.sleep(0.0005 if not said % 1000 else 0)
+    assert time.monotonic() - began < 10  # measured: 0.05
+    assert os.get_blocking(writer)  # nothing was set on what others may share
+    wait_until(lambda: lines.troubles)
+    assert lines.troubles == ["its reader has stopped"]
+
+    def complete(got: bytes) -> bool:
+        return len(lines.dropped) > 0 and len(got) == (said - sum(lines.dropped)) * len(LINE)
+
+    got = drain(reader, wait_until, complete)
+    assert set(got.splitlines(keepends=True)) == {LINE}
+    assert sum(lines.dropped) == lines._dropped > 0
+    lines.say(b"the last\n")
+    assert lines.close()
+    assert drain(reader, wait_until, lambda got: got.endswith(b"the last\n"))
+    os.close(reader)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_end_does_not_wait_for_a_reader_that_has_stopped(kind: str) -> None:
+    reader, writer = KINDS[kind]()
+    lines = Lines(writer)
+    for _ in range(20_000):
+        lines.say(LINE)
+    began = time.monotonic()
+    assert lines.close(until=began + 60)
+    assert time.monotonic() - began < 5  # measured: 0.12
+    os.set_blocking(reader, False)
+    taken = b""
+    try:
+        while piece := os.read(reader, 1 << 20):
+            taken += piece
+    except OSError:  # a terminal's end is EIO
+        pass
+    assert taken.count(b"\n") + sum(lines.dropped) == 20_000
+    os.close(reader)
+
+
+def test_a_reader_that_is_gone_costs_nothing_but_lines(wait_until: Any) -> None:
+    reader, writer = make_pipe()
+    os.close(reader)
+    lines = Lines(writer)
+    lines.say(LINE)
+    wait_until(lambda: lines.troubles == ["Broken pipe"])
+    assert lines.close()
+    assert lines.dropped == [1]
+
+
+def test_a_slow_reader_gets_everything_before_the_end() -> None:
+    reader, writer = make_pipe()
+    lines = Lines(writer)
+    for _ in range(1000):
+        lines.say(LINE)
+    got = bytearray()
+
+    def read() -> None:
+        while piece := os.read(reader, 1024):
+            got.extend(piece)
+            time.sleep(0.002)
+
+    reading = threading.Thread(target=read, daemon=True)
+    reading.start()
+    assert lines.close(until=time.monotonic() + 60)
+    reading.join(20)
+    assert got == LINE * 1000
+    assert lines.dropped == []
+    os.close(reader)
+
+
+FULL = """
+import os, resource, signal, sys
+from zcserve.outlet import Outlet
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | int(sys.argv[2]))
+outlet = Outlet(fd)
+lines = memoryview(b"a line of thirty-two characters\\n" * 10)
+took = outlet.write(lines)
+try:
+    outlet.write(lines[took:])
+except OSError as error:
+    print(took, os.fstat(fd).st_size, error.strerror)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+print(outlet.write(lines[took:]))
+"""
+
+
+@pytest.mark.parametrize("flags", [os.O_APPEND, 0])
+def test_a_full_file_has_whole_lines_and_is_gone_on_with(tmp_path: Path, flags: int) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(path), str(flags)], stdout=subprocess.PIPE, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines() == ["96 96 File too large", "224"]
+    assert path.read_bytes() == LINE * 10
+
+
+def test_a_forked_child_writes_what_it_says_and_nothing_else(wait_until: Any) -> None:
+    reader, writer = make_pipe()
+    lines = Lines(writer)
+    lines.say(b"parent\n")
+    drain(reader, wait_until, lambda got: got == b"parent\n")
+    child = os.fork()
+    if not child:
+        lines.say(b"child\n")
+        os._exit(0)
+    os.waitpid(child, 0)
+    drain(reader, wait_until, lambda got: got == b"child\n")
+    lines.say(b"parent\n")
+    assert lines.close()
+    drain(reader, wait_until, lambda got: got == b"parent\n")
+    os.close(reader)

@@ -1,0 +1,314 @@
+"""Lines for a file, a pipe, a terminal or a socket that may be slow, full or dead.
+
+- `Outlet` is one descriptor. It takes whole lines, as many as fit now, and never waits long.
+- `Writer` is a queue of lines in front of an outlet, and the thread that empties it. To put a line into the queue takes
+  microseconds, whatever has become of the descriptor.
+
+What cannot be written waits. A queue that is full drops what is new, counts it, and tells the number when there is
+room.
+
+What is odd: a descriptor that the process was started with is shared with other programs, so O_NONBLOCK cannot be set
+on it: they would meet EAGAIN. A pipe or a terminal is asked (`poll`) whether it takes something, and gets at most
+PIPE_BUF bytes at a time. A pipe that is asked takes so many without a wait. A terminal, or a pipe that has other
+writers, may make the thread wait all the same; nothing else waits for the thread without a deadline.
+
+A file that is full takes half a line. It is cut off again, unless another process has written behind it.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import socket
+import stat
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from math import inf
+from typing import BinaryIO, Generic, TypeVar
+from weakref import WeakSet
+
+from zcserve import threads
+from zcserve.errors import reason_of
+
+# The most that is written to a file at once, so that the queue is seen to move.
+FILE_BYTES = 1 << 20
+# A pipe takes so many bytes as one piece (pipe(7)).
+PIPE_BYTES = select.PIPE_BUF
+# An outlet that takes nothing is asked for so long, then the thread looks whether it is to end.
+ASKED_S = 0.1
+# An outlet that has taken nothing for so long has a reader that has stopped.
+STOPPED_AFTER_S = 1.0
+# After an error (no space, no reader) the outlet is tried again so often.
+RETRY_S = 0.2
+# At the end an outlet that takes nothing for so long is given up.
+LAST_S = 0.3
+# While lines are being dropped the number is told so often.
+TOLD_EVERY_S = 10.0
+
+Item = TypeVar("Item")
+
+
+class Outlet:
+    """One descriptor, which this owns. Whole lines go to it; `write` belongs to one thread."""
+
+    def __init__(self, fd: int) -> None:
+        kind = os.fstat(fd).st_mode
+        self._fd = fd
+        self._is_file = stat.S_ISREG(kind)
+        self._socket = socket.socket(fileno=fd) if stat.S_ISSOCK(kind) else None
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+
+    def write(self, lines: memoryview, wait_s: float = ASKED_S) -> int:
+        """How many bytes it has taken; 0 where it takes nothing within `wait_s`. Raises OSError."""
+        if self._is_file:
+            return self._write_file(lines[: _whole(lines, FILE_BYTES)])
+        if not self._poll.poll(wait_s * 1000):
+            return 0
+        piece = lines[: _whole(lines, PIPE_BYTES)]
+        try:
+            if self._socket is not None:
+                return self._socket.send(piece, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            return os.write(self._fd, piece)
+        except BlockingIOError:
+            time.sleep(wait_s)
+            return 0
+
+    def _write_file(self, piece: memoryview) -> int:
+        taken = 0
+        try:
+            while taken < len(piece):
+                taken += os.write(self._fd, piece[taken:])
+        except OSError:
+            if taken := self._cut_off(piece, taken):
+                return taken
+            raise
+        return taken
+
+    def _cut_off(self, piece: memoryview, taken: int) -> int:
+        """Cut off the half line at the end of what a full file took; how much of it stays."""
+        whole = bytes(piece[:taken]).rfind(b"\n") + 1
+        if whole < taken:
+            if os.fstat(self._fd).st_size != os.lseek(self._fd, 0, os.SEEK_CUR):
+                return taken
+            os.ftruncate(self._fd, os.lseek(self._fd, whole - taken, os.SEEK_CUR))
+        return whole
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self._socket is not None:
+            self._socket.close()
+        else:
+            os.close(self._fd)
+
+
+class Replaced:
+    """What a program that uses zcserve has put into the place of sys.stdout, and that has no descriptor."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, lines: memoryview, wait_s: float = 0.0) -> int:
+        """As `Outlet.write`."""
+        self._stream.write(lines)
+        self._stream.flush()
+        return len(lines)
+
+    def close(self) -> None:
+        """As `Outlet.close`; it is not ours."""
+
+
+def _whole(lines: memoryview, length: int) -> int:
+    """The length of the whole lines in the first `length` bytes; `length` where the first line is longer."""
+    if len(lines) <= length:
+        return len(lines)
+    return bytes(lines[:length]).rfind(b"\n") + 1 or length
+
+
+_writers: WeakSet[Writer[bytes]] = WeakSet()
+
+
+class Writer(Generic[Item]):
+    """A queue of lines, or of what is made into lines by the thread (`render`), and the thread."""
+
+    def __init__(self, outlet: Outlet | Replaced, name: str, waiting_max: int, every_s: float | None = None) -> None:
+        """At most `waiting_max` bytes wait. They are written at once, or every `every_s`. Raises NoThreadError."""
+        self._outlet = outlet
+        self._waiting_max = waiting_max
+        self._every_s = every_s
+        self._queue: deque[tuple[Item, int]] = deque()
+        # Each pair is written by one side only: those who put, and the thread.
+        self._come = self._gone = 0  # bytes
+        self._dropped = self._told = 0  # lines
+        self._rest = memoryview(b"")  # taken from the queue, not yet written
+        self._rest_cost = 0
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # the one that a signal's handler may put into
+        self._lock = threading.RLock()  # likewise
+        self._ended = False
+        self._until = inf
+        self._moved = time.monotonic()  # when the outlet took something last
+        self._trouble = ""
+        self._tell_at = 0.0
+        self._is_alone = False  # in a forked child, which has no such thread
+        self._thread = threads.start(self._run, name)
+        _writers.add(self)  # type: ignore[arg-type]
+
+    # --- for everybody --------------------------------------------------------------------------------------
+
+    def put(self, item: Item, cost: int, lines: int = 1) -> None:
+        """Have an item of `cost` bytes and so many lines written. Any thread may ask, and a signal's handler."""
+        if self._is_alone:
+            self._write_alone(item)
+            return
+        with self._lock:
+            if self._come - self._gone >= self._waiting_max:
+                self._dropped += lines
+                return
+            self._come += cost
+            self._queue.append((item, cost))
+        if self._every_s is None and self._wake.empty():
+            self._wake.put(None)
+
+    def wake(self) -> None:
+        """Have the thread look at once."""
+        self._wake.put(None)
+
+    def close(self, until: float = 0.0) -> bool:
+        """Write what waits, as long as the outlet takes something, and till `until` at most (time.monotonic; LAST_S
+        from now at least). False where the thread hangs."""
+        if not self._ended:
+            now = time.monotonic()
+            self._moved = max(self._moved, now)
+            self._until = max(until, now + LAST_S)
+            self._ended = True
+            self._wake.put(None)
+        self._thread.join(max(self._until - time.monotonic(), 0) + LAST_S)
+        return not self._thread.is_alive()
+
+    # --- for those that are writers of something -------------------------------------------------------------
+
+    def render(self, item: Item) -> bytes:
+        """An item's lines. In the thread."""
+        raise NotImplementedError
+
+    def between(self) -> None:
+        """After each look at the queue. In the thread."""
+
+    def on_trouble(self, why: str) -> None:
+        """Nothing can be written for now. In the thread."""
+
+    def on_failure(self) -> None:
+        """`render` has failed, and what it was given is lost; an exception is being handled. In the thread."""
+
+    def on_room(self, dropped: int) -> None:
+        """Something can be written again, or `dropped` lines were lost for want of time. In the thread."""
+
+    # --- the thread -----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            try:
+                out = self._empty()
+            except Exception:  # of `render`: what is left waits for the next look
+                self.on_failure()
+                out = False
+            self.between()
+            if self._ended and (out or self._is_over()):
+                break
+            if out or self._trouble:
+                self._await_work(self._every_s if out else RETRY_S)
+        self._give_up()
+        self._outlet.close()
+
+    def _await_work(self, within_s: float | None) -> None:
+        with suppress(queue.Empty):
+            self._wake.get(timeout=within_s)
+            while True:
+                self._wake.get_nowait()
+
+    def _empty(self) -> bool:
+        """Write what waits, as far as the outlet takes it. Whether all of it is out."""
+        if not self._rest:
+            self._moved = time.monotonic()
+        while self._rest or self._take():
+            try:
+                taken = self._outlet.write(self._rest, ASKED_S)
+            except OSError as error:
+                self._stop(reason_of(error))
+                if self._ended:
+                    self._until = 0.0
+                return False
+            now = time.monotonic()
+            if not taken:
+                if now - self._moved > STOPPED_AFTER_S:
+                    self._stop("its reader has stopped")
+                return False
+            self._moved = now
+            self._rest = self._rest[taken:]
+            if self._trouble or (self._dropped > self._told and now > self._tell_at):
+                self._go_on()
+            if self._ended and now > self._until:
+                return False
+        if self._dropped > self._told:
+            self._go_on()
+        return not self._queue
+
+    def _take(self) -> bool:
+        """Make lines of some items; False where there are none."""
+        made: list[bytes] = []
+        self._gone += self._rest_cost
+        self._rest_cost = 0
+        while self._queue and self._rest_cost < FILE_BYTES:
+            item, cost = self._queue.popleft()
+            self._rest_cost += cost
+            made.append(self.render(item))
+        self._rest = memoryview(b"".join(made))
+        return bool(made)
+
+    def _stop(self, why: str) -> None:
+        if not self._trouble:
+            self._trouble = why
+            self.on_trouble(why)
+
+    def _go_on(self) -> None:
+        dropped, self._trouble = self._dropped, ""
+        self._tell_at = time.monotonic() + TOLD_EVERY_S
+        told, self._told = self._told, dropped
+        self.on_room(dropped - told)
+
+    def _is_over(self) -> bool:
+        now = time.monotonic()
+        return now > self._until or now > self._moved + LAST_S
+
+    def _give_up(self) -> None:
+        """Count what is left."""
+        left = bytes(self._rest)
+        while self._queue:
+            left += self.render(self._queue.popleft()[0])
+        self._dropped += left.count(b"\n")
+        if self._dropped > self._told:
+            self._go_on()
+
+    # --- in a forked child -----------------------------------------------------------------------------------
+
+    def _be_alone(self) -> None:
+        self._queue.clear()  # the parent writes it
+        self._lock = threading.RLock()
+        self._is_alone = True
+
+    def _write_alone(self, item: Item) -> None:
+        rest = memoryview(self.render(item))
+        with suppress(OSError):
+            while rest and (taken := self._outlet.write(rest)):
+                rest = rest[taken:]
+
+
+def _let_go() -> None:
+    for writer in list(_writers):
+        writer._be_alone()
+
+
+os.register_at_fork(after_in_child=_let_go)
