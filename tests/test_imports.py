@@ -21,6 +21,7 @@ PACKAGE = Path(zcserve.__file__).parent
 FLOORS = (
     ("errors", "log"),
     ("http", "media_types", "threads"),
+    ("paths",),
     ("config",),
     ("cache",),
     ("net",),

@@ -380,10 +380,10 @@ def canonical_path(path: bytes) -> bytes:
     Raises HttpError 400 for a path that does not begin with `/`, for raw controls, spaces, `#`, `?` and bytes
     from 0x7F up, for a percent sign without two hex digits, and, once decoded, for NUL and what is not UTF-8.
     """
+    if is_canonical(path):
+        return path  # most requests end here
     if not path.startswith(b"/"):
         raise HttpError(400, "the path does not begin with a slash")
-    if not path.translate(None, _CANONICAL_BYTES) and b"//" not in path and b"/." not in path:
-        return path  # most requests end here
     if path.translate(None, _RAW_BYTES):
         raise HttpError(400, "bad character in the path")
     decoded = _ESCAPE.sub(_decode_escape, path)
@@ -393,6 +393,16 @@ def canonical_path(path: bytes) -> bytes:
         decoded.decode("utf-8")
     except UnicodeDecodeError:
         raise HttpError(400, "the path is not UTF-8") from None
+    return canonical_of(decoded)
+
+
+def is_canonical(path: bytes) -> bool:
+    """Whether a path is its own key, as far as that is seen at a glance."""
+    return not path.translate(None, _CANONICAL_BYTES) and path[:1] == b"/" and b"//" not in path and b"/." not in path
+
+
+def canonical_of(decoded: bytes) -> bytes:
+    """The key of a path that is decoded already, whatever its bytes are."""
     segments = decoded.split(b"/")
     kept: list[bytes] = []
     for segment in segments:

@@ -413,7 +413,7 @@ def environ_of(side: Side) -> Callable[..., dict[str, Any]]:
         ("/app/a%20b%3F?", b"/app", "/app", "/a b?", ""),
         ("/app/%C3%BC", b"/app", "/app", "/\xc3\xbc", ""),  # latin-1 of UTF-8: PEP 3333
         ("/%C3%BC/x", b"/%C3%BC", "/\xc3\xbc", "/x", ""),
-        ("/app//a/../b", b"/app", "/app", "/b", ""),
+        ("/app//a/../b", b"/app", "/app", "//a/../b", ""),
         ("http://host/app/x?q", b"/app", "/app", "/x", "q"),
         ("/x/y", b"", "", "/x/y", ""),
     ],

@@ -301,8 +301,8 @@ def _judge_partial(head: bytes) -> None:
 def split_target(target: bytes) -> tuple[bytes, bytes | None]:
     """Path and query (None: no question mark) of a request target in origin-form or absolute-form.
 
-    RFC 9112 section 3.2. The authority of an absolute-form replaces Host, and with one site decides nothing more; it
-    must be well-formed. Raises HttpError 400.
+    RFC 9112 section 3.2. The authority of an absolute-form (`authority`) must be well-formed; with one site it decides
+    nothing. Raises HttpError 400.
     """
     if not target.startswith(b"/"):
         match = _ABSOLUTE.fullmatch(target)
@@ -311,6 +311,13 @@ def split_target(target: bytes) -> tuple[bytes, bytes | None]:
         target = match[2] if match[2].startswith(b"/") else b"/" + match[2]
     path, mark, query = target.partition(b"?")
     return path, query if mark else None
+
+
+def authority(target: bytes) -> bytes | None:
+    """Host and port of a target in absolute-form that `split_target` takes, which replace what Host says, whatever that
+    is (RFC 9112 section 3.2.2); None for origin-form."""
+    match = _ABSOLUTE.fullmatch(target) if not target.startswith(b"/") else None
+    return match[1] if match is not None else None
 
 
 def _combine(lines: tuple[Line, ...], version_11: bool) -> Fields:

@@ -16,9 +16,9 @@ from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from zcserve.http import canonical_path
 from zcserve.net.exchange import Answer, Exchange, Give, Piece
-from zcserve.net.request import split_target
+from zcserve.net.request import authority, split_target
+from zcserve.paths import SentPath
 from zcserve.servlets.response import encode_fields
 from zcserve.servlets.streams import CallSoon
 
@@ -34,9 +34,10 @@ OUR_OWN = frozenset(("date", "server"))
 class Asked:
     """What a mounted application is told about a request.
 
-    path     decoded from the canonical path, so that it is what the mount was found by; `prefix` is its beginning
+    prefix   where the application is mounted, decoded
+    path     what stands behind that in the path as sent, percent-decoded once (`SentPath.behind`)
     raw_path, query   as sent, without the question mark
-    lines    (name, value) as sent, in order
+    lines    (name, value) as sent, in order; but the authority of a target in absolute-form stands for Host
     peer, own   host and port of the connection's ends; None for a unix socket, or when the client is gone already
     """
 
@@ -48,11 +49,14 @@ class Asked:
         raw_path, query = split_target(exchange.target)
         self.raw_path = raw_path
         self.query = query or b""
-        self.path = unquote_to_bytes(canonical_path(raw_path))
+        self.path = SentPath(raw_path).behind(prefix.count(b"/"))
         self.prefix = unquote_to_bytes(prefix)
         request_line, *lines = exchange.head.split(b"\r\n")
         self.version = request_line.rpartition(b" ")[2].decode("latin-1")
         self.lines = [_split_line(line) for line in lines if line]
+        meant = authority(exchange.target)
+        if meant is not None:
+            self.lines = [(b"Host", meant), *(line for line in self.lines if line[0].lower() != b"host")]
         try:
             peer, own = exchange.addresses()
         except OSError:  # the client is gone

@@ -23,10 +23,11 @@ from math import inf
 from pathlib import PurePath
 from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple, TypeVar, overload
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote
 
 from zcserve.errors import HttpError, ZcserveError
 from zcserve.http import KNOWN_METHODS, canonical_path
+from zcserve.paths import SentPath
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -194,9 +195,10 @@ def _literal(text: str, piece: str, last: bool) -> bytes:
 class _Node:
     """What may follow some steps: by a literal, by a segment, by all that is left; and the routes that end here."""
 
-    __slots__ = ("by_method", "literals", "names", "rest", "segment")
+    __slots__ = ("behind", "by_method", "literals", "names", "rest", "segment")
 
     def __init__(self) -> None:
+        self.behind: int | None = None  # of all that is left: how many segments stand before it
         self.literals: dict[bytes, _Node] = {}
         self.segment: _Node | None = None
         self.rest: _Node | None = None
@@ -258,27 +260,29 @@ class Table:
                 )
         _put(node.by_method, route)
         node.names = pattern.names
+        if pattern.steps[-1] is Hole.REST:
+            node.behind = len(pattern.steps) - 1
         if not pattern.names:
             literals = [step for step in pattern.steps if isinstance(step, bytes)]
             self._plain[b"/" + b"/".join(literals)] = Match(node.by_method, {})
 
-    def find(self, path: bytes) -> Match | None:
-        """What is at `path`, in canonical encoding; None where there is nothing."""
-        if (match := self._plain.get(path)) is not None:
+    def find(self, path: SentPath) -> Match | None:
+        """What is at `path`; None where there is nothing. All is decided by its key; what {name:path} gets is as
+        sent."""
+        if (match := self._plain.get(path.key)) is not None:
             return match
         values: list[bytes] = []
-        node = self._root.search(path.split(b"/"), 1, values)
+        node = self._root.search(path.key.split(b"/"), 1, values)
         if node is None:
             return None
-        return Match(node.by_method, dict(zip(node.names, map(_decoded, values), strict=True)))
+        texts = [unquote(value.decode("ascii")) for value in values]
+        if node.behind is not None:
+            texts[-1] = path.behind(node.behind)[1:].decode(errors="replace")
+        return Match(node.by_method, dict(zip(node.names, texts, strict=True)))
 
     def named(self, name: str) -> Mapping[str, Route] | None:
         """The routes of /csp?NAME by method."""
         return self._named.get(name)
-
-
-def _decoded(value: bytes) -> str:
-    return (unquote_to_bytes(value) if b"%" in value else value).decode()
 
 
 def _put(by_method: dict[str, Route], route: Route) -> None:

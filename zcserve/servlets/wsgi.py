@@ -312,7 +312,7 @@ class _Call:
         environ: dict[str, Any] = {
             "REQUEST_METHOD": exchange.method.decode("latin-1"),
             "SCRIPT_NAME": asked.prefix.decode("latin-1"),
-            "PATH_INFO": asked.path[len(asked.prefix) :].decode("latin-1"),
+            "PATH_INFO": asked.path.decode("latin-1"),
             "QUERY_STRING": asked.query.decode("latin-1"),
             "REQUEST_URI": exchange.target.decode("latin-1"),
             "SERVER_NAME": host,
