@@ -23,6 +23,7 @@ from zcserve.net.exchange import Answer, Exchange, Made
 from zcserve.servlets.context import Context, busy
 from zcserve.servlets.files import Part, segments
 from zcserve.servlets.gateway import Asked, ClientGoneError, Promised, Pushed, promise
+from zcserve.servlets.gateways import WrongGatewayError, call_asgi
 from zcserve.servlets.response import RESERVED
 from zcserve.servlets.streams import let_others_go_on
 
@@ -115,7 +116,7 @@ class _Call:
     async def run(self) -> None:
         """The application's whole task. Never raises but when cancelled: SystemExit would end the thread of all."""
         try:
-            await self._asgi.application(self._asgi.scope(self._asked), self._receive, self._send)
+            await call_asgi(self._asgi.application, self._asgi.scope(self._asked), self._receive, self._send)
             if not self._complete and not self._lost:
                 raise RuntimeError("the application returned before its response was complete")
         except asyncio.CancelledError:
@@ -316,9 +317,11 @@ class Lifespan:
     async def _run(self) -> None:
         scope = {"type": "lifespan", "asgi": LIFESPAN_VERSIONS, "state": self.state}
         try:
-            await self._application(scope, self._messages.get, self._send)
+            await call_asgi(self._application, scope, self._messages.get, self._send)
         except asyncio.CancelledError:
             raise
+        except WrongGatewayError as error:
+            _settle(self._started, error.reason)
         except BaseException as error:
             if self.running:
                 _log.error("%s failed in its lifespan:", self._name, exc_info=error)

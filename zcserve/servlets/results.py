@@ -44,8 +44,8 @@ from zcserve.http import parse_date
 from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Made, Stored
 from zcserve.net.request import split_target
-from zcserve.paths import SentPath
 from zcserve.net.timers import Deadline, Timers
+from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller, Outcome, Started
 from zcserve.servlets.context import Asked, Context, busy, page
 from zcserve.servlets.request import Request

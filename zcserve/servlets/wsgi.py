@@ -24,6 +24,7 @@ from zcserve.net.exchange import Answer, Exchange, Made
 from zcserve.servlets.context import Context, busy
 from zcserve.servlets.files import Part, segments
 from zcserve.servlets.gateway import Asked, ClientGoneError, Promised, Pushed, promise
+from zcserve.servlets.gateways import call_wsgi
 from zcserve.servlets.streams import EMPTY_MAX, SILENT_PAUSE_S, SILENT_TURNS_MAX, Begun, PoolStream
 from zcserve.servlets.workers import BusyError
 
@@ -126,7 +127,7 @@ class _Call:
 
     def _make(self) -> Answer | None:
         """Call the application; None where its answer is on its way already."""
-        self._result = self._wsgi.application(self._environ(), self._start_response)
+        self._result = call_wsgi(self._wsgi.application, self._environ(), self._start_response)
         if self._written is None:
             return self._answer()
         self._write_rest()
