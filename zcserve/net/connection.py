@@ -886,7 +886,8 @@ class Connection:
             return None  # `_respond` says so
         if self._method in (b"GET", b"HEAD") and path.key in service.generation.resources:
             return None
-        return service.application.find(path, query)
+        websocket = self._fields is not None and self._fields.websocket and self._method == b"GET"
+        return service.application.find(path, query, websocket=websocket)
 
     def _ask(self, resource: Resource) -> Stop | None:
         """Have the application answer the request at hand."""

@@ -39,6 +39,7 @@ from zcserve.servlets.response import HTML_FIELDS
 from zcserve.servlets.results import Keeping, Results
 from zcserve.servlets.routes import Route
 from zcserve.servlets.watch import Watch
+from zcserve.servlets.websockets import NoWebSockets
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ class Servlets:
         if keeping is not None:
             self.results = Results(self.context, self._caller, keeping, made=self._made, look=self._load_what_changed)
         self._refreshing = Refreshing(self)
+        self._no_websockets = NoWebSockets()
         self._loader = Pool(1, 1)
         self._waiting: list[Callable[[], None]] = []
         self._notice: Notice  # of the folder
@@ -207,8 +209,10 @@ class Servlets:
 
     # --- from a target to a resource ----------------------------------------------------------------------
 
-    def find(self, path: SentPath, query: bytes | None) -> Resource | None:
+    def find(self, path: SentPath, query: bytes | None, *, websocket: bool = False) -> Resource | None:
         """As `Application.find`."""
+        if websocket:
+            return self._no_websockets if self.find_as_it_is(path, query) is not None else None
         found = self._look_up(path, query)
         if self._folder is not None and self._is_stale(self._folder, found):
             return self._refreshing

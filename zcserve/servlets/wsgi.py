@@ -23,7 +23,7 @@ from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Made
 from zcserve.servlets.context import Context, busy
 from zcserve.servlets.files import Part, segments
-from zcserve.servlets.gateway import Asked, ClientGoneError, Promised, Pushed, promise
+from zcserve.servlets.gateway import Asked, ClientGoneError, LeftOut, Promised, Pushed, promise
 from zcserve.servlets.gateways import call_wsgi
 from zcserve.servlets.streams import EMPTY_MAX, SILENT_PAUSE_S, SILENT_TURNS_MAX, Begun, PoolStream
 from zcserve.servlets.workers import BusyError
@@ -47,6 +47,7 @@ class Wsgi:
         self.context = context
         self.body_bytes_max = context.config.servlet_body_bytes_max
         self.quick = False
+        self.left_out = LeftOut(name)
 
     def start(self) -> None:
         """Nothing: PEP 3333 has no start."""
@@ -267,7 +268,7 @@ class _Call:
             raise AssertionError("start_response was called again, and without exc_info")
         if not (status[:3].isascii() and status[:3].isdigit() and status[3:4] in ("", " ")):
             raise ValueError(f"{status!r} is not a status, such as '200 OK'")
-        self._promised = promise(int(status[:3]), headers)
+        self._promised = promise(int(status[:3]), headers, self._wsgi.left_out)
         return self._write
 
     def _write(self, data: bytes) -> None:
