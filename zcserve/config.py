@@ -421,7 +421,8 @@ class Config:
     mount: tuple[str, ...] = _key(
         (),
         TEXTS,
-        "let a WSGI or ASGI application answer what lies below a path: /app=package.module:application",
+        "let a WSGI or ASGI application answer what lies below a path: /app=package.module:application, with wsgi: or "
+        "asgi: before the module to tell which; /app=package.module:create_app() calls a factory",
         metavar="PATH=APP",
     )
     dev: bool = _key(False, SWITCH, "show the traceback of a servlet that failed to the client, not only in the log")

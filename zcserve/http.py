@@ -1,7 +1,7 @@
 """The words of HTTP: what a field value, a date, a tag, a range, a path means, and how each is written.
 
 Pure functions and constants over bytes. This module knows no socket, no file, no cache and no connection; it
-imports the standard library and errors.py. Everybody above may use it.
+imports the standard library, errors.py and phrases.py. Everybody above may use it.
 
 Two habits hold throughout. A function that reads what a client sent answers None for "this is not one", so
 that the caller decides between ignoring a field (RFC 9110 says so for most) and refusing the request; only
@@ -19,21 +19,13 @@ import re
 import time
 from datetime import date
 from enum import Enum
-from http import HTTPStatus
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final, NamedTuple
 
 from zcserve.errors import HttpError
+from zcserve.phrases import PHRASES
 
 # --- status lines and methods -----------------------------------------------------------------------------
-
-# CPython 3.11's table still has RFC 7231's phrases for four of these.
-PHRASES: dict[int, str] = {status.value: status.phrase for status in HTTPStatus} | {
-    413: "Content Too Large",
-    414: "URI Too Long",
-    416: "Range Not Satisfiable",
-    422: "Unprocessable Content",
-}
 
 
 def status_line(status: int) -> bytes:
