@@ -5,8 +5,9 @@ else. One that is not, and is named for a method (`def get(request)`), answers /
 
 A pattern is a path whose segments are literal, `{name}` (one segment, not empty), or at its end `{name:path}` (all that
 is left, not empty). Paths are compared in canonical encoding (`zcserve.http.canonical_path`), so that a pattern may be
-spelled as its author likes; `{name:path}` gets its part of the path as it was sent (`zcserve.paths`). At each segment a literal goes before `{name}` and that before `{name:path}`; what leads
-nowhere is taken back. A trailing slash counts. Methods take no part: the path alone decides, and 405 is the caller's.
+spelled as its author likes; `{name:path}` gets its part of the path as it was sent (`zcserve.paths`). At each segment a
+literal goes before `{name}` and that before `{name:path}`; what leads nowhere is taken back. A trailing slash counts.
+Methods take no part: the path alone decides, and 405 is the caller's.
 
 This module calls no servlet and knows neither files nor requests. Odd: the table is a tree, so a search visits a node
 once at most, whatever the path; and a pattern without parameters needs no search, since it wins wherever it fits.
