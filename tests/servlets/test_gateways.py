@@ -215,11 +215,6 @@ def test_frameworks_are_seen() -> None:
     assert gateway_of(asgi.ASGIHandler.__new__(asgi.ASGIHandler)) is Gateway.ASGI
 
 
-def test_sentry_is_seen() -> None:
-    sentry = pytest.importorskip("sentry_sdk.integrations.asgi")
-    assert gateway_of(sentry.SentryAsgiMiddleware(coroutine)) is Gateway.ASGI
-
-
 @pytest.mark.parametrize("application", [coroutine, lambda *_: coroutine(None, None, None), lambda s, r, w: None])
 def test_a_wrong_wsgi_is_a_line_that_says_how_to_tell(side: Side, mount: Any, caplog: Any, application: Any) -> None:
     answer = side.ask(mount(application, "wsgi:"), "/app/x")
