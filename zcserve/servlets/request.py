@@ -265,7 +265,10 @@ class Request:
     def _parts(self) -> tuple[bytes, bytes]:
         """The canonical path, and the query without the name of a servlet."""
         sent, query = split_target(self._target)
-        path = SentPath(sent).key
+        sent_path = SentPath(sent)
+        if not sent_path.is_plain:
+            raise HttpError(400, "NUL or bad percent-encoding in the path")
+        path = sent_path.key
         if path == SERVLET_PATH and query:
             query = query.partition(b"&")[2]
         return path, query or b""
