@@ -7,6 +7,11 @@ on stderr and exit code 2 (cli.py, in one place). Errors of the operating system
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from zcserve.phrases import PHRASES
+
 
 def reason_of(error: BaseException) -> str:
     """Why, in words that are never empty: the system's text, the exception's own, or else its name."""
@@ -28,13 +33,32 @@ class NoThreadError(UsageError):
 class HttpError(ZcserveError):
     """A request that is answered with an error status.
 
-    `status` is the HTTP status code (RFC 9110 section 15). `close` tells that the connection cannot be kept in
-    step after this (the request's end is unknown or not to be trusted), so that it is closed once the answer is out.
-    `reason` is a short text for the log and the error page; it never repeats the client's bytes.
+    status   the HTTP status code (RFC 9110 section 15)
+    reason   a short text for the log and the error page; it never repeats the client's bytes. Left out, it is what the
+             status is called
+    headers  names and values of header fields of the answer, such as WWW-Authenticate or Retry-After
+    json     what the answer holds as JSON (RFC 8259), instead of the error page; None for the page
+    close    the connection cannot be kept in step after this (the request's end is unknown or not to be trusted), so
+             it is closed once the answer is out
+
+    Raises ValueError for a Content-Type without `json`, since the page has its own.
     """
 
-    def __init__(self, status: int, reason: str, *, close: bool = False) -> None:
-        super().__init__(f"{status}: {reason}")
+    def __init__(
+        self,
+        status: int,
+        reason: str | None = None,
+        *,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        json: Any = None,
+        close: bool = False,
+    ) -> None:
+        known = PHRASES.get(status, "an error without a name") if isinstance(status, int) else ""
         self.status = status
-        self.reason = reason
+        self.reason = reason or known
+        self.headers = tuple(headers.items() if isinstance(headers, Mapping) else headers)
+        self.json = json
         self.close = close
+        super().__init__(f"{status}: {self.reason}")
+        if json is None and any(str(name).lower() == "content-type" for name, _ in self.headers):
+            raise ValueError("a Content-Type goes with json=: the page of an HttpError has its own")

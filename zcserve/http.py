@@ -1,7 +1,7 @@
 """The words of HTTP: what a field value, a date, a tag, a range, a path means, and how each is written.
 
 Pure functions and constants over bytes. This module knows no socket, no file, no cache and no connection; it
-imports the standard library and errors.py. Everybody above may use it.
+imports the standard library, errors.py and phrases.py. Everybody above may use it.
 
 Two habits hold throughout. A function that reads what a client sent answers None for "this is not one", so
 that the caller decides between ignoring a field (RFC 9110 says so for most) and refusing the request; only
@@ -19,21 +19,13 @@ import re
 import time
 from datetime import date
 from enum import Enum
-from http import HTTPStatus
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final, NamedTuple
 
 from zcserve.errors import HttpError
+from zcserve.phrases import PHRASES
 
 # --- status lines and methods -----------------------------------------------------------------------------
-
-# CPython 3.11's table still has RFC 7231's phrases for four of these.
-PHRASES: dict[int, str] = {status.value: status.phrase for status in HTTPStatus} | {
-    413: "Content Too Large",
-    414: "URI Too Long",
-    416: "Range Not Satisfiable",
-    422: "Unprocessable Content",
-}
 
 
 def status_line(status: int) -> bytes:
@@ -398,15 +390,25 @@ def canonical_path(path: bytes) -> bytes:
     Raises HttpError 400 for a path that does not begin with `/`, for raw controls, spaces, `#`, `?` and bytes
     from 0x7F up, for a percent sign without two hex digits, and, once decoded, for NUL.
     """
+    if is_canonical(path):
+        return path  # most requests end here
     if not path.startswith(b"/"):
         raise HttpError(400, "the path does not begin with a slash")
-    if not path.translate(None, _CANONICAL_BYTES) and b"//" not in path and b"/." not in path:
-        return path  # most requests end here
     if path.translate(None, _RAW_BYTES):
         raise HttpError(400, "bad character in the path")
     decoded = _ESCAPE.sub(_decode_escape, path)
     if b"\0" in decoded:
         raise HttpError(400, "NUL in the path")
+    return canonical_of(decoded)
+
+
+def is_canonical(path: bytes) -> bool:
+    """Whether a path is its own key, as far as that is seen at a glance."""
+    return not path.translate(None, _CANONICAL_BYTES) and path[:1] == b"/" and b"//" not in path and b"/." not in path
+
+
+def canonical_of(decoded: bytes) -> bytes:
+    """The key of a path that is decoded already, whatever its bytes are."""
     segments = decoded.split(b"/")
     kept: list[bytes] = []
     for segment in segments:

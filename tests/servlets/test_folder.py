@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from zcserve.errors import UsageError
+from zcserve.paths import SentPath
 from zcserve.servlets import folder as folder_module
 from zcserve.servlets.folder import Folder, Module
 
@@ -62,7 +63,7 @@ class Servlets:
         return routes[method].function(None)
 
     def get(self, path: bytes) -> Any:
-        match = self.folder.loaded.table.find(path)
+        match = self.folder.loaded.table.find(SentPath(path))
         return None if match is None else match.by_method["GET"].function(None, **match.params)
 
     def module(self, name: str) -> Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from connection_side import Side
 
 from zcserve.errors import UsageError
 from zcserve.servlets.asgi import Asgi
-from zcserve.servlets.mounts import Mount, Mounts, is_asgi, load, parse_mount
+from zcserve.servlets.mounts import Mount, Mounts, load, parse_mount
 from zcserve.servlets.wsgi import Wsgi
 
 
@@ -63,7 +62,7 @@ def test_a_mount_is_a_canonical_prefix_and_a_target(text: str, prefix: bytes, ta
     "text",
     [
         "", "/app", "/app=", "/app=module", "/app=module:", "/app=:a", "app=m:a", "=m:a", "/a?b=m:a", "/a b=m:a",
-        "/%=m:a", "/%00=m:a", "/ü=m:a", "/\udcff=m:a", "/app=m:a()", "/app=m:a:b", "/app=m/n:a", "/app=.m:a",
+        "/%=m:a", "/%00=m:a", "/ü=m:a", "/\udcff=m:a", "/app=m:a:b", "/app=m/n:a", "/app=.m:a",
         "/app=m.:a",
     ],
 )  # fmt: skip
@@ -72,48 +71,32 @@ def test_what_is_no_mount_is_told(text: str) -> None:
         parse_mount(text)
 
 
-async def coroutine(scope: Any, receive: Any, send: Any) -> None: ...
-
-
-def plain(environ: Any, start_response: Any) -> list[bytes]:
-    return []
-
-
-class Awaited:
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
-
-    async def method(self, scope: Any, receive: Any, send: Any) -> None: ...
-
-
-class Called:
-    def __init__(self, environ: Any = None, start_response: Any = None) -> None: ...
-
-    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
-        return []
-
-    def method(self, environ: Any, start_response: Any) -> list[bytes]:
-        return []
-
-
 @pytest.mark.parametrize(
-    "application",
+    ("text", "told", "call"),
     [
-        coroutine,
-        Awaited(),
-        Awaited().method,
-        functools.partial(coroutine),
-        functools.partial(functools.partial(Awaited())),
+        ("/app=asgi:m:a", "asgi", ""),
+        ("/app=wsgi:m:a", "wsgi", ""),
+        ("/app=m:a()", "", "()"),
+        ("/app=asgi:m:a.b(1, 'x', debug=True, size=-2)", "asgi", "(1, 'x', debug=True, size=-2)"),
+        ("/app=m:a(x='=y:z')", "", "(x='=y:z')"),
     ],
 )
-def test_what_gives_a_coroutine_is_asgi(application: Any) -> None:
-    assert is_asgi(application)
+def test_a_mount_may_tell_its_gateway_and_call_a_factory(text: str, told: str, call: str) -> None:
+    mount = parse_mount(text)
+    assert (mount.prefix, mount.told, mount.call) == (b"/app", told, call)
+
+
+def test_a_module_may_be_named_as_a_gateway() -> None:
+    assert parse_mount("/app=wsgi:application") == Mount(b"/app", "wsgi:application")
+    assert parse_mount("/app=asgi:wsgi:application") == Mount(b"/app", "wsgi:application", "asgi")
 
 
 @pytest.mark.parametrize(
-    "application", [plain, Called(), Called().method, Called, functools.partial(plain), functools.partial(Called())]
+    "call", ["(x)", "(f())", "(__import__('os'))", "(*[1])", "(**{})", "()()", "().b", "(1", "(a=b)"]
 )
-def test_all_else_is_wsgi(application: Any) -> None:
-    assert not is_asgi(application)
+def test_a_factory_gets_literals_only(call: str) -> None:
+    with pytest.raises(UsageError, match=r"accepted: a path|are literals"):
+        parse_mount(f"/app=m:a{call}")
 
 
 WSGI_SOURCE = """
@@ -123,6 +106,12 @@ def application(environ, start_response):
 class holder:
     application = staticmethod(application)
 number = 5
+made = []
+def create(name="", *, broken=False):
+    made.append(name)
+    if broken:
+        1 / 0
+    return application
 """
 ASGI_SOURCE = """
 seen = []
@@ -163,6 +152,12 @@ def test_what_lies_in_the_working_directory_is_imported(side: Side, write: Any) 
         ("mounted_good:nothing", "mounted_good has no nothing"),
         ("mounted_good:holder.nothing", "mounted_good has no holder.nothing"),
         ("mounted_good:number", "mounted_good:number is int, which cannot be called"),
+        ("mounted_good:create", r"create takes no request: if it makes the application, write mounted_good:create\(\)"),
+        (
+            "mounted_good:create(broken=True)",
+            r"create\(broken=True\) failed: ZeroDivisionError: .* \(.*mounted_good.py:",
+        ),
+        ("mounted_good:create(1, 2)", r"create\(1, 2\) failed: TypeError: create\(\) takes [^(]*$"),
     ],
 )
 def test_what_cannot_be_had_is_told_with_its_reason(side: Side, write: Any, target: str, said: str) -> None:
@@ -172,6 +167,14 @@ def test_what_cannot_be_had_is_told_with_its_reason(side: Side, write: Any, targ
     write("mounted_good.py", WSGI_SOURCE)
     with pytest.raises(UsageError, match=said):
         load(f"/app={target}", side.context)
+
+
+def test_a_factory_is_called_once(side: Side, write: Any) -> None:
+    write("mounted_good.py", WSGI_SOURCE)
+    wsgi = load("/app=mounted_good:create('x', broken=False)", side.context)
+    assert isinstance(wsgi, Wsgi)
+    assert [side.ask(wsgi, "/app/x").content for _ in range(2)] == [b"/app"] * 2
+    assert sys.modules["mounted_good"].made == ["x"]
 
 
 def test_the_longest_prefix_answers_in_whole_segments(side: Side, write: Any) -> None:

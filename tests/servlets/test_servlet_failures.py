@@ -46,7 +46,15 @@ def http_error(status: Any, reason: Any = "why") -> HttpError:
         (http_error(599), 599, b"<p>why</p>"),
         (http_error(400, "<b>"), 400, b"<p>&lt;b&gt;</p>"),
         (http_error(400, "\ud800"), 400, rb"<p>\ud800</p>"),
-        (http_error(404, None), 404, b"<p>None</p>"),
+        (HttpError(404), 404, b"<h1>404 Not Found</h1><p>zcserve</p>"),
+        (http_error(413, None), 413, b"<h1>413 Content Too Large</h1><p>zcserve</p>"),
+        (HttpError(599), 599, b"<p>an error without a name</p>"),
+        (HttpError(422, json={"a": "\xfc"}), 422, '{"a":"ü"}'.encode()),
+        (HttpError(422, "why", json=[]), 422, b"[]"),
+        (HttpError(422, json=0), 422, b"0"),
+        (HttpError(422, json={1, 2}), 500, b"<p>error "),
+        (HttpError(401, headers={"WWW-Authenticate": "Basic\r\nX-Split: yes"}), 500, b"<p>error "),
+        (HttpError(401, headers={"Content-Length": "3"}), 500, b"<p>error "),
         (http_error(99), 500, b"<p>error "),
         (http_error(100), 500, b"<p>error "),  # a final answer would have to follow
         (http_error(303), 500, b"<p>error "),
@@ -64,6 +72,42 @@ def test_what_an_error_is_answered_with(side: Side, error: BaseException, status
     assert answer.status == status
     assert isinstance(answer.content, bytes)
     assert said in answer.content
+
+
+def test_an_http_error_has_fields(side: Side) -> None:
+    def fields_of(error: HttpError) -> list[bytes]:
+        return side.context.fail("x", side.exchange().exchange, error).fields.splitlines()
+
+    html, json, nosniff = (
+        b"Content-Type: text/html; charset=utf-8", b"Content-Type: application/json", b"X-Content-Type-Options: nosniff"
+    )  # fmt: skip
+    assert fields_of(HttpError(401, headers={"WWW-Authenticate": "Basic"})) == [
+        html,
+        nosniff,
+        b"WWW-Authenticate: Basic",
+    ]
+    pairs = [("Retry-After", "30"), ("Link", "<a>"), ("Link", "<b>")]
+    assert fields_of(HttpError(503, headers=pairs, json={})) == [
+        json, b"Retry-After: 30", b"Link: <a>", b"Link: <b>", nosniff
+    ]  # fmt: skip
+    problem = {"Content-Type": "application/problem+json"}
+    assert fields_of(HttpError(403, headers=problem, json={})) == [b"Content-Type: application/problem+json", nosniff]
+    with pytest.raises(ValueError, match="goes with json="):
+        HttpError(403, headers=problem)
+
+
+def test_an_http_error_that_cannot_be_sent_is_told_with_its_line(side: Side, caplog: Any) -> None:
+    try:
+        raise HttpError(401, headers={"X": "a\nb"})  # this line
+    except HttpError as error:
+        side.context.fail("x", side.exchange().exchange, error)
+    assert "the value of X has a line end" in caplog.text
+    assert "# this line" in caplog.text
+
+
+def test_an_http_error_says_what_it_is() -> None:
+    assert (str(HttpError(404)), HttpError(404).reason) == ("404: Not Found", "Not Found")
+    assert (str(HttpError(410, "sold")), HttpError(410, "sold").headers) == ("410: sold", ())
 
 
 class Closing:

@@ -236,8 +236,6 @@ FAILURES = [
     (answering([b"x"], status="OK"), "is not a status"),
     (answering([b"x"], status="2000 Oh"), "is not a status"),
     (answering([b"x"], status="101 Switching Protocols"), "200 to 599"),
-    (answering([b"x"], ("Connection", "close")), "Connection is not for a servlet"),
-    (answering([b"x"], ("Transfer-Encoding", "chunked")), "Transfer-Encoding is not"),
     (answering([b"x"], ("X-Split", "a\r\nSet-Cookie: b")), "control character"),
     (answering([b"x"], ("X Y", "z")), "no name of a header field"),
     (answering([b"x"], ("Content-Length", "-1")), "is not a Content-Length"),
@@ -413,7 +411,7 @@ def environ_of(side: Side) -> Callable[..., dict[str, Any]]:
         ("/app/a%20b%3F?", b"/app", "/app", "/a b?", ""),
         ("/app/%C3%BC", b"/app", "/app", "/\xc3\xbc", ""),  # latin-1 of UTF-8: PEP 3333
         ("/%C3%BC/x", b"/%C3%BC", "/\xc3\xbc", "/x", ""),
-        ("/app//a/../b", b"/app", "/app", "/b", ""),
+        ("/app//a/../b", b"/app", "/app", "//a/../b", ""),
         ("http://host/app/x?q", b"/app", "/app", "/x", "q"),
         ("/x/y", b"", "", "/x/y", ""),
     ],

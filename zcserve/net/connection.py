@@ -49,6 +49,7 @@ from zcserve.net.request import CLOSE, Collect, Discard, Fields, Parser, split_t
 from zcserve.net.sampler import Sampler
 from zcserve.net.shortage import Shortage
 from zcserve.net.wire import Outcome
+from zcserve.paths import SentPath
 
 if TYPE_CHECKING:
     from zcserve.net._lane import Lane
@@ -894,13 +895,14 @@ class Connection:
         if self._target == b"*" or self._method in (b"CONNECT", b"TRACE"):
             return None
         try:
-            path, query = split_target(self._target)
-            key = canonical_path(path)
+            sent, query = split_target(self._target)
+            path = SentPath(sent)
         except HttpError:
             return None  # `_respond` says so
-        if self._method in (b"GET", b"HEAD") and key in service.generation.resources:
+        if self._method in (b"GET", b"HEAD") and path.key in service.generation.resources:
             return None
-        return service.application.find(key, query)
+        websocket = self._fields is not None and self._fields.websocket and self._method == b"GET"
+        return service.application.find(path, query, websocket=websocket)
 
     def _ask(self, resource: Resource) -> Stop | None:
         """Have the application answer the request at hand."""

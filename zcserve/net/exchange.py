@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from zcserve.cache.entry import Body, DiskSpan, Entry, Segment, Span
 from zcserve.cache.index import Generation
 from zcserve.net.bodies import Hold
+from zcserve.paths import SentPath
 
 Piece: TypeAlias = Segment
 Give: TypeAlias = Callable[["Piece | None"], None]
@@ -188,8 +189,9 @@ class Quick(NamedTuple):
 class Application(Protocol):
     """Who answers what no file does. All methods belong to the loop's thread."""
 
-    def find(self, path: bytes, query: bytes | None) -> Resource | None:
-        """The resource that a target names, by its canonical path and its query. None: nothing of the application's."""
+    def find(self, path: SentPath, query: bytes | None, *, websocket: bool = False) -> Resource | None:
+        """The resource that a target names, by its path and its query; `websocket` tells that the client wants to go on
+        in that protocol. None: nothing of the application's."""
 
     def look_up(self, target: bytes) -> Quick | None:
         """Who answers a target at once, for the fast lane, which calls him from then on. None: nobody."""

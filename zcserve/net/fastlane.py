@@ -106,6 +106,8 @@ class Teacher:
                 coding_quality(accept, b"gzip"),
                 coding_quality(accept, b"zstd"),
             )
+        elif b"upgrade" in value.lower():
+            return  # whether that matters the Upgrade field says, which the lane does not read
         elif kind == CONNECTION_11:
             kind = CONNECTION_11 if fields.version == b"HTTP/1.1" else CONNECTION_10
             meaning = (fields.mode, 0, 0, 0)

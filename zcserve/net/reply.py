@@ -11,9 +11,10 @@ import time
 
 from zcserve.cache import heads
 from zcserve.cache.entry import Body, DiskSpan, Segment
-from zcserve.http import PHRASES, format_date, status_line
+from zcserve.http import format_date, status_line
 from zcserve.net.request import CLOSE, KEEP, KEEP_10
 from zcserve.net.wire import put_in_place
+from zcserve.phrases import PHRASES
 
 ALLOW = b"Allow: GET, HEAD, OPTIONS\r\n"
 VARY = b"Vary: Accept-Encoding\r\n"

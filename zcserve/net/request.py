@@ -53,10 +53,11 @@ MEMO_ENTRIES_MAX = 4096
 _HOST, _CONNECTION, _EXPECT = b"host", b"connection", b"expect"
 _LENGTH, _CODING = b"content-length", b"transfer-encoding"
 _ACCEPT, _NONE_MATCH, _MODIFIED = b"accept-encoding", b"if-none-match", b"if-modified-since"
+_UPGRADE = b"upgrade"
 _MATCH, _UNMODIFIED, _RANGE, _IF_RANGE = b"if-match", b"if-unmodified-since", b"range", b"if-range"
 REFERER, USER_AGENT = b"referer", b"user-agent"
 _CONDITIONAL = (_NONE_MATCH, _MODIFIED, _MATCH, _UNMODIFIED, _RANGE, _IF_RANGE)
-_SIGNIFICANT = frozenset((_HOST, _CONNECTION, _EXPECT, _LENGTH, _CODING, _ACCEPT, *_CONDITIONAL))
+_SIGNIFICANT = frozenset((_HOST, _CONNECTION, _EXPECT, _LENGTH, _CODING, _ACCEPT, _UPGRADE, *_CONDITIONAL))
 # Well-formed, and different every time.
 _NEVER_KEPT = frozenset((b"cookie", b"authorization"))
 # A comma between a whole day's name and a day with dashes: a date whose two-digit year the present year decides.
@@ -98,6 +99,7 @@ class Fields:
     none_match, match        entity tags, ANY_TAG, or None for absent; () for malformed, which nothing matches
     modified_since, unmodified_since   seconds since 1970, or None
     ranges       range specs, or None;  if_range: a tag, seconds, or None for absent
+    websocket    whether the client asks for one (RFC 6455 section 4.1)
     """
 
     __slots__ = (
@@ -115,6 +117,7 @@ class Fields:
         "unmodified_since",
         "user_agent",
         "version",
+        "websocket",
     )
 
     version: bytes
@@ -131,6 +134,7 @@ class Fields:
     if_range: EntityTag | int | None
     referer: bytes
     user_agent: bytes
+    websocket: bool
 
 
 # method, target, fields, offset behind the head
@@ -301,8 +305,8 @@ def _judge_partial(head: bytes) -> None:
 def split_target(target: bytes) -> tuple[bytes, bytes | None]:
     """Path and query (None: no question mark) of a request target in origin-form or absolute-form.
 
-    RFC 9112 section 3.2. The authority of an absolute-form replaces Host, and with one site decides nothing more; it
-    must be well-formed. Raises HttpError 400.
+    RFC 9112 section 3.2. The authority of an absolute-form (`authority`) must be well-formed; with one site it decides
+    nothing. Raises HttpError 400.
     """
     if not target.startswith(b"/"):
         match = _ABSOLUTE.fullmatch(target)
@@ -311,6 +315,13 @@ def split_target(target: bytes) -> tuple[bytes, bytes | None]:
         target = match[2] if match[2].startswith(b"/") else b"/" + match[2]
     path, mark, query = target.partition(b"?")
     return path, query if mark else None
+
+
+def authority(target: bytes) -> bytes | None:
+    """Host and port of a target in absolute-form that `split_target` takes, which replace what Host says, whatever that
+    is (RFC 9112 section 3.2.2); None for origin-form."""
+    match = _ABSOLUTE.fullmatch(target) if not target.startswith(b"/") else None
+    return match[1] if match is not None else None
 
 
 def _combine(lines: tuple[Line, ...], version_11: bool) -> Fields:
@@ -335,6 +346,8 @@ def _combine(lines: tuple[Line, ...], version_11: bool) -> Fields:
     fields.if_range = _if_range(values.get(_IF_RANGE))
     fields.referer = values.get(REFERER, [b""])[0]
     fields.user_agent = values.get(USER_AGENT, [b""])[0]
+    fields.websocket = version_11 and _is_among(b"websocket", values.get(_UPGRADE, []))
+    fields.websocket = fields.websocket and _is_among(_UPGRADE, values.get(_CONNECTION, []))
     takes_identity = fields.accept is None or coding_quality(fields.accept, b"identity") > 0
     fields.plain = takes_identity and not fields.body and not any(name in values for name in _CONDITIONAL)
     return fields
@@ -381,6 +394,11 @@ def _coded_length(codings: bytes) -> int:
     if len(names) > 1:
         raise HttpError(501, "a transfer coding other than chunked", close=True)
     return CHUNKED
+
+
+def _is_among(element: bytes, values: list[bytes]) -> bool:
+    """Whether a list of tokens without case has an element (RFC 9110 sections 7.6.1, 7.8)."""
+    return any(element == each.lower() for value in values for each in parse_list(value))
 
 
 def _mode(values: list[bytes], version_11: bool) -> int:

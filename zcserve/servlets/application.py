@@ -28,6 +28,7 @@ from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
 from zcserve.net.exchange import Answer, Exchange, Made, Quick, Resource, Stored
 from zcserve.net.request import split_target
+from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
 from zcserve.servlets.context import Asked, Context, busy, page
 from zcserve.servlets.folder import Folder, Module
@@ -38,6 +39,7 @@ from zcserve.servlets.response import HTML_FIELDS
 from zcserve.servlets.results import Keeping, Results
 from zcserve.servlets.routes import Route
 from zcserve.servlets.watch import Watch
+from zcserve.servlets.websockets import NoWebSockets
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
 
 if TYPE_CHECKING:
@@ -129,13 +131,14 @@ class Refreshing:
         if not waiting:
             return
         owner, exchange = self._owner, waiting[0]
-        path, query = split_target(exchange.target)
-        found = owner.find(canonical_path(path), query)
+        sent, query = split_target(exchange.target)
+        path = SentPath(sent)
+        found = owner.find(path, query)
         if found is self:
             if left:
                 owner.refresh(partial(self._again, waiting, left - 1))
                 return
-            found = owner.find_as_it_is(canonical_path(path), query)
+            found = owner.find_as_it_is(path, query)
         made = found.respond(exchange) if found is not None else owner.not_found()
         if made is not None:
             exchange.finish(made)
@@ -166,6 +169,7 @@ class Servlets:
         if keeping is not None:
             self.results = Results(self.context, self._caller, keeping, made=self._made, look=self._load_what_changed)
         self._refreshing = Refreshing(self)
+        self._no_websockets = NoWebSockets()
         self._loader = Pool(1, 1)
         self._waiting: list[Callable[[], None]] = []
         self._notice: Notice  # of the folder
@@ -205,22 +209,24 @@ class Servlets:
 
     # --- from a target to a resource ----------------------------------------------------------------------
 
-    def find(self, path: bytes, query: bytes | None) -> Resource | None:
+    def find(self, path: SentPath, query: bytes | None, *, websocket: bool = False) -> Resource | None:
         """As `Application.find`."""
+        if websocket:
+            return self._no_websockets if self.find_as_it_is(path, query) is not None else None
         found = self._look_up(path, query)
         if self._folder is not None and self._is_stale(self._folder, found):
             return self._refreshing
-        return found or self._mounts.find(path)
+        return found or self._mounts.find(path.key)
 
-    def find_as_it_is(self, path: bytes, query: bytes | None) -> Resource | None:
+    def find_as_it_is(self, path: SentPath, query: bytes | None) -> Resource | None:
         """As `find`, whether something has changed or not."""
-        return self._look_up(path, query) or self._mounts.find(path)
+        return self._look_up(path, query) or self._mounts.find(path.key)
 
-    def _look_up(self, path: bytes, query: bytes | None) -> Servlet | Broken | None:
-        if self._folder is None:
+    def _look_up(self, path: SentPath, query: bytes | None) -> Servlet | Broken | None:
+        if self._folder is None or not path.is_plain:
             return None
         modules, table = self._folder.loaded
-        if path == SERVLET_PATH:
+        if path.key == SERVLET_PATH:
             module = modules.get(_name_in(query or b""))
             return self._of_modules(table.named(module.name) or {}, {}, [module]) if module is not None else None
         match = table.find(path)
@@ -314,14 +320,14 @@ class Servlets:
         if len(target) > QUICK_TARGET_BYTES_MAX:
             return None
         try:
-            path, query = split_target(target)
-            key = canonical_path(path)
+            sent, query = split_target(target)
+            path = SentPath(sent)
         except HttpError:
             return None
-        found = self._look_up(key, query)
+        found = self._look_up(path, query)
         if not isinstance(found, Servlet) or not found.quick or not self._changes.isdisjoint(found.names):
             return None
-        return self._quick(found, target) if key not in self.context.generation().resources else None
+        return self._quick(found, target) if path.key not in self.context.generation().resources else None
 
     def _quick(self, found: Servlet, target: bytes) -> Quick:
         """How a servlet that runs in the loop is called by the lane."""

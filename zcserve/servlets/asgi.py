@@ -4,15 +4,14 @@ An application pushes: `send` returns when its piece is out, so that nothing pil
 `send` raises `ClientGoneError` (an OSError, as version 2.4 of the HTTP message format has it) and `receive` says
 "http.disconnect"; what the application then raises is no failure.
 
-The extensions http.response.pathsend and http.response.zerocopysend lead to files.py. Fields that are the connection's
-business (response.RESERVED) are left out, since an application cannot know which server it will meet.
+The extensions http.response.pathsend and http.response.zerocopysend lead to files.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeAlias
@@ -22,8 +21,8 @@ from zcserve.log import Block, Log
 from zcserve.net.exchange import Answer, Exchange, Made
 from zcserve.servlets.context import Context, busy
 from zcserve.servlets.files import Part, segments
-from zcserve.servlets.gateway import Asked, ClientGoneError, Promised, Pushed, promise
-from zcserve.servlets.response import RESERVED
+from zcserve.servlets.gateway import Asked, ClientGoneError, LeftOut, Promised, Pushed, promise
+from zcserve.servlets.gateways import WrongGatewayError, call_asgi
 from zcserve.servlets.streams import let_others_go_on
 
 _log = Log(__name__)
@@ -54,6 +53,7 @@ class Asgi:
         self.context = context
         self.body_bytes_max = context.config.servlet_body_bytes_max
         self.quick = False
+        self.left_out = LeftOut(name)
         self.lifespan = Lifespan(application, name)
 
     def start(self) -> None:
@@ -79,7 +79,7 @@ class Asgi:
             "http_version": asked.version.removeprefix("HTTP/"),
             "method": asked.exchange.method.decode("latin-1"),
             "scheme": "http",
-            "path": asked.path.decode(errors="replace"),
+            "path": (asked.prefix + asked.path).decode(errors="replace"),
             "raw_path": asked.raw_path,
             "query_string": asked.query,
             "root_path": asked.prefix.decode(errors="replace"),
@@ -115,7 +115,7 @@ class _Call:
     async def run(self) -> None:
         """The application's whole task. Never raises but when cancelled: SystemExit would end the thread of all."""
         try:
-            await self._asgi.application(self._asgi.scope(self._asked), self._receive, self._send)
+            await call_asgi(self._asgi.application, self._asgi.scope(self._asked), self._receive, self._send)
             if not self._complete and not self._lost:
                 raise RuntimeError("the application returned before its response was complete")
         except asyncio.CancelledError:
@@ -174,7 +174,7 @@ class _Call:
         if kind == "http.response.start":
             if self._promised is not None:
                 raise RuntimeError("http.response.start was sent twice")
-            self._promised = promise(int(message["status"]), _pairs(message.get("headers", ())))
+            self._promised = promise(int(message["status"]), _pairs(message.get("headers", ())), self._asgi.left_out)
             return
         if self._promised is None:
             raise RuntimeError(f"{kind} was sent before http.response.start")
@@ -268,10 +268,9 @@ class _Call:
             raise ClientGoneError("the response has no content, and nobody waits for its end")
 
 
-def _pairs(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    """Fields as text, without those that are the connection's business."""
-    pairs = ((bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in headers)
-    return [pair for pair in pairs if pair[0].lower() == "content-length" or pair[0].lower() not in RESERVED]
+def _pairs(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, str]]:
+    """Fields as text."""
+    return ((bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in headers)
 
 
 # --- lifespan ---------------------------------------------------------------------------------------------
@@ -316,9 +315,11 @@ class Lifespan:
     async def _run(self) -> None:
         scope = {"type": "lifespan", "asgi": LIFESPAN_VERSIONS, "state": self.state}
         try:
-            await self._application(scope, self._messages.get, self._send)
+            await call_asgi(self._application, scope, self._messages.get, self._send)
         except asyncio.CancelledError:
             raise
+        except WrongGatewayError as error:
+            _settle(self._started, error.reason)
         except BaseException as error:
             if self.running:
                 _log.error("%s failed in its lifespan:", self._name, exc_info=error)

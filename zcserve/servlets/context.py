@@ -1,7 +1,8 @@
 """What servlets and applications of one server share, and how their failures are told.
 
 A failure is told twice: to the client as a 500 with an id, and to the log with the same id and the traceback. An
-`HttpError` is no failure but an answer. `--dev` shows the traceback to the client as well.
+`HttpError` is no failure but an answer, unless its fields or its content cannot be sent. `--dev` shows the traceback to
+the client as well.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from zcserve.errors import HttpError, reason_of
 from zcserve.log import Log
 from zcserve.net.exchange import Answer
 from zcserve.net.reply import PAGE_FIELDS, page_content
+from zcserve.phrases import PHRASES
+from zcserve.servlets.response import JSON_FIELD, NOSNIFF_FIELD, encode_fields, encode_json
 from zcserve.servlets.streams import SILENT_PAUSE_S, SILENT_TURNS_MAX
 from zcserve.servlets.workers import AsyncThread, Pool
 
@@ -60,12 +63,11 @@ class Context:
 
     def fail(self, what: str, asked: Asked, error: BaseException) -> Answer:
         """The answer where `what` ("servlets/hello.py:3", "mount /app") raised `error`."""
-        answer = _answer_of(error)
+        answer, error = _judged(error)
         if answer is not None:
-            status, reason = answer
-            if status >= 500:
-                _log.warning("%s: %s: %s", what, status, reason or reason_of(error))
-            return page(status, f"<p>{escape(reason)}</p>")
+            if answer.status >= 500:
+                _log.warning("%s: %d: %s", what, answer.status, _reason_of(error) or reason_of(error))
+            return answer
         number = secrets.token_hex(ID_BYTES)
         _log.error("%s failed, error %s at %s:", what, number, _request_of(asked), exc_info=error)
         trace = "".join(traceback.format_exception(error)) if self.config.dev else ""
@@ -81,13 +83,35 @@ class Context:
         _log.error("%s failed at %s; its answer was cut short:", what, _request_of(asked), exc_info=error)
 
 
-def _answer_of(error: BaseException) -> tuple[int, str] | None:
-    """The status and the reason of an `HttpError`; None for a failure. A servlet may have made it of anything: a status
-    that is none, or a subclass that says neither, is a failure."""
+def _judged(error: BaseException) -> tuple[Answer | None, BaseException]:
+    """What an error is answered with, None for a failure, and what it is. An `HttpError` with fields or content that
+    cannot be sent is a failure, which tells of both."""
+    try:
+        return _answer_of(error), error
+    except Exception as wrong:
+        wrong.__cause__ = error
+        return None, wrong
+
+
+def _answer_of(error: BaseException) -> Answer | None:
+    """The answer that an `HttpError` is; None for a failure. A servlet may have made it of anything: a status that is
+    none, or a subclass that says neither, is a failure. Raises what `encode_fields` and `encode_json` raise."""
     status = getattr(error, "status", None) if isinstance(error, HttpError) else None
     if not isinstance(status, int) or not 400 <= status <= 599:
         return None
-    return int(status), str(getattr(error, "reason", ""))
+    status = int(status)
+    pairs = getattr(error, "headers", ())
+    fields = encode_fields(pairs)
+    said = getattr(error, "json", None)
+    if said is None:
+        reason = _reason_of(error)
+        return page(status, f"<p>{escape(reason)}</p>" if reason != PHRASES.get(status) else "", fields)
+    kind = b"" if any(name.lower() == "content-type" for name, _ in pairs) else JSON_FIELD
+    return Answer(status, kind + fields + NOSNIFF_FIELD, encode_json(said))
+
+
+def _reason_of(error: BaseException) -> str:
+    return str(getattr(error, "reason", ""))
 
 
 def page(status: int, more: str = "", fields: bytes = b"") -> Answer:

@@ -10,23 +10,30 @@ Nothing here calls an application, or knows a thread.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from zcserve.http import canonical_path
+from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Give, Piece
-from zcserve.net.request import split_target
-from zcserve.servlets.response import encode_fields
+from zcserve.net.request import authority, split_target
+from zcserve.paths import SentPath
+from zcserve.servlets.response import RESERVED, encode_fields
 from zcserve.servlets.streams import CallSoon
+
+_log = Log(__name__)
 
 # Responses that have no content, and the Content-Length that says so (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5).
 WITHOUT_CONTENT: dict[int, int | None] = {204: None, 205: 0, 304: None}
 
-# These the server gives itself.
+# These the server gives itself, so that an application's are left out without a word.
 OUR_OWN = frozenset(("date", "server"))
+# PEP 3333 forbids what is hop-by-hop by RFC 2616 section 13.5.1, which has these beside the connection's own fields.
+HOP_BY_HOP: Mapping[str, str] = {name: why for name, why in RESERVED.items() if name not in OUR_OWN} | dict.fromkeys(
+    ("proxy-authenticate", "proxy-authorization", "trailers"), "it is a proxy's"
+)
 
 # --- what is asked ----------------------------------------------------------------------------------------
 
@@ -34,9 +41,10 @@ OUR_OWN = frozenset(("date", "server"))
 class Asked:
     """What a mounted application is told about a request.
 
-    path     decoded from the canonical path, so that it is what the mount was found by; `prefix` is its beginning
+    prefix   where the application is mounted, decoded
+    path     what stands behind that in the path as sent, percent-decoded once (`SentPath.behind`)
     raw_path, query   as sent, without the question mark
-    lines    (name, value) as sent, in order
+    lines    (name, value) as sent, in order; but the authority of a target in absolute-form stands for Host
     peer, own   host and port of the connection's ends; None for a unix socket, or when the client is gone already
     """
 
@@ -48,11 +56,14 @@ class Asked:
         raw_path, query = split_target(exchange.target)
         self.raw_path = raw_path
         self.query = query or b""
-        self.path = unquote_to_bytes(canonical_path(raw_path))
+        self.path = SentPath(raw_path).behind(prefix.count(b"/"))
         self.prefix = unquote_to_bytes(prefix)
         request_line, *lines = exchange.head.split(b"\r\n")
         self.version = request_line.rpartition(b" ")[2].decode("latin-1")
         self.lines = [_split_line(line) for line in lines if line]
+        meant = authority(exchange.target)
+        if meant is not None:
+            self.lines = [(b"Host", meant), *(line for line in self.lines if line[0].lower() != b"host")]
         try:
             peer, own = exchange.addresses()
         except OSError:  # the client is gone
@@ -95,8 +106,25 @@ class Promised(NamedTuple):
         return Answer(self.status, self.fields, (), length)
 
 
-def promise(status: int, pairs: Iterable[tuple[str, str]]) -> Promised:
-    """Check what an application says before its content. Raises ValueError, for fields that frame the message, too."""
+class LeftOut:
+    """Fields that an application may not send and sends all the same: each is told once."""
+
+    def __init__(self, name: str) -> None:
+        """`name` is the application's, for the log."""
+        self._name = name
+        self._told: set[str] = set()
+
+    def tell(self, field: str) -> None:
+        """A field of `HOP_BY_HOP`, in lower case, is left out. Any thread."""
+        if field not in self._told:
+            self._told.add(field)
+            why = HOP_BY_HOP[field].partition(":")[0]
+            _log.warning("%s sends the field %s, which is left out: %s (told once)", self._name, field, why)
+
+
+def promise(status: int, pairs: Iterable[tuple[str, str]], left_out: LeftOut) -> Promised:
+    """Check what an application says before its content. Which server will send it no application knows, so what is
+    hop-by-hop (RFC 9110 section 7.6.1) is left out. Raises ValueError."""
     if not 200 <= status <= 599:
         raise ValueError(f"a response's status must be from 200 to 599, not {status}")
     kept: list[tuple[str, str]] = []
@@ -107,6 +135,8 @@ def promise(status: int, pairs: Iterable[tuple[str, str]]) -> Promised:
             if not (value.isascii() and value.isdigit()) or length not in (None, int(value)):
                 raise ValueError(f"{value!r} is not a Content-Length, or not the only one")
             length = int(value)
+        elif lower in HOP_BY_HOP:
+            left_out.tell(lower)
         elif lower not in OUR_OWN:
             kept.append((name, value))
     return Promised(status, encode_fields(kept), length)

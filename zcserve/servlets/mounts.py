@@ -1,64 +1,96 @@
 """Existing applications below paths of the site: `--mount /app=package.module:application`.
 
 A mount is its prefix and an application that is imported once, when the server starts, with the working directory first
-among the places that are looked at. Whether it is WSGI or ASGI shows in the callable: ASGI's is a coroutine function.
+among the places that are looked at. `module:create_app()` calls a factory, with literals as arguments if need be. How
+the application is called shows in the callable (gateways.py), or is told: `/app=asgi:module:application`.
 Of several mounts the longest prefix that fits answers; what the site has as a file is not asked here.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
-import inspect
 import os
 import re
 import sys
 import traceback
 from collections.abc import Iterable
-from functools import partial
 from typing import Any, NamedTuple
 
 from zcserve.errors import HttpError, UsageError
 from zcserve.http import canonical_path
 from zcserve.servlets.asgi import Asgi
 from zcserve.servlets.context import Context
+from zcserve.servlets.gateways import Gateway, gateway_of, is_factory, single
 from zcserve.servlets.wsgi import Wsgi
 
-_ACCEPTED = "accepted: a path, =, a module, : and a name in it, such as /app=package.module:application"
+_ACCEPTED = (
+    "accepted: a path, =, a module, : and a name in it, such as /app=package.module:application, with wsgi: or asgi: "
+    "before the module, or () behind a factory's name, if need be"
+)
 _NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
-_TARGET = re.compile(rf"({_NAME}):({_NAME})")
+_MOUNT = re.compile(rf"(.*?)=(?:(wsgi|asgi):)?({_NAME}:{_NAME})(\(.*\))?", re.DOTALL)
 
 
 class Mount(NamedTuple):
-    """`prefix` is canonical and has no slash at its end: b"" for the whole site. `target` is "module:attribute"."""
+    """`prefix` is canonical and has no slash at its end: b"" for the whole site. `target` is "module:attribute".
+    `told` is "wsgi", "asgi" or "". `call` are the arguments of a factory, "()", or "" where there is none."""
 
     prefix: bytes
     target: str
+    told: str = ""
+    call: str = ""
 
 
 def parse_mount(text: str) -> Mount:
     """A mount from "/app=package.module:application". Nothing is imported. Raises UsageError."""
-    path, equals, target = text.rpartition("=")
-    if not equals or not _TARGET.fullmatch(target):
+    match = _MOUNT.fullmatch(text)
+    if match is None:
         raise UsageError(f"{text!r} is not a mount; {_ACCEPTED}")
+    path, told, target, call = match.groups("")
     try:
         prefix = canonical_path(path.encode("utf-8", "surrogateescape"))
     except HttpError as error:
         raise UsageError(f"{text!r}: {path!r} is not a path: {error.reason}; {_ACCEPTED}") from None
-    return Mount(prefix.rstrip(b"/"), target)
+    if call:
+        _arguments(call)
+    return Mount(prefix.rstrip(b"/"), target, told, call)
+
+
+def _arguments(call: str) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments that "(1, debug=True)" spells; all are literals. Raises UsageError."""
+    try:
+        tree = ast.parse(f"f{call}", mode="eval").body
+        if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name):
+            named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
+            if None not in named:  # as `**` has it
+                return [ast.literal_eval(each) for each in tree.args], {str(name): named[name] for name in named}
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        pass
+    raise UsageError(f"{call!r}: the arguments of a factory are literals, such as (), (1, 'two') or (debug=True)")
 
 
 def load(text: str, context: Context) -> Wsgi | Asgi:
     """Import what a mount names. Raises UsageError that says why it cannot be had."""
     mount = parse_mount(text)
-    application = _application(mount.target)
+    application = _application(mount)
     if not callable(application):
-        raise UsageError(f"{mount.target} is {type(application).__name__}, which cannot be called: no application")
-    kind = Asgi if is_asgi(application) else Wsgi
-    return kind(mount.prefix, f"mount {text}", application, context)
+        raise UsageError(
+            f"{mount.target}{mount.call} is {type(application).__name__}, which cannot be called: no application"
+        )
+    if not mount.told and is_factory(application):
+        raise UsageError(
+            f"{mount.target}{mount.call} takes no request: if it makes the application, write {mount.target}()"
+        )
+    gateway = gateway_of(application, mount.told)
+    name = f"mount {text}"
+    if gateway is Gateway.WSGI:
+        return Wsgi(mount.prefix, name, application, context)
+    return Asgi(mount.prefix, name, application if gateway is Gateway.ASGI else single(application), context)
 
 
-def _application(target: str) -> Any:
-    module_name, _, names = target.partition(":")
+def _application(mount: Mount) -> Any:
+    module_name, _, names = mount.target.partition(":")
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -71,23 +103,24 @@ def _application(target: str) -> Any:
             found = getattr(found, name)
         except AttributeError:
             raise UsageError(f"{module_name} has no {names}") from None
-    return found
+    if not mount.call:
+        return found
+    arguments, named = _arguments(mount.call)
+    try:
+        return found(*arguments, **named)
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{mount.target}{mount.call} failed: {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:
     """What went wrong, on one line, and where in the application's own files."""
     said = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
     last = traceback.extract_tb(error.__traceback__)[-1]
+    if last.filename == __file__:
+        return said  # what is called takes other arguments
     if last.filename.startswith(("<frozen importlib", importlib.__file__)):
         return said  # it was not found
     return f"{said} ({last.filename}:{last.lineno})"
-
-
-def is_asgi(application: Any) -> bool:
-    """Whether to call it gives a coroutine; of a class, a WSGI application by PEP 3333's own example, it does not."""
-    while isinstance(application, partial):
-        application = application.func
-    return inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(type(application).__call__)
 
 
 class Mounts:

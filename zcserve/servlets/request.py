@@ -21,8 +21,8 @@ from typing import Any, Generic, NamedTuple, NoReturn, Self, TypeVar, overload
 from urllib.parse import unquote, unquote_to_bytes
 
 from zcserve.errors import HttpError
-from zcserve.http import canonical_path
-from zcserve.net.request import split_target
+from zcserve.net.request import authority, split_target
+from zcserve.paths import SentPath
 
 # Where servlets are found by name: /csp?NAME&key=value (the path is the ancestor's).
 SERVLET_PATH = b"/csp"
@@ -200,10 +200,20 @@ class Request:
         return Values(_urlencoded(self._parts[1]))
 
     @lazy
+    def host(self) -> str:
+        """The host, and perhaps a port, that the client meant: "example.com:8080"; "" where it named none."""
+        return self.headers.get("host", "")
+
+    @lazy
     def headers(self) -> Headers:
-        """The header fields, their values without blanks around them."""
+        """The header fields, their values without blanks around them. The authority of a target in absolute-form
+        stands for Host (RFC 9112 section 3.2.2)."""
         fields = [line.partition(":") for line in self._lines[1:]]
-        return Headers([(name, value.strip(_BLANKS)) for name, _, value in fields])
+        pairs = [(name, value.strip(_BLANKS)) for name, _, value in fields]
+        meant = authority(self._target)
+        if meant is not None:
+            pairs = [("Host", meant.decode("ascii")), *(pair for pair in pairs if pair[0].lower() != "host")]
+        return Headers(pairs)
 
     @lazy
     def cookies(self) -> dict[str, str]:
@@ -259,7 +269,10 @@ class Request:
     def _parts(self) -> tuple[bytes, bytes]:
         """The canonical path, and the query without the name of a servlet."""
         sent, query = split_target(self._target)
-        path = canonical_path(sent)
+        sent_path = SentPath(sent)
+        if not sent_path.is_plain:
+            raise HttpError(400, "NUL or bad percent-encoding in the path")
+        path = sent_path.key
         if path == SERVLET_PATH and query:
             query = query.partition(b"&")[2]
         return path, query or b""

@@ -51,11 +51,11 @@ _NAMES_KEPT = 256  # a site's servlets send some dozens of field names
 # 205 and 304, and 204 (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5).
 _WITHOUT_CONTENT = frozenset((204, 205, 304))
 
-_NOSNIFF = b"X-Content-Type-Options: nosniff\r\n"
+NOSNIFF_FIELD = b"X-Content-Type-Options: nosniff\r\n"
 _HTML = b"Content-Type: text/html; charset=utf-8\r\n"
-_JSON = b"Content-Type: application/json\r\n"
+JSON_FIELD = b"Content-Type: application/json\r\n"
 # All fields of bytes or a str that were returned as they are.
-HTML_FIELDS: bytes = _HTML + _NOSNIFF
+HTML_FIELDS: bytes = _HTML + NOSNIFF_FIELD
 
 # NaN and the infinities are no JSON: they raise ValueError.
 _encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -261,7 +261,7 @@ class Response:
         kind, content = _content(self.body)
         lines = self._lines if "content-type" in self._named else [kind, *self._lines]
         if "x-content-type-options" not in self._named:
-            lines = [*lines, _NOSNIFF]
+            lines = [*lines, NOSNIFF_FIELD]
         return Rendered(self._status, b"".join(lines), content, None)
 
 
@@ -300,7 +300,7 @@ def render(value: object) -> Rendered:
     if isinstance(value, Response):
         return value.render()
     kind, content = _content(value)
-    return Rendered(200, kind + _NOSNIFF, content, None)
+    return Rendered(200, kind + NOSNIFF_FIELD, content, None)
 
 
 def _content(value: object) -> tuple[bytes, bytes | Iterator[object] | AsyncIterator[object]]:
@@ -310,7 +310,7 @@ def _content(value: object) -> tuple[bytes, bytes | Iterator[object] | AsyncIter
     if isinstance(value, str):
         return _HTML, value.encode("utf-8")
     if isinstance(value, dict | list):
-        return _JSON, _json(value)
+        return JSON_FIELD, encode_json(value)
     if hasattr(value, "__next__") or hasattr(value, "__anext__"):
         pieces: Any = value
         return _HTML, pieces
@@ -320,7 +320,8 @@ def _content(value: object) -> tuple[bytes, bytes | Iterator[object] | AsyncIter
     )
 
 
-def _json(value: dict[Any, Any] | list[Any]) -> bytes:
+def encode_json(value: Any) -> bytes:
+    """JSON in UTF-8 (RFC 8259). Raises TypeError and ValueError for what is none."""
     text = _encode_json(value)
     try:
         return text.encode("utf-8")

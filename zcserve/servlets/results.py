@@ -41,11 +41,12 @@ from zcserve.cache.fetcher import HANDED_OUT_MAX, Fetcher
 from zcserve.cache.loader import Loader
 from zcserve.cache.preload import forget
 from zcserve.cache.tags import tag_of
-from zcserve.http import canonical_path, parse_date
+from zcserve.http import parse_date
 from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Made, Stored
 from zcserve.net.request import split_target
 from zcserve.net.timers import Deadline, Timers
+from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller, Outcome, Started
 from zcserve.servlets.context import Asked, Context, busy, page
 from zcserve.servlets.kept import SWEPT_AT_ONCE, Kept, sweep
@@ -268,7 +269,7 @@ class Results:
                 return busy()
             self._join(call, exchange)
             return None
-        source = Source(route, target, params, canonical_path(split_target(target)[0]))
+        source = Source(route, target, params, SentPath(split_target(target)[0]).key)
         if self._is_hung(source):
             return busy()
         self._call(source, [exchange])

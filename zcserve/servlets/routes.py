@@ -5,8 +5,9 @@ else. One that is not, and is named for a method (`def get(request)`), answers /
 
 A pattern is a path whose segments are literal, `{name}` (one segment, not empty), or at its end `{name:path}` (all that
 is left, not empty). Paths are compared in canonical encoding (`zcserve.http.canonical_path`), so that a pattern may be
-spelled as its author likes. At each segment a literal goes before `{name}` and that before `{name:path}`; what leads
-nowhere is taken back. A trailing slash counts. Methods take no part: the path alone decides, and 405 is the caller's.
+spelled as its author likes; `{name:path}` gets its part of the path as it was sent (`zcserve.paths`). At each segment a
+literal goes before `{name}` and that before `{name:path}`; what leads nowhere is taken back. A trailing slash counts.
+Methods take no part: the path alone decides, and 405 is the caller's.
 
 This module calls no servlet and knows neither files nor requests. Odd: the table is a tree, so a search visits a node
 once at most, whatever the path; and a pattern without parameters needs no search, since it wins wherever it fits.
@@ -23,10 +24,11 @@ from math import inf
 from pathlib import PurePath
 from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple, TypeVar, overload
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote
 
 from zcserve.errors import HttpError, ZcserveError
 from zcserve.http import KNOWN_METHODS, canonical_path
+from zcserve.paths import SentPath
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -194,9 +196,10 @@ def _literal(text: str, piece: str, last: bool) -> bytes:
 class _Node:
     """What may follow some steps: by a literal, by a segment, by all that is left; and the routes that end here."""
 
-    __slots__ = ("by_method", "literals", "names", "rest", "segment")
+    __slots__ = ("behind", "by_method", "literals", "names", "rest", "segment")
 
     def __init__(self) -> None:
+        self.behind: int | None = None  # of all that is left: how many segments stand before it
         self.literals: dict[bytes, _Node] = {}
         self.segment: _Node | None = None
         self.rest: _Node | None = None
@@ -258,30 +261,29 @@ class Table:
                 )
         _put(node.by_method, route)
         node.names = pattern.names
+        if pattern.steps[-1] is Hole.REST:
+            node.behind = len(pattern.steps) - 1
         if not pattern.names:
             literals = [step for step in pattern.steps if isinstance(step, bytes)]
             self._plain[b"/" + b"/".join(literals)] = Match(node.by_method, {})
 
-    def find(self, path: bytes) -> Match | None:
-        """What is at `path`, in canonical encoding; None where there is nothing. A parameter is UTF-8."""
-        if (match := self._plain.get(path)) is not None:
+    def find(self, path: SentPath) -> Match | None:
+        """What is at `path`; None where there is nothing. All is decided by its key; what {name:path} gets is as
+        sent."""
+        if (match := self._plain.get(path.key)) is not None:
             return match
         values: list[bytes] = []
-        node = self._root.search(path.split(b"/"), 1, values)
+        node = self._root.search(path.key.split(b"/"), 1, values)
         if node is None:
             return None
-        try:
-            return Match(node.by_method, dict(zip(node.names, map(_decoded, values), strict=True)))
-        except UnicodeDecodeError:
-            return None
+        texts = [unquote(value.decode("ascii")) for value in values]
+        if node.behind is not None:
+            texts[-1] = path.behind(node.behind)[1:].decode(errors="replace")
+        return Match(node.by_method, dict(zip(node.names, texts, strict=True)))
 
     def named(self, name: str) -> Mapping[str, Route] | None:
         """The routes of /csp?NAME by method."""
         return self._named.get(name)
-
-
-def _decoded(value: bytes) -> str:
-    return (unquote_to_bytes(value) if b"%" in value else value).decode()
 
 
 def _put(by_method: dict[str, Route], route: Route) -> None:

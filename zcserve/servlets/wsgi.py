@@ -23,7 +23,8 @@ from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Made
 from zcserve.servlets.context import Context, busy
 from zcserve.servlets.files import Part, segments
-from zcserve.servlets.gateway import Asked, ClientGoneError, Promised, Pushed, promise
+from zcserve.servlets.gateway import Asked, ClientGoneError, LeftOut, Promised, Pushed, promise
+from zcserve.servlets.gateways import call_wsgi
 from zcserve.servlets.streams import EMPTY_MAX, SILENT_PAUSE_S, SILENT_TURNS_MAX, Begun, PoolStream
 from zcserve.servlets.workers import BusyError
 
@@ -46,6 +47,7 @@ class Wsgi:
         self.context = context
         self.body_bytes_max = context.config.servlet_body_bytes_max
         self.quick = False
+        self.left_out = LeftOut(name)
 
     def start(self) -> None:
         """Nothing: PEP 3333 has no start."""
@@ -126,7 +128,7 @@ class _Call:
 
     def _make(self) -> Answer | None:
         """Call the application; None where its answer is on its way already."""
-        self._result = self._wsgi.application(self._environ(), self._start_response)
+        self._result = call_wsgi(self._wsgi.application, self._environ(), self._start_response)
         if self._written is None:
             return self._answer()
         self._write_rest()
@@ -266,7 +268,7 @@ class _Call:
             raise AssertionError("start_response was called again, and without exc_info")
         if not (status[:3].isascii() and status[:3].isdigit() and status[3:4] in ("", " ")):
             raise ValueError(f"{status!r} is not a status, such as '200 OK'")
-        self._promised = promise(int(status[:3]), headers)
+        self._promised = promise(int(status[:3]), headers, self._wsgi.left_out)
         return self._write
 
     def _write(self, data: bytes) -> None:
@@ -312,7 +314,7 @@ class _Call:
         environ: dict[str, Any] = {
             "REQUEST_METHOD": exchange.method.decode("latin-1"),
             "SCRIPT_NAME": asked.prefix.decode("latin-1"),
-            "PATH_INFO": asked.path[len(asked.prefix) :].decode("latin-1"),
+            "PATH_INFO": asked.path.decode("latin-1"),
             "QUERY_STRING": asked.query.decode("latin-1"),
             "REQUEST_URI": exchange.target.decode("latin-1"),
             "SERVER_NAME": host,
