@@ -21,6 +21,7 @@ PACKAGE = Path(zcserve.__file__).parent
 FLOORS = (
     ("errors", "log"),
     ("http", "media_types", "threads"),
+    ("forwarded",),
     ("config",),
     ("cache",),
     ("net",),
@@ -76,7 +77,7 @@ def test_a_module_imports_only_what_stands_below_it(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", [file for file in MODULES if room(file) in {"cache", "errors", "http", "config"}], ids=ids
+    "file", [file for file in MODULES if room(file) in {"cache", "errors", "http", "forwarded", "config"}], ids=ids
 )
 def test_what_stands_below_the_net_knows_no_socket(file: Path) -> None:
     allowed = {"http"} if room(file) == "http" else set()  # http.HTTPStatus

@@ -314,6 +314,12 @@ def _check_globs(globs: tuple[str, ...]) -> None:
         parse_glob(text)
 
 
+def _check_trusted(texts: tuple[str, ...]) -> None:
+    from zcserve.forwarded import Trusted  # only who serves pays for it
+
+    Trusted(texts)
+
+
 def _check_listen(listen: tuple[str, ...]) -> None:
     for text in listen:
         parse_listen(text)
@@ -391,6 +397,13 @@ class Config:
     )
     access_log_format: AccessLogFormat = _key(
         "combined", TEXT, "how a request is logged", choices=get_args(AccessLogFormat)
+    )
+    proxy_headers: tuple[str, ...] = _key(
+        (),
+        TEXTS,
+        "believe X-Forwarded-For, -Proto, -Host and Forwarded of peers at these addresses and networks, and unix:",
+        metavar="ADDRESSES",
+        check=_check_trusted,
     )
     log_level: LogLevel = _key("info", TEXT, "the least reported on stderr", choices=get_args(LogLevel))
     engine: Engine = _key(

@@ -148,12 +148,21 @@ cdef struct Limbo:           # a table that was left behind, of which what stand
     bint moves               # to the present table; else it is let go
     Limbo *next
 
+cdef struct Network:         # of addresses that are trusted
+    uint8_t family, bits
+    unsigned char address[16]
+
 cdef struct Meaning:
     uint32_t hash
     uint32_t length
     int kind
     char *value
     int32_t meaning[CODINGS]
+
+cdef enum:                   # `Conn.trust`
+    NOT_ASKED = 0
+    TRUSTED = 1
+    NOT_TRUSTED = 2
 
 cdef enum:                   # `Conn.closing`
     STAYS = 0
@@ -171,6 +180,7 @@ cdef struct Conn:
     uint8_t fresh            # accepted, and not watched yet
     uint8_t handed           # handed over, and not taken yet: `inbox` is what was read
     uint8_t lingering        # the output has ended with a FIN; what comes in is thrown away
+    uint8_t trust            # whether the peer is a proxy that is listened to
     uint8_t family
     unsigned char address[16]
     uint8_t name_len         # the peer as the log writes it, 0 until it does
@@ -208,6 +218,7 @@ cdef struct Head:            # a parsed request
     size_t target_len
     uint32_t hash            # of the target
     int mode
+    bint forwarded           # says who asks: to be listened to where the peer is trusted
     const int32_t *accept    # qualities by coding, NULL for no Accept-Encoding
     const char *none_match
     size_t none_match_len
@@ -301,6 +312,11 @@ cdef inline bint is_value(const char *text, size_t length) noexcept nogil:
         bad |= ((c < 0x20) & (c != 9)) | (c == 0x7F)
     return not bad
 
+cdef inline bint same_bits(const unsigned char *a, const unsigned char *b, int bits) noexcept nogil:
+    """Whether the first bits of two addresses are the same."""
+    cdef int whole = bits // 8, rest = bits % 8
+    return memcmp(a, b, whole) == 0 and (not rest or (a[whole] ^ b[whole]) >> (8 - rest) == 0)
+
 cdef inline double monotonic() noexcept nogil:
     cdef timespec t
     clock_gettime(CLOCK_MONOTONIC, &t)
@@ -385,6 +401,10 @@ cdef class Lane:
     cdef double idle_timeout, head_timeout, write_timeout, linger_timeout, sweep_interval, next_sweep
     cdef bint draining, ending       # each answer is its connection's last; idle connections are closed, too
     cdef bint drained                # the last one is gone and Python was not told yet
+    # proxies that are listened to
+    cdef Network *networks
+    cdef int networks_count
+    cdef bint trusts_unix, trusts    # `trusts` any
     # the log
     cdef bint log_on, log_json
     cdef char *log
@@ -493,6 +513,7 @@ cdef class Lane:
         free(self.dead)
         free(self.log)
         free(self.sightings)
+        free(self.networks)
 
     # --- what the loop calls ----------------------------------------------------------------------------------
 
@@ -519,6 +540,42 @@ cdef class Lane:
         self.check_foreign(fd)
         self.conns[fd].family = <uint8_t> family
         memcpy(self.conns[fd].address, PyBytes_AS_STRING(address), min(PyBytes_GET_SIZE(address), 16))
+
+    def trust(self, list networks not None, bint unix):
+        """Proxies that say who asks: (4 or 6, address, bits) of each network of them, and whether peers on a unix socket are."""
+        cdef int i, version, bits
+        cdef bytes address
+        free(self.networks)
+        self.networks_count = 0
+        self.networks = <Network *> calloc(len(networks) + 1, sizeof(Network))
+        if self.networks == NULL:
+            raise MemoryError
+        for i, (version, address, bits) in enumerate(networks):
+            if len(address) != (4 if version == 4 else 16) or not 0 <= bits <= 8 * len(address):
+                raise ValueError("no network")
+            self.networks[i].family = AF_INET if version == 4 else AF_INET6
+            self.networks[i].bits = <uint8_t> bits
+            memcpy(self.networks[i].address, PyBytes_AS_STRING(address), len(address))
+        self.networks_count = len(networks)
+        self.trusts_unix = unix
+        self.trusts = unix or self.networks_count
+
+    cdef bint is_trusted(self, Conn *conn) noexcept nogil:
+        """Whether the peer is a proxy that is listened to."""
+        if conn.trust == NOT_ASKED:
+            conn.trust = TRUSTED if self.has_network_of(conn) else NOT_TRUSTED
+        return conn.trust == TRUSTED
+
+    cdef bint has_network_of(self, Conn *conn) noexcept nogil:
+        cdef int i
+        cdef Network *network
+        if conn.family != AF_INET and conn.family != AF_INET6:
+            return self.trusts_unix
+        for i in range(self.networks_count):
+            network = &self.networks[i]
+            if network.family == conn.family and same_bits(network.address, conn.address, network.bits):
+                return True
+        return False
 
     cdef check_foreign(self, int fd):
         if not 0 <= fd < self.conns_size or self.conns[fd].owner != OWNER_PYTHON:
@@ -1265,6 +1322,9 @@ cdef class Lane:
             elif name_len == 8:
                 if same_name(name, b"if-range", 8) or same_name(name, b"if-match", 8):
                     return False
+            elif name_len == 9:
+                if self.trusts and same_name(name, b"forwarded", 9):
+                    head.forwarded = True
             elif name_len == 10:
                 if same_name(name, b"connection", 10):
                     if connection != NULL:
@@ -1292,11 +1352,18 @@ cdef class Lane:
                     head.accept = self.meaning(KIND_ACCEPT, value, value_len)
                     if head.accept == NULL:
                         return False
+                elif self.trusts and same_name(name, b"x-forwarded-for", 15):
+                    head.forwarded = True
+            elif name_len == 16:
+                if self.trusts and same_name(name, b"x-forwarded-host", 16):
+                    head.forwarded = True
             elif name_len == 17:
                 if same_name(name, b"transfer-encoding", 17):
                     return False
                 if same_name(name, b"if-modified-since", 17):
                     has_date = True
+                if self.trusts and same_name(name, b"x-forwarded-proto", 17):
+                    head.forwarded = True
             elif name_len == 19:
                 if same_name(name, b"if-unmodified-since", 19):
                     return False
@@ -1367,6 +1434,8 @@ cdef class Lane:
             if record == NULL and self.looks_up:
                 record = self.look_up(&head)
                 conn = &self.conns[fd]
+            if head.forwarded and self.is_trusted(conn) and (self.log_on or record == NULL or not record.count):
+                return self.hand_over(fd, conn, p, end)      # a file is the same for everybody, but the log is not
             if record != NULL and not record.count:
                 if self.answers_count:
                     result = self.flush(fd, conn, p, end)

@@ -78,7 +78,7 @@ class Asgi:
             "asgi": VERSIONS,
             "http_version": asked.version.removeprefix("HTTP/"),
             "method": asked.exchange.method.decode("latin-1"),
-            "scheme": "http",
+            "scheme": asked.scheme,
             "path": asked.path.decode(),
             "raw_path": asked.raw_path,
             "query_string": asked.query,
