@@ -3,8 +3,8 @@
 A proxy adds to the right of these lists what it sees: the address of its own client. So the right end is written by the
 peer of our connection, which is trusted or else not listened to, and each element tells who wrote what stands left of
 it. The lists are read from the right, up to the first address that is not trusted: that is the client. What it wrote
-itself stands further left, and is never looked at. So nothing that a client sends changes what is read of a proxy's part
-(`_elements` reads even quoted strings from the right; a reader from the left would follow the client's quotes).
+itself stands further left, and is never looked at. So nothing that a client sends changes what is read of a proxy's
+part (`_elements` reads even quoted strings from the right; a reader from the left would follow the client's quotes).
 
 - Field lines of one name are one list, and empty elements do not count (RFC 9110 sections 5.3, 5.6.1).
 - `unknown`, `_hidden` and what is no address end the reading: the client is then the last address before.

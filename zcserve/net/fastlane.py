@@ -55,7 +55,7 @@ def open_poller(config: Config) -> Poller | Lane:
         return Poller()
     lane = Lane(config, bool(config.access_log))
     trusted = Trusted(config.proxy_headers)
-    networks = [(one.version, one.network_address.packed, one.prefixlen) for one in trusted.networks]
+    networks = [(int(one.version), one.network_address.packed, one.prefixlen) for one in trusted.networks]
     lane.trust(networks, trusted.unix)
     return lane
 

@@ -83,7 +83,9 @@ class Servlet:
         results = self._owner.results
         if route.ttl is not None and results is not None and "GET" in route.methods:
             return results.respond(route, params, exchange)
-        request = Request(exchange.method, exchange.target, exchange.head, exchange.client, exchange.body, params, exchange.origin)
+        request = Request(
+            exchange.method, exchange.target, exchange.head, exchange.client, exchange.body, params, exchange.origin
+        )
         return self._owner.call(route, request, exchange)
 
     def _without_route(self, method: str) -> Answer:
