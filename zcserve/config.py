@@ -437,6 +437,11 @@ class Config:
         "let a WSGI or ASGI application answer what lies below a path: /app=package.module:application",
         metavar="PATH=APP",
     )
+    mount_reload: bool = _key(
+        True,
+        SWITCH,
+        "load applications anew when a module of theirs below the working directory changes; SIGHUP always does",
+    )
     dev: bool = _key(False, SWITCH, "show the traceback of a servlet that failed to the client, not only in the log")
 
     # Limits on clients.

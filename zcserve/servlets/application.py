@@ -280,7 +280,8 @@ class Servlets:
             self.refresh(lambda: None)
 
     def reload(self) -> None:
-        """Load all servlets anew, for the sake of what they import from elsewhere."""
+        """Load all servlets anew, for the sake of what they import from elsewhere, and all applications."""
+        self._mounts.reload()
         if self._folder is not None:
             self._everything = True
             self.refresh(lambda: None)

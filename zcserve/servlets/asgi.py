@@ -55,6 +55,7 @@ class Asgi:
         self.body_bytes_max = context.config.servlet_body_bytes_max
         self.quick = False
         self.lifespan = Lifespan(application, name)
+        self.calls: set[Future[None]] = set()  # that have not returned
 
     def start(self) -> None:
         """Tell the application that the server starts, and wait until it is ready. Raises UsageError if it says no."""
@@ -68,7 +69,9 @@ class Asgi:
         """As `Resource.respond`."""
         call = _Call(self, Asked(self.prefix, exchange))
         exchange.abandoned = call.lose
-        self.context.tasks.start(call.run())
+        running = self.context.tasks.start(call.run())
+        self.calls.add(running)
+        running.add_done_callback(self.calls.discard)
         return None
 
     def scope(self, asked: Asked) -> Scope:
