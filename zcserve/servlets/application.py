@@ -228,6 +228,8 @@ class Servlets:
         match = table.find(path)
         if match is None:
             return None
+        if match.open_at is not None and match.open_at < self._mounts.depth(path):
+            return None  # the application's path says more than the servlet's pattern
         names = {route.name for route in match.by_method.values()}
         return self._of_modules(match.by_method, match.params, [modules[name] for name in names])
 

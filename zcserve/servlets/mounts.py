@@ -159,6 +159,11 @@ class Mounts:
                 return None
             prefix = prefix[: prefix.rfind(b"/")]
 
+    def depth(self, path: bytes) -> int:
+        """The segments of the prefix that `find` goes by, 0 where it finds nothing."""
+        found = self.find(path)
+        return found.prefix.count(b"/") if found is not None else 0
+
     def start(self) -> None:
         """Let each begin. Raises UsageError; those that have begun are to be closed then, too."""
         for mounted in self._by_prefix.values():

@@ -76,10 +76,12 @@ class Route:
 
 
 class Match(NamedTuple):
-    """What is at a path: its routes by method, and the path's parameters, decoded. Not to be changed."""
+    """What is at a path: its routes by method, and the path's parameters, decoded. Not to be changed. `open_at`: the
+    segments before what `{name:path}` took, None where there is no such parameter."""
 
     by_method: Mapping[str, Route]
     params: dict[str, str]
+    open_at: int | None = None
 
 
 @overload
@@ -194,13 +196,14 @@ def _literal(text: str, piece: str, last: bool) -> bytes:
 class _Node:
     """What may follow some steps: by a literal, by a segment, by all that is left; and the routes that end here."""
 
-    __slots__ = ("by_method", "literals", "names", "rest", "segment")
+    __slots__ = ("by_method", "literals", "names", "open_at", "rest", "segment")
 
     def __init__(self) -> None:
         self.literals: dict[bytes, _Node] = {}
         self.segment: _Node | None = None
         self.rest: _Node | None = None
         self.names: tuple[str, ...] = ()
+        self.open_at: int | None = None
         self.by_method: dict[str, Route] = {}
 
     def grow(self, step: bytes | Hole) -> _Node:
@@ -258,6 +261,7 @@ class Table:
                 )
         _put(node.by_method, route)
         node.names = pattern.names
+        node.open_at = len(pattern.steps) - 1 if pattern.steps[-1] is Hole.REST else None
         if not pattern.names:
             literals = [step for step in pattern.steps if isinstance(step, bytes)]
             self._plain[b"/" + b"/".join(literals)] = Match(node.by_method, {})
@@ -270,7 +274,7 @@ class Table:
         node = self._root.search(path.split(b"/"), 1, values)
         if node is None:
             return None
-        return Match(node.by_method, dict(zip(node.names, map(_decoded, values), strict=True)))
+        return Match(node.by_method, dict(zip(node.names, map(_decoded, values), strict=True)), node.open_at)
 
     def named(self, name: str) -> Mapping[str, Route] | None:
         """The routes of /csp?NAME by method."""

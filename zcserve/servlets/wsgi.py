@@ -318,7 +318,7 @@ class _Call:
             "SERVER_NAME": host,
             "SERVER_PORT": str(port),
             "SERVER_PROTOCOL": asked.version,
-            "REMOTE_ADDR": asked.peer[0] if asked.peer else "",
+            "REMOTE_ADDR": exchange.client if asked.peer else "",
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": asked.scheme,
             "wsgi.input": io.BytesIO(exchange.body),
