@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from ipaddress import ip_address
 
 import pytest
@@ -11,7 +12,7 @@ pytest.importorskip("hypothesis")
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zcserve.forwarded import UNIX, Trusted, read
+from zcserve.forwarded import UNIX, Trusted, parse_node, read
 
 TRUSTED = Trusted(["127.0.0.1", "10.0.0.0/8", "fd00::/8", UNIX])
 PEER = "127.0.0.1"
@@ -75,3 +76,20 @@ def test_whatever_is_sent_the_client_is_an_address(fields: list[tuple[bytes, byt
     assert origin.client.name == UNIX or str(ip_address(origin.client.name)) == origin.client.name
     assert origin.scheme in (None, "http", "https")
     assert origin.host is None or (origin.host.isascii() and not set(origin.host) & set(b' \t\r\n"\\/@'))
+
+
+TEXTS = st.text(st.sampled_from("0123456789abcdefF:.%x[]"), max_size=40) | st.lists(
+    st.sampled_from(["::", ":", "0", "1", "ffff", "db8", "1.2.3.4", "00", "."]), max_size=17
+).map("".join)
+
+
+@given(TEXTS | V4 | V6)
+def test_an_address_is_what_the_c_library_says(text: str) -> None:
+    """The fast lane reads addresses by inet_pton; what may hold an IPv4 address in other words it leaves."""
+    family = socket.AF_INET6 if ":" in text else socket.AF_INET
+    try:
+        packed = socket.inet_pton(family, text)
+    except OSError:
+        return
+    if family == socket.AF_INET or any(packed[:10]):
+        assert parse_node(text.encode()) == (socket.inet_ntop(family, packed), None)

@@ -18,6 +18,7 @@ import pytest
 from wire.client import Client
 
 from zcserve import Server
+from zcserve.forwarded import Trusted, read
 from zcserve.net import access_log
 
 SERVLET = """
@@ -283,3 +284,81 @@ def test_a_proxy_in_front(behind: Any, logged: Any) -> None:
             proxy.shutdown()
             thread.join()
     assert logged(2) == ["127.0.0.3"] * 2
+
+
+NAMES = [
+    "1.2.3.4",
+    "10.0.0.9",
+    "127.0.0.1",
+    "256.1.1.1",
+    "01.2.3.4",
+    "1.2.3",
+    "1.2.3.4.5",
+    "1.2.3.4:80",
+    "::1",
+    "::",
+    "1::",
+    "::2:3",
+    "2001:DB8::0:1",
+    "1:2:3:4:5:6:7:8",
+    "1:2:3:4:5:6:7::",
+    "::2:3:4:5:6:7:8",
+    "1:0:0:2:0:0:0:3",
+    "1:0:2::3",
+    "64:ff9b::1.2.3.4",
+    "::ffff:1.2.3.4",
+    "::ffff:10.0.0.1",
+    "::1.2.3.4",
+    "fd00::9",
+    "[2001:db8::1]",
+    "[2001:db8::1]:8",
+    "1::2::3",
+    "12345::1",
+    "0001::00f",
+    "fe80::1%eth0",
+    "unix:",
+    "unknown",
+    "_x",
+    "1.2.3.4/8",
+    "'1.2.3.4'",
+    "x",
+]
+CHAINS = [
+    "",
+    ",",
+    "{0},",
+    " , {0} ,\t",
+    "{0},10.0.0.1",
+    "6.6.6.6, {0} ,10.0.0.1,fd00::1",
+    "x,{0}",
+    "{0}," + ",".join(["10.0.0.1"] * 9),
+]
+
+
+def test_the_fast_lane_reads_as_the_general_lane_does(behind: Any, logged: Any) -> None:
+    server = behind()
+    trusted = Trusted([TRUSTED])
+    expected = []
+    with Client(server.port) as proxy:
+        proxy.get("/a.txt")
+        for name in NAMES:
+            for chain in CHAINS:
+                value = chain.format(name)
+                proxy.send(f"GET /a.txt HTTP/1.1\r\nHost: test\r\nX-Forwarded-For: {value}\r\n\r\n".encode())
+                expected.append(read(trusted, "127.0.0.1", [(b"x-forwarded-for", value.encode())]).client.name)
+            assert all(proxy.read().body == b"a file" for _ in CHAINS)
+    assert logged(1 + len(expected))[1:] == expected
+
+
+def test_the_fast_lane_answers_behind_a_proxy(behind: Any) -> None:
+    server = behind()
+    lane = server._service.lane
+    if lane is None:
+        return
+    with Client(server.port) as proxy:
+        proxy.get("/a.txt")
+        before = lane.requests
+        for lines in (FIELDS, FIELDS[:1], FIELDS[1:], ("X-Forwarded-For: 2001:db8::1",), ()):
+            for _ in range(2):
+                assert proxy.get("/a.txt", *lines).status == 200
+        assert lane.requests == before + 10

@@ -51,6 +51,7 @@ cdef enum:                   # sizes and limits
     EVENTS_MAX = 256             # of one epoll_wait
     RESUMED_MAX = 64             # connections of `again` that are served in a turn
     ACCEPTS_MAX = 64             # in a turn
+    HOPS_MAX = 8                 # proxies, of which one has named the next; more are Python's to read
     HANDED_MAX = 8               # connections that are handed over in a turn: Python takes 40 us for each, or more
     REPORTS_MAX = 512            # events, hand-overs and listeners that one call of `poll` tells of
     PROBES_MAX = 256             # slots that a search looks at: a table at most half full needs some dozens
@@ -164,6 +165,12 @@ cdef enum:                   # `Conn.trust`
     TRUSTED = 1
     NOT_TRUSTED = 2
 
+cdef enum:                   # `Head.forwarded`: fields that say who asks, to be listened to where the peer is trusted
+    FORWARDED = 1            # Forwarded
+    X_FORWARDED = 2          # any of X-Forwarded-*
+    X_FORWARDED_FOR = 4      # the one line of it, which `Lane.clients` refers to
+    X_FORWARDED_FORS = 8     # another
+
 cdef enum:                   # `Conn.closing`
     STAYS = 0
     CLOSES = 1               # when what is pending is out
@@ -218,7 +225,8 @@ cdef struct Head:            # a parsed request
     size_t target_len
     uint32_t hash            # of the target
     int mode
-    bint forwarded           # says who asks: to be listened to where the peer is trusted
+    uint8_t forwarded
+    uint8_t client_len       # of the client's name in `Lane.client`, 0 where it is the peer
     const int32_t *accept    # qualities by coding, NULL for no Accept-Encoding
     const char *none_match
     size_t none_match_len
@@ -317,6 +325,14 @@ cdef inline bint same_bits(const unsigned char *a, const unsigned char *b, int b
     cdef int whole = bits // 8, rest = bits % 8
     return memcmp(a, b, whole) == 0 and (not rest or (a[whole] ^ b[whole]) >> (8 - rest) == 0)
 
+cdef inline bint holds_v4(const unsigned char *address) noexcept nogil:
+    """Whether an IPv6 address may be an IPv4 address in other words, which are written in more ways than one."""
+    cdef unsigned char bits = 0
+    cdef int i
+    for i in range(10):
+        bits |= address[i]
+    return not bits
+
 cdef inline double monotonic() noexcept nogil:
     cdef timespec t
     clock_gettime(CLOCK_MONOTONIC, &t)
@@ -405,6 +421,9 @@ cdef class Lane:
     cdef Network *networks
     cdef int networks_count
     cdef bint trusts_unix, trusts    # `trusts` any
+    cdef const char *clients         # the value of X-Forwarded-For
+    cdef size_t clients_len
+    cdef char client[NAME_MAX]
     # the log
     cdef bint log_on, log_json
     cdef char *log
@@ -563,19 +582,60 @@ cdef class Lane:
     cdef bint is_trusted(self, Conn *conn) noexcept nogil:
         """Whether the peer is a proxy that is listened to."""
         if conn.trust == NOT_ASKED:
-            conn.trust = TRUSTED if self.has_network_of(conn) else NOT_TRUSTED
+            conn.trust = TRUSTED if self.has_network_of(conn.family, conn.address) else NOT_TRUSTED
         return conn.trust == TRUSTED
 
-    cdef bint has_network_of(self, Conn *conn) noexcept nogil:
+    cdef bint has_network_of(self, uint8_t family, const unsigned char *address) noexcept nogil:
         cdef int i
         cdef Network *network
-        if conn.family != AF_INET and conn.family != AF_INET6:
+        if family != AF_INET and family != AF_INET6:
             return self.trusts_unix
         for i in range(self.networks_count):
             network = &self.networks[i]
-            if network.family == conn.family and same_bits(network.address, conn.address, network.bits):
+            if network.family == family and same_bits(network.address, address, network.bits):
                 return True
         return False
+
+    cdef bint find_client(self, Head *head) noexcept nogil:
+        """Whom a trusted peer names, for the log, as forwarded.py reads it. False where that is to be asked: for Forwarded, for
+        more than one line, and for an element that is no plain address."""
+        cdef const char *start = self.clients
+        cdef const char *end = start + self.clients_len
+        cdef const char *name
+        cdef const char *name_end
+        cdef unsigned char address[16]
+        cdef char text[NAME_MAX]
+        cdef int hop, family = 0
+        if not head.forwarded & X_FORWARDED or head.forwarded & X_FORWARDED_FORS:
+            return False
+        if not head.forwarded & X_FORWARDED_FOR:
+            return True
+        for hop in range(HOPS_MAX):
+            while end > start and ((end - 1)[0] == 32 or (end - 1)[0] == 9 or (end - 1)[0] == 44):
+                end -= 1             # an empty element does not count
+            if end == start:
+                break
+            name = name_end = end
+            while name > start and (name - 1)[0] != 44:
+                name -= 1
+            end = name
+            while name[0] == 32 or name[0] == 9:
+                name += 1
+            if name_end - name >= NAME_MAX:
+                return False
+            memcpy(text, name, name_end - name)
+            text[name_end - name] = 0
+            family = AF_INET6 if memchr(name, 58, name_end - name) != NULL else AF_INET
+            if inet_pton(family, text, address) != 1 or (family == AF_INET6 and holds_v4(address)):
+                return False
+            if not self.has_network_of(<uint8_t> family, address):
+                break
+        else:
+            return False
+        if family:                   # else all elements were empty
+            inet_ntop(family, address, self.client, NAME_MAX)
+            head.client_len = <uint8_t> c_length(self.client)
+        return True
 
     cdef check_foreign(self, int fd):
         if not 0 <= fd < self.conns_size or self.conns[fd].owner != OWNER_PYTHON:
@@ -1324,7 +1384,7 @@ cdef class Lane:
                     return False
             elif name_len == 9:
                 if self.trusts and same_name(name, b"forwarded", 9):
-                    head.forwarded = True
+                    head.forwarded |= FORWARDED
             elif name_len == 10:
                 if same_name(name, b"connection", 10):
                     if connection != NULL:
@@ -1353,17 +1413,19 @@ cdef class Lane:
                     if head.accept == NULL:
                         return False
                 elif self.trusts and same_name(name, b"x-forwarded-for", 15):
-                    head.forwarded = True
+                    head.forwarded |= X_FORWARDED | (X_FORWARDED_FORS if head.forwarded & X_FORWARDED_FOR else X_FORWARDED_FOR)
+                    self.clients = value
+                    self.clients_len = value_len
             elif name_len == 16:
                 if self.trusts and same_name(name, b"x-forwarded-host", 16):
-                    head.forwarded = True
+                    head.forwarded |= X_FORWARDED
             elif name_len == 17:
                 if same_name(name, b"transfer-encoding", 17):
                     return False
                 if same_name(name, b"if-modified-since", 17):
                     has_date = True
                 if self.trusts and same_name(name, b"x-forwarded-proto", 17):
-                    head.forwarded = True
+                    head.forwarded |= X_FORWARDED
             elif name_len == 19:
                 if same_name(name, b"if-unmodified-since", 19):
                     return False
@@ -1434,8 +1496,8 @@ cdef class Lane:
             if record == NULL and self.looks_up:
                 record = self.look_up(&head)
                 conn = &self.conns[fd]
-            if head.forwarded and self.is_trusted(conn) and (self.log_on or record == NULL or not record.count):
-                return self.hand_over(fd, conn, p, end)      # a file is the same for everybody, but the log is not
+            if head.forwarded and self.is_trusted(conn) and not self.is_for_all(&head, record):
+                return self.hand_over(fd, conn, p, end)
             if record != NULL and not record.count:
                 if self.answers_count:
                     result = self.flush(fd, conn, p, end)
@@ -1472,6 +1534,10 @@ cdef class Lane:
                 if p < end and self.has_had_its_share():
                     return self.keep_input(conn, p, end) or ENOUGH
         return DONE
+
+    cdef bint is_for_all(self, Head *head, Record *record) noexcept nogil:
+        """Whether an answer does not depend on who asks, and the log can say who it is: a file, but no servlet."""
+        return record != NULL and record.count and (not self.log_on or self.find_client(head))
 
     cdef inline bint has_had_its_share(self) noexcept nogil:
         """Whether the connection at hand has to let the others have their turn."""
@@ -1931,7 +1997,7 @@ cdef class Lane:
             self.write(b'{"time": "', 10)
             self.write(self.log_time, self.log_time_len)
             self.write(b'", "peer": "', 12)
-            self.write_peer(conn)
+            self.write_client(conn, head)
             self.write(b'", "method": "', 14)
             self.write(b"GET" if head.is_get else b"HEAD", 3 if head.is_get else 4)
             self.write(b'", "target": "', 14)
@@ -1949,7 +2015,7 @@ cdef class Lane:
             self.write(b'"}\n', 3)
             self.look_at_log()
             return
-        self.write_peer(conn)
+        self.write_client(conn, head)
         self.write(b" - - [", 6)
         self.write(self.log_time, self.log_time_len)
         self.write(b'] "', 3)
@@ -1983,7 +2049,11 @@ cdef class Lane:
         else:
             self.write(b"-", 1)
 
-    cdef void write_peer(self, Conn *conn) noexcept nogil:
+    cdef void write_client(self, Conn *conn, Head *head) noexcept nogil:
+        """The peer, or whom it named."""
+        if head.client_len:
+            self.write(self.client, head.client_len)
+            return
         self.name_peer(conn)
         self.write(conn.name, conn.name_len)
 
