@@ -374,6 +374,11 @@ def test_a_list_in_the_environment_is_separated_by_commas() -> None:
     assert config.index == ("a",)
 
 
+def test_a_comma_in_parentheses_separates_nothing() -> None:
+    config = load({"root": "w"}, {"ZCSERVE_MOUNT": "/a=m:create(1, x='y'),/b=m:b, /c=m:c()"}, None)
+    assert config.mount == ("/a=m:create(1, x='y')", "/b=m:b", "/c=m:c()")
+
+
 def test_an_empty_variable_counts_as_unset() -> None:
     assert load({"root": "w"}, {"ZCSERVE_PORT": "", "ZCSERVE_LISTEN": ""}, None).port == 8080
 

@@ -35,6 +35,9 @@ DAY_S = 86400
 ENV_PREFIX = "ZCSERVE_"
 ENV_CONFIG_FILE = "ZCSERVE_CONFIG"  # names the TOML file, as --config does; not a key itself
 
+# Between the texts of a list in the environment; one in parentheses stands between the arguments of a factory.
+_COMMA = re.compile(r",(?![^()]*\))")
+
 # Names with our prefix that are not meant for us: Kubernetes puts SERVICE_HOST, PORT_80_TCP and the like
 # into the environment beside a service called "zcserve"; builds and tests have theirs.
 _ENV_FOREIGN = re.compile(
@@ -751,7 +754,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
             known = nearest(env, [*by_env, ENV_CONFIG_FILE])
             raise UsageError(f"unknown environment variable {env}; the nearest known is {known}")
         key = by_env[env]
-        value = [item.strip() for item in text.split(",")] if key.option.kind is TEXTS else text
+        value = [item.strip() for item in _COMMA.split(text)] if key.option.kind is TEXTS else text
         values[key.name] = _labelled(env, key.option, value)
     return values
 

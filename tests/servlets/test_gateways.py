@@ -231,6 +231,13 @@ def test_a_wrong_asgi_ends_the_start(mount: Any, application: Any) -> None:
         mount(application, "asgi:").start()
 
 
+def test_a_factory_that_looks_like_wsgi_is_a_line_that_says_how_to_tell(side: Side, mount: Any, caplog: Any) -> None:
+    answer = side.ask(mount(lambda name, debug=False: plain), "/app/x")
+    assert answer.status == 500
+    assert "if it is a factory, write () behind its name" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
 def test_an_error_of_the_applications_own_is_no_wrong_gateway(side: Side, mount: Any, caplog: Any) -> None:
     def fails(environ: Any, start_response: Any) -> list[bytes]:
         raise TypeError("its own")

@@ -67,11 +67,13 @@ def single(application: Callable[[Any], Any]) -> Any:
 
 
 def call_wsgi(application: Callable[..., Any], environ: Any, start_response: Any) -> Any:
-    """Call an application of WSGI. Raises WrongGatewayError, and what it raises."""
+    """Call an application of WSGI. Raises WrongGatewayError, HttpError for a factory, and what it raises."""
     result = _call("wsgi", application, environ, start_response)
     if inspect.isawaitable(result):
         _close(result)
         raise WrongGatewayError("wsgi", "returned a coroutine")
+    if callable(result) and not hasattr(result, "__iter__"):
+        raise HttpError(500, "it returned an application: if it is a factory, write () behind its name")
     return result
 
 

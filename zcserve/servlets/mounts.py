@@ -131,6 +131,8 @@ def _reason(error: BaseException) -> str:
     """What went wrong, on one line, and where in the application's own files."""
     said = f"{type(error).__name__}: {' '.join(str(error).split())}"
     last = traceback.extract_tb(error.__traceback__)[-1]
+    if last.filename == __file__:
+        return said  # what is called takes other arguments
     if last.filename.startswith(("<frozen importlib", importlib.__file__, imports.__file__)):
         return said  # it was not found
     return f"{said} ({last.filename}:{last.lineno})"
