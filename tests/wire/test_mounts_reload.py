@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import logging
 import os
 import signal
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -294,6 +296,29 @@ def test_what_has_no_file_goes_on(live: Any, site: Any, project: Project, wait_u
         assert client.get("/made").body == b"made"
         assert JOURNAL == ["made lifespan.startup"]
     assert len(records("loaded again")) == 1
+
+
+def test_nothing_is_kept_of_what_was_replaced(mounted: Any, project: Project, wait_until: Any) -> None:
+    server = mounted("asgi", "wsgi")
+    old = []
+    with StageClient(server.port) as client:
+        for number in range(5):
+            for module in ("asgi", "wsgi"):
+                assert client.get(f"/{module}").status == 200
+                old.append(weakref.ref(sys.modules[f"{project.name}.{module}"].application))
+            project.say(f"{number:03}")
+            project.write("asgi.py", ASGI.format(name=project.name) + ")" * (number == 3))  # once it fails
+            if number == 3:
+                wait_until(lambda: server._application._mounts._imports.failed)  # type: ignore[union-attr]
+                project.write("asgi.py", ASGI.format(name=project.name))
+            wait_until(says(client, "/asgi", f"{number:03}"))
+        wait_until(lambda: JOURNAL.count("003 shutdown") == 1)
+
+        def are_gone() -> bool:
+            gc.collect()
+            return not any(application() for application in old)
+
+        wait_until(are_gone)
 
 
 FLASK = """

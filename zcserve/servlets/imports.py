@@ -57,7 +57,8 @@ class Imports(MetaPathFinder):
         self._notes = self.loaded
         self._here = os.path.join(os.path.realpath(here), "")
         self._packages = frozenset(packages) - {_OURS}
-        places = {os.path.join(os.path.realpath(place), "") for place in (sys.prefix, sys.base_prefix)}
+        python = (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))
+        places = {os.path.join(os.path.realpath(place), "") for place in python}
         self._elsewhere = tuple(place for place in places if place.startswith(self._here) and place != self._here)
         sys.meta_path.insert(0, self)
 
@@ -68,6 +69,7 @@ class Imports(MetaPathFinder):
 
     def close(self) -> None:
         """Have nothing to do with imports any more."""
+        self.noted = lambda: None
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
@@ -76,7 +78,8 @@ class Imports(MetaPathFinder):
     ) -> ModuleSpec | None:
         finders = sys.meta_path
         for finder in finders[finders.index(self) + 1 :] if self in finders else ():
-            spec = finder.find_spec(fullname, path, target)
+            find_spec = getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find_spec(fullname, path, target) if find_spec is not None else None
             if spec is not None:
                 if (
                     type(spec.loader) in (SourceFileLoader, _Loader)

@@ -213,10 +213,10 @@ class Mounts:
 
     def close(self) -> None:
         """Let those that have begun end, the last first."""
-        if self._remount is not None:
-            self._remount.close()
         if self._imports is not None:
             self._imports.close()
+        if self._remount is not None:
+            self._remount.close()
         while self._begun:
             self._begun.pop().close()
 

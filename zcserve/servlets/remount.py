@@ -118,12 +118,13 @@ class Remount:
 
     def look(self) -> None:
         """There is something new to watch, or to retire. Any thread."""
-        os.eventfd_write(self._wake, 1)
+        if not self._ended:
+            os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
         """Load nothing any more. A load that is under way is waited for `END_WITHIN_S`."""
         self._ended = True
-        self.look()
+        os.eventfd_write(self._wake, 1)
         self._thread.join(END_WITHIN_S)
         if not self._thread.is_alive():
             os.close(self._wake)
