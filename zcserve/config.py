@@ -323,6 +323,12 @@ def _check_types(types: tuple[str, ...]) -> None:
         parse_type(text)
 
 
+def _check_trusted(texts: tuple[str, ...]) -> None:
+    from zcserve.forwarded import Trusted  # only who serves pays for it
+
+    Trusted(texts)
+
+
 def _check_listen(listen: tuple[str, ...]) -> None:
     for text in listen:
         parse_listen(text)
@@ -418,6 +424,13 @@ class Config:
     access_log_format: AccessLogFormat = _key(
         "combined", TEXT, "how a request is logged", choices=get_args(AccessLogFormat)
     )
+    proxy_headers: tuple[str, ...] = _key(
+        (),
+        TEXTS,
+        "believe X-Forwarded-For, -Proto, -Host and Forwarded of peers at these addresses and networks, and unix:",
+        metavar="ADDRESSES",
+        check=_check_trusted,
+    )
     log_level: LogLevel = _key("info", TEXT, "the least reported on stderr", choices=get_args(LogLevel))
     engine: Engine = _key(
         "auto", TEXT, "who answers plain requests; auto is native where built", choices=get_args(Engine)
@@ -457,6 +470,11 @@ class Config:
         "let a WSGI or ASGI application answer what lies below a path: /app=package.module:application, with wsgi: or "
         "asgi: before the module to tell which; /app=package.module:create_app() calls a factory",
         metavar="PATH=APP",
+    )
+    mount_reload: bool = _key(
+        True,
+        SWITCH,
+        "load applications anew when a module of theirs below the working directory changes; SIGHUP always does",
     )
     dev: bool = _key(False, SWITCH, "show the traceback of a servlet that failed to the client, not only in the log")
 

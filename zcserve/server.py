@@ -39,6 +39,7 @@ from zcserve.cache.walk import walk
 from zcserve.config import Config, UnixAddress, size_text
 from zcserve.content import Builder, Built, Content, report_problems, resident
 from zcserve.errors import NoThreadError, UsageError, reason_of
+from zcserve.forwarded import Proxies, Trusted
 from zcserve.log import Log, printable
 from zcserve.net.access_log import AccessLog
 from zcserve.net.bodies import Allowance
@@ -193,6 +194,7 @@ class Server:
             bodies=Allowance(config.servlet_bodies_bytes()),
             log=self._log.record if self._log is not None else None,
             closed=self._on_closed,
+            proxies=Proxies(Trusted(config.proxy_headers)) if config.proxy_headers else None,
         )
         if not isinstance(poller, Poller):
             self._service.teacher = Teacher(poller, prefixes, log_json=config.access_log_format == "json")

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 import time
+import types
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
@@ -297,3 +298,67 @@ def test_the_stream_sends_an_event_at_a_time_while_others_are_served(examples: C
 def test_the_stream_is_bounded(examples: Callable[[], Server], n: str) -> None:
     with Client(examples().port) as client:
         assert client.get(f"/csp?stream&n={n}").status == 400
+
+
+# --- one page for many paths ------------------------------------------------------------------------------------
+
+
+def test_paths_of_the_application_get_its_page_and_missing_files_do_not(examples: Callable[[], Server]) -> None:
+    content = (WWW / "spa" / "index.html").read_bytes()
+    with Client(examples().port) as client:
+        own = client.get("/spa/")
+        assert (own.status, own.body) == (200, content)
+        for target in (
+            "/spa/notes",
+            "/spa/notes/7",
+            "/spa/notes/",
+            "/spa/v1.2/notes",
+            "/spa/notes?q=a.b",
+            "/spa/%C3%A4",
+        ):
+            answer = client.get(target)
+            assert (answer.status, answer.body, answer["ETag"]) == (200, content, own["ETag"])
+            assert answer["Content-Type"] == own["Content-Type"]
+            assert client.get(target, f"If-None-Match: {own['ETag'].decode()}").status == 304
+            assert client.get(target, method="HEAD").status == 200
+        assert client.get("/spa/route.js").body == (WWW / "spa" / "route.js").read_bytes()
+        for target in ("/spa/old.js", "/spa/notes/img.png", "/spa/.hidden", "/spare/notes", "/other"):
+            assert client.get(target).status == 404
+        refused = client.get("/spa/notes/7", "Content-Length: 0", method="POST")
+        assert (refused.status, refused["Allow"]) == (405, b"GET, HEAD, OPTIONS")
+
+
+@pytest.mark.parametrize("pattern", ["/{rest:path}", "/{first}/{rest:path}", "/api/{rest:path}", "/api/v1/{rest:path}"])
+def test_of_a_pattern_and_a_mount_the_longer_path_answers(
+    live: Callable[..., Server], site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    module = types.ModuleType("mounted_below_a_pattern")
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [environ["SCRIPT_NAME"].encode()]
+
+    vars(module)["application"] = application
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    (tmp_path / "servlets").mkdir()
+    parameters = ", ".join(re.findall(r"{(\w+)", pattern))
+    (tmp_path / "servlets" / "rest.py").write_text(
+        f"from zcserve import servlet\n@servlet({pattern!r})\ndef get(request, {parameters}):\n    return 'servlet'\n"
+    )
+    mounts = ("/api=mounted_below_a_pattern:application", "/api/v1/deep=mounted_below_a_pattern:application")
+    server = live(site.root, servlets=str(tmp_path / "servlets"), mount=mounts)
+    mounted = {"/api/x": b"/api", "/api/v1/x": b"/api", "/api/v1/deep/x": b"/api/v1/deep"}
+    of_the_servlet = {
+        "/{rest:path}": ["/other/x"],
+        "/{first}/{rest:path}": ["/other/x", "/api/x", "/api/v1/x"],
+        "/api/{rest:path}": ["/api/x", "/api/v1/x"],
+        "/api/v1/{rest:path}": ["/api/v1/x"],
+    }[pattern]
+    with Client(server.port) as client:
+        for _ in range(2):  # the fast lane asks, too
+            for target, prefix in {"/other/x": b"", **mounted}.items():
+                answer = client.get(target)
+                if target in of_the_servlet:
+                    assert answer.body == b"servlet", target
+                else:
+                    assert (answer.status, answer.body if prefix else b"") == (200 if prefix else 404, prefix), target

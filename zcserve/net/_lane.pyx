@@ -51,6 +51,7 @@ cdef enum:                   # sizes and limits
     EVENTS_MAX = 256             # of one epoll_wait
     RESUMED_MAX = 64             # connections of `again` that are served in a turn
     ACCEPTS_MAX = 64             # in a turn
+    HOPS_MAX = 8                 # proxies, of which one has named the next; more are Python's to read
     HANDED_MAX = 8               # connections that are handed over in a turn: Python takes 40 us for each, or more
     REPORTS_MAX = 512            # events, hand-overs and listeners that one call of `poll` tells of
     PROBES_MAX = 256             # slots that a search looks at: a table at most half full needs some dozens
@@ -148,12 +149,27 @@ cdef struct Limbo:           # a table that was left behind, of which what stand
     bint moves               # to the present table; else it is let go
     Limbo *next
 
+cdef struct Network:         # of addresses that are trusted
+    uint8_t family, bits
+    unsigned char address[16]
+
 cdef struct Meaning:
     uint32_t hash
     uint32_t length
     int kind
     char *value
     int32_t meaning[CODINGS]
+
+cdef enum:                   # `Conn.trust`
+    NOT_ASKED = 0
+    TRUSTED = 1
+    NOT_TRUSTED = 2
+
+cdef enum:                   # `Head.forwarded`: fields that say who asks, to be listened to where the peer is trusted
+    FORWARDED = 1            # Forwarded
+    X_FORWARDED = 2          # any of X-Forwarded-*
+    X_FORWARDED_FOR = 4      # the one line of it, which `Lane.clients` refers to
+    X_FORWARDED_FORS = 8     # another
 
 cdef enum:                   # `Conn.closing`
     STAYS = 0
@@ -171,6 +187,7 @@ cdef struct Conn:
     uint8_t fresh            # accepted, and not watched yet
     uint8_t handed           # handed over, and not taken yet: `inbox` is what was read
     uint8_t lingering        # the output has ended with a FIN; what comes in is thrown away
+    uint8_t trust            # whether the peer is a proxy that is listened to
     uint8_t family
     unsigned char address[16]
     uint8_t name_len         # the peer as the log writes it, 0 until it does
@@ -208,6 +225,8 @@ cdef struct Head:            # a parsed request
     size_t target_len
     uint32_t hash            # of the target
     int mode
+    uint8_t forwarded
+    uint8_t client_len       # of the client's name in `Lane.client`, 0 where it is the peer
     const int32_t *accept    # qualities by coding, NULL for no Accept-Encoding
     const char *none_match
     size_t none_match_len
@@ -301,6 +320,19 @@ cdef inline bint is_value(const char *text, size_t length) noexcept nogil:
         bad |= ((c < 0x20) & (c != 9)) | (c == 0x7F)
     return not bad
 
+cdef inline bint same_bits(const unsigned char *a, const unsigned char *b, int bits) noexcept nogil:
+    """Whether the first bits of two addresses are the same."""
+    cdef int whole = bits // 8, rest = bits % 8
+    return memcmp(a, b, whole) == 0 and (not rest or (a[whole] ^ b[whole]) >> (8 - rest) == 0)
+
+cdef inline bint holds_v4(const unsigned char *address) noexcept nogil:
+    """Whether an IPv6 address may be an IPv4 address in other words, which are written in more ways than one."""
+    cdef unsigned char bits = 0
+    cdef int i
+    for i in range(10):
+        bits |= address[i]
+    return not bits
+
 cdef inline double monotonic() noexcept nogil:
     cdef timespec t
     clock_gettime(CLOCK_MONOTONIC, &t)
@@ -385,6 +417,13 @@ cdef class Lane:
     cdef double idle_timeout, head_timeout, write_timeout, linger_timeout, sweep_interval, next_sweep
     cdef bint draining, ending       # each answer is its connection's last; idle connections are closed, too
     cdef bint drained                # the last one is gone and Python was not told yet
+    # proxies that are listened to
+    cdef Network *networks
+    cdef int networks_count
+    cdef bint trusts_unix, trusts    # `trusts` any
+    cdef const char *clients         # the value of X-Forwarded-For
+    cdef size_t clients_len
+    cdef char client[NAME_MAX]
     # the log
     cdef bint log_on, log_json
     cdef char *log
@@ -493,6 +532,7 @@ cdef class Lane:
         free(self.dead)
         free(self.log)
         free(self.sightings)
+        free(self.networks)
 
     # --- what the loop calls ----------------------------------------------------------------------------------
 
@@ -519,6 +559,83 @@ cdef class Lane:
         self.check_foreign(fd)
         self.conns[fd].family = <uint8_t> family
         memcpy(self.conns[fd].address, PyBytes_AS_STRING(address), min(PyBytes_GET_SIZE(address), 16))
+
+    def trust(self, list networks not None, bint unix):
+        """Proxies that say who asks: (4 or 6, address, bits) of each network of them, and whether peers on a unix socket are."""
+        cdef int i, version, bits
+        cdef bytes address
+        free(self.networks)
+        self.networks_count = 0
+        self.networks = <Network *> calloc(len(networks) + 1, sizeof(Network))
+        if self.networks == NULL:
+            raise MemoryError
+        for i, (version, address, bits) in enumerate(networks):
+            if len(address) != (4 if version == 4 else 16) or not 0 <= bits <= 8 * len(address):
+                raise ValueError("no network")
+            self.networks[i].family = AF_INET if version == 4 else AF_INET6
+            self.networks[i].bits = <uint8_t> bits
+            memcpy(self.networks[i].address, PyBytes_AS_STRING(address), len(address))
+        self.networks_count = len(networks)
+        self.trusts_unix = unix
+        self.trusts = unix or self.networks_count
+
+    cdef bint is_trusted(self, Conn *conn) noexcept nogil:
+        """Whether the peer is a proxy that is listened to."""
+        if conn.trust == NOT_ASKED:
+            conn.trust = TRUSTED if self.has_network_of(conn.family, conn.address) else NOT_TRUSTED
+        return conn.trust == TRUSTED
+
+    cdef bint has_network_of(self, uint8_t family, const unsigned char *address) noexcept nogil:
+        cdef int i
+        cdef Network *network
+        if family != AF_INET and family != AF_INET6:
+            return self.trusts_unix
+        for i in range(self.networks_count):
+            network = &self.networks[i]
+            if network.family == family and same_bits(network.address, address, network.bits):
+                return True
+        return False
+
+    cdef bint find_client(self, Head *head) noexcept nogil:
+        """Whom a trusted peer names, for the log, as forwarded.py reads it. False where that is to be asked: for Forwarded, for
+        more than one line, and for an element that is no plain address."""
+        cdef const char *start = self.clients
+        cdef const char *end = start + self.clients_len
+        cdef const char *name
+        cdef const char *name_end
+        cdef unsigned char address[16]
+        cdef char text[NAME_MAX]
+        cdef int hop, family = 0
+        if not head.forwarded & X_FORWARDED or head.forwarded & X_FORWARDED_FORS:
+            return False
+        if not head.forwarded & X_FORWARDED_FOR:
+            return True
+        for hop in range(HOPS_MAX):
+            while end > start and ((end - 1)[0] == 32 or (end - 1)[0] == 9 or (end - 1)[0] == 44):
+                end -= 1             # an empty element does not count
+            if end == start:
+                break
+            name = name_end = end
+            while name > start and (name - 1)[0] != 44:
+                name -= 1
+            end = name
+            while name[0] == 32 or name[0] == 9:
+                name += 1
+            if name_end - name >= NAME_MAX:
+                return False
+            memcpy(text, name, name_end - name)
+            text[name_end - name] = 0
+            family = AF_INET6 if memchr(name, 58, name_end - name) != NULL else AF_INET
+            if inet_pton(family, text, address) != 1 or (family == AF_INET6 and holds_v4(address)):
+                return False
+            if not self.has_network_of(<uint8_t> family, address):
+                break
+        else:
+            return False
+        if family:                   # else all elements were empty
+            inet_ntop(family, address, self.client, NAME_MAX)
+            head.client_len = <uint8_t> c_length(self.client)
+        return True
 
     cdef check_foreign(self, int fd):
         if not 0 <= fd < self.conns_size or self.conns[fd].owner != OWNER_PYTHON:
@@ -1274,6 +1391,9 @@ cdef class Lane:
             elif name_len == 8:
                 if same_name(name, b"if-range", 8) or same_name(name, b"if-match", 8):
                     return False
+            elif name_len == 9:
+                if self.trusts and same_name(name, b"forwarded", 9):
+                    head.forwarded |= FORWARDED
             elif name_len == 10:
                 if same_name(name, b"connection", 10):
                     if connection != NULL:
@@ -1301,11 +1421,20 @@ cdef class Lane:
                     head.accept = self.meaning(KIND_ACCEPT, value, value_len)
                     if head.accept == NULL:
                         return False
+                elif self.trusts and same_name(name, b"x-forwarded-for", 15):
+                    head.forwarded |= X_FORWARDED | (X_FORWARDED_FORS if head.forwarded & X_FORWARDED_FOR else X_FORWARDED_FOR)
+                    self.clients = value
+                    self.clients_len = value_len
+            elif name_len == 16:
+                if self.trusts and same_name(name, b"x-forwarded-host", 16):
+                    head.forwarded |= X_FORWARDED
             elif name_len == 17:
                 if same_name(name, b"transfer-encoding", 17):
                     return False
                 if same_name(name, b"if-modified-since", 17):
                     has_date = True
+                if self.trusts and same_name(name, b"x-forwarded-proto", 17):
+                    head.forwarded |= X_FORWARDED
             elif name_len == 19:
                 if same_name(name, b"if-unmodified-since", 19):
                     return False
@@ -1376,6 +1505,8 @@ cdef class Lane:
             if record == NULL and self.looks_up:
                 record = self.look_up(&head)
                 conn = &self.conns[fd]
+            if head.forwarded and self.is_trusted(conn) and not self.is_for_all(&head, record):
+                return self.hand_over(fd, conn, p, end)
             if record != NULL and not record.count:
                 if self.answers_count:
                     result = self.flush(fd, conn, p, end)
@@ -1412,6 +1543,10 @@ cdef class Lane:
                 if p < end and self.has_had_its_share():
                     return self.keep_input(conn, p, end) or ENOUGH
         return DONE
+
+    cdef bint is_for_all(self, Head *head, Record *record) noexcept nogil:
+        """Whether an answer does not depend on who asks, and the log can say who it is: a file, but no servlet."""
+        return record != NULL and record.count and (not self.log_on or self.find_client(head))
 
     cdef inline bint has_had_its_share(self) noexcept nogil:
         """Whether the connection at hand has to let the others have their turn."""
@@ -1871,7 +2006,7 @@ cdef class Lane:
             self.write(b'{"time": "', 10)
             self.write(self.log_time, self.log_time_len)
             self.write(b'", "peer": "', 12)
-            self.write_peer(conn)
+            self.write_client(conn, head)
             self.write(b'", "method": "', 14)
             self.write(b"GET" if head.is_get else b"HEAD", 3 if head.is_get else 4)
             self.write(b'", "target": "', 14)
@@ -1889,7 +2024,7 @@ cdef class Lane:
             self.write(b'"}\n', 3)
             self.look_at_log()
             return
-        self.write_peer(conn)
+        self.write_client(conn, head)
         self.write(b" - - [", 6)
         self.write(self.log_time, self.log_time_len)
         self.write(b'] "', 3)
@@ -1923,7 +2058,11 @@ cdef class Lane:
         else:
             self.write(b"-", 1)
 
-    cdef void write_peer(self, Conn *conn) noexcept nogil:
+    cdef void write_client(self, Conn *conn, Head *head) noexcept nogil:
+        """The peer, or whom it named."""
+        if head.client_len:
+            self.write(self.client, head.client_len)
+            return
         self.name_peer(conn)
         self.write(conn.name, conn.name_len)
 

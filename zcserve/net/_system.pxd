@@ -100,6 +100,7 @@ cdef extern from "<time.h>" nogil:
     int clock_gettime(int clock, timespec *result)
 
 cdef extern from "<arpa/inet.h>" nogil:
+    int inet_pton(int family, const char *text, void *address)
     const char *inet_ntop(int family, const void *source, char *target, socklen_t size)
 
 cdef extern from "<stdlib.h>" nogil:

@@ -36,6 +36,7 @@ from zcserve.cache.fetcher import Fetched, Fetcher, Renewed, Wait
 from zcserve.cache.index import Generation
 from zcserve.config import Config
 from zcserve.errors import HttpError
+from zcserve.forwarded import Origin, Proxies
 from zcserve.http import KNOWN_METHODS, canonical_path
 from zcserve.net import negotiate, reply, wire
 from zcserve.net.bodies import Allowance, Hold
@@ -45,7 +46,7 @@ from zcserve.net.fastlane import Teacher
 from zcserve.net.loop import Loop
 from zcserve.net.poller import ERROR, HANG_UP, WRITE
 from zcserve.net.reply import Prefixes, Reply
-from zcserve.net.request import CLOSE, Collect, Discard, Fields, Parser, split_target
+from zcserve.net.request import CLOSE, Collect, Discard, Fields, Parsed, Parser, split_target
 from zcserve.net.sampler import Sampler
 from zcserve.net.shortage import Shortage
 from zcserve.net.wire import Outcome
@@ -113,6 +114,7 @@ class Service:
     teacher: Teacher | None = None
     sampler: Sampler | None = None
     application: Application | None = None
+    proxies: Proxies | None = None  # that are trusted
     draining: bool = False  # every answer is its connection's last
     ending: bool = False  # and connections that wait for none are closed
     hurried: bool = False  # and an ending lasts no longer than until everything has arrived
@@ -147,6 +149,7 @@ class Connection:
         "_body",
         "_body_since",
         "_brought",
+        "_client",
         "_counted",
         "_discard",
         "_exchange",
@@ -160,10 +163,12 @@ class Connection:
         "_loop",
         "_made",
         "_method",
+        "_origin",
         "_out",
         "_outgoing",
         "_peer",
         "_pinned",
+        "_proxies",
         "_pulled",
         "_queued",
         "_recv",
@@ -188,7 +193,9 @@ class Connection:
         self._sock = sock
         self._fd = sock.fileno()
         self._recv = sock.recv
-        self._peer = peer
+        self._peer = self._client = peer  # the client is the peer, or whom a trusted proxy names
+        self._origin: Origin | None = None  # what such a proxy says of the request at hand
+        self._proxies = service.proxies if service.proxies is not None and service.proxies.trusts(peer) else None
         self._head = b""  # of the request at hand
         self._inbox = b""
         self._out: list[Segment] = []
@@ -245,7 +252,7 @@ class Connection:
     def _take_request(self) -> None:
         """Have the request at hand be the inbox's first, which the fast lane understood."""
         service = self._service
-        parsed = service.parser.parse(self._inbox, 0)
+        parsed = self._parse(self._inbox, 0)
         assert parsed is not None
         self._method, self._target, self._fields, at = parsed
         self._head, self._inbox = self._inbox[:at], self._inbox[at:]
@@ -558,7 +565,7 @@ class Connection:
     def _fill(self) -> Stop:
         """Answer complete requests of the inbox into `_out`. The plain hit is answered here, all else by `_answer`."""
         service = self._service
-        parse = service.parser.parse
+        parse = service.parser.parse if self._proxies is None else self._parse
         resources = service.generation.resources
         data = self._inbox
         at = count = 0
@@ -618,6 +625,16 @@ class Connection:
                 self._answered += count
                 self._since = self._loop.now  # what is left begins another request, whose clock starts here
 
+    def _parse(self, data: bytes, start: int) -> Parsed | None:
+        """As `Parser.parse`, and who asks. As long as that is not understood, it is the peer."""
+        self._client, self._origin = self._peer, None
+        parsed = self._service.parser.parse(data, start)
+        if parsed is not None and self._proxies is not None:
+            self._origin = self._proxies.origin(self._peer, data[start : parsed[3]])
+            if self._origin is not None:
+                self._client = self._origin.client.name
+        return parsed
+
     def _emit_hit(self, method: bytes, target: bytes, fields: Fields, body: Body) -> Stop | None:
         service = self._service
         mode = CLOSE if service.draining else fields.mode
@@ -625,7 +642,7 @@ class Connection:
         self._out += body.whole()
         self._bodies.append(body)
         if service.log is not None:
-            service.log(self._peer, method, target, fields, 200, body.size)
+            service.log(self._client, method, target, fields, 200, body.size)
         if mode == CLOSE:
             return Stop.END
         return None if body.copied else Stop.SHARE
@@ -644,7 +661,7 @@ class Connection:
         if made.body is not None:
             self._bodies.append(made.body)
         if service.log is not None:
-            service.log(self._peer, self._method, self._target, fields, made.status, made.length)
+            service.log(self._client, self._method, self._target, fields, made.status, made.length)
         self._end_request()
         if mode == CLOSE:
             return Stop.END
@@ -913,7 +930,15 @@ class Connection:
         head = self._head.lstrip(b"\r\n")
         body, self._body = self._body, b""
         exchange = Exchange(
-            self._method, self._target, head, body, self._peer, self._addresses, self._on_finished, self._hold
+            self._method,
+            self._target,
+            head,
+            body,
+            self._client,
+            self._addresses,
+            self._on_finished,
+            self._hold,
+            self._origin,
         )
         made = resource.respond(exchange)
         if made is None:
@@ -1027,7 +1052,7 @@ class Connection:
         outgoing.stream.close()
         if self._service.log is not None:
             status, sent = outgoing.status, outgoing.sent
-            self._service.log(self._peer, self._method, self._target, self._fields, status, sent)
+            self._service.log(self._client, self._method, self._target, self._fields, status, sent)
         self._end_request()
 
     # --- output -------------------------------------------------------------------------------------------

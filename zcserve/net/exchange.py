@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from zcserve.cache.entry import Body, DiskSpan, Entry, Segment, Span
 from zcserve.cache.index import Generation
+from zcserve.forwarded import Origin
 from zcserve.net.bodies import Hold
 from zcserve.paths import SentPath
 
@@ -97,14 +98,16 @@ class Exchange:
     method, target   as sent
     head             the request line and header lines, as sent, with the empty line
     body             complete
-    client           the peer's address without a port, "unix:" for a unix socket
+    client           the client's address without a port, "unix:" for a unix socket: the peer's, or what a trusted proxy
+                     says
+    origin           what a trusted proxy says of the request; None: nothing
     addresses        the socket's two ends as getpeername and getsockname tell them; in the loop's thread, in `respond`
     hold             what the body counts for, None without one; given back when this object goes, at the latest
     abandoned        the application may set it: called in the loop's thread, once, if the answer is not wanted any more
                      before it was given: the client has gone away, or it took too long
     """
 
-    __slots__ = ("_finish", "abandoned", "addresses", "body", "client", "head", "hold", "method", "target")
+    __slots__ = ("_finish", "abandoned", "addresses", "body", "client", "head", "hold", "method", "origin", "target")
 
     def __init__(
         self,
@@ -116,6 +119,7 @@ class Exchange:
         addresses: Callable[[], tuple[object, object]],
         finish: Callable[[Exchange, Made], None],
         hold: Hold | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.method = method
         self.target = target
@@ -124,6 +128,7 @@ class Exchange:
         self.client = client
         self.addresses = addresses
         self.hold = hold
+        self.origin = origin
         self.abandoned: Callable[[], object] | None = None
         self._finish = finish
 

@@ -17,6 +17,7 @@ from zcserve.cache import heads
 from zcserve.cache.entry import Body, Entry, Packed, Paged
 from zcserve.config import Config
 from zcserve.errors import UsageError
+from zcserve.forwarded import Trusted
 from zcserve.http import coding_quality
 from zcserve.net.poller import Poller
 from zcserve.net.reply import Prefixes
@@ -52,7 +53,11 @@ def open_poller(config: Config) -> Poller | Lane:
                 "or use --engine auto or python"
             ) from None
         return Poller()
-    return Lane(config, bool(config.access_log))
+    lane = Lane(config, bool(config.access_log))
+    trusted = Trusted(config.proxy_headers)
+    networks = [(int(one.version), one.network_address.packed, one.prefixlen) for one in trusted.networks]
+    lane.trust(networks, trusted.unix)
+    return lane
 
 
 class Teacher:

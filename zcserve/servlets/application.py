@@ -85,7 +85,9 @@ class Servlet:
         results = self._owner.results
         if route.ttl is not None and results is not None and "GET" in route.methods:
             return results.respond(route, params, exchange)
-        request = Request(exchange.method, exchange.target, exchange.head, exchange.client, exchange.body, params)
+        request = Request(
+            exchange.method, exchange.target, exchange.head, exchange.client, exchange.body, params, exchange.origin
+        )
         return self._owner.call(route, request, exchange)
 
     def _without_route(self, method: str) -> Answer:
@@ -232,6 +234,8 @@ class Servlets:
         match = table.find(path)
         if match is None:
             return None
+        if match.open_at is not None and match.open_at < self._mounts.depth(path.key):
+            return None  # the application's path says more than the servlet's pattern
         names = {route.name for route in match.by_method.values()}
         return self._of_modules(match.by_method, match.params, [modules[name] for name in names])
 
@@ -284,7 +288,8 @@ class Servlets:
             self.refresh(lambda: None)
 
     def reload(self) -> None:
-        """Load all servlets anew, for the sake of what they import from elsewhere."""
+        """Load all servlets anew, for the sake of what they import from elsewhere, and all applications."""
+        self._mounts.reload()
         if self._folder is not None:
             self._everything = True
             self.refresh(lambda: None)

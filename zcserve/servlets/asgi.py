@@ -55,6 +55,7 @@ class Asgi:
         self.quick = False
         self.left_out = LeftOut(name)
         self.lifespan = Lifespan(application, name)
+        self.calls: set[Future[None]] = set()  # that have not returned
 
     def start(self) -> None:
         """Tell the application that the server starts, and wait until it is ready. Raises UsageError if it says no."""
@@ -68,7 +69,9 @@ class Asgi:
         """As `Resource.respond`."""
         call = _Call(self, Asked(self.prefix, exchange))
         exchange.abandoned = call.lose
-        self.context.tasks.start(call.run())
+        running = self.context.tasks.start(call.run())
+        self.calls.add(running)
+        running.add_done_callback(self.calls.discard)
         return None
 
     def scope(self, asked: Asked) -> Scope:
@@ -78,7 +81,7 @@ class Asgi:
             "asgi": VERSIONS,
             "http_version": asked.version.removeprefix("HTTP/"),
             "method": asked.exchange.method.decode("latin-1"),
-            "scheme": "http",
+            "scheme": asked.scheme,
             "path": (asked.prefix + asked.path).decode(errors="replace"),
             "raw_path": asked.raw_path,
             "query_string": asked.query,

@@ -20,13 +20,14 @@ of that which was refreshed last. And a helper that is imported by a computed na
 from __future__ import annotations
 
 import ast
+import importlib
 import linecache
 import os
 import re
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.abc import MetaPathFinder
@@ -102,10 +103,28 @@ class _Listing(_Seen):
         return sorted(name for name in names if name.endswith(".py") and os.path.isfile(self.path / name))
 
 
-class Source(_Seen):
-    """A Python file as it was read. `imports`: the top-level names with a leading "_" that it imports anywhere."""
+class File(_Seen):
+    """A Python file as it was read."""
 
     content: bytes | None
+
+    def _read(self) -> bytes | None:
+        try:
+            return self.path.read_bytes()
+        except OSError:
+            return None
+
+    def show_lines(self) -> None:
+        """Have tracebacks and `inspect` show these lines for the file."""
+        linecache.cache.pop(self._path, None)
+        with suppress(SyntaxError, ValueError, LookupError):  # not in the encoding that it names
+            lines = decode_source(self.content or b"").splitlines(keepends=True)
+            # An entry without a time is never compared with the file.
+            linecache.cache[self._path] = (len(lines), None, lines, self._path)
+
+
+class Source(File):
+    """A file that is compiled. `imports`: the top-level names with a leading "_" that it imports anywhere."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -116,12 +135,6 @@ class Source(_Seen):
             self.imports = frozenset(_private_imports(tree))
             self._code = self._compiled(tree)  # not the text once more: its warnings would be shown twice
 
-    def _read(self) -> bytes | None:
-        try:
-            return self.path.read_bytes()
-        except OSError:
-            return None
-
     def _compiled(self, what: ast.Module | bytes) -> CodeType:
         code: CodeType = compile(what, self._path, "exec", dont_inherit=True)
         return code
@@ -131,14 +144,6 @@ class Source(_Seen):
         content = self.path.read_bytes() if self.content is None else self.content  # raises again why it cannot be read
         self.show_lines()
         return self._code if self._code is not None else self._compiled(content)
-
-    def show_lines(self) -> None:
-        """Have tracebacks and `inspect` show these lines for the file."""
-        linecache.cache.pop(self._path, None)
-        with suppress(SyntaxError, ValueError, LookupError):  # not in the encoding that it names
-            lines = decode_source(self.content or b"").splitlines(keepends=True)
-            # An entry without a time is never compared with the file.
-            linecache.cache[self._path] = (len(lines), None, lines, self._path)
 
 
 def _private_imports(tree: ast.Module) -> Iterable[str]:
@@ -364,7 +369,7 @@ class Folder:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit, too: a servlet does not end the server
-            return replace(module, error=_told(error))
+            return replace(module, error=told(error, _OF_THE_LOADER))
         finally:
             if in_force is not None:
                 sys.modules[loader.name] = in_force
@@ -430,16 +435,18 @@ def _show(modules: Iterable[Module]) -> None:
             module.good.source.show_lines()
 
 
-def _told(error: BaseException) -> str:
-    """The traceback of `error`, without the frames of those who loaded it."""
+def told(error: BaseException, loaders: Container[str]) -> str:
+    """The traceback of `error`, without the frames of those who loaded it: Python's own, and those of the files
+    `loaders`."""
     told = traceback.TracebackException.from_exception(error)
     waiting: list[traceback.TracebackException | None] = [told]
     while waiting:
         if (each := waiting.pop()) is not None:
-            each.stack = traceback.StackSummary.from_list([frame for frame in each.stack if not _of_the_loader(frame)])
+            kept = [frame for frame in each.stack if not _of_a_loader(frame.filename, loaders)]
+            each.stack = traceback.StackSummary.from_list(kept)
             waiting += (each.__cause__, each.__context__, *(getattr(each, "exceptions", None) or ()))
     return "".join(told.format() if told.stack else told.format_exception_only())
 
 
-def _of_the_loader(frame: traceback.FrameSummary) -> bool:
-    return frame.filename in _OF_THE_LOADER or frame.filename.startswith("<frozen importlib")
+def _of_a_loader(filename: str, loaders: Container[str]) -> bool:
+    return filename in loaders or filename.startswith(("<frozen importlib", importlib.__file__))

@@ -16,6 +16,7 @@ from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from zcserve.forwarded import UNIX, Origin
 from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Give, Piece
 from zcserve.net.request import authority, split_target
@@ -46,9 +47,12 @@ class Asked:
     raw_path, query   as sent, without the question mark
     lines    (name, value) as sent, in order; but the authority of a target in absolute-form stands for Host
     peer, own   host and port of the connection's ends; None for a unix socket, or when the client is gone already
+    scheme      "http" or "https"
+
+    What a trusted proxy says replaces the last three, and the Host among `lines`.
     """
 
-    __slots__ = ("exchange", "lines", "own", "path", "peer", "prefix", "query", "raw_path", "version")
+    __slots__ = ("exchange", "lines", "own", "path", "peer", "prefix", "query", "raw_path", "scheme", "version")
 
     def __init__(self, prefix: bytes, exchange: Exchange) -> None:
         """In the loop's thread."""
@@ -70,6 +74,21 @@ class Asked:
             peer = own = None
         self.peer = _host_and_port(peer)
         self.own = _host_and_port(own)
+        self.scheme = "http"
+        if exchange.origin is not None:
+            self._believe(exchange.origin)
+
+    def _believe(self, origin: Origin) -> None:
+        name, port = origin.client
+        self.scheme = origin.scheme or "http"
+        self.own = origin.server(self.scheme) or self.own
+        if name == UNIX:
+            self.peer = None
+        elif port is not None or self.peer is None or self.peer[0] != name:
+            self.peer = name, port or 0
+        if origin.host is not None:
+            others = [line for line in self.lines if line[0].lower() != b"host"]
+            self.lines = [(b"Host", origin.host), *others]
 
 
 def _split_line(line: bytes) -> tuple[bytes, bytes]:

@@ -1,9 +1,13 @@
 """Existing applications below paths of the site: `--mount /app=package.module:application`.
 
-A mount is its prefix and an application that is imported once, when the server starts, with the working directory first
+A mount is its prefix and an application that is imported when the server starts, with the working directory first
 among the places that are looked at. `module:create_app()` calls a factory, with literals as arguments if need be. How
 the application is called shows in the callable (gateways.py), or is told: `/app=asgi:module:application`.
 Of several mounts the longest prefix that fits answers; what the site has as a file is not asked here.
+
+When a module changes (remount.py), or at SIGHUP, all applications are imported anew (imports.py), those of ASGI begin,
+and then all take the place of the old ones between two turns of the loop. An old one answers what it has begun, and its
+lifespan ends behind that. When anything fails, all old ones go on.
 """
 
 from __future__ import annotations
@@ -15,14 +19,25 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 from zcserve.errors import HttpError, UsageError
 from zcserve.http import canonical_path
+from zcserve.log import Block, Log
+from zcserve.net.exchange import Exchange, Made
+from zcserve.servlets import imports
 from zcserve.servlets.asgi import Asgi
 from zcserve.servlets.context import Context
+from zcserve.servlets.folder import told
 from zcserve.servlets.gateways import Gateway, gateway_of, is_factory, single
+from zcserve.servlets.imports import Imports
+from zcserve.servlets.remount import Remount
 from zcserve.servlets.wsgi import Wsgi
+
+_log = Log(__name__)
+
+_LOADERS = {__file__, imports.__file__}
 
 _ACCEPTED = (
     "accepted: a path, =, a module, : and a name in it, such as /app=package.module:application, with wsgi: or asgi: "
@@ -118,27 +133,56 @@ def _reason(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     if last.filename == __file__:
         return said  # what is called takes other arguments
-    if last.filename.startswith(("<frozen importlib", importlib.__file__)):
+    if last.filename.startswith(("<frozen importlib", importlib.__file__, imports.__file__)):
         return said  # it was not found
     return f"{said} ({last.filename}:{last.lineno})"
 
 
+class Mounted:
+    """A `Resource` at a prefix: whatever application is there by the time that a request is complete."""
+
+    quick = False
+
+    def __init__(self, current: Wsgi | Asgi) -> None:
+        self.current = current
+        self.prefix = current.prefix
+        self.name = current.name
+        self.body_bytes_max = current.body_bytes_max
+
+    def respond(self, exchange: Exchange) -> Made | None:
+        """As `Resource.respond`."""
+        return self.current.respond(exchange)
+
+
 class Mounts:
-    """All applications of a server."""
+    """All applications of a server. They are loaded anew together: two that share a module share one version of it."""
 
     def __init__(self, texts: Iterable[str], context: Context) -> None:
         """Imports them. Raises UsageError, for two of one prefix, too."""
+        self._texts = tuple(texts)
+        self._context = context
+        self._begun: list[Wsgi | Asgi] = []
+        self._retiring: list[Wsgi | Asgi] = []  # that were replaced, and may have requests still
+        self._remount: Remount | None = None
+        packages = (parse_mount(text).target.partition(":")[0].partition(".")[0] for text in self._texts)
+        self._imports = Imports(os.getcwd(), packages) if self._texts else None
+        try:
+            self._by_prefix = {prefix: Mounted(one) for prefix, one in self._load().items()}
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self) -> dict[bytes, Wsgi | Asgi]:
         found: dict[bytes, Wsgi | Asgi] = {}
-        for text in texts:
-            resource = load(text, context)
+        for text in self._texts:
+            resource = load(text, self._context)
             if resource.prefix in found:
                 raise UsageError(f"{found[resource.prefix].name} and {resource.name} are for the same path")
             found[resource.prefix] = resource
-        self._by_prefix = found
-        self._begun: list[Wsgi | Asgi] = []
+        return found
 
-    def find(self, path: bytes) -> Wsgi | Asgi | None:
-        """The application that a canonical path lies below: that of the longest prefix, in whole segments."""
+    def find(self, path: bytes) -> Mounted | None:
+        """What a canonical path lies below: the mount with the longest prefix, in whole segments."""
         if not self._by_prefix:
             return None
         prefix = path
@@ -149,13 +193,81 @@ class Mounts:
                 return None
             prefix = prefix[: prefix.rfind(b"/")]
 
+    def depth(self, path: bytes) -> int:
+        """The segments of the prefix that `find` goes by, 0 where it finds nothing."""
+        found = self.find(path)
+        return found.prefix.count(b"/") if found is not None else 0
+
     def start(self) -> None:
         """Let each begin. Raises UsageError; those that have begun are to be closed then, too."""
-        for resource in self._by_prefix.values():
-            resource.start()
-            self._begun.append(resource)
+        for mounted in self._by_prefix.values():
+            self._begin(mounted.current)
+        if self._imports is not None and self._imports.loaded:
+            watches = self._context.config.mount_reload
+            self._remount = Remount(self._imports, load=self._load_anew, retire=self._retire, watches=watches)
+            self._imports.noted = self._remount.look
+
+    def _begin(self, resource: Wsgi | Asgi) -> None:
+        resource.start()
+        self._begun.append(resource)
 
     def close(self) -> None:
         """Let those that have begun end, the last first."""
+        if self._imports is not None:
+            self._imports.close()
+        if self._remount is not None:
+            self._remount.close()
         while self._begun:
             self._begun.pop().close()
+
+    # --- anew ---------------------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Load all anew. Returns at once."""
+        if self._remount is not None:
+            self._remount.ask()
+
+    def _load_anew(self) -> None:
+        """In the thread of `Remount`. What fails leaves everything as it was."""
+        assert self._imports is not None
+        begun: list[Wsgi | Asgi] = []
+        try:
+            with self._imports.afresh():
+                found = self._load()
+                for prefix, one in list(found.items()):
+                    if one.application is self._by_prefix[prefix].current.application:
+                        del found[prefix]  # none of its modules was noted: it goes on
+                        continue
+                    self._begin(one)
+                    begun.append(one)
+        except BaseException as error:  # SystemExit, too: an application does not end the server
+            for one in reversed(begun):
+                self._end(one)
+            cause = error.__cause__ if isinstance(error, UsageError) else error
+            trace = f":\n{told(cause, _LOADERS).rstrip()}" if cause is not None else ""
+            _log.error("mounts: the last good version goes on: %s%s", error, Block(trace))
+            return
+        self._context.call_soon(partial(self._flip, found))
+
+    def _flip(self, found: dict[bytes, Wsgi | Asgi]) -> None:
+        """From now on requests go to these. In the loop's thread."""
+        for prefix, one in found.items():
+            mounted = self._by_prefix[prefix]
+            self._retiring.append(mounted.current)
+            mounted.current = one
+            _log.info("%s loaded again", one.name)
+        if self._remount is not None:
+            self._remount.look()
+
+    def _retire(self) -> bool:
+        """Let those end that were replaced and have no requests; whether others are left."""
+        for one in list(self._retiring):
+            if not (isinstance(one, Asgi) and one.calls):
+                self._retiring.remove(one)
+                self._end(one)
+        return bool(self._retiring)
+
+    def _end(self, one: Wsgi | Asgi) -> None:
+        if one in self._begun:  # or the server ends, and has ended it
+            self._begun.remove(one)
+            one.close()

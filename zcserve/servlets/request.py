@@ -21,6 +21,7 @@ from typing import Any, Generic, NamedTuple, NoReturn, Self, TypeVar, overload
 from urllib.parse import unquote, unquote_to_bytes
 
 from zcserve.errors import HttpError
+from zcserve.forwarded import Origin
 from zcserve.net.request import authority, split_target
 from zcserve.paths import SentPath
 
@@ -141,7 +142,8 @@ class Request:
 
     method, target   as sent (the connection has judged them: printable ASCII)
     head             the request line and the header lines, as sent, with the empty line
-    client           the peer's address without a port, "unix:" for a unix socket
+    client           the client's address without a port, "unix:" for a unix socket; behind a trusted proxy
+                     (`--proxy-headers`) what that says, as `scheme` and `host`
     body             complete, without its transfer coding
     params           what the servlet's path pattern matched, decoded
     """
@@ -154,6 +156,7 @@ class Request:
         client: str,
         body: bytes = b"",
         params: Mapping[str, str] = _NONE,
+        origin: Origin | None = None,
     ) -> None:
         self._method = method
         self._target = target
@@ -161,6 +164,7 @@ class Request:
         self.client = client
         self.body = body
         self.params = params
+        self._origin = origin
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"
@@ -180,6 +184,18 @@ class Request:
         """The protocol as the client named it: "HTTP/1.1"."""
         return self._lines[0].rpartition(" ")[2]
 
+    @property
+    def scheme(self) -> str:
+        """ "https" where a trusted proxy says so, else "http": what the client used."""
+        return (self._origin.scheme if self._origin is not None else None) or "http"
+
+    @lazy
+    def host(self) -> str:
+        """The host, and perhaps a port, that the client meant: "example.com:8080"; "" where it named none."""
+        if self._origin is not None and self._origin.host:
+            return self._origin.host.decode("ascii")
+        return self.headers.get("host", "")
+
     @lazy
     def path(self) -> str:
         """The canonical path (`zcserve.http.canonical_path`), decoded: "/a b". Raises HttpError 400 for none, and for
@@ -198,11 +214,6 @@ class Request:
     def query(self) -> Values:
         """The fields of the query string, "+" and percent signs decoded, empty values kept."""
         return Values(_urlencoded(self._parts[1]))
-
-    @lazy
-    def host(self) -> str:
-        """The host, and perhaps a port, that the client meant: "example.com:8080"; "" where it named none."""
-        return self.headers.get("host", "")
 
     @lazy
     def headers(self) -> Headers:

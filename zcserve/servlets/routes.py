@@ -78,10 +78,12 @@ class Route:
 
 
 class Match(NamedTuple):
-    """What is at a path: its routes by method, and the path's parameters, decoded. Not to be changed."""
+    """What is at a path: its routes by method, and the path's parameters, decoded. Not to be changed. `open_at`: the
+    segments before what `{name:path}` took, None where there is no such parameter."""
 
     by_method: Mapping[str, Route]
     params: dict[str, str]
+    open_at: int | None = None
 
 
 @overload
@@ -196,14 +198,14 @@ def _literal(text: str, piece: str, last: bool) -> bytes:
 class _Node:
     """What may follow some steps: by a literal, by a segment, by all that is left; and the routes that end here."""
 
-    __slots__ = ("behind", "by_method", "literals", "names", "rest", "segment")
+    __slots__ = ("by_method", "literals", "names", "open_at", "rest", "segment")
 
     def __init__(self) -> None:
-        self.behind: int | None = None  # of all that is left: how many segments stand before it
         self.literals: dict[bytes, _Node] = {}
         self.segment: _Node | None = None
         self.rest: _Node | None = None
         self.names: tuple[str, ...] = ()
+        self.open_at: int | None = None
         self.by_method: dict[str, Route] = {}
 
     def grow(self, step: bytes | Hole) -> _Node:
@@ -261,8 +263,7 @@ class Table:
                 )
         _put(node.by_method, route)
         node.names = pattern.names
-        if pattern.steps[-1] is Hole.REST:
-            node.behind = len(pattern.steps) - 1
+        node.open_at = len(pattern.steps) - 1 if pattern.steps[-1] is Hole.REST else None
         if not pattern.names:
             literals = [step for step in pattern.steps if isinstance(step, bytes)]
             self._plain[b"/" + b"/".join(literals)] = Match(node.by_method, {})
@@ -277,9 +278,9 @@ class Table:
         if node is None:
             return None
         texts = [unquote(value.decode("ascii")) for value in values]
-        if node.behind is not None:
-            texts[-1] = path.behind(node.behind)[1:].decode(errors="replace")
-        return Match(node.by_method, dict(zip(node.names, texts, strict=True)))
+        if node.open_at is not None:
+            texts[-1] = path.behind(node.open_at)[1:].decode(errors="replace")
+        return Match(node.by_method, dict(zip(node.names, texts, strict=True)), node.open_at)
 
     def named(self, name: str) -> Mapping[str, Route] | None:
         """The routes of /csp?NAME by method."""

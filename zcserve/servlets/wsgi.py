@@ -322,7 +322,7 @@ class _Call:
             "SERVER_PROTOCOL": asked.version,
             "REMOTE_ADDR": exchange.client if asked.peer else "",
             "wsgi.version": (1, 0),
-            "wsgi.url_scheme": "http",
+            "wsgi.url_scheme": asked.scheme,
             "wsgi.input": io.BytesIO(exchange.body),
             "wsgi.errors": _ErrorLog(self._wsgi.name),
             "wsgi.multithread": True,
@@ -330,7 +330,7 @@ class _Call:
             "wsgi.run_once": False,
             "wsgi.file_wrapper": FileWrapper,
         }
-        if asked.peer:
+        if asked.peer and asked.peer[1]:  # a proxy need not tell it
             environ["REMOTE_PORT"] = str(asked.peer[1])
         environ |= _variables(asked.lines, len(exchange.body))
         return environ

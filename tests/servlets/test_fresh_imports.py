@@ -1,0 +1,170 @@
+"""The modules of applications: which are noted, what a fresh import changes, and what one that fails leaves."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import linecache
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zcserve.servlets.imports import Imports
+
+_numbers = itertools.count()
+
+
+class Here:
+    """A working directory with a package `name`, and what is noted of imports there."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.name = f"fresh_{next(_numbers)}"
+        self.imports = Imports(str(directory), [self.name])
+
+    def write(self, path: str, source: str = "") -> Path:
+        file = self.directory / path.replace("PKG", self.name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(source.replace("PKG", self.name))
+        return file
+
+    def load(self, name: str = "PKG") -> Any:
+        return importlib.import_module(name.replace("PKG", self.name))
+
+    def noted(self) -> set[str]:
+        return {name.replace(self.name, "PKG") for name in self.imports.loaded}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
+    before = set(sys.modules)
+    (tmp_path / "here").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "here"), str(tmp_path / "elsewhere"), *sys.path])
+    made = Here(tmp_path / "here")
+    yield made
+    made.imports.close()
+    assert made.imports not in sys.meta_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_what_is_noted(here: Here) -> None:
+    here.write(
+        "PKG/__init__.py", "import json, fresh_beside, fresh_installed, fresh_elsewhere, zcserve.servlets.files\n"
+    )
+    here.write("PKG/sub/part.py", "")  # of a package without __init__.py
+    here.write("fresh_beside.py", "from PKG.sub import part\n")
+    here.write("lib/python3/site-packages/fresh_installed.py")
+    here.write("../elsewhere/fresh_elsewhere.py")
+    sys.path.append(str(here.directory / "lib/python3/site-packages"))
+    here.load()
+    assert here.noted() == {"PKG", "PKG.sub.part", "fresh_beside"}
+    paths = ("/", "", "/PKG", "/PKG/sub")
+    assert here.imports.directories() == {f"{here.directory}{path}".replace("PKG", here.name) for path in paths}
+
+
+def test_a_package_is_noted_wherever_it_lies_and_watched_here_alone(here: Here) -> None:
+    here.write("../elsewhere/PKG/__init__.py", "from fresh_other import N\n")
+    here.write("../elsewhere/fresh_other.py", "N = 1\n")
+    first = here.load()
+    assert here.noted() == {"PKG"}
+    assert here.imports.directories() == {f"{here.directory}/"}
+    with here.imports.afresh():
+        assert here.load() is not first
+
+
+def test_a_change_shows(here: Here) -> None:
+    here.write("PKG/__init__.py", "from PKG import part\n")
+    part = here.write("PKG/part.py", "N = 1\n")
+    here.load()
+    assert not here.imports.changed()
+    part.write_text("N = 2\n")  # of the same size, and perhaps of the same time
+    assert here.imports.changed()
+    with here.imports.afresh():
+        assert here.load().part.N == 2
+    assert not here.imports.changed()
+    part.unlink()
+    assert here.imports.changed()
+
+
+def test_all_is_new_but_what_cannot_be(here: Here) -> None:
+    here.write("PKG/__init__.py", "from PKG import part\n")
+    here.write("PKG/part.py", "from fresh_mutual import names\n")
+    here.write("fresh_mutual.py", "names = []\n")
+    first = here.load()
+    extension = types.ModuleType(f"{here.name}._speedups")  # as a C extension: of no file that is noted
+    sys.modules[extension.__name__] = first._speedups = extension
+    with here.imports.afresh():
+        second = here.load()
+    assert second is not first
+    assert second.part is not first.part
+    assert second.part.names is not first.part.names
+    assert second._speedups is extension
+    assert first.part.names == []  # what runs on has its own
+
+
+@pytest.mark.parametrize("fault", ["1 / 0\n", "def\n", "raise SystemExit(1)\n", "import fresh_nowhere\n"])
+def test_a_failure_leaves_no_trace(here: Here, fault: str) -> None:
+    here.write("PKG/__init__.py", "def fail():\n    raise KeyError\n")
+    web = here.write("PKG/web.py", "from PKG import part\ndef fail():\n    raise KeyError  # the good\n")
+    here.write("PKG/part.py")
+    first = here.load("PKG.web")
+    modules = {name: module for name, module in sys.modules.items() if name.startswith(here.name)}
+    for _ in range(2):
+        web.write_text("from PKG import part, new\n".replace("PKG", here.name) + fault)
+        here.write("PKG/new.py")
+        with pytest.raises(BaseException), here.imports.afresh():  # noqa: B017, PT011
+            here.load("PKG.web")
+        assert {name: module for name, module in sys.modules.items() if name.startswith(here.name)} == modules
+        assert (modules[here.name].web, modules[here.name].part) == (first, first.part)
+        assert linecache.getline(str(web), 3) == "    raise KeyError  # the good\n"
+        assert not here.imports.changed()  # since it was tried
+        assert here.imports.failed is not None
+    web.write_text("N = 5\n")
+    assert here.imports.changed()
+    with here.imports.afresh():
+        assert here.load("PKG.web").N == 5
+    assert here.imports.failed is None
+    assert linecache.getline(str(web), 1) == "N = 5\n"
+
+
+def test_two_servers_of_one_process_do_not_ask_each_other_for_ever(here: Here) -> None:
+    other = Imports(str(here.directory), [])
+    here.write("PKG.py", "N = 1\n")
+    try:
+        with here.imports.afresh():
+            assert here.load().N == 1
+        assert importlib.util.find_spec("fresh_nowhere") is None
+    finally:
+        other.close()
+    assert "PKG" in here.noted() or other.loaded
+
+
+def test_an_import_is_heard_of(here: Here) -> None:
+    heard: list[None] = []
+    here.imports.noted = lambda: heard.append(None)
+    here.write("PKG.py", "import json\n")
+    here.load()
+    assert len(heard) == 1
+
+
+def test_other_finders_have_their_say(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Finder:
+        def find_spec(self, name: str, path: Any, target: Any) -> Any:
+            return importlib.util.spec_from_loader(name, Loader()) if name == here.name else None
+
+    class Loader:
+        create_module: Callable[..., None] = staticmethod(lambda spec: None)
+
+        def exec_module(self, module: Any) -> None:
+            module.N = "of another kind"
+
+    here.write("PKG.py", "N = 1\n")
+    monkeypatch.setattr(sys, "meta_path", [here.imports, Finder(), *sys.meta_path[1:]])
+    assert here.load().N == "of another kind"
+    assert here.noted() == set()
+    monkeypatch.undo()

@@ -1,0 +1,140 @@
+"""The modules of mounted applications: which there are, whether a file of theirs has changed, and all of them anew.
+
+`Imports` is a finder on sys.meta_path, in front of the others, which it asks. It notes the sources of a mount's
+own package, wherever that lies, and of all else that is imported from below the working directory; what is installed
+there (site-packages, Python itself) is left, and so is what is no Python file: C extensions, archives, modules that
+were there before the server.
+
+`afresh` takes the noted modules out of sys.modules and has them imported anew. When that fails, sys.modules is as it
+was. Anew means from the sources: Python's .pyc files know a source by its size and whole seconds, and would run
+yesterday's code. What runs on meanwhile keeps its modules; but an import that it makes inside a function finds the new
+ones.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+
+from zcserve.servlets.folder import File
+
+_INSTALLED = {"site-packages", "dist-packages"}
+_OURS = __name__.partition(".")[0]
+
+
+class _Loader(SourceFileLoader):
+    def __init__(self, fullname: str, path: str, imports: Imports) -> None:
+        super().__init__(fullname, path)
+        self._imports = imports
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        file = File(Path(self.path))  # before anything is compiled: what is written meanwhile is a change
+        self._imports.note(fullname, file)
+        if not self._imports.from_sources or file.content is None:
+            return super().get_code(fullname)
+        file.show_lines()
+        code: CodeType = self.source_to_code(file.content, self.path)
+        return code
+
+
+class Imports(MetaPathFinder):
+    """`loaded`: the files by their modules' names. `failed`: those that were tried in vain since, None for no such try.
+    `noted` hears of each, in the thread that imports it."""
+
+    def __init__(self, here: str, packages: Iterable[str]) -> None:
+        """`here` is the working directory, `packages` are the first names of the applications' modules."""
+        self.loaded: dict[str, File] = {}
+        self.failed: dict[str, File] | None = None
+        self.from_sources = False
+        self.noted: Callable[[], object] = lambda: None
+        self._notes = self.loaded
+        self._here = os.path.join(os.path.realpath(here), "")
+        self._packages = frozenset(packages) - {_OURS}
+        python = (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))
+        places = {os.path.join(os.path.realpath(place), "") for place in python}
+        self._elsewhere = tuple(place for place in places if place.startswith(self._here) and place != self._here)
+        sys.meta_path.insert(0, self)
+
+    def note(self, fullname: str, file: File) -> None:
+        """A module is made of a file."""
+        self._notes[fullname] = file
+        self.noted()
+
+    def close(self) -> None:
+        """Have nothing to do with imports any more."""
+        self.noted = lambda: None
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        finders = sys.meta_path
+        for finder in finders[finders.index(self) + 1 :] if self in finders else ():
+            find_spec = getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find_spec(fullname, path, target) if find_spec is not None else None
+            if spec is not None:
+                if (
+                    type(spec.loader) in (SourceFileLoader, _Loader)
+                    and spec.origin
+                    and self._has(fullname, spec.origin)
+                ):
+                    spec.loader = _Loader(fullname, spec.origin, self)
+                return spec
+        return None
+
+    def _has(self, fullname: str, origin: str) -> bool:
+        first = fullname.partition(".")[0]
+        return first != _OURS and (first in self._packages or self.is_below(origin))
+
+    def is_below(self, origin: str) -> bool:
+        """Whether a file lies below the working directory, and is not installed there."""
+        file = os.path.abspath(origin)
+        if not file.startswith(self._here) or file.startswith(self._elsewhere):
+            return False
+        return _INSTALLED.isdisjoint(file[len(self._here) :].split(os.sep))
+
+    def directories(self) -> set[str]:
+        """Where the files lie that are below the working directory, and that itself."""
+        files = [file.path for file in (*list(self.loaded.values()), *(self.failed or {}).values())]
+        return {self._here, *(str(file.parent) for file in files if self.is_below(str(file)))}
+
+    def changed(self) -> bool:
+        """Whether a file is not what was loaded, or tried in vain, any more."""
+        files = self.loaded if self.failed is None else self.failed
+        return any(file.changed() for file in list(files.values()))
+
+    @contextmanager
+    def afresh(self) -> Iterator[None]:
+        """What is imported in here is imported anew. An exception has sys.modules be as it was."""
+        taken = {name: sys.modules.pop(name) for name in list(self.loaded) if name in sys.modules}
+        self._notes, self.from_sources = {}, True
+        importlib.invalidate_caches()
+        try:
+            yield
+        except BaseException:
+            self.failed, self._notes = self._notes, self.loaded
+            for name in list(self.failed):
+                sys.modules.pop(name, None)
+            sys.modules.update(taken)
+            for name in taken:
+                _bind(name)
+                self.loaded[name].show_lines()
+            raise
+        self.loaded, self.failed = self._notes, None
+        for name in [name for name in list(sys.modules) if name.rpartition(".")[0] in self.loaded]:
+            _bind(name)  # what was left, a C extension perhaps, is known to its package
+
+
+def _bind(name: str) -> None:
+    """Have a module be an attribute of its package, as import has it."""
+    package, _, child = name.rpartition(".")
+    if package in sys.modules:
+        setattr(sys.modules[package], child, sys.modules[name])
