@@ -35,6 +35,7 @@ if not __package__:  # run as a file: the module path begins with tools/, and zc
 
 import mmh3
 
+from zcserve.cache.budget import settled
 from zcserve.cache.entry import Body, Entry, Redirect
 from zcserve.cache.index import Generation, Problem
 from zcserve.cache.loader import Loader, name_of, path_of
@@ -228,6 +229,7 @@ class TimedLoader(Loader):
 
 def load_root(config: Config, lines: Iterable[bytes], progress: Callable[[int, int], None] | None = None) -> Loaded:
     """Load `config.root` as far as its memory goes, first what `lines` name. Raises UsageError."""
+    config = settled(config)
     store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
     loader = TimedLoader(store, config)
     began = time.perf_counter()
@@ -241,7 +243,7 @@ def load_root(config: Config, lines: Iterable[bytes], progress: Callable[[int, i
         problems = list(dict.fromkeys(generation.problems))
         return Loaded(
             root=str(config.root),
-            budget=config.memory,
+            budget=store.budget,
             committed=store.committed,
             classes=_count_loaded(generation, problems, loader.seconds),
             left_out=[

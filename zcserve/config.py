@@ -66,6 +66,36 @@ def parse_size(text: str) -> int:
     return int(whole) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
 
 
+class Share(int):
+    """A budget that is also bounded by a share of the memory that there is: the most bytes that it can be, and
+    `percent` of that memory. `cache/budget.py` knows what it comes to."""
+
+    percent: float
+
+    def __new__(cls, percent: float, at_most: int = PIB) -> Share:
+        """Raises UsageError."""
+        if not 0 < percent <= 100:
+            raise UsageError(f"{percent:g}% is no share; accepted: more than 0% and at most 100%")
+        share = super().__new__(cls, at_most)
+        share.percent = percent
+        return share
+
+    def __getnewargs__(self) -> tuple[float, int]:  # type: ignore[override]  # for copies; int's own names itself only
+        return self.percent, int(self)
+
+
+_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%(?: up to (.+))?", re.IGNORECASE)
+_MEMORY_ACCEPTED = f"{_SIZE_ACCEPTED}, or a share of what there is such as 70%"
+
+
+def parse_memory(text: str) -> int:
+    """As `parse_size`; or a `Share` from "70%" or "60% up to 512M". Raises UsageError."""
+    match = _SHARE.fullmatch(text.strip())
+    if match is None:
+        return parse_size(text)
+    return Share(float(match[1]), parse_size(match[2]) if match[2] else PIB)
+
+
 def parse_duration(text: str) -> float:
     """Seconds from "20", "20s", "1m", "500ms" or "0.5". Raises UsageError."""
     match = _DURATION.fullmatch(text.strip())
@@ -105,6 +135,12 @@ def size_text(count: int) -> str:
 def _show_size(size: int) -> str:
     unit = next((unit for unit in "TGMK" if size and size % _SIZE_UNITS[unit] == 0), "")
     return f"{size // _SIZE_UNITS[unit]}{unit}"
+
+
+def _show_memory(memory: int) -> str:
+    if not isinstance(memory, Share):
+        return _show_size(memory)
+    return f"{memory.percent:g}%" + (f" up to {_show_size(memory)}" if memory < PIB else "")
 
 
 def _show_duration(seconds: float) -> str:
@@ -236,6 +272,7 @@ TEXT = Kind("text", "text", "TEXT", (str,), str, str)
 TEXTS = Kind("a list of texts", "a list of texts", "TEXT", (tuple, list), lambda text: (text,), ",".join)
 COUNT = Kind("a whole number", "a whole number", "N", (int,), _parse_count, str, (1, 2**31 - 1))
 SIZE = Kind("a size", _SIZE_ACCEPTED, "SIZE", (int,), parse_size, _show_size, (1, PIB))
+MEMORY = Kind("a size", _MEMORY_ACCEPTED, "SIZE", (int,), parse_memory, _show_memory)
 DURATION = Kind("a duration", _DURATION_ACCEPTED, "TIME", (float, int), parse_duration, _show_duration, (0.001, DAY_S))
 SWITCH = Kind("a switch", _SWITCH_ACCEPTED, "", (bool,), _parse_switch, lambda on: "on" if on else "off")
 
@@ -366,7 +403,12 @@ class Config:
         check=_parse_host,
     )
     port: int = _key(8080, COUNT, "listen at this port; 0 for any free one", metavar="PORT", bounds=(0, 65535))
-    memory: int = _key(512 * MIB, SIZE, "the budget for what is kept in memory", bounds=(4 * KIB, PIB))
+    memory: int = _key(
+        Share(60, 512 * MIB),
+        MEMORY,
+        "the budget for what is kept in memory; 70% is a share of what the control group and the machine allow",
+        bounds=(4 * KIB, PIB),
+    )
     evict: Evict = _key("lru", TEXT, "how it is chosen what leaves a full memory", choices=get_args(Evict))
     pin: tuple[str, ...] = _key(
         (),

@@ -43,6 +43,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from zcserve import threads
+from zcserve.cache.budget import eaten
 from zcserve.cache.crew import CLOSE_WITHIN_S, Crew
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import ENTRY_BYTES, NOT_FOUND_KEY, Generation, Problem
@@ -309,6 +310,12 @@ class Content:
     def watcher(self) -> Watcher | None:
         """Who follows the root, or None."""
         return self._watcher
+
+    def warn_of_memory(self) -> None:
+        """Say so where what is known of the files leaves no room for their content."""
+        report = self.report
+        if report.left_out and (told := eaten(self._store, report.files, report.bytes)):
+            _log.warning("%s", told)
 
     def reload(self) -> None:
         """Build the next generation beside the present one and flip to it; any thread may ask, and a signal's handler,
@@ -665,6 +672,7 @@ class Content:
         self.counters.flips += 1
         _log.info("reloaded: %d files, %d changed or gone, %s", report.files, len(changed), resident(report))
         report_problems(generation)
+        self.warn_of_memory()
         self._collect()
 
     def _retire(self, over: list[Generation], keys: Collection[bytes] | None = None) -> None:

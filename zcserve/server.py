@@ -18,11 +18,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from zcserve.cache import manifest
+from zcserve.cache.budget import budget_of, eaten
 from zcserve.cache.compress import missing_codecs
 from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.cache.entry import Entry
@@ -76,7 +78,8 @@ class Server:
     """
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self._budget = budget_of(config)
+        self.config = config = replace(config, memory=self._budget.bytes)
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._foreground = False  # the process is ours alone
@@ -105,6 +108,8 @@ class Server:
     def _open_all(self, *, progress: bool) -> None:
         config = self.config
         began = time.monotonic()
+        if self._budget.warning:  # before anything is loaded: afterwards it may be too late
+            _log.warning("%s", self._budget.warning)
         with ExitStack() as undo:
             inherited = self._predecessor.listeners if self._predecessor is not None else Inherited()
             sockets: list[socket.socket] = []
@@ -498,15 +503,17 @@ class Server:
     def _say_ready(self) -> None:
         self._warn_of_descriptors()
         report_problems(self.generation)
+        self.content.warn_of_memory()
         if self.config.compress and missing_codecs():
             _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())
         if _log.getEffectiveLevel() > logging.INFO:
             return
-        memory = f"{size_text(self.store.committed)} of {size_text(self.config.memory)}"
+        memory = f"{size_text(self.store.committed)} of {size_text(self.store.budget)}"
         lines = (
             f"root: {self.config.root}",
             f"files: {self.content.report.files}, {resident(self.content.report)}",
             f"memory: {memory}, ready in {self.ready_after_s:.2f} s",
+            *((f"budget: {self._budget.note}",) if self._budget.note else ()),
             f"engine: {'python' if self._service.lane is None else 'native'}",
             *((f"servlets: {self._application.describe()}",) if self._application is not None else ()),
             *(f"serving {address}" for address in self._addresses),
@@ -516,10 +523,14 @@ class Server:
 
 def check(config: Config) -> int:
     """`--check`: validate the root, say what would be resident, serve nothing. The exit code."""
+    budget = budget_of(config)
+    config = replace(config, memory=budget.bytes)
+    if budget.warning:
+        _log.warning("%s", budget.warning)
     generation = walk(Root(config.root), index=config.index)
     try_to_open(generation)
     report_problems(generation)
-    store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
+    store = Store(budget.bytes, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
     store.overhead = len(generation.resources) * ENTRY_BYTES
     entries = list(generation.entries())
     wanted = Plan(entries, store)
@@ -528,8 +539,12 @@ def check(config: Config) -> int:
     print(f"root {config.root}: {len(representations)} files, {size_text(sum(one.size for one in representations))}")
     print(
         f"would be resident: {len(taken)} files, {size_text(sum(one.size for one in taken))} "
-        f"of a budget of {size_text(config.memory)}; {len(representations) - len(taken)} stay out"
+        f"of a budget of {size_text(budget.bytes)}; {len(representations) - len(taken)} stay out"
     )
+    if len(taken) < len(representations):
+        size = sum(one.size for one in representations)
+        if told := eaten(store, len(representations), size):
+            print(told)
     print(f"not served: {len(generation.problems)}")
     if config.servlets or config.mount:
         from zcserve.servlets.application import check as check_servlets
