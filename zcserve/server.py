@@ -39,7 +39,7 @@ from zcserve.cache.walk import walk
 from zcserve.config import Config, UnixAddress, size_text
 from zcserve.content import Builder, Built, Content, report_problems, resident
 from zcserve.errors import NoThreadError, UsageError
-from zcserve.log import Log
+from zcserve.log import Log, printable
 from zcserve.net.access_log import AccessLog
 from zcserve.net.bodies import Allowance
 from zcserve.net.connection import Connection, Service
@@ -522,7 +522,8 @@ class Server:
 
 
 def check(config: Config) -> int:
-    """`--check`: validate the root, say what would be resident, serve nothing. The exit code."""
+    """`--check`: validate the root, say what would be resident, serve nothing. The exit code, 1 where something does
+    not load."""
     budget = budget_of(config)
     config = replace(config, memory=budget.bytes)
     if budget.warning:
@@ -546,12 +547,16 @@ def check(config: Config) -> int:
         if told := eaten(store, len(representations), size):
             print(told)
     print(f"not served: {len(generation.problems)}")
+    faults: list[str] = []
     if config.servlets or config.mount:
         from zcserve.servlets.application import check as check_servlets
 
-        print(f"servlets: {check_servlets(config)}")
-    print("configuration is valid")
-    return 0
+        told, faults = check_servlets(config)
+        print(f"servlets: {told}")
+        for fault in faults:
+            print(f"does not load: {printable(fault)}")
+    print("configuration is not valid" if faults else "configuration is valid")
+    return 1 if faults else 0
 
 
 def _url(sock: socket.socket) -> str:

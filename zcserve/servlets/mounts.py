@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
-from zcserve.errors import HttpError, UsageError
+from zcserve.errors import HttpError, LoadError, UsageError
 from zcserve.http import canonical_path
 from zcserve.servlets.asgi import Asgi
 from zcserve.servlets.context import Context
@@ -48,11 +48,11 @@ def parse_mount(text: str) -> Mount:
 
 
 def load(text: str, context: Context) -> Wsgi | Asgi:
-    """Import what a mount names. Raises UsageError that says why it cannot be had."""
+    """Import what a mount names. Raises UsageError, LoadError where it cannot be had, that says why."""
     mount = parse_mount(text)
     application = _application(mount.target)
     if not callable(application):
-        raise UsageError(f"{mount.target} is {type(application).__name__}, which cannot be called: no application")
+        raise LoadError(f"{mount.target} is {type(application).__name__}, which cannot be called: no application")
     kind = Asgi if is_asgi(application) else Wsgi
     return kind(mount.prefix, f"mount {text}", application, context)
 
@@ -65,17 +65,19 @@ def _application(target: str) -> Any:
     try:
         found: Any = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{module_name} cannot be imported: {_reason(error)}") from error
+        raise LoadError(f"{module_name} cannot be imported: {_reason(error)}") from error
     for name in names.split("."):
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise UsageError(f"{module_name} has no {names}") from None
+            raise LoadError(f"{module_name} has no {names}") from None
     return found
 
 
 def _reason(error: BaseException) -> str:
     """What went wrong, on one line, and where in the application's own files."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
     said = f"{type(error).__name__}: {' '.join(str(error).split())}"
     last = traceback.extract_tb(error.__traceback__)[-1]
     if last.filename.startswith(("<frozen importlib", importlib.__file__)):
@@ -93,11 +95,18 @@ def is_asgi(application: Any) -> bool:
 class Mounts:
     """All applications of a server."""
 
-    def __init__(self, texts: Iterable[str], context: Context) -> None:
-        """Imports them. Raises UsageError, for two of one prefix, too."""
+    def __init__(self, texts: Iterable[str], context: Context, faults: list[str] | None = None) -> None:
+        """Imports them. Raises UsageError, for two of one prefix, too; but what does not load goes to `faults`, if they
+        are given."""
         found: dict[bytes, Wsgi | Asgi] = {}
         for text in texts:
-            resource = load(text, context)
+            try:
+                resource = load(text, context)
+            except LoadError as error:
+                if faults is None:
+                    raise
+                faults.append(f"mount {text}: {error}")
+                continue
             if resource.prefix in found:
                 raise UsageError(f"{found[resource.prefix].name} and {resource.name} are for the same path")
             found[resource.prefix] = resource
