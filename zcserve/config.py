@@ -6,8 +6,10 @@ for README are all read from that table (`KEYS`), so that a new key is one new f
 
     key          head_timeout_s                       unit last: _s seconds, bytes
     flag         --head-timeout 20s                   the key with dashes, its `_s` dropped
-    environment  ZCSERVE_HEAD_TIMEOUT_S=20s           lists by commas; an empty value counts as unset
-    file         head_timeout_s = 20                  or "20s"
+    environment  ZCSERVE_HEAD_TIMEOUT=20s             lists by commas; an empty value counts as unset
+    file         head_timeout = "20s"                 or 20
+
+In the environment and in a file the name of the key does as well: ZCSERVE_HEAD_TIMEOUT_S, head_timeout_s.
 
 This module must not touch the file system (but for the TOML file it is told to read) nor any socket: whether
 the root exists or a port is free is found out by those who use them. What is odd: a value given as text is
@@ -383,11 +385,11 @@ def _key(default: object, kind: Kind, help: str, **more: Any) -> Any:
 class Config:
     """Everything that can be set, validated; sizes are bytes, times are seconds.
 
-    `root` may be given as str; other values may be given as text, too. Raises UsageError that names the key,
-    the value and what is accepted.
+    `root` may be given as str, and is a Path then, too (a dataclass cannot tell type checkers so); other values may be
+    given as text. Raises UsageError that names the key, the value and what is accepted.
     """
 
-    root: Path = field(metadata=_about(PATH, "the directory to serve"))
+    root: Path | str = field(metadata=_about(PATH, "the directory to serve"))
     listen: tuple[str, ...] = _key(
         (),
         TEXTS,
@@ -716,20 +718,28 @@ class Key(NamedTuple):
     option: Option
 
 
+def _word(name: str) -> str:
+    """The flag's own word, as it is written elsewhere."""
+    return name.removesuffix("_s")
+
+
 def _flag(name: str) -> str:
-    return "--" + name.removesuffix("_s").replace("_", "-")
+    return "--" + _word(name).replace("_", "-")
 
 
 KEYS: dict[str, Key] = {
     f.name: Key(
         f.name,
         _flag(f.name),
-        ENV_PREFIX + f.name.upper(),
+        ENV_PREFIX + _word(f.name).upper(),
         None if f.default is MISSING else f.default,
         f.metadata["option"],
     )
     for f in fields(Config)
 }
+
+# By every word that means it in a file or, with the prefix and in upper case, in the environment.
+BY_WORD = {word: key for key in KEYS.values() for word in (key.name, _word(key.name))}
 
 
 # --- where values come from -------------------------------------------------------------------------------
@@ -765,7 +775,8 @@ def _from_flags(flags: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
-    by_env = {key.env: key for key in KEYS.values()}
+    by_env = {ENV_PREFIX + word.upper(): key for word, key in BY_WORD.items()}
+    given: dict[str, str] = {}
     values: dict[str, Any] = {}
     for env, text in environ.items():
         if not env.startswith(ENV_PREFIX) or env == ENV_CONFIG_FILE or not text or _is_foreign(env, text):
@@ -775,8 +786,15 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
             raise UsageError(f"unknown environment variable {env}; the nearest known is {known}")
         key = by_env[env]
         value = [item.strip() for item in text.split(",")] if key.option.kind is TEXTS else text
+        _note(given, key, env)
         values[key.name] = _labelled(env, key.option, value)
     return values
+
+
+def _note(given: dict[str, str], key: Key, word: str) -> None:
+    """Note that a key was given by this word. Raises UsageError where it was given by the other, too."""
+    if (other := given.setdefault(key.name, word)) != word:
+        raise UsageError(f"{other} and {word} are the same key; accepted: one of them")
 
 
 def _is_foreign(env: str, text: str) -> bool:
@@ -784,12 +802,18 @@ def _is_foreign(env: str, text: str) -> bool:
 
 
 def _from_file(path: str | Path) -> dict[str, Any]:
+    given: dict[str, str] = {}
     values: dict[str, Any] = {}
     for name, value in _read_toml(path).items():
-        if name not in KEYS:
-            known = nearest(name.replace("-", "_"), KEYS)
+        if name not in BY_WORD:
+            known = nearest(name.replace("-", "_"), BY_WORD)
             raise UsageError(f"{path}: unknown key {_shown(name)}; the nearest known is {known}")
-        values[name] = _labelled(f"{path}: {name}", KEYS[name].option, value)
+        key = BY_WORD[name]
+        try:
+            _note(given, key, name)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+        values[key.name] = _labelled(f"{path}: {name}", key.option, value)
     return values
 
 

@@ -43,7 +43,7 @@ from zcserve.log import Log, printable
 from zcserve.net.access_log import AccessLog
 from zcserve.net.bodies import Allowance
 from zcserve.net.connection import Connection, Service
-from zcserve.net.fastlane import Teacher, open_poller
+from zcserve.net.fastlane import Teacher, open_poller, why_not_native
 from zcserve.net.listener import Inherited, Listener, Reserve, bind
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
@@ -500,6 +500,12 @@ class Server:
                 limit, config.connections_max, needed,
             )  # fmt: skip
 
+    def _engine(self) -> str:
+        """Who answers plain requests, and why it is not the fast lane where nobody has said that it be so."""
+        if self._service.lane is not None:
+            return "native"
+        return "python" if self.config.engine == "python" else f"python ({printable(why_not_native())})"
+
     def _say_ready(self) -> None:
         self._warn_of_descriptors()
         report_problems(self.generation)
@@ -514,7 +520,7 @@ class Server:
             f"files: {self.content.report.files}, {resident(self.content.report)}",
             f"memory: {memory}, ready in {self.ready_after_s:.2f} s",
             *((f"budget: {self._budget.note}",) if self._budget.note else ()),
-            f"engine: {'python' if self._service.lane is None else 'native'}",
+            f"engine: {self._engine()}",
             *((f"servlets: {self._application.describe()}",) if self._application is not None else ()),
             *(f"serving {address}" for address in self._addresses),
         )
