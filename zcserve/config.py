@@ -426,7 +426,10 @@ class Config:
         metavar="NAME",
         check=_check_names,
     )
-    compress: bool = _key(False, SWITCH, "make missing gzip, brotli and zstd variants while loading")
+    compress: bool = _key(False, SWITCH, "make missing gzip, brotli and zstd variants")
+    compress_dir: str = _key(
+        "", TEXT, "keep the variants that --compress makes in this directory, for the next start", metavar="DIR"
+    )
     cache_control: str = _key(
         "", TEXT, "send this Cache-Control with every file", metavar="VALUE", check=_check_field_value
     )
@@ -627,6 +630,15 @@ class Config:
         "the smallest file that --compress makes variants of",
         bounds=(0, PIB),
         why="less is one packet either way; express begins at 1 KiB, nginx's gzip_min_length is 20 bytes",
+    )
+
+    compress_wait_s: float = _key(
+        5.0,
+        DURATION,
+        "time that a start or a reload waits for --compress; variants that are not made by then follow while it serves",
+        bounds=(0, DAY_S),
+        why="a small site has all its variants at its first answer, and no site is away for longer; "
+        "brotli makes 1 MB a second, systemd waits for 90 s",
     )
 
     # Limits on servlets and mounted applications.

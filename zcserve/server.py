@@ -35,6 +35,7 @@ from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Plan, retire, try_to_open
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
+from zcserve.cache.variants import tags_of
 from zcserve.cache.walk import walk
 from zcserve.config import Config, UnixAddress, size_text
 from zcserve.content import Builder, Built, Content, report_problems, resident
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
 
 _log = Log(__name__)
 
+# What systemd waits for longer at each word of progress (sd_notify(3)), in microseconds: three words may be late.
+EXTENDED_US = 30_000_000
 # How often the log says what more or less memory would give, while not everything fits.
 MEMORY_TOLD_EVERY_S = 600.0
 # How long the end waits for clients to take what the kernel has queued for them, and what they send meanwhile is read.
@@ -82,6 +85,7 @@ class Server:
         self.config = config = replace(config, memory=self._budget.bytes)
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._is_ready = False  # the supervisor has been told
         self._foreground = False  # the process is ours alone
         self._listeners: list[Listener] = []
         self._log: AccessLog | None = None
@@ -129,6 +133,8 @@ class Server:
             )
             undo.callback(self.store.close)
             self.loader = Loader(self.store, config)
+            undo.callback(self.loader.variants.close)
+            self.loader.variants.on_progress = self._on_compressed
             self._prefixes = Prefixes()
             self._open_log(undo)
             poller = open_poller(config)
@@ -159,6 +165,7 @@ class Server:
             built = builder.build(last=last, progress=progress)
             if last is not None:
                 retire(last, built.generation, self.loader)
+                self.loader.want_what_is_missing(built.generation)
         finally:
             gc.enable()
         if self._foreground:  # in a process that is not ours alone, what is frozen would outlive its server
@@ -201,6 +208,8 @@ class Server:
         if config.servlets or config.mount:
             self._open_application(undo)
         self.content = Content(builder, built, self.loop, self._service)
+        self.loader.variants.live_tags = self._live_tags
+        self.loader.variants.tidy()
         undo.callback(self.content.close)
 
     def _open_application(self, undo: ExitStack) -> None:
@@ -219,6 +228,16 @@ class Server:
         self._application = service.application = application
         undo.callback(application.close)
         application.start()
+
+    def _live_tags(self) -> set[bytes]:
+        """The ETags of what is served, in a thread of the variants'."""
+        generations = (self.generation, *self.generation.older)
+        return set().union(*(tags_of(one.entries(), self.loader) for one in generations))
+
+    def _on_compressed(self, told: str) -> None:
+        """The supervisor of a start that waits for variants gives it more time."""
+        if self._foreground and not self._is_ready:
+            tell_supervisor(f"EXTEND_TIMEOUT_USEC={EXTENDED_US}\nSTATUS=compress: {told}")
 
     def _each_turn(self) -> None:
         if self._prefixes.refresh():
@@ -318,6 +337,7 @@ class Server:
             self._begin_to_serve()
         except OSError as error:
             raise UsageError(f"the server cannot take over: {error}") from error
+        self._is_ready = True
         self._say_ready()  # from here on a signal means what it says
         with self._woken_by_signals():
             self.loop.run()
@@ -399,6 +419,7 @@ class Server:
         for ending in list(self._service.endings):
             ending.close()
         until = time.monotonic() + CLOSE_WITHIN_S
+        self.loader.variants.close()
         ended = self.content.close()
         if self._application is not None:
             self._application.close()
@@ -514,10 +535,12 @@ class Server:
             _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())
         if _log.getEffectiveLevel() > logging.INFO:
             return
+        report, pending = self.content.report, self.loader.variants.pending
         memory = f"{size_text(self.store.committed)} of {size_text(self.store.budget)}"
         lines = (
             f"root: {self.config.root}",
-            f"files: {self.content.report.files}, {resident(self.content.report)}",
+            f"files: {report.files - report.variants}, {resident(report)}",
+            *((f"compress: the variants of {pending} files follow",) if pending else ()),
             f"memory: {memory}, ready in {self.ready_after_s:.2f} s",
             *((f"budget: {self._budget.note}",) if self._budget.note else ()),
             f"engine: {self._engine()}",
