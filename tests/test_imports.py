@@ -26,6 +26,7 @@ FLOORS = (
     ("net",),
     ("servlets", "status", "control"),
     ("content", "upgrade"),
+    ("check",),
     ("server",),
     ("cli",),
     ("__main__",),

@@ -24,19 +24,19 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from zcserve.cache import manifest
-from zcserve.cache.budget import budget_of, eaten
+from zcserve.cache.budget import budget_of
 from zcserve.cache.compress import missing_codecs
 from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Fetcher
-from zcserve.cache.index import ENTRY_BYTES, Generation
+from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
-from zcserve.cache.preload import Plan, retire, try_to_open
+from zcserve.cache.preload import retire
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.variants import tags_of
-from zcserve.cache.walk import walk
+from zcserve.check import check as check  # for cli.py, which knows this module alone
 from zcserve.config import Config, UnixAddress, size_text
 from zcserve.content import Builder, Built, Content, report_problems, resident
 from zcserve.errors import NoThreadError, UsageError
@@ -531,6 +531,8 @@ class Server:
         self._warn_of_descriptors()
         report_problems(self.generation)
         self.content.warn_of_memory()
+        if self.config.compress_dir and not self.config.compress:
+            _log.warning("compress: --compress-dir is of no use without --compress")
         if self.config.compress and missing_codecs():
             _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())
         if _log.getEffectiveLevel() > logging.INFO:
@@ -548,44 +550,6 @@ class Server:
             *(f"serving {address}" for address in self._addresses),
         )
         print("\n".join(lines), file=sys.stderr, flush=True)
-
-
-def check(config: Config) -> int:
-    """`--check`: validate the root, say what would be resident, serve nothing. The exit code, 1 where something does
-    not load."""
-    budget = budget_of(config)
-    config = replace(config, memory=budget.bytes)
-    if budget.warning:
-        _log.warning("%s", budget.warning)
-    generation = walk(Root(config.root), index=config.index)
-    try_to_open(generation)
-    report_problems(generation)
-    store = Store(budget.bytes, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
-    store.overhead = len(generation.resources) * ENTRY_BYTES
-    entries = list(generation.entries())
-    wanted = Plan(entries, store)
-    representations = [one for entry in entries for one in (entry, *entry.variants)]
-    taken = [one for one in representations if wanted.takes(one)]
-    print(f"root {config.root}: {len(representations)} files, {size_text(sum(one.size for one in representations))}")
-    print(
-        f"would be resident: {len(taken)} files, {size_text(sum(one.size for one in taken))} "
-        f"of a budget of {size_text(budget.bytes)}; {len(representations) - len(taken)} stay out"
-    )
-    if len(taken) < len(representations):
-        size = sum(one.size for one in representations)
-        if told := eaten(store, len(representations), size):
-            print(told)
-    print(f"not served: {len(generation.problems)}")
-    faults: list[str] = []
-    if config.servlets or config.mount:
-        from zcserve.servlets.application import check as check_servlets
-
-        told, faults = check_servlets(config)
-        print(f"servlets: {told}")
-        for fault in faults:
-            print(f"does not load: {printable(fault)}")
-    print("configuration is not valid" if faults else "configuration is valid")
-    return 1 if faults else 0
 
 
 def _url(sock: socket.socket) -> str:

@@ -22,6 +22,8 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
+from zcserve.cache.compress import versions
+from zcserve.config import Config
 from zcserve.errors import UsageError
 from zcserve.log import Log
 
@@ -37,6 +39,17 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.[A-Za-z0-9._-]+~")
 
 def _digest(content: bytes) -> bytes:
     return blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
+def open_kept(config: Config) -> Kept | None:
+    """Where `config` has variants kept; None: nowhere. Raises UsageError."""
+    if not config.compress or not config.compress_dir:
+        return None
+    directory = Path(config.compress_dir)
+    below = os.path.relpath(os.path.realpath(directory), os.path.realpath(config.root)).split("/")
+    if below[0] != ".." and not any(part.startswith(".") and part != "." for part in below):
+        raise UsageError(f"compress_dir: {str(directory)!r} lies in the root and would be served; accepted: another")
+    return Kept(directory, versions())
 
 
 class Kept:

@@ -18,14 +18,13 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 import mmh3
 
 from zcserve.cache import heads
-from zcserve.cache.compress import codecs, versions, worth_it
+from zcserve.cache.compress import codecs, worth_it
 from zcserve.cache.crew import beat
 from zcserve.cache.doubt import know, name_anew, settle
 from zcserve.cache.entry import (
@@ -43,7 +42,7 @@ from zcserve.cache.entry import (
     is_same_file,
 )
 from zcserve.cache.index import Generation
-from zcserve.cache.kept import Kept
+from zcserve.cache.kept import open_kept
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, tag_of
@@ -94,7 +93,7 @@ class Loader:
         self.store = store
         self.config = config
         self.codecs = codecs() if config.compress else {}
-        self.kept = Kept(Path(config.compress_dir), versions()) if config.compress and config.compress_dir else None
+        self.kept = open_kept(config)
         self.found_kept = 0  # variants, since that was told
         self.variants = Variants(self)
         self._piece = threading.local()

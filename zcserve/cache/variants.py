@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from zcserve import threads
@@ -46,6 +47,11 @@ LOOKED_S = 0.02
 NICE = 10
 # What no file refers to is removed from `--compress-dir` so often at most, where files change one by one.
 SWEPT_EVERY_S = 600.0
+
+
+def threads_max() -> int:
+    """One for each core that the process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 class Batch:
@@ -106,7 +112,7 @@ class Variants:
     """Makes the variants of one loader's files. Any thread may call it, but for `close`."""
 
     def __init__(self, loader: Loader) -> None:
-        self.threads_max = len(os.sched_getaffinity(0))
+        self.threads_max = threads_max()
         self.on_progress: Callable[[str], object] = lambda told: None  # hears what the log says, in any thread
         # The ETags of all that is served; None: not known yet.
         self.live_tags: Callable[[], set[bytes]] | None = None
@@ -140,8 +146,8 @@ class Variants:
                 return batch
             if not self._wanted:
                 self._run = _Run()
-            # The largest first: the last ones are done at about the same time.
-            jobs = [Job(root, entry, batch) for entry in sorted(fresh, key=lambda entry: -entry.size)]
+            # The smallest first: so most files have their variants soon.
+            jobs = [Job(root, entry, batch) for entry in sorted(fresh, key=attrgetter("size"))]
             self._waiting.extendleft(reversed(jobs))
             self._wanted.update((job.entry, job) for job in jobs)
             run = self._run
