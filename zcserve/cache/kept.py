@@ -57,7 +57,7 @@ class Kept:
 
     def __init__(self, directory: Path, versions: Mapping[bytes, str]) -> None:
         """Makes the directory. Raises UsageError."""
-        self._directory = directory
+        self.directory = directory
         self._versions = versions
         self._warned = False
         try:
@@ -95,13 +95,13 @@ class Kept:
         except OSError as error:
             if not self._warned:
                 self._warned = True
-                _log.warning("compress: variants cannot be kept in %s: %s", self._directory, error.strerror or error)
+                _log.warning("compress: variants cannot be kept in %s: %s", self.directory, error.strerror or error)
 
     def sweep(self, tags: Collection[bytes]) -> int:
         """Remove what was made of other content than that with these ETags; how many files."""
         removed = 0
         with suppress(OSError):  # it is gone
-            for part in [part for part in os.scandir(self._directory) if re.fullmatch("[0-9a-f]{2}", part.name)]:
+            for part in [part for part in os.scandir(self.directory) if re.fullmatch("[0-9a-f]{2}", part.name)]:
                 with suppress(OSError):
                     removed += self._sweep(part.path, tags)
         return removed
@@ -128,7 +128,7 @@ class Kept:
 
     def _place(self, tag: bytes, coding: bytes) -> Path:
         digest = tag.strip(b'"').decode()
-        return self._directory / digest[:2] / f"{digest}.{coding.decode()}-{self._versions[coding]}"
+        return self.directory / digest[:2] / f"{digest}.{coding.decode()}-{self._versions[coding]}"
 
     def _temporary(self, directory: Path, name: str) -> Path:
         return directory / f".{name}-{os.getpid()}-{threading.get_native_id()}~"

@@ -120,7 +120,7 @@ class Variants:
         self._changed = threading.Condition(threading.Lock())
         self._waiting: deque[Job] = deque()
         self._wanted: dict[Entry, Job] = {}
-        self._threads = 0
+        self.at_work = 0  # threads that there are
         self._run = _Run()
         self._closed = False
         self._first = True
@@ -190,8 +190,8 @@ class Variants:
         """Have as many threads as there is work for, and one that tells of it."""
         with self._changed:
             wanted = min(self.threads_max, max(len(self._waiting), self._sweep_asked))
-            missing = range(0 if self._closed else wanted - self._threads)
-            self._threads += len(missing)
+            missing = range(0 if self._closed else wanted - self.at_work)
+            self.at_work += len(missing)
         for number in missing:
             try:
                 threads.start(self._work, "zcserve-compress")
@@ -199,8 +199,8 @@ class Variants:
                     threads.start(partial(self._tell_now_and_then, self._run), "zcserve-compress-told")
             except NoThreadError as error:
                 with self._changed:
-                    self._threads -= len(missing) - number
-                    if not self._threads:
+                    self.at_work -= len(missing) - number
+                    if not self.at_work:
                         for job in [self._wanted.pop(job.entry) for job in self._waiting if job.entry in self._wanted]:
                             self._done(job)
                         self._waiting.clear()
@@ -227,12 +227,12 @@ class Variants:
                 while self._waiting and self._loader.store.frozen and not self._closed:
                     self._changed.wait(LOOKED_S)  # another process takes over; should it not, this goes on
                 if self._closed or not (self._waiting or self._sweep_asked):
-                    self._threads -= 1
+                    self.at_work -= 1
                     return None
                 if self._waiting:
                     return self._waiting.popleft()
                 if self._wanted:  # others are at work: the last one sweeps
-                    self._threads -= 1
+                    self.at_work -= 1
                     return None
                 self._sweep_asked = False
             self._sweep()
