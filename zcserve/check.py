@@ -47,7 +47,7 @@ def _check_content(config: Config) -> None:
     left_out = len(representations) - len(taken)
     print(f"root {config.root}: {_counted(representations)}")
     print(f"would be resident: {_counted(taken)} of a budget of {size_text(config.memory)}; {left_out} stay out")
-    if left_out and (told := eaten(store, len(representations), _bytes(representations))):
+    if left_out and (told := eaten(store, len(entries), _bytes(representations))):
         print(told)
     if config.compress:
         coded = [entry for entry in entries if loader.may_be_coded(entry)]

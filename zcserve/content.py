@@ -314,7 +314,7 @@ class Content:
     def warn_of_memory(self) -> None:
         """Say so where what is known of the files leaves no room for their content."""
         report = self.report
-        if report.left_out and (told := eaten(self._store, report.files, report.bytes)):
+        if report.left_out and (told := eaten(self._store, report.files - report.variants, report.bytes)):
             _log.warning("%s", told)
 
     def reload(self) -> None:
