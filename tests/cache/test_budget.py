@@ -158,6 +158,8 @@ def test_bodies_of_requests_to_applications_have_their_part(small: Kernel) -> No
     plain = budget_of(Config(root="."), small.proc).bytes
     config = settled(Config(root=".", servlets="."), small.proc)
     assert config.memory + config.servlet_bodies_bytes() == pytest.approx(plain, abs=4)
+    config = settled(Config(root=".", servlets=".", servlet_bodies_max=10 * MIB), small.proc)
+    assert config.memory + 10 * MIB == plain
 
 
 @pytest.mark.parametrize("memory", [512 * MIB, 80 * MIB, 45 * MIB])

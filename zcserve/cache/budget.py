@@ -87,8 +87,11 @@ def budget_of(config: Config, proc: Path = PROC) -> Budget:
     own = own_bytes(proc) + RESERVE_BYTES
     if config.compress:
         own += min(threads_max() * COMPRESSING_BYTES, int(there.bytes * COMPRESSING_SHARE))
-    # Bodies of requests to applications are held beside the budget: a quarter of it.
-    left = (there.bytes - own) * 4 // 5 if config.servlets or config.mount else there.bytes - own
+    if config.servlets or config.mount:
+        own += config.servlet_bodies_max
+    left = there.bytes - own
+    if (config.servlets or config.mount) and not config.servlet_bodies_max:
+        left = left * 4 // 5  # bodies of requests to applications are held beside the budget: a quarter of it
     figures = f"{size_text(there.bytes)} ({there.source}), of which the process needs {size_text(own)} for itself"
     if left < BUDGET_MIN:
         return Budget(

@@ -72,7 +72,7 @@ def preload(
     progress: Callable[[int, int], None] | None = None,
 ) -> Preloaded:
     """Make resident what fits. `first` is loaded before all else, and `make_room` has others make room for it;
-    `progress` is told files done and files in all.
+    `progress` is told files done and files in all, 0 and 0 while variants are waited for.
 
     A file that cannot be read leaves the generation and becomes a problem.
     """
@@ -259,7 +259,7 @@ def _make_variants(
     wanting = [entry for entry in todo if loader.wants_variants(entry)]
     if wanting:
         batch = loader.variants.want(generation.root, wanting)
-        batch.wait(until, partial(progress, 0, len(todo)) if progress is not None else lambda: None)
+        batch.wait(until, partial(progress, 0, 0) if progress is not None else lambda: None)
 
 
 def retire(last: Generation, generation: Generation, loader: Loader) -> int:
