@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -12,6 +12,7 @@ from zcserve.config import (
     KEYS,
     Address,
     Config,
+    Key,
     TcpAddress,
     UnixAddress,
     load,
@@ -205,9 +206,15 @@ def test_the_nearest_word_is_the_one_meant(word: str, known: list[str], expected
 
 def test_a_config_of_a_root_alone_has_the_documented_defaults() -> None:
     config = Config(root=Path("www"))
+    assert config == Config(root="www")
+    assert config.root == Path("www")
     assert config.addresses() == (TcpAddress("127.0.0.1", 8080),)
     assert (config.memory, config.index, config.engine) == (512 * MIB, ("index.html",), "auto")
     assert (config.head_timeout_s, config.grace_s, config.small_body_bytes_max) == (20.0, 30.0, 16 * KIB)
+
+
+def test_type_checkers_let_a_root_be_text() -> None:
+    assert str in get_args(get_type_hints(Config)["root"])
 
 
 def test_a_config_cannot_be_changed() -> None:
@@ -368,6 +375,22 @@ def test_toml_holds_native_values_and_text_alike(tmp_path: Path) -> None:
     assert (first.memory, first.compress, first.head_timeout_s, first.index) == (MIB, True, 2.5, ("a",))
 
 
+@pytest.mark.parametrize("key", KEYS.values(), ids=lambda key: key.flag)
+def test_a_file_and_the_environment_take_the_flags_own_words(tmp_path: Path, key: Key) -> None:
+    text = shown_default(key) or "unix:w"
+    word = key.flag[2:].replace("-", "_")
+    flagged = load({"root": "w", key.name: text}, {}, None)
+    assert load({"root": "w"} if word != "root" else {}, {}, write(tmp_path, f'{word} = "{text}"\n')) == flagged
+    assert load({"root": "w"} if word != "root" else {}, {f"ZCSERVE_{word.upper()}": text}, None) == flagged
+
+
+@pytest.mark.parametrize("word", ["head_timeout", "head_timeout_s"])
+def test_a_unit_need_not_stand_in_the_name_too(tmp_path: Path, word: str) -> None:
+    assert load({"root": "w"}, {}, write(tmp_path, f'{word} = "1m"')).head_timeout_s == 60
+    assert load({"root": "w"}, {}, write(tmp_path, f"{word} = 2.5")).head_timeout_s == 2.5
+    assert load({"root": "w"}, {f"ZCSERVE_{word.upper()}": "500ms"}, None).head_timeout_s == 0.5
+
+
 def test_a_list_in_the_environment_is_separated_by_commas() -> None:
     config = load({"root": "w"}, {"ZCSERVE_LISTEN": ":1, unix:/run/a", "ZCSERVE_INDEX": "a"}, None)
     assert config.listen == (":1", "unix:/run/a")
@@ -415,7 +438,9 @@ def test_no_root_at_all_says_how_to_give_one() -> None:
     ("text", "message"),
     [
         ("memry = 1", "unknown key 'memry'; the nearest known is memory"),
-        ("head-timeout = 1", "unknown key 'head-timeout'; the nearest known is head_timeout_s"),
+        ("head-timeout = 1", "unknown key 'head-timeout'; the nearest known is head_timeout"),
+        ("head_timeout = 1\nhead_timeout_s = 1", "head_timeout and head_timeout_s are the same key; accepted: one"),
+        ("head_timeout = 'soon'", "head_timeout: 'soon' is not a duration"),
         ("[limits]\nport = 1", "unknown key 'limits'"),
         ("port = 1\nmemory = \nhost = 'x'", "line 2: "),
         ("port = 1\nindex = ['a'", "line 2: "),
@@ -456,6 +481,11 @@ def test_a_file_that_cannot_be_read_or_decoded_is_named(tmp_path: Path) -> None:
         ({"ZCSERVE_MEMRY": "1M"}, "variable ZCSERVE_MEMRY; the nearest known is ZCSERVE_MEMORY"),
         ({"ZCSERVE_PORT": "x"}, "ZCSERVE_PORT: 'x' is not a whole number"),
         ({"ZCSERVE_COMPRESS": "maybe"}, "ZCSERVE_COMPRESS: 'maybe' is not a switch; accepted: true or false"),
+        (
+            {"ZCSERVE_HEAD_TIMEOUT": "1s", "ZCSERVE_HEAD_TIMEOUT_S": "1s"},
+            "ZCSERVE_HEAD_TIMEOUT and ZCSERVE_HEAD_TIMEOUT_S are the same key; accepted: one of them",
+        ),
+        ({"ZCSERVE_HEAD_TIMEOUT_S": "x"}, "ZCSERVE_HEAD_TIMEOUT_S: 'x' is not a duration"),
         ({"ZCSERVE_LISTEN": ":1,,:2"}, "ZCSERVE_LISTEN: '' is not an address"),
     ],
 )

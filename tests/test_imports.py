@@ -33,6 +33,7 @@ FLOORS = (
     ("servlets", "status", "control"),
     ("renewals",),
     ("content", "upgrade", "signals"),
+    ("check",),
     ("server",),
     ("cli",),
     ("__main__",),

@@ -6,6 +6,7 @@ import gc
 import http.client
 import os
 import re
+import shutil
 import socket
 import stat
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from zcserve import Config, Server
 from zcserve.errors import UsageError
 
 CHECKOUT = Path(zcserve.__file__).parents[1]
+CACHE_TAG = sys.implementation.cache_tag
 
 
 def get(port: int, target: str) -> tuple[int, bytes]:
@@ -222,6 +225,29 @@ def test_a_quiet_server_says_nothing(site: Any, tmp_path: Path, wait_until: Any)
     assert process.stderr.read() == b""
     process.wait()
     process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        (None, "there was no C compiler when zcserve was installed, or it is a checkout that was not installed"),
+        ("_lane.cpython-12-none.so", f"_lane.cpython-12-none.so is for another Python, this is {CACHE_TAG}"),
+        (f"_lane{EXTENSION_SUFFIXES[0]}", rf"_lane{re.escape(EXTENSION_SUFFIXES[0])} cannot be loaded \(.*too short\)"),
+    ],
+)
+def test_the_banner_says_why_there_is_no_fast_lane(
+    site: Any, command: Any, tmp_path: Path, file: str | None, told: str
+) -> None:
+    package = Path(zcserve.__file__).parent
+    shutil.copytree(package, tmp_path / "copy" / "zcserve", ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
+    if file is not None:
+        (tmp_path / "copy/zcserve/net" / file).write_bytes(b"")
+    here = {"cwd": tmp_path / "copy", "environ": {"PYTHONPATH": str(tmp_path / "copy")}}
+    server = command(site.root, **here)
+    (line,) = [line for line in server.lines if line.startswith("engine: ")]
+    assert re.fullmatch(rf"engine: python \(native is not built here: {told}; have a C compiler .*\)", line), line
+    server = command(site.root, "--engine", "python", **here)
+    assert "engine: python" in server.lines
 
 
 def test_check_says_what_would_be_resident_and_serves_nothing(site: Any) -> None:

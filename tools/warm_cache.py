@@ -25,7 +25,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -35,9 +35,10 @@ if not __package__:  # run as a file: the module path begins with tools/, and zc
 
 import mmh3
 
+from zcserve.cache.budget import settled
 from zcserve.cache.entry import Body, Entry, Redirect, representations
 from zcserve.cache.index import Generation, Problem
-from zcserve.cache.loader import Loader, name_of, path_of
+from zcserve.cache.loader import Loader, call, name_of, path_of
 from zcserve.cache.preload import judge_siblings, preload
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
@@ -204,9 +205,9 @@ class TimedLoader(Loader):
         with self._timed(entry):
             return super().load_open(fd, entry, evict=evict)
 
-    def add_variants(self, root: Root, entry: Entry) -> None:
+    def add_variants(self, root: Root, entry: Entry, attach: Callable[[Callable[[], None]], None] = call) -> None:
         with self._timed(entry):
-            super().add_variants(root, entry)
+            super().add_variants(root, entry, attach)
 
     @contextmanager
     def _timed(self, entry: Entry) -> Iterator[None]:
@@ -225,6 +226,7 @@ def _store(config: Config) -> Store:
 
 def load_root(config: Config, lines: Iterable[bytes], progress: Callable[[int, int], None] | None = None) -> Loaded:
     """Load `config.root` as far as its memory goes, first what `lines` name. Raises UsageError."""
+    config = replace(settled(config), compress_wait_s=DAY_S)  # all that there will be
     store = _store(config)
     loader = TimedLoader(store, config)
     began = time.perf_counter()
@@ -238,7 +240,7 @@ def load_root(config: Config, lines: Iterable[bytes], progress: Callable[[int, i
         problems = list(dict.fromkeys(generation.problems))
         return Loaded(
             root=str(config.root),
-            budget=config.memory,
+            budget=store.budget,
             committed=store.committed,
             classes=_count_loaded(generation, problems, loader.seconds),
             left_out=[

@@ -31,8 +31,8 @@ DESCRIPTORS_MIN = 24
 _OWN_FLAGS = ("--config", "--check", "--version", "--help")
 
 _EPILOG = f"""\
-Every flag is also a TOML key and an environment variable: --head-bytes-max 16K, head_bytes_max = "16K",
-ZCSERVE_HEAD_BYTES_MAX=16K. A key that is not the flag's own name stands in brackets. Flags win over the
+Every flag is also a TOML key and an environment variable: --head-timeout 20s, head_timeout = "20s",
+ZCSERVE_HEAD_TIMEOUT=20s. Where its name in Python is another, that stands in brackets. Flags win over the
 environment, the environment wins over the file; {ENV_CONFIG_FILE} names the file, as --config does."""
 
 

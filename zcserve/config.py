@@ -6,8 +6,10 @@ for README are all read from that table (`KEYS`), so that a new key is one new f
 
     key          head_timeout_s                       unit last: _s seconds, bytes
     flag         --head-timeout 20s                   the key with dashes, its `_s` dropped
-    environment  ZCSERVE_HEAD_TIMEOUT_S=20s           lists by commas; an empty value counts as unset
-    file         head_timeout_s = 20                  or "20s"
+    environment  ZCSERVE_HEAD_TIMEOUT=20s             lists by commas; an empty value counts as unset
+    file         head_timeout = "20s"                 or 20
+
+In the environment and in a file the name of the key does as well: ZCSERVE_HEAD_TIMEOUT_S, head_timeout_s.
 
 This module must not touch the file system (but for the TOML file it is told to read) nor any socket: whether
 the root exists or a port is free is found out by those who use them. What is odd: a value given as text is
@@ -70,6 +72,36 @@ def parse_size(text: str) -> int:
     return int(whole) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
 
 
+class Share(int):
+    """A budget that is also bounded by a share of the memory that there is: the most bytes that it can be, and
+    `percent` of that memory. `cache/budget.py` knows what it comes to."""
+
+    percent: float
+
+    def __new__(cls, percent: float, at_most: int = PIB) -> Share:
+        """Raises UsageError."""
+        if not 0 < percent <= 100:
+            raise UsageError(f"{percent:g}% is no share; accepted: more than 0% and at most 100%")
+        share = super().__new__(cls, at_most)
+        share.percent = percent
+        return share
+
+    def __getnewargs__(self) -> tuple[float, int]:  # type: ignore[override]  # for copies; int's own names itself only
+        return self.percent, int(self)
+
+
+_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%(?: up to (.+))?", re.IGNORECASE)
+_MEMORY_ACCEPTED = f"{_SIZE_ACCEPTED}, or a share of what there is such as 70%"
+
+
+def parse_memory(text: str) -> int:
+    """As `parse_size`; or a `Share` from "70%" or "60% up to 512M". Raises UsageError."""
+    match = _SHARE.fullmatch(text.strip())
+    if match is None:
+        return parse_size(text)
+    return Share(float(match[1]), parse_size(match[2]) if match[2] else PIB)
+
+
 def parse_duration(text: str) -> float:
     """Seconds from "20", "20s", "1m", "500ms" or "0.5". Raises UsageError."""
     match = _DURATION.fullmatch(text.strip())
@@ -109,6 +141,12 @@ def size_text(count: int) -> str:
 def _show_size(size: int) -> str:
     unit = next((unit for unit in "TGMK" if size and size % _SIZE_UNITS[unit] == 0), "")
     return f"{size // _SIZE_UNITS[unit]}{unit}"
+
+
+def _show_memory(memory: int) -> str:
+    if not isinstance(memory, Share):
+        return _show_size(memory)
+    return f"{memory.percent:g}%" + (f" up to {_show_size(memory)}" if memory < PIB else "")
 
 
 def _show_duration(seconds: float) -> str:
@@ -240,6 +278,7 @@ TEXT = Kind("text", "text", "TEXT", (str,), str, str)
 TEXTS = Kind("a list of texts", "a list of texts", "TEXT", (tuple, list), lambda text: (text,), ",".join)
 COUNT = Kind("a whole number", "a whole number", "N", (int,), _parse_count, str, (1, 2**31 - 1))
 SIZE = Kind("a size", _SIZE_ACCEPTED, "SIZE", (int,), parse_size, _show_size, (1, PIB))
+MEMORY = Kind("a size", _MEMORY_ACCEPTED, "SIZE", (int,), parse_memory, _show_memory)
 DURATION = Kind("a duration", _DURATION_ACCEPTED, "TIME", (float, int), parse_duration, _show_duration, (0.001, DAY_S))
 SWITCH = Kind("a switch", _SWITCH_ACCEPTED, "", (bool,), _parse_switch, lambda on: "on" if on else "off")
 
@@ -361,11 +400,11 @@ def _key(default: object, kind: Kind, help: str, **more: Any) -> Any:
 class Config:
     """Everything that can be set, validated; sizes are bytes, times are seconds.
 
-    `root` may be given as str; other values may be given as text, too. Raises UsageError that names the key,
-    the value and what is accepted.
+    `root` may be given as str, and is a Path then, too (a dataclass cannot tell type checkers so); other values may be
+    given as text. Raises UsageError that names the key, the value and what is accepted.
     """
 
-    root: Path = field(metadata=_about(PATH, "the directory to serve"))
+    root: Path | str = field(metadata=_about(PATH, "the directory to serve"))
     listen: tuple[str, ...] = _key(
         (),
         TEXTS,
@@ -381,7 +420,12 @@ class Config:
         check=_parse_host,
     )
     port: int = _key(8080, COUNT, "listen at this port; 0 for any free one", metavar="PORT", bounds=(0, 65535))
-    memory: int = _key(512 * MIB, SIZE, "the budget for what is kept in memory", bounds=(4 * KIB, PIB))
+    memory: int = _key(
+        Share(60, 512 * MIB),
+        MEMORY,
+        "the budget for what is kept in memory; 70% is a share of what the control group and the machine allow",
+        bounds=(4 * KIB, PIB),
+    )
     evict: Evict = _key("lru", TEXT, "how it is chosen what leaves a full memory", choices=get_args(Evict))
     pin: tuple[str, ...] = _key(
         (),
@@ -400,7 +444,10 @@ class Config:
     trust_siblings: bool = _key(
         False, SWITCH, "use .br, .zst and .gz siblings without a look at whether they decode to their file's bytes"
     )
-    compress: bool = _key(False, SWITCH, "make missing gzip, brotli and zstd variants while loading")
+    compress: bool = _key(False, SWITCH, "make missing gzip, brotli and zstd variants")
+    compress_dir: str = _key(
+        "", TEXT, "keep the variants that --compress makes in this directory, for the next start", metavar="DIR"
+    )
     cache_control: str = _key(
         "", TEXT, "send this Cache-Control with every file", metavar="VALUE", check=_check_field_value
     )
@@ -637,6 +684,15 @@ class Config:
         why="less is one packet either way; express begins at 1 KiB, nginx's gzip_min_length is 20 bytes",
     )
 
+    compress_wait_s: float = _key(
+        5.0,
+        DURATION,
+        "time that a start or a reload waits for --compress; variants that are not made by then follow while it serves",
+        bounds=(0, DAY_S),
+        why="a small site has all its variants at its first answer, and no site is away for longer; "
+        "brotli makes 1 MB a second, systemd waits for 90 s",
+    )
+
     # Limits on servlets and mounted applications.
     servlet_body_bytes_max: int = _key(
         8 * MIB,
@@ -726,20 +782,28 @@ class Key(NamedTuple):
     option: Option
 
 
+def _word(name: str) -> str:
+    """The flag's own word, as it is written elsewhere."""
+    return name.removesuffix("_s")
+
+
 def _flag(name: str) -> str:
-    return "--" + name.removesuffix("_s").replace("_", "-")
+    return "--" + _word(name).replace("_", "-")
 
 
 KEYS: dict[str, Key] = {
     f.name: Key(
         f.name,
         _flag(f.name),
-        ENV_PREFIX + f.name.upper(),
+        ENV_PREFIX + _word(f.name).upper(),
         None if f.default is MISSING else f.default,
         f.metadata["option"],
     )
     for f in fields(Config)
 }
+
+# By every word that means it in a file or, with the prefix and in upper case, in the environment.
+BY_WORD = {word: key for key in KEYS.values() for word in (key.name, _word(key.name))}
 
 
 # --- where values come from -------------------------------------------------------------------------------
@@ -775,7 +839,8 @@ def _from_flags(flags: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
-    by_env = {key.env: key for key in KEYS.values()}
+    by_env = {ENV_PREFIX + word.upper(): key for word, key in BY_WORD.items()}
+    given: dict[str, str] = {}
     values: dict[str, Any] = {}
     for env, text in environ.items():
         if not env.startswith(ENV_PREFIX) or env == ENV_CONFIG_FILE or not text or _is_foreign(env, text):
@@ -785,8 +850,15 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
             raise UsageError(f"unknown environment variable {env}; the nearest known is {known}")
         key = by_env[env]
         value = [item.strip() for item in _COMMA.split(text)] if key.option.kind is TEXTS else text
+        _note(given, key, env)
         values[key.name] = _labelled(env, key.option, value)
     return values
+
+
+def _note(given: dict[str, str], key: Key, word: str) -> None:
+    """Note that a key was given by this word. Raises UsageError where it was given by the other, too."""
+    if (other := given.setdefault(key.name, word)) != word:
+        raise UsageError(f"{other} and {word} are the same key; accepted: one of them")
 
 
 def _is_foreign(env: str, text: str) -> bool:
@@ -794,12 +866,18 @@ def _is_foreign(env: str, text: str) -> bool:
 
 
 def _from_file(path: str | Path) -> dict[str, Any]:
+    given: dict[str, str] = {}
     values: dict[str, Any] = {}
     for name, value in _read_toml(path).items():
-        if name not in KEYS:
-            known = nearest(name.replace("-", "_"), KEYS)
+        if name not in BY_WORD:
+            known = nearest(name.replace("-", "_"), BY_WORD)
             raise UsageError(f"{path}: unknown key {_shown(name)}; the nearest known is {known}")
-        values[name] = _labelled(f"{path}: {name}", KEYS[name].option, value)
+        key = BY_WORD[name]
+        try:
+            _note(given, key, name)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+        values[key.name] = _labelled(f"{path}: {name}", key.option, value)
     return values
 
 

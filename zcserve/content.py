@@ -43,13 +43,14 @@ from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 from zcserve import threads
+from zcserve.cache.budget import eaten
 from zcserve.cache.burial import bury, empty
 from zcserve.cache.crew import CLOSE_WITHIN_S, Crew
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import ENTRY_BYTES, NOT_FOUND_KEY, Generation, Problem
 from zcserve.cache.loader import ChangedError, Loader, path_of
 from zcserve.cache.pinned import Pinned
-from zcserve.cache.preload import Preloaded, forget, preload, retire
+from zcserve.cache.preload import Preloaded, preload, retire
 from zcserve.cache.recheck import Recheck
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
@@ -233,7 +234,7 @@ class Builder:
                 patch.resources[key] = None
             elif now is not new and isinstance(now, Entry):
                 del patch.resources[key]
-                forget(self.store, now)
+                self.loader.forget(now)
                 watcher.look_again(path_of(now), time.monotonic())
             elif isinstance(now, Entry) and isinstance(old, Entry) and now.body is None and old.body is not None:
                 with suppress(ChangedError, OSError):  # it changed once more, which the watcher knows
@@ -323,6 +324,12 @@ class Content:
         """Who follows the root, or None."""
         return self._watcher
 
+    def warn_of_memory(self) -> None:
+        """Say so where what is known of the files leaves no room for their content."""
+        report = self.report
+        if report.left_out and (told := eaten(self._store, report.files - report.variants, report.bytes)):
+            _log.warning("%s", told)
+
     def reload(self) -> None:
         """Build the next generation beside the present one and flip to it; any thread may ask, and a signal's handler,
         which must take no locks. Returns at once."""
@@ -338,7 +345,7 @@ class Content:
             for _ in range(CATCH_UPS_MAX):
                 caught = self._builder.catch_up(built)
                 for entry in caught.unneeded:
-                    forget(self._store, entry)
+                    self._loader.forget(entry)
                 if not caught.keys:
                     break
             leads_elsewhere = built.watcher is not None and not self.generation.root.is_in_place()
@@ -564,7 +571,7 @@ class Content:
         if patch.resources:
             try:
                 for entry in self._lay_over(watcher, generation, patch):
-                    forget(self._store, entry)
+                    self._loader.forget(entry)
             except _LostError:
                 self._forget_unless_live(
                     [new for new in patch.resources.values() if isinstance(new, Entry)], generation
@@ -708,7 +715,7 @@ class Content:
     def _forget_unless_live(self, entries: Collection[Entry], live: Generation) -> None:
         for entry in entries:
             if live.resources.get(entry.key) is not entry:
-                forget(self._store, entry)
+                self._loader.forget(entry)
 
     def _take_over(self, built: Built, changed: set[bytes]) -> list[Generation]:
         """In the content's thread, so that nothing is patched meanwhile: catch up with the rest, and flip."""
@@ -748,8 +755,11 @@ class Content:
             report = preload(generation, self._loader)  # where the last generation was, there is room now
         self.report = report
         self.counters.flips += 1
-        _log.info("reloaded: %d files, %d changed or gone, %s", report.files, len(changed), resident(report))
+        files = report.files - report.variants
+        _log.info("reloaded: %d files, %d changed or gone, %s", files, len(changed), resident(report))
         report_problems(generation.problems)
+        self.warn_of_memory()
+        self._loader.variants.tidy()
         self._collect()
 
     def _retire(self, over: list[Generation], keys: Collection[bytes] | None = None) -> None:
@@ -762,7 +772,7 @@ class Content:
                 if not isinstance(entry, Entry) or id(entry) in kept:
                     continue
                 if generation.resources.get(entry.key) is not entry:
-                    forget(self._store, entry)
+                    self._loader.forget(entry)
             empty(old.resources)  # so that a thread that loads for it knows, and not all of it ends at once
 
     def _collect(self) -> None:
@@ -887,9 +897,13 @@ def report_problems(problems: Sequence[Problem]) -> None:
 
 def resident(report: Preloaded) -> str:
     """What is in memory, in words."""
-    text = f"{report.resident_files} resident ({size_text(report.resident_bytes)})"
+    files = report.resident_files - report.resident_variants
+    variants = f" with {report.resident_variants} variants" if report.resident_variants else ""
+    text = f"{files} resident{variants} ({size_text(report.resident_bytes)})"
     if report.left_out:
-        text += f", {report.left_out} stay on disk until asked for ({size_text(report.bytes - report.resident_bytes)})"
+        missing = report.variants - report.resident_variants
+        text += f", {report.left_out - missing}" + (f" and {missing} variants" if missing else "")
+        text += f" stay on disk until asked for ({size_text(report.bytes - report.resident_bytes)})"
     return text
 
 

@@ -26,6 +26,10 @@ class UsageError(ZcserveError):
     """The user asked for something that cannot be: the message says what, where, and what to do."""
 
 
+class LoadError(UsageError):
+    """An application that is named cannot be imported, or is none: `--check` reports it and goes on."""
+
+
 class NoThreadError(UsageError):
     """The system gives no more threads. At start this is wrong use; later, what asked for one goes on without."""
 

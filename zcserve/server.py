@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from types import TracebackType
@@ -25,17 +26,19 @@ from typing import TYPE_CHECKING
 
 from zcserve import log, signals
 from zcserve.cache import closing, manifest
+from zcserve.cache.budget import budget_of
 from zcserve.cache.compress import missing_codecs
 from zcserve.cache.crew import CLOSE_WITHIN_S
-from zcserve.cache.entry import Entry, InPlace, representations
+from zcserve.cache.entry import Entry, InPlace
 from zcserve.cache.fetcher import Fetcher
-from zcserve.cache.index import ENTRY_BYTES, Generation
+from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
-from zcserve.cache.preload import Plan, judge_siblings, retire, try_to_open
+from zcserve.cache.preload import retire
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
-from zcserve.cache.walk import walk
+from zcserve.cache.variants import tags_of
+from zcserve.check import check as check  # for cli.py, which knows this module alone
 from zcserve.config import Config, UnixAddress, size_text
 from zcserve.content import Builder, Built, Content, report_problems, resident
 from zcserve.errors import NoThreadError, UsageError, reason_of
@@ -44,7 +47,7 @@ from zcserve.log import Log, printable
 from zcserve.net.access_log import AccessLog
 from zcserve.net.bodies import Allowance
 from zcserve.net.connection import Connection, Service
-from zcserve.net.fastlane import Teacher, open_poller
+from zcserve.net.fastlane import Teacher, open_poller, why_not_native
 from zcserve.net.listener import Inherited, Listener, Reserve, bind
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
@@ -61,6 +64,8 @@ if TYPE_CHECKING:
 
 _log = Log(__name__)
 
+# What systemd waits for longer at each word of progress (sd_notify(3)), in microseconds: three words may be late.
+EXTENDED_US = 30_000_000
 # How often the log says what more or less memory would give, while not everything fits.
 MEMORY_TOLD_EVERY_S = 600.0
 # How long the end waits for clients to take what the kernel has queued for them, and what they send meanwhile is read.
@@ -80,9 +85,11 @@ class Server:
     """
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self._budget = budget_of(config)
+        self.config = config = replace(config, memory=self._budget.bytes)
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._is_ready = False  # the supervisor has been told
         self._foreground = False  # the process is ours alone
         self._listeners: list[Listener] = []
         self._log: AccessLog | None = None
@@ -109,6 +116,8 @@ class Server:
     def _open_all(self, *, progress: bool) -> None:
         config = self.config
         began = time.monotonic()
+        if self._budget.warning:  # before anything is loaded: afterwards it may be too late
+            _log.warning("%s", self._budget.warning)
         with ExitStack() as undo:
             inherited = self._predecessor.listeners if self._predecessor is not None else Inherited()
             sockets: list[socket.socket] = []
@@ -129,6 +138,8 @@ class Server:
             )
             undo.callback(self.store.close)
             self.loader = Loader(self.store, config)
+            undo.callback(self.loader.variants.close)
+            self.loader.variants.on_progress = self._on_compressed
             self._prefixes = Prefixes()
             self._open_log(undo)
             poller = open_poller(config)
@@ -161,6 +172,7 @@ class Server:
             self.store.starting = False
             if last is not None:
                 retire(last, built.generation, self.loader)
+                self.loader.want_what_is_missing(built.generation)
         finally:
             gc.enable()
         if self._foreground:  # in a process that is not ours alone, what is frozen would outlive its server
@@ -204,6 +216,8 @@ class Server:
         if config.servlets or config.mount:
             self._open_application(undo)
         self.content = Content(builder, built, self.loop, self._service)
+        self.loader.variants.live_tags = self._live_tags
+        self.loader.variants.tidy()
         undo.callback(self.content.close)
 
     def _open_application(self, undo: ExitStack) -> None:
@@ -223,6 +237,16 @@ class Server:
         undo.callback(application.close)
         application.start()
         log.put_back()
+
+    def _live_tags(self) -> set[bytes]:
+        """The ETags of what is served, in a thread of the variants'."""
+        generations = (self.generation, *self.generation.older)
+        return set().union(*(tags_of(one.entries(), self.loader) for one in generations))
+
+    def _on_compressed(self, told: str) -> None:
+        """The supervisor of a start that waits for variants gives it more time."""
+        if self._foreground and not self._is_ready:
+            tell_supervisor(f"EXTEND_TIMEOUT_USEC={EXTENDED_US}\nSTATUS=compress: {told}")
 
     def _each_turn(self) -> None:
         if self._prefixes.refresh():
@@ -319,6 +343,7 @@ class Server:
             self._begin_to_serve()
         except OSError as error:
             raise UsageError(f"the server cannot take over: {error}") from error
+        self._is_ready = True
         self._say_ready()  # from here on a signal means what it says
         try:
             self.loop.run()
@@ -383,6 +408,7 @@ class Server:
         for ending in list(self._service.endings):
             ending.close()
         until = time.monotonic() + CLOSE_WITHIN_S
+        self.loader.variants.close()
         ended = self.content.close()
         if self._application is not None:
             self._application.close()
@@ -498,49 +524,35 @@ class Server:
                 limit, config.connections_max, needed,
             )  # fmt: skip
 
+    def _engine(self) -> str:
+        """Who answers plain requests, and why it is not the fast lane where nobody has said that it be so."""
+        if self._service.lane is not None:
+            return "native"
+        return "python" if self.config.engine == "python" else f"python ({printable(why_not_native())})"
+
     def _say_ready(self) -> None:
         self._warn_of_descriptors()
         report_problems(self.generation.problems)
+        self.content.warn_of_memory()
+        if self.config.compress_dir and not self.config.compress:
+            _log.warning("compress: --compress-dir is of no use without --compress")
         if self.config.compress and missing_codecs():
             _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())
         if not _log.isEnabledFor(logging.INFO):
             return
-        memory = f"{size_text(self.store.committed)} of {size_text(self.config.memory)}"
+        report, pending = self.content.report, self.loader.variants.pending
+        memory = f"{size_text(self.store.committed)} of {size_text(self.store.budget)}"
         lines = (
             f"root: {self.config.root}",
-            f"files: {self.content.report.files}, {resident(self.content.report)}",
+            f"files: {report.files - report.variants}, {resident(report)}",
+            *((f"compress: the variants of {pending} files follow",) if pending else ()),
             f"memory: {memory}, ready in {self.ready_after_s:.2f} s",
-            f"engine: {'python' if self._service.lane is None else 'native'}",
+            *((f"budget: {self._budget.note}",) if self._budget.note else ()),
+            f"engine: {self._engine()}",
             *((f"servlets: {self._application.describe()}",) if self._application is not None else ()),
             *(f"serving {address}" for address in self._addresses),
         )
         log.say("\n".join(lines))
-
-
-def check(config: Config) -> int:
-    """`--check`: validate the root, say what would be resident, serve nothing. The exit code."""
-    generation = walk(Root(config.root), index=config.index)
-    try_to_open(generation)
-    store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
-    store.overhead = len(generation.resources) * ENTRY_BYTES
-    entries = list(generation.entries())
-    judge_siblings(generation, Loader(store, config), entries)
-    report_problems(generation.problems)
-    wanted = Plan(entries, store)
-    files = [one for entry in entries for one in representations(entry)]
-    taken = [one for one in files if wanted.takes(one)]
-    print(f"root {printable(str(config.root))}: {len(files)} files, {size_text(sum(one.size for one in files))}")
-    print(
-        f"would be resident: {len(taken)} files, {size_text(sum(one.size for one in taken))} "
-        f"of a budget of {size_text(config.memory)}; {len(files) - len(taken)} stay out"
-    )
-    print(f"not served: {len(generation.problems)}")
-    if config.servlets or config.mount:
-        from zcserve.servlets.application import check as check_servlets
-
-        print(f"servlets: {check_servlets(config)}")
-    print("configuration is valid")
-    return 0
 
 
 def _url(sock: socket.socket) -> str:

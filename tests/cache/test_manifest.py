@@ -137,6 +137,18 @@ def test_a_made_variant_stays_one(tree: Tree) -> None:
     assert not new.wants_variants(entry_of(got, b"/a.css"))
 
 
+def test_variants_that_were_still_to_come_are_made_by_the_next_process(tree: Tree, wait_until: Any) -> None:
+    tree.plant({"a.css": prose(5000)})
+    old, generation = loaded(tree, compress=True)
+    entry_of(generation, b"/a.css").variants = ()  # they are not there yet
+    new, got = adopted(tree, old, generation, compress=True)
+    entry = entry_of(got, b"/a.css")
+    assert (entry.variants, entry.body is not None) == ((), True)
+    new.want_what_is_missing(got)
+    wait_until(lambda: {variant.encoding for variant in entry.variants} == set(new.codecs))
+    assert all(variant.body is not None for variant in entry.variants)
+
+
 def test_what_was_not_resident_keeps_its_tag(tree: Tree) -> None:
     tree.plant({"a": noise(500), "b": noise(501)})
     old, generation = loaded(tree)

@@ -130,37 +130,64 @@ def run(*argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 # --- the start --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flags", [["--check"], ["--port", "0"]])
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["--servlets", "absent"], "'absent' is not a directory"),
-        (["--servlets", "site/page"], "'site/page' is not a directory"),
-        (["--mount", "/app"], "'/app' is not a mount; accepted: "),
-        (["--mount", "app=hello_wsgi:application"], "'app' is not a path: .*; accepted: "),
-        (["--mount", "/a=hello_wsgi"], "is not a mount; accepted: "),
-        (["--mount", "/a=hello_wsgi:"], "is not a mount; accepted: "),
-        (["--mount", "/%00=hello_wsgi:application"], "NUL in the path; accepted: "),
-        (["--mount", "/a=absent_module:application"], "absent_module cannot be imported: ModuleNotFoundError: "),
-        (["--mount", "/a=hello_wsgi:absent"], "hello_wsgi has no absent"),
-        (["--mount", "/a=hello_wsgi:__name__"], "hello_wsgi:__name__ is str, which cannot be called"),
-        (["--mount", "/a=broken_module:application"], r"ZeroDivisionError: .*broken_module.py:1\)"),
-        (
-            ["--mount", "/a=hello_wsgi:application", "--mount", "/a/=hello_wsgi:application"],
-            "mount /a=hello_wsgi:application and mount /a/=hello_wsgi:application are for the same path",
-        ),
-    ],
-)
-def test_what_cannot_be_is_one_line_and_exit_code_2(
-    site: Any, tmp_path: Path, flags: list[str], argv: list[str], said: str
-) -> None:
+NOT_LOADED = [
+    (["--mount", "/a=absent_module:application"], "absent_module cannot be imported: ModuleNotFoundError: "),
+    (["--mount", "/a=hello_wsgi:absent"], "hello_wsgi has no absent"),
+    (["--mount", "/a=hello_wsgi:__name__"], "hello_wsgi:__name__ is str, which cannot be called"),
+    (["--mount", "/a=broken_module:application"], r"ZeroDivisionError: .*broken_module.py:1\)"),
+    (["--mount", "/a=half_a_module:application"], r"SyntaxError: .*half_a_module.py, line 2\)"),
+    (["--mount", "/a=imports_broken:application"], r"ZeroDivisionError: .*broken_module.py:1\)"),
+]
+WRONG = [
+    (["--servlets", "absent"], "'absent' is not a directory"),
+    (["--servlets", "site/page"], "'site/page' is not a directory"),
+    (["--mount", "/app"], "'/app' is not a mount; accepted: "),
+    (["--mount", "app=hello_wsgi:application"], "'app' is not a path: .*; accepted: "),
+    (["--mount", "/a=hello_wsgi"], "is not a mount; accepted: "),
+    (["--mount", "/a=hello_wsgi:"], "is not a mount; accepted: "),
+    (["--mount", "/%00=hello_wsgi:application"], "NUL in the path; accepted: "),
+    (
+        ["--mount", "/a=hello_wsgi:application", "--mount", "/a/=hello_wsgi:application"],
+        "mount /a=hello_wsgi:application and mount /a/=hello_wsgi:application are for the same path",
+    ),
+]
+
+
+@pytest.fixture
+def modules(site: Any, tmp_path: Path) -> Path:
+    """The working directory, with a site and modules that load and that do not."""
     site.write("page", b"a page")
     (tmp_path / "hello_wsgi.py").write_text(WSGI)
     (tmp_path / "broken_module.py").write_text("1 / 0\n")
-    done = run("--root", "site", *flags, *argv, cwd=tmp_path)
+    (tmp_path / "half_a_module.py").write_text("\ndef application(\n")
+    (tmp_path / "imports_broken.py").write_text("\nimport broken_module\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("flags", "argv", "said"),
+    [(["--port", "0"], *each) for each in WRONG + NOT_LOADED] + [(["--check"], *each) for each in WRONG],
+)
+def test_what_cannot_be_is_one_line_and_exit_code_2(
+    modules: Path, flags: list[str], argv: list[str], said: str
+) -> None:
+    done = run("--root", "site", *flags, *argv, cwd=modules)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("zcserve: ")]
     assert re.search(said, line), line
     assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_check_names_each_mount_that_does_not_load_and_fails(modules: Path) -> None:
+    mounts = [f"/{number}{argv[1][2:]}" for number, (argv, _) in enumerate(NOT_LOADED)]
+    flags = [flag for mount in mounts for flag in ("--mount", mount)]
+    done = run("--root", "site", "--check", *flags, "--mount", "/good=hello_wsgi:application", cwd=modules)
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "configuration is not valid"
+    for line, mount, (_, said) in zip(lines[-len(mounts) - 1 :], mounts, NOT_LOADED, strict=False):
+        assert line.startswith(f"does not load: mount {mount}: ")
+        assert re.search(said, line), line
     assert "Traceback" not in done.stderr
 
 
@@ -176,18 +203,25 @@ def test_check_counts_servlets_and_the_broken_ones(site: Any, tmp_path: Path, fo
     (tmp_path / "hello_wsgi.py").write_text(WSGI)
     (folder / "broken.py").write_text("def get(request:\n")
     (folder / "exits.py").write_text("raise SystemExit(1)\n")
-    (folder / "_helper.py").write_text("")
+    (folder / "_helper.py").write_text("def f():\n    raise ValueError('none')\n")
+    (folder / "helped.py").write_text("import _helper\n_helper.f()\n")
     argv = ("--root", "site", "--check", "--servlets", "servlets")
     done = run(*argv, "--mount", "/a=hello_wsgi:application", cwd=tmp_path)
     lines = done.stdout.splitlines()
-    assert "servlets: 3 in servlets, 2 of them broken; mounted /a=hello_wsgi:application" in lines
-    assert lines[-1] == "configuration is valid"
-    assert done.returncode == 0
-    for name in ("broken.py", "exits.py"):
+    assert "servlets: 4 in servlets, 3 of them broken; mounted /a=hello_wsgi:application" in lines
+    assert lines[-1] == "configuration is not valid"
+    assert "does not load: servlets/broken.py:1: SyntaxError: '(' was never closed" in lines
+    assert "does not load: servlets/_helper.py:2: ValueError: none" in lines  # the innermost place in the folder
+    assert "does not load: servlets/exits.py:1: SystemExit: 1" in lines
+    assert done.returncode == 1
+    for name in ("broken.py", "exits.py", "helped.py"):
         assert f"servlets/{name} does not load, it is not served:" in done.stderr
     (folder / "broken.py").unlink()
     (folder / "exits.py").unlink()
-    assert "servlets: 1 in servlets\n" in run(*argv, cwd=tmp_path).stdout
+    (folder / "helped.py").unlink()
+    done = run(*argv, cwd=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "configuration is valid")
+    assert "servlets: 1 in servlets\n" in done.stdout
 
 
 def test_the_banner_says_which_servlets_there_are(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gzip
 import importlib
+import sys
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +48,16 @@ def codecs() -> dict[bytes, Callable[[bytes], bytes]]:
         found[b"zstd"] = lambda content: zstd.compress(content, 19)
     found[b"gzip"] = _gzip
     return found
+
+
+def versions() -> dict[bytes, str]:
+    """What makes each coding, and at which level: where that is the same, the same content gives the same bytes."""
+    made_by = {b"gzip": f"{zlib.ZLIB_RUNTIME_VERSION}-9-py{sys.version_info.major}.{sys.version_info.minor}"}
+    if b"br" in codecs():
+        made_by[b"br"] = f"{importlib.import_module('brotli').__version__}-11-9"
+    if (zstd := _zstd_module()) is not None:
+        made_by[b"zstd"] = f"{zstd.zstd_version}-19"
+    return made_by
 
 
 def missing_codecs() -> str:

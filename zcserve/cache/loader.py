@@ -16,7 +16,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -44,11 +45,13 @@ from zcserve.cache.entry import (
     is_same_file,
 )
 from zcserve.cache.index import Generation
+from zcserve.cache.kept import open_kept
 from zcserve.cache.root import Root
 from zcserve.cache.siblings import Judge
 from zcserve.cache.slab import Extent
 from zcserve.cache.store import RefusedError, Store
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, tag_of
+from zcserve.cache.variants import Variants
 from zcserve.cache.walk import CODING_ENDINGS, SIBLING_CODINGS, make_entry
 from zcserve.config import Config
 from zcserve.media_types import MediaTypes, is_compressible
@@ -81,6 +84,11 @@ def name_of(entry: Entry) -> str:
     return entry.key[entry.key.rfind(b"/") + 1 :].decode()
 
 
+def call(step: Callable[[], None]) -> None:
+    """Take a step at once."""
+    step()
+
+
 class Loader:
     """Makes bodies for entries. Thread-safe; the store does the accounting."""
 
@@ -90,6 +98,9 @@ class Loader:
         self.codecs = codecs() if config.compress else {}
         self.types = MediaTypes(config.charset, config.type)
         self.judge = Judge(trust=config.trust_siblings)
+        self.kept = open_kept(config)
+        self.found_kept = 0  # variants, since that was told
+        self.variants = Variants(self)
         self._piece = threading.local()
         # Variants made here, by (base's ETag, coding): the same bytes under a new name or time are not compressed
         # again.
@@ -145,8 +156,7 @@ class Loader:
         """Have what `renew` has made of an entry instead of it, and forget the entry's bodies."""
         if fresh is not None:
             name_anew(fresh, entry)
-        for representation in (entry, *entry.variants):
-            self.store.drop(representation)
+        self.forget(entry)
         generation.replace(entry, fresh)
 
     def renew(self, root: Root, entry: Entry) -> Entry | None:
@@ -196,7 +206,7 @@ class Loader:
 
     def wants_variants(self, entry: Entry) -> bool:
         """Whether `--compress` applies to this file, and it was not read before: then what was worth making was
-        made."""
+        made, or is to come."""
         return self.may_be_coded(entry) and not entry.etag
 
     def may_be_coded(self, entry: Entry) -> bool:
@@ -214,35 +224,83 @@ class Loader:
         name = name_of(entry)
         return is_compressible(self.types.of(name)) and not self.types.coding(name)
 
-    def add_variants(self, root: Root, entry: Entry) -> None:
-        """Make the codings that a file lacks, as resident variants. Raises ChangedError or OSError."""
+    def add_variants(self, root: Root, entry: Entry, attach: Callable[[Callable[[], None]], None] = call) -> None:
+        """Make the codings that a file lacks, as resident variants; `attach` is handed the last step, which adds them
+        to the entry. Raises ChangedError or OSError."""
         fd, _ = root.open_file(path_of(entry))
         file = OpenFile(fd, entry.identity, entry.etag)
         content = self._read_whole(file, entry.size)
         self._learn(entry, self._tag_of(entry, content), file.identity)  # what it is loaded as must be the same
-        made = self.code(entry, content, evict=False)
-        entry.variants += made
-        if made and entry.body is not None:
-            self.store.drop(entry)  # its head does not say Vary
+        made = list(self._codings(entry, content))
+
+        def add() -> None:
+            entry.variants += self._as_variants(entry, tag_of(content), made, evict=False)
+
+        attach(add)
+
+    def want_what_is_missing(self, generation: Generation) -> None:
+        """Have the variants made that were still to come in the process before this one."""
+        if self.codecs:
+            entries = [entry for entry in generation.entries() if self.may_be_coded(entry)]
+            self.variants.want(generation.root, entries)
+
+    def try_to_add_variants(self, root: Root, entry: Entry, attach: Callable[[Callable[[], None]], None]) -> None:
+        """As `add_variants`, but for what is wrong with the file: its loading meets that as well, and says so."""
+        with suppress(ChangedError, OSError):
+            self.add_variants(root, entry, attach)
 
     def code(self, entry: Entry, content: bytes, *, evict: bool) -> tuple[Entry, ...]:
         """The codings of an entry's content that it lacks and that are worth it, as resident variants; to belong to the
         entry is for the caller to decide."""
+        return self._as_variants(entry, tag_of(content), self._codings(entry, content), evict=evict)
+
+    def _codings(self, entry: Entry, content: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """What an entry lacks and is worth it: coding and coded content."""
         base_tag = tag_of(content)
         present = {variant.encoding for variant in entry.variants}
+        for coding in self.codecs:
+            if coding not in present:
+                coded = self._made_before(base_tag, coding) or self._coded(entry, base_tag, coding, content)
+                if coded:
+                    yield coding, coded
+
+    def _coded(self, entry: Entry, tag: bytes, coding: bytes, content: bytes) -> bytes:
+        """Content in a coding, made or kept from another time; b"" where it is not worth it."""
+        is_of_a_file = not isinstance(entry, ComposedEntry) and len(content) <= self.config.hash_bytes_max
+        keeper = self.kept if is_of_a_file else None
+        if keeper is not None and (kept := keeper.get(tag, coding, content)) is not None:
+            self.found_kept += 1
+            return kept
+        coded = self.codecs[coding](content)
+        if not worth_it(len(content), len(coded)):
+            coded = b""
+        if keeper is not None:
+            keeper.put(tag, coding, content, coded)
+        return coded
+
+    def _as_variants(
+        self, entry: Entry, base_tag: bytes, codings: Iterable[tuple[bytes, bytes]], *, evict: bool
+    ) -> tuple[Entry, ...]:
+        """Those that find room. Where there is none, the first takes the place of its base, which most clients do not
+        ask for."""
         made = []
-        for coding, compress in self.codecs.items():
-            if coding in present:
-                continue
-            compressed = self._made_before(base_tag, coding) or compress(content)
-            if not worth_it(entry.size, len(compressed)):
-                continue
-            variant = entry.coded(coding, len(compressed))
-            variant.etag = tag_of(compressed)
-            if self.keep(variant, compressed, evict=evict) is not None:
+        for coding, coded in codings:
+            variant = entry.coded(coding, len(coded))
+            variant.etag = tag_of(coded)
+            body = self.keep(variant, coded, evict=evict)
+            if body is None and not evict and entry.body is not None and not self.store.is_pinned(entry):
+                self.store.drop(entry)
+                body = self.keep(variant, coded, evict=False)
+            if body is not None:
                 self._made[base_tag, coding] = variant
                 made.append(variant)
         return tuple(made)
+
+    def forget(self, entry: Entry) -> None:
+        """A file left the index: forget the bodies of it and of its variants, those to come as well."""
+        self.variants.forget(entry)
+        for representation in (entry, *entry.variants):
+            self.store.drop(representation)
 
     def _status(self, root: Root, path: bytes) -> os.stat_result | None:
         try:
@@ -261,6 +319,7 @@ class Loader:
             return heads.compose(
                 entry.content_type, entry.size, entry.modified, entry.etag, entry.encoding, entry.fields, vary
             )
+        vary = vary or self.may_be_coded(entry)  # they may come while it is served
         return heads.build(
             name_of(entry),
             entry.size,
@@ -447,7 +506,9 @@ class Loader:
         content = self._read_whole(file, size)
         if file.identity != entry.identity:
             raise ChangedError  # it is the base's ETag that could tell whether this is the same
-        compressed = self.codecs[entry.encoding](content)
+        compressed = self._coded(entry, tag_of(content), entry.encoding, content)
+        if not compressed:
+            raise ChangedError  # it was worth it
         entry.size = len(compressed)
         entry.etag = tag_of(compressed)
         body = self.keep(entry, compressed, evict=evict)

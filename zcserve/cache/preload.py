@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, groupby
 
 from zcserve.cache.entry import Entry, SiblingVariant, representations
@@ -37,17 +39,22 @@ BATCH_BYTES = 1 << 20
 
 @dataclass(slots=True)
 class Preloaded:
-    """What preloading did: `files` are representations (variants count), `bytes` their content."""
+    """What preloading did: `files` are representations, of which `variants` are not the file itself; `bytes` their
+    content."""
 
     files: int = 0
     bytes: int = 0
     resident_files: int = 0
     resident_bytes: int = 0
+    variants: int = 0
+    resident_variants: int = 0
     problems: list[Problem] = field(default_factory=list)
 
     def count(self, representation: Entry) -> None:
         """Add a file, unless it is counted as a variant, and its variants."""
         if not representation.is_variant:
+            self.variants += bool(representation.encoding)
+            self.resident_variants += bool(representation.encoding) and representation.body is not None
             self.files += 1
             self.bytes += representation.size
             if representation.body is not None:
@@ -71,26 +78,28 @@ def preload(
     progress: Callable[[int, int], None] | None = None,
 ) -> Preloaded:
     """Make resident what fits. `first` is loaded before all else, and `make_room` has others make room for it;
-    `progress` is told files done and files in all.
+    `progress` is told files done and files in all, 0 and 0 while variants are waited for.
 
     A file that cannot be read leaves the generation and becomes a problem.
     """
     store = loader.store
     store.overhead = max(store.overhead, len(generation.resources) * ENTRY_BYTES)
+    until = time.monotonic() + loader.config.compress_wait_s
+    first = list(first)
+    judge_siblings(generation, loader, first)
+    _make_variants(generation, loader, first, until, progress)
     for entry in first:
         generation.stock = None  # what was taken before this is not true any more
-        judge_siblings(generation, loader, [entry])
-        _make_variants(generation, loader, [entry])
         _load(generation, loader, entry, evict=make_room)
     stock, generation.stock = generation.stock, None
     if stock is None:
         stock = Stock()
         stock.take(generation.entries())
-    report = Preloaded(stock.files, stock.bytes, stock.files, stock.bytes, generation.problems)
+    report = Preloaded(stock.files, stock.bytes, stock.files, stock.bytes, problems=generation.problems)
     todo = stock.wanting
     wanted = Plan(todo, store)
     judge_siblings(generation, loader, [entry for entry in todo if wanted.has_variants_of(entry)], progress)
-    _make_variants(generation, loader, todo)
+    _make_variants(generation, loader, todo, until, progress)
     wanted = Plan(todo, store)
     done = 0
     for _, group in groupby(todo, key=_directory_of):
@@ -285,17 +294,19 @@ def judge_siblings(
                 progress(0, 0)
 
 
-def _make_variants(generation: Generation, loader: Loader, todo: list[Entry]) -> None:
-    """`--compress`, by threads: the compressors release the GIL."""
-
-    def make(entry: Entry) -> None:
-        with contextlib.suppress(ChangedError, OSError):  # the loading that follows meets the same file and says why
-            loader.add_variants(generation.root, entry)
-
+def _make_variants(
+    generation: Generation,
+    loader: Loader,
+    todo: list[Entry],
+    until: float,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """`--compress`: have the variants made that these files lack, and wait for them. Those that are not made by then
+    follow."""
     wanting = [entry for entry in todo if loader.wants_variants(entry)]
     if wanting:
-        with ThreadPoolExecutor(os.cpu_count() or 1, "zcserve-compress") as pool:
-            list(pool.map(make, wanting))
+        batch = loader.variants.want(generation.root, wanting)
+        batch.wait(until, partial(progress, 0, 0) if progress is not None else lambda: None)
 
 
 def retire(last: Generation, generation: Generation, loader: Loader) -> int:
@@ -306,11 +317,11 @@ def retire(last: Generation, generation: Generation, loader: Loader) -> int:
         entry = was(key)
         if entry is not now(key) and isinstance(entry, Entry) and entry.key == key:
             count += 1
-            forget(loader.store, entry)
+            loader.forget(entry)
     return count
 
 
 def forget(store: Store, entry: Entry) -> None:
-    """Forget the bodies of a file and of its variants: it left the index."""
+    """Forget the bodies of what comes from no file, and of its variants; of a file, `Loader.forget` does."""
     for representation in (entry, *entry.variants):
         store.drop(representation)

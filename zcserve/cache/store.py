@@ -176,6 +176,10 @@ class Store:
         """How many representations are resident."""
         return len(self._lru) + len(self._pinned)
 
+    def is_pinned(self, entry: Entry) -> bool:
+        """Whether an entry is never evicted."""
+        return self._is_pinned(entry)
+
     @property
     def moves(self) -> int:
         """How many times a body was moved, to make room."""

@@ -10,7 +10,10 @@ Without the compiled module there is no lane, and the poller of the standard lib
 
 from __future__ import annotations
 
+import sys
 import time
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zcserve.cache import heads
@@ -44,20 +47,37 @@ def open_poller(config: Config) -> Poller | Lane:
     """What the loop waits with: the lane where it is built and wanted. Raises UsageError."""
     if config.engine == "python":
         return Poller()
-    try:
-        from zcserve.net._lane import Lane
-    except ImportError as error:
+    if why := why_not_native():
         if config.engine == "native":
-            raise UsageError(
-                f"engine: native is not built here ({error}); install a C compiler and run pip install again, "
-                "or use --engine auto or python"
-            ) from None
+            raise UsageError(f"engine: {why}, or use --engine auto or python")
         return Poller()
+    from zcserve.net._lane import Lane
+
     lane = Lane(config, bool(config.access_log))
     trusted = Trusted(config.proxy_headers)
     networks = [(int(one.version), one.network_address.packed, one.prefixlen) for one in trusted.networks]
     lane.trust(networks, trusted.unix)
     return lane
+
+
+def why_not_native(here: Path = Path(__file__).parent) -> str:
+    """Why there is no lane, and what to do; "" where there is one. `here` is where its file lies."""
+    try:
+        import zcserve.net._lane  # noqa: F401
+    except Exception as error:  # a file for another version of something may raise anything
+        files = sorted(path.name for path in here.glob("_lane*.so"))
+        fitting = [name for name in files if name.removeprefix("_lane") in EXTENSION_SUFFIXES]
+        if fitting:
+            why = f"{fitting[0]} cannot be loaded ({error})"
+        elif files:
+            why = f"{files[0]} is for another Python, this is {sys.implementation.cache_tag}"
+        else:
+            why = "there was no C compiler when zcserve was installed, or it is a checkout that was not installed"
+        return (
+            f"native is not built here: {why}; have a C compiler and Python's headers, and run pip install again "
+            "(ZCSERVE_BUILD_NATIVE=1 shows what fails)"
+        )
+    return ""
 
 
 class Teacher:

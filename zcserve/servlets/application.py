@@ -158,8 +158,10 @@ class Servlets:
         turn: Callable[[], int],
         lane: Lane | None = None,
         keeping: Keeping | None = None,
+        faults: list[str] | None = None,
     ) -> None:
-        """Loads the folder and imports the applications; without `keeping` no result is kept. Raises UsageError."""
+        """Loads the folder and imports the applications; without `keeping` no result is kept. Raises UsageError; but
+        where an application does not load, that goes to `faults`, if they are given."""
         self.config = config
         self._folder = Folder(Path(config.servlets)) if config.servlets else None
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
@@ -180,7 +182,7 @@ class Servlets:
         self._everything = False  # the next load is of all, whether it changed or not
         self._lane = lane
         try:
-            self._mounts = Mounts(config.mount, self.context)
+            self._mounts = Mounts(config.mount, self.context, faults)
         except BaseException:
             self.context.tasks.close()
             raise
@@ -208,6 +210,10 @@ class Servlets:
             broken = sum(bool(module.error) for module in modules)
             told.append(f"{len(modules)} in {self.config.servlets}" + f", {broken} of them broken" * bool(broken))
         return "; ".join([*told, *(f"mounted {text}" for text in self.config.mount)])
+
+    def broken(self) -> list[str]:
+        """The servlets that do not load: file, line and what is wrong, a line each."""
+        return [module.fault() for module in self._folder.modules.values() if module.error] if self._folder else []
 
     # --- from a target to a resource ----------------------------------------------------------------------
 
@@ -426,16 +432,26 @@ class Servlets:
         self.context.tasks.close()
 
 
-def check(config: Config) -> str:
-    """What a server with this configuration would have. Raises UsageError where it could not start."""
+class Checked(NamedTuple):
+    """What a server would have besides files, in words, and what of it does not load, a line each."""
+
+    told: str
+    faults: list[str]
+
+
+def check(config: Config) -> Checked:
+    """What a server with this configuration would have. Raises UsageError where it could not start for another reason
+    than that something does not load."""
+    faults: list[str] = []
     application = Servlets(
         config,
         call_soon=lambda call: None,
         generation=lambda: Generation(Root(config.root)),
         turn=lambda: 0,
+        faults=faults,
     )
     try:
-        return application.describe()
+        return Checked(application.describe(), [*application.broken(), *faults])
     finally:
         application.close()
 

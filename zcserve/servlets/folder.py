@@ -252,6 +252,13 @@ class Module:
         """Those that are in the table."""
         return self.good.routes if self.good is not None else ()
 
+    def fault(self) -> str:
+        """What is wrong with it, on one line that begins with the place in the folder: "servlets/hello.py:3: ..."."""
+        places = re.findall(r'^ *File "(.+)", line (\d+)', self.error, re.MULTILINE)
+        here = [(Path(file), f":{line}") for file, line in places if Path(file).parent == self.file.parent]
+        file, line = here[-1] if here else (self.file, "")
+        return f"{file.parent.name}/{file.name}{line}: {self.error.rstrip().rpartition(chr(10))[2]}"
+
     def changed(self) -> bool:
         """Whether a file that it was loaded from has changed or is gone: one os.stat for each."""
         return any(source.changed() for source in self.sources)

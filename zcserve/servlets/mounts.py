@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
-from zcserve.errors import HttpError, UsageError
+from zcserve.errors import HttpError, LoadError, UsageError
 from zcserve.http import canonical_path
 from zcserve.log import Block, Log
 from zcserve.net.exchange import Exchange, Made
@@ -86,15 +86,15 @@ def _arguments(call: str) -> tuple[list[Any], dict[str, Any]]:
 
 
 def load(text: str, context: Context) -> Wsgi | Asgi:
-    """Import what a mount names. Raises UsageError that says why it cannot be had."""
+    """Import what a mount names. Raises UsageError, LoadError where it cannot be had, that says why."""
     mount = parse_mount(text)
     application = _application(mount)
     if not callable(application):
-        raise UsageError(
+        raise LoadError(
             f"{mount.target}{mount.call} is {type(application).__name__}, which cannot be called: no application"
         )
     if not mount.told and is_factory(application):
-        raise UsageError(
+        raise LoadError(
             f"{mount.target}{mount.call} takes no request: if it makes the application, write {mount.target}()"
         )
     gateway = gateway_of(application, mount.told)
@@ -112,23 +112,25 @@ def _application(mount: Mount) -> Any:
     try:
         found: Any = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{module_name} cannot be imported: {_reason(error)}") from error
+        raise LoadError(f"{module_name} cannot be imported: {_reason(error)}") from error
     for name in names.split("."):
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise UsageError(f"{module_name} has no {names}") from None
+            raise LoadError(f"{module_name} has no {names}") from None
     if not mount.call:
         return found
     arguments, named = _arguments(mount.call)
     try:
         return found(*arguments, **named)
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{mount.target}{mount.call} failed: {_reason(error)}") from error
+        raise LoadError(f"{mount.target}{mount.call} failed: {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:
     """What went wrong, on one line, and where in the application's own files."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
     said = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
     last = traceback.extract_tb(error.__traceback__)[-1]
     if last.filename == __file__:
@@ -157,8 +159,9 @@ class Mounted:
 class Mounts:
     """All applications of a server. They are loaded anew together: two that share a module share one version of it."""
 
-    def __init__(self, texts: Iterable[str], context: Context) -> None:
-        """Imports them. Raises UsageError, for two of one prefix, too."""
+    def __init__(self, texts: Iterable[str], context: Context, faults: list[str] | None = None) -> None:
+        """Imports them. Raises UsageError, for two of one prefix, too; but what does not load goes to `faults`, if they
+        are given."""
         self._texts = tuple(texts)
         self._context = context
         self._begun: list[Wsgi | Asgi] = []
@@ -167,15 +170,21 @@ class Mounts:
         packages = (parse_mount(text).target.partition(":")[0].partition(".")[0] for text in self._texts)
         self._imports = Imports(os.getcwd(), packages) if self._texts else None
         try:
-            self._by_prefix = {prefix: Mounted(one) for prefix, one in self._load().items()}
+            self._by_prefix = {prefix: Mounted(one) for prefix, one in self._load(faults).items()}
         except BaseException:
             self.close()
             raise
 
-    def _load(self) -> dict[bytes, Wsgi | Asgi]:
+    def _load(self, faults: list[str] | None = None) -> dict[bytes, Wsgi | Asgi]:
         found: dict[bytes, Wsgi | Asgi] = {}
         for text in self._texts:
-            resource = load(text, self._context)
+            try:
+                resource = load(text, self._context)
+            except LoadError as error:
+                if faults is None:
+                    raise
+                faults.append(f"mount {text}: {error}")
+                continue
             if resource.prefix in found:
                 raise UsageError(f"{found[resource.prefix].name} and {resource.name} are for the same path")
             found[resource.prefix] = resource

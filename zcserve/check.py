@@ -1,0 +1,79 @@
+"""`--check`: look at the configuration and the root as a start would, say what would be, and serve nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from zcserve.cache.budget import budget_of, eaten
+from zcserve.cache.entry import Entry, representations
+from zcserve.cache.index import ENTRY_BYTES
+from zcserve.cache.loader import Loader
+from zcserve.cache.preload import Plan, judge_siblings, try_to_open
+from zcserve.cache.root import Root
+from zcserve.cache.store import Store
+from zcserve.cache.walk import walk
+from zcserve.config import Config, size_text
+from zcserve.content import report_problems
+from zcserve.log import Log, printable
+
+_log = Log(__name__)
+
+
+def check(config: Config) -> int:
+    """Validate the root, say what would be resident, and what does not load. The exit code: 1 where something does not
+    load. Raises UsageError."""
+    budget = budget_of(config)
+    config = replace(config, memory=budget.bytes)
+    if budget.warning:
+        _log.warning("%s", budget.warning)
+    _check_content(config)
+    faults = _check_applications(config) if config.servlets or config.mount else []
+    print("configuration is not valid" if faults else "configuration is valid")
+    return 1 if faults else 0
+
+
+def _check_content(config: Config) -> None:
+    generation = walk(Root(config.root), index=config.index)
+    try_to_open(generation)
+    store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
+    store.overhead = len(generation.resources) * ENTRY_BYTES
+    loader = Loader(store, config)
+    entries = list(generation.entries())
+    judge_siblings(generation, loader, entries)
+    report_problems(generation.problems)
+    wanted = Plan(entries, store)
+    found = [one for entry in entries for one in representations(entry)]
+    taken = [one for one in found if wanted.takes(one)]
+    left_out = len(found) - len(taken)
+    print(f"root {printable(str(config.root))}: {_counted(found)}")
+    print(f"would be resident: {_counted(taken)} of a budget of {size_text(config.memory)}; {left_out} stay out")
+    if left_out and (told := eaten(store, len(entries), _bytes(found))):
+        print(told)
+    if config.compress:
+        coded = [entry for entry in entries if loader.may_be_coded(entry)]
+        print(f"compress: {_counted(coded)}, would get variants besides")
+    print(f"not served: {len(generation.problems)}")
+    store.close()
+
+
+def _check_applications(config: Config) -> list[str]:
+    """What of them does not load, a line each."""
+    from zcserve.servlets.application import check as check_servlets  # only who has servlets pays for them
+
+    told, faults = check_servlets(config)
+    print(f"servlets: {told}")
+    for fault in faults:
+        print(f"does not load: {printable(fault)}")
+    return faults
+
+
+def _bytes(found: Sequence[Entry]) -> int:
+    return sum(one.size for one in found)
+
+
+def _counted(found: Sequence[Entry]) -> str:
+    """How many files they are, and how large."""
+    variants = sum(bool(one.encoding) for one in found)
+    beside = f" with {variants} variants" if variants else ""
+    return f"{len(found) - variants} files{beside}, {size_text(_bytes(found))}"
