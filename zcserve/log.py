@@ -154,8 +154,9 @@ class _Own(Writer[bytes]):
     def __init__(self, level: int) -> None:
         """Raises OSError and NoThreadError."""
         self.level = level
-        self.fd = os.dup(2)
-        super().__init__(Outlet(self.fd), "zcserve-log", WAITING_MAX)
+        outlet = Outlet(os.dup(2))
+        self.fd = outlet.fd
+        super().__init__(outlet, "zcserve-log", WAITING_MAX)
 
     def say(self, level: int, text: str, error: BaseException | None = None) -> None:
         """A record of our own."""
@@ -165,7 +166,13 @@ class _Own(Writer[bytes]):
     def tell(self, text: str) -> None:
         """Lines as they are."""
         lines = f"{text}\n".encode(errors="backslashreplace")
-        self.put(lines, len(lines), lines.count(b"\n"))
+        self.put(lines)
+
+    def cost(self, item: bytes) -> int:
+        return len(item)
+
+    def lines_in(self, item: bytes) -> int:
+        return item.count(b"\n")
 
     def render(self, item: bytes) -> bytes:
         return item
@@ -207,7 +214,7 @@ class _Stream(io.RawIOBase):
 
     def write(self, data: ReadableBuffer) -> int:
         text = bytes(data)
-        self._own.put(text, len(text), text.count(b"\n"))
+        self._own.put(text)
         return len(text)
 
 

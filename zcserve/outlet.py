@@ -9,8 +9,9 @@ room.
 
 What is odd: a descriptor that the process was started with is shared with other programs, so O_NONBLOCK cannot be set
 on it: they would meet EAGAIN. A pipe or a terminal is asked (`poll`) whether it takes something, and gets at most
-PIPE_BUF bytes at a time. A pipe that is asked takes so many without a wait. A terminal, or a pipe that has other
-writers, may make the thread wait all the same; nothing else waits for the thread without a deadline.
+PIPE_BUF bytes at a time. A pipe that is asked takes so many without a wait. A terminal may take less, and is opened
+anew for that. A pipe that has other writers may make the thread wait all the same; nothing else waits for the thread
+without a deadline.
 
 A file that is full takes half a line. It is cut off again, unless another process has written behind it.
 """
@@ -45,6 +46,7 @@ STOPPED_AFTER_S = 1.0
 RETRY_S = 0.2
 # At the end an outlet that takes nothing for so long is given up.
 LAST_S = 0.3
+LOOKED_S = 0.02  # so often is looked whether it does
 # While lines are being dropped the number is told so often.
 TOLD_EVERY_S = 10.0
 
@@ -56,7 +58,7 @@ class Outlet:
 
     def __init__(self, fd: int) -> None:
         kind = os.fstat(fd).st_mode
-        self._fd = fd
+        self.fd = fd = _own_terminal(fd) if os.isatty(fd) else fd
         self._is_file = stat.S_ISREG(kind)
         self._socket = socket.socket(fileno=fd) if stat.S_ISSOCK(kind) else None
         self._poll = select.poll()
@@ -72,7 +74,7 @@ class Outlet:
         try:
             if self._socket is not None:
                 return self._socket.send(piece, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-            return os.write(self._fd, piece)
+            return os.write(self.fd, piece)
         except BlockingIOError:
             time.sleep(wait_s)
             return 0
@@ -81,7 +83,7 @@ class Outlet:
         taken = 0
         try:
             while taken < len(piece):
-                taken += os.write(self._fd, piece[taken:])
+                taken += os.write(self.fd, piece[taken:])
         except OSError:
             if taken := self._cut_off(piece, taken):
                 return taken
@@ -92,9 +94,9 @@ class Outlet:
         """Cut off the half line at the end of what a full file took; how much of it stays."""
         whole = bytes(piece[:taken]).rfind(b"\n") + 1
         if whole < taken:
-            if os.fstat(self._fd).st_size != os.lseek(self._fd, 0, os.SEEK_CUR):
+            if os.fstat(self.fd).st_size != os.lseek(self.fd, 0, os.SEEK_CUR):
                 return taken
-            os.ftruncate(self._fd, os.lseek(self._fd, whole - taken, os.SEEK_CUR))
+            os.ftruncate(self.fd, os.lseek(self.fd, whole - taken, os.SEEK_CUR))
         return whole
 
     def close(self) -> None:
@@ -102,7 +104,17 @@ class Outlet:
         if self._socket is not None:
             self._socket.close()
         else:
-            os.close(self._fd)
+            os.close(self.fd)
+
+
+def _own_terminal(fd: int) -> int:
+    """The same terminal, opened anew without waiting: it takes a part of what does not fit."""
+    try:
+        own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return fd
+    os.close(fd)
+    return own
 
 
 class Replaced:
@@ -139,7 +151,7 @@ class Writer(Generic[Item]):
         self._outlet = outlet
         self._waiting_max = waiting_max
         self._every_s = every_s
-        self._queue: deque[tuple[Item, int]] = deque()
+        self._queue: deque[Item] = deque()
         # Each pair is written by one side only: those who put, and the thread.
         self._come = self._gone = 0  # bytes
         self._dropped = self._told = 0  # lines
@@ -158,17 +170,17 @@ class Writer(Generic[Item]):
 
     # --- for everybody --------------------------------------------------------------------------------------
 
-    def put(self, item: Item, cost: int, lines: int = 1) -> None:
-        """Have an item of `cost` bytes and so many lines written. Any thread may ask, and a signal's handler."""
+    def put(self, item: Item) -> None:
+        """Have an item written. Any thread may ask, and a signal's handler."""
         if self._is_alone:
             self._write_alone(item)
             return
         with self._lock:
             if self._come - self._gone >= self._waiting_max:
-                self._dropped += lines
+                self._dropped += self.lines_in(item)
                 return
-            self._come += cost
-            self._queue.append((item, cost))
+            self._come += self.cost(item)
+            self._queue.append(item)
         if self._every_s is None and self._wake.empty():
             self._wake.put(None)
 
@@ -185,10 +197,21 @@ class Writer(Generic[Item]):
             self._until = max(until, now + LAST_S)
             self._ended = True
             self._wake.put(None)
-        self._thread.join(max(self._until - time.monotonic(), 0) + LAST_S)
-        return not self._thread.is_alive()
+        while self._thread.is_alive():
+            if time.monotonic() > min(self._until, self._moved + LAST_S) + LAST_S:
+                return False
+            self._thread.join(LOOKED_S)
+        return True
 
     # --- for those that are writers of something -------------------------------------------------------------
+
+    def cost(self, item: Item) -> int:
+        """The bytes that an item takes while it waits. In any thread."""
+        raise NotImplementedError
+
+    def lines_in(self, item: Item) -> int:
+        """How many lines will be made of it. In any thread."""
+        raise NotImplementedError
 
     def render(self, item: Item) -> bytes:
         """An item's lines. In the thread."""
@@ -262,8 +285,8 @@ class Writer(Generic[Item]):
         self._gone += self._rest_cost
         self._rest_cost = 0
         while self._queue and self._rest_cost < FILE_BYTES:
-            item, cost = self._queue.popleft()
-            self._rest_cost += cost
+            item = self._queue.popleft()
+            self._rest_cost += self.cost(item)
             made.append(self.render(item))
         self._rest = memoryview(b"".join(made))
         return bool(made)
@@ -285,10 +308,7 @@ class Writer(Generic[Item]):
 
     def _give_up(self) -> None:
         """Count what is left."""
-        left = bytes(self._rest)
-        while self._queue:
-            left += self.render(self._queue.popleft()[0])
-        self._dropped += left.count(b"\n")
+        self._dropped += bytes(self._rest).count(b"\n") + sum(map(self.lines_in, self._queue))
         if self._dropped > self._told:
             self._go_on()
 
