@@ -47,7 +47,8 @@ ExcInfo: TypeAlias = (
 # So many bytes of lines wait for a reader of standard error: some thousand lines.
 WAITING_MAX = 256 * 1024
 
-# So long the end waits for the reader of what applications have printed.
+# So long the end waits at most for readers of the last lines, and of what applications have printed.
+OUT_WITHIN_S = 1.0
 PRINTS_OUT_WITHIN_S = 0.5
 
 _INDENT = "  "
@@ -238,7 +239,7 @@ def to_stderr(level: str) -> Iterator[None]:
         sys.stderr = stream
         _own = None
         logging.getLogger().removeHandler(handler)
-        own.close()
+        own.close(time.monotonic() + OUT_WITHIN_S)
 
 
 def say(text: str) -> None:
@@ -277,4 +278,4 @@ def prints_are_out() -> bool:
 def flush() -> None:
     """The process ends by `os._exit`: write what waits, if standard error takes it."""
     if _own is not None:
-        _own.close()
+        _own.close(time.monotonic() + OUT_WITHIN_S)

@@ -46,8 +46,9 @@ STOPPED_AFTER_S = 1.0
 RETRY_S = 0.2
 # At the end an outlet that takes nothing for so long is given up.
 LAST_S = 0.3
+FILE_WITHIN_S = 5.0  # a disk may be slow
 LOOKED_S = 0.02  # so often is looked whether it does
-# While lines are being dropped the number is told so often.
+# While lines are being dropped the number is told so often, and that nothing can be written likewise.
 TOLD_EVERY_S = 10.0
 
 Item = TypeVar("Item")
@@ -59,14 +60,14 @@ class Outlet:
     def __init__(self, fd: int) -> None:
         kind = os.fstat(fd).st_mode
         self.fd = fd = _own_terminal(fd) if os.isatty(fd) else fd
-        self._is_file = stat.S_ISREG(kind)
+        self.is_file = stat.S_ISREG(kind)
         self._socket = socket.socket(fileno=fd) if stat.S_ISSOCK(kind) else None
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
     def write(self, lines: memoryview, wait_s: float = ASKED_S) -> int:
         """How many bytes it has taken; 0 where it takes nothing within `wait_s`. Raises OSError."""
-        if self._is_file:
+        if self.is_file:
             return self._write_file(lines[: _whole(lines, FILE_BYTES)])
         if not self._poll.poll(wait_s * 1000):
             return 0
@@ -120,6 +121,8 @@ def _own_terminal(fd: int) -> int:
 class Replaced:
     """What a program that uses zcserve has put into the place of sys.stdout, and that has no descriptor."""
 
+    is_file = False
+
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
 
@@ -161,8 +164,11 @@ class Writer(Generic[Item]):
         self._lock = threading.RLock()  # likewise
         self._ended = False
         self._until = inf
-        self._moved = time.monotonic()  # when the outlet took something last
+        self._moved = time.monotonic()  # when the outlet took something last, or had nothing to take
+        self._asked = inf  # since when the thread has been writing
         self._trouble = ""
+        self._trouble_told_at = -inf  # a disk may be full again and again
+        self._is_told = False
         self._tell_at = 0.0
         self._is_alone = False  # in a forked child, which has no such thread
         self._thread = threads.start(self._run, name)
@@ -188,17 +194,19 @@ class Writer(Generic[Item]):
         """Have the thread look at once."""
         self._wake.put(None)
 
-    def close(self, until: float = 0.0) -> bool:
-        """Write what waits, as long as the outlet takes something, and till `until` at most (time.monotonic; LAST_S
-        from now at least). False where the thread hangs."""
+    def close(self, until: float = inf) -> bool:
+        """Write what waits, as long as the outlet takes something, and till `until` at most (time.monotonic). False
+        where the thread hangs."""
         if not self._ended:
-            now = time.monotonic()
-            self._moved = max(self._moved, now)
-            self._until = max(until, now + LAST_S)
+            self._moved = time.monotonic()
+            self._until = max(until, self._moved + LAST_S)
             self._ended = True
             self._wake.put(None)
         while self._thread.is_alive():
-            if time.monotonic() > min(self._until, self._moved + LAST_S) + LAST_S:
+            within_s = ASKED_S + LAST_S
+            if self._outlet.is_file:
+                within_s = max(within_s, min(self._until - self._asked, FILE_WITHIN_S))
+            if time.monotonic() > self._asked + within_s:
                 return False
             self._thread.join(LOOKED_S)
         return True
@@ -254,9 +262,8 @@ class Writer(Generic[Item]):
 
     def _empty(self) -> bool:
         """Write what waits, as far as the outlet takes it. Whether all of it is out."""
-        if not self._rest:
-            self._moved = time.monotonic()
         while self._rest or self._take():
+            self._asked = time.monotonic()
             try:
                 taken = self._outlet.write(self._rest, ASKED_S)
             except OSError as error:
@@ -264,6 +271,8 @@ class Writer(Generic[Item]):
                 if self._ended:
                     self._until = 0.0
                 return False
+            finally:
+                self._asked = inf
             now = time.monotonic()
             if not taken:
                 if now - self._moved > STOPPED_AFTER_S:
@@ -289,18 +298,24 @@ class Writer(Generic[Item]):
             self._rest_cost += self.cost(item)
             made.append(self.render(item))
         self._rest = memoryview(b"".join(made))
-        return bool(made)
+        self._moved = time.monotonic()
+        return bool(self._rest)
 
     def _stop(self, why: str) -> None:
-        if not self._trouble:
-            self._trouble = why
+        now = time.monotonic()
+        if not self._trouble and now > self._trouble_told_at + TOLD_EVERY_S:
+            self._trouble_told_at = now
+            self._is_told = True
             self.on_trouble(why)
+        self._trouble = why
 
     def _go_on(self) -> None:
         dropped, self._trouble = self._dropped, ""
         self._tell_at = time.monotonic() + TOLD_EVERY_S
         told, self._told = self._told, dropped
-        self.on_room(dropped - told)
+        if self._is_told or dropped > told:
+            self._is_told = False
+            self.on_room(dropped - told)
 
     def _is_over(self) -> bool:
         now = time.monotonic()
