@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from zcserve.cache.loader import ChangedError
+from zcserve.errors import UsageError, reason_of
 from zcserve.log import Block, Formatter, Log, printable
 
 EVIL = 'a\nERROR zcserve: forged\r\x1b[31m\x7f\x85\u2028\u202e\udcff"\\é'
@@ -87,3 +89,31 @@ def test_only_the_first_line_of_a_record_begins_without_a_blank() -> None:
     assert all(line.isprintable() for line in lines)
     assert sum(not line.startswith(" ") for line in lines) == 4
     assert not [line for line in lines if re.match("ERROR zcserve: forged", line)]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (FileNotFoundError(2, "No such file or directory", "/a"), "No such file or directory"),
+        (OSError(), "OSError"),
+        (OSError("told in words"), "told in words"),
+        (TimeoutError(), "TimeoutError"),
+        (MemoryError(), "MemoryError"),
+        (UsageError("a flag"), "a flag"),
+        (ChangedError(), "it changes while it is read"),
+    ],
+    ids=repr,
+)
+def test_a_reason_is_never_empty(error: Exception, reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert reason_of(error) == reason
+    Log("zcserve.test").warning("failed: %s", error)
+    (record,) = caplog.records
+    assert record.getMessage().removeprefix("failed: ")
+
+
+def test_a_logger_that_dictconfig_has_disabled_logs(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log("zcserve.test.disabled")
+    log.logger.disabled = True  # as disable_existing_loggers does, which is its default
+    log.warning("here")
+    assert caplog.messages == ["here"]

@@ -47,7 +47,8 @@ ExcInfo: TypeAlias = (
 # So many bytes of lines wait for a reader of standard error: some thousand lines.
 WAITING_MAX = 256 * 1024
 
-# So long the end waits for the reader of what applications have printed.
+# So long the end waits at most for readers of the last lines, and of what applications have printed.
+OUT_WITHIN_S = 1.0
 PRINTS_OUT_WITHIN_S = 0.5
 
 _INDENT = "  "
@@ -154,8 +155,9 @@ class _Own(Writer[bytes]):
     def __init__(self, level: int) -> None:
         """Raises OSError and NoThreadError."""
         self.level = level
-        self.fd = os.dup(2)
-        super().__init__(Outlet(self.fd), "zcserve-log", WAITING_MAX)
+        outlet = Outlet(os.dup(2))
+        self.fd = outlet.fd
+        super().__init__(outlet, "zcserve-log", WAITING_MAX)
 
     def say(self, level: int, text: str, error: BaseException | None = None) -> None:
         """A record of our own."""
@@ -165,7 +167,13 @@ class _Own(Writer[bytes]):
     def tell(self, text: str) -> None:
         """Lines as they are."""
         lines = f"{text}\n".encode(errors="backslashreplace")
-        self.put(lines, len(lines), lines.count(b"\n"))
+        self.put(lines)
+
+    def cost(self, item: bytes) -> int:
+        return len(item)
+
+    def lines_in(self, item: bytes) -> int:
+        return item.count(b"\n")
 
     def render(self, item: bytes) -> bytes:
         return item
@@ -207,7 +215,7 @@ class _Stream(io.RawIOBase):
 
     def write(self, data: ReadableBuffer) -> int:
         text = bytes(data)
-        self._own.put(text, len(text), text.count(b"\n"))
+        self._own.put(text)
         return len(text)
 
 
@@ -231,7 +239,7 @@ def to_stderr(level: str) -> Iterator[None]:
         sys.stderr = stream
         _own = None
         logging.getLogger().removeHandler(handler)
-        own.close()
+        own.close(time.monotonic() + OUT_WITHIN_S)
 
 
 def say(text: str) -> None:
@@ -270,4 +278,4 @@ def prints_are_out() -> bool:
 def flush() -> None:
     """The process ends by `os._exit`: write what waits, if standard error takes it."""
     if _own is not None:
-        _own.close()
+        _own.close(time.monotonic() + OUT_WITHIN_S)

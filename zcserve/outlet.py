@@ -9,8 +9,9 @@ room.
 
 What is odd: a descriptor that the process was started with is shared with other programs, so O_NONBLOCK cannot be set
 on it: they would meet EAGAIN. A pipe or a terminal is asked (`poll`) whether it takes something, and gets at most
-PIPE_BUF bytes at a time. A pipe that is asked takes so many without a wait. A terminal, or a pipe that has other
-writers, may make the thread wait all the same; nothing else waits for the thread without a deadline.
+PIPE_BUF bytes at a time. A pipe that is asked takes so many without a wait. A terminal may take less, and is opened
+anew for that. A pipe that has other writers may make the thread wait all the same; nothing else waits for the thread
+without a deadline.
 
 A file that is full takes half a line. It is cut off again, unless another process has written behind it.
 """
@@ -45,7 +46,9 @@ STOPPED_AFTER_S = 1.0
 RETRY_S = 0.2
 # At the end an outlet that takes nothing for so long is given up.
 LAST_S = 0.3
-# While lines are being dropped the number is told so often.
+FILE_WITHIN_S = 5.0  # a disk may be slow
+LOOKED_S = 0.02  # so often is looked whether it does
+# While lines are being dropped the number is told so often, and that nothing can be written likewise.
 TOLD_EVERY_S = 10.0
 
 Item = TypeVar("Item")
@@ -56,15 +59,15 @@ class Outlet:
 
     def __init__(self, fd: int) -> None:
         kind = os.fstat(fd).st_mode
-        self._fd = fd
-        self._is_file = stat.S_ISREG(kind)
+        self.fd = fd = _own_terminal(fd) if os.isatty(fd) else fd
+        self.is_file = stat.S_ISREG(kind)
         self._socket = socket.socket(fileno=fd) if stat.S_ISSOCK(kind) else None
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
     def write(self, lines: memoryview, wait_s: float = ASKED_S) -> int:
         """How many bytes it has taken; 0 where it takes nothing within `wait_s`. Raises OSError."""
-        if self._is_file:
+        if self.is_file:
             return self._write_file(lines[: _whole(lines, FILE_BYTES)])
         if not self._poll.poll(wait_s * 1000):
             return 0
@@ -72,7 +75,7 @@ class Outlet:
         try:
             if self._socket is not None:
                 return self._socket.send(piece, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-            return os.write(self._fd, piece)
+            return os.write(self.fd, piece)
         except BlockingIOError:
             time.sleep(wait_s)
             return 0
@@ -81,7 +84,7 @@ class Outlet:
         taken = 0
         try:
             while taken < len(piece):
-                taken += os.write(self._fd, piece[taken:])
+                taken += os.write(self.fd, piece[taken:])
         except OSError:
             if taken := self._cut_off(piece, taken):
                 return taken
@@ -92,9 +95,9 @@ class Outlet:
         """Cut off the half line at the end of what a full file took; how much of it stays."""
         whole = bytes(piece[:taken]).rfind(b"\n") + 1
         if whole < taken:
-            if os.fstat(self._fd).st_size != os.lseek(self._fd, 0, os.SEEK_CUR):
+            if os.fstat(self.fd).st_size != os.lseek(self.fd, 0, os.SEEK_CUR):
                 return taken
-            os.ftruncate(self._fd, os.lseek(self._fd, whole - taken, os.SEEK_CUR))
+            os.ftruncate(self.fd, os.lseek(self.fd, whole - taken, os.SEEK_CUR))
         return whole
 
     def close(self) -> None:
@@ -102,11 +105,23 @@ class Outlet:
         if self._socket is not None:
             self._socket.close()
         else:
-            os.close(self._fd)
+            os.close(self.fd)
+
+
+def _own_terminal(fd: int) -> int:
+    """The same terminal, opened anew without waiting: it takes a part of what does not fit."""
+    try:
+        own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return fd
+    os.close(fd)
+    return own
 
 
 class Replaced:
     """What a program that uses zcserve has put into the place of sys.stdout, and that has no descriptor."""
+
+    is_file = False
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -139,7 +154,7 @@ class Writer(Generic[Item]):
         self._outlet = outlet
         self._waiting_max = waiting_max
         self._every_s = every_s
-        self._queue: deque[tuple[Item, int]] = deque()
+        self._queue: deque[Item] = deque()
         # Each pair is written by one side only: those who put, and the thread.
         self._come = self._gone = 0  # bytes
         self._dropped = self._told = 0  # lines
@@ -149,8 +164,11 @@ class Writer(Generic[Item]):
         self._lock = threading.RLock()  # likewise
         self._ended = False
         self._until = inf
-        self._moved = time.monotonic()  # when the outlet took something last
+        self._moved = time.monotonic()  # when the outlet took something last, or had nothing to take
+        self._asked = inf  # since when the thread has been writing
         self._trouble = ""
+        self._trouble_told_at = -inf  # a disk may be full again and again
+        self._is_told = False
         self._tell_at = 0.0
         self._is_alone = False  # in a forked child, which has no such thread
         self._thread = threads.start(self._run, name)
@@ -158,17 +176,17 @@ class Writer(Generic[Item]):
 
     # --- for everybody --------------------------------------------------------------------------------------
 
-    def put(self, item: Item, cost: int, lines: int = 1) -> None:
-        """Have an item of `cost` bytes and so many lines written. Any thread may ask, and a signal's handler."""
+    def put(self, item: Item) -> None:
+        """Have an item written. Any thread may ask, and a signal's handler."""
         if self._is_alone:
             self._write_alone(item)
             return
         with self._lock:
             if self._come - self._gone >= self._waiting_max:
-                self._dropped += lines
+                self._dropped += self.lines_in(item)
                 return
-            self._come += cost
-            self._queue.append((item, cost))
+            self._come += self.cost(item)
+            self._queue.append(item)
         if self._every_s is None and self._wake.empty():
             self._wake.put(None)
 
@@ -176,19 +194,32 @@ class Writer(Generic[Item]):
         """Have the thread look at once."""
         self._wake.put(None)
 
-    def close(self, until: float = 0.0) -> bool:
-        """Write what waits, as long as the outlet takes something, and till `until` at most (time.monotonic; LAST_S
-        from now at least). False where the thread hangs."""
+    def close(self, until: float = inf) -> bool:
+        """Write what waits, as long as the outlet takes something, and till `until` at most (time.monotonic). False
+        where the thread hangs."""
         if not self._ended:
-            now = time.monotonic()
-            self._moved = max(self._moved, now)
-            self._until = max(until, now + LAST_S)
+            self._moved = time.monotonic()
+            self._until = max(until, self._moved + LAST_S)
             self._ended = True
             self._wake.put(None)
-        self._thread.join(max(self._until - time.monotonic(), 0) + LAST_S)
-        return not self._thread.is_alive()
+        while self._thread.is_alive():
+            within_s = ASKED_S + LAST_S
+            if self._outlet.is_file:
+                within_s = max(within_s, min(self._until - self._asked, FILE_WITHIN_S))
+            if time.monotonic() > self._asked + within_s:
+                return False
+            self._thread.join(LOOKED_S)
+        return True
 
     # --- for those that are writers of something -------------------------------------------------------------
+
+    def cost(self, item: Item) -> int:
+        """The bytes that an item takes while it waits. In any thread."""
+        raise NotImplementedError
+
+    def lines_in(self, item: Item) -> int:
+        """How many lines will be made of it. In any thread."""
+        raise NotImplementedError
 
     def render(self, item: Item) -> bytes:
         """An item's lines. In the thread."""
@@ -231,9 +262,8 @@ class Writer(Generic[Item]):
 
     def _empty(self) -> bool:
         """Write what waits, as far as the outlet takes it. Whether all of it is out."""
-        if not self._rest:
-            self._moved = time.monotonic()
         while self._rest or self._take():
+            self._asked = time.monotonic()
             try:
                 taken = self._outlet.write(self._rest, ASKED_S)
             except OSError as error:
@@ -241,6 +271,8 @@ class Writer(Generic[Item]):
                 if self._ended:
                     self._until = 0.0
                 return False
+            finally:
+                self._asked = inf
             now = time.monotonic()
             if not taken:
                 if now - self._moved > STOPPED_AFTER_S:
@@ -262,22 +294,28 @@ class Writer(Generic[Item]):
         self._gone += self._rest_cost
         self._rest_cost = 0
         while self._queue and self._rest_cost < FILE_BYTES:
-            item, cost = self._queue.popleft()
-            self._rest_cost += cost
+            item = self._queue.popleft()
+            self._rest_cost += self.cost(item)
             made.append(self.render(item))
         self._rest = memoryview(b"".join(made))
-        return bool(made)
+        self._moved = time.monotonic()
+        return bool(self._rest)
 
     def _stop(self, why: str) -> None:
-        if not self._trouble:
-            self._trouble = why
+        now = time.monotonic()
+        if not self._trouble and now > self._trouble_told_at + TOLD_EVERY_S:
+            self._trouble_told_at = now
+            self._is_told = True
             self.on_trouble(why)
+        self._trouble = why
 
     def _go_on(self) -> None:
         dropped, self._trouble = self._dropped, ""
         self._tell_at = time.monotonic() + TOLD_EVERY_S
         told, self._told = self._told, dropped
-        self.on_room(dropped - told)
+        if self._is_told or dropped > told:
+            self._is_told = False
+            self.on_room(dropped - told)
 
     def _is_over(self) -> bool:
         now = time.monotonic()
@@ -285,10 +323,7 @@ class Writer(Generic[Item]):
 
     def _give_up(self) -> None:
         """Count what is left."""
-        left = bytes(self._rest)
-        while self._queue:
-            left += self.render(self._queue.popleft()[0])
-        self._dropped += left.count(b"\n")
+        self._dropped += bytes(self._rest).count(b"\n") + sum(map(self.lines_in, self._queue))
         if self._dropped > self._told:
             self._go_on()
 

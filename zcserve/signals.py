@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -108,14 +109,17 @@ def forget(loop: Loop) -> None:
 _HEARD = {*ENDS, *_OTHERS}
 
 
+_mask = threading.local()
+
+
 def _hold_back() -> None:
     if _heard is not None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+        _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
 
 
 def _go_on() -> None:
     if _heard is not None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+        signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
 
 
 def _let_go() -> None:
@@ -123,6 +127,7 @@ def _let_go() -> None:
         signal.set_wakeup_fd(-1)
         for number in _HEARD:
             signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         _go_on()
 
 

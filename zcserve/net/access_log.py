@@ -55,17 +55,16 @@ class AccessLog(Writer["Record | bytes"]):
 
     def record(self, peer: str, method: bytes, target: bytes, fields: Fields | None, status: int, length: int) -> None:
         """Note one answered request. Called by the loop."""
-        if len(self._queue) >= RECORDS_MAX:
+        if len(self._queue) >= RECORDS_MAX or self._come - self._gone >= WAITING_BYTES_MAX:
             self._dropped += 1
             return
-        size = RECORD_BYTES + len(target)
-        if fields is not None:
-            size += len(fields.referer) + len(fields.user_agent)
-        self.put((self._prefixes.second, peer, method, target, fields, status, length), size)
+        # As `put`, without its lock and its calls: only the loop comes here.
+        self._come += _cost(target, fields)
+        self._queue.append((self._prefixes.second, peer, method, target, fields, status, length))
 
     def lines(self, lines: bytes) -> None:
         """Lines that the fast lane has written already, in this log's format."""
-        self.put(lines, len(lines), lines.count(b"\n"))
+        self.put(lines)
 
     def reopen(self) -> None:
         """The file was rotated away: write to its path anew."""
@@ -73,6 +72,12 @@ class AccessLog(Writer["Record | bytes"]):
         self.wake()
 
     # --- in the thread --------------------------------------------------------------------------------------
+
+    def cost(self, item: Record | bytes) -> int:
+        return len(item) if isinstance(item, bytes) else _cost(item[3], item[4])
+
+    def lines_in(self, item: Record | bytes) -> int:
+        return item.count(b"\n") if isinstance(item, bytes) else 1
 
     def render(self, item: Record | bytes) -> bytes:
         return item if isinstance(item, bytes) else self._format(item).encode()
@@ -124,6 +129,11 @@ def _open_path(path: str) -> int:
             raise
     _log.warning("access log %s: no program reads this FIFO yet", path)
     return os.open(path, _FLAGS | os.O_RDWR)  # which needs no reader
+
+
+def _cost(target: bytes, fields: Fields | None) -> int:
+    said = len(fields.referer) + len(fields.user_agent) if fields is not None else 0
+    return RECORD_BYTES + len(target) + said
 
 
 def _printable(value: bytes) -> str:
