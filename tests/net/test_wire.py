@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -237,3 +238,21 @@ def test_queued_tells_what_the_peer_has_not_taken() -> None:
             while wire.send(sender, [DATA], MUCH) is Outcome.DONE:
                 pass
             assert wire.queued(sender.fileno()) > 0
+
+
+def test_what_is_found_at_hand_is_what_is_sent_whatever_other_loops_read(
+    pair: tuple[socket.socket, socket.socket], tmp_path: Path
+) -> None:
+    """Two servers in one process have a loop each, in a thread of its own."""
+    for name in ("one", "other"):
+        (tmp_path / name).write_bytes(name.encode() * 1000)
+    one, other = on_disk(tmp_path / "one"), on_disk(tmp_path / "other")
+    for span in (one, other):
+        wire.read_cold(span)  # from now on it is in the page cache
+    if not wire.is_at_hand(one):
+        pytest.skip("this file system does not know RWF_NOWAIT")
+    thread = threading.Thread(target=wire.is_at_hand, args=(other,), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert wire.send(pair[0], [one], MUCH) is Outcome.DONE
+    assert pair[1].recv(10_000) == b"one" * 1000

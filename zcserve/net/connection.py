@@ -593,7 +593,11 @@ class Connection:
                 hit = None
                 if fields.plain and method == b"GET" and isinstance(resource, Entry):
                     hit = self._choose(service.generation, resource, fields.accept) if resource.variants else resource
-                if hit is not None and (body := hit.body) is not None and not body.holds_descriptor:
+                if (
+                    hit is not None
+                    and (body := hit.body) is not None
+                    and (not body.holds_descriptor or wire.is_ready(body))
+                ):
                     if service.sampler is not None:
                         service.sampler.note(hit, self._loop.turn)
                     hit.tick = self._loop.turn
@@ -650,7 +654,7 @@ class Connection:
     def _emit(self, made: Reply, *, close: bool = False) -> Stop | None:
         """Put a response into `_out`, and tell whether more may follow at once."""
         span = made.first_span()
-        if span is not None and not made.begun and not wire.is_in_memory(span):
+        if span is not None and not made.begun and not wire.is_at_hand(span):
             self._await_piece(span, partial(self._on_first_piece, made, span))
             return Stop.LOAD
         service = self._service

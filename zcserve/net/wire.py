@@ -21,9 +21,10 @@ import os
 import socket
 import struct
 import termios
+import threading
 
 from zcserve.cache.doubt import settle
-from zcserve.cache.entry import DiskSpan, ForeignSpan, Look, Segment, Sent, Span
+from zcserve.cache.entry import Body, DiskSpan, ForeignSpan, Look, Segment, Sent, Span
 from zcserve.cache.tags import is_identity_tag
 
 # Buffers in one sendmsg: half of IOV_MAX (1024), and more than pipeline_max requests need.
@@ -35,9 +36,20 @@ COLD_TRIES = 10
 # What tells that a file system does not know RWF_NOWAIT.
 _NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
-_piece = memoryview(bytearray(DISK_PIECE_BYTES))
 # Where a file is only looked at: each page of a piece into the same memory, which costs a tenth of sending it.
 _PAGE_BYTES = 4096
+
+
+class _Seen(threading.local):
+    """What a thread's loop has found to be at hand and sends next, so that it is not read twice."""
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(DISK_PIECE_BYTES))
+        self.span: DiskSpan | None = None
+        self.piece = self.buffer[:0]
+
+
+_seen = _Seen()
 _pages = [memoryview(bytearray(_PAGE_BYTES))] * (DISK_PIECE_BYTES // _PAGE_BYTES)
 
 
@@ -63,6 +75,7 @@ def send(sock: socket.socket, segments: list[Segment], bytes_max: int) -> Outcom
     try:
         while segments:
             if sent >= bytes_max:
+                _seen.span = None
                 return Outcome.ENOUGH
             first = segments[0]
             if isinstance(first, Span):
@@ -71,15 +84,17 @@ def send(sock: socket.socket, segments: list[Segment], bytes_max: int) -> Outcom
                     raise TornError  # only a file sent in place can end early
                 _advance(segments, first, count)
             elif isinstance(first, ForeignSpan):
-                if not is_in_memory(first):
+                if first is not _seen.span and not _is_in_memory(first):
                     return Outcome.COLD
                 length = min(first.length, DISK_PIECE_BYTES)
+                _seen.span = None
                 count = os.sendfile(sock.fileno(), first.file.fd, first.offset, length)
                 if not count:
                     raise TornError
                 _advance(segments, first, count)
             elif isinstance(first, DiskSpan):
-                piece = _read(first)
+                piece = _seen.piece if first is _seen.span else _read(first)
+                _seen.span = None
                 if piece is None:
                     return Outcome.COLD
                 count = sock.send(piece)
@@ -88,6 +103,7 @@ def send(sock: socket.socket, segments: list[Segment], bytes_max: int) -> Outcom
                 count = _send_buffers(sock, segments)
             sent += count
     except BlockingIOError:
+        _seen.span = None  # it is sent much later, perhaps
         return Outcome.BLOCKED
     return Outcome.DONE
 
@@ -133,9 +149,31 @@ def _send_buffers(sock: socket.socket, segments: list[Segment]) -> int:
     return sent
 
 
-def is_in_memory(span: DiskSpan) -> bool:
-    """Whether the next piece of a span can be sent without waiting for a disk: whether each of its pages can be read
-    so."""
+def is_ready(body: Body) -> bool:
+    """Whether a body that holds a descriptor can be begun without waiting for a disk."""
+    span = body.whole()[-1]
+    return not isinstance(span, DiskSpan) or is_at_hand(span)
+
+
+def is_at_hand(span: DiskSpan) -> bool:
+    """Whether the next piece of a span can be sent without waiting for a disk. It is sent next, or read again."""
+    _seen.span = None
+    if isinstance(span, ForeignSpan):
+        is_there = _is_in_memory(span)
+    else:
+        try:
+            piece = _read(span)
+        except TornError:  # a thread finds that out
+            piece = None
+        is_there = piece is not None
+        _seen.piece = piece or _seen.piece
+    if is_there:
+        _seen.span = span
+    return is_there
+
+
+def _is_in_memory(span: ForeignSpan) -> bool:
+    """Whether each page of the next piece can be read without waiting for a disk."""
     length = min(span.length, DISK_PIECE_BYTES)
     try:
         seen = os.preadv(span.file.fd, _pages[: -(-length // _PAGE_BYTES)], span.offset, os.RWF_NOWAIT)
@@ -146,7 +184,8 @@ def is_in_memory(span: DiskSpan) -> bool:
 
 def _read(span: DiskSpan) -> memoryview | None:
     """The next bytes of a file that is not resident; None: not without waiting. Raises TornError."""
-    piece = _piece[: min(span.length, DISK_PIECE_BYTES)]
+    _seen.span = None
+    piece = _seen.buffer[: min(span.length, DISK_PIECE_BYTES)]
     try:
         count = os.preadv(span.file.fd, [piece], span.offset, os.RWF_NOWAIT)
     except BlockingIOError:
