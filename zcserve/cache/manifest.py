@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from zcserve.cache.entry import Body, Entry, MadeVariant, Packed, Paged
-from zcserve.cache.index import ENTRY_BYTES, Generation
+from zcserve.cache.index import ENTRY_BYTES, PIECE_MAX, Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.root import Root
 from zcserve.cache.slab import Extent, shared
@@ -115,6 +115,10 @@ def _read(manifest: mmap.mmap, at: int, generation: Generation) -> Iterator[_Pla
         entry.etag = etag.rstrip(b"\0")
         if length:
             base = generation.resources[key] = entry
+            if not generation.pieces or len(generation.pieces[-1]) == PIECE_MAX:
+                generation.pieces.append([])
+                hide(generation.pieces[-1])
+            generation.pieces[-1].append(key)
         else:
             entry.encoding = _CODINGS[coding]
             entry.made = bool(made)
