@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from zcserve.cache.entry import Body, Entry, MadeVariant, Packed, Paged, Sibling, SiblingVariant
-from zcserve.cache.index import ENTRY_BYTES, Generation
+from zcserve.cache.index import ENTRY_BYTES, PIECE_MAX, Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.root import Root
 from zcserve.cache.siblings import FAULTS
@@ -135,6 +135,10 @@ def _read(
         entry.etag = etag.rstrip(b"\0")
         if length:
             base = generation.resources[key] = entry
+            if not generation.pieces or len(generation.pieces[-1]) == PIECE_MAX:
+                generation.pieces.append([])
+                hide(generation.pieces[-1])
+            generation.pieces[-1].append(key)
         else:
             entry.encoding = _CODINGS[coding]
             entry.made = isinstance(entry, MadeVariant)
