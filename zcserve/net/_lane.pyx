@@ -632,10 +632,13 @@ cdef class Lane:
                 break
         else:
             return False
-        if family:                   # else all elements were empty
+        if family == AF_INET:        # which inet_pton takes in one spelling alone
+            memcpy(self.client, text, NAME_MAX)
+            head.client_len = <uint8_t> (name_end - name)
+        elif family == AF_INET6:
             inet_ntop(family, address, self.client, NAME_MAX)
             head.client_len = <uint8_t> c_length(self.client)
-        return True
+        return True                  # all elements may have been empty
 
     cdef check_foreign(self, int fd):
         if not 0 <= fd < self.conns_size or self.conns[fd].owner != OWNER_PYTHON:
