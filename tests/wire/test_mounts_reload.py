@@ -224,6 +224,24 @@ def test_many_edits_are_one(mounted: Any, project: Project, wait_until: Any, mon
         assert [what for what in JOURNAL if what.endswith("startup")] == ["old startup", "049 startup"]
 
 
+def test_half_an_edit_is_not_loaded(mounted: Any, project: Project, wait_until: Any, records: Any) -> None:
+    """A file is written while it, or another, is loaded: here the import itself waits until it has been."""
+    server = mounted("asgi")
+    web = ASGI.format(name=project.name)
+    project.say("one")
+    with StageClient(server.port) as client:
+        wait_until(says(client, "/asgi", "one"))
+        (project.package / "words.py").write_text("SAID = 'half'\n")
+        held = "from wire.stage import EVENTS, wait_for\nEVENTS['loading'].set()\nwait_for('written')\n"
+        project.write("asgi.py", web + held)
+        assert EVENTS["loading"].wait(20)
+        project.say("all")
+        EVENTS["written"].set()
+        wait_until(says(client, "/asgi", "all"))
+    assert [what for what in JOURNAL if what.endswith("startup")] == ["old startup", "one startup", "all startup"]
+    assert not records("the last good version goes on")
+
+
 def test_files_that_no_application_imports_change_nothing(
     mounted: Any, project: Project, wait_until: Any, records: Any
 ) -> None:

@@ -23,10 +23,15 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from zcserve.errors import ZcserveError
 from zcserve.servlets.folder import File
 
 _INSTALLED = {"site-packages", "dist-packages"}
 _OURS = __name__.partition(".")[0]
+
+
+class MovingError(ZcserveError):
+    """What is loaded is being written."""
 
 
 class _Loader(SourceFileLoader):
@@ -110,6 +115,11 @@ class Imports(MetaPathFinder):
         """Whether a file is not what was loaded, or tried in vain, any more."""
         files = self.loaded if self.failed is None else self.failed
         return any(file.changed() for file in list(files.values()))
+
+    def require_rest(self) -> None:
+        """Within `afresh`: raises MovingError where a file has been written since it was read."""
+        if any(file.changed() for file in list(self._notes.values())):
+            raise MovingError("files were written while they were loaded")
 
     @contextmanager
     def afresh(self) -> Iterator[None]:

@@ -145,10 +145,11 @@ class Remount:
         imports = self._imports
         is_new = self._watches and self._edits.watch(imports.directories())
         told = self._edits.take()
-        if self._asked:
-            return True
-        if not (told and imports.failed is not None) and not ((told or is_new) and imports.changed()):
+        is_edit = (told and imports.failed is not None) or ((told or is_new) and imports.changed())
+        if not is_edit and not self._asked:
             return False
+        if self._edits.fd < 0:
+            return True
         now = time.monotonic()
         until, quiet = now + GATHER_MAX_S, now + GATHER_S
         while not self._ended and (now := time.monotonic()) < min(quiet, until):
