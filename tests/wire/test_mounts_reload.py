@@ -383,6 +383,33 @@ def test_frameworks(mounted: Any, project: Project, wait_until: Any, framework: 
             assert JOURNAL == ["old in", "new in", "old out", "now in", "new out"]
 
 
+DJANGO = """
+import os
+from django.conf import settings
+if not settings.configured:
+    settings.configure(SECRET_KEY="x", ALLOWED_HOSTS=["*"], ROOT_URLCONF="{name}.urls", MIDDLEWARE=[])
+from django.core.wsgi import get_wsgi_application
+application = get_wsgi_application()
+"""
+URLS = """
+from django.http import HttpResponse
+from django.urls import path
+from {name} import words
+urlpatterns = [path("", lambda request: HttpResponse(words.SAID))]
+"""
+
+
+def test_views_of_django_are_new(command: Any, site: Any, project: Project, wait_until: Any) -> None:
+    pytest.importorskip("django")  # in a process of its own: its settings are the process's
+    project.write("made.py", DJANGO.format(name=project.name))
+    project.write("urls.py", URLS.format(name=project.name))
+    process = command(site.root, "--mount", f"/made={project.name}.made:application", cwd=project.here)
+    with StageClient(process.port) as client:
+        for said in ("old", "new", "now"):
+            project.say(said)
+            wait_until(says(client, "/made/", said))
+
+
 @pytest.mark.parametrize("engine", ["python", "native"])
 def test_without_mount_reload_only_a_signal_loads_anew(
     command: Any, site: Any, project: Project, wait_until: Any, engine: str

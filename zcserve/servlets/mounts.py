@@ -239,6 +239,8 @@ class Mounts:
             self._retiring.append(mounted.current)
             mounted.current = one
             _log.info("%s loaded again", one.name)
+        if (django := sys.modules.get("django.urls")) is not None:
+            django.clear_url_caches()  # or it would go on with the views that it has found before
         if self._remount is not None:
             self._remount.look()
 
