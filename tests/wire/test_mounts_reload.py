@@ -252,6 +252,7 @@ def test_files_that_no_application_imports_change_nothing(
     with StageClient(mounted("wsgi").port) as client:
         project.write("nobody.py", "")
         project.write("notes.txt", "")
+        project.say("old")
         (project.here / "site-packages" / "installed_beside.py").write_text("N = 2\n")
         project.write(".words.py", "")
         project.say("new")

@@ -114,11 +114,11 @@ class Imports(MetaPathFinder):
     def changed(self) -> bool:
         """Whether a file is not what was loaded, or tried in vain, any more."""
         files = self.loaded if self.failed is None else self.failed
-        return any(file.changed() for file in list(files.values()))
+        return any(map(_differs, list(files.values())))
 
     def require_rest(self) -> None:
         """Within `afresh`: raises MovingError where a file has been written since it was read."""
-        if any(file.changed() for file in list(self._notes.values())):
+        if any(map(_differs, list(self._notes.values()))):
             raise MovingError("files were written while they were loaded")
 
     @contextmanager
@@ -141,6 +141,11 @@ class Imports(MetaPathFinder):
         self.loaded, self.failed = self._notes, None
         for name in [name for name in list(sys.modules) if name.rpartition(".")[0] in self.loaded]:
             _bind(name)  # what was left, a C extension perhaps, is known to its package
+
+
+def _differs(file: File) -> bool:
+    """Whether it holds something else than what was read: a touch, or a checkout to and fro, changes nothing."""
+    return file.changed() and File(file.path).content != file.content
 
 
 def _bind(name: str) -> None:

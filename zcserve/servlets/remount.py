@@ -3,8 +3,8 @@
 A thread waits for the kernel to tell of changes in the directories that their modules lie in (inotify(7), as for
 servlets), gathers what belongs together, and has them loaded. It also waits for the requests of what was replaced.
 
-The events only say that it is worth looking: whether a file is what was loaded, its status tells, or its content. After
-a load that failed, any new or changed Python file is worth another try, since it may be the one that was missing.
+The events only say that it is worth looking: whether a file is what was loaded, its content tells. After a load that
+failed, any new or changed Python file is worth another try, since it may be the one that was missing.
 """
 
 from __future__ import annotations
