@@ -131,14 +131,13 @@ class Remount:
             self._edits.close()
 
     def _run(self) -> None:
-        retiring = False
         while not self._ended:
-            if self._is_due() and not self._ended:
+            retiring = self._retire()
+            if not self._is_due():
+                self._wait(LOOK_S if retiring else None)
+            elif not self._ended:
                 self._asked = False
                 self._load()
-            retiring = self._retire()
-            if not self._ended:
-                self._wait(LOOK_S if retiring else None)
 
     def _is_due(self) -> bool:
         """Whether something is to be loaded anew, and all edits that belong together are made."""
