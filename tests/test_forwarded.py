@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -260,3 +262,21 @@ def test_werkzeug_with_the_right_number_of_proxies_says_the_same(lines: list[str
         origin.scheme or "http",
         host.decode(),
     )
+
+
+def test_uvicorn_says_the_same_of_addresses() -> None:
+    middleware = pytest.importorskip("uvicorn.middleware.proxy_headers")
+    seen: dict[str, Any] = {}
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        seen.update(scope)
+
+    fixed = middleware.ProxyHeadersMiddleware(application, trusted_hosts="127.0.0.1,10.0.0.0/8,fd00::/8")
+    trusted = Trusted(["127.0.0.1,10.0.0.0/8,fd00::/8"])
+    names = ("1.2.3.4", "10.0.0.1", "fd00::5", "2001:db8::1", "1.2.3.4:80", "[2001:db8::1]:5")
+    for hops in (hops for count in range(1, 4) for hops in itertools.product(names, repeat=count)):
+        value = ", ".join(hops).encode()
+        headers = [(b"x-forwarded-for", value), (b"x-forwarded-proto", b"https")]
+        asyncio.run(fixed({"type": "http", "scheme": "http", "client": (PEER, 5), "headers": headers}, None, None))
+        origin = read(trusted, PEER, headers)
+        assert (seen["client"][0], seen["scheme"]) == (origin.client.name, origin.scheme), value

@@ -27,6 +27,7 @@ TESTS = (
     "tests/net/test_fastlane.py",
     "tests/net/test_sampler.py",
     "tests/wire/test_differential.py",
+    "tests/wire/test_proxies.py",
     "tests/cache/test_walk.py",
     "tests/cache/test_walk_laws.py",
     "tests/fuzz",

@@ -82,6 +82,8 @@ def test_a_change_shows(here: Here) -> None:
     part = here.write("PKG/part.py", "N = 1\n")
     here.load()
     assert not here.imports.changed()
+    part.touch()
+    assert not here.imports.changed()
     part.write_text("N = 2\n")  # of the same size, and perhaps of the same time
     assert here.imports.changed()
     with here.imports.afresh():

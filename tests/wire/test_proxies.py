@@ -327,8 +327,11 @@ def test_the_fast_lane_answers_behind_a_proxy(behind: Any) -> None:
         return
     with Client(server.port) as proxy:
         proxy.get("/a.txt")
+        proxy.get("/csp?who")
         before = lane.requests
         for lines in (FIELDS, FIELDS[:1], FIELDS[1:], ("X-Forwarded-For: 2001:db8::1",), ()):
             for _ in range(2):
                 assert proxy.get("/a.txt", *lines).status == 200
-        assert lane.requests == before + 10
+        for lines in (FIELDS, ('Forwarded: for="[2001:db8::1]:80"',), ()):
+            assert proxy.get("/csp?who", *lines).status == 200
+        assert lane.requests == before + 13

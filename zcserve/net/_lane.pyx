@@ -421,6 +421,7 @@ cdef class Lane:
     cdef Network *networks
     cdef int networks_count
     cdef bint trusts_unix, trusts    # `trusts` any
+    cdef object origin               # reads what they say of a request, for a servlet
     cdef const char *clients         # the value of X-Forwarded-For
     cdef size_t clients_len
     cdef char client[NAME_MAX]
@@ -560,8 +561,9 @@ cdef class Lane:
         self.conns[fd].family = <uint8_t> family
         memcpy(self.conns[fd].address, PyBytes_AS_STRING(address), min(PyBytes_GET_SIZE(address), 16))
 
-    def trust(self, list networks not None, bint unix):
-        """Proxies that say who asks: (4 or 6, address, bits) of each network of them, and whether peers on a unix socket are."""
+    def trust(self, list networks not None, bint unix, origin):
+        """Proxies that say who asks: (4 or 6, address, bits) of each network of them, and whether peers on a unix socket are;
+        `origin` is forwarded.py's `Proxies.origin`."""
         cdef int i, version, bits
         cdef bytes address
         free(self.networks)
@@ -576,6 +578,7 @@ cdef class Lane:
             self.networks[i].bits = <uint8_t> bits
             memcpy(self.networks[i].address, PyBytes_AS_STRING(address), len(address))
         self.networks_count = len(networks)
+        self.origin = origin
         self.trusts_unix = unix
         self.trusts = unix or self.networks_count
 
@@ -632,10 +635,13 @@ cdef class Lane:
                 break
         else:
             return False
-        if family:                   # else all elements were empty
+        if family == AF_INET:        # which inet_pton takes in one spelling alone
+            memcpy(self.client, text, NAME_MAX)
+            head.client_len = <uint8_t> (name_end - name)
+        elif family == AF_INET6:
             inet_ntop(family, address, self.client, NAME_MAX)
             head.client_len = <uint8_t> c_length(self.client)
-        return True
+        return True                  # all elements may have been empty
 
     cdef check_foreign(self, int fd):
         if not 0 <= fd < self.conns_size or self.conns[fd].owner != OWNER_PYTHON:
@@ -1505,7 +1511,7 @@ cdef class Lane:
             if record == NULL and self.looks_up:
                 record = self.look_up(&head)
                 conn = &self.conns[fd]
-            if head.forwarded and self.is_trusted(conn) and not self.is_for_all(&head, record):
+            if head.forwarded and self.is_trusted(conn) and not self.knows_client(&head, record):
                 return self.hand_over(fd, conn, p, end)
             if record != NULL and not record.count:
                 if self.answers_count:
@@ -1544,9 +1550,9 @@ cdef class Lane:
                     return self.keep_input(conn, p, end) or ENOUGH
         return DONE
 
-    cdef bint is_for_all(self, Head *head, Record *record) noexcept nogil:
-        """Whether an answer does not depend on who asks, and the log can say who it is: a file, but no servlet."""
-        return record != NULL and record.count and (not self.log_on or self.find_client(head))
+    cdef bint knows_client(self, Head *head, Record *record) noexcept nogil:
+        """Whether the log can say who asks. A file is the same for everybody; for a servlet `ask` reads all of it."""
+        return record != NULL and (not record.count or not self.log_on or self.find_client(head))
 
     cdef inline bint has_had_its_share(self) noexcept nogil:
         """Whether the connection at hand has to let the others have their turn."""
@@ -1649,9 +1655,17 @@ cdef class Lane:
                 return HAND_OVER
             failed = GONE                # an application does not raise, and nobody is called twice
             client = self.name_of(&self.conns[fd])
+            said = p[: head.length]
+            origin = None
+            if head.forwarded and self.is_trusted(&self.conns[fd]):
+                origin = self.origin(client, said)
+            if origin is not None:
+                client = origin.client.name
             self.asking = fd
-            made = self.call(servlet, b"GET" if head.is_get else b"HEAD", p[: head.length], client)
+            made = self.call(servlet, b"GET" if head.is_get else b"HEAD", said, client, origin)
             self.asking = -1
+            if origin is not None:
+                self.note_client(head, client.encode("ascii"))
             if self.conns[fd].owner != OWNER_LANE:
                 return GONE              # the servlet had all connections closed
             if type(made) is bytes:
@@ -1693,13 +1707,20 @@ cdef class Lane:
         if made is not None:
             self.made[fd] = made
 
-    cdef object call(self, _Servlet servlet, bytes method, bytes head, str client):
+    cdef note_client(self, Head *head, bytes name):
+        """Have the log name this client."""
+        head.client_len = <uint8_t> min(PyBytes_GET_SIZE(name), NAME_MAX)
+        memcpy(self.client, PyBytes_AS_STRING(name), head.client_len)
+
+    cdef object call(self, _Servlet servlet, bytes method, bytes head, str client, origin):
         """What a servlet returned, if that is bytes; else what the application made of it."""
         self.running = servlet.where
         try:
-            value = servlet.function(
-                servlet.request(method, servlet.target, head, client, b"", servlet.params)
-            )
+            if origin is None:
+                request = servlet.request(method, servlet.target, head, client, b"", servlet.params)
+            else:
+                request = servlet.request(method, servlet.target, head, client, b"", servlet.params, origin)
+            value = servlet.function(request)
             return value if type(value) is bytes else servlet.finish(method, value)
         except BaseException as error:
             return servlet.fail(method, error)

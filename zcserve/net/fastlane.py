@@ -20,7 +20,7 @@ from zcserve.cache import heads
 from zcserve.cache.entry import Body, Entry, Packed, Paged
 from zcserve.config import Config
 from zcserve.errors import UsageError
-from zcserve.forwarded import Trusted
+from zcserve.forwarded import Proxies, Trusted
 from zcserve.http import coding_quality
 from zcserve.net.poller import Poller
 from zcserve.net.reply import Prefixes
@@ -56,7 +56,7 @@ def open_poller(config: Config) -> Poller | Lane:
     lane = Lane(config, bool(config.access_log))
     trusted = Trusted(config.proxy_headers)
     networks = [(int(one.version), one.network_address.packed, one.prefixlen) for one in trusted.networks]
-    lane.trust(networks, trusted.unix)
+    lane.trust(networks, trusted.unix, Proxies(trusted).origin)
     return lane
 
 

@@ -23,10 +23,15 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from zcserve.errors import ZcserveError
 from zcserve.servlets.folder import File
 
 _INSTALLED = {"site-packages", "dist-packages"}
 _OURS = __name__.partition(".")[0]
+
+
+class MovingError(ZcserveError):
+    """What is loaded is being written."""
 
 
 class _Loader(SourceFileLoader):
@@ -109,7 +114,12 @@ class Imports(MetaPathFinder):
     def changed(self) -> bool:
         """Whether a file is not what was loaded, or tried in vain, any more."""
         files = self.loaded if self.failed is None else self.failed
-        return any(file.changed() for file in list(files.values()))
+        return any(map(_differs, list(files.values())))
+
+    def require_rest(self) -> None:
+        """Within `afresh`: raises MovingError where a file has been written since it was read."""
+        if any(map(_differs, list(self._notes.values()))):
+            raise MovingError("files were written while they were loaded")
 
     @contextmanager
     def afresh(self) -> Iterator[None]:
@@ -131,6 +141,11 @@ class Imports(MetaPathFinder):
         self.loaded, self.failed = self._notes, None
         for name in [name for name in list(sys.modules) if name.rpartition(".")[0] in self.loaded]:
             _bind(name)  # what was left, a C extension perhaps, is known to its package
+
+
+def _differs(file: File) -> bool:
+    """Whether it holds something else than what was read: a touch, or a checkout to and fro, changes nothing."""
+    return file.changed() and File(file.path).content != file.content
 
 
 def _bind(name: str) -> None:

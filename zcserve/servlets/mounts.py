@@ -17,6 +17,7 @@ import importlib
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Iterable
 from functools import partial
@@ -32,10 +33,13 @@ from zcserve.servlets.context import Context
 from zcserve.servlets.folder import told
 from zcserve.servlets.gateways import Gateway, gateway_of, is_factory, single
 from zcserve.servlets.imports import Imports
-from zcserve.servlets.remount import Remount
+from zcserve.servlets.remount import GATHER_S, Remount
 from zcserve.servlets.wsgi import Wsgi
 
 _log = Log(__name__)
+
+# How often files are read again that are written while they are loaded. What goes on for longer is another edit.
+LOADS_MAX = 5
 
 _LOADERS = {__file__, imports.__file__}
 
@@ -237,12 +241,22 @@ class Mounts:
             self._remount.ask()
 
     def _load_anew(self) -> None:
-        """In the thread of `Remount`. What fails leaves everything as it was."""
+        """In the thread of `Remount`. What fails leaves everything as it was. Files that were written meanwhile are
+        read again: half of a file, or of an edit, may load and be wrong."""
+        for left in reversed(range(LOADS_MAX)):
+            if self._has_loaded(is_last=not left):
+                return
+            time.sleep(GATHER_S)
+
+    def _has_loaded(self, *, is_last: bool) -> bool:
+        """Whether that is done with, well or not."""
         assert self._imports is not None
         begun: list[Wsgi | Asgi] = []
         try:
             with self._imports.afresh():
                 found = self._load()
+                if not is_last:
+                    self._imports.require_rest()
                 for prefix, one in list(found.items()):
                     if one.application is self._by_prefix[prefix].current.application:
                         del found[prefix]  # none of its modules was noted: it goes on
@@ -252,11 +266,14 @@ class Mounts:
         except BaseException as error:  # SystemExit, too: an application does not end the server
             for one in reversed(begun):
                 self._end(one)
+            if not is_last and self._imports.changed():
+                return False
             cause = error.__cause__ if isinstance(error, UsageError) else error
             trace = f":\n{told(cause, _LOADERS).rstrip()}" if cause is not None else ""
             _log.error("mounts: the last good version goes on: %s%s", error, Block(trace))
-            return
+            return True
         self._context.call_soon(partial(self._flip, found))
+        return True
 
     def _flip(self, found: dict[bytes, Wsgi | Asgi]) -> None:
         """From now on requests go to these. In the loop's thread."""
@@ -265,6 +282,8 @@ class Mounts:
             self._retiring.append(mounted.current)
             mounted.current = one
             _log.info("%s loaded again", one.name)
+        if (django := sys.modules.get("django.urls")) is not None:
+            django.clear_url_caches()  # or it would go on with the views that it has found before
         if self._remount is not None:
             self._remount.look()
 

@@ -3,8 +3,8 @@
 A thread waits for the kernel to tell of changes in the directories that their modules lie in (inotify(7), as for
 servlets), gathers what belongs together, and has them loaded. It also waits for the requests of what was replaced.
 
-The events only say that it is worth looking: whether a file is what was loaded, its status tells, or its content. After
-a load that failed, any new or changed Python file is worth another try, since it may be the one that was missing.
+The events only say that it is worth looking: whether a file is what was loaded, its content tells. After a load that
+failed, any new or changed Python file is worth another try, since it may be the one that was missing.
 """
 
 from __future__ import annotations
@@ -131,24 +131,24 @@ class Remount:
             self._edits.close()
 
     def _run(self) -> None:
-        retiring = False
         while not self._ended:
-            if self._is_due() and not self._ended:
+            retiring = self._retire()
+            if not self._is_due():
+                self._wait(LOOK_S if retiring else None)
+            elif not self._ended:
                 self._asked = False
                 self._load()
-            retiring = self._retire()
-            if not self._ended:
-                self._wait(LOOK_S if retiring else None)
 
     def _is_due(self) -> bool:
         """Whether something is to be loaded anew, and all edits that belong together are made."""
         imports = self._imports
         is_new = self._watches and self._edits.watch(imports.directories())
         told = self._edits.take()
-        if self._asked:
-            return True
-        if not (told and imports.failed is not None) and not ((told or is_new) and imports.changed()):
+        is_edit = (told and imports.failed is not None) or ((told or is_new) and imports.changed())
+        if not is_edit and not self._asked:
             return False
+        if self._edits.fd < 0:
+            return True
         now = time.monotonic()
         until, quiet = now + GATHER_MAX_S, now + GATHER_S
         while not self._ended and (now := time.monotonic()) < min(quiet, until):
