@@ -99,7 +99,12 @@ def test_a_directory_that_comes_back_is_followed(root: Path, live: Any, becomes:
 
 
 def test_a_reload_that_failed_is_tried_again_with_growing_waits(
-    site: Any, live: Any, becomes: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Any,
+    live: Any,
+    becomes: Any,
+    wait_until: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Without a watcher: nothing else tells of the root's return."""
     monkeypatch.setattr(content, "TRIED_AGAIN_AFTER_S", 0.02)

@@ -48,7 +48,7 @@ from zcserve.cache.siblings import Judge
 from zcserve.cache.slab import Extent
 from zcserve.cache.store import Store
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, tag_of
-from zcserve.cache.walk import CODING_ENDINGS, SIBLING_CODINGS, make_entry
+from zcserve.cache.walk import CODING_ENDINGS, SIBLING_CODINGS, make_entry, make_entry_as
 from zcserve.config import Config
 from zcserve.media_types import MediaTypes, is_compressible
 
@@ -155,7 +155,7 @@ class Loader:
         for ending, coding in SIBLING_CODINGS.items():
             sibling = self._status(root, path_of(fresh) + ending)
             if sibling is not None and sibling.st_mtime_ns >= status.st_mtime_ns:
-                variant = make_entry(entry.key, sibling, newest, SiblingVariant)
+                variant = make_entry_as(SiblingVariant, entry.key, sibling, newest)
                 variant.encoding = coding
                 variants.append(variant)
         fresh.variants = tuple(variants)

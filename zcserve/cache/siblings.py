@@ -20,9 +20,11 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from math import inf
 from typing import Any, Final
 
+from zcserve.cache.compress import zstd_module
 from zcserve.cache.crew import beat
 from zcserve.cache.entry import Entry, SiblingVariant, identity_of, is_same_file
 from zcserve.cache.tags import PIECE_BYTES
@@ -103,20 +105,15 @@ def _unbrotli(brotli: Any, pieces: Iterator[bytes]) -> Iterator[bytes]:
 def decoders() -> dict[bytes, Decoder]:
     """What can be decoded here, by content coding."""
     found: dict[bytes, Decoder] = {b"gzip": _gunzip}
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            zstd = importlib.import_module(name)
-        except ImportError:
-            continue
-        found[b"zstd"] = lambda pieces: _unzstd(zstd, pieces)
-        break
+    if (zstd := zstd_module()) is not None:
+        found[b"zstd"] = partial(_unzstd, zstd)
     try:
         brotli = importlib.import_module("brotli")
     except ImportError:
         return found
     # Before brotli 1.2 there is no bound to what one piece decodes to.
     if hasattr(brotli.Decompressor, "can_accept_more_data"):
-        found[b"br"] = lambda pieces: _unbrotli(brotli, pieces)
+        found[b"br"] = partial(_unbrotli, brotli)
     return found
 
 
@@ -171,7 +168,9 @@ class Judge:
         if not self._trust and (news := codings - self._decoders.keys() - self._told):
             self._told |= news
             names = b" and ".join(sorted(news)).decode()
-            _log.warning("siblings in %s cannot be decoded here and are trusted: pip install 'zcserve[compress]'", names)
+            _log.warning(
+                "siblings in %s cannot be decoded here and are trusted: pip install 'zcserve[compress]'", names
+            )
 
     def tell_refused(self, paths: Iterable[bytes]) -> None:
         """Siblings were refused when they were asked for: say so, unless many were just now."""

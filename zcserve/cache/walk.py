@@ -412,8 +412,8 @@ class _Visit:
         if variant is None:
             entry = make_entry(key, status, self._newest)
         else:
-            entry = make_entry(key, status, self._newest, Sibling)
-            entry.variant = variant
+            entry = own = make_entry_as(Sibling, key, status, self._newest)
+            own.variant = variant
         if isinstance(old, Entry):
             name_anew(entry, old)
         fresh = {coding: self._make_variant(entry, coding, siblings[coding]) for coding in siblings}
@@ -440,7 +440,7 @@ class _Visit:
 
     def _make_variant(self, base: Entry, coding: bytes, status: os.stat_result) -> SiblingVariant:
         """A variant that is not known; but what was found when these two files were compared holds."""
-        variant = make_entry(base.key, status, self._newest, SiblingVariant)
+        variant = make_entry_as(SiblingVariant, base.key, status, self._newest)
         variant.encoding = coding
         own = self._known.get(base.key + CODING_ENDINGS[coding])
         if isinstance(own, Sibling) and own.identity == variant.identity and own.variant.judged == base.identity:
@@ -573,9 +573,14 @@ def _codings(
     return found
 
 
-def make_entry(key: bytes, status: os.stat_result, newest: int, kind: type[Made] = Entry) -> Made:  # type: ignore[assignment]
+def make_entry(key: bytes, status: os.stat_result, newest: int) -> Entry:
     """An entry for a file of this status. Last-Modified is never in the future (RFC 9110 section 8.8.2.1), and left
     out for times before 1970, which clients cannot be trusted to read."""
+    return make_entry_as(Entry, key, status, newest)
+
+
+def make_entry_as(kind: type[Made], key: bytes, status: os.stat_result, newest: int) -> Made:
+    """As `make_entry`, of this kind."""
     seconds = status.st_mtime_ns // 1_000_000_000
     return kind(key, identity_of(status), shared(status.st_size), min(seconds, newest) if seconds >= 0 else None)
 
