@@ -309,6 +309,8 @@ class Content:
         self._tried_again_after = 0.0  # after so long
         self._busy = False  # a job of the watcher's is under way
         self._adrift = False  # the root leads to what cannot be served: what becomes of the old one is not followed
+        if built.generation.is_disturbed:
+            _log.warning("a file system does not work: all is walked again in %g s", self._try_again_later())
         service.fetcher.may_renew = self._may_renew
         self._follow(built.watcher)
 

@@ -133,9 +133,9 @@ class Plan:
                 break
 
     def has_variants_of(self, entry: Entry) -> bool:
-        """Whether it takes a variant of a file, or might."""
+        """Whether a variant of a file is resident, or will or might be."""
         below = self._below + bool(self._of_that_size)
-        return any(variant.size < below for variant in entry.variants)
+        return any(variant.body is not None or variant.size < below for variant in entry.variants)
 
     def takes(self, representation: Entry) -> bool:
         """Whether this one is loaded; to be asked once for each."""
@@ -223,6 +223,7 @@ def _load(generation: Generation, loader: Loader, entry: Entry, *, evict: bool =
     for _ in range(CHANGED_TRIES):
         if now is None:
             return
+        judge_siblings(generation, loader, [now])  # of one that has changed since the walk
         for representation in (now, *now.variants):
             try:
                 if representation.body is None and not representation.made:
@@ -279,10 +280,14 @@ def judge_siblings(
     due = [entry for entry in todo if any(map(loader.judge.is_due, entry.variants))]
     pieces = [due[at : at + JUDGED_AT_ONCE] for at in range(0, len(due), JUDGED_AT_ONCE)]
     with ThreadPoolExecutor(os.cpu_count() or 1, "zcserve-siblings") as pool:
-        for refused in pool.map(judge, pieces) if len(pieces) > 1 else map(judge, pieces):
+        results: Iterable[list[SiblingVariant]] = map(judge, pieces)
+        if len(pieces) > 1:
+            with contextlib.suppress(RuntimeError):  # no thread is to be had: this one does it
+                results = pool.map(judge, pieces)
+        for refused in results:
             generation.problems += [Problem.of(path_of(variant), variant.fault) for variant in refused]
             if progress is not None:
-                progress(0, 0)
+                progress(0, len(todo))
 
 
 def _make_variants(generation: Generation, loader: Loader, todo: list[Entry]) -> None:

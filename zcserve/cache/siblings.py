@@ -142,7 +142,7 @@ class Judge:
     """Compares siblings with their bases, unless they are trusted. Thread-safe."""
 
     def __init__(self, *, trust: bool) -> None:
-        self._trust = trust
+        self.trusts = trust
         self._decoders = {} if trust else decoders()
         self._told: set[bytes] = set()
         self._refused = 0
@@ -165,7 +165,7 @@ class Judge:
     def tell_trusted(self, variants: Iterable[Entry]) -> None:
         """Say of which of these variants the coding cannot be decoded here, each coding once."""
         codings = {variant.encoding for variant in variants if isinstance(variant, SiblingVariant)}
-        if not self._trust and (news := codings - self._decoders.keys() - self._told):
+        if not self.trusts and (news := codings - self._decoders.keys() - self._told):
             self._told |= news
             names = b" and ".join(sorted(news)).decode()
             _log.warning(

@@ -174,6 +174,7 @@ def walk(
     visit = _Visit(root, generation.resources, generation.problems, index, now, observer, known=known, again=True)
     visit.keys = generation.pieces
     visit.trees([_Directory(b"", frozenset())], progress)
+    generation.is_disturbed = visit.is_disturbed
     generation.stock = visit.stock
     return generation
 
@@ -283,6 +284,7 @@ class _Visit:
         self._held = held
         self._known = known or {}
         self._again = again and bool(known)
+        self.is_disturbed = False  # something could not be looked at, for an error that may pass
         self.also: Mapping[bytes, Entry | Redirect] = {}
         self.keys: list[list[bytes]] = []  # of what is found in `trees`
         self.stock = Stock()  # of what it found, taken while it is at hand: to look at a million entries again is slow
@@ -341,7 +343,9 @@ class _Visit:
     def _is_no_news(self, error: OSError) -> bool:
         """Whether an error says nothing of what lies there. The walk ends, and what is known stays; where nothing is,
         the rest is better than nothing."""
-        return error.errno in SCARCE or (error.errno in DISTURBED and bool(self._known))
+        is_disturbed = error.errno in DISTURBED
+        self.is_disturbed |= is_disturbed
+        return error.errno in SCARCE or (is_disturbed and bool(self._known))
 
     def _families(self, fd: int, path: bytes, names: set[bytes]) -> set[bytes]:
         """These names and all that are paired with them: what each is a sibling of, and its siblings.
