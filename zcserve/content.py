@@ -236,6 +236,8 @@ class Builder:
                 forget(self.store, now)
                 watcher.look_again(path_of(now), time.monotonic())
             elif isinstance(now, Entry) and isinstance(old, Entry) and now.body is None and old.body is not None:
+                if now.is_variant and not old.is_variant:
+                    continue  # what was held under its own name is held as a variant now
                 with suppress(ChangedError, OSError):  # it changed once more, which the watcher knows
                     self.loader.load(generation.root, now)
         self.read_not_found_page(fresh)

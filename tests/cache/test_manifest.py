@@ -147,8 +147,10 @@ def test_what_was_found_of_siblings_comes_along_unless_they_are_trusted(tree: Tr
     for key in (b"/a.css", b"/b.css", b"/a.css.gz", b"/b.css.gz"):
         assert now.resources[key] is got.resources[key]
     variant, refused = entry_of(now, b"/a.css").variants[0], got.resources[b"/b.css.gz"]
-    assert isinstance(variant, SiblingVariant) and variant.judged == entry_of(now, b"/a.css").identity
-    assert isinstance(refused, Sibling) and refused.variant.fault == siblings.BROKEN
+    assert isinstance(variant, SiblingVariant)
+    assert isinstance(refused, Sibling)
+    assert variant.judged == entry_of(now, b"/a.css").identity
+    assert refused.variant.fault == siblings.BROKEN
     old, generation = loaded(tree, trust_siblings=False)
     _, got = adopted(tree, old, generation, trust_siblings=True)
     now = tree.walk(last=got)

@@ -87,8 +87,9 @@ def preload(
         stock.take(generation.entries())
     report = Preloaded(stock.files, stock.bytes, stock.files, stock.bytes, generation.problems)
     todo = stock.wanting
-    wanted = Plan(todo, store)
-    judge_siblings(generation, loader, [entry for entry in todo if wanted.has_variants_of(entry)], progress)
+    if with_variants := [entry for entry in todo if entry.variants]:
+        wanted = Plan(todo, store)
+        judge_siblings(generation, loader, filter(wanted.has_variants_of, with_variants), progress)
     _make_variants(generation, loader, todo)
     wanted = Plan(todo, store)
     done = 0
