@@ -140,6 +140,13 @@ def test_the_bytes_are_held_once(site: Any, live: Any, wait_until: Any) -> None:
             other = ("/x.tar.gz",) if entry is large else ("/x.tar", f"{GZIP}, identity;q=0")
             assert client.get(*other).body == packed(content)
             assert large.body.keeper is large.variant.body.keeper
+        base = server.generation.resources[b"/x.tar"]
+        site.write("x.tar.br", b"", mtime=500)  # too old, and yet a look at the base
+        site.write(".x", content, mtime=900).rename(site.root / "x.tar")
+        wait_until(lambda: server.generation.resources[b"/x.tar"] is not base)
+        assert client.get("/x.tar", f"{GZIP}, identity;q=0").body == packed(content)
+        assert sibling(server, b"/x.tar.gz") is large
+        assert large.body.keeper is large.variant.body.keeper
         assert client.get("/s.txt.gz").body == packed(SMALL)
         wait_until(lambda: small.body is not None)
         for entry in (large, large.variant):

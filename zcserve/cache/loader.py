@@ -353,18 +353,16 @@ class Loader:
 
     def _shared(self, file: OpenFile, entry: Entry) -> Paged | None:
         """A body on the pages where the content lies already, under the sibling's other name. Raises ChangedError."""
-        tag = entry.etag
-        if isinstance(entry, Sibling) and entry.variant.identity == entry.identity:
-            tag = tag or entry.variant.etag
-        extent = self._pages_of.get(entry.identity) if tag else None
+        extent = self._pages_of.get(entry.identity)
         if extent is None or identity_of(os.fstat(file.fd)) != entry.identity:
             return None
-        self._learn(entry, tag, entry.identity)
+        self._learn(entry, extent.etag, entry.identity)
         return Paged(self.head_of(entry), self.store.pages_fd, extent.offset, entry.size, extent)
 
     def lies_in(self, entry: Entry, extent: Extent) -> None:
         """An entry's content fills these pages: the sibling's other name may share them."""
         if isinstance(entry, Sibling | SiblingVariant):
+            extent.etag = entry.etag
             self._pages_of[entry.identity] = extent
 
     def may_share(self, entry: Entry) -> bool:
