@@ -182,8 +182,10 @@ class Loader:
         refused = [variant for variant in due if variant.fault]
         if refused:
             entry.variants = tuple(variant for variant in entry.variants if variant not in refused)
-            for representation in (entry, *refused):  # the file's own head says Vary
-                self.store.drop(representation)
+            for variant in refused:
+                self.store.drop(variant)
+            if not entry.variants:
+                self.store.drop(entry)  # its head says Vary
         return refused
 
     def wants_variants(self, entry: Entry) -> bool:

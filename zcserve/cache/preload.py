@@ -279,16 +279,22 @@ def judge_siblings(
     todo = list(todo)
     loader.judge.tell_trusted(variant for entry in todo for variant in entry.variants)
     due = [entry for entry in todo if any(map(loader.judge.is_due, entry.variants))]
+    if not due:
+        return
     pieces = [due[at : at + JUDGED_AT_ONCE] for at in range(0, len(due), JUDGED_AT_ONCE)]
     with ThreadPoolExecutor(os.cpu_count() or 1, "zcserve-siblings") as pool:
         results: Iterable[list[SiblingVariant]] = map(judge, pieces)
         if len(pieces) > 1:
             with contextlib.suppress(RuntimeError):  # no thread is to be had: this one does it
                 results = pool.map(judge, pieces)
-        for refused in results:
-            generation.problems += [Problem.of(path_of(variant), variant.fault) for variant in refused]
-            if progress is not None:
-                progress(0, len(todo))
+        try:
+            for refused in results:
+                generation.problems += [Problem.of(path_of(variant), variant.fault) for variant in refused]
+                if progress is not None:
+                    progress(0, len(todo))
+        except BaseException:  # the server ends: what has not begun is not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _make_variants(generation: Generation, loader: Loader, todo: list[Entry]) -> None:
