@@ -78,12 +78,14 @@ wasm=application/wasm pdf=application/pdf epub=application/epub+zip rtf=applicat
 m3u8=application/vnd.apple.mpegurl mpd=application/dash+xml m4s=video/iso.segment ts=video/mp2t mp4 m4v=video/mp4
 webm=video/webm ogv=video/ogg ogx=application/ogg mkv=video/matroska mov=video/quicktime mpg mpeg=video/mpeg
 3gp=video/3gpp 3g2=video/3gpp2 mka=audio/matroska mp3=audio/mpeg m4a=audio/mp4 ogg oga opus=audio/ogg flac=audio/flac
-wav=audio/wav aac=audio/aac weba=audio/webm woff=font/woff woff2=font/woff2 ttf=font/ttf otf=font/otf ttc=font/collection
+wav=audio/wav aac=audio/aac weba=audio/webm woff=font/woff woff2=font/woff2 ttf=font/ttf
+otf=font/otf ttc=font/collection
 eot=application/vnd.ms-fontobject gltf=model/gltf+json glb=model/gltf-binary stl=model/stl obj=model/obj mtl=model/mtl
 usdz=model/vnd.usdz+zip 3mf=model/3mf step=model/step dae=model/vnd.collada+xml
 gz tgz=application/gzip zst=application/zstd zip=application/zip rar=application/vnd.rar br=application/octet-stream
 apk=application/vnd.android.package-archive deb=application/vnd.debian.binary-package jar=application/java-archive
-dmg=application/x-apple-diskimage iso=application/x-iso9660-image 7z=application/x-7z-compressed exe=application/octet-stream
+dmg=application/x-apple-diskimage iso=application/x-iso9660-image 7z=application/x-7z-compressed
+exe=application/octet-stream
 docx=application/vnd.openxmlformats-officedocument.wordprocessingml.document xls=application/vnd.ms-excel
 odt=application/vnd.oasis.opendocument.text odg=application/vnd.oasis.opendocument.graphics p12=application/x-pkcs12
 crl=application/pkix-crl sqlite3=application/vnd.sqlite3 parquet=application/vnd.apache.parquet eml=message/rfc822
@@ -115,7 +117,7 @@ def test_a_charset_is_for_text_and_xml_alone() -> None:
         (".TS = text/plain", "a.ts", "text/plain; charset=utf-8"),
         ("foo=application/x-foo", "a.FOO", "application/x-foo"),
         ("html=text/html; charset=koi8-r", "a.html", "text/html; charset=koi8-r"),
-        ("x=multipart/related;boundary=\"a b\"", "a.x", "multipart/related;boundary=\"a b\""),
+        ('x=multipart/related;boundary="a b"', "a.x", 'multipart/related;boundary="a b"'),
         ("x=image/foo+xml", "a.x", "image/foo+xml; charset=utf-8"),
     ],
 )
@@ -125,7 +127,8 @@ def test_a_type_of_ones_own_goes_before_the_table(own: str, name: str, expected:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["", "ts", "ts=", "=text/plain", "tar.gz=a/b", "a/b=c/d", "x=text", "x=text/", "x=text/plain;", "x=a/b; c", "x=a/b\r\nX: y",
+    ["", "ts", "ts=", "=text/plain", "tar.gz=a/b",
+     "a/b=c/d", "x=text", "x=text/", "x=text/plain;", "x=a/b; c", "x=a/b\r\nX: y",
      "x=a/b; c=\"\n\""],
 )  # fmt: skip
 def test_what_is_no_type_is_refused(wrong: str) -> None:

@@ -237,6 +237,8 @@ class Builder:
                 self.loader.forget(now)
                 watcher.look_again(path_of(now), time.monotonic())
             elif isinstance(now, Entry) and isinstance(old, Entry) and now.body is None and old.body is not None:
+                if now.is_variant and not old.is_variant:
+                    continue  # what was held under its own name is held as a variant now
                 with suppress(ChangedError, OSError):  # it changed once more, which the watcher knows
                     self.loader.load(generation.root, now)
         self.read_not_found_page(fresh)
@@ -312,6 +314,8 @@ class Content:
         self._adrift = False  # the root leads to what cannot be served: what becomes of the old one is not followed
         self._renewals = Renewals(builder.loader, builder.closing)
         service.fetcher.renew = self._renew
+        if built.generation.is_disturbed:
+            _log.warning("a file system does not work: all is walked again in %g s", self._try_again_later())
         self._follow(built.watcher)
 
     @property

@@ -198,8 +198,8 @@ message/rfc822                  eml mht mhtml
 _OTHER_COMPRESSIBLE = """
 application/json application/x-ndjson application/yaml application/toml application/sql application/javascript
 application/xml application/xml-dtd application/json5 application/n-triples application/n-quads application/trig
-application/sparql-query application/x-ns-proxy-autoconfig application/vnd.apple.mpegurl application/wasm application/x-tar
-application/postscript application/rtf application/x-tex application/x-sh application/x-pem-file
+application/sparql-query application/x-ns-proxy-autoconfig application/vnd.apple.mpegurl application/wasm
+application/x-tar application/postscript application/rtf application/x-tex application/x-sh application/x-pem-file
 application/vnd.ms-fontobject font/ttf font/otf font/collection message/rfc822
 image/vnd.microsoft.icon image/x-icon image/bmp model/obj model/stl model/gltf-binary
 """

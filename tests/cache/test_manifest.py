@@ -5,6 +5,7 @@ Both processes are this one, with two stores over the same memfds: descriptors a
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Any
 import pytest
 from trees import Tree, content_of, entry_of, field, memfd_meter, noise, prose
 
-from zcserve.cache import manifest
-from zcserve.cache.entry import Entry, MadeVariant, Sibling
+from zcserve.cache import manifest, siblings
+from zcserve.cache.entry import Entry, MadeVariant, Sibling, SiblingVariant
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.preload import preload, retire
@@ -148,6 +149,26 @@ def test_variants_that_were_still_to_come_are_made_by_the_next_process(tree: Tre
     new.want_what_is_missing(got)
     wait_until(lambda: {variant.encoding for variant in entry.variants} == set(new.codecs))
     assert all(variant.body is not None for variant in entry.variants)
+
+
+def test_what_was_found_of_siblings_comes_along_unless_they_are_trusted(tree: Tree) -> None:
+    tree.plant({"a.css": prose(3000), "b.css": prose(3000), "a.css.gz": gzip.compress(prose(3000)), "b.css.gz": b"no"})
+    old, generation = loaded(tree, trust_siblings=False)
+    assert entry_of(generation, b"/b.css").variants == ()
+    _, got = adopted(tree, old, generation, trust_siblings=False)
+    now = tree.walk(last=got)
+    for key in (b"/a.css", b"/b.css", b"/a.css.gz", b"/b.css.gz"):
+        assert now.resources[key] is got.resources[key]
+    variant, refused = entry_of(now, b"/a.css").variants[0], got.resources[b"/b.css.gz"]
+    assert isinstance(variant, SiblingVariant)
+    assert isinstance(refused, Sibling)
+    assert variant.judged == entry_of(now, b"/a.css").identity
+    assert refused.variant.fault == siblings.BROKEN
+    old, generation = loaded(tree, trust_siblings=False)
+    _, got = adopted(tree, old, generation, trust_siblings=True)
+    now = tree.walk(last=got)
+    assert [variant.encoding for variant in entry_of(now, b"/b.css").variants] == [b"gzip"]
+    assert now.problems == []
 
 
 def test_what_was_not_resident_keeps_its_tag(tree: Tree) -> None:

@@ -45,7 +45,9 @@ def found(watcher: Watcher) -> Changes:
 
 
 def test_what_differs_is_told_and_nothing_else(tree: Tree, follow: Any) -> None:
-    tree.plant({"same": b"x", "edited": b"x", "gone": b"x", "d/index.html": b"x", "e/f": b"x", os.fsdecode(b"\xff"): b"x"})
+    tree.plant(
+        {"same": b"x", "edited": b"x", "gone": b"x", "d/index.html": b"x", "e/f": b"x", os.fsdecode(b"\xff"): b"x"}
+    )
     generation, watcher = follow()
     look = Recheck(generation, watcher, 600.0)
     look.step(0.0)
@@ -69,9 +71,7 @@ def test_a_root_that_leads_elsewhere_is_everything(tree: Tree, follow: Any) -> N
     assert found(watcher).everything is not None
 
 
-def test_the_looks_are_spread_over_the_interval(
-    tree: Tree, follow: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_looks_are_spread_over_the_interval(tree: Tree, follow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     tree.plant({f"{number % 3}/{number}": b"x" for number in range(1000)})
     generation, watcher = follow()
     looked: list[bytes] = []

@@ -329,9 +329,10 @@ def test_a_server_of_the_same_tree_is_right(
     assert {row["name"]: row["requests"] for row in report["classes"]} == {
         "html": 4, "css": 2, "image": 1, "data": 1, "text": 2, "other": 3,
     }  # fmt: skip
-    assert sum(row["bytes"] for row in report["classes"] if row["name"] == "other") == 256 * 400 + (
-        tree / "style.css.gz"
-    ).stat().st_size
+    assert (
+        sum(row["bytes"] for row in report["classes"] if row["name"] == "other")
+        == 256 * 400 + (tree / "style.css.gz").stat().st_size
+    )
 
 
 def test_the_summary_says_that_all_is_right(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -355,7 +356,7 @@ def change(name: str, content: bytes) -> Callable[[Path], None]:
         (change("index.html", PAGE + b"more"), "/index.html", "", "Content-Length is 28, the file has 32"),
         (change("large.bin", bytes(256 * 400)), "/large.bin", "", "ETag is"),
         (change("style.css.gz", gzip.compress(b"p { color: red }\n" * 100, 1)), "/style.css", "gzip", "is"),
-        (change("large.bin.gz", gzip.compress(bytes(range(256)) * 400)), "/large.bin", "gzip", "status 406, expected 200"),
+        (change("large.bin.gz", gzip.compress(bytes(range(256)) * 400)), "/large.bin", "gzip", "status 406"),
         (change("new.html", b"new"), "/new.html", "", "status 404, expected 200"),
         (change("new/index.html", b""), "/new", "", "expected 301 to /new/"),
     ],

@@ -56,7 +56,8 @@ FILES: dict[str, int] = {
 }
 TARGETS = (
     b"/", b"/index.html", b"/small.txt", b"/small.txt", b"/partly.css", b"/empty.txt", b"/large.bin", b"/large.js",
-    b"/mixed.json", b"/mixed.json.gz", b"/small.txt.br", b"/large.js.br", b"/dir/", b"/dir/a%20b.html", b"/.well-known/known", b"/404.html",
+    b"/mixed.json", b"/dir/", b"/dir/a%20b.html", b"/.well-known/known", b"/404.html", b"/mixed.json.gz",
+    b"/small.txt.br", b"/large.js.br",
 )  # fmt: skip
 
 _DATE = re.compile(rb"\r\nDate: [A-Za-z0-9:, ]{29}\r\n")

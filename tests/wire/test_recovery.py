@@ -99,7 +99,12 @@ def test_a_directory_that_comes_back_is_followed(root: Path, live: Any, becomes:
 
 
 def test_a_reload_that_failed_is_tried_again_with_growing_waits(
-    site: Any, live: Any, becomes: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Any,
+    live: Any,
+    becomes: Any,
+    wait_until: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Without a watcher: nothing else tells of the root's return."""
     monkeypatch.setattr(content, "TRIED_AGAIN_AFTER_S", 0.02)
@@ -123,6 +128,26 @@ def test_a_reload_that_failed_is_tried_again_with_growing_waits(
         server.reload()
         wait_until(lambda: "tried again in 0.02 s" in caplog.text)  # it begins anew
         heal()
+
+
+def test_a_file_system_that_does_not_work_at_the_start_is_looked_at_again(
+    site: Any, live: Any, becomes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "TRIED_AGAIN_AFTER_S", 0.02)
+    site.write("page", b"a page")
+    site.write("d/page", b"one")
+    open_directory, broken = Root.open_directory, [1] * 3
+
+    def disturbed(self: Root, path: bytes) -> int:
+        if broken and path == b"d/":
+            broken.pop()
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return open_directory(self, path)
+
+    monkeypatch.setattr(Root, "open_directory", disturbed)
+    with Client(live(site.root).port) as client:
+        assert client.get("/page").body == b"a page"
+        becomes(client, "/d/page", b"one")
 
 
 @pytest.mark.parametrize("where", ["a directory", "a new directory", "everything"])

@@ -23,7 +23,10 @@ def test_svgz_is_an_image_that_is_coded(site: Any, live: Any, compress: bool) ->
         for _ in range(3):
             for lines in ((), ("Accept-Encoding: gzip",), ("Accept-Encoding: identity",)):
                 answer = client.get("/a.svgz", *lines)
-                assert (answer["Content-Type"], answer["Content-Encoding"]) == (b"image/svg+xml; charset=utf-8", b"gzip")
+                assert (answer["Content-Type"], answer["Content-Encoding"]) == (
+                    b"image/svg+xml; charset=utf-8",
+                    b"gzip",
+                )
                 assert (answer.body, answer["Vary"]) == (content * 50, None)
             part = client.get("/a.svgz", "Range: bytes=1-9")
             assert (part.body, part["Content-Encoding"]) == (content[1:10], b"gzip")
@@ -35,7 +38,12 @@ def test_types_and_charsets_are_what_one_says(site: Any, live: Any) -> None:
     names = ("a.ts", "a.foo", "a.svgz", "a.txt", "a.json", "a.html")
     for name in names:
         site.write(name, b"x")
-    own = ("ts=text/x-typescript", ".FOO=application/x-foo; v=1", "svgz=application/gzip", "html=text/html; charset=big5")
+    own = (
+        "ts=text/x-typescript",
+        ".FOO=application/x-foo; v=1",
+        "svgz=application/gzip",
+        "html=text/html; charset=big5",
+    )
     with Client(live(site.root, type=own, charset="iso-8859-1").port) as client:
         for _ in range(3):
             answers = [client.get(f"/{name}") for name in names]

@@ -23,7 +23,7 @@ def _gzip(content: bytes) -> bytes:
     return gzip.compress(content, compresslevel=9, mtime=0)
 
 
-def _zstd_module() -> Any:
+def zstd_module() -> Any:
     """The standard library's (3.14), or its backport."""
     for name in ("compression.zstd", "backports.zstd"):
         try:
@@ -43,7 +43,7 @@ def codecs() -> dict[bytes, Callable[[bytes], bytes]]:
         )
     except ImportError:
         pass
-    zstd = _zstd_module()
+    zstd = zstd_module()
     if zstd is not None:
         found[b"zstd"] = lambda content: zstd.compress(content, 19)
     found[b"gzip"] = _gzip

@@ -163,7 +163,8 @@ class Fetcher:
         if what and now - self._told > TOLD_EVERY_S:
             self._told = now
             _log.error(
-                "%s: its file system hangs: what is not in memory is answered 503", what.decode(errors="backslashreplace")
+                "%s: its file system hangs: what is not in memory is answered 503",
+                what.decode(errors="backslashreplace"),
             )
 
     def _run(self, key: object, running: _Running, job: Callable[[], Any]) -> None:

@@ -47,9 +47,7 @@ def _template(content_type: str, encoding: bytes, more: bytes, vary: bool) -> by
 
 
 @lru_cache(maxsize=1024)
-def _template_of_file(
-    types: MediaTypes, extension: str, encoding: bytes, cache_control: str, vary: bool
-) -> bytes:
+def _template_of_file(types: MediaTypes, extension: str, encoding: bytes, cache_control: str, vary: bool) -> bytes:
     more = b"Cache-Control: %b\r\n" % cache_control.encode() if cache_control else b""
     name = "x" + extension
     codings = b", ".join(filter(None, (types.coding(name), encoding)))  # in the order in which they were applied

@@ -69,6 +69,7 @@ class Generation:
 
     pieces, gone  lists of keys: all that there are, and those that are gone. To list a million keys at once holds the
            GIL for 30 ms, so they are kept as they come
+    is_disturbed  whether something was not seen for an error of a file system, which may pass
     stock  the walk's, for whoever loads what it found
     older  the generations before this one that are still reachable, youngest first, each `until` a time of the loop
     """
@@ -82,6 +83,7 @@ class Generation:
     stock: Stock | None = None
     older: tuple[Generation, ...] = ()
     until: float = inf
+    is_disturbed: bool = False
 
     def find(self, key: bytes) -> tuple[Generation, Entry | Redirect | None]:
         """What a key leads to, and the generation that it belongs to: an older one where this one has nothing."""

@@ -52,7 +52,7 @@ from zcserve.cache.slab import Extent
 from zcserve.cache.store import RefusedError, Store
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, tag_of
 from zcserve.cache.variants import Variants
-from zcserve.cache.walk import CODING_ENDINGS, SIBLING_CODINGS, make_entry
+from zcserve.cache.walk import CODING_ENDINGS, SIBLING_CODINGS, make_entry, make_entry_as
 from zcserve.config import Config
 from zcserve.media_types import MediaTypes, is_compressible
 
@@ -173,7 +173,7 @@ class Loader:
         for ending, coding in SIBLING_CODINGS.items():
             sibling = self._status(root, path_of(fresh) + ending)
             if sibling is not None and sibling.st_mtime_ns >= status.st_mtime_ns:
-                variant = make_entry(entry.key, sibling, newest, SiblingVariant)
+                variant = make_entry_as(SiblingVariant, entry.key, sibling, newest)
                 variant.encoding = coding
                 variants.append(variant)
         fresh.variants = tuple(variants)
@@ -200,8 +200,10 @@ class Loader:
         refused = [variant for variant in due if variant.fault]
         if refused:
             entry.variants = tuple(variant for variant in entry.variants if variant not in refused)
-            for representation in (entry, *refused):  # the file's own head says Vary
-                self.store.drop(representation)
+            for variant in refused:
+                self.store.drop(variant)
+            if not entry.variants:
+                self.store.drop(entry)  # its head says Vary
         return refused
 
     def wants_variants(self, entry: Entry) -> bool:
@@ -425,18 +427,16 @@ class Loader:
 
     def _shared(self, file: OpenFile, entry: Entry) -> Paged | None:
         """A body on the pages where the content lies already, under the sibling's other name. Raises ChangedError."""
-        tag = entry.etag
-        if isinstance(entry, Sibling) and entry.variant.identity == entry.identity:
-            tag = tag or entry.variant.etag
-        extent = self._pages_of.get(entry.identity) if tag else None
+        extent = self._pages_of.get(entry.identity)
         if extent is None or identity_of(os.fstat(file.fd)) != entry.identity:
             return None
-        self._learn(entry, tag, entry.identity)
+        self._learn(entry, extent.etag, entry.identity)
         return Paged(self.head_of(entry), self.store.pages_fd, extent.offset, entry.size, extent)
 
     def lies_in(self, entry: Entry, extent: Extent) -> None:
         """An entry's content fills these pages: the sibling's other name may share them."""
         if isinstance(entry, Sibling | SiblingVariant):
+            extent.etag = entry.etag
             self._pages_of[entry.identity] = extent
 
     def may_share(self, entry: Entry) -> bool:

@@ -109,7 +109,7 @@ def adopt(fd: int, memory: Memory, loader: Loader, root: Root) -> Generation | N
         siblings: list[tuple[Sibling, int]] = []
         places = list(_read(manifest, len(line), generation, siblings))
         for sibling, verdict in siblings:
-            _pair(sibling, verdict, generation)
+            _pair(sibling, _UNJUDGED if loader.judge.trusts else verdict, generation)
         hide(generation.resources)
         loader.store.overhead = len(generation.resources) * ENTRY_BYTES
         _claim(places, loader)

@@ -97,8 +97,9 @@ def preload(
         stock.take(generation.entries())
     report = Preloaded(stock.files, stock.bytes, stock.files, stock.bytes, problems=generation.problems)
     todo = stock.wanting
-    wanted = Plan(todo, store)
-    judge_siblings(generation, loader, [entry for entry in todo if wanted.has_variants_of(entry)], progress)
+    if with_variants := [entry for entry in todo if entry.variants]:
+        wanted = Plan(todo, store)
+        judge_siblings(generation, loader, filter(wanted.has_variants_of, with_variants), progress)
     _make_variants(generation, loader, todo, until, progress)
     wanted = Plan(todo, store)
     done = 0
@@ -143,9 +144,9 @@ class Plan:
                 break
 
     def has_variants_of(self, entry: Entry) -> bool:
-        """Whether it takes a variant of a file, or might."""
+        """Whether a variant of a file is resident, or will or might be."""
         below = self._below + bool(self._of_that_size)
-        return any(variant.size < below for variant in entry.variants)
+        return any(variant.body is not None or variant.size < below for variant in entry.variants)
 
     def takes(self, representation: Entry) -> bool:
         """Whether this one is loaded; to be asked once for each."""
@@ -233,6 +234,7 @@ def _load(generation: Generation, loader: Loader, entry: Entry, *, evict: bool =
     for _ in range(CHANGED_TRIES):
         if now is None:
             return
+        judge_siblings(generation, loader, [now])  # of one that has changed since the walk
         for representation in (now, *now.variants):
             try:
                 if representation.body is None and not representation.made:
@@ -286,12 +288,22 @@ def judge_siblings(
     todo = list(todo)
     loader.judge.tell_trusted(variant for entry in todo for variant in entry.variants)
     due = [entry for entry in todo if any(map(loader.judge.is_due, entry.variants))]
+    if not due:
+        return
     pieces = [due[at : at + JUDGED_AT_ONCE] for at in range(0, len(due), JUDGED_AT_ONCE)]
     with ThreadPoolExecutor(os.cpu_count() or 1, "zcserve-siblings") as pool:
-        for refused in pool.map(judge, pieces) if len(pieces) > 1 else map(judge, pieces):
-            generation.problems += [Problem.of(path_of(variant), variant.fault) for variant in refused]
-            if progress is not None:
-                progress(0, 0)
+        results: Iterable[list[SiblingVariant]] = map(judge, pieces)
+        if len(pieces) > 1:
+            with contextlib.suppress(RuntimeError):  # no thread is to be had: this one does it
+                results = pool.map(judge, pieces)
+        try:
+            for refused in results:
+                generation.problems += [Problem.of(path_of(variant), variant.fault) for variant in refused]
+                if progress is not None:
+                    progress(0, len(todo))
+        except BaseException:  # the server ends: what has not begun is not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _make_variants(

@@ -20,9 +20,11 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from math import inf
 from typing import Any, Final
 
+from zcserve.cache.compress import zstd_module
 from zcserve.cache.crew import beat
 from zcserve.cache.entry import Entry, SiblingVariant, identity_of, is_same_file
 from zcserve.cache.tags import PIECE_BYTES
@@ -103,20 +105,15 @@ def _unbrotli(brotli: Any, pieces: Iterator[bytes]) -> Iterator[bytes]:
 def decoders() -> dict[bytes, Decoder]:
     """What can be decoded here, by content coding."""
     found: dict[bytes, Decoder] = {b"gzip": _gunzip}
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            zstd = importlib.import_module(name)
-        except ImportError:
-            continue
-        found[b"zstd"] = lambda pieces: _unzstd(zstd, pieces)
-        break
+    if (zstd := zstd_module()) is not None:
+        found[b"zstd"] = partial(_unzstd, zstd)
     try:
         brotli = importlib.import_module("brotli")
     except ImportError:
         return found
     # Before brotli 1.2 there is no bound to what one piece decodes to.
     if hasattr(brotli.Decompressor, "can_accept_more_data"):
-        found[b"br"] = lambda pieces: _unbrotli(brotli, pieces)
+        found[b"br"] = partial(_unbrotli, brotli)
     return found
 
 
@@ -145,7 +142,7 @@ class Judge:
     """Compares siblings with their bases, unless they are trusted. Thread-safe."""
 
     def __init__(self, *, trust: bool) -> None:
-        self._trust = trust
+        self.trusts = trust
         self._decoders = {} if trust else decoders()
         self._told: set[bytes] = set()
         self._refused = 0
@@ -168,10 +165,12 @@ class Judge:
     def tell_trusted(self, variants: Iterable[Entry]) -> None:
         """Say of which of these variants the coding cannot be decoded here, each coding once."""
         codings = {variant.encoding for variant in variants if isinstance(variant, SiblingVariant)}
-        if not self._trust and (news := codings - self._decoders.keys() - self._told):
+        if not self.trusts and (news := codings - self._decoders.keys() - self._told):
             self._told |= news
             names = b" and ".join(sorted(news)).decode()
-            _log.warning("siblings in %s cannot be decoded here and are trusted: pip install 'zcserve[compress]'", names)
+            _log.warning(
+                "siblings in %s cannot be decoded here and are trusted: pip install 'zcserve[compress]'", names
+            )
 
     def tell_refused(self, paths: Iterable[bytes]) -> None:
         """Siblings were refused when they were asked for: say so, unless many were just now."""

@@ -441,12 +441,13 @@ class Slabs:
 class Extent:
     """`length` bytes at `offset` of the pages' memfd `fd`; they do not change while this object lives."""
 
-    __slots__ = ("__weakref__", "condemned", "length", "offset", "pages", "sharers")
+    __slots__ = ("__weakref__", "condemned", "etag", "length", "offset", "pages", "sharers")
 
     def __init__(self, pages: Pages, offset: int, length: int) -> None:
         hide(self)
         self.condemned = False
         self.sharers = 0  # resident bodies that lie here: a sibling is a variant and a file of its own
+        self.etag = b""  # of what fills it, where it may be shared
         self.pages = pages
         self.offset = offset
         self.length = length

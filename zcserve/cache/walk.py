@@ -174,6 +174,7 @@ def walk(
     visit = _Visit(root, generation.resources, generation.problems, index, now, observer, known=known, again=True)
     visit.keys = generation.pieces
     visit.trees([_Directory(b"", frozenset())], progress)
+    generation.is_disturbed = visit.is_disturbed
     generation.stock = visit.stock
     return generation
 
@@ -283,6 +284,7 @@ class _Visit:
         self._held = held
         self._known = known or {}
         self._again = again and bool(known)
+        self.is_disturbed = False  # something could not be looked at, for an error that may pass
         self.also: Mapping[bytes, Entry | Redirect] = {}
         self.keys: list[list[bytes]] = []  # of what is found in `trees`
         self.stock = Stock()  # of what it found, taken while it is at hand: to look at a million entries again is slow
@@ -341,7 +343,9 @@ class _Visit:
     def _is_no_news(self, error: OSError) -> bool:
         """Whether an error says nothing of what lies there. The walk ends, and what is known stays; where nothing is,
         the rest is better than nothing."""
-        return error.errno in SCARCE or (error.errno in DISTURBED and bool(self._known))
+        is_disturbed = error.errno in DISTURBED
+        self.is_disturbed |= is_disturbed
+        return error.errno in SCARCE or (is_disturbed and bool(self._known))
 
     def _families(self, fd: int, path: bytes, names: set[bytes]) -> set[bytes]:
         """These names and all that are paired with them: what each is a sibling of, and its siblings.
@@ -412,8 +416,8 @@ class _Visit:
         if variant is None:
             entry = make_entry(key, status, self._newest)
         else:
-            entry = make_entry(key, status, self._newest, Sibling)
-            entry.variant = variant
+            entry = own = make_entry_as(Sibling, key, status, self._newest)
+            own.variant = variant
         if isinstance(old, Entry):
             name_anew(entry, old)
         fresh = {coding: self._make_variant(entry, coding, siblings[coding]) for coding in siblings}
@@ -440,7 +444,7 @@ class _Visit:
 
     def _make_variant(self, base: Entry, coding: bytes, status: os.stat_result) -> SiblingVariant:
         """A variant that is not known; but what was found when these two files were compared holds."""
-        variant = make_entry(base.key, status, self._newest, SiblingVariant)
+        variant = make_entry_as(SiblingVariant, base.key, status, self._newest)
         variant.encoding = coding
         own = self._known.get(base.key + CODING_ENDINGS[coding])
         if isinstance(own, Sibling) and own.identity == variant.identity and own.variant.judged == base.identity:
@@ -573,9 +577,14 @@ def _codings(
     return found
 
 
-def make_entry(key: bytes, status: os.stat_result, newest: int, kind: type[Made] = Entry) -> Made:  # type: ignore[assignment]
+def make_entry(key: bytes, status: os.stat_result, newest: int) -> Entry:
     """An entry for a file of this status. Last-Modified is never in the future (RFC 9110 section 8.8.2.1), and left
     out for times before 1970, which clients cannot be trusted to read."""
+    return make_entry_as(Entry, key, status, newest)
+
+
+def make_entry_as(kind: type[Made], key: bytes, status: os.stat_result, newest: int) -> Made:
+    """As `make_entry`, of this kind."""
     seconds = status.st_mtime_ns // 1_000_000_000
     return kind(key, identity_of(status), shared(status.st_size), min(seconds, newest) if seconds >= 0 else None)
 
