@@ -55,7 +55,7 @@ def versions() -> dict[bytes, str]:
     made_by = {b"gzip": f"{zlib.ZLIB_RUNTIME_VERSION}-9-py{sys.version_info.major}.{sys.version_info.minor}"}
     if b"br" in codecs():
         made_by[b"br"] = f"{importlib.import_module('brotli').__version__}-11-9"
-    if (zstd := _zstd_module()) is not None:
+    if (zstd := zstd_module()) is not None:
         made_by[b"zstd"] = f"{zstd.zstd_version}-19"
     return made_by
 
