@@ -388,7 +388,7 @@ def test_a_tree_changed_since_the_server_loaded_it_is_named(
 
 
 def test_a_file_changed_while_the_server_holds_it_is_named(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Server(Config(root=tree, port=0)) as server:
+    with Server(Config(root=tree, port=0, watch=False)) as server:
         (tree / "a b.txt").write_bytes(b"SPACED")
         code, report = said(capsys, "--root", tree, "--url", server.url)
     assert code == 1

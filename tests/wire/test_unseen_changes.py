@@ -12,7 +12,7 @@ import pytest
 from wire.client import Client
 from wire.hanging import Hanging
 
-RECHECK = {"recheck_s": 0.2}
+RECHECK = {"recheck_s": 0.05}
 
 
 @pytest.fixture(params=["64M", "4K"], ids=["resident", "cold"])
