@@ -31,6 +31,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
+from zcserve.cache import closing
 from zcserve.cache.compact import Compactor
 from zcserve.cache.entry import Body, Entry, Packed, Paged
 from zcserve.cache.evictor import LeastRecentlyUsed, Policy, nobody_else
@@ -55,6 +56,8 @@ SLAB_SHARE = 1 / 16
 MOVE_BYTES = 64 * 1024
 # Room to move bodies is at most this share of what slabs take, and else for one body of the largest size.
 ROOM_TO_MOVE_SHARE = 1 / 16
+# A descriptor that was shed is waited for so long: a close takes microseconds, but for a file system that hangs.
+SHED_WITHIN_S = 0.01
 
 
 def _holds_descriptor(body: Body | None) -> bool:
@@ -243,7 +246,8 @@ class Store:
             victim = min(holders, key=attrgetter("tick"))
             self._lru.discard(victim)
             self._forget(victim)
-            return True
+        closing.settle(time.monotonic() + SHED_WITHIN_S)
+        return True
 
     @property
     def _limit(self) -> int:
