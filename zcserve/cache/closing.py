@@ -25,7 +25,7 @@ from zcserve import threads
 from zcserve.cache.crew import Crew
 
 # How often it is looked whether everything is closed, or another process has ended.
-LOOKED_EVERY_S = 0.005
+LOOKED_EVERY_S = 0.0005
 # From <linux/sched.h>: parent and child have one table of descriptors.
 _CLONE_FILES = 0x400
 # clone(2), which takes flags and a stack first on these.
@@ -69,7 +69,7 @@ def _stop() -> None:
 
 def may_hang(device: bytes) -> bool:
     """Whether a device (of `entry.device_of`) is no disk of this machine: FUSE, NFS, and also tmpfs and overlays."""
-    return not os.major(int.from_bytes(device, sys.byteorder))
+    return bool(device) and not os.major(int.from_bytes(device, sys.byteorder))
 
 
 def close(fd: int, device: bytes) -> None:

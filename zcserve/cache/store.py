@@ -35,6 +35,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
+from zcserve.cache import closing
 from zcserve.cache.compact import Compactor
 from zcserve.cache.entry import Body, Entry, Packed, Paged
 from zcserve.cache.evictor import LeastRecentlyUsed, Policy, nobody_else
@@ -66,6 +67,8 @@ MOVE_BYTES = 64 * 1024
 ROOM_TO_MOVE_SHARE = 1 / 16
 # How often the log says that the kernel gives no memory.
 REFUSAL_TOLD_EVERY_S = 60.0
+# A descriptor that was shed is waited for so long: a close takes microseconds, but for a file system that hangs.
+SHED_WITHIN_S = 0.01
 
 
 class RefusedError(Exception):
@@ -327,7 +330,8 @@ class Store:
             victim = min(holders, key=attrgetter("tick"))
             self._lru.discard(victim)
             self._forget(victim)
-            return True
+        closing.settle(time.monotonic() + SHED_WITHIN_S)
+        return True
 
     @property
     def _limit(self) -> int:
