@@ -236,7 +236,6 @@ class Server:
         self._application = service.application = application
         undo.callback(application.close)
         application.start()
-        log.put_back()
 
     def _live_tags(self) -> set[bytes]:
         """The ETags of what is served, in a thread of the variants'."""

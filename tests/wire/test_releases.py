@@ -234,6 +234,7 @@ def test_what_could_not_be_built_is_tried_again(
     releases: Releases, live: Any, becomes: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zcserve.content.Watcher", lambda root: Watcher(root, rescan_s=0.02))
+    monkeypatch.setattr("zcserve.content.TRIED_AGAIN_AFTER_S", 0.02)
     server = live(releases.root)
     with Client(server.port) as client:
         with monkeypatch.context() as broken:

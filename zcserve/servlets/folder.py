@@ -39,7 +39,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from zcserve.cache.entry import identity_of
 from zcserve.errors import UsageError
-from zcserve.log import Block, Log
+from zcserve.log import Block, Log, put_back
 from zcserve.servlets import routes
 from zcserve.servlets.notice import Notice
 from zcserve.servlets.routes import ConflictError, Route, Table, routes_of
@@ -378,6 +378,7 @@ class Folder:
         except BaseException as error:  # SystemExit, too: a servlet does not end the server
             return replace(module, error=told(error, _OF_THE_LOADER))
         finally:
+            put_back()
             if in_force is not None:
                 sys.modules[loader.name] = in_force
             else:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from zcserve.errors import HttpError, LoadError, UsageError
 from zcserve.http import canonical_path
-from zcserve.log import Block, Log
+from zcserve.log import Block, Log, put_back
 from zcserve.net.exchange import Exchange, Made
 from zcserve.servlets import imports
 from zcserve.servlets.asgi import Asgi
@@ -189,6 +189,8 @@ class Mounts:
                     raise
                 faults.append(f"mount {text}: {error}")
                 continue
+            finally:
+                put_back()
             if resource.prefix in found:
                 raise UsageError(f"{found[resource.prefix].name} and {resource.name} are for the same path")
             found[resource.prefix] = resource

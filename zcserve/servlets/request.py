@@ -198,12 +198,11 @@ class Request:
 
     @lazy
     def path(self) -> str:
-        """The canonical path (`zcserve.http.canonical_path`), decoded: "/a b". Raises HttpError 400 for none, and for
-        one that is not UTF-8."""
-        try:
-            return unquote(self._parts[0].decode("ascii"), errors="strict")
-        except UnicodeDecodeError:
-            raise HttpError(400, "the path is not UTF-8") from None
+        """The canonical path (`zcserve.http.canonical_path`), decoded: "/a b", with U+FFFD for what is not UTF-8.
+
+        Raises HttpError 400 for none.
+        """
+        return unquote(self._parts[0].decode("ascii"))
 
     @lazy
     def query_string(self) -> str:
