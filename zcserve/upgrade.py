@@ -62,6 +62,8 @@ _log = Log(__name__)
 VARIABLE = "_ZCSERVE_HANDOVER"
 # The new program serves within this time, or is ended: a cold load of a million files from a slow disk.
 READY_WITHIN_S = 1800.0
+# A program that has closed its end of the socket is ending, and its exit code says why: it has this time for it.
+ENDS_WITHIN_S = 1.0
 # A program that was killed has ended within this time, or waits in the kernel for a file system that hangs. It runs no
 # more, and so writes nothing into the memory that it was handed.
 KILLED_WITHIN_S = 1.0
@@ -206,6 +208,7 @@ class Successor:
         self._why: str = _Outcome.OPEN.value  # should it fail
         self._why_not_started = ""
         self._told = False
+        self._is_killed = False
         self._begun = threading.Event()  # the program is started, or will not be
         self._program: Program | None = None
         self._control, self._theirs = socket.socketpair()
@@ -266,6 +269,7 @@ class Successor:
     def _end_if_unwanted(self) -> None:
         program = self._program
         if program is not None and self._outcome in (_Outcome.FAILS, _Outcome.GIVEN_UP):
+            self._is_killed = True
             program.kill()
 
     def _on_control(self, _: int) -> None:
@@ -284,7 +288,9 @@ class Successor:
             if told and self._said == _READY:
                 self._ready()
                 continue
-            if not told or self._said not in (_SERVING, _READY + _SERVING, _READY + _KNOWING):
+            if not told:
+                self._decide(_Outcome.FAILS, ends_within_s=ENDS_WITHIN_S)
+            elif self._said not in (_SERVING, _READY + _SERVING, _READY + _KNOWING):
                 self._decide(_Outcome.FAILS)
             self._take_over()
 
@@ -337,6 +343,9 @@ class Successor:
         if self._outcome is _Outcome.OPEN:
             self._why = f"it did not serve within {READY_WITHIN_S:g} s"
             self._decide(_Outcome.FAILS)
+        elif not self._is_killed:
+            self._end_if_unwanted()
+            self._await_its_end(KILLED_WITHIN_S)
         elif self._outcome is _Outcome.FAILS and self._program is not None:
             self._tell(f" (process {self._program.pid} was killed, but waits for a file system that hangs)")
 
@@ -345,20 +354,25 @@ class Successor:
         if self._outcome is _Outcome.OPEN:
             self._decide(_Outcome.GIVEN_UP)
 
-    def _decide(self, outcome: _Outcome) -> None:
-        """The outcome is known, and a program that is not to serve is ended; `_over` hears of its end."""
+    def _await_its_end(self, within_s: float) -> None:
+        self._until = self._loop.now + within_s
+        self._loop.timers.arm(self)
+
+    def _decide(self, outcome: _Outcome, ends_within_s: float = 0.0) -> None:
+        """The outcome is known, and a program that is not to serve is ended, unless it `ends_within_s` by itself; `_over`
+        hears of its end."""
         self._loop.timers.disarm(self)
-        if outcome is _Outcome.FAILS:
-            self._until = self._loop.now + KILLED_WITHIN_S
-            self._loop.timers.arm(self)
         self._outcome = outcome
+        if outcome is _Outcome.FAILS:
+            self._await_its_end(ends_within_s or KILLED_WITHIN_S)
         if outcome is _Outcome.SERVES:  # the socket stays open: its end is this process's end
             self._put_questions(len(self._questions))
         else:
             self._loop.forget(self._control.fileno())
             self._control.close()
             self._answer_all()
-        self._end_if_unwanted()
+        if not ends_within_s:
+            self._end_if_unwanted()
 
     def _over(self, ending: str) -> None:
         """The program has ended, after which nothing writes into the memory that it was handed; or it never began."""
