@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from wire.client import Client, Response
 from wire.hanging import Hanging
+from wire.processes import children_of
 
 try:
     from zcserve.net import _lane  # noqa: F401
@@ -260,18 +261,13 @@ def upgrading(
             assert client.get("/page").body == b"a page"
         hanging.stop()
         os.kill(server.pid, signal.SIGUSR2)
-        (new,) = wait_until(lambda: children(server.pid))
+        (new,) = wait_until(lambda: children_of(server.pid))
         yield server, new
     finally:
         hanging.go_on()
         if new:
             with suppress(ProcessLookupError):
                 os.kill(new, signal.SIGKILL)
-
-
-def children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 def runs(pid: int) -> bool:

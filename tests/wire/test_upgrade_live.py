@@ -13,14 +13,15 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from wire.client import Client, Response
 from wire.following import publish
+from wire.processes import children_of, is_alive, started_by
 
 from zcserve.cache import _inotify as inotify
 
@@ -36,47 +37,6 @@ LARGE = 8 << 20  # more than any socket takes whose client reads nothing
 CONTENT = bytes(range(256)) * (LARGE // 256)
 UPGRADES = 3
 WITHIN_S = 20.0
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that waits to be reaped does not."""
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-
-
-def started_by(task: Path) -> list[int]:
-    """The children of a thread."""
-    try:
-        return [int(pid) for pid in (task / "children").read_text().split()]
-    except OSError:  # it has ended
-        return []
-
-
-def children_of(pid: int) -> list[int]:
-    """The children of all threads of a process. One whose thread ends just then is not seen: ask again."""
-    try:
-        return [child for task in Path(f"/proc/{pid}/task").iterdir() for child in started_by(task)]
-    except OSError:
-        return []
-
-
-def end(pids: Iterable[int]) -> None:
-    """End processes, and what they have started; what they start next as well, since they stand still at first."""
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-            end(children_of(pid))
-            os.kill(pid, signal.SIGKILL)
-
-
-def join(threads: Iterable[threading.Thread]) -> None:
-    """Wait for threads that are to end now."""
-    until = time.monotonic() + WITHIN_S
-    for thread in threads:
-        thread.join(max(until - time.monotonic(), 0.0))
-        assert not thread.is_alive()
 
 
 class Line:
