@@ -359,7 +359,7 @@ class Successor:
         self._loop.timers.arm(self)
 
     def _decide(self, outcome: _Outcome, ends_within_s: float = 0.0) -> None:
-        """The outcome is known, and a program that is not to serve is ended, unless it `ends_within_s` by itself; `_over`
+        """The outcome is known. A program that is not to serve is ended, unless it `ends_within_s` by itself; `_over`
         hears of its end."""
         self._loop.timers.disarm(self)
         self._outcome = outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -73,3 +74,26 @@ def test_where_no_thread_was_started_it_is_closed_at_once(monkeypatch: Any) -> N
 def test_a_device_without_a_number_of_its_own_may_hang(device: bytes) -> None:
     assert closing.may_hang(device)
     assert not closing.may_hang(DISK)
+
+
+LEAVING = """
+import sys, threading, time
+from zcserve.cache import closing
+
+def ask_for_the_gil():
+    while True:
+        sum(range(1000))
+
+sys.setswitchinterval(0.00005)
+for _ in range(4):
+    threading.Thread(target=ask_for_the_gil, daemon=True).start()
+time.sleep(0.05)
+closing.leave(7)
+"""
+
+
+def test_a_process_that_leaves_beside_busy_threads_lets_go_of_everything() -> None:
+    """Its pipe is closed: the process that closes it does not wait for the threads that it has not."""
+    for _ in range(3):
+        left = subprocess.run([sys.executable, "-c", LEAVING], stdout=subprocess.PIPE, timeout=30)
+        assert left.returncode == 7

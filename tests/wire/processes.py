@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -36,11 +40,3 @@ def end(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGSTOP)
             end(children_of(pid))
             os.kill(pid, signal.SIGKILL)
-
-
-def join(threads: Iterable[threading.Thread]) -> None:
-    """Wait for threads that are to end now."""
-    until = time.monotonic() + WITHIN_S
-    for thread in threads:
-        thread.join(max(until - time.monotonic(), 0.0))
-        assert not thread.is_alive()

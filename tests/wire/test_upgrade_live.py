@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from wire.client import Client, Response
 from wire.following import publish
-from wire.processes import children_of, is_alive, started_by
+from wire.processes import children_of, end, is_alive, started_by
 
 from zcserve.cache import _inotify as inotify
 
@@ -37,6 +37,14 @@ LARGE = 8 << 20  # more than any socket takes whose client reads nothing
 CONTENT = bytes(range(256)) * (LARGE // 256)
 UPGRADES = 3
 WITHIN_S = 20.0
+
+
+def join(threads: Iterable[threading.Thread]) -> None:
+    """Wait for threads that are to end now."""
+    until = time.monotonic() + WITHIN_S
+    for thread in threads:
+        thread.join(max(until - time.monotonic(), 0.0))
+        assert not thread.is_alive()
 
 
 class Line:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
-import signal
+import re
 import sys
 import time
 from contextlib import suppress
@@ -26,10 +25,12 @@ from zcserve.cache.crew import Crew
 
 # How often it is looked whether everything is closed, or another process has ended.
 LOOKED_EVERY_S = 0.0005
-# From <linux/sched.h>: parent and child have one table of descriptors.
-_CLONE_FILES = 0x400
-# clone(2), which takes flags and a stack first on these.
-_CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220}
+# The task that is left with the table of descriptors lives so long, in which this process ends. Then what hangs is its.
+HELD_S = 5
+# From <linux/sched.h>: the same memory, the same table of descriptors.
+_CLONE_VM, _CLONE_FILES = 0x100, 0x400
+# `sleep` needs less.
+_STACK_BYTES = 64 * 1024
 
 
 class _Closer:
@@ -93,33 +94,27 @@ def settle(until: float) -> bool:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process at once, though a close hangs: another process shares its table of descriptors, and is left with
-    what is in it until the file system goes on. For the main thread, when nothing else is to be done."""
-    number = _CLONE.get(platform.machine())
-    if number is not None and sys.platform == "linux":
-        here = os.getpid()
-        # Not by os.fork, which copies the table; with the GIL, which the new process needs.
-        if ctypes.PyDLL(None).syscall(number, _CLONE_FILES | signal.SIGCHLD, None, None, None, None) == 0:
-            _close_when_gone(here)
+    """End this process at once, though a close hangs: another task shares its table of descriptors, and is left with
+    what is in it until the file system goes on. For the main thread, when nothing else is to be done.
+
+    The other task sleeps in C, and has no Python: where threads want the GIL, one that has it waits until another takes
+    it, and the task has no such thread. All that cannot hang is closed first: clients and readers wait for its end.
+    """
+    with suppress(AttributeError):  # a libc without clone
+        libc = ctypes.CDLL(None)
+        stack = ctypes.create_string_buffer(_STACK_BYTES)
+        top = ctypes.c_void_p((ctypes.addressof(stack) + _STACK_BYTES) & ~15)
+        libc.clone(libc.sleep, top, _CLONE_VM | _CLONE_FILES, ctypes.c_void_p(HELD_S))
+        with suppress(OSError):  # no /proc
+            for fd in filter(_cannot_hang, map(int, os.listdir("/proc/self/fd"))):
+                with suppress(OSError):
+                    os.close(fd)
     os._exit(code)
 
 
-def _close_when_gone(process: int) -> None:
-    """In the other process: close everything, pipes and sockets first, since others may wait for their ends."""
+def _cannot_hang(fd: int) -> bool:
+    """Whether a descriptor is no file of a file system: memory, a pipe, a socket."""
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        while os.getppid() == process:
-            time.sleep(LOOKED_EVERY_S)
-        fds = [int(name) for name in os.listdir("/proc/self/fd")]
-        for fd in sorted(fds, key=_is_file):
-            with suppress(OSError):
-                os.close(fd)
-    finally:
-        os._exit(0)
-
-
-def _is_file(fd: int) -> bool:
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}").startswith("/")
+        return not re.match("/(?!memfd:)", os.readlink(f"/proc/self/fd/{fd}"))
     except OSError:
         return False
