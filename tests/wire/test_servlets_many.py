@@ -16,10 +16,10 @@ from wire.stage import StageClient, write_servlets
 CLIENTS = 200
 ROUNDS = 5
 
-# For the memory: a leak of 150 bytes a request shows, and what an allocator keeps does not.
-WARM_UP = 1000
-REQUESTS = 2000
-GROWTH_BYTES_MAX = 300 << 10
+# For the memory: a leak of 200 bytes a request shows, and what an allocator keeps does not.
+WARM_UP = 500
+REQUESTS = 1000
+GROWTH_BYTES_MAX = 200 << 10
 AT_ONCE = 50
 TARGETS = 200  # different ones, where there are any: what is remembered of them is bounded, too, but by more
 
