@@ -65,12 +65,12 @@ def parse_mount(text: str) -> Mount:
     """A mount from "/app=package.module:application". Nothing is imported. Raises UsageError."""
     match = _MOUNT.fullmatch(text)
     if match is None:
-        raise UsageError(f"{text!r} is not a mount; {_ACCEPTED}")
+        raise UsageError(f"--mount: {text!r} is not a mount; {_ACCEPTED}")
     path, told, target, call = match.groups("")
     try:
         prefix = canonical_path(path.encode("utf-8", "surrogateescape"))
     except HttpError as error:
-        raise UsageError(f"{text!r}: {path!r} is not a path: {error.reason}; {_ACCEPTED}") from None
+        raise UsageError(f"--mount: {text!r}: {path!r} is not a path: {error.reason}; {_ACCEPTED}") from None
     if call:
         _arguments(call)
     return Mount(prefix.rstrip(b"/"), target, told, call)
@@ -86,7 +86,7 @@ def _arguments(call: str) -> tuple[list[Any], dict[str, Any]]:
                 return [ast.literal_eval(each) for each in tree.args], {str(name): named[name] for name in named}
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         pass
-    raise UsageError(f"{call!r}: the arguments of a factory are literals, such as (), (1, 'two') or (debug=True)")
+    raise UsageError(f"--mount: {call!r}: the arguments of a factory are literals, such as (), (1, 'two') or (debug=True)")
 
 
 def load(text: str, context: Context) -> Wsgi | Asgi:
