@@ -170,3 +170,30 @@ def test_other_finders_have_their_say(here: Here, monkeypatch: pytest.MonkeyPatc
     assert here.load().N == "of another kind"
     assert here.noted() == set()
     monkeypatch.undo()
+
+
+def test_a_package_without_a_file_of_its_own_is_new_too(here: Here) -> None:
+    here.write("PKG/__init__.py", "from .sub import part\nN = part.N\n")
+    part = here.write("PKG/sub/part.py", "N = 1\n")
+    old = here.load()
+    part.write_text("N = 22\n")
+    with here.imports.afresh():
+        assert here.load().N == 22
+    assert "PKG.sub.part" in here.noted()
+    part.write_text("N = =\n")
+    with pytest.raises(SyntaxError), here.imports.afresh():
+        here.load()
+    assert (here.load().N, old.sub.part.N) == (22, 1)
+    part.unlink()
+    part.parent.rmdir()
+    here.write("PKG/sub.py", "class part: N = 3\n")  # a module in the place of the package
+    with here.imports.afresh():
+        assert here.load().N == 3
+
+
+def test_where_a_missing_module_may_come_is_watched(here: Here) -> None:
+    (here.directory / here.name / "sub").mkdir(parents=True)
+    here.write("PKG/__init__.py", "from .sub import part\n")
+    with pytest.raises(ImportError), here.imports.afresh():
+        here.load()
+    assert str(here.directory / here.name / "sub") in here.imports.directories()

@@ -60,6 +60,7 @@ class Imports(MetaPathFinder):
         self.from_sources = False
         self.noted: Callable[[], object] = lambda: None
         self._notes = self.loaded
+        self._places: set[str] = set()  # of packages: a directory is one without any file of its own
         self._here = os.path.join(os.path.realpath(here), "")
         self._packages = frozenset(packages) - {_OURS}
         python = (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))
@@ -86,6 +87,7 @@ class Imports(MetaPathFinder):
             find_spec = getattr(finder, "find_spec", None)
             spec: ModuleSpec | None = find_spec(fullname, path, target) if find_spec is not None else None
             if spec is not None:
+                self._places.update(spec.submodule_search_locations or ())
                 if (
                     type(spec.loader) in (SourceFileLoader, _Loader)
                     and spec.origin
@@ -101,15 +103,27 @@ class Imports(MetaPathFinder):
 
     def is_below(self, origin: str) -> bool:
         """Whether a file lies below the working directory, and is not installed there."""
-        file = os.path.abspath(origin)
+        file = os.path.join(os.path.abspath(os.path.dirname(origin)), os.path.basename(origin))
         if not file.startswith(self._here) or file.startswith(self._elsewhere):
             return False
         return _INSTALLED.isdisjoint(file[len(self._here) :].split(os.sep))
 
+    def _is_directory(self, name: str) -> bool:
+        """Whether a package has no file of its own, and all of it lies where a change counts."""
+        places = getattr(sys.modules[name], "__path__", ())
+        has_file = getattr(sys.modules[name], "__file__", None) is not None
+        return not has_file and bool(places) and all(self.is_below(os.path.join(place, "")) for place in places)
+
     def directories(self) -> set[str]:
-        """Where the files lie that are below the working directory, and that itself."""
+        """Where the files lie that are below the working directory, that itself, and where else below it modules are
+        looked for: what is missing may come there."""
         files = [file.path for file in (*list(self.loaded.values()), *(self.failed or {}).values())]
-        return {self._here, *(str(file.parent) for file in files if self.is_below(str(file)))}
+        places = {os.path.join(place, "") for place in (*sys.path, *list(self._places))}
+        return {
+            self._here,
+            *(str(file.parent) for file in files if self.is_below(str(file))),
+            *(place[:-1] for place in places - {self._here} if self.is_below(place)),
+        }
 
     def changed(self) -> bool:
         """Whether a file is not what was loaded, or tried in vain, any more."""
@@ -124,7 +138,10 @@ class Imports(MetaPathFinder):
     @contextmanager
     def afresh(self) -> Iterator[None]:
         """What is imported in here is imported anew. An exception has sys.modules be as it was."""
-        taken = {name: sys.modules.pop(name) for name in list(self.loaded) if name in sys.modules}
+        names = {*self.loaded, *filter(self._is_directory, list(sys.modules))}
+        taken = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+        for name, module in taken.items():
+            _unbind(name, module)
         self._notes, self.from_sources = {}, True
         importlib.invalidate_caches()
         try:
@@ -136,16 +153,24 @@ class Imports(MetaPathFinder):
             sys.modules.update(taken)
             for name in taken:
                 _bind(name)
-                self.loaded[name].show_lines()
+                if name in self.loaded:
+                    self.loaded[name].show_lines()
             raise
         self.loaded, self.failed = self._notes, None
-        for name in [name for name in list(sys.modules) if name.rpartition(".")[0] in self.loaded]:
+        for name in [name for name in list(sys.modules) if name.rpartition(".")[0] in {*self.loaded, *taken}]:
             _bind(name)  # what was left, a C extension perhaps, is known to its package
 
 
 def _differs(file: File) -> bool:
     """Whether it holds something else than what was read: a touch, or a checkout to and fro, changes nothing."""
     return file.changed() and File(file.path).content != file.content
+
+
+def _unbind(name: str, module: ModuleType) -> None:
+    """Have its package not know it: one that is left, as a directory without `__init__.py` is, would give it away."""
+    package, _, child = name.rpartition(".")
+    if package in sys.modules and vars(sys.modules[package]).get(child) is module:
+        delattr(sys.modules[package], child)
 
 
 def _bind(name: str) -> None:

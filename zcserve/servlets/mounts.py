@@ -13,6 +13,7 @@ lifespan ends behind that. When anything fails, all old ones go on.
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import os
 import re
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple
 from zcserve.errors import HttpError, LoadError, UsageError
 from zcserve.http import canonical_path
 from zcserve.log import Block, Log, put_back
+from zcserve.net import forks
 from zcserve.net.exchange import Exchange, Made
 from zcserve.servlets import imports
 from zcserve.servlets.asgi import Asgi
@@ -181,6 +183,7 @@ class Mounts:
 
     def _load(self, faults: list[str] | None = None) -> dict[bytes, Wsgi | Asgi]:
         found: dict[bytes, Wsgi | Asgi] = {}
+        here = os.getpid()
         for text in self._texts:
             try:
                 resource = load(text, self._context)
@@ -190,6 +193,8 @@ class Mounts:
                 faults.append(f"mount {text}: {error}")
                 continue
             finally:
+                if os.getpid() != here:
+                    forks.end()
                 put_back()
             if resource.prefix in found:
                 raise UsageError(f"{found[resource.prefix].name} and {resource.name} are for the same path")
@@ -291,11 +296,20 @@ class Mounts:
 
     def _retire(self) -> bool:
         """Let those end that were replaced and have no requests; whether others are left."""
+        if not self._retiring:
+            return False
+        self._end_idle()
+        if not self._retiring:
+            # An application's modules are circles, and may hold much. The collector looks at them when there are many
+            # new objects: by then a dozen applications may wait.
+            gc.collect()
+        return bool(self._retiring)
+
+    def _end_idle(self) -> None:
         for one in list(self._retiring):
             if not (isinstance(one, Asgi) and one.calls):
                 self._retiring.remove(one)
                 self._end(one)
-        return bool(self._retiring)
 
     def _end(self, one: Wsgi | Asgi) -> None:
         if one in self._begun:  # or the server ends, and has ended it
