@@ -197,3 +197,28 @@ def test_where_a_missing_module_may_come_is_watched(here: Here) -> None:
     with pytest.raises(ImportError), here.imports.afresh():
         here.load()
     assert str(here.directory / here.name / "sub") in here.imports.directories()
+
+
+LATE = """
+def ask():
+    import PKG.part, PKG.part as same, json
+    from . import part
+    from .part import N
+    return {N, part.N, PKG.part.N, same.N}
+"""
+
+
+def test_what_is_imported_inside_a_function_meanwhile_is_old(here: Here) -> None:
+    here.write("PKG/__init__.py", LATE)
+    part = here.write("PKG/part.py", "N = 1\n")
+    old = here.load()
+    assert old.ask() == {1}
+    part.write_text("N = 22\n")
+    with here.imports.afresh():
+        assert old.ask() == {1}
+        assert here.load().ask() == {22}
+        assert old.ask() == {1}
+    part.write_text("N = =\n")
+    with pytest.raises(SyntaxError), here.imports.afresh():
+        here.imports.import_rest()
+    assert here.load().ask() == {22}

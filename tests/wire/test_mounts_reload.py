@@ -311,6 +311,27 @@ def application(environ, start_response):
             wait_until(says(client, "/wsgi", said))
 
 
+def test_what_is_imported_inside_a_function_fails_before_it_is_asked_for(
+    mounted: Any, project: Project, wait_until: Any, records: Any
+) -> None:
+    late = WSGI.format(name=project.name).replace(
+        "environ, start_response):", "environ, start_response):\n    from . import late"
+    )
+    project.write("wsgi.py", late.replace("words.SAID", "late.SAID"))
+    project.write("late.py", "SAID = 'late'\n")
+    server = mounted("wsgi")
+    with StageClient(server.port) as client:
+        assert client.get("/wsgi").body == b"late"
+        project.write("late.py", "SAID = =\n")
+        wait_until(lambda: any("late.py" in told and "last good" in told for told in records("")))
+        assert client.get("/wsgi").body == b"late"
+        project.write("late.py", "SAID = 'later'\n")
+        wait_until(says(client, "/wsgi", "later"))
+        project.write("wsgi.py", WSGI.format(name=project.name))
+        (project.package / "late.py").unlink()
+        wait_until(says(client, "/wsgi", "old"))
+
+
 def test_without_inotify_it_is_said_and_a_signal_loads_anew(
     mounted: Any, project: Project, wait_until: Any, records: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

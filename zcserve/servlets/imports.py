@@ -7,16 +7,17 @@ were there before the server.
 
 `afresh` takes the noted modules out of sys.modules and has them imported anew. When that fails, sys.modules is as it
 was. Anew means from the sources: Python's .pyc files know a source by its size and whole seconds, and would run
-yesterday's code. What runs on meanwhile keeps its modules; but an import that it makes inside a function finds the new
-ones.
+yesterday's code. What runs on meanwhile keeps its modules, also those that it imports inside a function; when all is
+loaded such an import finds the new ones.
 """
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -60,6 +61,7 @@ class Imports(MetaPathFinder):
         self.from_sources = False
         self.noted: Callable[[], object] = lambda: None
         self._notes = self.loaded
+        self._taken: set[str] = set()  # what `afresh` has taken out of sys.modules
         self._places: set[str] = set()  # of packages: a directory is one without any file of its own
         self._here = os.path.join(os.path.realpath(here), "")
         self._packages = frozenset(packages) - {_OURS}
@@ -130,6 +132,17 @@ class Imports(MetaPathFinder):
         files = self.loaded if self.failed is None else self.failed
         return any(map(_differs, list(files.values())))
 
+    def import_rest(self) -> None:
+        """Within `afresh`: import what was imported before and is not again. A function may do that, when it is called
+        (so Django's views come): it would fail then, and the last good version be gone. Raises what that raises; but
+        what there is no more is left out."""
+        for name in sorted(self._taken - sys.modules.keys()):
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                    raise
+
     def require_rest(self) -> None:
         """Within `afresh`: raises MovingError where a file has been written since it was read."""
         if any(map(_differs, list(self._notes.values()))):
@@ -139,13 +152,17 @@ class Imports(MetaPathFinder):
     def afresh(self) -> Iterator[None]:
         """What is imported in here is imported anew. An exception has sys.modules be as it was."""
         names = {*self.loaded, *filter(self._is_directory, list(sys.modules))}
-        taken = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-        for name, module in taken.items():
-            _unbind(name, module)
+        taken = {name: module for name in names if (module := sys.modules.get(name)) is not None}
+        self._taken = taken.keys() & self.loaded.keys()
         self._notes, self.from_sources = {}, True
         importlib.invalidate_caches()
         try:
-            yield
+            with _old_modules_keep(taken):
+                for name in taken:
+                    sys.modules.pop(name, None)
+                for name, module in taken.items():
+                    _unbind(name, module)
+                yield
         except BaseException:
             self.failed, self._notes = self._notes, self.loaded
             for name in list(self.failed):
@@ -159,6 +176,36 @@ class Imports(MetaPathFinder):
         self.loaded, self.failed = self._notes, None
         for name in [name for name in list(sys.modules) if name.rpartition(".")[0] in {*self.loaded, *taken}]:
             _bind(name)  # what was left, a C extension perhaps, is known to its package
+
+
+@contextmanager
+def _old_modules_keep(taken: Mapping[str, ModuleType]) -> Iterator[None]:
+    """What functions of these modules import meanwhile, and was imported before, are these modules. Others could be had
+    by halves, or might not load."""
+    others = builtins.__import__
+
+    def import_old(
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        asks = taken.get(str(globals.get("__name__"))) if globals is not None else None
+        if asks is not None and vars(asks) is globals:
+            package = str(globals.get("__package__")).rsplit(".", level - 1)[0] if level else ""
+            full = ".".join(filter(None, (package, name)))
+            found = taken.get(full)
+            if found is not None and all(hasattr(found, each) for each in fromlist or ()):
+                return found if fromlist else taken.get(full.partition(".")[0], found)
+        return others(name, globals, locals, fromlist, level)
+
+    builtins.__import__ = import_old
+    try:
+        yield
+    finally:
+        if builtins.__import__ is import_old:
+            builtins.__import__ = others
 
 
 def _differs(file: File) -> bool:

@@ -30,7 +30,7 @@ from zcserve.log import Block, Log, put_back
 from zcserve.net import forks
 from zcserve.net.exchange import Exchange, Made
 from zcserve.servlets import imports
-from zcserve.servlets.asgi import Asgi
+from zcserve.servlets.asgi import SHUTDOWN_WITHIN_S, Asgi
 from zcserve.servlets.context import Context
 from zcserve.servlets.folder import told
 from zcserve.servlets.gateways import Gateway, gateway_of, is_factory, single
@@ -237,8 +237,11 @@ class Mounts:
             self._imports.close()
         if self._remount is not None:
             self._remount.close()
+        until = time.monotonic() + SHUTDOWN_WITHIN_S
+        for one in reversed(self._begun):
+            one.begin_to_end()  # side by side: else each that hangs would have its own time
         while self._begun:
-            self._begun.pop().close()
+            self._begun.pop().close(until)
 
     # --- anew ---------------------------------------------------------------------------------------------
 
@@ -262,6 +265,7 @@ class Mounts:
         try:
             with self._imports.afresh():
                 found = self._load()
+                self._imports.import_rest()
                 if not is_last:
                     self._imports.require_rest()
                 for prefix, one in list(found.items()):
