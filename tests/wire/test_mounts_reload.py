@@ -323,7 +323,7 @@ def test_what_is_imported_inside_a_function_fails_before_it_is_asked_for(
     with StageClient(server.port) as client:
         assert client.get("/wsgi").body == b"late"
         project.write("late.py", "SAID = =\n")
-        wait_until(lambda: any("late.py" in told and "last good" in told for told in records("")))
+        wait_until(lambda: any("late.py, line 1)" in told and "last good" in told for told in records("")))
         assert client.get("/wsgi").body == b"late"
         project.write("late.py", "SAID = 'later'\n")
         wait_until(says(client, "/wsgi", "later"))

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
-from zcserve.errors import HttpError, LoadError, UsageError
+from zcserve.errors import HttpError, LoadError, UsageError, ZcserveError
 from zcserve.http import canonical_path
 from zcserve.log import Block, Log, put_back
 from zcserve.net import forks
@@ -281,7 +281,8 @@ class Mounts:
                 return False
             cause = error.__cause__ if isinstance(error, UsageError) else error
             trace = f":\n{told(cause, _LOADERS).rstrip()}" if cause is not None else ""
-            _log.error("mounts: the last good version goes on: %s%s", error, Block(trace))
+            said = error if isinstance(error, ZcserveError) else _reason(error)
+            _log.error("mounts: the last good version goes on: %s%s", said, Block(trace))
             return True
         self._context.call_soon(partial(self._flip, found))
         return True
