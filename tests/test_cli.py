@@ -118,7 +118,7 @@ class Served:
         return 1
 
     def Server(self, config: Config) -> SimpleNamespace:
-        return SimpleNamespace(run=lambda: self._run(config))
+        return SimpleNamespace(run=lambda: self._run(config), ends_by=0.0)
 
     def _run(self, config: Config) -> int:
         if self.error is not None:

@@ -15,6 +15,8 @@ import argparse
 import io
 import os
 import sys
+import threading
+import time
 from contextlib import ExitStack, suppress
 from typing import Any, NoReturn
 
@@ -25,6 +27,9 @@ from zcserve.errors import UsageError
 EXIT_WRONG_USE = 2
 # So long a line about wrong use waits for a reader of standard error.
 COMPLAINED_WITHIN_S = 0.5
+# What applications have at exit (handlers, threads and processes of their own) gets what is left of --grace to end in,
+# and no less than this.
+EXIT_WITHIN_S = 1.0
 # What a server has open before its first client, in round numbers: 19 without applications.
 DESCRIPTORS_MIN = 24
 
@@ -51,6 +56,15 @@ def main(argv: list[str] | None = None) -> int:
     0 after an orderly stop, 2 for wrong use; anything else is what the server or the check returned. Without `argv` the
     process is the command's alone, its signals and standard descriptors too.
     """
+    if argv is not None:
+        return _answer(argv)[0]
+    code, ends_by = _answer(None)
+    _end_by(max(ends_by, time.monotonic() + EXIT_WITHIN_S), code)
+    return code
+
+
+def _answer(argv: list[str] | None) -> tuple[int, float]:
+    """The exit code, and when (of `time.monotonic`) --grace is over."""
     try:
         if argv is None:
             _own_the_process()
@@ -59,7 +73,20 @@ def main(argv: list[str] | None = None) -> int:
         from zcserve.log import printable  # late, as all of the server
 
         _complain("zcserve: " + printable(" ".join(str(error).splitlines())))
-        return EXIT_WRONG_USE
+        return EXIT_WRONG_USE, 0.0
+
+
+def _end_by(until: float, code: int) -> None:
+    """Have the process end by then, whatever an application has left behind: a thread that the interpreter joins, a
+    child that multiprocessing waits for, a lock that `logging` wants at exit."""
+
+    def end() -> None:
+        time.sleep(max(until - time.monotonic(), 0))
+        _complain("zcserve: what an application does at exit, or a thread or a process of its own, does not end: ended")
+        os._exit(code)
+
+    with suppress(RuntimeError):  # no thread can be had: as well as it goes
+        threading.Thread(target=end, name="zcserve-exit", daemon=True).start()
 
 
 def _own_the_process() -> None:
@@ -94,16 +121,17 @@ def _complain(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _run(argv: list[str]) -> int:
+def _run(argv: list[str]) -> tuple[int, float]:
+    """As `_answer`."""
     parser = _parser()
     arguments, unknown = parser.parse_known_args(argv)
     given = vars(arguments)
     if given.pop("help", False):
         parser.print_help()
-        return 0
+        return 0, 0.0
     if given.pop("version", False):
         print("zcserve", __version__)
-        return 0
+        return 0, 0.0
     if unknown:
         raise UsageError(_about_unknown(unknown))
     check = given.pop("check", False)
@@ -122,7 +150,10 @@ def _run(argv: list[str]) -> int:
             raise UsageError(f"the package {error.name} is not installed here: pip install {packages}") from None
         except OSError as error:
             raise UsageError(f"the server cannot start: {error}") from error
-        return server.check(config) if check else server.Server(config).run()
+        if check:
+            return server.check(config), 0.0
+        running = server.Server(config)
+        return running.run(), running.ends_by
 
 
 def _check_descriptors() -> None:

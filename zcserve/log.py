@@ -220,6 +220,7 @@ class _Stream(io.RawIOBase):
 
 
 _own: _Own | None = None
+_handler: _Handler | None = None  # kept when it is not used any more: to take it apart needs the lock of `logging`
 
 
 @contextmanager
@@ -228,9 +229,10 @@ def to_stderr(level: str) -> Iterator[None]:
 
     Raises OSError and NoThreadError.
     """
-    global _own
+    global _own, _handler
     own = _own = _Own(getattr(logging, level.upper()))
-    handler, stream = _Handler(own), sys.stderr
+    handler, stream, root = _Handler(own), sys.stderr, logging.getLogger()
+    _handler = handler
     logging.basicConfig(level=level.upper(), handlers=[handler])
     sys.stderr = io.TextIOWrapper(io.BufferedWriter(_Stream(own)), "utf-8", "backslashreplace", line_buffering=True)
     try:
@@ -238,7 +240,8 @@ def to_stderr(level: str) -> Iterator[None]:
     finally:
         sys.stderr = stream
         _own = None
-        logging.getLogger().removeHandler(handler)
+        if handler in root.handlers:  # not by `removeHandler`: an application's thread may hold the lock of `logging`
+            root.handlers.remove(handler)
         own.close(time.monotonic() + OUT_WITHIN_S)
 
 

@@ -355,6 +355,11 @@ class Server:
             closing.leave(0)
         return 0
 
+    @property
+    def ends_by(self) -> float:
+        """When (of `time.monotonic`) --grace is over; 0 where the server was not told to end."""
+        return self._grace.at if self._stopping else 0.0
+
     def _on_end_signal(self, number: int, _: object) -> None:
         if self._stopping:
             log.flush()

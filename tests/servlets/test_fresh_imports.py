@@ -170,3 +170,55 @@ def test_other_finders_have_their_say(here: Here, monkeypatch: pytest.MonkeyPatc
     assert here.load().N == "of another kind"
     assert here.noted() == set()
     monkeypatch.undo()
+
+
+def test_a_package_without_a_file_of_its_own_is_new_too(here: Here) -> None:
+    here.write("PKG/__init__.py", "from .sub import part\nN = part.N\n")
+    part = here.write("PKG/sub/part.py", "N = 1\n")
+    old = here.load()
+    part.write_text("N = 22\n")
+    with here.imports.afresh():
+        assert here.load().N == 22
+    assert "PKG.sub.part" in here.noted()
+    part.write_text("N = =\n")
+    with pytest.raises(SyntaxError), here.imports.afresh():
+        here.load()
+    assert (here.load().N, old.sub.part.N) == (22, 1)
+    part.unlink()
+    part.parent.rmdir()
+    here.write("PKG/sub.py", "class part: N = 3\n")  # a module in the place of the package
+    with here.imports.afresh():
+        assert here.load().N == 3
+
+
+def test_where_a_missing_module_may_come_is_watched(here: Here) -> None:
+    (here.directory / here.name / "sub").mkdir(parents=True)
+    here.write("PKG/__init__.py", "from .sub import part\n")
+    with pytest.raises(ImportError), here.imports.afresh():
+        here.load()
+    assert str(here.directory / here.name / "sub") in here.imports.directories()
+
+
+LATE = """
+def ask():
+    import PKG.part, PKG.part as same, json
+    from . import part
+    from .part import N
+    return {N, part.N, PKG.part.N, same.N}
+"""
+
+
+def test_what_is_imported_inside_a_function_meanwhile_is_old(here: Here) -> None:
+    here.write("PKG/__init__.py", LATE)
+    part = here.write("PKG/part.py", "N = 1\n")
+    old = here.load()
+    assert old.ask() == {1}
+    part.write_text("N = 22\n")
+    with here.imports.afresh():
+        assert old.ask() == {1}
+        assert here.load().ask() == {22}
+        assert old.ask() == {1}
+    part.write_text("N = =\n")
+    with pytest.raises(SyntaxError), here.imports.afresh():
+        here.imports.import_rest()
+    assert here.load().ask() == {22}

@@ -40,6 +40,12 @@ class Awaited:
         await coroutine(scope, receive, send)
 
 
+class Static:
+    @staticmethod
+    def __call__(scope: Any, receive: Any, send: Any) -> Any:
+        return coroutine(scope, receive, send)
+
+
 class OfItsOwn:
     """As Sentry's middleware: `__call__` is the instance's."""
 
@@ -125,6 +131,7 @@ def four(more: Any, scope: Any, receive: Any, send: Any) -> Any:
 ASGI: dict[str, Any] = {
     "a coroutine function": coroutine,
     "an instance": Awaited(),
+    "an instance with a static call": Static(),
     "a method": Awaited().method,
     "an instance's own call": OfItsOwn(coroutine),
     "an instance's own method": OfItsOwn(Awaited().method),
@@ -142,6 +149,16 @@ ASGI: dict[str, Any] = {
     "a class whose instances are awaited": AwaitedClass,
 }
 ASGI_2: dict[str, Any] = {"a class": Second, "a function": second, "a lambda": lambda scope: Second(scope)}
+
+
+class Unbound:
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("working outside of a request")
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        return plain(environ, start_response)
+
+
 WSGI: dict[str, Any] = {
     "a function": plain,
     "an instance": Called(),
@@ -150,6 +167,7 @@ WSGI: dict[str, Any] = {
     "a partial": functools.partial(plain),
     "a partial of an instance": functools.partial(Called()),
     "a lambda": lambda e, s: plain(e, s),
+    "a proxy without what it stands for": Unbound(),
     "wrapped": wrapped(plain),
     "a wrapped method": WrappedMethod().method,
     "passed on": passed_on(plain),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from connection_side import Side
 
 from zcserve.errors import UsageError
+from zcserve.servlets import mounts as mounts_module
 from zcserve.servlets.asgi import Asgi
 from zcserve.servlets.mounts import Mount, Mounts, load, parse_mount
 from zcserve.servlets.wsgi import Wsgi
@@ -214,3 +216,26 @@ def test_those_that_have_begun_end(side: Side, write: Any) -> None:
         mounts.start()
     mounts.close()
     assert sys.modules["mounted_asgi"].seen == ["lifespan", "lifespan.startup", "lifespan.shutdown"]
+
+
+HANGS = """
+import asyncio
+
+async def application(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await asyncio.sleep(60)
+"""
+
+
+def test_those_that_hang_at_the_end_have_one_time_together(
+    side: Side, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mounts_module, "SHUTDOWN_WITHIN_S", 0.1)
+    write("mounted_hanging.py", HANGS)
+    mounts = Mounts([f"/{number}=mounted_hanging:application" for number in range(30)], side.context)
+    mounts.start()
+    began = time.monotonic()
+    mounts.close()
+    assert time.monotonic() - began < 1.5  # not 30 times 0.1 s

@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import weakref
@@ -214,6 +215,34 @@ def test_what_was_missing_may_come_later(mounted: Any, project: Project, wait_un
         wait_until(says(client, "/wsgi", "now"))
 
 
+def test_what_is_missing_may_come_to_a_directory_that_is_made_first(
+    mounted: Any, project: Project, wait_until: Any, records: Any
+) -> None:
+    server = mounted("wsgi")
+    with StageClient(server.port) as client:
+        for number in (1, 2):
+            project.write("wsgi.py", WSGI.format(name=f"{project.name}.sub{number}"))
+            wait_until(lambda number=number: f"sub{number}" in "".join(records("last good")))
+            (project.package / f"sub{number}").mkdir()
+            wait_until(lambda number=number: "cannot import name 'words'" in records("last good")[-1])
+            (project.package / f"sub{number}" / "words.py").write_text(f"SAID = 'in {number}'\n")
+            wait_until(says(client, "/wsgi", f"in {number}"))
+
+
+def test_a_package_that_is_a_symlink_may_be_pointed_elsewhere(mounted: Any, project: Project, wait_until: Any) -> None:
+    for said in ("old", "new"):
+        shutil.copytree(project.package, project.here / said)
+        (project.here / said / "words.py").write_text(f"SAID = {said!r}\n")
+    shutil.rmtree(project.package)
+    project.package.symlink_to("old")
+    server = mounted("wsgi")
+    with StageClient(server.port) as client:
+        assert client.get("/wsgi").body == b"old"
+        (project.here / "next").symlink_to("new")
+        (project.here / "next").rename(project.package)
+        wait_until(says(client, "/wsgi", "new"))
+
+
 def test_many_edits_are_few_loads(
     mounted: Any, project: Project, wait_until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +311,27 @@ def application(environ, start_response):
             wait_until(says(client, "/wsgi", said))
 
 
+def test_what_is_imported_inside_a_function_fails_before_it_is_asked_for(
+    mounted: Any, project: Project, wait_until: Any, records: Any
+) -> None:
+    late = WSGI.format(name=project.name).replace(
+        "environ, start_response):", "environ, start_response):\n    from . import late"
+    )
+    project.write("wsgi.py", late.replace("words.SAID", "late.SAID"))
+    project.write("late.py", "SAID = 'late'\n")
+    server = mounted("wsgi")
+    with StageClient(server.port) as client:
+        assert client.get("/wsgi").body == b"late"
+        project.write("late.py", "SAID = =\n")
+        wait_until(lambda: any("late.py, line 1)" in told and "last good" in told for told in records("")))
+        assert client.get("/wsgi").body == b"late"
+        project.write("late.py", "SAID = 'later'\n")
+        wait_until(says(client, "/wsgi", "later"))
+        project.write("wsgi.py", WSGI.format(name=project.name))
+        (project.package / "late.py").unlink()
+        wait_until(says(client, "/wsgi", "old"))
+
+
 def test_without_inotify_it_is_said_and_a_signal_loads_anew(
     mounted: Any, project: Project, wait_until: Any, records: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,9 +370,13 @@ def test_what_has_no_file_goes_on(live: Any, site: Any, project: Project, wait_u
     assert len(records("loaded again")) == 1
 
 
-def test_nothing_is_kept_of_what_was_replaced(mounted: Any, project: Project, wait_until: Any) -> None:
+def test_nothing_is_kept_of_what_was_replaced(
+    mounted: Any, project: Project, wait_until: Any, request: pytest.FixtureRequest
+) -> None:
     server = mounted("asgi", "wsgi")
     old = []
+    gc.disable()
+    request.addfinalizer(gc.enable)
     with StageClient(server.port) as client:
         for number in range(5):
             for module in ("asgi", "wsgi"):
@@ -336,11 +390,7 @@ def test_nothing_is_kept_of_what_was_replaced(mounted: Any, project: Project, wa
             wait_until(says(client, "/asgi", f"{number:03}"))
         wait_until(lambda: JOURNAL.count("003 shutdown") == 1)
 
-        def are_gone() -> bool:
-            gc.collect()
-            return not any(application() for application in old)
-
-        wait_until(are_gone)
+        wait_until(lambda: not any(application() for application in old))
 
 
 FLASK = """

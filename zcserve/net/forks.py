@@ -6,7 +6,8 @@ taken, and clients in its queue wait for the child. So the child gives up what t
 then lead nowhere, so that Python objects that know a number, and close it some time, do no harm.
 
 A child that does not end in the servlet comes back to the loop. It would be a second server, and take events away that
-are the first one's. It ends there instead.
+are the first one's. It ends there instead; in another thread that calls servlets or applications, servlets/workers.py
+sees to it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Ended:
 
     def poll(self, timeout: float) -> list[tuple[int, int]]:
         """The servlet has returned."""
-        _end()
+        end()
 
     def register(self, fd: int, *, stream: bool) -> None:
         """As `Poller.register`; nothing is watched."""
@@ -70,14 +71,15 @@ def _let_go() -> None:
         for fd in {*loop.handlers, *loop.poller.descriptors()}:
             os.dup2(null, fd, inheritable=False)
         loop.poller = Ended()
-        loop.each_turn = _end  # the rest of the turn at hand, and of the lane's, finds nothing to do
+        loop.each_turn = end  # the rest of the turn at hand, and of the lane's, finds nothing to do
         loop.stranger = lambda fd: None
         loop.handlers.clear()
     os.close(null)
     _loops.clear()  # a child of the child may have other files by these numbers
 
 
-def _end() -> NoReturn:
+def end() -> NoReturn:
+    """In the child: the servlet has returned."""
     _log.error("a process that a servlet forked came back from the servlet, and ends: it has to call os._exit")
     os._exit(CAME_BACK)
 

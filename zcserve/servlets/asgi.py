@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from functools import partial
+from math import inf
 from typing import Any, TypeAlias
 
 from zcserve.errors import UsageError
@@ -61,9 +63,13 @@ class Asgi:
         """Tell the application that the server starts, and wait until it is ready. Raises UsageError if it says no."""
         self.lifespan.begin(self.context)
 
-    def close(self) -> None:
-        """Tell the application that the server has ended, and wait for `SHUTDOWN_WITHIN_S` at most."""
-        self.lifespan.end(self.context)
+    def begin_to_end(self) -> None:
+        """Tell the application that the server has ended. `close` waits for it."""
+        self.lifespan.tell_end(self.context)
+
+    def close(self, until: float = inf) -> None:
+        """Tell the application that the server has ended, and wait for `SHUTDOWN_WITHIN_S` at most, or until then."""
+        self.lifespan.end(self.context, until)
 
     def respond(self, exchange: Exchange) -> Made | None:
         """As `Resource.respond`."""
@@ -294,6 +300,7 @@ class Lifespan:
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self._started: Future[str] = Future()  # "" or why not
         self._ended: Future[None] = Future()
+        self._told = False  # that it is to end
 
     def begin(self, context: Context) -> None:
         """Raises UsageError. Waits as long as the application takes."""
@@ -303,16 +310,21 @@ class Lifespan:
             _log.error("%s could not start: %s", self._name, Block(trouble))
             raise UsageError(f"{self._name} could not start: {trouble.splitlines()[-1]}")  # often a whole traceback
 
-    def end(self, context: Context) -> None:
-        """Blocks for `SHUTDOWN_WITHIN_S` at most."""
-        if not self.running or self._task is None or self._ended.done():
+    def tell_end(self, context: Context) -> None:
+        """The application has nothing to do any more. Once."""
+        if self.running and not self._told and not self._ended.done():
+            self._told = True
+            context.tasks.loop.call_soon_threadsafe(self._messages.put_nowait, {"type": "lifespan.shutdown"})
+
+    def end(self, context: Context, until: float) -> None:
+        """Blocks for `SHUTDOWN_WITHIN_S` at most, and no longer than until then."""
+        self.tell_end(context)
+        if not self._told or self._task is None:
             return
-        loop = context.tasks.loop
-        loop.call_soon_threadsafe(self._messages.put_nowait, {"type": "lifespan.shutdown"})
         try:
-            self._ended.result(SHUTDOWN_WITHIN_S)
+            self._ended.result(max(min(until - time.monotonic(), SHUTDOWN_WITHIN_S), 0))
         except TimeoutError:
-            _log.warning("%s did not end within %g s", self._name, SHUTDOWN_WITHIN_S)
+            _log.warning("%s did not end within the %g s that all have", self._name, SHUTDOWN_WITHIN_S)
             self._task.cancel()
 
     async def _run(self) -> None:

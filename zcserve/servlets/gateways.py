@@ -121,7 +121,7 @@ def _called(application: Any) -> Any:
     for _ in range(LAYERS_MAX):
         if isinstance(application, (FunctionType, MethodType, BuiltinFunctionType, functools.partial, type)):
             break
-        call: Any = type(application).__call__
+        call: Any = inspect.getattr_static(type(application), "__call__")  # as it stands there, a staticmethod too
         bound = call.__get__(application, type(application)) if hasattr(call, "__get__") else call
         if not isinstance(bound, (FunctionType, MethodType, functools.partial)):
             break
@@ -140,7 +140,10 @@ def _layers(application: Any) -> Iterator[Any]:
 
 
 def _wrapped(application: Any) -> Any:
-    inner = getattr(application, "__wrapped__", None)
+    try:
+        inner = getattr(application, "__wrapped__", None)
+    except Exception:  # a `__getattr__` of its own: some proxies raise RuntimeError outside of a request
+        return None
     return inner if callable(inner) else None
 
 
@@ -161,7 +164,7 @@ def _binds(called: Any, count: int, *, follow_wrapped: bool) -> bool | None:
     """Whether it can be called with so many positional arguments; None where that cannot be seen."""
     try:
         signature = inspect.signature(called, follow_wrapped=follow_wrapped)
-    except (TypeError, ValueError):
+    except Exception:  # TypeError and ValueError, and what a `__getattr__` of its own raises
         return None
     try:
         signature.bind(*range(count))

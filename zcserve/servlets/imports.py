@@ -7,16 +7,17 @@ were there before the server.
 
 `afresh` takes the noted modules out of sys.modules and has them imported anew. When that fails, sys.modules is as it
 was. Anew means from the sources: Python's .pyc files know a source by its size and whole seconds, and would run
-yesterday's code. What runs on meanwhile keeps its modules; but an import that it makes inside a function finds the new
-ones.
+yesterday's code. What runs on meanwhile keeps its modules, also those that it imports inside a function; when all is
+loaded such an import finds the new ones.
 """
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -60,6 +61,8 @@ class Imports(MetaPathFinder):
         self.from_sources = False
         self.noted: Callable[[], object] = lambda: None
         self._notes = self.loaded
+        self._taken: set[str] = set()  # what `afresh` has taken out of sys.modules
+        self._places: set[str] = set()  # of packages: a directory is one without any file of its own
         self._here = os.path.join(os.path.realpath(here), "")
         self._packages = frozenset(packages) - {_OURS}
         python = (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))
@@ -86,6 +89,7 @@ class Imports(MetaPathFinder):
             find_spec = getattr(finder, "find_spec", None)
             spec: ModuleSpec | None = find_spec(fullname, path, target) if find_spec is not None else None
             if spec is not None:
+                self._places.update(spec.submodule_search_locations or ())
                 if (
                     type(spec.loader) in (SourceFileLoader, _Loader)
                     and spec.origin
@@ -101,20 +105,43 @@ class Imports(MetaPathFinder):
 
     def is_below(self, origin: str) -> bool:
         """Whether a file lies below the working directory, and is not installed there."""
-        file = os.path.abspath(origin)
+        file = os.path.join(os.path.abspath(os.path.dirname(origin)), os.path.basename(origin))
         if not file.startswith(self._here) or file.startswith(self._elsewhere):
             return False
         return _INSTALLED.isdisjoint(file[len(self._here) :].split(os.sep))
 
+    def _is_directory(self, name: str) -> bool:
+        """Whether a package has no file of its own, and all of it lies where a change counts."""
+        places = getattr(sys.modules[name], "__path__", ())
+        has_file = getattr(sys.modules[name], "__file__", None) is not None
+        return not has_file and bool(places) and all(self.is_below(os.path.join(place, "")) for place in places)
+
     def directories(self) -> set[str]:
-        """Where the files lie that are below the working directory, and that itself."""
+        """Where the files lie that are below the working directory, that itself, and where else below it modules are
+        looked for: what is missing may come there."""
         files = [file.path for file in (*list(self.loaded.values()), *(self.failed or {}).values())]
-        return {self._here, *(str(file.parent) for file in files if self.is_below(str(file)))}
+        places = {os.path.join(place, "") for place in (*sys.path, *list(self._places))}
+        return {
+            self._here,
+            *(str(file.parent) for file in files if self.is_below(str(file))),
+            *(place[:-1] for place in places - {self._here} if self.is_below(place)),
+        }
 
     def changed(self) -> bool:
         """Whether a file is not what was loaded, or tried in vain, any more."""
         files = self.loaded if self.failed is None else self.failed
         return any(map(_differs, list(files.values())))
+
+    def import_rest(self) -> None:
+        """Within `afresh`: import what was imported before and is not again. A function may do that, when it is called
+        (so Django's views come): it would fail then, and the last good version be gone. Raises what that raises; but
+        what there is no more is left out."""
+        for name in sorted(self._taken - sys.modules.keys()):
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                    raise
 
     def require_rest(self) -> None:
         """Within `afresh`: raises MovingError where a file has been written since it was read."""
@@ -124,11 +151,18 @@ class Imports(MetaPathFinder):
     @contextmanager
     def afresh(self) -> Iterator[None]:
         """What is imported in here is imported anew. An exception has sys.modules be as it was."""
-        taken = {name: sys.modules.pop(name) for name in list(self.loaded) if name in sys.modules}
+        names = {*self.loaded, *filter(self._is_directory, list(sys.modules))}
+        taken = {name: module for name in names if (module := sys.modules.get(name)) is not None}
+        self._taken = taken.keys() & self.loaded.keys()
         self._notes, self.from_sources = {}, True
         importlib.invalidate_caches()
         try:
-            yield
+            with _old_modules_keep(taken):
+                for name in taken:
+                    sys.modules.pop(name, None)
+                for name, module in taken.items():
+                    _unbind(name, module)
+                yield
         except BaseException:
             self.failed, self._notes = self._notes, self.loaded
             for name in list(self.failed):
@@ -136,16 +170,54 @@ class Imports(MetaPathFinder):
             sys.modules.update(taken)
             for name in taken:
                 _bind(name)
-                self.loaded[name].show_lines()
+                if name in self.loaded:
+                    self.loaded[name].show_lines()
             raise
         self.loaded, self.failed = self._notes, None
-        for name in [name for name in list(sys.modules) if name.rpartition(".")[0] in self.loaded]:
+        for name in [name for name in list(sys.modules) if name.rpartition(".")[0] in {*self.loaded, *taken}]:
             _bind(name)  # what was left, a C extension perhaps, is known to its package
+
+
+@contextmanager
+def _old_modules_keep(taken: Mapping[str, ModuleType]) -> Iterator[None]:
+    """What functions of these modules import meanwhile, and was imported before, are these modules. Others could be had
+    by halves, or might not load."""
+    others = builtins.__import__
+
+    def import_old(
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        asks = taken.get(str(globals.get("__name__"))) if globals is not None else None
+        if asks is not None and vars(asks) is globals:
+            package = str(globals.get("__package__")).rsplit(".", level - 1)[0] if level else ""
+            full = ".".join(filter(None, (package, name)))
+            found = taken.get(full)
+            if found is not None and all(hasattr(found, each) for each in fromlist or ()):
+                return found if fromlist else taken.get(full.partition(".")[0], found)
+        return others(name, globals, locals, fromlist, level)
+
+    builtins.__import__ = import_old
+    try:
+        yield
+    finally:
+        if builtins.__import__ is import_old:
+            builtins.__import__ = others
 
 
 def _differs(file: File) -> bool:
     """Whether it holds something else than what was read: a touch, or a checkout to and fro, changes nothing."""
     return file.changed() and File(file.path).content != file.content
+
+
+def _unbind(name: str, module: ModuleType) -> None:
+    """Have its package not know it: one that is left, as a directory without `__init__.py` is, would give it away."""
+    package, _, child = name.rpartition(".")
+    if package in sys.modules and vars(sys.modules[package]).get(child) is module:
+        delattr(sys.modules[package], child)
 
 
 def _bind(name: str) -> None:

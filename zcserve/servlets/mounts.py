@@ -13,6 +13,7 @@ lifespan ends behind that. When anything fails, all old ones go on.
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import os
 import re
@@ -23,12 +24,13 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
-from zcserve.errors import HttpError, LoadError, UsageError
+from zcserve.errors import HttpError, LoadError, UsageError, ZcserveError
 from zcserve.http import canonical_path
 from zcserve.log import Block, Log, put_back
+from zcserve.net import forks
 from zcserve.net.exchange import Exchange, Made
 from zcserve.servlets import imports
-from zcserve.servlets.asgi import Asgi
+from zcserve.servlets.asgi import SHUTDOWN_WITHIN_S, Asgi
 from zcserve.servlets.context import Context
 from zcserve.servlets.folder import told
 from zcserve.servlets.gateways import Gateway, gateway_of, is_factory, single
@@ -181,6 +183,7 @@ class Mounts:
 
     def _load(self, faults: list[str] | None = None) -> dict[bytes, Wsgi | Asgi]:
         found: dict[bytes, Wsgi | Asgi] = {}
+        here = os.getpid()
         for text in self._texts:
             try:
                 resource = load(text, self._context)
@@ -190,6 +193,8 @@ class Mounts:
                 faults.append(f"mount {text}: {error}")
                 continue
             finally:
+                if os.getpid() != here:
+                    forks.end()
                 put_back()
             if resource.prefix in found:
                 raise UsageError(f"{found[resource.prefix].name} and {resource.name} are for the same path")
@@ -232,8 +237,11 @@ class Mounts:
             self._imports.close()
         if self._remount is not None:
             self._remount.close()
+        until = time.monotonic() + SHUTDOWN_WITHIN_S
+        for one in reversed(self._begun):
+            one.begin_to_end()  # side by side: else each that hangs would have its own time
         while self._begun:
-            self._begun.pop().close()
+            self._begun.pop().close(until)
 
     # --- anew ---------------------------------------------------------------------------------------------
 
@@ -257,6 +265,7 @@ class Mounts:
         try:
             with self._imports.afresh():
                 found = self._load()
+                self._imports.import_rest()
                 if not is_last:
                     self._imports.require_rest()
                 for prefix, one in list(found.items()):
@@ -272,7 +281,8 @@ class Mounts:
                 return False
             cause = error.__cause__ if isinstance(error, UsageError) else error
             trace = f":\n{told(cause, _LOADERS).rstrip()}" if cause is not None else ""
-            _log.error("mounts: the last good version goes on: %s%s", error, Block(trace))
+            said = error if isinstance(error, ZcserveError) else _reason(error)
+            _log.error("mounts: the last good version goes on: %s%s", said, Block(trace))
             return True
         self._context.call_soon(partial(self._flip, found))
         return True
@@ -291,11 +301,20 @@ class Mounts:
 
     def _retire(self) -> bool:
         """Let those end that were replaced and have no requests; whether others are left."""
+        if not self._retiring:
+            return False
+        self._end_idle()
+        if not self._retiring:
+            # An application's modules are circles, and may hold much. The collector looks at them when there are many
+            # new objects: by then a dozen applications may wait.
+            gc.collect()
+        return bool(self._retiring)
+
+    def _end_idle(self) -> None:
         for one in list(self._retiring):
             if not (isinstance(one, Asgi) and one.calls):
                 self._retiring.remove(one)
                 self._end(one)
-        return bool(self._retiring)
 
     def _end(self, one: Wsgi | Asgi) -> None:
         if one in self._begun:  # or the server ends, and has ended it

@@ -79,7 +79,8 @@ class Edits:
                     if mask & inotify.IN_IGNORED:
                         self._watched.discard(wd)
                     of_python = name.endswith(b".py") and not name.startswith(b".")
-                    of_directory = mask & inotify.IN_ISDIR and name != b"__pycache__"
+                    # And a symlink to one has no dot in its name, if it is a package.
+                    of_directory = (mask & inotify.IN_ISDIR or b"." not in name) and name != b"__pycache__"
                     told |= of_python or bool(of_directory) or not name
         return told
 

@@ -2,11 +2,16 @@
 
 Both are daemons: a servlet that never comes back must not keep the process from ending, as the standard library's
 executors would. What comes out of them reaches the server's loop through `call_soon`, like everything else.
+
+A process that an application forks has a copy of the thread that forked. It ends when it comes back from the
+application (net/forks.py): in the pool it would wait for ever, and with the asyncio loop it would take what wakes ours.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import selectors
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
@@ -17,6 +22,7 @@ from typing import Any, TypeVar
 from zcserve import threads
 from zcserve.errors import NoThreadError, ZcserveError
 from zcserve.log import Log
+from zcserve.net import forks
 
 _log = Log(__name__)
 
@@ -101,11 +107,14 @@ class Pool:
             raise BusyError(str(error)) from error
 
     def _run(self) -> None:
+        here = os.getpid()
         while (job := self._next()) is not None:
             try:
                 job()
             except BaseException:  # SystemExit, too: the thread is needed
                 _log.exception("a job of a servlet's thread failed")
+            if os.getpid() != here:
+                forks.end()
             del job  # what it holds is not kept until the next one comes
 
     def _next(self) -> Callable[[], None] | None:
@@ -127,11 +136,25 @@ class Pool:
             self._changed.notify_all()
 
 
+class _Selector(selectors.DefaultSelector):
+    """Waits for one process alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._process = os.getpid()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if os.getpid() != self._process:
+            forks.end()
+        return super().select(timeout)
+
+
 class AsyncThread:
     """An asyncio event loop in its own thread, which `begin` starts, or else the first coroutine."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = asyncio.SelectorEventLoop(_Selector())
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="zcserve-async", daemon=True)
         self._starting = threading.Lock()
 
@@ -148,12 +171,9 @@ class AsyncThread:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        while True:
-            try:
+        while not self._closed:  # an application may stop the loop
+            with suppress(SystemExit, KeyboardInterrupt):  # a task's: asyncio lets them through; who awaits it hears
                 self.loop.run_forever()
-            except (SystemExit, KeyboardInterrupt):  # a task's: asyncio lets them through; who awaits it hears of them
-                continue
-            return
 
     def close(self) -> None:
         """Cancel what runs, and end. What does not let itself be cancelled is left behind."""
@@ -162,6 +182,7 @@ class AsyncThread:
             return
         with suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(self._cancel_all(), self.loop).result(CANCELLED_WITHIN_S)
+        self._closed = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(CANCELLED_WITHIN_S)
         if not self._thread.is_alive():

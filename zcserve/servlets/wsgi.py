@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from contextvars import Context as Variables
 from functools import partial
+from math import inf
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -52,8 +53,11 @@ class Wsgi:
     def start(self) -> None:
         """Nothing: PEP 3333 has no start."""
 
-    def close(self) -> None:
+    def begin_to_end(self) -> None:
         """Nothing: nor an end."""
+
+    def close(self, until: float = inf) -> None:
+        """Nothing."""
 
     def respond(self, exchange: Exchange) -> Made | None:
         """As `Resource.respond`."""
