@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if argv is None:
             _own_the_process()
-        return _run(sys.argv[1:] if argv is None else argv)
+        return _run(sys.argv[1:] if argv is None else argv, ends=argv is None)
     except UsageError as error:
         from zcserve.log import printable  # late, as all of the server
 
@@ -94,7 +94,8 @@ def _complain(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _run(argv: list[str]) -> int:
+def _run(argv: list[str], *, ends: bool) -> int:
+    """The exit code; `ends` tells that the process ends with it."""
     parser = _parser()
     arguments, unknown = parser.parse_known_args(argv)
     given = vars(arguments)
@@ -122,7 +123,13 @@ def _run(argv: list[str]) -> int:
             raise UsageError(f"the package {error.name} is not installed here: pip install {packages}") from None
         except OSError as error:
             raise UsageError(f"the server cannot start: {error}") from error
-        return server.check(config) if check else server.Server(config).run()
+        if check:
+            return server.check(config)
+        one = server.Server(config)
+        code = one.run()
+        if ends:
+            one.bound_the_end()
+        return code
 
 
 def _check_descriptors() -> None:

@@ -28,7 +28,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -248,6 +248,13 @@ def say(text: str) -> None:
         _own.tell(text)
     elif sys.stderr is not None:
         print(text, file=sys.stderr, flush=True)
+
+
+def say_last(text: str) -> None:
+    """A warning when all else has ended, if standard error takes it at once."""
+    with suppress(OSError):
+        line = f"{time.strftime(_TIME)} {_LEVELS[logging.WARNING]} {text}\n"
+        Outlet(os.dup(2)).write(memoryview(line.encode()), 0)
 
 
 def put_back() -> None:

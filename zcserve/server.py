@@ -17,14 +17,14 @@ import socket
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from zcserve import log, signals
+from zcserve import log, signals, threads
 from zcserve.cache import closing, manifest
 from zcserve.cache.budget import budget_of
 from zcserve.cache.compress import missing_codecs
@@ -354,6 +354,20 @@ class Server:
             log.flush()
             closing.leave(0)
         return 0
+
+    def bound_the_end(self) -> None:
+        """After `run`, where nothing but the process's end follows. The interpreter waits at its end for threads, pools
+        and `atexit` functions of applications: end without them when the grace is over."""
+        now = time.monotonic()
+        until = max(min(self._grace.at, now + self.config.grace_s), now + LAST_S)
+
+        def end() -> None:
+            time.sleep(until - time.monotonic())
+            log.say_last("a thread or an atexit function of an application goes on; the server ends without it")
+            os._exit(0)
+
+        with suppress(NoThreadError):
+            threads.start(end, "zcserve-end")
 
     def _on_end_signal(self, number: int, _: object) -> None:
         if self._stopping:

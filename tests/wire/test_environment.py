@@ -380,6 +380,27 @@ assert os.waitpid(child, 0)[1] == signal.SIGTERM
 """
 
 
+LINGERING = """
+import atexit, threading, time
+from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor(1)
+pool.submit(time.sleep, 600)
+threading.Thread(target=time.sleep, args=(600,)).start()
+atexit.register(time.sleep, 600)
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"mounted"]
+"""
+
+
+def test_no_thread_of_an_application_keeps_the_server_from_ending(command: Any, site: Any, tmp_path: Path) -> None:
+    (tmp_path / "lingering.py").write_text(LINGERING)
+    server = command(site.root, "--grace", "0s", "--mount", "/app=lingering:app", cwd=tmp_path)
+    os.kill(server.pid, signal.SIGTERM)
+    assert server.wait(10) == 0  # measured: 1.1 s
+    assert "the server ends without it" in server.lines[-1]
+
+
 def test_no_application_silences_the_server(
     command: Any, site: Any, tmp_path: Path, engine: str, wait_until: Any
 ) -> None:
