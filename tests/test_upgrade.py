@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -297,6 +299,23 @@ def test_it_says_that_it_is_ready_and_waits_for_go() -> None:
         assert seen == [b"ready"]
 
 
+def test_it_waits_at_a_descriptor_with_any_number() -> None:
+    """A server with a thousand clients gives the new program numbers that select(2) does not know."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            one = follower(fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 1500), **{upgrade.AWAITS_READY: "1"})
+            ours.send(b"go")
+            goes: list[bool] = []
+            in_time(lambda: goes.append(one.await_go()))
+            assert goes == [True]
+            assert ours.recv(9) == b"ready"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @pytest.mark.parametrize("why", ["the other ends", "it is to end"])
 def test_it_waits_for_go_no_more(monkeypatch: Any, why: str) -> None:
     monkeypatch.setattr(upgrade, "STOPPING_SEEN_S", 0.01)
@@ -313,6 +332,19 @@ def test_it_waits_for_go_no_more(monkeypatch: Any, why: str) -> None:
 
         in_time(lambda: one.await_go(is_stopping))
         assert asked
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_it_does_not_take_over_where_the_old_process_says_no(is_there: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        one = follower(theirs.detach(), **{upgrade.AWAITS_READY: "1"})
+        ours.send(b"no")
+        if not is_there:
+            ours.close()
+        goes: list[bool] = []
+        in_time(lambda: goes.append(one.await_go()))
+        assert goes == [False]
 
 
 def test_it_says_nothing_to_an_older_program() -> None:

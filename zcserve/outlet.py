@@ -228,6 +228,9 @@ class Writer(Generic[Item]):
     def between(self) -> None:
         """After each look at the queue. In the thread."""
 
+    def amid(self) -> None:
+        """Between lines that the outlet takes: it may be long until the queue is empty. In the thread."""
+
     def on_trouble(self, why: str) -> None:
         """Nothing can be written for now. In the thread."""
 
@@ -293,6 +296,7 @@ class Writer(Generic[Item]):
         made: list[bytes] = []
         self._gone += self._rest_cost
         self._rest_cost = 0
+        self.amid()
         while self._queue and self._rest_cost < FILE_BYTES:
             item = self._queue.popleft()
             self._rest_cost += self.cost(item)

@@ -19,13 +19,13 @@ _SIGNALS_AS_USUAL = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 class Program:
-    """A child of this process. `wait` belongs to one thread; any thread may `kill`."""
+    """A child of this process. `wait` belongs to one thread; any thread may `kill`, and a signal's handler."""
 
     def __init__(self, argv: list[str], environ: Mapping[str, str], descriptors: Iterable[int]) -> None:
         """Start argv[0], a path. It has these descriptors, and those that are inheritable already. Raises OSError."""
         # A descriptor that is duplicated to itself is inherited (POSIX.1-2024; glibc since 2.29).
         actions = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in descriptors]
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a handler may come while its thread has it
         self._is_known = True  # its number is not that of another process by now
         self.pid = os.posix_spawn(argv[0], argv, environ, file_actions=actions, setsigdef=_SIGNALS_AS_USUAL)
 

@@ -17,14 +17,14 @@ import socket
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from zcserve import log, signals
+from zcserve import log, signals, threads
 from zcserve.cache import closing, manifest
 from zcserve.cache.budget import budget_of
 from zcserve.cache.compress import missing_codecs
@@ -362,6 +362,8 @@ class Server:
 
     def _on_end_signal(self, number: int, _: object) -> None:
         if self._stopping:
+            if self._successor is not None:
+                self._successor.forbid()
             log.flush()
             os._exit(128 + number)
         self.loop.call_soon(self.stop)
@@ -490,8 +492,7 @@ class Server:
             tell_supervisor("READY=1")
         else:
             self.content.catch_up()
-            self._predecessor.await_go(lambda: self._stopping)
-            if self._stopping:  # the other process goes on
+            if not self._predecessor.await_go(lambda: self._stopping):
                 raise UsageError("the server was ended before it took over")
             self.content.catch_up()
             self._predecessor.succeed(self.loop, self._predecessor_gone, self.content.when_known)

@@ -94,9 +94,12 @@ def end_in_order(handler: Callable[[int, object], None]) -> None:
 
 
 def forget(loop: Loop) -> None:
-    """The loop has ended."""
+    """The loop has ended: what is left to do is the end, and signals that would have more done do nothing. (The
+    interpreter puts back what the kernel does by itself, which ends a process, but for what is ignored.)"""
     global _heard
     assert _heard is not None
+    for number in _OTHERS:
+        signal.signal(number, signal.SIG_IGN)
     signal.set_wakeup_fd(-1)
     loop.forget(_heard.reader.fileno())
     _heard.reader.close()

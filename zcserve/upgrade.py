@@ -70,6 +70,8 @@ KILLED_WITHIN_S = 1.0
 # Connections that ask for nothing in this time after the listeners were handed over are closed.
 QUIET_S = 2.0
 _READY, _GO, _SERVING = b"ready", b"go", b"serving"
+# Instead of "go": an old process that ends at once says that none is to take over.
+_END = b"no"
 _ASKED, _KNOWN = b"?", b"!"
 # What a program says that serves and may be asked.
 _KNOWING = b"serving and knowing"
@@ -131,16 +133,20 @@ class Predecessor:
             _log.info("upgrade: %d resident files taken over from process %d", loader.store.resident, self.pid)
         return generation
 
-    def await_go(self, is_stopping: Callable[[], bool] = lambda: False) -> None:
+    def await_go(self, is_stopping: Callable[[], bool] = lambda: False) -> bool:
         """Wait until the old process changes nothing any more in what it serves: then what changed before is known here
-        as well, if one looks, and no client meets older content than it has seen. Or until it ends, or this process is
-        to end. The old process ends this one after a time."""
+        as well, if one looks, and no client meets older content than it has seen. Or until it ends. False where this
+        process is to end, or the old one has said so. The old process ends this one after a time."""
         if self._awaits_ready:
-            with suppress(OSError):
+            poll = select.poll()  # select(2) knows no number above 1023, and this one is as high as the old process's
+            poll.register(self._control, select.POLLIN)
+            with suppress(OSError):  # it has ended; what it said last can be read
                 self._control.send(_READY)
-                while not is_stopping() and not select.select([self._control], [], [], STOPPING_SEEN_S)[0]:
+            with suppress(OSError):
+                while not is_stopping() and not poll.poll(STOPPING_SEEN_S * 1000):
                     pass
-                self._control.recv(len(_GO))
+                return self._control.recv(len(_GO)) != _END and not is_stopping()
+        return not is_stopping()
 
     def succeed(self, loop: Loop, gone: Callable[[], None], when_known: Callable[[Callable[[], None]], None]) -> None:
         """This process serves: tell it, and hear when it is gone. `when_known` calls back when all that has changed by
@@ -354,6 +360,18 @@ class Successor:
         if self._outcome is _Outcome.OPEN:
             self._decide(_Outcome.GIVEN_UP)
 
+    def forbid(self) -> None:
+        """As `give_up`, for a signal's handler in a process that ends at once."""
+        if self._outcome is _Outcome.OPEN:
+            self._say_no()
+            if self._program is not None:
+                self._program.kill()
+
+    def _say_no(self) -> None:
+        """To a program that is just being started, and cannot be killed yet: this process may end before it can."""
+        with suppress(OSError):
+            self._control.send(_END)
+
     def _await_its_end(self, within_s: float) -> None:
         self._until = self._loop.now + within_s
         self._loop.timers.arm(self)
@@ -368,6 +386,7 @@ class Successor:
         if outcome is _Outcome.SERVES:  # the socket stays open: its end is this process's end
             self._put_questions(len(self._questions))
         else:
+            self._say_no()
             self._loop.forget(self._control.fileno())
             self._control.close()
             self._answer_all()

@@ -138,6 +138,30 @@ def test_a_file_that_was_rotated_away_is_opened_anew(log: AccessLog, path: Path,
     assert (targets_in(old), targets_in(path)) == (["/before"], ["/after"])
 
 
+def test_it_is_opened_anew_though_records_never_cease(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line that is written brings another: the queue does not become empty."""
+    monkeypatch.setattr("zcserve.outlet.FILE_BYTES", 1)
+    old = path.with_suffix(".1")
+    count = 0
+
+    def flood(record: Record) -> str:
+        nonlocal count
+        count += 1
+        if count == 10:
+            path.rename(old)
+            log.reopen()
+        if count < 1000 and not (old.exists() and path.exists()):
+            note(log, b"/more")
+        return as_json(record)
+
+    monkeypatch.setattr(access_log, "as_json", flood)
+    log = AccessLog(str(path), "json", Prefixes())
+    note(log, b"/first")
+    assert log.close()
+    assert 10 <= count < 100
+    assert len(targets_in(old)) + len(targets_in(path)) == count
+
+
 def test_when_it_cannot_be_opened_anew_the_old_file_goes_on(
     log: AccessLog, path: Path, wait_until: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

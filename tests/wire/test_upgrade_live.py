@@ -568,6 +568,20 @@ def test_a_server_that_ends_takes_the_next_program_along(held: tuple[Held, Line]
     server.await_end(child)
 
 
+def test_a_server_that_ends_at_once_takes_the_next_program_along(held: tuple[Held, Line], wait_until: Any) -> None:
+    _, server = held
+    server.signal(signal.SIGUSR2)
+    (child,) = wait_until(server.children)
+    try:
+        with standing_still(server.pid):  # both come before the loop's next turn
+            server.signal(signal.SIGINT)
+            server.signal(signal.SIGTERM)
+        assert server.first.process.wait(20) == 128 + signal.SIGTERM
+        server.await_end(child)
+    finally:
+        end([child])
+
+
 def test_a_program_that_is_killed_in_its_start_leaves_the_old_one_serving(
     held: tuple[Held, Line], wait_until: Any
 ) -> None:

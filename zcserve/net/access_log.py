@@ -46,6 +46,7 @@ class AccessLog(Writer["Record | bytes"]):
         self._format: Callable[[Record], str] = as_json if form == "json" else as_combined
         self._prefixes = prefixes
         self._reopen = False
+        self._reopen_after = 0  # so many bytes have come
         outlet = _open(path)
         try:
             super().__init__(outlet, "zcserve-access-log", WAITING_BYTES_MAX, FLUSH_INTERVAL_S)
@@ -67,7 +68,8 @@ class AccessLog(Writer["Record | bytes"]):
         self.put(lines)
 
     def reopen(self) -> None:
-        """The file was rotated away: write to its path anew."""
+        """The file was rotated away: write to its path anew, once what has come is written, or nothing can be."""
+        self._reopen_after = self._come
         self._reopen = True
         self.wake()
 
@@ -92,6 +94,10 @@ class AccessLog(Writer["Record | bytes"]):
             else:
                 self._outlet.close()
                 self._outlet = fresh
+
+    def amid(self) -> None:
+        if self._reopen and self._gone >= self._reopen_after:
+            self.between()
 
     def on_failure(self) -> None:
         _log.exception("access log %s: records are lost", self._path)

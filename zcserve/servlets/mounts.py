@@ -88,7 +88,9 @@ def _arguments(call: str) -> tuple[list[Any], dict[str, Any]]:
                 return [ast.literal_eval(each) for each in tree.args], {str(name): named[name] for name in named}
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         pass
-    raise UsageError(f"--mount: {call!r}: the arguments of a factory are literals, such as (), (1, 'two') or (debug=True)")
+    raise UsageError(
+        f"--mount: {call!r}: the arguments of a factory are literals, such as (), (1, 'two') or (debug=True)"
+    )
 
 
 def load(text: str, context: Context) -> Wsgi | Asgi:
