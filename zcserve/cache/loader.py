@@ -156,6 +156,8 @@ class Loader:
         """Have what `renew` has made of an entry instead of it, and forget the entry's bodies."""
         if fresh is not None:
             name_anew(fresh, entry)
+            if self.may_be_coded(fresh):  # a walk that comes to it later takes it for one that has its variants
+                self.variants.want(generation.root, [fresh])
         self.forget(entry)
         generation.replace(entry, fresh)
 
