@@ -338,9 +338,10 @@ def test_what_could_not_be_compared_is_compared_when_it_is_asked_for(
             assert (answer["Content-Encoding"], answer.body) == (None, SMALL)
 
 
+@pytest.mark.parametrize("asked", [False, True], ids=["not read", "read"])
 @pytest.mark.parametrize("changed", ["x.txt.gz", "x.txt"])
-def test_what_was_compared_and_not_read_is_compared_again_when_it_is_dated_back(
-    site: Any, live: Any, changed: str, wait_until: Any
+def test_what_is_not_resident_is_compared_again_when_it_is_dated_back(
+    site: Any, live: Any, changed: str, asked: bool, wait_until: Any
 ) -> None:
     content = random.Random(1).randbytes(70_000)
     site.write("x.txt", content, mtime=1000)
@@ -349,6 +350,10 @@ def test_what_was_compared_and_not_read_is_compared_again_when_it_is_dated_back(
     server = live(site.root, memory="8K", watch=False)
     (variant,) = server.generation.resources[b"/x.txt"].variants
     assert (variant.judged != b"", variant.etag) == (True, b"")
+    if asked:
+        with Client(server.port) as client:
+            assert client.get("/x.txt").body == content
+            assert client.get("/x.txt", f"{GZIP}, identity;q=0.5").body == packed(content)
     file = site.root / changed
     with file.open("r+b") as there:
         there.seek(1000)
@@ -358,7 +363,7 @@ def test_what_was_compared_and_not_read_is_compared_again_when_it_is_dated_back(
     wait_until(lambda: server.content.counters.flips)
     with Client(server.port) as client:
         for _ in range(2):
-            answer = client.get("/x.txt", "Accept-Encoding: gzip, identity;q=0.5")
+            answer = client.get("/x.txt", f"{GZIP}, identity;q=0.5")
             assert (answer["Content-Encoding"], answer.body) == (None, (site.root / "x.txt").read_bytes())
 
 

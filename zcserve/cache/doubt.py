@@ -87,13 +87,14 @@ def _digest(fd: int, at: int, length: int) -> bytes:
 
 def confirm(root: Root, directory: int, name: bytes, entry: Entry) -> bool:
     """Whether a file, of which only ctime differs from what a representation says, holds its content; then the
-    representation knows the new ctime. One that is not resident is looked at when it is loaded, and not here.
+    representation knows the new ctime. One that is not resident is looked at when it is loaded, and not here; but for a
+    file with variants, of which these may be all that is asked for.
 
     `directory` is open, and known to lie below the root."""
     try:
         file = OpenFile(root.open_in(directory, name), entry.identity, entry.etag)
         body = entry.body
-        if entry.etag and body is None:
+        if entry.etag and body is None and not entry.variants:
             return True
         if not entry.etag and _was_judged(entry):
             return False
