@@ -154,8 +154,19 @@ def test_a_release_that_shares_files_gets_their_variants_when_the_one_before_is_
             wait_until(lambda name=name: ask(client, f"/{name}")["Content-Encoding"] == b"gzip")
 
 
-def test_a_file_that_a_request_finds_changed_gets_its_variants(
+def test_a_sibling_in_a_coding_that_cannot_be_made_here_is_no_reason_to_make_none(
     site: Any, live: Any, gate: Gate, wait_until: Any
+) -> None:
+    site.write("app.js", TEXT)
+    site.write("app.js.br", b"its bytes in br")
+    gate.open.set()
+    with Client(live(site.root, compress=True, trust_siblings=True).port) as client:
+        assert client.get("/app.js", "Accept-Encoding: br").body == b"its bytes in br"
+        becomes_coded(client, wait_until, TEXT)
+
+
+def test_a_file_that_a_request_finds_changed_gets_its_variants(
+    site: Any, live: Any, gate: Gate, becomes: Any, wait_until: Any
 ) -> None:
     site.write("app.js", TEXT)
     server = live(site.root, compress=True, compress_wait_s=0, watch=False)
@@ -165,7 +176,7 @@ def test_a_file_that_a_request_finds_changed_gets_its_variants(
         server.loader.forget(server.generation.resources[b"/app.js"])  # nothing of it is in memory
         site.write("new", OTHER)
         os.rename(site.root / "new", site.root / "app.js")
-        assert client.get("/app.js").body == OTHER
+        becomes(client, "/app.js", OTHER)
         becomes_coded(client, wait_until, OTHER)
 
 

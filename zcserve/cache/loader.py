@@ -219,7 +219,7 @@ class Loader:
             bool(self.codecs)
             and self.config.compress_bytes_min <= entry.size <= self.store.largest
             and self._is_compressible(entry)
-            and len(entry.variants) < len(self.codecs)
+            and not self.codecs.keys() <= {variant.encoding for variant in entry.variants}
         )
 
     def _is_compressible(self, entry: Entry) -> bool:
