@@ -48,7 +48,8 @@ def _check_content(config: Config) -> None:
     left_out = len(found) - len(taken)
     print(f"root {printable(str(config.root))}: {_counted(found)}")
     print(f"would be resident: {_counted(taken)} of a budget of {size_text(config.memory)}; {left_out} stay out")
-    if left_out and (told := eaten(store, len(entries), _bytes(found))):
+    files = sum(not one.encoding for one in found)  # as the server counts them
+    if left_out and (told := eaten(store, files, _bytes(found))):
         print(told)
     if config.compress:
         coded = [entry for entry in entries if loader.may_be_coded(entry)]

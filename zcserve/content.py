@@ -751,6 +751,7 @@ class Content:
     def _tidy_up(self, built: Built, changed: set[bytes], over: list[Generation]) -> None:
         """After a flip: let go of what is not needed any more, and tell."""
         generation, report = built.generation, built.report
+        self._loader.variants.follow(generation)
         self._store.overhead = len(generation.resources) * ENTRY_BYTES
         self._retire(over, None if self._config.keep_generations else changed)
         if report.left_out:

@@ -99,7 +99,10 @@ def test_where_nothing_more_can_be_written_that_is_told_once(
     assert kept.sweep(set()) == 0
 
 
-@pytest.mark.parametrize(("directory", "served"), [("root/kept", True), ("root", True), ("root/.kept", False)])
+@pytest.mark.parametrize(
+    ("directory", "served"),
+    [("root/kept", True), ("root", True), ("root/.well-known/kept", True), ("root/.kept", False)],
+)
 def test_a_directory_that_would_be_served_is_refused(tmp_path: Path, directory: str, served: bool) -> None:
     (tmp_path / "root").mkdir()
     config = Config(root=tmp_path / "root", compress=True, compress_dir=str(tmp_path / directory))

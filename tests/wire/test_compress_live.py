@@ -6,6 +6,7 @@ import gzip
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 from wire.client import Client, Response
 
 import zcserve.cache.loader
+import zcserve.cache.variants
 from zcserve import Server
 
 TEXT = b"let x = 1; // and so on\n" * 400
@@ -128,6 +130,54 @@ def test_a_reload_does_not_lose_what_is_to_come(waiting: Server, site: Any, gate
         becomes_coded(client, wait_until, TEXT)
         wait_until(lambda: ask(client, "/more.js")["Content-Encoding"] == b"gzip")
         wait_until(lambda: waiting.store.resident == held(waiting) == 4)
+
+
+def test_a_release_that_shares_files_gets_their_variants_when_the_one_before_is_deleted(
+    site: Any, live: Any, gate: Gate, wait_until: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(zcserve.cache.variants, "threads_max", lambda: 1)
+    names = [f"{number}.js" for number in range(3)]
+    for name in names:
+        site.write(name, TEXT + name.encode())
+    current, aside = tmp_path / "current", tmp_path / "aside"
+    current.symlink_to(site.root)
+    server = live(current, compress=True, compress_wait_s=0)
+    assert gate.begun.wait(20)
+    shutil.copytree(site.root, tmp_path / "next", copy_function=os.link)  # as `cp -al` does
+    aside.symlink_to(tmp_path / "next")
+    aside.rename(current)
+    wait_until(lambda: server.content.counters.flips)
+    shutil.rmtree(site.root)
+    gate.open.set()
+    with Client(server.port) as client:
+        for name in names:
+            wait_until(lambda name=name: ask(client, f"/{name}")["Content-Encoding"] == b"gzip")
+
+
+def test_a_sibling_in_a_coding_that_cannot_be_made_here_is_no_reason_to_make_none(
+    site: Any, live: Any, gate: Gate, wait_until: Any
+) -> None:
+    site.write("app.js", TEXT)
+    site.write("app.js.br", b"its bytes in br")
+    gate.open.set()
+    with Client(live(site.root, compress=True, trust_siblings=True).port) as client:
+        assert client.get("/app.js", "Accept-Encoding: br").body == b"its bytes in br"
+        becomes_coded(client, wait_until, TEXT)
+
+
+def test_a_file_that_a_request_finds_changed_gets_its_variants(
+    site: Any, live: Any, gate: Gate, becomes: Any, wait_until: Any
+) -> None:
+    site.write("app.js", TEXT)
+    server = live(site.root, compress=True, compress_wait_s=0, watch=False)
+    gate.open.set()
+    with Client(server.port) as client:
+        becomes_coded(client, wait_until, TEXT)
+        server.loader.forget(server.generation.resources[b"/app.js"])  # nothing of it is in memory
+        site.write("new", OTHER)
+        os.rename(site.root / "new", site.root / "app.js")
+        becomes(client, "/app.js", OTHER)
+        becomes_coded(client, wait_until, OTHER)
 
 
 @pytest.mark.parametrize("engine", ["python", "native"])

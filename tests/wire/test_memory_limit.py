@@ -5,6 +5,7 @@ Where this process may make a group the kernel itself is asked; else the limit i
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from wire.client import Client
 
 import zcserve.server
 from zcserve.cache.budget import RESERVE_BYTES, budget_of, own_bytes
+from zcserve.check import check
 
 MIB = 1 << 20
 LIMIT = 80 * MIB
@@ -127,3 +129,17 @@ def test_entries_that_eat_the_budget_are_told(command: Callable[..., Any], site:
     server = command(site.root, "--memory", least)
     assert any(line.startswith("files: 3000, 3000 resident") for line in server.lines)
     assert not any("WARNING" in line for line in server.lines)
+
+
+def test_the_check_says_the_same_of_memory_as_the_server(
+    serve: Any, site: Any, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(300):
+        site.write(f"{number}.txt", b"x", mtime=1000)
+        site.write(f"{number}.txt.gz", gzip.compress(b"x"), mtime=1000)
+    server = serve(site.root, memory="64K")
+    server.content.warn_of_memory()
+    (told,) = (line for line in caplog.messages if line.startswith("memory:"))
+    check(server.config)
+    assert "the entries of 300 files" in told
+    assert told in capsys.readouterr().out.splitlines()

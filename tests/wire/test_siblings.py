@@ -3,6 +3,7 @@ when they decode to its bytes. By either engine, with real files, while they com
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import random
@@ -20,7 +21,8 @@ from wire.following import publish, tag_of
 
 from zcserve.cache import siblings
 from zcserve.cache.compress import zstd_module
-from zcserve.cache.entry import Entry, Sibling
+from zcserve.cache.entry import Entry, Sibling, SiblingVariant
+from zcserve.cache.loader import Loader
 
 GZIP = "Accept-Encoding: gzip"
 SMALL, LARGE = b"a,b\n" * 300, b"%d " * 40_000 % tuple(range(40_000))
@@ -317,6 +319,52 @@ def test_what_is_not_loaded_is_compared_when_it_is_asked_for(
                 assert answer.body == (packed(content) if coding else content)
     assert len(compared) == 2
     assert caplog.messages.count(f"bad.txt.gz: {siblings.OTHER}") == 1
+
+
+def test_what_could_not_be_compared_is_compared_when_it_is_asked_for(
+    site: Any, live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def has_no_descriptor(*_: Any) -> list[SiblingVariant]:
+        raise OSError(errno.EMFILE, "")
+
+    site.write("bad.txt", SMALL, mtime=1000)
+    site.write("bad.txt.gz", packed(SMALL[:-1]), mtime=1000)
+    with monkeypatch.context() as patched:
+        patched.setattr(Loader, "judge_siblings", has_no_descriptor)
+        server = live(site.root)
+    with Client(server.port) as client:
+        for _ in range(2):
+            answer = client.get("/bad.txt", GZIP)
+            assert (answer["Content-Encoding"], answer.body) == (None, SMALL)
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["not read", "read"])
+@pytest.mark.parametrize("changed", ["x.txt.gz", "x.txt"])
+def test_what_is_not_resident_is_compared_again_when_it_is_dated_back(
+    site: Any, live: Any, changed: str, asked: bool, wait_until: Any
+) -> None:
+    content = random.Random(1).randbytes(70_000)
+    site.write("x.txt", content, mtime=1000)
+    site.write("x.txt.gz", packed(content), mtime=1000)
+    site.write("x.txt.zst", b"broken", mtime=1000)  # the smallest: it has the others compared
+    server = live(site.root, memory="8K", watch=False)
+    (variant,) = server.generation.resources[b"/x.txt"].variants
+    assert (variant.judged != b"", variant.etag) == (True, b"")
+    if asked:
+        with Client(server.port) as client:
+            assert client.get("/x.txt").body == content
+            assert client.get("/x.txt", f"{GZIP}, identity;q=0.5").body == packed(content)
+    file = site.root / changed
+    with file.open("r+b") as there:
+        there.seek(1000)
+        there.write(b"another")
+    os.utime(file, (1000, 1000))
+    server.reload()
+    wait_until(lambda: server.content.counters.flips)
+    with Client(server.port) as client:
+        for _ in range(2):
+            answer = client.get("/x.txt", f"{GZIP}, identity;q=0.5")
+            assert (answer["Content-Encoding"], answer.body) == (None, (site.root / "x.txt").read_bytes())
 
 
 def test_many_are_summed_up(site: Any, live: Any, wait_until: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,9 +6,10 @@ inode may be used again for a file of the same size and date; ctime is all that 
 compared with what is known of it: its ETag, which is its hash, or the copy in memory. Everything here reads, so it runs
 in threads.
 
-What nothing is known of (it was never read) needs no comparison. A file over `hash_bytes_max` that is not resident has
-an identity for its ETag, and is what its identity says; only what one response has sent of it already must be what it
-still holds.
+What nothing is known of (it was never read) needs no comparison. What was compared with its sibling, and not read
+otherwise, is another file then: there is nothing to compare with, and what was found need not hold. A file over
+`hash_bytes_max` that is not resident has an identity for its ETag, and is what its identity says; only what one
+response has sent of it already must be what it still holds.
 """
 
 from __future__ import annotations
@@ -86,14 +87,17 @@ def _digest(fd: int, at: int, length: int) -> bytes:
 
 def confirm(root: Root, directory: int, name: bytes, entry: Entry) -> bool:
     """Whether a file, of which only ctime differs from what a representation says, holds its content; then the
-    representation knows the new ctime. One that is not resident is looked at when it is loaded, and not here.
+    representation knows the new ctime. One that is not resident is looked at when it is loaded, and not here; but for a
+    file with variants, of which these may be all that is asked for.
 
     `directory` is open, and known to lie below the root."""
     try:
         file = OpenFile(root.open_in(directory, name), entry.identity, entry.etag)
         body = entry.body
-        if entry.etag and body is None:
+        if entry.etag and body is None and not entry.variants:
             return True
+        if not entry.etag and _was_judged(entry):
+            return False
         if isinstance(body, Paged) and is_identity_tag(entry.etag) and not _is_copy(body, file):
             return False
         if not settle(file):
@@ -102,6 +106,11 @@ def confirm(root: Root, directory: int, name: bytes, entry: Entry) -> bool:
         return False
     know(entry, file.identity)
     return True
+
+
+def _was_judged(entry: Entry) -> bool:
+    """Whether a file was compared with its sibling, or siblings, and these are variants now."""
+    return any(isinstance(one, SiblingVariant) and one.judged for one in (entry, *entry.variants))
 
 
 def know(entry: Entry, identity: bytes) -> None:

@@ -47,7 +47,8 @@ def open_kept(config: Config) -> Kept | None:
         return None
     directory = Path(config.compress_dir)
     below = os.path.relpath(os.path.realpath(directory), os.path.realpath(config.root)).split("/")
-    if below[0] != ".." and not any(part.startswith(".") and part != "." for part in below):
+    hidden = below[1:] if below[0] in (".", ".well-known") else below
+    if below[0] != ".." and not any(part.startswith(".") for part in hidden):
         raise UsageError(f"compress_dir: {str(directory)!r} lies in the root and would be served; accepted: another")
     return Kept(directory, versions())
 

@@ -156,6 +156,8 @@ class Loader:
         """Have what `renew` has made of an entry instead of it, and forget the entry's bodies."""
         if fresh is not None:
             name_anew(fresh, entry)
+            if self.may_be_coded(fresh):  # a walk that comes to it later takes it for one that has its variants
+                self.variants.want(generation.root, [fresh])
         self.forget(entry)
         generation.replace(entry, fresh)
 
@@ -217,7 +219,7 @@ class Loader:
             bool(self.codecs)
             and self.config.compress_bytes_min <= entry.size <= self.store.largest
             and self._is_compressible(entry)
-            and len(entry.variants) < len(self.codecs)
+            and not self.codecs.keys() <= {variant.encoding for variant in entry.variants}
         )
 
     def _is_compressible(self, entry: Entry) -> bool:

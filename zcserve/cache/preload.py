@@ -200,7 +200,9 @@ class _Directory:
         path = path_of(representation)
         fd = root.open_in(directory, path[path.rfind(b"/") + 1 :])
         loader = self._loader
-        if representation.is_variant:
+        if loader.judge.is_due(representation):
+            os.close(fd)  # it did not seem to fit, or could not be read: it is compared when it is asked for
+        elif representation.is_variant:
             if loader.may_share(representation):
                 loader.load_open(fd, representation, evict=False)
             else:
@@ -237,7 +239,7 @@ def _load(generation: Generation, loader: Loader, entry: Entry, *, evict: bool =
         judge_siblings(generation, loader, [now])  # of one that has changed since the walk
         for representation in (now, *now.variants):
             try:
-                if representation.body is None and not representation.made:
+                if representation.body is None and not representation.made and not loader.judge.is_due(representation):
                     loader.load(generation.root, representation, evict=evict)
             except (ChangedError, OSError) as error:
                 if isinstance(error, OSError) and error.errno in OUR_OWN_TROUBLE:

@@ -33,6 +33,7 @@ from zcserve.errors import NoThreadError
 from zcserve.log import Log
 
 if TYPE_CHECKING:
+    from zcserve.cache.index import Generation
     from zcserve.cache.loader import Loader
 
 _log = Log(__name__)
@@ -160,6 +161,13 @@ class Variants:
                 self._tell(f"{len(jobs)} files, {size_text(size)}, by {self.threads_max} threads")
         self._begin()
         return batch
+
+    def follow(self, generation: Generation) -> None:
+        """This generation is served now: what is to come for its files is read where they lie now, for the release
+        before may be deleted."""
+        for job in list(self._wanted.values()):
+            if generation.resources.get(job.entry.key) is job.entry:
+                job.root = generation.root
 
     def forget(self, entry: Entry) -> None:
         """An entry left the index: no variant of it is attached from now on."""
