@@ -17,14 +17,14 @@ import socket
 import sys
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from zcserve import log, signals, threads
+from zcserve import log, signals
 from zcserve.cache import closing, manifest
 from zcserve.cache.budget import budget_of
 from zcserve.cache.compress import missing_codecs
