@@ -76,17 +76,17 @@ def test_a_child_that_an_application_forked_ends_when_it_comes_back(
     wait_until(lambda: sum("came back" in line for line in server.lines) == 7)
 
 
-def test_what_an_application_holds_at_exit_does_not_hold_up_the_end(command: Any, site: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_an_application_holds_at_exit_does_not_hold_up_the_end(
+    command: Any, site: Any, tmp_path: Path, engine: str
+) -> None:
     (tmp_path / "holding.py").write_text(HOLDS)
     flags = ("--grace", "500ms", "--mount", "/app=holding:application")
-    servers = [command(site.root, "--engine", engine, *flags, cwd=tmp_path) for engine in ENGINES]
-    for server in servers:
-        with StageClient(server.port) as client:
-            assert client.get("/app").body == b"held"
+    server = command(site.root, "--engine", engine, *flags, cwd=tmp_path)
+    with StageClient(server.port) as client:
+        assert client.get("/app").body == b"held"
     began = time.monotonic()
-    for server in servers:
-        server.process.terminate()
-    for server in servers:
-        assert server.wait() == 0
-        assert server.lines[-1].endswith("does not end: ended")
+    server.process.terminate()
+    assert server.wait() == 0
+    assert server.lines[-1].endswith("does not end: ended")
     assert time.monotonic() - began < 10

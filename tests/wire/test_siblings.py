@@ -343,6 +343,7 @@ def test_what_could_not_be_compared_is_compared_when_it_is_asked_for(
 def test_what_is_not_resident_is_compared_again_when_it_is_dated_back(
     site: Any, live: Any, changed: str, asked: bool, wait_until: Any
 ) -> None:
+    codec("zstd")
     content = random.Random(1).randbytes(70_000)
     site.write("x.txt", content, mtime=1000)
     site.write("x.txt.gz", packed(content), mtime=1000)
