@@ -60,7 +60,7 @@ def _check_content(config: Config) -> None:
 
 def _check_applications(config: Config) -> list[str]:
     """What of them does not load, a line each."""
-    from zcserve.servlets.application import check as check_servlets  # only who has servlets pays for them
+    from zcserve.servlets.application import check as check_servlets  # late: most sites have none
 
     told, faults = check_servlets(config)
     print(f"servlets: {told}")

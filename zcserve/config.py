@@ -203,7 +203,7 @@ def parse_listen(text: str) -> Address:
 
 def _parse_host(text: str) -> str:
     """The host as `socket.getaddrinfo` wants it: no brackets, "" for all interfaces."""
-    from ipaddress import AddressValueError, IPv4Address, IPv6Address  # only who serves pays for it
+    from ipaddress import AddressValueError, IPv4Address, IPv6Address  # late: a server alone needs it
 
     if text in ("", "*"):
         return ""

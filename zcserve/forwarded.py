@@ -1,4 +1,4 @@
-"""Who asked, behind proxies that are trusted: `X-Forwarded-For`, `-Proto`, `-Host`, and `Forwarded` (RFC 7239).
+"""The client behind proxies that are trusted: `X-Forwarded-For`, `-Proto`, `-Host`, and `Forwarded` (RFC 7239).
 
 A proxy adds to the right of these lists what it sees: the address of its own client. So the right end is written by the
 peer of our connection, which is trusted or else not listened to, and each element tells who wrote what stands left of

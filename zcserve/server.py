@@ -530,7 +530,7 @@ class Server:
             )  # fmt: skip
 
     def _engine(self) -> str:
-        """Who answers plain requests, and why it is not the fast lane where nobody has said that it be so."""
+        """What answers plain requests, and why it is not the fast lane where that was not asked for."""
         if self._service.lane is not None:
             return "native"
         return "python" if self.config.engine == "python" else f"python ({printable(why_not_native())})"

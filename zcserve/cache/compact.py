@@ -56,8 +56,8 @@ def _by_offset(entries: Iterable[Entry]) -> list[Entry]:
 class _Tenants:
     """The entries whose bodies lie in one slab: `count`, among others that have left, and some more than once.
 
-    To tidy is to begin a new list, and to move to it who is found to live here, a few at a time. Who came back was on
-    the old list twice; `_moved` has who is on the new one, until the old one is empty.
+    To tidy is to begin a new list, and to move to it what is found to live here, a few at a time. What came back was on
+    the old list twice; `_moved` has what is on the new one, until the old one is empty.
     """
 
     __slots__ = ("_entries", "_moved", "_old", "count", "slab")

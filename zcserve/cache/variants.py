@@ -1,14 +1,14 @@
 """`--compress`: variants that are made by threads, beside all else.
 
     want(files) -> a thread for each core: read, compress -> attach -> the next request is answered with it
-        `-> Batch: whoever loads the files waits a little, then goes on without those that are not made yet
+        `-> Batch: the thread that loads the files waits a little, then goes on without those that are not made yet
 
 A start waits for `--compress-wait`, and so does a reload; what is not made by then follows while the files are served.
 The compressors release the GIL, so the threads take all cores; they are nice, so that they take what others leave.
 
 **A variant is attached only while its file is wanted.** What leaves the index is forgotten (`forget`) in any thread,
 while a thread may be compressing it: both take the lock, so the variant is either forgotten with its file or never made
-resident. What is being compressed when the server ends is thrown away: nobody waits for it.
+resident. What is being compressed when the server ends is thrown away: nothing waits for it.
 
 A file that may get variants says `Vary` from its first answer on (`Loader.head_of`), so its head stays as it is.
 """
@@ -42,7 +42,7 @@ _log = Log(__name__)
 TOLD_EVERY_S = 10.0
 # Less than this is not worth a line, once the first files were told.
 TOLD_BYTES_MIN = 4 << 20
-# Who waits for a batch looks so often at what else it has to do.
+# A thread that waits for a batch looks so often at what else it has to do.
 LOOKED_S = 0.02
 # What the threads leave to others (nice(1)).
 NICE = 10

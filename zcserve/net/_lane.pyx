@@ -165,7 +165,7 @@ cdef enum:                   # `Conn.trust`
     TRUSTED = 1
     NOT_TRUSTED = 2
 
-cdef enum:                   # `Head.forwarded`: fields that say who asks, to be listened to where the peer is trusted
+cdef enum:                   # `Head.forwarded`: fields that name the client, to be listened to where the peer is trusted
     FORWARDED = 1            # Forwarded
     X_FORWARDED = 2          # any of X-Forwarded-*
     X_FORWARDED_FOR = 4      # the one line of it, which `Lane.clients` refers to
@@ -562,7 +562,7 @@ cdef class Lane:
         memcpy(self.conns[fd].address, PyBytes_AS_STRING(address), min(PyBytes_GET_SIZE(address), 16))
 
     def trust(self, list networks not None, bint unix, origin):
-        """Proxies that say who asks: (4 or 6, address, bits) of each network of them, and whether peers on a unix socket are;
+        """Proxies that name the client: (4 or 6, address, bits) of each network of them, and whether peers on a unix socket are;
         `origin` is forwarded.py's `Proxies.origin`."""
         cdef int i, version, bits
         cdef bytes address
@@ -600,7 +600,7 @@ cdef class Lane:
         return False
 
     cdef bint find_client(self, Head *head) noexcept nogil:
-        """Whom a trusted peer names, for the log, as forwarded.py reads it. False where that is to be asked: for Forwarded, for
+        """The client that a trusted peer names, for the log, as forwarded.py reads it. False where that is to be asked: for Forwarded, for
         more than one line, and for an element that is no plain address."""
         cdef const char *start = self.clients
         cdef const char *end = start + self.clients_len
@@ -1551,7 +1551,7 @@ cdef class Lane:
         return DONE
 
     cdef bint knows_client(self, Head *head, Record *record) noexcept nogil:
-        """Whether the log can say who asks. A file is the same for everybody; for a servlet `ask` reads all of it."""
+        """Whether the log can name the client. A file is the same for all; for a servlet `ask` reads all of it."""
         return record != NULL and (not record.count or not self.log_on or self.find_client(head))
 
     cdef inline bint has_had_its_share(self) noexcept nogil:
@@ -2080,7 +2080,7 @@ cdef class Lane:
             self.write(b"-", 1)
 
     cdef void write_client(self, Conn *conn, Head *head) noexcept nogil:
-        """The peer, or whom it named."""
+        """The peer, or the client that it named."""
         if head.client_len:
             self.write(self.client, head.client_len)
             return

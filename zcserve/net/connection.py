@@ -193,7 +193,7 @@ class Connection:
         self._sock = sock
         self._fd = sock.fileno()
         self._recv = sock.recv
-        self._peer = self._client = peer  # the client is the peer, or whom a trusted proxy names
+        self._peer = self._client = peer  # the client is the peer, or what a trusted proxy names
         self._origin: Origin | None = None  # what such a proxy says of the request at hand
         self._proxies = service.proxies if service.proxies is not None and service.proxies.trusts(peer) else None
         self._head = b""  # of the request at hand
@@ -630,7 +630,7 @@ class Connection:
                 self._since = self._loop.now  # what is left begins another request, whose clock starts here
 
     def _parse(self, data: bytes, start: int) -> Parsed | None:
-        """As `Parser.parse`, and who asks. As long as that is not understood, it is the peer."""
+        """As `Parser.parse`, and which client asks: the peer, as long as the head is not understood."""
         self._client, self._origin = self._peer, None
         parsed = self._service.parser.parse(data, start)
         if parsed is not None and self._proxies is not None:

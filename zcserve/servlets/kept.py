@@ -1,7 +1,7 @@
 """Which results are kept: by target, and by the path that their targets name.
 
 A file goes before the results at its path, and clients choose queries: so one file may end ten thousand results, each
-for some microseconds of the loop. `sweep` lets them go a few at a time; until then whoever looks one up must see for
+for some microseconds of the loop. `sweep` lets them go a few at a time; until then what looks one up must see for
 himself that its time is over.
 """
 

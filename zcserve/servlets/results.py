@@ -245,7 +245,7 @@ class Results:
         self._caller = caller
         self._loader, self._fetcher, self._timers, self._lane = keeping
         self._made = made
-        self._kept: Kept[Result] = Kept()  # who was last considered to go, and stayed, is last
+        self._kept: Kept[Result] = Kept()  # what was last considered to go, and stayed, is last
         self._routes: dict[int, Route] | None = None  # that there are, by id; None: all that were met
         self._calls: dict[bytes, Call] = {}  # whose results will be kept
         self._hung: Counter[tuple[int, bytes]] = Counter()  # calls that were given up and have not returned
