@@ -172,7 +172,7 @@ class AsyncThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         while not self._closed:  # an application may stop the loop
-            with suppress(SystemExit, KeyboardInterrupt):  # a task's: asyncio lets them through, and what awaits it hears
+            with suppress(SystemExit, KeyboardInterrupt):  # a task's: asyncio lets them through
                 self.loop.run_forever()
 
     def close(self) -> None:
