@@ -149,8 +149,7 @@ def test_a_root_that_cannot_be_read_at_sighup_leaves_the_old_content(
             failed = wait_until(lambda: [line for line in server.lines if "reload failed" in line])
         finally:
             root.chmod(0o755)
-        assert len(failed) == 1
-        assert str(root) in failed[0]
+        assert str(root) in failed[0]  # the watcher may have seen it, too, and have failed besides
         assert "Permission denied" in failed[0]
         assert client.get("/page").body == b"a page"
         os.kill(server.pid, signal.SIGHUP)

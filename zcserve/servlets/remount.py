@@ -145,7 +145,8 @@ class Remount:
         imports = self._imports
         is_new = self._watches and self._edits.watch(imports.directories())
         told = self._edits.take()
-        is_edit = (told and imports.failed is not None) or ((told or is_new) and imports.changed())
+        # What was missing may have come to a new directory before it was watched.
+        is_edit = (told or is_new) and (imports.failed is not None or imports.changed())
         if not is_edit and not self._asked:
             return False
         if self._edits.fd < 0:
