@@ -202,7 +202,7 @@ def test_upgrades_under_load_fail_no_request_and_reset_no_connection(
 
 @pytest.mark.xfail(
     strict=False,
-    reason="from 'go' until the old process hears that the new one serves, both accept: a new connection may meet the old",
+    reason="until the old process hears that the new one serves, both accept: a new connection may meet the old one",
 )
 @pytest.mark.parametrize("engine", ENGINES)
 def test_changes_are_followed_through_upgrades_and_nothing_comes_back_older(
