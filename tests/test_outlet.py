@@ -20,27 +20,18 @@ from typing import Any
 import pytest
 
 from zcserve import outlet
-from zcserve.outlet import Outlet, Writer
+from zcserve.outlet import LineWriter, Outlet
 
 LINE = b"a line of thirty-two characters\n"
 
 
-class Lines(Writer[bytes]):
+class Lines(LineWriter):
     """Says what it is told."""
 
     def __init__(self, fd: int, waiting_max: int = 1 << 20) -> None:
         self.troubles: list[str] = []
         self.dropped: list[int] = []
         super().__init__(Outlet(fd), "test-lines", waiting_max)
-
-    def cost(self, item: bytes) -> int:
-        return len(item)
-
-    def lines_in(self, item: bytes) -> int:
-        return item.count(b"\n")
-
-    def render(self, item: bytes) -> bytes:
-        return item
 
     def on_trouble(self, why: str) -> None:
         self.troubles.append(why)

@@ -630,7 +630,7 @@ class Config:
         64,
         COUNT,
         "requests, and chunks of their bodies, of one connection taken in one turn",
-        why="nobody starves behind a pipeliner; libuv leaves a stream after 32 reads",
+        why="no client starves behind a pipeliner; libuv leaves a stream after 32 reads",
     )
     turn_bytes_max: int = _key(
         MIB,

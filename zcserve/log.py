@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from zcserve import threads
 from zcserve.errors import NoThreadError, reason_of
-from zcserve.outlet import Outlet, Writer
+from zcserve.outlet import LineWriter, Outlet
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -149,7 +149,7 @@ def _error_of(exc_info: ExcInfo) -> BaseException | None:
 # --- a process that is the server's alone ---------------------------------------------------------------------
 
 
-class _Own(Writer[bytes]):
+class _Own(LineWriter):
     """The lines of this process, on their way to a copy of descriptor 2."""
 
     def __init__(self, level: int) -> None:
@@ -168,15 +168,6 @@ class _Own(Writer[bytes]):
         """Lines as they are."""
         lines = f"{text}\n".encode(errors="backslashreplace")
         self.put(lines)
-
-    def cost(self, item: bytes) -> int:
-        return len(item)
-
-    def lines_in(self, item: bytes) -> int:
-        return item.count(b"\n")
-
-    def render(self, item: bytes) -> bytes:
-        return item
 
     def on_room(self, dropped: int) -> None:
         if dropped:

@@ -351,3 +351,16 @@ def _let_go() -> None:
 
 
 os.register_at_fork(after_in_child=_let_go)
+
+
+class LineWriter(Writer[bytes]):
+    """A writer of lines that are made already."""
+
+    def cost(self, item: bytes) -> int:
+        return len(item)
+
+    def lines_in(self, item: bytes) -> int:
+        return item.count(b"\n")
+
+    def render(self, item: bytes) -> bytes:
+        return item

@@ -21,6 +21,9 @@ old one reads for a request from then on may have changed, too: before it sends 
 says that it knows ("!"). So no client meets older content than it has seen, and no time runs out: until "go" comes, or
 the old process ends, the new one does not serve. An older program says none of this.
 
+What is left: between "go" and "serving" both accept from one queue. A client with a connection to each may meet older
+content on the one to the old process.
+
 A connection on which a request may be under way is not closed: everybody that the old process has accepted gets an
 answer, which says that it was the last (`Connection: close`). Who asks for nothing in QUIET_S is let go as at any stop.
 

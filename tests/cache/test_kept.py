@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cache.counting import Codec
 from cache.trees import Tree, content_of, noise, prose
 
 from zcserve.cache.kept import DIGEST_BYTES, LEFT_S, Kept, open_kept
@@ -115,17 +116,6 @@ def test_a_directory_that_would_be_served_is_refused(tmp_path: Path, directory: 
 
 
 # --- with a loader ----------------------------------------------------------------------------------------------
-
-
-class Codec:
-    """gzip that counts."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, content: bytes) -> bytes:
-        self.calls += 1
-        return gzip.compress(content, mtime=0)
 
 
 def started(tree: Tree, directory: Path) -> tuple[Any, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import mmh3
 import pytest
+from cache.counting import Codec
 from trees import (
     Tree,
     content_of,
@@ -590,17 +591,6 @@ def test_in_place_sees_that_a_file_over_the_hash_limit_changed(tree: Tree) -> No
 
 
 # --- variants that are made -------------------------------------------------------------------------------
-
-
-class Codec:
-    """gzip that counts."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, content: bytes) -> bytes:
-        self.calls += 1
-        return gzip.compress(content, mtime=0)
 
 
 def gzip_loader(tree: Tree, **settings: object) -> tuple[Loader, Codec]:

@@ -20,6 +20,14 @@ def _engine_is_built(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(params=["python", "native"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """The name of each engine that is built."""
+    if request.param == "native":
+        pytest.importorskip("zcserve.net._lane")
+    return str(request.param)
+
+
+@pytest.fixture(params=["python", "native"])
 def live(request: pytest.FixtureRequest, serve: Any) -> Callable[..., Server]:
     """`live(root, **config)`: a server of this engine."""
     if request.param == "native":

@@ -31,13 +31,6 @@ F_SETPIPE_SZ = 1031
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
-@pytest.fixture(params=["python", "native"])
-def engine(request: pytest.FixtureRequest) -> str:
-    if request.param == "native":
-        pytest.importorskip("zcserve.net._lane")
-    return str(request.param)
-
-
 @pytest.fixture
 def start(site: Any) -> Iterator[Start]:
     """`start(*flags, before=(), **popen)`: a process of the command, behind the words of another command."""

@@ -61,13 +61,6 @@ COMBINED = re.compile(
 )
 
 
-@pytest.fixture(params=["python", "native"])
-def engine(request: pytest.FixtureRequest) -> str:
-    if request.param == "native":
-        pytest.importorskip("zcserve.net._lane")
-    return str(request.param)
-
-
 @pytest.fixture
 def servlets(tmp_path: Path) -> Path:
     directory = tmp_path / "servlets"
