@@ -22,6 +22,7 @@ import pytest
 
 import zcserve
 from zcserve import Config, Server
+from zcserve.cache import closing
 from zcserve.errors import UsageError
 
 CHECKOUT = Path(zcserve.__file__).parents[1]
@@ -113,6 +114,7 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing_open(
     site.write("file")
     monkeypatch.chdir(site.root)
     monkeypatch.setitem(sys.modules, "zcserve.net._lane", None)  # as where it is not built
+    closing.start()  # its threads are the process's
     _collect()
     before, threads = _descriptors(), threading.active_count()
     with pytest.raises(UsageError, match=expected), Server(Config(port=0, **config)):

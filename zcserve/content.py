@@ -313,6 +313,7 @@ class Content:
         self._busy = False  # a job of the watcher's is under way
         self._adrift = False  # the root leads to what cannot be served: what becomes of the old one is not followed
         self._renewals = Renewals(builder.loader, builder.closing)
+        self._is_succeeded = False
         service.fetcher.renew = self._renew
         if built.generation.is_disturbed:
             _log.warning("a file system does not work: all is walked again in %g s", self._try_again_later())
@@ -375,10 +376,20 @@ class Content:
     def pause(self, then: Callable[[], None], ask: Ask) -> None:
         """Replace nothing any more but what the process that takes over knows, which `ask` asks; when that is so, call
         `then`. In the loop, and so are these."""
-        self._resumed.clear()
         self._renewals.pause(ask)
-        self._plan()
+        self.stand_still()
         self._submit(self._pool, partial(self._paused, then))
+
+    def follow_on(self) -> None:
+        """The process that takes over serves: go on, but only to what it knows of. In the loop."""
+        self._is_succeeded = True
+        self._resumed.set()
+        self._plan()
+
+    def stand_still(self) -> None:
+        """Replace nothing any more. In the loop."""
+        self._resumed.clear()
+        self._plan()
 
     def _paused(self, then: Callable[[], None]) -> None:
         self._renewals.finish()
@@ -572,6 +583,7 @@ class Content:
     def _patch(self, watcher: Watcher, changes: Changes) -> None:
         generation = self.generation
         patch = self._builder.make_patch(generation, watcher, changes)
+        self._await_successor()
         if patch.resources:
             try:
                 for entry in self._lay_over(watcher, generation, patch):
@@ -588,6 +600,11 @@ class Content:
             self.counters.changed += len(patch.resources)
             _log.info("%s", _told(patch))
         tell_problems(patch.problems)
+
+    def _await_successor(self) -> None:
+        """What is to be served was read: where another process has taken over, wait until that has read no less."""
+        if self._is_succeeded and not self._renewals.is_known(self._loop.call_soon):
+            raise _ClosingError
 
     def _lay_over(self, watcher: Watcher, generation: Generation, patch: Patch) -> Iterator[Entry]:
         """Make the patch the truth, but for what was being written while it was looked at, of which the watcher will
@@ -728,6 +745,7 @@ class Content:
         last = self.generation
         caught = self._builder.catch_up(built, last)
         changed |= caught.keys
+        self._await_successor()
         over, given_up = self._in_loop(partial(self._flip, built, changed))
         self._forget_unless_live(caught.unneeded, built.generation)
         bury(given_up)

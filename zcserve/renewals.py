@@ -30,7 +30,7 @@ Begun = tuple[object, Future[None] | None]
 
 
 class Renewals:
-    """`renew` is for loaders' threads, `pause` and `resume` for the loop's, `finish` for any other."""
+    """`renew` is for loaders' threads, `pause` and `resume` for the loop's, `finish` and `is_known` for any other."""
 
     def __init__(self, loader: Loader, closing: threading.Event) -> None:
         """Nothing is waited for when `closing` is set."""
@@ -77,6 +77,11 @@ class Renewals:
             return True
         finally:
             self._under_way.discard(one)
+
+    def is_known(self, call_soon: Callable[[Callable[[], object]], None]) -> bool:
+        """Wait until the process that has taken over knows of all that has changed by now; False when this one ends
+        before. While it takes over there is no answer."""
+        return self._await_known(Future(), call_soon)
 
     def _await_known(self, known: Future[None], call_soon: Callable[[Callable[[], object]], None]) -> bool:
         def ask() -> None:

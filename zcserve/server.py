@@ -94,7 +94,7 @@ class Server:
         self._listeners: list[Listener] = []
         self._log: AccessLog | None = None
         self._application: Servlets | None = None
-        self._quiet = Deadline(self.stop)
+        self._quiet = Deadline(self._end_quietly)
         self._grace = Deadline(self._end)
         self._last = Deadline(lambda: self.loop.stop())  # the loop is not there yet
         self._predecessor: Predecessor | None = None
@@ -474,12 +474,18 @@ class Server:
         tell_supervisor(f"MAINPID={process}")
         for listener in self._listeners:
             listener.close(handed_over=True)
+        self.content.follow_on()
         self._service.draining = True
         if self._service.lane is not None:
             self._service.lane.drain()
         self._quiet.at = self.loop.now + QUIET_S
         self.loop.timers.arm(self._quiet)
         self._on_closed()
+
+    def _end_quietly(self) -> None:
+        """Requests that are still under way are answered with what is known by now."""
+        self.content.stand_still()
+        self.stop()
 
     def _not_succeeded(self, why: str) -> None:
         self._successor = None

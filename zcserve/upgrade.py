@@ -21,8 +21,10 @@ old one reads for a request from then on may have changed, too: before it sends 
 says that it knows ("!"). So no client meets older content than it has seen, and no time runs out: until "go" comes, or
 the old process ends, the new one does not serve. An older program says none of this.
 
-What is left: between "go" and "serving" both accept from one queue. A client with a connection to each may meet older
-content on the one to the old process.
+They do not accept at the same time. When the new program has looked for the last changes, it says "serving"; the old
+one closes its listeners, and says so ("."); the new one accepts. In between, which is a turn of either's loop, clients
+wait in the kernel's queue. While the old process answers what it has accepted before, it follows the changes as well,
+and asks before each.
 
 A connection on which a request may be under way is not closed: everybody that the old process has accepted gets an
 answer, which says that it was the last (`Connection: close`). Who asks for nothing in QUIET_S is let go as at any stop.
@@ -39,6 +41,7 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
@@ -70,17 +73,21 @@ ENDS_WITHIN_S = 1.0
 # A program that was killed has ended within this time, or waits in the kernel for a file system that hangs. It runs no
 # more, and so writes nothing into the memory that it was handed.
 KILLED_WITHIN_S = 1.0
+# The old process closes its listeners within this time, or the new one accepts beside it: it may have been stopped.
+YIELDS_WITHIN_S = 1.0
 # Connections that ask for nothing in this time after the listeners were handed over are closed.
 QUIET_S = 2.0
 _READY, _GO, _SERVING = b"ready", b"go", b"serving"
 # Instead of "go": an old process that ends at once says that none is to take over.
 _END = b"no"
 _ASKED, _KNOWN = b"?", b"!"
+_YIELDED = b"."
 # What a program says that serves and may be asked.
 _KNOWING = b"serving and knowing"
-# What the old process says when it awaits "ready", and (ASKS) may ask; older programs neither say nor see it.
+# What the old process says when it awaits "ready", may ask, and tells when it has closed its listeners: in words, of
+# which older programs say and see fewer, or none.
 AWAITS_READY = "_ZCSERVE_AWAITS_READY"
-_ASKS = "asks"
+_ASKS, _YIELDS = "asks", "yields"
 # While the new program waits for "go", it looks so often whether it is to end.
 STOPPING_SEEN_S = 0.1
 _RECV_BYTES = 64
@@ -109,7 +116,7 @@ class Predecessor:
     """The process that this one takes over from."""
 
     def __init__(self, handover: Handover, *, awaits_ready: str = "") -> None:
-        self._awaits_ready = awaits_ready
+        self._words = awaits_ready.split()
         self.descriptors = handover.descriptors()
         for fd in self.descriptors:
             os.set_inheritable(fd, False)
@@ -140,7 +147,7 @@ class Predecessor:
         """Wait until the old process changes nothing any more in what it serves: then what changed before is known here
         as well, if one looks, and no client meets older content than it has seen. Or until it ends. False where this
         process is to end, or the old one has said so. The old process ends this one after a time."""
-        if self._awaits_ready:
+        if self._words:
             poll = select.poll()  # select(2) knows no number above 1023, and this one is as high as the old process's
             poll.register(self._control, select.POLLIN)
             with suppress(OSError):  # it has ended; what it said last can be read
@@ -152,27 +159,37 @@ class Predecessor:
         return not is_stopping()
 
     def succeed(self, loop: Loop, gone: Callable[[], None], when_known: Callable[[Callable[[], None]], None]) -> None:
-        """This process serves: tell it, and hear when it is gone. `when_known` calls back when all that has changed by
-        now is served. In the loop's thread. Raises OSError."""
+        """This process serves: tell it, hear when it is gone, and wait until it accepts no more. `when_known` calls
+        back when all that has changed by now is served. In the loop's thread, before the first turn. Raises OSError."""
         self.listeners.close()
+        accepts = _YIELDS in self._words
 
         def tell_known() -> None:
             with suppress(OSError):
                 self._control.send(_KNOWN)
 
         def on_control(_: int) -> None:
+            nonlocal accepts
             with suppress(BlockingIOError):
                 with suppress(ConnectionError):
                     while told := self._control.recv(_RECV_BYTES):
+                        accepts = accepts and _YIELDED not in told
                         for _ in range(told.count(_ASKED)):
                             when_known(tell_known)
+                accepts = False
                 loop.forget(self._control.fileno())
                 self._control.close()
                 gone()
 
         loop.add(self._control.fileno(), on_control)  # first: when it fails, the old process goes on
         with suppress(OSError):
-            self._control.send(_KNOWING if self._awaits_ready == _ASKS else _SERVING)
+            self._control.send(_KNOWING if _ASKS in self._words else _SERVING)
+        until = time.monotonic() + YIELDS_WITHIN_S
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        while accepts and (left := until - time.monotonic()) > 0:
+            poll.poll(left * 1000)
+            on_control(0)
 
 
 class _Outcome(Enum):
@@ -309,6 +326,8 @@ class Successor:
         if self._outcome is _Outcome.OPEN and self._said.endswith((_SERVING, _KNOWING)) and program is not None:
             self._decide(_Outcome.SERVES)
             self._served(program.pid)
+            with suppress(OSError):
+                self._control.send(_YIELDED)
 
     def ask(self, known: Callable[[], None]) -> None:
         """Call `known` when the new program serves, and has taken in all that has changed by now; or when it has ended,
@@ -412,7 +431,7 @@ class Successor:
 
 def _run_again(handover: Handover) -> Program:
     log.put_back()
-    environ = {**os.environ, VARIABLE: json.dumps(asdict(handover)), AWAITS_READY: _ASKS}
+    environ = {**os.environ, VARIABLE: json.dumps(asdict(handover)), AWAITS_READY: f"{_ASKS} {_YIELDS}"}
     return Program([sys.executable, *sys.orig_argv[1:]], environ, handover.descriptors())
 
 
