@@ -12,7 +12,8 @@ import pytest
 
 import zcserve
 from zcserve.cli import main
-from zcserve.config import KEYS, Config
+from zcserve.config.keys import KEYS
+from zcserve.config.table import Config
 from zcserve.errors import UsageError
 
 CHECKOUT = Path(zcserve.__file__).parents[1]

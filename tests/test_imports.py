@@ -20,7 +20,6 @@ PACKAGE = Path(zcserve.__file__).parent
 # Lowest first; those on one line do not import each other, but modules of one package do.
 FLOORS = (
     ("phrases",),
-    ("phrases",),
     ("errors",),
     ("threads",),
     ("outlet",),
@@ -30,7 +29,7 @@ FLOORS = (
     ("config",),
     ("cache",),
     ("net",),
-    ("servlets", "status", "control"),
+    ("servlets",),
     ("renewals",),
     ("content", "upgrade", "signals"),
     ("check",),
@@ -40,8 +39,20 @@ FLOORS = (
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 
+# The same inside of a package, for those whose modules have an order.
+FLOORS_WITHIN = {
+    "config": (
+        ("refusal",),
+        ("units", "addresses", "globs"),
+        ("option",),
+        ("table",),
+        ("keys",),
+        ("sources",),
+    ),
+}
+
 MODULES = sorted(PACKAGE.rglob("*.py"))
-# Modules that only those may import who talk to clients.
+# Modules for talking to clients: only the net and what stands above it may import them.
 OF_THE_NETWORK = {"asyncio", "http", "select", "selectors", "socket", "socketserver", "ssl"}
 
 
@@ -78,9 +89,24 @@ def ids(file: Path) -> str:
 )
 def test_a_module_imports_only_what_stands_below_it(file: Path) -> None:
     own = room(file)
-    assert own in FLOOR, f"{own} has no floor: DESIGN.md section 1 and FLOORS here give every room one"
+    assert own in FLOOR, f"{own} has no floor: FLOORS here and zcserve/README.md give every room one"
     too_high = {name for name in rooms_imported(file) if name != own and FLOOR[name] >= FLOOR[own]}
     assert not too_high
+
+
+@pytest.mark.parametrize("package", FLOORS_WITHIN)
+def test_inside_of_a_package_too(package: str) -> None:
+    floor = {name: floor for floor, names in enumerate(FLOORS_WITHIN[package]) for name in names}
+    files = {file.stem: file for file in MODULES if room(file) == package and file.stem != "__init__"}
+    assert files.keys() == floor.keys()
+    for name, file in files.items():
+        parts = [found.split(".") for found in imports(file)]
+        beside = {part[2] for part in parts if part[:2] == ["zcserve", package] and len(part) > 2}
+        assert {other for other in beside if floor[other] >= floor[name]} == set(), name
+
+
+def test_every_floor_is_of_a_room_that_exists() -> None:
+    assert FLOOR.keys() == {room(file) for file in MODULES} - {"__init__"}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +127,7 @@ def loaded_by(statement: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("statement", "lowest_not_loaded"),
-    [("import zcserve", "errors"), ("import zcserve.config", "cache"), ("import zcserve.cli", "cache")],
+    [("import zcserve", "errors"), ("import zcserve.config.sources", "cache"), ("import zcserve.cli", "cache")],
 )
 def test_importing_little_loads_little(statement: str, lowest_not_loaded: str) -> None:
     loaded = {name.split(".")[1] for name in loaded_by(statement) if name.startswith("zcserve.")}
@@ -111,6 +137,6 @@ def test_importing_little_loads_little(statement: str, lowest_not_loaded: str) -
 
 def test_config_and_server_are_found_in_the_package_when_asked_for() -> None:
     loaded = loaded_by("from zcserve import Config, Server")
-    assert {"zcserve.config", "zcserve.server"} <= loaded
+    assert {"zcserve.config.table", "zcserve.server"} <= loaded
     with pytest.raises(AttributeError, match="no attribute 'Sever'"):
         zcserve.Sever  # noqa: B018

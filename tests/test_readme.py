@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from zcserve.config import KEYS, SWITCH, reference
+from zcserve.config.keys import KEYS, reference
+from zcserve.config.option import SWITCH
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

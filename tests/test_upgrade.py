@@ -22,7 +22,7 @@ import pytest
 
 from zcserve import upgrade
 from zcserve.cache.store import Memory
-from zcserve.config import TcpAddress, UnixAddress
+from zcserve.config.addresses import TcpAddress, UnixAddress
 from zcserve.net.listener import Inherited, bind
 from zcserve.net.loop import Loop
 from zcserve.net.timers import Deadline

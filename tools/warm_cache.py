@@ -44,7 +44,9 @@ from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.tags import PIECE_BYTES, content_tag
 from zcserve.cache.walk import walk
-from zcserve.config import DAY_S, Config, load, parse_duration, size_text
+from zcserve.config.sources import load
+from zcserve.config.table import Config
+from zcserve.config.units import DAY_S, parse_duration, size_text
 from zcserve.errors import HttpError, UsageError
 from zcserve.http import canonical_path, encode_path
 from zcserve.media_types import MediaTypes, media_type

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zcserve.config import Config
+    from zcserve.config.table import Config
     from zcserve.errors import HttpError
     from zcserve.server import Server
     from zcserve.servlets.request import Request
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 __all__ = ["Config", "HttpError", "Request", "Response", "Server", "__version__", "servlet"]
 
 _HOMES = {
-    "Config": "config",
+    "Config": "config.table",
     "HttpError": "errors",
     "Request": "servlets.request",
     "Response": "servlets.response",

@@ -13,7 +13,8 @@ from zcserve.cache.preload import Plan, judge_siblings, try_to_open
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
-from zcserve.config import Config, size_text
+from zcserve.config.table import Config
+from zcserve.config.units import size_text
 from zcserve.content import report_problems
 from zcserve.log import Log, printable
 

@@ -1,11 +1,11 @@
 """The command line: words in, an exit code out.
 
-Flags, help and their order come from `zcserve.config.KEYS`; nothing about a key is written here. Whatever the
+Flags, help and their order come from `config/table.py`; nothing about a key is written here. Whatever the
 user did wrong is a UsageError and leaves as one line on stderr with exit code 2, without a usage dump or a
 traceback.
 
 The server is imported only when there is something to serve, so that -h, -V and a mistyped flag answer at
-once. What is odd: argparse leaves values as text; `config.load` understands them, so that errors are worded
+once. What is odd: argparse leaves values as text; `config/sources.py` understands them, so that errors are worded
 alike for flags, environment and file.
 """
 
@@ -21,7 +21,10 @@ from contextlib import ExitStack, suppress
 from typing import Any, NoReturn
 
 from zcserve import __version__
-from zcserve.config import ENV_CONFIG_FILE, KEYS, SWITCH, TEXTS, Config, Key, load, nearest, shown_default
+from zcserve.config.keys import KEYS, Key, shown_default
+from zcserve.config.option import SWITCH, TEXTS
+from zcserve.config.sources import ENV_CONFIG_FILE, load, nearest
+from zcserve.config.table import Config
 from zcserve.errors import UsageError
 
 EXIT_WRONG_USE = 2
@@ -193,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,  # an abbreviation in somebody's unit file would break with the next new flag
+        allow_abbrev=False,  # an abbreviation in a unit file would break with the next new flag
         add_help=False,
     )
     parser.add_argument("ROOT", nargs="?", help="the same as --root")

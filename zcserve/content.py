@@ -57,7 +57,8 @@ from zcserve.cache.store import Store
 from zcserve.cache.unseen import hide
 from zcserve.cache.walk import SIBLING_CODINGS, Changes, Patch, walk, walk_again
 from zcserve.cache.watcher import Watcher
-from zcserve.config import Config, size_text
+from zcserve.config.table import Config
+from zcserve.config.units import size_text
 from zcserve.errors import NoThreadError, UsageError, reason_of
 from zcserve.http import encode_path
 from zcserve.log import Log

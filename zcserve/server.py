@@ -39,7 +39,9 @@ from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.variants import tags_of
 from zcserve.check import check as check  # for cli.py, which knows this module alone
-from zcserve.config import Config, UnixAddress, size_text
+from zcserve.config.addresses import UnixAddress
+from zcserve.config.table import Config
+from zcserve.config.units import size_text
 from zcserve.content import Builder, Built, Content, report_problems, resident
 from zcserve.errors import NoThreadError, UsageError, reason_of
 from zcserve.forwarded import Proxies, Trusted

@@ -12,7 +12,8 @@ import pytest
 from zcserve.cache.budget import RESERVE_BYTES, Limit, budget_of, eaten, limit, own_bytes, settled
 from zcserve.cache.index import ENTRY_BYTES
 from zcserve.cache.store import Store
-from zcserve.config import GIB, KIB, MIB, Config, Share
+from zcserve.config.table import Config
+from zcserve.config.units import GIB, KIB, MIB, Share
 
 OWN = 20 * MIB
 

@@ -14,7 +14,7 @@ from cache.trees import Tree, content_of, noise, prose
 
 from zcserve.cache.kept import DIGEST_BYTES, LEFT_S, Kept, open_kept
 from zcserve.cache.tags import tag_of
-from zcserve.config import Config
+from zcserve.config.table import Config
 from zcserve.errors import UsageError
 
 CONTENT, MADE = prose(5000), b"made of it"

@@ -22,7 +22,7 @@ from zcserve.cache.loader import Loader
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
-from zcserve.config import Config
+from zcserve.config.table import Config
 
 NOBODY = 65534
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from zcserve.config import Config
+from zcserve.config.table import Config
 from zcserve.net import access_log
 from zcserve.net.access_log import AccessLog, Record, as_combined, as_json
 from zcserve.net.reply import Prefixes

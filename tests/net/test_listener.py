@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zcserve.config import Address, TcpAddress, UnixAddress
+from zcserve.config.addresses import Address, TcpAddress, UnixAddress
 from zcserve.errors import UsageError
 from zcserve.net.listener import Reserve, bind
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zcserve.config import Config
+from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.http import ANY_TAG, EntityTag
 from zcserve.net import request

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from zcserve.config import Config
+from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.net.request import CHUNKED, Discard, Fields, Parser
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from zcserve.config import Config
+from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.http import is_host
 from zcserve.net.request import CHUNKED, CLOSE, Parser

@@ -38,7 +38,7 @@ from tools.bench.load import GENERATORS
 from tools.bench.peers import PEERS, Peer, installed, missing, version, versions, zcserve
 from tools.bench.targets import TARGETS, Target, outcomes, plan
 from tools.bench.workloads import WORKLOADS, Workload
-from zcserve.config import parse_size
+from zcserve.config.units import parse_size
 
 
 def _positive(text: str) -> int:

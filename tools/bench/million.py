@@ -191,7 +191,7 @@ def look_ups(root: Path, paths: Sequence[str]) -> tuple[float, float | None]:
 def _look_up(root: Path, paths: Sequence[str]) -> tuple[float, float | None]:
     from zcserve.cache.root import Root
     from zcserve.cache.walk import walk
-    from zcserve.config import Config
+    from zcserve.config.table import Config
 
     resources = walk(Root(root), index=()).resources
     picked = random.Random(1).choices(paths, k=LOOK_UPS)

@@ -33,7 +33,8 @@ from typing import NamedTuple
 from zcserve.cache.heads import HEAD_BYTES
 from zcserve.cache.store import Store
 from zcserve.cache.variants import threads_max
-from zcserve.config import KIB, MIB, Config, Share, size_text
+from zcserve.config.table import Config
+from zcserve.config.units import KIB, MIB, Share, size_text
 
 # What a process comes to take beside content after its start. Measured: 4 MiB with 1,000 connections, kernel memory
 # included; the rest is for servlets, for large files on their way into memory, and for the allocator's own.

@@ -23,7 +23,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from zcserve.cache.compress import versions
-from zcserve.config import Config
+from zcserve.config.table import Config
 from zcserve.errors import UsageError
 from zcserve.log import Log
 

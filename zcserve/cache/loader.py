@@ -53,7 +53,7 @@ from zcserve.cache.store import RefusedError, Store
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, tag_of
 from zcserve.cache.variants import Variants
 from zcserve.cache.walk import CODING_ENDINGS, SIBLING_CODINGS, make_entry, make_entry_as
-from zcserve.config import Config
+from zcserve.config.table import Config
 from zcserve.media_types import MediaTypes, is_compressible
 
 T = TypeVar("T")

@@ -1,6 +1,6 @@
 """What the user pinned: content that is loaded first and never evicted (`--pin`).
 
-A glob (config.py, `parse_glob`) is matched with the decoded path of a resource; its variants are pinned with it. The
+A glob (config/globs.py) is matched with the decoded path of a resource; its variants are pinned with it. The
 index of a directory goes by its own name, `/docs/index.html`.
 """
 
@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
-from zcserve.config import parse_glob
+from zcserve.config.globs import parse_glob
 
 
 class Pinned:

@@ -42,7 +42,7 @@ from zcserve.cache.evictor import LeastRecentlyUsed, Policy, nobody_else
 from zcserve.cache.s3fifo import S3Fifo
 from zcserve.cache.sieve import Sieve
 from zcserve.cache.slab import BLOCK_ALIGN, PAGE_BYTES, Extent, Pages, Slabs, round_up
-from zcserve.config import size_text
+from zcserve.config.units import size_text
 from zcserve.errors import UsageError
 from zcserve.log import Log
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from zcserve import threads
 from zcserve.cache.entry import Entry
 from zcserve.cache.root import Root
-from zcserve.config import size_text
+from zcserve.config.units import size_text
 from zcserve.errors import NoThreadError
 from zcserve.log import Log
 

@@ -2,7 +2,7 @@ from collections.abc import Callable
 from typing import final
 
 from zcserve.cache.entry import Entry
-from zcserve.config import Config
+from zcserve.config.table import Config
 from zcserve.forwarded import Origin
 from zcserve.net.exchange import Made, Quick
 from zcserve.net.fastlane import Representation

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from math import inf
 
-from zcserve.config import size_text
+from zcserve.config.units import size_text
 from zcserve.errors import HttpError
 from zcserve.log import Log
 

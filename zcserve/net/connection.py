@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect, Segment, device_of
 from zcserve.cache.fetcher import Fetched, Fetcher, Renewed, Wait
 from zcserve.cache.index import Generation
-from zcserve.config import Config
+from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin, Proxies
 from zcserve.http import KNOWN_METHODS, canonical_path

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from zcserve.cache import heads
 from zcserve.cache.entry import Body, Entry, Packed, Paged
-from zcserve.config import Config
+from zcserve.config.table import Config
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
 from zcserve.http import coding_quality

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from math import inf
 
-from zcserve.config import Address, UnixAddress
+from zcserve.config.addresses import Address, UnixAddress
 from zcserve.errors import UsageError, reason_of
 from zcserve.log import Log
 from zcserve.net import reply

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import TypeAlias
 
-from zcserve.config import Config
+from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.http import (
     FIELD_VALUE_BYTES,

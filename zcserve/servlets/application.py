@@ -23,7 +23,7 @@ from urllib.parse import unquote
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
-from zcserve.config import Config
+from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
 from zcserve.net.exchange import Answer, Exchange, Made, Quick, Resource, Stored

@@ -15,7 +15,7 @@ from html import escape
 from typing import Protocol
 
 from zcserve.cache.index import Generation
-from zcserve.config import Config
+from zcserve.config.table import Config
 from zcserve.errors import HttpError, reason_of
 from zcserve.log import Log
 from zcserve.net.exchange import Answer

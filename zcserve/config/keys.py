@@ -1,0 +1,62 @@
+"""The names of every key, read from the table's fields, and the reference that README holds."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import Any, NamedTuple
+
+from zcserve.config.option import Option, option_of
+from zcserve.config.table import Config
+
+
+class Key(NamedTuple):
+    """One field, and its flag. `default` is None for the one key that has none, `root`."""
+
+    name: str
+    flag: str
+    default: Any
+    option: Option
+
+
+def _word(name: str) -> str:
+    """The flag's own word, as it is written elsewhere."""
+    return name.removesuffix("_s")
+
+
+def _flag(name: str) -> str:
+    return "--" + _word(name).replace("_", "-")
+
+
+KEYS: dict[str, Key] = {
+    f.name: Key(
+        f.name,
+        _flag(f.name),
+        None if f.default is MISSING else f.default,
+        option_of(f),
+    )
+    for f in fields(Config)
+}
+
+# By every word that means it in a file or, with the prefix and in upper case, in the environment.
+BY_WORD = {word: key for key in KEYS.values() for word in (key.name, _word(key.name))}
+
+
+def shown_default(key: Key) -> str:
+    """The default as it would be written; "" where there is none."""
+    return "" if key.default is None else key.option.kind.show(key.default)
+
+
+def reference() -> str:
+    """Two Markdown tables, the options and the limits, for README."""
+    options = ["| flag | default | |", "|---|---|---|"]
+    limits = ["| limit | default | bounds | passed | why this much |", "|---|---|---|---|---|"]
+    for key in KEYS.values():
+        option = key.option
+        default = f"`{text}`" if (text := shown_default(key)) else ""
+        if option.why:
+            status = str(option.status or "")
+            limits.append(f"| `{key.flag}` | {default} | {option.help} | {status} | {option.why} |")
+        else:
+            choices = f" ({', '.join(option.choices)})" if option.choices else ""
+            options.append(f"| `{key.flag}` | {default} | {option.help}{choices} |")
+    return "\n".join([*options, "", *limits, ""])

@@ -1,0 +1,152 @@
+"""What a key accepts: the kind of its value, and whatever else is asked of it.
+
+It knows no key: table.py says which option each has. Every value goes through `Option.accept`, from wherever it comes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import Field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zcserve.config.refusal import refusal
+from zcserve.config.units import (
+    DAY_S,
+    DURATION_ACCEPTED,
+    MEMORY_ACCEPTED,
+    PIB,
+    SIZE_ACCEPTED,
+    parse_duration,
+    parse_memory,
+    parse_size,
+    show_duration,
+    show_memory,
+    show_size,
+)
+from zcserve.errors import UsageError
+
+_SWITCH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
+_SWITCH_ACCEPTED = "true or false (also 1/0, yes/no, on/off)"
+_METADATA = "option"  # the key of a field's metadata
+
+
+class Kind(NamedTuple):
+    """The unit of a value: what it is called, how text becomes one, how it is shown, and its usual bounds."""
+
+    noun: str
+    accepted: str
+    metavar: str
+    native: tuple[type, ...]
+    parse: Callable[[str], Any]
+    show: Callable[[Any], str]
+    bounds: tuple[float, float] | None = None
+
+
+def _parse_path(text: str) -> Path:
+    if not text or "\0" in text:  # Path("") is the working directory: a shell variable may be empty
+        raise ValueError(text)
+    return Path(text)
+
+
+def _parse_count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", text.strip()):  # int() takes "1_000", "+5" and more
+        raise ValueError(text)
+    return int(text)
+
+
+def _parse_switch(text: str) -> bool:
+    if (value := _SWITCH.get(text.strip().lower())) is None:
+        raise ValueError(text)
+    return value
+
+
+PATH = Kind("a path", "a directory", "DIR", (Path,), _parse_path, str)
+TEXT = Kind("text", "text", "TEXT", (str,), str, str)
+TEXTS = Kind("a list of texts", "a list of texts", "TEXT", (tuple, list), lambda text: (text,), ",".join)
+COUNT = Kind("a whole number", "a whole number", "N", (int,), _parse_count, str, (1, 2**31 - 1))
+SIZE = Kind("a size", SIZE_ACCEPTED, "SIZE", (int,), parse_size, show_size, (1, PIB))
+MEMORY = Kind("a size", MEMORY_ACCEPTED, "SIZE", (int,), parse_memory, show_memory)
+DURATION = Kind("a duration", DURATION_ACCEPTED, "TIME", (float, int), parse_duration, show_duration, (0.001, DAY_S))
+SWITCH = Kind("a switch", _SWITCH_ACCEPTED, "", (bool,), _parse_switch, lambda on: "on" if on else "off")
+
+
+class Option(NamedTuple):
+    """The metadata of a field. `why` makes it a limit; `status` is what a client gets that passes it."""
+
+    kind: Kind
+    help: str
+    bounds: tuple[float, float] | None
+    choices: tuple[str, ...]
+    metavar: str
+    check: Callable[[Any], object] | None
+    status: int
+    why: str
+
+    @property
+    def accepted(self) -> str:
+        """What may be written, in words."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.bounds is None:
+            return self.kind.accepted
+        low, high = map(self.kind.show, self.bounds)
+        return f"{self.kind.accepted}, from {low} to {high}"
+
+    def accept(self, value: Any) -> Any:
+        """The value in its own type, checked. Raises UsageError that tells the value and what is accepted."""
+        kind = self.kind
+        if isinstance(value, str) and str not in kind.native:
+            try:
+                value = kind.parse(value)
+            except (UsageError, ValueError):
+                raise refusal(value, f"is not {kind.noun}", self.accepted) from None
+        fits = isinstance(value, kind.native) and (kind is SWITCH or not isinstance(value, bool))
+        if not fits:
+            raise refusal(value, f"is {_toml_type(value)}, not {kind.noun}", self.accepted)
+        if kind is TEXTS:
+            value = tuple(value)
+            if not all(isinstance(item, str) for item in value):
+                raise refusal(value, "holds more than texts", self.accepted)
+        if self.bounds is not None and not self.bounds[0] <= value <= self.bounds[1]:  # nor NaN
+            raise refusal(value, "is out of range", self.accepted)
+        if self.choices and value not in self.choices:
+            raise refusal(value, "is unknown", self.accepted)
+        if self.check is not None:
+            self.check(value)
+        return float(value) if kind is DURATION else value
+
+    def accept_as(self, label: str, value: Any) -> Any:
+        """As `accept`; the error begins with where the value was given."""
+        try:
+            return self.accept(value)
+        except UsageError as error:
+            raise UsageError(f"{label}: {error}") from None
+
+
+def _toml_type(value: object) -> str:
+    names = {bool: "a boolean", int: "an integer", float: "a float", str: "a string", list: "an array"}
+    return names.get(type(value), "a table" if isinstance(value, dict) else f"a {type(value).__name__}")
+
+
+def about(
+    kind: Kind,
+    help: str,
+    *,
+    bounds: tuple[float, float] | None = None,
+    choices: tuple[str, ...] = (),
+    metavar: str = "",
+    check: Callable[[Any], object] | None = None,
+    status: int = 0,
+    why: str = "",
+) -> dict[str, Option]:
+    """The metadata of a dataclass field: an option whose bounds and metavar are its kind's where none are given."""
+    metavar = metavar or kind.metavar
+    return {_METADATA: Option(kind, help, bounds or kind.bounds, choices, metavar, check, status, why)}
+
+
+def option_of(field: Field[Any]) -> Option:
+    """What `about` made for this field."""
+    option: Option = field.metadata[_METADATA]
+    return option

@@ -1,0 +1,132 @@
+"""Where values come from: flags, the environment and a TOML file, made into one `Config`.
+
+The only module of this package that reads a file: the one that it is told to read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from zcserve.config.keys import BY_WORD, KEYS, Key
+from zcserve.config.option import TEXTS
+from zcserve.config.refusal import shown
+from zcserve.config.table import Config
+from zcserve.errors import UsageError, reason_of
+
+ENV_CONFIG_FILE = "ZCSERVE_CONFIG"  # names the TOML file, as --config does; not a key itself
+_ENV_PREFIX = "ZCSERVE_"
+_BY_VARIABLE = {_ENV_PREFIX + word.upper(): key for word, key in BY_WORD.items()}
+
+# Between the texts of a list in the environment; one in parentheses stands between the arguments of a factory.
+_COMMA = re.compile(r",(?![^()]*\))")
+
+# Names with our prefix that are not meant for us: Kubernetes puts SERVICE_HOST, PORT_80_TCP and the like
+# into the environment beside a service called "zcserve"; builds and tests have theirs.
+_ENV_FOREIGN = re.compile(
+    r"ZCSERVE_(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?|NAME|ENV_\w+|BUILD_\w+|TEST_\w+)"
+)
+
+
+def load(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: str | Path | None = None) -> Config:
+    """One Config from three places: `flags` (by key) win over `environ`, which wins over the file.
+
+    A host or port set higher up replaces a `listen` from further down. A relative path starts at the working
+    directory, also in the file. Raises UsageError that names the flag, the variable, or the file and key.
+    """
+    layers = [_from_file(toml_path)] if toml_path is not None else []
+    layers += [_from_environ(environ), _from_flags(flags)]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        if "listen" not in layer and ("host" in layer or "port" in layer):
+            merged.pop("listen", None)
+        merged |= layer
+    if "root" not in merged:
+        raise UsageError("no root given; say which directory to serve: zcserve --root DIR")
+    return Config(**merged)
+
+
+def _from_flags(flags: Mapping[str, object]) -> dict[str, Any]:
+    return {name: KEYS[name].option.accept_as(KEYS[name].flag, value) for name, value in flags.items()}
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    def unknown(variable: str) -> str:
+        known = nearest(variable, [*_BY_VARIABLE, ENV_CONFIG_FILE])
+        return f"unknown environment variable {variable}; the nearest known is {known}"
+
+    given = {variable: _listed(variable, text) for variable, text in environ.items() if _is_meant(variable, text)}
+    return _by_key(given, _BY_VARIABLE, unknown)
+
+
+def _is_meant(variable: str, text: str) -> bool:
+    """Whether a variable is to be understood: it has our prefix and a value, and is not made for something else."""
+    if not variable.startswith(_ENV_PREFIX) or variable == ENV_CONFIG_FILE or not text:
+        return False
+    if variable == "ZCSERVE_PORT" and text.startswith(("tcp:", "udp:")):  # Kubernetes, too
+        return False
+    return not _ENV_FOREIGN.fullmatch(variable)
+
+
+def _listed(variable: str, text: str) -> str | list[str]:
+    """The text of a variable, divided at its commas where its key is a list."""
+    key = _BY_VARIABLE.get(variable)
+    return [item.strip() for item in _COMMA.split(text)] if key and key.option.kind is TEXTS else text
+
+
+def _from_file(path: str | Path) -> dict[str, Any]:
+    def unknown(word: str) -> str:
+        known = nearest(word.replace("-", "_"), BY_WORD)
+        return f"unknown key {shown(word)}; the nearest known is {known}"
+
+    return _by_key(_read_toml(path), BY_WORD, unknown, where=f"{path}: ")
+
+
+def _by_key(
+    given: Mapping[str, object], known: Mapping[str, Key], unknown: Callable[[str], str], where: str = ""
+) -> dict[str, Any]:
+    """The accepted values by the names of their keys, from values by the words of one place.
+
+    Raises UsageError, which begins with `where`, for the first word that no key has (`unknown` makes the message), that
+    means a key given by its other word, or that has a wrong value.
+    """
+    words: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    for word, value in given.items():
+        if (key := known.get(word)) is None:
+            raise UsageError(where + unknown(word))
+        if (other := words.setdefault(key.name, word)) != word:
+            raise UsageError(f"{where}{other} and {word} are the same key; accepted: one of them")
+        values[key.name] = key.option.accept_as(where + word, value)
+    return values
+
+
+def _read_toml(path: str | Path) -> dict[str, Any]:
+    import tomllib  # late: most starts read no file
+
+    try:
+        text = Path(path).read_bytes().decode()
+        return tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration file {path}: {reason_of(error)}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: byte {error.start} is not UTF-8; accepted: a TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        # The position stands only in the message, and there "at end of document" where something is cut off.
+        message, _, place = str(error).partition(" (at ")
+        found = re.match(r"line (\d+)", place)
+        line = int(found[1]) if found else len(text.splitlines())
+        raise UsageError(f"{path}: line {line}: {message}; accepted: a TOML file") from None
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word most like `word`; of equals the one that begins alike (--prot: --port, not --root)."""
+    from difflib import SequenceMatcher  # late: only a mistake needs it
+
+    def likeness(candidate: str) -> tuple[float, int]:
+        alike = next((i for i, (a, b) in enumerate(zip(candidate, word, strict=False)) if a != b), len(word))
+        return SequenceMatcher(None, candidate, word).ratio(), alike
+
+    return max(known, key=likeness)

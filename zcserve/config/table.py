@@ -1,0 +1,441 @@
+"""The table: every key that can be set, its default, what it means and what it accepts.
+
+The order of the fields is the order of `--help` and of README's tables. A field with `why` is a limit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from zcserve.config.addresses import Address, TcpAddress, parse_host, parse_listen
+from zcserve.config.globs import parse_glob
+from zcserve.config.option import COUNT, DURATION, MEMORY, PATH, SIZE, SWITCH, TEXT, TEXTS, Kind, about, option_of
+from zcserve.config.refusal import refusal
+from zcserve.config.units import DAY_S, GIB, KIB, MIB, PIB, Share
+from zcserve.errors import UsageError
+from zcserve.media_types import DEFAULT_CHARSET, check_charset, parse_type
+
+AccessLogFormat: TypeAlias = Literal["combined", "json"]
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+Engine: TypeAlias = Literal["auto", "python", "native"]
+Evict: TypeAlias = Literal["lru", "sieve", "s3-fifo"]  # the names in cache/store.py's POLICIES
+
+_FIELD_VALUE_BYTES_MAX = 1000
+
+
+def _each(check: Callable[[str], object]) -> Callable[[tuple[str, ...]], None]:
+    """The check of a list, from the check of one text."""
+
+    def check_all(texts: tuple[str, ...]) -> None:
+        for text in texts:
+            check(text)
+
+    return check_all
+
+
+def _check_field_value(value: str) -> None:
+    """RFC 9110 section 5.5: visible ASCII and inner blanks; a CR or LF would start a header of its own."""
+    if len(value) > _FIELD_VALUE_BYTES_MAX or not re.fullmatch(r"(?:[!-~](?:[ -~]*[!-~])?)?", value):
+        accepted = f"visible ASCII on one line, {_FIELD_VALUE_BYTES_MAX} bytes"
+        raise refusal(value, "cannot be a header's value", accepted)
+
+
+def _check_name(name: str) -> None:
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise refusal(name, "is not a file name", "names without a slash")
+
+
+def _check_log_path(path: str) -> None:
+    if "\0" in path:
+        raise refusal(path, "is not a path", "a file, or - for standard output")
+
+
+def _check_trusted(texts: tuple[str, ...]) -> None:
+    from zcserve.forwarded import Trusted  # late: --help does not need it
+
+    Trusted(texts)
+
+
+def _key(default: object, kind: Kind, help: str, **more: Any) -> Any:
+    return field(default=default, metadata=about(kind, help, **more))
+
+
+# ruff: noqa: RUF009 (what `_key` returns is a field, made once)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that can be set, validated; sizes are bytes, times are seconds.
+
+    `root` may be given as str, and is a Path then, too (a dataclass cannot tell type checkers so); other values may be
+    given as text. Raises UsageError that names the key, the value and what is accepted.
+    """
+
+    root: Path | str = field(metadata=about(PATH, "the directory to serve"))
+    listen: tuple[str, ...] = _key(
+        (),
+        TEXTS,
+        "listen at HOST:PORT, [IPV6]:PORT, :PORT or unix:PATH, instead of --host and --port",
+        metavar="ADDRESS",
+        check=_each(parse_listen),
+    )
+    host: str = _key(
+        "127.0.0.1",
+        TEXT,
+        "listen at this name or address; * for all interfaces",
+        metavar="HOST",
+        check=parse_host,
+    )
+    port: int = _key(8080, COUNT, "listen at this port; 0 for any free one", metavar="PORT", bounds=(0, 65535))
+    memory: int = _key(
+        Share(60, 512 * MIB),
+        MEMORY,
+        "the budget for what is kept in memory; 70% is a share of what the control group and the machine allow",
+        bounds=(4 * KIB, PIB),
+    )
+    evict: Evict = _key("lru", TEXT, "how it is chosen what leaves a full memory", choices=get_args(Evict))
+    pin: tuple[str, ...] = _key(
+        (),
+        TEXTS,
+        "load files whose path matches first, and never evict them: /assets/*.css, *.woff2, /fonts/",
+        metavar="GLOB",
+        check=_each(parse_glob),
+    )
+    index: tuple[str, ...] = _key(
+        ("index.html",),
+        TEXTS,
+        "the file that answers for its directory; the first that exists",
+        metavar="NAME",
+        check=_each(_check_name),
+    )
+    trust_siblings: bool = _key(
+        False, SWITCH, "use .br, .zst and .gz siblings without a look at whether they decode to their file's bytes"
+    )
+    compress: bool = _key(False, SWITCH, "make missing gzip, brotli and zstd variants")
+    compress_dir: str = _key(
+        "", TEXT, "keep the variants that --compress makes in this directory, for the next start", metavar="DIR"
+    )
+    cache_control: str = _key(
+        "", TEXT, "send this Cache-Control with every file", metavar="VALUE", check=_check_field_value
+    )
+    charset: str = _key(
+        DEFAULT_CHARSET,
+        TEXT,
+        "the charset that text is sent with; none for none",
+        metavar="NAME",
+        check=check_charset,
+    )
+    type: tuple[str, ...] = _key(
+        (),
+        TEXTS,
+        "send files with this extension as this media type: ts=text/plain",
+        metavar="EXT=TYPE",
+        check=_each(parse_type),
+    )
+    access_log: str = _key(
+        "", TEXT, "log requests to a file, or - for standard output", metavar="PATH", check=_check_log_path
+    )
+    access_log_format: AccessLogFormat = _key(
+        "combined", TEXT, "how a request is logged", choices=get_args(AccessLogFormat)
+    )
+    proxy_headers: tuple[str, ...] = _key(
+        (),
+        TEXTS,
+        "believe X-Forwarded-For, -Proto, -Host and Forwarded of peers at these addresses and networks, and unix:",
+        metavar="ADDRESSES",
+        check=_check_trusted,
+    )
+    log_level: LogLevel = _key("info", TEXT, "the least reported on stderr", choices=get_args(LogLevel))
+    engine: Engine = _key(
+        "auto", TEXT, "who answers plain requests; auto is native where built", choices=get_args(Engine)
+    )
+    watch: bool = _key(True, SWITCH, "follow changes below the root, and the root's own symlink, as they happen")
+    recheck_s: float = _key(
+        600.0,
+        DURATION,
+        "compare what is known of all files with what they are, once in this time, for changes that no event tells of: "
+        "through another hard link, a mapping, a mount; 0 for never",
+        bounds=(0, DAY_S),
+    )
+    keep_generations: int = _key(
+        0,
+        COUNT,
+        "releases before the present one whose files stay reachable, for pages that still ask for their old assets",
+        metavar="N",
+        bounds=(0, 16),
+    )
+    keep_for_s: float = _key(600.0, DURATION, "for how long they stay reachable", metavar="TIME")
+    drop_cache: bool = _key(
+        False, SWITCH, "give back the files' own page cache after loading, so that nothing is held twice"
+    )
+    in_place: bool = _key(
+        False,
+        SWITCH,
+        "send larger files from the files themselves, not from copies; only for roots "
+        "published by rename: a file rewritten or cut in place is delivered torn",
+    )
+
+    servlets: str = _key(
+        "", TEXT, "Python functions as resources: every NAME.py in this directory answers /csp?NAME", metavar="DIR"
+    )
+    mount: tuple[str, ...] = _key(
+        (),
+        TEXTS,
+        "let a WSGI or ASGI application answer what lies below a path: /app=package.module:application, with wsgi: or "
+        "asgi: before the module to tell which; /app=package.module:create_app() calls a factory",
+        metavar="PATH=APP",
+    )
+    mount_reload: bool = _key(
+        True,
+        SWITCH,
+        "load applications anew when a module of theirs below the working directory changes; SIGHUP always does",
+    )
+    dev: bool = _key(False, SWITCH, "show the traceback of a servlet that failed to the client, not only in the log")
+
+    # Limits on clients.
+    connections_max: int = _key(
+        10_000,
+        COUNT,
+        "connections held open at once",
+        why="bounds descriptors and kernel buffers; nginx ships 512 a worker, h2o 1024, Apache 400",
+    )
+    backlog: int = _key(
+        1024,
+        COUNT,
+        "connections the kernel queues before they are accepted",
+        why="it must hold the burst of one turn; nginx, Apache and node ask for 511, uvicorn 2048; "
+        "net.core.somaxconn cuts it",
+    )
+    head_bytes_max: int = _key(
+        16 * KIB,
+        SIZE,
+        "a request's line and header fields together",
+        status=431,
+        why="node and h11 take 16 KiB, nginx four buffers of 8; RFC 6585 section 5",
+    )
+    head_fields_max: int = _key(
+        100,
+        COUNT,
+        "header fields in a request",
+        status=431,
+        why="Apache's LimitRequestFields is 100, so is http.client's limit; RFC 6585 section 5",
+    )
+    target_bytes_max: int = _key(
+        8 * KIB,
+        SIZE,
+        "a request's target",
+        status=414,
+        why="RFC 9112 section 3 asks for at least 8000; Apache takes a line of 8190, nginx one of 8 KiB",
+    )
+    body_bytes_max: int = _key(
+        MIB,
+        SIZE,
+        "a request's body, read only to be thrown away",
+        status=413,
+        bounds=(0, PIB),
+        why="keeps the connection in step, but not at any price; nginx's client_max_body_size is 1 MiB",
+    )
+    head_timeout_s: float = _key(
+        20.0,
+        DURATION,
+        "time for a request's head to arrive, from its first byte",
+        status=408,
+        why="ends slow senders; Apache's mod_reqtimeout gives 20 s at first, nginx and node 60; "
+        "RFC 9110 section 15.5.9",
+    )
+    body_timeout_s: float = _key(
+        20.0,
+        DURATION,
+        "time for a request's body to arrive; one that is longer on its way keeps to --body-rate-min",
+        status=408,
+        why="ends slow senders; Apache's mod_reqtimeout gives 20 s at first, nginx 60 between two reads",
+    )
+    body_rate_min: int = _key(
+        500,
+        SIZE,
+        "bytes of a body for each second, counted over every --body-timeout",
+        status=408,
+        bounds=(0, GIB),
+        why="a byte now and then holds memory and a connection; Apache's MinRate is 500, Kestrel's 240",
+    )
+    idle_timeout_s: float = _key(
+        75.0,
+        DURATION,
+        "time a connection may wait for its next request",
+        why="an idle connection is cheap, a new one costs round trips; nginx 75 s, Apache and node 5",
+    )
+    write_timeout_s: float = _key(
+        60.0,
+        DURATION,
+        "time a response may go without any progress",
+        why="ends slow readers, not long downloads; nginx's send_timeout and Apache's TimeOut are 60 s",
+    )
+    linger_timeout_s: float = _key(
+        2.0,
+        DURATION,
+        "time to read on after a connection's last answer has arrived, so that the client can read it",
+        bounds=(0, DAY_S),
+        why="RFC 9112 section 9.6; Apache's short linger is 2 s, nginx's timeout 5",
+    )
+    grace_s: float = _key(
+        30.0,
+        DURATION,
+        "time that requests in flight are given at SIGTERM",
+        bounds=(0, DAY_S),
+        why="Kubernetes kills after 30 s; a graceful stop of nginx or Apache waits for ever unless told",
+    )
+    ranges_max: int = _key(
+        16,
+        COUNT,
+        "ranges answered in one response; more get the whole file",
+        bounds=(0, 1000),
+        why="RFC 9110 section 14.2 lets a server ignore abuse (CVE-2011-3192); Apache's MaxRanges is 200",
+    )
+
+    # Limits on one turn of the loop, so that no client starves another.
+    pipeline_max: int = _key(
+        64,
+        COUNT,
+        "requests, and chunks of their bodies, of one connection taken in one turn",
+        why="no client starves behind a pipeliner; libuv leaves a stream after 32 reads",
+    )
+    turn_bytes_max: int = _key(
+        MIB,
+        SIZE,
+        "bytes sent to one connection in one turn",
+        bounds=(4 * KIB, GIB),
+        why="no client starves behind a fast reader; nginx's sendfile_max_chunk is 2 MiB",
+    )
+
+    # Limits on content.
+    loader_threads: int = _key(
+        4,
+        COUNT,
+        "threads that read files for the loop",
+        bounds=(1, 256),
+        why="enough to keep a disk's queue filled; libuv's pool has 4, nginx's 32",
+    )
+    load_timeout_s: float = _key(
+        20.0,
+        DURATION,
+        "time a file that is not in memory may be read without any progress",
+        status=503,
+        why="ends waiting for file systems that hang; a disk that sleeps is up in 10 s, a proxy in front waits for 60",
+    )
+    small_body_bytes_max: int = _key(
+        16 * KIB,
+        SIZE,
+        "a body packed into a slab and sent by copy; larger ones go by sendfile",
+        bounds=(0, 16 * MIB),
+        why="measured: a copy costs no more up to about 16 KiB, far more at 64",
+    )
+    slab_bytes: int = _key(
+        32 * MIB,
+        SIZE,
+        "one slab of small bodies",
+        bounds=(64 * KIB, GIB),
+        why="one mapping for thousands of files (vm.max_map_count is 65530); memcached's page is 1 MiB",
+    )
+    hash_bytes_max: int = _key(
+        256 * MIB,
+        SIZE,
+        "a file tagged by its content; a larger one by its identity",
+        bounds=(0, PIB),
+        why="about 50 ms at 5 GB/s; nginx and Apache tag every file by its time and size",
+    )
+    compress_bytes_min: int = _key(
+        KIB,
+        SIZE,
+        "the smallest file that --compress makes variants of",
+        bounds=(0, PIB),
+        why="less is one packet either way; express begins at 1 KiB, nginx's gzip_min_length is 20 bytes",
+    )
+
+    compress_wait_s: float = _key(
+        5.0,
+        DURATION,
+        "time that a start or a reload waits for --compress; variants that are not made by then follow while it serves",
+        bounds=(0, DAY_S),
+        why="a small site has all its variants at its first answer, and no site is away for longer; "
+        "brotli makes 1 MB a second, systemd waits for 90 s",
+    )
+
+    # Limits on servlets and mounted applications.
+    servlet_body_bytes_max: int = _key(
+        8 * MIB,
+        SIZE,
+        "a request's body that is read for a servlet or an application",
+        status=413,
+        bounds=(0, GIB),
+        why="it is held in memory, whole; nginx takes 1 MiB, Django 2.5 besides files, IIS 28.6",
+    )
+    servlet_bodies_max: int = _key(
+        0,
+        SIZE,
+        "all bodies together that are held for servlets and applications; 0 for a quarter of --memory",
+        status=503,
+        bounds=(0, PIB),
+        why="many clients at once must not take more memory than the content; nginx and Apache spool to disk",
+    )
+    servlet_threads: int = _key(
+        16,
+        COUNT,
+        "threads for servlets with thread=True and for WSGI applications",
+        bounds=(1, 1024),
+        why="they wait more than they work; Python's own pool takes 4 more than there are cores, anyio 40",
+    )
+    servlet_queue_max: int = _key(
+        1024,
+        COUNT,
+        "requests that wait for such a thread, and for one result of a servlet with a ttl",
+        status=503,
+        why="a client that would give up before its turn is told at once; uvicorn's backlog is 2048",
+    )
+    servlet_slow_s: float = _key(
+        0.1,
+        DURATION,
+        "time a servlet may hold the loop before the log names it, with its stack",
+        why="no client is served meanwhile; asyncio's slow_callback_duration is 0.1 s",
+    )
+    app_timeout_s: float = _key(
+        0.0,
+        DURATION,
+        "time an application or a servlet may take for its answer, and for each piece of a stream; 0 for any",
+        status=504,
+        bounds=(0, DAY_S),
+        why="a long poll or a stream of events is silent for as long as it likes; gunicorn's timeout is 30 s",
+    )
+    servlet_result_timeout_s: float = _key(
+        30.0,
+        DURATION,
+        "time that the call of a servlet with a ttl may take",
+        status=504,
+        why="a call that hangs must not gather requests; gunicorn gives a worker 30 s, nginx's proxy_read_timeout 60",
+    )
+    servlet_results_max: int = _key(
+        10_000,
+        COUNT,
+        "results of servlets with a ttl kept at once; more are answered and not kept",
+        why="a query makes a result of its own, and clients choose queries",
+    )
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            object.__setattr__(self, f.name, option_of(f).accept_as(f.name, getattr(self, f.name)))
+        if self.slab_bytes < 2 * self.small_body_bytes_max:
+            raise UsageError(
+                f"slab_bytes: {self.slab_bytes} is too small; accepted: at least twice small_body_bytes_max, "
+                f"which is {self.small_body_bytes_max}"
+            )
+
+    def servlet_bodies_bytes(self) -> int:
+        """What bodies that are held may take together."""
+        return self.servlet_bodies_max or self.memory // 4
+
+    def addresses(self) -> tuple[Address, ...]:
+        """Where to listen: every `listen`, or `host` and `port` where there is none."""
+        if self.listen:
+            return tuple(parse_listen(text) for text in self.listen)
+        return (TcpAddress(parse_host(self.host), self.port),)
