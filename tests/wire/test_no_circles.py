@@ -289,7 +289,7 @@ OF_A_REQUEST = {
     *(f"zcserve.net.{name}" for name in ("exchange.Stored", "exchange.Outgoing", "bodies.Hold", "reply.Reply")),
     *(f"zcserve.net.{name}" for name in ("request.Discard", "request.Collect")),
     *(f"zcserve.servlets.streams.{name}" for name in ("Begun", "LoopStream", "PoolStream", "AsyncStream")),
-    *(f"zcserve.servlets.{name}" for name in ("request.Request", "results.Call", "results.Result", "wsgi._Call")),
+    *(f"zcserve.servlets.{name}" for name in ("request.Request", "making.Call", "results.Result", "wsgi._Call")),
     *(f"zcserve.servlets.{name}" for name in ("asgi._Call", "gateway.Asked", "gateway.Pushed")),
 }
 

@@ -222,7 +222,7 @@ def test_a_result_whose_servlet_hangs_serves_its_time_and_then_requests_end_by_a
             assert asked()[0] in (503, 504)
         assert client.get("/page").body == b"a page"
         EVENTS["go"].set()
-        wait_until(lambda: not results._hung)
+        wait_until(lambda: not results.making.hung)
         assert wait_until(lambda: (answer := asked())[0] == 200 and answer)[1] != b"1"
     assert server._application.context.pool.waiting == 0
 

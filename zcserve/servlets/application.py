@@ -171,7 +171,9 @@ class Servlets:
         self._caller = Caller(self.context, self._watch)
         self.results: Results | None = None
         if keeping is not None:
-            self.results = Results(self.context, self._caller, keeping, made=self._made, look=self._load_what_changed)
+            self.results = Results(
+                self.context, self._caller, keeping, answer_of=self._made, look=self._load_what_changed
+            )
         self._refreshing = Refreshing(self)
         self._no_websockets = NoWebSockets()
         self._loader = Pool(1, 1)

@@ -1,8 +1,8 @@
 """Which results are kept: by target, and by the path that their targets name.
 
 A file goes before the results at its path, and clients choose queries: so one file may end ten thousand results, each
-for some microseconds of the loop. `sweep` lets them go a few at a time; until then what looks one up must see for
-himself that its time is over.
+for some microseconds of the loop. `sweep` lets them go a few at a time; until then each look-up must find out whether
+the result's time is over.
 """
 
 from __future__ import annotations
@@ -10,22 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from functools import partial
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
+
+from zcserve.servlets.routes import Route
 
 # So many are looked at, or let go of, between two turns of the loop: about a millisecond.
 SWEPT_AT_ONCE = 250
 
 
-class Source(Protocol):
-    """What of a result's source matters here."""
+class Source(NamedTuple):
+    """Where a result comes from. `target` is as it was sent, `path` the target's in canonical encoding."""
 
-    @property
-    def target(self) -> bytes:
-        """As it was sent."""
-
-    @property
-    def path(self) -> bytes:
-        """The target's, in canonical encoding."""
+    route: Route
+    target: bytes
+    params: dict[str, str]
+    path: bytes
 
 
 class Sourced(Protocol):
