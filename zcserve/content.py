@@ -49,13 +49,14 @@ from zcserve.cache.crew import CLOSE_WITHIN_S, Crew
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import ENTRY_BYTES, NOT_FOUND_KEY, Generation, Problem
 from zcserve.cache.loader import ChangedError, Loader, path_of
+from zcserve.cache.pairing import SIBLING_CODINGS
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Preloaded, preload, retire
 from zcserve.cache.recheck import Recheck
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.unseen import hide
-from zcserve.cache.walk import SIBLING_CODINGS, Changes, Patch, walk, walk_again
+from zcserve.cache.walk import Changes, Patch, walk, walk_again
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.config.units import size_text

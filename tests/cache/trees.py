@@ -170,3 +170,25 @@ def as_nobody() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+def keys(generation: Generation) -> set[bytes]:
+    """Where files are, without directories and redirects."""
+    return {entry.key for entry in generation.entries()}
+
+
+def problems(generation: Generation) -> dict[str, str]:
+    """Why, by the path that each problem is of."""
+    assert len({problem.path for problem in generation.problems}) == len(generation.problems)
+    return {problem.path: problem.why for problem in generation.problems}
+
+
+def codings(entry: Entry) -> list[bytes]:
+    """Of its variants, in order."""
+    return [variant.encoding for variant in entry.variants]
+
+
+def date(tree: Tree, **seconds: int) -> None:
+    """Set mtimes; names with dots as keyword arguments spell them with underscores."""
+    for name, mtime in seconds.items():
+        os.utime(tree.path / name.replace("_", "."), (0, mtime))

@@ -104,7 +104,7 @@ cdef int _fill(DIR *listing, int fd, Look *looks) noexcept nogil:
 
 
 cdef bint _is_sibling(const char *name, int length) noexcept nogil:
-    """Whether a name ends as a variant's does (walk.py, SIBLING_CODINGS)."""
+    """Whether a name ends as a variant's does (pairing.py, SIBLING_CODINGS)."""
     return (length > 3 and (memcmp(name + length - 3, b".br", 3) == 0 or memcmp(name + length - 3, b".gz", 3) == 0)) or (
         length > 4 and memcmp(name + length - 4, b".zst", 4) == 0)
 

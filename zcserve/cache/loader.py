@@ -46,13 +46,13 @@ from zcserve.cache.entry import (
 )
 from zcserve.cache.index import Generation
 from zcserve.cache.kept import open_kept
+from zcserve.cache.pairing import CODING_ENDINGS, SIBLING_CODINGS, make_entry, make_entry_as
 from zcserve.cache.root import Root
 from zcserve.cache.siblings import Judge
 from zcserve.cache.slab import Extent
 from zcserve.cache.store import RefusedError, Store
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, tag_of
 from zcserve.cache.variants import Variants
-from zcserve.cache.walk import CODING_ENDINGS, SIBLING_CODINGS, make_entry, make_entry_as
 from zcserve.config.table import Config
 from zcserve.media_types import MediaTypes, is_compressible
 

@@ -1,7 +1,7 @@
 """From a root to a generation: every file found, named, paired with its siblings.
 
-Nothing is read, but for a file of which ctime alone is not what it was: it may be the same inode under another name, or
-written in place and dated back, and its content tells (doubt.py). So a release made by `cp -al` shares all its entries.
+Nothing is read, but for a file of which ctime alone is not what it was (pairing.py). So a release made by `cp -al`
+shares all its entries.
 
 The walk goes directory by directory, each opened through `Root` (so that it is known to lie inside), and takes each
 file's status once; that status is the identity its content is later checked against. What cannot be served is a
@@ -22,8 +22,7 @@ Where it is built, `_walk.pyx` finds them, directory by directory; what it leave
 same code, and must come to what a walk of the whole would: what belongs to a name (its siblings, the file that it is a
 sibling of, its directory's index) is looked at with it.
 
-A sibling (`page.css.gz` beside `page.css`) is two things: a variant of its base, if it is as new, and a file under its
-own name, of which it is sent as what it is.
+What the files of a directory become is pairing.py's.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from operator import attrgetter
-from typing import Protocol, TypeVar
+from types import MappingProxyType
+from typing import Protocol
 
-from zcserve.cache.doubt import confirm, name_anew
-from zcserve.cache.entry import Entry, Redirect, Sibling, SiblingVariant, identity_of, is_same_file
+from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem, Stock
+from zcserve.cache.pairing import Pairing, families
 from zcserve.cache.root import DISTURBED, SCARCE, OutsideRootError, Root
-from zcserve.cache.slab import shared
 from zcserve.cache.unseen import hide, put
 from zcserve.errors import UsageError, reason_of
 from zcserve.http import encode_path
@@ -52,11 +51,6 @@ try:
     from zcserve.cache import _walk as native
 except ImportError:  # not built here: the same in Python, in twice the time
     native = None  # type: ignore[assignment]
-
-# A file's variants lie beside it under these endings. They are their own encoded paths.
-SIBLING_CODINGS = {b".br": b"br", b".zst": b"zstd", b".gz": b"gzip"}
-CODING_ENDINGS = {coding: ending for ending, coding in SIBLING_CODINGS.items()}
-_ENDINGS = tuple(SIBLING_CODINGS)
 
 # As `os.fsencode` does it, in a third of its time.
 _FILE_NAMES = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
@@ -68,12 +62,10 @@ DEPTH_MAX = 100
 ENTERED_AT_ONCE = 1000
 _key_of = attrgetter("key")
 
-Made = TypeVar("Made", bound=Entry)
-
 
 class Observer(Protocol):
-    """Who is told where a walk goes, each time before it looks: so what changes later is the observer's to notice, and
-    no change falls in between."""
+    """Is told where a walk goes, each time before it looks: so what changes later is the observer's to notice, and no
+    change falls in between."""
 
     def directory(self, path: bytes, fd: int, status: os.stat_result) -> None:
         """`path` (relative to the root, b"" or ending in a slash) is about to be listed through `fd`."""
@@ -197,9 +189,8 @@ def walk_again(
     found: dict[bytes, Entry | Redirect] = {}
     problems: list[Problem] = []
     known = generation.resources
-    visit = _Visit(generation.root, found, problems, index, now, observer, changes.held, known)
-    if also is not None:
-        visit.also = also.resources
+    others: Mapping[bytes, Entry | Redirect] = also.resources if also is not None else {}
+    visit = _Visit(generation.root, found, problems, index, now, observer, changes.held, known, also=others)
     gone = set(_keys_below(generation, changes.trees))
     for path, names in changes.names.items():
         if not _lies_in(path, changes.trees):  # else its tree is visited as a whole
@@ -272,6 +263,7 @@ class _Visit:
         held: Collection[bytes] = (),
         known: dict[bytes, Entry | Redirect] | None = None,
         *,
+        also: Mapping[bytes, Entry | Redirect] = MappingProxyType({}),
         again: bool = False,
     ) -> None:
         """`again`: most of what is met is known."""
@@ -279,13 +271,13 @@ class _Visit:
         self._found = found
         self._problems = problems
         self._index_names = tuple(map(os.fsencode, index))
-        self._newest = int(time.time() if now is None else now)
+        newest = int(time.time() if now is None else now)
         self._observer = observer
         self._held = held
         self._known = known or {}
+        self._pairing = Pairing(root, self._known, also, newest, problems)
         self._again = again and bool(known)
         self.is_disturbed = False  # something could not be looked at, for an error that may pass
-        self.also: Mapping[bytes, Entry | Redirect] = {}
         self.keys: list[list[bytes]] = []  # of what is found in `trees`
         self.stock = Stock()  # of what it found, taken while it is at hand: to look at a million entries again is slow
 
@@ -323,11 +315,11 @@ class _Visit:
                 raise
             return set()  # it changed as well, and the change of its own name says what became of it
         try:
-            members = self._families(fd, path, names)
+            members = families(fd, path, [name for name in names if not is_hidden(path, name)], self._held)
             here = _Directory(path, self._above(path))
             looks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(members) if _exists(fd, name))
             files, below = self._sort_out(fd, here, looks)
-            entries = self._pair(fd, path, files)
+            entries = self._pairing.pair(fd, path, files)
         finally:
             os.close(fd)
         prefix = encode_path(b"/" + path)
@@ -346,117 +338,6 @@ class _Visit:
         is_disturbed = error.errno in DISTURBED
         self.is_disturbed |= is_disturbed
         return error.errno in SCARCE or (is_disturbed and bool(self._known))
-
-    def _families(self, fd: int, path: bytes, names: set[bytes]) -> set[bytes]:
-        """These names and all that are paired with them: what each is a sibling of, and its siblings.
-
-        A file being written takes its siblings with it: they are looked at when it is done.
-        """
-        members: set[bytes] = set()
-        for name in names:
-            if is_hidden(path, name):
-                continue
-            base = name
-            while base.endswith(_ENDINGS) and _is_file(fd, base[: base.rfind(b".")]):
-                base = base[: base.rfind(b".")]
-            if path + base in self._held:
-                continue
-            family = {name, base}
-            below = list(family)
-            while below:
-                last = below.pop()
-                siblings = [last + ending for ending in _ENDINGS if _is_file(fd, last + ending)]
-                below += [sibling for sibling in siblings if sibling not in family]
-                family.update(siblings)
-            members.update(member for member in family if path + member not in self._held)
-        return members
-
-    def _pair(self, fd: int, path: bytes, files: dict[bytes, os.stat_result]) -> list[tuple[bytes, Entry]]:
-        """Entries of one directory's files by name, in order, siblings taken as variants of their base, too; the known
-        ones where they are of the same files."""
-        entries: list[tuple[bytes, Entry]] = []
-        prefix = encode_path(b"/" + path)
-        siblings = {name for name in files if name.endswith(_ENDINGS) and name[: name.rfind(b".")] in files}
-        variants: dict[bytes, SiblingVariant] = {}  # by name; a base comes before its siblings
-        for name, status in files.items():
-            key = prefix + encode_path(name)
-            found: dict[bytes, os.stat_result] = {}
-            if siblings:
-                beside = {other: files[other] for ending in _ENDINGS if (other := name + ending) in siblings}
-                found = _codings(path + name, status, beside, self._problems)
-            entry, of_siblings = self._entry(fd, name, key, status, found, variants.get(name))
-            for coding, variant in of_siblings.items():
-                variants[name + CODING_ENDINGS[coding]] = variant
-                if variant.fault:
-                    self._problems.append(Problem.of(path + name + CODING_ENDINGS[coding], variant.fault))
-            entries.append((name, entry))
-        return entries
-
-    def _entry(
-        self,
-        fd: int,
-        name: bytes,
-        key: bytes,
-        status: os.stat_result,
-        siblings: dict[bytes, os.stat_result],
-        variant: SiblingVariant | None,
-    ) -> tuple[Entry, dict[bytes, SiblingVariant]]:
-        """A file's entry, the known one where it and its variants are of just these files, and what its siblings are
-        for it, by coding, those with a fault included. `variant` is what the file itself is for its base."""
-        old = self._known.get(key)
-        for known in (old, self.also.get(key)):
-            if not isinstance(known, Entry) or isinstance(known, Sibling) != (variant is not None):
-                continue
-            if self._is_file_of(known, fd, name, status):
-                of_siblings = self._known_siblings(fd, name, known, siblings)
-                if of_siblings is not None:
-                    if isinstance(known, Sibling) and variant is not None:
-                        known.variant = variant
-                    return known, of_siblings
-        if variant is None:
-            entry = make_entry(key, status, self._newest)
-        else:
-            entry = own = make_entry_as(Sibling, key, status, self._newest)
-            own.variant = variant
-        if isinstance(old, Entry):
-            name_anew(entry, old)
-        fresh = {coding: self._make_variant(entry, coding, siblings[coding]) for coding in siblings}
-        entry.variants = tuple(one for one in fresh.values() if not one.fault)
-        return entry, fresh
-
-    def _known_siblings(
-        self, fd: int, name: bytes, base: Entry, siblings: dict[bytes, os.stat_result]
-    ) -> dict[bytes, SiblingVariant] | None:
-        """What these siblings are known to be for a known base; None where its variants are of other files."""
-        if not siblings and not base.variants:
-            return {}
-        found = {variant.encoding: variant for variant in base.variants if isinstance(variant, SiblingVariant)}
-        for coding in siblings.keys() - found.keys():
-            own = self._known.get(base.key + CODING_ENDINGS[coding])
-            if isinstance(own, Sibling) and own.variant.fault and own.variant.judged == base.identity:
-                found[coding] = own.variant
-        if found.keys() != siblings.keys():
-            return None
-        for coding, status in siblings.items():
-            if not self._is_file_of(found[coding], fd, name + CODING_ENDINGS[coding], status):
-                return None
-        return found
-
-    def _make_variant(self, base: Entry, coding: bytes, status: os.stat_result) -> SiblingVariant:
-        """A variant that is not known; but what was found when these two files were compared holds."""
-        variant = make_entry_as(SiblingVariant, base.key, status, self._newest)
-        variant.encoding = coding
-        own = self._known.get(base.key + CODING_ENDINGS[coding])
-        if isinstance(own, Sibling) and own.identity == variant.identity and own.variant.judged == base.identity:
-            variant.judged, variant.fault = own.variant.judged, own.variant.fault
-        return variant
-
-    def _is_file_of(self, representation: Entry, fd: int, name: bytes, status: os.stat_result) -> bool:
-        """Whether a file is what a representation was read from; where ctime alone is another, its content is read."""
-        identity = identity_of(status)
-        if representation.identity == identity:
-            return True
-        return is_same_file(representation.identity, identity) and confirm(self._root, fd, name, representation)
 
     def _above(self, path: bytes) -> frozenset[tuple[int, int]]:
         """(dev, inode) of every directory on the way to one that a walk has come to. Raises OSError."""
@@ -491,7 +372,7 @@ class _Visit:
                     files, below = self._sort_out(fd, directory, looks)
             if self._held:
                 files = {name: files[name] for name in files if path + name not in self._held}
-            return same, self._pair(fd, path, files), below
+            return same, self._pairing.pair(fd, path, files), below
         finally:
             os.close(fd)
 
@@ -540,13 +421,6 @@ def _exists(directory: int, name: bytes) -> bool:
     return True
 
 
-def _is_file(directory: int, name: bytes) -> bool:
-    try:
-        return stat.S_ISREG(os.stat(name, dir_fd=directory).st_mode)
-    except OSError:
-        return False
-
-
 def _followed(root: Root, directory: int, name: bytes) -> os.stat_result:
     """The status of what a symlink leads to. Raises OSError."""
     fd = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=directory)
@@ -557,36 +431,6 @@ def _followed(root: Root, directory: int, name: bytes) -> os.stat_result:
         raise OSError("is a symlink that leads outside the root") from None
     finally:
         os.close(fd)
-
-
-def _codings(
-    path: bytes, status: os.stat_result, siblings: dict[bytes, os.stat_result], problems: list[Problem]
-) -> dict[bytes, os.stat_result]:
-    """The siblings of one file that are at least as new as it is, by coding."""
-    name = path[path.rfind(b"/") + 1 :]
-    found = {}
-    for ending, coding in SIBLING_CODINGS.items():
-        sibling = siblings.get(name + ending)
-        if sibling is None:
-            continue
-        if sibling.st_mtime_ns < status.st_mtime_ns:
-            why = b"is older than %b: served under its own name only" % name
-            problems.append(Problem.of(path + ending, why.decode("utf-8", "backslashreplace")))
-            continue
-        found[coding] = sibling
-    return found
-
-
-def make_entry(key: bytes, status: os.stat_result, newest: int) -> Entry:
-    """An entry for a file of this status. Last-Modified is never in the future (RFC 9110 section 8.8.2.1), and left
-    out for times before 1970, which clients cannot be trusted to read."""
-    return make_entry_as(Entry, key, status, newest)
-
-
-def make_entry_as(kind: type[Made], key: bytes, status: os.stat_result, newest: int) -> Made:
-    """As `make_entry`, of this kind."""
-    seconds = status.st_mtime_ns // 1_000_000_000
-    return kind(key, identity_of(status), shared(status.st_size), min(seconds, newest) if seconds >= 0 else None)
 
 
 def _enter(

@@ -11,8 +11,8 @@ look and no more, and why the cookie that pairs the two halves of a rename is no
   directory. By symlinks one directory may have several paths.
 - **Symlinks.** What a link stands for depends on every name that the kernel looks up on its way, also in directories
   that are not served (`file -> ..data/file`). They are watched, and what happens to such a name happens to the link.
-- **The root** has a way, too: when a name on it changes (`ln -sfn`), everything has, and whoever serves it opens the
-  root anew. A walk that is to be made anew gets a new watcher; this one may live on until then.
+- **The root** has a way, too: when a name on it changes (`ln -sfn`), everything has, and the root is
+  opened anew. A walk that is to be made anew gets a new watcher; this one may live on until then.
 - **Too few watches** (fs.inotify.max_user_watches): what is watched is followed, and everything is walked every minute.
 
 Not noticed: a file changed by another of its hard links or a mapping, a file system mounted over a directory, and links
@@ -40,16 +40,17 @@ from sortedcontainers import SortedDict
 from zcserve.cache import _inotify as inotify
 from zcserve.cache.root import OutsideRootError, Root
 from zcserve.cache.walk import Changes, is_hidden
+from zcserve.cache.ways import way_of
 
 # A change is told when nothing has followed it for SETTLE_S: the steps of one change (close and rename, two renames)
-# come within some hundred microseconds. It waits no longer than SMALL_WAIT_S, since somebody looks at the page; from
+# come within some hundred microseconds. It waits no longer than SMALL_WAIT_S, since the author looks at the page; from
 # BURST_NAMES names on it is a deploy, told in pieces of BURST_WAIT_S.
 SETTLE_S = 0.005
 SMALL_WAIT_S = 0.030
 BURST_NAMES = 64
 BURST_WAIT_S = 0.250
 
-# A file that nobody closes counts as whole when nothing was written for so long: programs that write slower are rare,
+# A file that is not closed counts as whole when nothing was written for so long: programs that write slower are rare,
 # and what they have written by then was written on purpose.
 QUIET_S = 0.5
 
@@ -58,7 +59,6 @@ BLIND_RESCAN_S = 60.0
 
 _READ_BYTES = 16384  # some hundred events, taken in within a millisecond or two
 _READS_MAX = 256  # the kernel queues 16,384 events (fs.inotify.max_queued_events), so there is an end, but for storms
-_LINKS_MAX = 40  # as in the kernel (path_resolution(7))
 
 _STRUCTURE = inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO
 _INSIDE = (
@@ -168,11 +168,11 @@ class Watcher:
         """Watch what a symlink's meaning depends on, beside its own name."""
         path = directory + name
         self._forget_link(path)
-        self._depend(path, islice(_way(fd, name), 1, None), _INSIDE)
+        self._depend(path, islice(way_of(fd, name), 1, None), _INSIDE)
 
     def _watch_root(self) -> None:
         self._forget_link(_ROOT)
-        self._depend(_ROOT, _way(None, os.fsencode(self._root.path)), _ABOVE)
+        self._depend(_ROOT, way_of(None, os.fsencode(self._root.path)), _ABOVE)
 
     def _depend(self, path: bytes, way: Iterator[tuple[int, bytes]], mask: int) -> None:
         passed: list[tuple[int, bytes]] = []
@@ -297,7 +297,7 @@ class Watcher:
                 self._mark(path, now)
 
     def _is_being_written(self, paths: list[bytes], links: list[bytes]) -> bool:
-        """Whether a name that was created may be of a file somebody writes: neither a symlink nor another's name."""
+        """Whether a created name may be of a file that is being written: no symlink, and no second name of a file."""
         try:
             if paths:
                 status = os.stat(paths[0], dir_fd=self._top, follow_symlinks=False)
@@ -465,42 +465,3 @@ def _rights(status: os.stat_result) -> tuple[int, int, int]:
 def _below(paths: Any, tree: bytes) -> list[bytes]:
     """The keys of a SortedDict that begin with `tree`, which ends in a slash; a zero is what comes after a slash."""
     return list(paths.irange(tree, tree[:-1] + b"0", inclusive=(True, False)))
-
-
-def _way(fd: int | None, path: bytes) -> Iterator[tuple[int, bytes]]:
-    """Every (directory, name) that the kernel looks up for `path` from the directory `fd` (None: the present one).
-
-    It ends where the way does: with what it leads to, or with the first name that does not exist. The descriptors are
-    good until the next step.
-    """
-    try:
-        here = os.open(b".", os.O_PATH | os.O_CLOEXEC, dir_fd=fd)
-    except OSError:
-        return
-    try:
-        steps = _steps(path)
-        links = 0
-        while steps and links <= _LINKS_MAX:
-            step = steps.pop()
-            if step not in (b"/", b".."):
-                yield here, step
-            there = os.open(step, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
-            if stat.S_ISLNK(os.fstat(there).st_mode):
-                try:
-                    steps += _steps(os.readlink(b"", dir_fd=there))
-                finally:
-                    os.close(there)
-                links += 1
-            else:
-                os.close(here)
-                here = there
-    except OSError:
-        pass  # so it ends here; its last name was told
-    finally:
-        os.close(here)
-
-
-def _steps(path: bytes) -> list[bytes]:
-    """The names of a path, last first; an absolute one begins with b"/"."""
-    steps = [step for step in reversed(path.split(b"/")) if step not in (b"", b".")]
-    return [*steps, b"/"] if path.startswith(b"/") else steps
