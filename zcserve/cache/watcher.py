@@ -24,7 +24,6 @@ No thread is started here, but walks may run in one while the loop reads: a lock
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import stat
@@ -33,13 +32,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from threading import Lock
-from typing import Any
-
-from sortedcontainers import SortedDict
 
 from zcserve.cache import _inotify as inotify
 from zcserve.cache.root import OutsideRootError, Root
 from zcserve.cache.walk import Changes, is_hidden
+from zcserve.cache.watches import Rights, Watched, Watches, rights_of
 from zcserve.cache.ways import way_of
 
 # A change is told when nothing has followed it for SETTLE_S: the steps of one change (close and rename, two renames)
@@ -82,29 +79,11 @@ _ROOT = b""
 _ROOT_CHANGED = "the root was moved, replaced or re-pointed"
 
 
-class _Watched:
-    """A directory that is watched.
-
-    paths   by which the walk came to it
-    links   by name, the links (relative paths) whose way leads over it
-    rights  mode and owners: what else a directory's status says is nothing to us
-    place   device and inode
-    """
-
-    __slots__ = ("links", "paths", "place", "rights")
-
-    def __init__(self) -> None:
-        self.paths: list[bytes] = []
-        self.links: dict[bytes, list[bytes]] = {}
-        self.rights: tuple[int, int, int] | None = None
-        self.place = (0, 0)
-
-
 class Watcher:
     """Follows one root. `fd` becomes readable when there is something to `read`; then ask `due` when to `take` it.
 
     events, batches, overflows: how many there were since the start; an overflow is what makes everything be walked.
-    `blind` says why not everything can be watched, or is None. Times are seconds of a monotonic clock.
+    Times are seconds of a monotonic clock.
     """
 
     def __init__(
@@ -115,23 +94,19 @@ class Watcher:
         self.events = 0
         self.batches = 0
         self.overflows = 0
-        self.blind: str | None = None
         self._root = root
         self._quiet_s = quiet_s
         self._rescan_s = rescan_s
         self._rescan_at = math.inf
         self._rescan_why = ""
-        self._watches_max = watches_max
         self._lock = Lock()
-        self._watched: dict[int, _Watched] = {}
-        self._by_path: Any = SortedDict()  # path of a directory -> wd
-        self._ways: Any = SortedDict()  # path of a link -> the (wd, name) that it depends on
         self._dirty: dict[bytes, bool] = {}  # path -> whether a directory of that name is no more what it was
         self._held: dict[bytes, float] = {}  # path -> when it was last written, oldest first
         self._written: set[bytes] = set()  # which files were, since the last `take`
         self._everything: str | None = None
         self._first = self._last = math.inf  # when the batch at hand began, and when it last grew
         self.fd = inotify.start()
+        self._watches = Watches(self.fd, watches_max)
         self._top = -1
         try:
             self._top = root.open_directory(b"")
@@ -154,15 +129,7 @@ class Watcher:
     def directory(self, path: bytes, fd: int, status: os.stat_result) -> None:
         """Watch a directory that is about to be listed."""
         with self._lock:
-            wd = self._watch(fd, _INSIDE)
-            if self._by_path.get(path) != wd:
-                self._leave(path)
-                if wd is not None:
-                    self._watched[wd].paths.append(path)
-                    self._by_path[path] = wd
-            if wd is not None:
-                self._watched[wd].rights = _rights(status)
-                self._watched[wd].place = (status.st_dev, status.st_ino)
+            self._watches.enter(path, fd, status, _INSIDE)
 
     def link(self, directory: bytes, name: bytes, fd: int) -> None:
         """Watch what a symlink's meaning depends on, beside its own name."""
@@ -183,62 +150,16 @@ class Watcher:
                 except OutsideRootError:
                     continue
             with self._lock:
-                wd = self._watch(fd, mask)
-                if wd is not None:
-                    self._watched[wd].links.setdefault(name, []).append(path)
-                    passed.append((wd, name))
+                wd = self._watches.lead_over(fd, name, path, mask)
+            if wd is not None:
+                passed.append((wd, name))
         if passed:
             with self._lock:
-                self._ways[path] = passed
-
-    def _watch(self, fd: int, mask: int) -> int | None:
-        """The number of the watch, or None where there can be none."""
-        try:
-            if len(self._watched) >= self._watches_max:
-                raise OSError(errno.ENOSPC, "too few watches")
-            wd = inotify.add_watch(self.fd, fd, mask)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.ENOMEM):
-                self.blind = f"{len(self._watched)} watches are too few (fs.inotify.max_user_watches)"
-            return None
-        if wd not in self._watched:
-            self._watched[wd] = _Watched()
-        return wd
-
-    # --- forgetting -------------------------------------------------------------------------------------------
-
-    def _forget(self, tree: bytes) -> None:
-        """Forget a directory (its path ends in a slash) and all below it."""
-        for path in _below(self._by_path, tree):
-            self._leave(path)
-        for path in _below(self._ways, tree):
-            self._leave_way(path)
+                self._watches.note_way(path, passed)
 
     def _forget_link(self, path: bytes) -> None:
         with self._lock:
-            self._leave_way(path)
-
-    def _leave(self, path: bytes) -> None:
-        wd = self._by_path.pop(path, None)
-        watched = self._watched.get(wd)
-        if watched is not None:
-            watched.paths.remove(path)
-            self._unwatch_unused(wd, watched)
-
-    def _leave_way(self, path: bytes) -> None:
-        for wd, name in self._ways.pop(path, ()):
-            watched = self._watched.get(wd)
-            if watched is not None:
-                watched.links[name].remove(path)
-                if not watched.links[name]:
-                    del watched.links[name]
-                self._unwatch_unused(wd, watched)
-
-    def _unwatch_unused(self, wd: int, watched: _Watched) -> None:
-        if not watched.paths and not watched.links:
-            del self._watched[wd]
-            with suppress(OSError):  # the directory is gone, and the kernel knew it first
-                inotify.remove_watch(self.fd, wd)
+            self._watches.leave_way(path)
 
     # --- reading ----------------------------------------------------------------------------------------------
 
@@ -261,7 +182,7 @@ class Watcher:
         with self._lock:
             for wd, mask, name in inotify.events(data):
                 self.events += 1
-                watched = self._watched.get(wd)
+                watched = self._watches.get(wd)
                 if mask & _OVERFLOW:
                     why = "the kernel's queue of events overflowed (fs.inotify.max_queued_events)"
                     self._mark_everything(why if mask & inotify.IN_Q_OVERFLOW else "a file system was unmounted", now)
@@ -280,7 +201,7 @@ class Watcher:
         if mask & inotify.IN_ISDIR:
             for path in paths + links:
                 if mask & inotify.IN_ATTRIB:
-                    if path + b"/" not in self._by_path:  # else it tells by itself
+                    if not self._watches.has_directory(path + b"/"):  # else it tells by itself
                         self._mark(path, now)
                 else:
                     self._held.pop(path, None)
@@ -307,12 +228,12 @@ class Watcher:
             return False
         return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
-    def _itself(self, wd: int, watched: _Watched, mask: int, now: float) -> None:
+    def _itself(self, wd: int, watched: Watched, mask: int, now: float) -> None:
         """Something happened to a watched directory; that it was moved or deleted is told by the one above, too."""
         if mask & inotify.IN_IGNORED:
             for path in list(watched.paths):
                 self._mark(path[:-1], now, tree=True)
-            self._watched.pop(wd, None)
+            self._watches.drop(wd)
         elif mask & (inotify.IN_MOVE_SELF | inotify.IN_DELETE_SELF):
             if _ROOT in watched.paths:
                 self._mark(_ROOT, now)
@@ -323,10 +244,10 @@ class Watcher:
                 for path in list(watched.paths):
                     self._mark(path[:-1], now, tree=True)
 
-    def _rights_of(self, paths: list[bytes]) -> tuple[int, int, int]:
+    def _rights_of(self, paths: list[bytes]) -> Rights:
         for path in paths:
             with suppress(OSError):
-                return _rights(os.stat(path, dir_fd=self._top) if path else os.fstat(self._top))
+                return rights_of(os.stat(path, dir_fd=self._top) if path else os.fstat(self._top))
         return _NO_RIGHTS
 
     def _mark(self, path: bytes, now: float, *, tree: bool = False) -> None:
@@ -335,7 +256,7 @@ class Watcher:
             return
         self._dirty[path] = tree or self._dirty.get(path, False)
         if tree:
-            self._forget(path + b"/")
+            self._watches.forget(path + b"/")
         self._grow(now)
 
     def _mark_everything(self, why: str, now: float) -> None:
@@ -362,6 +283,11 @@ class Watcher:
         return path in self._written or path in self._held
 
     @property
+    def blind(self) -> str | None:
+        """Why not everything can be watched, or None."""
+        return self._watches.blind
+
+    @property
     def writes(self) -> bool:
         """Whether `was_written` is true of any file."""
         return bool(self._written or self._held)
@@ -379,8 +305,7 @@ class Watcher:
     def places(self, after: bytes, count: int) -> list[tuple[bytes, tuple[int, int]]]:
         """Up to so many directories behind `after`, in order: paths, each with the device and inode that it had."""
         with self._lock:
-            paths = islice(self._by_path.irange(after, inclusive=(False, True)), count)
-            return [(path, self._watched[self._by_path[path]].place) for path in paths]
+            return self._watches.places(after, count)
 
     def is_elsewhere(self, path: bytes, now: float) -> None:
         """A directory is not the one that it was, or is none any more; no event tells of it. In any thread, even when
@@ -449,19 +374,10 @@ class Watcher:
                 continue  # dirty again when it is whole
             directory, name = path[: path.rfind(b"/") + 1], path[path.rfind(b"/") + 1 :]
             changes.names.setdefault(directory, set()).add(name)
-            if tree or path + b"/" in self._by_path:
+            if tree or self._watches.has_directory(path + b"/"):
                 changes.trees.add(path + b"/")
                 with self._lock:
-                    self._forget(path + b"/")
-            if path in self._ways:
+                    self._watches.forget(path + b"/")
+            if self._watches.has_way(path):
                 self._forget_link(path)
         return changes
-
-
-def _rights(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_mode, status.st_uid, status.st_gid
-
-
-def _below(paths: Any, tree: bytes) -> list[bytes]:
-    """The keys of a SortedDict that begin with `tree`, which ends in a slash; a zero is what comes after a slash."""
-    return list(paths.irange(tree, tree[:-1] + b"0", inclusive=(True, False)))
