@@ -20,7 +20,6 @@ PACKAGE = Path(zcserve.__file__).parent
 # Lowest first; those on one line do not import each other, but modules of one package do.
 FLOORS = (
     ("phrases",),
-    ("phrases",),
     ("errors",),
     ("threads",),
     ("outlet",),
@@ -30,10 +29,10 @@ FLOORS = (
     ("config",),
     ("cache",),
     ("net",),
-    ("servlets", "status", "control"),
+    ("servlets",),
     ("renewals",),
-    ("content", "upgrade", "signals"),
-    ("check",),
+    ("content", "upgrade", "signals", "drain"),
+    ("check", "banner", "succession"),
     ("server",),
     ("cli",),
     ("__main__",),

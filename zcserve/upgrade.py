@@ -27,7 +27,8 @@ wait in the kernel's queue. While the old process answers what it has accepted b
 and asks before each.
 
 A connection on which a request may be under way is not closed: everybody that the old process has accepted gets an
-answer, which says that it was the last (`Connection: close`). Who asks for nothing in QUIET_S is let go as at any stop.
+answer, which says that it was the last (`Connection: close`). A connection that asks for nothing in QUIET_S
+(succession.py) is closed as at any stop.
 
 What is odd: under a supervisor that watches one process, the old one must tell it who its successor is. systemd is told
 (`MAINPID=`, sd_notify(3)); process 1 of a container has nobody to tell, and cannot be upgraded in this way.
@@ -75,8 +76,6 @@ ENDS_WITHIN_S = 1.0
 KILLED_WITHIN_S = 1.0
 # The old process closes its listeners within this time, or the new one accepts beside it: it may have been stopped.
 YIELDS_WITHIN_S = 1.0
-# Connections that ask for nothing in this time after the listeners were handed over are closed.
-QUIET_S = 2.0
 _READY, _GO, _SERVING = b"ready", b"go", b"serving"
 # Instead of "go": an old process that ends at once says that none is to take over.
 _END = b"no"
