@@ -30,7 +30,6 @@ FLOORS = (
     ("cache",),
     ("net",),
     ("servlets",),
-    ("renewals",),
     ("content", "upgrade", "signals", "drain"),
     ("check", "banner", "succession"),
     ("server",),

@@ -13,7 +13,8 @@ from zcserve.cache.budget import Budget
 from zcserve.cache.compress import missing_codecs
 from zcserve.cache.loader import Loader
 from zcserve.config import Config, size_text
-from zcserve.content import Content, report_problems, resident
+from zcserve.content.content import Content
+from zcserve.content.told import report_problems, resident
 from zcserve.log import Log, printable
 from zcserve.net.fastlane import why_not_native
 

@@ -14,7 +14,7 @@ from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.config import Config, size_text
-from zcserve.content import report_problems
+from zcserve.content.told import report_problems
 from zcserve.log import Log, printable
 
 _log = Log(__name__)

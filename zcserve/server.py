@@ -2,7 +2,7 @@
 
 Starting is: bind (so that a taken port is known at once), walk, load, listen. Stopping is: close the listeners, let
 answers in flight finish for `grace_s` seconds, end. Both may be done with another process at the other end
-(`upgrade.py`). What is served while it runs is `content.py`'s.
+(`upgrade.py`). What is served while it runs is `content/`'s.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from zcserve.cache.store import Store
 from zcserve.cache.variants import tags_of
 from zcserve.check import check as check  # for cli.py, which knows this module alone
 from zcserve.config import Config, UnixAddress, size_text
-from zcserve.content import Builder, Built, Content
+from zcserve.content.builder import Builder, Built
+from zcserve.content.content import Content
 from zcserve.drain import Drain
 from zcserve.errors import UsageError, reason_of
 from zcserve.forwarded import Proxies, Trusted
@@ -87,7 +88,7 @@ class Server:
         self._stopping = False
         self._is_ready = False  # the supervisor has been told
         self._foreground = False  # the process is ours alone
-        self._listeners: list[Listener] = []
+        self._listeners: list[Listener]
         self._log: AccessLog | None = None
         self._application: Servlets | None = None
         self._predecessor: Predecessor | None = None
@@ -106,6 +107,7 @@ class Server:
 
     def _open_all(self, *, progress: bool) -> None:
         config = self.config
+        self._listeners = []
         began = time.monotonic()
         if self._budget.warning:  # before anything is loaded: afterwards it may be too late
             _log.warning("%s", self._budget.warning)

@@ -13,7 +13,7 @@ from functools import partial
 
 from zcserve.cache import manifest
 from zcserve.cache.loader import Loader
-from zcserve.content import Content
+from zcserve.content.content import Content
 from zcserve.drain import Drain
 from zcserve.errors import NoThreadError, UsageError, reason_of
 from zcserve.log import Log
