@@ -193,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,  # an abbreviation in somebody's unit file would break with the next new flag
+        allow_abbrev=False,  # an abbreviation in a unit file would break with the next new flag
         add_help=False,
     )
     parser.add_argument("ROOT", nargs="?", help="the same as --root")

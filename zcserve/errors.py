@@ -1,6 +1,6 @@
 """What can go wrong, as types.
 
-An error knows what it means to the outside and nothing of who is told: `HttpError` carries the status it
+An error knows what it means to the outside and nothing of what is told: `HttpError` carries the status it
 is answered with (net/connection.py turns it into a response, in one place), `UsageError` becomes one line
 on stderr and exit code 2 (cli.py, in one place). Errors of the operating system stay OSError.
 """

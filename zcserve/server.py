@@ -223,7 +223,7 @@ class Server:
         undo.callback(self.content.close)
 
     def _open_application(self, undo: ExitStack) -> None:
-        from zcserve.servlets.application import Servlets  # only who has servlets pays for them
+        from zcserve.servlets.application import Servlets  # only a server with servlets pays for them
         from zcserve.servlets.results import Keeping
 
         service, poller = self._service, self.loop.poller

@@ -5,7 +5,7 @@ A generation is built by a walk and loaded by `preload`; after that it changes i
 - **A patch.** The watcher says what changed below the root; a thread looks at just that, loads it, and the loop lays
   the difference over the live generation, a piece between two turns. What was written meanwhile is left out: the
   watcher tells of it again when it is whole.
-- **A flip.** The root leads elsewhere (`ln -sfn`), somebody asked (SIGHUP), or the watcher lost track: a thread builds
+- **A flip.** The root leads elsewhere (`ln -sfn`), SIGHUP asked for it, or the watcher lost track: a thread builds
   the whole next generation beside the live one, sharing what is the same, and the loop changes one reference. What
   cannot be built leaves the old one serving. `keep_generations` of those that were flipped away stay reachable for
   requests that the live one has nothing for.

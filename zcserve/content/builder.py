@@ -39,7 +39,7 @@ class ClosingError(Exception):
 
 @dataclass(slots=True)
 class Built:
-    """A complete generation, its content loaded as far as it fits, and who follows its root (None: nobody)."""
+    """A complete generation, its content loaded as far as it fits, and what follows its root (None: nothing does)."""
 
     generation: Generation
     watcher: Watcher | None
@@ -67,7 +67,7 @@ class Builder:
         self.store = store
         self.loader = loader
         self.pinned = pinned
-        self.closing = threading.Event()  # nobody waits for what is being built
+        self.closing = threading.Event()  # what is being built is not waited for
 
     def build(self, *, last: Generation | None = None, progress: bool = False) -> Built:
         """Build a generation, sharing what is the same in `last`. Raises UsageError."""
@@ -206,8 +206,8 @@ def read_all(watcher: Watcher) -> None:
 
 
 def close_soon(watcher: Watcher) -> None:
-    """Close a watcher, in a thread of its own: the kernel first waits for everybody who is about to tell of an event,
-    16 ms on a busy machine and seconds at worst, and nobody here need wait with it."""
+    """Close a watcher, in a thread of its own: the kernel first waits for all that are about to tell of an event, 16
+    ms on a busy machine and seconds at worst, and nothing here need wait with it."""
     try:
         threads.start(watcher.close, "zcserve-closing")
     except NoThreadError:
