@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from zcserve import Config, Server, content
+from zcserve import Config, Server
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import ENTRY_BYTES, Generation
+from zcserve.content import builder
 
 
 def publish(path: Path, data: bytes) -> None:
@@ -30,8 +31,8 @@ def entry(server: Server, key: bytes) -> Entry:
 
 
 def once_before(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], object]) -> None:
-    """Have `act` happen just before content.py calls `name` the next time."""
-    inner = getattr(content, name)
+    """Have `act` happen just before content/builder.py calls `name` the next time."""
+    inner = getattr(builder, name)
     pending = [act]
 
     def call(*args: Any, **options: Any) -> Any:
@@ -39,7 +40,7 @@ def once_before(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], ob
             pending.pop()()
         return inner(*args, **options)
 
-    monkeypatch.setattr(content, name, call)
+    monkeypatch.setattr(builder, name, call)
 
 
 # --- what changes while it is looked at -----------------------------------------------------------------------
@@ -77,7 +78,7 @@ def test_what_is_written_between_the_look_and_the_reading_waits_until_it_is_whol
 
     once_before(monkeypatch, "preload", begin)
     page.write_bytes(b"newer")
-    wait_until(lambda: files and not server.content._busy)
+    wait_until(lambda: files and not server.content._patches._is_busy)
     assert entry(server, b"/page") is old
     files[0].write(b" and half")
     files[0].close()
@@ -98,7 +99,7 @@ def test_what_is_created_just_before_the_look_is_not_taken_for_whole(
 
     once_before(monkeypatch, "walk_again", begin)
     page.unlink()
-    wait_until(lambda: files and not server.content._busy)
+    wait_until(lambda: files and not server.content._patches._is_busy)
     assert entry(server, b"/d/") is entry(server, b"/d/index.html") is old
     files[0].write(b" and half")
     files[0].close()
@@ -239,8 +240,8 @@ def test_a_patch_that_fails_is_made_good_by_a_walk(
     site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     page = site.write("page", b"1")
-    watcher = content.Watcher
-    monkeypatch.setattr(content, "Watcher", lambda root: watcher(root, rescan_s=0.05))
+    watcher = builder.Watcher
+    monkeypatch.setattr(builder, "Watcher", lambda root: watcher(root, rescan_s=0.05))
     server = serve(site.root)
 
     def fail() -> None:
@@ -261,7 +262,7 @@ def test_without_a_watcher_to_be_had_the_log_says_so(
         raise OSError(24, "Too many open files")
 
     site.write("page", b"1")
-    monkeypatch.setattr(content, "Watcher", none_left)
+    monkeypatch.setattr(builder, "Watcher", none_left)
     server = serve(site.root)
     assert server.content.watcher is None
     assert "the root is not watched (Too many open files" in caplog.text
@@ -309,7 +310,7 @@ def test_a_generation_that_is_given_up_holds_nothing(site: Any, serve: Any, wait
 def test_a_reload_may_be_asked_for_in_the_middle_of_anything(site: Any, serve: Any, wait_until: Any) -> None:
     """As a signal's handler does, which may come while its thread holds the crew's lock."""
     server = serve(site.root, watch=False)
-    with server.content._pool._changed, server.content._builders._changed:
+    with server.content._jobs.patches._changed, server.content._jobs.builders._changed:
         server.reload()
     wait_until(lambda: server.content.counters.flips == 1)
 

@@ -15,7 +15,7 @@ from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.config.table import Config
 from zcserve.config.units import size_text
-from zcserve.content import report_problems
+from zcserve.content.told import report_problems
 from zcserve.log import Log, printable
 
 _log = Log(__name__)

@@ -1,8 +1,8 @@
 """The client behind proxies that are trusted: `X-Forwarded-For`, `-Proto`, `-Host`, and `Forwarded` (RFC 7239).
 
 A proxy adds to the right of these lists what it sees: the address of its own client. So the right end is written by the
-peer of our connection, which is trusted or else not listened to, and each element tells who wrote what stands left of
-it. The lists are read from the right, up to the first address that is not trusted: that is the client. What it wrote
+peer of our connection, trusted or not listened to, and each element tells which peer wrote what stands left
+of it. The lists are read from the right, up to the first address that is not trusted: that is the client. What it wrote
 itself stands further left, and is never looked at. So nothing that a client sends changes what is read of a proxy's
 part (`_elements` reads even quoted strings from the right; a reader from the left would follow the client's quotes).
 

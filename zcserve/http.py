@@ -1,7 +1,7 @@
 """The words of HTTP: what a field value, a date, a tag, a range, a path means, and how each is written.
 
 Pure functions and constants over bytes. This module knows no socket, no file, no cache and no connection; it
-imports the standard library, errors.py and phrases.py. Everybody above may use it.
+imports the standard library, errors.py and phrases.py. Every module above may use it.
 
 Two habits hold throughout. A function that reads what a client sent answers None for "this is not one", so
 that the caller decides between ignoring a field (RFC 9110 says so for most) and refusing the request; only

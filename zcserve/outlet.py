@@ -155,7 +155,7 @@ class Writer(Generic[Item]):
         self._waiting_max = waiting_max
         self._every_s = every_s
         self._queue: deque[Item] = deque()
-        # Each pair is written by one side only: those who put, and the thread.
+        # Each pair is written by one side only: those that put, and the thread.
         self._come = self._gone = 0  # bytes
         self._dropped = self._told = 0  # lines
         self._rest = memoryview(b"")  # taken from the queue, not yet written
@@ -174,7 +174,7 @@ class Writer(Generic[Item]):
         self._thread = threads.start(self._run, name)
         _writers.add(self)  # type: ignore[arg-type]
 
-    # --- for everybody --------------------------------------------------------------------------------------
+    # --- for any thread --------------------------------------------------------------------------------------
 
     def put(self, item: Item) -> None:
         """Have an item written. Any thread may ask, and a signal's handler."""

@@ -2,14 +2,13 @@
 
 Starting is: bind (so that a taken port is known at once), walk, load, listen. Stopping is: close the listeners, let
 answers in flight finish for `grace_s` seconds, end. Both may be done with another process at the other end
-(`upgrade.py`). What is served while it runs is `content.py`'s.
+(`upgrade.py`). What is served while it runs is `content/`'s.
 """
 
 from __future__ import annotations
 
 import errno
 import gc
-import logging
 import os
 import resource
 import signal
@@ -25,9 +24,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from zcserve import log, signals
-from zcserve.cache import closing, manifest
+from zcserve.banner import say_ready, url
+from zcserve.cache import closing
 from zcserve.cache.budget import budget_of
-from zcserve.cache.compress import missing_codecs
 from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.cache.entry import Entry, InPlace
 from zcserve.cache.fetcher import Fetcher
@@ -42,23 +41,25 @@ from zcserve.check import check as check  # for cli.py, which knows this module 
 from zcserve.config.addresses import UnixAddress
 from zcserve.config.table import Config
 from zcserve.config.units import size_text
-from zcserve.content import Builder, Built, Content, report_problems, resident
-from zcserve.errors import NoThreadError, UsageError, reason_of
+from zcserve.content.builder import Builder, Built
+from zcserve.content.content import Content
+from zcserve.drain import Drain
+from zcserve.errors import UsageError, reason_of
 from zcserve.forwarded import Proxies, Trusted
-from zcserve.log import Log, printable
+from zcserve.log import Log
 from zcserve.net.access_log import AccessLog
 from zcserve.net.bodies import Allowance
 from zcserve.net.connection import Connection, Service
-from zcserve.net.fastlane import Teacher, open_poller, why_not_native
+from zcserve.net.fastlane import Teacher, open_poller
 from zcserve.net.listener import Inherited, Listener, Reserve, bind
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.sampler import Sampler
-from zcserve.net.timers import Deadline
 from zcserve.program import close_inherited
-from zcserve.upgrade import QUIET_S, Predecessor, Successor, tell_supervisor
+from zcserve.succession import Succession
+from zcserve.upgrade import Predecessor, tell_supervisor
 
 if TYPE_CHECKING:
     from zcserve.net._lane import Lane
@@ -70,10 +71,6 @@ _log = Log(__name__)
 EXTENDED_US = 30_000_000
 # How often the log says what more or less memory would give, while not everything fits.
 MEMORY_TOLD_EVERY_S = 600.0
-# How long the end waits for clients to take what the kernel has queued for them, and what they send meanwhile is read.
-LAST_S = 1.0
-# Descriptors that come and go while the server runs: a reload's directories, an upgrade's, an application's.
-DESCRIPTORS_BESIDE = 32
 # How long a loader thread may hold the GIL while the loop has work: the interpreter's 5 ms would be the loop's worst
 # latency.
 SWITCH_INTERVAL_S = 0.00005
@@ -93,15 +90,10 @@ class Server:
         self._stopping = False
         self._is_ready = False  # the supervisor has been told
         self._foreground = False  # the process is ours alone
-        self._listeners: list[Listener] = []
+        self._listeners: list[Listener]
         self._log: AccessLog | None = None
         self._application: Servlets | None = None
-        self._quiet = Deadline(self._end_quietly)
-        self._grace = Deadline(self._end)
-        self._last = Deadline(lambda: self.loop.stop())  # the loop is not there yet
         self._predecessor: Predecessor | None = None
-        self._successor: Successor | None = None
-        self._upgrade_asked = False
         self._tell_at = 0.0
 
     # --- starting -----------------------------------------------------------------------------------------
@@ -117,18 +109,19 @@ class Server:
 
     def _open_all(self, *, progress: bool) -> None:
         config = self.config
+        self._listeners = []
         began = time.monotonic()
         if self._budget.warning:  # before anything is loaded: afterwards it may be too late
             _log.warning("%s", self._budget.warning)
         with ExitStack() as undo:
             inherited = self._predecessor.listeners if self._predecessor is not None else Inherited()
             sockets: list[socket.socket] = []
-            self._asked_ports: list[int] = []
+            asked_ports: list[int] = []
             for address in config.addresses():
                 for sock in bind(address, inherited):
                     undo.callback(inherited.unbind, sock)
                     sockets.append(sock)
-                    self._asked_ports.append(0 if isinstance(address, UnixAddress) else address.port)
+                    asked_ports.append(0 if isinstance(address, UnixAddress) else address.port)
             closing.start()
             pinned = Pinned(config.pin)
             self.store = Store(
@@ -152,13 +145,21 @@ class Server:
             self._serve_with(poller, builder, built, undo)
             if self._foreground:
                 signals.wake(self.loop)
-            self._addresses = [_url(sock) for sock in sockets]
+            self._addresses = [url(sock) for sock in sockets]
             self.port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), 0)
             self._reserve = Reserve()
             undo.callback(self._reserve.close)
-            self._listeners = [
-                Listener(sock, self._service, self._reserve, self.store.shed_descriptor) for sock in sockets
-            ]
+            shed = self.store.shed_descriptor
+            self._listeners += [Listener(sock, self._service, self._reserve, shed) for sock in sockets]
+            self._succession = Succession(
+                self._predecessor,
+                listeners=list(zip(self._listeners, asked_ports, strict=True)),
+                loader=self.loader,
+                content=self.content,
+                service=self._service,
+                drain=self._drain,
+                stop=self.stop,
+            )
             undo.pop_all()
         self.ready_after_s = time.monotonic() - began
 
@@ -207,9 +208,10 @@ class Server:
             generation=built.generation,
             bodies=Allowance(config.servlet_bodies_bytes()),
             log=self._log.record if self._log is not None else None,
-            closed=self._on_closed,
+            closed=lambda: self._drain.closed(),
             proxies=Proxies(Trusted(config.proxy_headers)) if config.proxy_headers else None,
         )
+        self._drain = Drain(self._service, self._listeners)
         if not isinstance(poller, Poller):
             self._service.teacher = Teacher(poller, prefixes, log_json=config.access_log_format == "json")
             poller.reserve(len(built.generation.resources))
@@ -223,7 +225,7 @@ class Server:
         undo.callback(self.content.close)
 
     def _open_application(self, undo: ExitStack) -> None:
-        from zcserve.servlets.application import Servlets  # only who has servlets pays for them
+        from zcserve.servlets.application import Servlets  # only a server with servlets pays for them
         from zcserve.servlets.results import Keeping
 
         service, poller = self._service, self.loop.poller
@@ -321,7 +323,7 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.loop.call_soon(self._end)
+        self.loop.call_soon(self._drain.end)
         assert self._thread is not None
         self._thread.join()
         self._close()
@@ -339,9 +341,9 @@ class Server:
         signals.end_in_order(self._on_end_signal)
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
         signal.signal(signal.SIGUSR1, lambda *_: self._log.reopen() if self._log is not None else None)
-        signal.signal(signal.SIGUSR2, lambda *_: self.loop.call_soon(self.upgrade))
+        signal.signal(signal.SIGUSR2, lambda *_: self.loop.call_soon(self._succession.upgrade))
         try:
-            self._begin_to_serve()
+            self._succession.begin(lambda: self._stopping)
         except OSError as error:
             raise UsageError(f"the server cannot take over: {error}") from error
         self._is_ready = True
@@ -360,12 +362,11 @@ class Server:
     @property
     def ends_by(self) -> float:
         """When (of `time.monotonic`) --grace is over; 0 where the server was not told to end."""
-        return self._grace.at if self._stopping else 0.0
+        return self._drain.until if self._stopping else 0.0
 
     def _on_end_signal(self, number: int, _: object) -> None:
         if self._stopping:
-            if self._successor is not None:
-                self._successor.forbid()
+            self._succession.forbid()
             log.flush()
             os._exit(128 + number)
         self.loop.call_soon(self.stop)
@@ -374,42 +375,8 @@ class Server:
     def stop(self) -> None:
         """Stop accepting and end when what is in flight is finished. In the loop's thread: `call_soon`."""
         self._stopping = True
-        if self._successor is not None:
-            self._successor.give_up()
-        for listener in self._listeners:
-            listener.close()
-        self._service.draining = self._service.ending = True
-        if self._service.lane is not None:
-            self._service.lane.close_all(True)
-        for connection in list(self._service.connections):
-            connection.drain()
-        self._grace.at = self.loop.now + self.config.grace_s
-        self.loop.timers.arm(self._grace)
-        self._on_closed()
-
-    def _on_closed(self) -> None:
-        """A connection ended: there is room for another, or an end to wait for."""
-        if not self._service.draining:
-            for listener in self._listeners:
-                listener.retry()
-        elif not self._service.count():
-            self.loop.stop()
-
-    def _end(self) -> None:
-        """Stop now. What is begun is cut short; but what the kernel has queued already still goes out."""
-        service = self._service
-        service.draining = service.ending = service.hurried = True
-        for listener in self._listeners:
-            listener.close()
-        if service.lane is not None:
-            service.lane.close_all(False)
-        for connection in list(service.connections):
-            connection.end()
-        for ending in list(service.endings):
-            ending.hurry()
-        self._last.at = self.loop.now + LAST_S
-        self.loop.timers.arm(self._last)
-        self._on_closed()
+        self._succession.give_up()
+        self._drain.begin()
 
     def _close(self) -> bool:
         """Give everything back. False where a thread hangs: what it may use, should it ever go on, is kept."""
@@ -422,7 +389,7 @@ class Server:
             self._application.close()
         ended &= self._service.fetcher.close(max(until - time.monotonic(), 0))
         if self._log is not None:
-            ended &= self._log.close(min(self._grace.at, time.monotonic() + self.config.grace_s))
+            ended &= self._log.close(min(self._drain.until, time.monotonic() + self.config.grace_s))
         self._reserve.close()
         self.loop.close()
         if ended:
@@ -442,79 +409,6 @@ class Server:
         bodies = (one.body for entry in entries for one in (entry, *entry.variants))
         return any(isinstance(body, InPlace) and closing.may_hang(body.device) for body in bodies)
 
-    # --- upgrades -----------------------------------------------------------------------------------------
-
-    def upgrade(self) -> None:
-        """Start the program anew, have it take over, and end. In the loop's thread: `call_soon`; from `run` only."""
-        if os.getpid() == 1:
-            _log.error("upgrade: refused, since this is process 1: a container ends with it; replace the container")
-            return
-        if self._successor is not None or self._service.draining:
-            _log.warning("upgrade: one is under way already, or this process ends")
-            return
-        if self._predecessor is not None:
-            _log.info("upgrade: begun when process %d has ended", self._predecessor.pid)
-            self._upgrade_asked = True
-            return
-        _log.info("upgrade: starting the new program")
-        try:
-            listeners = [(one.fileno(), port) for one, port in zip(self._listeners, self._asked_ports, strict=True)]
-            write = partial(manifest.write, generation=self.generation, loader=self.loader)
-            self._successor = Successor(self.loop, self._succeeded, self._not_succeeded, self._before_it_serves)
-            self._successor.begin(listeners, self.store.freeze, write)
-        except (OSError, NoThreadError) as error:
-            self._not_succeeded(f"it could not be started: {str(error) or reason_of(error)}")
-
-    def _before_it_serves(self) -> None:
-        """The new process would serve now: it looks for the last changes, and this one makes no more."""
-        assert self._successor is not None
-        self.content.pause(self._successor.go, self._successor.ask)
-
-    def _succeeded(self, process: int) -> None:
-        """The new process accepts clients: answer those that are here, and end."""
-        _log.info("upgrade: process %d serves now; this one answers what it has begun, and ends", process)
-        tell_supervisor(f"MAINPID={process}")
-        for listener in self._listeners:
-            listener.close(handed_over=True)
-        self.content.follow_on()
-        self._service.draining = True
-        if self._service.lane is not None:
-            self._service.lane.drain()
-        self._quiet.at = self.loop.now + QUIET_S
-        self.loop.timers.arm(self._quiet)
-        self._on_closed()
-
-    def _end_quietly(self) -> None:
-        """Requests that are still under way are answered with what is known by now."""
-        self.content.stand_still()
-        self.stop()
-
-    def _not_succeeded(self, why: str) -> None:
-        self._successor = None
-        self.store.thaw()
-        self.content.resume()
-        _log.error("upgrade: the new program does not serve, this process goes on: %s", why)
-
-    def _begin_to_serve(self) -> None:
-        if self._predecessor is None:
-            tell_supervisor("READY=1")
-        else:
-            self.content.catch_up()
-            if not self._predecessor.await_go(lambda: self._stopping):
-                raise UsageError("the server was ended before it took over")
-            self.content.catch_up()
-            self._predecessor.succeed(self.loop, self._predecessor_gone, self.content.when_known)
-
-    def _predecessor_gone(self) -> None:
-        assert self._predecessor is not None
-        _log.info("upgrade: process %d has ended", self._predecessor.pid)
-        self._service.fetcher.run(self._predecessor, self.store.release, self._on_released)
-
-    def _on_released(self, _: None) -> None:
-        self._predecessor = None
-        if self._upgrade_asked:
-            self.upgrade()
-
     # --- content ------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
@@ -524,56 +418,17 @@ class Server:
         if self._application is not None:
             self.loop.call_soon(self._application.reload)
 
-    # --- words --------------------------------------------------------------------------------------------
-
-    def _warn_of_descriptors(self) -> None:
-        """Say now what would be found out when the last connections come."""
-        config, limit = self.config, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        needed = len(os.listdir("/proc/self/fd")) + config.connections_max + config.loader_threads + DESCRIPTORS_BESIDE
-        if needed > limit:
-            _log.warning(
-                "descriptors: the process may have %d, and --connections-max %d needs %d: raise the limit "
-                "(ulimit -n, LimitNOFILE=) or lower --connections-max",
-                limit, config.connections_max, needed,
-            )  # fmt: skip
-
-    def _engine(self) -> str:
-        """What answers plain requests, and why it is not the fast lane where that was not asked for."""
-        if self._service.lane is not None:
-            return "native"
-        return "python" if self.config.engine == "python" else f"python ({printable(why_not_native())})"
-
     def _say_ready(self) -> None:
-        self._warn_of_descriptors()
-        report_problems(self.generation.problems)
-        self.content.warn_of_memory()
-        if self.config.compress_dir and not self.config.compress:
-            _log.warning("compress: --compress-dir is of no use without --compress")
-        if self.config.compress and missing_codecs():
-            _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())
-        if not _log.isEnabledFor(logging.INFO):
-            return
-        report, pending = self.content.report, self.loader.variants.pending
-        memory = f"{size_text(self.store.committed)} of {size_text(self.store.budget)}"
-        lines = (
-            f"root: {self.config.root}",
-            f"files: {report.files - report.variants}, {resident(report)}",
-            *((f"compress: the variants of {pending} files follow",) if pending else ()),
-            f"memory: {memory}, ready in {self.ready_after_s:.2f} s",
-            *((f"budget: {self._budget.note}",) if self._budget.note else ()),
-            f"engine: {self._engine()}",
-            *((f"servlets: {self._application.describe()}",) if self._application is not None else ()),
-            *(f"serving {address}" for address in self._addresses),
+        say_ready(
+            self.config,
+            self.content,
+            self.loader,
+            self._budget,
+            is_native=self._service.lane is not None,
+            servlets=self._application.describe() if self._application is not None else "",
+            addresses=self._addresses,
+            ready_after_s=self.ready_after_s,
         )
-        log.say("\n".join(lines))
-
-
-def _url(sock: socket.socket) -> str:
-    where = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        return f"unix:{where}"
-    host = f"[{where[0]}]" if ":" in where[0] else where[0]
-    return f"http://{host}:{where[1]}"
 
 
 def _raise_descriptor_limit() -> None:

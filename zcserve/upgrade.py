@@ -1,4 +1,4 @@
-"""A new program takes over: listening sockets and memory are handed on, and nobody who asks notices.
+"""A new program takes over: listening sockets and memory are handed on, and no client notices.
 
     old: freeze -> write manifest -> start the program -> wait ... close listeners, answer "Connection: close" -> drain
     new:      listeners, memory, walk -> "ready" .. "go" -> serve -> "serving" ... end of file -> reuse the memory
@@ -26,11 +26,13 @@ one closes its listeners, and says so ("."); the new one accepts. In between, wh
 wait in the kernel's queue. While the old process answers what it has accepted before, it follows the changes as well,
 and asks before each.
 
-A connection on which a request may be under way is not closed: everybody that the old process has accepted gets an
-answer, which says that it was the last (`Connection: close`). Who asks for nothing in QUIET_S is let go as at any stop.
+A connection on which a request may be under way is not closed: every client that the old process has accepted gets an
+answer, which says that it was the last (`Connection: close`). A connection that asks for nothing in QUIET_S
+(succession.py) is closed as at any stop.
 
-What is odd: under a supervisor that watches one process, the old one must tell it who its successor is. systemd is told
-(`MAINPID=`, sd_notify(3)); process 1 of a container has nobody to tell, and cannot be upgraded in this way.
+What is odd: under a supervisor that watches one process, the old one must tell it which process its successor is.
+systemd is told (`MAINPID=`, sd_notify(3)); process 1 of a container has nothing to tell, and cannot be upgraded in this
+way.
 """
 
 from __future__ import annotations
@@ -75,8 +77,6 @@ ENDS_WITHIN_S = 1.0
 KILLED_WITHIN_S = 1.0
 # The old process closes its listeners within this time, or the new one accepts beside it: it may have been stopped.
 YIELDS_WITHIN_S = 1.0
-# Connections that ask for nothing in this time after the listeners were handed over are closed.
-QUIET_S = 2.0
 _READY, _GO, _SERVING = b"ready", b"go", b"serving"
 # Instead of "go": an old process that ends at once says that none is to take over.
 _END = b"no"
@@ -97,7 +97,8 @@ _RECV_BYTES = 64
 class Handover:
     """What a process leaves to the next one: descriptors, listening sockets each with the port that was asked for.
 
-    As JSON in VARIABLE it is the same for all formats of the manifest: who cannot use the memory knows what to close.
+    As JSON in VARIABLE it is the same for all formats of the manifest: a program that cannot use the memory knows what
+    to close.
     """
 
     pid: int
@@ -129,7 +130,7 @@ class Predecessor:
 
     @classmethod
     def of(cls, environ: MutableMapping[str, str]) -> Predecessor | None:
-        """Who started this process in order to be succeeded by it, if anybody did; said once."""
+        """The process that started this one in order to be succeeded by it, if one did; said once."""
         text, awaits_ready = environ.pop(VARIABLE, ""), environ.pop(AWAITS_READY, "")
         return cls(Handover(**json.loads(text)), awaits_ready=awaits_ready) if text else None
 

@@ -18,8 +18,8 @@ import pytest
 from wire.client import Client
 from wire.following import publish
 
-from zcserve import content
 from zcserve.cache.root import Root
+from zcserve.content import releases
 
 NOBODY = 65534
 PR_SET_DUMPABLE = 4
@@ -107,8 +107,8 @@ def test_a_reload_that_failed_is_tried_again_with_growing_waits(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Without a watcher: nothing else tells of the root's return."""
-    monkeypatch.setattr(content, "TRIED_AGAIN_AFTER_S", 0.02)
-    monkeypatch.setattr(content, "TRIED_AGAIN_MAX_S", 0.05)
+    monkeypatch.setattr(releases, "TRIED_AGAIN_AFTER_S", 0.02)
+    monkeypatch.setattr(releases, "TRIED_AGAIN_MAX_S", 0.05)
     site.write("page", b"one")
     server = live(site.root, watch=False)
     with Client(server.port) as client:
@@ -133,7 +133,7 @@ def test_a_reload_that_failed_is_tried_again_with_growing_waits(
 def test_a_file_system_that_does_not_work_at_the_start_is_looked_at_again(
     site: Any, live: Any, becomes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(content, "TRIED_AGAIN_AFTER_S", 0.02)
+    monkeypatch.setattr(releases, "TRIED_AGAIN_AFTER_S", 0.02)
     site.write("page", b"a page")
     site.write("d/page", b"one")
     open_directory, broken = Root.open_directory, [1] * 3
@@ -155,7 +155,7 @@ def test_an_error_of_the_file_system_is_no_news(
     site: Any, live: Any, becomes: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """EIO for a while: what is known is served, and what happened meanwhile is seen afterwards, without an event."""
-    monkeypatch.setattr(content, "TRIED_AGAIN_AFTER_S", 0.02)
+    monkeypatch.setattr(releases, "TRIED_AGAIN_AFTER_S", 0.02)
     site.write("d/page", b"one")
     server = live(site.root)
     open_directory, broken = Root.open_directory, [True]

@@ -204,7 +204,7 @@ def test_the_old_content_goes_on_when_the_root_leads_to_what_cannot_be_served(
         told = server.content.watcher.batches if server.content.watcher is not None else 0
         shutil.rmtree(releases.path / "release-1/assets")  # is not followed: it is not the root any more
         if server.content.watcher is not None:
-            wait_until(lambda: server.content.watcher.batches > told and not server.content._busy)
+            wait_until(lambda: server.content.watcher.batches > told and not server.content._patches._is_busy)
         assert client.get("/").body == releases.page(1)
         assert client.get("/assets/1.1.js").body == releases.asset(1, 1)
         monkeypatch.undo()
@@ -233,8 +233,8 @@ def test_a_root_that_is_removed_and_comes_back_is_followed_again(
 def test_what_could_not_be_built_is_tried_again(
     releases: Releases, live: Any, becomes: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zcserve.content.Watcher", lambda root: Watcher(root, rescan_s=0.02))
-    monkeypatch.setattr("zcserve.content.TRIED_AGAIN_AFTER_S", 0.02)
+    monkeypatch.setattr("zcserve.content.builder.Watcher", lambda root: Watcher(root, rescan_s=0.02))
+    monkeypatch.setattr("zcserve.content.releases.TRIED_AGAIN_AFTER_S", 0.02)
     server = live(releases.root)
     with Client(server.port) as client:
         with monkeypatch.context() as broken:
@@ -279,7 +279,7 @@ def test_a_release_that_is_re_pointed_while_its_way_is_not_watched_yet_is_not_mi
         return Watcher(root)
 
     server = live(releases.root)
-    monkeypatch.setattr("zcserve.content.Watcher", late)
+    monkeypatch.setattr("zcserve.content.builder.Watcher", late)
     with Client(server.port) as client:
         releases.point(2)
         becomes(client, "/", releases.page(3))
@@ -407,10 +407,10 @@ def _is_open(fd: str) -> bool:
 def test_a_server_ends_while_its_content_is_replaced(
     releases: Releases, what: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zcserve import content
+    from zcserve.content import builder
 
     begun, go = threading.Event(), threading.Event()
-    preload: Callable[..., Any] = content.preload
+    preload: Callable[..., Any] = builder.preload
 
     def held(*args: Any, **options: Any) -> Any:
         begun.set()
@@ -418,7 +418,7 @@ def test_a_server_ends_while_its_content_is_replaced(
         return preload(*args, **options)
 
     with Server(Config(root=releases.root, port=0)) as server:
-        monkeypatch.setattr(content, "preload", held)
+        monkeypatch.setattr(builder, "preload", held)
         if what == "a flip":
             releases.make(2)
             releases.point(2)

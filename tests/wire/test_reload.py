@@ -140,7 +140,7 @@ def test_a_reload_that_fails_by_a_mistake_of_ours_leaves_the_old_content(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a mistake")
 
-    monkeypatch.setattr("zcserve.content.walk", fail)
+    monkeypatch.setattr("zcserve.content.builder.walk", fail)
     server.reload()
     wait_until(lambda: "the old content goes on" in caplog.text)
     assert "a mistake" in caplog.text
@@ -160,7 +160,7 @@ def _hold_walks(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Semaphore, t
         assert go.wait(60)
         return walk(*args, **kwargs)
 
-    monkeypatch.setattr("zcserve.content.walk", held)
+    monkeypatch.setattr("zcserve.content.builder.walk", held)
     return began, go
 
 

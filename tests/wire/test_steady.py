@@ -16,7 +16,8 @@ import pytest
 from wire.client import Client
 from wire.following import asking, publish
 
-from zcserve import Server, content
+from zcserve import Server
+from zcserve.content import builder
 
 # A turn is to take 5 ms at most; it takes 1 to 2. Twice 5 is allowed on a slow machine. In one piece, what is tested
 # here took 10 to 30 ms, and ten times as much at full size.
@@ -33,8 +34,8 @@ class Held:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.go = threading.Event(), threading.Event()
-        self._preload: Callable[..., Any] = content.preload
-        monkeypatch.setattr(content, "preload", self._call)
+        self._preload: Callable[..., Any] = builder.preload
+        monkeypatch.setattr(builder, "preload", self._call)
 
     def _call(self, *args: Any, **options: Any) -> Any:
         if in_builder():
@@ -137,8 +138,8 @@ def test_a_reload_whose_watcher_lost_track_begins_anew(
     site.write("page", b"1")
     server = live(site.root)
     watchers: list[Any] = []
-    watch = content.Watcher
-    monkeypatch.setattr(content, "Watcher", lambda root: watchers.append(watch(root)) or watchers[-1])
+    watch = builder.Watcher
+    monkeypatch.setattr(builder, "Watcher", lambda root: watchers.append(watch(root)) or watchers[-1])
     server.reload()
     assert held.begun.wait(60)
     publish(site.root / "page", b"22")
@@ -164,7 +165,7 @@ def test_a_pause_replaces_nothing_and_then_all_is_made_good(
     publish(page, b"22")
     server.reload()
     with Client(server.port) as client:
-        wait_until(lambda: not server.content._reload_asked)
+        wait_until(lambda: not server.content._releases._is_asked)
         assert client.get("/page").body == b"1"
         assert server.generation is old
         server.loop.call_soon(server.content.resume)

@@ -74,8 +74,8 @@ def test_after_a_flip_the_next_generation_is_looked_at(
         becomes(client, "/page", b"two")
         wait_until(lambda: server.content.counters.patches == 1)
         for _ in range(2):  # it goes on, and finds nothing more
-            at = server.content._recheck_at
-            wait_until(lambda at=at: server.content._recheck_at not in (at, inf))
+            at = server.content._rechecks._at
+            wait_until(lambda at=at: server.content._rechecks._at not in (at, inf))
         assert server.content.counters.patches == 1
 
 
@@ -85,4 +85,4 @@ def test_it_can_be_off(site: Any, live: Any, off: dict[str, Any]) -> None:
     server = live(site.root, **off)
     with Client(server.port) as client:
         assert client.get("/page").body == b"one"
-    assert server.content._recheck_at > server.loop.now + 1e9
+    assert server.content._rechecks._at > server.loop.now + 1e9

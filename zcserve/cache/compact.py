@@ -8,13 +8,13 @@ last block has left is closed. This is how log-structured stores clean (Rosenblu
 Implementation of a Log-Structured File System", 1992, section 3.4; the sparsest segment first), and as there the cost
 is bounded by the share: to gain a byte, at most `1 / HOLES_SHARE - 1` bytes are copied.
 
-To move a body is to copy its block, and to set `entry.body` to another that says so. Whoever sends from the old one
-holds it, and its bytes stay until he lets go; the fast lane is told as at an eviction, and taught anew at the next
+To move a body is to copy its block, and to set `entry.body` to another that says so. What sends from the old one
+holds it, and its bytes stay until it lets go; the fast lane is told as at an eviction, and taught anew at the next
 request. What is being sent is left for later. The policy does not hear of it: the entry stays where it was filed.
 
-Who lives in a slab is kept as one list of entries for each, about nine bytes a body: to ask all entries instead would
-take a tenth of a second for a million, with the store's lock held. Whoever left is taken off a list when half of it is
-such: he holds no memory, and is looked at once more at most. A list may have 100,000 entries, so no step looks at more
+What lives in a slab is kept as one list of entries for each, about nine bytes a body: to ask all entries instead would
+take a tenth of a second for a million, with the store's lock held. What left is taken off a list when half of it is
+such: it holds no memory, and is looked at once more at most. A list may have 100,000 entries, so no step looks at more
 than some, but for the one that empties a slab: that is Python's own loop, in which the loop's thread gets its turns.
 
 Everything here is called with the store's lock held.
@@ -33,7 +33,7 @@ from zcserve.cache.unseen import hide
 # Slabs are sparse when more than this share of their pages' bytes is holes. A budget then loses no more than this to
 # holes; half of it would cost twice the copying for the same gain.
 HOLES_SHARE = 1 / 16
-# Who left may be as many as who stays, and these.
+# Entries that left may be as many as those that stay, and these.
 GONE_MAX = 32
 # So many of a list that is tidied are looked at whenever one more leaves; for 100,000 at once it took 15 ms.
 TIDIED_AT_ONCE = 16
@@ -142,7 +142,7 @@ class Compactor:
     def step(self, bytes_max: int, committed_max: int, is_sending: IsSending, let_go: Callable[[Entry], bool]) -> int:
         """Move about `bytes_max` bytes, while no more than `committed_max` of slabs are committed; how many were moved.
 
-        `let_go` tells whoever else refers to an entry's body, as `Store.on_evicted`.
+        `let_go` tells what else refers to an entry's body, as `Store.on_evicted`.
         """
         slabs = self._slabs
         moved = 0
@@ -165,8 +165,8 @@ class Compactor:
         return moved
 
     def _begin(self, is_sending: IsSending) -> bool:
-        """Whether anybody is to leave: who was left behind and is free now, or else whoever lives in the sparsest slab,
-        if it is worth it."""
+        """Whether an entry is to leave: what was left behind and is free now, or else what lives in the sparsest
+        slab, if it is worth it."""
         behind, self._behind = self._behind, []
         for entry in behind:
             (self._behind if in_flight(entry, is_sending) else self._leaving).append(entry)

@@ -33,7 +33,7 @@ _log = Log(__name__)
 STALL_S = 1.0
 # Threads at most, as a multiple of those at work: enough for three devices that hang at the same time.
 STAND_INS = 3
-# Who ends waits so long for jobs at hand.
+# `close` waits so long for jobs at hand.
 CLOSE_WITHIN_S = 0.5
 
 _own = threading.local()

@@ -6,7 +6,7 @@ identity-coded representation; its `variants` are entries of their own with an `
 entry.
 
 `body` is None while the content is not resident. It is read once into a local name and used from there: another
-thread may evict it at any time, and whoever holds the body object holds the memory.
+thread may evict it at any time, and what holds the body object holds the memory.
 
 A body gives *segments*, what the wire sends: buffers (sent by `sendmsg`) and `Span`s (sent by `sendfile`).
 """
@@ -384,7 +384,7 @@ class MadeVariant(Entry):
 class ComposedEntry(Entry):
     """Content that comes from no file: an application's. `key` is its target, as sent.
 
-    Nobody can load it: once evicted it is dead, its variants as well, and whoever composed it must do so again.
+    It cannot be loaded: once evicted it is dead, its variants as well, and what composed it must do so again.
 
     content_type  Content-Type's value
     fields        further header lines, each with its CRLF; a 304 carries them, too

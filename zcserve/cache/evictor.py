@@ -1,4 +1,4 @@
-"""Who goes when memory runs out: what a policy is, and the one that is used unless told otherwise.
+"""What goes when memory runs out: what a policy is, and the one that is used unless told otherwise.
 
 A hit costs a policy nothing. The hot path writes two numbers into the entry, `tick` (the loop's turn) and `uses` (how
 often it was hit), and a policy learns what happened when it next looks at the entry, which is when room must be made.
@@ -48,7 +48,7 @@ class Policy(ABC):
 
     @abstractmethod
     def pop(self, is_sending: IsSending = nobody_else) -> Entry | None:
-        """Take out and return the next to go that nobody is sending; None if there is none."""
+        """Take out and return the next to go that is not being sent; None if there is none."""
 
 
 def in_flight(entry: Entry, is_sending: IsSending) -> bool:

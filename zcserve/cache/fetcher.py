@@ -1,6 +1,6 @@
 """Loading on demand, by a few threads, while the loop goes on.
 
-Whoever asks for a file that is being fetched already waits with the others: a thousand requests for one cold file
+A request for a file that is being fetched already waits with the others: a thousand requests for one cold file
 read it once, and are answered a few in a turn of the loop, between which others have theirs. All methods belong to the
 loop's thread; the threads only run the jobs and hand the results over through `call_soon`.
 
@@ -34,7 +34,7 @@ class Renewed:
     """The entry that was asked for is not what lies on disk any more: look the resource up again."""
 
 
-# How many of those who wait for one result get it in one turn: a body that each of them is sent takes 50 us to 1 ms.
+# How many of those that wait for one result get it in one turn: a body that each of them is sent takes 50 us to 1 ms.
 HANDED_OUT_MAX = 8
 
 # How often the log says that a file system hangs.
@@ -113,7 +113,7 @@ class Fetcher:
         return self.run(chosen, job, done, device_of(chosen.identity), path_of(chosen))
 
     def remake(self, generation: Generation, base: Entry, variant: Entry) -> None:
-        """Make a variant again that was evicted, for whoever comes later; one at a time, since it is work."""
+        """Make a variant again that was evicted, for later requests; one at a time, since it is work."""
         if not self._remaking:
             self._remaking = True
             self.run(variant, partial(self._load, generation, base, variant), self._remade)
@@ -196,7 +196,7 @@ class Fetcher:
                 self._loader.judge.tell_refused(map(path_of, refused))
                 return Renewed()
             body = self._loader.load(generation.root, chosen)
-            if generation.resources.get(base.key) is not base:  # replaced meanwhile: nobody will drop it
+            if generation.resources.get(base.key) is not base:  # replaced meanwhile: nothing will drop it
                 self._loader.store.drop(chosen)
             return body
         except ChangedError:

@@ -62,7 +62,7 @@ T = TypeVar("T")
 STEADY_TRIES = 3
 
 NO_DESCRIPTOR = frozenset((errno.EMFILE, errno.ENFILE))
-# Errors that say nothing about a file: what is known of it stays, and whoever asked may ask again.
+# Errors that say nothing about a file: what is known of it stays, and the request may be made again.
 OUR_OWN_TROUBLE = NO_DESCRIPTOR | {errno.ENOMEM, errno.EIO}
 
 

@@ -1,6 +1,6 @@
 """A generation written down, for the process that takes over (upgrade.py).
 
-A manifest says of every entry what it is, and where its bytes lie in memory that both processes map. Who reads it has
+A manifest says of every entry what it is, and where its bytes lie in memory that both processes map. Its reader has
 the generation that the writer served, bodies, ETags and all, and has read no file. From there on an upgrade is a reload
 like any other: a walk shares what is the same on disk, and the rest is loaded.
 

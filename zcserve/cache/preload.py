@@ -1,4 +1,4 @@
-"""Filling the store: everything that fits, before anybody asks.
+"""Filling the store: everything that fits, before the first request.
 
 Preloading never evicts: what was loaded first stays. When all does not fit, small files come before large ones: each
 file costs one hit's disk access if it stays out, whatever its size, so the most hits a byte are bought with small

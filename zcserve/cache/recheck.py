@@ -7,7 +7,7 @@ has it looked at like any other change. Nothing is read here.
 
 The looks are spread over the interval, LOOKS_AT_ONCE at a time and LOOKS_PER_S_MAX at most: a disk is never busy with
 them, and a million files take longer than a short interval says. They may hang with their file system, so they have a
-thread of their own (content.py).
+thread of their own (content/rechecks.py).
 
 What cannot be seen in this way: a mapping that is written while its page is dirty already, which gives the file no new
 time (mmap(2), NOTES); and what was dated back, ctime and all.

@@ -1,9 +1,9 @@
 """S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP'23, Algorithm 1).
 
 Newcomers enter a *small* queue. At its end those that were hit twice or more (`freq` > 1; it is capped at 3) move to
-the *main* queue, their hits forgotten, and the others go, but are remembered for a while: whoever is asked for again
-while the *ghost* queue remembers him enters the main queue at once. The end of the main queue is a clock: who was hit
-goes round again with one hit less, who was not goes. Victims come from the small queue while it holds a tenth of the
+the *main* queue, their hits forgotten, and the others go, but are remembered for a while: what is asked for again
+while the *ghost* queue remembers it enters the main queue at once. The end of the main queue is a clock: what was hit
+goes round again with one hit less, what was not goes. Victims come from the small queue while it holds a tenth of the
 memory or more. So what is asked for once, as by a scan, passes through a tenth of the memory only.
 
 Where the paper counts objects, bytes are counted here, content and an allowance for the head; for objects of one

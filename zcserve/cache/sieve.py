@@ -59,6 +59,6 @@ class Sieve(Policy):
         return None
 
     def _turn(self) -> None:
-        """The hand that has passed the newest goes back to the oldest, at once: who comes then is not next."""
+        """The hand that has passed the newest goes back to the oldest, at once: what comes then is not next."""
         if not self._ahead:
             self._ahead, self._passed = self._passed, self._ahead

@@ -5,15 +5,15 @@ kernel has committed, and an estimate of what the entries themselves cost, withi
 one lock guards all. The loop needs the lock for nothing that a hit does.
 
 Room is made before content is read: `place` and `reserve` evict until the new body fits, and answer None when it
-cannot, because everything that could go is being sent. What was evicted while somebody still refers to it is
-freed when he lets go; entries that a connection waits to send are passed over. The fast lane lets go of what it does
+cannot, because everything that could go is being sent. What was evicted while something still refers to it is
+freed when that lets go; entries that a connection waits to send are passed over. The fast lane lets go of what it does
 not send within a turn of the loop, and is waited for, so that not even for that turn more is committed than may be;
 hence room is made in the loaders' threads, never in the loop's.
 
 What is pinned (`--pin`) is never given to the policy, so it can only be dropped. It makes room like any other, and
-like any other it stays on disk when there is none. Nobody is evicted for a body that does not fit beside it anyway.
+like any other it stays on disk when there is none. Nothing is evicted for a body that does not fit beside it anyway.
 
-Nor is anybody evicted while it is cheaper to move bodies together (compact.py): what was evicted leaves holes, and
+Nor is anything evicted while it is cheaper to move bodies together (compact.py): what was evicted leaves holes, and
 memory comes back by the page. A little room is kept for that, which nothing else may use.
 
 Memory that the kernel does not give (RLIMIT_FSIZE counts for memfds, descriptors and memory end) is no news of a file:
@@ -123,7 +123,7 @@ class Memory(NamedTuple):
 class Store:
     """Bodies in memory, at most `budget` bytes of them.
 
-    `policy` is one of POLICIES and says who goes when they are too many; `pinned` tells who never does.
+    `policy` is one of POLICIES and says what goes when they are too many; `pinned` tells what never does.
 
     Raises UsageError where the process may not have files as long as a slab, and OSError.
     """
@@ -138,10 +138,10 @@ class Store:
         pinned: Callable[[Entry], bool] = _nothing,
     ) -> None:
         self.budget = budget
-        self.overhead = 0  # bytes of entries and index, set by whoever makes a generation
+        self.overhead = 0  # bytes of entries and index, set by what makes a generation
         self.small_body_bytes_max = small_body_bytes_max
         self.evictions = 0
-        # Who else refers to bodies (the fast lane) hears of their eviction, and says whether it is about to let go of
+        # What else refers to bodies (the fast lane) hears of their eviction, and says whether it is about to let go of
         # one; and is asked whether it is sending one.
         self.on_evicted: Callable[[Entry], bool] = _nothing
         self.is_sending: Callable[[Entry], bool] = nobody_else
@@ -443,7 +443,7 @@ class Store:
             return Memory(tuple(slab.fd for slab in slabs.values()), self._pages.fd, tuple(slabs))
 
     def thaw(self) -> None:
-        """Go on: whoever took the memory over is gone."""
+        """Go on: the process that took the memory over is gone."""
         with self._lock:
             self._pages.pass_over()
             self._slabs.unseal()
@@ -458,7 +458,7 @@ class Store:
             return True
 
     def look(self, slab: int, offset: int, length: int) -> memoryview:
-        """Bytes of a slab, whoever wrote them; they are nobody's until they are claimed."""
+        """Bytes of a slab, from this process or another; they are not owned until they are claimed."""
         return self._slabs.slabs[slab].view[offset : offset + length]
 
     def claim(self, slab: int, offset: int, head_bytes: int, size: int) -> Packed | None:

@@ -1,11 +1,11 @@
 """The application: from a target to what answers it, and the answer.
 
     find     a target -> a `Resource`: a servlet by its name or its path, or a mounted application; None: nothing
-    look_up  the fast lane's short way: who calls a servlet that runs in the loop, and has its answer at once
+    look_up  the fast lane's short way: what calls a servlet that runs in the loop, and has its answer at once
     respond  everything else: methods, threads, tasks, streams, files, results that are kept
 
 **Edit and refresh.** A request that may lead to a servlet asks whether something in the folder has changed (notice.py).
-If so it waits, with all who come after it, until a thread has loaded what did; everybody else is served meanwhile.
+If so it waits, with all that come after it, until a thread has loaded what did; all others are served meanwhile.
 
 What the lane was told of a target is forgotten when the folder or the site's files change: files go before servlets.
 """
@@ -51,7 +51,7 @@ SURE_S = 0.1
 REFRESHES_MAX = 5
 
 # The lane remembers some thousand targets (QUICK_MAX), and clients choose queries: of 8 KB each they would be 64 MB
-# beside the budget. Who asks for a longer one is answered by Python every time.
+# beside the budget. A request for a longer one is answered by Python every time.
 QUICK_TARGET_BYTES_MAX = 1024
 
 
@@ -291,7 +291,7 @@ class Servlets:
             self._loader.submit(self._load)
 
     def _load_what_changed(self) -> None:
-        """Look at all files, though nobody asks."""
+        """Look at all files, though no request asks."""
         if self._folder is not None and self._is_stale(self._folder, None):
             self.refresh(lambda: None)
 
@@ -375,7 +375,7 @@ class Servlets:
 
         def done(outcome: Outcome) -> None:
             if unwanted and isinstance(outcome, CancelledError):
-                return  # our own doing, and nobody waits
+                return  # our own doing, and no request waits
             made = self._made(outcome, route, exchange)
             if at_once:
                 answers.append(made)

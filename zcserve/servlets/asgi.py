@@ -38,7 +38,7 @@ AsgiApplication: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 VERSIONS = {"version": "3.0", "spec_version": "2.4"}
 LIFESPAN_VERSIONS = {"version": "3.0", "spec_version": "2.0"}
 
-# Messages that are thrown away because the answer has no content, before the application is told that nobody listens:
+# Messages that are thrown away because the answer has no content, before the application is told that nothing listens:
 # one that streams without end would do so for ever.
 DISCARDED_MAX = 64
 # What an application gets to end in; more, and it is cancelled.
@@ -156,7 +156,7 @@ class _Call:
 
     def lose(self) -> None:
         """The client is gone. In the loop's thread."""
-        with contextlib.suppress(RuntimeError):  # the asyncio loop is closed: nobody is left to be told
+        with contextlib.suppress(RuntimeError):  # the asyncio loop is closed: there is no application to be told
             self._context.tasks.loop.call_soon_threadsafe(self._on_lost)
 
     def _on_lost(self) -> None:
@@ -177,7 +177,7 @@ class _Call:
             self._empty += 1
             await let_others_go_on(self._empty)
             return  # ignored, as the specification says
-        if self._lost and self._left != 0:  # who promised a length is not waited for behind it
+        if self._lost and self._left != 0:  # behind a length that was promised nothing is waited for
             raise ClientGoneError("the client is gone")
         kind = message["type"]
         if kind == "http.response.start":
@@ -274,7 +274,7 @@ class _Call:
             self._end()
         elif self._discarded > DISCARDED_MAX:
             self._on_lost()
-            raise ClientGoneError("the response has no content, and nobody waits for its end")
+            raise ClientGoneError("the response has no content, and its end is not waited for")
 
 
 def _pairs(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ that other threads see old or new. This module calls no servlet; when to refresh
 - **A version is its sources**: the file itself and those of the folder that it imports, found in its syntax tree,
   however deep. They are read once a refresh and compiled from what was read. Python's own .pyc files are neither read
   nor written: they know a source by its size and whole seconds, and would give yesterday's code for today's file.
-- **The folder is not on sys.path**, or json.py here would be everybody's json. A finder gives out its files whose
+- **The folder is not on sys.path**, or json.py here would be the process's json. A finder gives out its files whose
   names begin with "_" (helpers, never servlets), to all servlets the same module. It stays, for imports inside
   functions.
 - **What fails leaves no trace**: sys.modules has the good version again, and linecache its lines, so that what goes on
@@ -291,7 +291,7 @@ class Folder:
         return self.loaded.modules
 
     def listen(self) -> Notice:
-        """Who tells whether it is worth asking `changed`, of what is loaded now."""
+        """What tells whether it is worth asking `changed`, of what is loaded now."""
         return Notice(self.directory, [f"{name}.py" for name in self._sources])
 
     def changed(self) -> bool:
@@ -403,7 +403,7 @@ class Folder:
 
 
 def _settled(loaded: Mapping[str, Module]) -> tuple[dict[str, Module], Table]:
-    """Who gets what it wants, and the table of that.
+    """Which file gets what it wants, and the table of that.
 
     What is in force fits together, and what changes nothing goes first. Of the others, the first by name that conflicts
     keeps what it has, and everything is tried again without its wish: so there is an end. A wish that was refused is
@@ -444,7 +444,7 @@ def _show(modules: Iterable[Module]) -> None:
 
 
 def told(error: BaseException, loaders: Container[str]) -> str:
-    """The traceback of `error`, without the frames of those who loaded it: Python's own, and those of the files
+    """The traceback of `error`, without the frames of what loaded it: Python's own, and those of the files
     `loaders`."""
     told = traceback.TracebackException.from_exception(error)
     waiting: list[traceback.TracebackException | None] = [told]

@@ -2,7 +2,7 @@
 
     Asked      what a request's head says
     Promised   the part of a response that an application names before its content: checked, and without framing
-    Pushed     content that is pushed by who makes it, rather than pulled by the connection
+    Pushed     content that its maker pushes, rather than the connection pulls it
 
 Nothing here calls an application, or knows a thread.
 """
@@ -119,7 +119,7 @@ class Promised(NamedTuple):
         return method != b"HEAD" and self.status not in WITHOUT_CONTENT
 
     def without_content(self, size: int) -> Answer:
-        """The answer where none is. `size` is that of the content that there would be, 0 where nobody knows: a HEAD
+        """The answer where none is. `size` is that of the content that there would be, 0 where it is not known: a HEAD
         tells it (section 9.3.2)."""
         length = WITHOUT_CONTENT.get(self.status, size or None if self.length is None else self.length)
         return Answer(self.status, self.fields, (), length)
@@ -162,13 +162,13 @@ def promise(status: int, pairs: Iterable[tuple[str, str]], left_out: LeftOut) ->
 
 
 class ClientGoneError(ConnectionAbortedError):
-    """Nobody takes what an application still has to say. To raise it further is no failure."""
+    """The client takes nothing more of what an application has to say. To raise it further is no failure."""
 
 
 class Pushed:
     """A stream whose maker says when there is a piece, and is told when it is out, so that it does not run ahead.
 
-    Everything happens in the loop's thread, but for the call of `put`. `closed` hears that nobody wants more, after the
+    Everything happens in the loop's thread, but for the call of `put`. `closed` hears that no more is wanted, after the
     end, too; `is_closed` tells it to any thread.
     """
 
@@ -183,10 +183,10 @@ class Pushed:
     def put(self, piece: Piece | None) -> Future[bool]:
         """Send `piece`; b"" ends the content, None cuts it short.
 
-        The future is True when the piece is out, and False when nobody wants it, or any after it.
+        The future is True when the piece is out, and False when it is not wanted, nor any after it.
         """
         future: Future[bool] = Future()
-        future.set_running_or_notify_cancel()  # whoever waits may give up, but not cancel it
+        future.set_running_or_notify_cancel()  # what waits for it may give up, but not cancel it
         self._call_soon(partial(self._arrive, piece, future))
         return future
 

@@ -1,6 +1,6 @@
 """Whether something may have changed in a directory, for the price of one ioctl.
 
-The kernel queues an event before the call returns that changed something: so whoever asks after that has something to
+The kernel queues an event before the call returns that changed something: so a look after that finds something to
 read here (FIONREAD), and need not ask every file for its status at each request. What the kernel does not tell of (a
 directory further up that was exchanged, another host's writing on a shared file system) is to be looked for besides.
 Where a symlink is in play, or there is no inotify to be had, nothing is told at all, and `fd` is -1.

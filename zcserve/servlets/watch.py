@@ -1,4 +1,4 @@
-"""Who holds the loop too long is named, with its stack.
+"""A servlet that holds the loop too long is named, with its stack.
 
 A thread looks every quarter of the limit at what the loop is running. What it still runs when the limit has passed is
 told, once, with the place where it is. Entering and leaving cost a servlet next to nothing.
@@ -88,7 +88,7 @@ class Watch:
         ours = [at for at, frame in enumerate(frames) if frame.filename.startswith(_OURS)]
         stack = "".join(traceback.format_list(frames[max(ours, default=-1) + 1 :] or frames))
         _log.warning(
-            "%s has held the loop for more than %g s, and nobody is served meanwhile (thread=True or async def would "
+            "%s has held the loop for more than %g s, and nothing is served meanwhile (thread=True or async def would "
             "let others go on):\n%s",
             what,
             self._slow_s,

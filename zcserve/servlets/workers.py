@@ -81,7 +81,7 @@ class Pool:
                 self._changed.notify()
                 return
             if self._threads == self._threads_max:
-                return  # whoever is ready first takes it
+                return  # the thread that is ready first takes it
             self._threads += 1
             name = f"zcserve-servlet-{self._threads}"
         try:

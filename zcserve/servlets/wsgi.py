@@ -2,7 +2,7 @@
 
 The application is called, and asked for its first piece, before anything is promised: what it raises until then is a
 500. A response that is all there by then leaves as bytes; the rest of any other is a `PoolStream`, so that a slow
-client holds no thread. Who uses `write()` does hold one, since it returns only when its piece is out.
+client holds no thread. `write()` does hold one, since it returns only when its piece is out.
 
 One request may so be served by several threads, one after the other. They share one `contextvars` context, in which
 Flask keeps what it knows of a request; an application that keeps such things in `threading.local` must not stream.

@@ -17,6 +17,7 @@ from time import sleep
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
+from zcserve.content.builder import ClosingError
 
 # A thread that waits for another process looks so often whether the server ends.
 CLOSING_SEEN_S = 0.1
@@ -30,22 +31,35 @@ Begun = tuple[object, Future[None] | None]
 
 
 class Renewals:
-    """`renew` is for loaders' threads, `pause` and `resume` for the loop's, `finish` and `is_known` for any other."""
+    """`renew` is for loaders' threads, `finish` and `await_successor` for any other, the rest for the loop's."""
 
     def __init__(self, loader: Loader, closing: threading.Event) -> None:
         """Nothing is waited for when `closing` is set."""
         self._loader = loader
         self._closing = closing
+        self.is_paused = False  # nothing is replaced but by `renew`
+        self._is_succeeded = False  # the other process serves
         self._ask: Ask | None = None  # while another process takes over
         self._under_way: set[object] = set()  # those that began before
 
     def pause(self, ask: Ask) -> None:
         """From now on `ask` first, in the loop: it calls back when the other process knows of all changes."""
         self._ask = ask
+        self.is_paused = True
 
     def resume(self) -> None:
         """No other process takes over."""
         self._ask = None
+        self.is_paused = False
+
+    def follow_on(self) -> None:
+        """The other process serves: what is replaced from now on waits for it."""
+        self._is_succeeded = True
+        self.is_paused = False
+
+    def stand_still(self) -> None:
+        """Nothing is replaced any more but by `renew`."""
+        self.is_paused = True
 
     def finish(self) -> None:
         """Wait until those that have not asked are over."""
@@ -78,10 +92,11 @@ class Renewals:
         finally:
             self._under_way.discard(one)
 
-    def is_known(self, call_soon: Callable[[Callable[[], object]], None]) -> bool:
-        """Wait until the process that has taken over knows of all that has changed by now; False when this one ends
-        before. While it takes over there is no answer."""
-        return self._await_known(Future(), call_soon)
+    def await_successor(self, call_soon: Callable[[Callable[[], object]], None]) -> None:
+        """Where another process has taken over, wait until it knows of all that has changed by now. Raises
+        ClosingError."""
+        if self._is_succeeded and not self._await_known(Future(), call_soon):
+            raise ClosingError
 
     def _await_known(self, known: Future[None], call_soon: Callable[[Callable[[], object]], None]) -> bool:
         def ask() -> None:

@@ -1,0 +1,89 @@
+"""What a server says when it serves: what it has, with what, and what is not as its operator may think."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import socket
+from collections.abc import Sequence
+
+from zcserve import log
+from zcserve.cache.budget import Budget
+from zcserve.cache.compress import missing_codecs
+from zcserve.cache.loader import Loader
+from zcserve.config.table import Config
+from zcserve.config.units import size_text
+from zcserve.content.content import Content
+from zcserve.content.told import report_problems, resident
+from zcserve.log import Log, printable
+from zcserve.net.fastlane import why_not_native
+
+_log = Log(__name__)
+
+# Descriptors that come and go while the server runs: a reload's directories, an upgrade's, an application's.
+DESCRIPTORS_BESIDE = 32
+
+
+def say_ready(
+    config: Config,
+    content: Content,
+    loader: Loader,
+    budget: Budget,
+    *,
+    is_native: bool,
+    servlets: str,
+    addresses: Sequence[str],
+    ready_after_s: float,
+) -> None:
+    """Warn of what is amiss, and print the lines that begin with `root:`."""
+    _warn_of_descriptors(config)
+    report_problems(content.generation.problems)
+    content.warn_of_memory()
+    if config.compress_dir and not config.compress:
+        _log.warning("compress: --compress-dir is of no use without --compress")
+    if config.compress and missing_codecs():
+        _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    report, store, pending = content.report, loader.store, loader.variants.pending
+    memory = f"{size_text(store.committed)} of {size_text(store.budget)}"
+    lines = (
+        f"root: {config.root}",
+        f"files: {report.files - report.variants}, {resident(report)}",
+        *((f"compress: the variants of {pending} files follow",) if pending else ()),
+        f"memory: {memory}, ready in {ready_after_s:.2f} s",
+        *((f"budget: {budget.note}",) if budget.note else ()),
+        f"engine: {_engine(config, is_native=is_native)}",
+        *((f"servlets: {servlets}",) if servlets else ()),
+        *(f"serving {address}" for address in addresses),
+    )
+    log.say("\n".join(lines))
+
+
+def _warn_of_descriptors(config: Config) -> None:
+    """Say now what would be found out when the last connections come."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    needed = len(os.listdir("/proc/self/fd")) + config.connections_max + config.loader_threads + DESCRIPTORS_BESIDE
+    if needed > limit:
+        _log.warning(
+            "descriptors: the process may have %d, and --connections-max %d needs %d: raise the limit "
+            "(ulimit -n, LimitNOFILE=) or lower --connections-max",
+            limit, config.connections_max, needed,
+        )  # fmt: skip
+
+
+def _engine(config: Config, *, is_native: bool) -> str:
+    """What answers plain requests, and why it is not the fast lane where that was not asked for."""
+    if is_native:
+        return "native"
+    return "python" if config.engine == "python" else f"python ({printable(why_not_native())})"
+
+
+def url(sock: socket.socket) -> str:
+    """A listening socket's address, as a browser wants it."""
+    where = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{where}"
+    host = f"[{where[0]}]" if ":" in where[0] else where[0]
+    return f"http://{host}:{where[1]}"

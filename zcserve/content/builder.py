@@ -1,0 +1,215 @@
+"""Generations and patches of one root: walked, loaded as far as they fit, and caught up with what has changed since."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+from zcserve import threads
+from zcserve.cache.entry import Entry
+from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem
+from zcserve.cache.loader import ChangedError, Loader, path_of
+from zcserve.cache.pinned import Pinned
+from zcserve.cache.preload import Preloaded, preload
+from zcserve.cache.root import Root
+from zcserve.cache.store import Store
+from zcserve.cache.unseen import hide
+from zcserve.cache.walk import Changes, Patch, walk, walk_again
+from zcserve.cache.watcher import Watcher
+from zcserve.config.table import Config
+from zcserve.config.units import size_text
+from zcserve.content.merging import leave_out, take_from
+from zcserve.content.told import Progress
+from zcserve.errors import NoThreadError, reason_of
+from zcserve.log import Log
+
+_log = Log(__name__)
+
+# While a generation is built, the events of its watcher are read so often: the kernel queues 16,384.
+WATCHED_EVERY_S = 0.02
+
+
+class ClosingError(Exception):
+    """The server ends: what is being built is for nothing."""
+
+
+@dataclass(slots=True)
+class Built:
+    """A complete generation, its content loaded as far as it fits, and what follows its root (None: nothing does)."""
+
+    generation: Generation
+    watcher: Watcher | None
+    report: Preloaded
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether something may have changed that its watcher does not know of."""
+        return self.watcher is not None and self.watcher.is_lost
+
+
+@dataclass(slots=True)
+class Caught:
+    """What a generation caught up with: the keys, and the entries that it has no more or never had."""
+
+    keys: set[bytes] = field(default_factory=set)
+    unneeded: list[Entry] = field(default_factory=list)
+
+
+class Builder:
+    """Makes generations of one root."""
+
+    def __init__(self, config: Config, store: Store, loader: Loader, pinned: Pinned) -> None:
+        self.config = config
+        self.store = store
+        self.loader = loader
+        self.pinned = pinned
+        self.closing = threading.Event()  # what is being built is not waited for
+
+    def build(self, *, last: Generation | None = None, progress: bool = False) -> Built:
+        """Build a generation, sharing what is the same in `last`. Raises UsageError."""
+        show = Progress() if progress and sys.stderr.isatty() else None
+        read_at = 0.0
+
+        def note(done: int, total: int) -> None:
+            nonlocal read_at
+            self.go_on()
+            if show is not None and total:
+                show(done, total)
+            if watcher is not None and (now := time.monotonic()) > read_at + WATCHED_EVERY_S:
+                read_at = now
+                watcher.read(now)
+
+        root = Root(self.config.root)
+        watcher = self._watch(root)
+        try:
+            found = partial(note, total=0)
+            generation = walk(root, index=self.config.index, last=last, observer=watcher, progress=found)
+            report = preload(
+                generation, self.loader, first=self.pinned.first(generation), make_room=True, progress=note
+            )
+        except BaseException:
+            if watcher is not None:
+                close_soon(watcher)
+            raise
+        finally:
+            if show is not None:
+                show.clear()
+        self.read_not_found_page(generation)
+        if left := self.pinned.left_out(generation):
+            size = size_text(sum(representation.size for representation in left))
+            _log.warning("pinned: %d files, %s, do not fit into memory: sent from disk", len(left), size)
+        return Built(generation, watcher, report)
+
+    def go_on(self) -> None:
+        """Raises ClosingError when the server ends."""
+        if self.closing.is_set():
+            raise ClosingError
+
+    def _watch(self, root: Root) -> Watcher | None:
+        if not self.config.watch:
+            return None
+        try:
+            return Watcher(root)
+        except OSError as error:
+            _log.warning(
+                "the root is not watched (%s; raise fs.inotify.max_user_instances or ulimit -n): "
+                "changes are seen after SIGHUP only",
+                reason_of(error),
+            )
+            return None
+
+    def make_patch(
+        self, generation: Generation, watcher: Watcher, changes: Changes, also: Generation | None = None
+    ) -> Patch:
+        """What these changes make of a generation, loaded; `also` has entries to share."""
+        patch = walk_again(generation, changes, index=self.config.index, observer=watcher, also=also)
+        if patch.resources:
+            self._load(generation, watcher, patch)
+        return patch
+
+    def _load(self, generation: Generation, watcher: Watcher, patch: Patch) -> None:
+        """Make resident what the patch brings: what fits, and whatever takes the place of something resident.
+
+        What changes meanwhile leaves the patch: perhaps it is being written, and the watcher knows when it is whole.
+        """
+        fresh = Generation(generation.root)
+        fresh.resources = {key: new for key, new in patch.resources.items() if new is not None}
+        hide(fresh.resources)
+        preload(fresh, self.loader, first=self.pinned.first(fresh), make_room=True, progress=lambda *_: self.go_on())
+        for key in list(patch.resources):
+            new = patch.resources[key]
+            now, old = fresh.resources.get(key), generation.resources.get(key)
+            if now is None:
+                patch.resources[key] = None
+            elif now is not new and isinstance(now, Entry):
+                del patch.resources[key]
+                self.loader.forget(now)
+                watcher.look_again(path_of(now), time.monotonic())
+            elif isinstance(now, Entry) and isinstance(old, Entry) and now.body is None and old.body is not None:
+                if now.is_variant and not old.is_variant:
+                    continue  # what was held under its own name is held as a variant now
+                with suppress(ChangedError, OSError):  # it changed once more, which the watcher knows
+                    self.loader.load(generation.root, now)
+        self.read_not_found_page(fresh)
+        patch.problems += fresh.problems
+        patch.not_found_page = fresh.not_found_page
+
+    def catch_up(self, built: Built, live: Generation | None = None) -> Caught:
+        """Have a generation that is not served yet know of what has changed since it was built, as far as that is
+        whole; of what is not, it has what the `live` one has, which was."""
+        caught = Caught()
+        watcher, generation = built.watcher, built.generation
+        if watcher is None:
+            return caught
+        read_all(watcher)
+        if watcher.is_lost:
+            return caught
+        changes = watcher.take(time.monotonic())
+        if changes:
+            patch = self.make_patch(generation, watcher, changes, live)
+            read_all(watcher)
+            caught.unneeded += leave_out(patch, patch.resources, generation, watcher)
+            was = [old for key in patch.resources if isinstance(old := generation.resources.get(key), Entry)]
+            patch.apply(generation, patch.resources)
+            caught.unneeded += [old for old in was if generation.resources.get(old.key) is not old]
+            caught.keys |= patch.resources.keys()
+            generation.problems += patch.problems
+        if live is not None:
+            for path in watcher.written():
+                caught.keys |= take_from(live, generation, path)
+        return caught
+
+    def forget_unless_in(self, live: Generation, entries: Collection[Entry]) -> None:
+        """Let go of these, but for what a generation has."""
+        for entry in entries:
+            if live.resources.get(entry.key) is not entry:
+                self.loader.forget(entry)
+
+    def read_not_found_page(self, generation: Generation) -> None:
+        """Have the generation know the content of its 404.html."""
+        generation.not_found_page = None
+        entry = generation.resources.get(NOT_FOUND_KEY)
+        if isinstance(entry, Entry):
+            try:
+                generation.not_found_page = self.loader.read(generation.root, entry)
+            except (ChangedError, OSError) as error:
+                generation.problems.append(Problem("404.html", f"is not used for 404: {reason_of(error)}"))
+
+
+def read_all(watcher: Watcher) -> None:
+    while not watcher.read(time.monotonic()):
+        pass
+
+
+def close_soon(watcher: Watcher) -> None:
+    """Close a watcher, in a thread of its own: the kernel first waits for all that are about to tell of an event, 16
+    ms on a busy machine and seconds at worst, and nothing here need wait with it."""
+    try:
+        threads.start(watcher.close, "zcserve-closing")
+    except NoThreadError:
+        watcher.close()

@@ -1,0 +1,178 @@
+"""The content of a server, and when each of its parts is due."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from math import inf
+
+from zcserve.cache.crew import CLOSE_WITHIN_S
+from zcserve.cache.entry import Entry
+from zcserve.cache.index import Generation
+from zcserve.cache.loader import path_of
+from zcserve.cache.preload import Preloaded
+from zcserve.cache.watcher import Watcher
+from zcserve.content.builder import Builder, Built, ClosingError
+from zcserve.content.jobs import Counters, Jobs
+from zcserve.content.live import Live
+from zcserve.content.patches import Patches
+from zcserve.content.rechecks import Rechecks
+from zcserve.content.releases import Releases
+from zcserve.content.renewals import Ask, Begun, Renewals
+from zcserve.content.told import warn_of_memory
+from zcserve.log import Log
+from zcserve.net.connection import Service
+from zcserve.net.loop import Loop
+
+_log = Log(__name__)
+
+
+class Content:
+    """The generations that a service serves, and their replacement. In the loop, but for `reload` and `close`."""
+
+    def __init__(self, builder: Builder, built: Built, loop: Loop, service: Service) -> None:
+        """`service` has what was built already; `loop` does the last step of each change. Raises NoThreadError."""
+        config = builder.config
+        self.counters = counters = Counters()
+        self.due = inf  # when `each_turn` has something to do
+        self._builder = builder
+        self._loader = builder.loader
+        self._loop = loop
+        self._renewals = renewals = Renewals(builder.loader, builder.closing)
+        self._jobs = jobs = Jobs(loop, builder.closing, counters)
+        self._live = live = Live(service, loop, config, self._plan)
+        self._releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
+        self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
+        self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
+        service.fetcher.renew = self._renew
+        if built.generation.is_disturbed:
+            again = self._releases.try_again_later()
+            _log.warning("a file system does not work: all is walked again in %g s", again)
+        live.follow(built.watcher)
+
+    @property
+    def generation(self) -> Generation:
+        """What is served now."""
+        return self._live.generation
+
+    @property
+    def watcher(self) -> Watcher | None:
+        """What follows the root, or None."""
+        return self._live.watcher
+
+    @property
+    def report(self) -> Preloaded:
+        """What of the present generation is resident."""
+        return self._releases.report
+
+    def warn_of_memory(self) -> None:
+        """Say so where what is known of the files leaves no room for their content."""
+        warn_of_memory(self._builder.store, self.report)
+
+    def reload(self) -> None:
+        """Build the next generation beside the present one and flip to it; any thread may ask, and a signal's handler,
+        which must take no locks. Returns at once."""
+        self._releases.ask()
+
+    def catch_up(self) -> None:
+        """As `Releases.catch_up`."""
+        self._releases.catch_up()
+        self._plan()  # the watcher's times: what is not whole yet may bring no event any more
+
+    def when_known(self, then: Callable[[], None]) -> None:
+        """As `Patches.when_known`."""
+        self._patches.when_known(then)
+
+    # --- while another process takes over -----------------------------------------------------------------
+
+    def pause(self, then: Callable[[], None], ask: Ask) -> None:
+        """Replace nothing any more but what the process that takes over knows, which `ask` asks; when that is so, call
+        `then`."""
+        self._renewals.pause(ask)
+        self._plan()
+        self._jobs.submit(self._jobs.patches, partial(self._paused, then))
+
+    def _paused(self, then: Callable[[], None]) -> None:
+        self._renewals.finish()
+        self._jobs.call_soon(then)
+
+    def resume(self) -> None:
+        """No other process takes over: go on."""
+        if self._renewals.is_paused:
+            self._renewals.resume()
+            self._plan()
+            self.reload()  # one may have been given up
+
+    def follow_on(self) -> None:
+        """The process that takes over serves: go on, but only to what it knows of."""
+        self._renewals.follow_on()
+        self._plan()
+
+    def stand_still(self) -> None:
+        """Replace nothing any more."""
+        self._renewals.stand_still()
+        self._plan()
+
+    # --- each turn ----------------------------------------------------------------------------------------
+
+    def _plan(self) -> None:
+        """When to look again: at the time of a part, or when a generation's is over."""
+        due = inf
+        if not self._renewals.is_paused:
+            due = min(self._patches.due(self._loop.now), self._releases.due, self._rechecks.due())
+        self.due = self._loop.wake_at = min(due, self._live.next_over())
+
+    def each_turn(self) -> None:
+        """Hand what is due to the threads."""
+        now = self._loop.now
+        if now < self.due:
+            return
+        if over := self._live.take_over(now):
+            self._releases.retire(over)
+        try:
+            if not self._renewals.is_paused:
+                self._begin_what_is_due(now)
+        finally:
+            self._plan()  # whatever failed: else it would be tried again in each turn
+
+    def _begin_what_is_due(self, now: float) -> None:
+        if self._releases.due <= now:
+            self._releases.try_again()
+        if self._rechecks.due() <= now:
+            self._rechecks.begin(now)
+        if self._patches.due(now) <= now:
+            self._patches.begin(now)
+
+    # --- in the loaders' threads ----------------------------------------------------------------------------
+
+    def _renew(self, generation: Generation, entry: Entry) -> bool:
+        """Have what lies at an entry's path now take its place before the watcher says so: not while it is being
+        written, and not when the root leads elsewhere, since what becomes of the old one is no news."""
+        if generation is not self.generation:
+            self._loader.succeed(generation, entry)
+            return True
+        if not generation.root.is_in_place():
+            return False
+        try:
+            begun = self._jobs.in_loop(partial(self._begin_to_renew, path_of(entry)))
+        except ClosingError:
+            return False
+        return begun is not None and self._renewals.renew(generation, entry, begun, self._jobs.call_soon)
+
+    def _begin_to_renew(self, path: bytes) -> Begun | None:
+        self._live.read_events()
+        is_held = self.watcher is not None and self.watcher.holds(path)
+        return None if is_held else self._renewals.begin()
+
+    # --- ending -------------------------------------------------------------------------------------------
+
+    def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
+        """End the threads: they must not write into memory that is given back. False where one goes on, or hangs."""
+        until = time.monotonic() + within_s
+        ended = self._jobs.close(within_s)
+        ended &= self._rechecks.close(max(until - time.monotonic(), 0))
+        if ended and (watcher := self._live.watcher) is not None:
+            watcher.close()
+            self._live.watcher = None
+        return ended

@@ -1,0 +1,99 @@
+"""The threads that do what may block, each one job after another, and the steps that they have the loop make.
+
+A thread waits for its step, and then goes on with what the step gave. When the server ends, a thread is not waited for:
+its next step raises ClosingError.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from zcserve.cache.crew import CLOSE_WITHIN_S, Crew
+from zcserve.content.builder import ClosingError
+from zcserve.log import Log
+from zcserve.net.loop import Loop
+
+_log = Log(__name__)
+
+# A job that waits for the loop looks so often whether the server ends.
+CLOSING_SEEN_S = 0.1
+
+Made = TypeVar("Made")
+
+
+class PausedError(Exception):
+    """Another process takes over: nothing is replaced any more."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What became of the content since the start."""
+
+    flips: int = 0
+    failed: int = 0
+    patches: int = 0
+    changed: int = 0  # resources that patches replaced, added or took away
+    rescans: int = 0  # walks of everything because the watcher lost track, or a patch failed
+
+
+class Jobs:
+    """Two threads. `patches` also makes the last step of a release, so that nothing is patched meanwhile."""
+
+    def __init__(self, loop: Loop, closing: threading.Event, counters: Counters) -> None:
+        """`closing` is set when the server ends. Raises NoThreadError."""
+        self.call_soon = loop.call_soon
+        self._closing = closing
+        self._counters = counters
+        self.patches = Crew(1, "zcserve-content", stand_ins=0)
+        self.builders = Crew(1, "zcserve-builder", stand_ins=0)
+
+    def submit(self, crew: Crew, job: Callable[[], object]) -> None:
+        """Have a thread do a job when those before it are done; never, when the server ends."""
+        if not self._closing.is_set():
+            crew.submit(partial(self._guarded, job))
+
+    def _guarded(self, job: Callable[[], object]) -> None:
+        try:
+            job()
+        except (ClosingError, PausedError):
+            pass
+        except Exception:
+            _log.exception("the content could not be replaced, the old content goes on")
+            self._counters.failed += 1
+
+    def in_loop(self, step: Callable[[], Made]) -> Made:
+        """Have the loop make a step, between two turns, and wait until it has; what it gave. Raises ClosingError."""
+        return self._made_by(self.call_soon, step)
+
+    def in_patches(self, job: Callable[[], Made]) -> Made:
+        """Have the thread of the patches do a job, and wait until it has; what it gave. Raises ClosingError."""
+        return self._made_by(partial(self.submit, self.patches), job)
+
+    def _made_by(self, submit: Callable[[Callable[[], None]], object], step: Callable[[], Made]) -> Made:
+        made: Future[Made] = Future()
+
+        def make() -> None:
+            try:
+                made.set_result(step())
+            except Exception as error:
+                made.set_exception(error)
+
+        submit(make)
+        while not made.done() and not self._closing.is_set():
+            wait((made,), CLOSING_SEEN_S)
+        if not made.done():  # and never will be: the threads end before the loop is closed
+            raise ClosingError
+        return made.result()
+
+    def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
+        """End the threads: they must not write into memory that is given back. False where one goes on, or hangs."""
+        self._closing.set()
+        until = time.monotonic() + within_s
+        ended = self.builders.close(within_s)
+        return self.patches.close(max(until - time.monotonic(), 0)) and ended

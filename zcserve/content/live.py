@@ -1,0 +1,136 @@
+"""What is served now and what follows its root. Each method is a step of the loop, between two turns, and short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from math import inf
+
+from zcserve.cache.entry import Entry
+from zcserve.cache.index import Generation
+from zcserve.cache.walk import Patch
+from zcserve.cache.watcher import Watcher
+from zcserve.config.table import Config
+from zcserve.content.builder import Built
+from zcserve.content.merging import leave_out
+from zcserve.errors import reason_of
+from zcserve.log import Log
+from zcserve.net.connection import Service
+from zcserve.net.loop import Loop
+
+_log = Log(__name__)
+
+# The watcher's events are read for about so long in a turn: some hundred.
+EVENTS_READ_S = 0.001
+# So many keys of the fast lane are forgotten one by one; of more, all are.
+KEYS_FORGOTTEN_MAX = 1000
+
+
+class LostError(Exception):
+    """The root leads elsewhere: this patch is of no use."""
+
+
+class Live:
+    """The generations that a service serves, the present one first of all, and the watcher of the present one.
+
+    laid         keys of patches that came while the next generation was built (`is_building`)
+    is_adrift    the root leads to what cannot be served: what becomes of the old one is not followed
+    """
+
+    def __init__(self, service: Service, loop: Loop, config: Config, plan: Callable[[], None]) -> None:
+        """`plan` is told that something may be due at another time."""
+        self.watcher: Watcher | None = None
+        self.laid: set[bytes] = set()
+        self.is_building = False
+        self.is_adrift = False
+        self._service = service
+        self._loop = loop
+        self._config = config
+        self.plan = plan
+
+    @property
+    def generation(self) -> Generation:
+        """What is served now."""
+        return self._service.generation
+
+    def follow(self, watcher: Watcher | None) -> None:
+        """From now on this is the watcher. Raises OSError."""
+        if watcher is not None:
+            self._loop.add(watcher.fd, lambda _: self.read_events())
+            if watcher.blind is not None:
+                _log.warning("not everything is watched: %s; everything is walked now and then", watcher.blind)
+        self.watcher = watcher
+        self.plan()
+
+    def read_events(self) -> None:
+        """Take in what the watcher has to tell; the rest in the next turn."""
+        watcher = self.watcher
+        try:
+            if watcher is not None and not watcher.read(self._loop.now, EVENTS_READ_S):
+                self._loop.again(self.read_events)
+        except OSError as error:
+            assert watcher is not None
+            _log.warning("events of the root cannot be read: %s", error)
+            watcher.rescan_later(f"events could not be read ({reason_of(error)})", self._loop.now)
+        self.plan()
+
+    def lay_over(
+        self, watcher: Watcher, generation: Generation, patch: Patch, keys: list[bytes], *, is_last_try: bool
+    ) -> list[Entry] | None:
+        """Lay some keys of a patch over; the entries that are not needed any more. None: not yet, there are events to
+        be read first. Raises LostError."""
+        if not watcher.read(self._loop.now, EVENTS_READ_S) and not is_last_try:
+            return None
+        if watcher.is_lost and not generation.root.is_in_place():
+            raise LostError
+        unneeded = leave_out(patch, keys, generation, watcher)
+        keys = [key for key in keys if key in patch.resources]
+        known = generation.resources
+        was = [old for key in keys if isinstance(old := known.get(key), Entry)]
+        comes_or_goes = any(patch.resources[key] is None or key not in known for key in keys)
+        patch.apply(generation, keys)
+        if self.is_building:
+            self.laid.update(keys)
+        self._forget_keys(keys, files_come_or_go=comes_or_goes)
+        unneeded += [old for old in was if known.get(old.key) is not old]
+        return unneeded
+
+    def flip(self, built: Built, changed: set[bytes]) -> tuple[list[Generation], list[object]]:
+        """The next generation is the present one. The generations whose time is over, and what the lane gave up."""
+        last, generation, watcher = self.generation, built.generation, self.watcher
+        self.follow(built.watcher)  # first, since it can fail
+        last.until = self._loop.now + self._config.keep_for_s
+        changed |= self.laid
+        older = (last, *last.older)
+        kept = self._config.keep_generations
+        generation.older, last.older = older[:kept], ()
+        self._service.generation = generation
+        if watcher is not None:
+            self._loop.forget(watcher.fd)
+        self.plan()
+        return list(older[kept:]), self._forget_keys(changed)
+
+    def _forget_keys(self, keys: Collection[bytes], *, files_come_or_go: bool = True) -> list[object]:
+        """The fast lane lets go of these, and the application of what it knew of them. What the lane gives up is for a
+        thread to free."""
+        if self._service.application is not None and files_come_or_go:
+            self._service.application.forget(keys)
+        lane = self._service.lane
+        if lane is None:
+            return []
+        if len(keys) > KEYS_FORGOTTEN_MAX:
+            return lane.clear(len(self.generation.resources))
+        for key in keys:
+            lane.forget_key(key)
+        return []
+
+    def next_over(self) -> float:
+        """When the time of one of the older generations is over; infinity where there is none."""
+        return min((old.until for old in self.generation.older), default=inf)
+
+    def take_over(self, now: float) -> list[Generation]:
+        """The older generations whose time is over: they are not reachable any more."""
+        generation = self.generation
+        over = [old for old in generation.older if old.until <= now]
+        if over:
+            generation.older = tuple(old for old in generation.older if old.until > now)
+        return over

@@ -1,0 +1,67 @@
+"""What of one generation another one must know: what was written meanwhile, and what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import chain, compress, islice
+from operator import is_not
+from urllib.parse import unquote_to_bytes
+
+from zcserve.cache.entry import Entry, Redirect
+from zcserve.cache.index import Generation
+from zcserve.cache.pairing import SIBLING_CODINGS
+from zcserve.cache.walk import Patch
+from zcserve.cache.watcher import Watcher
+from zcserve.http import encode_path
+
+# So many keys are compared in C before another thread may have the GIL: a millisecond.
+KEYS_AT_ONCE = 1_000
+
+
+def _is_whole(key: bytes, watcher: Watcher) -> bool:
+    """Whether neither a file nor one of its siblings was written since the watcher was asked for changes."""
+    path = unquote_to_bytes(key)[1:]
+    return not (watcher.was_written(path) or any(watcher.was_written(path + ending) for ending in SIBLING_CODINGS))
+
+
+def leave_out(patch: Patch, keys: Collection[bytes], known: Generation, watcher: Watcher) -> list[Entry]:
+    """Take out of these keys of a patch what was written meanwhile; the entries that the patch had for it."""
+    if not watcher.writes:
+        return []
+    out = {key for key in keys if not _is_whole(key, watcher)}
+    for directory in [key for key in keys if key.endswith(b"/")]:
+        index = patch.resources[directory] or known.resources.get(directory)
+        if isinstance(index, Entry) and index.key in out:
+            out |= {directory, directory[:-1]} & patch.resources.keys()
+    left_out = {id(new): new for key in out if isinstance(new := patch.resources.pop(key), Entry)}
+    return list(left_out.values())
+
+
+def take_from(live: Generation, generation: Generation, path: bytes) -> set[bytes]:
+    """Have a generation know of a file, or the one that it is a sibling of, what the live one knows. The keys."""
+    key = encode_path(b"/" + path)
+    names = [key, *(key.removesuffix(ending) for ending in SIBLING_CODINGS if path.endswith(ending))]
+    directory = key[: key.rfind(b"/") + 1]
+    here, there = generation.resources.get, live.resources.get
+    if any(isinstance(index := find(directory), Entry) and index.key in names for find in (here, there)):
+        names += [directory, directory[:-1]]
+    other = [name for name in names if here(name) is not there(name)]
+    generation.lay_over(other, {name: there(name) for name in other})
+    return set(other)
+
+
+def difference(last: Generation, generation: Generation) -> Iterator[bytes]:
+    """The keys that lead elsewhere than they did, or nowhere. `last` may be patched meanwhile."""
+    now, was = generation.resources.get, last.resources.get
+    shared = 0
+    keys = iter(generation.resources)
+    while some := list(islice(keys, KEYS_AT_ONCE)):
+        shared += len(some)
+        for key in compress(some, map(is_not, map(was, some), map(now, some))):
+            old = was(key)
+            if old is None:
+                shared -= 1
+            elif not (isinstance(old, Redirect) and isinstance(now(key), Redirect)):
+                yield key  # redirects are made anew; of one key there is but one place to go
+    if shared < len(last.resources):
+        yield from (key for key in chain.from_iterable(last.keys_in_pieces()) if key not in generation.resources)

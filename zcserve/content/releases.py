@@ -1,0 +1,258 @@
+"""The next generation: built beside the last, caught up, compared, flipped to; then what only the last one had goes.
+
+In the builder's thread, but for the last step before a flip, which is the patches': nothing is patched meanwhile.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Collection
+from functools import partial
+from itertools import chain
+from math import inf
+
+from zcserve.cache.burial import bury, empty
+from zcserve.cache.entry import Entry
+from zcserve.cache.index import ENTRY_BYTES, Generation
+from zcserve.cache.preload import Preloaded, preload, retire
+from zcserve.cache.watcher import Watcher
+from zcserve.config.table import Config
+from zcserve.content.builder import Builder, Built, ClosingError, close_soon
+from zcserve.content.jobs import Counters, Jobs, PausedError
+from zcserve.content.live import Live
+from zcserve.content.merging import difference
+from zcserve.content.renewals import Renewals
+from zcserve.content.told import report_problems, resident, warn_of_memory
+from zcserve.errors import UsageError
+from zcserve.log import Log
+
+_log = Log(__name__)
+
+# How often the next generation catches up with what has changed before patches wait for it; each time takes less.
+CATCH_UPS_MAX = 5
+# How often a generation is built anew when its watcher has lost track by then.
+BUILDS_MAX = 3
+# A reload that failed is tried again after so long, then after twice as long each time, up to this.
+TRIED_AGAIN_AFTER_S = 1.0
+TRIED_AGAIN_MAX_S = 60.0
+# What a reload leaves is collected at once where that takes no longer; where it takes N times as long, every Nth time.
+COLLECTION_S = 0.005
+
+
+class Releases:
+    """Replaces the live generation as a whole.
+
+    due     when a reload that failed is tried again, of `time.monotonic`
+    report  what of the present generation is resident
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        builder: Builder,
+        live: Live,
+        jobs: Jobs,
+        renewals: Renewals,
+        counters: Counters,
+        report: Preloaded,
+    ) -> None:
+        self.due = inf
+        self.report = report
+        self._config = config
+        self._builder = builder
+        self._loader = builder.loader
+        self._store = builder.store
+        self._live = live
+        self._jobs = jobs
+        self._renewals = renewals
+        self._counters = counters
+        self._is_asked = False
+        self._tried_again_after = 0.0
+        self._collection_after = 0  # so many reloads
+
+    # --- asking for one -----------------------------------------------------------------------------------
+
+    def ask(self) -> None:
+        """Have the next generation built; in any thread, and in a signal's handler, which must take no locks."""
+        if not self._builder.closing.is_set():
+            self._is_asked = True
+            self._jobs.call_soon(partial(self._jobs.submit, self._jobs.builders, self._build_if_asked))
+
+    def _build_if_asked(self) -> None:
+        if self._is_asked:  # else the reload that just ended began after this one was asked for
+            self._is_asked = False
+            self._build_next()
+
+    def build_for(self, watcher: Watcher) -> None:
+        """Build the next generation since a watcher has lost track."""
+        self._jobs.submit(self._jobs.builders, partial(self._build_unless_done, watcher))
+
+    def _build_unless_done(self, watcher: Watcher) -> None:
+        if watcher is self._live.watcher:
+            self._counters.rescans += self._live.generation.root.is_in_place()  # else it is a release
+            self._build_next()
+
+    def try_again_later(self) -> float:
+        """Reload by itself, unless something else has it reloaded before; in how many seconds."""
+        wait = self._tried_again_after = min(max(self._tried_again_after * 2, TRIED_AGAIN_AFTER_S), TRIED_AGAIN_MAX_S)
+        self.due = time.monotonic() + wait
+        return wait
+
+    def try_again(self) -> None:
+        """It is due."""
+        self.due = inf
+        self.ask()
+
+    # --- before the loop runs -----------------------------------------------------------------------------
+
+    def catch_up(self) -> None:
+        """Know of what has changed since the first generation was built, and build anew where the root leads elsewhere
+        by now, or its watcher has lost track. Before the loop runs."""
+        for _ in range(BUILDS_MAX):
+            built = Built(self._live.generation, self._live.watcher, self.report)
+            for _ in range(CATCH_UPS_MAX):
+                caught = self._builder.catch_up(built)
+                for entry in caught.unneeded:
+                    self._loader.forget(entry)
+                if not caught.keys:
+                    break
+            leads_elsewhere = built.watcher is not None and not built.generation.root.is_in_place()
+            if not (built.is_lost or leads_elsewhere) or not self._flip_at_once():
+                break
+
+    def _flip_at_once(self) -> bool:
+        """The process before this one may serve the next release already. Whether it could be built."""
+        last, watcher = self._live.generation, self._live.watcher
+        try:
+            built = self._builder.build(last=last)
+        except (UsageError, OSError) as error:
+            self._failed(error, last)
+            return False
+        changed = set(difference(last, built.generation))
+        over, _ = self._live.flip(built, changed)
+        if watcher is not None:
+            watcher.close()
+        self._tidy_up(built, changed, over)
+        return True
+
+    # --- in the builder's thread --------------------------------------------------------------------------
+
+    def _build_next(self) -> None:
+        live = self._live
+        last, watcher = live.generation, live.watcher
+        self.due = inf
+        live.laid = set()
+        live.is_building = True
+        try:
+            built, changed, over = self._build_and_compare(last)
+        except (UsageError, OSError) as error:
+            self._failed(error, last)
+            return
+        except (ClosingError, PausedError):
+            raise
+        except Exception:
+            self.try_again_later()
+            raise
+        finally:
+            live.is_building = False
+            self._jobs.call_soon(live.plan)
+        live.is_adrift = False
+        self._tried_again_after = 0.0
+        if watcher is not None:
+            close_soon(watcher)
+        self._tidy_up(built, changed, over)
+
+    def _failed(self, error: UsageError | OSError, last: Generation) -> None:
+        self._live.is_adrift = isinstance(error, UsageError) or not last.root.is_in_place()
+        again = self.try_again_later()
+        _log.error("reload failed, the old content goes on; tried again in %g s: %s", again, error)
+        self._counters.failed += 1  # last: what sees it counted finds it told
+
+    def _build_and_compare(self, last: Generation) -> tuple[Built, set[bytes], list[Generation]]:
+        """The next generation, flipped to; which keys lead elsewhere than in the `last`, or perhaps do; whose time is
+        over."""
+        for left in reversed(range(BUILDS_MAX)):
+            built = self._builder.build(last=last)
+            try:
+                changed = self._caught_up(built, last)
+                changed.update(difference(last, built.generation))
+                changed |= self._caught_up(built, last)
+                if not built.is_lost or not left:
+                    return built, changed, self._jobs.in_patches(partial(self._catch_up_and_flip, built, changed))
+            except BaseException:
+                if built.watcher is not None:
+                    close_soon(built.watcher)
+                raise
+            assert built.watcher is not None
+            close_soon(built.watcher)
+            retire(built.generation, last, self._loader)
+        raise AssertionError
+
+    def _caught_up(self, built: Built, last: Generation) -> set[bytes]:
+        """Have what was built catch up with what has changed since, until that is nothing; the keys."""
+        keys: set[bytes] = set()
+        for _ in range(CATCH_UPS_MAX):
+            caught = self._builder.catch_up(built, last)
+            self._builder.forget_unless_in(last, caught.unneeded)
+            keys |= caught.keys
+            if not caught.keys:
+                break
+        return keys
+
+    def _catch_up_and_flip(self, built: Built, changed: set[bytes]) -> list[Generation]:
+        """In the patches' thread: catch up with the rest, and flip. The generations whose time is over."""
+        if self._renewals.is_paused:
+            raise PausedError
+        caught = self._builder.catch_up(built, self._live.generation)
+        changed |= caught.keys
+        self._renewals.await_successor(self._jobs.call_soon)
+        over, given_up = self._jobs.in_loop(partial(self._live.flip, built, changed))
+        self._builder.forget_unless_in(built.generation, caught.unneeded)
+        bury(given_up)
+        return over
+
+    def _tidy_up(self, built: Built, changed: set[bytes], over: list[Generation]) -> None:
+        """After a flip: let go of what is not needed any more, and tell."""
+        generation, report = built.generation, built.report
+        self._loader.variants.follow(generation)
+        self._store.overhead = len(generation.resources) * ENTRY_BYTES
+        self._retire(over, None if self._config.keep_generations else changed)
+        if report.left_out:
+            for old in generation.older:
+                retire(old, generation, self._loader)  # reachable still, but the new content needs the room
+            report = preload(generation, self._loader)  # where the last generation was, there is room now
+        self.report = report
+        self._counters.flips += 1
+        files = report.files - report.variants
+        _log.info("reloaded: %d files, %d changed or gone, %s", files, len(changed), resident(report))
+        report_problems(generation.problems)
+        warn_of_memory(self._store, report)
+        self._loader.variants.tidy()
+        self._collect()
+
+    def retire(self, over: list[Generation]) -> None:
+        """In the builder's thread: their time is over."""
+        self._jobs.submit(self._jobs.builders, partial(self._retire, over))
+
+    def _retire(self, over: list[Generation], keys: Collection[bytes] | None = None) -> None:
+        """Forget what only they have. It stands under `keys`, if that is known."""
+        generation = self._live.generation
+        kept = {id(entry) for old in generation.older for entry in old.entries()}
+        for old in over:
+            for key in keys if keys is not None else chain.from_iterable(old.keys_in_pieces()):
+                entry = old.resources.get(key)
+                if not isinstance(entry, Entry) or id(entry) in kept:
+                    continue
+                if generation.resources.get(entry.key) is not entry:
+                    self._loader.forget(entry)
+            empty(old.resources)  # so that a thread that loads for it knows, and not all of it ends at once
+
+    def _collect(self) -> None:
+        """Collect what the last release's servlets and the like have left. The content is out of the collector's sight
+        (cache/unseen.py), but an application's objects are not, and may be many."""
+        self._collection_after -= 1
+        if self._collection_after <= 0:
+            began = time.thread_time()
+            gc.collect()
+            self._collection_after = int((time.thread_time() - began) / COLLECTION_S)

@@ -1,0 +1,80 @@
+"""What became of the content, in words."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from zcserve.cache.budget import eaten
+from zcserve.cache.index import Problem
+from zcserve.cache.preload import Preloaded
+from zcserve.cache.store import Store
+from zcserve.cache.walk import Patch
+from zcserve.config.units import size_text
+from zcserve.log import Log
+
+_log = Log(__name__)
+
+# Problems named one by one; of more, only the number.
+PROBLEMS_NAMED_MAX = 20
+# Preloading shows its progress on a terminal when it takes longer than this.
+PROGRESS_AFTER_S = 1.0
+
+
+class Progress:
+    """How far preloading is, on a terminal."""
+
+    def __init__(self) -> None:
+        self._began = self._shown = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._began > PROGRESS_AFTER_S and now - self._shown > 0.1:
+            self._shown = now
+            print(f"\rloading   {done} of {total} files ({100 * done // total}%)", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._shown != self._began:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def tell_problems(problems: Sequence[Problem]) -> None:
+    """Name some of them in the log, and count the rest: a checkout can have thousands at once."""
+    for problem in problems[:PROBLEMS_NAMED_MAX]:
+        _log.warning("%s: %s", problem.path, problem.why)
+    if len(problems) > PROBLEMS_NAMED_MAX:
+        _log.warning("and %d more", len(problems) - PROBLEMS_NAMED_MAX)
+
+
+def report_problems(problems: Sequence[Problem]) -> None:
+    """Say what is not served, in the log."""
+    tell_problems(problems)
+    if problems:
+        _log.warning("%d files are not served as they lie there", len(problems))
+
+
+def warn_of_memory(store: Store, report: Preloaded) -> None:
+    """Say so where what is known of the files leaves no room for their content."""
+    if report.left_out and (why := eaten(store, report.files - report.variants, report.bytes)):
+        _log.warning("%s", why)
+
+
+def resident(report: Preloaded) -> str:
+    """What is in memory, in words."""
+    files = report.resident_files - report.resident_variants
+    variants = f" with {report.resident_variants} variants" if report.resident_variants else ""
+    text = f"{files} resident{variants} ({size_text(report.resident_bytes)})"
+    if report.left_out:
+        missing = report.variants - report.resident_variants
+        text += f", {report.left_out - missing}" + (f" and {missing} variants" if missing else "")
+        text += f" stay on disk until asked for ({size_text(report.bytes - report.resident_bytes)})"
+    return text
+
+
+def told(patch: Patch) -> str:
+    """What a patch has changed, in words."""
+    gone = sum(new is None for new in patch.resources.values())
+    named = next(iter(patch.resources)).decode()
+    more = f" and {len(patch.resources) - 1} more" if len(patch.resources) > 1 else ""
+    return f"updated: {len(patch.resources) - gone} changed, {gone} gone: {named}{more}"

@@ -1,0 +1,82 @@
+"""How a server ends: in order, or at once.
+
+    begin   listeners are closed; what is under way is answered, and that was the connection's last answer
+    end     after --grace, or by a second signal: what is under way is cut short
+    last    what the kernel has queued goes out, for LAST_S at most
+    over    no connection is left, or no time: the loop stops
+
+A process that was succeeded by another one answers what it has accepted (`hand_over`), and begins to end later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zcserve.net.connection import Service
+from zcserve.net.listener import Listener
+from zcserve.net.timers import Deadline
+
+# How long the end waits for clients to take what the kernel has queued for them, and what they send meanwhile is read.
+LAST_S = 1.0
+
+
+class Drain:
+    """The end of what a service serves. In the loop."""
+
+    def __init__(self, service: Service, listeners: Sequence[Listener]) -> None:
+        self._service = service
+        self._loop = service.loop
+        self._listeners = listeners
+        self._grace = Deadline(self.end)
+        self._last = Deadline(self._loop.stop)
+
+    @property
+    def until(self) -> float:
+        """When `--grace` is over, a time of the loop; infinity where nothing has begun to end in order."""
+        return self._grace.at
+
+    def hand_over(self) -> None:
+        """Another process accepts: answer what is here, and close no connection on which a request may be under way."""
+        for listener in self._listeners:
+            listener.close(handed_over=True)
+        self._service.draining = True
+        if self._service.lane is not None:
+            self._service.lane.drain()
+        self.closed()
+
+    def begin(self) -> None:
+        """Accept no more, and end when what is under way is answered."""
+        for listener in self._listeners:
+            listener.close()
+        self._service.draining = self._service.ending = True
+        if self._service.lane is not None:
+            self._service.lane.close_all(True)
+        for connection in list(self._service.connections):
+            connection.drain()
+        self._grace.at = self._loop.now + self._service.config.grace_s
+        self._loop.timers.arm(self._grace)
+        self.closed()
+
+    def end(self) -> None:
+        """Stop now. What is begun is cut short; but what the kernel has queued already still goes out."""
+        service = self._service
+        service.draining = service.ending = service.hurried = True
+        for listener in self._listeners:
+            listener.close()
+        if service.lane is not None:
+            service.lane.close_all(False)
+        for connection in list(service.connections):
+            connection.end()
+        for ending in list(service.endings):
+            ending.hurry()
+        self._last.at = self._loop.now + LAST_S
+        self._loop.timers.arm(self._last)
+        self.closed()
+
+    def closed(self) -> None:
+        """A connection ended: there is room for another, or an end to wait for."""
+        if not self._service.draining:
+            for listener in self._listeners:
+                listener.retry()
+        elif not self._service.count():
+            self._loop.stop()

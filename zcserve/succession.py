@@ -1,0 +1,140 @@
+"""A server between the process before it and the one after it (`upgrade.py`): what it does at each step.
+
+as the new one   catch up -> "ready", "go" -> catch up -> serve -> when the old one is gone, its memory is ours
+as the old one   start the program -> "ready": replace nothing -> it serves: hand over, follow on, end
+                                                               -> it does not: go on
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from zcserve.cache import manifest
+from zcserve.cache.loader import Loader
+from zcserve.content.content import Content
+from zcserve.drain import Drain
+from zcserve.errors import NoThreadError, UsageError, reason_of
+from zcserve.log import Log
+from zcserve.net.connection import Service
+from zcserve.net.listener import Listener
+from zcserve.net.timers import Deadline
+from zcserve.upgrade import Predecessor, Successor, tell_supervisor
+
+_log = Log(__name__)
+
+# Connections that ask for nothing in this time after the listeners were handed over are closed.
+QUIET_S = 2.0
+
+
+class Succession:
+    """The processes before and after this one. In the loop's thread; `begin` before it runs."""
+
+    def __init__(
+        self,
+        predecessor: Predecessor | None,
+        *,
+        listeners: Sequence[tuple[Listener, int]],
+        loader: Loader,
+        content: Content,
+        service: Service,
+        drain: Drain,
+        stop: Callable[[], None],
+    ) -> None:
+        """`listeners` come with the ports that were asked for; `stop` ends the server in order."""
+        self._predecessor = predecessor
+        self._successor: Successor | None = None
+        self._is_asked = False  # for an upgrade, while the process before is not gone
+        self._listeners = listeners
+        self._loader = loader
+        self._store = loader.store
+        self._content = content
+        self._service = service
+        self._loop = service.loop
+        self._drain = drain
+        self._stop = stop
+        self._quiet = Deadline(self._end_quietly)
+
+    # --- as the new process -------------------------------------------------------------------------------
+
+    def begin(self, is_stopping: Callable[[], bool]) -> None:
+        """Take over where there is a process before this one. Raises UsageError and OSError; then that one goes on."""
+        if self._predecessor is None:
+            tell_supervisor("READY=1")
+            return
+        self._content.catch_up()
+        if not self._predecessor.await_go(is_stopping):
+            raise UsageError("the server was ended before it took over")
+        self._content.catch_up()
+        self._predecessor.succeed(self._loop, self._predecessor_gone, self._content.when_known)
+
+    def _predecessor_gone(self) -> None:
+        assert self._predecessor is not None
+        _log.info("upgrade: process %d has ended", self._predecessor.pid)
+        self._service.fetcher.run(self._predecessor, self._store.release, self._on_released)
+
+    def _on_released(self, _: None) -> None:
+        self._predecessor = None
+        if self._is_asked:
+            self.upgrade()
+
+    # --- as the old process -------------------------------------------------------------------------------
+
+    def upgrade(self) -> None:
+        """Start the program anew, have it take over, and end."""
+        if os.getpid() == 1:
+            _log.error("upgrade: refused, since this is process 1: a container ends with it; replace the container")
+            return
+        if self._successor is not None or self._service.draining:
+            _log.warning("upgrade: one is under way already, or this process ends")
+            return
+        if self._predecessor is not None:
+            _log.info("upgrade: begun when process %d has ended", self._predecessor.pid)
+            self._is_asked = True
+            return
+        _log.info("upgrade: starting the new program")
+        try:
+            listeners = [(listener.fileno(), port) for listener, port in self._listeners]
+            write = partial(manifest.write, generation=self._content.generation, loader=self._loader)
+            self._successor = Successor(self._loop, self._succeeded, self._not_succeeded, self._before_it_serves)
+            self._successor.begin(listeners, self._store.freeze, write)
+        except (OSError, NoThreadError) as error:
+            self._not_succeeded(f"it could not be started: {str(error) or reason_of(error)}")
+
+    def _before_it_serves(self) -> None:
+        """The new process would serve now: it looks for the last changes, and this one makes no more."""
+        assert self._successor is not None
+        self._content.pause(self._successor.go, self._successor.ask)
+
+    def _succeeded(self, process: int) -> None:
+        """The new process serves: answer what was accepted here, and end."""
+        _log.info("upgrade: process %d serves now; this one answers what it has begun, and ends", process)
+        tell_supervisor(f"MAINPID={process}")
+        self._content.follow_on()
+        self._quiet.at = self._loop.now + QUIET_S
+        self._loop.timers.arm(self._quiet)
+        self._drain.hand_over()
+
+    def _end_quietly(self) -> None:
+        """Requests that are still under way are answered with what is known by now."""
+        self._content.stand_still()
+        self._stop()
+
+    def _not_succeeded(self, why: str) -> None:
+        self._successor = None
+        self._store.thaw()
+        self._content.resume()
+        _log.error("upgrade: the new program does not serve, this process goes on: %s", why)
+
+    # --- as one that ends ---------------------------------------------------------------------------------
+
+    def give_up(self) -> None:
+        """This process ends: no program is to take over."""
+        if self._successor is not None:
+            self._successor.give_up()
+
+    def forbid(self) -> None:
+        """As `give_up`, for a signal's handler in a process that ends at once."""
+        if self._successor is not None:
+            self._successor.forbid()
