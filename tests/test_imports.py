@@ -22,7 +22,7 @@ FLOORS = (
     ("phrases",),
     ("phrases",),
     ("errors",),
-    ("threads",),
+    ("threads", "progress"),
     ("outlet",),
     ("log",),
     ("http", "media_types", "program"),

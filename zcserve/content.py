@@ -28,7 +28,6 @@ the threads, for it holds the GIL.
 from __future__ import annotations
 
 import gc
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -63,6 +62,7 @@ from zcserve.http import encode_path
 from zcserve.log import Log
 from zcserve.net.connection import Service
 from zcserve.net.loop import Loop
+from zcserve.progress import Meter
 from zcserve.renewals import Ask, Begun, Renewals
 
 _log = Log(__name__)
@@ -158,13 +158,13 @@ class Builder:
 
     def build(self, *, last: Generation | None = None, progress: bool = False) -> Built:
         """Build a generation, sharing what is the same in `last`. Raises UsageError."""
-        show = _Progress() if progress and sys.stderr.isatty() else None
+        show = Meter(_loading, after_s=PROGRESS_AFTER_S) if progress else None
         read_at = 0.0
 
         def note(done: int, total: int) -> None:
             nonlocal read_at
             self.go_on()
-            if show is not None and total:
+            if show is not None:
                 show(done, total)
             if watcher is not None and (now := time.monotonic()) > read_at + WATCHED_EVERY_S:
                 read_at = now
@@ -886,21 +886,9 @@ def _close(watcher: Watcher) -> None:
         watcher.close()
 
 
-class _Progress:
-    """How far preloading is, on a terminal."""
-
-    def __init__(self) -> None:
-        self._began = self._shown = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._began > PROGRESS_AFTER_S and now - self._shown > 0.1:
-            self._shown = now
-            print(f"\rloading   {done} of {total} files ({100 * done // total}%)", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self._shown != self._began:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+def _loading(done: int, total: int) -> str:
+    """How far preloading is, for a terminal."""
+    return f"loading   {done} of {total} files ({100 * done // total}%)"
 
 
 def tell_problems(problems: Sequence[Problem]) -> None:
