@@ -6,7 +6,7 @@ write them. They say what the servlet says; the answer of each is compared with 
 anything is measured.
 
 The page is asked for at a steady rate while others ask for the servlet, or for the file that holds the servlet's bytes:
-at a steady rate, too, where a servlet is to make no difference to whoever asks for files; and as fast as they are
+at a steady rate, too, where a servlet is to make no difference to requests for files; and as fast as they are
 answered (`full`), which is told without a promise: the core is then busy all the time and the page waits for whatever
 is asked in the same turn of the loop, longest where the server is what holds the others back. Nor is anything promised
 of the 99th percentile, which of equal loads in a virtual machine differs threefold from run to run.
