@@ -46,9 +46,9 @@ from zcserve.cache.entry import (
 )
 from zcserve.cache.index import Generation
 from zcserve.cache.kept import open_kept
+from zcserve.cache.pages import Extent
 from zcserve.cache.root import Root
 from zcserve.cache.siblings import Judge
-from zcserve.cache.slab import Extent
 from zcserve.cache.store import RefusedError, Store
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, tag_of
 from zcserve.cache.variants import Variants
