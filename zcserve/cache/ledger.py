@@ -37,9 +37,9 @@ class Ledger:
 
     def gaps(self) -> Iterator[tuple[int, int]]:
         """Start and end of what lies before each claim, and behind the last; of neighbours the gap is empty."""
-        at = 0
+        at, unit = 0, self._unit
         for claim in _in_order(self._claims):
-            start = (claim >> 32) * self._unit
+            start = (claim >> 32) * unit
             yield at, start
-            at = start + (claim & 0xFFFFFFFF) * self._unit
+            at = start + (claim & 0xFFFFFFFF) * unit
         yield at, self.end
