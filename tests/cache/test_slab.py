@@ -184,7 +184,7 @@ def test_a_batch_goes_around_what_lives_and_over_the_end_of_a_slab(slabs: Slabs)
 
 @pytest.fixture
 def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What `__del__` raised and nobody could catch."""
+    """What `__del__` raised, which no caller can catch."""
     caught: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", caught.append)
     return caught

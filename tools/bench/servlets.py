@@ -1,5 +1,5 @@
-"""What a servlet costs: against the same few bytes from other servers' programs, against files, and to those who ask
-for files meanwhile. Tables only, measured and judged as all promises are (targets.py).
+"""What a servlet costs: against the same few bytes from other servers' programs, against files, and to requests for
+files meanwhile. Tables only, measured and judged as all promises are (targets.py).
 
 Peers are Python programs for this interpreter, each with one process and no log, and as short as their users would
 write them. They say what the servlet says; the answer of each is compared with the file of the same bytes before
