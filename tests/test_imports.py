@@ -21,7 +21,7 @@ PACKAGE = Path(zcserve.__file__).parent
 FLOORS = (
     ("phrases",),
     ("errors",),
-    ("threads",),
+    ("threads", "progress"),
     ("outlet",),
     ("log",),
     ("http", "media_types", "program"),
@@ -47,6 +47,14 @@ FLOORS_WITHIN = {
         ("table",),
         ("keys",),
         ("sources",),
+    ),
+    "content": (
+        ("told", "merging"),
+        ("builder",),
+        ("renewals", "jobs", "live"),
+        ("releases", "rechecks"),
+        ("patches",),
+        ("content",),
     ),
 }
 

@@ -13,7 +13,8 @@ from trees import content_of, memfds, no_descriptors_left, noise
 from zcserve.cache.compact import GONE_MAX, HOLES_SHARE, TIDIED_AT_ONCE, Compactor
 from zcserve.cache.entry import Body, Entry, Packed
 from zcserve.cache.evictor import nobody_else
-from zcserve.cache.slab import PAGE_BYTES, Slabs, round_up
+from zcserve.cache.memfd import PAGE_BYTES, round_up
+from zcserve.cache.slab import Slabs
 from zcserve.cache.store import POLICIES, Store
 
 HEAD = b"ETag: x\r\n\r\n"

@@ -10,7 +10,8 @@ from trees import content_of, memfd_meter
 
 from zcserve.cache.compact import HOLES_SHARE
 from zcserve.cache.entry import Entry, Packed
-from zcserve.cache.slab import BLOCK_ALIGN, PAGE_BYTES, round_up
+from zcserve.cache.memfd import PAGE_BYTES, round_up
+from zcserve.cache.slab import BLOCK_ALIGN
 from zcserve.cache.store import POLICIES, Store
 
 pytest.importorskip("hypothesis")

@@ -21,7 +21,8 @@ from zcserve.cache.entry import (
     Span,
     identity_of,
 )
-from zcserve.cache.slab import Pages, Slabs
+from zcserve.cache.pages import Pages
+from zcserve.cache.slab import Slabs
 
 Make = Callable[[bytes], Body]
 

@@ -27,8 +27,8 @@ from trees import (
 
 from zcserve.cache.entry import Body, Entry, Fleeting, Look, OnDisk, Packed, Paged, identity_of
 from zcserve.cache.loader import ChangedError, Loader, path_of
+from zcserve.cache.memfd import round_up
 from zcserve.cache.root import OutsideRootError, Root
-from zcserve.cache.slab import round_up
 from zcserve.http import format_date
 
 SMALL = 1000

@@ -18,9 +18,9 @@ from zcserve.cache import manifest, siblings
 from zcserve.cache.entry import Entry, MadeVariant, Sibling, SiblingVariant
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
+from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.preload import preload, retire
 from zcserve.cache.root import Root
-from zcserve.cache.slab import PAGE_BYTES, round_up
 from zcserve.cache.store import Memory
 
 LARGE = 100_000

@@ -14,8 +14,8 @@ from zcserve.cache import entry as entry_module
 from zcserve.cache.entry import Body, Entry
 from zcserve.cache.index import ENTRY_BYTES, Generation
 from zcserve.cache.loader import Loader
+from zcserve.cache.memfd import PAGE_BYTES
 from zcserve.cache.preload import Plan, Preloaded, preload, retire
-from zcserve.cache.slab import PAGE_BYTES
 from zcserve.cache.walk import walk
 
 KIB = 1024

@@ -9,7 +9,8 @@ import pytest
 from trees import memfd_meter
 
 from zcserve.cache.entry import Packed
-from zcserve.cache.slab import BLOCK_ALIGN, PAGE_BYTES, Block, Slabs, round_up
+from zcserve.cache.memfd import PAGE_BYTES, round_up
+from zcserve.cache.slab import BLOCK_ALIGN, Block, Slabs
 
 pytest.importorskip("hypothesis")
 from hypothesis import settings

@@ -12,7 +12,7 @@ import pytest
 from trees import content_of, memfd_meter, no_descriptors_left, noise
 
 from zcserve.cache.entry import Body, Entry, InPlace, OpenFile, Packed, Paged
-from zcserve.cache.slab import PAGE_BYTES, round_up
+from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.store import POLICIES, Store
 from zcserve.config.keys import KEYS
 

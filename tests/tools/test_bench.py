@@ -22,7 +22,7 @@ from tools.bench.charts import STYLES, Bars, Line, Panel, bars_chart, linear_tic
 from tools.bench.content import BODY_BYTES, MARKER, PAGE, body_path, keep_tree, make_bodies, make_files, make_page
 from tools.bench.errors import BenchError
 from tools.bench.idle import closed, idle_connections
-from tools.bench.load import GENERATORS, Load, lua_script, parse_ab, parse_drain, parse_wrk
+from tools.bench.load import GENERATORS, Load, lua_script, parse_ab, parse_steady, parse_wrk
 from tools.bench.peers import INSTALL, PEERS, Peer, find_program, installed, launch, running, zcserve
 from tools.bench.preload import Preload, figures
 from tools.bench.proc import cpu_seconds, memory_bytes, process_tree
@@ -151,12 +151,7 @@ def test_ab_output_is_understood(counts: str, errors: tuple[str, ...]) -> None:
     assert parse_ab(AB.format(counts=counts)) == Load(20000, 88237.11, 1.0, 2.0, errors)
 
 
-def test_drain_output_is_understood() -> None:
-    found = parse_drain("requests 2400 seconds 2.000000 p50_us 812 p99_us 2500\n")
-    assert found == Load(2400, 1200.0, 0.812, 2.5)
-
-
-@pytest.mark.parametrize("parse", [parse_wrk, parse_ab, parse_drain])
+@pytest.mark.parametrize("parse", [parse_wrk, parse_ab, parse_steady])
 def test_output_that_is_no_report_is_an_error_and_not_a_zero(parse: type) -> None:
     with pytest.raises(BenchError):
         parse("unable to connect to 127.0.0.1:18098 Connection refused")
@@ -552,8 +547,8 @@ def test_a_server_that_takes_too_few_idle_connections_is_an_error(tmp_path: Path
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
-def test_the_floor_answers_the_page_and_drain_counts_it(tmp_path: Path) -> None:
-    load = Workload("the page", "drain", connections=3)
+def test_the_floor_answers_the_page_and_steady_counts_it(tmp_path: Path) -> None:
+    load = Workload("the page", "steady", connections=3)
     (done,) = run_rounds({"floor": PEERS["floor"]}, {"page": load}, rounds=1, seconds=1)
     assert done.errors == ()
     assert done.requests > 100

@@ -8,26 +8,14 @@ from dataclasses import replace
 import pytest
 
 from tools.bench.cold import PAGE_CONNECTIONS, Run, faults, run_cold, table
-from tools.bench.errors import BenchError
-from tools.bench.steady import Latency, parse_steady
+from tools.bench.steady import Latency
 
 LATENCY = Latency(4000, 2000.0, p50_ms=0.1, p99_ms=0.2, p999_ms=0.5, max_ms=1.0, unanswered=0)
 OTHERS = replace(LATENCY, requests=100, requests_per_s=50.0)
-LINE = "requests 10 seconds 2.000000 p50_ns 100000 p99_ns 250000 p999_ns 300000 max_ns 1000000 unanswered 3\n"
 
 
 def run(round: int, p99_ms: float, others: Latency | None) -> Run:
     return Run("python", "cold", "steady", round, replace(LATENCY, p99_ms=p99_ms), others)
-
-
-def test_a_report_is_read() -> None:
-    assert parse_steady(LINE) == Latency(10, 5.0, 0.1, 0.25, 0.3, 1.0, 3)
-
-
-@pytest.mark.parametrize("output", ["", "steady: connect\n", LINE.replace("p99_ns", "p98_ns")])
-def test_what_is_no_report_is_said(output: str) -> None:
-    with pytest.raises(BenchError, match="no report"):
-        parse_steady(output)
 
 
 def test_ratios_are_within_a_round() -> None:

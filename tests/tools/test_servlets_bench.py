@@ -160,7 +160,7 @@ def test_a_load_is_measured_with_another_beside_it() -> None:
 def test_what_goes_on_beside_is_verified_and_its_errors_count() -> None:
     server = {"zcserve": zcserve("--engine", "python")}
     wrong = Workload("other", path="/hello.txt", file=PAGE)
-    load = {"page": Workload("page", "drain", connections=1, beside=wrong)}
+    load = {"page": Workload("page", "steady", connections=1, beside=wrong)}
     with pytest.raises(BenchError, match=r"zcserve answers /hello\.txt with 200 with 13 bytes"):
         run_rounds(server, load, rounds=1, seconds=1)
     late = Workload("other", "steady", connections=1, rate=1_000_000)

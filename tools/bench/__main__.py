@@ -35,109 +35,10 @@ from tools.bench import (
 )
 from tools.bench.errors import BenchError
 from tools.bench.load import GENERATORS
+from tools.bench.options import parser, positive
 from tools.bench.peers import PEERS, Peer, installed, missing, version, versions, zcserve
 from tools.bench.targets import TARGETS, Target, outcomes, plan
 from tools.bench.workloads import WORKLOADS, Workload
-from zcserve.config.units import parse_size
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tools.bench", description="Measure zcserve and its peers.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    requests = commands.add_parser(
-        "requests",
-        help="requests/s and CPU per request of each peer, and their ratios",
-        description="The first peer is compared with each of the others; a peer named twice shows the noise.",
-        epilog="workloads: " + "; ".join(f"{name} ({load.about})" for name, load in WORKLOADS.items()),
-    )
-    requests.add_argument("--peers", default="zcserve,nginx", metavar="A,B", help=f"of {','.join(PEERS)}")
-    requests.add_argument("--workloads", default=",".join(WORKLOADS), metavar="A,B", help="by default all")
-    requests.add_argument("--rounds", type=_positive, default=5)
-    requests.add_argument("--seconds", type=_positive, default=4, help="length of one run")
-    requests.add_argument("--svg", type=Path, metavar="FILE", help="draw CPU per request as bars")
-    promised = commands.add_parser(
-        "targets",
-        help="whether the ratios hold that zcserve promises",
-        description="Measures both sides of every promised ratio, in interleaved rounds of one run.",
-    )
-    scales = commands.add_parser(
-        "sweep",
-        help="peers against concurrency and body size, with charts",
-        description="Measures every peer from 1 to 1,000 connections and from 100 bytes to 10 MB, and draws it.",
-    )
-    scales.add_argument("--peers", metavar="A,B", help="by default all that are installed, without zcserve-log")
-    scales.add_argument("--sweeps", default=",".join(sweep.SWEEPS), metavar="A,B", help="by default both")
-    programs = commands.add_parser(
-        "servlets",
-        help="the same for servlets: against other servers' programs, against files, and beside files",
-        description="Measures a servlet against bjoern, nginx's page and Starlette, and what files notice of it.",
-    )
-    for command, seconds in ((promised, 4), (programs, 4), (scales, 2)):
-        command.add_argument("--rounds", type=_positive, default=3 if command is scales else 5)
-        command.add_argument("--seconds", type=_positive, default=seconds, help="length of one run")
-        command.add_argument(
-            "--out", type=Path, default=Path("bench-results"), metavar="DIR", help="for JSON, Markdown and SVG"
-        )
-    drawing = commands.add_parser("charts", help="draw the charts of a sweep again from its JSON")
-    drawing.add_argument("results", type=Path, metavar="SWEEP.JSON")
-    drawing.add_argument("--out", type=Path, default=Path("bench-results"), metavar="DIR")
-    loading = commands.add_parser("preload", help="time and memory of loading a large tree, against tar")
-    loading.add_argument("--files", type=_positive, default=100_000)
-    loading.add_argument("--rounds", type=_positive, default=5)
-    loading.add_argument("--memory", default="2G", help="the server's memory budget")
-    loading.add_argument("--tree", type=Path, metavar="DIR", help="make the tree here, or reuse it")
-    growing = commands.add_parser(
-        "million",
-        help="how cost grows with the number of files, to a million",
-        description="Time to ready, memory, reload, look-ups and CPU per request, for each number of files.",
-    )
-    growing.add_argument("--files", default="1000,100000,1000000", metavar="N,N", help="numbers of files")
-    growing.add_argument("--seconds", type=_positive, default=4, help="length of one run under load")
-    growing.add_argument("--memory", default="8G", help="the server's memory budget")
-    growing.add_argument("--tree", type=Path, metavar="DIR", help="make the trees below this, or reuse them")
-    changing = commands.add_parser(
-        "live",
-        help="how soon a change is served, and what others notice of it",
-        description="Replaces a page by rename, a burst of files, and a whole release, while pages are asked for.",
-    )
-    changing.add_argument("--files", type=_positive, default=100_000, help="in a release")
-    changing.add_argument("--burst", type=_positive, default=10_000, help="files of a burst")
-    changing.add_argument("--times", type=_positive, default=200, help="pages that are replaced")
-    changing.add_argument("--memory", default="4G", help="the server's memory budget")
-    keeping = commands.add_parser("budget", help="whether a memory budget holds under ten times its content")
-    keeping.add_argument("--memory", type=parse_size, default="256M", help="the server's memory budget")
-    keeping.add_argument("--times", type=_positive, default=10, help="content, in budgets")
-    keeping.add_argument("--clients", type=_positive, default=8)
-    keeping.add_argument("--seconds", type=_positive, default=30)
-    stalling = commands.add_parser(
-        "cold",
-        help="whether files that are not resident stall those who ask for what is",
-        description="The latency of a resident page, alone and while others ask for files from disk.",
-    )
-    stalling.add_argument("--engines", default=",".join(million.engines()), metavar="A,B", help="by default all")
-    stalling.add_argument("--rounds", type=_positive, default=3)
-    stalling.add_argument("--seconds", type=_positive, default=2, help="length of one run")
-    stalling.add_argument("--rate", type=_positive, default=cold.OTHERS_RATE, help="files asked for in a second")
-    replaying = commands.add_parser(
-        "hit-ratio",
-        help="how often the eviction policies hit, what they cost, and whether the live curve foretells it",
-        description="Replays traces through the policies, without a server: Zipf, a crawler, and files of your own.",
-        epilog="where to get traces, and their formats: tools/bench/traces.py",
-    )
-    replaying.add_argument("--traces", type=Path, nargs="*", default=[], metavar="FILE", help="recorded traces too")
-    replaying.add_argument("--requests", type=_positive, default=1_000_000, help="of each trace, at most")
-    replaying.add_argument("--objects", type=_positive, default=100_000, help="of those that are made here")
-    for command in (requests, loading, growing, changing, keeping, stalling, replaying):
-        command.add_argument("--json", type=Path, metavar="FILE", help="write every sample and figure")
-        command.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
-    return parser
 
 
 def _chosen_peers(names: str) -> dict[str, Peer]:
@@ -332,7 +233,7 @@ def _million(options: argparse.Namespace) -> int:
         print(f"{one.files:,} files: tar {one.tar_s:.2f} s, ready {one.ready_s:.2f} s", file=sys.stderr)
 
     try:
-        counts = [_positive(number) for number in options.files.split(",")]
+        counts = [positive(number) for number in options.files.split(",")]
     except ValueError:
         raise BenchError(f"no numbers of files: {options.files!r}") from None
     peers = {
@@ -462,7 +363,7 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         return COMMANDS[options.command](options)
     except BenchError as error:

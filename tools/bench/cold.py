@@ -3,7 +3,7 @@ resident.
 
 One client asks for the page, at a steady rate (`steady`) and then as fast as it is answered (`closed`), while another
 asks for files at random: where everything is resident (`resident`, for comparison: what others cost that wait for
-nobody); where nearly nothing is, and the page cache was emptied (`cold`); and the same through a loader that waits
+no file); where nearly nothing is, and the page cache was emptied (`cold`); and the same through a loader that waits
 before each file (`slow`). Each is measured in the same round as the page alone, on the same server.
 
 Servers run on one core, loader threads and loop alike, and both clients on another, the one that asks for files at the
@@ -29,7 +29,7 @@ from tools.bench.errors import BenchError
 from tools.bench.peers import Peer, Server, build, prepare, running, zcserve
 from tools.bench.report import Table
 from tools.bench.rounds import pick_cores
-from tools.bench.steady import STEADY_SOURCE, Latency, parse_steady
+from tools.bench.steady import STEADY_SOURCE, Latency, parse_latency
 
 BUDGET = "32M"
 FILES = 4000
@@ -145,7 +145,7 @@ class Clients:
             raise BenchError("a client did not end") from None
         if client.returncode:
             raise BenchError(output.strip() or f"a client ended with {client.returncode}")
-        return parse_steady(output)
+        return parse_latency(output)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The files that the servers serve: made afresh from a seed, so that every run serves the same bytes.
 
-It must not know who serves them. Sizes are uniform between 200 and 8192 bytes; bodies are text, no two alike.
+It must not know what serves them. Sizes are uniform between 200 and 8192 bytes; bodies are text, no two alike.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Connections that do nothing: opened, used once, and kept open while the load runs on others.
 
-It must not know who serves them. They are closed by reset, so that thousands of them leave no TIME_WAIT behind,
+It must not know what serves them. They are closed by reset, so that thousands of them leave no TIME_WAIT behind,
 which would use up the ports.
 """
 

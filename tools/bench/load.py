@@ -1,9 +1,9 @@
 """Load: a workload turned into a run of a generator, and its output turned into numbers.
 
-It must not know which server answers. HEAD is for ab alone, as wrk waits for the body; `drain` is our own
-(drain.c) and knows but a plain GET. Odd about it: wrk calls nothing wrong but a status above 399, and ab a
-change of length besides, so rounds.py compares bodies beforehand. An error makes the whole run invalid. For `steady`
-a hundredth of what was due and not answered is what happened to be under way; more is a rate that was not kept.
+It must not know which server answers. HEAD is for ab alone, as wrk waits for the body; `steady` is our own (steady.c)
+and knows only a plain GET. Odd about it: wrk calls nothing wrong but a status above 399, and ab a change of length
+besides, so rounds.py compares bodies beforehand. An error makes the whole run invalid. Of a rate that `steady` keeps,
+up to a hundredth of what was due is under way at the end and not answered; more is a rate that was not kept.
 """
 
 from __future__ import annotations
@@ -20,15 +20,13 @@ from pathlib import Path
 
 from tools.bench.errors import BenchError
 from tools.bench.peers import build, find_program, prepare
-from tools.bench.steady import STEADY_SOURCE
-from tools.bench.steady import parse_steady as parse_latency
+from tools.bench.steady import STEADY_SOURCE, parse_latency
 from tools.bench.workloads import Workload
 
 # ab keeps a record of each request, made before the first: room for so many in each second.
 AB_REQUESTS_PER_S_MAX = 250_000
 OVERTIME_S = 120.0
 LATE_SHARE = 0.01
-DRAIN_SOURCE = Path(__file__).with_name("drain.c")
 LATENCY_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0}
 
 
@@ -92,14 +90,6 @@ def parse_ab(output: str) -> Load:
         p99_ms=_number(r"^ +99% +(\d+)", output),
         errors=tuple(errors),
     )
-
-
-def parse_drain(output: str) -> Load:
-    """Read the line that drain.c prints. Raises as `parse_wrk` does."""
-    requests = int(_number(r"^requests (\d+)", output))
-    seconds = _number(r" seconds ([\d.]+)", output)
-    p50_us, p99_us = (_number(rf" {name} (\d+)", output) for name in ("p50_us", "p99_us"))
-    return Load(requests, requests / seconds, p50_us / 1000, p99_us / 1000)
 
 
 def parse_steady(output: str) -> Load:
@@ -176,12 +166,6 @@ def _ab(load: Workload, host: str, targets: tuple[str, ...], seconds: int, workd
     return [*argv, f"http://{host}{targets[0]}"]
 
 
-def _drain(load: Workload, host: str, targets: tuple[str, ...], seconds: int, workdir: Path, run: int) -> list[str]:
-    port = host.rpartition(":")[2]
-    program = build(DRAIN_SOURCE, workdir)
-    return [str(program), port, targets[0], str(load.connections), str(seconds)]
-
-
 def _steady(load: Workload, host: str, targets: tuple[str, ...], seconds: int, workdir: Path, run: int) -> list[str]:
     port = host.rpartition(":")[2]
     program = build(STEADY_SOURCE, workdir)
@@ -204,7 +188,6 @@ class Generator:
 GENERATORS = {
     "wrk": Generator("wrk", _wrk, parse_wrk, "-v"),
     "ab": Generator("ab", _ab, parse_ab, "-V"),
-    "drain": Generator("cc", _drain, parse_drain, "--version"),
     "steady": Generator("cc", _steady, parse_steady, "--version"),
 }
 
@@ -228,7 +211,8 @@ def loading(
     """Drive 127.0.0.1:`port` for about `seconds` from a generator on `core`; the value waits for its end.
 
     `run` is a number that no other run against the same server has; with `lowest` the generator leaves the core to
-    whoever else wants it. One that gives up makes a Load of no requests and an error; it is ended with the block.
+    every other process that wants it. One that gives up makes a Load of no requests and an error; it is ended with
+    the block.
     """
     generator = GENERATORS[load.generator]
     with subprocess.Popen(

@@ -208,7 +208,7 @@ def _look_up(root: Path, paths: Sequence[str]) -> tuple[float, float | None]:
 
 
 def _timed(look: Callable[[bytes], object], picked: Sequence[str]) -> float:
-    """Nanoseconds a call, the loop's own left out; keys are new objects, whose hash nobody knows yet."""
+    """Nanoseconds a call, the loop's own left out; keys are new objects, whose hash is not computed yet."""
     spent = []
     for _ in range(5):
         keys = [path.encode() for path in picked]

@@ -176,7 +176,7 @@ http://127.0.0.1:{port} {{
 def _configured(name: str, config: str, user: str = "") -> Callable[[Path, int, Path], Path]:
     """A function that writes the configuration of one peer. `user`: the line that keeps root's worker root.
 
-    A server that root starts would give its worker to `nobody`, who cannot read a temporary directory.
+    A server that root starts would give its worker to the user `nobody`, which may not read a temporary directory.
     """
 
     def write(root: Path, port: int, own: Path) -> Path:
@@ -314,7 +314,7 @@ def versions(peers: Mapping[str, Peer]) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on just now."""
+    """A TCP port of 127.0.0.1 that is free just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

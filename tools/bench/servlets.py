@@ -1,12 +1,12 @@
-"""What a servlet costs: against the same few bytes from other servers' programs, against files, and to those who ask
-for files meanwhile. Tables only, measured and judged as all promises are (targets.py).
+"""What a servlet costs: against the same few bytes from other servers' programs, against files, and to requests for
+files meanwhile. Tables only, measured and judged as all promises are (targets.py).
 
 Peers are Python programs for this interpreter, each with one process and no log, and as short as their users would
 write them. They say what the servlet says; the answer of each is compared with the file of the same bytes before
 anything is measured.
 
 The page is asked for at a steady rate while others ask for the servlet, or for the file that holds the servlet's bytes:
-at a steady rate, too, where a servlet is to make no difference to whoever asks for files; and as fast as they are
+at a steady rate, too, where a servlet is to make no difference to requests for files; and as fast as they are
 answered (`full`), which is told without a promise: the core is then busy all the time and the page waits for whatever
 is asked in the same turn of the loop, longest where the server is what holds the others back. Nor is anything promised
 of the 99th percentile, which of equal loads in a virtual machine differs threefold from run to run.

@@ -1,14 +1,16 @@
-/* A load generator for latency: requests at a steady rate, whether the server keeps up or not.
+/* A load generator for latency and for long bodies: requests at a steady rate, or as fast as they are answered.
  *
  * usage: steady PORT CONNECTIONS RATE SECONDS SEED TARGETS
  *
  * RATE is in requests/s; each is for a line of the file TARGETS, at random. The time of a request runs from when it was
  * due, not from when a connection was free for it: a server that stalls for a second has RATE late answers, not one
- * (Tene, "How NOT to Measure Latency"). With RATE 0 each connection asks again as soon as it has its answer.
+ * (Tene, "How NOT to Measure Latency"). With RATE 0 each connection asks again as soon as it has its answer, which is
+ * when a request is due.
  *
- * Bodies are thrown away inside the kernel (MSG_TRUNC, tcp(7)). Every answer must be 200 with a Content-Length. Prints
- * one line: requests, seconds, percentiles and the maximum in nanoseconds, and how many requests were due but not
- * answered; or ends with exit code 1 and the reason.
+ * Bodies are thrown away inside the kernel, uncopied (MSG_TRUNC, tcp(7)): wrk copies every byte and parses it, at about
+ * 1 GB/s on one core; servers that sendfile are several times faster, so with long bodies it measures wrk. Every answer
+ * must be 200 with a Content-Length. Prints one line: requests, seconds, percentiles and the maximum in nanoseconds,
+ * and how many requests the rate made due that were not answered; or ends with exit code 1 and the reason.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -34,13 +36,18 @@ struct connection {
     char head[HEAD_BYTES_MAX + 1];
 };
 
-static char **targets;
-static size_t target_count;
-static struct connection **idle;
+struct request {
+    char *text;
+    size_t bytes;
+};
+
+static struct request *requests; /* one a line of TARGETS */
+static size_t request_count;
+static struct connection **idle; /* those that wait for a request to be due; none with RATE 0 */
 static size_t idle_count;
 static uint64_t *latencies_ns;
 static size_t done, room, asked;
-static int port;
+static double rate;
 
 static void fail(const char *what) {
     fprintf(stderr, "steady: %s%s%s\n", what, errno ? ": " : "", errno ? strerror(errno) : "");
@@ -53,36 +60,40 @@ static uint64_t now_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-static void read_targets(const char *path) {
+static void read_targets(const char *path, int port) {
     FILE *file = fopen(path, "r");
     char *line = NULL;
-    size_t line_room = 0, targets_room = 0;
+    size_t line_room = 0, requests_room = 0;
     ssize_t length;
     if (!file)
         fail(path);
     while ((length = getline(&line, &line_room, file)) > 1) {
-        if (target_count == targets_room) {
-            targets_room = targets_room ? 2 * targets_room : 1024;
-            targets = realloc(targets, targets_room * sizeof *targets);
+        if (request_count == requests_room) {
+            requests_room = requests_room ? 2 * requests_room : 1024;
+            requests = realloc(requests, requests_room * sizeof *requests);
+            if (!requests)
+                fail("realloc");
         }
+        struct request *made = &requests[request_count++];
         line[length - 1] = 0;
-        targets[target_count++] = strdup(line);
+        int bytes = asprintf(&made->text, "GET %.4000s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", line, port);
+        if (bytes < 0)
+            fail("asprintf");
+        made->bytes = (size_t)bytes;
     }
     fclose(file);
     free(line);
-    if (!target_count)
+    if (!request_count)
         fail("no targets");
 }
 
 static void ask(struct connection *at, uint64_t due_ns) {
-    char request[HEAD_BYTES_MAX];
-    const char *target = targets[(size_t)random() % target_count];
-    int length = snprintf(request, sizeof request, "GET %.4000s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", target, port);
+    const struct request *request = &requests[(size_t)random() % request_count];
     at->left = -1;
     at->head_bytes = 0;
     at->due_ns = due_ns;
     asked++;
-    if (send(at->fd, request, (size_t)length, MSG_NOSIGNAL) != length)
+    if (send(at->fd, request->text, request->bytes, MSG_NOSIGNAL) != (ssize_t)request->bytes)
         fail("send");
 }
 
@@ -123,8 +134,12 @@ static void answered(struct connection *at) {
         if (!latencies_ns)
             fail("realloc");
     }
-    latencies_ns[done++] = now_ns() - at->due_ns;
-    idle[idle_count++] = at;
+    uint64_t now = now_ns();
+    latencies_ns[done++] = now - at->due_ns;
+    if (rate)
+        idle[idle_count++] = at;
+    else
+        ask(at, now);
 }
 
 static void react(struct connection *at) {
@@ -139,7 +154,7 @@ static void react(struct connection *at) {
         answered(at);
 }
 
-static int connected(void) {
+static int connected(int port) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     int at_once = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -149,7 +164,29 @@ static int connected(void) {
     return fd;
 }
 
+static void watch(int poller, int fd, uint32_t events, struct connection *at) {
+    struct epoll_event event = {.events = events, .data.ptr = at};
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) != 0)
+        fail("epoll_ctl");
+}
+
+static void connect_all(int poller, size_t connections, int port) {
+    struct connection *all = calloc(connections, sizeof *all);
+    idle = calloc(connections, sizeof *idle);
+    if (!all || !idle)
+        fail("calloc");
+    for (struct connection *at = all; at < all + connections; at++) {
+        at->fd = connected(port);
+        watch(poller, at->fd, EPOLLIN, at);
+        idle[idle_count++] = at;
+    }
+}
+
 static void wake_at(int timer, uint64_t when_ns) {
+    static uint64_t set_ns; /* with RATE 0 it is the end, at every turn */
+    if (when_ns == set_ns)
+        return;
+    set_ns = when_ns;
     struct itimerspec when = {0};
     when.it_value.tv_sec = (time_t)(when_ns / 1000000000);
     when.it_value.tv_nsec = (long)(when_ns % 1000000000);
@@ -157,34 +194,13 @@ static void wake_at(int timer, uint64_t when_ns) {
         fail("timerfd_settime");
 }
 
-static int earlier(const void *one, const void *two) {
-    uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)two;
-    return (a > b) - (a < b);
-}
-
-int main(int count, char **words) {
-    errno = 0;
-    if (count != 7)
-        fail("usage: steady PORT CONNECTIONS RATE SECONDS SEED TARGETS");
-    port = atoi(words[1]);
-    size_t connections = (size_t)atoi(words[2]);
-    double rate = atof(words[3]);
-    srandom((unsigned)atoi(words[5]));
-    read_targets(words[6]);
-    struct connection *all = calloc(connections, sizeof *all);
-    idle = calloc(connections, sizeof *idle);
-    int poller = epoll_create1(EPOLL_CLOEXEC), timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
-    if (!all || !idle || poller < 0 || timer < 0 || epoll_ctl(poller, EPOLL_CTL_ADD, timer, &event) != 0)
-        fail("start");
-    for (struct connection *at = all; at < all + connections; at++) {
-        event = (struct epoll_event){.events = EPOLLIN, .data.ptr = at};
-        at->fd = connected();
-        if (epoll_ctl(poller, EPOLL_CTL_ADD, at->fd, &event) != 0)
-            fail("epoll_ctl");
-        idle[idle_count++] = at;
-    }
-    uint64_t begin_ns = now_ns(), end_ns = begin_ns + (uint64_t)(atof(words[4]) * 1e9), now = begin_ns;
+/* Ask for so long, and a little more; how long it was. */
+static double run(int poller, uint64_t length_ns) {
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (timer < 0)
+        fail("timerfd_create");
+    watch(poller, timer, EPOLLIN | EPOLLET, NULL);
+    uint64_t begin_ns = now_ns(), end_ns = begin_ns + length_ns, now = begin_ns;
     while (now < end_ns) {
         uint64_t due_ns = now;
         while (idle_count && (!rate || (due_ns = begin_ns + (uint64_t)((double)asked * 1e9 / rate)) <= now))
@@ -197,8 +213,27 @@ int main(int count, char **words) {
                 react(events[i].data.ptr);
         now = now_ns();
     }
-    double seconds = (double)(now - begin_ns) / 1e9;
-    size_t due = rate ? (size_t)(seconds * rate) : asked;
+    return (double)(now - begin_ns) / 1e9;
+}
+
+static int earlier(const void *one, const void *two) {
+    uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)two;
+    return (a > b) - (a < b);
+}
+
+int main(int count, char **words) {
+    errno = 0;
+    if (count != 7)
+        fail("usage: steady PORT CONNECTIONS RATE SECONDS SEED TARGETS");
+    int port = atoi(words[1]), poller = epoll_create1(EPOLL_CLOEXEC);
+    if (poller < 0)
+        fail("epoll_create1");
+    rate = atof(words[3]);
+    srandom((unsigned)atoi(words[5]));
+    read_targets(words[6], port);
+    connect_all(poller, (size_t)atoi(words[2]), port);
+    double seconds = run(poller, (uint64_t)(atof(words[4]) * 1e9));
+    size_t due = (size_t)(seconds * rate);
     errno = 0;
     if (!done)
         fail("no answer in time");

@@ -1,6 +1,6 @@
 """What steady.c prints, read.
 
-It must not know what was asked, of whom, or why.
+It must not know what was asked of which server, or why.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Latency:
     unanswered: int
 
 
-def parse_steady(output: str) -> Latency:
+def parse_latency(output: str) -> Latency:
     """Read the line that steady.c prints. Raises BenchError when it is none."""
     pattern = r"requests (\d+) seconds ([\d.]+) p50_ns (\d+) p99_ns (\d+) p999_ns (\d+) max_ns (\d+) unanswered (\d+)\n"
     found = re.fullmatch(pattern, output)

@@ -1,6 +1,6 @@
 """What is asked of the servers: a table. A new workload is a new row, and nothing else.
 
-It must not know how a row is turned into a generator's command line (load.py) or who answers it (peers.py). What is
+It must not know how a row is turned into a generator's command line (load.py) or what answers it (peers.py). What is
 asked of programs instead of files stands in servlets.py.
 """
 
@@ -36,7 +36,7 @@ BROWSER_HEADERS = {
 class Workload:
     """One kind of load.
 
-    `generator` is wrk, ab, drain or steady; `path` is the one target asked for or, ending in a slash, the prefix of
+    `generator` is wrk, ab or steady; `path` is the one target asked for or, ending in a slash, the prefix of
     those taken at random; `pipeline` requests are sent at once; `new_cookie`: each has a Cookie never seen before.
     `not_modified`: each carries the ETag that the server gave, so that the answer is 304.
     `idle` further connections have been used once and stay open and silent all the while.
@@ -119,7 +119,7 @@ WORKLOADS = {
     # Few connections for the long ones: what is under way when the run ends was paid for and is not counted.
     "64KB": _body(65_536, 120, "64 KB"),
     "1MB": _body(1_000_000, 32, "1 MB"),
-    "10MB": _body(10_000_000, 8, "10 MB", "drain"),
+    "10MB": _body(10_000_000, 8, "10 MB", "steady"),
     "idle": Workload(f"1000-byte page while {IDLE_CONNECTIONS:,} more connections are idle", idle=IDLE_CONNECTIONS),
 }
 
@@ -129,6 +129,6 @@ CONCURRENCY = {
     for number in (1, 4, 16, 64, 256, 1000)
 }
 SIZES = {
-    size: _body(size, 64 if size <= 100_000 else 8, f"{size:,}-byte", "drain")
+    size: _body(size, 64 if size <= 100_000 else 8, f"{size:,}-byte", "steady")
     for size in (100, 1000, 10_000, 100_000, 1_000_000, 10_000_000)
 }

@@ -27,7 +27,8 @@ from itertools import chain
 
 from zcserve.cache.entry import Entry, Packed
 from zcserve.cache.evictor import IsSending, in_flight
-from zcserve.cache.slab import PAGE_BYTES, Slab, Slabs, round_up
+from zcserve.cache.memfd import PAGE_BYTES, round_up
+from zcserve.cache.slab import Slab, Slabs
 from zcserve.cache.unseen import hide
 
 # Slabs are sparse when more than this share of their pages' bytes is holes. A budget then loses no more than this to

@@ -22,7 +22,8 @@ from typing import TypeAlias
 import mmh3
 
 from zcserve.cache import closing, heads
-from zcserve.cache.slab import Block, Extent, Slab
+from zcserve.cache.pages import Extent
+from zcserve.cache.slab import Block, Slab
 from zcserve.cache.unseen import hide
 
 _IDENTITY = struct.Struct("=QQQqq")

@@ -46,10 +46,10 @@ from zcserve.cache.entry import (
 )
 from zcserve.cache.index import Generation
 from zcserve.cache.kept import open_kept
+from zcserve.cache.pages import Extent
 from zcserve.cache.pairing import CODING_ENDINGS, SIBLING_CODINGS, make_entry, make_entry_as
 from zcserve.cache.root import Root
 from zcserve.cache.siblings import Judge
-from zcserve.cache.slab import Extent
 from zcserve.cache.store import RefusedError, Store
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, tag_of
 from zcserve.cache.variants import Variants

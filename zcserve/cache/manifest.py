@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from zcserve.cache.entry import Body, Entry, MadeVariant, Packed, Paged, Sibling, SiblingVariant
 from zcserve.cache.index import ENTRY_BYTES, PIECE_MAX, Generation
 from zcserve.cache.loader import Loader
+from zcserve.cache.pages import Extent
 from zcserve.cache.pairing import SIBLING_CODINGS
 from zcserve.cache.root import Root
 from zcserve.cache.siblings import FAULTS
-from zcserve.cache.slab import Extent, shared
+from zcserve.cache.slab import shared
 from zcserve.cache.store import Memory
 from zcserve.cache.unseen import hide
 

@@ -23,8 +23,8 @@ from zcserve.cache.entry import Entry, SiblingVariant, representations
 from zcserve.cache.heads import HEAD_BYTES
 from zcserve.cache.index import ENTRY_BYTES, Generation, Problem, Stock
 from zcserve.cache.loader import OUR_OWN_TROUBLE, ChangedError, Loader, path_of
+from zcserve.cache.memfd import round_up
 from zcserve.cache.root import Root
-from zcserve.cache.slab import round_up
 from zcserve.cache.store import Store
 from zcserve.errors import reason_of
 

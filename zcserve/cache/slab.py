@@ -1,20 +1,14 @@
-"""Memory of our own, in two shapes: packed slabs for small bodies, whole pages for large ones.
+"""Memory for small bodies, packed into slabs.
 
 A *slab* is a memfd mapped once, in which small blocks (a head and its body, contiguous) lie packed. It is only
 ever sent by copy (`sendmsg` of the mapping), so that a freed block may be used again at once.
 
-*Pages* is one sparse memfd that is never mapped to be read: each extent begins on a page and is sent by `sendfile`,
-which leaves references to the pages themselves in the socket. Writing there again would change bytes in flight, so an
-extent's offsets are never used twice: it is punched out, and the next extent comes behind the last one. The file is
-as long as all that was ever loaded and as large as what is resident; one descriptor serves all large bodies.
+Lifetime is reference counting: a `Block` holds its bytes for as long as the object lives, wherever references to it
+are, and its `__del__` only notes what became free. A block is no object beside the body that it holds but the body
+itself (entry.py), which saves a hundred bytes a file. The notes are settled (merged, punched, counted) by the next call
+that allocates. `__del__` may run in any thread; everything else here is called with the store's lock held.
 
-Lifetime is reference counting: a `Block` or `Extent` holds its bytes for as long as the object lives, wherever
-references to it are, and its `__del__` only notes what became free. A block is no object beside the body that it
-holds but the body itself (entry.py), which saves a hundred bytes a file. The notes are settled (merged, punched,
-counted) by the next call that allocates. `__del__` may run in any thread; everything else here is called with the
-store's lock held.
-
-What the fast lane is about to let go of is *condemned*: it counts as free for whoever makes room, though a connection
+What the fast lane is about to let go of is *condemned*: it counts as free for what makes room, though a connection
 or the fast lane may refer to it for a moment longer. `committed` counts whole pages that the kernel has given us,
 which is what a memory budget means.
 
@@ -23,32 +17,21 @@ A slab whose blocks are all gone is closed. One that is *retiring* (compact.py) 
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import fcntl
 import mmap
 import os
 from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
-from heapq import merge
 from typing import TYPE_CHECKING, TypeVar
 
 from sortedcontainers import SortedList
 
-from zcserve.cache.unseen import hide
+from zcserve.cache.ledger import Ledger
+from zcserve.cache.memfd import PAGE_BYTES, open_memfd, punch, round_up, seal
 
-PAGE_BYTES = mmap.PAGESIZE
 # Blocks begin at multiples of this: two heads never share a 16-byte load, and fragments stay mergeable.
 BLOCK_ALIGN = 16
-
-Number = TypeVar("Number", int, tuple[int, int])
-
-
-def round_up(length: int, unit: int = PAGE_BYTES) -> int:
-    """The least multiple of `unit` that is >= length."""
-    return -(-length // unit) * unit
-
 
 # Lengths of heads and small files repeat, and an integer is an object of 32 bytes: these are kept once.
 _LENGTHS = tuple(range(1 << 15))
@@ -57,33 +40,6 @@ _LENGTHS = tuple(range(1 << 15))
 def shared(length: int) -> int:
     """The same number; of small ones always the same object."""
     return _LENGTHS[length] if length < len(_LENGTHS) else length
-
-
-def _memfd(name: str) -> int:
-    return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-
-
-_KEEP_SIZE, _PUNCH_HOLE = 1, 2  # linux/falloc.h
-_libc = ctypes.CDLL(None, use_errno=True)
-_fallocate = getattr(_libc, "fallocate64", None) or _libc.fallocate  # musl has but the latter
-_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-
-
-def _punch(fd: int, offset: int, length: int) -> None:
-    """Give pages of a memfd back. Not by `madvise`, for which Python holds the GIL: 2 ms for 16 MiB."""
-    if _fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-
-
-# So many numbers are sorted in C before another thread may have the GIL: a millisecond.
-_SORTED_AT_ONCE = 8192
-
-
-def _in_order(numbers: Sequence[Number]) -> Iterator[Number]:
-    """As `sorted`, which holds the GIL for 60 ms for half a million."""
-    pieces = range(0, len(numbers), _SORTED_AT_ONCE)
-    return merge(*(sorted(numbers[start : start + _SORTED_AT_ONCE]) for start in pieces))
 
 
 # So many gaps are freed in one step of `Slabs.release`: some milliseconds.
@@ -101,7 +57,7 @@ def _write_run(slab: Slab | None, run: list[bytes], offset: int) -> None:
 
 
 class Block:
-    """A head of `head_bytes` and a content of `size` inside a slab, valid while this object lives. Whoever is one
+    """A head of `head_bytes` and a content of `size` inside a slab, valid while this object lives. A subclass
     declares the slots, and is made of `(slab, offset, head_bytes, size)`."""
 
     if not TYPE_CHECKING:  # mypy would have nothing assigned that this class itself has no slot for
@@ -148,6 +104,7 @@ class Slab:
         "free_by_end",
         "free_by_start",
         "frontier",
+        "ledger",
         "live",
         "map",
         "number",
@@ -163,10 +120,10 @@ class Slab:
     ) -> None:
         """`fd`: another process's, `size` bytes long."""
         self.fd = -1  # for __del__, should there be no descriptor left
-        self.fd = _memfd("zcserve-slab") if fd is None else fd
+        self.fd = open_memfd("zcserve-slab") if fd is None else fd
         if fd is None:
             os.ftruncate(self.fd, size)
-            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+            seal(self.fd, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
         self.map = mmap.mmap(self.fd, size)
         self.number = number
         self.view = memoryview(self.map)
@@ -176,6 +133,7 @@ class Slab:
         self.live = 0
         self.frontier = 0
         self.retiring = False
+        self.ledger: Ledger | None = None  # where another process has it as well: nothing in it is used anew
         self.free_by_start: dict[int, int] = {}
         self.free_by_end: dict[int, int] = {}
 
@@ -196,7 +154,7 @@ class Slab:
         return fresh
 
     def vacate(self, offset: int, length: int) -> int:
-        """Count a block out and give the pages that nobody touches back to the kernel; returns how many."""
+        """Count a block out and give the pages that no block touches back to the kernel; returns how many."""
         use = self.page_use
         first, last = offset // PAGE_BYTES, (offset + length - 1) // PAGE_BYTES
         for page in range(first, last + 1):
@@ -209,7 +167,7 @@ class Slab:
             last -= 1
         if last < first:
             return 0
-        _punch(self.fd, first * PAGE_BYTES, (last - first + 1) * PAGE_BYTES)
+        punch(self.fd, first * PAGE_BYTES, (last - first + 1) * PAGE_BYTES)
         self.pages -= last - first + 1
         return last - first + 1
 
@@ -227,9 +185,7 @@ class Slabs:
         self.released: deque[tuple[Slab, int, int, bool]] = deque()
         self._free: SortedList[tuple[int, int, int]] = SortedList()  # (length, slab number, offset)
         self._fragments = 0  # len(_free), which asks Python for it
-        self.held = 0  # so many of the first slabs are another process's as well: nothing in them is used anew
-        self._claims: list[array[int]] = []  # of each of those, offset << 32 | length
-        self._deferred: list[tuple[Slab, int, int, bool]] = []  # what died in them
+        self._adopted: list[Slab] = []  # those with a ledger
         self._sealed: Slab | None = None  # the newest of those that another process takes over
         self._is_sealed = False
 
@@ -276,7 +232,7 @@ class Slabs:
             self._forget(number, offset, length)
             slab = self.slabs[number]
             if slab.retiring:
-                continue  # its holes are forgotten when somebody comes upon them
+                continue  # its holes are forgotten when they are come upon
             if length > need:
                 self._remember(number, offset + need, length - need)
             return slab, offset
@@ -307,7 +263,7 @@ class Slabs:
             self.newest = None
 
     def _clear(self, slab: Slab) -> None:
-        """All its blocks are gone: close it, but for the newest. It is unmapped when nobody has a view of it."""
+        """All its blocks are gone: close it, but for the newest. It is unmapped when the last view of it is gone."""
         for offset, length in tuple(slab.free_by_start.items()):
             self._forget(slab.number, offset, length)
         if slab is self.newest:
@@ -316,7 +272,7 @@ class Slabs:
             del self.slabs[slab.number]
 
     def condemn(self, block: Block) -> None:
-        """A block was evicted; whoever still refers to it will let go of it soon."""
+        """A block was evicted; what still refers to it will let go of it soon."""
         block.condemned = True
         self.condemned += round_up(block.length, BLOCK_ALIGN)
 
@@ -327,8 +283,8 @@ class Slabs:
             need = round_up(length, BLOCK_ALIGN)
             if condemned:
                 self.condemned -= need
-            if slab.number < self.held:
-                self._deferred.append((slab, offset, length, False))
+            if slab.ledger is not None:
+                slab.ledger.dead.append((offset, length))
                 continue
             self.live -= need
             self.committed -= slab.vacate(offset, need) * PAGE_BYTES
@@ -392,20 +348,22 @@ class Slabs:
         for number, fd in enumerate(descriptors):
             slab = Slab(number, self.slab_bytes, self.released, fd)
             slab.frontier = self.slab_bytes
+            slab.ledger = Ledger(self.slab_bytes, BLOCK_ALIGN)
             self.slabs[number] = slab
-            self._claims.append(array("Q"))
-        self.held = len(self.slabs)
+            self._adopted.append(slab)
         return True
 
     def claim(
         self, kind: type[AnyBlock], number: int, offset: int, head_bytes: int, size: int, room: int
     ) -> AnyBlock | None:
-        """A block that the other process wrote; None if it is the first in more than `room` bytes of pages."""
+        """A block that the other process wrote, in the adopted slab of this number; None if it is the first in more
+        than `room` bytes of pages."""
         need = round_up(head_bytes + size, BLOCK_ALIGN)
         slab = self.slabs[number]
+        assert slab.ledger is not None
         if slab.page_use[offset // PAGE_BYTES : (offset + need - 1) // PAGE_BYTES + 1].count(0) * PAGE_BYTES > room:
             return None
-        self._claims[number].append(offset << 32 | need)
+        slab.ledger.claim(offset, need)
         self.committed += slab.occupy(offset, need) * PAGE_BYTES
         self.live += need
         return kind(slab, offset, shared(head_bytes), shared(size))
@@ -413,150 +371,30 @@ class Slabs:
     def release(self) -> Iterator[None]:
         """The other process is gone: what was not claimed is free, as is what was and has died since. In steps, since
         there may be a million gaps; between two of them everything else may be asked for."""
-        for number, claims in enumerate(self._claims):
-            at = 0
-            for count, claim in enumerate(_in_order(claims), 1):
-                self._free_gap(number, at, claim >> 32)
-                at = (claim >> 32) + (claim & 0xFFFFFFFF)
+        for slab in self._adopted:
+            assert slab.ledger is not None
+            for count, (start, end) in enumerate(slab.ledger.gaps(), 1):
+                self._free_gap(slab, start, end)
                 if not count % GAPS_AT_ONCE:
                     yield
-            self._free_gap(number, at, self.slab_bytes)
-            if not self.slabs[number].live:
-                self._clear(self.slabs[number])
-        self.held = 0
-        self._claims = []
-        self.released.extend(self._deferred)
-        self._deferred = []
+            if not slab.live:
+                self._clear(slab)
+        for slab in self._adopted:
+            assert slab.ledger is not None
+            self.released.extend((slab, offset, length, False) for offset, length in slab.ledger.dead)
+            slab.ledger = None
+        self._adopted = []
 
-    def _free_gap(self, number: int, start: int, stop: int) -> None:
+    def _free_gap(self, slab: Slab, start: int, end: int) -> None:
         """What lies between two claims, and the pages of it that they do not touch."""
-        if start == stop:
+        if start == end:
             return
-        self._merge(number, start, stop - start)
-        first, end = round_up(start), stop // PAGE_BYTES * PAGE_BYTES
-        if first < end:
-            _punch(self.slabs[number].fd, first, end - first)
+        self._merge(slab.number, start, end - start)
+        first, last = round_up(start), end // PAGE_BYTES * PAGE_BYTES
+        if first < last:
+            punch(slab.fd, first, last - first)
 
-
-class Extent:
-    """`length` bytes at `offset` of the pages' memfd `fd`; they do not change while this object lives."""
-
-    __slots__ = ("__weakref__", "condemned", "etag", "length", "offset", "pages", "sharers")
-
-    def __init__(self, pages: Pages, offset: int, length: int) -> None:
-        hide(self)
-        self.condemned = False
-        self.sharers = 0  # resident bodies that lie here: a sibling is a variant and a file of its own
-        self.etag = b""  # of what fills it, where it may be shared
-        self.pages = pages
-        self.offset = offset
-        self.length = length
-
-    def __del__(self) -> None:
-        self.pages.released.append((self.offset, self.length, self.condemned))
-
-
-class Pages:
-    """The memfd of large bodies. Offsets only grow; see the module's text for why."""
-
-    def __init__(self) -> None:
-        self.fd = _memfd("zcserve-pages")
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-        self.committed = 0
-        self.condemned = 0
-        self.released: deque[tuple[int, int, bool]] = deque()
-        self._frontier = 0
-        self._held = 0  # what lies below is another process's as well, and is not punched out
-        self._claims: list[tuple[int, int]] = []
-        self._deferred: list[tuple[int, int, bool]] = []
-
-    def check(self, length: int, file_bytes_max: int | None) -> None:
-        """Raises OSError where the memfd would become too long."""
-        if file_bytes_max is not None and self._frontier + round_up(length) > file_bytes_max:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-
-    def allocate(self, length: int) -> Extent:
-        """An extent of `length` > 0 bytes, to be filled with `os.pwrite(pages.fd, data, extent.offset)`."""
-        offset = self._frontier
-        size = round_up(length)
-        os.ftruncate(self.fd, offset + size)
-        self._frontier = offset + size
-        self.committed += size
-        return Extent(self, offset, length)
-
-    def condemn(self, extent: Extent) -> None:
-        """As `Slabs.condemn`."""
-        extent.condemned = True
-        self.condemned += round_up(extent.length)
-
-    def pardon(self, extent: Extent) -> None:
-        """It is resident once more, before it has gone."""
-        if extent.condemned:
-            extent.condemned = False
-            self.condemned -= round_up(extent.length)
-
-    def settle(self) -> None:
-        """Punch out what died since the last call: bytes that are still in a socket stay as they were."""
-        while self.released:
-            offset, length, condemned = self.released[0]
-            size = round_up(length)
-            if offset < self._held:
-                self._deferred.append((offset, length, False))
-                self.released.popleft()
-                if condemned:
-                    self.condemned -= size
-                continue
-            _punch(self.fd, offset, size)
-            self.released.popleft()
-            self.committed -= size
-            if condemned:
-                self.condemned -= size
-
-    def close(self) -> None:
-        """Close the memfd. Extents that are still referred to keep nothing alive after this."""
-        os.close(self.fd)
-
-    # --- with another process (upgrade.py) --------------------------------------------------------------------
-
-    def adopt(self, fd: int) -> None:
-        """Take over another process's memfd; our own extents lie behind its end."""
-        os.close(self.fd)
-        self.fd = fd
-        self._frontier = self._held = os.fstat(fd).st_size
-
-    def claim(self, offset: int, length: int) -> Extent:
-        """An extent that the other process filled."""
-        self._claims.append((offset, offset + round_up(length)))
-        self.committed += round_up(length)
-        return Extent(self, offset, length)
-
-    def release(self) -> None:
-        """The other process is gone: what was not claimed goes, as does what was and has died since."""
-        at = 0
-        for start, stop in _in_order(self._claims):
-            self._release_data(at, start)
-            at = stop
-        self._release_data(at, self._held)
-        self._held = 0
-        self._claims = []
-        self.released.extend(self._deferred)
-        self._deferred = []
-
-    def pass_over(self) -> None:
-        """Another process took this memfd over and failed: what it has written behind our end goes."""
-        end = os.fstat(self.fd).st_size
-        self._release_data(self._frontier, end)
-        self._frontier = end
-
-    def _release_data(self, start: int, stop: int) -> None:
-        """Have what lies there, in pages that nobody refers to, punched out by `settle`."""
-        while start < stop:
-            try:
-                start = os.lseek(self.fd, start, os.SEEK_DATA)
-            except OSError:  # ENXIO: nothing does
-                return
-            end = min(os.lseek(self.fd, start, os.SEEK_HOLE), stop)
-            if start < end:
-                self.committed += end - start
-                self.released.append((start, end - start, False))
-            start = end
+    @property
+    def has_adopted(self) -> bool:
+        """Whether another process has some of them as well."""
+        return bool(self._adopted)

@@ -1,12 +1,12 @@
 """Where content lies while it is resident, and how much of it there may be.
 
-The store owns the memory (slab.py) and the order of eviction (a policy: evictor.py and beside it), and keeps what the
-kernel has committed, and an estimate of what the entries themselves cost, within one budget. Any thread may call it:
-one lock guards all. The loop needs the lock for nothing that a hit does.
+The store owns the memory (slab.py, pages.py) and the order of eviction (a policy: evictor.py and beside it), and keeps
+what the kernel has committed, and an estimate of what the entries themselves cost, within one budget. Any thread may
+call it: one lock guards all. The loop needs the lock for nothing that a hit does.
 
 Room is made before content is read: `place` and `reserve` evict until the new body fits, and answer None when it
-cannot, because everything that could go is being sent. What was evicted while something still refers to it is
-freed when that lets go; entries that a connection waits to send are passed over. The fast lane lets go of what it does
+cannot, because everything that could go is being sent. What was evicted is freed when the last reference to it is
+gone; entries that a connection waits to send are passed over. The fast lane lets go of what it does
 not send within a turn of the loop, and is waited for, so that not even for that turn more is committed than may be;
 hence room is made in the loaders' threads, never in the loop's.
 
@@ -39,9 +39,11 @@ from zcserve.cache import closing
 from zcserve.cache.compact import Compactor
 from zcserve.cache.entry import Body, Entry, Packed, Paged
 from zcserve.cache.evictor import LeastRecentlyUsed, Policy, nobody_else
+from zcserve.cache.memfd import PAGE_BYTES, round_up
+from zcserve.cache.pages import Extent, Pages
 from zcserve.cache.s3fifo import S3Fifo
 from zcserve.cache.sieve import Sieve
-from zcserve.cache.slab import BLOCK_ALIGN, PAGE_BYTES, Extent, Pages, Slabs, round_up
+from zcserve.cache.slab import BLOCK_ALIGN, Slabs
 from zcserve.config.units import size_text
 from zcserve.errors import UsageError
 from zcserve.log import Log
@@ -397,7 +399,7 @@ class Store:
     @property
     def _fixed(self) -> bool:
         """Whether nothing may be given back, since another process has the memory, too."""
-        return self._frozen or self._slabs.held > 0
+        return self._frozen or self._slabs.has_adopted
 
     def _await_lane(self, length: int, deadline: float) -> None:
         """Until `length` bytes fit, let the loop tell the fast lane what was evicted. Meanwhile the lock is free, and

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Collection
@@ -24,9 +23,10 @@ from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.config.units import size_text
 from zcserve.content.merging import leave_out, take_from
-from zcserve.content.told import Progress
+from zcserve.content.told import PROGRESS_AFTER_S, loading
 from zcserve.errors import NoThreadError, reason_of
 from zcserve.log import Log
+from zcserve.progress import Meter
 
 _log = Log(__name__)
 
@@ -72,13 +72,13 @@ class Builder:
 
     def build(self, *, last: Generation | None = None, progress: bool = False) -> Built:
         """Build a generation, sharing what is the same in `last`. Raises UsageError."""
-        show = Progress() if progress and sys.stderr.isatty() else None
+        show = Meter(loading, after_s=PROGRESS_AFTER_S) if progress else None
         read_at = 0.0
 
         def note(done: int, total: int) -> None:
             nonlocal read_at
             self.go_on()
-            if show is not None and total:
+            if show is not None:
                 show(done, total)
             if watcher is not None and (now := time.monotonic()) > read_at + WATCHED_EVERY_S:
                 read_at = now

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
 
 from zcserve.cache.budget import eaten
@@ -22,21 +20,9 @@ PROBLEMS_NAMED_MAX = 20
 PROGRESS_AFTER_S = 1.0
 
 
-class Progress:
-    """How far preloading is, on a terminal."""
-
-    def __init__(self) -> None:
-        self._began = self._shown = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._began > PROGRESS_AFTER_S and now - self._shown > 0.1:
-            self._shown = now
-            print(f"\rloading   {done} of {total} files ({100 * done // total}%)", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self._shown != self._began:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+def loading(done: int, total: int) -> str:
+    """How far preloading is, for a terminal."""
+    return f"loading   {done} of {total} files ({100 * done // total}%)"
 
 
 def tell_problems(problems: Sequence[Problem]) -> None:

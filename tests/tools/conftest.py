@@ -1,0 +1,26 @@
+"""The tree that the tests of the warmer load, or have a server serve."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from lying import PAGE
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A small site: an index, a directory with one, a file with a sibling, names that need encoding."""
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (root / "index.html").write_bytes(PAGE)
+    (root / "sub" / "index.html").write_bytes(b"below")
+    (root / "style.css").write_bytes(b"p { color: red }\n" * 100)
+    (root / "style.css.gz").write_bytes(gzip.compress(b"p { color: red }\n" * 100))
+    (root / "a b.txt").write_bytes(b"spaced")
+    (root / "100%.txt").write_bytes(b"percent")
+    (root / "\xe4.svg").write_bytes(b"<svg/>")
+    (root / "large.bin").write_bytes(bytes(range(256)) * 400)
+    (root / "empty.json").write_bytes(b"")
+    return root
