@@ -165,13 +165,12 @@ def test_a_sibling_that_is_mapped(site: Any, live: Any, size: int, wait_until: A
     page = random.Random(1).randbytes(size).hex().encode()
     site.write("page.txt", page, mtime=1e9)
     packed = gzip.compress(page, mtime=0)
-    with map_dirty(site.root / "page.txt.gz", packed) as mapping:
-        with Client(live(site.root, **RECHECK).port) as client:
-            assert client.get("/page.txt", "Accept-Encoding: gzip").body == packed
-            assert client.get("/page.txt.gz").body == packed
-            mapping[4:8] = b"1234"  # the header's date: it decodes to the same
-            wait_until(lambda: client.get("/page.txt", "Accept-Encoding: gzip").body == mapping[:])
-            wait_until(lambda: client.get("/page.txt.gz").body == mapping[:])
-            mapping[20:21] = bytes([mapping[20] ^ 1])
-            wait_until(lambda: client.get("/page.txt", "Accept-Encoding: gzip").body == page)
-            wait_until(lambda: client.get("/page.txt.gz").body == mapping[:])
+    with map_dirty(site.root / "page.txt.gz", packed) as mapping, Client(live(site.root, **RECHECK).port) as client:
+        assert client.get("/page.txt", "Accept-Encoding: gzip").body == packed
+        assert client.get("/page.txt.gz").body == packed
+        mapping[4:8] = b"1234"  # the header's date: it decodes to the same
+        wait_until(lambda: client.get("/page.txt", "Accept-Encoding: gzip").body == mapping[:])
+        wait_until(lambda: client.get("/page.txt.gz").body == mapping[:])
+        mapping[20:21] = bytes([mapping[20] ^ 1])
+        wait_until(lambda: client.get("/page.txt", "Accept-Encoding: gzip").body == page)
+        wait_until(lambda: client.get("/page.txt.gz").body == mapping[:])

@@ -27,10 +27,11 @@ from zcserve.config import Config
 from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
 from zcserve.net.exchange import Answer, Exchange, Made, Quick, Resource, Stored
+from zcserve.net.failures import Failures
 from zcserve.net.request import split_target
 from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
-from zcserve.servlets.context import Asked, Context, busy, page
+from zcserve.servlets.context import Asked, Context, page
 from zcserve.servlets.folder import Folder, Module
 from zcserve.servlets.mounts import Mounts
 from zcserve.servlets.notice import Notice
@@ -167,6 +168,8 @@ class Servlets:
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
         call_later = keeping.timers.call_later if keeping is not None else lambda seconds, call: None
         self.context = Context(config, pool, AsyncThread(), call_soon, generation, turn, call_later)
+        if keeping is not None:
+            self.context.failures = Failures(keeping.timers)
         self._watch = Watch(config.servlet_slow_s, lane)
         self._caller = Caller(self.context, self._watch)
         self.results: Results | None = None
@@ -388,8 +391,8 @@ class Servlets:
 
         try:
             started = self._caller.call(route, request, partial(self.context.cut_short, route.where, exchange), done)
-        except BusyError:
-            return busy()
+        except BusyError as error:
+            return self.context.busy(exchange, error)
         at_once = False
         if started is not None:
             exchange.abandoned = abandon

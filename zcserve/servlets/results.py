@@ -48,7 +48,7 @@ from zcserve.net.request import split_target
 from zcserve.net.timers import Deadline, Timers
 from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller, Outcome, Started
-from zcserve.servlets.context import Asked, Context, busy, page
+from zcserve.servlets.context import Asked, Context, page
 from zcserve.servlets.kept import SWEPT_AT_ONCE, Kept, sweep
 from zcserve.servlets.request import Request
 from zcserve.servlets.response import OF_A_FILE
@@ -266,12 +266,13 @@ class Results:
         call = self._calls.get(target)
         if call is not None and call.source.route is route:
             if len(call.waiting) >= self._context.config.servlet_queue_max:
-                return busy()
+                why = "as many requests wait for its result as --servlet-queue-max allows"
+                return self._context.busy(exchange, why)
             self._join(call, exchange)
             return None
         source = Source(route, target, params, SentPath(split_target(target)[0]).key)
         if self._is_hung(source):
-            return busy()
+            return self._context.busy(exchange, f"{HUNG_MAX} calls that make its result have not returned")
         self._call(source, [exchange])
         return None
 
@@ -308,8 +309,8 @@ class Results:
         failed = partial(self._context.cut_short, source.route.where, call)
         try:
             call.started = self._caller.call(source.route, request, failed, partial(self._came, call))
-        except BusyError:
-            self._came(call, busy())
+        except BusyError as error:
+            self._came(call, self._context.busy(call, error))
 
     def _end(self, call: Call) -> bool:
         """The call's time is over. Returns whether its result was still to be kept."""
