@@ -182,6 +182,7 @@ class Servlets:
         self._notice: Notice  # of the folder
         self._changes: frozenset[str] = frozenset()  # what is to be loaded, or is being loaded
         self._sure_until = 0.0
+        self._is_late = False  # what is being loaded takes long: nothing waits for it
         self._everything = False  # the next load is of all, whether it changed or not
         self._lane = lane
         try:
@@ -191,6 +192,7 @@ class Servlets:
             raise
         if self._folder is not None:
             self._folder.refresh()
+            self._folder.late = partial(call_soon, self._load_is_late)
             self._notice = self._folder.listen()
 
     def start(self) -> None:
@@ -274,6 +276,8 @@ class Servlets:
 
     def _is_stale(self, folder: Folder, found: Servlet | Broken | None) -> bool:
         """Whether something must be loaded before a request that leads to this, or nowhere, may be answered."""
+        if self._is_late:
+            return False
         now = time.monotonic()
         if self._notice.take() or now > self._sure_until:
             self._sure_until = now + SURE_S
@@ -288,7 +292,7 @@ class Servlets:
     def refresh(self, then: Callable[[], None]) -> None:
         """Have the folder loaded anew by a thread, then call `then`."""
         self._waiting.append(then)
-        if len(self._waiting) == 1:
+        if len(self._waiting) == 1 and not self._is_late:
             self._loader.submit(self._load)
 
     def _load_what_changed(self) -> None:
@@ -311,8 +315,19 @@ class Servlets:
         finally:
             self.context.call_soon(self._loaded)
 
+    def _load_is_late(self) -> None:
+        """Requests that wait are answered by what there is, and so is what comes until it has ended."""
+        self._is_late = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for then in waiting:
+            self.context.call_soon(then)
+
     def _loaded(self) -> None:
         assert self._folder is not None
+        self._is_late = False
         self._changes = frozenset()
         self._sure_until = 0.0  # what was written while it was loaded is not loaded
         self._notice.close()
@@ -321,9 +336,7 @@ class Servlets:
         if self.results is not None:
             modules = self._folder.modules.values()
             self.results.servlets_changed(route for module in modules for route in module.routes)
-        waiting, self._waiting = self._waiting, []
-        for then in waiting:
-            self.context.call_soon(then)
+        self._go_on()
         if self._everything:  # it was asked for meanwhile
             self.refresh(lambda: None)
 
