@@ -111,7 +111,7 @@ class AccessLog(Writer["Record | bytes"]):
 
 
 # NONBLOCK: a FIFO without a reader is told, and not waited for.
-_FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+_FLAGS = os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
 def _open(path: str) -> Outlet | Replaced:
@@ -124,9 +124,9 @@ def _open(path: str) -> Outlet | Replaced:
     return Outlet(_open_path(path))
 
 
-def _open_path(path: str) -> int:
+def _open_path(path: str, make: int = os.O_CREAT) -> int:
     try:
-        return os.open(path, _FLAGS | os.O_WRONLY, 0o666)
+        return os.open(path, _FLAGS | make | os.O_WRONLY, 0o666)
     except OSError as error:
         kind = os.stat(path).st_mode if error.errno == errno.ENXIO else 0
         if stat.S_ISSOCK(kind):
@@ -135,6 +135,38 @@ def _open_path(path: str) -> int:
             raise
     _log.warning("access log %s: no program reads this FIFO yet", path)
     return os.open(path, _FLAGS | os.O_RDWR)  # which needs no reader
+
+
+def try_to_open(path: str) -> None:
+    """Whether an access log could be opened at a start, as far as that can be told without a trace: no file is made,
+    and no reader of a FIFO meets its end. Raises OSError."""
+    if path == "-":
+        return
+    try:
+        is_fifo = stat.S_ISFIFO(os.stat(path).st_mode)
+    except FileNotFoundError:
+        _try_to_make(path)
+    else:
+        if not is_fifo:
+            os.close(_open_path(path, 0))
+        elif not os.access(path, os.W_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+
+def _try_to_make(path: str) -> None:
+    """Have a file without a name where this one would be made. Raises OSError."""
+    directory, name = os.path.split(os.path.realpath(path))  # a symlink may lead to what is not there yet
+    if path.endswith("/"):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    try:
+        os.close(os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # else the file system has no such files
+            raise
+        if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from None
+    if len(os.fsencode(name)) > os.pathconf(directory, "PC_NAME_MAX"):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
 
 
 def _cost(target: bytes, fields: Fields | None) -> int:
