@@ -25,6 +25,7 @@ FLOORS = (
     ("threads",),
     ("outlet",),
     ("log",),
+    ("charsets",),
     ("http", "media_types", "program"),
     ("paths", "forwarded"),
     ("config",),
