@@ -225,7 +225,7 @@ def check_charset(name: str) -> None:
         raise UsageError(f"{name!r:.80} is not a charset's name; accepted: such as utf-8 or iso-8859-1, or none")
     if name.lower() != NO_CHARSET and not charsets.is_known(name):
         near = charsets.nearest(name)
-        raise UsageError(f"{name!r} is not a charset; accepted: what browsers or Python know; the nearest known is {near}")
+        raise UsageError(f"{name!r} is not a charset; accepted: what browsers or Python know; the nearest is {near}")
 
 
 def parse_type(text: str) -> tuple[str, str]:
