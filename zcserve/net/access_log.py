@@ -1,8 +1,9 @@
 """The access log: a request's facts are put on a queue, and a thread writes them down.
 
-The loop's part is one append. The thread formats and writes twice a second, and reopens the file when told (after a
-rotation). It writes whole lines. What a full disk, or a reader that has stopped, does not take waits; when too much
-waits, records are dropped and counted, and the log says how many (outlet.py).
+The loop's part is one append. The thread formats and writes twice a second, so a line is half a second late at most,
+and reopens the file when told (after a rotation). It writes whole lines. What a full disk, or a reader that has
+stopped, does not take waits; when too much waits, records are dropped and counted, and the log says how many
+(outlet.py).
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import stat
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from zcserve.errors import reason_of
 from zcserve.log import Log
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Fields
+from zcserve.net.timers import SLOTS_PER_S, Timers
 from zcserve.outlet import Outlet, Replaced, Writer
 
 _log = Log(__name__)
@@ -66,6 +69,12 @@ class AccessLog(Writer["Record | bytes"]):
     def lines(self, lines: bytes) -> None:
         """Lines that the fast lane has written already, in this log's format."""
         self.put(lines)
+
+    def keep_up(self, timers: Timers) -> None:
+        """The fast lane keeps its lines until the loop turns, a second if nothing else is to be done: have it turn in
+        time, and all lines written then, so that none is later than FLUSH_INTERVAL_S. In the loop's thread."""
+        self.wake()
+        timers.call_later(max(FLUSH_INTERVAL_S - 1 / SLOTS_PER_S, 0), partial(self.keep_up, timers))
 
     def reopen(self) -> None:
         """The file was rotated away: write to its path anew, once what has come is written, or nothing can be."""
