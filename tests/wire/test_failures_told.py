@@ -10,8 +10,6 @@ import pytest
 from wire.client import Client
 from wire.stage import EVENTS, StageClient, write_servlets
 
-from zcserve.net import failures
-
 SERVLETS = """
 from wire.stage import wait_for
 
@@ -59,18 +57,6 @@ def test_an_application_that_takes_too_long(start: Any, told: Any) -> None:
         "GET /slow/%1b%ff?q: answered 504, the application gave no answer within --app-timeout (0.2 s)",
         "GET /stream: its stream was cut, it gave no piece within --app-timeout (0.2 s)",
     ]
-
-
-def test_many_are_told_together(start: Any, told: Any, monkeypatch: pytest.MonkeyPatch, wait_until: Any) -> None:
-    monkeypatch.setattr(failures, "TOLD_EVERY_S", 1.0)
-    server = start(app_timeout_s=0.1)
-    with Client(server.port) as client:
-        for number in range(4):
-            assert client.get(f"/slow/{number}").status == 504
-        assert len(told()) == 1
-        wait_until(lambda: len(told()) == 2)
-    assert told()[1].startswith("GET /slow/3: answered 504")
-    assert told()[1].endswith("(the last of 3)")
 
 
 def test_no_thread_is_free(start: Any, told: Any, wait_until: Any) -> None:
