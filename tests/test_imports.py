@@ -24,6 +24,7 @@ FLOORS = (
     ("threads", "progress"),
     ("outlet",),
     ("log",),
+    ("charsets",),
     ("http", "media_types", "program"),
     ("paths", "forwarded"),
     ("config",),

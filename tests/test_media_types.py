@@ -132,8 +132,54 @@ def test_a_type_of_ones_own_goes_before_the_table(own: str, name: str, expected:
      "x=a/b; c=\"\n\""],
 )  # fmt: skip
 def test_what_is_no_type_is_refused(wrong: str) -> None:
-    with pytest.raises(UsageError, match="accepted"):
+    with pytest.raises(UsageError, match="accepted: "):
         parse_type(wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [
+        ("ts=textplain", "text/plain"),
+        ("js=text/javascript;", "text/javascript"),
+        ("png=image", "image/png"),
+        ("foo=!", "application/octet-stream"),
+    ],
+)
+def test_the_nearest_known_is_named(wrong: str, nearest: str) -> None:
+    with pytest.raises(UsageError, match=f"the nearest known is {nearest}$"):
+        parse_type(wrong)
+
+
+@pytest.mark.parametrize("charset", ["charset=utf-88", 'Charset="utf-88"'])
+def test_the_charset_of_a_type_is_known(charset: str) -> None:
+    with pytest.raises(UsageError, match=r"'utf-88' is not a charset.*; the nearest is utf-8$"):
+        parse_type(f"html=text/html; {charset}")
+
+
+KNOWN_CHARSETS = (
+    "utf-8 UTF8 Latin1 iso-8859-1 Windows-1252 x-sjis x-mac-roman x-user-defined koi8-u iso-8859-8-i dos-874 gb18030 "
+    "unicode11utf8 csisolatin1 big5-hkscs utf-16le utf-32 cp437 iso2022_jp_3 none NONE"
+)
+
+
+@pytest.mark.parametrize("name", KNOWN_CHARSETS.split())
+def test_what_browsers_or_python_know_is_a_charset(name: str) -> None:
+    check_charset(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("klingon", "korean"), ("iso-8859-99", "iso-8859-9"), ("utf_88", "utf8"), ("windows1252x", "windows-1252")],
+)
+def test_an_unknown_charset_is_refused(name: str, nearest: str) -> None:
+    with pytest.raises(UsageError, match=f"{name}.*; the nearest is {nearest}$"):
+        check_charset(name)
+
+
+@pytest.mark.parametrize("name", ["rot13", "base64", "idna", "punycode", "unicode_escape", "undefined", "zlib"])
+def test_a_codec_of_something_else_is_no_charset(name: str) -> None:
+    with pytest.raises(UsageError, match="the nearest is"):
+        check_charset(name)
 
 
 @pytest.mark.parametrize("wrong", ["", "utf 8", "utf-8;", 'a"b', "\n", "x" * 99])

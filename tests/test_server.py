@@ -6,6 +6,7 @@ import gc
 import http.client
 import os
 import re
+import select
 import shutil
 import socket
 import stat
@@ -23,6 +24,7 @@ import pytest
 import zcserve
 from zcserve import Config, Server
 from zcserve.cache import closing
+from zcserve.check import check
 from zcserve.errors import UsageError
 
 CHECKOUT = Path(zcserve.__file__).parents[1]
@@ -262,6 +264,45 @@ def test_check_says_what_would_be_resident_and_serves_nothing(site: Any) -> None
     assert re.search(r"would be resident: 1 files, 1000 B .*1\.0 MiB; 1 stay out", ended.stdout)
     assert "not served: 1" in ended.stdout
     assert "out: is a symlink that leads outside the root" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("log", "why"),
+    [
+        ("absent/access.log", "No such file or directory"),
+        (".", "Is a directory"),
+        ("file/access.log", "Not a directory"),
+        ("to-nowhere", "No such file or directory"),
+        ("n" * 300, "File name too long"),
+    ],
+)
+def test_check_says_that_the_access_log_cannot_be_written(
+    site: Any, tmp_path: Path, log: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "to-nowhere").symlink_to(tmp_path / "nowhere/access.log")
+    before = sorted(tmp_path.rglob("*"))
+    path = str(tmp_path / log)
+    assert check(Config(root=site.root, access_log=path)) == 1
+    *_, told, last = capsys.readouterr().out.splitlines()
+    assert told == f"access_log: {path!r} cannot be opened: {why}"
+    assert last == "configuration is not valid"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_check_leaves_no_trace_of_an_access_log_that_can_be_written(site: Any, tmp_path: Path, wait_until: Any) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "there").write_bytes(b"a line\n")
+    (tmp_path / "to-new").symlink_to(tmp_path / "new")
+    before = {path: path.lstat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]}
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    for log in ("fresh", "fifo", "there", "to-new"):
+        assert check(Config(root=site.root, access_log=str(tmp_path / log))) == 0
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    assert not poll.poll(0)  # no HANG_UP: no writer has come and gone
+    os.close(reader)
+    assert {path: path.lstat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]} == before
 
 
 @pytest.mark.parametrize("check", [[], ["--check"]])

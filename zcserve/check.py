@@ -1,4 +1,5 @@
-"""`--check`: look at the configuration and the root as a start would, say what would be, and serve nothing."""
+"""`--check`: look at the configuration and the root as a start would, say what would be, and serve nothing.
+Nothing is left behind."""
 
 from __future__ import annotations
 
@@ -9,34 +10,38 @@ from zcserve.cache.budget import budget_of, eaten
 from zcserve.cache.entry import Entry, representations
 from zcserve.cache.index import ENTRY_BYTES
 from zcserve.cache.loader import Loader
-from zcserve.cache.preload import Plan, judge_siblings, try_to_open
+from zcserve.cache.preload import Plan, judge_siblings
+from zcserve.cache.preload import try_to_open as try_to_open_files
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.config.table import Config
 from zcserve.config.units import size_text
 from zcserve.content.told import report_problems
+from zcserve.errors import reason_of
 from zcserve.log import Log, printable
+from zcserve.net.access_log import try_to_open
 
 _log = Log(__name__)
 
 
 def check(config: Config) -> int:
-    """Validate the root, say what would be resident, and what does not load. The exit code: 1 where something does not
-    load. Raises UsageError."""
+    """Validate the root, say what would be resident, and what does not work. The exit code: 1 where something does
+    not load, or the access log cannot be written. Raises UsageError."""
     budget = budget_of(config)
     config = replace(config, memory=budget.bytes)
     if budget.warning:
         _log.warning("%s", budget.warning)
     _check_content(config)
     faults = _check_applications(config) if config.servlets or config.mount else []
+    faults += _check_log(config)
     print("configuration is not valid" if faults else "configuration is valid")
     return 1 if faults else 0
 
 
 def _check_content(config: Config) -> None:
     generation = walk(Root(config.root), index=config.index)
-    try_to_open(generation)
+    try_to_open_files(generation)
     store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
     store.overhead = len(generation.resources) * ENTRY_BYTES
     loader = Loader(store, config)
@@ -57,6 +62,17 @@ def _check_content(config: Config) -> None:
         print(f"compress: {_counted(coded)}, would get variants besides")
     print(f"not served: {len(generation.problems)}")
     store.close()
+
+
+def _check_log(config: Config) -> list[str]:
+    """Whether the access log could be written, a line where it could not."""
+    try:
+        try_to_open(config.access_log or "-")
+    except OSError as error:
+        fault = f"access_log: {config.access_log!r} cannot be opened: {reason_of(error)}"
+        print(printable(fault))
+        return [fault]
+    return []
 
 
 def _check_applications(config: Config) -> list[str]:

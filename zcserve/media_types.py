@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable
 from posixpath import splitext
 
+from zcserve import charsets
 from zcserve.errors import UsageError
 
 _UNKNOWN = "application/octet-stream"
@@ -213,24 +214,42 @@ DEFAULT_CHARSET = "utf-8"
 NO_CHARSET = "none"
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_CHARSET = re.compile(r"[!#$%&+^_`{}~0-9A-Za-z-]{1,60}")
-_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|\"[ !#-\[\]-~]*\"))*")
+_PARAMETER = rf"[ \t]*;[ \t]*({_TOKEN})=({_TOKEN}|\"[ !#-\[\]-~]*\")"
+_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(?:{_PARAMETER})*")
 _EXTENSION = re.compile(r"\.?([^./\0]+)")
 
 
 def check_charset(name: str) -> None:
-    """Raises UsageError for what cannot be a charset's name (RFC 2978 section 2.3)."""
-    if not _CHARSET.fullmatch(name):
+    """Raises UsageError for what is not a charset's name, or one that nothing knows."""
+    if not charsets.is_name(name):
         raise UsageError(f"{name!r:.80} is not a charset's name; accepted: such as utf-8 or iso-8859-1, or none")
+    if name.lower() != NO_CHARSET and not charsets.is_known(name):
+        near = charsets.nearest(name)
+        raise UsageError(f"{name!r} is not a charset; accepted: what browsers or Python know; the nearest is {near}")
 
 
 def parse_type(text: str) -> tuple[str, str]:
     """(".ext", Content-Type) from "ext=type/subtype; parameter=value". Raises UsageError."""
     extension, equals, value = text.partition("=")
     match, value = _EXTENSION.fullmatch(extension.strip()), value.strip()
-    if not equals or match is None or not _TYPE.fullmatch(value):
+    if not equals or match is None:
         raise UsageError(f"{text!r:.80} is not a type; accepted: EXT=TYPE such as ts=text/plain")
+    if not _TYPE.fullmatch(value):
+        near = _nearest_type(value, match[1].lower())
+        raise UsageError(f"{text!r:.80} is not a type; accepted: TYPE/SUBTYPE; the nearest known is {near}")
+    for name, charset in re.findall(_PARAMETER, value):
+        if name.lower() == "charset":
+            check_charset(charset.strip('"'))
     return f".{match[1].lower()}", value
+
+
+def _nearest_type(value: str, extension: str) -> str:
+    """The known type most like what was written; the extension's own, where nothing is like it."""
+    from difflib import get_close_matches  # only a mistake pays for it
+
+    known = sorted({line.split()[0] for line in _TABLE.splitlines() if line})
+    alike = get_close_matches(value.lower(), known, 1)
+    return alike[0] if alike else media_type(f"a.{extension}").partition(";")[0]
 
 
 def _has_charset(essence: str) -> bool:

@@ -214,6 +214,8 @@ class Server:
         self._drain = Drain(self._service, self._listeners)
         if not isinstance(poller, Poller):
             self._service.teacher = Teacher(poller, prefixes, log_json=config.access_log_format == "json")
+            if self._log is not None:
+                self._log.keep_up(self.loop.timers)
             poller.reserve(len(built.generation.resources))
             self.store.on_evicted = self._on_evicted
             self.store.is_sending = poller.pinned

@@ -52,3 +52,15 @@ def test_what_had_no_room_is_told_variants_too(tree: Tree) -> None:
     assert entry_of(generation, b"/b.css").body is not None
     preload(generation, tree.loader(memory="1M"), first=pinned.first(generation))
     assert pinned.left_out(generation) == []
+
+
+def test_a_glob_that_matches_nothing_is_news_once(tree: Tree) -> None:
+    tree.plant({"a.css": b"a", "b.js": b"b"})
+    pinned = Pinned(["*.css", "*.woff2", "/fonts/", "*.css"])
+    assert pinned.newly_idle(tree.walk()) == ["*.woff2", "/fonts/"]
+    assert pinned.newly_idle(tree.walk()) == []
+    tree.plant({"fonts/a.woff2": b"a"})
+    assert pinned.newly_idle(tree.walk()) == []
+    (tree.path / "fonts/a.woff2").unlink()
+    (tree.path / "a.css").unlink()
+    assert sorted(pinned.newly_idle(tree.walk())) == ["*.css", "*.woff2", "/fonts/"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import threading
 
 import pytest
@@ -66,23 +65,11 @@ def test_bytes_come_back_from_any_thread() -> None:
     assert allowance.held == 0
 
 
-def test_the_log_tells_of_refusals_and_not_of_each(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    caplog.set_level(logging.WARNING)
-    allowance = Allowance(10)
-
-    def refuse(times: int) -> None:
-        for _ in range(times):
-            with pytest.raises(HttpError):
-                allowance.take(11)
-
-    refuse(5)
-    assert len(caplog.records) == 1
-    assert "--servlet-bodies-max" in caplog.text
-    monkeypatch.setattr(bodies, "TOLD_EVERY_S", 0)
-    refuse(1)
-    assert "5 refused" in caplog.records[1].getMessage()
+def test_what_is_refused_says_which_setting_bounds_it() -> None:
+    with pytest.raises(HttpError) as refused:
+        Allowance(10).take(11)
+    assert refused.value.status == 503
+    assert "--servlet-bodies-max" in refused.value.reason
 
 
 @pytest.mark.parametrize(

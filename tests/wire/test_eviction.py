@@ -225,3 +225,20 @@ def test_a_pinned_file_that_changes_stays_pinned(site: Any, serve: Any, wait_unt
     assert entry_of(server, "/page.css").body is not None
     with Client(server.port) as client:
         assert client.get("/page.css").body == b"new and pinned"
+
+
+def test_a_glob_that_matches_nothing_is_told(
+    site: Any, live: Any, caplog: pytest.LogCaptureFixture, wait_until: Any
+) -> None:
+    site.write("a.css", b"a")
+    server = live(site.root, pin=["*.css", "*.wof2"])
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "--pin" in record.getMessage()]
+
+    assert told() == ["--pin *.wof2 matches no file"]
+    (site.root / "a.css").unlink()
+    wait_until(lambda: server.content.counters.patches)
+    server.reload()
+    wait_until(lambda: server.content.counters.flips == 1)
+    assert told()[1:] == ["--pin *.css matches no file"]

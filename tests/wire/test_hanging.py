@@ -123,7 +123,9 @@ def _page(port: int) -> list[bytes]:
         return []
 
 
-def test_a_download_whose_file_hangs_is_cut_and_its_neighbour_is_not(hanging: Hanging, server: Any) -> None:
+def test_a_download_whose_file_hangs_is_cut_and_its_neighbour_is_not(
+    hanging: Hanging, server: Any, wait_until: Any
+) -> None:
     with Client(server.port, receive_buffer=65536) as far, Client(server.port, receive_buffer=65536) as near:
         for client, target in ((far, "/far/huge"), (near, "/near/huge")):
             client.send(f"GET {target} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
@@ -135,6 +137,8 @@ def test_a_download_whose_file_hangs_is_cut_and_its_neighbour_is_not(hanging: Ha
         assert len(got) < len(HUGE)
         assert HUGE.startswith(got)
         assert time.monotonic() - began < 4 * SOON_S
+        cut = "GET /far/huge: the download was cut, its file made no progress within --load-timeout"
+        wait_until(lambda: any(cut in line for line in server.lines))
         assert near.read_exactly(len(HUGE)) == HUGE
 
 

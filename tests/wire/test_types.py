@@ -71,7 +71,7 @@ def test_they_are_flags_keys_and_variables(site: Any, command: Any) -> None:
         assert [client.get(f"/x.{name}")["Content-Type"] for name in "ab"] == [b"x/a", b"text/b; charset=koi8-r"]
 
 
-@pytest.mark.parametrize("flags", [("--type", "nonsense"), ("--type", "a=b"), ("--charset", "a b")])
+@pytest.mark.parametrize("flags", [("--type", "a=b"), ("--charset", "a b"), ("--charset", "klingon")])
 def test_a_wrong_one_is_one_line(site: Any, flags: tuple[str, str]) -> None:
     command = [sys.executable, "-m", "zcserve", "--root", str(site.root), *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import mmap
 import os
+import random
+import tempfile
+from collections.abc import Iterator
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,8 @@ from typing import Any
 import pytest
 from wire.client import Client
 from wire.hanging import Hanging
+
+from zcserve.cache import reread
 
 RECHECK = {"recheck_s": 0.05}
 
@@ -86,3 +92,85 @@ def test_it_can_be_off(site: Any, live: Any, off: dict[str, Any]) -> None:
     with Client(server.port) as client:
         assert client.get("/page").body == b"one"
     assert server.content._rechecks._at > server.loop.now + 1e9
+
+
+@pytest.fixture(params=["disk", "tmpfs"])
+def other_root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A root on a file system that writes dirty pages back, and on one that does not."""
+    if request.param == "disk":
+        yield tmp_path / "mapped"
+        return
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("there is no /dev/shm")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as shared:
+        yield Path(shared, "mapped")
+
+
+def map_dirty(file: Path, content: bytes) -> mmap.mmap:
+    """A mapping of a new file, written as a whole: no further write gives the file another time."""
+    file.write_bytes(b"\0" * len(content))
+    with file.open("r+b") as opened:
+        mapping = mmap.mmap(opened.fileno(), len(content))
+    mapping[:] = content
+    return mapping
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Content is read again as fast as it comes."""
+    monkeypatch.setattr(reread, "READ_BYTES_PER_S", 1 << 30)
+
+
+def follow_mapping(client: Client, mapping: mmap.mmap, places: tuple[int, ...], wait_until: Any) -> None:
+    """Write to a mapping, a byte at a time: each version is served, under an ETag of its own."""
+    etags = [client.get("/page")["ETag"]]
+    for number, place in enumerate(places):
+        mapping[place : place + 1] = b"%d" % number
+
+        def is_new() -> bool:
+            answer = client.get("/page", f"If-None-Match: {etags[-1].decode()}")
+            return answer.status == 200 and answer.body == mapping[:]
+
+        wait_until(is_new)
+        etags.append(client.get("/page")["ETag"])
+    assert len(set(etags)) == len(places) + 1
+
+
+def test_a_mapping_that_is_written_while_its_page_is_dirty(live: Any, other_root: Path, wait_until: Any) -> None:
+    other_root.mkdir()
+    with map_dirty(other_root / "page", b"one") as mapping, Client(live(other_root, **RECHECK).port) as client:
+        follow_mapping(client, mapping, (0, 2, 1), wait_until)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"memory": "64K"}, {"hash_bytes_max": 1000}, {"in_place": True}],
+    ids=["pages", "cold", "tagged-by-identity", "in-place"],
+)
+@pytest.mark.usefixtures("hurried")
+def test_a_large_file_that_is_mapped(site: Any, live: Any, config: dict[str, Any], wait_until: Any) -> None:
+    content = b"o" * 300_000  # more than is read at once
+    page = site.root / "page"
+    with map_dirty(page, content) as mapping, Client(live(site.root, **RECHECK | config).port) as client:
+        assert client.get("/page").body == content
+        page.chmod(0o600)  # its ctime alone is another: it is compared, and known under this one
+        assert client.get("/page").body == content
+        follow_mapping(client, mapping, (0, 299_999), wait_until)
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_a_sibling_that_is_mapped(site: Any, live: Any, size: int, wait_until: Any) -> None:
+    """Its own name and its base's variant have the new content, or none that does not decode."""
+    page = random.Random(1).randbytes(size).hex().encode()
+    site.write("page.txt", page, mtime=1e9)
+    packed = gzip.compress(page, mtime=0)
+    with map_dirty(site.root / "page.txt.gz", packed) as mapping, Client(live(site.root, **RECHECK).port) as client:
+        assert client.get("/page.txt", "Accept-Encoding: gzip").body == packed
+        assert client.get("/page.txt.gz").body == packed
+        mapping[4:8] = b"1234"  # the header's date: it decodes to the same
+        wait_until(lambda: client.get("/page.txt", "Accept-Encoding: gzip").body == mapping[:])
+        wait_until(lambda: client.get("/page.txt.gz").body == mapping[:])
+        mapping[20:21] = bytes([mapping[20] ^ 1])
+        wait_until(lambda: client.get("/page.txt", "Accept-Encoding: gzip").body == page)
+        wait_until(lambda: client.get("/page.txt.gz").body == mapping[:])

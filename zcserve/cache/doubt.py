@@ -20,7 +20,19 @@ from collections import OrderedDict
 import mmh3
 
 from zcserve.cache.crew import beat
-from zcserve.cache.entry import Body, Entry, Look, OpenFile, Paged, Sent, SiblingVariant, identity_of, is_same_file
+from zcserve.cache.entry import (
+    CONTENT_BYTES,
+    Body,
+    Entry,
+    Look,
+    OpenFile,
+    Paged,
+    Sent,
+    SiblingVariant,
+    identity_of,
+    is_same_file,
+)
+from zcserve.cache.pages import Extent
 from zcserve.cache.root import Root
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, is_identity_tag, tag_of
 
@@ -125,11 +137,23 @@ def know(entry: Entry, identity: bytes) -> None:
                 variant.judged = identity
 
 
+def put_in_doubt(entry: Entry) -> None:
+    """The content of an entry's file is another, and its status does not tell: have the file looked at as one whose
+    ctime alone has changed, and nothing that was found under its identity believed."""
+    _settled.pop((entry.identity, entry.etag), None)
+    body = entry.body
+    if isinstance(body, Paged) and isinstance(body.keeper, Extent):
+        body.keeper.etag = b""  # its pages are not shared with the file's other name any more
+    know(entry, entry.identity[:CONTENT_BYTES].ljust(len(entry.identity), b"\0"))
+    if isinstance(entry, SiblingVariant):
+        entry.judged = b""
+
+
 def name_anew(fresh: Entry, old: Entry) -> None:
     """Two contents of one identity, ctime aside, must not have the same ETag: where that is made of the identity, ctime
-    goes into it."""
+    and the last ETag go into it."""
     if is_identity_tag(old.etag) and is_same_file(fresh.identity, old.identity):
-        fresh.etag = identity_tag(fresh.identity)
+        fresh.etag = identity_tag(fresh.identity + old.etag)
 
 
 def _is_copy(body: Body, file: OpenFile) -> bool:

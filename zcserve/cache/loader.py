@@ -430,7 +430,7 @@ class Loader:
     def _shared(self, file: OpenFile, entry: Entry) -> Paged | None:
         """A body on the pages where the content lies already, under the sibling's other name. Raises ChangedError."""
         extent = self._pages_of.get(entry.identity)
-        if extent is None or identity_of(os.fstat(file.fd)) != entry.identity:
+        if extent is None or not extent.etag or identity_of(os.fstat(file.fd)) != entry.identity:
             return None
         self._learn(entry, extent.etag, entry.identity)
         return Paged(self.head_of(entry), self.store.pages_fd, extent.offset, entry.size, extent)

@@ -14,17 +14,34 @@ from zcserve.cache.index import Generation
 from zcserve.config.globs import parse_glob
 
 
+def _path_of(entry: Entry) -> str:
+    return unquote(entry.key.decode(), errors="surrogateescape")
+
+
 class Pinned:
     """Tells of an entry whether it is pinned: the predicate that a Store is given."""
 
     def __init__(self, globs: Sequence[str]) -> None:
+        self._globs = tuple(globs)
         self._patterns = [parse_glob(glob) for glob in globs]
+        self._idle: frozenset[str] = frozenset()  # globs that matched nothing when that was asked last
 
     def __call__(self, entry: Entry) -> bool:
         if not self._patterns:
             return False
-        path = unquote(entry.key.decode(), errors="surrogateescape")
+        path = _path_of(entry)
         return any(pattern.fullmatch(path) for pattern in self._patterns)
+
+    def newly_idle(self, generation: Generation) -> list[str]:
+        """The globs that match nothing of a generation; without those of which that was said of the last one."""
+        idle = dict(zip(self._globs, self._patterns, strict=True))
+        for path in map(_path_of, generation.entries() if idle else ()):
+            for glob in [glob for glob, pattern in idle.items() if pattern.fullmatch(path)]:
+                del idle[glob]
+            if not idle:
+                break
+        known, self._idle = self._idle, frozenset(idle)
+        return [glob for glob in idle if glob not in known]
 
     def first(self, generation: Generation) -> list[Entry]:
         """What to preload before all else: small before large, so that the most are there when all do not fit."""

@@ -3,21 +3,22 @@
 A file that is written through another of its hard links, or through a mapping (mmap), brings no event in the directory
 that is watched; nor does a file system that is mounted over a directory. All of them give a file or a directory another
 identity. So everything is asked for its status now and then, and what is not what it was is told to the watcher, which
-has it looked at like any other change. Nothing is read here.
+has it looked at like any other change. Nothing is read here; what only content tells is found by `Reread`, in the same
+thread, at a pace of its own.
 
 The looks are spread over the interval, LOOKS_AT_ONCE at a time and LOOKS_PER_S_MAX at most: a disk is never busy with
 them, and a million files take longer than a short interval says. They may hang with their file system, so they have a
 thread of their own (content/rechecks.py).
-
-What cannot be seen in this way: a mapping that is written while its page is dirty already, which gives the file no new
-time (mmap(2), NOTES); and what was dated back, ctime and all.
 """
 
 from __future__ import annotations
 
+from math import inf
+
 from zcserve.cache.entry import Entry, identity_of
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import path_of
+from zcserve.cache.reread import Reread
 from zcserve.cache.root import DISTURBED, SCARCE
 from zcserve.cache.watcher import Watcher
 
@@ -32,6 +33,8 @@ class Recheck:
         self._generation = generation
         self._watcher = watcher
         self._interval_s = interval_s
+        self._reread = Reread(generation, watcher, interval_s)
+        self._look_at = self._read_at = -inf
         self._begin()
 
     def _begin(self) -> None:
@@ -40,7 +43,15 @@ class Recheck:
         self._place = 0
 
     def step(self, now: float) -> float:
-        """Look at some names; in how many seconds to go on. What differs is dirty `now`. Raises nothing."""
+        """Look at some names, or read some content; in how many seconds to go on. What differs is dirty `now`. Raises
+        nothing."""
+        if now >= self._look_at:
+            self._look_at = now + self._look_at_some(now)
+        if now >= self._read_at:
+            self._read_at = now + self._reread.step(now)
+        return max(min(self._look_at, self._read_at) - now, 0)
+
+    def _look_at_some(self, now: float) -> float:
         if not self._generation.root.is_in_place():
             self._watcher.look_again(b"", now)
         looks = 0

@@ -100,6 +100,8 @@ class Builder:
             if show is not None:
                 show.clear()
         self.read_not_found_page(generation)
+        for glob in self.pinned.newly_idle(generation):
+            _log.warning("--pin %s matches no file", glob)
         if left := self.pinned.left_out(generation):
             size = size_text(sum(representation.size for representation in left))
             _log.warning("pinned: %d files, %s, do not fit into memory: sent from disk", len(left), size)

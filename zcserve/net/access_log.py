@@ -1,8 +1,9 @@
 """The access log: a request's facts are put on a queue, and a thread writes them down.
 
-The loop's part is one append. The thread formats and writes twice a second, and reopens the file when told (after a
-rotation). It writes whole lines. What a full disk, or a reader that has stopped, does not take waits; when too much
-waits, records are dropped and counted, and the log says how many (outlet.py).
+The loop's part is one append. The thread formats and writes twice a second, so a line is half a second late at most,
+and reopens the file when told (after a rotation). It writes whole lines. What a full disk, or a reader that has
+stopped, does not take waits; when too much waits, records are dropped and counted, and the log says how many
+(outlet.py).
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import stat
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from zcserve.errors import reason_of
 from zcserve.log import Log
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Fields
+from zcserve.net.timers import SLOTS_PER_S, Timers
 from zcserve.outlet import Outlet, Replaced, Writer
 
 _log = Log(__name__)
@@ -67,6 +70,12 @@ class AccessLog(Writer["Record | bytes"]):
         """Lines that the fast lane has written already, in this log's format."""
         self.put(lines)
 
+    def keep_up(self, timers: Timers) -> None:
+        """The fast lane keeps its lines until the loop turns, a second if nothing else is to be done: have it turn in
+        time, and all lines written then, so that none is later than FLUSH_INTERVAL_S. In the loop's thread."""
+        self.wake()
+        timers.call_later(max(FLUSH_INTERVAL_S - 1 / SLOTS_PER_S, 0), partial(self.keep_up, timers))
+
     def reopen(self) -> None:
         """The file was rotated away: write to its path anew, once what has come is written, or nothing can be."""
         self._reopen_after = self._come
@@ -111,7 +120,7 @@ class AccessLog(Writer["Record | bytes"]):
 
 
 # NONBLOCK: a FIFO without a reader is told, and not waited for.
-_FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+_FLAGS = os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
 def _open(path: str) -> Outlet | Replaced:
@@ -124,9 +133,9 @@ def _open(path: str) -> Outlet | Replaced:
     return Outlet(_open_path(path))
 
 
-def _open_path(path: str) -> int:
+def _open_path(path: str, make: int = os.O_CREAT) -> int:
     try:
-        return os.open(path, _FLAGS | os.O_WRONLY, 0o666)
+        return os.open(path, _FLAGS | make | os.O_WRONLY, 0o666)
     except OSError as error:
         kind = os.stat(path).st_mode if error.errno == errno.ENXIO else 0
         if stat.S_ISSOCK(kind):
@@ -135,6 +144,38 @@ def _open_path(path: str) -> int:
             raise
     _log.warning("access log %s: no program reads this FIFO yet", path)
     return os.open(path, _FLAGS | os.O_RDWR)  # which needs no reader
+
+
+def try_to_open(path: str) -> None:
+    """Whether an access log could be opened at a start, as far as that can be told without a trace: no file is made,
+    and no reader of a FIFO meets its end. Raises OSError."""
+    if path == "-":
+        return
+    try:
+        is_fifo = stat.S_ISFIFO(os.stat(path).st_mode)
+    except FileNotFoundError:
+        _try_to_make(path)
+    else:
+        if not is_fifo:
+            os.close(_open_path(path, 0))
+        elif not os.access(path, os.W_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+
+def _try_to_make(path: str) -> None:
+    """Have a file without a name where this one would be made. Raises OSError."""
+    directory, name = os.path.split(os.path.realpath(path))  # a symlink may lead to what is not there yet
+    if path.endswith("/"):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    try:
+        os.close(os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # else the file system has no such files
+            raise
+        if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from None
+    if len(os.fsencode(name)) > os.pathconf(directory, "PC_NAME_MAX"):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
 
 
 def _cost(target: bytes, fields: Fields | None) -> int:

@@ -20,12 +20,7 @@ from math import inf
 
 from zcserve.config.units import size_text
 from zcserve.errors import HttpError
-from zcserve.log import Log
 
-_log = Log(__name__)
-
-# How often the log says that bodies are refused: a flood of them must not become one of lines.
-TOLD_EVERY_S = 60.0
 # How often garbage is collected before bodies are refused: the young, which is quick, and all of it.
 COLLECTED_EVERY_S, ALL_COLLECTED_EVERY_S = 1.0, 60.0
 
@@ -37,8 +32,7 @@ class Allowance:
         self.bytes_max = bytes_max
         self._held = 0
         self._returned: deque[int] = deque()
-        self._refused = 0
-        self._told_at = self._collected_at = self._all_collected_at = -inf
+        self._collected_at = self._all_collected_at = -inf
 
     @property
     def held(self) -> int:
@@ -69,15 +63,8 @@ class Allowance:
             gc.collect(1)
 
     def _refuse(self) -> None:
-        self._refused += 1
-        now = time.monotonic()
-        if now - self._told_at >= TOLD_EVERY_S:
-            _log.warning(
-                "request bodies take %s of the %s that --servlet-bodies-max allows: %d refused with 503",
-                size_text(self._held), size_text(self.bytes_max), self._refused,
-            )  # fmt: skip
-            self._told_at, self._refused = now, 0
-        raise HttpError(503, "too many request bodies at once", close=True)
+        reason = f"there is no room for more bodies in the {size_text(self.bytes_max)} of --servlet-bodies-max"
+        raise HttpError(503, reason, close=True)
 
 
 class Hold:

@@ -42,6 +42,7 @@ from zcserve.net import negotiate, reply, wire
 from zcserve.net.bodies import Allowance, Hold
 from zcserve.net.ending import Ending, may_close
 from zcserve.net.exchange import Application, CutShortError, Exchange, Made, Outgoing, Piece, Resource, Stored
+from zcserve.net.failures import Failures
 from zcserve.net.fastlane import Teacher
 from zcserve.net.loop import Loop
 from zcserve.net.poller import ERROR, HANG_UP, WRITE
@@ -123,9 +124,11 @@ class Service:
     endings: set[Ending] = field(default_factory=set)
     closed: Callable[[], None] = lambda: None
     shortage: Shortage = field(init=False)
+    failures: Failures = field(init=False)
 
     def __post_init__(self) -> None:
         self.shortage = Shortage(self.loop.timers)
+        self.failures = Failures(self.loop.timers)
 
     @property
     def lane(self) -> Lane | None:
@@ -330,19 +333,27 @@ class Connection:
 
     def _expire_application(self) -> None:
         """The application took too long: 504 (RFC 9110 section 15.6.5), or the end of a stream."""
+        within = f"within --app-timeout ({self._service.config.app_timeout_s:g} s)"
         if self._exchange is None:
+            self._tell(f"its stream was cut, it gave no piece {within}")
             self.end()
             return
+        self._tell(f"answered 504, the application gave no answer {within}")
         self._abandon()
         self._bring(lambda: self._emit(reply.page(504, with_content=self._has_content)))
 
     def _expire_file(self) -> None:
         """What a loader reads does not come: 503, or the end of an answer that is begun."""
+        why = f"its file made no progress within --load-timeout ({self._service.config.load_timeout_s:g} s)"
         if self._out:
+            self._tell(f"the download was cut, {why}")
             self.end()
             return
         self._cease_to_wait()
-        self._bring(self._emit_unavailable)
+        self._bring(partial(self._emit_unavailable, why))
+
+    def _tell(self, what: str) -> None:
+        self._service.failures.note(self._method, self._target, what)
 
     @property
     def is_fresh(self) -> bool:
@@ -645,6 +656,8 @@ class Connection:
         self._out.append(service.prefixes.ok[mode])
         self._out += body.whole()
         self._bodies.append(body)
+        if not body.copied:
+            self._target = target  # should it be cut
         if service.log is not None:
             service.log(self._client, method, target, fields, 200, body.size)
         if mode == CLOSE:
@@ -675,6 +688,8 @@ class Connection:
     def _refuse(self, error: HttpError, unparsed: bytes = b"") -> None:
         """Answer what cannot be understood, and end: nothing behind it can be trusted. `unparsed` begins the request,
         where it could not even be parsed: HEAD gets no content, whatever else is wrong (RFC 9110 section 9.3.2)."""
+        if error.status == 503:
+            self._tell(f"answered 503, {error.reason}")
         with_content = self._has_content and unparsed != b"HEAD "
         self._method = self._target = b""
         self._fields = None
@@ -903,8 +918,9 @@ class Connection:
             return self._answer() if self._stored is None else self._renew_stored(self._stored)
         return self._emit_unavailable()
 
-    def _emit_unavailable(self) -> Stop | None:
+    def _emit_unavailable(self, why: str = "its file cannot be read, or changes too often") -> Stop | None:
         """The content cannot be had for now."""
+        self._tell(f"answered 503, {why}")
         return self._emit(reply.page(503, with_content=self._has_content, extra=b"Retry-After: 1\r\n"))
 
     # --- answers of the application -----------------------------------------------------------------------
@@ -1069,6 +1085,7 @@ class Connection:
             self.close()
             return False
         except wire.TornError:
+            self._tell("the download was cut, its file has changed")
             self.end()  # before Content-Length
             return False
         if outcome is Outcome.DONE:
@@ -1123,6 +1140,7 @@ class Connection:
         if self.state is not State.WAIT or not self._out:
             return
         if piece is None:
+            self._tell("the download was cut, its file has changed or cannot be read")
             self.end()  # before Content-Length: the rest cannot be had
         else:
             wire.put_in_place(self._out, piece)

@@ -27,10 +27,11 @@ from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
 from zcserve.net.exchange import Answer, Exchange, Made, Quick, Resource, Stored
+from zcserve.net.failures import Failures
 from zcserve.net.request import split_target
 from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
-from zcserve.servlets.context import Asked, Context, busy, page
+from zcserve.servlets.context import Asked, Context, page
 from zcserve.servlets.folder import Folder, Module
 from zcserve.servlets.mounts import Mounts
 from zcserve.servlets.notice import Notice
@@ -167,6 +168,8 @@ class Servlets:
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
         call_later = keeping.timers.call_later if keeping is not None else lambda seconds, call: None
         self.context = Context(config, pool, AsyncThread(), call_soon, generation, turn, call_later)
+        if keeping is not None:
+            self.context.failures = Failures(keeping.timers)
         self._watch = Watch(config.servlet_slow_s, lane)
         self._caller = Caller(self.context, self._watch)
         self.results: Results | None = None
@@ -181,6 +184,7 @@ class Servlets:
         self._notice: Notice  # of the folder
         self._changes: frozenset[str] = frozenset()  # what is to be loaded, or is being loaded
         self._sure_until = 0.0
+        self._is_late = False  # what is being loaded takes long: nothing waits for it
         self._everything = False  # the next load is of all, whether it changed or not
         self._lane = lane
         try:
@@ -190,6 +194,7 @@ class Servlets:
             raise
         if self._folder is not None:
             self._folder.refresh()
+            self._folder.late = partial(call_soon, self._load_is_late)
             self._notice = self._folder.listen()
 
     def start(self) -> None:
@@ -273,6 +278,8 @@ class Servlets:
 
     def _is_stale(self, folder: Folder, found: Servlet | Broken | None) -> bool:
         """Whether something must be loaded before a request that leads to this, or nowhere, may be answered."""
+        if self._is_late:
+            return False
         now = time.monotonic()
         if self._notice.take() or now > self._sure_until:
             self._sure_until = now + SURE_S
@@ -287,7 +294,7 @@ class Servlets:
     def refresh(self, then: Callable[[], None]) -> None:
         """Have the folder loaded anew by a thread, then call `then`."""
         self._waiting.append(then)
-        if len(self._waiting) == 1:
+        if len(self._waiting) == 1 and not self._is_late:
             self._loader.submit(self._load)
 
     def _load_what_changed(self) -> None:
@@ -310,8 +317,19 @@ class Servlets:
         finally:
             self.context.call_soon(self._loaded)
 
+    def _load_is_late(self) -> None:
+        """Requests that wait are answered by what there is, and so is what comes until it has ended."""
+        self._is_late = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for then in waiting:
+            self.context.call_soon(then)
+
     def _loaded(self) -> None:
         assert self._folder is not None
+        self._is_late = False
         self._changes = frozenset()
         self._sure_until = 0.0  # what was written while it was loaded is not loaded
         self._notice.close()
@@ -320,9 +338,7 @@ class Servlets:
         if self.results is not None:
             modules = self._folder.modules.values()
             self.results.servlets_changed(route for module in modules for route in module.routes)
-        waiting, self._waiting = self._waiting, []
-        for then in waiting:
-            self.context.call_soon(then)
+        self._go_on()
         if self._everything:  # it was asked for meanwhile
             self.refresh(lambda: None)
 
@@ -390,8 +406,8 @@ class Servlets:
 
         try:
             started = self._caller.call(route, request, partial(self.context.cut_short, route.where, exchange), done)
-        except BusyError:
-            return busy()
+        except BusyError as error:
+            return self.context.busy(exchange, error)
         at_once = False
         if started is not None:
             exchange.abandoned = abandon

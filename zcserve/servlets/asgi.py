@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 from zcserve.errors import UsageError
 from zcserve.log import Block, Log
 from zcserve.net.exchange import Answer, Exchange, Made
-from zcserve.servlets.context import Context, busy
+from zcserve.servlets.context import Context, unavailable
 from zcserve.servlets.files import Part, segments
 from zcserve.servlets.gateway import Asked, ClientGoneError, LeftOut, Promised, Pushed, promise
 from zcserve.servlets.gateways import WrongGatewayError, call_asgi
@@ -129,7 +129,7 @@ class _Call:
                 raise RuntimeError("the application returned before its response was complete")
         except asyncio.CancelledError:
             _log.warning("%s was cancelled", self._asgi.name)
-            self._give_up(busy())
+            self._give_up(unavailable())
             raise
         except BaseException as error:
             self._fail(error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Protocol
 
@@ -19,7 +19,9 @@ from zcserve.config.table import Config
 from zcserve.errors import HttpError, reason_of
 from zcserve.log import Log
 from zcserve.net.exchange import Answer
+from zcserve.net.failures import Failures
 from zcserve.net.reply import PAGE_FIELDS, page_content
+from zcserve.net.timers import Timers
 from zcserve.phrases import PHRASES
 from zcserve.servlets.response import JSON_FIELD, NOSNIFF_FIELD, encode_fields, encode_json
 from zcserve.servlets.streams import SILENT_PAUSE_S, SILENT_TURNS_MAX
@@ -53,6 +55,7 @@ class Context:
     generation: Callable[[], Generation]
     turn: Callable[[], int]
     call_later: Callable[[float, Callable[[], object]], None]
+    failures: Failures = field(default_factory=lambda: Failures(Timers()))
 
     def again(self, silent: int, call: Callable[[], object]) -> None:
         """Run a step of an iterator again that had nothing to say `silent` times in a row. In the loop's thread."""
@@ -60,6 +63,11 @@ class Context:
             self.call_soon(call)
         else:
             self.call_later(SILENT_PAUSE_S, call)
+
+    def busy(self, asked: Asked, why: object) -> Answer:
+        """503, and a line that says why. In the loop's thread."""
+        self.failures.note(asked.method, asked.target, f"answered 503, {why}")
+        return unavailable()
 
     def fail(self, what: str, asked: Asked, error: BaseException) -> Answer:
         """The answer where `what` ("servlets/hello.py:3", "mount /app") raised `error`."""
@@ -120,8 +128,8 @@ def page(status: int, more: str = "", fields: bytes = b"") -> Answer:
     return Answer(status, PAGE_FIELDS + fields, page_content(status, shown))
 
 
-def busy() -> Answer:
-    """503: no thread is free, and enough wait for one (RFC 9110 section 15.6.4)."""
+def unavailable() -> Answer:
+    """503 (RFC 9110 section 15.6.4)."""
     return page(503, fields=b"Retry-After: 1\r\n")
 
 

@@ -27,8 +27,8 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Container, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -41,6 +41,7 @@ from zcserve.cache.entry import identity_of
 from zcserve.errors import UsageError
 from zcserve.log import Block, Log, put_back
 from zcserve.servlets import routes
+from zcserve.servlets.loading import told_when_late
 from zcserve.servlets.notice import Notice
 from zcserve.servlets.routes import ConflictError, Route, Table, routes_of
 
@@ -273,7 +274,7 @@ class Loaded(NamedTuple):
 
 class Folder:
     """The servlets of a directory. `loaded` is replaced by `refresh`, and does not change else: other threads take it
-    once and use what they have."""
+    once and use what they have. `late` is called, in another thread, when a servlet takes long to load."""
 
     def __init__(self, directory: Path) -> None:
         """Nothing is loaded before the first `refresh`. Raises UsageError if it is no directory."""
@@ -284,6 +285,7 @@ class Folder:
         self._listing: _Listing | None = None
         self._sources: dict[str, Source] = {}
         self._ignored: set[str] = set()
+        self.late: Callable[[], object] = lambda: None
 
     @property
     def modules(self) -> dict[str, Module]:
@@ -369,9 +371,10 @@ class Folder:
         in_force = sys.modules.get(loader.name)
         try:
             made = sys.modules[loader.name] = module_from_spec(loader.spec())  # before it runs: dataclasses look there
-            loader.exec_module(made)
-            for helper in {each.path.stem for each in sources}.intersection(replaced):
-                __import__(helper)
+            with self._told_when_late(before, source.path):
+                loader.exec_module(made)
+                for helper in {each.path.stem for each in sources}.intersection(replaced):
+                    __import__(helper)
             return replace(module, wanted=_Version(made, source, tuple(routes_of(made, name))))
         except KeyboardInterrupt:
             raise
@@ -383,6 +386,11 @@ class Folder:
                 sys.modules[loader.name] = in_force
             else:
                 sys.modules.pop(loader.name, None)
+
+    def _told_when_late(self, before: Module | None, path: Path) -> AbstractContextManager[None]:
+        good = before is not None and before.good is not None
+        meanwhile = "the last good version goes on" if good else "it is not served"
+        return told_when_late(f"{self.directory.name}/{path.name}", meanwhile, self.late)
 
     def _report(self, loaded: Mapping[str, Module], modules: Mapping[str, Module]) -> None:
         for name, module in modules.items():

@@ -29,7 +29,7 @@ from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Made, Stored
 from zcserve.net.timers import Timers
 from zcserve.servlets.calls import Caller, Outcome, Started
-from zcserve.servlets.context import Asked, Context, busy, page
+from zcserve.servlets.context import Asked, Context, page
 from zcserve.servlets.judge import Judged, judge
 from zcserve.servlets.kept import Source
 from zcserve.servlets.request import Request
@@ -126,7 +126,8 @@ class Making:
     def join(self, call: Call, exchange: Exchange) -> Made | None:
         """Have a request wait for this call, too. 503 where as many wait as may."""
         if len(call.waiting) >= self._context.config.servlet_queue_max:
-            return busy()
+            why = "as many requests wait for its result as --servlet-queue-max allows"
+            return self._context.busy(exchange, why)
         self._wait(call, exchange)
         return None
 
@@ -153,8 +154,8 @@ class Making:
         failed = partial(self._context.cut_short, source.route.where, call)
         try:
             call.started = self._caller.call(source.route, request, failed, partial(self._returned, call))
-        except BusyError:
-            self._returned(call, busy())
+        except BusyError as error:
+            self._returned(call, self._context.busy(call, error))
 
     def end(self, call: Call) -> bool:
         """The call's time is over. Returns whether its result was still to be kept."""

@@ -35,6 +35,7 @@ from zcserve.servlets.context import Context
 from zcserve.servlets.folder import told
 from zcserve.servlets.gateways import Gateway, gateway_of, is_factory, single
 from zcserve.servlets.imports import Imports
+from zcserve.servlets.loading import told_when_late
 from zcserve.servlets.remount import GATHER_S, Remount
 from zcserve.servlets.wsgi import Wsgi
 
@@ -175,6 +176,7 @@ class Mounts:
         self._begun: list[Wsgi | Asgi] = []
         self._retiring: list[Wsgi | Asgi] = []  # that were replaced, and may have requests still
         self._remount: Remount | None = None
+        self._meanwhile = "nothing is served before it has"
         packages = (parse_mount(text).target.partition(":")[0].partition(".")[0] for text in self._texts)
         self._imports = Imports(os.getcwd(), packages) if self._texts else None
         try:
@@ -182,13 +184,15 @@ class Mounts:
         except BaseException:
             self.close()
             raise
+        self._meanwhile = "the last good version goes on"
 
     def _load(self, faults: list[str] | None = None) -> dict[bytes, Wsgi | Asgi]:
         found: dict[bytes, Wsgi | Asgi] = {}
         here = os.getpid()
         for text in self._texts:
             try:
-                resource = load(text, self._context)
+                with told_when_late(f"mount {text}", self._meanwhile):
+                    resource = load(text, self._context)
             except LoadError as error:
                 if faults is None:
                     raise
@@ -230,7 +234,8 @@ class Mounts:
             self._imports.noted = self._remount.look
 
     def _begin(self, resource: Wsgi | Asgi) -> None:
-        resource.start()
+        with told_when_late(f"{resource.name}, at its startup,", self._meanwhile):
+            resource.start()
         self._begun.append(resource)
 
     def close(self) -> None:
@@ -267,7 +272,8 @@ class Mounts:
         try:
             with self._imports.afresh():
                 found = self._load()
-                self._imports.import_rest()
+                with told_when_late("mounts: a module of theirs", self._meanwhile):
+                    self._imports.import_rest()
                 if not is_last:
                     self._imports.require_rest()
                 for prefix, one in list(found.items()):

@@ -38,10 +38,10 @@ from zcserve.net.request import split_target
 from zcserve.net.timers import Deadline, Timers
 from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller
-from zcserve.servlets.context import Context, busy
+from zcserve.servlets.context import Context
 from zcserve.servlets.judge import Judged
 from zcserve.servlets.kept import SWEPT_AT_ONCE, Kept, Source, sweep
-from zcserve.servlets.making import AnswerOf, Call, Keeper, Making
+from zcserve.servlets.making import HUNG_MAX, AnswerOf, Call, Keeper, Making
 from zcserve.servlets.resident import each_coding, forget_all, is_resident, make_resident, with_variants
 from zcserve.servlets.routes import Route
 
@@ -144,7 +144,9 @@ class Results:
         if call is not None and call.source.route is route:
             return self.making.join(call, exchange)
         source = Source(route, target, params, SentPath(split_target(target)[0]).key)
-        return None if self.making.make(source, [exchange]) else busy()
+        if self.making.make(source, [exchange]):
+            return None
+        return self._context.busy(exchange, f"{HUNG_MAX} calls that make its result have not returned")
 
     def _stored(self, entry: ComposedEntry) -> Stored:
         return Stored(self._context.generation(), entry, own=True)

@@ -75,7 +75,7 @@ class Pool:
         """
         with self._changed:
             if (len(self._new) >= self._waiting_max and not begun) or self._closed:
-                raise BusyError("too many requests wait for a thread")
+                raise BusyError("no thread is free, and as many requests wait for one as --servlet-queue-max allows")
             (self._begun if begun else self._new)[job] = None
             if self._idle >= self.waiting:
                 self._changed.notify()

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 
 from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Made
-from zcserve.servlets.context import Context, busy
+from zcserve.servlets.context import Context
 from zcserve.servlets.files import Part, segments
 from zcserve.servlets.gateway import Asked, ClientGoneError, LeftOut, Promised, Pushed, promise
 from zcserve.servlets.gateways import call_wsgi
@@ -65,9 +65,9 @@ class Wsgi:
         exchange.abandoned = call.abandon
         try:
             self.context.pool.submit(call.run)
-        except BusyError:
+        except BusyError as error:
             exchange.abandoned = None
-            return busy()
+            return self.context.busy(exchange, error)
         return None
 
 
