@@ -53,8 +53,8 @@ from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Preloaded, preload, retire
 from zcserve.cache.recheck import Recheck
 from zcserve.cache.root import Root
+from zcserve.cache.shards import Shards, marked, tables_of
 from zcserve.cache.store import Store
-from zcserve.cache.unseen import hide
 from zcserve.cache.walk import SIBLING_CODINGS, Changes, Patch, walk, walk_again
 from zcserve.cache.watcher import Watcher
 from zcserve.config import Config, size_text
@@ -142,7 +142,7 @@ class Built:
 class Caught:
     """What a generation caught up with: the keys, and the entries that it has no more or never had."""
 
-    keys: set[bytes] = field(default_factory=set)
+    keys: Shards[bytes, bool] = field(default_factory=Shards)
     unneeded: list[Entry] = field(default_factory=list)
 
 
@@ -224,10 +224,10 @@ class Builder:
         What changes meanwhile leaves the patch: perhaps it is being written, and the watcher knows when it is whole.
         """
         fresh = Generation(generation.root)
-        fresh.resources = {key: new for key, new in patch.resources.items() if new is not None}
-        hide(fresh.resources)
+        for keys in patch.order:
+            fresh.lay_over([key for key in keys if key in patch.resources], patch.resources)
         preload(fresh, self.loader, first=self.pinned.first(fresh), make_room=True, progress=lambda *_: self.go_on())
-        for key in list(patch.resources):
+        for key in chain.from_iterable(map(list, tables_of(patch.resources))):
             new = patch.resources[key]
             now, old = fresh.resources.get(key), generation.resources.get(key)
             if now is None:
@@ -244,6 +244,7 @@ class Builder:
         self.read_not_found_page(fresh)
         patch.problems += fresh.problems
         patch.not_found_page = fresh.not_found_page
+        fresh.clear()
 
     def catch_up(self, built: Built, live: Generation | None = None) -> Caught:
         """Have a generation that is not served yet know of what has changed since it was built, as far as that is
@@ -263,11 +264,12 @@ class Builder:
             was = [old for key in patch.resources if isinstance(old := generation.resources.get(key), Entry)]
             patch.apply(generation, patch.resources)
             caught.unneeded += [old for old in was if generation.resources.get(old.key) is not old]
-            caught.keys |= patch.resources.keys()
+            caught.keys.update(marked(patch.resources))
             generation.problems += patch.problems
+            patch.clear()
         if live is not None:
             for path in watcher.written():
-                caught.keys |= _take_from(live, generation, path)
+                caught.keys.update(marked(_take_from(live, generation, path)))
         return caught
 
     def read_not_found_page(self, generation: Generation) -> None:
@@ -303,7 +305,7 @@ class Content:
         self._recheck: Recheck | None = None
         self._recheck_at = inf
         self._reload_asked = False
-        self._laid: set[bytes] = set()  # keys of patches that came while the next generation was built
+        self._laid: Shards[bytes, bool] = Shards()  # keys of patches that came while the next generation was built
         self._is_building = False
         self._resumed = threading.Event()  # cleared while another process takes over
         self._resumed.set()
@@ -366,7 +368,8 @@ class Content:
         except (UsageError, OSError) as error:
             self._reload_failed(error, last)
             return False
-        changed = set(_difference(last, built.generation))
+        changed = Shards[bytes, bool]()
+        changed.update(marked(_difference(last, built.generation)))
         over, _ = self._flip(built, changed)
         if watcher is not None:
             watcher.close()
@@ -600,6 +603,7 @@ class Content:
             self.counters.changed += len(patch.resources)
             _log.info("%s", _told(patch))
         tell_problems(patch.problems)
+        patch.clear()
 
     def _await_successor(self) -> None:
         """What is to be served was read: where another process has taken over, wait until that has read no less."""
@@ -631,7 +635,7 @@ class Content:
         comes_or_goes = any(patch.resources[key] is None or key not in known for key in keys)
         patch.apply(generation, keys)
         if self._is_building:
-            self._laid.update(keys)
+            self._laid.update(marked(keys))
         self._forget_keys(keys, files_come_or_go=comes_or_goes)
         unneeded += [old for old in was if known.get(old.key) is not old]
         return unneeded
@@ -667,7 +671,7 @@ class Content:
     def _build_next(self) -> None:
         last, watcher = self.generation, self._watcher
         self._try_again_at = inf
-        self._laid = set()
+        self._laid = Shards()
         self._is_building = True
         try:
             built, changed, over = self._build_and_compare(last)
@@ -688,6 +692,7 @@ class Content:
         if watcher is not None:
             _close(watcher)
         self._tidy_up(built, changed, over)
+        empty(changed)
 
     def _reload_failed(self, error: UsageError | OSError, last: Generation) -> None:
         self._adrift = isinstance(error, UsageError) or not last.root.is_in_place()
@@ -701,15 +706,15 @@ class Content:
         self._try_again_at = time.monotonic() + wait
         return wait
 
-    def _build_and_compare(self, last: Generation) -> tuple[Built, set[bytes], list[Generation]]:
+    def _build_and_compare(self, last: Generation) -> tuple[Built, Shards[bytes, bool], list[Generation]]:
         """The next generation, flipped to; which keys lead elsewhere than in the `last`, or perhaps do; whose time is
         over."""
         for left in reversed(range(BUILDS_MAX)):
             built = self._builder.build(last=last)
             try:
                 changed = self._caught_up(built, last)
-                changed.update(_difference(last, built.generation))
-                changed |= self._caught_up(built, last)
+                changed.update(marked(_difference(last, built.generation)))
+                changed.update(self._caught_up(built, last))
                 if not built.is_lost or not left:
                     over = self._made_by(partial(self._submit, self._pool), partial(self._take_over, built, changed))
                     return built, changed, over
@@ -722,13 +727,13 @@ class Content:
             retire(built.generation, last, self._loader)
         raise AssertionError
 
-    def _caught_up(self, built: Built, last: Generation) -> set[bytes]:
+    def _caught_up(self, built: Built, last: Generation) -> Shards[bytes, bool]:
         """Have what was built catch up with what has changed since, until that is nothing; the keys."""
-        keys: set[bytes] = set()
+        keys: Shards[bytes, bool] = Shards()
         for _ in range(CATCH_UPS_MAX):
             caught = self._builder.catch_up(built, last)
             self._forget_unless_live(caught.unneeded, last)
-            keys |= caught.keys
+            keys.update(caught.keys)
             if not caught.keys:
                 break
         return keys
@@ -738,25 +743,25 @@ class Content:
             if live.resources.get(entry.key) is not entry:
                 self._loader.forget(entry)
 
-    def _take_over(self, built: Built, changed: set[bytes]) -> list[Generation]:
+    def _take_over(self, built: Built, changed: Shards[bytes, bool]) -> list[Generation]:
         """In the content's thread, so that nothing is patched meanwhile: catch up with the rest, and flip."""
         if not self._resumed.is_set():
             raise _PausedError
         last = self.generation
         caught = self._builder.catch_up(built, last)
-        changed |= caught.keys
+        changed.update(caught.keys)
+        changed.update(self._laid)
         self._await_successor()
         over, given_up = self._in_loop(partial(self._flip, built, changed))
         self._forget_unless_live(caught.unneeded, built.generation)
         bury(given_up)
         return over
 
-    def _flip(self, built: Built, changed: set[bytes]) -> tuple[list[Generation], list[object]]:
+    def _flip(self, built: Built, changed: Shards[bytes, bool]) -> tuple[list[Generation], list[object]]:
         """In the loop: the next generation is the present one. Whose time is over, and what the lane gave up."""
         last, generation, watcher = self.generation, built.generation, self._watcher
         self._follow(built.watcher)  # first, since it can fail
         last.until = self._loop.now + self._config.keep_for_s
-        changed |= self._laid
         older = (last, *last.older)
         kept = self._config.keep_generations
         generation.older, last.older = older[:kept], ()
@@ -766,7 +771,7 @@ class Content:
         self._plan()
         return list(older[kept:]), self._forget_keys(changed)
 
-    def _tidy_up(self, built: Built, changed: set[bytes], over: list[Generation]) -> None:
+    def _tidy_up(self, built: Built, changed: Shards[bytes, bool], over: list[Generation]) -> None:
         """After a flip: let go of what is not needed any more, and tell."""
         generation, report = built.generation, built.report
         self._loader.variants.follow(generation)
@@ -796,7 +801,7 @@ class Content:
                     continue
                 if generation.resources.get(entry.key) is not entry:
                     self._loader.forget(entry)
-            empty(old.resources)  # so that a thread that loads for it knows, and not all of it ends at once
+            old.clear()  # so that a thread that loads for it knows, and not all of it ends at once
 
     def _collect(self) -> None:
         """Collect what the last release's servlets and the like have left. The content is out of the collector's sight

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from zcserve.cache.shards import Table, tables_of
 
-def empty(table: dict[Any, Any]) -> None:
+
+def empty(table: Table[Any, Any]) -> None:
     """Take everything out of a table."""
-    while table:
-        table.popitem()
+    for one in tables_of(table):
+        while one:
+            one.popitem()
 
 
 def bury(given_up: list[object]) -> None:

@@ -25,6 +25,7 @@ from zcserve.cache.entry import Body, Entry, MadeVariant, Packed, Paged, Sibling
 from zcserve.cache.index import ENTRY_BYTES, PIECE_MAX, Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.root import Root
+from zcserve.cache.shards import enter
 from zcserve.cache.siblings import FAULTS
 from zcserve.cache.slab import Extent, shared
 from zcserve.cache.store import Memory
@@ -136,6 +137,7 @@ def _read(
         if length:
             base = generation.resources[key] = entry
             if not generation.pieces or len(generation.pieces[-1]) == PIECE_MAX:
+                generation.resources = enter(generation.resources, ())
                 generation.pieces.append([])
                 hide(generation.pieces[-1])
             generation.pieces[-1].append(key)

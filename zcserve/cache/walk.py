@@ -39,12 +39,14 @@ from itertools import chain
 from operator import attrgetter
 from typing import Protocol, TypeVar
 
+from zcserve.cache.burial import empty
 from zcserve.cache.doubt import confirm, name_anew
 from zcserve.cache.entry import Entry, Redirect, Sibling, SiblingVariant, identity_of, is_same_file
 from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem, Stock
 from zcserve.cache.root import DISTURBED, SCARCE, OutsideRootError, Root
+from zcserve.cache.shards import ENTERED_AT_ONCE, Table, enter, filled, marked
 from zcserve.cache.slab import shared
-from zcserve.cache.unseen import hide, put
+from zcserve.cache.unseen import hide
 from zcserve.errors import UsageError, reason_of
 from zcserve.http import encode_path
 
@@ -64,8 +66,6 @@ _FILE_NAMES = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 # Directories below directories; a bound for symlinks that lead back up by other names. Linux stops at 40 links a path.
 DEPTH_MAX = 100
 
-# So many files become resources in C before another thread may have the GIL: a tenth of a millisecond.
-ENTERED_AT_ONCE = 1000
 _key_of = attrgetter("key")
 
 Made = TypeVar("Made", bound=Entry)
@@ -106,8 +106,9 @@ class Patch:
     """What makes a generation true again: by key the resource that stands there now, None for what is gone; and the
     content of 404.html, where its key is among them."""
 
-    resources: dict[bytes, Entry | Redirect | None]
+    resources: Table[bytes, Entry | Redirect | None]
     problems: list[Problem]
+    order: list[list[bytes]] = field(default_factory=list)  # keys, as the walk found them; others may be among them
     not_found_page: bytes | None = None
 
     def apply(self, generation: Generation, keys: Collection[bytes] | None = None) -> None:
@@ -123,25 +124,31 @@ class Patch:
         gone. A directory, its redirect and its index are of one piece, which may be larger for that."""
         directories = {key[: key.rfind(b"/") + 1] for key in self.resources if key.endswith(b"/")}
         together: dict[bytes, list[bytes]] = {}
-        stages: tuple[list[list[bytes]], ...] = ([], [], [])
+        stages: list[list[list[bytes]]] = [[[]], [[]], [[]]]
         for key, new in self.resources.items():
             directory = key if key.endswith(b"/") else key + b"/"
             if directory not in directories:
                 directory = key[: key.rfind(b"/") + 1]
                 indexes = (self.resources.get(directory), known.get(directory))
                 if directory not in directories or not any(_is_of_key(index, key) for index in indexes):
-                    stages[2 if new is None else int(key in known)].append([key])
+                    _append(stages[2 if new is None else int(key in known)], [key], keys_max)
                     continue
             together.setdefault(directory, []).append(key)
-        stages[1].extend(together.values())
-        piece: list[bytes] = []
-        for group in chain.from_iterable(stages):
-            piece += group
-            if len(piece) >= keys_max:
-                yield piece
-                piece = []
-        if piece:
-            yield piece
+        while together:
+            _append(stages[1], together.popitem()[1], keys_max)
+        yield from filter(None, chain.from_iterable(stages))
+
+    def clear(self) -> None:
+        """It is applied: let go of all that it has, a piece at a time."""
+        empty(self.resources)
+        for keys in self.order:
+            keys.clear()
+
+
+def _append(pieces: list[list[bytes]], group: list[bytes], keys_max: int) -> None:
+    pieces[-1] += group
+    if len(pieces[-1]) >= keys_max:
+        pieces.append([])
 
 
 def _is_of_key(resource: Entry | Redirect | None, key: bytes) -> bool:
@@ -170,10 +177,11 @@ def walk(
     where the files, and their siblings' files, are the same. Raises UsageError when the root itself cannot be read.
     """
     generation = Generation(root)
-    known = last.resources if last is not None else {}
+    known: Table[bytes, Entry | Redirect] = last.resources if last is not None else {}
     visit = _Visit(root, generation.resources, generation.problems, index, now, observer, known=known, again=True)
     visit.keys = generation.pieces
     visit.trees([_Directory(b"", frozenset())], progress)
+    generation.resources = visit.found
     generation.is_disturbed = visit.is_disturbed
     generation.stock = visit.stock
     return generation
@@ -194,32 +202,33 @@ def walk_again(
     the names and of the new directories; only `changes.trees` take a look at every key. `changes.everything` is not
     for this function.
     """
-    found: dict[bytes, Entry | Redirect] = {}
     problems: list[Problem] = []
     known = generation.resources
-    visit = _Visit(generation.root, found, problems, index, now, observer, changes.held, known)
+    visit = _Visit(generation.root, {}, problems, index, now, observer, changes.held, known)
     if also is not None:
         visit.also = also.resources
-    gone = set(_keys_below(generation, changes.trees))
+    gone = filled(marked(_keys_below(generation, changes.trees)))
     for path, names in changes.names.items():
         if not _lies_in(path, changes.trees):  # else its tree is visited as a whole
-            gone |= visit.names(path, names)
-    return Patch(_difference(known, found, gone), problems)
+            gone = enter(gone, marked(visit.names(path, names)))
+    patch = Patch(filled(_difference(known, visit, gone)), problems, visit.keys)
+    empty(visit.found)
+    empty(gone)
+    return patch
 
 
 def _difference(
-    known: Mapping[bytes, Entry | Redirect], found: dict[bytes, Entry | Redirect], gone: set[bytes]
-) -> dict[bytes, Entry | Redirect | None]:
-    patch: dict[bytes, Entry | Redirect | None] = {key: None for key in gone if key in known and key not in found}
-    for key, fresh in found.items():
-        old = known.get(key)
+    known: Mapping[bytes, Entry | Redirect], visit: _Visit, gone: Mapping[bytes, bool]
+) -> Iterator[tuple[bytes, Entry | Redirect | None]]:
+    found = visit.found
+    yield from ((key, None) for key in gone if key in known and key not in found)
+    for key in chain.from_iterable(visit.keys):
+        fresh, old = found[key], known.get(key)
         if isinstance(fresh, Redirect):
             if not isinstance(old, Redirect):  # of one key there is but one location
-                patch[key] = fresh
+                yield key, fresh
         elif fresh is not old:
-            patch[key] = fresh
-    hide(patch)
-    return patch
+            yield key, fresh
 
 
 def _keys_below(known: Generation, trees: Collection[bytes]) -> Iterator[bytes]:
@@ -264,25 +273,25 @@ class _Visit:
     def __init__(
         self,
         root: Root,
-        found: dict[bytes, Entry | Redirect],
+        found: Table[bytes, Entry | Redirect],
         problems: list[Problem],
         index: tuple[str, ...],
         now: float | None,
         observer: Observer | None,
         held: Collection[bytes] = (),
-        known: dict[bytes, Entry | Redirect] | None = None,
+        known: Table[bytes, Entry | Redirect] | None = None,
         *,
         again: bool = False,
     ) -> None:
         """`again`: most of what is met is known."""
         self._root = root
-        self._found = found
+        self.found = found
         self._problems = problems
         self._index_names = tuple(map(os.fsencode, index))
         self._newest = int(time.time() if now is None else now)
         self._observer = observer
         self._held = held
-        self._known = known or {}
+        self._known: Table[bytes, Entry | Redirect] = known if known is not None else {}
         self._again = again and bool(known)
         self.is_disturbed = False  # something could not be looked at, for an error that may pass
         self.also: Mapping[bytes, Entry | Redirect] = {}
@@ -305,7 +314,7 @@ class _Visit:
                 continue
             self.stock.take([entry for _, entry in entries])
             found = [*same, *(entry for _, entry in entries)]
-            self.keys += _enter(self._found, directory.path, found, self._index_names)
+            self._enter(directory.path, found)
             pending.extend(reversed(below))
             count += len(same) + len(entries)
             if progress is not None:
@@ -336,9 +345,29 @@ class _Visit:
             old = self._known.get(key := prefix + encode_path(name))
             if key not in keys and isinstance(old, Entry) and old.key == key:
                 entries.append((name, old))
-        _enter(self._found, path, [entry for _, entry in entries], self._index_names)
+        self._enter(path, [entry for _, entry in entries])
         self.trees([directory for directory in reversed(below) if directory.path[len(path) : -1] in names])
         return keys | {prefix, prefix[:-1]}
+
+    def _enter(self, path: bytes, entries: Sequence[Entry]) -> None:
+        """Make a directory's files resources, and its index."""
+        for start in range(0, len(entries), ENTERED_AT_ONCE):
+            some = entries[start : start + ENTERED_AT_ONCE]
+            keys = list(map(_key_of, some))
+            self.found = enter(self.found, zip(keys, some, strict=True))
+            hide(keys)
+            self.keys.append(keys)
+        location = encode_path(b"/" + path)
+        for name in self._index_names:
+            key = location + encode_path(name)
+            index = self.found.get(key)
+            if isinstance(index, Entry):
+                more: dict[bytes, Entry | Redirect] = {location: index}
+                if path:
+                    more[location[:-1]] = Redirect(location)
+                self.found = enter(self.found, more)
+                self.keys.append(list(more))
+                break
 
     def _is_no_news(self, error: OSError) -> bool:
         """Whether an error says nothing of what lies there. The walk ends, and what is known stays; where nothing is,
@@ -480,7 +509,7 @@ class _Visit:
             same: list[Entry] = []
             looks: Iterable[tuple[bytes, Callable[..., os.stat_result]]]
             if self._again and native is not None:
-                same, names = native.look(fd, encode_path(b"/" + path), self._known, self.stock, Entry)
+                same, names = native.look(fd, encode_path(b"/" + path), self._known.get, self.stock, Entry)
                 looks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(names))
                 files, below = self._sort_out(fd, directory, looks)
             else:
@@ -587,31 +616,3 @@ def make_entry_as(kind: type[Made], key: bytes, status: os.stat_result, newest: 
     """As `make_entry`, of this kind."""
     seconds = status.st_mtime_ns // 1_000_000_000
     return kind(key, identity_of(status), shared(status.st_size), min(seconds, newest) if seconds >= 0 else None)
-
-
-def _enter(
-    found: dict[bytes, Entry | Redirect],
-    path: bytes,
-    entries: Sequence[Entry],
-    index_names: tuple[bytes, ...],
-) -> list[list[bytes]]:
-    """Make a directory's files resources, and its index. The keys, in pieces."""
-    pieces = []
-    for start in range(0, len(entries), ENTERED_AT_ONCE):
-        some = entries[start : start + ENTERED_AT_ONCE]
-        keys = list(map(_key_of, some))
-        put(found, zip(keys, some, strict=True))
-        hide(keys)
-        pieces.append(keys)
-    location = encode_path(b"/" + path)
-    for name in index_names:
-        key = location + encode_path(name)
-        index = found.get(key)
-        if isinstance(index, Entry):
-            more: dict[bytes, Entry | Redirect] = {location: index}
-            if path:
-                more[location[:-1]] = Redirect(location)
-            put(found, more)
-            pieces.append(list(more))
-            break
-    return pieces
