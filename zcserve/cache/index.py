@@ -109,13 +109,14 @@ class Generation:
                     yield resource
 
     def keys_in_pieces(self) -> Iterator[list[bytes]]:
-        """All keys, a piece at a time. Others may come or go meanwhile."""
+        """All keys, a piece at a time, to be read only. Some may come or go meanwhile."""
         if sum(map(len, self.pieces)) - len(self.gone) != len(self.resources):
             # Not made by a walk, or something is coming or going just now.
             yield from map(list, tables_of(self.resources))
             return
         for place in range(len(self.pieces)):
-            yield [key for key in self.pieces[place] if key in self.resources]
+            keys = self.pieces[place]
+            yield [key for key in keys if key not in self.gone] if self.gone else keys
 
     def tidy(self) -> None:
         """Forget keys that are gone, once they are many. Only while nothing is laid over."""

@@ -26,13 +26,11 @@ Other = TypeVar("Other")
 
 # An index is one dict up to so many keys: it has grown at 87,382, in 3 ms, and would at 174,763, in 6 ms.
 DICT_KEYS_MAX = 131_072
-# Dicts that share the keys of a larger one: up to 5 million keys, none of them grows in more than 3 ms.
-TABLES = 64
+# Dicts that share the keys of a larger one: up to 5 million keys, none of them grows in more than 3 ms. A prime, for a
+# dict goes by the lowest bits of a hash, and these have to differ in each table.
+TABLES = 61
 # So many items are put in before another thread may have the GIL: a tenth of a millisecond.
 ENTERED_AT_ONCE = 1000
-# These bits of a key's hash choose its table: a dict uses the lowest ones, which have to differ in each table.
-_SHIFT = 24
-_MASK = TABLES - 1
 _NOTHING = object()
 
 
@@ -60,7 +58,7 @@ class Shards(MutableMapping[Key, Value], Generic[Key, Value]):
     @overload
     def get(self, key: Key, /, default: Other) -> Value | Other: ...
     def get(self, key: Key, /, default: object = None) -> object:
-        found = self._tables[hash(key) >> _SHIFT & _MASK].get(key, _NOTHING)
+        found = self._tables[hash(key) % TABLES].get(key, _NOTHING)
         return found if found is not _NOTHING else self._first.get(key, default)
 
     def __getitem__(self, key: Key) -> Value:
@@ -70,10 +68,10 @@ class Shards(MutableMapping[Key, Value], Generic[Key, Value]):
         return cast(Value, found)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._tables[hash(key) >> _SHIFT & _MASK] or key in self._first
+        return key in self._tables[hash(key) % TABLES] or key in self._first
 
     def __setitem__(self, key: Key, value: Value) -> None:
-        table = self._tables[hash(key) >> _SHIFT & _MASK]
+        table = self._tables[hash(key) % TABLES]
         table[key] = value
         self._first.pop(key, None)
         hide(table)
@@ -83,7 +81,7 @@ class Shards(MutableMapping[Key, Value], Generic[Key, Value]):
         tables, first = self._tables, self._first
         written = set()
         for key, value in items.items() if isinstance(items, Mapping) else items:
-            place = hash(key) >> _SHIFT & _MASK
+            place = hash(key) % TABLES
             tables[place][key] = value
             written.add(place)
             if first:
@@ -98,7 +96,7 @@ class Shards(MutableMapping[Key, Value], Generic[Key, Value]):
     def pop(self, key: Key, default: object = None) -> Any:
         """Take a key out; what stood there, else `default`."""
         older = self._first.pop(key, default)
-        return self._tables[hash(key) >> _SHIFT & _MASK].pop(key, older)
+        return self._tables[hash(key) % TABLES].pop(key, older)
 
     def __len__(self) -> int:
         return sum(map(len, self._tables), len(self._first))
