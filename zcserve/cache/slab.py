@@ -31,18 +31,16 @@ import os
 from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
-from heapq import merge
 from typing import TYPE_CHECKING, TypeVar
 
 from sortedcontainers import SortedList
 
+from zcserve.cache.order import in_order
 from zcserve.cache.unseen import hide
 
 PAGE_BYTES = mmap.PAGESIZE
 # Blocks begin at multiples of this: two heads never share a 16-byte load, and fragments stay mergeable.
 BLOCK_ALIGN = 16
-
-Number = TypeVar("Number", int, tuple[int, int])
 
 
 def round_up(length: int, unit: int = PAGE_BYTES) -> int:
@@ -74,16 +72,6 @@ def _punch(fd: int, offset: int, length: int) -> None:
     if _fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-
-
-# So many numbers are sorted in C before another thread may have the GIL: a millisecond.
-_SORTED_AT_ONCE = 8192
-
-
-def _in_order(numbers: Sequence[Number]) -> Iterator[Number]:
-    """As `sorted`, which holds the GIL for 60 ms for half a million."""
-    pieces = range(0, len(numbers), _SORTED_AT_ONCE)
-    return merge(*(sorted(numbers[start : start + _SORTED_AT_ONCE]) for start in pieces))
 
 
 # So many gaps are freed in one step of `Slabs.release`: some milliseconds.
@@ -415,7 +403,7 @@ class Slabs:
         there may be a million gaps; between two of them everything else may be asked for."""
         for number, claims in enumerate(self._claims):
             at = 0
-            for count, claim in enumerate(_in_order(claims), 1):
+            for count, claim in enumerate(in_order(claims), 1):
                 self._free_gap(number, at, claim >> 32)
                 at = (claim >> 32) + (claim & 0xFFFFFFFF)
                 if not count % GAPS_AT_ONCE:
@@ -533,7 +521,7 @@ class Pages:
     def release(self) -> None:
         """The other process is gone: what was not claimed goes, as does what was and has died since."""
         at = 0
-        for start, stop in _in_order(self._claims):
+        for start, stop in in_order(self._claims):
             self._release_data(at, start)
             at = stop
         self._release_data(at, self._held)

@@ -32,17 +32,18 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from operator import attrgetter
 from typing import Protocol, TypeVar
 
-from zcserve.cache.burial import empty
+from zcserve.cache.burial import empty, let_go
 from zcserve.cache.doubt import confirm, name_anew
 from zcserve.cache.entry import Entry, Redirect, Sibling, SiblingVariant, identity_of, is_same_file
 from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem, Stock
+from zcserve.cache.order import in_order
 from zcserve.cache.root import DISTURBED, SCARCE, OutsideRootError, Root
 from zcserve.cache.shards import ENTERED_AT_ONCE, Table, enter, filled, marked
 from zcserve.cache.slab import shared
@@ -312,11 +313,12 @@ class _Visit:
                     raise UsageError(f"root {self._root.path!r} cannot be read: {reason_of(error)}") from None
                 self._problems.append(_problem(directory.path, error))
                 continue
-            self.stock.take([entry for _, entry in entries])
-            found = [*same, *(entry for _, entry in entries)]
-            self._enter(directory.path, found)
+            self.stock.take(entry for _, entry in entries)
+            self._enter(directory.path, chain(same, (entry for _, entry in entries)))
             pending.extend(reversed(below))
             count += len(same) + len(entries)
+            let_go(same)
+            let_go(entries)
             if progress is not None:
                 progress(count)
 
@@ -345,14 +347,14 @@ class _Visit:
             old = self._known.get(key := prefix + encode_path(name))
             if key not in keys and isinstance(old, Entry) and old.key == key:
                 entries.append((name, old))
-        self._enter(path, [entry for _, entry in entries])
+        self._enter(path, (entry for _, entry in entries))
         self.trees([directory for directory in reversed(below) if directory.path[len(path) : -1] in names])
         return keys | {prefix, prefix[:-1]}
 
-    def _enter(self, path: bytes, entries: Sequence[Entry]) -> None:
+    def _enter(self, path: bytes, entries: Iterable[Entry]) -> None:
         """Make a directory's files resources, and its index."""
-        for start in range(0, len(entries), ENTERED_AT_ONCE):
-            some = entries[start : start + ENTERED_AT_ONCE]
+        rest = iter(entries)
+        while some := list(islice(rest, ENTERED_AT_ONCE)):
             keys = list(map(_key_of, some))
             self.found = enter(self.found, zip(keys, some, strict=True))
             hide(keys)
@@ -510,17 +512,20 @@ class _Visit:
             looks: Iterable[tuple[bytes, Callable[..., os.stat_result]]]
             if self._again and native is not None:
                 same, names = native.look(fd, encode_path(b"/" + path), self._known.get, self.stock, Entry)
-                looks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(names))
+                looks = ((name, partial(os.stat, name, dir_fd=fd)) for name in in_order(names))
                 files, below = self._sort_out(fd, directory, looks)
             else:
                 with os.scandir(fd) as listing:
                     looks = (
-                        (item.name.encode(*_FILE_NAMES), item.stat) for item in sorted(listing, key=attrgetter("name"))
+                        (item.name.encode(*_FILE_NAMES), item.stat)
+                        for item in in_order(list(listing), attrgetter("name"))
                     )
                     files, below = self._sort_out(fd, directory, looks)
             if self._held:
                 files = {name: files[name] for name in files if path + name not in self._held}
-            return same, self._pair(fd, path, files), below
+            entries = self._pair(fd, path, files)
+            empty(files)
+            return same, entries, below
         finally:
             os.close(fd)
 
