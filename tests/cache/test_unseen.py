@@ -17,7 +17,7 @@ from zcserve.cache.index import Generation
 from zcserve.cache.preload import preload
 from zcserve.cache.root import Root
 from zcserve.cache.store import Memory
-from zcserve.cache.walk import Changes, walk, walk_again
+from zcserve.cache.walk import Changes, Patch, walk, walk_again
 
 INDEX = ("index.html",)
 
@@ -113,3 +113,14 @@ def test_what_another_process_hands_over_is_not_seen(tree: Tree) -> None:
     assert all(entry.body is not None for entry in got.entries())
     assert seen(got) == []
     tree.close()
+
+
+def test_a_large_patch_is_few_objects() -> None:
+    """Each that the collector knows of costs it time, and whichever thread it interrupts."""
+    patch = Patch({b"/%d" % number: None for number in range(20_000)}, [])
+    gc.collect()
+    before = len(gc.get_objects())
+    pieces = patch.pieces({}, 250)
+    first = next(pieces)
+    assert len(gc.get_objects()) - before < 200
+    assert sum(map(len, pieces)) + len(first) == 20_000
