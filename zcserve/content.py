@@ -49,13 +49,14 @@ from zcserve.cache.crew import CLOSE_WITHIN_S, Crew
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import ENTRY_BYTES, NOT_FOUND_KEY, Generation, Problem
 from zcserve.cache.loader import ChangedError, Loader, path_of
+from zcserve.cache.patch import Patch
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Preloaded, preload, retire
 from zcserve.cache.recheck import Recheck
 from zcserve.cache.root import Root
 from zcserve.cache.shards import Shards, marked, tables_of
 from zcserve.cache.store import Store
-from zcserve.cache.walk import SIBLING_CODINGS, Changes, Patch, walk, walk_again
+from zcserve.cache.walk import SIBLING_CODINGS, Changes, walk, walk_again
 from zcserve.cache.watcher import Watcher
 from zcserve.config import Config, size_text
 from zcserve.errors import NoThreadError, UsageError, reason_of
@@ -601,7 +602,7 @@ class Content:
         if patch.resources:
             self.counters.patches += 1
             self.counters.changed += len(patch.resources)
-            _log.info("%s", _told(patch))
+            _log.info("%s", patch.told())
         tell_problems(patch.problems)
         patch.clear()
 
@@ -933,10 +934,3 @@ def resident(report: Preloaded) -> str:
         text += f", {report.left_out - missing}" + (f" and {missing} variants" if missing else "")
         text += f" stay on disk until asked for ({size_text(report.bytes - report.resident_bytes)})"
     return text
-
-
-def _told(patch: Patch) -> str:
-    gone = sum(new is None for new in patch.resources.values())
-    named = next(iter(patch.resources)).decode()
-    more = f" and {len(patch.resources) - 1} more" if len(patch.resources) > 1 else ""
-    return f"updated: {len(patch.resources) - gone} changed, {gone} gone: {named}{more}"

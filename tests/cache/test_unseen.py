@@ -14,10 +14,11 @@ from trees import Tree, noise
 from zcserve.cache import manifest
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
+from zcserve.cache.patch import Patch
 from zcserve.cache.preload import preload
 from zcserve.cache.root import Root
 from zcserve.cache.store import Memory
-from zcserve.cache.walk import Changes, Patch, walk, walk_again
+from zcserve.cache.walk import Changes, walk, walk_again
 
 INDEX = ("index.html",)
 
