@@ -112,3 +112,12 @@ def test_keys_that_are_gone_for_good_are_forgotten(tree: Tree, monkeypatch: pyte
         assert [key for keys in generation.keys_in_pieces() for key in keys] == [b"/kept"]
     assert len(generation.gone) <= 11
     assert sum(map(len, generation.pieces)) <= 12
+
+
+def test_a_generation_that_is_over_has_nothing(tree: Tree) -> None:
+    generation = site_with_a_directory(tree)
+    pieces, resources = list(generation.pieces), generation.resources
+    generation.clear()
+    assert not resources
+    assert not any(pieces)  # the keys are let go while the lists are still there: a thread may be at them
+    assert list(generation.entries()) == []

@@ -14,6 +14,7 @@ from trees import Tree, noise
 from zcserve.cache import manifest
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
+from zcserve.cache.patch import Patch
 from zcserve.cache.preload import preload
 from zcserve.cache.root import Root
 from zcserve.cache.store import Memory
@@ -113,3 +114,14 @@ def test_what_another_process_hands_over_is_not_seen(tree: Tree) -> None:
     assert all(entry.body is not None for entry in got.entries())
     assert seen(got) == []
     tree.close()
+
+
+def test_a_large_patch_is_few_objects() -> None:
+    """Each that the collector knows of costs it time, and whichever thread it interrupts."""
+    patch = Patch({b"/%d" % number: None for number in range(20_000)}, [])
+    gc.collect()
+    before = len(gc.get_objects())
+    pieces = patch.pieces({}, 250)
+    first = next(pieces)
+    assert len(gc.get_objects()) - before < 200
+    assert sum(map(len, pieces)) + len(first) == 20_000

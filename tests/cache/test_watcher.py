@@ -19,8 +19,9 @@ from trees import Tree, as_nobody, descriptors, entry_of, publish
 from zcserve.cache import _inotify as inotify
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation
+from zcserve.cache.patch import Patch
 from zcserve.cache.root import Root
-from zcserve.cache.walk import Changes, Patch, walk, walk_again
+from zcserve.cache.walk import Changes, walk, walk_again
 from zcserve.cache.watcher import (
     BLIND_RESCAN_S,
     BURST_NAMES,

@@ -1,6 +1,8 @@
+from collections.abc import Callable
+
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Stock
 
 def look(
-    fd: int, prefix: bytes, known: dict[bytes, Entry | Redirect], stock: Stock, kind: type[Entry]
+    fd: int, prefix: bytes, known: Callable[[bytes], Entry | Redirect | None], stock: Stock, kind: type[Entry]
 ) -> tuple[list[Entry], list[bytes]]: ...

@@ -109,7 +109,7 @@ cdef bint _is_sibling(const char *name, int length) noexcept nogil:
         length > 4 and memcmp(name + length - 4, b".zst", 4) == 0)
 
 
-cdef object _entry_of(Look *look, bytes prefix, dict known, type kind):
+cdef object _entry_of(Look *look, bytes prefix, known, type kind):
     """The entry of a file that is what it was; None: Python must look."""
     cdef char key[KEY_BYTES_MAX]
     cdef Py_ssize_t before = PyBytes_GET_SIZE(prefix)
@@ -122,7 +122,7 @@ cdef object _entry_of(Look *look, bytes prefix, dict known, type kind):
             return None
     memcpy(key, PyBytes_AS_STRING(prefix), before)
     memcpy(key + before, look.name, look.length)
-    entry = known.get(PyBytes_FromStringAndSize(key, before + look.length))
+    entry = known(PyBytes_FromStringAndSize(key, before + look.length))
     if not isinstance(entry, kind):
         return None
     identity = entry.identity
@@ -136,8 +136,8 @@ cdef object _entry_of(Look *look, bytes prefix, dict known, type kind):
     return entry
 
 
-def look(int fd, bytes prefix not None, dict known not None, stock, type kind not None):
-    """What the directory open at `fd` holds: the entries of files that are what `known` says, by key, with stock taken
+def look(int fd, bytes prefix not None, known not None, stock, type kind not None):
+    """What the directory open at `fd` holds: the entries of files that are what `known(key)` says, with stock taken
     of them (index.py), and the names of all else.
 
     `prefix` is the directory's own key, `kind` the type of entries. A file is only told from here when nothing beside

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
+from zcserve.cache.burial import empty
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.root import Root
+from zcserve.cache.shards import Shards, Table, enter, tables_of
 from zcserve.cache.unseen import hide, put
 
 NOT_FOUND_KEY = b"/404.html"
@@ -27,7 +29,7 @@ ENTRY_BYTES = 660
 # Keys that are gone may be so many before they are forgotten: this share of all, and these.
 GONE_SHARE = 0.25
 GONE_MIN = 1000
-# Pieces of keys that come are joined up to this length.
+# Pieces of keys that come are joined up to this length, and so many are put in at once.
 PIECE_MAX = 1000
 
 
@@ -67,6 +69,7 @@ class Stock:
 class Generation:
     """An index with the root it was made from, and what the walk met on the way.
 
+    resources  what each key leads to. A dict; shards, where it is large (shards.py): to be asked for each time
     pieces, gone  lists of keys: all that there are, and those that are gone. To list a million keys at once holds the
            GIL for 30 ms, so they are kept as they come
     is_disturbed  whether something was not seen for an error of a file system, which may pass
@@ -75,9 +78,9 @@ class Generation:
     """
 
     root: Root
-    resources: dict[bytes, Entry | Redirect] = field(default_factory=dict)
+    resources: Table[bytes, Entry | Redirect] = field(default_factory=dict)
     pieces: list[list[bytes]] = field(default_factory=list)
-    gone: set[bytes] = field(default_factory=set)
+    gone: Shards[bytes, bool] = field(default_factory=Shards)
     problems: list[Problem] = field(default_factory=list)
     not_found_page: bytes | None = None  # the content of 404.html
     stock: Stock | None = None
@@ -106,21 +109,24 @@ class Generation:
                     yield resource
 
     def keys_in_pieces(self) -> Iterator[list[bytes]]:
-        """All keys, a piece at a time. Others may come or go meanwhile."""
+        """All keys, a piece at a time, to be read only. Some may come or go meanwhile."""
         if sum(map(len, self.pieces)) - len(self.gone) != len(self.resources):
-            yield list(self.resources)  # not made by a walk, or something is coming or going just now
+            # Not made by a walk, or something is coming or going just now.
+            yield from map(list, tables_of(self.resources))
             return
         for place in range(len(self.pieces)):
-            yield [key for key in self.pieces[place] if key in self.resources]
+            keys = self.pieces[place]
+            yield [key for key in keys if key not in self.gone] if self.gone else keys
 
     def tidy(self) -> None:
         """Forget keys that are gone, once they are many. Only while nothing is laid over."""
         if len(self.gone) > GONE_MIN + len(self.resources) * GONE_SHARE:
-            gone, self.gone = self.gone, set()
+            gone, self.gone = self.gone, Shards()
             for place, keys in enumerate(self.pieces):
-                if not gone.isdisjoint(keys):
-                    self.pieces[place] = [key for key in keys if key not in gone]
+                self.pieces[place] = [key for key in keys if key not in gone]
+                hide(self.pieces[place])
             self.pieces = list(filter(None, self.pieces))
+            empty(gone)
 
     def lay_over(self, keys: Iterable[bytes], resources: Mapping[bytes, Entry | Redirect | None]) -> None:
         """Let these keys lead to what `resources` has for them; None: to nothing."""
@@ -130,19 +136,31 @@ class Generation:
             resource = resources[key]
             if resource is None:
                 if self.resources.pop(key, None) is not None:
-                    self.gone.add(key)
+                    self.gone[key] = True
                 continue
-            fresh[key] = resource
-            if key in self.gone:
-                self.gone.discard(key)
-            elif key not in self.resources:
+            if self.gone.pop(key) is None and key not in self.resources and key not in fresh:
                 come.append(key)
+            fresh[key] = resource
+            if len(fresh) == PIECE_MAX:
+                self._put(fresh, come)
+                fresh, come = {}, []
+        self._put(fresh, come)
+
+    def _put(self, fresh: dict[bytes, Entry | Redirect], come: list[bytes]) -> None:
+        """Put these in, of which those that `come` are new."""
         if come and self.pieces and len(self.pieces[-1]) + len(come) <= PIECE_MAX:
             self.pieces[-1] += come
         elif come:
             self.pieces.append(come)
         if fresh:
-            put(self.resources, fresh)
+            self.resources = enter(self.resources, fresh)
+
+    def clear(self) -> None:
+        """It is over: let go of all that it has, a piece at a time. A thread that still goes by it finds nothing."""
+        empty(self.resources)
+        empty(self.gone)
+        for keys in self.pieces:
+            keys.clear()
 
     def replace(self, old: Entry, new: Entry | None) -> None:
         """Let `new` (None: nothing) stand wherever `old` stands.
@@ -153,7 +171,7 @@ class Generation:
         for key in (old.key, directory):
             if self.resources.get(key) is old:
                 if new is not None:
-                    put(self.resources, {key: new})
+                    put(self.resources, {key: new})  # no more keys than before
                     continue
                 leads_nowhere = (key, key[:-1]) if key == directory else (key,)  # the latter is a redirect to nothing
                 self.lay_over(leads_nowhere, dict.fromkeys(leads_nowhere))

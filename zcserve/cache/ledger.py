@@ -8,17 +8,9 @@ what died. Slabs and pages keep one ledger for each memfd that they took over.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
-from heapq import merge
+from collections.abc import Iterator
 
-# So many claims are sorted in C before another thread may have the GIL: a millisecond.
-_SORTED_AT_ONCE = 8192
-
-
-def _in_order(numbers: Sequence[int]) -> Iterator[int]:
-    """As `sorted`, which holds the GIL for 60 ms for half a million."""
-    pieces = range(0, len(numbers), _SORTED_AT_ONCE)
-    return merge(*(sorted(numbers[start : start + _SORTED_AT_ONCE]) for start in pieces))
+from zcserve.cache.order import in_order
 
 
 class Ledger:
@@ -38,7 +30,7 @@ class Ledger:
     def gaps(self) -> Iterator[tuple[int, int]]:
         """Start and end of what lies before each claim, and behind the last; of neighbours the gap is empty."""
         at, unit = 0, self._unit
-        for claim in _in_order(self._claims):
+        for claim in in_order(self._claims):
             start = (claim >> 32) * unit
             yield at, start
             at = start + (claim & 0xFFFFFFFF) * unit

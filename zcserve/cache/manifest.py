@@ -27,6 +27,7 @@ from zcserve.cache.loader import Loader
 from zcserve.cache.pages import Extent
 from zcserve.cache.pairing import SIBLING_CODINGS
 from zcserve.cache.root import Root
+from zcserve.cache.shards import enter
 from zcserve.cache.siblings import FAULTS
 from zcserve.cache.slab import shared
 from zcserve.cache.store import Memory
@@ -137,6 +138,7 @@ def _read(
         if length:
             base = generation.resources[key] = entry
             if not generation.pieces or len(generation.pieces[-1]) == PIECE_MAX:
+                generation.resources = enter(generation.resources, ())
                 generation.pieces.append([])
                 hide(generation.pieces[-1])
             generation.pieces[-1].append(key)

@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
+Key_contra = TypeVar("Key_contra", contravariant=True)
+Value_contra = TypeVar("Value_contra", contravariant=True)
 
 # PyObject_GC_UnTrack(PyObject *): nothing happens where an object is hidden already.
 _untrack = ctypes.pythonapi.PyObject_GC_UnTrack
@@ -32,13 +35,31 @@ _untrack.restype = None
 hide: Callable[[object], None] = _untrack
 
 
-def put(index: dict[Key, Value], items: Mapping[Key, Value] | Iterable[tuple[Key, Value]]) -> None:
+# Some threads may be in `put` at a time: the collector is back when the last of them has left.
+_lock = threading.Lock()
+_putting = 0
+_collects = True
+
+
+class Index(Protocol[Key_contra, Value_contra]):
+    """What items are put into."""
+
+    def update(self, items: Iterable[tuple[Key_contra, Value_contra]], /) -> None: ...
+
+
+def put(index: Index[Key, Value], items: Mapping[Key, Value] | Iterable[tuple[Key, Value]]) -> None:
     """`index.update(items)`, and the index stays hidden."""
-    collects = gc.isenabled()
-    gc.disable()
+    global _putting, _collects
+    with _lock:
+        if not _putting:
+            _collects = gc.isenabled()
+        _putting += 1
+        gc.disable()
     try:
-        index.update(items)
+        index.update(items.items() if isinstance(items, Mapping) else items)
         hide(index)
     finally:
-        if collects:
-            gc.enable()
+        with _lock:
+            _putting -= 1
+            if not _putting and _collects:
+                gc.enable()

@@ -31,19 +31,23 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Protocol
 
+from zcserve.cache.burial import empty, let_go
 from zcserve.cache.entry import Entry, Redirect
-from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem, Stock
+from zcserve.cache.index import Generation, Problem, Stock
+from zcserve.cache.order import in_order
 from zcserve.cache.pairing import Pairing, families
+from zcserve.cache.patch import Patch
 from zcserve.cache.root import DISTURBED, SCARCE, OutsideRootError, Root
-from zcserve.cache.unseen import hide, put
+from zcserve.cache.shards import ENTERED_AT_ONCE, Table, enter, filled, marked
+from zcserve.cache.unseen import hide
 from zcserve.errors import UsageError, reason_of
 from zcserve.http import encode_path
 
@@ -58,8 +62,6 @@ _FILE_NAMES = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 # Directories below directories; a bound for symlinks that lead back up by other names. Linux stops at 40 links a path.
 DEPTH_MAX = 100
 
-# So many files become resources in C before another thread may have the GIL: a tenth of a millisecond.
-ENTERED_AT_ONCE = 1000
 _key_of = attrgetter("key")
 
 
@@ -94,53 +96,6 @@ class Changes:
 
 
 @dataclass(slots=True)
-class Patch:
-    """What makes a generation true again: by key the resource that stands there now, None for what is gone; and the
-    content of 404.html, where its key is among them."""
-
-    resources: dict[bytes, Entry | Redirect | None]
-    problems: list[Problem]
-    not_found_page: bytes | None = None
-
-    def apply(self, generation: Generation, keys: Collection[bytes] | None = None) -> None:
-        """Make these keys true, or all."""
-        if keys is None:
-            keys = self.resources
-        generation.lay_over(keys, self.resources)
-        if NOT_FOUND_KEY in keys:
-            generation.not_found_page = self.not_found_page
-
-    def pieces(self, known: Mapping[bytes, Entry | Redirect], keys_max: int) -> Iterator[list[bytes]]:
-        """All keys, in pieces that may be applied one after the other: what is new, then what changed, then what is
-        gone. A directory, its redirect and its index are of one piece, which may be larger for that."""
-        directories = {key[: key.rfind(b"/") + 1] for key in self.resources if key.endswith(b"/")}
-        together: dict[bytes, list[bytes]] = {}
-        stages: tuple[list[list[bytes]], ...] = ([], [], [])
-        for key, new in self.resources.items():
-            directory = key if key.endswith(b"/") else key + b"/"
-            if directory not in directories:
-                directory = key[: key.rfind(b"/") + 1]
-                indexes = (self.resources.get(directory), known.get(directory))
-                if directory not in directories or not any(_is_of_key(index, key) for index in indexes):
-                    stages[2 if new is None else int(key in known)].append([key])
-                    continue
-            together.setdefault(directory, []).append(key)
-        stages[1].extend(together.values())
-        piece: list[bytes] = []
-        for group in chain.from_iterable(stages):
-            piece += group
-            if len(piece) >= keys_max:
-                yield piece
-                piece = []
-        if piece:
-            yield piece
-
-
-def _is_of_key(resource: Entry | Redirect | None, key: bytes) -> bool:
-    return isinstance(resource, Entry) and resource.key == key
-
-
-@dataclass(slots=True)
 class _Directory:
     path: bytes  # relative to the root, b"" or ending in a slash
     above: frozenset[tuple[int, int]]  # (dev, inode) of every directory on the way here
@@ -162,10 +117,11 @@ def walk(
     where the files, and their siblings' files, are the same. Raises UsageError when the root itself cannot be read.
     """
     generation = Generation(root)
-    known = last.resources if last is not None else {}
+    known: Table[bytes, Entry | Redirect] = last.resources if last is not None else {}
     visit = _Visit(root, generation.resources, generation.problems, index, now, observer, known=known, again=True)
     visit.keys = generation.pieces
     visit.trees([_Directory(b"", frozenset())], progress)
+    generation.resources = visit.found
     generation.is_disturbed = visit.is_disturbed
     generation.stock = visit.stock
     return generation
@@ -186,31 +142,32 @@ def walk_again(
     the names and of the new directories; only `changes.trees` take a look at every key. `changes.everything` is not
     for this function.
     """
-    found: dict[bytes, Entry | Redirect] = {}
     problems: list[Problem] = []
     known = generation.resources
     others: Mapping[bytes, Entry | Redirect] = also.resources if also is not None else {}
-    visit = _Visit(generation.root, found, problems, index, now, observer, changes.held, known, also=others)
-    gone = set(_keys_below(generation, changes.trees))
+    visit = _Visit(generation.root, {}, problems, index, now, observer, changes.held, known, also=others)
+    gone = filled(marked(_keys_below(generation, changes.trees)))
     for path, names in changes.names.items():
         if not _lies_in(path, changes.trees):  # else its tree is visited as a whole
-            gone |= visit.names(path, names)
-    return Patch(_difference(known, found, gone), problems)
+            gone = enter(gone, marked(visit.names(path, names)))
+    patch = Patch(filled(_difference(known, visit, gone)), problems, visit.keys)
+    empty(visit.found)
+    empty(gone)
+    return patch
 
 
 def _difference(
-    known: Mapping[bytes, Entry | Redirect], found: dict[bytes, Entry | Redirect], gone: set[bytes]
-) -> dict[bytes, Entry | Redirect | None]:
-    patch: dict[bytes, Entry | Redirect | None] = {key: None for key in gone if key in known and key not in found}
-    for key, fresh in found.items():
-        old = known.get(key)
+    known: Mapping[bytes, Entry | Redirect], visit: _Visit, gone: Mapping[bytes, bool]
+) -> Iterator[tuple[bytes, Entry | Redirect | None]]:
+    found = visit.found
+    yield from ((key, None) for key in gone if key in known and key not in found)
+    for key in chain.from_iterable(visit.keys):
+        fresh, old = found[key], known.get(key)
         if isinstance(fresh, Redirect):
             if not isinstance(old, Redirect):  # of one key there is but one location
-                patch[key] = fresh
+                yield key, fresh
         elif fresh is not old:
-            patch[key] = fresh
-    hide(patch)
-    return patch
+            yield key, fresh
 
 
 def _keys_below(known: Generation, trees: Collection[bytes]) -> Iterator[bytes]:
@@ -255,26 +212,26 @@ class _Visit:
     def __init__(
         self,
         root: Root,
-        found: dict[bytes, Entry | Redirect],
+        found: Table[bytes, Entry | Redirect],
         problems: list[Problem],
         index: tuple[str, ...],
         now: float | None,
         observer: Observer | None,
         held: Collection[bytes] = (),
-        known: dict[bytes, Entry | Redirect] | None = None,
+        known: Table[bytes, Entry | Redirect] | None = None,
         *,
         also: Mapping[bytes, Entry | Redirect] = MappingProxyType({}),
         again: bool = False,
     ) -> None:
         """`again`: most of what is met is known."""
         self._root = root
-        self._found = found
+        self.found = found
         self._problems = problems
         self._index_names = tuple(map(os.fsencode, index))
         newest = int(time.time() if now is None else now)
         self._observer = observer
         self._held = held
-        self._known = known or {}
+        self._known: Table[bytes, Entry | Redirect] = known if known is not None else {}
         self._pairing = Pairing(root, self._known, also, newest, problems)
         self._again = again and bool(known)
         self.is_disturbed = False  # something could not be looked at, for an error that may pass
@@ -295,11 +252,12 @@ class _Visit:
                     raise UsageError(f"root {self._root.path!r} cannot be read: {reason_of(error)}") from None
                 self._problems.append(_problem(directory.path, error))
                 continue
-            self.stock.take([entry for _, entry in entries])
-            found = [*same, *(entry for _, entry in entries)]
-            self.keys += _enter(self._found, directory.path, found, self._index_names)
+            self.stock.take(entry for _, entry in entries)
+            self._enter(directory.path, chain(same, (entry for _, entry in entries)))
             pending.extend(reversed(below))
             count += len(same) + len(entries)
+            let_go(same)
+            let_go(entries)
             if progress is not None:
                 progress(count)
 
@@ -328,9 +286,29 @@ class _Visit:
             old = self._known.get(key := prefix + encode_path(name))
             if key not in keys and isinstance(old, Entry) and old.key == key:
                 entries.append((name, old))
-        _enter(self._found, path, [entry for _, entry in entries], self._index_names)
+        self._enter(path, (entry for _, entry in entries))
         self.trees([directory for directory in reversed(below) if directory.path[len(path) : -1] in names])
         return keys | {prefix, prefix[:-1]}
+
+    def _enter(self, path: bytes, entries: Iterable[Entry]) -> None:
+        """Make a directory's files resources, and its index."""
+        rest = iter(entries)
+        while some := list(islice(rest, ENTERED_AT_ONCE)):
+            keys = list(map(_key_of, some))
+            self.found = enter(self.found, zip(keys, some, strict=True))
+            hide(keys)
+            self.keys.append(keys)
+        location = encode_path(b"/" + path)
+        for name in self._index_names:
+            key = location + encode_path(name)
+            index = self.found.get(key)
+            if isinstance(index, Entry):
+                more: dict[bytes, Entry | Redirect] = {location: index}
+                if path:
+                    more[location[:-1]] = Redirect(location)
+                self.found = enter(self.found, more)
+                self.keys.append(list(more))
+                break
 
     def _is_no_news(self, error: OSError) -> bool:
         """Whether an error says nothing of what lies there. The walk ends, and what is known stays; where nothing is,
@@ -361,18 +339,21 @@ class _Visit:
             same: list[Entry] = []
             looks: Iterable[tuple[bytes, Callable[..., os.stat_result]]]
             if self._again and native is not None:
-                same, names = native.look(fd, encode_path(b"/" + path), self._known, self.stock, Entry)
-                looks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(names))
+                same, names = native.look(fd, encode_path(b"/" + path), self._known.get, self.stock, Entry)
+                looks = ((name, partial(os.stat, name, dir_fd=fd)) for name in in_order(names))
                 files, below = self._sort_out(fd, directory, looks)
             else:
                 with os.scandir(fd) as listing:
                     looks = (
-                        (item.name.encode(*_FILE_NAMES), item.stat) for item in sorted(listing, key=attrgetter("name"))
+                        (item.name.encode(*_FILE_NAMES), item.stat)
+                        for item in in_order(list(listing), attrgetter("name"))
                     )
                     files, below = self._sort_out(fd, directory, looks)
             if self._held:
                 files = {name: files[name] for name in files if path + name not in self._held}
-            return same, self._pairing.pair(fd, path, files), below
+            entries = self._pairing.pair(fd, path, files)
+            empty(files)
+            return same, entries, below
         finally:
             os.close(fd)
 
@@ -431,31 +412,3 @@ def _followed(root: Root, directory: int, name: bytes) -> os.stat_result:
         raise OSError("is a symlink that leads outside the root") from None
     finally:
         os.close(fd)
-
-
-def _enter(
-    found: dict[bytes, Entry | Redirect],
-    path: bytes,
-    entries: Sequence[Entry],
-    index_names: tuple[bytes, ...],
-) -> list[list[bytes]]:
-    """Make a directory's files resources, and its index. The keys, in pieces."""
-    pieces = []
-    for start in range(0, len(entries), ENTERED_AT_ONCE):
-        some = entries[start : start + ENTERED_AT_ONCE]
-        keys = list(map(_key_of, some))
-        put(found, zip(keys, some, strict=True))
-        hide(keys)
-        pieces.append(keys)
-    location = encode_path(b"/" + path)
-    for name in index_names:
-        key = location + encode_path(name)
-        index = found.get(key)
-        if isinstance(index, Entry):
-            more: dict[bytes, Entry | Redirect] = {location: index}
-            if path:
-                more[location[:-1]] = Redirect(location)
-            put(found, more)
-            pieces.append(list(more))
-            break
-    return pieces

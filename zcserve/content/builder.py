@@ -8,17 +8,19 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 from zcserve import threads
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem
 from zcserve.cache.loader import ChangedError, Loader, path_of
+from zcserve.cache.patch import Patch
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Preloaded, preload
 from zcserve.cache.root import Root
+from zcserve.cache.shards import Shards, marked, tables_of
 from zcserve.cache.store import Store
-from zcserve.cache.unseen import hide
-from zcserve.cache.walk import Changes, Patch, walk, walk_again
+from zcserve.cache.walk import Changes, walk, walk_again
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.config.units import size_text
@@ -56,7 +58,7 @@ class Built:
 class Caught:
     """What a generation caught up with: the keys, and the entries that it has no more or never had."""
 
-    keys: set[bytes] = field(default_factory=set)
+    keys: Shards[bytes, bool] = field(default_factory=Shards)
     unneeded: list[Entry] = field(default_factory=list)
 
 
@@ -140,10 +142,10 @@ class Builder:
         What changes meanwhile leaves the patch: perhaps it is being written, and the watcher knows when it is whole.
         """
         fresh = Generation(generation.root)
-        fresh.resources = {key: new for key, new in patch.resources.items() if new is not None}
-        hide(fresh.resources)
+        for keys in patch.order:
+            fresh.lay_over([key for key in keys if key in patch.resources], patch.resources)
         preload(fresh, self.loader, first=self.pinned.first(fresh), make_room=True, progress=lambda *_: self.go_on())
-        for key in list(patch.resources):
+        for key in chain.from_iterable(map(list, tables_of(patch.resources))):
             new = patch.resources[key]
             now, old = fresh.resources.get(key), generation.resources.get(key)
             if now is None:
@@ -160,6 +162,7 @@ class Builder:
         self.read_not_found_page(fresh)
         patch.problems += fresh.problems
         patch.not_found_page = fresh.not_found_page
+        fresh.clear()
 
     def catch_up(self, built: Built, live: Generation | None = None) -> Caught:
         """Have a generation that is not served yet know of what has changed since it was built, as far as that is
@@ -179,11 +182,12 @@ class Builder:
             was = [old for key in patch.resources if isinstance(old := generation.resources.get(key), Entry)]
             patch.apply(generation, patch.resources)
             caught.unneeded += [old for old in was if generation.resources.get(old.key) is not old]
-            caught.keys |= patch.resources.keys()
+            caught.keys.update(marked(patch.resources))
             generation.problems += patch.problems
+            patch.clear()
         if live is not None:
             for path in watcher.written():
-                caught.keys |= take_from(live, generation, path)
+                caught.keys.update(marked(take_from(live, generation, path)))
         return caught
 
     def forget_unless_in(self, live: Generation, entries: Collection[Entry]) -> None:

@@ -7,7 +7,8 @@ from math import inf
 
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
-from zcserve.cache.walk import Patch
+from zcserve.cache.patch import Patch
+from zcserve.cache.shards import Shards, marked
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.content.builder import Built
@@ -39,7 +40,7 @@ class Live:
     def __init__(self, service: Service, loop: Loop, config: Config, plan: Callable[[], None]) -> None:
         """`plan` is told that something may be due at another time."""
         self.watcher: Watcher | None = None
-        self.laid: set[bytes] = set()
+        self.laid: Shards[bytes, bool] = Shards()
         self.is_building = False
         self.is_adrift = False
         self._service = service
@@ -89,17 +90,16 @@ class Live:
         comes_or_goes = any(patch.resources[key] is None or key not in known for key in keys)
         patch.apply(generation, keys)
         if self.is_building:
-            self.laid.update(keys)
+            self.laid.update(marked(keys))
         self._forget_keys(keys, files_come_or_go=comes_or_goes)
         unneeded += [old for old in was if known.get(old.key) is not old]
         return unneeded
 
-    def flip(self, built: Built, changed: set[bytes]) -> tuple[list[Generation], list[object]]:
+    def flip(self, built: Built, changed: Collection[bytes]) -> tuple[list[Generation], list[object]]:
         """The next generation is the present one. The generations whose time is over, and what the lane gave up."""
         last, generation, watcher = self.generation, built.generation, self.watcher
         self.follow(built.watcher)  # first, since it can fail
         last.until = self._loop.now + self._config.keep_for_s
-        changed |= self.laid
         older = (last, *last.older)
         kept = self._config.keep_generations
         generation.older, last.older = older[:kept], ()

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation
 from zcserve.cache.pairing import SIBLING_CODINGS
-from zcserve.cache.walk import Patch
+from zcserve.cache.patch import Patch
 from zcserve.cache.watcher import Watcher
 from zcserve.http import encode_path
 

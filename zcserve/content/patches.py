@@ -12,14 +12,15 @@ from math import inf
 
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import ENTRY_BYTES, Generation
-from zcserve.cache.walk import Changes, Patch
+from zcserve.cache.patch import Patch
+from zcserve.cache.walk import Changes
 from zcserve.cache.watcher import Watcher
 from zcserve.content.builder import Builder
 from zcserve.content.jobs import Counters, Jobs
 from zcserve.content.live import EVENTS_READ_S, Live, LostError
 from zcserve.content.releases import Releases
 from zcserve.content.renewals import Renewals
-from zcserve.content.told import tell_problems, told
+from zcserve.content.told import tell_problems
 from zcserve.errors import reason_of
 from zcserve.log import Log
 
@@ -118,7 +119,8 @@ class Patches:
         if patch.resources:
             self._counters.patches += 1
             self._counters.changed += len(patch.resources)
-            _log.info("%s", told(patch))
+            _log.info("%s", patch.told())
+        patch.clear()
         tell_problems(patch.problems)
 
     def _lay_over(self, watcher: Watcher, generation: Generation, patch: Patch) -> Iterator[Entry]:

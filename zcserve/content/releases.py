@@ -16,6 +16,7 @@ from zcserve.cache.burial import bury, empty
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import ENTRY_BYTES, Generation
 from zcserve.cache.preload import Preloaded, preload, retire
+from zcserve.cache.shards import Shards, marked
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.content.builder import Builder, Built, ClosingError, close_soon
@@ -129,7 +130,8 @@ class Releases:
         except (UsageError, OSError) as error:
             self._failed(error, last)
             return False
-        changed = set(difference(last, built.generation))
+        changed = Shards[bytes, bool]()
+        changed.update(marked(difference(last, built.generation)))
         over, _ = self._live.flip(built, changed)
         if watcher is not None:
             watcher.close()
@@ -142,7 +144,7 @@ class Releases:
         live = self._live
         last, watcher = live.generation, live.watcher
         self.due = inf
-        live.laid = set()
+        live.laid = Shards()
         live.is_building = True
         try:
             built, changed, over = self._build_and_compare(last)
@@ -162,6 +164,7 @@ class Releases:
         if watcher is not None:
             close_soon(watcher)
         self._tidy_up(built, changed, over)
+        empty(changed)
 
     def _failed(self, error: UsageError | OSError, last: Generation) -> None:
         self._live.is_adrift = isinstance(error, UsageError) or not last.root.is_in_place()
@@ -169,15 +172,15 @@ class Releases:
         _log.error("reload failed, the old content goes on; tried again in %g s: %s", again, error)
         self._counters.failed += 1  # last: what sees it counted finds it told
 
-    def _build_and_compare(self, last: Generation) -> tuple[Built, set[bytes], list[Generation]]:
+    def _build_and_compare(self, last: Generation) -> tuple[Built, Shards[bytes, bool], list[Generation]]:
         """The next generation, flipped to; which keys lead elsewhere than in the `last`, or perhaps do; whose time is
         over."""
         for left in reversed(range(BUILDS_MAX)):
             built = self._builder.build(last=last)
             try:
                 changed = self._caught_up(built, last)
-                changed.update(difference(last, built.generation))
-                changed |= self._caught_up(built, last)
+                changed.update(marked(difference(last, built.generation)))
+                changed.update(self._caught_up(built, last))
                 if not built.is_lost or not left:
                     return built, changed, self._jobs.in_patches(partial(self._catch_up_and_flip, built, changed))
             except BaseException:
@@ -189,30 +192,31 @@ class Releases:
             retire(built.generation, last, self._loader)
         raise AssertionError
 
-    def _caught_up(self, built: Built, last: Generation) -> set[bytes]:
+    def _caught_up(self, built: Built, last: Generation) -> Shards[bytes, bool]:
         """Have what was built catch up with what has changed since, until that is nothing; the keys."""
-        keys: set[bytes] = set()
+        keys: Shards[bytes, bool] = Shards()
         for _ in range(CATCH_UPS_MAX):
             caught = self._builder.catch_up(built, last)
             self._builder.forget_unless_in(last, caught.unneeded)
-            keys |= caught.keys
+            keys.update(caught.keys)
             if not caught.keys:
                 break
         return keys
 
-    def _catch_up_and_flip(self, built: Built, changed: set[bytes]) -> list[Generation]:
+    def _catch_up_and_flip(self, built: Built, changed: Shards[bytes, bool]) -> list[Generation]:
         """In the patches' thread: catch up with the rest, and flip. The generations whose time is over."""
         if self._renewals.is_paused:
             raise PausedError
         caught = self._builder.catch_up(built, self._live.generation)
-        changed |= caught.keys
+        changed.update(caught.keys)
         self._renewals.await_successor(self._jobs.call_soon)
+        changed.update(self._live.laid)
         over, given_up = self._jobs.in_loop(partial(self._live.flip, built, changed))
         self._builder.forget_unless_in(built.generation, caught.unneeded)
         bury(given_up)
         return over
 
-    def _tidy_up(self, built: Built, changed: set[bytes], over: list[Generation]) -> None:
+    def _tidy_up(self, built: Built, changed: Shards[bytes, bool], over: list[Generation]) -> None:
         """After a flip: let go of what is not needed any more, and tell."""
         generation, report = built.generation, built.report
         self._loader.variants.follow(generation)
@@ -246,7 +250,7 @@ class Releases:
                     continue
                 if generation.resources.get(entry.key) is not entry:
                     self._loader.forget(entry)
-            empty(old.resources)  # so that a thread that loads for it knows, and not all of it ends at once
+            old.clear()  # so that a thread that loads for it knows, and not all of it ends at once
 
     def _collect(self) -> None:
         """Collect what the last release's servlets and the like have left. The content is out of the collector's sight

@@ -8,7 +8,6 @@ from zcserve.cache.budget import eaten
 from zcserve.cache.index import Problem
 from zcserve.cache.preload import Preloaded
 from zcserve.cache.store import Store
-from zcserve.cache.walk import Patch
 from zcserve.config.units import size_text
 from zcserve.log import Log
 
@@ -56,11 +55,3 @@ def resident(report: Preloaded) -> str:
         text += f", {report.left_out - missing}" + (f" and {missing} variants" if missing else "")
         text += f" stay on disk until asked for ({size_text(report.bytes - report.resident_bytes)})"
     return text
-
-
-def told(patch: Patch) -> str:
-    """What a patch has changed, in words."""
-    gone = sum(new is None for new in patch.resources.values())
-    named = next(iter(patch.resources)).decode()
-    more = f" and {len(patch.resources) - 1} more" if len(patch.resources) > 1 else ""
-    return f"updated: {len(patch.resources) - gone} changed, {gone} gone: {named}{more}"

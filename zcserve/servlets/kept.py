@@ -62,7 +62,9 @@ class Kept(dict[bytes, Result]):
 
     def paths(self, keys: Collection[bytes]) -> Set[bytes]:
         """Those of `keys` at which there are results."""
-        return self._targets.keys() & keys
+        if len(keys) > len(self._targets):
+            return {path for path in self._targets if path in keys}
+        return {key for key in keys if key in self._targets}
 
     def at(self, paths: Iterable[bytes]) -> list[Result]:
         """The results at these paths."""
