@@ -65,6 +65,7 @@ def end_at_once() -> None:
         signal.signal(number, _leave_it_to_the_thread)
     for number in _OTHERS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)  # what starts it may be a thread that has them blocked
 
 
 def _leave_it_to_the_thread(number: int, frame: object) -> None:

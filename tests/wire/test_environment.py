@@ -320,6 +320,20 @@ def test_a_signal_ends_it_while_it_compresses(start: Start, site: Any, place: st
     assert b"Traceback" not in said
 
 
+BLOCKS_SIGNALS = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_signals_that_are_blocked_at_the_start_are_heard(start: Start, place: str, wait_until: Any) -> None:
+    process = start("--listen", f"unix:{place}", before=(sys.executable, "-c", BLOCKS_SIGNALS))
+    wait_until(lambda: serves(place))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WITHIN_S) == 0
+
+
 @pytest.mark.skipif(not can_unshare(*AS_PROCESS_1[1:]), reason="needs PID namespaces")
 def test_process_1_is_not_upgraded(start: Start, place: str, wait_until: Any) -> None:
     process = start("--listen", f"unix:{place}", before=AS_PROCESS_1)
