@@ -287,6 +287,7 @@ class Mounts:
             trace = f":\n{told(cause, _LOADERS).rstrip()}" if cause is not None else ""
             said = error if isinstance(error, ZcserveError) else _reason(error)
             _log.error("mounts: the last good version goes on: %s%s", said, Block(trace))
+            self._imports.show_lines()
             return True
         self._context.call_soon(partial(self._flip, found))
         return True
