@@ -233,7 +233,8 @@ application/sparql-query application/x-ns-proxy-autoconfig application/vnd.apple
 application/x-tar application/postscript application/rtf application/x-tex application/x-sh application/x-pem-file
 application/vnd.ms-fontobject font/ttf font/otf font/collection message/rfc822
 multipart/related application/mbox application/sdp application/yang
-image/vnd.microsoft.icon image/x-icon image/bmp image/fits image/emf image/wmf model/obj model/stl model/vrml model/gltf-binary
+image/vnd.microsoft.icon image/x-icon image/bmp image/fits image/emf image/wmf
+model/obj model/stl model/vrml model/gltf-binary
 """
 _COMPRESSIBLE = frozenset(_OTHER_COMPRESSIBLE.split())
 
