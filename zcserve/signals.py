@@ -87,6 +87,7 @@ def _drain() -> None:
 def end_in_order(handler: Callable[[int, object], None]) -> None:
     """Have SIGTERM and SIGINT call `handler` in the main thread, and nothing else."""
     assert _heard is not None
+    signal.set_wakeup_fd(_heard.writer.fileno(), warn_on_full_buffer=False)  # asyncio takes it, and gives nothing back
     for number in ENDS:
         signal.signal(number, handler)
     _heard.writer.send(bytes([_ENOUGH]))
