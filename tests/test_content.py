@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -255,17 +256,30 @@ def test_a_patch_that_fails_is_made_good_by_a_walk(
     assert "no luck" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EMFILE, "(Too many open files; raise fs.inotify.max_user_instances or ulimit -n)"),
+        (errno.EACCES, "(Permission denied)"),
+    ],
+)
 def test_without_a_watcher_to_be_had_the_log_says_so(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Any,
+    serve: Any,
+    wait_until: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+    said: str,
 ) -> None:
     def none_left(root: Any) -> Any:
-        raise OSError(24, "Too many open files")
+        raise OSError(number, os.strerror(number))
 
     site.write("page", b"1")
     monkeypatch.setattr(builder, "Watcher", none_left)
     server = serve(site.root)
     assert server.content.watcher is None
-    assert "the root is not watched (Too many open files" in caplog.text
+    assert f"the root is not watched {said}: changes are seen after SIGHUP only" in caplog.text
     monkeypatch.undo()
     server.reload()
     wait_until(lambda: server.content.watcher is not None)

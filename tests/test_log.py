@@ -102,6 +102,7 @@ def test_only_the_first_line_of_a_record_begins_without_a_blank() -> None:
         (MemoryError(), "MemoryError"),
         (UsageError("a flag"), "a flag"),
         (ChangedError(), "it changes while it is read"),
+        (type("MuteError", (Exception,), {"__str__": None})(), "MuteError"),
     ],
     ids=repr,
 )

@@ -89,6 +89,11 @@ exe=application/octet-stream
 docx=application/vnd.openxmlformats-officedocument.wordprocessingml.document xls=application/vnd.ms-excel
 odt=application/vnd.oasis.opendocument.text odg=application/vnd.oasis.opendocument.graphics p12=application/x-pkcs12
 crl=application/pkix-crl sqlite3=application/vnd.sqlite3 parquet=application/vnd.apache.parquet eml=message/rfc822
+shtm ehtml=text/html mht mhtml=multipart/related ogm=video/ogg xbl=text/xml p7z=application/pkcs7-mime
+xul=application/vnd.mozilla.xul+xml wgsl=text/wgsl mml=application/mathml+xml ttml=application/ttml+xml
+smil=application/smil+xml
+dcm=application/dicom fits=image/fits exr=image/aces ktx=image/ktx jpx=image/jpx wrl=model/vrml au=audio/basic
+sarif=application/sarif+json mpe m2v=video/mpeg vcard=text/vcard
 """
 
 

@@ -15,7 +15,21 @@ from zcserve.phrases import PHRASES
 
 def reason_of(error: BaseException) -> str:
     """Why, in words that are never empty: the system's text, the exception's own, or else its name."""
-    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return (isinstance(error, OSError) and error.strerror) or words_of(error) or type(error).__name__
+
+
+def line_of(error: BaseException) -> str:
+    """Its name and what it says, on one line: "ValueError: no such thing"."""
+    said = error.msg if isinstance(error, SyntaxError) else words_of(error)
+    return ": ".join(filter(None, (type(error).__name__, " ".join(said.split()))))
+
+
+def words_of(error: BaseException) -> str:
+    """What an exception says; nothing where an application's own fails even at that."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 class ZcserveError(Exception):

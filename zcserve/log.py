@@ -33,7 +33,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeAlias
 
 from zcserve import threads
-from zcserve.errors import NoThreadError, reason_of
+from zcserve.errors import NoThreadError, words_of
 from zcserve.outlet import LineWriter, Outlet
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _safe(value: object) -> object:
     if isinstance(value, (int, float)):
         return value
     if isinstance(value, BaseException):
-        return printable(str(value) or reason_of(value))
+        return printable(words_of(value) or type(value).__name__)
     return str(value) if isinstance(value, Block) else printable(str(value))
 
 

@@ -25,9 +25,9 @@ _UNKNOWN = "application/octet-stream"
 
 # One type a line, and its extensions. IANA's names where there is one, else what browsers and nginx use.
 _TABLE = """
-text/html                       html htm shtml
+text/html                       html htm shtml shtm ehtml
 text/css                        css
-text/javascript                 js mjs cjs
+text/javascript                 js mjs cjs es
 text/plain                      txt text log ini conf cfg asc bib diff patch srt
 text/plain                      c h cc cpp hpp go rs java lua pl rb bat jsx tsx scss sass less
 text/cache-manifest             appcache
@@ -35,11 +35,13 @@ text/markdown                   md markdown
 text/csv                        csv
 text/tab-separated-values       tsv
 text/calendar                   ics ifb
-text/vcard                      vcf
+text/vcard                      vcf vcard
 text/vtt                        vtt
-text/xml                        xml
+text/xml                        xml xbl
 text/turtle                     ttl
 text/n3                         n3
+text/wgsl                       wgsl
+text/uri-list                   uri uris
 text/x-python                   py
 
 application/json                json map topojson har
@@ -53,10 +55,13 @@ application/x-ipynb+json        ipynb
 application/yaml                yaml yml
 application/toml                toml
 application/sql                 sql
+application/sarif+json          sarif
 application/n-triples           nt
 application/n-quads             nq
 application/trig                trig
 application/sparql-query        rq
+application/yang                yang
+application/sdp                 sdp
 
 application/xhtml+xml           xhtml xht xhtm
 application/atom+xml            atom
@@ -66,7 +71,15 @@ application/xslt+xml            xsl xslt
 application/xml                 xsd
 application/xml-dtd             dtd
 application/wsdl+xml            wsdl
+application/mathml+xml          mml mathml
+application/ttml+xml            ttml
+application/smil+xml            smil
+application/xspf+xml            xspf
+application/xliff+xml           xlf
+application/sparql-results+xml  srx
+application/vnd.mozilla.xul+xml xul
 application/gpx+xml             gpx
+application/gml+xml             gml
 application/vnd.google-earth.kml+xml    kml
 application/vnd.google-earth.kmz        kmz
 application/dash+xml            mpd
@@ -90,6 +103,15 @@ image/ktx2                      ktx2
 image/vnd.djvu                  djvu djv
 image/vnd.adobe.photoshop       psd
 image/x-xbitmap                 xbm
+image/jpx                       jpx jpf
+image/jph                       jph
+image/jxr                       jxr
+image/ktx                       ktx
+image/aces                      exr
+image/fits                      fits fit fts
+image/emf                       emf
+image/wmf                       wmf
+application/dicom               dcm
 
 font/woff                       woff
 font/woff2                      woff2
@@ -98,10 +120,12 @@ font/otf                        otf
 font/collection                 ttc
 application/vnd.ms-fontobject   eot
 
-audio/mpeg                      mp3 mp2
+audio/mpeg                      mp3 mp2 mpga
 audio/mp4                       m4a m4b
 audio/matroska                  mka
-audio/aac                       aac
+audio/aac                       aac adts
+audio/ac3                       ac3
+audio/basic                     au snd
 audio/ogg                       ogg oga opus spx
 audio/flac                      flac
 audio/wav                       wav
@@ -114,10 +138,11 @@ audio/AMR                       amr
 video/mp4                       mp4 m4v
 video/iso.segment               m4s
 video/webm                      webm
-video/ogg                       ogv
+video/ogg                       ogv ogm
 application/ogg                 ogx
-video/mpeg                      mpg mpeg
+video/mpeg                      mpg mpeg mpe m1v m2v
 video/mp2t                      ts
+application/mxf                 mxf
 video/quicktime                 mov qt
 video/matroska                  mkv
 video/x-msvideo                 avi
@@ -136,6 +161,10 @@ model/mtl                       mtl
 model/3mf                       3mf
 model/step                      step stp
 model/iges                      iges igs
+model/vrml                      wrl vrml
+model/x3d+xml                   x3d
+model/u3d                       u3d
+model/prc                       prc
 
 application/wasm                wasm
 application/pdf                 pdf
@@ -181,7 +210,7 @@ application/x-xpinstall         xpi
 application/x-bittorrent        torrent
 application/x-java-jnlp-file    jnlp
 application/x-chrome-extension  crx
-application/vnd.adobe.flash.movie   swf
+application/vnd.adobe.flash.movie   swf swl
 application/x-ns-proxy-autoconfig   pac
 
 application/x-sh                sh
@@ -190,9 +219,11 @@ application/pkix-cert           cer crt der
 application/pkix-crl            crl
 application/x-pkcs12            p12 pfx
 application/pkcs7-signature     p7s
-application/pkcs7-mime          p7m p7c
+application/pkcs7-mime          p7m p7c p7z
 application/x-pem-file          pem
-message/rfc822                  eml mht mhtml
+message/rfc822                  eml
+multipart/related               mht mhtml
+application/mbox                mbox
 """
 
 # What compresses besides text/*, +json and +xml. Nothing that is compressed inside (woff2, png, zip, docx).
@@ -202,7 +233,9 @@ application/xml application/xml-dtd application/json5 application/n-triples appl
 application/sparql-query application/x-ns-proxy-autoconfig application/vnd.apple.mpegurl application/wasm
 application/x-tar application/postscript application/rtf application/x-tex application/x-sh application/x-pem-file
 application/vnd.ms-fontobject font/ttf font/otf font/collection message/rfc822
-image/vnd.microsoft.icon image/x-icon image/bmp model/obj model/stl model/gltf-binary
+multipart/related application/mbox application/sdp application/yang
+image/vnd.microsoft.icon image/x-icon image/bmp image/fits image/emf image/wmf
+model/obj model/stl model/vrml model/gltf-binary
 """
 _COMPRESSIBLE = frozenset(_OTHER_COMPRESSIBLE.split())
 

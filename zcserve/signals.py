@@ -65,6 +65,7 @@ def end_at_once() -> None:
         signal.signal(number, _leave_it_to_the_thread)
     for number in _OTHERS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)  # what starts it may be a thread that has them blocked
 
 
 def _leave_it_to_the_thread(number: int, frame: object) -> None:
@@ -86,6 +87,7 @@ def _drain() -> None:
 def end_in_order(handler: Callable[[int, object], None]) -> None:
     """Have SIGTERM and SIGINT call `handler` in the main thread, and nothing else."""
     assert _heard is not None
+    signal.set_wakeup_fd(_heard.writer.fileno(), warn_on_full_buffer=False)  # asyncio takes it, and gives nothing back
     for number in ENDS:
         signal.signal(number, handler)
     _heard.writer.send(bytes([_ENOUGH]))

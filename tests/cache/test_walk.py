@@ -14,7 +14,7 @@ from zcserve.cache import walk as walk_module
 from zcserve.cache.entry import Body, Entry, Redirect
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
-from zcserve.cache.walk import walk
+from zcserve.cache.walk import Changes, walk, walk_again
 from zcserve.errors import UsageError
 
 YEAR_NS = 365 * 86400 * 10**9
@@ -490,3 +490,23 @@ def test_taking_over_leaves_no_descriptors_open(tree: Tree, engine: str) -> None
     before = descriptors(tree.path)
     tree.walk(last=last)
     assert descriptors(tree.path) == before
+
+
+def test_a_directory_that_goes_while_names_in_it_are_looked_at_is_another_change(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes once the directory has been opened: to open those above it again would fail."""
+    tree.plant({"d/e/page": b"x", "other": b"x"})
+    generation = tree.walk()
+    inner = Root.open_directory
+
+    def open_and_remove(root: Root, path: bytes) -> int:
+        fd = inner(root, path)
+        if path == b"d/e/":
+            (tree.path / "d/e/page").unlink(missing_ok=True)
+            (tree.path / "d/e").rmdir()
+            (tree.path / "d").rmdir()
+        return fd
+
+    monkeypatch.setattr(Root, "open_directory", open_and_remove)
+    walk_again(generation, Changes(names={b"d/e/": {b"page"}, b"": {b"other"}}), index=())

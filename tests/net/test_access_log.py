@@ -186,6 +186,14 @@ def test_records_are_dropped_rather_than_memory_and_it_is_said(
     assert targets_in(path) == []
 
 
+def test_what_a_full_disk_has_not_taken_by_the_end_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    log = AccessLog("/dev/full", "combined", Prefixes())
+    note(log, b"/a")
+    log.close()
+    assert "1 records dropped at the end" in caplog.text
+    assert "written again" not in caplog.text
+
+
 def test_a_record_that_cannot_be_written_is_not_the_last(
     path: Path, wait_until: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

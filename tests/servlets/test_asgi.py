@@ -445,7 +445,11 @@ class Living:
             return await sending(start(), body(b"x"))(scope, receive, send)
         assert scope["type"] == "lifespan"
         for how in (self._starting, self._ending):
-            message = await receive()
+            try:
+                message = await receive()
+            except asyncio.CancelledError:
+                self.seen.append("cancelled")
+                raise
             self.seen.append(message["type"])
             if how == "raise":
                 raise ZeroDivisionError(message["type"])
@@ -485,10 +489,15 @@ def test_who_takes_no_part_in_lifespan_is_served_without(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_who_cannot_start_keeps_the_server_from_starting(side: Side, caplog: pytest.LogCaptureFixture) -> None:
+def test_who_cannot_start_keeps_the_server_from_starting_and_is_not_left_waiting(
+    side: Side, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asgi, "FAILED_WITHIN_S", 0.01)
+    application = Living("failed")
     with pytest.raises(UsageError, match="could not start:   no database"):
-        mounted(side, Living("failed")).start()
+        mounted(side, application).start()
     assert "Traceback:" in caplog.text
+    side.turn_until(lambda: application.seen == ["lifespan.startup", "cancelled"])
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,8 @@ def test_a_failure_leaves_no_trace(here: Here, fault: str) -> None:
             here.load("PKG.web")
         assert {name: module for name, module in sys.modules.items() if name.startswith(here.name)} == modules
         assert (modules[here.name].web, modules[here.name].part) == (first, first.part)
+        assert "good" not in linecache.getline(str(web), 3)  # what failed is to be told yet
+        here.imports.show_lines()
         assert linecache.getline(str(web), 3) == "    raise KeyError  # the good\n"
         assert not here.imports.changed()  # since it was tried
         assert here.imports.failed is not None

@@ -151,6 +151,8 @@ def test_what_lies_in_the_working_directory_is_imported(side: Side, write: Any) 
         ("mounted_bad:a", r"mounted_bad cannot be imported: ZeroDivisionError: .* \(.*mounted_bad.py:2\)"),
         ("mounted_typo:a", r"mounted_typo cannot be imported: SyntaxError: .*mounted_typo.py, line 1"),
         ("mounted_exit:a", "mounted_exit cannot be imported: SystemExit: 3"),
+        ("mounted_mute:a", r"mounted_mute cannot be imported: Mute \(.*mounted_mute.py:3\)"),
+        ("mounted_lazy:a", r"mounted_lazy does not give a: ValueError: two lines \(.*mounted_lazy.py:2\)"),
         ("mounted_good:nothing", "mounted_good has no nothing"),
         ("mounted_good:holder.nothing", "mounted_good has no holder.nothing"),
         ("mounted_good:number", "mounted_good:number is int, which cannot be called"),
@@ -166,6 +168,8 @@ def test_what_cannot_be_had_is_told_with_its_reason(side: Side, write: Any, targ
     write("mounted_bad.py", "x = 1\n1 / 0\n")
     write("mounted_typo.py", "def\n")
     write("mounted_exit.py", "raise SystemExit(3)\n")
+    write("mounted_mute.py", "class Mute(Exception):\n    __str__ = None\nraise Mute\n")
+    write("mounted_lazy.py", "def __getattr__(name):\n    raise ValueError('two\\nlines')\n")
     write("mounted_good.py", WSGI_SOURCE)
     with pytest.raises(UsageError, match=said):
         load(f"/app={target}", side.context)

@@ -320,6 +320,56 @@ def test_a_signal_ends_it_while_it_compresses(start: Start, site: Any, place: st
     assert b"Traceback" not in said
 
 
+BLOCKS_SIGNALS = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_signals_that_are_blocked_at_the_start_are_heard(
+    start: Start, place: str, engine: str, wait_until: Any
+) -> None:
+    process = start("--engine", engine, "--listen", f"unix:{place}", before=(sys.executable, "-c", BLOCKS_SIGNALS))
+    wait_until(lambda: serves(place))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WITHIN_S) == 0
+
+
+HEARS_ITSELF = """
+import asyncio, signal
+
+async def hear():
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, print)
+    loop.remove_signal_handler(signal.SIGTERM)
+
+asyncio.run(hear())
+
+def application(environ, start_response):
+    raise NotImplementedError
+"""
+TELLS = """
+import signal
+
+def get(request):
+    number = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(number)
+    return str(number >= 0)
+"""
+
+
+def test_signals_wake_the_loop_though_an_application_has_heard_some_by_asyncio(
+    start: Start, place: str, engine: str, wait_until: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "hears_itself.py").write_text(HEARS_ITSELF)
+    (tmp_path / "tells.py").write_text(TELLS)
+    flags = ("--mount", "/app=hears_itself:application", "--servlets", str(tmp_path))
+    start("--engine", engine, "--listen", f"unix:{place}", *flags, cwd=tmp_path)
+    wait_until(lambda: serves(place))
+    assert ask(place, "/csp?tells").endswith(b"True")
+
+
 @pytest.mark.skipif(not can_unshare(*AS_PROCESS_1[1:]), reason="needs PID namespaces")
 def test_process_1_is_not_upgraded(start: Start, place: str, wait_until: Any) -> None:
     process = start("--listen", f"unix:{place}", before=AS_PROCESS_1)

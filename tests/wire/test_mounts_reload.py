@@ -42,7 +42,7 @@ async def application(scope, receive, send):
             what = (await receive())["type"].removeprefix("lifespan.")
             JOURNAL.append(f"{{words.SAID}} {{what}}")
             if words.SAID == "no luck":
-                await send({{"type": "lifespan.startup.failed", "message": "no luck"}})
+                return await send({{"type": "lifespan.startup.failed", "message": "no luck"}})
             await send({{"type": f"lifespan.{{what}}.complete"}})
             if what == "shutdown":
                 return
@@ -169,7 +169,7 @@ def test_a_request_whose_body_was_on_its_way_goes_to_the_new_one(
 # What is written into which file, and what the log says then.
 BROKEN = [
     ("words.py", "SAID =\n", 'words.py", line 1\n', "SyntaxError"),
-    ("words.py", "x = 1\nx / 0\n", 'words.py", line 2, in <module>\n', "ZeroDivisionError"),
+    ("words.py", "x = 1\nx / 0\n", 'words.py", line 2, in <module>\n', "\n    x / 0\n", "ZeroDivisionError"),
     ("words.py", "raise SystemExit(3)\n", 'words.py", line 1, in <module>\n', "SystemExit: 3"),
     ("wsgi.py", "", "has no application"),
     ("wsgi.py", "application = 5\n", "int, which cannot be called"),

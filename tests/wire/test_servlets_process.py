@@ -203,21 +203,24 @@ def test_check_counts_servlets_and_the_broken_ones(site: Any, tmp_path: Path, fo
     (tmp_path / "hello_wsgi.py").write_text(WSGI)
     (folder / "broken.py").write_text("def get(request:\n")
     (folder / "exits.py").write_text("raise SystemExit(1)\n")
+    (folder / "says_much.py").write_text("raise ValueError('1 error:\\nport\\n  see http://e.com')\n")
     (folder / "_helper.py").write_text("def f():\n    raise ValueError('none')\n")
     (folder / "helped.py").write_text("import _helper\n_helper.f()\n")
     argv = ("--root", "site", "--check", "--servlets", "servlets")
     done = run(*argv, "--mount", "/a=hello_wsgi:application", cwd=tmp_path)
     lines = done.stdout.splitlines()
-    assert "servlets: 4 in servlets, 3 of them broken; mounted /a=hello_wsgi:application" in lines
+    assert "servlets: 5 in servlets, 4 of them broken; mounted /a=hello_wsgi:application" in lines
     assert lines[-1] == "configuration is not valid"
     assert "does not load: servlets/broken.py:1: SyntaxError: '(' was never closed" in lines
     assert "does not load: servlets/_helper.py:2: ValueError: none" in lines  # the innermost place in the folder
     assert "does not load: servlets/exits.py:1: SystemExit: 1" in lines
+    assert "does not load: servlets/says_much.py:1: ValueError: 1 error: port see http://e.com" in lines
     assert done.returncode == 1
     for name in ("broken.py", "exits.py", "helped.py"):
         assert f"servlets/{name} does not load, it is not served:" in done.stderr
     (folder / "broken.py").unlink()
     (folder / "exits.py").unlink()
+    (folder / "says_much.py").unlink()
     (folder / "helped.py").unlink()
     done = run(*argv, cwd=tmp_path)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "configuration is valid")

@@ -267,6 +267,7 @@ class _Visit:
         Returns the keys of all that was looked at: what is known of them holds only where it was found again.
         """
         try:
+            above = self._above(path)
             fd = self._root.open_directory(path)
         except OSError as error:
             if self._is_no_news(error):
@@ -274,7 +275,7 @@ class _Visit:
             return set()  # it changed as well, and the change of its own name says what became of it
         try:
             members = families(fd, path, [name for name in names if not is_hidden(path, name)], self._held)
-            here = _Directory(path, self._above(path))
+            here = _Directory(path, above)
             looks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(members) if _exists(fd, name))
             files, below = self._sort_out(fd, here, looks)
             entries = self._pairing.pair(fd, path, files)

@@ -156,7 +156,7 @@ class Config:
         600.0,
         DURATION,
         "compare what is known of all files with what they are, once in this time, for changes that no event tells of: "
-        "through another hard link, a mapping, a mount; 0 for never",
+        "through another hard link, a mapping, a mount; 0 for never, as with --no-watch",
         bounds=(0, DAY_S),
     )
     keep_generations: int = _key(

@@ -17,7 +17,7 @@ from zcserve.cache.loader import ChangedError, Loader, path_of
 from zcserve.cache.patch import Patch
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Preloaded, preload
-from zcserve.cache.root import Root
+from zcserve.cache.root import SCARCE, Root
 from zcserve.cache.shards import Shards, marked, tables_of
 from zcserve.cache.store import Store
 from zcserve.cache.walk import Changes, walk, walk_again
@@ -121,9 +121,9 @@ class Builder:
             return Watcher(root)
         except OSError as error:
             _log.warning(
-                "the root is not watched (%s; raise fs.inotify.max_user_instances or ulimit -n): "
-                "changes are seen after SIGHUP only",
+                "the root is not watched (%s%s): changes are seen after SIGHUP only",
                 reason_of(error),
+                "; raise fs.inotify.max_user_instances or ulimit -n" if error.errno in SCARCE else "",
             )
             return None
 

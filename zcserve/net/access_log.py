@@ -115,6 +115,9 @@ class AccessLog(Writer["Record | bytes"]):
         _log.error("access log %s: %s: records wait, and are dropped when they are too many", self._path, why)
 
     def on_room(self, dropped: int) -> None:
+        if self._ended and dropped:  # a disk that is still full is not written again
+            _log.error("access log %s: %d records dropped at the end", self._path, dropped)
+            return
         say = _log.error if dropped else _log.info
         say("access log %s: it is written again, %d records dropped", self._path, dropped)
 

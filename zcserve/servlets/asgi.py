@@ -43,6 +43,8 @@ LIFESPAN_VERSIONS = {"version": "3.0", "spec_version": "2.0"}
 DISCARDED_MAX = 64
 # What an application gets to end in; more, and it is cancelled.
 SHUTDOWN_WITHIN_S = 5.0
+# The time that one has to end in that said it could not start. One that waits for more messages never would.
+FAILED_WITHIN_S = 1.0
 
 
 class Asgi:
@@ -308,6 +310,7 @@ class Lifespan:
         self._task = context.tasks.start(self._run())
         if trouble := self._started.result().strip():
             _log.error("%s could not start: %s", self._name, Block(trouble))
+            self._leave(FAILED_WITHIN_S)
             raise UsageError(f"{self._name} could not start: {trouble.splitlines()[-1]}")  # often a whole traceback
 
     def tell_end(self, context: Context) -> None:
@@ -321,11 +324,18 @@ class Lifespan:
         self.tell_end(context)
         if not self._told or self._task is None:
             return
-        try:
-            self._ended.result(max(min(until - time.monotonic(), SHUTDOWN_WITHIN_S), 0))
-        except TimeoutError:
+        if not self._leave(max(min(until - time.monotonic(), SHUTDOWN_WITHIN_S), 0)):
             _log.warning("%s did not end within the %g s that all have", self._name, SHUTDOWN_WITHIN_S)
+
+    def _leave(self, within_s: float) -> bool:
+        """Wait until it has ended; whether it has, within this time. Else it is cancelled."""
+        assert self._task is not None
+        try:
+            self._ended.result(within_s)
+        except TimeoutError:
             self._task.cancel()
+            return False
+        return True
 
     async def _run(self) -> None:
         scope = {"type": "lifespan", "asgi": LIFESPAN_VERSIONS, "state": self.state}

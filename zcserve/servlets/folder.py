@@ -38,7 +38,7 @@ from types import CodeType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
 from zcserve.cache.entry import identity_of
-from zcserve.errors import UsageError
+from zcserve.errors import UsageError, line_of
 from zcserve.log import Block, Log, put_back
 from zcserve.servlets import routes
 from zcserve.servlets.loading import told_when_late
@@ -236,6 +236,7 @@ class Module:
     """A servlet.
 
     error    the traceback of the last load, or with what its routes conflict; "" if all went well
+    reason   the same on one line, without the way to it
     good     the version whose routes are in the table, None if none ever was
     wanted   the version that would be, but for a conflict
     sources  what the last load was made of, whether it went well or not
@@ -245,6 +246,7 @@ class Module:
     file: Path
     sources: Sources
     error: str = ""
+    reason: str = ""
     good: _Version | None = None
     wanted: _Version | None = None
 
@@ -258,7 +260,7 @@ class Module:
         places = re.findall(r'^ *File "(.+)", line (\d+)', self.error, re.MULTILINE)
         here = [(Path(file), f":{line}") for file, line in places if Path(file).parent == self.file.parent]
         file, line = here[-1] if here else (self.file, "")
-        return f"{file.parent.name}/{file.name}{line}: {self.error.rstrip().rpartition(chr(10))[2]}"
+        return f"{file.parent.name}/{file.name}{line}: {self.reason}"
 
     def changed(self) -> bool:
         """Whether a file that it was loaded from has changed or is gone: one os.stat for each."""
@@ -379,7 +381,7 @@ class Folder:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit, too: a servlet does not end the server
-            return replace(module, error=told(error, _OF_THE_LOADER))
+            return replace(module, error=told(error, _OF_THE_LOADER), reason=line_of(error))
         finally:
             put_back()
             if in_force is not None:
@@ -429,9 +431,9 @@ def _settled(loaded: Mapping[str, Module]) -> tuple[dict[str, Module], Table]:
             break
         except ConflictError as error:
             wishes.remove(name)
-            modules[name] = replace(modules[name], error=f"{type(error).__name__}: {error}\n")
+            modules[name] = replace(modules[name], error=f"{line_of(error)}\n", reason=line_of(error))
     for name in wishes:
-        module = modules[name] = replace(modules[name], good=modules[name].wanted, wanted=None, error="")
+        module = modules[name] = replace(modules[name], good=modules[name].wanted, wanted=None, error="", reason="")
         assert module.good is not None
         sys.modules[_PREFIX + name] = module.good.module
     return modules, table

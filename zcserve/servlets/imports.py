@@ -148,6 +148,11 @@ class Imports(MetaPathFinder):
         if any(map(_differs, list(self._notes.values()))):
             raise MovingError("files were written while they were loaded")
 
+    def show_lines(self) -> None:
+        """Have tracebacks show the lines of what is in force. After a try that failed, once it is told what failed."""
+        for file in list(self.loaded.values()):
+            file.show_lines()
+
     @contextmanager
     def afresh(self) -> Iterator[None]:
         """What is imported in here is imported anew. An exception has sys.modules be as it was."""
@@ -170,8 +175,6 @@ class Imports(MetaPathFinder):
             sys.modules.update(taken)
             for name in taken:
                 _bind(name)
-                if name in self.loaded:
-                    self.loaded[name].show_lines()
             raise
         self.loaded, self.failed = self._notes, None
         for name in [name for name in list(sys.modules) if name.rpartition(".")[0] in {*self.loaded, *taken}]:

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
-from zcserve.errors import HttpError, LoadError, UsageError, ZcserveError
+from zcserve.errors import HttpError, LoadError, UsageError, ZcserveError, line_of
 from zcserve.http import canonical_path
 from zcserve.log import Block, Log, put_back
 from zcserve.net import forks
@@ -127,6 +127,8 @@ def _application(mount: Mount) -> Any:
             found = getattr(found, name)
         except AttributeError:
             raise LoadError(f"{module_name} has no {names}") from None
+        except (Exception, SystemExit) as error:  # a module's own __getattr__
+            raise LoadError(f"{module_name} does not give {names}: {_reason(error)}") from error
     if not mount.call:
         return found
     arguments, named = _arguments(mount.call)
@@ -139,8 +141,8 @@ def _application(mount: Mount) -> Any:
 def _reason(error: BaseException) -> str:
     """What went wrong, on one line, and where in the application's own files."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
-    said = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
+        return f"{line_of(error)} ({error.filename}, line {error.lineno})"
+    said = line_of(error)
     last = traceback.extract_tb(error.__traceback__)[-1]
     if last.filename == __file__:
         return said  # what is called takes other arguments
@@ -291,6 +293,7 @@ class Mounts:
             trace = f":\n{told(cause, _LOADERS).rstrip()}" if cause is not None else ""
             said = error if isinstance(error, ZcserveError) else _reason(error)
             _log.error("mounts: the last good version goes on: %s%s", said, Block(trace))
+            self._imports.show_lines()
             return True
         self._context.call_soon(partial(self._flip, found))
         return True
