@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -366,6 +367,31 @@ def test_what_is_not_resident_is_compared_again_when_it_is_dated_back(
         for _ in range(2):
             answer = client.get("/x.txt", f"{GZIP}, identity;q=0.5")
             assert (answer["Content-Encoding"], answer.body) == (None, (site.root / "x.txt").read_bytes())
+
+
+def test_a_sibling_that_is_refused_while_variants_are_attached_is_none(
+    site: Any, live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec("zstd")
+    answers: list[Response] = []
+    place = Loader._as_variants
+
+    def asked_meanwhile(self: Loader, *arguments: Any, **named: Any) -> tuple[Entry, ...]:
+        with Client(server.port) as client:
+            answers.append(client.get("/bad.txt", GZIP))
+        return place(self, *arguments, **named)
+
+    site.write("bad.txt", SMALL, mtime=1000)
+    site.write("bad.txt.gz", b"broken", mtime=1000)
+    for number in range(8):  # the index takes all of the budget: nothing is compared before it is asked for
+        site.write(f"empty-{number}", b"")
+    server = live(site.root, memory="4K", compress=True)
+    monkeypatch.setattr(Loader, "_as_variants", asked_meanwhile)
+    batch = server.loader.variants.want(server.generation.root, [server.generation.resources[b"/bad.txt"]])
+    assert batch.wait(time.monotonic() + 10, lambda: None)
+    with Client(server.port) as client:
+        answers.append(client.get("/bad.txt", GZIP))
+    assert [(answer["Content-Encoding"], answer.body) for answer in answers] == 2 * [(None, SMALL)]
 
 
 def test_many_are_summed_up(site: Any, live: Any, wait_until: Any, caplog: pytest.LogCaptureFixture) -> None:
