@@ -201,7 +201,6 @@ class Loader:
             os.close(base_fd)
         refused = [variant for variant in due if variant.fault]
         if refused:
-            entry.change_variants(less=refused)
             for variant in refused:
                 self.store.drop(variant)
             if not entry.variants:
