@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import pytest
 from trees import Tree, entry_of
@@ -112,3 +113,20 @@ def test_keys_that_are_gone_for_good_are_forgotten(tree: Tree, monkeypatch: pyte
         assert [key for keys in generation.keys_in_pieces() for key in keys] == [b"/kept"]
     assert len(generation.gone) <= 11
     assert sum(map(len, generation.pieces)) <= 12
+
+
+def test_a_key_that_goes_and_comes_in_two_threads_at_once_is_listed_once(tree: Tree) -> None:
+    generation = site_with_a_directory(tree)
+    old, key = entry_of(generation, b"/a.txt"), b"/a.txt"
+    comes = threading.Thread(target=generation.lay_over, args=([key], {key: Entry(key, b"", 1, None)}))
+
+    class Gone(set[bytes]):
+        def add(self, key: bytes) -> None:
+            comes.start()
+            comes.join(0.1)  # it waits, or is done in between
+            super().add(key)
+
+    generation.gone = Gone()
+    generation.replace(old, None)
+    comes.join()
+    assert [entry.key for entry in generation.entries()].count(key) == 1
