@@ -451,6 +451,34 @@ def test_a_sibling_is_not_sent_while_others_are_still_compared(
     assert [(answer["Content-Encoding"], answer.body) for answer in answers] == [(None, SMALL)]
 
 
+def test_a_sibling_that_is_refused_after_it_was_chosen_is_not_sent(
+    site: Any, live: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zstd = codec("zstd")
+    find_fault = siblings.find_fault
+    to_wait = [True]
+
+    def when_two_wait(*arguments: Any) -> str:
+        wait_until(lambda: server._service.fetcher.waiting == 2 or not to_wait)
+        to_wait.clear()
+        return find_fault(*arguments)
+
+    site.write("x.txt", SMALL, mtime=1000)
+    site.write("x.txt.zst", zstd.compress(SMALL)[:-1], mtime=1000)
+    site.write("x.txt.gz", packed(SMALL)[:-1], mtime=1000)
+    for number in range(8):  # the index takes all of the budget: nothing is compared before it is asked for
+        site.write(f"empty-{number}", b"")
+    server = live(site.root, memory="4K", loader_threads=1)
+    monkeypatch.setattr(siblings, "find_fault", when_two_wait)
+    with Client(server.port) as one, Client(server.port) as other:
+        one.send(b"GET /x.txt HTTP/1.1\r\nHost: x\r\nAccept-Encoding: zstd\r\n\r\n")
+        wait_until(lambda: server._service.fetcher.waiting)
+        other.send(b"GET /x.txt HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n")
+        for client in (one, other):
+            answer = client.read()
+            assert (answer["Content-Encoding"], answer.body) == (None, SMALL)
+
+
 def test_many_are_summed_up(site: Any, live: Any, wait_until: Any, caplog: pytest.LogCaptureFixture) -> None:
     server = live(site.root)
     aside = site.root.parent / "aside"
