@@ -479,6 +479,26 @@ def test_a_sibling_that_is_refused_after_it_was_chosen_is_not_sent(
             assert (answer["Content-Encoding"], answer.body) == (None, SMALL)
 
 
+def test_a_sibling_whose_base_changes_while_they_are_compared_is_not_sent(
+    site: Any, live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_fault = siblings.find_fault
+
+    def touched(*arguments: Any) -> str:
+        os.utime(base, (2000, 2000))
+        return find_fault(*arguments)
+
+    base = site.write("x.txt", SMALL, mtime=1000)
+    site.write("x.txt.gz", packed(SMALL)[:-1], mtime=2000)
+    for number in range(8):  # the index takes all of the budget: nothing is compared before it is asked for
+        site.write(f"empty-{number}", b"")
+    with Client(live(site.root, memory="4K", watch=False).port) as client:
+        monkeypatch.setattr(siblings, "find_fault", touched)
+        for _ in range(2):
+            answer = client.get("/x.txt", GZIP)
+            assert (answer["Content-Encoding"], answer.body) == (None, SMALL)
+
+
 def test_many_are_summed_up(site: Any, live: Any, wait_until: Any, caplog: pytest.LogCaptureFixture) -> None:
     server = live(site.root)
     aside = site.root.parent / "aside"

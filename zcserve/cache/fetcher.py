@@ -196,6 +196,8 @@ class Fetcher:
                 self._loader.judge.tell_refused(map(path_of, self._loader.judge_siblings(generation.root, base)))
                 if chosen not in base.variants:  # refused, now or since it was asked for
                     return Renewed()
+                if self._loader.judge.is_due(chosen):  # one of the two changed meanwhile
+                    raise ChangedError
             body = self._loader.load(generation.root, chosen)
             if generation.resources.get(base.key) is not base:  # replaced meanwhile: nobody will drop it
                 self._loader.store.drop(chosen)
