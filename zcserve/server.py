@@ -498,9 +498,11 @@ class Server:
             tell_supervisor("READY=1")
         else:
             self.content.catch_up()
-            if not self._predecessor.await_go(lambda: self._stopping):
+            goes = self._predecessor.await_go(lambda: self._stopping)
+            if goes:
+                self.content.catch_up()
+            if not goes or self._stopping:
                 raise UsageError("the server was ended before it took over")
-            self.content.catch_up()
             self._predecessor.succeed(self.loop, self._predecessor_gone, self.content.when_known)
 
     def _predecessor_gone(self) -> None:
