@@ -416,16 +416,17 @@ class Content:
             self._recheck_at = self._loop.now  # made then: the watcher's generation is not the present one yet
         self._plan()
 
-    def _read_events(self) -> None:
-        watcher = self._watcher
+    def _read_events(self) -> bool:
+        watcher, is_over = self._watcher, True
         try:
-            if watcher is not None and not watcher.read(self._loop.now, EVENTS_READ_S):
+            if watcher is not None and not (is_over := watcher.read(self._loop.now, EVENTS_READ_S)):
                 self._loop.again(self._read_events)
         except OSError as error:
             assert watcher is not None
             _log.warning("events of the root cannot be read: %s", error)
             watcher.rescan_later(f"events could not be read ({reason_of(error)})", self._loop.now)
         self._plan()
+        return is_over
 
     def _plan(self) -> None:
         """When to look again: at the watcher's time, or when a generation's is over."""
@@ -511,16 +512,17 @@ class Content:
             return True
         if not generation.root.is_in_place():
             return False
+        # First: what is written from then on is another file, and what is written by then has its events.
+        fresh = self._loader.renew(generation.root, entry)
         try:
+            any(self._in_loop(self._read_events) for _ in range(READS_MAX))  # until all are read
             begun = self._in_loop(partial(self._begin_to_renew, path_of(entry)))
         except _ClosingError:
             return False
-        return begun is not None and self._renewals.renew(generation, entry, begun, self._loop.call_soon)
+        return begun is not None and self._renewals.renew(generation, entry, fresh, begun, self._loop.call_soon)
 
     def _begin_to_renew(self, path: bytes) -> Begun | None:
-        self._read_events()
-        is_held = self._watcher is not None and self._watcher.holds(path)
-        return None if is_held else self._renewals.begin()
+        return None if self._watcher is not None and self._watcher.holds(path) else self._renewals.begin()
 
     # --- in the threads -----------------------------------------------------------------------------------
 
