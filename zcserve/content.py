@@ -50,7 +50,7 @@ from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import ENTRY_BYTES, NOT_FOUND_KEY, Generation, Problem
 from zcserve.cache.loader import ChangedError, Loader, path_of
 from zcserve.cache.pinned import Pinned
-from zcserve.cache.preload import Preloaded, preload, retire
+from zcserve.cache.preload import Preloaded, Progress, preload, retire
 from zcserve.cache.recheck import Recheck
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
@@ -69,8 +69,6 @@ _log = Log(__name__)
 
 # Problems named one by one; of more, only the number.
 PROBLEMS_NAMED_MAX = 20
-# Preloading shows its progress on a terminal when it takes longer than this.
-PROGRESS_AFTER_S = 1.0
 # A job that waits for the loop looks so often whether the server ends.
 CLOSING_SEEN_S = 0.1
 # So many keys are compared in C before another thread may have the GIL: a millisecond.
@@ -158,7 +156,7 @@ class Builder:
 
     def build(self, *, last: Generation | None = None, progress: bool = False) -> Built:
         """Build a generation, sharing what is the same in `last`. Raises UsageError."""
-        show = _Progress() if progress and sys.stderr.isatty() else None
+        show = Progress() if progress and sys.stderr.isatty() else None
         read_at = 0.0
 
         def note(done: int, total: int) -> None:
@@ -314,6 +312,7 @@ class Content:
         self._adrift = False  # the root leads to what cannot be served: what becomes of the old one is not followed
         self._renewals = Renewals(builder.loader, builder.closing)
         self._is_succeeded = False
+        self._unknown: list[Callable[[], None]] = []  # of `when_known`
         service.fetcher.renew = self._renew
         if built.generation.is_disturbed:
             _log.warning("a file system does not work: all is walked again in %g s", self._try_again_later())
@@ -564,8 +563,8 @@ class Content:
             self._in_loop(self._rest)
 
     def when_known(self, then: Callable[[], None]) -> None:
-        """Call `then` when all that has changed by now is served; never, where the watcher has lost track. In the loop,
-        and so is `then`."""
+        """Call `then` when all that has changed by now is served; after the next flip, where the watcher has lost track
+        or the root leads elsewhere. In the loop, and so is `then`."""
         self._submit(self._pool, partial(self._know, then))
 
     def _know(self, then: Callable[[], None]) -> None:
@@ -573,7 +572,8 @@ class Content:
         if watcher is not None:
             while not self._in_loop(partial(watcher.read, self._loop.now, EVENTS_READ_S)):
                 pass
-            if watcher.is_lost:
+            if watcher.is_lost or not self.generation.root.is_in_place():
+                self._unknown.append(then)
                 return
             self._follow_changes(watcher, time.monotonic())
         self._loop.call_soon(then)
@@ -766,6 +766,9 @@ class Content:
         if watcher is not None:
             self._loop.forget(watcher.fd)
         self._plan()
+        unknown, self._unknown = self._unknown, []
+        for then in unknown:
+            self.when_known(then)
         return list(older[kept:]), self._forget_keys(changed)
 
     def _tidy_up(self, built: Built, changed: set[bytes], over: list[Generation]) -> None:
@@ -886,23 +889,6 @@ def _close(watcher: Watcher) -> None:
         threads.start(watcher.close, "zcserve-closing")
     except NoThreadError:
         watcher.close()
-
-
-class _Progress:
-    """How far preloading is, on a terminal."""
-
-    def __init__(self) -> None:
-        self._began = self._shown = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._began > PROGRESS_AFTER_S and now - self._shown > 0.1:
-            self._shown = now
-            print(f"\rloading   {done} of {total} files ({100 * done // total}%)", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self._shown != self._began:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def tell_problems(problems: Sequence[Problem]) -> None:

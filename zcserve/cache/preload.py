@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
@@ -33,6 +34,8 @@ HEADROOM = 0.02
 CHANGED_TRIES = 3
 # So many files are compared with their siblings before it is asked whether to go on.
 JUDGED_AT_ONCE = 32
+# Preloading shows its progress on a terminal when it takes longer than this.
+PROGRESS_AFTER_S = 1.0
 # Small files placed together; one directory may hold a million.
 BATCH_BYTES = 1 << 20
 
@@ -67,6 +70,23 @@ class Preloaded:
     def left_out(self) -> int:
         """How many files are known but not resident."""
         return self.files - self.resident_files
+
+
+class Progress:
+    """How far preloading is, on a terminal."""
+
+    def __init__(self) -> None:
+        self._began = self._shown = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._began > PROGRESS_AFTER_S and now - self._shown > 0.1:
+            self._shown = now
+            print(f"\rloading   {done} of {total} files ({100 * done // total}%)", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._shown != self._began:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def preload(
