@@ -146,7 +146,7 @@ def test_what_is_no_type_is_refused(wrong: str) -> None:
     [
         ("ts=textplain", "text/plain"),
         ("js=text/javascript;", "text/javascript"),
-        ("png=image", "image/png"),
+        ("png=image-png", "image/png"),
         ("foo=!", "application/octet-stream"),
     ],
 )

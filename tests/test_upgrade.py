@@ -222,6 +222,22 @@ def test_a_program_that_does_not_serve_has_ended_when_it_is_told(
     assert re.search(f"it ended before it served .*{why}", told)
 
 
+def test_a_program_that_has_ended_when_it_is_heard_to_serve_does_not(
+    outcome: Callable[[str], Outcome], monkeypatch: Any
+) -> None:
+    one = outcome("control.send(b'ready'); control.recv(2); control.send(b'serving'); sys.exit(3)")
+    go = one.successor.go
+
+    def go_and_stand_still() -> None:
+        go()
+        one.process.wait(WITHIN_S)
+
+    monkeypatch.setattr(one.successor, "go", go_and_stand_still)
+    one.run()
+    assert (one.served, len(one.failed)) == ([], 1)
+    assert "exit code 3" in one.failed[0]
+
+
 def test_a_program_that_takes_too_long_is_ended(outcome: Callable[[str], Outcome], monkeypatch: Any) -> None:
     monkeypatch.setattr(upgrade, "READY_WITHIN_S", 0.2)
     one = outcome("time.sleep(600)")

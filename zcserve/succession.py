@@ -64,9 +64,11 @@ class Succession:
             tell_supervisor("READY=1")
             return
         self._content.catch_up()
-        if not self._predecessor.await_go(is_stopping):
+        goes = self._predecessor.await_go(is_stopping)
+        if goes:
+            self._content.catch_up()
+        if not goes or is_stopping():
             raise UsageError("the server was ended before it took over")
-        self._content.catch_up()
         self._predecessor.succeed(self._loop, self._predecessor_gone, self._content.when_known)
 
     def _predecessor_gone(self) -> None:

@@ -324,11 +324,21 @@ class Successor:
     def _take_over(self) -> None:
         """The program has said that it serves, and is known: it may be quicker than the thread that has started it."""
         program = self._program
-        if self._outcome is _Outcome.OPEN and self._said.endswith((_SERVING, _KNOWING)) and program is not None:
+        says_so = self._said.endswith((_SERVING, _KNOWING))
+        if self._outcome is _Outcome.OPEN and says_so and program is not None and not self._has_ended():
             self._decide(_Outcome.SERVES)
             self._served(program.pid)
             with suppress(OSError):
                 self._control.send(_YIELDED)
+
+    def _has_ended(self) -> bool:
+        """Whether the program has ended since: the listeners are not closed for that."""
+        try:
+            return not self._control.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def ask(self, known: Callable[[], None]) -> None:
         """Call `known` when the new program serves, and has taken in all that has changed by now; or when it has ended,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import pytest
 from trees import Tree, entry_of
@@ -10,6 +11,7 @@ from trees import Tree, entry_of
 from zcserve.cache import index
 from zcserve.cache.entry import Body, Entry, Redirect
 from zcserve.cache.index import Generation, Stock
+from zcserve.cache.shards import Shards
 
 
 def site_with_a_directory(tree: Tree) -> Generation:
@@ -121,3 +123,20 @@ def test_a_generation_that_is_over_has_nothing(tree: Tree) -> None:
     assert not resources
     assert not any(pieces)  # the keys are let go while the lists are still there: a thread may be at them
     assert list(generation.entries()) == []
+
+
+def test_a_key_that_goes_and_comes_in_two_threads_at_once_is_listed_once(tree: Tree) -> None:
+    generation = site_with_a_directory(tree)
+    old, key = entry_of(generation, b"/a.txt"), b"/a.txt"
+    comes = threading.Thread(target=generation.lay_over, args=([key], {key: Entry(key, b"", 1, None)}))
+
+    class Gone(Shards[bytes, bool]):
+        def __setitem__(self, key: bytes, value: bool) -> None:
+            comes.start()
+            comes.join(0.1)  # it waits, or is done in between
+            super().__setitem__(key, value)
+
+    generation.gone = Gone()
+    generation.replace(old, None)
+    comes.join()
+    assert [entry.key for entry in generation.entries()].count(key) == 1

@@ -430,3 +430,29 @@ def test_a_server_ends_while_its_content_is_replaced(
     assert go.is_set()
     assert server.generation is old
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_release_is_known_when_it_is_served(releases: Releases, live: Any, monkeypatch: Any) -> None:
+    releases.make(2)
+    server = live(releases.root)
+    content = server.content
+    build, is_building, may_build = content._builder.build, threading.Event(), threading.Event()
+    known, looked = threading.Event(), threading.Event()
+
+    def build_later(**given: Any) -> Any:
+        is_building.set()
+        assert may_build.wait(10)
+        return build(**given)
+
+    monkeypatch.setattr(content._builder, "build", build_later)
+    with Client(server.port) as client:
+        releases.point(2)
+        assert is_building.wait(10)
+        server.loop.call_soon(lambda: content.when_known(known.set))
+        server.loop.call_soon(lambda: content._jobs.submit(content._jobs.patches, looked.set))
+        assert looked.wait(10)
+        client.get("/index.html")  # whatever the thread has told the loop is done
+        assert not known.is_set()
+        may_build.set()
+        assert known.wait(10)
+        assert client.get("/index.html").body == releases.page(2)

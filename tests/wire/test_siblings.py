@@ -11,7 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -368,6 +370,136 @@ def test_what_is_not_resident_is_compared_again_when_it_is_dated_back(
             assert (answer["Content-Encoding"], answer.body) == (None, (site.root / "x.txt").read_bytes())
 
 
+def test_what_was_found_of_a_sibling_does_not_hold_when_it_is_dated_back_and_another_comes(
+    site: Any, live: Any, wait_until: Any
+) -> None:
+    codec("zstd")
+    content = random.Random(1).randbytes(70_000)
+    site.write("x.txt", content, mtime=1000)
+    file = site.write("x.txt.gz", packed(content), mtime=1000)
+    site.write("x.txt.zst", b"broken", mtime=1000)
+    server = live(site.root, memory="8K", watch=False)
+
+    def reload() -> None:
+        flips = server.content.counters.flips
+        server.reload()
+        wait_until(lambda: server.content.counters.flips > flips)
+
+    with Client(server.port) as client:
+        assert client.get("/x.txt", f"{GZIP}, identity;q=0.5").body == packed(content)
+        with file.open("r+b") as there:
+            there.seek(1000)
+            there.write(b"another")
+        os.utime(file, (1000, 1000))
+        reload()
+        publish(site.root / "x.txt.zst", b"broken, too")
+        reload()
+        answer = client.get("/x.txt", f"{GZIP}, identity;q=0.5")
+        assert (answer["Content-Encoding"], answer.body) == (None, content)
+
+
+def test_a_sibling_that_is_refused_while_variants_are_attached_is_none(
+    site: Any, live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec("zstd")
+    answers: list[Response] = []
+    place = Loader._as_variants
+
+    def asked_meanwhile(self: Loader, *arguments: Any, **named: Any) -> tuple[Entry, ...]:
+        with Client(server.port) as client:
+            answers.append(client.get("/bad.txt", GZIP))
+        return place(self, *arguments, **named)
+
+    site.write("bad.txt", SMALL, mtime=1000)
+    site.write("bad.txt.gz", b"broken", mtime=1000)
+    for number in range(8):  # the index takes all of the budget: nothing is compared before it is asked for
+        site.write(f"empty-{number}", b"")
+    server = live(site.root, memory="4K", compress=True)
+    monkeypatch.setattr(Loader, "_as_variants", asked_meanwhile)
+    batch = server.loader.variants.want(server.generation.root, [server.generation.resources[b"/bad.txt"]])
+    assert batch.wait(time.monotonic() + 10, lambda: None)
+    with Client(server.port) as client:
+        answers.append(client.get("/bad.txt", GZIP))
+    assert [(answer["Content-Encoding"], answer.body) for answer in answers] == 2 * [(None, SMALL)]
+
+
+def test_a_sibling_is_not_sent_while_others_are_still_compared(
+    site: Any, live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zstd = codec("zstd")
+    answers: list[Response] = []
+    find_fault = siblings.find_fault
+    to_ask = [True]
+
+    def asked_meanwhile(*arguments: Any) -> str:
+        found = find_fault(*arguments)
+        if not found and to_ask:
+            to_ask.clear()
+            with Client(server.port) as client:
+                answers.append(client.get("/x.txt", "Accept-Encoding: zstd"))
+        return found
+
+    site.write("x.txt", SMALL, mtime=1000)
+    site.write("x.txt.zst", zstd.compress(SMALL)[:-1], mtime=1000)
+    site.write("x.txt.gz", packed(SMALL), mtime=1000)
+    for number in range(8):  # the index takes all of the budget: nothing is compared before it is asked for
+        site.write(f"empty-{number}", b"")
+    server = live(site.root, memory="4K")
+    monkeypatch.setattr(siblings, "find_fault", asked_meanwhile)
+    with Client(server.port) as client:
+        assert client.get("/x.txt", GZIP).body == packed(SMALL)
+    assert [(answer["Content-Encoding"], answer.body) for answer in answers] == [(None, SMALL)]
+
+
+def test_a_sibling_that_is_refused_after_it_was_chosen_is_not_sent(
+    site: Any, live: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zstd = codec("zstd")
+    find_fault = siblings.find_fault
+    to_wait = [True]
+
+    def when_two_wait(*arguments: Any) -> str:
+        wait_until(lambda: server._service.fetcher.waiting == 2 or not to_wait)
+        to_wait.clear()
+        return find_fault(*arguments)
+
+    site.write("x.txt", SMALL, mtime=1000)
+    site.write("x.txt.zst", zstd.compress(SMALL)[:-1], mtime=1000)
+    site.write("x.txt.gz", packed(SMALL)[:-1], mtime=1000)
+    for number in range(8):  # the index takes all of the budget: nothing is compared before it is asked for
+        site.write(f"empty-{number}", b"")
+    server = live(site.root, memory="4K", loader_threads=1)
+    monkeypatch.setattr(siblings, "find_fault", when_two_wait)
+    with Client(server.port) as one, Client(server.port) as other:
+        one.send(b"GET /x.txt HTTP/1.1\r\nHost: x\r\nAccept-Encoding: zstd\r\n\r\n")
+        wait_until(lambda: server._service.fetcher.waiting)
+        other.send(b"GET /x.txt HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n")
+        for client in (one, other):
+            answer = client.read()
+            assert (answer["Content-Encoding"], answer.body) == (None, SMALL)
+
+
+def test_a_sibling_whose_base_changes_while_they_are_compared_is_not_sent(
+    site: Any, live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_fault = siblings.find_fault
+
+    def touched(*arguments: Any) -> str:
+        if base.stat().st_mtime == 1000:
+            os.utime(base, (2000, 2000))
+        return find_fault(*arguments)
+
+    base = site.write("x.txt", SMALL, mtime=1000)
+    site.write("x.txt.gz", packed(SMALL)[:-1], mtime=2000)
+    for number in range(8):  # the index takes all of the budget: nothing is compared before it is asked for
+        site.write(f"empty-{number}", b"")
+    with Client(live(site.root, memory="4K", watch=False).port) as client:
+        monkeypatch.setattr(siblings, "find_fault", touched)
+        for _ in range(2):
+            answer = client.get("/x.txt", GZIP)
+            assert (answer["Content-Encoding"], answer.body) == (None, SMALL)
+
+
 def test_many_are_summed_up(site: Any, live: Any, wait_until: Any, caplog: pytest.LogCaptureFixture) -> None:
     server = live(site.root)
     aside = site.root.parent / "aside"
@@ -402,6 +534,20 @@ def test_check_names_them(site: Any) -> None:
     assert "2 files" in done.stdout
 
 
+@contextmanager
+def upgraded(process: Any, wait_until: Any) -> Iterator[None]:
+    """The next process serves, and is ended."""
+    os.kill(process.pid, signal.SIGUSR2)
+    wait_until(lambda: [line for line in process.lines if "serves now" in line])
+    pids = [int(line.split("process ")[1].split(" ")[0]) for line in process.lines if "serves now" in line]
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+            wait_until(lambda pid=pid: not Path(f"/proc/{pid}/exe").exists() or _is_zombie(pid))
+
+
 @pytest.mark.parametrize("engine", ["python", "native"])
 def test_an_upgrade_keeps_what_was_found(site: Any, command: Callable[..., Any], wait_until: Any, engine: str) -> None:
     site.write("good.txt", SMALL, mtime=1000)
@@ -410,23 +556,36 @@ def test_an_upgrade_keeps_what_was_found(site: Any, command: Callable[..., Any],
     site.write("bad.txt.gz", packed(LARGE[:-1]), mtime=1000)
     site.write(os.fsdecode(b"caf\xe9.txt"), b"latin")
     process = command(site.root, "--engine", engine)
-    pids = []
-    try:
-        with Client(process.port) as client:
-            tags = [client.get(f"/{name}")["ETag"] for name in ("good.txt.gz", "bad.txt.gz")]
-        os.kill(process.pid, signal.SIGUSR2)
-        wait_until(lambda: [line for line in process.lines if "serves now" in line])
-        pids += [int(line.split("process ")[1].split(" ")[0]) for line in process.lines if "serves now" in line]
+    with Client(process.port) as client:
+        tags = [client.get(f"/{name}")["ETag"] for name in ("good.txt.gz", "bad.txt.gz")]
+    with upgraded(process, wait_until):
         with Client(process.port) as client:
             assert client.get("/good.txt", GZIP)["Content-Encoding"] == b"gzip"
             assert client.get("/bad.txt", GZIP)["Content-Encoding"] is None
             assert client.get("/caf%E9.txt").body == b"latin"
             assert [client.get(f"/{name}")["ETag"] for name in ("good.txt.gz", "bad.txt.gz")] == tags
         assert sum(siblings.OTHER in line for line in process.lines) == 2  # each process says it
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGTERM)
-            wait_until(lambda pid=pid: not Path(f"/proc/{pid}/exe").exists() or _is_zombie(pid))
+
+
+@pytest.mark.parametrize("engine", ["python", "native"])
+def test_an_upgrade_keeps_nothing_that_was_found_of_another_base(
+    site: Any, command: Callable[..., Any], wait_until: Any, engine: str
+) -> None:
+    content = random.Random(1).randbytes(70_000)
+    base = site.write("x.txt", content, mtime=1000)
+    site.write("x.txt.gz", packed(content), mtime=1000)
+    process = command(site.root, "--engine", engine, "--memory", "8K", "--no-watch")
+    with Client(process.port) as client:
+        assert client.get("/x.txt", f"{GZIP}, identity;q=0.5").body == packed(content)
+        with base.open("r+b") as there:
+            there.write(b"another")
+        os.utime(base, (1000, 1000))
+        now = base.read_bytes()
+        assert client.get("/x.txt").body == now  # found when it was read; its sibling is no variant any more
+        assert client.get("/x.txt", f"{GZIP}, identity;q=0.5").body == now
+    with upgraded(process, wait_until), Client(process.port) as client:
+        answer = client.get("/x.txt", f"{GZIP}, identity;q=0.5")
+        assert (answer["Content-Encoding"], answer.body == now) == (None, True)
 
 
 def _is_zombie(pid: int) -> bool:

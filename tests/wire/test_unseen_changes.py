@@ -174,3 +174,24 @@ def test_a_sibling_that_is_mapped(site: Any, live: Any, size: int, wait_until: A
         mapping[20:21] = bytes([mapping[20] ^ 1])
         wait_until(lambda: client.get("/page.txt", "Accept-Encoding: gzip").body == page)
         wait_until(lambda: client.get("/page.txt.gz").body == mapping[:])
+
+
+def test_what_begins_to_be_written_while_a_request_finds_a_change_is_not_sent_by_halves(
+    site: Any, live: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = site.write("page", b"one" * 3000)
+    os.link(page, tmp_path / "other")
+    server = live(site.root, memory="4K")
+    look = server.loader.renew
+    with page.open("r+b") as writer, Client(server.port) as client:
+
+        def half_written(*of: Any) -> Any:
+            if not writer.tell():
+                writer.write(b"six" * 1500)
+                writer.flush()
+            return look(*of)
+
+        monkeypatch.setattr(server.loader, "renew", half_written)
+        (tmp_path / "other").write_bytes(b"two" * 3000)  # no event tells of it
+        answer = client.get("/page")
+        assert (answer.status, answer["Retry-After"]) == (503, b"1")

@@ -16,7 +16,8 @@ from __future__ import annotations
 import enum
 import os
 import struct
-from collections.abc import Iterator
+import threading
+from collections.abc import Collection, Iterator, Sequence
 from typing import TypeAlias
 
 import mmh3
@@ -30,6 +31,9 @@ _IDENTITY = struct.Struct("=QQQqq")
 # So many bytes of an identity say what the content depends on; the rest is ctime.
 CONTENT_BYTES = struct.calcsize("=QQQq")
 _TIME_MASK = (1 << 63) - 1
+
+# One for all entries: it is held for a microsecond.
+_changing_variants = threading.Lock()
 
 
 def identity_of(status: os.stat_result) -> bytes:
@@ -330,6 +334,12 @@ class Entry:
     def is_variant(self) -> bool:
         """Whether the file is a variant of another's as well: it is counted and loaded as that."""
         return False
+
+    def change_variants(self, *, more: Sequence[Entry] = (), less: Collection[Entry] = ()) -> None:
+        """Variants come and go, in any thread: one that makes some may meet one that refuses a sibling, and must not
+        bring that back."""
+        with _changing_variants:
+            self.variants = (*(variant for variant in self.variants if variant not in less), *more)
 
     def coded(self, encoding: bytes, size: int) -> Entry:
         """A variant of this, made here from its content."""

@@ -190,11 +190,14 @@ class Fetcher:
 
     def _load(self, generation: Generation, base: Entry, chosen: Entry) -> Fetched:
         try:
+            if chosen is not base:
+                self._loader.judge.tell_refused(map(path_of, self._loader.judge_siblings(generation.root, base)))
+                if chosen not in base.variants:  # refused, now or since it was asked for
+                    return Renewed()
+                if self._loader.judge.is_due(chosen):  # one of the two changed meanwhile
+                    raise ChangedError
             if chosen.body is not None:
                 return chosen.body
-            if chosen is not base and (refused := self._loader.judge_siblings(generation.root, base)):
-                self._loader.judge.tell_refused(map(path_of, refused))
-                return Renewed()
             body = self._loader.load(generation.root, chosen)
             if generation.resources.get(base.key) is not base:  # replaced meanwhile: nothing will drop it
                 self._loader.store.drop(chosen)

@@ -9,6 +9,7 @@ A request reads `Server.generation` once and sees that generation throughout.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
@@ -87,6 +88,7 @@ class Generation:
     older: tuple[Generation, ...] = ()
     until: float = inf
     is_disturbed: bool = False
+    _changing: threading.Lock = field(default_factory=threading.Lock, repr=False)  # loaders' threads replace, too
 
     def find(self, key: bytes) -> tuple[Generation, Entry | Redirect | None]:
         """What a key leads to, and the generation that it belongs to: an older one where this one has nothing."""
@@ -120,7 +122,9 @@ class Generation:
 
     def tidy(self) -> None:
         """Forget keys that are gone, once they are many. Only while nothing is laid over."""
-        if len(self.gone) > GONE_MIN + len(self.resources) * GONE_SHARE:
+        if len(self.gone) <= GONE_MIN + len(self.resources) * GONE_SHARE:
+            return
+        with self._changing:
             gone, self.gone = self.gone, Shards()
             for place, keys in enumerate(self.pieces):
                 self.pieces[place] = [key for key in keys if key not in gone]
@@ -130,6 +134,10 @@ class Generation:
 
     def lay_over(self, keys: Iterable[bytes], resources: Mapping[bytes, Entry | Redirect | None]) -> None:
         """Let these keys lead to what `resources` has for them; None: to nothing."""
+        with self._changing:
+            self._lay_over(keys, resources)
+
+    def _lay_over(self, keys: Iterable[bytes], resources: Mapping[bytes, Entry | Redirect | None]) -> None:
         fresh: dict[bytes, Entry | Redirect] = {}
         come: list[bytes] = []
         for key in keys:
@@ -168,10 +176,12 @@ class Generation:
         For one file found changed or gone when it was opened.
         """
         directory = old.key[: old.key.rfind(b"/") + 1]
-        for key in (old.key, directory):
-            if self.resources.get(key) is old:
+        with self._changing:
+            for key in (old.key, directory):
+                if self.resources.get(key) is not old:
+                    continue
                 if new is not None:
                     put(self.resources, {key: new})  # no more keys than before
                     continue
                 leads_nowhere = (key, key[:-1]) if key == directory else (key,)  # the latter is a redirect to nothing
-                self.lay_over(leads_nowhere, dict.fromkeys(leads_nowhere))
+                self._lay_over(leads_nowhere, dict.fromkeys(leads_nowhere))

@@ -201,7 +201,6 @@ class Loader:
             os.close(base_fd)
         refused = [variant for variant in due if variant.fault]
         if refused:
-            entry.variants = tuple(variant for variant in entry.variants if variant not in refused)
             for variant in refused:
                 self.store.drop(variant)
             if not entry.variants:
@@ -238,7 +237,7 @@ class Loader:
         made = list(self._codings(entry, content))
 
         def add() -> None:
-            entry.variants += self._as_variants(entry, tag_of(content), made, evict=False)
+            entry.change_variants(more=self._as_variants(entry, tag_of(content), made, evict=False))
 
         attach(add)
 

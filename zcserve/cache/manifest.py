@@ -70,12 +70,18 @@ def write(fd: int, memory: Memory, generation: Generation, loader: Loader) -> No
     with open(fd, "wb", _BUFFER_BYTES, closefd=False) as file:
         file.write(_first_line(loader))
         for entry in generation.entries():
-            file.write(_record(entry, entry.key, places))
+            file.write(_record(entry, entry.key, places, _base_of(entry, generation)))
             for variant in entry.variants:
-                file.write(_record(variant, b"", places))
+                file.write(_record(variant, b"", places, entry))
 
 
-def _record(entry: Entry, key: bytes, places: Mapping[int, int]) -> bytes:
+def _base_of(entry: Entry, generation: Generation) -> Entry | None:
+    """What a file is a sibling of."""
+    base = generation.resources.get(entry.key.rpartition(b".")[0]) if isinstance(entry, Sibling) else None
+    return base if isinstance(base, Entry) else None
+
+
+def _record(entry: Entry, key: bytes, places: Mapping[int, int], base: Entry | None) -> bytes:
     slab, head_bytes, offset = _NOWHERE, 0, 0
     match entry.body:
         case Packed() as body if body.slab.number in places:
@@ -84,16 +90,20 @@ def _record(entry: Entry, key: bytes, places: Mapping[int, int]) -> bytes:
             slab, offset = _PAGES, body.offset
     modified = _NO_DATE if entry.modified is None else entry.modified
     kind = _KINDS.index(type(entry))
-    what = (len(key), _CODINGS.index(entry.encoding), kind, _verdict(entry), entry.identity, entry.etag)
+    what = (len(key), _CODINGS.index(entry.encoding), kind, _verdict(entry, base), entry.identity, entry.etag)
     return _RECORD.pack(*what, entry.size, modified, entry.tick, slab, head_bytes, offset) + key
 
 
-def _verdict(entry: Entry) -> int:
-    """Of a sibling: what was found when it was compared with its base."""
+def _verdict(entry: Entry, base: Entry | None) -> int:
+    """Of a sibling: what was found when it was compared with its base, if both are still what they were then."""
     variant = entry.variant if isinstance(entry, Sibling) else entry
-    if isinstance(variant, SiblingVariant) and variant.judged:
-        return _UNJUDGED + 1 + FAULTS.index(variant.fault)
-    return _UNJUDGED
+    if not isinstance(variant, SiblingVariant) or base is None:
+        return _UNJUDGED
+    if (variant.identity, variant.judged) != (entry.identity, base.identity):
+        return _UNJUDGED
+    if variant is entry and variant.fault:
+        return _UNJUDGED  # it was refused just now
+    return _UNJUDGED + 1 + FAULTS.index(variant.fault)
 
 
 def adopt(fd: int, memory: Memory, loader: Loader, root: Root) -> Generation | None:
@@ -109,7 +119,8 @@ def adopt(fd: int, memory: Memory, loader: Loader, root: Root) -> Generation | N
             return None
         generation = Generation(root)
         siblings: list[tuple[Sibling, int]] = []
-        places = list(_read(manifest, len(line), generation, siblings))
+        found = _read(manifest, len(line), generation, siblings)
+        places = [place for place in found if not loader.judge.is_due(place.entry)]
         for sibling, verdict in siblings:
             _pair(sibling, _UNJUDGED if loader.judge.trusts else verdict, generation)
         hide(generation.resources)

@@ -123,8 +123,9 @@ class Pairing:
         variant = make_entry_as(SiblingVariant, base.key, status, self._newest)
         variant.encoding = coding
         own = self._known.get(base.key + CODING_ENDINGS[coding])
-        if isinstance(own, Sibling) and own.identity == variant.identity and own.variant.judged == base.identity:
-            variant.judged, variant.fault = own.variant.judged, own.variant.fault
+        found = own.variant if isinstance(own, Sibling) else variant  # its identity is that of what was compared
+        if found.identity == variant.identity and found.judged == base.identity:
+            variant.judged, variant.fault = found.judged, found.fault
         return variant
 
     def _is_file_of(self, representation: Entry, fd: int, name: bytes, status: os.stat_result) -> bool:

@@ -153,12 +153,14 @@ class Judge:
         return isinstance(variant, SiblingVariant) and not variant.judged and variant.encoding in self._decoders
 
     def judge(self, variant: SiblingVariant, sibling: int, base: Entry, base_fd: int) -> None:
-        """Have a variant that is due know what comparing it with its base gives; both files are open. What changes
-        meanwhile is left as it is. Raises OSError."""
+        """Have a variant that is due know what comparing it with its base gives; both files are open. With a fault it
+        is one no more. What changes meanwhile is left as it is. Raises OSError."""
         fault = find_fault(self._decoders[variant.encoding], sibling, base_fd)
         for entry, fd in ((variant, sibling), (base, base_fd)):
             if not is_same_file(identity_of(os.fstat(fd)), entry.identity):
                 return
+        if fault:
+            base.change_variants(less=(variant,))  # first: what was judged is loaded without another look
         variant.fault = fault
         variant.judged = base.identity
 

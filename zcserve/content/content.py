@@ -16,7 +16,7 @@ from zcserve.cache.watcher import Watcher
 from zcserve.content.builder import Builder, Built, ClosingError
 from zcserve.content.jobs import Counters, Jobs
 from zcserve.content.live import Live
-from zcserve.content.patches import Patches
+from zcserve.content.patches import READS_MAX, Patches
 from zcserve.content.rechecks import Rechecks
 from zcserve.content.releases import Releases
 from zcserve.content.renewals import Ask, Begun, Renewals
@@ -154,16 +154,17 @@ class Content:
             return True
         if not generation.root.is_in_place():
             return False
+        # First: what is written from then on is another file, and what is written by then has its events.
+        fresh = self._loader.renew(generation.root, entry)
         try:
+            any(self._jobs.in_loop(self._live.read_events) for _ in range(READS_MAX))  # until all are read
             begun = self._jobs.in_loop(partial(self._begin_to_renew, path_of(entry)))
         except ClosingError:
             return False
-        return begun is not None and self._renewals.renew(generation, entry, begun, self._jobs.call_soon)
+        return begun is not None and self._renewals.renew(generation, entry, fresh, begun, self._jobs.call_soon)
 
     def _begin_to_renew(self, path: bytes) -> Begun | None:
-        self._live.read_events()
-        is_held = self.watcher is not None and self.watcher.holds(path)
-        return None if is_held else self._renewals.begin()
+        return None if self.watcher is not None and self.watcher.holds(path) else self._renewals.begin()
 
     # --- ending -------------------------------------------------------------------------------------------
 

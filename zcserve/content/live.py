@@ -43,6 +43,7 @@ class Live:
         self.laid: Shards[bytes, bool] = Shards()
         self.is_building = False
         self.is_adrift = False
+        self._waiting: list[Callable[[], None]] = []  # for a flip
         self._service = service
         self._loop = loop
         self._config = config
@@ -62,17 +63,18 @@ class Live:
         self.watcher = watcher
         self.plan()
 
-    def read_events(self) -> None:
-        """Take in what the watcher has to tell; the rest in the next turn."""
-        watcher = self.watcher
+    def read_events(self) -> bool:
+        """Take in what the watcher has to tell; the rest in the next turn. Whether that was all."""
+        watcher, is_over = self.watcher, True
         try:
-            if watcher is not None and not watcher.read(self._loop.now, EVENTS_READ_S):
+            if watcher is not None and not (is_over := watcher.read(self._loop.now, EVENTS_READ_S)):
                 self._loop.again(self.read_events)
         except OSError as error:
             assert watcher is not None
             _log.warning("events of the root cannot be read: %s", error)
             watcher.rescan_later(f"events could not be read ({reason_of(error)})", self._loop.now)
         self.plan()
+        return is_over
 
     def lay_over(
         self, watcher: Watcher, generation: Generation, patch: Patch, keys: list[bytes], *, is_last_try: bool
@@ -107,7 +109,14 @@ class Live:
         if watcher is not None:
             self._loop.forget(watcher.fd)
         self.plan()
+        waiting, self._waiting = self._waiting, []
+        for then in waiting:
+            then()
         return list(older[kept:]), self._forget_keys(changed)
+
+    def after_flip(self, then: Callable[[], None]) -> None:
+        """Call `then` when the next generation is the present one. In any thread."""
+        self._waiting.append(then)
 
     def _forget_keys(self, keys: Collection[bytes], *, files_come_or_go: bool = True) -> list[object]:
         """The fast lane lets go of these, and the application of what it knew of them. What the lane gives up is for a

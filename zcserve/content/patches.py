@@ -62,8 +62,8 @@ class Patches:
         self._jobs.submit(self._jobs.patches, partial(self._follow, watcher, now))
 
     def when_known(self, then: Callable[[], None]) -> None:
-        """Call `then` when all that has changed by now is served; never, where the watcher has lost track. In the loop,
-        and so is `then`."""
+        """Call `then` when all that has changed by now is served; after the next flip, where the watcher has lost track
+        or the root leads elsewhere. In the loop, and so is `then`."""
         self._jobs.submit(self._jobs.patches, partial(self._know, then))
 
     def _know(self, then: Callable[[], None]) -> None:
@@ -71,7 +71,8 @@ class Patches:
         if watcher is not None:
             while not self._jobs.in_loop(partial(watcher.read, time.monotonic(), EVENTS_READ_S)):
                 pass
-            if watcher.is_lost:
+            if watcher.is_lost or not self._live.generation.root.is_in_place():
+                self._live.after_flip(partial(self.when_known, then))
                 return
             self._follow(watcher, time.monotonic())
         self._jobs.call_soon(then)

@@ -78,13 +78,13 @@ class Renewals:
         self,
         generation: Generation,
         entry: Entry,
+        fresh: Entry | None,
         begun: Begun,
         call_soon: Callable[[Callable[[], object]], None],
     ) -> bool:
-        """Put what lies at an entry's path into its place; False: not now. Raises OSError."""
+        """Put what lies at an entry's path by now into its place; False: not now."""
         one, known = begun
         try:
-            fresh = self._loader.renew(generation.root, entry)
             if known is not None and not self._await_known(known, call_soon):
                 return False
             self._loader.put_in_place(generation, entry, fresh)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _log = Log(__name__)
 
-Handler = Callable[[int], None]
+Handler = Callable[[int], object]
 
 # A call whose wake-up is lost waits for the next one: the write is tried again.
 WAKE_TRIES = 3
@@ -55,9 +55,9 @@ class Loop:
         self.turn = 0
         self.rounds = 0  # turns of this loop; the fast lane counts turns of its own as well in `turn`
         self.each_turn: Callable[[], None] = lambda: None
-        self.stranger: Callable[[int], None] = lambda fd: None
+        self.stranger: Callable[[int], object] = lambda fd: None
         self.wake_at = inf  # a turn is wanted then: for what a timer's slot is too coarse
-        self._again: dict[Callable[[], None], None] = {}
+        self._again: dict[Callable[[], object], None] = {}
         self._given_up: set[int] = set()  # numbers whose reports in the batch at hand are dropped
         self._calls: deque[Callable[[], object]] = deque()
         # As a file object, which knows that it is closed: a thread may come late, and the number be somebody else's.
@@ -81,7 +81,7 @@ class Loop:
         self.handlers.pop(fd, None)
         self._given_up.add(fd)
 
-    def again(self, step: Callable[[], None]) -> None:
+    def again(self, step: Callable[[], object]) -> None:
         """Call `step` in the next turn: there is more to do, and others wait. Once, however often this is said."""
         self._again[step] = None
 
@@ -108,7 +108,7 @@ class Loop:
         self.now = time.monotonic()
         self.turn = self.poller.turn
         self.rounds += 1
-        again: dict[Callable[[], None], None] | None = None
+        again: dict[Callable[[], object], None] | None = None
         if self._again:
             again, self._again = self._again, {}
         given_up = self._given_up
