@@ -28,7 +28,10 @@ from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 from os import urandom
 
-from zcserve.net._system cimport *
+from zcserve.net.lane.system cimport *
+from zcserve.net.lane.text cimport (
+    c_length, decimal, is_blank, is_plain, is_target, is_token, is_value, murmur3, same_name,
+)
 
 
 cdef extern from "Python.h" nogil:
@@ -79,12 +82,6 @@ cdef enum:                   # sizes and limits
     LENGTH_LINE_MAX = 38         # Content-Length with 20 digits
     PREFIX_MAX = 160  # status line, Server, Date, Connection: 104 bytes
     LEARNED_VALUE_MAX = 512  # longer field values are Python's to judge each time
-
-cdef enum:                   # classes of characters
-    TOKEN = 1
-    VALUE = 2
-    TARGET = 4
-    PLAIN = 8                # may stand in a log line, in both formats, as it is
 
 cdef enum:
     OWNER_NONE = 0
@@ -236,89 +233,12 @@ cdef struct Head:            # a parsed request
     size_t agent_len
     size_t length            # of the whole head
 
-# --- characters ---------------------------------------------------------------------------------------------
-
-cdef uint8_t CLASS[256]
-
-cdef void init_classes() noexcept:
-    cdef int c
-    cdef bytes token = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-    memset(CLASS, 0, 256)
-    for c in token:
-        CLASS[c] |= TOKEN
-    for c in range(256):
-        if c == 9 or (c >= 0x20 and c != 0x7F):
-            CLASS[c] |= VALUE
-        if 0x21 <= c <= 0x7E:
-            CLASS[c] |= TARGET
-        if 0x20 <= c <= 0x7E and c != 0x22 and c != 0x5C:
-            CLASS[c] |= PLAIN
-
-init_classes()
-
-cdef inline uint32_t rotl(uint32_t x, int r) noexcept nogil:
-    return (x << r) | (x >> (32 - r))
-
-cdef uint32_t murmur3(const char *data, size_t length, uint32_t seed) noexcept nogil:
-    """MurmurHash3 x86 32, equal to mmh3.hash(data, seed, signed=False)."""
-    cdef uint32_t h = seed, k
-    cdef size_t blocks = length // 4, i
-    cdef const unsigned char *tail
-    for i in range(blocks):
-        memcpy(&k, data + 4 * i, 4)
-        k *= 0xcc9e2d51u
-        k = rotl(k, 15)
-        k *= 0x1b873593u
-        h ^= k
-        h = rotl(h, 13)
-        h = h * 5 + 0xe6546b64u
-    tail = <const unsigned char *> data + 4 * blocks
-    k = 0
-    if (length & 3) >= 3:
-        k ^= <uint32_t> tail[2] << 16
-    if (length & 3) >= 2:
-        k ^= <uint32_t> tail[1] << 8
-    if (length & 3) >= 1:
-        k ^= tail[0]
-        k *= 0xcc9e2d51u
-        k = rotl(k, 15)
-        k *= 0x1b873593u
-        h ^= k
-    h ^= <uint32_t> length
-    h ^= h >> 16
-    h *= 0x85ebca6bu
-    h ^= h >> 13
-    h *= 0xc2b2ae35u
-    h ^= h >> 16
-    return h
-
-cdef inline bint same_name(const char *name, const char *lower, size_t length) noexcept nogil:
-    """Whether `name` is `lower` but for case; tokens only."""
-    cdef size_t i
-    cdef char c
-    for i in range(length):
-        c = name[i]
-        if c >= 65 and c <= 90:
-            c += 32
-        if c != lower[i]:
-            return False
-    return True
-
 cdef inline void expect_bytes(const char *start, size_t length) noexcept nogil:
     """These bytes will be sent now: they come from memory while the kernel gets ready."""
     cdef const char *line = start
     while line < start + length:
         prefetch(line)
         line += CACHE_LINE
-
-cdef inline bint is_value(const char *text, size_t length) noexcept nogil:
-    """Whether all bytes may stand in a field value; without a way out in the middle, so that it becomes vector code."""
-    cdef unsigned char bad = 0, c
-    cdef size_t i
-    for i in range(length):
-        c = <unsigned char> text[i]
-        bad |= ((c < 0x20) & (c != 9)) | (c == 0x7F)
-    return not bad
 
 cdef inline bint same_bits(const unsigned char *a, const unsigned char *b, int bits) noexcept nogil:
     """Whether the first bits of two addresses are the same."""
@@ -614,21 +534,21 @@ cdef class Lane:
         if not head.forwarded & X_FORWARDED_FOR:
             return True
         for hop in range(HOPS_MAX):
-            while end > start and ((end - 1)[0] == 32 or (end - 1)[0] == 9 or (end - 1)[0] == 44):
+            while end > start and (is_blank((end - 1)[0]) or (end - 1)[0] == c','):
                 end -= 1             # an empty element does not count
             if end == start:
                 break
             name = name_end = end
-            while name > start and (name - 1)[0] != 44:
+            while name > start and (name - 1)[0] != c',':
                 name -= 1
             end = name
-            while name[0] == 32 or name[0] == 9:
+            while is_blank(name[0]):
                 name += 1
             if name_end - name >= NAME_MAX:
                 return False
             memcpy(text, name, name_end - name)
             text[name_end - name] = 0
-            family = AF_INET6 if memchr(name, 58, name_end - name) != NULL else AF_INET
+            family = AF_INET6 if memchr(name, c':', name_end - name) != NULL else AF_INET
             if inet_pton(family, text, address) != 1 or (family == AF_INET6 and holds_v4(address)):
                 return False
             if not self.has_network_of(<uint8_t> family, address):
@@ -1339,7 +1259,7 @@ cdef class Lane:
         else:
             return False
         head.target = p
-        while p < end and CLASS[<unsigned char> p[0]] & TARGET:
+        while p < end and is_target(p[0]):
             p += 1
         head.target_len = p - head.target
         if head.target_len == 0 or head.target_len > self.target_bytes_max or end - p < 11:
@@ -1354,25 +1274,25 @@ cdef class Lane:
         while True:
             if end - p < 2:
                 return False
-            if p[0] == 13:
-                if p[1] != 10:
+            if p[0] == c'\r':
+                if p[1] != c'\n':
                     return False
                 break
             name = p
-            while p < end and CLASS[<unsigned char> p[0]] & TOKEN:
+            while p < end and is_token(p[0]):
                 p += 1
-            if p == end or p[0] != 58 or p == name:
+            if p == end or p[0] != c':' or p == name:
                 return False
             name_len = p - name
             p += 1
-            while p < end and (p[0] == 32 or p[0] == 9):
+            while p < end and is_blank(p[0]):
                 p += 1
             value = p
-            p = <const char *> memchr(p, 13, end - p)
-            if p == NULL or end - p < 2 or p[1] != 10 or not is_value(value, p - value):
+            p = <const char *> memchr(p, c'\r', end - p)
+            if p == NULL or end - p < 2 or p[1] != c'\n' or not is_value(value, p - value):
                 return False
             value_end = p
-            while value_end > value and ((value_end - 1)[0] == 32 or (value_end - 1)[0] == 9):
+            while value_end > value and is_blank((value_end - 1)[0]):
                 value_end -= 1
             value_len = value_end - value
             p += 2
@@ -1483,14 +1403,14 @@ cdef class Lane:
         cdef const char *tag = value
         cdef size_t tag_len = length, i
         cdef unsigned char c
-        if tag_len >= 2 and tag[0] == 87 and tag[1] == 47:
+        if tag_len >= 2 and tag[0] == c'W' and tag[1] == c'/':
             tag += 2
             tag_len -= 2
-        if tag_len < 2 or tag[0] != 34 or tag[tag_len - 1] != 34:
+        if tag_len < 2 or tag[0] != c'"' or tag[tag_len - 1] != c'"':
             return -1
         for i in range(1, tag_len - 1):
             c = <unsigned char> tag[i]
-            if c < 0x21 or c == 34 or c == 0x7F:
+            if c < c'!' or c == c'"' or c == 0x7F:
                 return -1
         return tag_len == rep.tag_len and memcmp(tag, rep.head + rep.tag, tag_len) == 0
 
@@ -2014,9 +1934,9 @@ cdef class Lane:
         return (
             head.referer_len <= LOG_VALUE_MAX
             and head.agent_len <= LOG_VALUE_MAX
-            and plain(head.referer, head.referer_len)
-            and plain(head.agent, head.agent_len)
-            and plain(head.target, head.target_len)
+            and is_plain(head.referer, head.referer_len)
+            and is_plain(head.agent, head.agent_len)
+            and is_plain(head.target, head.target_len)
             and self.log_len + head.target_len + 2 * LOG_VALUE_MAX + 512 <= LOG_BYTES
         )
 
@@ -2556,33 +2476,3 @@ cdef str peer_name(Conn *conn):
         inet_ntop(conn.family, conn.address, name, 64)
         return (<bytes> name).decode()
     return "unix:"
-
-
-cdef inline bint plain(const char *text, size_t length) noexcept nogil:
-    cdef size_t i
-    for i in range(length):
-        if not CLASS[<unsigned char> text[i]] & PLAIN:
-            return False
-    return True
-
-
-cdef size_t decimal(int64_t number, char *target) noexcept nogil:
-    cdef char digits[24]
-    cdef size_t n = 0, i
-    if number == 0:
-        target[0] = 48
-        return 1
-    while number > 0:
-        digits[n] = <char> (48 + number % 10)
-        number //= 10
-        n += 1
-    for i in range(n):
-        target[i] = digits[n - 1 - i]
-    return n
-
-
-cdef inline size_t c_length(const char *text) noexcept nogil:
-    cdef size_t n = 0
-    while text[n]:
-        n += 1
-    return n
