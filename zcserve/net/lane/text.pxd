@@ -23,6 +23,10 @@ cdef extern from * nogil:
     const uint8_t *TOKEN "zc_token"
     const uint8_t *PLAIN "zc_plain"
 
+cdef struct Text:                # a part of bytes that belong to something else
+    const char *at
+    size_t len
+
 
 cdef inline bint is_token(char c) noexcept nogil:
     return TOKEN[<uint8_t> c]
