@@ -2,11 +2,12 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Answering: from the bytes of one connection to answers that are sent, or to a connection that is handed over.
 
-Here the units meet: a head is parsed, its target found, a representation chosen, a line logged, an answer gathered. Answers to pipelined
-requests are gathered and sent together. Whatever the lane cannot answer by itself goes to Python with the bytes from there on, but not
-before all that was answered is out.
+Here the units meet: a head is parsed, its target found, a representation chosen, a line logged, an answer gathered. Answers
+to pipelined requests are gathered and sent together. Whatever the lane cannot answer by itself goes to Python with the bytes
+from there on, but not before all that was answered is out.
 
-Odd: where Python was called, the table of connections may have grown. So a `Conn` is looked up anew behind each call that may reach it.
+Odd: where Python was called, the table of connections may have grown. So a `Conn` is looked up anew behind each call that may
+reach it.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -27,12 +28,14 @@ from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.records cimport Record, Rep
 from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, look_up, spare
 from zcserve.net.lane.sightings cimport Sightings, sight
+from zcserve.net.lane.system cimport expect_bytes
 from zcserve.net.lane.table cimport Table, expect, find, hash_of
 from zcserve.net.lane.text cimport Text
 from zcserve.net.lane.uses cimport touch
 
 cdef enum:
     HANDED_MAX = 8               # connections that are handed over in a turn: Python takes 40 us for each, or more
+    PREFETCH_BYTES = 2048        # of content; the processor foresees the rest by itself
     BATCH_BYTES = 65536          # answered before it is sent: what a socket takes at once
 
 cdef struct Answering:
@@ -153,6 +156,8 @@ cdef inline Rep *add_file(
             return NULL
     answer = add_answer(&lane.output, head, start, record, rep, matched)
     answer.log_mark = log_mark
+    if not matched:
+        expect_bytes(rep.head, min(rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0), <size_t> PREFETCH_BYTES))
     if lane.log.on:
         write_line(lane, conn, head, 304 if matched else 200, answer.size)
     if lane.sightings.unit > 0:

@@ -1,6 +1,9 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Which representation a request gets: as net/negotiate.py decides, for what the lane takes up. It sees no fields, only what they mean."""
+"""Which representation a request gets: as net/negotiate.py decides, for what the lane takes up.
+
+Of Accept-Encoding it sees only what the field means, of If-None-Match the value.
+"""
 
 from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memcmp

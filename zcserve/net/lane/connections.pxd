@@ -2,12 +2,13 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Connections: which there are, whose they are, and how they end.
 
-A descriptor's number has an owner: the lane, Python (`OWNER_PYTHON`: the lane only reports its events), or no connection at all. Each owner
-of a number has a generation, which its events carry, so that what is told of the one before is not taken for news of the next.
+A descriptor's number has an owner: the lane, Python (`OWNER_PYTHON`: the lane only reports its events), or no connection at
+all. Each owner of a number has a generation, which its events carry, so that what is told of the one before is not taken for
+news of the next.
 
-How a connection ends. Input that comes after a close has the kernel send a reset, which throws away what it still has to send, and what the
-client has not read. So a client that may send more, and one that may not have received everything yet, gets a FIN and is read from until it
-ends (`half_close`, RFC 9112 section 9.6); `sweep` bounds that.
+How a connection ends. Input that comes after a close has the kernel send a reset, which throws away what it still has to
+send, and what the client has not read. So a client that may send more, and one that may not have received everything yet,
+gets a FIN and is read from until it ends (`half_close`, RFC 9112 section 9.6); `sweep` bounds that.
 
 The unit knows no HTTP. `wait_for_unread` and `run_again` are how it has a connection served.
 """
@@ -16,7 +17,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
-from zcserve.net.lane.output cimport BLOCKED, DONE, ENOUGH, GONE, Pending, unpin
+from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, Pending, unpin
 from zcserve.net.lane.proxies cimport NAME_MAX
 from zcserve.net.lane.records cimport Dead
 from zcserve.net.lane.system cimport (

@@ -2,8 +2,8 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The interpreter's lock, as the lane holds it.
 
-A turn runs without the lock. The first request that needs Python takes it, and it is kept for as long as one request after the other
-needs it: taking it costs as much as an answer. Other threads get it while a servlet runs, as threads do.
+A turn runs without the lock. The first request that needs Python takes it, and it is kept for as long as one request after
+the other needs it: taking it costs as much as an answer. Other threads get it while a servlet runs, as threads do.
 """
 
 from zcserve.net.lane.system cimport PyEval_RestoreThread, PyEval_SaveThread, PyThreadState

@@ -1,10 +1,12 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""A request's head, parsed: bytes -> `Head`, where it is complete, plain and well-formed. All else is for the general lane to judge.
+"""A request's head, parsed: bytes -> `Head`, where it is complete, plain and well-formed. All else is for the general lane to
+judge.
 
-So each function answers one question only: is this head the lane's? "No" is no error, and says nothing of the request. The unit reads
-the grammar of RFC 9112 sections 3 and 5 and decides nothing that an operator can configure: the meaning of Host, Accept-Encoding and
-Connection is looked up in what Python told (learned.pxd). Every read is bounded by `end`. A `Head` refers to the bytes it was read from.
+So each function answers one question only: is this head the lane's? "No" is no error, and says nothing of the request. The
+unit reads the grammar of RFC 9112 sections 3 and 5 and decides nothing that an operator can configure: the meaning of Host,
+Accept-Encoding and Connection is looked up in what Python told (learned.pxd). Every read is bounded by `end`. A `Head` refers
+to the bytes it was read from.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t

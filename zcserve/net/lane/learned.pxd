@@ -2,8 +2,8 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Field values whose meaning Python told: Host, Accept-Encoding, Connection.
 
-What a value means is policy, and Python's. Clients choose values, so the number and the length of those that are remembered are bounded;
-everything is forgotten when too much is known, and a value without a slot in reach is asked for each time.
+What a value means is policy, and Python's. Clients choose values, so the number and the length of those that are remembered
+are bounded; everything is forgotten when too much is known, and a value without a slot in reach is asked for each time.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE

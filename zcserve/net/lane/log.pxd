@@ -2,8 +2,8 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The access log's lines, in the log's own two formats (net/access_log.py writes the same).
 
-Lines are appended to one buffer, which Python takes. A line is written where `may_log` said so: a value that needs escaping is Python's.
-A line can be taken back, with its answer, by setting `len` to where it began.
+Lines are appended to one buffer, which Python takes. A line is written where `may_log` said so: a value that needs escaping
+is Python's. A line can be taken back, with its answer, by setting `len` to where it began.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE

@@ -2,12 +2,12 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The loop: turns of epoll, and each connection's share of them.
 
-A turn is one epoll_wait, all its events, and at most RESUMED_MAX of those connections that had more to do; Python hears of what is its own
-when the turn is over. So nothing that keeps the lane or Python busy keeps either from looking at the other descriptors, signals and
-timers. A turn that is broken off goes on in the next call.
+A turn is one epoll_wait, all its events, and at most RESUMED_MAX of those connections that had more to do; Python hears of
+what is its own when the turn is over. So nothing that keeps the lane or Python busy keeps either from looking at the other
+descriptors, signals and timers. A turn that is broken off goes on in the next call.
 
-An edge is told once. What it told of stands in `Conn.readable` until a recv finds the socket empty, whatever happens meanwhile; a
-connection that stops before stands in `Conns.again`.
+An edge is told once. What it told of stands in `Conn.readable` until a recv finds the socket empty, whatever happens
+meanwhile; a connection that stops before stands in `Conns.again`.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t

@@ -2,9 +2,10 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Output: answers that are gathered and sent with one system call, and what is left of one where the socket takes no more.
 
-An answer is two iovecs: a prefix of this second (status line, Server, Date, Connection), and a part of its representation's head with the
-content behind it. Content that lies in a file of its own (`Rep.fd`) follows by sendfile. What waits for a socket is one answer, by
-reference (`Pending`); answers behind it are taken back, as if they had not been made. The unit knows no connections and no requests.
+An answer is two iovecs: a prefix of this second (status line, Server, Date, Connection), and a part of its representation's
+head with the content behind it. Content that lies in a file of its own (`Rep.fd`) follows by sendfile. What waits for a
+socket is one answer, by reference (`Pending`); answers behind it are taken back, as if they had not been made. The unit knows
+no connections and no requests.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -15,7 +16,7 @@ from posix.types cimport off_t
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.records cimport Dead, Record, Rep, maybe_dead
 from zcserve.net.lane.system cimport (
-    EAGAIN, EINTR, MSG_MORE, MSG_NOSIGNAL, errno, expect_bytes, iovec, msghdr, send, sendfile, sendmsg, ssize_t,
+    EAGAIN, EINTR, MSG_MORE, MSG_NOSIGNAL, errno, iovec, msghdr, send, sendfile, sendmsg, ssize_t,
 )
 
 cdef enum:
@@ -23,7 +24,6 @@ cdef enum:
     IOVECS_MAX = 128             # two for each answer
     COPY_BYTES_MAX = 4096        # measured: a copy of this size costs less than what sendmsg has over send
     PREFIX_MAX = 160             # status line, Server, Date, Connection: 104 bytes
-    PREFETCH_BYTES = 2048        # of content; the processor foresees the rest by itself
     MODES = 3                    # KEEP, KEEP_10, CLOSE
 
 cdef enum:                       # how a step ended
@@ -99,7 +99,6 @@ cdef inline Answer *add_answer(
     else:
         iov[1].iov_base = <void *> rep.head
         iov[1].iov_len = rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0)
-        expect_bytes(rep.head, min(iov[1].iov_len, <size_t> PREFETCH_BYTES))
     output.count += 1
     count_answer(output, answer, 1)
     return answer
@@ -112,11 +111,12 @@ cdef inline void count_answer(Output *output, const Answer *answer, int by) noex
 
 
 cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pending) noexcept nogil:
-    """Send what was gathered. DONE; GONE; or ENOUGH: what is left of answer `begun` is `pending`, those behind it were taken back."""
-    cdef size_t done, total = 0
+    """Send what was gathered. DONE; GONE; or ENOUGH: what is left of answer `begun` is `pending`, and those behind it were
+    taken back."""
+    cdef size_t done
     cdef int i = 0, answers = output.count
     cdef Answer *last = &output.answers[answers - 1]
-    cdef bint span = last.rep.fd >= 0 and last.size
+    cdef bint span = last.rep.fd >= 0 and last.size > 0
     # What a close follows at once goes out with its FIN, in one packet.
     cdef ssize_t count = send_iovecs(output, fd, 2 * answers, span, MSG_NOSIGNAL | (MSG_MORE if span or closing else 0))
     output.count = 0

@@ -77,8 +77,8 @@ cdef inline bint has_network_of(const Proxies *proxies, uint8_t family, const un
 
 
 cdef inline bint find_client(Proxies *proxies, Head *head) noexcept nogil:
-    """The client that a trusted peer names: the last element of X-Forwarded-For that is no trusted proxy. False where Python is to be
-    asked: for Forwarded, for more than one line, and for an element that is no plain address."""
+    """The client that a trusted peer names: the last element of X-Forwarded-For that is no trusted proxy. False where Python
+    is to be asked: for Forwarded, for more than one line, and for an element that is no plain address."""
     cdef const char *end = head.clients.at + head.clients.len
     cdef Text name
     cdef unsigned char address[16]
@@ -121,7 +121,8 @@ cdef inline Text last_element(const char *start, const char *end) noexcept nogil
 
 
 cdef inline int read_address(Text name, char *text, unsigned char *address) noexcept nogil:
-    """The family of an address, which is written to `text` and `address`; -1 for what is none, or may be an IPv4 address in other words."""
+    """The family of an address, which is written to `text` and `address`; -1 for what is none, or may be an IPv4 address in
+    other words."""
     cdef int family = AF_INET6 if memchr(name.at, c':', name.len) != NULL else AF_INET
     if name.len >= NAME_MAX:
         return -1

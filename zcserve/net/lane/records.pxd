@@ -2,10 +2,10 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Records: what the lane can send, and how long it lives.
 
-A `Record` is one resource: its key, and its representations (`Rep`), of which each refers to a head and content that Python objects
-own. The record holds those objects by `keep` as long as it lives. It lives until it is `dropped` and nothing refers to it (`refs`:
-answers under way, and a use that Python was not told yet). Without the GIL a record can only be noted as dead (`maybe_dead`);
-`bury` frees it, with the GIL.
+A `Record` is one resource: its key, and its representations (`Rep`), of which each refers to a head and content that Python
+objects own. The record holds those objects by `keep` as long as it lives. It lives until it is `dropped` and nothing refers
+to it (`refs`: answers under way, and a use that Python was not told yet). Without the GIL a record can only be noted as dead
+(`maybe_dead`); `bury` frees it, with the GIL.
 
 Odd: a record without representations (`count` 0) belongs to a servlet, see servlets.pxd.
 """

@@ -2,12 +2,13 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Servlets that run in the loop: looked up in Python once a target, and called from here.
 
-What is found (`Quick`, net/exchange.py) stands in the table beside the files, in a record without representations, with a `Servlet` behind
-it. An answer gets a record that is in no table. What an application makes that is not so simple (`Made`) waits in `made`, for the
-connection that is handed over with it.
+What is found (`Quick`, net/exchange.py) stands in the table beside the files, in a record without representations, with a
+`Servlet` behind it. An answer gets a record that is in no table. What an application makes that is not so simple (`Made`)
+waits in `made`, for the connection that is handed over with it.
 
-The loop calls `look_up`, `ask` and `discard_made`, after it has taken the GIL (gil.pxd). They do not raise: what is wrong with a request,
-the general lane says. Python objects that this unit shares with `Lane` belong to `Lane`, which the collector can look into.
+The loop calls `look_up`, `ask` and `discard_made`, after it has taken the GIL (gil.pxd). They do not raise: what is wrong
+with a request, the general lane says. Python objects that this unit shares with `Lane` belong to `Lane`, which the collector
+can look into.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE

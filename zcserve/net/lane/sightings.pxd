@@ -2,8 +2,8 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Sightings: uses that are sampled for the miss-ratio curve (cache/curve.py), which net/sampler.py takes once a second.
 
-Two rules choose them, each independent of the other: a use is `followed` by its key's hash, and `measured` by chance. What finds no place
-is not noted.
+Two rules choose them, each independent of the other: a use is `followed` by its key's hash, and `measured` by chance. What
+finds no place is not noted.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t

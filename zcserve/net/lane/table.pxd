@@ -2,15 +2,16 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The table: key -> record, by open addressing.
 
-Keys are hashed with a secret seed, since clients choose what is looked up; and a search looks at PROBES_MAX slots at most, since keys can
-be computed that have one hash under every seed. What finds no place is left to the general lane.
+Keys are hashed with a secret seed, since clients choose what is looked up; and a search looks at PROBES_MAX slots at most,
+since keys can be computed that have one hash under every seed. What finds no place is left to the general lane.
 
-Nothing here takes long. A table that grows or is cleared is left behind (`Limbo`), and `do_chores` sees to a piece of it after each
-turn; what still stands there is not found, and the general lane answers for it meanwhile. The table in use has no tombs: what follows a
-record that goes is moved. One that was left behind gets `tomb` where a record stood: a search goes on behind it.
+Nothing here takes long. A table that grows or is cleared is left behind (`Limbo`), and `do_chores` sees to a piece of it
+after each turn; what still stands there is not found, and the general lane answers for it meanwhile. The table in use has no
+tombs: what follows a record that goes is moved. One that was left behind gets `tomb` where a record stood: a search goes on
+behind it.
 
-`entries` leads from an entry (a representation's Python object) to the keys it was put under. It is hidden from the collector, as
-content is (cache/unseen.py).
+`entries` leads from an entry (a representation's Python object) to the keys it was put under. It is hidden from the
+collector, as content is (cache/unseen.py).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE

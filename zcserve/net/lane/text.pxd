@@ -2,8 +2,8 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Bytes of text: classes of characters, comparisons, numbers in decimal, and the hash of a key.
 
-All functions work on a pointer and a length, and read nothing behind it. The unit knows no HTTP but for the characters that RFC 9110
-section 5.6.2 (token), RFC 9110 section 5.5 (field value) and RFC 9112 section 3.2 (target) allow.
+All functions work on a pointer and a length, and read nothing behind it. The unit knows no HTTP but for the characters that
+RFC 9110 section 5.6.2 (token), RFC 9110 section 5.5 (field value) and RFC 9112 section 3.2 (target) allow.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
