@@ -1,6 +1,7 @@
 """The one thing that pyproject.toml cannot say: the compiled parts are optional."""
 
 import os
+from glob import glob
 
 from setuptools import Extension, setup
 
@@ -18,7 +19,7 @@ def _compiled(module: str, depends: tuple[str, ...] = ()) -> Extension:
 
 setup(
     ext_modules=[
-        _compiled("zcserve.net._lane", ("zcserve/net/_system.pxd",)),
+        _compiled("zcserve.net._lane", tuple(sorted(glob("zcserve/net/lane/*.pxd")))),
         _compiled("zcserve.cache._walk"),
     ]
 )

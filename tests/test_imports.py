@@ -6,6 +6,7 @@ Read from the source, so that an import inside a function or under TYPE_CHECKING
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -125,6 +126,18 @@ def test_every_floor_is_of_a_room_that_exists() -> None:
 def test_what_stands_below_the_net_knows_no_socket(file: Path) -> None:
     allowed = {"http"} if room(file) == "phrases" else set()  # http.HTTPStatus
     assert not {name.partition(".")[0] for name in imports(file)} & (OF_THE_NETWORK - allowed)
+
+
+UNITS = PACKAGE / "net" / "lane"
+COMPILED = [*sorted(UNITS.glob("*.pxd")), PACKAGE / "net" / "_lane.pyx"]
+
+
+@pytest.mark.parametrize("file", COMPILED, ids=lambda file: file.stem)
+def test_a_unit_of_the_lane_imports_only_what_stands_below_it(file: Path) -> None:
+    (order,) = re.findall(r" {4}(system .*?)\n\n", (UNITS / "__init__.py").read_text(), re.DOTALL)
+    floors = {name: floor for floor, names in enumerate(order.split("<")) for name in names.split()}
+    imported = set(re.findall(r"^from zcserve\.net\.lane\.(\w+) cimport", file.read_text(), re.MULTILINE))
+    assert all(floors[name] < floors[file.stem] for name in imported)
 
 
 def loaded_by(statement: str) -> set[str]:

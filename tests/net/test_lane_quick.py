@@ -405,6 +405,8 @@ def test_targets_are_forgotten_when_there_are_too_many(stage: Any) -> None:
     with Client(driver.where) as client:
         for at in range(0, QUICK_MAX, 64):
             driver.ask(client, b"".join(map(get, targets[at : at + 64])), 64)
+        while driver.lane.chores():
+            pass  # the table has grown; what is still to move is not known
         assert all(map(driver.lane.knows, targets[:QUICK_MAX]))
         driver.ask(client, get(targets[QUICK_MAX]) + get(targets[0]), 2)
     assert [target for target in targets if driver.lane.knows(target)] == [targets[0], targets[QUICK_MAX]]

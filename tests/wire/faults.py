@@ -80,7 +80,7 @@ _CALL = """
     return real({arguments});
 }}
 """
-# What the fast lane does not call by its name (net/_system.pxd).
+# What the fast lane does not call by its name (net/lane/system.pxd).
 _BY_NUMBER = {"SYS_recvfrom": "recv", "SYS_sendto": "send", "SYS_sendmsg": "sendmsg"}
 _SYSCALL = """
 #include <stdarg.h>

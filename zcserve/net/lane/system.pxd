@@ -1,5 +1,7 @@
-# What the compiled lane takes from the system, in one place: Linux, glibc or musl.
+# cython: language_level=3
+"""What the compiled lane takes from the system, in one place: Linux, glibc or musl; and from CPython."""
 
+from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from posix.types cimport off_t
 
@@ -105,3 +107,27 @@ cdef extern from "<arpa/inet.h>" nogil:
 
 cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t alignment, size_t size)
+
+cdef enum:
+    CACHE_LINE = 64
+
+cdef extern from "Python.h" nogil:
+    ctypedef struct PyThreadState:
+        pass
+    PyThreadState *PyEval_SaveThread()
+    void PyEval_RestoreThread(PyThreadState *thread)
+
+cdef extern from "Python.h":
+    void hide "PyObject_GC_UnTrack"(PyObject *thing)     # cache/unseen.py says why
+
+cdef inline double monotonic() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return t.tv_sec + t.tv_nsec * 1e-9
+
+cdef inline void expect_bytes(const char *start, size_t length) noexcept nogil:
+    """These bytes will be sent now: they come from memory while the kernel gets ready."""
+    cdef const char *line = start
+    while line < start + length:
+        prefetch(line)
+        line += CACHE_LINE

@@ -1,0 +1,30 @@
+"""The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
+
+    system text  <  records gil  <  learned choice sightings uses  <  table head  <  proxies log output
+        <  connections servlets  <  answering  <  loop  <  _lane
+
+| unit        | what it does                                                                |
+|-------------|-----------------------------------------------------------------------------|
+| system      | what is taken from the system and from CPython                              |
+| text        | classes of characters, comparisons, decimal numbers, the hash               |
+| records     | what can be sent, and how long it lives                                     |
+| learned     | field values whose meaning Python told                                      |
+| gil         | when the interpreter's lock is held                                         |
+| choice      | which representation a request gets                                         |
+| sightings   | uses that are sampled                                                       |
+| uses        | uses that Python is told of                                                 |
+| table       | key -> record; growing and clearing in pieces                               |
+| head        | bytes -> a request's head                                                   |
+| proxies     | the client that a trusted peer names                                        |
+| log         | lines of the access log                                                     |
+| output      | answers that are gathered and sent, and what is left of one                 |
+| connections | whose a descriptor is; how a connection ends                                |
+| servlets    | functions of Python's that are called from here                             |
+| answering   | the bytes of one connection -> answers, or a connection that is handed over |
+| loop        | turns of epoll, and each connection's share of them                         |
+
+A unit is structs, which are passed by pointer, and functions, which are all inline. So there is one extension module
+with one runtime of Cython's, and a call from one unit into another costs what a call inside a unit costs. A `.pxd`
+can hold no variables and no classes: what a unit keeps stands in its struct, and `Lane` is the only class. A function
+gets the structs that it works on, never more; `Answering` and `Loop` hold those of the units below them.
+"""

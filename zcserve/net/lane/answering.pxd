@@ -1,0 +1,319 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Answering: from the bytes of one connection to answers that are sent, or to a connection that is handed over.
+
+Here the units meet: a head is parsed, its target found, a representation chosen, a line logged, an answer gathered. Answers
+to pipelined requests are gathered and sent together. Whatever the lane cannot answer by itself goes to Python with the bytes
+from there on, but not before all that was answered is out.
+
+Odd: where Python was called, the table of connections may have grown. So a `Conn` is looked up anew behind each call that may
+reach it.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from zcserve.net.lane.choice cimport choose, none_match
+from zcserve.net.lane.connections cimport (
+    CLOSES, CLOSES_DEAF, FIRST_FLIGHT_BYTES, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, OWNER_PYTHON, STAYS, TRUSTED, Conn, Conns, keep_input,
+    name_peer, queued_out, tell, watch_fresh,
+)
+from zcserve.net.lane.gil cimport Gil, hold_gil
+from zcserve.net.lane.head cimport Head, Rules, parse_request_line, parse_rest
+from zcserve.net.lane.learned cimport CLOSE, Learned
+from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
+from zcserve.net.lane.output cimport (
+    ANSWERS_MAX, BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, Answer, Output, add_answer, send_answers, send_pending, unpin,
+)
+from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
+from zcserve.net.lane.records cimport Record, Rep
+from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, look_up, spare
+from zcserve.net.lane.sightings cimport Sightings, sight
+from zcserve.net.lane.system cimport expect_bytes
+from zcserve.net.lane.table cimport Table, expect, find, hash_of
+from zcserve.net.lane.text cimport Text
+from zcserve.net.lane.uses cimport touch
+
+cdef enum:
+    HANDED_MAX = 8               # connections that are handed over in a turn: Python takes 40 us for each, or more
+    PREFETCH_BYTES = 2048        # of content; the processor foresees the rest by itself
+    BATCH_BYTES = 65536          # answered before it is sent: what a socket takes at once
+
+cdef struct Answering:
+    uint64_t turn                # counts turns
+    int handed_count             # connections that were handed over in this turn
+    int requests_left            # of the connection at hand, in this turn
+    int64_t bytes_spared         # of `Output.bytes_left`, for an answer that is begun: a next one is not, after a batch was sent
+    Rules rules
+    Table table
+    Learned learned
+    Proxies proxies
+    Sightings sightings
+    Log log
+    Servlets servlets
+    Gil gil
+    Conns conns
+    Output output
+
+
+cdef inline bint read_head(Answering *lane, const char *start, const char *end, Head *head) noexcept nogil:
+    """Whether a head of the lane's begins at `start`. Its record comes from memory while the fields are parsed."""
+    cdef const char *p = parse_request_line(&lane.rules, start, end, head)
+    if p == NULL:
+        return False
+    head.hash = hash_of(&lane.table, head.target.at, head.target.len)
+    expect(&lane.table, head.hash)
+    if not parse_rest(&lane.rules, &lane.learned, start, p, end, head):
+        return False
+    if lane.conns.draining:
+        head.mode = CLOSE
+    return True
+
+
+cdef inline int answer(Answering *lane, int fd, const char *data, size_t length) noexcept nogil:
+    """Answer what is plain at the front of `data`. DONE; HAND_OVER with the rest noted; BLOCKED, ENOUGH, GONE as
+    `flush`. What was neither answered nor handed over stands in the connection's inbox."""
+    cdef const char *p = data
+    cdef const char *end = data + length
+    cdef Conn *conn = &lane.conns.all[fd]
+    cdef Head head
+    cdef Record *record
+    cdef Rep *rep
+    cdef int result
+    cdef size_t batch = 0
+    while p < end:
+        if not read_head(lane, p, end, &head):
+            return hand_over(lane, fd, p, end, False)
+        record = find(&lane.table, head.target.at, head.target.len, head.hash)
+        if record == NULL and lane.servlets.looks_up:
+            hold_gil(&lane.gil)
+            record = look_up(&lane.servlets, &lane.table, &head)
+            conn = &lane.conns.all[fd]
+        if record == NULL or (head.forwarded and is_by_proxy(lane, conn) and not knows_client(lane, &head, record)):
+            return hand_over(lane, fd, p, end, False)
+        if record.count:
+            rep = add_file(lane, conn, &head, p, record)
+            if rep == NULL:
+                return hand_over(lane, fd, p, end, False)
+            p = answered_up_to(lane, conn, &head, p, end)
+            batch += rep.size
+            if (
+                p < end and rep.fd < 0 and batch <= BATCH_BYTES
+                and lane.output.count < ANSWERS_MAX and lane.requests_left > 0
+            ):
+                continue
+            result = flush(lane, fd, p, end)
+        elif lane.output.count:  # they leave before a servlet is called
+            result = flush(lane, fd, p, end)
+            if result == DONE and not conn.inbox_len:
+                batch = 0
+                continue
+        else:
+            result = answer_servlet(lane, fd, &head, record, &p, end)
+            conn = &lane.conns.all[fd]
+        if result != DONE or conn.inbox_len:
+            return result
+        batch = 0
+        if p < end and has_had_its_share(lane):
+            return keep_input(conn, p, end) or ENOUGH
+    return DONE
+
+
+cdef inline bint has_had_its_share(const Answering *lane) noexcept nogil:
+    """Whether the connection at hand has to let the others have their turn."""
+    return lane.requests_left <= 0 or lane.output.bytes_left <= lane.bytes_spared
+
+
+cdef inline const char *answered_up_to(
+    Answering *lane, Conn *conn, const Head *head, const char *p, const char *end
+) noexcept nogil:
+    """Where the next request begins. Behind the last one nothing is read."""
+    lane.requests_left -= 1
+    conn.answered = True
+    p += head.length
+    conn.closing = STAYS
+    if head.mode == CLOSE:
+        conn.closing = CLOSES if p == end else CLOSES_DEAF
+        return end
+    return p
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+cdef inline Rep *add_file(
+    Answering *lane, Conn *conn, Head *head, const char *start, Record *record
+) noexcept nogil:
+    """Put a file's answer behind the others. Its representation, or NULL where the answer, or its log line, is Python's."""
+    cdef Rep *rep = choose(record, head.accept)
+    cdef size_t log_mark = lane.log.len
+    cdef Answer *answer
+    cdef int matched = 0
+    if rep == NULL or (lane.log.on and not may_log(&lane.log, head)):
+        return NULL
+    if head.none_match.at != NULL:
+        matched = none_match(rep, head.none_match)
+        if matched < 0:
+            return NULL
+    answer = add_answer(&lane.output, head, start, record, rep, matched)
+    answer.log_mark = log_mark
+    if not matched:
+        expect_bytes(rep.head, min(rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0), <size_t> PREFETCH_BYTES))
+    if lane.log.on:
+        write_line(lane, conn, head, 304 if matched else 200, answer.size)
+    if lane.sightings.unit > 0:
+        sight(&lane.sightings, record, rep, lane.turn)
+    touch(&lane.table.uses, record, rep, lane.turn)
+    return rep
+
+
+# --- the log's client ---------------------------------------------------------------------------------------
+
+
+cdef inline bint is_by_proxy(const Answering *lane, Conn *conn) noexcept nogil:
+    """Whether the peer is a proxy that is listened to."""
+    if conn.trust == NOT_ASKED:
+        conn.trust = TRUSTED if has_network_of(&lane.proxies, conn.family, conn.address) else NOT_TRUSTED
+    return conn.trust == TRUSTED
+
+
+cdef inline bint knows_client(Answering *lane, Head *head, const Record *record) noexcept nogil:
+    """Whether the log can name the client. A file is the same for all; for a servlet all of it is read in Python."""
+    return not record.count or not lane.log.on or find_client(&lane.proxies, head)
+
+
+cdef inline void write_line(Answering *lane, Conn *conn, const Head *head, int status, int64_t size) noexcept nogil:
+    """Log an answer, where `may_log`, to the client that a proxy named, or else to the peer."""
+    cdef Text client = head.client
+    if not client.len:
+        name_peer(conn)
+        client = Text(<const char *> conn.name, conn.name_len)
+    log_line(&lane.log, client, head, status, size)
+    if is_log_filling(&lane.log):
+        lane.conns.due = lane.conns.full = True
+
+
+# --- servlets -----------------------------------------------------------------------------------------------
+
+
+cdef inline int answer_servlet(
+    Answering *lane, int fd, Head *head, Record *found, const char **at, const char *end
+) noexcept nogil:
+    """As `answer`, for the request at `at`, and alone: what a servlet has done cannot be taken back."""
+    cdef const char *p = at[0]
+    cdef Conn *conn
+    cdef Record *record = NULL
+    cdef Answer *answer
+    cdef int result = HAND_OVER
+    hold_gil(&lane.gil)
+    if not lane.log.on or may_log(&lane.log, head):
+        result = ask_servlet(lane, fd, head, found, p, &record)
+    if result == HAND_OVER:
+        result = hand_over(lane, fd, p, end, True)
+        if result != HAND_OVER:
+            discard_made(&lane.servlets, fd)
+        return result
+    if result != DONE:
+        return result
+    conn = &lane.conns.all[fd]
+    if lane.conns.draining:      # since the servlet was called, perhaps by itself
+        head.mode = CLOSE
+    at[0] = answered_up_to(lane, conn, head, p, end)
+    answer = add_answer(&lane.output, head, p, record, record.reps, False)
+    answer.log_mark = lane.log.len
+    if lane.log.on:
+        write_line(lane, conn, head, 200, answer.size)
+    result = flush(lane, fd, at[0], end)
+    spare(&lane.servlets, &lane.table, record)
+    return result
+
+
+cdef inline int ask_servlet(
+    Answering *lane, int fd, Head *head, Record *found, const char *p, Record **record
+) noexcept nogil:
+    """As `servlets.ask`; GONE, too, where the servlet had all connections closed."""
+    cdef Conn *conn = &lane.conns.all[fd]
+    cdef Asked asked
+    cdef int result
+    name_peer(conn)
+    asked.fd = fd
+    asked.head = Text(p, head.length)
+    asked.peer = Text(<const char *> conn.name, conn.name_len)
+    asked.by_proxy = head.forwarded and is_by_proxy(lane, conn)
+    asked.turn = lane.turn
+    asked.now = lane.conns.now
+    lane.conns.asking = fd
+    result = ask(&lane.servlets, &lane.table, found, &asked, head, record)
+    lane.conns.asking = -1
+    if lane.conns.all[fd].owner == OWNER_LANE:
+        return result
+    if record[0] != NULL:
+        spare(&lane.servlets, &lane.table, record[0])
+    discard_made(&lane.servlets, fd)
+    return GONE
+
+
+# --- sending ------------------------------------------------------------------------------------------------
+
+
+cdef inline int flush(Answering *lane, int fd, const char *p, const char *end) noexcept nogil:
+    """Send the answers. DONE, GONE, or BLOCKED and ENOUGH with what is left noted in the connection.
+
+    The request of an answer of which nothing went out is unanswered again: its bytes go to the inbox with all from `p` on.
+    """
+    cdef Conn *conn = &lane.conns.all[fd]
+    cdef int answers = lane.output.count
+    cdef Answer *behind
+    cdef int result = send_answers(&lane.output, fd, conn.closing, &conn.pending)
+    if result == DONE:
+        if conn.closing and lane.output.flight > FIRST_FLIGHT_BYTES:
+            conn.closing = CLOSES_DEAF       # a part may wait for the client's acknowledgement
+        return DONE
+    if result == GONE:
+        return GONE
+    if lane.output.begun + 1 < answers:
+        behind = &lane.output.answers[lane.output.begun + 1]
+        conn.closing = STAYS
+        p = behind.start
+        lane.log.len = behind.log_mark
+    if p < end and keep_input(conn, p, end) < 0:
+        return GONE
+    return go_on(lane, fd, conn)
+
+
+cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
+    """Send what is pending. DONE, GONE, BLOCKED, or ENOUGH for this turn."""
+    cdef int64_t left = lane.output.bytes_left
+    cdef int result
+    if conn.closing:
+        conn.closing = CLOSES_DEAF   # a part may wait in the kernel, where a reset would take it
+    result = send_pending(&lane.output, fd, &conn.pending)
+    if lane.output.bytes_left != left:
+        conn.since = lane.conns.now
+    if result == DONE:
+        unpin(&conn.pending, &lane.table.dead)
+    elif result == BLOCKED:
+        conn.outq = queued_out(fd)
+    return result
+
+
+cdef inline int hand_over(Answering *lane, int fd, const char *p, const char *end, bint at_once) noexcept nogil:
+    """The connection becomes Python's, with the bytes from `p` on. Not before all that was answered is out: till then
+    they wait in the inbox, and are judged again. So do they where Python has enough to do for this turn, unless `at_once`: the
+    request is answered by now, and the others have theirs first."""
+    cdef Conn *conn = &lane.conns.all[fd]
+    cdef int result
+    if lane.output.count:
+        result = flush(lane, fd, p, end)
+        if result != DONE or conn.inbox_len:
+            return result
+    if lane.handed_count >= HANDED_MAX and not at_once:
+        return keep_input(conn, p, end) or ENOUGH
+    if watch_fresh(&lane.conns, fd, conn) < 0 or (p < end and keep_input(conn, p, end) < 0):
+        return GONE
+    conn.owner = OWNER_PYTHON
+    conn.handed = True
+    lane.conns.count -= 1
+    lane.conns.foreign += 1
+    lane.handed_count += 1
+    tell(&lane.conns, fd, 0)
+    return HAND_OVER

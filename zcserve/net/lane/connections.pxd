@@ -1,0 +1,504 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Connections: which there are, whose they are, and how they end.
+
+A descriptor's number has an owner: the lane, Python (`OWNER_PYTHON`: the lane only reports its events), or no connection at
+all. Each owner of a number has a generation, which its events carry, so that what is told of the one before is not taken for
+news of the next.
+
+How a connection ends. Input that comes after a close has the kernel send a reset, which throws away what it still has to
+send, and what the client has not read. So a client that may send more, and one that may not have received everything yet,
+gets a FIN and is read from until it ends (`half_close`, RFC 9112 section 9.6); `sweep` bounds that.
+
+The unit knows no HTTP. `wait_for_unread` and `run_again` are how it has a connection served.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memset
+
+from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, Pending, unpin
+from zcserve.net.lane.proxies cimport NAME_MAX
+from zcserve.net.lane.records cimport Dead
+from zcserve.net.lane.system cimport (
+    AF_INET, AF_INET6, EAGAIN, EINTR, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLL_CTL_ADD, EPOLL_CTL_DEL, FIONREAD, MSG_DONTWAIT,
+    MSG_PEEK, SHUT_WR, SIOCOUTQ, close, epoll_ctl, epoll_event, errno, inet_ntop, ioctl, monotonic, recv, shutdown, ssize_t,
+)
+from zcserve.net.lane.text cimport c_length
+
+cdef enum:
+    YOUNG_S = 1                  # the first request of a younger connection may be on its way
+    RECV_BYTES = 16384
+    REPORTS_MAX = 512            # events, hand-overs and listeners that one call of `poll` tells of
+    SHED_MAX = 64
+    LINGER_READS_MAX = 4         # of one connection in a turn
+    FIRST_FLIGHT_BYTES = 14600   # leaves at once whatever the client acknowledges: the initial window (RFC 6928)
+
+cdef enum:
+    OWNER_NONE = 0
+    OWNER_LANE = 1
+    OWNER_PYTHON = 2
+    OWNER_LISTENER = 3
+    OWNER_SOURCE = 4             # is only ever read, by Python
+
+cdef enum:                       # `Conn.trust`
+    NOT_ASKED = 0
+    TRUSTED = 1
+    NOT_TRUSTED = 2
+
+cdef enum:                       # `Conn.closing`
+    STAYS = 0
+    CLOSES = 1                   # when what is pending is out
+    CLOSES_DEAF = 2              # likewise, and the client has sent more, which nothing reads
+
+cdef struct Conn:
+    uint32_t generation          # of the descriptor's number: an event of the connection before carries another
+    uint8_t owner
+    uint8_t answered             # had a request: idle, not waiting for the first head
+    uint8_t closing
+    uint8_t queued               # stands in `again`
+    uint8_t readable             # an edge told so, and no recv has found the socket empty since
+    uint8_t hung_up              # the peer sends no more
+    uint8_t fresh                # accepted, and not watched yet
+    uint8_t handed               # handed over, and not taken yet: `inbox` is what was read
+    uint8_t lingering            # the output has ended with a FIN; what comes in is thrown away
+    uint8_t trust                # whether the peer is a proxy that is listened to
+    uint8_t family
+    unsigned char address[16]
+    uint8_t name_len             # the peer as the log writes it, 0 until it does
+    char name[NAME_MAX]
+    double born                  # when it was accepted
+    double since                 # of the last answer, or of the last progress of what is pending
+    Pending pending              # while it has a record
+    int outq                     # bytes that the kernel had to send when that was looked at
+    char *inbox                  # read, and to be answered when all that is left is out
+    uint32_t inbox_len
+
+cdef struct Report:              # for Python: what is ready, or 0 for a connection that is handed over
+    int fd
+    uint32_t mask
+
+cdef struct Timeouts:            # seconds
+    double idle, head, write, linger
+
+cdef struct Conns:
+    Conn *all                    # by descriptor
+    int size
+    int epfd
+    double now
+    int count                    # connections of the lane
+    int foreign                  # connections of Python
+    int most                     # of both together
+    bint draining, ending        # each answer is its connection's last; idle connections are closed, too
+    bint drained                 # the last one is gone and Python was not told yet
+    bint due                     # Python is to have its turn when this one is over
+    bint full                    # or before anything else is done
+    int asking                   # the connection whose request a servlet is answering, -1 for none
+    int *again                   # connections and listeners that have more to do
+    int again_count, again_size
+    double sweep_interval, next_sweep
+    Timeouts timeouts
+    Dead *dead                   # where a record goes that was sent from
+    char *buffer                 # of RECV_BYTES
+    int reports_count
+    Report reports[REPORTS_MAX]
+
+
+# --- descriptors --------------------------------------------------------------------------------------------
+
+
+cdef inline int room_for(Conns *conns, int fd) noexcept nogil:
+    """0, or -1 without memory. `all` may move."""
+    cdef int size
+    cdef Conn *grown
+    if fd < conns.size:
+        return 0
+    size = 2 * fd + 64
+    grown = <Conn *> realloc(conns.all, size * sizeof(Conn))
+    if grown == NULL:
+        return -1
+    memset(grown + conns.size, 0, (size - conns.size) * sizeof(Conn))
+    conns.all = grown
+    conns.size = size
+    return 0
+
+
+cdef inline Conn *renew(Conns *conns, int fd) noexcept nogil:
+    """A descriptor's number has another owner."""
+    cdef Conn *conn = &conns.all[fd]
+    cdef uint32_t generation = conn.generation + 1
+    memset(conn, 0, sizeof(Conn))
+    conn.generation = generation
+    conn.born = conn.since = conns.now
+    return conn
+
+
+cdef inline int watch(const Conns *conns, int fd, bint source) noexcept nogil:
+    """Have epoll tell of a descriptor: 0, or -1 with errno."""
+    cdef epoll_event event
+    memset(&event, 0, sizeof(epoll_event))
+    event.data.u64 = <uint64_t> conns.all[fd].generation << 32 | <uint32_t> fd
+    event.events = <uint32_t> EPOLLET | EPOLLIN
+    if not source:
+        event.events |= <uint32_t> EPOLLOUT | EPOLLRDHUP
+    return epoll_ctl(conns.epfd, EPOLL_CTL_ADD, fd, &event)
+
+
+cdef inline int watch_fresh(const Conns *conns, int fd, Conn *conn) noexcept nogil:
+    if not conn.fresh:
+        return 0
+    conn.fresh = False
+    return watch(conns, fd, False)
+
+
+cdef inline int register(Conns *conns, int fd, uint8_t owner) except -1:
+    """Watch a descriptor that Python opened. Raises OSError, MemoryError."""
+    if room_for(conns, fd) < 0:
+        raise MemoryError
+    renew(conns, fd)
+    if watch(conns, fd, owner != OWNER_PYTHON) < 0:
+        raise OSError(errno, "epoll_ctl")
+    conns.all[fd].owner = owner
+    if owner == OWNER_PYTHON:
+        conns.foreign += 1
+    return 0
+
+
+cdef inline void forget(Conns *conns, int fd) noexcept:
+    """Python closes this descriptor. It is taken out of epoll at once: its open file may live on in another process."""
+    cdef Conn *conn
+    if not 0 <= fd < conns.size:
+        return
+    conn = &conns.all[fd]
+    if conn.owner == OWNER_LANE or conn.owner == OWNER_NONE:
+        return
+    epoll_ctl(conns.epfd, EPOLL_CTL_DEL, fd, NULL)
+    if conn.owner == OWNER_PYTHON:
+        conns.foreign -= 1
+    conn.owner = OWNER_NONE
+    free_inbox(conn)
+
+
+cdef inline Conn *foreign_conn(Conns *conns, int fd) except NULL:
+    """A connection of Python's. Raises ValueError."""
+    if not 0 <= fd < conns.size or conns.all[fd].owner != OWNER_PYTHON:
+        raise ValueError(f"descriptor {fd} is no connection of Python's")
+    return &conns.all[fd]
+
+
+cdef inline void resume(Conns *conns, int fd, Conn *conn, bint answered) noexcept nogil:
+    """A connection of Python's becomes the lane's."""
+    conn.owner = OWNER_LANE
+    conn.answered = answered
+    conn.closing = STAYS
+    conn.readable = True         # edges that Python did not act upon are not told again
+    conn.since = conns.now
+    conns.count += 1
+    conns.foreign -= 1
+    run_again(conns, fd)
+
+
+cdef inline void name_peer(Conn *conn) noexcept nogil:
+    if conn.name_len:
+        return
+    if conn.family == AF_INET or conn.family == AF_INET6:
+        inet_ntop(conn.family, conn.address, conn.name, NAME_MAX)
+        conn.name_len = <uint8_t> c_length(conn.name)
+    else:
+        memcpy(conn.name, b"unix:", 5)
+        conn.name_len = 5
+
+
+# --- what is to be done -------------------------------------------------------------------------------------
+
+
+cdef inline void tell(Conns *conns, int fd, uint32_t mask) noexcept nogil:
+    """Report to Python; where it is not `full`, there is a place for it."""
+    conns.reports[conns.reports_count].fd = fd
+    conns.reports[conns.reports_count].mask = mask
+    conns.reports_count += 1
+    conns.due = True
+    if conns.reports_count >= REPORTS_MAX - 1:
+        conns.full = True        # one place is kept: a listener may report itself besides its client
+
+
+cdef inline void run_again(Conns *conns, int fd) noexcept nogil:
+    cdef int *grown
+    if conns.all[fd].queued:
+        return
+    if conns.again_count == conns.again_size:
+        grown = <int *> realloc(conns.again, (2 * conns.again_size + 64) * sizeof(int))
+        if grown == NULL:
+            return
+        conns.again = grown
+        conns.again_size = 2 * conns.again_size + 64
+    conns.all[fd].queued = True
+    conns.again[conns.again_count] = fd
+    conns.again_count += 1
+
+
+cdef inline bint wait_for_unread(Conns *conns, int fd) noexcept nogil:
+    """Whether an idle connection has sent what was not read yet: it is read next, and so answered."""
+    cdef char unread
+    if recv(fd, &unread, 1, MSG_PEEK | MSG_DONTWAIT) <= 0:
+        return False
+    conns.all[fd].readable = True
+    run_again(conns, fd)
+    return True
+
+
+# --- what was read, and what is to be sent ------------------------------------------------------------------
+
+
+cdef inline int keep_input(Conn *conn, const char *p, const char *end) noexcept nogil:
+    """Have `p` to `end` be the inbox. DONE, or GONE without memory."""
+    cdef size_t length = end - p
+    cdef char *inbox = <char *> realloc(conn.inbox, length)
+    if inbox == NULL:
+        return GONE
+    memcpy(inbox, p, length)
+    conn.inbox = inbox
+    conn.inbox_len = <uint32_t> length
+    return DONE
+
+
+cdef inline void free_inbox(Conn *conn) noexcept nogil:
+    free(conn.inbox)
+    conn.inbox = NULL
+    conn.inbox_len = 0
+
+
+cdef inline int nothing_read(Conn *conn, ssize_t length) noexcept nogil:
+    """What a recv means that brought nothing. DONE: the socket is empty."""
+    if length < 0 and errno == EAGAIN:
+        conn.readable = False
+        return DONE
+    return ENOUGH if length < 0 and errno == EINTR else GONE
+
+
+cdef inline int queued_out(int fd) noexcept nogil:
+    """Bytes that the kernel has taken and the peer has not acknowledged."""
+    cdef int count = 0
+    ioctl(fd, SIOCOUTQ, &count)
+    return count
+
+
+# --- the end of a connection --------------------------------------------------------------------------------
+
+
+cdef inline void end(Conns *conns, int fd) noexcept nogil:
+    """Close a connection of the lane; harmless where a servlet had all of them closed meanwhile."""
+    cdef Conn *conn = &conns.all[fd]
+    if conn.owner != OWNER_LANE:
+        return
+    unpin(&conn.pending, conns.dead)
+    free_inbox(conn)
+    conn.owner = OWNER_NONE
+    conns.count -= 1
+    conns.drained = conns.draining and not conns.count
+    close(fd)
+
+
+cdef inline void finish(Conns *conns, int fd, Conn *conn) noexcept nogil:
+    """The last answer is with the kernel."""
+    cdef int unread = 0
+    if conn.closing == CLOSES and not conns.draining:
+        ioctl(fd, FIONREAD, &unread)
+        if not unread:
+            end(conns, fd)       # the client said that it sends no more, and all of it is under way
+            return
+    half_close(conns, fd, conn)
+
+
+cdef inline void part(Conns *conns, int fd) noexcept nogil:
+    """End a connection that owes nothing, and has nothing unread."""
+    if queued_out(fd):
+        half_close(conns, fd, &conns.all[fd])
+    else:
+        end(conns, fd)
+
+
+cdef inline void end_idle(Conns *conns, int fd) noexcept nogil:
+    """End a connection that owes nothing; the loop sees to the others. A new one gets a little time for its first request."""
+    cdef Conn *conn = &conns.all[fd]
+    if conn.lingering or conn.queued or conn.pending.record != NULL or fd == conns.asking or wait_for_unread(conns, fd):
+        return
+    if conn.answered or monotonic() - conn.born >= YOUNG_S:
+        part(conns, fd)
+
+
+cdef inline void half_close(Conns *conns, int fd, Conn *conn) noexcept nogil:
+    free_inbox(conn)
+    if watch_fresh(conns, fd, conn) < 0 or shutdown(fd, SHUT_WR) < 0:
+        end(conns, fd)
+        return
+    conn.lingering = conn.readable = True
+    conn.outq = queued_out(fd)
+    conn.since = conns.now
+    linger(conns, fd, conn)
+
+
+cdef inline void linger(Conns *conns, int fd, Conn *conn) noexcept nogil:
+    """Throw away what comes in, until the client ends; `sweep` bounds it."""
+    cdef int i
+    cdef ssize_t length
+    for i in range(LINGER_READS_MAX):
+        if not conn.readable:
+            return
+        length = recv(fd, conns.buffer, RECV_BYTES, 0)
+        if length <= 0:
+            if nothing_read(conn, length) == GONE:
+                end(conns, fd)
+                return
+        else:
+            conn.readable = length == RECV_BYTES or conn.hung_up
+    if conn.readable:
+        run_again(conns, fd)
+
+
+cdef inline void abort(Conns *conns, int fd) noexcept nogil:
+    """Close now, in the midst of whatever it was, and let arrive what is with the kernel: that needs a FIN before the
+    close, and no unread input, or the kernel resets the connection and throws its queue away."""
+    cdef int i
+    cdef Conn *conn = &conns.all[fd]
+    shutdown(fd, SHUT_WR)
+    for i in range(LINGER_READS_MAX):
+        if recv(fd, conns.buffer, RECV_BYTES, MSG_DONTWAIT) <= 0:
+            break
+    if conn.handed:
+        conn.handed = False
+        conn.owner = OWNER_LANE
+        conns.count += 1
+        conns.foreign -= 1
+    end(conns, fd)
+
+
+cdef inline void close_all(Conns *conns, bint idle_only) noexcept nogil:
+    """End the lane's connections; `idle_only`: those that owe nothing, and the others when they are through."""
+    cdef int fd
+    conns.draining = conns.ending = True
+    for fd in range(conns.size):
+        if idle_only:
+            if conns.all[fd].owner == OWNER_LANE:
+                end_idle(conns, fd)
+        elif conns.all[fd].owner == OWNER_LANE or conns.all[fd].handed:
+            abort(conns, fd)
+    conns.next_sweep = min(conns.next_sweep, conns.now + YOUNG_S / 4.0)      # for the young ones
+
+
+cdef inline void free_all(Conns *conns) noexcept:
+    """For the end of the lane: what connections hold, and the tables."""
+    cdef int fd
+    for fd in range(conns.size):
+        unpin(&conns.all[fd].pending, conns.dead)
+        free(conns.all[fd].inbox)
+    if conns.epfd >= 0:
+        close(conns.epfd)
+    free(conns.buffer)
+    free(conns.all)
+    free(conns.again)
+
+
+# --- when there are too many --------------------------------------------------------------------------------
+
+
+cdef inline int shed(Conns *conns, int most) noexcept nogil:
+    """Close up to `most` connections, those that have ended first, then the longest idle; how many it were. Not one that has
+    sent what was not read yet, or has not taken all of its answer: closing would reset it."""
+    cdef int i, found, done = 0
+    cdef int victims[SHED_MAX]
+    cdef bint ended
+    found = find_victims(conns, min(most, SHED_MAX), victims)
+    ended = found > 0 and conns.all[victims[0]].lingering
+    for i in range(found):
+        if done and ended and not conns.all[victims[i]].lingering:
+            break                # those that have ended are room enough
+        if not wait_for_unread(conns, victims[i]) and queued_out(victims[i]) <= FIRST_FLIGHT_BYTES:
+            end(conns, victims[i])
+            done += 1
+    return done
+
+
+cdef inline int find_victims(const Conns *conns, int most, int *victims) noexcept nogil:
+    """Those of which it is least of a loss, in this order; how many it are."""
+    cdef int fd, i, found = 0
+    cdef double young = monotonic() - YOUNG_S
+    for fd in range(conns.size):
+        if not is_idle(conns, fd, young):
+            continue
+        if found == most:
+            if not found or not goes_before(conns, fd, victims[found - 1]):
+                continue
+            found -= 1
+        i = found
+        while i > 0 and goes_before(conns, fd, victims[i - 1]):
+            victims[i] = victims[i - 1]
+            i -= 1
+        victims[i] = fd
+        found += 1
+    return found
+
+
+cdef inline bint is_idle(const Conns *conns, int fd, double young) noexcept nogil:
+    """Whether a connection may be shed: not where its first request may be on its way, or it was answered in this turn."""
+    cdef const Conn *conn = &conns.all[fd]
+    return (
+        conn.owner == OWNER_LANE
+        and conn.pending.record == NULL
+        and not conn.inbox_len
+        and not conn.queued
+        and (conn.lingering or conn.since < conns.now and (conn.answered or conn.born < young))
+    )
+
+
+cdef inline bint goes_before(const Conns *conns, int fd, int other) noexcept nogil:
+    """Whether a connection is shed before another one."""
+    cdef const Conn *conn = &conns.all[fd]
+    cdef const Conn *than = &conns.all[other]
+    return conn.since < than.since if conn.lingering == than.lingering else conn.lingering
+
+
+# --- when their time is over --------------------------------------------------------------------------------
+
+
+cdef inline void sweep(Conns *conns) noexcept nogil:
+    """End connections whose time is over."""
+    cdef int fd
+    cdef Conn *conn
+    conns.next_sweep = conns.now + conns.sweep_interval
+    if not conns.count:
+        return
+    for fd in range(conns.size):
+        conn = &conns.all[fd]
+        if conn.owner != OWNER_LANE or conn.queued:
+            continue
+        if conn.lingering:
+            sweep_lingering(conns, fd, conn)
+        elif conn.pending.record != NULL:
+            sweep_sending(conns, fd, conn)
+        elif conns.now - conn.since > (conns.timeouts.idle if conn.answered else conns.timeouts.head):
+            if not wait_for_unread(conns, fd):       # a servlet may have taken long
+                part(conns, fd)
+        elif conns.ending:
+            end_idle(conns, fd)
+
+
+cdef inline void sweep_lingering(Conns *conns, int fd, Conn *conn) noexcept nogil:
+    cdef int outq = queued_out(fd)
+    if outq != conn.outq:
+        conn.outq = outq
+        conn.since = conns.now
+    if conns.now - conn.since > (conns.timeouts.write if outq else conns.timeouts.linger):
+        end(conns, fd)
+
+
+cdef inline void sweep_sending(Conns *conns, int fd, Conn *conn) noexcept nogil:
+    """A slow reader reads: what the kernel has to send gets less."""
+    cdef int outq = conn.outq
+    if conns.now - conn.since <= conns.timeouts.write:
+        return
+    conn.outq = queued_out(fd)
+    if conn.outq < outq:
+        conn.since = conns.now
+    else:
+        end(conns, fd)

@@ -1,0 +1,205 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""A request's head, parsed: bytes -> `Head`, where it is complete, plain and well-formed. All else is for the general lane to
+judge.
+
+So each function answers one question only: is this head the lane's? "No" is no error, and says nothing of the request. The
+unit reads the grammar of RFC 9112 sections 3 and 5 and decides nothing that an operator can configure: the meaning of Host,
+Accept-Encoding and Connection is looked up in what Python told (learned.pxd). Every read is bounded by `end`. A `Head` refers
+to the bytes it was read from.
+"""
+
+from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.string cimport memchr, memcmp, memset
+
+from zcserve.net.lane.learned cimport (
+    CLOSE, KEEP, KIND_ACCEPT, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, Learned, meaning,
+)
+from zcserve.net.lane.text cimport Text, is_blank, is_target, is_token, is_value, same_name
+
+cdef enum:
+    HEAD_BYTES_MIN = 18          # GET / HTTP/1.1 and two line ends
+    VERSION_LEN = 11             # with the blank before it and the line end
+
+cdef enum:                       # `Head.forwarded`: fields that name the client, to be listened to where the peer is trusted
+    FORWARDED = 1                # Forwarded
+    X_FORWARDED = 2              # any of X-Forwarded-*
+    X_FORWARDED_FOR = 4          # the one line of it, which `Head.clients` refers to
+    X_FORWARDED_FORS = 8         # another
+
+cdef struct Rules:               # what is the lane's, and which fields are of interest
+    size_t head_bytes_max, target_bytes_max
+    int fields_max
+    bint logs                    # Referer and User-Agent
+    bint trusts                  # Forwarded and X-Forwarded-*
+
+cdef struct Head:
+    bint is_get                  # else it is HEAD
+    int minor                    # of HTTP/1.1 or 1.0
+    bint has_host, has_date
+    int mode                     # what the connection does after it: KEEP, KEEP_10, CLOSE
+    uint8_t forwarded
+    Text target
+    uint32_t hash                # of the target
+    int fields
+    const int32_t *accept        # qualities by coding, NULL for no Accept-Encoding
+    Text connection, none_match, referer, agent
+    Text clients                 # the value of X-Forwarded-For
+    Text client                  # the client's name, nothing where it is the peer
+    size_t length                # of the whole head
+
+
+cdef inline const char *parse_request_line(const Rules *rules, const char *start, const char *end, Head *head) noexcept nogil:
+    """Begin a head: method and target. Where the version stands, or NULL."""
+    cdef const char *p = start
+    memset(head, 0, sizeof(Head))
+    if end - p < HEAD_BYTES_MIN:
+        return NULL
+    if memcmp(p, b"GET ", 4) == 0:
+        head.is_get = True
+        p += 4
+    elif memcmp(p, b"HEAD ", 5) == 0:
+        p += 5
+    else:
+        return NULL
+    head.target.at = p
+    while p < end and is_target(p[0]):
+        p += 1
+    head.target.len = p - head.target.at
+    if head.target.len == 0 or head.target.len > rules.target_bytes_max or end - p < VERSION_LEN:
+        return NULL
+    return p
+
+
+cdef inline bint parse_rest(
+    const Rules *rules, const Learned *learned, const char *start, const char *p, const char *end, Head *head
+) noexcept nogil:
+    """The version at `p`, all fields, and what they mean together; `start` is the head's."""
+    if memcmp(p, b" HTTP/1.1\r\n", VERSION_LEN) == 0:
+        head.minor = 1
+    elif memcmp(p, b" HTTP/1.0\r\n", VERSION_LEN) != 0:
+        return False
+    p += VERSION_LEN
+    while end - p >= 2 and p[0] != c'\r':
+        p = parse_field(rules, learned, p, end, head)
+        if p == NULL:
+            return False
+    if end - p < 2 or p[1] != c'\n':
+        return False
+    if <size_t> (p - 2 - start) > rules.head_bytes_max or head.fields > rules.fields_max:
+        return False
+    head.length = p + 2 - start
+    return agrees(learned, head)
+
+
+cdef inline const char *parse_field(
+    const Rules *rules, const Learned *learned, const char *p, const char *end, Head *head
+) noexcept nogil:
+    """A field's line at `p`, taken up. Where the next line begins; NULL where the request is the general lane's."""
+    cdef Text name, value
+    cdef const char *value_end
+    name.at = p
+    while p < end and is_token(p[0]):
+        p += 1
+    if p == end or p[0] != c':' or p == name.at:
+        return NULL
+    name.len = p - name.at
+    p += 1
+    while p < end and is_blank(p[0]):
+        p += 1
+    value.at = p
+    p = <const char *> memchr(p, c'\r', end - p)
+    if p == NULL or end - p < 2 or p[1] != c'\n' or not is_value(value.at, p - value.at):
+        return NULL
+    value_end = p
+    while value_end > value.at and is_blank((value_end - 1)[0]):
+        value_end -= 1
+    value.len = value_end - value.at
+    head.fields += 1
+    return p + 2 if heed(rules, learned, name, value, head) else NULL
+
+
+cdef inline bint heed(const Rules *rules, const Learned *learned, Text name, Text value, Head *head) noexcept nogil:
+    """Take up a field. False: its request is for the general lane. A field that no line names means nothing to a GET of a file."""
+    if name.len == 4:
+        return not same_name(name.at, b"host", 4) or heed_host(learned, value, head)
+    if name.len == 5:
+        return not same_name(name.at, b"range", 5)
+    if name.len == 6:
+        return not same_name(name.at, b"expect", 6)
+    if name.len == 7:
+        return not rules.logs or not same_name(name.at, b"referer", 7) or is_first(&head.referer, value)
+    if name.len == 8:
+        return not same_name(name.at, b"if-range", 8) and not same_name(name.at, b"if-match", 8)
+    if name.len == 10:
+        if same_name(name.at, b"connection", 10):
+            return is_first(&head.connection, value)
+        return not rules.logs or not same_name(name.at, b"user-agent", 10) or is_first(&head.agent, value)
+    if name.len == 13:
+        return not same_name(name.at, b"if-none-match", 13) or is_first(&head.none_match, value)
+    if name.len == 14:
+        return not same_name(name.at, b"content-length", 14)
+    if name.len == 15 and same_name(name.at, b"accept-encoding", 15):
+        return heed_accept(learned, value, head)
+    if name.len == 17 and same_name(name.at, b"transfer-encoding", 17):
+        return False
+    if name.len == 17 and same_name(name.at, b"if-modified-since", 17):
+        head.has_date = True
+        return True
+    if name.len == 19:
+        return not same_name(name.at, b"if-unmodified-since", 19)
+    if rules.trusts:
+        heed_proxy(name, value, head)
+    return True
+
+
+cdef inline bint heed_host(const Learned *learned, Text value, Head *head) noexcept nogil:
+    if head.has_host or meaning(learned, KIND_HOST, value) == NULL:
+        return False
+    head.has_host = True
+    return True
+
+
+cdef inline bint heed_accept(const Learned *learned, Text value, Head *head) noexcept nogil:
+    if head.accept != NULL:
+        return False
+    head.accept = meaning(learned, KIND_ACCEPT, value)
+    return head.accept != NULL
+
+
+cdef inline void heed_proxy(Text name, Text value, Head *head) noexcept nogil:
+    """What a proxy tells of the client."""
+    if name.len == 9 and same_name(name.at, b"forwarded", 9):
+        head.forwarded |= FORWARDED
+    elif name.len == 15 and same_name(name.at, b"x-forwarded-for", 15):
+        head.forwarded |= X_FORWARDED | (X_FORWARDED_FORS if head.forwarded & X_FORWARDED_FOR else X_FORWARDED_FOR)
+        head.clients = value
+    elif name.len == 16 and same_name(name.at, b"x-forwarded-host", 16):
+        head.forwarded |= X_FORWARDED
+    elif name.len == 17 and same_name(name.at, b"x-forwarded-proto", 17):
+        head.forwarded |= X_FORWARDED
+
+
+cdef inline bint is_first(Text *known, Text value) noexcept nogil:
+    """Keep a field's value; False where there is one already."""
+    if known.at != NULL:
+        return False
+    known[0] = value
+    return True
+
+
+cdef inline bint agrees(const Learned *learned, Head *head) noexcept nogil:
+    """Whether the fields make a request of the lane's; and what the connection does after it."""
+    cdef const int32_t *known
+    if head.minor and not head.has_host:
+        return False
+    if head.has_date and head.none_match.at == NULL:
+        return False
+    if head.connection.at == NULL:
+        head.mode = KEEP if head.minor else CLOSE
+        return True
+    known = meaning(learned, KIND_CONNECTION_11 if head.minor else KIND_CONNECTION_10, head.connection)
+    if known == NULL:
+        return False
+    head.mode = known[0]
+    return True

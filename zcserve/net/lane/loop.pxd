@@ -1,0 +1,293 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The loop: turns of epoll, and each connection's share of them.
+
+A turn is one epoll_wait, all its events, and at most RESUMED_MAX of those connections that had more to do; Python hears of
+what is its own when the turn is over. So nothing that keeps the lane or Python busy keeps either from looking at the other
+descriptors, signals and timers. A turn that is broken off goes on in the next call.
+
+An edge is told once. What it told of stands in `Conn.readable` until a recv finds the socket empty, whatever happens
+meanwhile; a connection that stops before stands in `Conns.again`.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memmove
+
+from zcserve.net.lane.answering cimport Answering, answer, go_on, has_had_its_share
+from zcserve.net.lane.connections cimport (
+    OWNER_LANE, OWNER_LISTENER, OWNER_NONE, RECV_BYTES, Conn, Conns, end, end_idle, finish, free_inbox, linger, nothing_read, renew,
+    room_for, run_again, sweep, tell, watch_fresh,
+)
+from zcserve.net.lane.gil cimport let_gil_go
+from zcserve.net.lane.output cimport DONE, ENOUGH, GONE
+from zcserve.net.lane.system cimport (
+    AF_INET, AF_INET6, CLOCK_REALTIME, EAGAIN, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4,
+    clock_gettime, close, epoll_event, epoll_wait, errno, monotonic, recv, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
+    socklen_t, ssize_t, timespec,
+)
+from zcserve.net.lane.table cimport has_chores
+
+cdef enum:
+    EVENTS_MAX = 256             # of one epoll_wait
+    RESUMED_MAX = 64             # connections of `again` that are served in a turn
+    ACCEPTS_MAX = 64             # in a turn
+
+cdef struct Loop:
+    int events_count, events_at
+    int accepts_left             # of this turn
+    int pipeline_max             # requests of one connection in a turn
+    int64_t turn_bytes_max       # likewise
+    int64_t second               # whose prefixes Python has set
+    double second_until          # by the monotonic clock; the wall clock is looked at then, and after each `set_second`
+    Answering answering
+    epoll_event events[EVENTS_MAX]
+
+
+# --- a connection -------------------------------------------------------------------------------------------
+
+
+cdef inline void serve(Loop *loop, int fd, uint32_t mask) noexcept nogil:
+    """A connection's share of this turn: what is pending goes out, then what has come in is read and answered."""
+    cdef Conns *conns = &loop.answering.conns
+    cdef Conn *conn = &conns.all[fd]
+    if mask & <uint32_t> (EPOLLRDHUP | EPOLLHUP):
+        conn.hung_up = True
+    if mask & ~<uint32_t> EPOLLOUT:
+        conn.readable = True
+    if conn.lingering:
+        linger(conns, fd, conn)
+        return
+    loop.answering.requests_left = loop.pipeline_max
+    loop.answering.output.bytes_left = loop.turn_bytes_max
+    if conn.pending.record != NULL:
+        if mask and not mask & <uint32_t> (EPOLLOUT | EPOLLERR | EPOLLHUP):
+            return               # what the client sends meanwhile waits, and is no progress
+        if not goes_on(loop, fd, go_on(&loop.answering, fd, conn)):
+            return
+    while conn.inbox_len or conn.readable:
+        if not goes_on(loop, fd, read_and_answer(loop, fd, conn)):
+            return
+        conn = &conns.all[fd]
+        if (conn.inbox_len or conn.readable) and has_had_its_share(&loop.answering):
+            run_again(conns, fd)
+            return
+    if conn.inbox != NULL:
+        free_inbox(conn)
+    if conns.ending:
+        end_idle(conns, fd)
+
+
+cdef inline bint goes_on(Loop *loop, int fd, int result) noexcept nogil:
+    """Whether a connection goes on in this turn after a step that ended so."""
+    cdef Conns *conns = &loop.answering.conns
+    if result == GONE:
+        end(conns, fd)
+    elif result == ENOUGH:
+        run_again(conns, fd)
+    elif result == DONE and conns.all[fd].closing:
+        finish(conns, fd, &conns.all[fd])
+    else:
+        return result == DONE
+    return False
+
+
+cdef inline int read_and_answer(Loop *loop, int fd, Conn *conn) noexcept nogil:
+    """What the inbox holds, or else one recv. As `answer`; DONE, too, when there is nothing."""
+    cdef char *buffer = loop.answering.conns.buffer
+    cdef ssize_t length
+    if conn.inbox_len:
+        length = conn.inbox_len
+        memcpy(buffer, conn.inbox, length)
+        conn.inbox_len = 0
+    else:
+        length = recv(fd, buffer, RECV_BYTES, 0)
+        if length <= 0:
+            return nothing_read(conn, length)
+        # Fewer than were asked for: what comes later is told; but not an end that was told already.
+        conn.readable = length == RECV_BYTES or conn.hung_up
+    conn.since = loop.answering.conns.now
+    return answer(&loop.answering, fd, buffer, length)
+
+
+# --- new connections ----------------------------------------------------------------------------------------
+
+
+cdef inline void accept_from(Loop *loop, int listener) noexcept nogil:
+    """Accept clients: as many as this turn may. Python sees to what else is to be done."""
+    cdef int result = accept(loop, listener)
+    if result == ENOUGH:
+        run_again(&loop.answering.conns, listener)
+    elif result == GONE:
+        tell(&loop.answering.conns, listener, <uint32_t> EPOLLIN)
+
+
+cdef inline int accept(Loop *loop, int listener) noexcept nogil:
+    """DONE when the queue is empty, ENOUGH when it may not be, GONE when Python must see to it.
+
+    A client is served at once: its request is often there already, and a connection for but one is never watched at all.
+    """
+    cdef Conns *conns = &loop.answering.conns
+    cdef sockaddr_storage address
+    cdef socklen_t length
+    cdef int fd
+    cdef Conn *conn
+    while loop.accepts_left > 0 and not conns.full:
+        if conns.draining or conns.count + conns.foreign >= conns.most:
+            return GONE
+        length = sizeof(sockaddr_storage)
+        fd = accept4(listener, <sockaddr *> &address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd < 0:
+            return DONE if errno == EAGAIN else GONE
+        loop.accepts_left -= 1
+        if room_for(conns, fd) < 0:
+            close(fd)
+            return GONE
+        take_in(conns, fd, &address)
+        serve(loop, fd, 0)
+        conn = &conns.all[fd]
+        if conn.owner == OWNER_LANE and watch_fresh(conns, fd, conn) < 0:
+            end(conns, fd)
+            return GONE
+    return ENOUGH
+
+
+cdef inline void take_in(Conns *conns, int fd, const sockaddr_storage *address) noexcept nogil:
+    """A new connection of the lane."""
+    cdef Conn *conn = renew(conns, fd)
+    conn.owner = OWNER_LANE
+    conn.family = <uint8_t> address.ss_family
+    if address.ss_family == AF_INET:
+        memcpy(conn.address, &(<const sockaddr_in *> address).sin_addr, 4)
+    elif address.ss_family == AF_INET6:
+        memcpy(conn.address, &(<const sockaddr_in6 *> address).sin6_addr, 16)
+    conn.fresh = conn.readable = True
+    conns.count += 1
+
+
+# --- a turn -------------------------------------------------------------------------------------------------
+
+
+cdef inline void run(Loop *loop, double timeout) noexcept nogil:
+    """Serve until Python is needed, the time is over (seconds; -1: without end), or the second is."""
+    cdef Conns *conns = &loop.answering.conns
+    cdef double until
+    cdef bint worked = False
+    conns.now = monotonic()
+    until = conns.now + timeout if timeout >= 0 else -1
+    if is_second_over(loop):
+        return
+    while True:
+        if loop.events_at == loop.events_count:
+            if not wait(loop, until, worked):
+                return
+            worked = True
+            if is_second_over(loop):
+                return           # the events wait for the new second's prefixes
+        if not take_up_events(loop):
+            return
+        if conns.again_count:
+            take_up_again(loop)
+        if conns.due or has_chores(&loop.answering.table) or timeout == 0 or (until >= 0 and conns.now >= until):
+            return
+
+
+cdef inline bint is_second_over(Loop *loop) noexcept nogil:
+    return loop.answering.conns.now >= loop.second_until and is_another_second(loop)
+
+
+cdef inline bint is_another_second(Loop *loop) noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_REALTIME, &t)
+    loop.second_until = loop.answering.conns.now + 1 - t.tv_nsec * 1e-9
+    return t.tv_sec != loop.second
+
+
+cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
+    """Begin a turn; False when Python is needed instead."""
+    cdef Conns *conns = &loop.answering.conns
+    if until >= 0:               # a deadline of Python's: the last turn may have taken long
+        conns.now = monotonic()
+    if conns.now >= conns.next_sweep:
+        sweep(conns)
+    if conns.drained:
+        conns.drained = False
+        return False
+    let_gil_go(&loop.answering.gil)
+    loop.accepts_left = ACCEPTS_MAX
+    loop.events_at = loop.events_count = 0
+    loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, wait_ms(loop, until, worked))
+    loop.answering.turn += 1
+    conns.now = monotonic()
+    if loop.events_count < 0:
+        loop.events_count = 0
+        return False             # a signal: Python looks after it
+    return True
+
+
+cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept nogil:
+    """How long to wait. After work there are log lines for Python, and a signal may have come: at most a second."""
+    cdef const Conns *conns = &loop.answering.conns
+    cdef double left = 1 if worked else -1
+    if conns.again_count or has_chores(&loop.answering.table):
+        return 0
+    if conns.count and (left < 0 or conns.next_sweep - conns.now < left):
+        left = max(conns.next_sweep - conns.now, 0)
+    if until >= 0 and (left < 0 or until - conns.now < left):
+        left = max(until - conns.now, 0)
+    return -1 if left < 0 else <int> (left * 1000 + 0.999)
+
+
+cdef inline bint take_up_events(Loop *loop) noexcept nogil:
+    """Serve each event; False when there are more reports than fit."""
+    cdef Conns *conns = &loop.answering.conns
+    cdef uint64_t data
+    cdef uint32_t mask
+    cdef int fd
+    while loop.events_at < loop.events_count:
+        if conns.full:
+            return False
+        data = loop.events[loop.events_at].data.u64
+        mask = loop.events[loop.events_at].events
+        loop.events_at += 1
+        fd = <int> (data & 0xFFFFFFFFu)
+        if conns.all[fd].generation == data >> 32:       # else it is about a connection that was closed
+            take_up(loop, fd, mask)
+    return True
+
+
+cdef inline void take_up(Loop *loop, int fd, uint32_t mask) noexcept nogil:
+    """Serve an event's descriptor, or tell Python of it."""
+    cdef Conns *conns = &loop.answering.conns
+    cdef uint8_t owner = conns.all[fd].owner
+    if owner == OWNER_LANE:
+        loop.answering.gil.asked = False
+        serve(loop, fd, mask)
+        if not loop.answering.gil.asked:
+            let_gil_go(&loop.answering.gil)
+    elif owner == OWNER_LISTENER:
+        accept_from(loop, fd)
+    elif owner != OWNER_NONE:
+        if mask & <uint32_t> (EPOLLRDHUP | EPOLLHUP):
+            conns.all[fd].hung_up = True     # for when the connection comes back
+        tell(conns, fd, mask)
+
+
+cdef inline void take_up_again(Loop *loop) noexcept nogil:
+    """Serve those that had more to do; what comes behind them has its turn the next time."""
+    cdef Conns *conns = &loop.answering.conns
+    cdef int fd, at = 0
+    cdef int count = min(conns.again_count, RESUMED_MAX)
+    loop.answering.turn += 1     # what is read now may be younger than the events
+    while at < count and not conns.full:
+        fd = conns.again[at]
+        at += 1
+        if not conns.all[fd].queued:
+            continue             # it is about a connection that was closed
+        conns.all[fd].queued = False
+        if conns.all[fd].owner == OWNER_LISTENER:
+            accept_from(loop, fd)
+        elif conns.all[fd].owner == OWNER_LANE:
+            serve(loop, fd, 0)
+    conns.again_count -= at
+    if at and conns.again_count:
+        memmove(conns.again, conns.again + at, conns.again_count * sizeof(int))

@@ -1,0 +1,245 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Output: answers that are gathered and sent with one system call, and what is left of one where the socket takes no more.
+
+An answer is two iovecs: a prefix of this second (status line, Server, Date, Connection), and a part of its representation's
+head with the content behind it. Content that lies in a file of its own (`Rep.fd`) follows by sendfile. What waits for a
+socket is one answer, by reference (`Pending`); answers behind it are taken back, as if they had not been made. The unit knows
+no connections and no requests.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint16_t, uint64_t
+from libc.string cimport memcpy, memmove, memset
+from posix.types cimport off_t
+
+from zcserve.net.lane.head cimport Head
+from zcserve.net.lane.records cimport Dead, Record, Rep, maybe_dead
+from zcserve.net.lane.system cimport (
+    EAGAIN, EINTR, MSG_MORE, MSG_NOSIGNAL, errno, iovec, msghdr, send, sendfile, sendmsg, ssize_t,
+)
+
+cdef enum:
+    ANSWERS_MAX = 64
+    IOVECS_MAX = 128             # two for each answer
+    COPY_BYTES_MAX = 4096        # measured: a copy of this size costs less than what sendmsg has over send
+    PREFIX_MAX = 160             # status line, Server, Date, Connection: 104 bytes
+    MODES = 3                    # KEEP, KEEP_10, CLOSE
+
+cdef enum:                       # how a step ended
+    DONE = 0
+    BLOCKED = 1                  # the socket takes no more: an event will tell
+    ENOUGH = 2                   # for this turn
+    HAND_OVER = 3                # the connection is Python's
+    GONE = -1                    # the connection is to be closed, or is closed
+
+cdef struct Answer:              # two iovecs on their way
+    const char *start            # of its request
+    size_t log_mark              # where its log line begins
+    Record *record
+    Rep *rep
+    int64_t size                 # of its content, 0 for none
+    bint not_modified
+
+cdef struct Output:
+    int count                    # of answers that are not sent yet
+    int begun                    # the answer that `send_answers` left in `Pending`
+    size_t flight                # bytes that were sent together
+    int64_t bytes_left           # that the connection at hand may send in this turn
+    const char *prefix[MODES][2]     # by mode: 200, 304
+    size_t prefix_len[MODES][2]
+    uint64_t requests, bytes_sent, not_modified      # numbers for Python
+    iovec iov[IOVECS_MAX]
+    Answer answers[ANSWERS_MAX]
+    char copy[COPY_BYTES_MAX]
+
+cdef struct Pending:             # of one answer; the record is kept till it is out
+    Record *record
+    const char *rest
+    size_t rest_len
+    int64_t span_offset
+    int64_t span_len
+    int span_fd
+    uint16_t prefix_len
+    char prefix[PREFIX_MAX]
+
+
+cdef inline int set_prefixes(Output *output, tuple prefixes) except -1:
+    """(200, 304) for each mode; the caller keeps them. Raises ValueError."""
+    cdef int i
+    cdef bytes prefix
+    if len(prefixes) != 2 * MODES:
+        raise ValueError("six prefixes are wanted")
+    for prefix in prefixes:
+        if not 0 < len(prefix) <= PREFIX_MAX:
+            raise ValueError("a prefix longer than PREFIX_MAX")
+    for i in range(2 * MODES):
+        prefix = prefixes[i]
+        output.prefix[i // 2][i % 2] = PyBytes_AS_STRING(prefix)
+        output.prefix_len[i // 2][i % 2] = PyBytes_GET_SIZE(prefix)
+    return 0
+
+
+cdef inline Answer *add_answer(
+    Output *output, const Head *head, const char *start, Record *record, Rep *rep, bint matched
+) noexcept nogil:
+    """Put an answer behind the others: 304 where a tag `matched`, else 200."""
+    cdef Answer *answer = &output.answers[output.count]
+    cdef iovec *iov = &output.iov[2 * output.count]
+    answer.start = start
+    answer.record = record
+    answer.rep = rep
+    answer.not_modified = matched
+    answer.size = rep.size if head.is_get and not matched else 0
+    iov[0].iov_base = <void *> output.prefix[head.mode][matched]
+    iov[0].iov_len = output.prefix_len[head.mode][matched]
+    if matched:
+        iov[1].iov_base = <void *> (rep.head + rep.tail)
+        iov[1].iov_len = rep.head_len - rep.tail
+    else:
+        iov[1].iov_base = <void *> rep.head
+        iov[1].iov_len = rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0)
+    output.count += 1
+    count_answer(output, answer, 1)
+    return answer
+
+
+cdef inline void count_answer(Output *output, const Answer *answer, int by) noexcept nogil:
+    output.requests += by
+    output.bytes_sent += by * answer.size
+    output.not_modified += by * answer.not_modified
+
+
+cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pending) noexcept nogil:
+    """Send what was gathered. DONE; GONE; or ENOUGH: what is left of answer `begun` is `pending`, and those behind it were
+    taken back."""
+    cdef size_t done
+    cdef int i = 0, answers = output.count
+    cdef Answer *last = &output.answers[answers - 1]
+    cdef bint span = last.rep.fd >= 0 and last.size > 0
+    # What a close follows at once goes out with its FIN, in one packet.
+    cdef ssize_t count = send_iovecs(output, fd, 2 * answers, span, MSG_NOSIGNAL | (MSG_MORE if span or closing else 0))
+    output.count = 0
+    if count < 0:
+        if errno != EAGAIN and errno != EINTR:
+            return GONE
+        count = 0
+    output.bytes_left -= count
+    done = count
+    while i < 2 * answers and done >= output.iov[i].iov_len:
+        done -= output.iov[i].iov_len
+        i += 1
+    if i == 2 * answers and not span:
+        return DONE
+    output.begun = min(i // 2, answers - 1)
+    hold(&output.answers[output.begun], &output.iov[2 * output.begun], i - 2 * output.begun, done, pending)
+    for i in range(output.begun + 1, answers):
+        count_answer(output, &output.answers[i], -1)
+        output.answers[i].rep.uses -= 1
+    return ENOUGH
+
+
+cdef inline ssize_t send_iovecs(Output *output, int fd, int count, bint span, int flags) noexcept nogil:
+    """Little is copied together and sent by send."""
+    cdef msghdr message
+    cdef size_t total = 0
+    cdef int i
+    for i in range(count):
+        total += output.iov[i].iov_len
+    output.flight = total
+    if total > COPY_BYTES_MAX or span:
+        memset(&message, 0, sizeof(msghdr))
+        message.msg_iov = output.iov
+        message.msg_iovlen = count
+        return sendmsg(fd, &message, flags)
+    total = 0
+    for i in range(count):
+        memcpy(output.copy + total, output.iov[i].iov_base, output.iov[i].iov_len)
+        total += output.iov[i].iov_len
+    return send(fd, output.copy, total, flags)
+
+
+cdef inline void hold(const Answer *answer, const iovec *iov, int whole, size_t done, Pending *pending) noexcept nogil:
+    """Keep what is left of an answer: `whole` iovecs of it are out, and `done` bytes of the next one."""
+    pending.record = answer.record
+    pending.record.refs += 1
+    pending.record.sending += 1
+    if whole == 0:
+        pending.prefix_len = <uint16_t> min(iov[0].iov_len - done, <size_t> PREFIX_MAX)
+        memcpy(pending.prefix, <const char *> iov[0].iov_base + done, pending.prefix_len)
+        done = 0
+    if whole <= 1:
+        pending.rest = <const char *> iov[1].iov_base + done
+        pending.rest_len = iov[1].iov_len - done
+    pending.span_fd = answer.rep.fd
+    pending.span_offset = answer.rep.offset
+    pending.span_len = answer.size if answer.rep.fd >= 0 else 0
+
+
+cdef inline int send_pending(Output *output, int fd, Pending *pending) noexcept nogil:
+    """Send what is left. DONE, GONE, BLOCKED, or ENOUGH for this turn."""
+    cdef ssize_t count
+    cdef off_t offset
+    while pending.prefix_len or pending.rest_len:
+        if output.bytes_left <= 0:
+            return ENOUGH
+        count = send_rest(fd, pending)
+        if count < 0:
+            return sent_nothing()
+        output.bytes_left -= count
+    while pending.span_len:
+        if output.bytes_left <= 0:
+            return ENOUGH
+        offset = pending.span_offset
+        count = sendfile(fd, pending.span_fd, &offset, min(pending.span_len, output.bytes_left))
+        if count < 0:
+            return sent_nothing()
+        if count == 0:
+            return GONE          # only a file sent in place can end early
+        pending.span_offset += count
+        pending.span_len -= count
+        output.bytes_left -= count
+    return DONE
+
+
+cdef inline ssize_t send_rest(int fd, Pending *pending) noexcept nogil:
+    """Send once of what is left before the file's content; how many bytes, or -1."""
+    cdef msghdr message
+    cdef iovec two[2]
+    cdef ssize_t count
+    cdef size_t of_prefix
+    two[0].iov_base = pending.prefix
+    two[0].iov_len = pending.prefix_len
+    two[1].iov_base = <void *> pending.rest
+    two[1].iov_len = pending.rest_len
+    memset(&message, 0, sizeof(msghdr))
+    message.msg_iov = two
+    message.msg_iovlen = 2
+    count = sendmsg(fd, &message, MSG_NOSIGNAL | (MSG_MORE if pending.span_len else 0))
+    if count <= 0:
+        return count
+    of_prefix = min(<size_t> count, <size_t> pending.prefix_len)
+    pending.prefix_len -= <uint16_t> of_prefix
+    memmove(pending.prefix, pending.prefix + of_prefix, pending.prefix_len)
+    pending.rest += count - of_prefix
+    pending.rest_len -= count - of_prefix
+    return count
+
+
+cdef inline int sent_nothing() noexcept nogil:
+    if errno == EINTR:
+        return ENOUGH
+    return BLOCKED if errno == EAGAIN else GONE
+
+
+cdef inline void unpin(Pending *pending, Dead *dead) noexcept nogil:
+    """Nothing is left of an answer, or it is not sent any more."""
+    cdef Record *record = pending.record
+    pending.prefix_len = 0
+    pending.rest_len = 0
+    pending.span_len = 0
+    pending.record = NULL
+    if record != NULL:
+        record.refs -= 1
+        record.sending -= 1
+        maybe_dead(dead, record)

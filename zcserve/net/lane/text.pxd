@@ -1,0 +1,135 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Bytes of text: classes of characters, comparisons, numbers in decimal, and the hash of a key.
+
+All functions work on a pointer and a length, and read nothing behind it. The unit knows no HTTP but for the characters that
+RFC 9110 section 5.6.2 (token), RFC 9110 section 5.5 (field value) and RFC 9112 section 3.2 (target) allow.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.string cimport memcpy
+
+
+# A `.pxd` can hold no tables, so these are C: 1 for what a token is made of, and for what a log line holds as it is.
+cdef extern from * nogil:
+    """
+    static const unsigned char zc_token[256] = {
+        ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1,
+        ['!'] = 1, ['#'] = 1, ['$'] = 1, ['%'] = 1, ['&'] = 1, ['\\''] = 1, ['*'] = 1, ['+'] = 1, ['-'] = 1, ['.'] = 1,
+        ['^'] = 1, ['_'] = 1, ['`'] = 1, ['|'] = 1, ['~'] = 1,
+    };
+    static const unsigned char zc_plain[256] = { [' ' ... '!'] = 1, ['#' ... '['] = 1, [']' ... '~'] = 1 };
+    """
+    const uint8_t *TOKEN "zc_token"
+    const uint8_t *PLAIN "zc_plain"
+
+cdef struct Text:                # a part of bytes that belong to something else
+    const char *at
+    size_t len
+
+
+cdef inline bint is_token(char c) noexcept nogil:
+    return TOKEN[<uint8_t> c]
+
+
+cdef inline bint is_target(char c) noexcept nogil:
+    """Whether a request's target may hold it: what is visible in ASCII."""
+    return c'!' <= c <= c'~'
+
+
+cdef inline bint is_blank(char c) noexcept nogil:
+    """Whether it may stand around a field's value (OWS)."""
+    return c == c' ' or c == c'\t'
+
+
+cdef inline bint is_value(const char *text, size_t length) noexcept nogil:
+    """Whether all bytes may stand in a field value; without a way out in the middle, so that it becomes vector code."""
+    cdef uint8_t bad = 0, c
+    cdef size_t i
+    for i in range(length):
+        c = <uint8_t> text[i]
+        bad |= ((c < c' ') & (c != c'\t')) | (c == 0x7F)
+    return not bad
+
+
+cdef inline bint is_plain(const char *text, size_t length) noexcept nogil:
+    """Whether all bytes may stand in a log line, in both formats, as they are."""
+    cdef size_t i
+    for i in range(length):
+        if not PLAIN[<uint8_t> text[i]]:
+            return False
+    return True
+
+
+cdef inline bint same_name(const char *name, const char *lower, size_t length) noexcept nogil:
+    """Whether `name` is `lower` but for case; tokens only."""
+    cdef size_t i
+    cdef char c
+    for i in range(length):
+        c = name[i]
+        if c'A' <= c <= c'Z':
+            c += c'a' - c'A'
+        if c != lower[i]:
+            return False
+    return True
+
+
+cdef inline size_t decimal(int64_t number, char *target) noexcept nogil:
+    """Write a number that is not negative; its length, at most 19."""
+    cdef char digits[24]
+    cdef size_t n = 0, i
+    if number == 0:
+        target[0] = c'0'
+        return 1
+    while number > 0:
+        digits[n] = <char> (c'0' + number % 10)
+        number //= 10
+        n += 1
+    for i in range(n):
+        target[i] = digits[n - 1 - i]
+    return n
+
+
+cdef inline size_t c_length(const char *text) noexcept nogil:
+    cdef size_t n = 0
+    while text[n]:
+        n += 1
+    return n
+
+
+cdef inline uint32_t rotl(uint32_t x, int r) noexcept nogil:
+    return (x << r) | (x >> (32 - r))
+
+
+cdef inline uint32_t murmur3(const char *data, size_t length, uint32_t seed) noexcept nogil:
+    """MurmurHash3 x86 32, equal to mmh3.hash(data, seed, signed=False)."""
+    cdef uint32_t h = seed, k
+    cdef size_t blocks = length // 4, i
+    cdef const uint8_t *tail
+    for i in range(blocks):
+        memcpy(&k, data + 4 * i, 4)
+        k *= 0xcc9e2d51u
+        k = rotl(k, 15)
+        k *= 0x1b873593u
+        h ^= k
+        h = rotl(h, 13)
+        h = h * 5 + 0xe6546b64u
+    tail = <const uint8_t *> data + 4 * blocks
+    k = 0
+    if (length & 3) >= 3:
+        k ^= <uint32_t> tail[2] << 16
+    if (length & 3) >= 2:
+        k ^= <uint32_t> tail[1] << 8
+    if (length & 3) >= 1:
+        k ^= tail[0]
+        k *= 0xcc9e2d51u
+        k = rotl(k, 15)
+        k *= 0x1b873593u
+        h ^= k
+    h ^= <uint32_t> length
+    h ^= h >> 16
+    h *= 0x85ebca6bu
+    h ^= h >> 13
+    h *= 0xc2b2ae35u
+    h ^= h >> 16
+    return h
