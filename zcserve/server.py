@@ -55,6 +55,7 @@ from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.sampler import Sampler
 from zcserve.net.timers import Deadline
+from zcserve.net.transport import SocketTransport
 from zcserve.program import close_inherited
 from zcserve.upgrade import QUIET_S, Predecessor, Successor, tell_supervisor
 
@@ -287,8 +288,8 @@ class Server:
         taken = lane.take(fd) if lane is not None else None
         if taken is not None:
             peer, data, _, hung_up, made = taken
-            sock = socket.socket(fileno=fd)
-            Connection(self._service, sock, peer, from_lane=True).go_on_with(data, made, hung_up=hung_up)
+            transport = SocketTransport(socket.socket(fileno=fd), peer)
+            Connection(self._service, transport, from_lane=True).go_on_with(data, made, hung_up=hung_up)
 
     def _on_evicted(self, entry: Entry) -> bool:
         """A body left the store, in any thread: the fast lane must let go of it, and will if it has it."""

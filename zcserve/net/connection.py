@@ -24,32 +24,32 @@ something must be waited for. A turn's share is bounded by `pipeline_max` and `t
 from __future__ import annotations
 
 import enum
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
-from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect, Segment, device_of
+from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect, device_of
 from zcserve.cache.fetcher import Fetched, Fetcher, Renewed, Wait
 from zcserve.cache.index import Generation
 from zcserve.config import Config
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin, Proxies
 from zcserve.http import KNOWN_METHODS, canonical_path
-from zcserve.net import negotiate, reply, wire
+from zcserve.net import negotiate, reply, spans
 from zcserve.net.bodies import Allowance, Hold
 from zcserve.net.ending import Ending, may_close
 from zcserve.net.exchange import Application, CutShortError, Exchange, Made, Outgoing, Piece, Resource, Stored
 from zcserve.net.fastlane import Teacher
 from zcserve.net.loop import Loop
+from zcserve.net.output import Flushed, Output
 from zcserve.net.poller import ERROR, HANG_UP, WRITE
 from zcserve.net.reply import Prefixes, Reply
 from zcserve.net.request import CLOSE, Collect, Discard, Fields, Parsed, Parser, split_target
 from zcserve.net.sampler import Sampler
 from zcserve.net.shortage import Shortage
-from zcserve.net.wire import Outcome
+from zcserve.net.transport import Transport
 from zcserve.paths import SentPath
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class State(enum.IntEnum):
     CLOSED = 5
 
 
+_DONE = Flushed.DONE
 _HEAD, _IDLE, _WRITE, _WAIT, _CLOSED = State.HEAD, State.IDLE, State.WRITE, State.WAIT, State.CLOSED
 
 # Every state may end; these are the other lawful moves.
@@ -140,12 +141,11 @@ class Service:
 
 
 class Connection:
-    """A client's socket, from accept to close."""
+    """One client, from accept to close."""
 
     __slots__ = (
         "_accepted",
         "_answered",
-        "_bodies",
         "_body",
         "_body_since",
         "_brought",
@@ -153,7 +153,6 @@ class Connection:
         "_counted",
         "_discard",
         "_exchange",
-        "_fd",
         "_fields",
         "_head",
         "_hold",
@@ -164,43 +163,38 @@ class Connection:
         "_made",
         "_method",
         "_origin",
-        "_out",
         "_outgoing",
-        "_peer",
-        "_pinned",
+        "_output",
         "_proxies",
         "_pulled",
         "_queued",
-        "_recv",
+        "_read",
         "_renewals",
         "_resource",
-        "_resting",
         "_round",
         "_service",
         "_since",
-        "_sock",
         "_stop",
         "_stored",
         "_target",
+        "_transport",
         "_wait",
         "armed",
         "state",
     )
 
-    def __init__(self, service: Service, sock: socket.socket, peer: str, *, from_lane: bool = False) -> None:
+    def __init__(self, service: Service, transport: Transport, *, from_lane: bool = False) -> None:
         self._service = service
         self._loop = service.loop
-        self._sock = sock
-        self._fd = sock.fileno()
-        self._recv = sock.recv
-        self._peer = self._client = peer  # the client is the peer, or what a trusted proxy names
+        self._transport = transport
+        self._read = transport.read
+        self._output = Output()
+        peer = transport.peer
+        self._client = peer  # or what a trusted proxy names
         self._origin: Origin | None = None  # what such a proxy says of the request at hand
         self._proxies = service.proxies if service.proxies is not None and service.proxies.trusts(peer) else None
         self._head = b""  # of the request at hand
         self._inbox = b""
-        self._out: list[Segment] = []
-        self._bodies: list[Body] = []  # whose memory `_out` refers to
-        self._pinned = False
         self._discard: Discard | None = None
         self._body_since, self._counted = 0.0, 0  # the body's clock, and how much of it had come when that was set
         self._hold: Hold | None = None  # what the body of the request at hand counts for
@@ -215,20 +209,19 @@ class Connection:
         self._brought: Callable[[], Stop | None] | None = None  # what to do with what was waited for
         self._wait: Wait | None = None  # for what a loader reads
         self._renewals = 0
-        self._queued = 0  # bytes in the kernel's send queue when it was last full
+        self._queued = 0  # `Transport.unacknowledged` when it was last full
         self._lingers = False
         self._hung_up = False  # the peer sends no more; told once, behind what it sent
         self._pulled = False  # the stream's next piece is waited for
-        self._resting = False  # this turn's share of bytes is out, the rest goes in the next turn
         self._round = self._answered = 0  # the turn in which this many requests were answered
         self._stop = Stop.BYTES
         self.armed = inf
         self.state = State.HEAD
         self._since = self._accepted = self._loop.now
         if from_lane:
-            self._loop.handlers[self._fd] = self._on_request
+            self._loop.handlers[transport.fd] = self._on_request
         else:
-            self._loop.add(self._fd, self._on_request, stream=True)
+            self._loop.add(transport.fd, self._on_request, stream=True)
         service.connections.add(self)
         self._loop.timers.arm(self)
 
@@ -262,7 +255,7 @@ class Connection:
         """The connection is idle, and the fast lane's again: this object is done with it."""
         self._set_state(_CLOSED, keep=True)
         self._service.connections.discard(self)
-        lane.resume(self._sock.detach(), True)
+        lane.resume(self._transport.release(), True)
 
     # --- states -------------------------------------------------------------------------------------------
 
@@ -273,12 +266,12 @@ class Connection:
         self._since = self._loop.now
         if state is _CLOSED:
             if keep:
-                self._loop.release(self._fd)
+                self._loop.release(self._transport.fd)
             else:
-                self._loop.forget(self._fd)
+                self._loop.forget(self._transport.fd)
             self._loop.timers.disarm(self)
             return
-        self._loop.handlers[self._fd] = _HANDLERS[state].__get__(self)
+        self._loop.handlers[self._transport.fd] = _HANDLERS[state].__get__(self)
         self._loop.timers.arm(self)
 
     def due(self) -> float:
@@ -306,8 +299,8 @@ class Connection:
 
     def expire(self) -> None:
         """The state's deadline passed."""
-        if self.state is _WRITE and wire.queued(self._fd) < self._queued:
-            self._queued = wire.queued(self._fd)  # a slow reader, but it reads
+        if self.state is _WRITE and self._transport.unacknowledged() < self._queued:
+            self._queued = self._transport.unacknowledged()  # a slow reader, but it reads
             self._since = self._loop.now
             self._loop.timers.arm(self)
         elif self.state is State.BODY and self._body_comes():
@@ -338,7 +331,7 @@ class Connection:
 
     def _expire_file(self) -> None:
         """What a loader reads does not come: 503, or the end of an answer that is begun."""
-        if self._out:
+        if self._output.segments:
             self.end()
             return
         self._cease_to_wait()
@@ -362,14 +355,11 @@ class Connection:
     @property
     def has_all(self) -> bool:
         """Whether the client's kernel has everything that was sent."""
-        return not wire.queued(self._fd)
+        return not self._transport.unacknowledged()
 
     def is_silent(self) -> bool:
         """Whether nothing of a request lies unread: closing would answer it with a reset."""
-        try:
-            return not self._recv(1, socket.MSG_PEEK)
-        except OSError:  # EAGAIN, or worse
-            return True
+        return not self._transport.has_unread()
 
     def drain(self) -> None:
         """The server stops: end now if nothing is owed, else after the answer at hand. A client that has just connected
@@ -388,11 +378,13 @@ class Connection:
         """End in order: what was sent arrives. What was not sent is dropped. `says_no_more` as in `may_close`."""
         if self.state is _CLOSED:
             return
-        if (self._hung_up or not self._lingers) and may_close(self._fd, says_no_more=says_no_more or self._hung_up):
+        if (self._hung_up or not self._lingers) and may_close(
+            self._transport, says_no_more=says_no_more or self._hung_up
+        ):
             self.close()
             return
         self._leave(keep=True)
-        Ending(self._service, self._sock, watched=True)
+        Ending(self._service, self._transport, watched=True)
         self._abandon()
 
     def close(self) -> None:
@@ -400,13 +392,12 @@ class Connection:
         if self.state is _CLOSED:
             return
         self._leave(keep=False)
-        self._sock.close()
+        self._transport.close()
         self._service.closed()
         self._abandon()
 
     def _leave(self, *, keep: bool) -> None:
-        self._unpin()
-        self._out.clear()
+        self._output.drop()
         self._inbox = b""
         self._brought = None
         self._cease_to_wait()
@@ -432,7 +423,7 @@ class Connection:
         if mask & HANG_UP:
             self._hung_up = True
         try:
-            data = self._recv(RECV_BYTES)
+            data = self._read(RECV_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -463,7 +454,7 @@ class Connection:
         if mask & HANG_UP:
             self._hung_up = True
             self._let_application_go()
-        if mask & WRITE and self._out and not self._resting:
+        if mask & WRITE and self._output.segments and not self._output.rests:
             self._work_out()
 
     def _on_waiting(self, mask: int) -> None:
@@ -484,7 +475,7 @@ class Connection:
         yet to make. What is complete before it is still sent."""
         if not self._is_applications_turn:
             return
-        if self._out:
+        if self._output.segments:
             self._abandon()
             self._stop = Stop.END
         else:
@@ -499,7 +490,7 @@ class Connection:
 
     def _work_out(self) -> None:
         """Send what is answered, then do what `_fill` stopped for."""
-        if self._out and not self._flush():
+        if self._output.segments and not self._flush():
             return
         stop = self._stop
         if stop is Stop.BYTES:
@@ -553,7 +544,7 @@ class Connection:
         self._loop.again(self._read_on)
 
     def _go_on(self) -> None:
-        if self.state is State.WAIT and not self._out:
+        if self.state is State.WAIT and not self._output.segments:
             self._work()
 
     def _finish(self) -> None:
@@ -563,7 +554,7 @@ class Connection:
         self.end(says_no_more=was_quick and not self._service.draining)
 
     def _fill(self) -> Stop:
-        """Answer complete requests of the inbox into `_out`. The plain hit is answered here, all else by `_answer`."""
+        """Answer complete requests of the inbox into `_output`: the plain hit here, all else by `_answer`."""
         service = self._service
         parse = service.parser.parse if self._proxies is None else self._parse
         resources = service.generation.resources
@@ -596,7 +587,7 @@ class Connection:
                 if (
                     hit is not None
                     and (body := hit.body) is not None
-                    and (not body.holds_descriptor or wire.is_ready(body))
+                    and (not body.holds_descriptor or spans.is_ready(body))
                 ):
                     if service.sampler is not None:
                         service.sampler.note(hit, self._loop.turn)
@@ -631,10 +622,10 @@ class Connection:
 
     def _parse(self, data: bytes, start: int) -> Parsed | None:
         """As `Parser.parse`, and which client asks: the peer, as long as the head is not understood."""
-        self._client, self._origin = self._peer, None
+        self._client, self._origin = self._transport.peer, None
         parsed = self._service.parser.parse(data, start)
         if parsed is not None and self._proxies is not None:
-            self._origin = self._proxies.origin(self._peer, data[start : parsed[3]])
+            self._origin = self._proxies.origin(self._transport.peer, data[start : parsed[3]])
             if self._origin is not None:
                 self._client = self._origin.client.name
         return parsed
@@ -642,9 +633,7 @@ class Connection:
     def _emit_hit(self, method: bytes, target: bytes, fields: Fields, body: Body) -> Stop | None:
         service = self._service
         mode = CLOSE if service.draining else fields.mode
-        self._out.append(service.prefixes.ok[mode])
-        self._out += body.whole()
-        self._bodies.append(body)
+        self._output.add((service.prefixes.ok[mode], *body.whole()), body)
         if service.log is not None:
             service.log(self._client, method, target, fields, 200, body.size)
         if mode == CLOSE:
@@ -652,18 +641,15 @@ class Connection:
         return None if body.copied else Stop.SHARE
 
     def _emit(self, made: Reply, *, close: bool = False) -> Stop | None:
-        """Put a response into `_out`, and tell whether more may follow at once."""
+        """Put a response into `_output`, and tell whether more may follow at once."""
         span = made.first_span()
-        if span is not None and not made.begun and not wire.is_at_hand(span):
+        if span is not None and not made.begun and not spans.is_at_hand(span):
             self._await_piece(span, partial(self._on_first_piece, made, span))
             return Stop.LOAD
         service = self._service
         fields = self._fields
         mode = CLOSE if close or service.draining or fields is None else fields.mode
-        self._out.append(service.prefixes.of(made.status, mode))
-        self._out += made.segments
-        if made.body is not None:
-            self._bodies.append(made.body)
+        self._output.add((service.prefixes.of(made.status, mode), *made.segments), made.body)
         if service.log is not None:
             service.log(self._client, self._method, self._target, fields, made.status, made.length)
         self._end_request()
@@ -707,7 +693,7 @@ class Connection:
             bytes_max = min(resource.body_bytes_max, bodies.bytes_max)
             self._discard = Collect(fields.body, bytes_max, config.head_bytes_max, self._hold)
         if fields.expects and at == len(data):
-            self._out.append(reply.CONTINUE)
+            self._output.add((reply.CONTINUE,))
         self._body_since, self._counted = self._loop.now, 0
         return self._feed_body(data, at, share)
 
@@ -877,7 +863,7 @@ class Connection:
     def _bring(self, brought: Callable[[], Stop | None]) -> None:
         """What `Stop.LOAD` waited for is there; answer with it when what is before it is out."""
         self._brought = brought
-        if not self._out:
+        if not self._output.segments:
             self._take_brought()
 
     def _take_brought(self) -> None:
@@ -939,7 +925,7 @@ class Connection:
             head,
             body,
             self._client,
-            self._addresses,
+            self._transport.addresses,
             self._on_finished,
             self._hold,
             self._origin,
@@ -949,9 +935,6 @@ class Connection:
             self._exchange = exchange
             return Stop.LOAD
         return self._emit_made(made)
-
-    def _addresses(self) -> tuple[object, object]:
-        return self._sock.getpeername(), self._sock.getsockname()
 
     def _on_finished(self, exchange: Exchange, made: Made) -> None:
         """In any thread."""
@@ -1020,13 +1003,18 @@ class Connection:
         assert fields is not None
         if service.draining or fields.mode == CLOSE:
             outgoing.last = True
-        self._out += (service.prefixes.of(status, CLOSE if outgoing.last else fields.mode), head)
+        self._output.add((service.prefixes.of(status, CLOSE if outgoing.last else fields.mode), head))
         self._outgoing = outgoing
         return Stop.STREAM
 
     def _pull(self) -> None:
         """Have the stream's next piece brought, now that the last one is out."""
-        if self._outgoing is not None and self._stop is Stop.STREAM and self.state is State.WAIT and not self._out:
+        if (
+            self._outgoing is not None
+            and self._stop is Stop.STREAM
+            and self.state is State.WAIT
+            and not self._output.segments
+        ):
             self._pulled = True
             self._outgoing.stream.pull(self._on_piece)
             if self._pulled:
@@ -1040,7 +1028,7 @@ class Connection:
         try:
             if piece is None:
                 raise CutShortError
-            self._out += outgoing.frame(piece)
+            self._output.add(outgoing.frame(piece))
         except CutShortError:
             self.end()  # before the end that was promised: the client sees that something is missing
             return
@@ -1062,46 +1050,31 @@ class Connection:
     # --- output -------------------------------------------------------------------------------------------
 
     def _flush(self) -> bool:
-        """Send `_out`; True when all of it is out. Else the state says what is waited for."""
-        try:
-            outcome = wire.send(self._sock, self._out, self._service.config.turn_bytes_max)
-        except OSError:
-            self.close()
-            return False
-        except wire.TornError:
-            self.end()  # before Content-Length
-            return False
-        if outcome is Outcome.DONE:
-            self._unpin()
+        """Send what is in `_output`; True when all of it is out. Else the state says what is waited for."""
+        flushed = self._output.flush(self._transport, self._service.config.turn_bytes_max)
+        if flushed is _DONE:
             return True
-        if not self._pinned:
-            self._pinned = True
-            for body in self._bodies:
-                body.pins += 1
-        if outcome is Outcome.COLD:
-            self._read_cold()
+        if flushed is Flushed.GONE:
+            self.close()
+        elif flushed is Flushed.TORN:
+            self.end()  # before Content-Length
+        elif flushed is Flushed.COLD:
+            if self.state is not State.WAIT:
+                self._set_state(State.WAIT)
+            self._await_piece(self._output.cold(), self._on_read)
         else:
             if self.state is not _WRITE:
                 self._set_state(_WRITE)
             self._since = self._loop.now
-            if outcome is Outcome.ENOUGH:
-                self._resting = True
+            if flushed is Flushed.ENOUGH:
                 self._loop.again(self._write_on)
             else:
-                self._queued = wire.queued(self._fd)
+                self._queued = self._transport.unacknowledged()
         return False
 
     def _write_on(self) -> None:
-        self._resting = False
-        if self.state is _WRITE and self._out:
+        if self.state is _WRITE and self._output.rests:
             self._work_out()
-
-    def _read_cold(self) -> None:
-        span = self._out[0]
-        assert isinstance(span, DiskSpan)
-        if self.state is not State.WAIT:
-            self._set_state(State.WAIT)
-        self._await_piece(span, self._on_read)
 
     def _await_piece(self, span: DiskSpan, done: Callable[[memoryview | None], None]) -> None:
         device = device_of(span.file.identity)
@@ -1120,27 +1093,20 @@ class Connection:
 
     def _on_read(self, piece: memoryview | None) -> None:
         self._wait = None
-        if self.state is not State.WAIT or not self._out:
+        if self.state is not State.WAIT or not self._output.segments:
             return
         if piece is None:
             self.end()  # before Content-Length: the rest cannot be had
         else:
-            wire.put_in_place(self._out, piece)
+            self._output.supply(piece)
             self._work_out()
-
-    def _unpin(self) -> None:
-        if self._pinned:
-            self._pinned = False
-            for body in self._bodies:
-                body.pins -= 1
-        self._bodies.clear()
 
 
 def _cold_piece(span: DiskSpan) -> memoryview | None:
     """In a thread: the next bytes of a file; None when there are none, or none of the version that was begun."""
     try:
-        return wire.read_cold(span)
-    except (OSError, wire.TornError):
+        return spans.read_cold(span)
+    except (OSError, spans.TornError):
         return None
 
 

@@ -38,6 +38,7 @@ from zcserve.net import reply
 from zcserve.net.connection import FRESH_S, Connection, Service
 from zcserve.net.ending import Ending
 from zcserve.net.request import CLOSE
+from zcserve.net.transport import SocketTransport
 
 _log = Log(__name__)
 
@@ -297,18 +298,22 @@ class Listener:
         return bool(poll.poll(0))
 
     def _welcome(self, fd: int, peer: object) -> None:
-        sock = socket.socket(self._sock.family, socket.SOCK_STREAM, self._sock.proto, fileno=fd)
-        sock.setblocking(False)
+        transport = self._transport_of(fd, peer)
         try:
-            host = str(peer[0]).partition("%")[0] if isinstance(peer, tuple) else "unix:"
-            Connection(self._service, sock, host)
+            Connection(self._service, transport)
             lane = self._service.lane
             if lane is not None:
-                packed = socket.inet_pton(sock.family, host) if self._is_tcp else b""
-                lane.introduce(fd, sock.family, packed)
+                family = self._sock.family
+                lane.introduce(fd, family, socket.inet_pton(family, transport.peer) if self._is_tcp else b"")
         except OSError as error:  # epoll's own limit (fs.epoll.max_user_watches)
             _log.error("a connection cannot be watched: %s", reason_of(error))
-            sock.close()
+            transport.close()
+
+    def _transport_of(self, fd: int, peer: object) -> SocketTransport:
+        """What was accepted, and from where."""
+        sock = socket.socket(self._sock.family, socket.SOCK_STREAM, self._sock.proto, fileno=fd)
+        sock.setblocking(False)
+        return SocketTransport(sock, str(peer[0]).partition("%")[0] if isinstance(peer, tuple) else "unix:")
 
     def _starve(self) -> None:
         self._starved = True
@@ -332,20 +337,19 @@ class Listener:
         if not self._reserve.lend():
             return
         try:
-            fd, _ = self._sock._accept()  # type: ignore[attr-defined]
+            fd, peer = self._sock._accept()  # type: ignore[attr-defined]
         except OSError:
             self._reserve.take_back()
             return
         self._service.shortage.note(self._short_of_descriptors(), self._loop.now, refused=1)
-        sock = socket.socket(self._sock.family, socket.SOCK_STREAM, self._sock.proto, fileno=fd)
+        transport = self._transport_of(fd, peer)
         made = reply.page(503, with_content=True, extra=b"Retry-After: 1\r\n")
         prefix = self._service.prefixes.of(503, CLOSE)
         try:
-            sock.setblocking(False)
-            sock.sendmsg([prefix, *made.segments])  # type: ignore[list-item]
-            Ending(self._service, sock, watched=False, freed=self._reserve.take_back)
+            transport.send([prefix, *made.segments])  # type: ignore[list-item]
+            Ending(self._service, transport, watched=False, freed=self._reserve.take_back)
         except OSError:
-            sock.close()
+            transport.close()
             self._reserve.take_back()
 
     def _too_many_connections(self) -> str:

@@ -1,34 +1,28 @@
-"""Segments to a socket: as few system calls as fit, and never a copy of what can be referred to.
+"""Pieces of files on their way to a client: the next one, without waiting for a disk, and never of a torn file.
 
-Buffers go out together by one `sendmsg`; a `Span` by `sendfile`, its head held back by MSG_MORE so that both share a
-packet. A `DiskSpan`, whose file others may write at any time, is copied through one buffer of the loop and the file's
-identity is checked after the copy and before the send: what leaves is one version of the file, or the response ends
-early. The loop reads with RWF_NOWAIT alone, so that it never waits for a disk. What that does not give, because it is
-not in the page cache or the file system does not know RWF_NOWAIT (NFS and FUSE do not), a thread reads (`read_cold`),
-checks and all: there even fstat may wait. A thread, too, compares the content where ctime alone has changed
-(cache/doubt.py), and the response goes on if it is the same.
+A `DiskSpan`, whose file others may write at any time, is copied through one buffer of the loop and the file's identity
+is checked after the copy and before the send: what leaves is one version of the file, or the response ends early. The
+loop reads with RWF_NOWAIT alone, so that it never waits for a disk. What that does not give, because it is not in the
+page cache or the file system does not know RWF_NOWAIT (NFS and FUSE do not), a thread reads (`read_cold`), checks and
+all: there even fstat may wait. A thread, too, compares the content where ctime alone has changed (cache/doubt.py), and
+the response goes on if it is the same.
 
 A `ForeignSpan` is a file that is sent without a copy, since an application or `--in-place` says so: by `sendfile`,
 piece by piece, where all of the piece lies in the page cache, and else read by a thread like the others.
+
+Nothing here sends: that is output.py's.
 """
 
 from __future__ import annotations
 
-import enum
 import errno
-import fcntl
 import os
-import socket
-import struct
-import termios
 import threading
 
 from zcserve.cache.doubt import settle
 from zcserve.cache.entry import Body, DiskSpan, ForeignSpan, Look, Segment, Sent, Span
 from zcserve.cache.tags import is_identity_tag
 
-# Buffers in one sendmsg: half of IOV_MAX (1024), and more than pipeline_max requests need.
-IOVECS_MAX = 512
 # Copied at a time from a file that is not resident.
 DISK_PIECE_BYTES = 128 * 1024
 # How often a file may get a new ctime while one piece of it is read.
@@ -53,59 +47,22 @@ _seen = _Seen()
 _pages = [memoryview(bytearray(_PAGE_BYTES))] * (DISK_PIECE_BYTES // _PAGE_BYTES)
 
 
-class Outcome(enum.Enum):
-    """Why `send` returned."""
-
-    DONE = 1  # everything is out
-    BLOCKED = 2  # the socket takes no more: an edge will tell
-    ENOUGH = 3  # this turn's share is out: no edge will tell
-    COLD = 4  # the first segment's next bytes cannot be had without waiting: `read_cold`, in a thread
-
-
 class TornError(Exception):
     """A file changed while it was being sent: the response must end before its Content-Length."""
 
 
-def send(sock: socket.socket, segments: list[Segment], bytes_max: int) -> Outcome:
-    """Send from the front of `segments`, which keeps what is left; at most about `bytes_max` bytes.
-
-    Raises OSError when the connection is gone, TornError.
-    """
-    sent = 0
-    try:
-        while segments:
-            if sent >= bytes_max:
-                _seen.span = None
-                return Outcome.ENOUGH
-            first = segments[0]
-            if isinstance(first, Span):
-                count = os.sendfile(sock.fileno(), first.fd, first.offset, min(first.length, bytes_max - sent))
-                if not count:
-                    raise TornError  # only a file sent in place can end early
-                _advance(segments, first, count)
-            elif isinstance(first, ForeignSpan):
-                if first is not _seen.span and not _is_in_memory(first):
-                    return Outcome.COLD
-                length = min(first.length, DISK_PIECE_BYTES)
-                _seen.span = None
-                count = os.sendfile(sock.fileno(), first.file.fd, first.offset, length)
-                if not count:
-                    raise TornError
-                _advance(segments, first, count)
-            elif isinstance(first, DiskSpan):
-                piece = _seen.piece if first is _seen.span else _read(first)
-                _seen.span = None
-                if piece is None:
-                    return Outcome.COLD
-                count = sock.send(piece)
-                _advance(segments, first, count, _note(first, piece[:count]))
-            else:
-                count = _send_buffers(sock, segments)
-            sent += count
-    except BlockingIOError:
-        _seen.span = None  # it is sent much later, perhaps
-        return Outcome.BLOCKED
-    return Outcome.DONE
+def took(
+    segments: list[Segment], span: Span | DiskSpan, count: int, piece: memoryview | None = None, at: int = 0
+) -> None:
+    """`count` bytes of `span`, which is segment `at`, are on their way: what is left of it takes its place. `piece` is
+    what they are, where they were read."""
+    if count == span.length:
+        del segments[at]
+    elif isinstance(span, Span):  # a new object: the body's own span is shared by all of its responses
+        segments[at] = Span(span.fd, span.offset + count, span.length - count)
+    else:
+        sent = _note(span, piece[:count]) if piece is not None else None
+        segments[at] = type(span)(span.file, span.offset + count, span.length - count, sent)
 
 
 def _note(span: DiskSpan, piece: memoryview) -> Sent | None:
@@ -116,36 +73,6 @@ def _note(span: DiskSpan, piece: memoryview) -> Sent | None:
             return None
         sent = Sent(span.file.identity, span.offset)
     sent.note(piece)
-    return sent
-
-
-def _advance(segments: list[Segment], span: Span | DiskSpan, count: int, sent: Sent | None = None, at: int = 0) -> None:
-    if count == span.length:
-        del segments[at]
-    elif isinstance(span, Span):  # a new object: the body's own span is shared by everyone
-        segments[at] = Span(span.fd, span.offset + count, span.length - count)
-    else:
-        segments[at] = type(span)(span.file, span.offset + count, span.length - count, sent)
-
-
-def _send_buffers(sock: socket.socket, segments: list[Segment]) -> int:
-    """One sendmsg of the buffers at the front; how many bytes it took."""
-    buffers: list[bytes | memoryview] = []
-    more = 0
-    for segment in segments[:IOVECS_MAX]:
-        if isinstance(segment, (Span, DiskSpan)):
-            more = socket.MSG_MORE
-            break
-        buffers.append(segment)
-    sent = count = sock.sendmsg(buffers, [], more)
-    done = 0
-    for buffer in buffers:
-        if count < len(buffer):
-            segments[done] = memoryview(buffer)[count:]
-            break
-        count -= len(buffer)
-        done += 1
-    del segments[:done]
     return sent
 
 
@@ -170,6 +97,26 @@ def is_at_hand(span: DiskSpan) -> bool:
     if is_there:
         _seen.span = span
     return is_there
+
+
+def next_piece(span: DiskSpan) -> memoryview | None:
+    """The next bytes of `span`, valid until the loop reads another; None: not without waiting (`read_cold`). Raises
+    TornError."""
+    piece = _seen.piece if span is _seen.span else _read(span)
+    _seen.span = None
+    return piece
+
+
+def next_length(span: ForeignSpan) -> int:
+    """How many of the next bytes of `span` `sendfile` can send now without waiting for a disk; 0: none."""
+    is_there = span is _seen.span or _is_in_memory(span)
+    _seen.span = None
+    return min(span.length, DISK_PIECE_BYTES) if is_there else 0
+
+
+def forget() -> None:
+    """What `is_at_hand` has found is not sent at once: by then it may not be at hand, or not be what it was."""
+    _seen.span = None
 
 
 def _is_in_memory(span: ForeignSpan) -> bool:
@@ -222,11 +169,5 @@ def put_in_place(segments: list[Segment], piece: memoryview, at: int = 0) -> Non
     """Let `piece`, which `read_cold` read of segment `at`, be sent in its place, and then the rest of it."""
     span = segments[at]
     assert isinstance(span, DiskSpan)
-    _advance(segments, span, len(piece), _note(span, piece), at)
+    took(segments, span, len(piece), piece, at)
     segments.insert(at, piece)
-
-
-def queued(fd: int) -> int:
-    """Bytes that the kernel has taken and the peer has not acknowledged (SIOCOUTQ)."""
-    count: int = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0\0\0\0"))[0]
-    return count
