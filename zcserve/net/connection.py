@@ -25,40 +25,30 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
-from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect, device_of
-from zcserve.cache.fetcher import Fetched, Fetcher, Renewed, Wait
-from zcserve.cache.index import Generation
-from zcserve.config import Config
+from zcserve.cache.entry import Body, Entry
+from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
-from zcserve.forwarded import Origin, Proxies
-from zcserve.http import KNOWN_METHODS, canonical_path
-from zcserve.net import negotiate, reply, spans
-from zcserve.net.bodies import Allowance, Hold
+from zcserve.forwarded import Origin
+from zcserve.net import reply, spans
+from zcserve.net.answering import Answering, Step
+from zcserve.net.bodies import Hold
 from zcserve.net.ending import Ending, may_close
-from zcserve.net.exchange import Application, CutShortError, Exchange, Made, Outgoing, Piece, Resource, Stored
-from zcserve.net.fastlane import Teacher
-from zcserve.net.loop import Loop
+from zcserve.net.exchange import Answer, CutShortError, Made, Outgoing, Piece
 from zcserve.net.output import Flushed, Output
 from zcserve.net.poller import ERROR, HANG_UP, WRITE
-from zcserve.net.reply import Prefixes, Reply
-from zcserve.net.request import CLOSE, Collect, Discard, Fields, Parsed, Parser, split_target
-from zcserve.net.sampler import Sampler
-from zcserve.net.shortage import Shortage
+from zcserve.net.reply import Reply
+from zcserve.net.request import CLOSE, Collect, Discard, Fields, Parsed
+from zcserve.net.service import Service as Service
 from zcserve.net.transport import Transport
-from zcserve.paths import SentPath
 
 if TYPE_CHECKING:
     from zcserve.net._lane import Lane
 
 # Read at a time. A browser's head is 0.5-2 KB; a longer one takes another turn.
 RECV_BYTES = 8192
-# How often a file may change under one request before the client is asked to come again.
-RENEWALS_MAX = 3
 # A client that has just connected sends its first request within this time: a round trip, and a busy machine's delay.
 # So long it is neither closed when the server stops, nor for want of room.
 FRESH_S = 1.0
@@ -100,86 +90,36 @@ class Stop(enum.Enum):
     STREAM = 6  # the answer's next piece is wanted
 
 
-@dataclass(slots=True)
-class Service:
-    """What all connections share. `log` takes a request's facts, or is None; `closed` hears of each that ends."""
-
-    config: Config
-    loop: Loop
-    parser: Parser
-    prefixes: Prefixes
-    fetcher: Fetcher
-    generation: Generation
-    bodies: Allowance  # of requests, that are kept for applications
-    log: Callable[..., None] | None = None
-    teacher: Teacher | None = None
-    sampler: Sampler | None = None
-    application: Application | None = None
-    proxies: Proxies | None = None  # that are trusted
-    draining: bool = False  # every answer is its connection's last
-    ending: bool = False  # and connections that wait for none are closed
-    hurried: bool = False  # and an ending lasts no longer than until everything has arrived
-    requests: int = 0
-    connections: set[Connection] = field(default_factory=set)
-    endings: set[Ending] = field(default_factory=set)
-    closed: Callable[[], None] = lambda: None
-    shortage: Shortage = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.shortage = Shortage(self.loop.timers)
-
-    @property
-    def lane(self) -> Lane | None:
-        """The compiled lane, if there is one."""
-        return self.teacher.lane if self.teacher is not None else None
-
-    def count(self) -> int:
-        """Open connections, the lane's among them."""
-        lane = self.lane
-        # The lane counts those, too, that it has handed over and nobody has taken yet.
-        return len(self.connections) + len(self.endings) if lane is None else lane.count + lane.foreign
-
-
 class Connection:
     """One client, from accept to close."""
 
     __slots__ = (
         "_accepted",
         "_answered",
-        "_body",
         "_body_since",
-        "_brought",
-        "_client",
         "_counted",
         "_discard",
-        "_exchange",
-        "_fields",
-        "_head",
-        "_hold",
         "_hung_up",
         "_inbox",
+        "_is_resumed",
         "_lingers",
         "_loop",
-        "_made",
-        "_method",
-        "_origin",
         "_outgoing",
         "_output",
         "_proxies",
         "_pulled",
         "_queued",
         "_read",
-        "_renewals",
-        "_resource",
+        "_reading",
+        "_request",
         "_round",
         "_service",
         "_since",
         "_stop",
-        "_stored",
-        "_target",
         "_transport",
-        "_wait",
         "armed",
+        "client",
+        "origin",
         "state",
     )
 
@@ -190,25 +130,16 @@ class Connection:
         self._read = transport.read
         self._output = Output()
         peer = transport.peer
-        self._client = peer  # or what a trusted proxy names
-        self._origin: Origin | None = None  # what such a proxy says of the request at hand
+        self.client = peer  # or what a trusted proxy names
+        self.origin: Origin | None = None  # what such a proxy says of the request at hand
         self._proxies = service.proxies if service.proxies is not None and service.proxies.trusts(peer) else None
-        self._head = b""  # of the request at hand
+        self._request: Answering | None = None  # the one at hand, unless a plain hit answers it
         self._inbox = b""
         self._discard: Discard | None = None
         self._body_since, self._counted = 0.0, 0  # the body's clock, and how much of it had come when that was set
-        self._hold: Hold | None = None  # what the body of the request at hand counts for
-        self._method = self._target = b""
-        self._fields: Fields | None = None
-        self._body = b""  # a request's, kept for its resource
-        self._resource: Resource | None = None  # of the application, that answers the request at hand
-        self._exchange: Exchange | None = None  # whose answer is waited for
-        self._made: Made | None = None  # the application's answer, until it is begun
-        self._stored: Stored | None = None  # the entry that the application answers with
         self._outgoing: Outgoing | None = None
-        self._brought: Callable[[], Stop | None] | None = None  # what to do with what was waited for
-        self._wait: Wait | None = None  # for what a loader reads
-        self._renewals = 0
+        self._is_resumed = False  # what the request at hand waited for is there
+        self._reading: Wait | None = None  # for the output's next piece of a file
         self._queued = 0  # `Transport.unacknowledged` when it was last full
         self._lingers = False
         self._hung_up = False  # the peer sends no more; told once, behind what it sent
@@ -234,22 +165,22 @@ class Connection:
             if made is None:
                 self._work()
             else:
-                self._made = made
-                self._take_request()
-                self._bring(self._emit_given)
+                self._take_request().give(made)
+                self.resumed()
         except Exception:
             self.fail()
             raise
         self._catch_up()
 
-    def _take_request(self) -> None:
+    def _take_request(self) -> Answering:
         """Have the request at hand be the inbox's first, which the fast lane understood."""
-        service = self._service
         parsed = self._parse(self._inbox, 0)
         assert parsed is not None
-        self._method, self._target, self._fields, at = parsed
-        self._head, self._inbox = self._inbox[:at], self._inbox[at:]
-        service.requests += 1
+        method, target, fields, at = parsed
+        head, self._inbox = self._inbox[:at], self._inbox[at:]
+        self._service.requests += 1
+        self._request = Answering(self._service, self, method, target, fields, head)
+        return self._request
 
     def _give_back(self, lane: Lane) -> None:
         """The connection is idle, and the fast lane's again: this object is done with it."""
@@ -290,12 +221,18 @@ class Connection:
                 return self._body_since + config.body_timeout_s
             case State.WRITE:
                 return self._since + config.write_timeout_s
-            case State.WAIT if self._wait is not None:
-                return self._wait.since + config.load_timeout_s
+            case State.WAIT if (wait := self._waits_for()) is not None:
+                return wait.since + config.load_timeout_s
             case State.WAIT if config.app_timeout_s and self._is_applications_turn:
                 return self._since + config.app_timeout_s
             case _:
                 return inf
+
+    def _waits_for(self) -> Wait | None:
+        """What a loader reads, for the output or for the request at hand."""
+        if self._reading is not None or self._request is None:
+            return self._reading
+        return self._request.wait
 
     def expire(self) -> None:
         """The state's deadline passed."""
@@ -308,10 +245,8 @@ class Connection:
         elif self.state is State.BODY or (self.state is State.HEAD and self._inbox):
             self._refuse(HttpError(408, "the request took too long", close=True), self._inbox[:5])
             self._work_out()
-        elif self.state is _WAIT and self._wait is not None:
-            self._expire_file()
         elif self.state is _WAIT:
-            self._expire_application()
+            self._expire_wait()
         elif self.state is _WRITE:
             self.close()  # the client reads nothing: waiting for it would be in vain
         elif self.is_silent():
@@ -321,21 +256,14 @@ class Connection:
             self._loop.timers.arm(self)
             self._catch_up()
 
-    def _expire_application(self) -> None:
-        """The application took too long: 504 (RFC 9110 section 15.6.5), or the end of a stream."""
-        if self._exchange is None:
+    def _expire_wait(self) -> None:
+        """A file or an application takes too long: another answer, or the end of one that is begun."""
+        request = self._request
+        if self._reading is not None or self._pulled or request is None:
             self.end()
-            return
-        self._abandon()
-        self._bring(lambda: self._emit(reply.page(504, with_content=self._has_content)))
-
-    def _expire_file(self) -> None:
-        """What a loader reads does not come: 503, or the end of an answer that is begun."""
-        if self._output.segments:
-            self.end()
-            return
-        self._cease_to_wait()
-        self._bring(self._emit_unavailable)
+        else:
+            request.expire()
+            self.resumed()
 
     @property
     def is_fresh(self) -> bool:
@@ -399,22 +327,21 @@ class Connection:
     def _leave(self, *, keep: bool) -> None:
         self._output.drop()
         self._inbox = b""
-        self._brought = None
-        self._cease_to_wait()
+        self._is_resumed = False
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            self._service.fetcher.cancel(reading)
         self._set_state(_CLOSED, keep=keep)
         self._service.connections.discard(self)
 
     def _abandon(self) -> None:
-        """Tell the application that nobody waits any more."""
-        self._discard = self._hold = None  # the application may go on with the body: it counts until that is over
-        made, self._made = self._made, None
-        if made is not None:
-            made.discard()
+        """The answer at hand, if there is one, is not wanted any more."""
+        self._discard = None
+        if self._request is not None:
+            self._request.cancel()
         if self._outgoing is not None:
             self._end_stream()
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.abandon()
+        self._request = None
 
     # --- handlers, one a state ----------------------------------------------------------------------------
 
@@ -468,7 +395,7 @@ class Connection:
     @property
     def _is_applications_turn(self) -> bool:
         """Whether an application owes an answer, or a stream its next piece."""
-        return self._exchange is not None or self._pulled
+        return self._pulled or (self._request is not None and self._request.is_with_application)
 
     def _let_application_go(self) -> None:
         """The client has closed its side, as clients do that are gone: nothing is waited for that an application has
@@ -503,16 +430,18 @@ class Connection:
                     self._body_since = self._loop.now
                 self._set_state(State.BODY)
                 self._catch_up()
-        elif stop is Stop.LOAD and self._brought is not None:
-            self._take_brought()
+        elif stop is Stop.LOAD and self._is_resumed:
+            self._go_on_with_request()
         else:
             if self.state is not State.WAIT:
                 self._set_state(State.WAIT)
+            elif stop is Stop.LOAD:
+                self._loop.timers.arm(self)
             if stop is Stop.SHARE:
                 self._loop.again(self._go_on)
             elif stop is Stop.STREAM:
                 self._loop.again(self._pull)
-            elif self._exchange is not None:
+            elif self._is_applications_turn:
                 self._begin_to_wait()
 
     def _begin_to_wait(self) -> None:
@@ -567,7 +496,8 @@ class Connection:
         share = service.config.pipeline_max - self._answered
         try:
             if self._discard is not None:
-                at, stop = self._feed_body(data, 0, share)
+                assert self._request is not None
+                at, stop = self._feed_body(self._request, data, 0, share)
                 if stop is not None:
                     return stop
                 share = service.config.pipeline_max - self._answered
@@ -583,7 +513,7 @@ class Connection:
                 resource = resources.get(target)
                 hit = None
                 if fields.plain and method == b"GET" and isinstance(resource, Entry):
-                    hit = self._choose(service.generation, resource, fields.accept) if resource.variants else resource
+                    hit = service.choose(service.generation, resource, fields.accept) if resource.variants else resource
                 if (
                     hit is not None
                     and (body := hit.body) is not None
@@ -597,16 +527,14 @@ class Connection:
                         teacher.teach(data[start:at], target, resource, fields)
                     stop = self._emit_hit(method, target, fields, body)
                 else:
-                    self._method, self._target, self._fields = method, target, fields
-                    self._renewals = 0
-                    self._stored = None
-                    self._head = data[start:at]
-                    self._resource = self._find_resource() if service.application is not None else None
+                    self._request = request = Answering(service, self, method, target, fields, data[start:at])
+                    if service.application is not None:
+                        request.find_resource()
                     if fields.body:
-                        at, stop = self._begin_body(data, at, share - count)
+                        at, stop = self._begin_body(request, data, at, share - count)
                         share = service.config.pipeline_max - self._answered
                     else:
-                        stop = self._answer()
+                        stop = self._emit_step(request.answer())
                 if stop is not None:
                     return stop
             return Stop.BYTES
@@ -622,12 +550,12 @@ class Connection:
 
     def _parse(self, data: bytes, start: int) -> Parsed | None:
         """As `Parser.parse`, and which client asks: the peer, as long as the head is not understood."""
-        self._client, self._origin = self._transport.peer, None
+        self.client, self.origin = self._transport.peer, None
         parsed = self._service.parser.parse(data, start)
         if parsed is not None and self._proxies is not None:
-            self._origin = self._proxies.origin(self._transport.peer, data[start : parsed[3]])
-            if self._origin is not None:
-                self._client = self._origin.client.name
+            self.origin = self._proxies.origin(self._transport.peer, data[start : parsed[3]])
+            if self.origin is not None:
+                self.client = self.origin.client.name
         return parsed
 
     def _emit_hit(self, method: bytes, target: bytes, fields: Fields, body: Body) -> Stop | None:
@@ -635,69 +563,77 @@ class Connection:
         mode = CLOSE if service.draining else fields.mode
         self._output.add((service.prefixes.ok[mode], *body.whole()), body)
         if service.log is not None:
-            service.log(self._client, method, target, fields, 200, body.size)
+            service.log(self.client, method, target, fields, 200, body.size)
         if mode == CLOSE:
             return Stop.END
         return None if body.copied else Stop.SHARE
 
+    def _emit_step(self, step: Step) -> Stop | None:
+        """Answer the request at hand, unless its answer must be waited for."""
+        if step is None:
+            return Stop.LOAD
+        if isinstance(step, Reply):
+            return self._emit(step)
+        return self._emit_answer(step)
+
     def _emit(self, made: Reply, *, close: bool = False) -> Stop | None:
         """Put a response into `_output`, and tell whether more may follow at once."""
-        span = made.first_span()
-        if span is not None and not made.begun and not spans.is_at_hand(span):
-            self._await_piece(span, partial(self._on_first_piece, made, span))
-            return Stop.LOAD
-        service = self._service
-        fields = self._fields
-        mode = CLOSE if close or service.draining or fields is None else fields.mode
+        service, request = self._service, self._request
+        mode = CLOSE if close or service.draining or request is None else request.fields.mode
         self._output.add((service.prefixes.of(made.status, mode), *made.segments), made.body)
-        if service.log is not None:
-            service.log(self._client, self._method, self._target, fields, made.status, made.length)
+        self._log(made.status, made.length)
         self._end_request()
         if mode == CLOSE:
             return Stop.END
-        may_more_follow = span is None and (made.body is None or made.body.copied)
-        return None if may_more_follow else Stop.SHARE
+        return None if made.is_copied() else Stop.SHARE
+
+    def _log(self, status: int, length: int) -> None:
+        """Write the log's line of the answer at hand, and `length` bytes of content."""
+        log, request = self._service.log, self._request
+        if log is None:
+            return
+        if request is None:  # what was sent is no request
+            log(self.client, b"", b"", None, status, length)
+        else:
+            log(self.client, request.method, request.target, request.fields, status, length)
 
     def _refuse(self, error: HttpError, unparsed: bytes = b"") -> None:
         """Answer what cannot be understood, and end: nothing behind it can be trusted. `unparsed` begins the request,
         where it could not even be parsed: HEAD gets no content, whatever else is wrong (RFC 9110 section 9.3.2)."""
-        with_content = self._has_content and unparsed != b"HEAD "
-        self._method = self._target = b""
-        self._fields = None
+        request = self._request
+        with_content = (request is None or request.has_content) and unparsed != b"HEAD "
+        self._end_request()
         self._discard = None
-        self._resource = None
         self._lingers = True
         extra = reply.RETRY if error.status == 503 else b""
         self._emit(reply.page(error.status, with_content=with_content, extra=extra), close=True)
         self._stop = Stop.END
 
-    def _begin_body(self, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
+    def _begin_body(self, request: Answering, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
         """A request with a body: read it first, so that the connection stays in step. The offset behind what was
         read. `share` as in `_feed_body`."""
-        fields = self._fields
-        assert fields is not None
+        fields, resource = request.fields, request.resource
         config = self._service.config
-        resource = self._resource
-        if fields.expects and resource is None and self._method not in (b"GET", b"HEAD", b"OPTIONS"):
+        if fields.expects and resource is None and request.method not in (b"GET", b"HEAD", b"OPTIONS"):
             # The final answer instead of 100, and no knowing whether the body comes (RFC 9110 section 10.1.1).
             self._lingers = True
-            made = self._respond()
-            assert made is not None
+            made = request.answer()
+            assert isinstance(made, Reply)
             return at, self._emit(made, close=True)
         if resource is None:
             self._discard = Discard(fields.body, config.body_bytes_max, config.head_bytes_max)
         else:
             bodies = self._service.bodies
-            self._hold = Hold(bodies)
+            request.hold = Hold(bodies)
             # A body that alone is too much would be so the next time, too.
             bytes_max = min(resource.body_bytes_max, bodies.bytes_max)
-            self._discard = Collect(fields.body, bytes_max, config.head_bytes_max, self._hold)
+            self._discard = Collect(fields.body, bytes_max, config.head_bytes_max, request.hold)
         if fields.expects and at == len(data):
             self._output.add((reply.CONTINUE,))
         self._body_since, self._counted = self._loop.now, 0
-        return self._feed_body(data, at, share)
+        return self._feed_body(request, data, at, share)
 
-    def _feed_body(self, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
+    def _feed_body(self, request: Answering, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
         """Have the body take what is here of it, and answer when it is complete. Its chunks and trailers count like
         requests, of which `share` are left in this turn."""
         discard = self._discard
@@ -707,13 +643,10 @@ class Connection:
         self._answered += discard.lines - before
         if not discard.done:
             return at, Stop.SHARE if discard.rests else Stop.BODY
-        self._keep_body()
-        return at, self._answer()
-
-    def _keep_body(self) -> None:
-        if isinstance(self._discard, Collect):
-            self._body = self._discard.content()
+        if isinstance(discard, Collect):
+            request.body = discard.content()
         self._discard = None
+        return at, self._emit_step(request.answer())
 
     def _body_comes(self) -> bool:
         """A `body_timeout_s` has passed: go on for another if it brought `body_rate_min` bytes for each of its seconds.
@@ -728,149 +661,27 @@ class Connection:
 
     def _end_request(self) -> None:
         """The request at hand is answered: an idle connection keeps nothing of it, an old generation least of all."""
-        self._method = self._head = b""
-        self._resource = self._stored = None
-        if self._hold is not None:
-            self._hold.release()
-            self._hold = None
+        request, self._request = self._request, None
+        if request is not None:
+            request.end()
 
-    # --- answers ------------------------------------------------------------------------------------------
+    # --- answers that were waited for ---------------------------------------------------------------------
 
-    @property
-    def _has_content(self) -> bool:
-        """Whether content follows an answer's head to the request at hand, if its status has any: the one place that
-        knows (RFC 9110 section 9.3.2)."""
-        return self._method != b"HEAD"
+    def addresses(self) -> tuple[object, object]:
+        """As `Asker.addresses`."""
+        return self._transport.addresses()
 
-    def _answer(self) -> Stop | None:
-        """Answer the request at hand."""
-        if self._resource is not None:
-            return self._ask(self._resource)
-        try:
-            made = self._respond()
-        except HttpError as error:
-            if error.close:
-                raise
-            made = reply.page(error.status, with_content=self._has_content)
-        return Stop.LOAD if made is None else self._emit(made)
-
-    def _respond(self) -> Reply | None:
-        """The response to the request at hand; None when a thread was asked to load first. Raises HttpError."""
-        method, target = self._method, self._target
-        if method in (b"GET", b"HEAD"):
-            generation, resource, query = self._find(target)
-            if isinstance(resource, Redirect):
-                return reply.redirect(resource.location, query, with_content=self._has_content)
-            if resource is None:
-                return reply.not_found(self._service.generation.not_found_page, with_content=self._has_content)
-            return self._respond_entry(generation, resource)
-        if method == b"OPTIONS":
-            if target != b"*" and self._find(target)[1] is None:
-                return reply.not_found(self._service.generation.not_found_page, with_content=True)
-            return reply.options()
-        if method in KNOWN_METHODS:
-            return reply.page(405, with_content=True, extra=reply.ALLOW)
-        return reply.page(501, with_content=True)
-
-    def _find(self, target: bytes) -> tuple[Generation, Entry | Redirect | None, bytes | None]:
-        """What a target names, whose it is, and its query. Raises HttpError 400."""
-        live = self._service.generation
-        resource = live.resources.get(target)
-        if resource is not None:
-            return live, resource, None
-        path, query = split_target(target)
-        return *live.find(canonical_path(path)), query
-
-    def _respond_entry(self, generation: Generation, base: Entry) -> Reply | None:
-        fields = self._fields
-        assert fields is not None
-        chosen = self._choose(generation, base, fields.accept)
-        if chosen is None:
-            return reply.page(406, with_content=self._has_content, extra=reply.VARY)
-        body = chosen.body
-        teacher = self._service.teacher
-        if teacher is not None and self._may_be_taught(base):
-            teacher.teach(self._head, self._target, base, fields)
-        if body is not None:
-            chosen.uses += 1
-            return self._represent(chosen, body)
-        if self._stored is not None and self._stored.own:
-            self._loop.call_soon(partial(self._on_loaded, chosen, Renewed()))  # nobody but its resource can bring it
-        else:
-            self._await(self._service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen)))
-        return None
-
-    def _may_be_taught(self, base: Entry) -> bool:
-        """Whether this entry is what the target always leads to."""
-        if self._stored is not None:
-            return self._stored.own
-        return self._service.generation.resources.get(self._target) is base
-
-    def _choose(self, generation: Generation, base: Entry, accept: dict[bytes, int] | None) -> Entry | None:
-        """Negotiate, and have variants made again that were evicted."""
-        for variant in base.variants:
-            if variant.made and variant.body is None:
-                self._service.fetcher.remake(generation, base, variant)
-        return negotiate.choose(base, accept)
-
-    def _represent(self, chosen: Entry, body: Body) -> Reply:
-        """Conditions and ranges, now that the content is at hand."""
-        fields = self._fields
-        assert fields is not None
-        if self._service.sampler is not None:
-            self._service.sampler.note(chosen, self._loop.turn)
-        chosen.tick = self._loop.turn
-        stored = self._stored
-        with_content = self._has_content
-        decision = negotiate.WHOLE
-        # Conditions and ranges are about a successful GET or HEAD (RFC 9110 sections 13.2.1, 14.2).
-        if not fields.plain and self._method in (b"GET", b"HEAD") and (stored is None or stored.status == 200):
-            ranges_max = self._service.config.ranges_max
-            decision = negotiate.decide(fields, chosen, is_get=with_content, ranges_max=ranges_max)
-        made = self._reply_of(decision, chosen, body, with_content=with_content)
-        return made if stored is None else made.dressed(stored.status, stored.fields)
-
-    def _reply_of(self, decision: negotiate.Decision, chosen: Entry, body: Body, *, with_content: bool) -> Reply:
-        vary = reply.VARY if chosen.variants or chosen.encoding else b""
-        match decision.status:
-            case 206:
-                return reply.partial(body, decision.ranges)
-            case 304:
-                return reply.not_modified(body)
-            case 412:
-                return reply.page(412, with_content=with_content, extra=vary)
-            case 416:
-                return reply.unsatisfiable(chosen.size, extra=vary)
-            case _:
-                return reply.whole(body, with_content=with_content)
-
-    def _await(self, wait: Wait) -> None:
-        """A loader reads for this connection; not for longer than `load_timeout_s` without progress."""
-        self._wait = wait
-        if self.state is State.WAIT:  # else its clock starts with the state
-            self._loop.timers.arm(self)
-
-    def _cease_to_wait(self) -> None:
-        wait, self._wait = self._wait, None
-        if wait is not None:
-            self._service.fetcher.cancel(wait)
-
-    def _on_loaded(self, chosen: Entry, result: Fetched) -> None:
-        self._wait = None
-        if self.state is not _CLOSED:
-            self._bring(partial(self._emit_loaded, chosen, result))
-
-    def _bring(self, brought: Callable[[], Stop | None]) -> None:
-        """What `Stop.LOAD` waited for is there; answer with it when what is before it is out."""
-        self._brought = brought
+    def resumed(self) -> None:
+        """As `Asker.resumed`: answer when what is before it is out."""
+        self._is_resumed = True
         if not self._output.segments:
-            self._take_brought()
+            self._go_on_with_request()
 
-    def _take_brought(self) -> None:
-        brought, self._brought = self._brought, None
-        assert brought is not None
+    def _go_on_with_request(self) -> None:
+        self._is_resumed = False
+        assert self._request is not None
         try:
-            stop = brought()
+            stop = self._emit_step(self._request.go_on())
         except HttpError as error:
             self._refuse(error)
             stop = Stop.END
@@ -880,87 +691,13 @@ class Connection:
             self._stop = stop
             self._work_out()
 
-    def _emit_loaded(self, chosen: Entry, result: Fetched) -> Stop | None:
-        """Answer with what a thread brought."""
-        self._renewals += 1
-        if isinstance(result, Body):
-            return self._emit(self._represent(chosen, result))
-        if isinstance(result, Renewed) and self._renewals <= RENEWALS_MAX:
-            return self._answer() if self._stored is None else self._renew_stored(self._stored)
-        return self._emit_unavailable()
-
-    def _emit_unavailable(self) -> Stop | None:
-        """The content cannot be had for now."""
-        return self._emit(reply.page(503, with_content=self._has_content, extra=b"Retry-After: 1\r\n"))
-
     # --- answers of the application -----------------------------------------------------------------------
 
-    def _find_resource(self) -> Resource | None:
-        """What the application has for the request at hand. Who reads finds files first."""
-        service = self._service
-        assert service.application is not None
-        if self._target == b"*" or self._method in (b"CONNECT", b"TRACE"):
-            return None
-        try:
-            sent, query = split_target(self._target)
-            path = SentPath(sent)
-        except HttpError:
-            return None  # `_respond` says so
-        if self._method in (b"GET", b"HEAD") and path.key in service.generation.resources:
-            return None
-        websocket = self._fields is not None and self._fields.websocket and self._method == b"GET"
-        return service.application.find(path, query, websocket=websocket)
-
-    def _ask(self, resource: Resource) -> Stop | None:
-        """Have the application answer the request at hand."""
-        fields = self._fields
-        assert fields is not None
-        if resource.quick and fields.plain and self._service.teacher is not None:
-            self._service.teacher.learn(self._head, fields)
-        head = self._head.lstrip(b"\r\n")
-        body, self._body = self._body, b""
-        exchange = Exchange(
-            self._method,
-            self._target,
-            head,
-            body,
-            self._client,
-            self._transport.addresses,
-            self._on_finished,
-            self._hold,
-            self._origin,
-        )
-        made = resource.respond(exchange)
-        if made is None:
-            self._exchange = exchange
-            return Stop.LOAD
-        return self._emit_made(made)
-
-    def _on_finished(self, exchange: Exchange, made: Made) -> None:
-        """In any thread."""
-        self._loop.call_soon(partial(self._finished, exchange, made))
-
-    def _finished(self, exchange: Exchange, made: Made) -> None:
-        exchange.end()
-        if exchange is not self._exchange:
-            made.discard()
-            if exchange.hold is not None:
-                exchange.hold.release()
-            return
-        self._exchange = None
-        self._made = made
-        self._bring(self._emit_given)
-
-    def _emit_given(self) -> Stop | None:
-        made, self._made = self._made, None
-        assert made is not None
-        return self._emit_made(made)
-
-    def _emit_made(self, made: Made) -> Stop | None:
-        if isinstance(made, Stored):
-            return self._emit_stored(made)
-        assert self._fields is not None
-        with_content = self._has_content and made.status not in (204, 304)
+    def _emit_answer(self, made: Answer) -> Stop | None:
+        """Frame an answer of the application: by its length, by chunks, or by the connection's end."""
+        request = self._request
+        assert request is not None
+        with_content = request.has_content and made.status not in (204, 304)
         framing = b""
         if made.length is not None and made.status not in (204, 304):  # RFC 9110 section 8.6
             framing = b"Content-Length: %d\r\n" % made.length
@@ -970,40 +707,22 @@ class Connection:
             head = framing + made.fields + b"\r\n"
             length = made.length if with_content and made.length is not None else 0
             return self._emit(Reply(made.status, (head, *segments) if length else (head,), length, made.body))
-        chunked = made.length is None and self._fields.version == b"HTTP/1.1"
+        chunked = made.length is None and request.fields.version == b"HTTP/1.1"
         if chunked and made.status not in (204, 304):
             framing = b"Transfer-Encoding: chunked\r\n"
         head = framing + made.fields + b"\r\n"
         if not with_content:
             content.close()
             return self._emit(Reply(made.status, (head,)))
-        return self._emit_stream(made.status, head, Outgoing(content, made.status, made.length, chunked=chunked))
+        return self._emit_stream(request.fields, head, Outgoing(content, made.status, made.length, chunked=chunked))
 
-    def _emit_stored(self, stored: Stored) -> Stop | None:
-        """A resource of the cache, as if it had been asked for."""
-        self._stored = stored
-        made = self._respond_entry(stored.generation, stored.entry)
-        return Stop.LOAD if made is None else self._emit(made)
-
-    def _renew_stored(self, stored: Stored) -> Stop | None:
-        """What an application named has changed since, or what it made was evicted."""
-        if stored.own:
-            assert self._resource is not None
-            return self._ask(self._resource)
-        fresh = stored.generation.resources.get(stored.entry.key)
-        if not isinstance(fresh, Entry):
-            return self._emit(reply.not_found(None, with_content=self._has_content))
-        stored.entry = fresh
-        return self._emit_stored(stored)
-
-    def _emit_stream(self, status: int, head: bytes, outgoing: Outgoing) -> Stop | None:
+    def _emit_stream(self, fields: Fields, head: bytes, outgoing: Outgoing) -> Stop:
         """Begin an answer whose content comes piece by piece."""
         service = self._service
-        fields = self._fields
-        assert fields is not None
         if service.draining or fields.mode == CLOSE:
             outgoing.last = True
-        self._output.add((service.prefixes.of(status, CLOSE if outgoing.last else fields.mode), head))
+        mode = CLOSE if outgoing.last else fields.mode
+        self._output.add((service.prefixes.of(outgoing.status, mode), head))
         self._outgoing = outgoing
         return Stop.STREAM
 
@@ -1042,9 +761,7 @@ class Connection:
         self._pulled = False
         assert outgoing is not None
         outgoing.stream.close()
-        if self._service.log is not None:
-            status, sent = outgoing.status, outgoing.sent
-            self._service.log(self._client, self._method, self._target, self._fields, status, sent)
+        self._log(outgoing.status, outgoing.sent)
         self._end_request()
 
     # --- output -------------------------------------------------------------------------------------------
@@ -1061,7 +778,8 @@ class Connection:
         elif flushed is Flushed.COLD:
             if self.state is not State.WAIT:
                 self._set_state(State.WAIT)
-            self._await_piece(self._output.cold(), self._on_read)
+            self._reading = spans.read_in_thread(self._service.fetcher, self._output.cold(), self._on_read)
+            self._loop.timers.arm(self)
         else:
             if self.state is not _WRITE:
                 self._set_state(_WRITE)
@@ -1076,23 +794,8 @@ class Connection:
         if self.state is _WRITE and self._output.rests:
             self._work_out()
 
-    def _await_piece(self, span: DiskSpan, done: Callable[[memoryview | None], None]) -> None:
-        device = device_of(span.file.identity)
-        self._await(self._service.fetcher.run(span, partial(_cold_piece, span), done, device))
-
-    def _on_first_piece(self, made: Reply, span: DiskSpan, piece: memoryview | None) -> None:
-        """Before the head is sent, so that there is another answer where a file cannot be read."""
-        self._wait = None
-        if self.state is _CLOSED:
-            return
-        if piece is None:
-            self._bring(self._emit_unavailable)
-        else:
-            made.begin(span, piece)
-            self._bring(partial(self._emit, made))
-
     def _on_read(self, piece: memoryview | None) -> None:
-        self._wait = None
+        self._reading = None
         if self.state is not State.WAIT or not self._output.segments:
             return
         if piece is None:
@@ -1100,14 +803,6 @@ class Connection:
         else:
             self._output.supply(piece)
             self._work_out()
-
-
-def _cold_piece(span: DiskSpan) -> memoryview | None:
-    """In a thread: the next bytes of a file; None when there are none, or none of the version that was begun."""
-    try:
-        return spans.read_cold(span)
-    except (OSError, spans.TornError):
-        return None
 
 
 _HANDLERS: dict[State, Callable[[Connection, int], None]] = {

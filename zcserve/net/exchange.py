@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from zcserve.cache.entry import Body, DiskSpan, Entry, Segment, Span
 from zcserve.cache.index import Generation
 from zcserve.forwarded import Origin
+from zcserve.net import spans
 from zcserve.net.bodies import Hold
 from zcserve.paths import SentPath
 
@@ -62,6 +63,17 @@ class Answer:
         self.content = content
         self.length = len(content) if isinstance(content, bytes) else length
         self.body = body
+
+    def first_span(self) -> DiskSpan | None:
+        """As `spans.first_span`."""
+        if not isinstance(self.content, tuple) or not self.length or self.status in (204, 304):
+            return None
+        return spans.first_span(self.content, self.body)
+
+    def begin(self, span: DiskSpan, piece: memoryview) -> None:
+        """As `spans.begun`."""
+        assert isinstance(self.content, tuple)
+        self.content = spans.begun(self.content, span, piece)
 
     def discard(self) -> None:
         """Nobody will send it."""

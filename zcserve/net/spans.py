@@ -18,9 +18,12 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Callable
+from functools import partial
 
 from zcserve.cache.doubt import settle
-from zcserve.cache.entry import Body, DiskSpan, ForeignSpan, Look, Segment, Sent, Span
+from zcserve.cache.entry import Body, DiskSpan, ForeignSpan, Look, Segment, Sent, Span, device_of
+from zcserve.cache.fetcher import Fetcher, Wait
 from zcserve.cache.tags import is_identity_tag
 
 # Copied at a time from a file that is not resident.
@@ -163,6 +166,36 @@ def read_cold(span: DiskSpan) -> memoryview:
         if look is Look.CHANGED or not settle(span.file, span.sent):
             break
     raise TornError
+
+
+def read_in_thread(fetcher: Fetcher, span: DiskSpan, done: Callable[[memoryview | None], None]) -> Wait:
+    """Have a thread read the next piece of `span`. `done` gets it in the loop's thread, or None where it cannot be had,
+    or is of another version than was begun."""
+    return fetcher.run(span, partial(_read_or_none, span), done, device_of(span.file.identity))
+
+
+def _read_or_none(span: DiskSpan) -> memoryview | None:
+    try:
+        return read_cold(span)
+    except (OSError, TornError):
+        return None
+
+
+def first_span(segments: tuple[Segment, ...], body: Body | None) -> DiskSpan | None:
+    """The part of a file that must be at hand before an answer's head is sent, if there is one."""
+    if body is not None and not body.holds_descriptor:
+        return None
+    for segment in segments:
+        if isinstance(segment, DiskSpan):
+            return segment
+    return None
+
+
+def begun(segments: tuple[Segment, ...], span: DiskSpan, piece: memoryview) -> tuple[Segment, ...]:
+    """The segments with `piece`, the first bytes of `span`, in front of the rest of it."""
+    there = list(segments)
+    put_in_place(there, piece, there.index(span))
+    return tuple(there)
 
 
 def put_in_place(segments: list[Segment], piece: memoryview, at: int = 0) -> None:
