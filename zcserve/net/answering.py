@@ -29,7 +29,7 @@ from zcserve.net import negotiate, reply, spans
 from zcserve.net.bodies import Hold
 from zcserve.net.exchange import Answer, Exchange, Made, Resource, Stored
 from zcserve.net.reply import Reply
-from zcserve.net.request import Fields, split_target
+from zcserve.net.request import Collect, Discard, Fields, split_target
 from zcserve.paths import SentPath
 
 if TYPE_CHECKING:
@@ -67,22 +67,21 @@ class Answering:
 
     head      the request line and header lines, as sent, with the empty line
     resource  the application's, that answers the request; None: a file does, or nothing
-    body      the request's, kept for the resource, and `hold`, what it counts for
     wait      for what a loader reads
     """
 
     __slots__ = (
         "_asker",
+        "_body",
         "_exchange",
         "_head",
+        "_hold",
         "_made",
         "_next",
         "_renewals",
         "_service",
         "_stored",
-        "body",
         "fields",
-        "hold",
         "method",
         "resource",
         "target",
@@ -99,8 +98,8 @@ class Answering:
         self.fields = fields
         self._head = head
         self.resource: Resource | None = None
-        self.body = b""
-        self.hold: Hold | None = None
+        self._body = b""  # kept for the resource
+        self._hold: Hold | None = None  # what the body counts for
         self.wait: Wait | None = None
         self._exchange: Exchange | None = None  # whose answer is waited for
         self._made: Made | None = None  # the application's answer, until `go_on`
@@ -136,6 +135,22 @@ class Answering:
             return
         websocket = self.fields.websocket and self.method == b"GET"
         self.resource = service.application.find(path, query, websocket=websocket)
+
+    def begin_body(self) -> Discard:
+        """What takes the request's body: for the resource, or to be thrown away. Raises HttpError 413, 503."""
+        service, config = self._service, self._service.config
+        if self.resource is None:
+            return Discard(self.fields.body, config.body_bytes_max, config.head_bytes_max)
+        self._hold = Hold(service.bodies)
+        # A body that alone is too much would be so the next time, too.
+        bytes_max = min(self.resource.body_bytes_max, service.bodies.bytes_max)
+        return Collect(self.fields.body, bytes_max, config.head_bytes_max, self._hold)
+
+    def end_body(self, body: Discard) -> Step:
+        """The answer, now that what `begin_body` gave has all of the body. Raises HttpError as `answer`."""
+        if isinstance(body, Collect):
+            self._body = body.content()
+        return self.answer()
 
     def answer(self) -> Step:
         """The answer, now that the request is complete. Raises HttpError where the connection must end with it."""
@@ -182,9 +197,9 @@ class Answering:
         """The answer is on its way. The application may keep its exchange, and thereby this object: nothing large hangs
         on it, and the body counts no more."""
         self._asker = self._stored = None
-        if self.hold is not None:
-            self.hold.release()
-            self.hold = None
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
 
     def fail(self) -> None:
         """A step of this request raised (net/loop.py)."""
@@ -200,7 +215,7 @@ class Answering:
 
     def _abandon(self) -> None:
         """Tell the application that its answer is not wanted. It may go on with the body, which counts until then."""
-        self.hold = None
+        self._hold = None
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abandon()
@@ -325,7 +340,7 @@ class Answering:
         if resource.quick and fields.plain and service.teacher is not None:
             service.teacher.learn(self._head, fields)
         head = self._head.lstrip(b"\r\n")
-        body, self.body = self.body, b""
+        body, self._body = self._body, b""
         exchange = Exchange(
             self.method,
             self.target,
@@ -334,7 +349,7 @@ class Answering:
             asker.client,
             asker.addresses,
             self._on_finished,
-            self.hold,
+            self._hold,
             asker.origin,
         )
         made = resource.respond(exchange)

@@ -34,13 +34,13 @@ from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
 from zcserve.net import reply, spans
 from zcserve.net.answering import Answering, Step
-from zcserve.net.bodies import Hold
 from zcserve.net.ending import Ending, may_close
-from zcserve.net.exchange import Answer, CutShortError, Made, Outgoing, Piece
+from zcserve.net.exchange import Made, Piece
+from zcserve.net.framing import CutShortError, Outgoing, frame
 from zcserve.net.output import Flushed, Output
 from zcserve.net.poller import ERROR, HANG_UP, WRITE
 from zcserve.net.reply import Reply
-from zcserve.net.request import CLOSE, Collect, Discard, Fields, Parsed
+from zcserve.net.request import CLOSE, Discard, Fields, Parsed
 from zcserve.net.service import Service as Service
 from zcserve.net.transport import Transport
 
@@ -483,7 +483,7 @@ class Connection:
         self.end(says_no_more=was_quick and not self._service.draining)
 
     def _fill(self) -> Stop:
-        """Answer complete requests of the inbox into `_output`: the plain hit here, all else by `_answer`."""
+        """Answer complete requests of the inbox into `_output`: the plain hit here, all else by an `Answering`."""
         service = self._service
         parse = service.parser.parse if self._proxies is None else self._parse
         resources = service.generation.resources
@@ -574,7 +574,11 @@ class Connection:
             return Stop.LOAD
         if isinstance(step, Reply):
             return self._emit(step)
-        return self._emit_answer(step)
+        request = self._request
+        assert request is not None
+        chunks = request.fields.version == b"HTTP/1.1"
+        made, outgoing = frame(step, has_content=request.has_content, chunks=chunks)
+        return self._emit(made) if outgoing is None else self._emit_stream(request.fields, made, outgoing)
 
     def _emit(self, made: Reply, *, close: bool = False) -> Stop | None:
         """Put a response into `_output`, and tell whether more may follow at once."""
@@ -612,23 +616,15 @@ class Connection:
     def _begin_body(self, request: Answering, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
         """A request with a body: read it first, so that the connection stays in step. The offset behind what was
         read. `share` as in `_feed_body`."""
-        fields, resource = request.fields, request.resource
-        config = self._service.config
-        if fields.expects and resource is None and request.method not in (b"GET", b"HEAD", b"OPTIONS"):
+        expects = request.fields.expects
+        if expects and request.resource is None and request.method not in (b"GET", b"HEAD", b"OPTIONS"):
             # The final answer instead of 100, and no knowing whether the body comes (RFC 9110 section 10.1.1).
             self._lingers = True
             made = request.answer()
             assert isinstance(made, Reply)
             return at, self._emit(made, close=True)
-        if resource is None:
-            self._discard = Discard(fields.body, config.body_bytes_max, config.head_bytes_max)
-        else:
-            bodies = self._service.bodies
-            request.hold = Hold(bodies)
-            # A body that alone is too much would be so the next time, too.
-            bytes_max = min(resource.body_bytes_max, bodies.bytes_max)
-            self._discard = Collect(fields.body, bytes_max, config.head_bytes_max, request.hold)
-        if fields.expects and at == len(data):
+        self._discard = request.begin_body()
+        if expects and at == len(data):
             self._output.add((reply.CONTINUE,))
         self._body_since, self._counted = self._loop.now, 0
         return self._feed_body(request, data, at, share)
@@ -643,10 +639,8 @@ class Connection:
         self._answered += discard.lines - before
         if not discard.done:
             return at, Stop.SHARE if discard.rests else Stop.BODY
-        if isinstance(discard, Collect):
-            request.body = discard.content()
         self._discard = None
-        return at, self._emit_step(request.answer())
+        return at, self._emit_step(request.end_body(discard))
 
     def _body_comes(self) -> bool:
         """A `body_timeout_s` has passed: go on for another if it brought `body_rate_min` bytes for each of its seconds.
@@ -691,38 +685,15 @@ class Connection:
             self._stop = stop
             self._work_out()
 
-    # --- answers of the application -----------------------------------------------------------------------
+    # --- answers that come piece by piece -----------------------------------------------------------------
 
-    def _emit_answer(self, made: Answer) -> Stop | None:
-        """Frame an answer of the application: by its length, by chunks, or by the connection's end."""
-        request = self._request
-        assert request is not None
-        with_content = request.has_content and made.status not in (204, 304)
-        framing = b""
-        if made.length is not None and made.status not in (204, 304):  # RFC 9110 section 8.6
-            framing = b"Content-Length: %d\r\n" % made.length
-        content = made.content
-        if isinstance(content, (bytes, tuple)):
-            segments = (content,) if isinstance(content, bytes) else content
-            head = framing + made.fields + b"\r\n"
-            length = made.length if with_content and made.length is not None else 0
-            return self._emit(Reply(made.status, (head, *segments) if length else (head,), length, made.body))
-        chunked = made.length is None and request.fields.version == b"HTTP/1.1"
-        if chunked and made.status not in (204, 304):
-            framing = b"Transfer-Encoding: chunked\r\n"
-        head = framing + made.fields + b"\r\n"
-        if not with_content:
-            content.close()
-            return self._emit(Reply(made.status, (head,)))
-        return self._emit_stream(request.fields, head, Outgoing(content, made.status, made.length, chunked=chunked))
-
-    def _emit_stream(self, fields: Fields, head: bytes, outgoing: Outgoing) -> Stop:
+    def _emit_stream(self, fields: Fields, made: Reply, outgoing: Outgoing) -> Stop:
         """Begin an answer whose content comes piece by piece."""
         service = self._service
         if service.draining or fields.mode == CLOSE:
             outgoing.last = True
         mode = CLOSE if outgoing.last else fields.mode
-        self._output.add((service.prefixes.of(outgoing.status, mode), head))
+        self._output.add((service.prefixes.of(made.status, mode), *made.segments))
         self._outgoing = outgoing
         return Stop.STREAM
 

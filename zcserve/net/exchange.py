@@ -7,8 +7,8 @@ reads the request's body, and asks the resource to `respond` to an `Exchange`. T
 - `Stored`: an entry of the cache, negotiated, conditioned and cut into ranges like any file;
 - None: it comes later, from any thread, by `exchange.finish`.
 
-An application knows no socket, and a connection no servlet. Framing (Content-Length, chunks, the connection's end),
-Date, HEAD and the order of pipelined answers are the connection's business; an answer's fields hold none of them.
+An application knows no socket, and a connection no servlet. Framing (net/framing.py), Date, HEAD and the order of
+pipelined answers are the connection's business; an answer's fields hold none of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from zcserve.cache.entry import Body, DiskSpan, Entry, Segment, Span
+from zcserve.cache.entry import Body, DiskSpan, Entry, Segment
 from zcserve.cache.index import Generation
 from zcserve.forwarded import Origin
 from zcserve.net import spans
@@ -25,6 +25,10 @@ from zcserve.paths import SentPath
 
 Piece: TypeAlias = Segment
 Give: TypeAlias = Callable[["Piece | None"], None]
+
+
+# Statuses without content, whatever the answer holds (RFC 9110 sections 15.3.5 and 15.4.5).
+BODILESS = frozenset((204, 304))
 
 
 class Stream(Protocol):
@@ -66,7 +70,7 @@ class Answer:
 
     def first_span(self) -> DiskSpan | None:
         """As `spans.first_span`."""
-        if not isinstance(self.content, tuple) or not self.length or self.status in (204, 304):
+        if not isinstance(self.content, tuple) or not self.length or self.status in BODILESS:
             return None
         return spans.first_span(self.content, self.body)
 
@@ -215,46 +219,3 @@ class Application(Protocol):
 
     def forget(self, keys: Collection[bytes]) -> None:
         """What the site's files are has changed at these keys of the index."""
-
-
-class CutShortError(Exception):
-    """A stream ended before its promised length."""
-
-
-class Outgoing:
-    """A stream on its way, and its framing: chunks (RFC 9112 section 7.1), a promised length, or the connection's end.
-    `sent` counts bytes of content; `last` tells that the connection ends with it."""
-
-    def __init__(self, stream: Stream, status: int, length: int | None, *, chunked: bool) -> None:
-        self.stream = stream
-        self.status = status
-        self.sent = 0
-        self.last = length is None and not chunked
-        self.ended = False
-        self._left = length
-        self._chunked = chunked
-
-    def frame(self, piece: Piece) -> tuple[Segment, ...]:
-        """The segments that a piece becomes. Raises CutShortError. What exceeds the promised length is left out."""
-        size = piece.length if isinstance(piece, (Span, DiskSpan)) else len(piece)
-        if self._left is not None:
-            if size > self._left:
-                piece, size = _cut(piece, self._left), self._left
-            self._left -= size
-            if self._left and not size:
-                raise CutShortError
-            self.ended = not self._left
-        else:
-            self.ended = not size
-        self.sent += size
-        if not self._chunked:
-            return (piece,) if size else ()
-        return (b"%x\r\n" % size, piece, b"\r\n") if size else (b"0\r\n\r\n",)
-
-
-def _cut(piece: Piece, length: int) -> Piece:
-    if isinstance(piece, Span):
-        return Span(piece.fd, piece.offset, length)
-    if isinstance(piece, DiskSpan):
-        return type(piece)(piece.file, piece.offset, length)
-    return piece[:length]
