@@ -46,7 +46,7 @@ from zcserve.forwarded import Proxies, Trusted
 from zcserve.log import Log, printable
 from zcserve.net.access_log import AccessLog
 from zcserve.net.bodies import Allowance
-from zcserve.net.connection import Connection, Service
+from zcserve.net.connection import Connection
 from zcserve.net.fastlane import Teacher, open_poller, why_not_native
 from zcserve.net.listener import Inherited, Listener, Reserve, bind
 from zcserve.net.loop import Loop
@@ -54,6 +54,7 @@ from zcserve.net.poller import Poller
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.sampler import Sampler
+from zcserve.net.service import Service
 from zcserve.net.timers import Deadline
 from zcserve.net.transport import SocketTransport
 from zcserve.program import close_inherited

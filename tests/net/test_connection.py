@@ -20,11 +20,12 @@ from zcserve.cache.fetcher import Fetched, Wait
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.net.bodies import Allowance
-from zcserve.net.connection import MOVES, RECV_BYTES, Connection, Service, State
+from zcserve.net.connection import MOVES, RECV_BYTES, Connection, State
 from zcserve.net.loop import Loop
 from zcserve.net.poller import ERROR, HANG_UP, READ, WRITE, Poller
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
+from zcserve.net.service import Service
 
 GET = b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n"
 LAST = b"GET /page HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"

@@ -26,7 +26,7 @@ from zcserve.net.timers import SLOTS_PER_S
 from zcserve.net.transport import Transport
 
 if TYPE_CHECKING:
-    from zcserve.net.connection import Service
+    from zcserve.net.service import Service
 
 # How often the queue is looked at in a linger timeout: the timeout is kept to a quarter of itself.
 LOOKS = 4

@@ -35,9 +35,10 @@ from zcserve.config import Address, UnixAddress
 from zcserve.errors import UsageError, reason_of
 from zcserve.log import Log
 from zcserve.net import reply
-from zcserve.net.connection import FRESH_S, Connection, Service
+from zcserve.net.connection import FRESH_S, Connection
 from zcserve.net.ending import Ending
 from zcserve.net.request import CLOSE
+from zcserve.net.service import Service
 from zcserve.net.transport import SocketTransport
 
 _log = Log(__name__)
