@@ -1,10 +1,17 @@
-"""A client in memory: what stands above net/transport.py runs without a socket, and has each outcome at will."""
+"""A client and a loader in memory: what stands above them runs without sockets and threads, and a test says what comes
+when."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
+from typing import Any
+
+from zcserve.cache import heads
+from zcserve.cache.entry import Entry, Fleeting
+from zcserve.cache.fetcher import Wait
+from zcserve.cache.index import Generation
 
 # Numbers that no file of this process has.
 _numbers = count(1 << 20)
@@ -88,3 +95,23 @@ class MemoryTransport:
     def _must_be_there(self) -> None:
         if self.gone or self.is_closed:
             raise ConnectionResetError
+
+
+class HandFetcher:
+    """Loads what a test says, when it says so."""
+
+    def __init__(self) -> None:
+        self.done: list[Callable[[Any], None]] = []
+        self.cancelled = 0
+
+    def fetch(self, generation: Generation, base: Entry, chosen: Entry, done: Callable[[Any], None]) -> Wait:
+        self.done.append(done)
+        return Wait(None, None, done)
+
+    def cancel(self, wait: Wait) -> None:
+        self.cancelled += 1
+
+
+def body_of(content: bytes) -> Fleeting:
+    head = heads.build("a.txt", len(content), 0, b'"tag"', encoding=b"", cache_control="", vary=False)
+    return Fleeting(head, content)

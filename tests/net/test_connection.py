@@ -6,17 +6,14 @@ client takes, what time it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from net.memory import MemoryTransport
+from net.memory import HandFetcher, MemoryTransport, body_of
 
 from zcserve import Config
-from zcserve.cache import heads
-from zcserve.cache.entry import Entry, Fleeting
-from zcserve.cache.fetcher import Fetched, Wait
+from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.net.bodies import Allowance
@@ -58,26 +55,6 @@ class HandPoller(Poller):
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-class HandFetcher:
-    """Loads what a test says, when it says so."""
-
-    def __init__(self) -> None:
-        self.asked: list[Callable[[Fetched], None]] = []
-        self.cancelled = 0
-
-    def fetch(self, generation: Generation, base: Entry, chosen: Entry, done: Callable[[Fetched], None]) -> Wait:
-        self.asked.append(done)
-        return Wait(None, None, done)
-
-    def cancel(self, wait: Wait) -> None:
-        self.cancelled += 1
-
-
-def body_of(content: bytes) -> Fleeting:
-    head = heads.build("a.txt", len(content), 0, b'"tag"', encoding=b"", cache_control="", vary=False)
-    return Fleeting(head, content)
 
 
 class House:

@@ -10,7 +10,7 @@ writes the log. Where a step is None, a thread or an application works, and `Ask
 then `go_on` gives the next step. It is asked for when the answer can be sent, and not before: so the choice is made
 among what is there then, and errors are raised where those of `answer` are.
 
-A plain hit needs no such object (`Connection._fill`).
+A plain hit needs no such object (`Http1.fill`).
 """
 
 from __future__ import annotations
