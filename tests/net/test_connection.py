@@ -238,7 +238,7 @@ def test_what_is_not_resident_is_waited_for_without_the_client(house: Any) -> No
     connection, transport = here.connect(COLD + GET)
     here.turn(transport)
     assert (connection.state, transport.sent) == (State.WAIT, b"")
-    here.fetcher.asked[0](body_of(b"loaded"))
+    here.fetcher.done[0](body_of(b"loaded"))
     here.settle()
     assert (connection.state, statuses(transport)) == (State.IDLE, [200, 200])
     assert transport.sent.index(b"loaded") < transport.sent.index(CONTENT)
@@ -251,7 +251,7 @@ def test_what_comes_for_a_client_that_left_is_nothing(house: Any, how: str) -> N
     here.turn(transport)
     here.turn(transport, ERROR) if how == "error" else connection.end()
     assert here.fetcher.cancelled == 1
-    here.fetcher.asked[0](body_of(b"loaded"))
+    here.fetcher.done[0](body_of(b"loaded"))
     assert transport.sent == b""
 
 

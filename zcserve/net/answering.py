@@ -265,11 +265,10 @@ class Answering:
         if body is not None:
             chosen.uses += 1
             return self._represent(chosen, body)
-        loaded = partial(self._on_loaded, chosen)
         if self._stored is not None and self._stored.own:
-            service.loop.call_soon(partial(loaded, Renewed()))  # only its resource can make it again
+            service.loop.call_soon(partial(self._on_loaded, chosen, Renewed()))  # only its resource can make it again
         else:
-            self.wait = service.fetcher.fetch(generation, base, chosen, loaded)
+            self.wait = service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
         return None
 
     def _may_be_taught(self, base: Entry) -> bool:
@@ -293,7 +292,7 @@ class Answering:
         made = _reply_of(decision, chosen, body, with_content=with_content)
         if stored is not None:
             made = made.dressed(stored.status, stored.fields)
-        return made if self._is_begun(made) else None
+        return made if not body.holds_descriptor or self._is_begun(made) else None
 
     def _on_loaded(self, chosen: Entry, result: Fetched) -> None:
         self.wait = None

@@ -204,8 +204,10 @@ class Http1:
         service, request = self._service, self._request
         mode = CLOSE if close or service.draining or request is None else request.fields.mode
         self._output.add((service.prefixes.of(made.status, mode), *made.segments), made.body)
-        self._log(made.status, made.length)
-        self._end_request()
+        if service.log is not None:
+            self._log(made.status, made.length)
+        if request is not None:
+            self._end_request(request)
         if mode == CLOSE:
             return Stop.END
         return None if made.is_copied() else Stop.SHARE
@@ -213,8 +215,7 @@ class Http1:
     def _log(self, status: int, length: int) -> None:
         """Write the log's line of the answer at hand, and `length` bytes of content."""
         log, request = self._service.log, self._request
-        if log is None:
-            return
+        assert log is not None
         if request is None:  # what was sent is no request
             log(self.client, b"", b"", None, status, length)
         else:
@@ -225,7 +226,8 @@ class Http1:
         where it could not even be parsed: HEAD gets no content, whatever else is wrong (RFC 9110 section 9.3.2)."""
         request = self._request
         with_content = (request is None or request.has_content) and unparsed != b"HEAD "
-        self._end_request()
+        if request is not None:
+            self._end_request(request)
         self._body = None
         self.lingers = True
         extra = reply.RETRY if error.status == 503 else b""
@@ -273,11 +275,10 @@ class Http1:
         self.body_since, self._counted = self._service.loop.now, taken
         return True
 
-    def _end_request(self) -> None:
+    def _end_request(self, request: Answering) -> None:
         """The request at hand is answered: an idle connection keeps nothing of it, an old generation least of all."""
-        request, self._request = self._request, None
-        if request is not None:
-            request.end()
+        self._request = None
+        request.end()
 
     # --- answers that were waited for ---------------------------------------------------------------------
 
@@ -390,5 +391,7 @@ class Http1:
         self.pulled = False
         assert outgoing is not None
         outgoing.stream.close()
-        self._log(outgoing.status, outgoing.sent)
-        self._end_request()
+        if self._service.log is not None:
+            self._log(outgoing.status, outgoing.sent)
+        if self._request is not None:
+            self._end_request(self._request)
