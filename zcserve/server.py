@@ -290,7 +290,7 @@ class Server:
         if taken is not None:
             peer, data, _, hung_up, made = taken
             transport = SocketTransport(socket.socket(fileno=fd), peer)
-            Connection(self._service, transport, from_lane=True).go_on_with(data, made, hung_up=hung_up)
+            Connection(self._service, transport, from_lane=True).take_over(data, made, hung_up=hung_up)
 
     def _on_evicted(self, entry: Entry) -> bool:
         """A body left the store, in any thread: the fast lane must let go of it, and will if it has it."""

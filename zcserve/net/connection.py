@@ -1,4 +1,4 @@
-"""One client: its states, and the order of a request's steps.
+"""One client: its states, its deadlines and its end.
 
     HEAD --head complete--> answer --all sent--> IDLE --first bytes--> HEAD ...
       |                       |  |                  (an answer that leaves at once changes no state)
@@ -17,7 +17,7 @@ application ends when the client closes its side (a client that wants an answer 
 complete is sent to such a client all the same), with the kernel's keepalive where the client has vanished, and with
 `app_timeout_s` where that is set.
 
-Requests of one read are answered together (`Http1.fill`), and leave together (`_flush`); `_work` alternates the two
+Requests of one read are answered together (`Http1.fill`), and leave together (`_flush`); `_answer` alternates the two
 until something must be waited for. A turn's share is bounded by `pipeline_max` and `turn_bytes_max`.
 """
 
@@ -100,8 +100,6 @@ class Connection:
         self._loop = service.loop
         self._transport = transport
         self._read = transport.read
-        self._output = Output()
-        self._http = Http1(service, self, self._output, transport.peer)
         self._is_resumed = False  # what the request at hand waited for is there
         self._reading: Wait | None = None  # for the output's next piece of a file
         self._queued = 0  # `Transport.unacknowledged` when it was last full
@@ -114,17 +112,20 @@ class Connection:
             self._loop.handlers[transport.fd] = self._on_request
         else:
             self._loop.add(transport.fd, self._on_request, stream=True)
+        self._output = Output()
+        self._http = Http1(service, self, self._output, transport.peer)
         service.connections.add(self)
         self._loop.timers.arm(self)
 
-    def go_on_with(self, data: bytes, made: Made | None, *, hung_up: bool) -> None:
-        """What the fast lane had read when it handed this connection over, and what the application made of the first
-        request, which leads elsewhere now perhaps: it was asked, and is not asked twice."""
+    def take_over(self, data: bytes, made: Made | None, *, hung_up: bool) -> None:
+        """Go on where the fast lane stopped: `data` is what it had read. Where it had asked the application for the
+        first request, `made` is the answer: an application is called once for a request, and the target may lead
+        elsewhere by now."""
         self._hung_up = hung_up
         self._http.inbox = data
         try:
             if made is None:
-                self._work()
+                self._answer()
             else:
                 self._http.take(made)
                 self.resumed()
@@ -300,7 +301,7 @@ class Connection:
         elif self.state is not State.BODY:
             self._since = self._loop.now
         http.inbox = data
-        self._work()
+        self._answer()
         if more:
             self._loop.again(self._read_on)
 
@@ -317,7 +318,7 @@ class Connection:
             self._hung_up = True
             self._let_application_go()
         if mask & WRITE and self._output.segments and not self._output.rests:
-            self._work_out()
+            self._send()
 
     def _on_waiting(self, mask: int) -> None:
         """WAIT: a client that is gone need not be waited for."""
@@ -340,31 +341,31 @@ class Connection:
 
     # --- a request's way ----------------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    def _answer(self) -> None:
         """Answer and send until something must be waited for."""
         service = self._service
         answered = service.requests
         self._stop = self._http.fill()
         if service.requests != answered:
             self._since = self._loop.now  # what is left begins another request, whose clock starts here
-        self._work_out()
+        self._send()
 
     def proceed(self, stop: Stop) -> None:
         """As `Owner.proceed`."""
         self._stop = stop
-        self._work_out()
+        self._send()
 
     def resumed(self) -> None:
         """As `Owner.resumed`: answer when what is before it is out."""
         self._is_resumed = True
         if not self._output.segments:
-            self._go_on_with_request()
+            self._take_over_request()
 
-    def _go_on_with_request(self) -> None:
+    def _take_over_request(self) -> None:
         self._is_resumed = False
         stop = self._http.go_on()
         if stop is None:
-            self._work()
+            self._answer()
         else:
             self.proceed(stop)
 
@@ -372,7 +373,7 @@ class Connection:
         """As `Owner.addresses`."""
         return self._transport.addresses()
 
-    def _work_out(self) -> None:
+    def _send(self) -> None:
         """Send what is answered, then do what `Http1.fill` stopped for."""
         if self._output.segments and not self._flush():
             return
@@ -388,14 +389,14 @@ class Connection:
                 self._set_state(State.BODY)
                 self._catch_up()
         elif stop is Stop.LOAD and self._is_resumed:
-            self._go_on_with_request()
+            self._take_over_request()
         else:
             if self.state is not State.WAIT:
                 self._set_state(State.WAIT)
             elif stop is Stop.LOAD:
                 self._loop.timers.arm(self)
             if stop is Stop.SHARE:
-                self._loop.again(self._go_on)
+                self._loop.again(self._answer_on)
             elif stop is Stop.STREAM:
                 self._loop.again(self._pull)
             elif self._http.is_applications_turn:
@@ -429,9 +430,9 @@ class Connection:
         """Edges that came while nothing was read are not told again: try."""
         self._loop.again(self._read_on)
 
-    def _go_on(self) -> None:
+    def _answer_on(self) -> None:
         if self.state is State.WAIT and not self._output.segments:
-            self._work()
+            self._answer()
 
     def _finish(self) -> None:
         """The last answer is out. A client that has said that it closes sends no more (RFC 9112 section 9.6); but one
@@ -473,7 +474,7 @@ class Connection:
 
     def _write_on(self) -> None:
         if self.state is _WRITE and self._output.rests:
-            self._work_out()
+            self._send()
 
     def _on_read(self, piece: memoryview | None) -> None:
         self._reading = None
@@ -483,7 +484,7 @@ class Connection:
             self.end()  # before Content-Length: the rest cannot be had
         else:
             self._output.supply(piece)
-            self._work_out()
+            self._send()
 
 
 _HANDLERS: dict[State, Callable[[Connection, int], None]] = {

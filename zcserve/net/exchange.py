@@ -39,7 +39,7 @@ class Stream(Protocol):
         b"" at the end, or with None when it failed, so that the response is cut short. Must not raise."""
 
     def close(self) -> None:
-        """Nobody wants more. Called once, in the loop's thread, after the end, too; a piece may be on its way. Must not
+        """No more is wanted. Called once, in the loop's thread, after the end, too; a piece may be on its way. Must not
         raise."""
 
 
@@ -48,7 +48,7 @@ class Answer:
 
     status   200 to 599 (RFC 9110 section 15)
     fields   header lines, each with its CRLF, checked; none of those that are the connection's business
-    content  bytes; or segments and their `length` in bytes; or a stream, `length` None if nobody knows it
+    content  bytes; or segments and their `length` in bytes; or a stream, `length` None where it is not known
     body     whose memory the segments refer to
     """
 
@@ -80,7 +80,7 @@ class Answer:
         self.content = spans.begun(self.content, span, piece)
 
     def discard(self) -> None:
-        """Nobody will send it."""
+        """It is not sent."""
         if not isinstance(self.content, (bytes, tuple)):
             self.content.close()
 
@@ -102,7 +102,7 @@ class Stored:
         self.own = own
 
     def discard(self) -> None:
-        """Nobody will send it."""
+        """It is not sent."""
 
 
 Made: TypeAlias = Answer | Stored
@@ -168,7 +168,7 @@ class Resource(Protocol):
     """What an application has at a target.
 
     body_bytes_max   the largest body that is read for it
-    quick            whether `Application.look_up` may find somebody for it
+    quick            whether `Application.look_up` may find a function for it
     """
 
     @property
@@ -182,7 +182,7 @@ class Resource(Protocol):
 
 
 class Quick(NamedTuple):
-    """Who answers one target's plain GETs and HEADs at once: a function that the fast lane calls with a request.
+    """The answer to one target's plain GETs and HEADs at once: a function that the fast lane calls with a request.
 
     function  what a request is answered with; bytes are the content of a 200 with `fields`
     request   makes the request of method, target, head as sent, client, body (none) and `params`
@@ -208,14 +208,14 @@ class Quick(NamedTuple):
 
 
 class Application(Protocol):
-    """Who answers what no file does. All methods belong to the loop's thread."""
+    """Answers what no file does. All methods belong to the loop's thread."""
 
     def find(self, path: SentPath, query: bytes | None, *, websocket: bool = False) -> Resource | None:
         """The resource that a target names, by its path and its query; `websocket` tells that the client wants to go on
         in that protocol. None: nothing of the application's."""
 
     def look_up(self, target: bytes) -> Quick | None:
-        """Who answers a target at once, for the fast lane, which calls him from then on. None: nobody."""
+        """What answers a target at once, for the fast lane, which calls it from then on. None: there is nothing."""
 
     def forget(self, keys: Collection[bytes]) -> None:
         """What the site's files are has changed at these keys of the index."""

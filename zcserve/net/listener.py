@@ -1,8 +1,8 @@
 """Accepting: a listening socket, and what to do when nothing more can be accepted.
 
-Edge-triggered, a listener is told once of a queue that fills: whoever does not accept until EAGAIN must come back on
-his own. So a listener that stops early, for its turn's share, for want of descriptors or at the connection limit, is
-*starved* until it has seen EAGAIN, and is tried again in the next turn, when a connection closes, or a little later.
+Edge-triggered, a listener is told once of a queue that fills: after an accept that was not the last one (EAGAIN) no
+event comes. So a listener that stops early, for its turn's share, for want of descriptors or at the connection limit,
+is *starved* until it has seen EAGAIN, and is tried again in the next turn, when a connection closes, or a little later.
 
 At the limit endings whose client has everything make room, then the connections that have been idle longest. Where
 descriptors are short, resident bodies that hold one go first (`--in-place`), and of the idle connections those alone
@@ -43,7 +43,7 @@ from zcserve.net.transport import SocketTransport
 
 _log = Log(__name__)
 
-# Accepted in a turn: a burst of new clients must not hold up those who are served.
+# Accepted in a turn: a burst of new clients must not hold up the clients that are here.
 ACCEPTS_PER_TURN = 64
 # When nothing frees a descriptor that we would hear of (another process does), look again after this many seconds.
 RETRY_S = 0.1
@@ -72,7 +72,7 @@ class Inherited:
         self._taken: set[socket.socket] = set()
 
     def take(self, family: int, host: str, port: int = 0) -> socket.socket | None:
-        """The socket of this address (of a unix socket, `host` is the path), or None: nobody bound it before."""
+        """The socket of this address (of a unix socket, `host` is the path), or None: it was not bound before."""
         for sock, asked in self._waiting:
             where = sock.getsockname()
             bound = (where, 0) if family == socket.AF_UNIX else (where[0], where[1])
@@ -84,11 +84,11 @@ class Inherited:
         return None
 
     def unbind(self, sock: socket.socket) -> None:
-        """Close a socket that `bind` gave and that nobody listens on after all."""
+        """Close a socket that `bind` gave and that is not listened on after all."""
         _close(sock, keep_name=sock in self._taken)
 
     def close(self) -> None:
-        """Close those that nobody took: no address of ours."""
+        """Close those that were not taken: their addresses are not used any more."""
         while self._waiting:
             _close(self._waiting.pop()[0])
 
@@ -143,7 +143,7 @@ def _bind_tcp(sock: socket.socket, where: tuple[object, ...]) -> None:
 
 
 def _bind_unix(path: str) -> socket.socket:
-    """A unix socket; one that nobody listens on any more is replaced."""
+    """A unix socket; one without a listener is replaced."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
@@ -284,7 +284,7 @@ class Listener:
                 if error.errno not in _EXHAUSTED:
                     _log.error("accept failed: %s", reason_of(error))
                 elif not self._is_awaited():
-                    return  # accept(2) takes a descriptor before it looks whether anybody is there
+                    return  # accept(2) takes a descriptor before it looks whether a client is there
                 if not self._make_room():
                     self._starve()
                     return
@@ -293,7 +293,7 @@ class Listener:
         self._loop.again(self._accept_on)
 
     def _is_awaited(self) -> bool:
-        """Whether a client is in the kernel's queue: nobody makes room for one who may never come."""
+        """Whether a client is in the kernel's queue: no room is made for one that may never come."""
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(0))

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Service:
-    """What all connections share. `log` takes a request's facts, or is None; `closed` hears of each that ends."""
+    """What all connections share. `log` writes a line of the access log; None: there is none. `closed` is called when a
+    connection has ended."""
 
     config: Config
     loop: Loop
@@ -42,10 +43,10 @@ class Service:
     teacher: Teacher | None = None
     sampler: Sampler | None = None
     application: Application | None = None
-    proxies: Proxies | None = None  # that are trusted
+    proxies: Proxies | None = None  # the trusted ones
     draining: bool = False  # every answer is its connection's last
-    ending: bool = False  # and connections that wait for none are closed
-    hurried: bool = False  # and an ending lasts no longer than until everything has arrived
+    ending: bool = False  # idle connections are closed, too
+    hurried: bool = False  # an ending lasts only until everything has arrived
     requests: int = 0
     connections: set[Connection] = field(default_factory=set)
     endings: set[Ending] = field(default_factory=set)
@@ -63,7 +64,7 @@ class Service:
     def count(self) -> int:
         """Open connections, the lane's among them."""
         lane = self.lane
-        # The lane counts those, too, that it has handed over and nobody has taken yet.
+        # The lane counts those, too, that it has handed over and that Python has not taken yet.
         return len(self.connections) + len(self.endings) if lane is None else lane.count + lane.foreign
 
     def choose(self, generation: Generation, base: Entry, accept: dict[bytes, int] | None) -> Entry | None:
