@@ -226,6 +226,7 @@ class Listener:
         self._loop = service.loop
         self._reserve = reserve
         self._shed_descriptor = shed_descriptor
+        self._family = int(sock.family)
         self._is_tcp = sock.family != socket.AF_UNIX
         self._starved = False
         self._retry_at = inf
@@ -304,15 +305,15 @@ class Listener:
             Connection(self._service, transport)
             lane = self._service.lane
             if lane is not None:
-                family = self._sock.family
-                lane.introduce(fd, family, socket.inet_pton(family, transport.peer) if self._is_tcp else b"")
+                address = socket.inet_pton(self._family, transport.peer) if self._is_tcp else b""
+                lane.introduce(fd, self._family, address)
         except OSError as error:  # epoll's own limit (fs.epoll.max_user_watches)
             _log.error("a connection cannot be watched: %s", reason_of(error))
             transport.close()
 
     def _transport_of(self, fd: int, peer: object) -> SocketTransport:
         """What was accepted, and from where."""
-        sock = socket.socket(self._sock.family, socket.SOCK_STREAM, self._sock.proto, fileno=fd)
+        sock = socket.SocketType(self._family, socket.SOCK_STREAM, self._sock.proto, fd)
         sock.setblocking(False)
         return SocketTransport(sock, str(peer[0]).partition("%")[0] if isinstance(peer, tuple) else "unix:")
 
