@@ -289,7 +289,7 @@ class Server:
         taken = lane.take(fd) if lane is not None else None
         if taken is not None:
             peer, data, _, hung_up, made = taken
-            transport = SocketTransport(socket.SocketType(fileno=fd), peer)
+            transport = SocketTransport.of(fd, peer)
             Connection(self._service, transport, from_lane=True).take_over(data, made, hung_up=hung_up)
 
     def _on_evicted(self, entry: Entry) -> bool:

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -196,3 +197,21 @@ def test_both_ends_have_their_addresses() -> None:
     own = client.socket.getsockname()
     assert client.transport.addresses() == (own, client.socket.getpeername())
     client.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "unix:"])
+def test_a_descriptor_that_is_taken_over_has_its_addresses(host: str, tmp_path: Path) -> None:
+    family = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6, "unix:": socket.AF_UNIX}[host]
+    where: Any = str(tmp_path / "socket") if host == "unix:" else (host, 0)
+    with socket.socket(family) as listener:
+        try:
+            listener.bind(where)
+        except OSError:
+            pytest.skip("no IPv6 here")
+        listener.listen()
+        with socket.socket(family) as client:
+            client.connect(listener.getsockname())
+            sock, _ = listener.accept()
+            transport = SocketTransport.of(sock.detach(), host)
+            assert transport.addresses() == (client.getsockname(), client.getpeername())
+            transport.close()

@@ -101,6 +101,13 @@ class SocketTransport:
         self.read: Callable[[int], bytes] = sock.recv
         self.send: Callable[[Buffers], int] = sock.sendmsg
 
+    @classmethod
+    def of(cls, fd: int, peer: str) -> SocketTransport:
+        """Of a connected descriptor that does not block. `peer` tells the family, which the kernel would tell by three
+        calls."""
+        family = socket.AF_INET6 if ":" in peer else socket.AF_INET
+        return cls(socket.SocketType(socket.AF_UNIX if peer == "unix:" else family, socket.SOCK_STREAM, 0, fd), peer)
+
     def send_before_file(self, buffers: Buffers, /) -> int:
         """As `Transport.send_before_file`: the kernel holds an unfilled packet back (MSG_MORE, send(2))."""
         return self._sock.sendmsg(buffers, [], socket.MSG_MORE)
