@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zcserve.net.connection import Service
 from zcserve.net.listener import Listener
+from zcserve.net.service import Service
 from zcserve.net.timers import Deadline
 
 # How long the end waits for clients to take what the kernel has queued for them, and what they send meanwhile is read.

@@ -49,7 +49,7 @@ from zcserve.forwarded import Proxies, Trusted
 from zcserve.log import Log
 from zcserve.net.access_log import AccessLog
 from zcserve.net.bodies import Allowance
-from zcserve.net.connection import Connection, Service
+from zcserve.net.connection import Connection
 from zcserve.net.fastlane import Teacher, open_poller
 from zcserve.net.listener import Inherited, Listener, Reserve, bind
 from zcserve.net.loop import Loop
@@ -57,6 +57,8 @@ from zcserve.net.poller import Poller
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.sampler import Sampler
+from zcserve.net.service import Service
+from zcserve.net.transport import SocketTransport
 from zcserve.program import close_inherited
 from zcserve.succession import Succession
 from zcserve.upgrade import Predecessor, tell_supervisor
@@ -293,8 +295,8 @@ class Server:
         taken = lane.take(fd) if lane is not None else None
         if taken is not None:
             peer, data, _, hung_up, made = taken
-            sock = socket.socket(fileno=fd)
-            Connection(self._service, sock, peer, from_lane=True).go_on_with(data, made, hung_up=hung_up)
+            transport = SocketTransport.of(fd, peer)
+            Connection(self._service, transport, from_lane=True).take_over(data, made, hung_up=hung_up)
 
     def _on_evicted(self, entry: Entry) -> bool:
         """A body left the store, in any thread: the fast lane must let go of it, and will if it has it."""

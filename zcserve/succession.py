@@ -17,8 +17,8 @@ from zcserve.content.content import Content
 from zcserve.drain import Drain
 from zcserve.errors import NoThreadError, UsageError, reason_of
 from zcserve.log import Log
-from zcserve.net.connection import Service
 from zcserve.net.listener import Listener
+from zcserve.net.service import Service
 from zcserve.net.timers import Deadline
 from zcserve.upgrade import Predecessor, Successor, tell_supervisor
 

@@ -857,7 +857,7 @@ def test_an_answer_that_waits_behind_another_is_given_up_with_its_client(
     server = serve(site.root, engine=engine, listen=(f"unix:{where}",), mount=(f"/app={module}:application",))
     with Client(where) as client:
         client.send(get(b"/page") * 40 + get(b"/app/"))
-        wait_until(lambda: any(one._made is not None or one._brought for one in [*server._service.connections]))
+        wait_until(lambda: any(one._is_resumed for one in [*server._service.connections]))
         assert not EVENTS["closed"].is_set()
         client.close()
         assert EVENTS["closed"].wait(20)

@@ -416,7 +416,7 @@ def test_the_kernel_looks_for_clients_that_vanished(start: Any) -> None:
     with Client(server.port) as client:
         assert client.get("/page").body == b"page"
         (connection,) = server._service.connections
-        sock = connection._sock
+        sock = connection._transport._sock
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7500

@@ -29,8 +29,10 @@ from wire.client import Client
 
 from zcserve import Config, Server
 from zcserve.cache.entry import DiskSpan, Entry, Span
-from zcserve.net import wire
 from zcserve.net.connection import RECV_BYTES, State
+from zcserve.net.output import Output
+from zcserve.net.spans import DISK_PIECE_BYTES
+from zcserve.net.transport import Transport
 
 SIZES = {"small": 12_000, "medium": 64 << 10, "large": 8 << 20}
 RESIDENT = {"memory": "64M", "watch": False}
@@ -77,7 +79,7 @@ def state_of(server: Server, client: Client) -> State | None:
     address = client.socket.getsockname()
     for connection in list(server._service.connections):
         with contextlib.suppress(OSError):  # it is being closed
-            if connection._addresses()[0] == address:
+            if connection._transport.addresses()[0] == address:
                 return connection.state
     return None
 
@@ -533,28 +535,28 @@ def test_a_turn_sends_a_bounded_share_to_each_connection(
     site.write("file", content)
     server = serve(site.root, engine="python", turn_bytes_max=256 << 10, **kept)
     sent: dict[tuple[int, int], int] = {}  # by turn and socket
-    send = wire.send
+    flush = Output.flush
 
     def size(segments: list[Any]) -> int:
         return sum(one.length if isinstance(one, (Span, DiskSpan)) else len(one) for one in segments)
 
-    def counted(sock: socket.socket, segments: list[Any], bytes_max: int) -> Any:
-        before = size(segments)
+    def counted(output: Output, transport: Transport, share: int) -> Any:
+        before = size(output.segments)
         try:
-            return send(sock, segments, bytes_max)
+            return flush(output, transport, share)
         finally:
-            key = (server.loop.rounds, sock.fileno())
-            sent[key] = sent.get(key, 0) + before - size(segments)
+            key = (server.loop.rounds, transport.fd)
+            sent[key] = sent.get(key, 0) + before - size(output.segments)
 
-    monkeypatch.setattr(wire, "send", counted)
+    monkeypatch.setattr(Output, "flush", counted)
     with Client(server.port) as first, Client(server.port) as second:
         for client in (first, second):
             client.send(GET_FILE * 4)
         for client in (first, second) * 4:
             assert client.read().body == content
     # The last piece may begin below the share: a piece of a file that is not resident, or the head.
-    assert max(sent.values()) <= server.config.turn_bytes_max + wire.DISK_PIECE_BYTES
-    assert len(sent) >= 8 * SIZES["large"] // (server.config.turn_bytes_max + wire.DISK_PIECE_BYTES)
+    assert max(sent.values()) <= server.config.turn_bytes_max + DISK_PIECE_BYTES
+    assert len(sent) >= 8 * SIZES["large"] // (server.config.turn_bytes_max + DISK_PIECE_BYTES)
 
 
 @pytest.mark.parametrize("engine", ["python", "native"])

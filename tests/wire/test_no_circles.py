@@ -286,8 +286,9 @@ KINDS["/asgi/hang is left"] = leaves("/asgi/hang", BODY)
 # What is made for a request, and not once for many.
 OF_A_REQUEST = {
     *(f"zcserve.net.{name}" for name in ("connection.Connection", "exchange.Exchange", "exchange.Answer")),
-    *(f"zcserve.net.{name}" for name in ("exchange.Stored", "exchange.Outgoing", "bodies.Hold", "reply.Reply")),
-    *(f"zcserve.net.{name}" for name in ("request.Discard", "request.Collect")),
+    *(f"zcserve.net.{name}" for name in ("exchange.Stored", "framing.Outgoing", "bodies.Hold", "reply.Reply")),
+    *(f"zcserve.net.{name}" for name in ("request.Discard", "request.Collect", "answering.Answering")),
+    *(f"zcserve.net.{name}" for name in ("output.Output", "transport.SocketTransport")),
     *(f"zcserve.servlets.streams.{name}" for name in ("Begun", "LoopStream", "PoolStream", "AsyncStream")),
     *(f"zcserve.servlets.{name}" for name in ("request.Request", "making.Call", "results.Result", "wsgi._Call")),
     *(f"zcserve.servlets.{name}" for name in ("asgi._Call", "gateway.Asked", "gateway.Pushed")),

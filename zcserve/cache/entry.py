@@ -8,7 +8,7 @@ entry.
 `body` is None while the content is not resident. It is read once into a local name and used from there: another
 thread may evict it at any time, and what holds the body object holds the memory.
 
-A body gives *segments*, what the wire sends: buffers (sent by `sendmsg`) and `Span`s (sent by `sendfile`).
+A body gives *segments*, which a response is made of: buffers (sent by `sendmsg`) and `Span`s (sent by `sendfile`).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Span:
 
 
 class DiskSpan:
-    """`length` bytes from `offset` of a file that others may write: sent by checked copies (net/wire.py). `sent` knows
+    """`length` bytes from `offset` of a file that others may write: sent by checked copies (net/spans.py). `sent` knows
     what one response has sent of it before, where the file's ETag does not tell what it must be."""
 
     __slots__ = ("file", "length", "offset", "sent")

@@ -22,8 +22,8 @@ from zcserve.content.releases import Releases
 from zcserve.content.renewals import Ask, Begun, Renewals
 from zcserve.content.told import warn_of_memory
 from zcserve.log import Log
-from zcserve.net.connection import Service
 from zcserve.net.loop import Loop
+from zcserve.net.service import Service
 
 _log = Log(__name__)
 

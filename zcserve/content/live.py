@@ -15,8 +15,8 @@ from zcserve.content.builder import Built
 from zcserve.content.merging import leave_out
 from zcserve.errors import reason_of
 from zcserve.log import Log
-from zcserve.net.connection import Service
 from zcserve.net.loop import Loop
+from zcserve.net.service import Service
 
 _log = Log(__name__)
 

@@ -17,83 +17,62 @@ the open connections. `may_close` tells when the second step can be left out.
 
 from __future__ import annotations
 
-import fcntl
-import socket
-import struct
-import termios
 from collections.abc import Callable
-from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING
 
-from zcserve.net import wire
 from zcserve.net.poller import ERROR
 from zcserve.net.timers import SLOTS_PER_S
+from zcserve.net.transport import Transport
 
 if TYPE_CHECKING:
-    from zcserve.net.connection import Service
+    from zcserve.net.service import Service
 
 # How often the queue is looked at in a linger timeout: the timeout is kept to a quarter of itself.
 LOOKS = 4
-# Read at a time and thrown away; one read in a turn.
-DISCARD_BYTES = 64 * 1024
-
-_discarded = bytearray(DISCARD_BYTES)
 
 
-def unread(fd: int) -> int:
-    """Bytes that the client has sent and that were not read (FIONREAD)."""
-    count: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0]
-    return count
-
-
-def may_close(fd: int, *, says_no_more: bool) -> bool:
-    """Whether a socket can be closed at once and everything that was sent still arrives.
+def may_close(transport: Transport, *, says_no_more: bool) -> bool:
+    """Whether a connection can be closed at once and everything that was sent still arrives.
 
     says_no_more   the client has closed its side, or has said that it will
     """
-    try:
-        return not unread(fd) and (says_no_more or not wire.queued(fd))
-    except OSError:  # there is no connection any more
-        return True
+    return not transport.has_unread() and (says_no_more or not transport.unacknowledged())
 
 
 class Ending:
-    """A socket of which nothing more is wanted, until the client has what was sent.
+    """A transport of which nothing more is wanted, until the client has what was sent.
 
     `watched` tells that the loop has the descriptor already; `freed` hears that the descriptor is free again.
     """
 
-    __slots__ = ("_fd", "_freed", "_look_at", "_loop", "_queued", "_service", "_since", "_sock", "armed")
+    __slots__ = ("_freed", "_look_at", "_loop", "_queued", "_service", "_since", "_transport", "armed")
 
     def __init__(
-        self, service: Service, sock: socket.socket, *, watched: bool, freed: Callable[[], None] = lambda: None
+        self, service: Service, transport: Transport, *, watched: bool, freed: Callable[[], None] = lambda: None
     ) -> None:
-        """Closes the sending half. Raises OSError where the socket cannot be watched; it is closed then."""
+        """Closes the sending half. Raises OSError where it cannot be watched; it is closed then."""
         self._service = service
         self._loop = service.loop
-        self._sock = sock
-        self._fd = sock.fileno()
+        self._transport = transport
         self._freed = freed
         self._queued = 0
         self._since = self._loop.now  # of the last progress
         self._look_at = self._loop.now
         self.armed = inf
         if watched:
-            self._loop.handlers[self._fd] = self._on_event
+            self._loop.handlers[transport.fd] = self._on_event
         else:
             try:
-                self._loop.add(self._fd, self._on_event, stream=True)
+                self._loop.add(transport.fd, self._on_event, stream=True)
             except OSError:
-                sock.close()
+                transport.close()
                 raise
         service.endings.add(self)
-        try:
-            sock.shutdown(socket.SHUT_WR)
-            self._queued = wire.queued(self._fd)
-        except OSError:  # reset meanwhile
+        if not transport.end_output():
             self._loop.again(self.close)
             return
+        self._queued = transport.unacknowledged()
         self._look_later()
         self._loop.again(self._read_on)
 
@@ -105,10 +84,10 @@ class Ending:
 
     def _read_on(self) -> None:
         """Throw away a piece of what has come; the rest in the next turns."""
-        if self._sock.fileno() < 0:
+        if self._transport.fd < 0:
             return
         try:
-            count = self._sock.recv_into(_discarded)
+            count = self._transport.discard()
         except BlockingIOError:
             return
         except OSError:
@@ -131,11 +110,7 @@ class Ending:
     def expire(self) -> None:
         """Look whether the client has everything, or reads at all."""
         config, now = self._service.config, self._loop.now
-        try:
-            queued = wire.queued(self._fd)
-        except OSError:
-            self.close()
-            return
+        queued = self._transport.unacknowledged()
         if queued < self._queued:
             self._queued = queued
             self._since = now
@@ -147,9 +122,7 @@ class Ending:
 
     def has_arrived(self) -> bool:
         """Whether the client's kernel has all that was sent."""
-        with suppress(OSError):
-            return not wire.queued(self._fd)
-        return True
+        return not self._transport.unacknowledged()
 
     def hurry(self) -> None:
         """The server ends: wait no longer than until everything has arrived."""
@@ -161,11 +134,11 @@ class Ending:
 
     def close(self) -> None:
         """Give the descriptor back; harmless when repeated."""
-        if self._sock.fileno() < 0:
+        if self._transport.fd < 0:
             return
-        self._loop.forget(self._fd)
+        self._loop.forget(self._transport.fd)
         self._loop.timers.disarm(self)
-        self._sock.close()
+        self._transport.close()
         self._service.endings.discard(self)
         self._freed()
         self._service.closed()

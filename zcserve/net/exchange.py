@@ -7,8 +7,8 @@ reads the request's body, and asks the resource to `respond` to an `Exchange`. T
 - `Stored`: an entry of the cache, negotiated, conditioned and cut into ranges like any file;
 - None: it comes later, from any thread, by `exchange.finish`.
 
-An application knows no socket, and a connection no servlet. Framing (Content-Length, chunks, the connection's end),
-Date, HEAD and the order of pipelined answers are the connection's business; an answer's fields hold none of them.
+An application knows no socket, and a connection no servlet. Framing (net/framing.py), Date, HEAD and the order of
+pipelined answers are the connection's business; an answer's fields hold none of them.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from zcserve.cache.entry import Body, DiskSpan, Entry, Segment, Span
+from zcserve.cache.entry import Body, DiskSpan, Entry, Segment
 from zcserve.cache.index import Generation
 from zcserve.forwarded import Origin
+from zcserve.net import spans
 from zcserve.net.bodies import Hold
 from zcserve.paths import SentPath
 
 Piece: TypeAlias = Segment
 Give: TypeAlias = Callable[["Piece | None"], None]
+
+
+# Statuses without content, whatever the answer holds (RFC 9110 sections 15.3.5 and 15.4.5).
+BODILESS = frozenset((204, 304))
 
 
 class Stream(Protocol):
@@ -34,7 +39,7 @@ class Stream(Protocol):
         b"" at the end, or with None when it failed, so that the response is cut short. Must not raise."""
 
     def close(self) -> None:
-        """Nobody wants more. Called once, in the loop's thread, after the end, too; a piece may be on its way. Must not
+        """No more is wanted. Called once, in the loop's thread, after the end, too; a piece may be on its way. Must not
         raise."""
 
 
@@ -43,7 +48,7 @@ class Answer:
 
     status   200 to 599 (RFC 9110 section 15)
     fields   header lines, each with its CRLF, checked; none of those that are the connection's business
-    content  bytes; or segments and their `length` in bytes; or a stream, `length` None if nobody knows it
+    content  bytes; or segments and their `length` in bytes; or a stream, `length` None where it is not known
     body     whose memory the segments refer to
     """
 
@@ -63,8 +68,19 @@ class Answer:
         self.length = len(content) if isinstance(content, bytes) else length
         self.body = body
 
+    def first_span(self) -> DiskSpan | None:
+        """As `spans.first_span`."""
+        if not isinstance(self.content, tuple) or not self.length or self.status in BODILESS:
+            return None
+        return spans.first_span(self.content, self.body)
+
+    def begin(self, span: DiskSpan, piece: memoryview) -> None:
+        """As `spans.begun`."""
+        assert isinstance(self.content, tuple)
+        self.content = spans.begun(self.content, span, piece)
+
     def discard(self) -> None:
-        """Nobody will send it."""
+        """It is not sent."""
         if not isinstance(self.content, (bytes, tuple)):
             self.content.close()
 
@@ -86,7 +102,7 @@ class Stored:
         self.own = own
 
     def discard(self) -> None:
-        """Nobody will send it."""
+        """It is not sent."""
 
 
 Made: TypeAlias = Answer | Stored
@@ -152,7 +168,7 @@ class Resource(Protocol):
     """What an application has at a target.
 
     body_bytes_max   the largest body that is read for it
-    quick            whether `Application.look_up` may find somebody for it
+    quick            whether `Application.look_up` may find a function for it
     """
 
     @property
@@ -166,7 +182,7 @@ class Resource(Protocol):
 
 
 class Quick(NamedTuple):
-    """Who answers one target's plain GETs and HEADs at once: a function that the fast lane calls with a request.
+    """The answer to one target's plain GETs and HEADs at once: a function that the fast lane calls with a request.
 
     function  what a request is answered with; bytes are the content of a 200 with `fields`
     request   makes the request of method, target, head as sent, client, body (none) and `params`
@@ -192,57 +208,14 @@ class Quick(NamedTuple):
 
 
 class Application(Protocol):
-    """Who answers what no file does. All methods belong to the loop's thread."""
+    """Answers what no file does. All methods belong to the loop's thread."""
 
     def find(self, path: SentPath, query: bytes | None, *, websocket: bool = False) -> Resource | None:
         """The resource that a target names, by its path and its query; `websocket` tells that the client wants to go on
         in that protocol. None: nothing of the application's."""
 
     def look_up(self, target: bytes) -> Quick | None:
-        """Who answers a target at once, for the fast lane, which calls him from then on. None: nobody."""
+        """What answers a target at once, for the fast lane, which calls it from then on. None: there is nothing."""
 
     def forget(self, keys: Collection[bytes]) -> None:
         """What the site's files are has changed at these keys of the index."""
-
-
-class CutShortError(Exception):
-    """A stream ended before its promised length."""
-
-
-class Outgoing:
-    """A stream on its way, and its framing: chunks (RFC 9112 section 7.1), a promised length, or the connection's end.
-    `sent` counts bytes of content; `last` tells that the connection ends with it."""
-
-    def __init__(self, stream: Stream, status: int, length: int | None, *, chunked: bool) -> None:
-        self.stream = stream
-        self.status = status
-        self.sent = 0
-        self.last = length is None and not chunked
-        self.ended = False
-        self._left = length
-        self._chunked = chunked
-
-    def frame(self, piece: Piece) -> tuple[Segment, ...]:
-        """The segments that a piece becomes. Raises CutShortError. What exceeds the promised length is left out."""
-        size = piece.length if isinstance(piece, (Span, DiskSpan)) else len(piece)
-        if self._left is not None:
-            if size > self._left:
-                piece, size = _cut(piece, self._left), self._left
-            self._left -= size
-            if self._left and not size:
-                raise CutShortError
-            self.ended = not self._left
-        else:
-            self.ended = not size
-        self.sent += size
-        if not self._chunked:
-            return (piece,) if size else ()
-        return (b"%x\r\n" % size, piece, b"\r\n") if size else (b"0\r\n\r\n",)
-
-
-def _cut(piece: Piece, length: int) -> Piece:
-    if isinstance(piece, Span):
-        return Span(piece.fd, piece.offset, length)
-    if isinstance(piece, DiskSpan):
-        return type(piece)(piece.file, piece.offset, length)
-    return piece[:length]

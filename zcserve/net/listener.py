@@ -1,8 +1,8 @@
 """Accepting: a listening socket, and what to do when nothing more can be accepted.
 
-Edge-triggered, a listener is told once of a queue that fills: whoever does not accept until EAGAIN must come back on
-his own. So a listener that stops early, for its turn's share, for want of descriptors or at the connection limit, is
-*starved* until it has seen EAGAIN, and is tried again in the next turn, when a connection closes, or a little later.
+Edge-triggered, a listener is told once of a queue that fills: after an accept that was not the last one (EAGAIN) no
+event comes. So a listener that stops early, for its turn's share, for want of descriptors or at the connection limit,
+is *starved* until it has seen EAGAIN, and is tried again in the next turn, when a connection closes, or a little later.
 
 At the limit endings whose client has everything make room, then the connections that have been idle longest. Where
 descriptors are short, resident bodies that hold one go first (`--in-place`), and of the idle connections those alone
@@ -35,13 +35,15 @@ from zcserve.config.addresses import Address, UnixAddress
 from zcserve.errors import UsageError, reason_of
 from zcserve.log import Log
 from zcserve.net import reply
-from zcserve.net.connection import FRESH_S, Connection, Service
+from zcserve.net.connection import FRESH_S, Connection
 from zcserve.net.ending import Ending
 from zcserve.net.request import CLOSE
+from zcserve.net.service import Service
+from zcserve.net.transport import SocketTransport
 
 _log = Log(__name__)
 
-# Accepted in a turn: a burst of new clients must not hold up those who are served.
+# Accepted in a turn: a burst of new clients must not hold up the clients that are here.
 ACCEPTS_PER_TURN = 64
 # When nothing frees a descriptor that we would hear of (another process does), look again after this many seconds.
 RETRY_S = 0.1
@@ -70,7 +72,7 @@ class Inherited:
         self._taken: set[socket.socket] = set()
 
     def take(self, family: int, host: str, port: int = 0) -> socket.socket | None:
-        """The socket of this address (of a unix socket, `host` is the path), or None: nobody bound it before."""
+        """The socket of this address (of a unix socket, `host` is the path), or None: it was not bound before."""
         for sock, asked in self._waiting:
             where = sock.getsockname()
             bound = (where, 0) if family == socket.AF_UNIX else (where[0], where[1])
@@ -82,11 +84,11 @@ class Inherited:
         return None
 
     def unbind(self, sock: socket.socket) -> None:
-        """Close a socket that `bind` gave and that nobody listens on after all."""
+        """Close a socket that `bind` gave and that is not listened on after all."""
         _close(sock, keep_name=sock in self._taken)
 
     def close(self) -> None:
-        """Close those that nobody took: no address of ours."""
+        """Close those that were not taken: their addresses are not used any more."""
         while self._waiting:
             _close(self._waiting.pop()[0])
 
@@ -141,7 +143,7 @@ def _bind_tcp(sock: socket.socket, where: tuple[object, ...]) -> None:
 
 
 def _bind_unix(path: str) -> socket.socket:
-    """A unix socket; one that nobody listens on any more is replaced."""
+    """A unix socket; one without a listener is replaced."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
@@ -224,6 +226,7 @@ class Listener:
         self._loop = service.loop
         self._reserve = reserve
         self._shed_descriptor = shed_descriptor
+        self._family = int(sock.family)
         self._is_tcp = sock.family != socket.AF_UNIX
         self._starved = False
         self._retry_at = inf
@@ -282,7 +285,7 @@ class Listener:
                 if error.errno not in _EXHAUSTED:
                     _log.error("accept failed: %s", reason_of(error))
                 elif not self._is_awaited():
-                    return  # accept(2) takes a descriptor before it looks whether anybody is there
+                    return  # accept(2) takes a descriptor before it looks whether a client is there
                 if not self._make_room():
                     self._starve()
                     return
@@ -291,24 +294,28 @@ class Listener:
         self._loop.again(self._accept_on)
 
     def _is_awaited(self) -> bool:
-        """Whether a client is in the kernel's queue: nobody makes room for one who may never come."""
+        """Whether a client is in the kernel's queue: no room is made for one that may never come."""
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(0))
 
     def _welcome(self, fd: int, peer: object) -> None:
-        sock = socket.socket(self._sock.family, socket.SOCK_STREAM, self._sock.proto, fileno=fd)
-        sock.setblocking(False)
+        transport = self._transport_of(fd, peer)
         try:
-            host = str(peer[0]).partition("%")[0] if isinstance(peer, tuple) else "unix:"
-            Connection(self._service, sock, host)
+            Connection(self._service, transport)
             lane = self._service.lane
             if lane is not None:
-                packed = socket.inet_pton(sock.family, host) if self._is_tcp else b""
-                lane.introduce(fd, sock.family, packed)
+                address = socket.inet_pton(self._family, transport.peer) if self._is_tcp else b""
+                lane.introduce(fd, self._family, address)
         except OSError as error:  # epoll's own limit (fs.epoll.max_user_watches)
             _log.error("a connection cannot be watched: %s", reason_of(error))
-            sock.close()
+            transport.close()
+
+    def _transport_of(self, fd: int, peer: object) -> SocketTransport:
+        """What was accepted, and from where."""
+        sock = socket.SocketType(self._family, socket.SOCK_STREAM, self._sock.proto, fd)
+        sock.setblocking(False)
+        return SocketTransport(sock, str(peer[0]).partition("%")[0] if isinstance(peer, tuple) else "unix:")
 
     def _starve(self) -> None:
         self._starved = True
@@ -332,20 +339,19 @@ class Listener:
         if not self._reserve.lend():
             return
         try:
-            fd, _ = self._sock._accept()  # type: ignore[attr-defined]
+            fd, peer = self._sock._accept()  # type: ignore[attr-defined]
         except OSError:
             self._reserve.take_back()
             return
         self._service.shortage.note(self._short_of_descriptors(), self._loop.now, refused=1)
-        sock = socket.socket(self._sock.family, socket.SOCK_STREAM, self._sock.proto, fileno=fd)
+        transport = self._transport_of(fd, peer)
         made = reply.page(503, with_content=True, extra=b"Retry-After: 1\r\n")
         prefix = self._service.prefixes.of(503, CLOSE)
         try:
-            sock.setblocking(False)
-            sock.sendmsg([prefix, *made.segments])  # type: ignore[list-item]
-            Ending(self._service, sock, watched=False, freed=self._reserve.take_back)
+            transport.send([prefix, *made.segments])  # type: ignore[list-item]
+            Ending(self._service, transport, watched=False, freed=self._reserve.take_back)
         except OSError:
-            sock.close()
+            transport.close()
             self._reserve.take_back()
 
     def _too_many_connections(self) -> str:

@@ -12,8 +12,8 @@ import time
 from zcserve.cache import heads
 from zcserve.cache.entry import Body, DiskSpan, Segment
 from zcserve.http import format_date, status_line
+from zcserve.net import spans
 from zcserve.net.request import CLOSE, KEEP, KEEP_10
-from zcserve.net.wire import put_in_place
 from zcserve.phrases import PHRASES
 
 ALLOW = b"Allow: GET, HEAD, OPTIONS\r\n"
@@ -61,33 +61,27 @@ class Prefixes:
 
 
 class Reply:
-    """A response without its prefix. `length` counts the content's bytes, for the log; `begun` tells that the content
-    begins with bytes that are in memory, whatever else is read when it is sent."""
+    """A response without its prefix. `length` counts the content's bytes, for the log."""
 
-    __slots__ = ("begun", "body", "length", "segments", "status")
+    __slots__ = ("body", "length", "segments", "status")
 
     def __init__(self, status: int, segments: tuple[Segment, ...], length: int = 0, body: Body | None = None) -> None:
         self.status = status
         self.segments = segments
         self.length = length
         self.body = body
-        self.begun = False
 
     def first_span(self) -> DiskSpan | None:
-        """The part of a file that must be at hand before the head is sent, if there is one."""
-        if self.body is not None and not self.body.holds_descriptor:
-            return None
-        for segment in self.segments:
-            if isinstance(segment, DiskSpan):
-                return segment
-        return None
+        """As `spans.first_span`."""
+        return spans.first_span(self.segments, self.body)
 
     def begin(self, span: DiskSpan, piece: memoryview) -> None:
-        """Have `piece`, the first bytes of `span`, in front of the rest of it."""
-        segments = list(self.segments)
-        put_in_place(segments, piece, segments.index(span))
-        self.segments = tuple(segments)
-        self.begun = True
+        """As `spans.begun`."""
+        self.segments = spans.begun(self.segments, span, piece)
+
+    def is_copied(self) -> bool:
+        """Whether all of it is sent by copy, so that other responses go out with it."""
+        return self.body.copied if self.body is not None else self.first_span() is None
 
     def dressed(self, status: int, fields: bytes) -> Reply:
         """With further header lines, and another status where it is a plain 200."""

@@ -1,11 +1,12 @@
-"""Framing of streams: pieces in, segments out."""
+"""zcserve.net.framing: answers and pieces of streams in, segments out."""
 
 from __future__ import annotations
 
 import pytest
 
 from zcserve.cache.entry import Span
-from zcserve.net.exchange import Answer, CutShortError, Outgoing, Piece
+from zcserve.net.exchange import Answer, Piece
+from zcserve.net.framing import CutShortError, Outgoing, frame
 
 
 class Endless:
@@ -75,3 +76,59 @@ def test_an_answer_knows_the_length_of_its_bytes_and_closes_a_stream_that_nobody
     Answer(200, b"", stream).discard()
     Answer(200, b"", b"abc").discard()
     assert stream.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "has_content", "content", "length", "line", "follows"),
+    [
+        (200, True, b"abc", None, b"Content-Length: 3\r\n", b"abc"),
+        (200, False, b"abc", None, b"Content-Length: 3\r\n", b""),
+        (200, True, (b"ab", b"c"), 3, b"Content-Length: 3\r\n", b"abc"),
+        (200, True, b"", None, b"Content-Length: 0\r\n", b""),
+        (204, True, b"abc", None, b"", b""),
+        (304, True, b"abc", None, b"", b""),
+    ],
+)
+@pytest.mark.parametrize("chunks", [False, True])
+def test_content_that_is_there_is_told_by_its_length(
+    status: int,
+    has_content: bool,
+    content: bytes | tuple[bytes, ...],
+    length: int | None,
+    line: bytes,
+    follows: bytes,
+    chunks: bool,
+) -> None:
+    answer = Answer(status, b"A: b\r\n", content) if length is None else Answer(status, b"A: b\r\n", content, length)
+    made, outgoing = frame(answer, has_content=has_content, chunks=chunks)
+    assert outgoing is None
+    assert (made.status, made.length) == (status, len(follows))
+    assert b"".join(bytes(one) for one in made.segments) == line + b"A: b\r\n\r\n" + follows  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("length", "chunks", "line", "last"),
+    [
+        (None, True, b"Transfer-Encoding: chunked\r\n", False),
+        (None, False, b"", True),
+        (7, True, b"Content-Length: 7\r\n", False),
+        (7, False, b"Content-Length: 7\r\n", False),
+    ],
+)
+def test_a_stream_is_framed_as_the_client_can_understand(
+    length: int | None, chunks: bool, line: bytes, last: bool
+) -> None:
+    made, outgoing = frame(Answer(200, b"", Endless(), length), has_content=True, chunks=chunks)
+    assert made.segments == (line + b"\r\n",)
+    assert outgoing is not None
+    assert outgoing.last is last
+
+
+@pytest.mark.parametrize(
+    ("status", "has_content", "line"),
+    [(200, False, b"Transfer-Encoding: chunked\r\n"), (204, True, b""), (304, True, b"")],
+)
+def test_a_stream_that_is_not_sent_is_closed(status: int, has_content: bool, line: bytes) -> None:
+    stream = Endless()
+    made, outgoing = frame(Answer(status, b"", stream), has_content=has_content, chunks=True)
+    assert (made.segments, made.length, outgoing, stream.closed) == ((line + b"\r\n",), 0, None, 1)

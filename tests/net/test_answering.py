@@ -1,0 +1,305 @@
+"""zcserve.net.answering: one request without a connection: what it gives at once, what it waits for, how it is left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from net.memory import HandFetcher, body_of
+
+from zcserve import Config
+from zcserve.cache.entry import Entry, Fleeting, Redirect
+from zcserve.cache.fetcher import Renewed
+from zcserve.cache.index import Generation
+from zcserve.cache.root import Root
+from zcserve.errors import HttpError
+from zcserve.net.answering import RENEWALS_MAX, Answering
+from zcserve.net.bodies import Allowance
+from zcserve.net.exchange import Answer, Exchange, Made, Stored
+from zcserve.net.loop import Loop
+from zcserve.net.reply import Prefixes, Reply
+from zcserve.net.request import Parser
+from zcserve.net.service import Service
+from zcserve.paths import SentPath
+
+CONTENT = b"the content"
+
+
+class Asks:
+    """What began a request."""
+
+    client = "192.0.2.7"
+    origin = None
+
+    def __init__(self) -> None:
+        self.resumptions = 0
+        self.failed = False
+
+    def addresses(self) -> tuple[object, object]:
+        return ("192.0.2.7", 4), ("192.0.2.1", 80)
+
+    def resumed(self) -> None:
+        self.resumptions += 1
+
+    def fail(self) -> None:
+        self.failed = True
+
+
+class Place:
+    """A resource of an application that answers with `made`, or later."""
+
+    body_bytes_max = 100
+    quick = False
+
+    def __init__(self, made: Made | None) -> None:
+        self.made = made
+        self.exchanges: list[Exchange] = []
+
+    def respond(self, exchange: Exchange) -> Made | None:
+        self.exchanges.append(exchange)
+        return self.made
+
+
+class Places:
+    """An application with one resource, at /app."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def find(self, path: SentPath, query: bytes | None, *, websocket: bool = False) -> Place | None:
+        return self.place if path.key == b"/app" else None
+
+
+def entry_of(key: bytes, body: Fleeting | None) -> Entry:
+    entry = Entry(key, b"", len(CONTENT), 0)
+    entry.body, entry.etag = body, b'"tag"'
+    return entry
+
+
+class Desk:
+    """A service without connections, and the request at hand."""
+
+    def __init__(self, root: Path, made: Made | None) -> None:
+        self.loop = Loop()
+        self.fetcher = HandFetcher()
+        self.asks = Asks()
+        self.place = Place(made)
+        config = Config(root=root)
+        self.generation = Generation(Root(root))
+        self.generation.resources |= {
+            b"/page": entry_of(b"/page", body_of(CONTENT)),
+            b"/cold": entry_of(b"/cold", None),
+            b"/dir": Redirect(b"/dir/"),
+        }
+        self.service = Service(
+            config=config,
+            loop=self.loop,
+            parser=Parser(config),
+            prefixes=Prefixes(),
+            fetcher=self.fetcher,  # type: ignore[arg-type]
+            generation=self.generation,
+            bodies=Allowance(1000),
+            application=Places(self.place),  # type: ignore[arg-type]
+        )
+
+    def request(self, target: bytes, *lines: bytes, method: bytes = b"GET") -> Answering:
+        head = b"".join(
+            (method, b" ", target, b" HTTP/1.1\r\nHost: test\r\n", *(line + b"\r\n" for line in lines), b"\r\n")
+        )
+        parsed = self.service.parser.parse(head, 0)
+        assert parsed is not None
+        made = Answering(self.service, self.asks, *parsed[:3], head)
+        made.find_resource()
+        return made
+
+    def turn(self) -> None:
+        self.loop.call_soon(lambda: None)
+        self.loop._turn()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Any:
+    made: list[Desk] = []
+
+    def build(answer: Made | None = None) -> Desk:
+        made.append(Desk(tmp_path, answer))
+        return made[-1]
+
+    yield build
+    for one in made:
+        one.loop.close()
+
+
+def content_of(step: object) -> bytes:
+    assert isinstance(step, Reply)
+    return b"".join(bytes(one) for one in step.segments).partition(b"\r\n\r\n")[2]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "lines", "status", "content"),
+    [
+        (b"GET", b"/page", (), 200, CONTENT),
+        (b"GET", b"/page?v=1", (), 200, CONTENT),
+        (b"HEAD", b"/page", (), 200, b""),
+        (b"GET", b"/page", (b"Range: bytes=4-6",), 206, CONTENT[4:7]),
+        (b"GET", b"/page", (b'If-None-Match: "tag"',), 304, b""),
+        (b"GET", b"/page", (b"Accept-Encoding: identity;q=0",), 406, None),
+        (b"GET", b"/dir", (), 301, None),
+        (b"GET", b"/absent", (), 404, None),
+        (b"HEAD", b"/absent", (), 404, b""),
+        (b"GET", b"/%zz", (), 400, None),
+        (b"OPTIONS", b"*", (), 200, b""),
+        (b"POST", b"/page", (), 405, None),
+        (b"BREW", b"/page", (), 501, None),
+    ],
+)
+def test_what_is_known_is_answered_at_once(
+    desk: Any, method: bytes, target: bytes, lines: tuple[bytes, ...], status: int, content: bytes | None
+) -> None:
+    here = desk()
+    step = here.request(target, *lines, method=method).answer()
+    assert isinstance(step, Reply)
+    assert step.status == status
+    assert content is None or content_of(step) == content
+    assert not here.asks.resumptions
+
+
+def test_what_is_not_resident_is_loaded_and_then_answered(desk: Any) -> None:
+    here = desk()
+    request = here.request(b"/cold", b"Range: bytes=0-3")
+    assert request.answer() is None
+    assert request.wait is not None
+    here.fetcher.done[0](body_of(CONTENT))
+    assert (here.asks.resumptions, request.wait) == (1, None)
+    step = request.go_on()
+    assert (step.status, content_of(step)) == (206, CONTENT[:4])
+
+
+def test_a_file_that_changes_all_the_time_is_given_up(desk: Any) -> None:
+    here = desk()
+    request = here.request(b"/cold")
+    step = request.answer()
+    for _ in range(RENEWALS_MAX + 1):
+        assert step is None
+        here.fetcher.done[-1](Renewed())
+        step = request.go_on()
+    assert isinstance(step, Reply)
+    assert step.status == 503
+
+
+def test_the_choice_is_made_when_the_answer_can_be_sent(desk: Any) -> None:
+    here = desk()
+    request = here.request(b"/cold")
+    assert request.answer() is None
+    here.fetcher.done[0](Renewed())
+    del here.generation.resources[b"/cold"]  # between `resumed` and `go_on`
+    assert request.go_on().status == 404
+
+
+@pytest.mark.parametrize(("target", "status"), [(b"/cold", 503), (b"/app", 504)])
+def test_what_takes_too_long_has_another_answer(desk: Any, target: bytes, status: int) -> None:
+    here = desk()
+    request = here.request(target)
+    assert request.answer() is None
+    assert request.is_with_application is (target == b"/app")
+    left: list[bool] = []
+    for exchange in here.place.exchanges:
+        exchange.abandoned = lambda: left.append(True)
+    request.expire()
+    assert request.go_on().status == status
+    assert (request.wait, request.is_with_application) == (None, False)
+    assert here.fetcher.cancelled == (target == b"/cold")
+    assert left == [True] * (target == b"/app")
+
+
+def test_an_application_answers_now_or_later(desk: Any) -> None:
+    answer = Answer(200, b"", b"made")
+    now = desk(answer)
+    assert now.request(b"/app").answer() is answer
+    later = desk()
+    request = later.request(b"/app")
+    assert request.answer() is None
+    (exchange,) = later.place.exchanges
+    assert (exchange.client, exchange.addresses()) == (Asks.client, later.asks.addresses())
+    exchange.finish(answer)
+    later.turn()
+    assert later.asks.resumptions == 1
+    assert request.go_on() is answer
+
+
+def test_an_entry_of_the_application_is_negotiated_like_a_file(desk: Any) -> None:
+    here = desk()
+    entry = here.generation.resources[b"/page"]
+    here.place.made = Stored(here.generation, entry, fields=b"A: b\r\n")
+    assert here.request(b"/app", b'If-None-Match: "tag"').answer().status == 304
+    step = here.request(b"/app").answer()
+    assert (step.segments[0], content_of(step)) == (b"A: b\r\n", CONTENT)
+    here.place.made = Stored(here.generation, entry, status=418)
+    assert here.request(b"/app", b'If-None-Match: "tag"').answer().status == 418
+
+
+class Closes:
+    """A stream that counts how often it is closed."""
+
+    closed = 0
+
+    def pull(self, give: object) -> None:
+        raise AssertionError
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_answer_that_is_not_wanted_is_discarded_once(desk: Any, when: str) -> None:
+    here = desk()
+    stream = Closes()
+    request = here.request(b"/app")
+    assert request.answer() is None
+    (exchange,) = here.place.exchanges
+    if when == "before":
+        request.cancel()
+        exchange.finish(Answer(200, b"", stream))
+        here.turn()
+        assert not here.asks.resumptions
+    else:
+        exchange.finish(Answer(200, b"", stream))
+        here.turn()
+        request.cancel()
+    request.cancel()
+    assert stream.closed == 1
+
+
+def test_nothing_comes_of_a_load_that_is_not_wanted(desk: Any) -> None:
+    here = desk()
+    request = here.request(b"/cold")
+    assert request.answer() is None
+    request.cancel()
+    here.fetcher.done[0](body_of(CONTENT))
+    request.fail()
+    assert (here.fetcher.cancelled, here.asks.resumptions, here.asks.failed) == (1, 0, False)
+
+
+def test_a_body_is_kept_for_the_application_and_counts_until_the_answer_is_on_its_way(desk: Any) -> None:
+    here = desk(Answer(200, b"", b"made"))
+    request = here.request(b"/app", b"Content-Length: 5", method=b"POST")
+    body = request.begin_body()
+    body.feed(b"12345", 0, 10)
+    assert here.service.bodies.held == 5
+    assert request.end_body(body) is here.place.made
+    assert here.place.exchanges[0].body == b"12345"
+    request.end()
+    assert here.service.bodies.held == 0
+    large = here.request(b"/app", b"Content-Length: 101", method=b"POST")
+    with pytest.raises(HttpError, match="100 bytes"):
+        large.begin_body()
+
+
+def test_a_body_that_no_resource_wants_is_thrown_away(desk: Any) -> None:
+    here = desk()
+    request = here.request(b"/page", b"Content-Length: 5", method=b"POST")
+    body = request.begin_body()
+    body.feed(b"12345", 0, 10)
+    assert here.service.bodies.held == 0
+    assert request.end_body(body).status == 405

@@ -1,0 +1,310 @@
+"""zcserve.net.connection and zcserve.net.ending with a client in memory, a clock and turns that the test makes.
+
+What a socket shows stands in tests/wire. Here is what depends on the moment: which event comes when, how much the
+client takes, what time it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from net.memory import HandFetcher, MemoryTransport, body_of
+
+from zcserve import Config
+from zcserve.cache.entry import Entry
+from zcserve.cache.index import Generation
+from zcserve.cache.root import Root
+from zcserve.net.bodies import Allowance
+from zcserve.net.connection import MOVES, RECV_BYTES, Connection, State
+from zcserve.net.loop import Loop
+from zcserve.net.poller import ERROR, HANG_UP, READ, WRITE, Poller
+from zcserve.net.reply import Prefixes
+from zcserve.net.request import Parser
+from zcserve.net.service import Service
+
+GET = b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n"
+LAST = b"GET /page HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+ABSENT = b"GET /absent HTTP/1.1\r\nHost: test\r\n\r\n"
+COLD = b"GET /cold HTTP/1.1\r\nHost: test\r\n\r\n"
+CONTENT = b"the content"
+
+
+class HandPoller(Poller):
+    """Reports what a test says, for descriptors that are numbers only."""
+
+    def __init__(self) -> None:
+        self.turn = 0
+        self.reports: list[tuple[int, int]] = []
+        self.watched: set[int] = set()
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        self.turn += 1
+        reports, self.reports = self.reports, []
+        return reports
+
+    def register(self, fd: int, *, stream: bool) -> None:
+        self.watched.add(fd)
+
+    def forget(self, fd: int) -> None:
+        self.watched.remove(fd)
+
+    def descriptors(self) -> list[int]:
+        return []
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class House:
+    """One server's side of connections."""
+
+    def __init__(self, root: Path, **settings: Any) -> None:
+        self.poller = HandPoller()
+        self.loop = Loop(self.poller)
+        self.loop.now = 1000.0
+        self.fetcher = HandFetcher()
+        self.body = body_of(CONTENT)
+        generation = Generation(Root(root))
+        for key, body in ((b"/page", self.body), (b"/cold", None)):
+            entry = Entry(key, b"", len(CONTENT), None)
+            entry.body, entry.etag = body, b'"tag"'
+            generation.resources[key] = entry
+        config = Config(root=root, **settings)
+        self.log: list[tuple[int, int]] = []
+        self.service = Service(
+            config=config,
+            loop=self.loop,
+            parser=Parser(config),
+            prefixes=Prefixes(),
+            fetcher=self.fetcher,  # type: ignore[arg-type]
+            generation=generation,
+            bodies=Allowance(1 << 20),
+            log=lambda client, method, target, fields, status, length: self.log.append((status, length)),
+        )
+
+    def connect(self, comes: bytes = b"", **more: Any) -> tuple[Connection, MemoryTransport]:
+        transport = MemoryTransport(comes, **more)
+        return Connection(self.service, transport), transport
+
+    def turn(self, transport: MemoryTransport | None = None, mask: int = READ) -> None:
+        """One turn of the loop, in which `transport` has something to report."""
+        if transport is not None:
+            self.poller.reports.append((transport.fd, mask))
+        self.loop._turn()
+
+    def settle(self) -> None:
+        """Turns until nothing more is to be done now."""
+        for _ in range(1000):
+            if not self.loop._again:
+                return
+            self.turn()
+        pytest.fail("there is always more to do")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Any:
+    (tmp_path / "root").mkdir()
+    made: list[House] = []
+
+    def build(**settings: Any) -> House:
+        made.append(House(tmp_path / "root", **settings))
+        return made[-1]
+
+    yield build
+    for one in made:
+        one.loop.close()
+
+
+def statuses(transport: MemoryTransport) -> list[int]:
+    return [int(piece[:3]) for piece in transport.sent.split(b"HTTP/1.1 ")[1:]]
+
+
+def test_every_move_leads_to_a_state_and_none_leads_out_of_the_end() -> None:
+    assert set(MOVES) == set(State)
+    assert not MOVES[State.CLOSED]
+    assert all(State.CLOSED not in moves for moves in MOVES.values())
+
+
+def test_requests_of_one_read_are_answered_together_and_leave_together(house: Any) -> None:
+    here = house()
+    connection, transport = here.connect(GET + ABSENT + GET)
+    here.turn(transport)
+    assert statuses(transport) == [200, 404, 200]
+    assert transport.flags == "s"
+    assert connection.state is State.IDLE
+    assert [status for status, _ in here.log] == [200, 404, 200]
+
+
+@pytest.mark.parametrize("cut", range(1, len(GET)))
+def test_a_head_may_come_in_any_two_pieces(house: Any, cut: int) -> None:
+    here = house()
+    connection, transport = here.connect(GET[:cut])
+    here.turn(transport)
+    assert (connection.state, transport.sent) == (State.HEAD, b"")
+    transport.comes = GET[cut:]
+    here.turn(transport)
+    assert (connection.state, statuses(transport)) == (State.IDLE, [200])
+
+
+def test_after_a_full_read_no_event_is_waited_for(house: Any) -> None:
+    here = house()
+    many = GET * (RECV_BYTES // len(GET) + 5)
+    _, transport = here.connect(many)
+    here.turn(transport)
+    here.settle()
+    assert len(statuses(transport)) == many.count(b"GET")
+
+
+def test_a_full_client_is_waited_for_and_what_it_sends_meanwhile_is_not_read(house: Any) -> None:
+    here = house()
+    connection, transport = here.connect(GET + GET, room=10)
+    here.turn(transport)
+    assert (connection.state, here.body.pins) == (State.WRITE, 2)
+    transport.comes = GET
+    here.turn(transport, READ)
+    assert transport.has_unread()
+    transport.room = None
+    here.turn(transport, READ | WRITE)
+    here.settle()
+    assert (connection.state, here.body.pins) == (State.IDLE, 0)
+    assert statuses(transport) == [200, 200, 200]
+
+
+def test_a_slow_reader_may_go_on_and_one_that_reads_nothing_is_closed(house: Any) -> None:
+    here = house(write_timeout_s=10.0)
+    connection, transport = here.connect(GET, room=10)
+    here.turn(transport)
+    assert connection.state is State.WRITE
+    transport.queued = connection._queued = 100
+    began = connection.due()
+    transport.queued = 50
+    connection.expire()
+    assert connection.state is State.WRITE
+    assert connection.due() >= began
+    connection.expire()
+    assert (connection.state, transport.is_closed, here.body.pins) == (State.CLOSED, True, 0)
+    assert not here.poller.watched & {transport.fd}
+
+
+@pytest.mark.parametrize("how", ["error", "end", "reset"])
+def test_a_client_that_leaves_is_closed_and_its_body_is_free(house: Any, how: str) -> None:
+    here = house()
+    connection, transport = here.connect(GET, room=10)
+    here.turn(transport)
+    fd = transport.fd
+    if how == "error":
+        here.turn(transport, ERROR)
+    elif how == "reset":
+        transport.gone = True
+        here.turn(transport, WRITE)
+    else:
+        transport.ended, transport.room = True, None
+        here.turn(transport, HANG_UP | WRITE)
+        here.settle()
+        assert transport.sent.endswith(CONTENT)  # what is complete is sent all the same
+    assert (connection.state, transport.is_closed, here.body.pins) == (State.CLOSED, True, 0)
+    assert fd not in here.loop.handlers
+    assert not here.service.connections
+
+
+def test_the_last_answer_ends_at_once_where_nothing_can_be_lost(house: Any) -> None:
+    here = house()
+    connection, transport = here.connect(LAST)
+    transport.queued = 300
+    here.turn(transport)
+    assert (connection.state, transport.is_closed, transport.is_output_ended) == (State.CLOSED, True, False)
+
+
+@pytest.mark.parametrize("behind", [b"more", b"x" * RECV_BYTES])
+def test_with_more_input_the_end_is_told_and_what_comes_is_thrown_away(house: Any, behind: bytes) -> None:
+    here = house()
+    _, transport = here.connect(LAST + behind)
+    transport.queued = 300
+    here.turn(transport)
+    assert (transport.is_output_ended, transport.is_closed) == (True, False)
+    assert len(here.service.endings) == 1
+    here.settle()
+    assert not transport.has_unread()
+    transport.ended = True
+    here.turn(transport, READ | HANG_UP)
+    assert transport.is_closed
+    assert not here.service.endings
+
+
+def test_what_is_not_resident_is_waited_for_without_the_client(house: Any) -> None:
+    here = house()
+    connection, transport = here.connect(COLD + GET)
+    here.turn(transport)
+    assert (connection.state, transport.sent) == (State.WAIT, b"")
+    here.fetcher.done[0](body_of(b"loaded"))
+    here.settle()
+    assert (connection.state, statuses(transport)) == (State.IDLE, [200, 200])
+    assert transport.sent.index(b"loaded") < transport.sent.index(CONTENT)
+
+
+@pytest.mark.parametrize("how", ["error", "end"])
+def test_what_comes_for_a_client_that_left_is_nothing(house: Any, how: str) -> None:
+    here = house()
+    connection, transport = here.connect(COLD)
+    here.turn(transport)
+    here.turn(transport, ERROR) if how == "error" else connection.end()
+    assert here.fetcher.cancelled == 1
+    here.fetcher.done[0](body_of(b"loaded"))
+    assert transport.sent == b""
+
+
+def test_a_file_that_does_not_come_is_503_and_the_connection_goes_on(house: Any) -> None:
+    here = house()
+    connection, transport = here.connect(COLD + GET)
+    here.turn(transport)
+    connection.expire()
+    here.settle()
+    assert (connection.state, statuses(transport)) == (State.IDLE, [503, 200])
+    assert here.fetcher.cancelled == 1
+
+
+@pytest.mark.parametrize(("comes", "status"), [(b"GET /pa", 408), (b"", 0)])
+def test_half_a_request_is_told_and_silence_is_not(house: Any, comes: bytes, status: int) -> None:
+    here = house()
+    _, transport = here.connect(comes)
+    if comes:
+        here.turn(transport)
+    connection = next(iter(here.service.connections))
+    connection.expire()
+    assert statuses(transport) == ([status] if status else [])
+    assert transport.is_closed or transport.is_output_ended
+
+
+def test_a_request_that_came_while_the_loop_was_busy_is_answered_at_its_deadline(house: Any) -> None:
+    here = house()
+    connection, transport = here.connect(GET)
+    connection.expire()
+    here.settle()
+    assert (connection.state, statuses(transport)) == (State.IDLE, [200])
+
+
+def test_a_turns_share_of_bytes_is_kept_and_the_rest_needs_no_event(house: Any) -> None:
+    here = house(turn_bytes_max=4096)
+    here.service.generation.resources[b"/page"].body = here.body = body_of(bytes(3000))
+    connection, transport = here.connect(GET * 4)
+    transport.room = 5000
+    here.turn(transport)
+    assert (connection.state, transport.flags, len(transport.sent)) == (State.WRITE, "s", 5000)
+    transport.room = 5000
+    here.turn(transport, WRITE)  # an event does not bring it a second share in one turn
+    assert (connection.state, transport.flags, len(transport.sent)) == (State.WRITE, "ss", 10_000)
+    transport.room = None
+    here.turn()
+    assert statuses(transport) == [200] * 4
+    assert connection.state is State.IDLE
+
+
+def test_a_draining_server_tells_that_an_answer_is_the_last(house: Any) -> None:
+    here = house()
+    here.service.draining = True
+    _, transport = here.connect(GET + GET)
+    here.turn(transport)
+    assert statuses(transport) == [200]
+    assert b"Connection: close\r\n" in transport.sent

@@ -1,0 +1,423 @@
+"""One request, from its parsed head to its answer.
+
+    find --a file--> negotiate, conditions, ranges ------------> Reply
+      |                 \\--not resident--> a loader reads it --> go on
+      \\--the application's--> Answer, or an entry as above, or later ----> go on
+
+An `Answering` knows no socket, no framing and not what state its connection is in: it gives a step to what began it
+(the `Asker`), which decides how the answer is framed, whether content follows and whether the connection goes on, and
+writes the log. Where a step is None, a thread or an application works, and `Asker.resumed` tells when that is over;
+then `go_on` gives the next step. It is asked for when the answer can be sent, and not before: so the choice is made
+among what is there then, and errors are raised where those of `answer` are.
+
+A plain hit needs no such object (`Http1.fill`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect
+from zcserve.cache.fetcher import Fetched, Renewed, Wait
+from zcserve.cache.index import Generation
+from zcserve.errors import HttpError
+from zcserve.forwarded import Origin
+from zcserve.http import KNOWN_METHODS, canonical_path
+from zcserve.net import negotiate, reply, spans
+from zcserve.net.bodies import Hold
+from zcserve.net.exchange import Answer, Exchange, Made, Resource, Stored
+from zcserve.net.reply import Reply
+from zcserve.net.request import Collect, Discard, Fields, split_target
+from zcserve.paths import SentPath
+
+if TYPE_CHECKING:
+    from zcserve.net.service import Service
+
+# How often a file may change under one request before the client is asked to come again.
+RENEWALS_MAX = 3
+
+Step: TypeAlias = Reply | Answer | None
+
+
+class Asker(Protocol):
+    """What began a request: an HTTP/1 connection.
+
+    client  the client's address without a port, "unix:" for a unix socket: the peer's, or what a trusted proxy says
+    origin  what a trusted proxy says of the request; None: nothing
+    """
+
+    client: str
+    origin: Origin | None
+
+    def addresses(self) -> tuple[object, object]:
+        """As `Transport.addresses`."""
+
+    def resumed(self) -> None:
+        """What a step of None waited for is there, and `Answering.go_on` may be called, now or later. Once for each
+        such step, in the loop's thread, never from inside a call of the asker's."""
+
+    def fail(self) -> None:
+        """A step raised: the request is not to be trusted."""
+
+
+class Answering:
+    """One request. All in the loop's thread.
+
+    head      the request line and header lines, as sent, with the empty line
+    resource  the application's, that answers the request; None: a file does, or nothing
+    wait      for what a loader reads
+    """
+
+    __slots__ = (
+        "_asker",
+        "_body",
+        "_exchange",
+        "_head",
+        "_hold",
+        "_made",
+        "_next",
+        "_renewals",
+        "_service",
+        "_stored",
+        "fields",
+        "method",
+        "resource",
+        "target",
+        "wait",
+    )
+
+    def __init__(
+        self, service: Service, asker: Asker, method: bytes, target: bytes, fields: Fields, head: bytes
+    ) -> None:
+        self._service = service
+        self._asker: Asker | None = asker  # None when the answer is not wanted any more
+        self.method = method
+        self.target = target
+        self.fields = fields
+        self._head = head
+        self.resource: Resource | None = None
+        self._body = b""  # kept for the resource
+        self._hold: Hold | None = None  # what the body counts for
+        self.wait: Wait | None = None
+        self._exchange: Exchange | None = None  # whose answer is waited for
+        self._made: Made | None = None  # the application's answer, until `go_on`
+        self._stored: Stored | None = None  # the entry that the application answers with
+        self._renewals = 0
+        self._next: Callable[[], Step] | None = None  # what to do with what was waited for
+
+    # --- what the asker calls -----------------------------------------------------------------------------
+
+    @property
+    def has_content(self) -> bool:
+        """Whether content follows an answer's head, if its status has any: the one place that knows (RFC 9110 section
+        9.3.2)."""
+        return self.method != b"HEAD"
+
+    @property
+    def is_with_application(self) -> bool:
+        """Whether an application owes the answer."""
+        return self._exchange is not None
+
+    def find_resource(self) -> None:
+        """Look for what the application has for this request. Requests that read find files first."""
+        service = self._service
+        assert service.application is not None
+        if self.target == b"*" or self.method in (b"CONNECT", b"TRACE"):
+            return
+        try:
+            sent, query = split_target(self.target)
+            path = SentPath(sent)
+        except HttpError:
+            return  # `_respond` says so
+        if self.method in (b"GET", b"HEAD") and path.key in service.generation.resources:
+            return
+        websocket = self.fields.websocket and self.method == b"GET"
+        self.resource = service.application.find(path, query, websocket=websocket)
+
+    def begin_body(self) -> Discard:
+        """What takes the request's body: for the resource, or to be thrown away. Raises HttpError 413, 503."""
+        service, config = self._service, self._service.config
+        if self.resource is None:
+            return Discard(self.fields.body, config.body_bytes_max, config.head_bytes_max)
+        self._hold = Hold(service.bodies)
+        # A body that alone is too much would be so the next time, too.
+        bytes_max = min(self.resource.body_bytes_max, service.bodies.bytes_max)
+        return Collect(self.fields.body, bytes_max, config.head_bytes_max, self._hold)
+
+    def end_body(self, body: Discard) -> Step:
+        """The answer, now that what `begin_body` gave has all of the body. Raises HttpError as `answer`."""
+        if isinstance(body, Collect):
+            self._body = body.content()
+        return self.answer()
+
+    def answer(self) -> Step:
+        """The answer, now that the request is complete. Raises HttpError where the connection must end with it."""
+        if self.resource is not None:
+            return self._ask(self.resource)
+        try:
+            return self._respond()
+        except HttpError as error:
+            if error.close:
+                raise
+            return reply.page(error.status, with_content=self.has_content)
+
+    def give(self, made: Made) -> None:
+        """What the application has made of this request already: `go_on` leads to it."""
+        self._made = made
+        self._next = self._give_made
+
+    def go_on(self) -> Step:
+        """The next step after `Asker.resumed`. Raises HttpError as `answer`."""
+        then, self._next = self._next, None
+        assert then is not None
+        return then()
+
+    def expire(self) -> None:
+        """What is waited for takes too long, and is not waited for any more: `go_on` leads to 503 for a file and to 504
+        for an application (RFC 9110 sections 15.6.4 and 15.6.5)."""
+        config = self._service.config
+        if self.wait is not None:
+            self._cease_to_wait()
+            why = f"its file made no progress within --load-timeout ({config.load_timeout_s:g} s)"
+            self._next = partial(self._unavailable, why)
+        else:
+            self.tell(f"answered 504, the application gave no answer within --app-timeout ({config.app_timeout_s:g} s)")
+            self._abandon()
+            self._next = partial(reply.page, 504, with_content=self.has_content)
+
+    def cancel(self) -> None:
+        """The answer is not wanted any more, and no `resumed` comes. Harmless when repeated."""
+        self._asker = self._next = None
+        self._cease_to_wait()
+        made, self._made = self._made, None
+        if made is not None:
+            made.discard()
+        self._abandon()
+
+    def end(self) -> None:
+        """The answer is on its way. The application may keep its exchange, and thereby this object: nothing large hangs
+        on it, and the body counts no more."""
+        self._asker = self._stored = None
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+
+    def fail(self) -> None:
+        """A step of this request raised (net/loop.py)."""
+        if self._asker is not None:
+            self._asker.fail()
+
+    def tell(self, what: str) -> None:
+        """The log says that the answer failed."""
+        self._service.failures.note(self.method, self.target, what)
+
+    # --- waiting ------------------------------------------------------------------------------------------
+
+    def _cease_to_wait(self) -> None:
+        wait, self.wait = self.wait, None
+        if wait is not None:
+            self._service.fetcher.cancel(wait)
+
+    def _abandon(self) -> None:
+        """Tell the application that its answer is not wanted. It may go on with the body, which counts until then."""
+        self._hold = None
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.abandon()
+
+    def _resume(self, then: Callable[[], Step]) -> None:
+        if self._asker is not None:
+            self._next = then
+            self._asker.resumed()
+
+    # --- files --------------------------------------------------------------------------------------------
+
+    def _respond(self) -> Reply | None:
+        """The answer where the application has none. Raises HttpError."""
+        method, target = self.method, self.target
+        if method in (b"GET", b"HEAD"):
+            generation, resource, query = self._find(target)
+            if isinstance(resource, Redirect):
+                return reply.redirect(resource.location, query, with_content=self.has_content)
+            if resource is None:
+                return reply.not_found(self._service.generation.not_found_page, with_content=self.has_content)
+            return self._respond_entry(generation, resource)
+        if method == b"OPTIONS":
+            if target != b"*" and self._find(target)[1] is None:
+                return reply.not_found(self._service.generation.not_found_page, with_content=True)
+            return reply.options()
+        if method in KNOWN_METHODS:
+            return reply.page(405, with_content=True, extra=reply.ALLOW)
+        return reply.page(501, with_content=True)
+
+    def _find(self, target: bytes) -> tuple[Generation, Entry | Redirect | None, bytes | None]:
+        """What a target names, whose it is, and its query. Raises HttpError 400."""
+        live = self._service.generation
+        resource = live.resources.get(target)
+        if resource is not None:
+            return live, resource, None
+        path, query = split_target(target)
+        return *live.find(canonical_path(path)), query
+
+    def _respond_entry(self, generation: Generation, base: Entry) -> Reply | None:
+        service, fields = self._service, self.fields
+        chosen = service.choose(generation, base, fields.accept)
+        if chosen is None:
+            return reply.page(406, with_content=self.has_content, extra=reply.VARY)
+        body = chosen.body
+        if service.teacher is not None and self._may_be_taught(base):
+            service.teacher.teach(self._head, self.target, base, fields)
+        if body is not None:
+            chosen.uses += 1
+            return self._represent(chosen, body)
+        if self._stored is not None and self._stored.own:
+            service.loop.call_soon(partial(self._on_loaded, chosen, Renewed()))  # only its resource can make it again
+        else:
+            self.wait = service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
+        return None
+
+    def _may_be_taught(self, base: Entry) -> bool:
+        """Whether this entry is what the target always leads to."""
+        if self._stored is not None:
+            return self._stored.own
+        return self._service.generation.resources.get(self.target) is base
+
+    def _represent(self, chosen: Entry, body: Body) -> Reply | None:
+        """Conditions and ranges, now that the content is at hand."""
+        service, fields, stored = self._service, self.fields, self._stored
+        if service.sampler is not None:
+            service.sampler.note(chosen, service.loop.turn)
+        chosen.tick = service.loop.turn
+        with_content = self.has_content
+        decision = negotiate.WHOLE
+        # Conditions and ranges are about a successful GET or HEAD (RFC 9110 sections 13.2.1, 14.2).
+        if not fields.plain and self.method in (b"GET", b"HEAD") and (stored is None or stored.status == 200):
+            ranges_max = service.config.ranges_max
+            decision = negotiate.decide(fields, chosen, is_get=with_content, ranges_max=ranges_max)
+        made = _reply_of(decision, chosen, body, with_content=with_content)
+        if stored is not None:
+            made = made.dressed(stored.status, stored.fields)
+        return made if not body.holds_descriptor or self._is_begun(made) else None
+
+    def _on_loaded(self, chosen: Entry, result: Fetched) -> None:
+        self.wait = None
+        self._resume(partial(self._loaded, chosen, result))
+
+    def _loaded(self, chosen: Entry, result: Fetched) -> Step:
+        """Answer with what a thread brought."""
+        self._renewals += 1
+        if isinstance(result, Body):
+            return self._represent(chosen, result)
+        if isinstance(result, Renewed) and self._renewals <= RENEWALS_MAX:
+            return self.answer() if self._stored is None else self._renew_stored(self._stored)
+        return self._unavailable()
+
+    def _unavailable(self, why: str = "its file cannot be read, or changes too often") -> Reply:
+        """The content cannot be had for now."""
+        self.tell(f"answered 503, {why}")
+        return reply.page(503, with_content=self.has_content, extra=reply.RETRY)
+
+    def _is_begun(self, made: Reply | Answer) -> bool:
+        """Whether the first piece of a file is at hand, if the answer has any: before the head is sent, so that there
+        is another answer where the file cannot be read. Else a thread reads it."""
+        span = made.first_span()
+        if span is None or spans.is_at_hand(span):
+            return True
+        self.wait = spans.read_in_thread(self._service.fetcher, span, partial(self._on_first_piece, made, span))
+        return False
+
+    def _on_first_piece(self, made: Reply | Answer, span: DiskSpan, piece: memoryview | None) -> None:
+        self.wait = None
+        self._resume(partial(self._begin, made, span, piece))
+
+    def _begin(self, made: Reply | Answer, span: DiskSpan, piece: memoryview | None) -> Step:
+        if piece is None:
+            return self._unavailable()
+        made.begin(span, piece)
+        return made
+
+    # --- the application ----------------------------------------------------------------------------------
+
+    def _ask(self, resource: Resource) -> Step:
+        """Have the application answer."""
+        service, fields, asker = self._service, self.fields, self._asker
+        assert asker is not None
+        if resource.quick and fields.plain and service.teacher is not None:
+            service.teacher.learn(self._head, fields)
+        head = self._head.lstrip(b"\r\n")
+        body, self._body = self._body, b""
+        exchange = Exchange(
+            self.method,
+            self.target,
+            head,
+            body,
+            asker.client,
+            asker.addresses,
+            self._on_finished,
+            self._hold,
+            asker.origin,
+        )
+        made = resource.respond(exchange)
+        if made is None:
+            self._exchange = exchange
+            return None
+        return self._take(made)
+
+    def _on_finished(self, exchange: Exchange, made: Made) -> None:
+        """In any thread."""
+        self._service.loop.call_soon(partial(self._finished, exchange, made))
+
+    def _finished(self, exchange: Exchange, made: Made) -> None:
+        exchange.end()
+        if exchange is not self._exchange:
+            made.discard()
+            if exchange.hold is not None:
+                exchange.hold.release()
+            return
+        self._exchange = None
+        self._made = made
+        self._resume(self._give_made)
+
+    def _give_made(self) -> Step:
+        made, self._made = self._made, None
+        assert made is not None
+        return self._take(made)
+
+    def _take(self, made: Made) -> Step:
+        """An answer of the application."""
+        if isinstance(made, Stored):
+            return self._take_stored(made)
+        return made if not self.has_content or self._is_begun(made) else None
+
+    def _take_stored(self, stored: Stored) -> Step:
+        """An entry of the cache, as if it had been asked for."""
+        self._stored = stored
+        return self._respond_entry(stored.generation, stored.entry)
+
+    def _renew_stored(self, stored: Stored) -> Step:
+        """What an application named has changed since, or what it made was evicted."""
+        if stored.own:
+            assert self.resource is not None
+            return self._ask(self.resource)
+        fresh = stored.generation.resources.get(stored.entry.key)
+        if not isinstance(fresh, Entry):
+            return reply.not_found(None, with_content=self.has_content)
+        stored.entry = fresh
+        return self._take_stored(stored)
+
+
+def _reply_of(decision: negotiate.Decision, chosen: Entry, body: Body, *, with_content: bool) -> Reply:
+    vary = reply.VARY if chosen.variants or chosen.encoding else b""
+    match decision.status:
+        case 206:
+            return reply.partial(body, decision.ranges)
+        case 304:
+            return reply.not_modified(body)
+        case 412:
+            return reply.page(412, with_content=with_content, extra=vary)
+        case 416:
+            return reply.unsatisfiable(chosen.size, extra=vary)
+        case _:
+            return reply.whole(body, with_content=with_content)

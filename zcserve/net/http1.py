@@ -1,0 +1,413 @@
+"""HTTP/1 on one connection: which request is next, how its answer is framed, and whether another may follow.
+
+`fill` takes complete requests out of the inbox and puts their answers into the output, one behind the other, until
+something must be waited for (`Stop`). A plain hit is answered here, everything else by an `Answering`, of which there
+is one at a time: what is behind it stays in the inbox. It reads and sends nothing, and does not know what its owner,
+the connection, waits for.
+"""
+
+from __future__ import annotations
+
+import enum
+from math import ceil
+from typing import Protocol
+
+from zcserve.cache.entry import Body, Entry
+from zcserve.cache.fetcher import Wait
+from zcserve.errors import HttpError
+from zcserve.forwarded import Origin
+from zcserve.net import reply, spans
+from zcserve.net.answering import Answering, Step
+from zcserve.net.exchange import Made, Piece
+from zcserve.net.framing import CutShortError, Outgoing, frame
+from zcserve.net.output import Output
+from zcserve.net.reply import Reply
+from zcserve.net.request import CLOSE, Discard, Fields, Parsed
+from zcserve.net.service import Service
+
+
+class Stop(enum.Enum):
+    """Why `Http1.fill` stopped answering."""
+
+    BYTES = 1  # no complete request is left
+    BODY = 2  # a body is not complete
+    LOAD = 3  # a thread loads, or an application has not answered yet
+    SHARE = 4  # this turn's share is answered, or a large body goes out first
+    END = 5  # the connection ends after this answer
+    STREAM = 6  # the answer's next piece is wanted
+
+
+class Owner(Protocol):
+    """The connection."""
+
+    def addresses(self) -> tuple[object, object]:
+        """As `Transport.addresses`."""
+
+    def resumed(self) -> None:
+        """As `Asker.resumed`: `Http1.go_on` may be called."""
+
+    def proceed(self, stop: Stop) -> None:
+        """A piece of a stream is in the output; what comes then is `stop`."""
+
+    def end(self) -> None:
+        """The answer at hand cannot be finished."""
+
+    def fail(self) -> None:
+        """A step raised."""
+
+
+class Http1:
+    """The order of one connection.
+
+    inbox       what was read and not answered
+    client      the client's address for the log: the peer's, or what a trusted proxy says
+    origin      what such a proxy says of the request at hand
+    body_since  when the body that is read was last fast enough
+    lingers     the client may send more than was read, so that the connection must not be closed at once
+    pulled      the stream's next piece is waited for
+    """
+
+    __slots__ = (
+        "_answered",
+        "_body",
+        "_counted",
+        "_outgoing",
+        "_output",
+        "_owner",
+        "_peer",
+        "_proxies",
+        "_request",
+        "_round",
+        "_sending",
+        "_service",
+        "body_since",
+        "client",
+        "inbox",
+        "lingers",
+        "origin",
+        "pulled",
+    )
+
+    def __init__(self, service: Service, owner: Owner, output: Output, peer: str) -> None:
+        self._service = service
+        self._owner: Owner | None = owner  # None when the connection has ended
+        self._output = output
+        self._peer = self.client = peer
+        self.origin: Origin | None = None
+        self._proxies = service.proxies if service.proxies is not None and service.proxies.trusts(peer) else None
+        self.inbox = b""
+        self._request: Answering | None = None  # the one at hand, unless a plain hit answers it
+        self._sending = (b"", b"")  # method and target of the last large answer: should it be cut
+        self._body: Discard | None = None  # the request's, until it is complete
+        self.body_since, self._counted = 0.0, 0  # the body's clock, and how much of it had come when that was set
+        self._outgoing: Outgoing | None = None
+        self.pulled = False
+        self.lingers = False
+        self._round = self._answered = 0  # the turn in which this many requests were answered
+
+    # --- requests -----------------------------------------------------------------------------------------
+
+    def fill(self) -> Stop:
+        """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
+        service = self._service
+        parse = service.parser.parse if self._proxies is None else self._parse
+        resources = service.generation.resources
+        teacher = service.teacher
+        data = self.inbox
+        at = count = 0
+        if self._round != service.loop.rounds:
+            self._round = service.loop.rounds
+            self._answered = 0
+        try:
+            if self._body is not None:
+                at, stop = self._feed_body(data, 0, service.config.pipeline_max - self._answered)
+                if stop is not None:
+                    return stop
+            share = service.config.pipeline_max - self._answered
+            while at < len(data):
+                if count >= share:
+                    return Stop.SHARE
+                start = at
+                parsed = parse(data, at)
+                if parsed is None:
+                    return Stop.BYTES
+                method, target, fields, at = parsed
+                count += 1
+                resource = resources.get(target)
+                hit = None
+                if fields.plain and method == b"GET" and isinstance(resource, Entry):
+                    hit = service.choose(service.generation, resource, fields.accept) if resource.variants else resource
+                if (
+                    hit is not None
+                    and (body := hit.body) is not None
+                    and (not body.holds_descriptor or spans.is_ready(body))
+                ):
+                    if teacher is not None and isinstance(resource, Entry):
+                        teacher.teach(data[start:at], target, resource, fields)
+                    stop = self._emit_hit(method, target, fields, hit, body)
+                else:
+                    self._request = request = Answering(service, self, method, target, fields, data[start:at])
+                    if service.application is not None:
+                        request.find_resource()
+                    if fields.body:
+                        at, stop = self._begin_body(request, data, at, share - count)
+                        share = service.config.pipeline_max - self._answered
+                    else:
+                        stop = self._emit_step(request.answer())
+                if stop is not None:
+                    return stop
+            return Stop.BYTES
+        except HttpError as error:
+            return self.refuse(error, data[at : at + 5])
+        finally:
+            self.inbox = data[at:]
+            if count:
+                service.requests += count
+                self._answered += count
+
+    def _parse(self, data: bytes, start: int) -> Parsed | None:
+        """As `Parser.parse`, and which client asks: the peer, as long as the head is not understood."""
+        self.client, self.origin = self._peer, None
+        parsed = self._service.parser.parse(data, start)
+        if parsed is not None and self._proxies is not None:
+            self.origin = self._proxies.origin(self._peer, data[start : parsed[3]])
+            if self.origin is not None:
+                self.client = self.origin.client.name
+        return parsed
+
+    def _emit_hit(self, method: bytes, target: bytes, fields: Fields, hit: Entry, body: Body) -> Stop | None:
+        service = self._service
+        if service.sampler is not None:
+            service.sampler.note(hit, service.loop.turn)
+        hit.tick = service.loop.turn
+        hit.uses += 1
+        mode = CLOSE if service.draining else fields.mode
+        self._output.add((service.prefixes.ok[mode], *body.whole()), body)
+        if not body.copied:
+            self._sending = method, target
+        if service.log is not None:
+            service.log(self.client, method, target, fields, 200, body.size)
+        if mode == CLOSE:
+            return Stop.END
+        return None if body.copied else Stop.SHARE
+
+    def _emit_step(self, step: Step) -> Stop | None:
+        """Answer the request at hand, unless its answer must be waited for."""
+        if step is None:
+            return Stop.LOAD
+        if isinstance(step, Reply):
+            return self._emit(step)
+        request = self._request
+        assert request is not None
+        chunks = request.fields.version == b"HTTP/1.1"
+        made, outgoing = frame(step, has_content=request.has_content, chunks=chunks)
+        return self._emit(made) if outgoing is None else self._emit_stream(request.fields, made, outgoing)
+
+    def _emit(self, made: Reply, *, close: bool = False) -> Stop | None:
+        """Put a response into `_output`, and tell whether more may follow at once."""
+        service, request = self._service, self._request
+        mode = CLOSE if close or service.draining or request is None else request.fields.mode
+        self._output.add((service.prefixes.of(made.status, mode), *made.segments), made.body)
+        if service.log is not None:
+            self._log(made.status, made.length)
+        is_copied = made.is_copied()
+        if request is not None:
+            if not is_copied:
+                self._sending = request.method, request.target
+            self._end_request(request)
+        if mode == CLOSE:
+            return Stop.END
+        return None if is_copied else Stop.SHARE
+
+    def _log(self, status: int, length: int) -> None:
+        """Write the log's line of the answer at hand, and `length` bytes of content."""
+        log, request = self._service.log, self._request
+        assert log is not None
+        if request is None:  # what was sent is no request
+            log(self.client, b"", b"", None, status, length)
+        else:
+            log(self.client, request.method, request.target, request.fields, status, length)
+
+    def refuse(self, error: HttpError, unparsed: bytes = b"") -> Stop:
+        """Answer what cannot be understood, and end: nothing behind it can be trusted. `unparsed` begins the request,
+        where it could not even be parsed: HEAD gets no content, whatever else is wrong (RFC 9110 section 9.3.2)."""
+        request = self._request
+        with_content = (request is None or request.has_content) and unparsed != b"HEAD "
+        if error.status == 503:
+            self.tell(f"answered 503, {error.reason}")
+        if request is not None:
+            self._end_request(request)
+        self._body = None
+        self.lingers = True
+        extra = reply.RETRY if error.status == 503 else b""
+        self._emit(reply.page(error.status, with_content=with_content, extra=extra), close=True)
+        return Stop.END
+
+    def _begin_body(self, request: Answering, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
+        """A request with a body: read it first, so that the connection stays in step. The offset behind what was
+        read. `share` as in `_feed_body`."""
+        expects = request.fields.expects
+        if expects and request.resource is None and request.method not in (b"GET", b"HEAD", b"OPTIONS"):
+            # The final answer instead of 100, and no knowing whether the body comes (RFC 9110 section 10.1.1).
+            self.lingers = True
+            made = request.answer()
+            assert isinstance(made, Reply)
+            return at, self._emit(made, close=True)
+        self._body = request.begin_body()
+        if expects and at == len(data):
+            self._output.add((reply.CONTINUE,))
+        self.body_since, self._counted = self._service.loop.now, 0
+        return self._feed_body(data, at, share)
+
+    def _feed_body(self, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
+        """Have the body take what is here of it, and answer when it is complete. Its chunks and trailers count like
+        requests, of which `share` are left in this turn."""
+        body, request = self._body, self._request
+        assert body is not None
+        assert request is not None
+        before = body.lines
+        at = body.feed(data, at, share)
+        self._answered += body.lines - before
+        if not body.done:
+            return at, Stop.SHARE if body.rests else Stop.BODY
+        self._body = None
+        return at, self._emit_step(request.end_body(body))
+
+    def body_comes(self) -> bool:
+        """A `body_timeout_s` has passed: go on for another if it brought `body_rate_min` bytes for each of its seconds.
+        A byte now and then is not enough, however much came before."""
+        config = self._service.config
+        taken = self._body.taken if self._body is not None else 0
+        wanted = max(1, ceil(config.body_rate_min * config.body_timeout_s))
+        if taken - self._counted < wanted:
+            return False
+        self.body_since, self._counted = self._service.loop.now, taken
+        return True
+
+    def tell(self, what: str) -> None:
+        """The log says that the answer at hand, or the last one, failed."""
+        if self._request is not None:
+            self._request.tell(what)
+        else:
+            self._service.failures.note(*self._sending, what)
+
+    def _end_request(self, request: Answering) -> None:
+        """The request at hand is answered: an idle connection keeps nothing of it, an old generation least of all."""
+        self._request = None
+        request.end()
+
+    # --- answers that were waited for ---------------------------------------------------------------------
+
+    def take(self, made: Made) -> None:
+        """The inbox's first request, which the fast lane understood, is the one at hand, and `made` is what the
+        application has made of it: `go_on` leads to it."""
+        parsed = self._parse(self.inbox, 0)
+        assert parsed is not None
+        method, target, fields, at = parsed
+        self._request = Answering(self._service, self, method, target, fields, self.inbox[:at])
+        self._request.give(made)
+        self.inbox = self.inbox[at:]
+        self._service.requests += 1
+
+    def addresses(self) -> tuple[object, object]:
+        """As `Asker.addresses`."""
+        assert self._owner is not None
+        return self._owner.addresses()
+
+    def resumed(self) -> None:
+        """As `Asker.resumed`."""
+        if self._owner is not None:
+            self._owner.resumed()
+
+    def fail(self) -> None:
+        """As `Asker.fail`."""
+        if self._owner is not None:
+            self._owner.fail()
+
+    def go_on(self) -> Stop | None:
+        """After `Owner.resumed`: answer the request at hand. None: `fill` goes on."""
+        assert self._request is not None
+        try:
+            return self._emit_step(self._request.go_on())
+        except HttpError as error:
+            return self.refuse(error)
+
+    @property
+    def wait(self) -> Wait | None:
+        """For what a loader reads for the request at hand."""
+        return self._request.wait if self._request is not None else None
+
+    @property
+    def is_applications_turn(self) -> bool:
+        """Whether an application owes an answer, or a stream its next piece."""
+        return self.pulled or (self._request is not None and self._request.is_with_application)
+
+    def expire(self) -> bool:
+        """What is waited for takes too long: `go_on` leads to another answer. False where one is begun already."""
+        if self.pulled or self._request is None:
+            return False
+        self._request.expire()
+        return True
+
+    def abandon(self) -> None:
+        """The answer at hand, if there is one, is not wanted any more."""
+        self._body = None
+        if self._request is not None:
+            self._request.cancel()
+        if self._outgoing is not None:
+            self._end_stream()
+        self._request = None
+
+    def close(self) -> None:
+        """The connection has ended, or is not this object's any more."""
+        if self._request is not None:
+            self.abandon()
+        self.inbox = b""
+        self._owner = None
+
+    # --- answers that come piece by piece -----------------------------------------------------------------
+
+    def _emit_stream(self, fields: Fields, made: Reply, outgoing: Outgoing) -> Stop:
+        """Begin an answer whose content comes piece by piece."""
+        service = self._service
+        if service.draining or fields.mode == CLOSE:
+            outgoing.last = True
+        mode = CLOSE if outgoing.last else fields.mode
+        self._output.add((service.prefixes.of(made.status, mode), *made.segments))
+        self._outgoing = outgoing
+        return Stop.STREAM
+
+    def pull(self) -> bool:
+        """Have the stream's next piece brought, now that the last one is out. Whether it is waited for."""
+        if self._outgoing is not None:
+            self.pulled = True
+            self._outgoing.stream.pull(self._on_piece)
+        return self.pulled
+
+    def _on_piece(self, piece: Piece | None) -> None:
+        self.pulled = False
+        outgoing, owner = self._outgoing, self._owner
+        if outgoing is None or owner is None:
+            return  # the client is gone
+        try:
+            if piece is None:
+                raise CutShortError
+            self._output.add(outgoing.frame(piece))
+        except CutShortError:
+            owner.end()  # before the end that was promised: the client sees that something is missing
+            return
+        stop = Stop.STREAM
+        if outgoing.ended:
+            self._end_stream()
+            stop = Stop.END if outgoing.last else Stop.SHARE
+        owner.proceed(stop)
+
+    def _end_stream(self) -> None:
+        outgoing, self._outgoing = self._outgoing, None
+        self.pulled = False
+        assert outgoing is not None
+        outgoing.stream.close()
+        if self._service.log is not None:
+            self._log(outgoing.status, outgoing.sent)
+        if self._request is not None:
+            self._end_request(self._request)

@@ -1,0 +1,156 @@
+"""What waits to be sent to one client: in order, as few system calls as fit, never a copy of what can be referred to.
+
+Buffers go out together by one `send`; a `Span` by `send_file`, behind its head so that both share a packet. Of a file
+that others may write each piece is checked before it leaves (spans.py); where that would wait for a disk, `flush` says
+COLD, a thread reads the piece that `cold` names, and `supply` puts it in its place.
+
+The segments refer to memory that bodies keep. As long as something is left to send, the bodies are pinned, so that the
+evictor takes others first.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+from zcserve.cache.entry import Body, DiskSpan, ForeignSpan, Segment, Span
+from zcserve.net import spans
+from zcserve.net.spans import TornError
+from zcserve.net.transport import Transport
+
+# Buffers in one send: half of IOV_MAX (1024), and more than pipeline_max requests need.
+BUFFERS_MAX = 512
+
+
+class Flushed(enum.Enum):
+    """Why `Output.flush` returned."""
+
+    DONE = 1  # everything is sent
+    BLOCKED = 2  # the transport takes no more: an event will tell
+    ENOUGH = 3  # this turn's share is sent: no event will tell
+    COLD = 4  # the next bytes of a file cannot be had without waiting: `cold`
+    TORN = 5  # a file changed while it was being sent: the response must end before its Content-Length
+    GONE = 6  # the client is gone
+
+
+_DONE = Flushed.DONE
+
+
+class Output:
+    """Of one connection. `segments` is what is left to send, empty after DONE; only `Output` changes it. `rests` is
+    set from ENOUGH until the next `flush`."""
+
+    __slots__ = ("_is_pinned", "_kept", "rests", "segments")
+
+    def __init__(self) -> None:
+        self.segments: list[Segment] = []
+        self.rests = False
+        self._kept: list[Body] = []  # whose memory `segments` refers to
+        self._is_pinned = False
+
+    def add(self, segments: Iterable[Segment], keeps: Body | None = None) -> None:
+        """Have `segments` sent behind what is there; their memory belongs to the body `keeps`, if to any."""
+        self.segments += segments
+        if keeps is not None:
+            self._kept.append(keeps)
+
+    def flush(self, transport: Transport, share: int) -> Flushed:
+        """Send what is there, at most about `share` bytes: as much more as one send takes, or a piece of a file."""
+        segments = self.segments
+        sent = 0
+        try:
+            while segments:
+                if sent >= share:
+                    return self._pause(Flushed.ENOUGH)
+                first = segments[0]
+                if isinstance(first, (Span, DiskSpan)):
+                    count = self._send_file(transport, first, share - sent)
+                    if not count:
+                        return self._pause(Flushed.COLD)
+                    sent += count
+                else:
+                    sent += self._send_buffers(transport)
+        except BlockingIOError:
+            return self._pause(Flushed.BLOCKED)
+        except OSError:
+            return Flushed.GONE
+        except TornError:
+            return Flushed.TORN
+        if self._is_pinned:
+            self._unpin()
+        self._kept.clear()
+        self.rests = False
+        return _DONE
+
+    def _send_buffers(self, transport: Transport) -> int:
+        """Send the buffers at the front; how many bytes were taken."""
+        segments = self.segments
+        buffers: list[bytes | memoryview] = []
+        send = transport.send
+        for segment in segments[:BUFFERS_MAX]:
+            if isinstance(segment, (Span, DiskSpan)):
+                send = transport.send_before_file
+                break
+            buffers.append(segment)
+        sent = count = send(buffers)
+        done = 0
+        for buffer in buffers:
+            if count < len(buffer):
+                segments[done] = memoryview(buffer)[count:]
+                break
+            count -= len(buffer)
+            done += 1
+        del segments[:done]
+        return sent
+
+    def _send_file(self, transport: Transport, span: Span | DiskSpan, share: int) -> int:
+        """Send the next piece of a file, the first segment; how many bytes were taken, 0 where the piece is cold."""
+        piece = None
+        if isinstance(span, Span):
+            count = transport.send_file(span.fd, span.offset, min(span.length, share))
+        elif isinstance(span, ForeignSpan):
+            length = spans.next_length(span)
+            if not length:
+                return 0
+            count = transport.send_file(span.file.fd, span.offset, length)
+        else:
+            piece = spans.next_piece(span)
+            if piece is None:
+                return 0
+            count = transport.send((piece,))
+        if not count:
+            raise TornError  # only a file that is sent in place can end early
+        spans.took(self.segments, span, count, piece)
+        return count
+
+    def _pause(self, why: Flushed) -> Flushed:
+        """Something is left."""
+        self.rests = why is Flushed.ENOUGH
+        spans.forget()
+        if not self._is_pinned:
+            self._is_pinned = True
+            for body in self._kept:
+                body.pins += 1
+        return why
+
+    def cold(self) -> DiskSpan:
+        """After COLD: the file's part whose next bytes a thread reads (`spans.read_cold`)."""
+        span = self.segments[0]
+        assert isinstance(span, DiskSpan)
+        return span
+
+    def supply(self, piece: memoryview) -> None:
+        """The bytes that `cold` asked for."""
+        spans.put_in_place(self.segments, piece)
+
+    def drop(self) -> None:
+        """Nothing of it is sent any more. Harmless when repeated."""
+        if self._is_pinned:
+            self._unpin()
+        self._kept.clear()
+        self.segments.clear()
+
+    def _unpin(self) -> None:
+        self._is_pinned = False
+        for body in self._kept:
+            body.pins -= 1
