@@ -33,6 +33,10 @@ def status_line(status: int) -> bytes:
     return f"HTTP/1.1 {status} {PHRASES.get(status, '')}\r\n".encode("ascii")
 
 
+# Statuses whose answers have no content, and the Content-Length that says so; None: they have none (RFC 9110 sections
+# 8.6, 15.3.5, 15.3.6, 15.4.5).
+WITHOUT_CONTENT: dict[int, int | None] = {204: None, 205: 0, 304: None}
+
 # IANA's method registry, without PRI (HTTP/2's preface, not a method). Known means 405, unknown 501.
 KNOWN_METHODS: frozenset[bytes] = frozenset(
     b"""GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY

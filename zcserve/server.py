@@ -28,7 +28,7 @@ from zcserve.banner import say_ready, url
 from zcserve.cache import closing
 from zcserve.cache.budget import budget_of
 from zcserve.cache.crew import CLOSE_WITHIN_S
-from zcserve.cache.entry import Entry, InPlace
+from zcserve.cache.entry import Entry, InPlace, each_coding
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
@@ -410,7 +410,7 @@ class Server:
             return True
         generation = self.generation
         entries = chain(*(one.entries() for one in (generation, *generation.older) if self.config.in_place))
-        bodies = (one.body for entry in entries for one in (entry, *entry.variants))
+        bodies = (one.body for entry in entries for one in each_coding(entry))
         return any(isinstance(body, InPlace) and closing.may_hang(body.device) for body in bodies)
 
     # --- content ------------------------------------------------------------------------------------------

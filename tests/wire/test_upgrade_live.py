@@ -293,10 +293,21 @@ def test_connections_that_the_old_process_still_has_see_what_changes(
             time.sleep(0.02)  # of the two seconds in which they are kept
 
 
+def stands_still(pid: int) -> bool:
+    """Whether each of its threads has stopped: SIGSTOP is sent, and takes effect a little later."""
+    return all(
+        (task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in Path(f"/proc/{pid}/task").iterdir()
+    )
+
+
 @contextmanager
 def standing_still(pid: int) -> Iterator[None]:
     os.kill(pid, signal.SIGSTOP)
     try:
+        until = time.monotonic() + WITHIN_S
+        while not stands_still(pid):
+            assert time.monotonic() < until
+            time.sleep(0.001)
         yield
     finally:
         os.kill(pid, signal.SIGCONT)

@@ -29,6 +29,7 @@ from zcserve.cache.entry import (
     Paged,
     Sent,
     SiblingVariant,
+    each_coding,
     identity_of,
     is_same_file,
 )
@@ -122,7 +123,7 @@ def confirm(root: Root, directory: int, name: bytes, entry: Entry) -> bool:
 
 def _was_judged(entry: Entry) -> bool:
     """Whether a file was compared with its sibling, or siblings, and these are variants now."""
-    return any(isinstance(one, SiblingVariant) and one.judged for one in (entry, *entry.variants))
+    return any(isinstance(one, SiblingVariant) and one.judged for one in each_coding(entry))
 
 
 def know(entry: Entry, identity: bytes) -> None:

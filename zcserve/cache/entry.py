@@ -386,6 +386,11 @@ def representations(entry: Entry) -> Iterator[Entry]:
     yield from entry.variants
 
 
+def each_coding(entry: Entry) -> tuple[Entry, ...]:
+    """A file's entry, and its variants."""
+    return entry, *entry.variants
+
+
 class MadeVariant(Entry):
     """A variant that was made here from its base; others may refer to it weakly, to make it once."""
 

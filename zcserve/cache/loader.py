@@ -41,6 +41,7 @@ from zcserve.cache.entry import (
     Sibling,
     SiblingVariant,
     Span,
+    each_coding,
     identity_of,
     is_same_file,
 )
@@ -302,7 +303,7 @@ class Loader:
     def forget(self, entry: Entry) -> None:
         """A file left the index: forget the bodies of it and of its variants, those to come as well."""
         self.variants.forget(entry)
-        for representation in (entry, *entry.variants):
+        for representation in each_coding(entry):
             self.store.drop(representation)
 
     def _status(self, root: Root, path: bytes) -> os.stat_result | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import unquote
 
-from zcserve.cache.entry import Entry
+from zcserve.cache.entry import Entry, each_coding
 from zcserve.cache.index import Generation
 from zcserve.config.globs import parse_glob
 
@@ -54,6 +54,6 @@ class Pinned:
         return [
             representation
             for entry in self.first(generation)
-            for representation in (entry, *entry.variants)
+            for representation in each_coding(entry)
             if representation.body is None
         ]

@@ -20,7 +20,7 @@ from functools import partial
 from itertools import chain, groupby
 
 from zcserve.cache.burial import let_go
-from zcserve.cache.entry import Entry, SiblingVariant, representations
+from zcserve.cache.entry import Entry, SiblingVariant, each_coding, representations
 from zcserve.cache.heads import HEAD_BYTES
 from zcserve.cache.index import ENTRY_BYTES, Generation, Problem, Stock
 from zcserve.cache.loader import OUR_OWN_TROUBLE, ChangedError, Loader, path_of
@@ -197,7 +197,7 @@ class _Directory:
         try:
             for entry in self._files:
                 try:
-                    for representation in (entry, *entry.variants):
+                    for representation in each_coding(entry):
                         if representation.body is None and not representation.made:
                             self._load_one(root, fd, representation)
                 except (ChangedError, OSError):
@@ -249,7 +249,7 @@ def _load(generation: Generation, loader: Loader, entry: Entry, *, evict: bool =
         if now is None:
             return
         judge_siblings(generation, loader, [now])  # of one that has changed since the walk
-        for representation in (now, *now.variants):
+        for representation in each_coding(now):
             try:
                 if representation.body is None and not representation.made and not loader.judge.is_due(representation):
                     loader.load(generation.root, representation, evict=evict)
@@ -270,7 +270,7 @@ def _load(generation: Generation, loader: Loader, entry: Entry, *, evict: bool =
 def try_to_open(generation: Generation) -> None:
     """What cannot be opened leaves the generation and becomes a problem; nothing is read."""
     for entry in list(generation.entries()):
-        for representation in (entry, *entry.variants):
+        for representation in each_coding(entry):
             try:
                 fd, _ = generation.root.open_file(path_of(representation))
                 os.close(fd)
@@ -349,5 +349,5 @@ def retire(last: Generation, generation: Generation, loader: Loader) -> int:
 
 def forget(store: Store, entry: Entry) -> None:
     """Forget the bodies of what comes from no file, and of its variants; of a file, `Loader.forget` does."""
-    for representation in (entry, *entry.variants):
+    for representation in each_coding(entry):
         store.drop(representation)

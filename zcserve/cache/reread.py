@@ -27,7 +27,7 @@ import mmh3
 
 from zcserve.cache.crew import beat
 from zcserve.cache.doubt import put_in_doubt
-from zcserve.cache.entry import Body, Entry, InPlace, Paged, identity_of
+from zcserve.cache.entry import Body, Entry, InPlace, Paged, each_coding, identity_of
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import path_of
 from zcserve.cache.tags import PIECE_BYTES, content_tag, is_identity_tag
@@ -82,7 +82,7 @@ class Reread:
             self._place += 1
             entry = self._generation.resources.get(key)
             if isinstance(entry, Entry) and entry.key == key:
-                self._waiting = [one for one in (entry, *entry.variants) if _is_known(one)]
+                self._waiting = [one for one in each_coding(entry) if _is_known(one)]
         return _Reading(self._waiting.pop(0)) if self._waiting else None
 
     def _read(self, reading: _Reading, now: float) -> int:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from zcserve.cache.entry import Body, DiskSpan, Entry, Segment
 from zcserve.cache.index import Generation
 from zcserve.forwarded import Origin
+from zcserve.http import WITHOUT_CONTENT
 from zcserve.net import spans
 from zcserve.net.bodies import Hold
 from zcserve.paths import SentPath
@@ -27,8 +28,8 @@ Piece: TypeAlias = Segment
 Give: TypeAlias = Callable[["Piece | None"], None]
 
 
-# Statuses without content, whatever the answer holds (RFC 9110 sections 15.3.5 and 15.4.5).
-BODILESS = frozenset((204, 304))
+# Statuses that have neither content nor a length, whatever the answer holds.
+BODILESS = frozenset(status for status, length in WITHOUT_CONTENT.items() if length is None)
 
 
 class Stream(Protocol):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zcserve.cache import heads
-from zcserve.cache.entry import Body, Entry, Packed, Paged
+from zcserve.cache.entry import Body, Entry, Packed, Paged, each_coding
 from zcserve.config.table import Config
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
@@ -140,7 +140,7 @@ class Teacher:
 
     def _put(self, target: bytes, base: Entry) -> None:
         representations: list[Representation] = []
-        for entry in (base, *base.variants):
+        for entry in each_coding(base):
             body = entry.body
             if isinstance(body, Packed):
                 content: bytes | memoryview = body.block.view()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from zcserve.cache.entry import Entry
+from zcserve.cache.entry import Entry, each_coding
 from zcserve.http import AnyTag, EntityTag, coding_quality, resolve_ranges, strong_match, weak_match
 from zcserve.net.request import Fields
 
@@ -26,7 +26,7 @@ def choose(entry: Entry, accept: dict[bytes, int] | None) -> Entry | None:
     best: Entry | None = None
     best_quality = 0
     passed: Entry | None = None
-    for candidate in (entry, *entry.variants):
+    for candidate in each_coding(entry):
         quality = coding_quality(accept, candidate.encoding or b"identity")
         if not quality:
             continue

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from zcserve.forwarded import UNIX, Origin
+from zcserve.http import WITHOUT_CONTENT
 from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Give, Piece
 from zcserve.net.request import authority, split_target
@@ -25,9 +26,6 @@ from zcserve.servlets.response import RESERVED, encode_fields
 from zcserve.servlets.streams import CallSoon
 
 _log = Log(__name__)
-
-# Responses that have no content, and the Content-Length that says so (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5).
-WITHOUT_CONTENT: dict[int, int | None] = {204: None, 205: 0, 304: None}
 
 # These the server gives itself, so that an application's are left out without a word.
 OUR_OWN = frozenset(("date", "server"))

@@ -5,15 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from zcserve.cache.entry import ComposedEntry, Entry
+from zcserve.cache.entry import ComposedEntry, Entry, each_coding
 from zcserve.cache.loader import Loader
 from zcserve.cache.preload import forget
 from zcserve.cache.tags import tag_of
-
-
-def each_coding(entry: Entry) -> tuple[Entry, ...]:
-    """The entry and its variants."""
-    return entry, *entry.variants
 
 
 def is_resident(entry: Entry) -> bool:

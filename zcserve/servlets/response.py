@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, Self, TypeAlias
 
-from zcserve.http import is_field_value, is_token
+from zcserve.http import WITHOUT_CONTENT, is_field_value, is_token
 
 Body: TypeAlias = bytes | str | dict[Any, Any] | list[Any] | Iterator[Any] | AsyncIterator[Any]
 
@@ -48,8 +48,6 @@ OF_A_FILE = frozenset(
 )
 
 _NAMES_KEPT = 256  # a site's servlets send some dozens of field names
-# 205 and 304, and 204 (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5).
-_WITHOUT_CONTENT = frozenset((204, 205, 304))
 
 NOSNIFF_FIELD = b"X-Content-Type-Options: nosniff\r\n"
 _HTML = b"Content-Type: text/html; charset=utf-8\r\n"
@@ -253,7 +251,7 @@ class Response:
 
     def render(self) -> Rendered:
         """The response's parts; see `render` below."""
-        if self._status in _WITHOUT_CONTENT:
+        if self._status in WITHOUT_CONTENT:
             pairs = [pair for pair in self._pairs if pair[0].lower() != "content-type"]
             return Rendered(self._status, encode_fields(pairs), b"", None)
         if self.file is not None:

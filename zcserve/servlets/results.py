@@ -28,7 +28,7 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from zcserve.cache.burial import bury
-from zcserve.cache.entry import ComposedEntry, Entry
+from zcserve.cache.entry import ComposedEntry, Entry, each_coding
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.loader import Loader
 from zcserve.cache.preload import forget
@@ -42,7 +42,7 @@ from zcserve.servlets.context import Context
 from zcserve.servlets.judge import Judged
 from zcserve.servlets.kept import SWEPT_AT_ONCE, Kept, Source, sweep
 from zcserve.servlets.making import HUNG_MAX, AnswerOf, Call, Keeper, Making
-from zcserve.servlets.resident import each_coding, forget_all, is_resident, make_resident, with_variants
+from zcserve.servlets.resident import forget_all, is_resident, make_resident, with_variants
 from zcserve.servlets.routes import Route
 
 if TYPE_CHECKING:
