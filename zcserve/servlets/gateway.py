@@ -132,11 +132,17 @@ class LeftOut:
         self._told: set[str] = set()
 
     def tell(self, field: str) -> None:
-        """A field of `HOP_BY_HOP`, in lower case, is left out. Any thread."""
+        """A hop-by-hop field, in lower case, is left out. Any thread."""
         if field not in self._told:
             self._told.add(field)
-            why = HOP_BY_HOP[field].partition(":")[0]
+            why = HOP_BY_HOP.get(field, "its Connection names it").partition(":")[0]
             _log.warning("%s sends the field %s, which is left out: %s (told once)", self._name, field, why)
+
+
+def _named_by_connection(pairs: Iterable[tuple[str, str]]) -> set[str]:
+    """Fields that an application says are for its next hop alone (RFC 9110 section 7.6.1)."""
+    values = [value for name, value in pairs if name.lower() == "connection"]
+    return {option.strip(" \t").lower() for value in values for option in value.split(",")}
 
 
 def promise(status: int, pairs: Iterable[tuple[str, str]], left_out: LeftOut) -> Promised:
@@ -144,6 +150,8 @@ def promise(status: int, pairs: Iterable[tuple[str, str]], left_out: LeftOut) ->
     hop-by-hop (RFC 9110 section 7.6.1) is left out. Raises ValueError."""
     if not 200 <= status <= 599:
         raise ValueError(f"a response's status must be from 200 to 599, not {status}")
+    pairs = list(pairs)
+    hop_by_hop = HOP_BY_HOP.keys() | _named_by_connection(pairs)
     kept: list[tuple[str, str]] = []
     length: int | None = None
     for name, value in pairs:
@@ -152,7 +160,7 @@ def promise(status: int, pairs: Iterable[tuple[str, str]], left_out: LeftOut) ->
             if not (value.isascii() and value.isdigit()) or length not in (None, int(value)):
                 raise ValueError(f"{value!r} is not a Content-Length, or not the only one")
             length = int(value)
-        elif lower in HOP_BY_HOP:
+        elif lower in hop_by_hop:
             left_out.tell(lower)
         elif lower not in OUR_OWN:
             kept.append((name, value))
