@@ -33,7 +33,7 @@ FLOORS = (
     ("net",),
     ("servlets",),
     ("content", "upgrade", "signals", "drain"),
-    ("check", "banner", "succession"),
+    ("check", "banner", "foresight", "succession"),
     ("server",),
     ("cli",),
     ("__main__",),

@@ -40,11 +40,11 @@ from zcserve.cache.variants import tags_of
 from zcserve.check import check as check  # for cli.py, which knows this module alone
 from zcserve.config.addresses import UnixAddress
 from zcserve.config.table import Config
-from zcserve.config.units import size_text
 from zcserve.content.builder import Builder, Built
 from zcserve.content.content import Content
 from zcserve.drain import Drain
 from zcserve.errors import UsageError, reason_of
+from zcserve.foresight import Foresight
 from zcserve.forwarded import Proxies, Trusted
 from zcserve.log import Log
 from zcserve.net.access_log import AccessLog
@@ -56,7 +56,6 @@ from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
-from zcserve.net.sampler import Sampler
 from zcserve.net.service import Service
 from zcserve.net.transport import SocketTransport
 from zcserve.program import close_inherited
@@ -71,8 +70,6 @@ _log = Log(__name__)
 
 # What systemd waits for longer at each word of progress (sd_notify(3)), in microseconds: three words may be late.
 EXTENDED_US = 30_000_000
-# How often the log says what more or less memory would give, while not everything fits.
-MEMORY_TOLD_EVERY_S = 600.0
 # How long a loader thread may hold the GIL while the loop has work: the interpreter's 5 ms would be the loop's worst
 # latency.
 SWITCH_INTERVAL_S = 0.00005
@@ -96,7 +93,6 @@ class Server:
         self._log: AccessLog | None = None
         self._application: Servlets | None = None
         self._predecessor: Predecessor | None = None
-        self._tell_at = 0.0
 
     # --- starting -----------------------------------------------------------------------------------------
 
@@ -224,6 +220,7 @@ class Server:
         if config.servlets or config.mount:
             self._open_application(undo)
         self.content = Content(builder, built, self.loop, self._service)
+        self._foresight = Foresight(self._service, self.store, self.content)
         self.loader.variants.live_tags = self._live_tags
         self.loader.variants.tidy()
         undo.callback(self.content.close)
@@ -257,7 +254,7 @@ class Server:
 
     def _each_turn(self) -> None:
         if self._prefixes.refresh():
-            self._each_second()
+            self._foresight.each_second()
         teacher = self._service.teacher
         if teacher is not None:
             teacher.each_turn()
@@ -268,26 +265,6 @@ class Server:
             if self._service.draining and not self._service.count():
                 self.loop.stop()
         self.content.each_turn()  # last: what fails in it keeps nothing of the above from being done
-
-    def _each_second(self) -> None:
-        """Have the miss-ratio curve drawn, once there are misses."""
-        sampler = self._service.sampler
-        if sampler is not None:
-            sampler.each_second(self.loop.now)
-            if self.loop.now >= self._tell_at:
-                self._tell_what_more_memory_would_give(sampler)
-        elif self.store.evictions or self.content.report.left_out:
-            self._service.sampler = Sampler(self._service.lane)
-            self._tell_at = self.loop.now + MEMORY_TOLD_EVERY_S
-
-    def _tell_what_more_memory_would_give(self, sampler: Sampler) -> None:
-        self._tell_at = self.loop.now + MEMORY_TOLD_EVERY_S
-        curve = sampler.curve
-        if curve.accesses:
-            memory = self.config.memory
-            points = curve.points([memory // 2, memory, 2 * memory])
-            told = ", ".join(f"{ratio:.2f} with {size_text(size)}" for size, ratio in points)
-            _log.info("memory: the share of requests that finds content resident would be %s", told)
 
     def _welcome_back(self, fd: int) -> None:
         """The fast lane handed a connection over."""

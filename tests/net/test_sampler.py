@@ -86,7 +86,7 @@ def test_nothing_is_sampled_while_everything_fits(thrash: Any, wait_until: Any, 
 def test_the_log_says_what_more_memory_would_give(
     thrash: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("zcserve.server.MEMORY_TOLD_EVERY_S", 0.0)
+    monkeypatch.setattr("zcserve.foresight.MEMORY_TOLD_EVERY_S", 0.0)
     caplog.set_level("INFO")
     server = thrash("python")
     with Client(server.port) as client:
