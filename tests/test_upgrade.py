@@ -160,15 +160,16 @@ def test_a_program_that_does_not_wait_serves_all_the_same(outcome: Callable[[str
 
 ASKED = "control.send(b'ready'); control.recv(2); control.send(b'serving and knowing'); "
 KNOWS = "assert control.recv(1) == b'?'; control.send(b'!'); "
+YIELDED = "assert control.recv(1) == b'.'; "  # what was asked before comes first
 
 
 @pytest.mark.parametrize(
     ("program", "count"),
     [
-        (ASKED + KNOWS + KNOWS + "control.recv(1)", 2),
+        (ASKED + KNOWS + YIELDED + KNOWS + "control.recv(1)", 2),
         (ASKED + KNOWS + "os._exit(1)", 2),  # nothing is older then
         ("control.send(b'serving'); control.recv(1)", 2),  # an older program
-        (ASKED + KNOWS + "control.recv(1); control.recv(1)", 1),
+        (ASKED + KNOWS + YIELDED + "control.recv(1); control.recv(1)", 1),
     ],
 )
 def test_the_new_program_is_asked_when_it_serves(
