@@ -283,8 +283,31 @@ def test_check_says_what_would_be_resident_and_serves_nothing(site: Any) -> None
     assert ended.returncode == 0
     assert str(site.root) in ended.stdout
     assert re.search(r"would be resident: 1 files, 1000 B .*1\.0 MiB; 1 stay out", ended.stdout)
-    assert "not served: 1" in ended.stdout
+    assert "not served as they lie there: 1" in ended.stdout
     assert "out: is a symlink that leads outside the root" in ended.stderr
+
+
+def test_check_counts_what_is_pinned_first_as_a_start_does(
+    site: Any, serve: Any, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(40):
+        site.write(f"s{number}", bytes(10_000))
+    site.write("video.bin", bytes(240_000))
+    flags: dict[str, Any] = {"memory": 600 << 10, "slab_bytes": 64 << 10, "pin": ("/video.bin", "/nothing/*")}
+    assert check(Config(root=site.root, **flags)) == 0
+    assert "--pin /nothing/* matches no file" in caplog.messages
+    told = re.search(r"would be resident: (\d+) files", capsys.readouterr().out)
+    assert told is not None
+    report = serve(site.root, **flags).content.report
+    assert abs(int(told[1]) - report.resident_files) <= 2  # without the pin it is 40
+    assert report.resident_files < 38
+
+
+def test_check_refuses_an_engine_that_is_not_built(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zcserve.net._lane", None)
+    with pytest.raises(UsageError, match="native is not built here"):
+        check(Config(root=site.root, engine="native"))
+    assert check(Config(root=site.root, engine="auto")) == 0
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from zcserve import log
 from zcserve.cache.budget import Budget
 from zcserve.cache.compress import missing_codecs
 from zcserve.cache.loader import Loader
+from zcserve.config.keys import of_no_use
 from zcserve.config.table import Config
 from zcserve.config.units import size_text
 from zcserve.content.content import Content
@@ -40,8 +41,8 @@ def say_ready(
     _warn_of_descriptors(config)
     report_problems(content.generation.problems)
     content.warn_of_memory()
-    if config.compress_dir and not config.compress:
-        _log.warning("compress: --compress-dir is of no use without --compress")
+    for line in of_no_use(config):
+        _log.warning("%s", line)
     if config.compress and missing_codecs():
         _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())
     if not _log.isEnabledFor(logging.INFO):

@@ -5,22 +5,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import filterfalse
 
 from zcserve.cache.budget import budget_of, eaten
 from zcserve.cache.entry import Entry, representations
 from zcserve.cache.index import ENTRY_BYTES
 from zcserve.cache.loader import Loader
-from zcserve.cache.preload import Plan, judge_siblings
+from zcserve.cache.pinned import Pinned
+from zcserve.cache.preload import Plan, cost_of, judge_siblings
 from zcserve.cache.preload import try_to_open as try_to_open_files
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
+from zcserve.config.keys import of_no_use
 from zcserve.config.table import Config
 from zcserve.config.units import size_text
 from zcserve.content.told import report_problems
 from zcserve.errors import reason_of
 from zcserve.log import Log, printable
 from zcserve.net.access_log import try_to_open
+from zcserve.net.fastlane import is_native
 
 _log = Log(__name__)
 
@@ -28,6 +32,9 @@ _log = Log(__name__)
 def check(config: Config) -> int:
     """Validate the root, say what would be resident, and what does not work. The exit code: 1 where something does
     not load, or the access log cannot be written. Raises UsageError."""
+    is_native(config)  # raises where a start would
+    for line in of_no_use(config):
+        _log.warning("%s", line)
     budget = budget_of(config)
     config = replace(config, memory=budget.bytes)
     if budget.warning:
@@ -48,9 +55,11 @@ def _check_content(config: Config) -> None:
     entries = list(generation.entries())
     judge_siblings(generation, loader, entries)
     report_problems(generation.problems)
-    wanted = Plan(entries, store)
+    pinned = Pinned(config.pin)
+    for glob in pinned.newly_idle(generation):
+        _log.warning("--pin %s matches no file", glob)
     found = [one for entry in entries for one in representations(entry)]
-    taken = [one for one in found if wanted.takes(one)]
+    taken = _taken(entries, pinned, store)
     left_out = len(found) - len(taken)
     print(f"root {printable(str(config.root))}: {_counted(found)}")
     print(f"would be resident: {_counted(taken)} of a budget of {size_text(config.memory)}; {left_out} stay out")
@@ -60,8 +69,18 @@ def _check_content(config: Config) -> None:
     if config.compress:
         coded = [entry for entry in entries if loader.may_be_coded(entry)]
         print(f"compress: {_counted(coded)}, would get variants besides")
-    print(f"not served: {len(generation.problems)}")
+    print(f"not served as they lie there: {len(generation.problems)}")
     store.close()
+
+
+def _taken(entries: Sequence[Entry], pinned: Pinned, store: Store) -> list[Entry]:
+    """What would be resident: what is pinned first, and of the rest what then fits."""
+    taken: list[Entry] = []
+    for part in (filter(pinned, entries), filterfalse(pinned, entries)):
+        found = list(part)
+        wanted = Plan(found, store, sum(cost_of(one.size, store) for one in taken))
+        taken += [one for entry in found for one in representations(entry) if wanted.takes(one)]
+    return taken
 
 
 def _check_log(config: Config) -> list[str]:

@@ -39,6 +39,9 @@ DESCRIPTORS_MIN = 24
 _OWN_FLAGS = ("--config", "--check", "--version", "--help")
 
 _EPILOG = f"""\
+SIZE is a number of bytes, or has K, M, G or T behind it (powers of 1024): 512M. TIME is a number of seconds, or has
+ms, s, m or h: 500ms, 10m. What is repeatable is given once for each value: --index index.html --index index.htm.
+
 Every flag is also a TOML key and an environment variable: --head-timeout 20s, head_timeout = "20s",
 ZCSERVE_HEAD_TIMEOUT=20s. Where its name in Python is another, that stands in brackets. Flags win over the
 environment, the environment wins over the file; {ENV_CONFIG_FILE} names the file, as --config does."""

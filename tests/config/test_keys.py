@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
-from zcserve.config.keys import KEYS, reference
+import pytest
+
+from zcserve.config.keys import KEYS, of_no_use, reference
 from zcserve.config.table import Config
 
 
@@ -23,3 +26,19 @@ def test_the_reference_has_one_table_row_for_every_key() -> None:
         assert len(rows) == 1
         assert rows[0].count("|") == (6 if key.option.why else 4)
         assert key.option.why in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, []),
+        ({"listen": (":80",), "compress": True, "compress_dir": "kept"}, []),
+        ({"listen": (":80",), "port": 81}, ["--listen"]),
+        ({"listen": ("unix:s",), "host": "*"}, ["--listen"]),
+        ({"port": 81, "compress_dir": "kept"}, ["--compress-dir"]),
+    ],
+)
+def test_what_is_set_for_nothing_is_told(given: dict[str, Any], told: list[str]) -> None:
+    lines = list(of_no_use(Config(root="www", **given)))
+    assert [any(flag in line for line in lines) for flag in told] == [True] * len(told)
+    assert len(lines) == len(told)

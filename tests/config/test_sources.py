@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zcserve.config.addresses import TcpAddress
-from zcserve.config.keys import KEYS, Key, shown_default
+from zcserve.config.keys import KEYS, Key, of_no_use, shown_default
 from zcserve.config.sources import load, nearest
 from zcserve.config.table import Config
 from zcserve.config.units import MIB
@@ -92,6 +92,14 @@ def test_a_port_given_higher_up_replaces_listen_from_further_down(tmp_path: Path
     assert load({}, {"ZCSERVE_HOST": "::1"}, path).addresses() == (TcpAddress("::1", 8080),)
     assert load({"port": "2", "listen": [":3"]}, {}, path).addresses() == (TcpAddress("", 3),)
     assert load({"memory": "1M"}, {}, path).addresses() == (TcpAddress("", 1),)
+
+
+def test_listen_given_higher_up_replaces_host_and_port_from_further_down(tmp_path: Path) -> None:
+    path = write(tmp_path, 'root = "w"\nport = 2\nhost = "::1"\n')
+    config = load({"listen": [":3"]}, {"ZCSERVE_PORT": "4"}, path)
+    assert config == load({"listen": [":3"]}, {}, write(tmp_path, 'root = "w"\n'))
+    assert not list(of_no_use(config))
+    assert list(of_no_use(load({"listen": [":3"], "port": "2"}, {}, path)))
 
 
 def test_no_root_at_all_says_how_to_give_one() -> None:

@@ -129,13 +129,19 @@ def _magnitude(size: int) -> int:
     return bits << 7 | size >> max(bits - 7, 0)
 
 
-class Plan:
-    """Which representations fit into a store together, small before large; what is resident already costs nothing."""
+def cost_of(size: int, store: Store) -> int:
+    """What a body of this size, and its head, take of the budget."""
+    return HEAD_BYTES + (size if size <= store.small_body_bytes_max else round_up(size))
 
-    def __init__(self, entries: Iterable[Entry], store: Store) -> None:
+
+class Plan:
+    """Which representations fit into a store together, small before large; what is resident already costs nothing.
+    `reserved` bytes are for others."""
+
+    def __init__(self, entries: Iterable[Entry], store: Store, reserved: int = 0) -> None:
         self._below = store.largest + 1  # all that are smaller than this,
         self._of_that_size = 0  # and so many of just this size
-        room = int((store.budget - store.overhead - store.committed) * (1 - HEADROOM))
+        room = int((store.budget - store.overhead - store.committed - reserved) * (1 - HEADROOM))
         counts = Counter(
             representation.size
             for entry in entries
@@ -147,7 +153,7 @@ class Plan:
         for size in counts:
             alike.setdefault(_magnitude(size), []).append(size)
         for size in chain.from_iterable(sorted(alike[magnitude]) for magnitude in sorted(alike)):
-            cost = HEAD_BYTES + (size if size <= store.small_body_bytes_max else round_up(size))
+            cost = cost_of(size, store)
             fit = max(room, 0) // cost
             if fit < counts[size]:
                 self._below = size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from typing import Any, NamedTuple
 
@@ -44,6 +45,14 @@ BY_WORD = {word: key for key in KEYS.values() for word in (key.name, _word(key.n
 def shown_default(key: Key) -> str:
     """The default as it would be written; "" where there is none."""
     return "" if key.default is None else key.option.kind.show(key.default)
+
+
+def of_no_use(config: Config) -> Iterator[str]:
+    """What was set and changes nothing, beside what else was set or was not: a line each."""
+    if config.compress_dir and not config.compress:
+        yield "--compress-dir is of no use without --compress"
+    if config.listen and (config.host, config.port) != (KEYS["host"].default, KEYS["port"].default):
+        yield "--host and --port are of no use beside --listen; the addresses of --listen are all there are"
 
 
 def reference() -> str:

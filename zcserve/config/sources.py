@@ -33,8 +33,9 @@ _ENV_FOREIGN = re.compile(
 def load(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: str | Path | None = None) -> Config:
     """One Config from three places: `flags` (by key) win over `environ`, which wins over the file.
 
-    A host or port set higher up replaces a `listen` from further down. A relative path starts at the working
-    directory, also in the file. Raises UsageError that names the flag, the variable, or the file and key.
+    A host or port set higher up replaces a `listen` from further down, and the other way round. A relative path starts
+    at the working directory, also in the file. Raises UsageError that names the flag, the variable, or the file and
+    key.
     """
     layers = [_from_file(toml_path)] if toml_path is not None else []
     layers += [_from_environ(environ), _from_flags(flags)]
@@ -42,6 +43,8 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: str
     for layer in layers:
         if "listen" not in layer and ("host" in layer or "port" in layer):
             merged.pop("listen", None)
+        elif "listen" in layer:
+            merged = {name: value for name, value in merged.items() if name not in ("host", "port")}
         merged |= layer
     if "root" not in merged:
         raise UsageError("no root given; say which directory to serve: zcserve --root DIR")

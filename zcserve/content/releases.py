@@ -229,7 +229,7 @@ class Releases:
         self.report = report
         self._counters.flips += 1
         files = report.files - report.variants
-        _log.info("reloaded: %d files, %d changed or gone, %s", files, len(changed), resident(report))
+        _log.info("reloaded: %d files, %d paths changed or gone, %s", files, len(changed), resident(report))
         report_problems(generation.problems)
         warn_of_memory(self._store, report)
         self._loader.variants.tidy()

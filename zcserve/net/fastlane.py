@@ -45,11 +45,7 @@ _LEARNED = {b"host": HOST, b"accept-encoding": ACCEPT, b"connection": CONNECTION
 
 def open_poller(config: Config) -> Poller | Lane:
     """What the loop waits with: the lane where it is built and wanted. Raises UsageError."""
-    if config.engine == "python":
-        return Poller()
-    if why := why_not_native():
-        if config.engine == "native":
-            raise UsageError(f"engine: {why}, or use --engine auto or python")
+    if not is_native(config):
         return Poller()
     from zcserve.net._lane import Lane
 
@@ -58,6 +54,16 @@ def open_poller(config: Config) -> Poller | Lane:
     networks = [(int(one.version), one.network_address.packed, one.prefixlen) for one in trusted.networks]
     lane.trust(networks, trusted.unix, Proxies(trusted).origin)
     return lane
+
+
+def is_native(config: Config) -> bool:
+    """Whether the lane is wanted and built. Raises UsageError where nothing else is wanted, and it is not built."""
+    if config.engine == "python":
+        return False
+    why = why_not_native()
+    if why and config.engine == "native":
+        raise UsageError(f"engine: {why}, or use --engine auto or python")
+    return not why
 
 
 def why_not_native(here: Path = Path(__file__).parent) -> str:
