@@ -4,7 +4,7 @@ The key is the canonical *encoded* path (`http.canonical_path`), so that a plain
 general lane looks the raw bytes up first, and only what misses is decoded, cleaned and looked up again. A directory's
 key ends in a slash and holds its index file's entry; the key without the slash holds a `Redirect`.
 
-Whoever looks a key up reads `Service.generation` once, and goes on with that one.
+A look-up reads `Service.generation` once, and goes on with that one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Waiting for descriptors: edge-triggered epoll from the standard library.
 
 This is the contract that the loop knows, and that the compiled lane (`_lane.pyx`) offers in its place: `poll` reports
-what needs attention, `register` begins to watch. Edge-triggered means that a report is not repeated: whoever gets one
+what needs attention, `register` begins to watch. Edge-triggered means that a report is not repeated: what gets one
 reads until EAGAIN or a short read, and writes until EAGAIN, or remembers that it has not. Everything is registered
 once, for reading and writing at the same time, so that no request costs an epoll_ctl.
 """
