@@ -31,6 +31,7 @@ from zcserve import Config, Server
 from zcserve.cache.entry import DiskSpan, Entry, Span
 from zcserve.net.connection import RECV_BYTES, State
 from zcserve.net.output import Output
+from zcserve.net.request import Parser
 from zcserve.net.spans import DISK_PIECE_BYTES
 from zcserve.net.transport import Transport
 
@@ -419,6 +420,36 @@ def _hold_loads(server: Server, monkeypatch: pytest.MonkeyPatch, loads: list[Ent
 
     monkeypatch.setattr(server.loader, "load", held)
     return go
+
+
+class _Raises:
+    """A parser that fails at one request."""
+
+    def __init__(self, parser: Parser) -> None:
+        self._parser = parser
+
+    def parse(self, data: bytes, start: int) -> Any:
+        if data.startswith(b"GET /raises", start):
+            raise RuntimeError("made by a test")
+        return self._parser.parse(data, start)
+
+
+def test_what_fails_behind_a_file_that_was_waited_for_ends_its_connection(
+    site: Any, live: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"file{number}" for number in range(60)]
+    for name in names:
+        site.write(name, content_of(5000))
+    server = live(site.root, memory="200K")
+    cold = next(b"/" + name.encode() for name in names if entry_of(server, b"/" + name.encode()).body is None)
+    go = _hold_loads(server, monkeypatch, [])
+    monkeypatch.setattr(server._service, "parser", _Raises(server._service.parser))
+    with Client(server.port) as client:
+        client.send(GET_FILE.replace(b"/file", cold) + GET_FILE.replace(b"/file", b"/raises"))
+        wait_until(lambda: states(server) == [State.WAIT])
+        go.set()
+        wait_until(lambda: not server._service.connections)
+        wait_until(lambda: server._service.count() == 0)
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)

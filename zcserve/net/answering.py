@@ -228,9 +228,14 @@ class Answering:
             exchange.abandon()
 
     def _resume(self, then: Callable[[], Step]) -> None:
-        if self._asker is not None:
+        asker = self._asker
+        if asker is not None:
             self._next = then
-            self._asker.resumed()
+            try:
+                asker.resumed()
+            except Exception:  # this request is through by then, perhaps, and the asker at the next one
+                asker.fail()
+                raise
 
     # --- files --------------------------------------------------------------------------------------------
 
