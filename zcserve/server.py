@@ -237,6 +237,7 @@ class Server:
             turn=lambda: poller.turn,
             lane=service.lane,
             keeping=Keeping(self.loader, service.fetcher, self.loop.timers, service.lane),
+            failures=service.failures,
         )
         self._application = service.application = application
         undo.callback(application.close)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from zcserve.net.failures import Failures
-from zcserve.net.shortage import TOLD_EVERY_S
+from zcserve.net.telling import TOLD_EVERY_S
 from zcserve.net.timers import Timers
 
 

@@ -22,6 +22,8 @@ from zcserve.cache.entry import DiskSpan, Segment, Span
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.net.exchange import Answer, Exchange, Made, Piece, Stream
+from zcserve.net.failures import Failures
+from zcserve.net.timers import Timers
 from zcserve.servlets.context import Context
 from zcserve.servlets.workers import AsyncThread, Pool
 
@@ -52,6 +54,7 @@ class Side:
             lambda: self.generation,
             lambda: 1,
             lambda seconds, call: self.calls.put(call),
+            Failures(Timers()),
         )
 
     def turn_until(self, is_true: Callable[[], Any]) -> Any:

@@ -26,6 +26,7 @@ from typing import Any
 
 import pytest
 from wire.client import Client
+from wire.stage import EVENTS, write_servlets
 
 from zcserve import Config, Server
 from zcserve.cache.entry import DiskSpan, Entry, Span
@@ -449,6 +450,31 @@ def test_what_fails_behind_a_file_that_was_waited_for_ends_its_connection(
         wait_until(lambda: states(server) == [State.WAIT])
         go.set()
         wait_until(lambda: not server._service.connections)
+        wait_until(lambda: server._service.count() == 0)
+
+
+STREAM = """
+@servlet("/stream", thread=True)
+def stream(request):
+    yield b"piece"
+    assert EVENTS["last"].wait(WAIT_S)
+"""
+
+
+def test_what_fails_behind_the_last_piece_of_a_stream_ends_its_connection(
+    site: Any, live: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What made the piece calls, and knows no connection."""
+    server = live(site.root, servlets=str(write_servlets(site.root.parent, stream=STREAM)))
+
+    def log(*facts: object) -> None:
+        raise RuntimeError("made by a test")
+
+    with Client(server.port) as client:
+        client.send(GET_FILE.replace(b"/file", b"/stream"))
+        client.read_head()
+        monkeypatch.setattr(server._service, "log", log)
+        EVENTS["last"].set()
         wait_until(lambda: server._service.count() == 0)
 
 

@@ -1,17 +1,15 @@
 """Telling of answers that failed: 503, 504, and downloads that were cut, in the log, and not each of them.
 
-Of each reason the first is told at once, with its request; what follows is counted, and told together with the last of
-them, at most every `TOLD_EVERY_S` (as net/shortage.py does for clients that find no room).
+There is a series (telling.py) for each reason; a line has the last request of it.
 """
 
 from __future__ import annotations
 
 import time
-from math import inf
 
 from zcserve.log import Log
-from zcserve.net.shortage import TOLD_EVERY_S
-from zcserve.net.timers import Deadline, Timers
+from zcserve.net.telling import Telling
+from zcserve.net.timers import Timers
 
 _log = Log(__name__)
 
@@ -36,26 +34,16 @@ class _Series:
 
     def __init__(self, what: str, timers: Timers) -> None:
         self._what = what
-        self._timers = timers
         self._count = 0
         self._last = ""
-        self._telling = Deadline(self._tell_on)
+        self._telling = Telling(timers, self._tell)
 
     def note(self, method: bytes, target: bytes) -> None:
         self._count += 1
         self._last = f"{(method or b'GET').decode('latin-1')} {target.decode('latin-1')}"
-        if self._telling.at == inf:
-            self._tell(time.monotonic())
+        self._telling.note(time.monotonic())
 
-    def _tell(self, now: float) -> None:
+    def _tell(self) -> None:
         more = f" (the last of {self._count})" if self._count > 1 else ""
         _log.warning("%s: %s%s", self._last, self._what, more)
         self._count = 0
-        self._telling.at = now + TOLD_EVERY_S
-        self._timers.arm(self._telling)
-
-    def _tell_on(self) -> None:
-        """The time for another line has come, if there is something to tell."""
-        last, self._telling.at = self._telling.at, inf
-        if self._count:
-            self._tell(last)

@@ -78,7 +78,6 @@ class Http1:
         "_proxies",
         "_request",
         "_round",
-        "_sending",
         "_service",
         "body_since",
         "client",
@@ -97,7 +96,6 @@ class Http1:
         self._proxies = service.proxies if service.proxies is not None and service.proxies.trusts(peer) else None
         self.inbox = b""
         self._request: Answering | None = None  # the one at hand, unless a plain hit answers it
-        self._sending = (b"", b"")  # method and target of the last large answer: should it be cut
         self._body: Discard | None = None  # the request's, until it is complete
         self.body_since, self._counted = 0.0, 0  # the body's clock, and how much of it had come when that was set
         self._outgoing: Outgoing | None = None
@@ -184,7 +182,7 @@ class Http1:
         mode = CLOSE if service.draining else fields.mode
         self._output.add((service.prefixes.ok[mode], *body.whole()), body)
         if not body.copied:
-            self._sending = method, target
+            self._output.about = method, target
         if service.log is not None:
             service.log(self.client, method, target, fields, 200, body.size)
         if mode == CLOSE:
@@ -213,7 +211,7 @@ class Http1:
         is_copied = made.is_copied()
         if request is not None:
             if not is_copied:
-                self._sending = request.method, request.target
+                self._output.about = request.method, request.target
             self._end_request(request)
         if mode == CLOSE:
             return Stop.END
@@ -289,7 +287,7 @@ class Http1:
         if self._request is not None:
             self._request.tell(what)
         else:
-            self._service.failures.note(*self._sending, what)
+            self._service.failures.note(*(self._output.about or (b"", b"")), what)
 
     def _end_request(self, request: Answering) -> None:
         """The request at hand is answered: an idle connection keeps nothing of it, an old generation least of all."""
@@ -390,17 +388,22 @@ class Http1:
         if outgoing is None or owner is None:
             return  # the client is gone
         try:
-            if piece is None:
-                raise CutShortError
-            self._output.add(outgoing.frame(piece))
+            owner.proceed(self._take_piece(outgoing, piece))
         except CutShortError:
             owner.end()  # before the end that was promised: the client sees that something is missing
-            return
-        stop = Stop.STREAM
-        if outgoing.ended:
-            self._end_stream()
-            stop = Stop.END if outgoing.last else Stop.SHARE
-        owner.proceed(stop)
+        except Exception:  # what made the piece calls here, and cannot tell the connection
+            owner.fail()
+            raise
+
+    def _take_piece(self, outgoing: Outgoing, piece: Piece | None) -> Stop:
+        """Put a piece into the output. Raises CutShortError."""
+        if piece is None:
+            raise CutShortError
+        self._output.add(outgoing.frame(piece))
+        if not outgoing.ended:
+            return Stop.STREAM
+        self._end_stream()
+        return Stop.END if outgoing.last else Stop.SHARE
 
     def _end_stream(self) -> None:
         outgoing, self._outgoing = self._outgoing, None

@@ -38,13 +38,14 @@ _DONE = Flushed.DONE
 
 class Output:
     """Of one connection. `segments` is what is left to send, empty after DONE; only `Output` changes it. `rests` is
-    set from ENOUGH until the next `flush`."""
+    set from ENOUGH until the next `flush`. `about` says what a large answer is, should it be cut, until it is out."""
 
-    __slots__ = ("_is_pinned", "_kept", "rests", "segments")
+    __slots__ = ("_is_pinned", "_kept", "about", "rests", "segments")
 
     def __init__(self) -> None:
         self.segments: list[Segment] = []
         self.rests = False
+        self.about: tuple[bytes, bytes] | None = None  # its method and target
         self._kept: list[Body] = []  # whose memory `segments` refers to
         self._is_pinned = False
 
@@ -80,6 +81,7 @@ class Output:
             self._unpin()
         self._kept.clear()
         self.rests = False
+        self.about = None
         return _DONE
 
     def _send_buffers(self, transport: Transport) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from math import ceil, inf
-from typing import Protocol
+from typing import Any, Protocol
 
 from sortedcontainers import SortedDict
 
@@ -45,6 +45,27 @@ class Deadline:
     def due(self) -> float:
         """As `Timed.due`."""
         return self.at
+
+
+class Expiring:
+    """A base for what has a deadline of its own and tells its owner that it has passed. (A `Deadline` that calls a
+    method of the object which holds it would be a cycle.)"""
+
+    __slots__ = ("_expired", "armed", "at")
+
+    def __init__(self, expired: Callable[[Any], object]) -> None:
+        """`expired` is called with this object."""
+        self.armed = inf
+        self.at = inf
+        self._expired = expired
+
+    def due(self) -> float:
+        """As `Timed.due`."""
+        return self.at
+
+    def expire(self) -> None:
+        """As `Timed.expire`."""
+        self._expired(self)
 
 
 class Timers:

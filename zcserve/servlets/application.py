@@ -29,6 +29,7 @@ from zcserve.http import canonical_path, encode_path
 from zcserve.net.exchange import Answer, Exchange, Made, Quick, Resource, Stored
 from zcserve.net.failures import Failures
 from zcserve.net.request import split_target
+from zcserve.net.timers import Timers
 from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
 from zcserve.servlets.context import Asked, Context, page
@@ -159,6 +160,7 @@ class Servlets:
         turn: Callable[[], int],
         lane: Lane | None = None,
         keeping: Keeping | None = None,
+        failures: Failures | None = None,
         faults: list[str] | None = None,
     ) -> None:
         """Loads the folder and imports the applications; without `keeping` no result is kept. Raises UsageError; but
@@ -166,10 +168,9 @@ class Servlets:
         self.config = config
         self._folder = Folder(Path(config.servlets)) if config.servlets else None
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
-        call_later = keeping.timers.call_later if keeping is not None else lambda seconds, call: None
-        self.context = Context(config, pool, AsyncThread(), call_soon, generation, turn, call_later)
-        if keeping is not None:
-            self.context.failures = Failures(keeping.timers)
+        timers = keeping.timers if keeping is not None else Timers()
+        failures = failures if failures is not None else Failures(timers)
+        self.context = Context(config, pool, AsyncThread(), call_soon, generation, turn, timers.call_later, failures)
         self._watch = Watch(config.servlet_slow_s, lane)
         self._caller = Caller(self.context, self._watch)
         self.results: Results | None = None

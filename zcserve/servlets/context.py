@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from typing import Protocol
 
@@ -21,7 +21,6 @@ from zcserve.log import Log
 from zcserve.net.exchange import Answer
 from zcserve.net.failures import Failures
 from zcserve.net.reply import PAGE_FIELDS, page_content
-from zcserve.net.timers import Timers
 from zcserve.phrases import PHRASES
 from zcserve.servlets.response import JSON_FIELD, NOSNIFF_FIELD, encode_fields, encode_json
 from zcserve.servlets.streams import SILENT_PAUSE_S, SILENT_TURNS_MAX
@@ -55,7 +54,7 @@ class Context:
     generation: Callable[[], Generation]
     turn: Callable[[], int]
     call_later: Callable[[float, Callable[[], object]], None]
-    failures: Failures = field(default_factory=lambda: Failures(Timers()))
+    failures: Failures
 
     def again(self, silent: int, call: Callable[[], object]) -> None:
         """Run a step of an iterator again that had nothing to say `silent` times in a row. In the loop's thread."""

@@ -27,7 +27,7 @@ from typing import NamedTuple, TypeAlias
 from zcserve.cache.fetcher import HANDED_OUT_MAX
 from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Made, Stored
-from zcserve.net.timers import Timers
+from zcserve.net.timers import Expiring, Timers
 from zcserve.servlets.calls import Caller, Outcome, Started
 from zcserve.servlets.context import Asked, Context, page
 from zcserve.servlets.judge import Judged, judge
@@ -44,7 +44,7 @@ HUNG_MAX = 2
 TARGET_BYTES_MAX = 1024
 
 
-class Call:
+class Call(Expiring):
     """A call of a servlet, `Timed` by its deadline.
 
     waiting        the exchanges that wait for its outcome; none when the result is made in the background
@@ -53,25 +53,15 @@ class Call:
     is_over        it was given up: its outcome is not wanted
     """
 
-    __slots__ = ("_expired", "armed", "at", "in_background", "is_over", "source", "started", "waiting")
+    __slots__ = ("in_background", "is_over", "source", "started", "waiting")
 
     def __init__(self, source: Source, waiting: Iterable[Exchange], expired: Callable[[Call], None]) -> None:
-        self.armed = inf
-        self.at = inf
+        super().__init__(expired)
         self.source = source
         self.waiting = dict.fromkeys(waiting)  # in order
         self.in_background = not self.waiting
         self.started: Started | None = None
         self.is_over = False
-        self._expired = expired
-
-    def due(self) -> float:
-        """As `Timed.due`."""
-        return self.at
-
-    def expire(self) -> None:
-        """As `Timed.expire`."""
-        self._expired(self)
 
     @property
     def method(self) -> bytes:

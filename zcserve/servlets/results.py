@@ -35,7 +35,7 @@ from zcserve.cache.preload import forget
 from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Made, Stored
 from zcserve.net.request import split_target
-from zcserve.net.timers import Deadline, Timers
+from zcserve.net.timers import Deadline, Expiring, Timers
 from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller
 from zcserve.servlets.context import Context
@@ -67,7 +67,7 @@ class Keeping(NamedTuple):
     lane: Lane | None
 
 
-class Result:
+class Result(Expiring):
     """A result that is kept, `Timed` by its ttl.
 
     seen    its uses when it was made: the requests that waited for it do not count
@@ -75,23 +75,13 @@ class Result:
     stale   how many ttls have passed since it was made
     """
 
-    __slots__ = ("_expired", "armed", "at", "entry", "looked", "seen", "source", "stale")
+    __slots__ = ("entry", "looked", "seen", "source", "stale")
 
     def __init__(self, source: Source, entry: ComposedEntry, expired: Callable[[Result], None]) -> None:
-        self.armed = inf
-        self.at = inf
+        super().__init__(expired)
         self.source = source
         self.entry = entry
         self.looked = self.seen = self.stale = 0
-        self._expired = expired
-
-    def due(self) -> float:
-        """As `Timed.due`."""
-        return self.at
-
-    def expire(self) -> None:
-        """As `Timed.expire`."""
-        self._expired(self)
 
     @property
     def uses(self) -> int:
