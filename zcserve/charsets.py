@@ -30,7 +30,7 @@ windows-1253 windows-1254 windows-1255 windows-1256 windows-1257 windows-1258 wi
 x-cp1250 x-cp1251 x-cp1252 x-cp1253 x-cp1254 x-cp1255 x-cp1256 x-cp1257 x-cp1258 x-euc-jp x-gbk x-mac-cyrillic
 x-mac-roman x-mac-ukrainian x-sjis x-unicode20utf8 x-user-defined x-x-big5
 """
-_LABELS = frozenset(_TABLE.split())
+LABELS = frozenset(_TABLE.split())
 # Codecs of text that are no charsets: of host names, of Python's literals, of a console.
 _NO_CHARSETS = frozenset(("idna", "mbcs", "oem", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"))
 # RFC 2978 section 2.3.
@@ -44,7 +44,7 @@ def is_name(text: str) -> bool:
 
 def is_known(name: str) -> bool:
     """Whether a browser, or Python, knows a charset by this name. Case does not matter."""
-    return name.lower() in _LABELS or _has_codec(name)
+    return name.lower() in LABELS or _has_codec(name)
 
 
 def _has_codec(name: str) -> bool:
@@ -54,10 +54,3 @@ def _has_codec(name: str) -> bool:
         return False
     is_of_text: bool = codec._is_text_encoding
     return is_of_text and codec.name.replace("_", "-") not in _NO_CHARSETS
-
-
-def nearest(name: str) -> str:
-    """The known name most like this one."""
-    from difflib import SequenceMatcher  # only a mistake pays for it
-
-    return max(sorted(_LABELS), key=lambda known: SequenceMatcher(None, known, name.lower()).ratio())

@@ -23,9 +23,9 @@ from typing import Any, NoReturn
 from zcserve import __version__
 from zcserve.config.keys import KEYS, Key, shown_default
 from zcserve.config.option import SWITCH, TEXTS
-from zcserve.config.sources import ENV_CONFIG_FILE, load, nearest
+from zcserve.config.sources import ENV_CONFIG_FILE, load
 from zcserve.config.table import Config
-from zcserve.errors import UsageError
+from zcserve.errors import UsageError, nearest
 
 EXIT_WRONG_USE = 2
 # So long a line about wrong use waits for a reader of standard error.

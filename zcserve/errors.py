@@ -1,4 +1,4 @@
-"""What can go wrong, as types.
+"""What can go wrong, as types, and the words for it.
 
 An error knows what it means to the outside, and not how it is told: `HttpError` carries the status it
 is answered with (net/connection.py turns it into a response, in one place), `UsageError` becomes one line
@@ -80,3 +80,14 @@ class HttpError(ZcserveError):
         super().__init__(f"{status}: {self.reason}")
         if json is None and any(str(name).lower() == "content-type" for name, _ in self.headers):
             raise ValueError("a Content-Type goes with json=: the page of an HttpError has its own")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word most like `word`; of equals the one that begins alike (--prot: --port, not --root)."""
+    from difflib import SequenceMatcher  # late: only a mistake needs it
+
+    def likeness(candidate: str) -> tuple[float, int]:
+        alike = next((i for i, (a, b) in enumerate(zip(candidate, word, strict=False)) if a != b), len(word))
+        return SequenceMatcher(None, candidate, word).ratio(), alike
+
+    return max(known, key=likeness)

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from posixpath import splitext
 
 from zcserve import charsets
-from zcserve.errors import UsageError
+from zcserve.errors import UsageError, nearest
 
 _UNKNOWN = "application/octet-stream"
 
@@ -257,7 +257,7 @@ def check_charset(name: str) -> None:
     if not charsets.is_name(name):
         raise UsageError(f"{name!r:.80} is not a charset's name; accepted: such as utf-8 or iso-8859-1, or none")
     if name.lower() != NO_CHARSET and not charsets.is_known(name):
-        near = charsets.nearest(name)
+        near = nearest(name.lower(), sorted(charsets.LABELS))
         raise UsageError(f"{name!r} is not a charset; accepted: what browsers or Python know; the nearest is {near}")
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from zcserve.config.addresses import TcpAddress
 from zcserve.config.keys import KEYS, Key, of_no_use, shown_default
-from zcserve.config.sources import load, nearest
+from zcserve.config.sources import load
 from zcserve.config.table import Config
 from zcserve.config.units import MIB
-from zcserve.errors import UsageError
+from zcserve.errors import UsageError, nearest
 
 
 def write(directory: Path, text: str) -> Path:

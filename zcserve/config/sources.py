@@ -6,7 +6,7 @@ The only module of this package that reads a file: the one that it is told to re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from zcserve.config.keys import BY_WORD, KEYS, Key
 from zcserve.config.option import TEXTS
 from zcserve.config.refusal import shown
 from zcserve.config.table import Config
-from zcserve.errors import UsageError, reason_of
+from zcserve.errors import UsageError, nearest, reason_of
 
 ENV_CONFIG_FILE = "ZCSERVE_CONFIG"  # names the TOML file, as --config does; not a key itself
 _ENV_PREFIX = "ZCSERVE_"
@@ -122,14 +122,3 @@ def _read_toml(path: str | Path) -> dict[str, Any]:
         found = re.match(r"line (\d+)", place)
         line = int(found[1]) if found else len(text.splitlines())
         raise UsageError(f"{path}: line {line}: {message}; accepted: a TOML file") from None
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word most like `word`; of equals the one that begins alike (--prot: --port, not --root)."""
-    from difflib import SequenceMatcher  # late: only a mistake needs it
-
-    def likeness(candidate: str) -> tuple[float, int]:
-        alike = next((i for i, (a, b) in enumerate(zip(candidate, word, strict=False)) if a != b), len(word))
-        return SequenceMatcher(None, candidate, word).ratio(), alike
-
-    return max(known, key=likeness)
