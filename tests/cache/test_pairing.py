@@ -6,8 +6,8 @@ import os
 import time
 
 import pytest
-from trees import Tree, codings, date, entry_of, keys, problems
 
+from tests.support.trees import Tree, codings, date, entry_of, keys, problems
 from zcserve.cache.entry import Sibling, identity_of
 from zcserve.cache.loader import path_of
 from zcserve.http import format_date

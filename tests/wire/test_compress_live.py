@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
 
 import zcserve.cache.loader
 import zcserve.cache.variants
+from tests.support.client import Client, Response
 from zcserve import Server
 
 TEXT = b"let x = 1; // and so on\n" * 400
