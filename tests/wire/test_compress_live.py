@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from wire.client import Client, Response
 
-import zcserve.cache.loader
+import zcserve.cache.codings
 import zcserve.cache.variants
 from zcserve import Server
 
@@ -52,7 +52,7 @@ class Gate:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """What all loaders compress with."""
     made = Gate()
-    monkeypatch.setattr(zcserve.cache.loader, "codecs", lambda: {b"gzip": made})
+    monkeypatch.setattr(zcserve.cache.codings, "codecs", lambda: {b"gzip": made})
     yield made
     made.open.set()
 
