@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-import zcserve.cache.loader
+import zcserve.cache.codings
 import zcserve.cache.variants
 from tests.support.client import Client, Response
 from zcserve import Server
@@ -52,7 +52,7 @@ class Gate:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """What all loaders compress with."""
     made = Gate()
-    monkeypatch.setattr(zcserve.cache.loader, "codecs", lambda: {b"gzip": made})
+    monkeypatch.setattr(zcserve.cache.codings, "codecs", lambda: {b"gzip": made})
     yield made
     made.open.set()
 
