@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,7 @@ from tools.bench import (
     hit_ratio,
     live,
     million,
+    ordinary,
     preload,
     report,
     rounds,
@@ -41,23 +42,22 @@ from tools.bench.targets import TARGETS, Target, outcomes, plan
 from tools.bench.workloads import WORKLOADS, Workload
 
 
+def _known(names: str, table: Collection[str], what: str) -> list[str]:
+    """The names, which the table has. Raises BenchError on the first one that it does not have."""
+    for name in names.split(","):
+        if name not in table:
+            raise BenchError(f"no such {what}: {name!r} (there are {', '.join(table)})")
+    return names.split(",")
+
+
 def _chosen_peers(names: str) -> dict[str, Peer]:
     """Peers by label; the second nginx of `nginx,nginx` is labelled nginx-2."""
     seen: Counter[str] = Counter()
     chosen = {}
-    for name in names.split(","):
-        if name not in PEERS:
-            raise BenchError(f"no such peer: {name!r} (there are {', '.join(PEERS)})")
+    for name in _known(names, PEERS, "peer"):
         seen[name] += 1
         chosen[name if seen[name] == 1 else f"{name}-{seen[name]}"] = PEERS[name]
     return chosen
-
-
-def _chosen_workloads(names: str) -> dict[str, Workload]:
-    for name in names.split(","):
-        if name not in WORKLOADS:
-            raise BenchError(f"no such workload: {name!r} (there are {', '.join(WORKLOADS)})")
-    return {name: WORKLOADS[name] for name in names.split(",")}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def _requests(options: argparse.Namespace) -> int:
-    peers, workloads = _chosen_peers(options.peers), _chosen_workloads(options.workloads)
+    peers = _chosen_peers(options.peers)
+    workloads = {name: WORKLOADS[name] for name in _known(options.workloads, WORKLOADS, "workload")}
     done = _measure(peers, workloads, rounds.table_of_cells(peers, workloads), options)
     rows, ratios, faults = summary.rows(done.samples), summary.ratios(done.samples), summary.faults(done.samples)
     report.write_results(
@@ -132,6 +133,12 @@ def _targets(options: argparse.Namespace) -> int:
 
 def _servlets(options: argparse.Namespace) -> int:
     return _promises(servlets.TARGETS, servlets.PEERS, servlets.WORKLOADS, options)
+
+
+def _ordinary(options: argparse.Namespace) -> int:
+    kinds = _known(options.workloads, ordinary.KINDS, "workload")
+    targets = [target for name in kinds for target in ordinary.TARGETS[name]]
+    return _promises(targets, ordinary.peers(options.engine), ordinary.WORKLOADS, options)
 
 
 def _promises(
@@ -160,10 +167,7 @@ def _promises(
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    names = options.sweeps.split(",")
-    for name in names:
-        if name not in sweep.SWEEPS:
-            raise BenchError(f"no such sweep: {name!r} (there are {', '.join(sweep.SWEEPS)})")
+    names = _known(options.sweeps, sweep.SWEEPS, "sweep")
     peers = _chosen_peers(options.peers or ",".join(name for name in installed() if name != "zcserve-log"))
     workloads = sweep.loads(names)
     done = _measure(peers, workloads, rounds.table_of_cells(peers, workloads), options)
@@ -350,6 +354,7 @@ COMMANDS = {
     "requests": _requests,
     "targets": _targets,
     "servlets": _servlets,
+    "ordinary": _ordinary,
     "sweep": _sweep,
     "charts": _charts,
     "preload": _preload,
