@@ -17,9 +17,10 @@ from tools.bench.content import PAGE, Tree, make_bodies, make_names, make_old, m
 from tools.bench.errors import BenchError
 from tools.bench.load import GENERATORS, parse_steady
 from tools.bench.million import engines
-from tools.bench.ordinary import COMPARED, KINDS, TARGETS, WORKLOADS, peers
+from tools.bench.ordinary import COMPARED, CONNECTIONS, KINDS, TARGETS, WORKLOADS, peers
 from tools.bench.peers import missing, running
 from tools.bench.rounds import Cell, paced, verify
+from tools.bench.steady import Record
 from tools.bench.targets import CPU, P99, plan
 from tools.bench.workloads import Workload
 
@@ -96,6 +97,19 @@ def test_all_servers_have_the_pace_that_the_slowest_can_keep() -> None:
     group = {Cell("late", "a"): load, Cell("late", "b"): load, Cell("page", "a"): replace(load, pace=0.0)}
     found = paced(group, lambda cell, _: {"a": 5000.0, "b": 1000.0}[cell.peer])
     assert [one.rate for one in found.values()] == [600, 600, 0]
+
+
+@pytest.mark.parametrize(
+    ("load", "seed"), [(WORKLOADS["query-new"], "0"), (Workload("page", "steady", connections=CONNECTIONS), "7")]
+)
+def test_requests_of_a_load_are_sent_in_their_order_and_files_at_random(
+    load: Workload, seed: str, tmp_path: Path
+) -> None:
+    (tmp_path / "steady").touch()  # as if it were compiled
+    ready = replace(load, records=tuple(Record(one.text) for one in load.requests))
+    argv = GENERATORS["steady"].command(ready, "127.0.0.1:80", (PAGE,), 3, tmp_path, 7)
+    assert argv[1:-1] == ["80", "64", "0", "3", seed, "1"]
+    assert (b"?v=0007#" in Path(argv[-1]).read_bytes()) == bool(load.requests)
 
 
 @pytest.fixture(scope="module")

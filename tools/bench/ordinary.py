@@ -106,8 +106,8 @@ def _span(first: int, end: int, file: str = _LARGE, **conditions: str) -> Reques
     return _ranged(f"{first}-{end - 1}", (first, end), file=file, **conditions)
 
 
-def _absent(target: str, host: str = _PLAIN.host) -> Request:
-    return Request(target, host=host, status=404, file="")
+def _absent(target: str) -> Request:
+    return Request(target, status=404, file="")
 
 
 def _pieces() -> tuple[Request, ...]:
@@ -127,7 +127,7 @@ _QUERY = Request(f"{PAGE}?v={_NEW}")
 
 
 def _mixture(seed: int = 1) -> tuple[Request, ...]:
-    """70% plain, 10% ranges, 10% conditional, 5% that are absent, 5% queries."""
+    """70% plain, 10% ranges, 10% conditional (a date, or one tag: all servers know these), 5% absent, 5% queries."""
     rng = random.Random(seed)
     starts = [rng.randrange(_LARGE_BYTES - PAGE_BYTES) for _ in range(STREAM_REQUESTS // 10)]
     twentieth = STREAM_REQUESTS // 20
