@@ -11,7 +11,7 @@ from functools import partial
 from math import inf
 
 from zcserve.cache.entry import Entry
-from zcserve.cache.index import ENTRY_BYTES, Generation
+from zcserve.cache.index import Generation
 from zcserve.cache.patch import Patch
 from zcserve.cache.walk import Changes
 from zcserve.cache.watcher import Watcher
@@ -115,7 +115,7 @@ class Patches:
                 fresh = [new for new in patch.resources.values() if isinstance(new, Entry)]
                 self._builder.forget_unless_in(generation, fresh)
                 return
-            self._loader.store.overhead = len(generation.resources) * ENTRY_BYTES
+            self._loader.store.count_index(self._live.site.id, generation.index_bytes)
             generation.tidy()
         if patch.resources:
             self._counters.patches += 1

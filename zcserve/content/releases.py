@@ -14,7 +14,7 @@ from math import inf
 
 from zcserve.cache.burial import bury, empty
 from zcserve.cache.entry import Entry
-from zcserve.cache.index import ENTRY_BYTES, Generation
+from zcserve.cache.index import Generation
 from zcserve.cache.preload import Preloaded, preload, retire
 from zcserve.cache.shards import Shards, marked
 from zcserve.cache.watcher import Watcher
@@ -220,7 +220,7 @@ class Releases:
         """After a flip: let go of what is not needed any more, and tell."""
         generation, report = built.generation, built.report
         self._loader.variants.follow(generation)
-        self._store.overhead = len(generation.resources) * ENTRY_BYTES
+        self._store.count_index(self._live.site.id, generation.index_bytes)
         self._retire(over, None if self._config.keep_generations else changed)
         if report.left_out:
             for old in self._live.site.generations[1:]:
