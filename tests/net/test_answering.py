@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net.memory import HandFetcher, body_of
 
+from tests.support.memory import HandFetcher, body_of
 from zcserve import Config
 from zcserve.cache.entry import Entry, Fleeting, Redirect
 from zcserve.cache.fetcher import Renewed

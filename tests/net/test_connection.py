@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net.memory import HandFetcher, MemoryTransport, body_of
 
+from tests.support.memory import HandFetcher, MemoryTransport, body_of
 from zcserve import Config
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
 
+from tests.support.client import Client, Response
 from zcserve import Config, Server
 from zcserve.cache.entry import Entry, OnDisk
 from zcserve.errors import UsageError

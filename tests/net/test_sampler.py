@@ -6,8 +6,8 @@ import random
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
 from zcserve import Server
 from zcserve.cache.heads import HEAD_BYTES
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connection_side import bytes_of
 
+from tests.support.connection_side import bytes_of
 from zcserve import Config
 from zcserve.cache.entry import Entry, ForeignSpan, Span
 from zcserve.cache.loader import Loader

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from result_kitchen import Kitchen, content_of
 
+from tests.support.result_kitchen import Kitchen, content_of
 from zcserve.cache.entry import Entry
 from zcserve.errors import HttpError
 from zcserve.net.exchange import Answer

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
 
-import zcserve.cache.loader
+import zcserve.cache.codings
 import zcserve.cache.variants
+from tests.support.client import Client, Response
 from zcserve import Server
 
 TEXT = b"let x = 1; // and so on\n" * 400
@@ -52,7 +52,7 @@ class Gate:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """What all loaders compress with."""
     made = Gate()
-    monkeypatch.setattr(zcserve.cache.loader, "codecs", lambda: {b"gzip": made})
+    monkeypatch.setattr(zcserve.cache.codings, "codecs", lambda: {b"gzip": made})
     yield made
     made.open.set()
 

@@ -9,43 +9,17 @@ from __future__ import annotations
 import random
 import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
+from tests.support.eviction import ENGINES, POLICIES, entry_of, within_budget
 from zcserve import Server
-from zcserve.cache.entry import Entry
 from zcserve.net.connection import State
 
 KIB, MIB = 1 << 10, 1 << 20
 BUDGET = 2 * MIB
-POLICIES = ["lru", "sieve", "s3-fifo"]
-ENGINES = ["python", "auto"]
-
-
-@contextmanager
-def within_budget(server: Server) -> Iterator[None]:
-    """Watch what is committed, without a pause, until the block ends."""
-    store = server.store
-    ended = threading.Event()
-    peaks = [0]
-
-    def watch() -> None:
-        while not ended.wait(0.0005):
-            peaks.append(max(peaks.pop(), store.committed))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
-    assert peaks[0] <= store.budget
-    assert store.committed <= store.budget
 
 
 def plant(site: Any, total: int, sizes: tuple[int, int], seed: int = 1) -> dict[str, bytes]:
@@ -59,12 +33,6 @@ def plant(site: Any, total: int, sizes: tuple[int, int], seed: int = 1) -> dict[
         made[f"/{path}"] = content
         total -= len(content)
     return made
-
-
-def entry_of(server: Server, target: str) -> Entry:
-    entry = server.site.live.resources[target.encode()]
-    assert isinstance(entry, Entry)
-    return entry
 
 
 @pytest.mark.parametrize("engine", ENGINES)

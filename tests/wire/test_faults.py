@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.stage import EVENTS, write_servlets
 
+from tests.support.client import Client
+from tests.support.stage import EVENTS, write_servlets
 from zcserve import Config, Server
 from zcserve.cache.entry import DiskSpan, Entry, Span
 from zcserve.net.connection import RECV_BYTES, State

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import tag_of
 
+from tests.support.client import Client
+from tests.support.following import tag_of
 from zcserve import Server
 from zcserve.cache.entry import Body, Entry
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import publish
 
 import zcserve
+from tests.support.client import Client
+from tests.support.following import publish
 from zcserve.cache.shards import Shards
 
 FEW = 12

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import asking, checked, publish, tag_of
 
+from tests.support.client import Client
+from tests.support.following import asking, checked, publish, tag_of
 from zcserve import Config, Server
 from zcserve.cache.watcher import Watcher
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import tag_of
+
+from tests.support.client import Client
+from tests.support.following import tag_of
 
 LATIN = os.fsdecode(b"caf\xe9")
 CHECKOUT = Path(__file__).resolve().parent.parent.parent

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cache.trees import as_nobody
-from wire.client import Client
-from wire.following import asking, checked, publish, tag_of
 
+from tests.support.client import Client
+from tests.support.following import asking, checked, publish, tag_of
+from tests.support.trees import as_nobody
 from zcserve import Config, Server
 from zcserve.cache.watcher import Watcher
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
 from zcserve import Config, Server
 from zcserve.cache.entry import Entry
 from zcserve.cache.walk import walk

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
-from wire.following import publish, tag_of
 
+from tests.support.client import Client, Response
+from tests.support.following import publish, tag_of
 from zcserve.cache import siblings
 from zcserve.cache.compress import zstd_module
 from zcserve.cache.entry import Entry, Sibling, SiblingVariant

@@ -13,9 +13,9 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import asking, publish
 
+from tests.support.client import Client
+from tests.support.following import asking, publish
 from zcserve import Server
 from zcserve.content import builder
 

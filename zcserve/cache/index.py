@@ -16,6 +16,7 @@ from math import inf
 
 from zcserve.cache.burial import empty
 from zcserve.cache.entry import Entry, Redirect
+from zcserve.cache.naming import directory_of, keys_of
 from zcserve.cache.root import Root
 from zcserve.cache.shards import Shards, Table, enter, tables_of
 from zcserve.cache.unseen import hide, put
@@ -169,7 +170,7 @@ class Generation:
 
         For one file found changed or gone when it was opened.
         """
-        directory = old.key[: old.key.rfind(b"/") + 1]
+        directory = directory_of(old.key)
         with self._changing:
             for key in (old.key, directory):
                 if self.resources.get(key) is not old:
@@ -177,5 +178,5 @@ class Generation:
                 if new is not None:
                     put(self.resources, {key: new})  # no more keys than before
                     continue
-                leads_nowhere = (key, key[:-1]) if key == directory else (key,)  # the latter is a redirect to nothing
+                leads_nowhere = keys_of(key) if key == directory else (key,)
                 self._lay_over(leads_nowhere, dict.fromkeys(leads_nowhere))

@@ -10,7 +10,8 @@ from math import inf
 from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
-from zcserve.cache.loader import path_of
+from zcserve.cache.naming import path_of
+from zcserve.cache.pairing import entry_at
 from zcserve.cache.preload import Preloaded
 from zcserve.cache.watcher import Watcher
 from zcserve.content.builder import Builder, Built, ClosingError
@@ -155,7 +156,7 @@ class Content:
         if not generation.root.is_in_place():
             return False
         # First: what is written from then on is another file, and what is written by then has its events.
-        fresh = self._loader.renew(generation.root, entry)
+        fresh = entry_at(generation.root, entry.key)
         try:
             any(self._jobs.in_loop(self._live.read_events) for _ in range(READS_MAX))  # until all are read
             begun = self._jobs.in_loop(partial(self._begin_to_renew, path_of(entry)))

@@ -28,8 +28,10 @@ from zcserve.http import KNOWN_METHODS, canonical_path
 from zcserve.net import negotiate, reply, spans
 from zcserve.net.bodies import Hold
 from zcserve.net.exchange import Answer, Exchange, Made, Resource, Stored
+from zcserve.net.fields import Fields
+from zcserve.net.received import Collect, Discard
 from zcserve.net.reply import Reply
-from zcserve.net.request import Collect, Discard, Fields, split_target
+from zcserve.net.request import split_target
 from zcserve.paths import SentPath
 from zcserve.site.site import Found, Site
 

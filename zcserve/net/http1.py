@@ -19,10 +19,12 @@ from zcserve.forwarded import Origin
 from zcserve.net import reply, spans
 from zcserve.net.answering import Answering, Step
 from zcserve.net.exchange import Made, Piece
+from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import CutShortError, Outgoing, frame
 from zcserve.net.output import Output
+from zcserve.net.received import Discard
 from zcserve.net.reply import Reply
-from zcserve.net.request import CLOSE, Discard, Fields, Parsed
+from zcserve.net.request import Parsed
 from zcserve.net.service import Service
 
 

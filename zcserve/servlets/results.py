@@ -193,7 +193,7 @@ class Results:
         self._arm(kept)
         if self._looking.at == inf:
             self._look_later()
-        if is_new and self._loader.may_be_coded(entry):
+        if is_new and self._loader.codings.may_apply(entry):
             assert isinstance(answer.content, bytes)
             job = partial(with_variants, self._loader, entry, answer.content)
             self._fetcher.run(entry, job, partial(self._coded, kept, entry))
