@@ -198,7 +198,13 @@ class Server:
         self.site = site = Site(SITE, built.generation, pins=builder.pinned)
         self.loop.each_turn = self._each_turn
         self.loop.stranger = self._welcome_back
-        fetcher = Fetcher(self.loader, config.loader_threads, self.loop.call_soon, config.load_timeout_s)
+        fetcher = Fetcher(
+            self.loader,
+            config.loader_threads,
+            self.loop.call_soon,
+            config.load_timeout_s,
+            renew=lambda generation, entry: self.content.renew(generation, entry),
+        )
         undo.callback(fetcher.close)
         self._service = Service(
             config=config,
