@@ -245,7 +245,7 @@ class Server:
             call_soon=self.loop.call_soon,
             turn=lambda: poller.turn,
             lane=service.lane,
-            keeping=Keeping(self.loader, service.fetcher, self.loop.timers, service.lane),
+            keeping=Keeping(self.loader, service.fetcher, self.loop.timers, service.lane, service.count_keys),
             failures=service.failures,
         )
         self._application = site.application = application
