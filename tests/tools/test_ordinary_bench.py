@@ -56,6 +56,7 @@ def test_the_promises_are_those_that_were_made() -> None:
     assert {name: bounds for name, bounds in promised.items() if any(bounds)} == AIMS
     others = {(one.own.workload, one.against): one.bound for one in ALL if one.bound is not None}
     assert (others["site", "fastpysgi"], others["echo", "bjoern"]) == (0.55, 0.85)
+    assert others["ranges", "zcserve-python"] == 1.10
     late = {(one.about, one.against): one.bound for one in ALL if one.figure == P99}
     assert len(late) == 4
     assert {bound for (_, against), bound in late.items() if against == "nginx"} == {1.0}
