@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cache.counting import Codec
-from cache.trees import Tree, content_of, noise, prose
 
+from tests.support.counting import Codec
+from tests.support.trees import Tree, content_of, noise, prose
 from zcserve.cache.kept import DIGEST_BYTES, LEFT_S, Kept, open_kept
 from zcserve.cache.tags import tag_of
 from zcserve.config.table import Config

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import mmh3
 import pytest
-from cache.counting import Codec
-from trees import (
+
+from tests.support.counting import Codec
+from tests.support.trees import (
     Tree,
     content_of,
     descriptors,
@@ -23,7 +24,6 @@ from trees import (
     publish,
     rewrite,
 )
-
 from zcserve.cache.entry import Body, Entry, Fleeting, Look, OnDisk, Packed, Paged, identity_of
 from zcserve.cache.loader import Loader
 from zcserve.cache.memfd import round_up

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trees import Tree, content_of, entry_of, field, memfd_meter, noise, prose
 
+from tests.support.trees import Tree, content_of, entry_of, field, memfd_meter, noise, prose
 from zcserve.cache import manifest, siblings
 from zcserve.cache.entry import Entry, MadeVariant, Sibling, SiblingVariant
 from zcserve.cache.index import Generation

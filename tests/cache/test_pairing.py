@@ -6,8 +6,8 @@ import os
 import time
 
 import pytest
-from trees import Tree, codings, date, entry_of, keys, no_descriptors_left, problems, rewrite
 
+from tests.support.trees import Tree, codings, date, entry_of, keys, no_descriptors_left, problems, rewrite
 from zcserve.cache.entry import Entry, Sibling, identity_of
 from zcserve.cache.naming import path_of
 from zcserve.cache.pairing import entry_at

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from trees import Tree, as_nobody, content_of, entry_of, field, noise, prose, publish, rewrite
 
+from tests.support.trees import Tree, as_nobody, content_of, entry_of, field, noise, prose, publish, rewrite
 from zcserve.cache import entry as entry_module
 from zcserve.cache.entry import Body, Entry
 from zcserve.cache.index import ENTRY_BYTES, Generation

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from trees import content_of, memfd_meter, no_descriptors_left, noise
 
+from tests.support.trees import content_of, memfd_meter, no_descriptors_left, noise
 from zcserve.cache.entry import Body, Entry, InPlace, OpenFile, Packed, Paged
 from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.store import POLICIES, Store

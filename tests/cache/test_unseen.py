@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from trees import Tree, noise
 
+from tests.support.trees import Tree, noise
 from zcserve.cache import manifest
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from cache.trees import Tree, content_of, entry_of, noise, prose
 
+from tests.support.trees import Tree, content_of, entry_of, noise, prose
 from zcserve.cache import variants
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation

@@ -15,7 +15,8 @@ import time
 from typing import Any
 
 import pytest
-from wire.client import Client
+
+from tests.support.client import Client
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import Phase, settings  # noqa: E402

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.hanging import Hanging
 
+from tests.support.client import Client
+from tests.support.hanging import Hanging
 from zcserve.cache import pairing, reread
 
 RECHECK = {"recheck_s": 0.05}

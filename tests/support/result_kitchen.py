@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from connection_side import Asked, Side
-
+from tests.support.connection_side import Asked, Side
 from zcserve.cache.entry import ComposedEntry, Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.loader import Loader
