@@ -388,7 +388,7 @@ class Server:
 
     def _has_files_that_may_hang(self) -> bool:
         """Whether files below the root are open that cannot be closed, perhaps: no thread of this process may try."""
-        if not closing.settle(time.monotonic() + CLOSE_WITHIN_S):
+        if not closing.wait(time.monotonic() + CLOSE_WITHIN_S):
             return True
         generations = chain.from_iterable(site.generations for site in self._service.sites if self.config.in_place)
         entries = chain.from_iterable(one.entries() for one in generations)

@@ -268,11 +268,11 @@ def test_a_body_that_is_being_sent_is_passed_over(start: Any, wait_until: Any) -
     server = start()
     with slow_reader(server, wait_until) as client:
         entry = entry_of(server, b"/big")
-        assert server.store._lru.pop(server.store.is_sending) is entry_of(server, b"/page")
-        assert server.store._lru.pop(server.store.is_sending) is None
+        assert server.store._policy.pop(server.store.is_sending) is entry_of(server, b"/page")
+        assert server.store._policy.pop(server.store.is_sending) is None
         assert read_on(client).body == BIG
         wait_until(lambda: not lane_of(server).pinned(entry))
-        assert server.store._lru.pop(server.store.is_sending) is entry
+        assert server.store._policy.pop(server.store.is_sending) is entry
 
 
 @pytest.mark.parametrize("how", ["evicted", "replaced", "gone"])
