@@ -87,7 +87,7 @@ class Desk:
         self.place = Place(made)
         config = Config(root=root)
         self.generation = Generation(Root(root))
-        self.generation.resources |= {
+        self.generation.resources = {
             b"/page": entry_of(b"/page", body_of(CONTENT)),
             b"/cold": entry_of(b"/cold", None),
             b"/dir": Redirect(b"/dir/"),

@@ -10,7 +10,7 @@ import re
 import select
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 TIMEOUT_S = 20.0
 
@@ -58,7 +58,7 @@ class Client:
         self.socket.connect(address)
         self.buffer = b""
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -138,7 +138,7 @@ class Asked:
 
     def stream(self) -> Stream:
         """The answer's content, which is a stream."""
-        content: Any = self.answer().content
+        content = self.answer().content
         assert not isinstance(content, (bytes, tuple))
         return content
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client
+from tests.support.site import Serve, Site
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import Phase, settings  # noqa: E402
@@ -192,7 +193,7 @@ def machine(server: Any) -> type[RuleBasedStateMachine]:
 
 
 @pytest.fixture(params=ENGINES)
-def server(request: Any, site: Any, serve: Any, tmp_path: Any) -> Any:
+def server(request: Any, site: Site, serve: Serve, tmp_path: Any) -> Any:
     """One of each engine, whose turns are short."""
     if request.param == "native":
         pytest.importorskip("zcserve.net._lane")
