@@ -32,6 +32,7 @@ FLOORS = (
     ("paths", "forwarded"),
     ("config",),
     ("cache",),
+    ("site",),
     ("net",),
     ("servlets",),
     ("content", "upgrade", "signals", "drain"),
@@ -122,7 +123,7 @@ def test_every_floor_is_of_a_room_that_exists() -> None:
 
 @pytest.mark.parametrize(
     "file",
-    [file for file in MODULES if room(file) in {"cache", "errors", "http", "phrases", "forwarded", "config"}],
+    [file for file in MODULES if room(file) in {"site", "cache", "errors", "http", "phrases", "forwarded", "config"}],
     ids=ids,
 )
 def test_what_stands_below_the_net_knows_no_socket(file: Path) -> None:

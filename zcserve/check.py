@@ -67,7 +67,7 @@ def _check_content(config: Config) -> None:
     if left_out and (told := eaten(store, files, _bytes(found))):
         print(told)
     if config.compress:
-        coded = [entry for entry in entries if loader.may_be_coded(entry)]
+        coded = [entry for entry in entries if loader.codings.may_apply(entry)]
         print(f"compress: {_counted(coded)}, would get variants besides")
     print(f"not served as they lie there: {len(generation.problems)}")
     store.close()

@@ -30,7 +30,6 @@ from zcserve.cache.budget import budget_of
 from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.cache.entry import Entry, InPlace, each_coding
 from zcserve.cache.fetcher import Fetcher
-from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import retire
@@ -59,6 +58,7 @@ from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.net.transport import SocketTransport
 from zcserve.program import close_inherited
+from zcserve.site.site import Site
 from zcserve.succession import Succession
 from zcserve.upgrade import Predecessor, tell_supervisor
 
@@ -193,6 +193,7 @@ class Server:
     def _serve_with(self, poller: Poller | Lane, builder: Builder, built: Built, undo: ExitStack) -> None:
         config = self.config
         prefixes = self._prefixes
+        self.site = site = Site(0, built.generation, pins=builder.pinned)
         self.loop.each_turn = self._each_turn
         self.loop.stranger = self._welcome_back
         fetcher = Fetcher(self.loader, config.loader_threads, self.loop.call_soon, config.load_timeout_s)
@@ -203,7 +204,7 @@ class Server:
             parser=Parser(config, log_fields=self._log is not None),
             prefixes=prefixes,
             fetcher=fetcher,
-            generation=built.generation,
+            sites=(site,),
             bodies=Allowance(config.servlet_bodies_bytes()),
             log=self._log.record if self._log is not None else None,
             closed=lambda: self._drain.closed(),
@@ -214,38 +215,38 @@ class Server:
             self._service.teacher = Teacher(poller, prefixes, log_json=config.access_log_format == "json")
             if self._log is not None:
                 self._log.keep_up(self.loop.timers)
-            poller.reserve(len(built.generation.resources))
+            poller.reserve(self._service.count_keys())
             self.store.on_evicted = self._on_evicted
             self.store.is_sending = poller.pinned
         if config.servlets or config.mount:
-            self._open_application(undo)
-        self.content = Content(builder, built, self.loop, self._service)
+            self._open_application(site, undo)
+        self.content = Content(builder, built, site, self._service)
         self._foresight = Foresight(self._service, self.store, self.content)
         self.loader.variants.live_tags = self._live_tags
         self.loader.variants.tidy()
         undo.callback(self.content.close)
 
-    def _open_application(self, undo: ExitStack) -> None:
+    def _open_application(self, site: Site, undo: ExitStack) -> None:
         from zcserve.servlets.application import Servlets  # only a server with servlets pays for them
         from zcserve.servlets.results import Keeping
 
         service, poller = self._service, self.loop.poller
         application = Servlets(
             self.config,
+            site,
             call_soon=self.loop.call_soon,
-            generation=lambda: service.generation,
             turn=lambda: poller.turn,
             lane=service.lane,
             keeping=Keeping(self.loader, service.fetcher, self.loop.timers, service.lane),
             failures=service.failures,
         )
-        self._application = service.application = application
+        self._application = site.application = application
         undo.callback(application.close)
         application.start()
 
     def _live_tags(self) -> set[bytes]:
         """The ETags of what is served, in a thread of the variants'."""
-        generations = (self.generation, *self.generation.older)
+        generations = chain.from_iterable(site.generations for site in self._service.sites)
         return set().union(*(tags_of(one.entries(), self.loader) for one in generations))
 
     def _on_compressed(self, told: str) -> None:
@@ -290,11 +291,6 @@ class Server:
     def url(self) -> str:
         """The first address, as a browser wants it."""
         return self._addresses[0]
-
-    @property
-    def generation(self) -> Generation:
-        """What is served now."""
-        return self._service.generation
 
     def __enter__(self) -> Server:
         self._open()
@@ -386,15 +382,15 @@ class Server:
         """Whether files below the root are open that cannot be closed, perhaps: no thread of this process may try."""
         if not closing.settle(time.monotonic() + CLOSE_WITHIN_S):
             return True
-        generation = self.generation
-        entries = chain(*(one.entries() for one in (generation, *generation.older) if self.config.in_place))
+        generations = chain.from_iterable(site.generations for site in self._service.sites if self.config.in_place)
+        entries = chain.from_iterable(one.entries() for one in generations)
         bodies = (one.body for entry in entries for one in each_coding(entry))
         return any(isinstance(body, InPlace) and closing.may_hang(body.device) for body in bodies)
 
     # --- content ------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """Build the next generation beside the present one and flip to it, and load all servlets anew; any thread may
+        """Build the next generation beside the live one and flip to it, and load all servlets anew; any thread may
         ask. Returns at once."""
         self.content.reload()
         if self._application is not None:

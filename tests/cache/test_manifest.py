@@ -148,7 +148,7 @@ def test_variants_that_were_still_to_come_are_made_by_the_next_process(tree: Tre
     entry = entry_of(got, b"/a.css")
     assert (entry.variants, entry.body is not None) == ((), True)
     new.want_what_is_missing(got)
-    wait_until(lambda: {variant.encoding for variant in entry.variants} == set(new.codecs))
+    wait_until(lambda: {variant.encoding for variant in entry.variants} == set(new.codings.codecs))
     assert all(variant.body is not None for variant in entry.variants)
 
 

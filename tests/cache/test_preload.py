@@ -394,9 +394,9 @@ def test_missing_variants_are_made_while_preloading(tree: Tree) -> None:
     loader = tree.loader(compress=True)
     generation, report = preloaded(tree, loader)
     assert report.left_out == 0
-    assert report.files == 4 + 2 * len(loader.codecs)
+    assert report.files == 4 + 2 * len(loader.codings.codecs)
     for key in (b"/a.css", b"/d/b.html"):
-        assert {variant.encoding for variant in entry_of(generation, key).variants} == set(loader.codecs)
+        assert {variant.encoding for variant in entry_of(generation, key).variants} == set(loader.codings.codecs)
         assert field(entry_body(generation, key).head(), b"Vary") == b"Accept-Encoding"
     for key in (b"/c.png", b"/tiny.css"):
         assert entry_of(generation, key).variants == ()
@@ -499,8 +499,8 @@ def test_made_variants_are_shared_with_their_base(tree: Tree) -> None:
     generation, gone = reloaded(tree, loader, last)
     assert gone == 1
     assert generation.resources[b"/a.css"] is last.resources[b"/a.css"]
-    assert len(entry_of(generation, b"/a.css").variants) == len(loader.codecs)
-    assert len(entry_of(generation, b"/b.css").variants) == len(loader.codecs)
+    assert len(entry_of(generation, b"/a.css").variants) == len(loader.codings.codecs)
+    assert len(entry_of(generation, b"/b.css").variants) == len(loader.codings.codecs)
 
 
 def test_a_file_that_becomes_the_index_is_still_one_entry(tree: Tree) -> None:

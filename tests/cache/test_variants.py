@@ -41,7 +41,7 @@ class Making:
     def __init__(self, tree: Tree, **settings: Any) -> None:
         self.gate = Gate()
         self.loader: Loader = tree.loader(compress=True, **{"compress_wait_s": 0} | settings)
-        self.loader.codecs = {b"gzip": self.gate}
+        self.loader.codings.codecs = {b"gzip": self.gate}
         self.generation: Generation = tree.walk()
 
     def entry(self, key: bytes) -> Entry:

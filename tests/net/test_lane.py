@@ -33,8 +33,9 @@ from zcserve.cache.entry import Entry
 from zcserve.errors import HttpError
 from zcserve.net import access_log
 from zcserve.net.fastlane import ACCEPT, CONNECTION_10, CONNECTION_11, HOST, Teacher
+from zcserve.net.fields import CLOSE, KEEP, KEEP_10
 from zcserve.net.reply import Prefixes
-from zcserve.net.request import CLOSE, KEEP, KEEP_10, Parser
+from zcserve.net.request import Parser
 
 Lane: Any = pytest.importorskip("zcserve.net._lane").Lane
 

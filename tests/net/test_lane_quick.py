@@ -30,7 +30,7 @@ from tests.support.stage import EVENTS
 from tests.support.waiting import WaitUntil
 from zcserve.net.exchange import Quick
 from zcserve.net.fastlane import CONNECTION_11
-from zcserve.net.request import CLOSE
+from zcserve.net.fields import CLOSE
 
 pytest.importorskip("zcserve.net._lane")
 

@@ -36,6 +36,6 @@ def within_budget(server: Server) -> Iterator[None]:
 
 
 def entry_of(server: Server, target: str) -> Entry:
-    entry = server.generation.resources[target.encode()]
+    entry = server.site.live.resources[target.encode()]
     assert isinstance(entry, Entry)
     return entry

@@ -27,8 +27,9 @@ from zcserve import Config
 from zcserve.cache.entry import Entry
 from zcserve.errors import HttpError
 from zcserve.net.fastlane import Teacher
+from zcserve.net.fields import Fields
 from zcserve.net.reply import Prefixes
-from zcserve.net.request import Fields, Parser
+from zcserve.net.request import Parser
 
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
 # Small limits, so that mutations reach them.

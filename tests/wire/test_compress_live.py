@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-import zcserve.cache.loader
+import zcserve.cache.codings
 import zcserve.cache.variants
 from tests.support.client import Client, Response
 from tests.support.command import StartCommand
@@ -56,7 +56,7 @@ class Gate:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """What all loaders compress with."""
     made = Gate()
-    monkeypatch.setattr(zcserve.cache.loader, "codecs", lambda: {b"gzip": made})
+    monkeypatch.setattr(zcserve.cache.codings, "codecs", lambda: {b"gzip": made})
     yield made
     made.open.set()
 
@@ -76,7 +76,7 @@ def ask(client: Client, target: str = "/app.js") -> Response:
 
 def held(server: Server) -> int:
     """How many representations the index leads to that are resident."""
-    entries = list(server.generation.entries())
+    entries = list(server.site.live.entries())
     return sum(one.body is not None for entry in entries for one in (entry, *entry.variants))
 
 

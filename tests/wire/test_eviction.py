@@ -111,7 +111,7 @@ def in_flight(server: Server) -> bool:
     """Whether something is being sent, from memory or from a file."""
     if any(connection.state in (State.WRITE, State.WAIT) for connection in list(server._service.connections)):
         return True
-    return any(entry.body is not None and server.store.is_sending(entry) for entry in server.generation.entries())
+    return any(entry.body is not None and server.store.is_sending(entry) for entry in server.site.live.entries())
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -191,9 +191,9 @@ def test_a_pinned_file_that_changes_stays_pinned(site: Site, serve: Serve, wait_
     site.write("page.css", b"old")
     server = serve(site.root, memory=BUDGET, pin=["*.css"])
     site.write("new", b"new and pinned").rename(site.root / "page.css")
-    old = server.generation
+    old = server.site.live
     server.reload()
-    wait_until(lambda: server.generation is not old)
+    wait_until(lambda: server.site.live is not old)
     assert entry_of(server, "/page.css").body is not None
     with Client(server.port) as client:
         assert client.get("/page.css").body == b"new and pinned"

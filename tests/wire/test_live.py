@@ -106,7 +106,7 @@ def test_directories_move_in_out_and_about(site: Site, tmp_path: Path, live: Ser
         becomes(client, "/renamed/below/page", None)
         shutil.rmtree(site.root / "there")
         becomes(client, "/there/deep/page", None)
-        assert not any(key.startswith((b"/renamed", b"/there", b"/in")) for key in server.generation.resources)
+        assert not any(key.startswith((b"/renamed", b"/there", b"/in")) for key in server.site.live.resources)
 
 
 def test_a_directory_answers_while_it_has_an_index(site: Site, live: Serve, becomes: Becomes) -> None:

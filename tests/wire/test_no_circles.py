@@ -228,7 +228,7 @@ def fetches(server: Server) -> None:
     """Files that were evicted."""
     with StageClient(server.port) as client:
         for _ in range(TIMES):
-            entry: Any = server.generation.resources[b"/page"]
+            entry: Any = server.site.live.resources[b"/page"]
             server.store.drop(entry)
             wait_for(lambda entry=entry: entry.body is None)
             assert client.get("/page").status == 200

@@ -47,9 +47,9 @@ def test_a_name_is_its_bytes(site: Site, live: Serve, becomes: Becomes, wait_unt
         assert client.get("/d%FE/%FF%20%C0%AE.txt").status == 404
         shutil.rmtree(site.root / os.fsdecode(b"d\xfd"))
         becomes(client, "/d%FD/%FF%20%C0%AE.txt", None)
-        old = server.generation
+        old = server.site.live
         server.reload()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
         assert client.get("/caf%e9.html").body == b"latin"
 
 

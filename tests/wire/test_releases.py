@@ -324,7 +324,7 @@ def test_old_assets_are_gone_after_a_while(
         becomes(client, "/", releases.page(2))
         becomes(client, "/assets/2.1.js", None)
         wait_until(lambda: server.store.resident == ASSETS + 2)
-        assert server.generation.older == ()
+        assert server.site.generations[1:] == ()
         assert client.get("/").body == releases.page(2)
         assert client.get("/assets/2.2.js").body == releases.asset(2, 2)
 
@@ -347,7 +347,7 @@ def test_what_an_old_release_has_evicted_is_loaded_from_there(
 ) -> None:
     server = live(releases.root, keep_generations=1)
     with Client(server.port) as client:
-        old = server.generation
+        old = server.site.live
         releases.make(2)
         releases.point(2)
         becomes(client, "/", releases.page(2))
@@ -371,7 +371,7 @@ def test_releases_of_the_same_files_share_what_is_in_memory(
     shutil.copytree(releases.path / "release-1", other, copy_function=os.link)
     publish(other / "index.html", releases.page(2))
     server = live(releases.root)
-    old = dict(server.generation.resources)
+    old = dict(server.site.live.resources)
     bodies = {key: entry.body for key, entry in old.items() if key != b"/" and hasattr(entry, "body")}
     with Client(server.port) as client:
         assert client.get("/kept").status == 200
@@ -379,7 +379,7 @@ def test_releases_of_the_same_files_share_what_is_in_memory(
         wait_until(lambda: server.content.counters.flips)
         assert client.get("/").body == releases.page(2)
         for key in bodies.keys() - {b"/index.html"}:
-            assert server.generation.resources[key] is old[key]
+            assert server.site.live.resources[key] is old[key]
             assert entry_of(server, key.decode()).body is bodies[key]
         assert checked(client.get("/kept"))["ETag"] == tag_of(b"the same in all")
 
@@ -393,7 +393,7 @@ def test_flips_leave_no_descriptors_threads_or_memory(releases: Releases, live: 
     def flip(number: int) -> None:
         releases.make(number)
         releases.point(number)
-        wait_until(lambda: server.generation.resources.get(b"/assets/0.%d.js" % number))
+        wait_until(lambda: server.site.live.resources.get(b"/assets/0.%d.js" % number))
         wait_until(lambda: server.store.resident == 2 * (ASSETS + 2))
 
     def left() -> tuple[int, int, int, int]:
@@ -438,10 +438,10 @@ def test_a_server_ends_while_its_content_is_replaced(
         else:
             publish(releases.root / "kept", b"changed")
         assert begun.wait(60)
-        old = server.generation
+        old = server.site.live
         threading.Timer(0.1, go.set).start()
     assert go.is_set()
-    assert server.generation is old
+    assert server.site.live is old
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 

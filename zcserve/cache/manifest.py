@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from zcserve.cache.entry import Body, Entry, MadeVariant, Packed, Paged, Sibling, SiblingVariant
 from zcserve.cache.index import ENTRY_BYTES, PIECE_MAX, Generation
 from zcserve.cache.loader import Loader
+from zcserve.cache.naming import base_of, coding_of
 from zcserve.cache.pages import Extent
-from zcserve.cache.pairing import SIBLING_CODINGS
 from zcserve.cache.root import Root
 from zcserve.cache.shards import enter
 from zcserve.cache.siblings import FAULTS
@@ -60,7 +60,7 @@ class _Place:
 
 def _first_line(loader: Loader) -> bytes:
     config = loader.config
-    settings = (config.small_body_bytes_max, config.hash_bytes_max, config.in_place, *sorted(loader.codecs))
+    settings = (config.small_body_bytes_max, config.hash_bytes_max, config.in_place, *sorted(loader.codings.codecs))
     return b"zcserve manifest %d %b\n" % (FORMAT, " ".join(map(str, settings)).encode())
 
 
@@ -167,14 +167,13 @@ def _read(
 
 def _pair(sibling: Sibling, verdict: int, generation: Generation) -> None:
     """Have a sibling know what it is for its base."""
-    stem, _, ending = sibling.key.rpartition(b".")
-    base = generation.resources.get(stem)
-    coding = SIBLING_CODINGS[b"." + ending]
+    base_key, coding = base_of(sibling.key), coding_of(sibling.key)
+    base = generation.resources.get(base_key)
     for variant in base.variants if isinstance(base, Entry) else ():
         if isinstance(variant, SiblingVariant) and variant.encoding == coding:
             sibling.variant = variant
             return
-    sibling.variant = SiblingVariant(stem, sibling.identity, sibling.size, sibling.modified)
+    sibling.variant = SiblingVariant(base_key, sibling.identity, sibling.size, sibling.modified)
     sibling.variant.encoding = coding
     if isinstance(base, Entry) and verdict != _UNJUDGED:
         sibling.variant.judged = base.identity

@@ -13,10 +13,12 @@ from itertools import chain
 from zcserve import threads
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem
-from zcserve.cache.loader import ChangedError, Loader, path_of
+from zcserve.cache.loader import Loader
+from zcserve.cache.naming import path_of
 from zcserve.cache.patch import Patch
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Preloaded, preload
+from zcserve.cache.reading import ChangedError
 from zcserve.cache.root import SCARCE, Root
 from zcserve.cache.shards import Shards, marked, tables_of
 from zcserve.cache.store import Store

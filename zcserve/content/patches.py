@@ -71,7 +71,7 @@ class Patches:
         if watcher is not None:
             while not self._jobs.in_loop(partial(watcher.read, time.monotonic(), EVENTS_READ_S)):
                 pass
-            if watcher.is_lost or not self._live.generation.root.is_in_place():
+            if watcher.is_lost or not self._live.site.live.root.is_in_place():
                 self._live.after_flip(partial(self.when_known, then))
                 return
             self._follow(watcher, time.monotonic())
@@ -85,7 +85,7 @@ class Patches:
             if changes.everything is not None:
                 _log.info("everything is walked anew: %s", changes.everything)
                 self._releases.build_for(watcher)
-            elif changes and not self._live.is_adrift and self._live.generation.root.is_in_place():
+            elif changes and not self._live.is_adrift and self._live.site.live.root.is_in_place():
                 self._patch(watcher, changes)
         except OSError as error:
             self._counters.rescans += 1
@@ -104,7 +104,7 @@ class Patches:
         self._live.plan()
 
     def _patch(self, watcher: Watcher, changes: Changes) -> None:
-        generation = self._live.generation
+        generation = self._live.site.live
         patch = self._builder.make_patch(generation, watcher, changes)
         self._renewals.await_successor(self._jobs.call_soon)
         if patch.resources:

@@ -91,7 +91,7 @@ class Releases:
 
     def _build_unless_done(self, watcher: Watcher) -> None:
         if watcher is self._live.watcher:
-            self._counters.rescans += self._live.generation.root.is_in_place()  # else it is a release
+            self._counters.rescans += self._live.site.live.root.is_in_place()  # else it is a release
             self._build_next()
 
     def try_again_later(self) -> float:
@@ -111,7 +111,7 @@ class Releases:
         """Know of what has changed since the first generation was built, and build anew where the root leads elsewhere
         by now, or its watcher has lost track. Before the loop runs."""
         for _ in range(BUILDS_MAX):
-            built = Built(self._live.generation, self._live.watcher, self.report)
+            built = Built(self._live.site.live, self._live.watcher, self.report)
             for _ in range(CATCH_UPS_MAX):
                 caught = self._builder.catch_up(built)
                 for entry in caught.unneeded:
@@ -124,7 +124,7 @@ class Releases:
 
     def _flip_at_once(self) -> bool:
         """The process before this one may serve the next release already. Whether it could be built."""
-        last, watcher = self._live.generation, self._live.watcher
+        last, watcher = self._live.site.live, self._live.watcher
         try:
             built = self._builder.build(last=last)
         except (UsageError, OSError) as error:
@@ -142,7 +142,7 @@ class Releases:
 
     def _build_next(self) -> None:
         live = self._live
-        last, watcher = live.generation, live.watcher
+        last, watcher = live.site.live, live.watcher
         self.due = inf
         live.laid = Shards()
         live.is_building = True
@@ -207,7 +207,7 @@ class Releases:
         """In the patches' thread: catch up with the rest, and flip. The generations whose time is over."""
         if self._renewals.is_paused:
             raise PausedError
-        caught = self._builder.catch_up(built, self._live.generation)
+        caught = self._builder.catch_up(built, self._live.site.live)
         changed.update(caught.keys)
         self._renewals.await_successor(self._jobs.call_soon)
         changed.update(self._live.laid)
@@ -223,7 +223,7 @@ class Releases:
         self._store.overhead = len(generation.resources) * ENTRY_BYTES
         self._retire(over, None if self._config.keep_generations else changed)
         if report.left_out:
-            for old in generation.older:
+            for old in self._live.site.generations[1:]:
                 retire(old, generation, self._loader)  # reachable still, but the new content needs the room
             report = preload(generation, self._loader)  # where the last generation was, there is room now
         self.report = report
@@ -241,8 +241,8 @@ class Releases:
 
     def _retire(self, over: list[Generation], keys: Collection[bytes] | None = None) -> None:
         """Forget what only they have. It stands under `keys`, if that is known."""
-        generation = self._live.generation
-        kept = {id(entry) for old in generation.older for entry in old.entries()}
+        generation, *older = self._live.site.generations
+        kept = {id(entry) for old in older for entry in old.entries()}
         for old in over:
             for key in keys if keys is not None else chain.from_iterable(old.keys_in_pieces()):
                 entry = old.resources.get(key)

@@ -22,9 +22,9 @@ from zcserve.config.table import Config
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
 from zcserve.http import coding_quality
+from zcserve.net.fields import CLOSE, KEEP, KEEP_10, Fields
 from zcserve.net.poller import Poller
 from zcserve.net.reply import Prefixes
-from zcserve.net.request import CLOSE, KEEP, KEEP_10, Fields
 
 if TYPE_CHECKING:
     from zcserve.net._lane import Lane

@@ -12,17 +12,19 @@ import enum
 from math import ceil
 from typing import Protocol
 
-from zcserve.cache.entry import Body, Entry
+from zcserve.cache.entry import Body
 from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
 from zcserve.net import reply, spans
 from zcserve.net.answering import Answering, Step
 from zcserve.net.exchange import Made, Piece
+from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import CutShortError, Outgoing, frame
 from zcserve.net.output import Output
+from zcserve.net.received import Discard
 from zcserve.net.reply import Reply
-from zcserve.net.request import CLOSE, Discard, Fields, Parsed
+from zcserve.net.request import Parsed
 from zcserve.net.service import Service
 
 
@@ -109,7 +111,7 @@ class Http1:
         """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
         service = self._service
         parse = service.parser.parse if self._proxies is None else self._parse
-        resources = service.generation.resources
+        site = service.site_of(b"")  # the parser keeps no Host
         teacher = service.teacher
         data = self.inbox
         at = count = 0
@@ -131,21 +133,21 @@ class Http1:
                     return Stop.BYTES
                 method, target, fields, at = parsed
                 count += 1
-                resource = resources.get(target)
-                hit = None
-                if fields.plain and method == b"GET" and isinstance(resource, Entry):
-                    hit = service.choose(service.generation, resource, fields.accept) if resource.variants else resource
+                base = hit = site.hit(target) if fields.plain and method == b"GET" else None
+                if base is not None and base.variants:
+                    hit = service.choose(site.live, base, fields.accept)
                 if (
                     hit is not None
                     and (body := hit.body) is not None
                     and (not body.holds_descriptor or spans.is_ready(body))
                 ):
-                    if teacher is not None and isinstance(resource, Entry):
-                        teacher.teach(data[start:at], target, resource, fields)
-                    stop = self._emit_hit(method, target, fields, hit, body)
+                    if teacher is not None and base is not None:
+                        teacher.teach(data[start:at], target, base, fields)
+                    site.note_use(hit, service.loop.turn)
+                    stop = self._emit_hit(method, target, fields, body)
                 else:
-                    self._request = request = Answering(service, self, method, target, fields, data[start:at])
-                    if service.application is not None:
+                    self._request = request = Answering(service, site, self, method, target, fields, data[start:at])
+                    if site.application is not None:
                         request.find_resource()
                     if fields.body:
                         at, stop = self._begin_body(request, data, at, share - count)
@@ -173,12 +175,8 @@ class Http1:
                 self.client = self.origin.client.name
         return parsed
 
-    def _emit_hit(self, method: bytes, target: bytes, fields: Fields, hit: Entry, body: Body) -> Stop | None:
+    def _emit_hit(self, method: bytes, target: bytes, fields: Fields, body: Body) -> Stop | None:
         service = self._service
-        if service.sampler is not None:
-            service.sampler.note(hit, service.loop.turn)
-        hit.tick = service.loop.turn
-        hit.uses += 1
         mode = CLOSE if service.draining else fields.mode
         self._output.add((service.prefixes.ok[mode], *body.whole()), body)
         if not body.copied:
@@ -302,7 +300,8 @@ class Http1:
         parsed = self._parse(self.inbox, 0)
         assert parsed is not None
         method, target, fields, at = parsed
-        self._request = Answering(self._service, self, method, target, fields, self.inbox[:at])
+        service = self._service
+        self._request = Answering(service, service.site_of(b""), self, method, target, fields, self.inbox[:at])
         self._request.give(made)
         self.inbox = self.inbox[at:]
         self._service.requests += 1

@@ -139,7 +139,7 @@ class Results:
         return self._context.busy(exchange, f"{HUNG_MAX} calls that make its result have not returned")
 
     def _stored(self, entry: ComposedEntry) -> Stored:
-        return Stored(self._context.generation(), entry, own=True)
+        return Stored(self._context.site.live, entry, own=True)
 
     # --- keeping ------------------------------------------------------------------------------------------
 
@@ -193,7 +193,7 @@ class Results:
         self._arm(kept)
         if self._looking.at == inf:
             self._look_later()
-        if is_new and self._loader.may_be_coded(entry):
+        if is_new and self._loader.codings.may_apply(entry):
             assert isinstance(answer.content, bytes)
             job = partial(with_variants, self._loader, entry, answer.content)
             self._fetcher.run(entry, job, partial(self._coded, kept, entry))
@@ -283,7 +283,7 @@ class Results:
 
     def files_changed(self, keys: Collection[bytes]) -> None:
         """What the site's files are has changed at these keys: files go before results."""
-        resources = self._context.generation().resources
+        resources = self._context.site.live.resources
         self._disown(self.kept.at(path for path in self.kept.paths(keys) if path in resources))
 
     def servlets_changed(self, routes: Iterable[Route]) -> None:
@@ -295,14 +295,14 @@ class Results:
     def _is_over(self, source: Source) -> bool:
         """Whether what comes from there is not to be kept any more."""
         gone = self._routes is not None and id(source.route) not in self._routes
-        return gone or source.path in self._context.generation().resources
+        return gone or source.path in self._context.site.live.resources
 
     def _disown(self, results: list[Result]) -> None:
         """Drop those of these results whose time is over, and keep none of those that are being made. The lane answers
         with none of them from now on; all else is done little by little."""
         self.making.want_no_more(self._is_over)
         if self._lane is not None and len(results) > SWEPT_AT_ONCE:
-            given_up = self._lane.clear(len(self._context.generation().resources))
+            given_up = self._lane.clear(len(self._context.site.live.resources))
             self._fetcher.run(object(), partial(bury, given_up), lambda _: None)
         elif self._lane is not None:
             for kept in results:
