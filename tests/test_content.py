@@ -226,7 +226,7 @@ def test_content_that_comes_late_for_an_entry_that_left_is_not_kept(
 
     monkeypatch.setattr(server.loader, "load", held)
     got: list[Any] = []
-    server.loop.call_soon(lambda: server._service.fetcher.fetch(server.site.live, old, old, got.append))
+    server.loop.call_soon(lambda: server.service.fetcher.fetch(server.site.live, old, old, got.append))
     assert begun.wait(60)
     site.write("page.gz", b"packed")
     wait_until(lambda: entry(server, b"/page").variants)

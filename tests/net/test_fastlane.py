@@ -56,7 +56,7 @@ def start(site: Site, serve: Serve) -> Callable[..., Server]:
 
 def lane_of(server: Server) -> Any:
     """The server's lane."""
-    lane = server._service.lane
+    lane = server.service.lane
     assert lane is not None
     return lane
 
@@ -468,7 +468,7 @@ def test_at_the_limit_the_idlest_makes_room(start: Callable[..., Server], wait_u
         assert late.get("/page").body == PAGE
         assert clients[0].at_end()
         assert clients[3].get("/page").body == PAGE
-        wait_until(lambda: server._service.count() <= 4)
+        wait_until(lambda: server.service.count() <= 4)
 
 
 def test_a_burst_beyond_the_limit_is_served_all_the_same(start: Callable[..., Server]) -> None:
@@ -518,14 +518,14 @@ def test_a_graceful_stop_ends_when_the_lanes_last_answer_is_out(
         assert idle.at_end()
         assert read_on(client).body == BIG
         assert client.at_end()
-    wait_until(lambda: not server._thread.is_alive())
+    wait_until(lambda: not server.is_serving)
 
 
 def test_a_stop_ends_what_is_not_read_when_grace_is_over(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start(grace_s=0.3)
     with slow_reader(server, wait_until):
         server.loop.call_soon(server.stop)
-        wait_until(lambda: not server._thread.is_alive())
+        wait_until(lambda: not server.is_serving)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

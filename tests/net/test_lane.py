@@ -541,7 +541,7 @@ def test_a_connection_comes_back_with_what_came_meanwhile(drive: Callable[..., D
     driver.lane.put(b"/a", [packed(b"content")])
     with Client(driver.where) as client:
         client.send(b"x")
-        fd, _ = driver.until(lambda: driver.taken and driver.taken.pop())
+        fd, _ = driver.next_taken()
         client.send(PLAIN)
         client.socket.shutdown(socket.SHUT_WR)
         arrived = select.poll()
@@ -826,7 +826,7 @@ def test_an_event_of_a_connection_that_is_gone_reaches_no_other(drive: Callable[
     with Client(driver.where) as gone, contextlib.ExitStack() as stack:
         if owner == "python":
             gone.send(b"x")
-            fd, _ = driver.until(lambda: driver.taken and driver.taken.pop())
+            fd, _ = driver.next_taken()
             copy = os.dup(fd)  # as a child process has it
             driver.lane.forget(fd)
             os.close(fd)

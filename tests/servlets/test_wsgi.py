@@ -160,7 +160,7 @@ def test_close_is_called_when_the_client_leaves_in_the_middle(side: Side) -> Non
 def test_who_left_before_the_application_began_is_not_answered(side: Side) -> None:
     release, called = threading.Event(), []
 
-    def application(environ: Any, start_response: Any) -> list[bytes]:
+    def application(environ: Any, start_response: Any) -> Any:
         called.append(environ["PATH_INFO"])
         assert release.wait(20)
         return answering([b"x"])(environ, start_response)
@@ -480,7 +480,7 @@ def test_the_rest_of_what_pep_3333_asks_for(environ_of: Callable[..., dict[str, 
 
 
 def test_errors_are_lines_of_the_log(side: Side, caplog: pytest.LogCaptureFixture) -> None:
-    def application(environ: Any, start_response: Any) -> list[bytes]:
+    def application(environ: Any, start_response: Any) -> Any:
         errors = environ["wsgi.errors"]
         errors.write("half a ")
         errors.writelines(["line\nand another", "\n"])
@@ -557,8 +557,9 @@ def test_a_wrapped_file_goes_out_from_its_descriptor_and_from_its_position(side:
     opened = file.open("rb")
     assert opened.read(2) == b"01"  # the kernel's position is behind the buffer now
     asked = side.exchange().sent_to(mounted(side, sending(lambda: opened)))
-    assert isinstance(asked.answer().content, tuple)
-    assert isinstance(asked.answer().content[0], ForeignSpan)
+    content = asked.answer().content
+    assert isinstance(content, tuple)
+    assert isinstance(content[0], ForeignSpan)
     side.turn_until(lambda: opened.closed)  # what is sent has a descriptor of its own
     got = asked.read()
     assert (got.length, got.content) == (8, b"23456789")

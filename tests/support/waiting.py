@@ -9,15 +9,17 @@ from typing import Literal, Protocol, TypeVar
 import pytest
 
 T = TypeVar("T")
+# What is waited for: anything true.
+Predicate = Callable[..., T | Literal[False] | None]
 
 
 class WaitUntil(Protocol):
     """`wait_until` below, as a fixture has it."""
 
-    def __call__(self, predicate: Callable[..., T | Literal[False] | None], timeout: float = 20.0) -> T: ...
+    def __call__(self, predicate: Predicate[T], timeout: float = 20.0) -> T: ...
 
 
-def wait_until(predicate: Callable[..., T | Literal[False] | None], timeout: float = 20.0) -> T:
+def wait_until(predicate: Predicate[T], timeout: float = 20.0) -> T:
     """The first true value of `predicate`, asked again and again; fails after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (value := predicate()):

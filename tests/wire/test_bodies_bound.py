@@ -129,7 +129,7 @@ def no_collector() -> Iterator[None]:
 
 
 def held(server: Server) -> int:
-    return server._service.bodies.held
+    return server.service.bodies.held
 
 
 def begin(port: int, target: str = "/csp?size", *lines: str, sent: bytes = BODY[:-1], size: int = SIZE) -> StageClient:
@@ -198,7 +198,7 @@ def test_a_body_that_alone_is_too_much_is_413(start: Callable[..., Server]) -> N
 
 def test_without_the_option_bodies_may_take_a_quarter_of_the_memory(start: Callable[..., Server]) -> None:
     server = start(servlet_bodies_max=0, memory=1 << 20)
-    assert server._service.bodies.bytes_max == 1 << 18
+    assert server.service.bodies.bytes_max == 1 << 18
 
 
 # --- from acceptance to the end of the request ----------------------------------------------------------------
@@ -270,7 +270,7 @@ def test_a_body_counts_while_a_thread_works_on_though_its_client_is_gone(
     working.reset()
     queued.reset()
     wait_until(lambda: held(server) == SIZE)  # what was queued is done with; what works is not
-    wait_until(lambda: not server._service.connections)
+    wait_until(lambda: not server.service.connections)
     assert held(server) == SIZE
     EVENTS["go"].set()
     wait_until(lambda: held(server) == 0)
@@ -284,7 +284,7 @@ def test_a_body_counts_while_a_thread_makes_a_piece_for_a_client_that_is_gone(
     client.read_head()
     wait_until(lambda: JOURNAL == ["piece"])
     client.reset()
-    wait_until(lambda: not server._service.connections)
+    wait_until(lambda: not server.service.connections)
     assert held(server) == SIZE
     EVENTS["go"].set()
     wait_until(lambda: held(server) == 0)
@@ -406,10 +406,10 @@ def test_a_body_has_its_own_time_also_right_behind_another(
         client.send(head + b"1")
 
         def due() -> float:
-            (connection,) = server._service.connections
+            (connection,) = server.service.connections
             return connection.due()
 
-        wait_until(lambda: server._service.connections and due())
+        wait_until(lambda: server.service.connections and due())
         first = due()
         time.sleep(0.1)  # what is measured
         client.send(b"2" + head + b"1")

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.client import Client
+from tests.support.client import Client, accepted
 from tests.support.command import StartCommand
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
@@ -156,7 +156,7 @@ def test_a_client_that_goes_ends_what_works_for_it(
         assert noticed(wait_until, lambda: JOURNAL[1:] == [end]) < NOTICED_WITHIN_S
         if how == "closes its side":
             client.read_to_end()
-    wait_until(lambda: server._service.count() == 0)
+    wait_until(lambda: server.service.count() == 0)
     with StageClient(server.port) as client:
         assert client.get("/fine").body == b"fine"
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
@@ -173,7 +173,7 @@ def test_a_client_that_closes_with_its_request_is_gone(
         with socket.create_connection(("127.0.0.1", server.port)) as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
             sock.sendall(REQUEST % target.encode())
-        assert noticed(wait_until, lambda: server._service.count() == 0) < NOTICED_WITHIN_S
+        assert noticed(wait_until, lambda: server.service.count() == 0) < NOTICED_WITHIN_S
         wait_until(lambda: not JOURNAL or JOURNAL[-1] != "begun")
 
 
@@ -190,7 +190,7 @@ def test_a_client_that_goes_while_an_earlier_answer_is_blocked_ends_the_next(
         assert len(client.read_exactly(7 << 20)) == 7 << 20
         assert client.at_end()
     wait_until(lambda: JOURNAL in ([], ["begun", "http.disconnect"]))
-    wait_until(lambda: server._service.count() == 0)
+    wait_until(lambda: server.service.count() == 0)
 
 
 @pytest.mark.parametrize("target", [b"/page", b"/large", b"/fine", b"/pieces", b"/absent"])
@@ -223,12 +223,12 @@ def test_a_request_that_has_not_begun_loses_its_place(start: Callable[..., Serve
             left = [StageClient(server.port) for _ in range(2)]
             for client in left:
                 client.ask("/thread")
-            wait_until(lambda: server._service.count() == 3)
+            wait_until(lambda: server.service.count() == 3)
             with StageClient(server.port) as refused:
                 assert refused.get("/thread").status == 503
             for client in left:
                 client.close()
-            assert noticed(wait_until, lambda: server._service.count() == 1) < NOTICED_WITHIN_S
+            assert noticed(wait_until, lambda: server.service.count() == 1) < NOTICED_WITHIN_S
         with StageClient(server.port) as second:
             second.ask("/thread")
             EVENTS["go"].set()
@@ -425,15 +425,14 @@ def test_the_kernel_looks_for_clients_that_vanished(start: Callable[..., Server]
     server = start(engine="python", write_timeout_s=7.5)
     with Client(server.port) as client:
         assert client.get("/page").body == b"page"
-        (connection,) = server._service.connections
-        sock = connection._transport._sock
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7500
-        idle, every, probes = (
-            sock.getsockopt(socket.IPPROTO_TCP, option)
-            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-        )
+        with accepted(client) as sock:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7500
+            idle, every, probes = (
+                sock.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
         assert idle + every * probes <= 120
 
 

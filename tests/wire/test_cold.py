@@ -65,7 +65,7 @@ def request(target: str) -> bytes:
 
 def is_asked(server: Server, count: int) -> bool:
     """Whether so many wait for results of the loader's threads."""
-    return server._service.fetcher.waiting == count
+    return server.service.fetcher.waiting == count
 
 
 @pytest.mark.usefixtures("many_descriptors")

@@ -81,7 +81,7 @@ def held(server: Server) -> int:
 
 
 def becomes_coded(client: Client, wait_until: WaitUntil, text: bytes) -> Response:
-    answer = wait_until(lambda: (got := ask(client))["Content-Encoding"] == b"gzip" and got)
+    answer = wait_until(lambda: got if (got := ask(client))["Content-Encoding"] == b"gzip" else None)
     assert gzip.decompress(answer.body) == text
     return answer
 

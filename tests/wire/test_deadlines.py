@@ -28,7 +28,7 @@ LARGE = 8 << 20  # more than any socket takes that nobody reads from
 
 def connections(server: Server) -> list[State]:
     """The state of each connection."""
-    return [connection.state for connection in list(server._service.connections)]
+    return [connection.state for connection in list(server.service.connections)]
 
 
 def drip(client: Client, data: bytes, pause_s: float = 0.02) -> None:
@@ -144,7 +144,7 @@ def test_a_client_that_does_not_close_after_an_error_is_closed(
     with Client(server.port) as client:
         client.send(b"nonsense\r\n\r\n")
         assert client.read().status == 400
-        wait_until(lambda: server._service.count() == 0)
+        wait_until(lambda: server.service.count() == 0)
 
 
 # --- slow readers ---------------------------------------------------------------------------------------------

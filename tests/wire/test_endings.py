@@ -170,7 +170,7 @@ def test_a_client_that_waits_to_be_accepted_at_the_end_is_answered(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_last_answer_of_a_client_that_says_close_and_goes_on_sending_arrives(
-    root: Path, serve: Serve, engine: Engine
+    root: Path, serve: Serve, engine: str
 ) -> None:
     server = serve(root, engine=engine)
     for _ in range(3):
@@ -190,7 +190,7 @@ def test_clients_that_close_after_each_request_cost_no_lingering(
     with Client(server.port) as client:
         client.send(GET % (target, b"Connection: close\r\n"))
         client.read()
-        wait_until(lambda: server._service.count() == 0)
+        wait_until(lambda: server.service.count() == 0)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -239,7 +239,7 @@ def test_the_pieces_of_a_stream_that_fails_arrive(site: Site, serve: Serve, tmp_
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_answer_in_the_kernels_queue_survives_the_end_of_grace(
-    root: Path, tmp_path: Path, wait_until: WaitUntil, engine: str
+    root: Path, tmp_path: Path, wait_until: WaitUntil, engine: Engine
 ) -> None:
     """It is complete; behind it is a request that is never answered, and one that nothing reads."""
     if engine == "native":
@@ -267,10 +267,10 @@ def test_an_ending_lasts_while_the_client_reads_and_no_longer(root: Path, serve:
             pieces.append(client.socket.recv(1 << 17))
             select.select([], [], [], 0.01)
         assert b"".join(pieces) == CONTENT
-        wait_until(lambda: server._service.count() == 0)  # though the client does not close
+        wait_until(lambda: server.service.count() == 0)  # though the client does not close
     with begin(server.port, b"Connection: close\r\n") as client:
         client.send(junk)
-        wait_until(lambda: server._service.count() == 0)  # nothing is read
+        wait_until(lambda: server.service.count() == 0)  # nothing is read
 
 
 # --- no room ------------------------------------------------------------------------------------------------------

@@ -42,10 +42,11 @@ def start(site: Site) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def begin(*flags: str, before: tuple[str, ...] = (), **popen: Any) -> subprocess.Popen[bytes]:
-            process: subprocess.Popen[bytes] = subprocess.Popen(
+            options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE} | popen
+            process = subprocess.Popen(
                 [*before, sys.executable, "-m", "zcserve", "--root", str(site.root), *flags],
                 env=clean | {"PYTHONPATH": str(CHECKOUT)},
-                **{"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE} | popen,
+                **options,
             )
             stack.callback(end, process)
             return process

@@ -66,9 +66,9 @@ def test_no_thread_is_free(start: Any, told: Any, wait_until: WaitUntil) -> None
     server = start(servlet_threads=1, servlet_queue_max=1)
     with StageClient(server.port) as first, StageClient(server.port) as second, Client(server.port) as third:
         first.send(b"GET /thread HTTP/1.1\r\nHost: test\r\n\r\n")
-        wait_until(lambda: server._application.context.pool._idle == 0)
+        wait_until(lambda: server.site.application.context.pool._idle == 0)
         second.send(b"GET /kept/a HTTP/1.1\r\nHost: test\r\n\r\n")
-        wait_until(lambda: server._application.context.pool.waiting == 1)
+        wait_until(lambda: server.site.application.context.pool.waiting == 1)
         assert third.get("/thread").status == 503
         assert third.get("/kept/b").status == 503
         with Client(server.port) as fourth:
@@ -83,7 +83,7 @@ def test_no_room_for_bodies(start: Any, told: Any, wait_until: WaitUntil) -> Non
     post = b"POST /thread HTTP/1.1\r\nHost: test\r\nContent-Length: 600\r\n\r\n"
     with Client(server.port) as first, Client(server.port) as second:
         first.send(post)
-        wait_until(lambda: server._service.bodies.held)
+        wait_until(lambda: server.service.bodies.held)
         second.send(post)
         assert second.read().status == 503
     (line,) = told()

@@ -76,13 +76,13 @@ def hurry(client: Client) -> Client:
 
 def states(server: Server) -> list[State]:
     """What each connection waits for."""
-    return [connection.state for connection in list(server._service.connections)]
+    return [connection.state for connection in list(server.service.connections)]
 
 
 def state_of(server: Server, client: Client) -> State | None:
     """What the connection of this client waits for; others have their answers before the server knows it."""
     address = client.socket.getsockname()
-    for connection in list(server._service.connections):
+    for connection in list(server.service.connections):
         with contextlib.suppress(OSError):  # it is being closed
             if connection._transport.addresses()[0] == address:
                 return connection.state
@@ -453,13 +453,13 @@ def test_what_fails_behind_a_file_that_was_waited_for_ends_its_connection(
     server = live(site.root, memory="200K")
     cold = next(b"/" + name.encode() for name in names if entry_of(server, b"/" + name.encode()).body is None)
     go = _hold_loads(server, monkeypatch, [])
-    monkeypatch.setattr(server._service, "parser", _Raises(server._service.parser))
+    monkeypatch.setattr(server.service, "parser", _Raises(server.service.parser))
     with Client(server.port) as client:
         client.send(GET_FILE.replace(b"/file", cold) + GET_FILE.replace(b"/file", b"/raises"))
         wait_until(lambda: states(server) == [State.WAIT])
         go.set()
-        wait_until(lambda: not server._service.connections)
-        wait_until(lambda: server._service.count() == 0)
+        wait_until(lambda: not server.service.connections)
+        wait_until(lambda: server.service.count() == 0)
 
 
 STREAM = """
@@ -482,9 +482,9 @@ def test_what_fails_behind_the_last_piece_of_a_stream_ends_its_connection(
     with Client(server.port) as client:
         client.send(GET_FILE.replace(b"/file", b"/stream"))
         client.read_head()
-        monkeypatch.setattr(server._service, "log", log)
+        monkeypatch.setattr(server.service, "log", log)
         EVENTS["last"].set()
-        wait_until(lambda: server._service.count() == 0)
+        wait_until(lambda: server.service.count() == 0)
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
@@ -569,7 +569,7 @@ def test_a_flood_of_requests_is_answered_in_bounded_turns(site: Site, serve: Ser
     each_turn = server.loop.each_turn
 
     def note() -> None:
-        answered.append(server._service.requests)
+        answered.append(server.service.requests)
         each_turn()
 
     server.loop.each_turn = note
@@ -578,7 +578,7 @@ def test_a_flood_of_requests_is_answered_in_bounded_turns(site: Site, serve: Ser
         with Client(server.port) as quiet:
             deadline = time.monotonic() + 60
             count = 0
-            while server._service.requests < 20_000 and time.monotonic() < deadline:
+            while server.service.requests < 20_000 and time.monotonic() < deadline:
                 assert quiet.get("/other").body == b"for the quiet one"
                 count += 1
         assert flood.poll() is None

@@ -68,7 +68,7 @@ def test_at_the_connection_limit_connections_that_have_ended_make_room_first(
             client = stack.enter_context(Client(server.port))
             client.send(last)
             client.read_to_end()
-            wait_until(lambda: all(ending.has_arrived() for ending in list(server._service.endings)))
+            wait_until(lambda: all(ending.has_arrived() for ending in list(server.service.endings)))
         assert idle.get("/page").status == 200
 
 
@@ -79,7 +79,7 @@ def test_at_the_connection_limit_a_newcomer_waits_while_all_are_busy(
     busy = [Client(server.port, receive_buffer=2048) for _ in range(2)]
     for client in busy:
         client.send(GET_LARGE)
-    connections = server._service.connections
+    connections = server.service.connections
     wait_until(lambda: [connection.state for connection in list(connections)] == [State.WRITE] * 2)
     with Client(server.port) as newcomer:
         newcomer.send(GET_PAGE)
@@ -222,7 +222,7 @@ def test_what_is_shed_and_refused_is_counted_and_told(
         for _ in range(40):
             client = clients.enter_context(Client(server.port))
             assert client.get("/page").status == 200
-    shortage = server._service.shortage
+    shortage = server.service.shortage
     assert shortage.shed >= 36
     told = [record.getMessage() for record in caplog.records if "--connections-max (4) is reached" in record.message]
     assert len(told) == 1

@@ -409,7 +409,7 @@ def test_nothing_is_kept_of_what_was_replaced(
             project.say(f"{number:03}")
             project.write("asgi.py", ASGI.format(name=project.name) + ")" * (number == 3))  # once it fails
             if number == 3:
-                wait_until(lambda: server._application._mounts._imports.failed)  # type: ignore[union-attr]
+                wait_until(lambda: server.site.application._mounts._imports.failed)
                 project.write("asgi.py", ASGI.format(name=project.name))
             wait_until(says(client, "/asgi", f"{number:03}"))
         wait_until(lambda: JOURNAL.count("003 shutdown") == 1)

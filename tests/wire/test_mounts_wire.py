@@ -597,7 +597,7 @@ def test_a_client_that_goes_ends_its_content_and_is_no_failure(
     client.read_exactly(1 << 20)
     client.reset()
     assert endless.ended.wait(20)
-    wait_until(lambda: not server._service.connections)
+    wait_until(lambda: not server.service.connections)
     assert "ERROR" not in [record.levelname for record in caplog.records]
 
 
@@ -645,7 +645,7 @@ def test_more_requests_than_may_wait_are_503_and_others_are_served(
     first.ask("/app/")
     wait_until(lambda: waiting)
     second.ask("/app/")
-    wait_until(lambda: [one.state for one in server._service.connections].count(State.WAIT) == 2)
+    wait_until(lambda: [one.state for one in server.service.connections].count(State.WAIT) == 2)
     busy = asked(third, "/app/")
     assert (busy.status, busy["Retry-After"]) == (503, b"1")
     assert asked(third, "/static.txt").body == b"static"

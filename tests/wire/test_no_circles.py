@@ -209,9 +209,9 @@ def half_a_body(server: Server) -> None:
     for _ in range(TIMES):
         client = StageClient(server.port)
         client.send(b"POST /csp?all HTTP/1.1\r\nHost: test\r\nContent-Length: 9000\r\n\r\n" + b"x" * 5000)
-        wait_for(lambda: server._service.bodies.held == 9000)
+        wait_for(lambda: server.service.bodies.held == 9000)
         client.close()
-        wait_for(lambda: server._service.bodies.held == 0)
+        wait_for(lambda: server.service.bodies.held == 0)
 
 
 def reloads(server: Server) -> None:
@@ -368,8 +368,8 @@ def no_collector() -> Iterator[None]:
 
 def is_quiet(server: Server) -> bool:
     """Whether nothing is under way: no connection, job of a thread, or body."""
-    service = server._service
-    at_work = service.connections or service.fetcher.waiting or server._application.context.pool.waiting
+    service = server.service
+    at_work = service.connections or service.fetcher.waiting or server.site.application.context.pool.waiting
     return not at_work and not service.count() and not service.bodies.held
 
 

@@ -183,11 +183,11 @@ def machine(server: Any) -> type[RuleBasedStateMachine]:
                 for peer in self.peers:
                     peer.client.close()
             deadline = time.monotonic() + ANSWERED_WITHIN_S
-            while server._service.count():
-                assert time.monotonic() < deadline, f"{server._service.count()} connections are left"
+            while server.service.count():
+                assert time.monotonic() < deadline, f"{server.service.count()} connections are left"
                 time.sleep(0.001)
-            if server._service.lane is not None:
-                assert server._service.lane.inboxes == 0
+            if server.service.lane is not None:
+                assert server.service.lane.inboxes == 0
 
     return Machine
 

@@ -340,7 +340,7 @@ def test_the_fast_lane_reads_as_the_general_lane_does(
 
 def test_the_fast_lane_answers_behind_a_proxy(behind: Callable[..., Server]) -> None:
     server = behind()
-    lane = server._service.lane
+    lane = server.service.lane
     if lane is None:
         return
     with Client(server.port) as proxy:

@@ -100,9 +100,9 @@ def called() -> list[str]:
 
 
 def results_of(server: Server) -> Results:
-    assert server._application is not None
-    assert server._application.results is not None
-    return server._application.results
+    results = server.site.application.results
+    assert isinstance(results, Results)
+    return results
 
 
 def fields_of(response: Response) -> list[tuple[bytes, bytes]]:
@@ -191,7 +191,8 @@ def test_with_compress_a_result_gets_variants_as_a_file_does(
 def test_the_fast_lane_answers_it(serve: Serve, site: Site, tmp_path: Path) -> None:
     pytest.importorskip("zcserve.net._lane")
     server = serve(site.root, servlets=str(write_servlets(tmp_path, pages=PAGES)), engine="native")
-    lane = server._service.lane
+    lane = server.service.lane
+    assert lane is not None
     with Client(server.port) as client:
         client.get("/made/large.html")
         assert lane.knows(b"/made/large.html")
@@ -286,7 +287,7 @@ def test_those_who_ask_while_it_is_made_wait_for_one_call(
     clients = [StageClient(server.port) for _ in range(30)]
     for client in clients:
         client.ask(target)
-    wait_until(lambda: len(server._service.connections) == len(clients))
+    wait_until(lambda: len(server.service.connections) == len(clients))
     EVENTS["go"].set()
     answers = [client.read() for client in clients]
     for client in clients:
@@ -301,7 +302,7 @@ def test_what_is_not_for_everybody_answers_one(counted: Callable[..., Server], w
     clients = [StageClient(server.port) for _ in range(5)]
     for client in clients:
         client.ask("/first/cookie")
-    wait_until(lambda: len(server._service.connections) == len(clients))
+    wait_until(lambda: len(server.service.connections) == len(clients))
     EVENTS["go"].set()
     answers = [client.read() for client in clients]
     for client in clients:

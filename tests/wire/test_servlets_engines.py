@@ -135,7 +135,7 @@ def test_one_request_for_a_servlet_cut_anywhere(engines: Engines, seed: int) -> 
 
 
 def test_the_lane_asks_servlets_itself(engines: Engines) -> None:
-    lane = engines.native._service.lane
+    lane = engines.native.service.lane
     assert lane is not None
     stream = b"GET /csp?mixed HTTP/1.1\r\nHost: test\r\n\r\nGET /kind/text HTTP/1.1\r\nHost: test\r\n\r\n" * 20
     assert compare(engines, [stream])

@@ -365,7 +365,7 @@ def test_a_thread_whose_client_went_away_ends_in_its_time(
         client.ask("/thread")
         wait_until(lambda: JOURNAL == ["begun"])
         client.reset()
-    wait_until(lambda: server._service.count() == 0)
+    wait_until(lambda: server.service.count() == 0)
     EVENTS["go"].set()
     wait_until(lambda: JOURNAL == ["begun", "done"])
     with StageClient(server.port) as client:

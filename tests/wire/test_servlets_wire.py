@@ -469,7 +469,7 @@ def test_a_server_that_stops_lets_answers_finish(
         assert b"Connection: close" not in head
         wait_until(lambda: len(JOURNAL) == 2)
         server.loop.call_soon(server.stop)
-        wait_until(lambda: server._service.ending)
+        wait_until(lambda: server.service.ending)
         EVENTS["go"].set()
         for client, body in ((slow, b"slow"), (task, b"async")):
             response = client.read()
@@ -477,4 +477,4 @@ def test_a_server_that_stops_lets_answers_finish(
             assert client.at_end()
         assert list(iter(stream.read_chunk, b"")) == [b", ended"]
         assert stream.at_end()
-    wait_until(lambda: not server._thread.is_alive())
+    wait_until(lambda: not server.is_serving)

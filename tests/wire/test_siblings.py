@@ -472,7 +472,7 @@ def test_a_sibling_that_is_refused_after_it_was_chosen_is_not_sent(
     to_wait = [True]
 
     def when_two_wait(*arguments: Any) -> str:
-        wait_until(lambda: server._service.fetcher.waiting == 2 or not to_wait)
+        wait_until(lambda: server.service.fetcher.waiting == 2 or not to_wait)
         to_wait.clear()
         return find_fault(*arguments)
 
@@ -485,7 +485,7 @@ def test_a_sibling_that_is_refused_after_it_was_chosen_is_not_sent(
     monkeypatch.setattr(siblings, "find_fault", when_two_wait)
     with Client(server.port) as one, Client(server.port) as other:
         one.send(b"GET /x.txt HTTP/1.1\r\nHost: x\r\nAccept-Encoding: zstd\r\n\r\n")
-        wait_until(lambda: server._service.fetcher.waiting)
+        wait_until(lambda: server.service.fetcher.waiting)
         other.send(b"GET /x.txt HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n")
         for client in (one, other):
             answer = client.read()
