@@ -90,6 +90,11 @@ class Generation:
     is_disturbed: bool = False
     _changing: threading.Lock = field(default_factory=threading.Lock, repr=False)  # loaders' threads replace, too
 
+    @property
+    def index_bytes(self) -> int:
+        """What its entries and its index take of the budget."""
+        return len(self.resources) * ENTRY_BYTES
+
     def entries(self) -> Iterator[Entry]:
         """Every file's entry once, in the order of the walk: directory by directory, and behind what was there when
         the server started what is new since."""
