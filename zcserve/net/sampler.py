@@ -31,7 +31,7 @@ class Sampler:
         self._lane = lane
         self._seed = lane.hash_seed if lane is not None else 0  # both lanes number a resource alike
         self._gap = 1
-        self._settled_at = 0.0
+        self._adapted_at = 0.0
         self._teach()
 
     def note(self, entry: Entry, turn: int) -> None:
@@ -60,9 +60,9 @@ class Sampler:
     def each_second(self, now: float) -> None:
         """Have the curve find its rate, and the lane its rule."""
         self.drain()
-        if self._settled_at:
-            self.curve.settle(now - self._settled_at)
-        self._settled_at = now
+        if self._adapted_at:
+            self.curve.adapt(now - self._adapted_at)
+        self._adapted_at = now
         self._teach()
 
     def _teach(self) -> None:
