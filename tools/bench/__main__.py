@@ -34,6 +34,7 @@ from tools.bench import (
     sweep,
     traces,
 )
+from tools.bench.content import site_lacks
 from tools.bench.errors import BenchError
 from tools.bench.load import GENERATORS
 from tools.bench.options import parser, positive
@@ -147,7 +148,11 @@ def _promises(
     """Measure what stands in `targets` and can be measured here; what cannot is told with how to install it."""
     needed = {cell.peer for target in targets for cell in target.cells}
     absent = missing({name: peer for name, peer in peers.items() if name in needed})
-    groups = plan(targets, needed - absent.keys())
+    lack = site_lacks()
+    possible = [target for target in targets if not (lack and workloads[target.own.workload].site)]
+    if len(possible) < len(targets):
+        absent["the site"] = lack
+    groups = plan(possible, needed - absent.keys())
     cells = [cell for group in groups for cell in group]
     chosen = {name: peer for name, peer in peers.items() if name in {cell.peer for cell in cells}}
     done = _measure(chosen, {cell.workload: workloads[cell.workload] for cell in cells}, groups, options)

@@ -6,6 +6,7 @@ It must not know what serves them. Sizes are uniform between 200 and 8192 bytes;
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
 import os
 import random
@@ -102,12 +103,17 @@ def make_names(root: Path) -> None:
     (root / FOLDER[1:] / "index.html").write_bytes(page)
 
 
+def site_lacks() -> str:
+    """What is missing for the site, and how to install it; empty when nothing is."""
+    return "" if importlib.util.find_spec("brotli") else "brotli not installed (pip install brotli)"
+
+
 def make_site(root: Path, seed: int = 1) -> None:
     """Write the site's files, text about as compressible as that of sites. Raises BenchError without brotli."""
-    try:
-        import brotli
-    except ImportError:
-        raise BenchError("brotli is not installed (pip install brotli)") from None
+    if lack := site_lacks():
+        raise BenchError(lack)
+    import brotli
+
     rng = random.Random(seed)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 12))) for _ in range(1500)]
     text = " ".join(rng.choices(words, k=max(SITE_BYTES.values()))).encode()

@@ -18,7 +18,6 @@ from pathlib import Path
 from tools.bench.asking import asking
 from tools.bench.content import (
     PAGE,
-    SITE,
     Tree,
     make_bodies,
     make_files,
@@ -206,8 +205,7 @@ def run_rounds(
     samples = []
     with tempfile.TemporaryDirectory(prefix="zcserve-bench-") as made, contextlib.ExitStack() as stack:
         workdir = Path(made)
-        asked = itertools.chain.from_iterable(load.requests for load in workloads.values())
-        tree = make_root(workdir / "root", site=any(one.file.startswith(SITE) for one in asked))
+        tree = make_root(workdir / "root", site=any(load.site for load in workloads.values()))
         servers = {
             name: stack.enter_context(running(name, peer, tree.root, workdir, core=server_core, ready_path=PAGE))
             for name, peer in peers.items()

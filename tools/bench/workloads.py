@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tools.bench.asking import Request
-from tools.bench.content import PAGE, Tree, body_path
+from tools.bench.content import PAGE, SITE, Tree, body_path
 from tools.bench.steady import Record
 
 FILES_PREFIX = "/files"
@@ -80,6 +80,11 @@ class Workload:
     def loads(self) -> tuple[Workload, ...]:
         """Itself, and what goes on beside it."""
         return (self,) if self.beside is None else (self, *self.beside.loads)
+
+    @property
+    def site(self) -> bool:
+        """Whether it asks for files of the site."""
+        return any(one.file.startswith(SITE) for one in self.requests)
 
     @property
     def plain(self) -> bool:
