@@ -68,6 +68,8 @@ if TYPE_CHECKING:
 
 _log = Log(__name__)
 
+# The number of the only site.
+SITE = 0
 # What systemd waits for longer at each word of progress (sd_notify(3)), in microseconds: three words may be late.
 EXTENDED_US = 30_000_000
 # How long a loader thread may hold the GIL while the loop has work: the interpreter's 5 ms would be the loop's worst
@@ -138,7 +140,7 @@ class Server:
             poller = open_poller(config)
             self.loop = Loop(poller)
             undo.callback(self.loop.close)
-            builder = Builder(config, self.store, self.loader, pinned)
+            builder = Builder(config, self.store, self.loader, pinned, SITE)
             built = self._build(builder, progress)
             self._serve_with(poller, builder, built, undo)
             if self._foreground:
@@ -167,7 +169,7 @@ class Server:
         try:
             last = None
             if self._predecessor is not None:
-                last = self._predecessor.adopt(self.loader, Root(self.config.root))
+                last = self._predecessor.adopt(self.loader, Root(self.config.root), SITE)
             self.store.starting = True
             built = builder.build(last=last, progress=progress)
             self.store.starting = False
@@ -193,10 +195,16 @@ class Server:
     def _serve_with(self, poller: Poller | Lane, builder: Builder, built: Built, undo: ExitStack) -> None:
         config = self.config
         prefixes = self._prefixes
-        self.site = site = Site(0, built.generation, pins=builder.pinned)
+        self.site = site = Site(SITE, built.generation, pins=builder.pinned)
         self.loop.each_turn = self._each_turn
         self.loop.stranger = self._welcome_back
-        fetcher = Fetcher(self.loader, config.loader_threads, self.loop.call_soon, config.load_timeout_s)
+        fetcher = Fetcher(
+            self.loader,
+            config.loader_threads,
+            self.loop.call_soon,
+            config.load_timeout_s,
+            renew=lambda generation, entry: self.content.renew(generation, entry),
+        )
         undo.callback(fetcher.close)
         self._service = Service(
             config=config,
@@ -237,7 +245,7 @@ class Server:
             call_soon=self.loop.call_soon,
             turn=lambda: poller.turn,
             lane=service.lane,
-            keeping=Keeping(self.loader, service.fetcher, self.loop.timers, service.lane),
+            keeping=Keeping(self.loader, service.fetcher, self.loop.timers, service.lane, service.count_keys),
             failures=service.failures,
         )
         self._application = site.application = application

@@ -215,24 +215,24 @@ def test_at_the_descriptor_limit_bodies_stay_where_they_are(house: House) -> Non
     house.check()
 
 
-def test_who_comes_and_goes_leaves_no_trace(house: House) -> None:
+def test_an_entry_that_comes_and_goes_leaves_no_trace(house: House) -> None:
     stayed = [house.come(100) for _ in range(3)]
     for _ in range(50):
         for entry in [house.come(100) for _ in range(20)]:
             house.leave(entry)
         house.slabs.reclaim()
-    listed = sum(len(tenants) for tenants in house.compactor._tenants.values())
+    listed = sum(len(tenants) for tenants in house.compactor._entries_of.values())
     assert listed <= 2 * len(stayed) + GONE_MAX + 1
     for entry in stayed:
         house.leave(entry)
-    assert not house.compactor._tenants
+    assert not house.compactor._entries_of
 
 
 def test_a_list_is_tidied_a_few_at_a_time_and_has_everybody_meanwhile() -> None:
     count = 100 * TIDIED_AT_ONCE
     house = House(count * 200)
     stayed = [house.come(100) for _ in range(count)]
-    (tenants,) = house.compactor._tenants.values()
+    (tenants,) = house.compactor._entries_of.values()
     lengths = [len(tenants)]
     while len(stayed) > count // 4:
         house.leave(stayed.pop(len(stayed) // 2))

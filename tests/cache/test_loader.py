@@ -174,7 +174,7 @@ def test_a_body_without_room_is_sent_from_its_file(tree: Tree, size: int) -> Non
     loader = tree.loader(memory=1 << 20)
     for key in (b"/full", b"/full2"):
         loader.load(generation.root, entry_of(generation, key)).pins = 1
-    loader.store.overhead = loader.store.budget - loader.store.committed
+    loader.store.count_index(0, loader.store.budget - loader.store.committed)
     entry = entry_of(generation, b"/a")
     body = loader.load(generation.root, entry)
     assert isinstance(body, OnDisk)
@@ -243,10 +243,10 @@ def test_a_file_keeps_its_tag_when_it_becomes_resident(tree: Tree) -> None:
     tree.plant({"a.bin": noise(LARGE)})
     root, entry = tree.entry(b"/a.bin")
     loader = tree.loader(hash_bytes_max=LARGE - 1)
-    loader.store.overhead = loader.store.budget
+    loader.store.count_index(0, loader.store.budget)
     assert isinstance(loader.load(root, entry), OnDisk)
     tag = entry.etag
-    loader.store.overhead = 0
+    loader.store.count_index(0, 0)
     assert isinstance(loader.load(root, entry), Paged)
     assert entry.etag == tag
 
@@ -726,7 +726,7 @@ def test_a_made_variant_without_room_is_no_error_that_load_does_not_promise(tree
     root, entry = tree.entry(b"/a.css")
     loader.add_variants(root, entry)
     loader.store.drop(entry.variants[0])
-    loader.store.overhead = loader.store.budget
+    loader.store.count_index(0, loader.store.budget)
     try:
         body = loader.load(root, entry.variants[0])
     except (ChangedError, OSError):

@@ -60,6 +60,7 @@ def check(generation: Generation, loader: Loader, report: Preloaded) -> None:
 
 def preloaded(tree: Tree, loader: Loader, generation: Generation | None = None) -> tuple[Generation, Preloaded]:
     generation = generation or tree.walk()
+    loader.store.count_index(0, generation.index_bytes)
     report = preload(generation, loader)
     check(generation, loader, report)
     return generation, report
@@ -75,7 +76,7 @@ def entries(*sizes: int) -> list[Entry]:
 def taken(tree: Tree, sizes: tuple[int, ...], memory: int, overhead: int = 0) -> list[int]:
     """The sizes that the plan takes."""
     store = tree.loader(memory=memory).store
-    store.overhead = overhead
+    store.count_index(0, overhead)
     files = entries(*sizes)
     plan = Plan(files, store)
     return [file.size for file in files if plan.takes(file)]

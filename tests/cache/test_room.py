@@ -23,7 +23,7 @@ def pages() -> Iterator[Pages]:
 
 def test_entries_and_committed_pages_leave_the_rest_of_a_budget(pages: Pages) -> None:
     room = Room(BUDGET, Slabs(BUDGET), pages, PAGE_BYTES)
-    room.overhead = 40 * PAGE_BYTES
+    room.count_index(0, 40 * PAGE_BYTES, at_least=False)
     extent = pages.allocate(50 * PAGE_BYTES)
     assert (room.limit, room.committed) == (60 * PAGE_BYTES, 50 * PAGE_BYTES)
     assert room.fits(10 * PAGE_BYTES)

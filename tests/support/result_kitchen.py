@@ -34,7 +34,7 @@ class Kitchen:
         self.timers = Timers()
         self.looks: list[bool] = []
         self.calls = 0
-        keeping = Keeping(self.loader, self.fetcher, self.timers, None)
+        keeping = Keeping(self.loader, self.fetcher, self.timers, None, lambda: 0)
         caller = Caller(context, Watch(10))
         look = self.looks.append
         context.turn = lambda: self.calls

@@ -4,8 +4,8 @@ A request for a file that is being fetched already waits with the others: a thou
 read it once, and are answered a few in a turn of the loop, between which others have theirs. All methods belong to the
 loop's thread; the threads only run the jobs and hand the results over through `call_soon`.
 
-A read may never come back (crew.py). So a connection waits by a `Wait`, which has a clock and can be cancelled, and
-nothing is asked of a file system that hangs: the result is None at once.
+A read may never return (crew.py). So a connection waits by a `Wait`, which has a clock and can be cancelled, and no job
+is begun on a file system that hangs: the result is None at once.
 """
 
 from __future__ import annotations
@@ -93,13 +93,18 @@ class Fetcher:
     and not waited for."""
 
     def __init__(
-        self, loader: Loader, threads: int, call_soon: Callable[[Callable[[], None]], None], stuck_s: float = inf
+        self,
+        loader: Loader,
+        threads: int,
+        call_soon: Callable[[Callable[[], None]], None],
+        stuck_s: float = inf,
+        renew: Callable[[Generation, Entry], bool] | None = None,
     ) -> None:
-        """Raises NoThreadError."""
+        """`renew` has what lies at an entry's path now take its place, in a loader's thread; False: not now. None: that
+        is done at once. Raises NoThreadError."""
         self._loader = loader
         self._call_soon = call_soon
-        # Has what lies at an entry's path now take its place, in a loader's thread; False: not now.
-        self.renew: Callable[[Generation, Entry], bool] = self._renew
+        self._renew = renew if renew is not None else self._succeed
         self._crew = Crew(threads, "zcserve-loader", stuck_s=stuck_s)
         self._remaking = False
         self._running: dict[object, _Running] = {}
@@ -212,12 +217,12 @@ class Fetcher:
             if error.errno in NO_NEWS:
                 return None
         try:
-            return Renewed() if self.renew(generation, base) else None
+            return Renewed() if self._renew(generation, base) else None
         except OSError as error:
             _log.warning("%s: %s", _shown(base), reason_of(error))
             return None
 
-    def _renew(self, generation: Generation, base: Entry) -> bool:
+    def _succeed(self, generation: Generation, base: Entry) -> bool:
         self._loader.succeed(generation, base)
         return True
 

@@ -75,7 +75,7 @@ class Generation:
     pieces, gone  lists of keys: all that there are, and those that are gone. To list a million keys at once holds the
            GIL for 30 ms, so they are kept as they come
     is_disturbed  whether something was not seen for an error of a file system, which may pass
-    stock  the walk's, for whoever loads what it found
+    stock  the walk's, for the loading that follows it
     until  of the loop's time: how long it is reachable when it is the live one no more
     """
 
@@ -89,6 +89,11 @@ class Generation:
     until: float = inf
     is_disturbed: bool = False
     _changing: threading.Lock = field(default_factory=threading.Lock, repr=False)  # loaders' threads replace, too
+
+    @property
+    def index_bytes(self) -> int:
+        """What its entries and its index take of the budget."""
+        return len(self.resources) * ENTRY_BYTES
 
     def entries(self) -> Iterator[Entry]:
         """Every file's entry once, in the order of the walk: directory by directory, and behind what was there when

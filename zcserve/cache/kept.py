@@ -3,8 +3,8 @@
     DIR/3f/3f86...d1.br-1.1.0-11-9      two digits of the content's hash; the hash, coding, library and level
 
 A file holds a digest of the content that it was made of, a digest of the rest, and the variant; the rest is empty where
-the coding saves too little. What does not fit its digests (a file that was cut short, a disk that lies, another
-content of the same hash) is ignored, made anew and written over. Files come into place by `rename`, so several
+the coding saves too little. What does not fit its digests (a file that was cut short, a disk with bad data,
+another content of the same hash) is ignored, made anew and written over. Files come into place by `rename`, so several
 processes may share a directory.
 
 `sweep` removes what no file of the site refers to, and nothing else: names that are not of this form are left alone. So

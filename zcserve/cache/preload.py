@@ -22,7 +22,7 @@ from itertools import chain, groupby
 from zcserve.cache.burial import let_go
 from zcserve.cache.entry import Entry, SiblingVariant, each_coding, representations
 from zcserve.cache.heads import HEAD_BYTES
-from zcserve.cache.index import ENTRY_BYTES, Generation, Problem, Stock
+from zcserve.cache.index import Generation, Problem, Stock
 from zcserve.cache.loader import Loader
 from zcserve.cache.memfd import round_up
 from zcserve.cache.naming import directory_of, path_of
@@ -86,7 +86,6 @@ def preload(
     A file that cannot be read leaves the generation and becomes a problem.
     """
     store = loader.store
-    store.overhead = max(store.overhead, len(generation.resources) * ENTRY_BYTES)
     until = time.monotonic() + loader.config.compress_wait_s
     first = list(first)
     judge_siblings(generation, loader, first)

@@ -1,7 +1,7 @@
 """How much of the budget is taken, and how much more may be: the arithmetic of the store, which holds the lock for it.
 
     budget
-      - overhead                  entries and index                       = limit: what bodies may take
+      - overhead                  entries and indexes                     = limit: what bodies may take
           - room to move bodies   so that holes can be closed             = ceiling: what a new body must fit below
 
 Committed is what the kernel has given, in whole pages. Condemned is the part of it where evicted bodies lie that the
@@ -24,11 +24,18 @@ class Room:
 
     def __init__(self, budget: int, slabs: Slabs, pages: Pages, block_bytes_max: int) -> None:
         self._budget = budget
-        self.overhead = 0  # bytes of entries and index, set by what makes a generation
+        self.overhead = 0  # bytes of the entries and indexes of all sites
+        self._indexes: dict[int, int] = {}  # the same of each site
         self._slabs = slabs
         self._pages = pages
         self._to_move_max = round_up(block_bytes_max) + 4 * PAGE_BYTES  # it begins and ends within pages
         self._sent_by_lane = 0  # condemned bytes
+
+    def count_index(self, site: int, index_bytes: int, at_least: bool) -> None:
+        """So much the entries and the index of a site take of the budget; `at_least`, where its next generation has
+        them beside the live one."""
+        self._indexes[site] = max(index_bytes, self._indexes.get(site, 0) if at_least else 0)
+        self.overhead = sum(self._indexes.values())
 
     @property
     def limit(self) -> int:

@@ -46,7 +46,6 @@ class Content:
         self._releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
-        service.fetcher.renew = self._renew
         if built.generation.is_disturbed:
             again = self._releases.try_again_later()
             _log.warning("a file system does not work: all is walked again in %g s", again)
@@ -147,9 +146,9 @@ class Content:
 
     # --- in the loaders' threads ----------------------------------------------------------------------------
 
-    def _renew(self, generation: Generation, entry: Entry) -> bool:
-        """Have what lies at an entry's path now take its place before the watcher says so: not while it is being
-        written, and not when the root leads elsewhere, since what becomes of the old one is no news."""
+    def renew(self, generation: Generation, entry: Entry) -> bool:
+        """As `Fetcher.renew`: what lies at a path now takes its entry's place, before the watcher tells of it. Not
+        while the file is being written, and not when the root leads elsewhere: changes of the old root are no news."""
         if generation is not self.site.live:
             self._loader.succeed(generation, entry)
             return True

@@ -12,7 +12,7 @@ import enum
 from math import ceil
 from typing import Protocol
 
-from zcserve.cache.entry import Body
+from zcserve.cache.entry import Body, Entry
 from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
@@ -81,6 +81,7 @@ class Http1:
         "_request",
         "_round",
         "_service",
+        "_site",
         "body_since",
         "client",
         "inbox",
@@ -91,6 +92,7 @@ class Http1:
 
     def __init__(self, service: Service, owner: Owner, output: Output, peer: str) -> None:
         self._service = service
+        self._site = service.site_of(b"")  # for every request: the parser keeps no Host
         self._owner: Owner | None = owner  # None when the connection has ended
         self._output = output
         self._peer = self.client = peer
@@ -111,12 +113,13 @@ class Http1:
         """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
         service = self._service
         parse = service.parser.parse if self._proxies is None else self._parse
-        site = service.site_of(b"")  # the parser keeps no Host
+        site, loop = self._site, service.loop
+        resources = site.live.resources  # a hit is what `Site.hit` finds, without a call for each
         teacher = service.teacher
         data = self.inbox
         at = count = 0
-        if self._round != service.loop.rounds:
-            self._round = service.loop.rounds
+        if self._round != loop.rounds:
+            self._round = loop.rounds
             self._answered = 0
         try:
             if self._body is not None:
@@ -133,17 +136,18 @@ class Http1:
                     return Stop.BYTES
                 method, target, fields, at = parsed
                 count += 1
-                base = hit = site.hit(target) if fields.plain and method == b"GET" else None
-                if base is not None and base.variants:
-                    hit = service.choose(site.live, base, fields.accept)
+                base = resources.get(target)
+                hit = None
+                if fields.plain and method == b"GET" and isinstance(base, Entry):
+                    hit = service.choose(site.live, base, fields.accept) if base.variants else base
                 if (
                     hit is not None
                     and (body := hit.body) is not None
                     and (not body.holds_descriptor or spans.is_ready(body))
                 ):
-                    if teacher is not None and base is not None:
+                    if teacher is not None and isinstance(base, Entry):
                         teacher.teach(data[start:at], target, base, fields)
-                    site.note_use(hit, service.loop.turn)
+                    site.note_use(hit, loop.turn)
                     stop = self._emit_hit(method, target, fields, body)
                 else:
                     self._request = request = Answering(service, site, self, method, target, fields, data[start:at])
@@ -179,13 +183,13 @@ class Http1:
         service = self._service
         mode = CLOSE if service.draining else fields.mode
         self._output.add((service.prefixes.ok[mode], *body.whole()), body)
+        stop = None
         if not body.copied:
             self._output.about = method, target
+            stop = Stop.SHARE
         if service.log is not None:
             service.log(self.client, method, target, fields, 200, body.size)
-        if mode == CLOSE:
-            return Stop.END
-        return None if body.copied else Stop.SHARE
+        return Stop.END if mode == CLOSE else stop
 
     def _emit_step(self, step: Step) -> Stop | None:
         """Answer the request at hand, unless its answer must be waited for."""
@@ -300,8 +304,7 @@ class Http1:
         parsed = self._parse(self.inbox, 0)
         assert parsed is not None
         method, target, fields, at = parsed
-        service = self._service
-        self._request = Answering(service, service.site_of(b""), self, method, target, fields, self.inbox[:at])
+        self._request = Answering(self._service, self._site, self, method, target, fields, self.inbox[:at])
         self._request.give(made)
         self.inbox = self.inbox[at:]
         self._service.requests += 1

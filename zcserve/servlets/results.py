@@ -59,12 +59,13 @@ LOOK_EVERY_S = 1.0
 
 
 class Keeping(NamedTuple):
-    """What results are kept with."""
+    """What results are kept with. `count_keys` tells how many there are in all sites."""
 
     loader: Loader
     fetcher: Fetcher
     timers: Timers
     lane: Lane | None
+    count_keys: Callable[[], int]
 
 
 class Result(Expiring):
@@ -112,7 +113,7 @@ class Results:
     ) -> None:
         """`answer_of` makes of an outcome what is sent; `look` has what changed in the folder loaded anew."""
         self._context = context
-        self._loader, self._fetcher, self._timers, self._lane = keeping
+        self._loader, self._fetcher, self._timers, self._lane, self._count_keys = keeping
         self.making = Making(context, caller, self._timers, answer_of, Keeper(self._keep, self._not_kept))
         self.kept: Kept[Result] = Kept()
         self._routes: dict[int, Route] | None = None  # that there are, by id; None: all that were met
@@ -302,7 +303,7 @@ class Results:
         with none of them from now on; all else is done little by little."""
         self.making.want_no_more(self._is_over)
         if self._lane is not None and len(results) > SWEPT_AT_ONCE:
-            given_up = self._lane.clear(len(self._context.site.live.resources))
+            given_up = self._lane.clear(self._count_keys())
             self._fetcher.run(object(), partial(bury, given_up), lambda _: None)
         elif self._lane is not None:
             for kept in results:
