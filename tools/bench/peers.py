@@ -284,7 +284,7 @@ def installed() -> list[str]:
 
 
 def find_program(name: str) -> str:
-    """The program's path; Debian keeps servers in /usr/sbin, which is not on everybody's PATH.
+    """The program's path; Debian keeps servers in /usr/sbin, which is not on every user's PATH.
 
     Raises BenchError, with the line that installs it, when there is none.
     """
