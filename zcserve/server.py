@@ -296,6 +296,16 @@ class Server:
     # --- running ------------------------------------------------------------------------------------------
 
     @property
+    def service(self) -> Service:
+        """What all of its connections share."""
+        return self._service
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the thread that `with` has started is still there."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
     def url(self) -> str:
         """The first address, as a browser wants it."""
         return self._addresses[0]

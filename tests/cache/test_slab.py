@@ -268,7 +268,7 @@ def test_what_two_processes_have_is_not_used_anew_before_the_other_is_gone(slabs
     new.reclaim()
     assert new.has_adopted
     assert filled(new, b"own").slab.number == 1
-    assert (gap.view()[:], last.view()[:]) == (noise(PAGE_BYTES, 1), noise(PAGE_BYTES, 2))
+    assert (bytes(gap.view()), bytes(last.view())) == (noise(PAGE_BYTES, 1), noise(PAGE_BYTES, 2))
     assert list(new.release()) == []
     new.reclaim()
     assert not new.has_adopted

@@ -85,6 +85,6 @@ class SlabMachine(RuleBasedStateMachine):
         assert list(self.slabs.slabs.values()) == [block.slab]
 
 
-FEWER = settings.default.max_examples // 3  # an example is forty steps
+FEWER = settings().max_examples // 3  # an example is forty steps
 TestSlabs = SlabMachine.TestCase
 TestSlabs.settings = settings(max_examples=FEWER, deadline=None, stateful_step_count=40)

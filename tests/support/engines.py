@@ -148,7 +148,7 @@ def difference(got: bytes, expected: bytes) -> str:
 
 def lane_share(engines: Engines, work: Callable[[], Any]) -> float:
     """How much of what the native server answers during `work` the lane answers by itself."""
-    service = engines.native._service
+    service = engines.native.service
     lane = service.lane
     assert lane is not None
     by_lane, by_python = lane.requests, service.requests
