@@ -1,4 +1,4 @@
-"""Compaction: what is moved, what is left, what it gains; nobody notices. The laws are in test_compact_laws.py."""
+"""Compaction: what is moved, what is left, what it gains; no request notices. The laws are in test_compact_laws.py."""
 
 from __future__ import annotations
 
