@@ -17,7 +17,7 @@ look, and the cookie that pairs the two halves of a rename is not needed.
 
 Not noticed: a file changed by another of its hard links or a mapping, a file system mounted over a directory, and links
 that pass through directories outside the root. That is found in time (cache/recheck.py), and what is loaded is checked
-against its identity in any case (cache/loader.py).
+against its identity in any case (cache/reading.py).
 
 No thread is started here, but walks may run in one while the loop reads: a lock keeps the tables whole.
 """
