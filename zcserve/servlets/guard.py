@@ -31,7 +31,7 @@ LOOKS_PER_LIMIT = 4
 _OURS = str(Path(__file__).parents[1]) + "/"
 
 
-class Watch:
+class LoopGuard:
     """`guard` tells it what runs in the loop's thread; what the fast lane calls by itself, it is asked for."""
 
     def __init__(self, slow_s: float, lane: Lane | None = None) -> None:
