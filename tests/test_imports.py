@@ -22,7 +22,7 @@ PACKAGE = Path(zcserve.__file__).parent
 FLOORS = (
     ("phrases",),
     ("errors",),
-    ("threads", "progress"),
+    ("threads", "progress", "events"),
     ("outlet",),
     ("log",),
     ("charsets",),

@@ -29,6 +29,7 @@ class Drain:
         self._listeners = listeners
         self._grace = Deadline(self.end)
         self._last = Deadline(self._loop.stop)
+        service.closed.subscribe(self.closed)
 
     @property
     def until(self) -> float:

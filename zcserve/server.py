@@ -36,7 +36,6 @@ from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import retire
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
-from zcserve.cache.variants import tags_of
 from zcserve.check import check as check  # for cli.py, which knows this module alone
 from zcserve.config.addresses import UnixAddress
 from zcserve.config.table import Config
@@ -132,7 +131,7 @@ class Server:
             undo.callback(self.store.close)
             self.loader = Loader(self.store, config)
             undo.callback(self.loader.variants.close)
-            self.loader.variants.on_progress = self._on_compressed
+            self.loader.variants.progress.subscribe(self._on_compressed)
             self._prefixes = Prefixes()
             self._open_log(undo)
             poller = open_poller(config)
@@ -193,8 +192,8 @@ class Server:
     def _serve_with(self, poller: Poller | Lane, builder: Builder, built: Built, undo: ExitStack) -> None:
         config = self.config
         prefixes = self._prefixes
-        self.loop.each_turn = self._each_turn
-        self.loop.stranger = self._welcome_back
+        self.loop.each_turn.subscribe(self._each_turn)
+        self.loop.handed_over.subscribe(self._welcome_back)
         fetcher = Fetcher(self.loader, config.loader_threads, self.loop.call_soon, config.load_timeout_s)
         undo.callback(fetcher.close)
         self._service = Service(
@@ -206,7 +205,6 @@ class Server:
             generation=built.generation,
             bodies=Allowance(config.servlet_bodies_bytes()),
             log=self._log.record if self._log is not None else None,
-            closed=lambda: self._drain.closed(),
             proxies=Proxies(Trusted(config.proxy_headers)) if config.proxy_headers else None,
         )
         self._drain = Drain(self._service, self._listeners)
@@ -215,14 +213,12 @@ class Server:
             if self._log is not None:
                 self._log.keep_up(self.loop.timers)
             poller.reserve(len(built.generation.resources))
-            self.store.on_evicted = self._on_evicted
-            self.store.is_sending = poller.pinned
+            self.store.evicted.subscribe(self._on_evicted)
+            self.store.is_sending.subscribe(poller.pinned)
         if config.servlets or config.mount:
             self._open_application(undo)
         self.content = Content(builder, built, self.loop, self._service)
         self._foresight = Foresight(self._service, self.store, self.content)
-        self.loader.variants.live_tags = self._live_tags
-        self.loader.variants.tidy()
         undo.callback(self.content.close)
 
     def _open_application(self, undo: ExitStack) -> None:
@@ -242,11 +238,6 @@ class Server:
         self._application = service.application = application
         undo.callback(application.close)
         application.start()
-
-    def _live_tags(self) -> set[bytes]:
-        """The ETags of what is served, in a thread of the variants'."""
-        generations = (self.generation, *self.generation.older)
-        return set().union(*(tags_of(one.entries(), self.loader) for one in generations))
 
     def _on_compressed(self, told: str) -> None:
         """The supervisor of a start that waits for variants gives it more time."""

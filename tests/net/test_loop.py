@@ -173,7 +173,7 @@ def test_what_each_turn_does_may_raise(loop: Loop, caplog: pytest.LogCaptureFixt
     def turn_on() -> None:
         loop.again(turn_on)
 
-    loop.each_turn = raises
+    loop.each_turn.subscribe(raises)
     loop.again(turn_on)
     loop.run()
     assert len(turns) == 3
@@ -251,7 +251,7 @@ def test_calls_are_made_in_order_and_those_they_make_later(loop: Loop) -> None:
 
 def test_each_turn_is_told_and_counted(loop: Loop) -> None:
     told: list[int] = []
-    loop.each_turn = lambda: told.append(loop.turn)
+    loop.each_turn.subscribe(lambda: told.append(loop.turn))
     loop.again(lambda: loop.again(loop.stop))
     loop.run()
     assert told == [1, 2]

@@ -45,11 +45,12 @@ class Content:
         self._releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
-        service.fetcher.renew = self._renew
+        service.fetcher.outdated.subscribe(self._renew)
         if built.generation.is_disturbed:
             again = self._releases.try_again_later()
             _log.warning("a file system does not work: all is walked again in %g s", again)
         live.follow(built.watcher)
+        self._releases.tidy_variants()
 
     @property
     def generation(self) -> Generation:

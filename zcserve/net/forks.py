@@ -68,12 +68,7 @@ def _let_go() -> None:
         return
     null = os.open("/", os.O_PATH | os.O_CLOEXEC)  # takes and gives nothing; a container may have no /dev/null
     for loop in list(_loops):
-        for fd in {*loop.handlers, *loop.poller.descriptors()}:
-            os.dup2(null, fd, inheritable=False)
-        loop.poller = Ended()
-        loop.each_turn = end  # the rest of the turn at hand, and of the lane's, finds nothing to do
-        loop.stranger = lambda fd: None
-        loop.handlers.clear()
+        loop.let_go(null)
     os.close(null)
     _loops.clear()  # a child of the child may have other files by these numbers
 

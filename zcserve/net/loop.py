@@ -8,8 +8,8 @@ worked through may belong to another connection at once (accept takes the lowest
 old owner left, such as an error, would end the new one. So the number is noted, and reports of this batch for it are
 dropped. The new owner loses nothing: none of its own events can be in a batch that was fetched before it was watched.
 
-Other threads reach the loop through `call_soon`: a queue and an eventfd. Nobody's exception ends the loop: it is
-logged, and the handler's own `fail` (a connection closes itself) is called.
+Other threads reach the loop through `call_soon`: a queue and an eventfd. No exception ends the loop: it is logged, and
+the handler's own `fail` (a connection closes itself) is called.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from io import FileIO
 from math import inf
 from typing import TYPE_CHECKING
 
+from zcserve.events import Event
 from zcserve.log import Log
-from zcserve.net.forks import Ended, keep_in_children, let_go_in_children
+from zcserve.net.forks import Ended, end, keep_in_children, let_go_in_children
 from zcserve.net.poller import Poller
 from zcserve.net.timers import Timers
 
@@ -44,8 +45,15 @@ _ONE = (1).to_bytes(8, sys.byteorder)  # what an eventfd takes
 
 
 class Loop:
-    """One thread's event loop. `now` is the monotonic clock at the turn's start, `turn` counts turns, and
-    `stranger` hears of descriptors without a handler: the fast lane handed one over."""
+    """One thread's event loop.
+
+    now          the monotonic clock at the turn's start
+    turn         counts turns, those in which the fast lane alone had work among them
+    rounds       counts turns of this loop
+    wake_at      a turn is wanted then, for what a timer's slot is too coarse; inf: no such time
+    each_turn    event: a turn has begun
+    handed_over  event: the fast lane hands the connection with this descriptor over
+    """
 
     def __init__(self, poller: Poller | Lane | None = None) -> None:
         self.poller: Poller | Lane | Ended = poller or Poller()
@@ -53,14 +61,14 @@ class Loop:
         self.handlers: dict[int, Handler] = {}
         self.now = time.monotonic()
         self.turn = 0
-        self.rounds = 0  # turns of this loop; the fast lane counts turns of its own as well in `turn`
-        self.each_turn: Callable[[], None] = lambda: None
-        self.stranger: Callable[[int], object] = lambda fd: None
-        self.wake_at = inf  # a turn is wanted then: for what a timer's slot is too coarse
+        self.rounds = 0
+        self.each_turn: Event[[]] = Event()
+        self.handed_over: Event[[int]] = Event()
+        self.wake_at = inf
         self._again: dict[Callable[[], object], None] = {}
         self._given_up: set[int] = set()  # numbers whose reports in the batch at hand are dropped
         self._calls: deque[Callable[[], object]] = deque()
-        # As a file object, which knows that it is closed: a thread may come late, and the number be somebody else's.
+        # As a file object, which knows that it is closed: a thread may come late, and the number be another file's.
         self._wake = FileIO(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+")
         self._stopped = False
         self.add(self._wake.fileno(), self._woken)
@@ -114,17 +122,15 @@ class Loop:
         given_up = self._given_up
         if given_up:
             given_up.clear()
-        try:
-            self.each_turn()
-        except Exception:
-            self._failed(self.each_turn)
+        for step in self.each_turn.subscribers:
+            self._guarded(step)
         handlers = self.handlers
         for fd, mask in events:
             if fd in given_up:
                 continue
             handler = handlers.get(fd)
             if handler is None:
-                self._guarded(partial(self.stranger, fd))
+                self._guarded(partial(self.handed_over, fd))
             else:
                 try:
                     handler(mask)
@@ -167,8 +173,17 @@ class Loop:
             except Exception:
                 _log.exception("what a failed handler belongs to could not be closed")
 
+    def let_go(self, null: int) -> None:
+        """In a forked child: give up all descriptors that are waited for. Their numbers lead to where `null` leads, and
+        the rest of the turn at hand, and of the lane's, finds nothing to do."""
+        for fd in {*self.handlers, *self.poller.descriptors()}:
+            os.dup2(null, fd, inheritable=False)
+        self.poller = Ended()
+        self.each_turn, self.handed_over = Event(end), Event()
+        self.handlers.clear()
+
     def close(self) -> None:
-        """Give the descriptors back, those too that calls hold which nobody will make."""
+        """Give the descriptors back, and those that are held by calls which will not be made."""
         keep_in_children(self)
         self._calls.clear()
         self._again.clear()

@@ -10,6 +10,7 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import Generation
 from zcserve.config.table import Config
+from zcserve.events import Event
 from zcserve.forwarded import Proxies
 from zcserve.net import negotiate
 from zcserve.net.bodies import Allowance
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Service:
-    """What all connections share. `log` writes a line of the access log; None: there is none. `closed` is called when a
+    """What all connections share. `log` writes a line of the access log; None: there is none. `closed` is an event: a
     connection has ended."""
 
     config: Config
@@ -51,7 +52,7 @@ class Service:
     requests: int = 0
     connections: set[Connection] = field(default_factory=set)
     endings: set[Ending] = field(default_factory=set)
-    closed: Callable[[], None] = lambda: None
+    closed: Event[[]] = field(default_factory=Event)
     shortage: Shortage = field(init=False)
     failures: Failures = field(init=False)
 

@@ -195,7 +195,7 @@ class Servlets:
             raise
         if self._folder is not None:
             self._folder.refresh()
-            self._folder.late = partial(call_soon, self._load_is_late)
+            self._folder.late.subscribe(partial(call_soon, self._load_is_late))
             self._notice = self._folder.listen()
 
     def start(self) -> None:
