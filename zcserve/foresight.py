@@ -33,7 +33,7 @@ class Foresight:
                 self._tell_at = now + MEMORY_TOLD_EVERY_S
                 self._tell(sampler)
         elif self._store.evictions or self._content.report.left_out:
-            self._service.sampler = Sampler(self._service.lane)
+            self._service.sampler = Sampler(self._service.front)
             self._tell_at = now + MEMORY_TOLD_EVERY_S
 
     def _tell(self, sampler: Sampler) -> None:

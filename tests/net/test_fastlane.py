@@ -25,8 +25,9 @@ from wire.client import Client, Response
 from zcserve import Config, Server
 from zcserve.cache.entry import Entry, OnDisk
 from zcserve.errors import UsageError
-from zcserve.net.fastlane import Teacher, open_poller
+from zcserve.net.fastlane import FastLane, Teacher, open_front
 from zcserve.net.poller import Poller
+from zcserve.net.reply import Prefixes
 
 pytest.importorskip("zcserve.net._lane")
 
@@ -53,9 +54,8 @@ def start(site: Any, serve: Any) -> Callable[..., Server]:
 
 def lane_of(server: Server) -> Any:
     """The server's lane."""
-    lane = server._service.lane
-    assert lane is not None
-    return lane
+    assert isinstance(server.loop.front, FastLane)
+    return server.loop.front.lane
 
 
 def entry_of(server: Server, key: bytes) -> Entry:
@@ -122,18 +122,18 @@ def read_on(client: Client) -> Response:
 
 @pytest.mark.parametrize(("engine", "native"), [("python", False), ("native", True), ("auto", True)])
 def test_the_engine_is_what_was_chosen(tmp_path: Path, engine: Any, native: bool) -> None:
-    poller = open_poller(Config(root=tmp_path, engine=engine))
-    assert isinstance(poller, Poller) != native
-    poller.close()
+    front = open_front(Config(root=tmp_path, engine=engine), Prefixes(), None)
+    assert (type(front), front.engine) == ((FastLane, "native") if native else (Poller, "python"))
+    front.close()
 
 
 def test_where_it_is_not_built_native_is_an_error_and_auto_is_python(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "zcserve.net._lane", None)
     with pytest.raises(UsageError, match="native is not built here"):
-        open_poller(Config(root=tmp_path, engine="native"))
-    poller = open_poller(Config(root=tmp_path, engine="auto"))
-    assert isinstance(poller, Poller)
-    poller.close()
+        open_front(Config(root=tmp_path, engine="native"), Prefixes(), None)
+    front = open_front(Config(root=tmp_path, engine="auto"), Prefixes(), None)
+    assert isinstance(front, Poller)
+    front.close()
 
 
 # --- teaching -------------------------------------------------------------------------------------------------
@@ -185,25 +185,20 @@ class Listening:
         return False
 
 
-def teacher_of(server: Server, lane: Any) -> Teacher:
-    """A teacher for a lane of the test's."""
-    return Teacher(lane, server._prefixes, log_json=False)
-
-
 def test_a_resource_is_taught_whole_or_not_at_all(site: Any, serve: Any) -> None:
     site.write("a.txt", b"identity", mtime=1e9)
     site.write("a.txt.gz", b"gzip", mtime=1e9)
     server = serve(site.root, engine="python", trust_siblings=True)
     entry, lane = entry_of(server, b"/a.txt"), Listening()
-    teacher_of(server, lane)._put(b"/a.txt", entry)
+    Teacher(lane)._put(b"/a.txt", entry)
     assert [one[1] for one in lane.puts[0]] == [0, 2]
     for entry_or_variant in (entry, *entry.variants):
         head, at, length = (lane.puts[0][(entry, *entry.variants).index(entry_or_variant)][i] for i in (2, 5, 6))
         assert bytes(head[at : at + length]) == entry_or_variant.etag
     server.store.drop(entry.variants[0])
-    teacher_of(server, lane)._put(b"/a.txt", entry)
+    Teacher(lane)._put(b"/a.txt", entry)
     entry.variants[0].body = OnDisk(b"", None, 4)  # type: ignore[arg-type]
-    teacher_of(server, lane)._put(b"/a.txt", entry)
+    Teacher(lane)._put(b"/a.txt", entry)
     entry.variants[0].body = None
     assert len(lane.puts) == 1
 
@@ -213,7 +208,7 @@ def test_what_is_evicted_while_it_is_taught_is_dropped(site: Any, serve: Any) ->
     server = serve(site.root, engine="python")
     entry = entry_of(server, b"/a.txt")
     lane = Listening(lambda: server.store.drop(entry))
-    teacher_of(server, lane)._put(b"/a.txt", entry)
+    Teacher(lane)._put(b"/a.txt", entry)
     assert lane.dropped == [entry]
 
 

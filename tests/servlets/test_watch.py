@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from zcserve.net.front import Front
 from zcserve.servlets.watch import Watch
 
 
 @pytest.fixture
 def watch(caplog: pytest.LogCaptureFixture) -> Iterator[Watch]:
     caplog.set_level(logging.WARNING)
-    watch = Watch(0.05)
+    watch = Watch(0.05, Front())
     watch.begin()
     yield watch
     watch.close()
@@ -57,4 +58,4 @@ def test_what_a_step_returns_and_raises_comes_through(watch: Watch) -> None:
 
 
 def test_a_watch_that_never_began_can_be_closed() -> None:
-    Watch(1.0).close()
+    Watch(1.0, Front()).close()

@@ -26,6 +26,7 @@ from wire.client import Client
 
 from zcserve import Config, Server
 from zcserve.net import reply
+from zcserve.net.fastlane import FastLane
 
 pytest.importorskip("zcserve.net._lane")
 
@@ -175,9 +176,9 @@ def difference(got: bytes, expected: bytes) -> str:
 
 def lane_share(engines: Engines, work: Callable[[], Any]) -> float:
     """How much of what the native server answers during `work` the lane answers by itself."""
-    service = engines.native._service
-    lane = service.lane
-    assert lane is not None
+    service, front = engines.native._service, engines.native.loop.front
+    assert isinstance(front, FastLane)
+    lane = front.lane
     by_lane, by_python = lane.requests, service.requests
     work()
     by_lane, by_python = lane.requests - by_lane, service.requests - by_python

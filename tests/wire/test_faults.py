@@ -61,7 +61,7 @@ def throttle(server: Server, size: int) -> None:
     MiB are more than any socket takes that nobody reads from."""
     if size >= SIZES["large"]:
         return
-    for listener in server._listeners:
+    for listener in server._drain._listeners:
         listener._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
 

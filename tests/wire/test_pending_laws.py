@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from wire.client import Client
 
+from zcserve.net.fastlane import FastLane
+
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import Phase, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
@@ -184,8 +186,8 @@ def machine(server: Any) -> type[RuleBasedStateMachine]:
             while server._service.count():
                 assert time.monotonic() < deadline, f"{server._service.count()} connections are left"
                 time.sleep(0.001)
-            if server._service.lane is not None:
-                assert server._service.lane.inboxes == 0
+            if isinstance(server.loop.front, FastLane):
+                assert server.loop.front.lane.inboxes == 0
 
     return Machine
 

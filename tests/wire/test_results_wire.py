@@ -186,7 +186,7 @@ def test_with_compress_a_result_gets_variants_as_a_file_does(pages: Any, wait_un
 def test_the_fast_lane_answers_it(serve: Any, site: Any, tmp_path: Path) -> None:
     pytest.importorskip("zcserve.net._lane")
     server = serve(site.root, servlets=str(write_servlets(tmp_path, pages=PAGES)), engine="native")
-    lane = server._service.lane
+    lane = server.loop.front.lane
     with Client(server.port) as client:
         client.get("/made/large.html")
         assert lane.knows(b"/made/large.html")

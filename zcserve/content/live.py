@@ -22,8 +22,6 @@ _log = Log(__name__)
 
 # The watcher's events are read for about so long in a turn: some hundred.
 EVENTS_READ_S = 0.001
-# So many keys of the fast lane are forgotten one by one; of more, all are.
-KEYS_FORGOTTEN_MAX = 1000
 
 
 class LostError(Exception):
@@ -119,18 +117,11 @@ class Live:
         self._waiting.append(then)
 
     def _forget_keys(self, keys: Collection[bytes], *, files_come_or_go: bool = True) -> list[object]:
-        """The fast lane lets go of these, and the application of what it knew of them. What the lane gives up is for a
+        """The front lets go of these, and the application of what it knew of them. What the front gives up is for a
         thread to free."""
         if self._service.application is not None and files_come_or_go:
             self._service.application.forget(keys)
-        lane = self._service.lane
-        if lane is None:
-            return []
-        if len(keys) > KEYS_FORGOTTEN_MAX:
-            return lane.clear(len(self.generation.resources))
-        for key in keys:
-            lane.forget_key(key)
-        return []
+        return self._loop.front.forget_keys(keys, len(self.generation.resources))
 
     def next_over(self) -> float:
         """When the time of one of the older generations is over; infinity where there is none."""

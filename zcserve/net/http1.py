@@ -110,7 +110,8 @@ class Http1:
         service = self._service
         parse = service.parser.parse if self._proxies is None else self._parse
         resources = service.generation.resources
-        teacher = service.teacher
+        front = service.loop.front
+        learns = front.learns
         data = self.inbox
         at = count = 0
         if self._round != service.loop.rounds:
@@ -134,14 +135,15 @@ class Http1:
                 resource = resources.get(target)
                 hit = None
                 if fields.plain and method == b"GET" and isinstance(resource, Entry):
+                    base = resource
                     hit = service.choose(service.generation, resource, fields.accept) if resource.variants else resource
                 if (
                     hit is not None
                     and (body := hit.body) is not None
                     and (not body.holds_descriptor or spans.is_ready(body))
                 ):
-                    if teacher is not None and isinstance(resource, Entry):
-                        teacher.teach(data[start:at], target, resource, fields)
+                    if learns:
+                        front.teach(data[start:at], target, base, fields)
                     stop = self._emit_hit(method, target, fields, hit, body)
                 else:
                     self._request = request = Answering(service, self, method, target, fields, data[start:at])

@@ -23,16 +23,12 @@ from contextlib import suppress
 from functools import partial
 from io import FileIO
 from math import inf
-from typing import TYPE_CHECKING
 
 from zcserve.events import Event
 from zcserve.log import Log
 from zcserve.net.forks import Ended, end, keep_in_children, let_go_in_children
-from zcserve.net.poller import Poller
+from zcserve.net.front import Front, Kind
 from zcserve.net.timers import Timers
-
-if TYPE_CHECKING:
-    from zcserve.net._lane import Lane
 
 _log = Log(__name__)
 
@@ -55,8 +51,9 @@ class Loop:
     handed_over  event: the fast lane hands the connection with this descriptor over
     """
 
-    def __init__(self, poller: Poller | Lane | None = None) -> None:
-        self.poller: Poller | Lane | Ended = poller or Poller()
+    def __init__(self, front: Front) -> None:
+        """`front` is this loop's: it is closed with it."""
+        self.front = front
         self.timers = Timers()
         self.handlers: dict[int, Handler] = {}
         self.now = time.monotonic()
@@ -74,15 +71,15 @@ class Loop:
         self.add(self._wake.fileno(), self._woken)
         let_go_in_children(self)
 
-    def add(self, fd: int, handler: Handler, *, stream: bool = False) -> None:
+    def add(self, fd: int, handler: Handler, kind: Kind = Kind.SOURCE) -> None:
         """Call `handler(mask)` when `fd` is ready."""
-        self.poller.register(fd, stream=stream)
+        self.front.watch(fd, kind)
         self.handlers[fd] = handler
 
     def forget(self, fd: int) -> None:
         """Never call the handler of `fd` again; its owner closes it."""
         self.release(fd)
-        self.poller.forget(fd)
+        self.front.forget(fd)
 
     def release(self, fd: int) -> None:
         """Never call the handler of `fd` again; the fast lane has the descriptor from now on."""
@@ -112,9 +109,9 @@ class Loop:
             self._turn()
 
     def _turn(self) -> None:
-        events = self.poller.poll(self._timeout())
+        events = self.front.poll(self._timeout())
         self.now = time.monotonic()
-        self.turn = self.poller.turn
+        self.turn = self.front.turn
         self.rounds += 1
         again: dict[Callable[[], object], None] | None = None
         if self._again:
@@ -122,15 +119,19 @@ class Loop:
         given_up = self._given_up
         if given_up:
             given_up.clear()
-        for step in self.each_turn.subscribers:
-            self._guarded(step)
+        try:
+            for step in self.each_turn.subscribers:  # without a call around each: this is on the way of every turn
+                step()
+        except Exception:
+            self._failed(step)
         handlers = self.handlers
         for fd, mask in events:
             if fd in given_up:
                 continue
             handler = handlers.get(fd)
             if handler is None:
-                self._guarded(partial(self.handed_over, fd))
+                for take_over in self.handed_over.subscribers:
+                    self._guarded(partial(take_over, fd))
             else:
                 try:
                     handler(mask)
@@ -176,9 +177,9 @@ class Loop:
     def let_go(self, null: int) -> None:
         """In a forked child: give up all descriptors that are waited for. Their numbers lead to where `null` leads, and
         the rest of the turn at hand, and of the lane's, finds nothing to do."""
-        for fd in {*self.handlers, *self.poller.descriptors()}:
+        for fd in {*self.handlers, *self.front.descriptors()}:
             os.dup2(null, fd, inheritable=False)
-        self.poller = Ended()
+        self.front = Ended()
         self.each_turn, self.handed_over = Event(end), Event()
         self.handlers.clear()
 
@@ -187,5 +188,5 @@ class Loop:
         keep_in_children(self)
         self._calls.clear()
         self._again.clear()
-        self.poller.close()
+        self.front.close()
         self._wake.close()

@@ -16,7 +16,7 @@ from zcserve.net import negotiate
 from zcserve.net.bodies import Allowance
 from zcserve.net.exchange import Application
 from zcserve.net.failures import Failures
-from zcserve.net.fastlane import Teacher
+from zcserve.net.front import Front
 from zcserve.net.loop import Loop
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
@@ -24,7 +24,6 @@ from zcserve.net.sampler import Sampler
 from zcserve.net.shortage import Shortage
 
 if TYPE_CHECKING:
-    from zcserve.net._lane import Lane
     from zcserve.net.connection import Connection
     from zcserve.net.ending import Ending
 
@@ -42,7 +41,6 @@ class Service:
     generation: Generation
     bodies: Allowance  # of requests, that are kept for applications
     log: Callable[..., None] | None = None
-    teacher: Teacher | None = None
     sampler: Sampler | None = None
     application: Application | None = None
     proxies: Proxies | None = None  # the trusted ones
@@ -61,15 +59,13 @@ class Service:
         self.failures = Failures(self.loop.timers)
 
     @property
-    def lane(self) -> Lane | None:
-        """The compiled lane, if there is one."""
-        return self.teacher.lane if self.teacher is not None else None
+    def front(self) -> Front:
+        """What stands in front of the loop."""
+        return self.loop.front
 
     def count(self) -> int:
-        """Open connections, the lane's among them."""
-        lane = self.lane
-        # The lane counts those, too, that it has handed over and that Python has not taken yet.
-        return len(self.connections) + len(self.endings) if lane is None else lane.count + lane.foreign
+        """Open connections, the front's among them."""
+        return self.loop.front.count(len(self.connections) + len(self.endings))
 
     def choose(self, generation: Generation, base: Entry, accept: dict[bytes, int] | None) -> Entry | None:
         """Negotiate, and have variants made again that were evicted."""

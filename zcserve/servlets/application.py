@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from zcserve.cache.entry import Entry
@@ -28,6 +28,7 @@ from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
 from zcserve.net.exchange import Answer, Exchange, Made, Quick, Resource, Stored
 from zcserve.net.failures import Failures
+from zcserve.net.front import Front
 from zcserve.net.request import split_target
 from zcserve.net.timers import Timers
 from zcserve.paths import SentPath
@@ -43,9 +44,6 @@ from zcserve.servlets.routes import Route
 from zcserve.servlets.watch import Watch
 from zcserve.servlets.websockets import NoWebSockets
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
-
-if TYPE_CHECKING:
-    from zcserve.net._lane import Lane
 
 # How long the folder's files are not asked for their status while the kernel tells of no change. It cannot tell of all.
 SURE_S = 0.1
@@ -158,7 +156,7 @@ class Servlets:
         call_soon: Callable[[Callable[[], object]], None],
         generation: Callable[[], Generation],
         turn: Callable[[], int],
-        lane: Lane | None = None,
+        front: Front,
         keeping: Keeping | None = None,
         failures: Failures | None = None,
         faults: list[str] | None = None,
@@ -171,7 +169,7 @@ class Servlets:
         timers = keeping.timers if keeping is not None else Timers()
         failures = failures if failures is not None else Failures(timers)
         self.context = Context(config, pool, AsyncThread(), call_soon, generation, turn, timers.call_later, failures)
-        self._watch = Watch(config.servlet_slow_s, lane)
+        self._watch = Watch(config.servlet_slow_s, front)
         self._caller = Caller(self.context, self._watch)
         self.results: Results | None = None
         if keeping is not None:
@@ -187,7 +185,7 @@ class Servlets:
         self._sure_until = 0.0
         self._is_late = False  # what is being loaded takes long: nothing waits for it
         self._everything = False  # the next load is of all, whether it changed or not
-        self._lane = lane
+        self._front = front
         try:
             self._mounts = Mounts(config.mount, self.context, faults)
         except BaseException:
@@ -207,8 +205,8 @@ class Servlets:
         self._watch.begin()
         self._mounts.start()
         self.context.call_soon(self._watch.look_at_this_thread)
-        if self._lane is not None and self._folder is not None:
-            self._lane.consult(self.look_up)
+        if self._folder is not None:
+            self._front.consult(self.look_up)
 
     def describe(self) -> str:
         """What there is, for people."""
@@ -267,13 +265,9 @@ class Servlets:
 
     def forget(self, keys: Collection[bytes]) -> None:
         """As `Application.forget`: a file goes before a servlet."""
-        self._forget_quick()
+        self._front.forget_quick()
         if self.results is not None:
             self.results.files_changed(keys)
-
-    def _forget_quick(self) -> None:
-        if self._lane is not None:
-            self._lane.forget_quick()
 
     # --- edit and refresh ---------------------------------------------------------------------------------
 
@@ -287,7 +281,7 @@ class Servlets:
             changes = folder.changes()
             if changes != self._changes:
                 self._changes = changes
-                self._forget_quick()
+                self._front.forget_quick()
         if found is None:
             return bool(self._changes)
         return not self._changes.isdisjoint(found.names)
@@ -335,7 +329,7 @@ class Servlets:
         self._sure_until = 0.0  # what was written while it was loaded is not loaded
         self._notice.close()
         self._notice = self._folder.listen()
-        self._forget_quick()
+        self._front.forget_quick()
         if self.results is not None:
             modules = self._folder.modules.values()
             self.results.servlets_changed(route for module in modules for route in module.routes)
@@ -467,6 +461,7 @@ def check(config: Config) -> Checked:
         call_soon=lambda call: None,
         generation=lambda: Generation(Root(config.root)),
         turn=lambda: 0,
+        front=Front(),
         faults=faults,
     )
     try:
