@@ -26,7 +26,7 @@ def publish(path: Path, data: bytes) -> None:
 
 
 def entry(server: Server, key: bytes) -> Entry:
-    found = server.generation.resources[key]
+    found = server.site.live.resources[key]
     assert isinstance(found, Entry)
     return found
 
@@ -115,7 +115,7 @@ def test_what_vanishes_between_the_look_and_the_reading_is_gone(
     server = serve(site.root)
     once_before(monkeypatch, "preload", page.unlink)
     publish(page, b"new")
-    wait_until(lambda: b"/page" not in server.generation.resources)
+    wait_until(lambda: b"/page" not in server.site.live.resources)
     wait_until(lambda: server.store.resident == 0)
 
 
@@ -124,7 +124,7 @@ def test_a_loader_and_a_patch_may_meet_over_one_file(
 ) -> None:
     page = site.write("page", b"1")
     server = serve(site.root)
-    once_before(monkeypatch, "preload", lambda: server.loader.succeed(server.generation, entry(server, b"/page")))
+    once_before(monkeypatch, "preload", lambda: server.loader.succeed(server.site.live, entry(server, b"/page")))
     publish(page, b"22")
     wait_until(lambda: server.content.counters.patches)
     assert entry(server, b"/page").size == 2
@@ -144,7 +144,7 @@ def test_changes_that_come_while_the_next_generation_is_built_are_in_it(
     once_before(monkeypatch, "preload", change)  # behind the walk
     server.reload()
     wait_until(lambda: server.content.counters.flips == 1)
-    wait_until(lambda: b"/more/page" in server.generation.resources)
+    wait_until(lambda: b"/more/page" in server.site.live.resources)
     wait_until(lambda: entry(server, b"/page").size == 2)
 
 
@@ -161,7 +161,7 @@ def test_what_changed_before_the_loop_runs_is_caught_up_with(site: Any) -> None:
         server.content.catch_up()
         assert entry(server, b"/page").size == 2
         assert entry(server, b"/d/") is entry(server, b"/d/index.html")
-        assert b"/gone" not in server.generation.resources
+        assert b"/gone" not in server.site.live.resources
         assert server.store.resident == 2
     finally:
         server._close()
@@ -181,7 +181,7 @@ def test_a_root_that_leads_elsewhere_before_the_loop_runs_is_what_is_served(tmp_
         (tmp_path / "next").rename(root)
         server.content.catch_up()
         assert entry(server, b"/page").size == 2
-        assert server.generation.root.is_in_place()
+        assert server.site.live.root.is_in_place()
         root.unlink()  # nothing can be built: what was is served until something can
         server.content.catch_up()
         assert entry(server, b"/page").size == 2
@@ -223,7 +223,7 @@ def test_content_that_comes_late_for_an_entry_that_left_is_not_kept(
 
     monkeypatch.setattr(server.loader, "load", held)
     got: list[Any] = []
-    server.loop.call_soon(lambda: server._service.fetcher.fetch(server.generation, old, old, got.append))
+    server.loop.call_soon(lambda: server._service.fetcher.fetch(server.site.live, old, old, got.append))
     assert begun.wait(60)
     site.write("page.gz", b"packed")
     wait_until(lambda: entry(server, b"/page").variants)
@@ -313,10 +313,10 @@ def test_a_generation_that_is_given_up_holds_nothing(site: Any, serve: Any, wait
     server = serve(site.root, watch=False)
     generations: list[Generation] = []
     for _ in range(3):
-        old = server.generation
+        old = server.site.live
         generations.append(old)
         server.reload()
-        wait_until(lambda old=old: server.generation is not old)
+        wait_until(lambda old=old: server.site.live is not old)
     wait_until(lambda: not any(generation.resources for generation in generations))
     assert entry(server, b"/page").body is not None
 

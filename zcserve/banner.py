@@ -39,7 +39,7 @@ def say_ready(
 ) -> None:
     """Warn of what is amiss, and print the lines that begin with `root:`."""
     _warn_of_descriptors(config)
-    report_problems(content.generation.problems)
+    report_problems(content.site.live.problems)
     content.warn_of_memory()
     for line in of_no_use(config):
         _log.warning("%s", line)

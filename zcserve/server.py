@@ -30,7 +30,6 @@ from zcserve.cache.budget import budget_of
 from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.cache.entry import InPlace, each_coding
 from zcserve.cache.fetcher import Fetcher
-from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import retire
@@ -56,6 +55,7 @@ from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.program import close_inherited
+from zcserve.site.site import Site
 from zcserve.succession import Succession
 from zcserve.upgrade import Predecessor, tell_supervisor
 
@@ -64,6 +64,8 @@ if TYPE_CHECKING:
 
 _log = Log(__name__)
 
+# The number of the only site.
+SITE = 0
 # What systemd waits for longer at each word of progress (sd_notify(3)), in microseconds: three words may be late.
 EXTENDED_US = 30_000_000
 # How long a loader thread may hold the GIL while the loop has work: the interpreter's 5 ms would be the loop's worst
@@ -111,7 +113,8 @@ class Server:
             builder = self._open_memory(undo)
             self._open_loop(undo)
             built = self._build(builder, progress)
-            self._open_service(built, undo)
+            self.site = Site(SITE, built.generation, pins=builder.pinned)
+            self._open_service(undo)
             self._open_content(builder, built, undo)
             self._listen(sockets, undo)
             undo.pop_all()
@@ -145,7 +148,7 @@ class Server:
         self.loader = Loader(self.store, config)
         undo.callback(self.loader.variants.close)
         self.loader.variants.progress.subscribe(self._on_compressed)
-        return Builder(config, self.store, self.loader, pinned)
+        return Builder(config, self.store, self.loader, pinned, SITE)
 
     def _open_loop(self, undo: ExitStack) -> None:
         """The loop and what is its own: its front, its second's prefixes, its log."""
@@ -172,7 +175,7 @@ class Server:
         try:
             last = None
             if self._predecessor is not None:
-                last = self._predecessor.adopt(self.loader, Root(self.config.root))
+                last = self._predecessor.adopt(self.loader, Root(self.config.root), SITE)
             self.store.starting = True
             built = builder.build(last=last, progress=progress)
             self.store.starting = False
@@ -186,7 +189,7 @@ class Server:
             gc.freeze()
         return built
 
-    def _open_service(self, built: Built, undo: ExitStack) -> None:
+    def _open_service(self, undo: ExitStack) -> None:
         """What connections share, and what answers where no file does."""
         config, loop = self.config, self.loop
         fetcher = Fetcher(self.loader, config.loader_threads, loop.call_soon, config.load_timeout_s)
@@ -197,12 +200,12 @@ class Server:
             parser=Parser(config, log_fields=self._log is not None),
             prefixes=self._prefixes,
             fetcher=fetcher,
-            generation=built.generation,
+            sites=(self.site,),
             bodies=Allowance(config.servlet_bodies_bytes()),
             log=self._log.record if self._log is not None else None,
             proxies=Proxies(Trusted(config.proxy_headers)) if config.proxy_headers else None,
         )
-        loop.front.reserve(len(built.generation.resources))
+        loop.front.reserve(self._service.count_keys())
         loop.handed_over.subscribe(partial(take_over, self._service))
         if config.servlets or config.mount:
             self._open_application(undo)
@@ -214,20 +217,20 @@ class Server:
         service, front = self._service, self.loop.front
         application = Servlets(
             self.config,
+            self.site,
             call_soon=self.loop.call_soon,
-            generation=lambda: service.generation,
             turn=lambda: front.turn,
             front=front,
-            keeping=Keeping(self.loader, service.fetcher, self.loop.timers, front),
+            keeping=Keeping(self.loader, service.fetcher, self.loop.timers, front, service.count_keys),
             failures=service.failures,
         )
-        self._application = service.application = application
+        self._application = self.site.application = application
         undo.callback(application.close)
         application.start()
 
     def _open_content(self, builder: Builder, built: Built, undo: ExitStack) -> None:
         """What follows the root from now on."""
-        self.content = Content(builder, built, self.loop, self._service)
+        self.content = Content(builder, built, self.site, self._service)
         undo.callback(self.content.close)
         self.loop.each_turn.subscribe(self.content.each_turn)
         self._foresight = Foresight(self._service, self.store, self.content)
@@ -266,11 +269,6 @@ class Server:
     def url(self) -> str:
         """The first address, as a browser wants it."""
         return self._addresses[0]
-
-    @property
-    def generation(self) -> Generation:
-        """What is served now."""
-        return self._service.generation
 
     def __enter__(self) -> Server:
         self._open()
@@ -362,15 +360,15 @@ class Server:
         """Whether files below the root are open that cannot be closed, perhaps: no thread of this process may try."""
         if not closing.settle(time.monotonic() + CLOSE_WITHIN_S):
             return True
-        generation = self.generation
-        entries = chain(*(one.entries() for one in (generation, *generation.older) if self.config.in_place))
+        generations = self._service.generations() if self.config.in_place else ()
+        entries = chain.from_iterable(one.entries() for one in generations)
         bodies = (one.body for entry in entries for one in each_coding(entry))
         return any(isinstance(body, InPlace) and closing.may_hang(body.device) for body in bodies)
 
     # --- content ------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """Build the next generation beside the present one and flip to it, and load all servlets anew; any thread may
+        """Build the next generation beside the live one and flip to it, and load all servlets anew; any thread may
         ask. Returns at once."""
         self.content.reload()
         if self._application is not None:

@@ -98,7 +98,7 @@ class Succession:
         _log.info("upgrade: starting the new program")
         try:
             listeners = [(listener.fileno(), port) for listener, port in self._listeners]
-            write = partial(manifest.write, generation=self._content.generation, loader=self._loader)
+            write = partial(manifest.write, generation=self._content.site.live, loader=self._loader)
             self._successor = Successor(self._loop, self._succeeded, self._not_succeeded, self._before_it_serves)
             self._successor.begin(listeners, self._store.freeze, write)
         except (OSError, NoThreadError) as error:

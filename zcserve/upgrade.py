@@ -134,9 +134,9 @@ class Predecessor:
         text, awaits_ready = environ.pop(VARIABLE, ""), environ.pop(AWAITS_READY, "")
         return cls(Handover(**json.loads(text)), awaits_ready=awaits_ready) if text else None
 
-    def adopt(self, loader: Loader, root: Root) -> Generation | None:
-        """What it serves, its bodies resident here as well; None where that cannot be used."""
-        generation = manifest.adopt(self._manifest, self._memory, loader, root)
+    def adopt(self, loader: Loader, root: Root, site: int) -> Generation | None:
+        """What it serves of this site, its bodies resident here as well; None where that cannot be used."""
+        generation = manifest.adopt(self._manifest, self._memory, loader, root, site)
         os.close(self._manifest)
         if generation is None:
             _log.warning("upgrade: what process %d has in memory is of another shape, all is loaded anew", self.pid)

@@ -205,7 +205,7 @@ def test_a_share_is_the_most_that_it_can_be() -> None:
 )
 def test_a_budget_that_entries_eat_is_too_small(budget: int, files: int, content: int, least: str) -> None:
     store = Store(budget, slab_bytes=MIB, small_body_bytes_max=16 * KIB)
-    store.overhead = files * ENTRY_BYTES
+    store.count_index(0, files * ENTRY_BYTES)
     told = eaten(store, files, content)
     store.close()
     assert told.endswith(f"is --memory {least}" if least else "")

@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from trees import content_of, memfds, no_descriptors_left, noise
 
+from tests.support.trees import content_of, memfds, no_descriptors_left, noise
 from zcserve.cache.compact import GONE_MAX, HOLES_SHARE, TIDIED_AT_ONCE, Compactor
 from zcserve.cache.entry import Body, Entry, Packed
 from zcserve.cache.evictor import nobody_else

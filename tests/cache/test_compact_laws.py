@@ -6,8 +6,8 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from trees import content_of, memfd_meter
 
+from tests.support.trees import content_of, memfd_meter
 from zcserve.cache.compact import HOLES_SHARE
 from zcserve.cache.entry import Entry, Packed
 from zcserve.cache.memfd import PAGE_BYTES, round_up

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from trees import content_of, noise, rewrite
 
+from tests.support.trees import content_of, noise, rewrite
 from zcserve.cache.entry import (
     Body,
     DiskSpan,

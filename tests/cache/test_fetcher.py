@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from trees import Tree, content_of, entry_of, no_descriptors_left, noise, publish, rewrite
 
+from tests.support.trees import Tree, content_of, entry_of, no_descriptors_left, noise, publish, rewrite
 from zcserve.cache.entry import Body, Entry, OnDisk
 from zcserve.cache.fetcher import HANDED_OUT_MAX, Fetcher, Renewed
 from zcserve.cache.index import Generation

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cache.counting import Codec
-from cache.trees import Tree, content_of, noise, prose
 
+from tests.support.counting import Codec
+from tests.support.trees import Tree, content_of, noise, prose
 from zcserve.cache.kept import DIGEST_BYTES, LEFT_S, Kept, open_kept
 from zcserve.cache.tags import tag_of
 from zcserve.config.table import Config
@@ -122,7 +122,7 @@ def started(tree: Tree, directory: Path) -> tuple[Any, int]:
     """A start: the files' entries with their variants, and how often something was compressed."""
     codec = Codec()
     loader = tree.loader(compress=True, compress_dir=str(directory))
-    loader.codecs = {b"gzip": codec}
+    loader.codings.codecs = {b"gzip": codec}
     generation = tree.walk()
     for entry in generation.entries():
         loader.add_variants(generation.root, entry)
@@ -159,7 +159,7 @@ def test_an_evicted_variant_comes_back_from_there(tree: Tree, tmp_path: Path) ->
     tree.plant({"a.css": prose(5000)})
     codec = Codec()
     loader = tree.loader(compress=True, compress_dir=str(tmp_path / "kept"))
-    loader.codecs = {b"gzip": codec}
+    loader.codings.codecs = {b"gzip": codec}
     root, entry = tree.entry(b"/a.css")
     loader.add_variants(root, entry)
     loader.store.drop(entry.variants[0])

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from trees import descriptors, no_descriptors_left, noise
 
+from tests.support.trees import descriptors, no_descriptors_left, noise
 from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.pages import Extent, Pages
 

@@ -7,8 +7,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 import pytest
-from policies import Cached, resident
 
+from tests.support.policies import Cached, resident
 from zcserve.cache.entry import Body, Entry
 from zcserve.cache.evictor import LeastRecentlyUsed, Policy
 from zcserve.cache.s3fifo import S3Fifo

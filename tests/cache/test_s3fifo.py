@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from policies import Cached, resident
 
+from tests.support.policies import Cached, resident
 from zcserve.cache.s3fifo import HEAD_BYTES, S3Fifo
 
 

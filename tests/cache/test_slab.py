@@ -9,8 +9,8 @@ import sys
 import threading
 
 import pytest
-from trees import memfd_meter, memfds, no_descriptors_left, noise
 
+from tests.support.trees import memfd_meter, memfds, no_descriptors_left, noise
 from zcserve.cache.entry import Packed
 from zcserve.cache.memfd import PAGE_BYTES
 from zcserve.cache.slab import BLOCK_ALIGN, Block, Slabs, shared

@@ -6,8 +6,8 @@ import random
 from itertools import pairwise
 
 import pytest
-from trees import memfd_meter
 
+from tests.support.trees import memfd_meter
 from zcserve.cache.entry import Packed
 from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.slab import BLOCK_ALIGN, Block, Slabs

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from cache.trees import Tree, content_of, entry_of, noise, prose
 
+from tests.support.trees import Tree, content_of, entry_of, noise, prose
 from zcserve.cache import variants
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
@@ -39,7 +39,7 @@ class Making:
     def __init__(self, tree: Tree, **settings: Any) -> None:
         self.gate = Gate()
         self.loader: Loader = tree.loader(compress=True, **{"compress_wait_s": 0} | settings)
-        self.loader.codecs = {b"gzip": self.gate}
+        self.loader.codings.codecs = {b"gzip": self.gate}
         self.generation: Generation = tree.walk()
 
     def entry(self, key: bytes) -> Entry:

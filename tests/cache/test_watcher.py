@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trees import Tree, as_nobody, descriptors, entry_of, publish
 
+from tests.support.trees import Tree, as_nobody, descriptors, entry_of, publish
 from zcserve.cache import _inotify as inotify
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation

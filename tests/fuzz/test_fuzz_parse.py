@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fuzz.fuzz_parse import BrokenError, Law, corpus, run
+
+from tests.support.fuzz_parse import BrokenError, Law, corpus, run
 
 pytest.importorskip("zcserve.net._lane")
 

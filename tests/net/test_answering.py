@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net.memory import HandFetcher, body_of
 
+from tests.support.memory import HandFetcher, body_of
 from zcserve import Config
 from zcserve.cache.entry import Entry, Fleeting, Redirect
 from zcserve.cache.fetcher import Renewed
@@ -23,6 +23,7 @@ from zcserve.net.reply import Prefixes, Reply
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.paths import SentPath
+from zcserve.site.site import Site
 
 CONTENT = b"the content"
 
@@ -93,15 +94,16 @@ class Desk:
             b"/cold": entry_of(b"/cold", None),
             b"/dir": Redirect(b"/dir/"),
         }
+        self.site = Site(0, self.generation)
+        self.site.application = Places(self.place)
         self.service = Service(
             config=config,
             loop=self.loop,
             parser=Parser(config),
             prefixes=Prefixes(),
             fetcher=self.fetcher,  # type: ignore[arg-type]
-            generation=self.generation,
+            sites=(self.site,),
             bodies=Allowance(1000),
-            application=Places(self.place),  # type: ignore[arg-type]
         )
 
     def request(self, target: bytes, *lines: bytes, method: bytes = b"GET") -> Answering:
@@ -110,7 +112,7 @@ class Desk:
         )
         parsed = self.service.parser.parse(head, 0)
         assert parsed is not None
-        made = Answering(self.service, self.asks, *parsed[:3], head)
+        made = Answering(self.service, self.site, self.asks, *parsed[:3], head)
         made.find_resource()
         return made
 

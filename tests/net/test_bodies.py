@@ -10,7 +10,8 @@ import pytest
 from zcserve.errors import HttpError
 from zcserve.net import bodies
 from zcserve.net.bodies import Allowance, Hold
-from zcserve.net.request import CHUNKED, Collect
+from zcserve.net.fields import CHUNKED
+from zcserve.net.received import Collect
 
 
 def held(allowance: Allowance, count: int) -> Hold:

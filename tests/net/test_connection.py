@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net.memory import HandFetcher, MemoryTransport, body_of
 
+from tests.support.memory import HandFetcher, MemoryTransport, body_of
 from zcserve import Config
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
@@ -24,6 +24,7 @@ from zcserve.net.poller import ERROR, HANG_UP, READ, WRITE
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
+from zcserve.site.site import Site
 
 GET = b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n"
 LAST = b"GET /page HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
@@ -75,7 +76,7 @@ class House:
             parser=Parser(config),
             prefixes=Prefixes(),
             fetcher=self.fetcher,  # type: ignore[arg-type]
-            generation=generation,
+            sites=(Site(0, generation),),
             bodies=Allowance(1 << 20),
             log=lambda client, method, target, fields, status, length: self.log.append((status, length)),
         )
@@ -283,7 +284,7 @@ def test_a_request_that_came_while_the_loop_was_busy_is_answered_at_its_deadline
 
 def test_a_turns_share_of_bytes_is_kept_and_the_rest_needs_no_event(house: Any) -> None:
     here = house(turn_bytes_max=4096)
-    here.service.generation.resources[b"/page"].body = here.body = body_of(bytes(3000))
+    here.service.sites[0].live.resources[b"/page"].body = here.body = body_of(bytes(3000))
     connection, transport = here.connect(GET * 4)
     transport.room = 5000
     here.turn(transport)

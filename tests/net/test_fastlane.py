@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
 
+from tests.support.client import Client, Response
 from zcserve import Config, Server
 from zcserve.cache.entry import Entry, OnDisk
 from zcserve.errors import UsageError
@@ -60,7 +60,7 @@ def lane_of(server: Server) -> Any:
 
 def entry_of(server: Server, key: bytes) -> Entry:
     """What the index holds for a file."""
-    entry = server.generation.resources[key]
+    entry = server.site.live.resources[key]
     assert isinstance(entry, Entry)
     return entry
 
@@ -242,7 +242,7 @@ def test_under_pressure_the_budget_is_kept_and_every_answer_is_right(site: Any, 
     assert server.store.evictions > 20
     assert lane_of(server).requests > 100
     lane = lane_of(server)
-    wait_until(lambda: not [one for one in server.generation.entries() if lane.holds(one) and one.body is None])
+    wait_until(lambda: not [one for one in server.site.live.entries() if lane.holds(one) and one.body is None])
     wait_until(lambda: server.store.committed <= server.store.budget)
 
 
@@ -275,7 +275,7 @@ def test_a_slow_reader_gets_the_whole_of_what_he_asked_for(start: Any, site: Any
     server = start()
     with slow_reader(server, wait_until) as client:
         old = entry_of(server, b"/big")
-        generation = server.generation
+        generation = server.site.live
         if how == "evicted":
             server.store.drop(old)
         elif how == "replaced":
@@ -284,7 +284,7 @@ def test_a_slow_reader_gets_the_whole_of_what_he_asked_for(start: Any, site: Any
             (site.root / "big").unlink()
         if how != "evicted":
             server.reload()
-            wait_until(lambda: server.generation is not generation)
+            wait_until(lambda: server.site.live is not generation)
         wait_until(lambda: not lane_of(server).holds(old))
         committed = server.store.committed
         assert read_on(client).body == BIG
@@ -312,18 +312,18 @@ def test_after_a_reload_the_lane_serves_nothing_old(start: Any, site: Any, wait_
 
     site.write("version", b"0")
     server.reload()
-    wait_until(lambda: b"/version" in server.generation.resources)
+    wait_until(lambda: b"/version" in server.site.live.resources)
     threads = [threading.Thread(target=use) for _ in range(3)]
     for thread in threads:
         thread.start()
     try:
         for version in range(1, 25):
             lane = lane_of(server)
-            before, generation = lane.requests, server.generation
+            before, generation = lane.requests, server.site.live
             wait_until(lambda lane=lane, before=before: lane.requests > before + 20)
             site.write("version", b"%d" % version)
             server.reload()
-            wait_until(lambda generation=generation: server.generation is not generation)
+            wait_until(lambda generation=generation: server.site.live is not generation)
             in_loop(server, lambda: None)  # the flip's call is over
             newest = version
     finally:

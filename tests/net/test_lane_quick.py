@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net.test_lane import PLAIN, Driver, packed
-from wire.client import Client
-from wire.stage import EVENTS
 
+from tests.support.client import Client
+from tests.support.driver import PLAIN, Driver, packed
+from tests.support.stage import EVENTS
 from zcserve.net.exchange import Quick
 from zcserve.net.fastlane import CONNECTION_11
-from zcserve.net.request import CLOSE
+from zcserve.net.fields import CLOSE
 
 pytest.importorskip("zcserve.net._lane")
 
@@ -829,7 +829,7 @@ def test_others_may_run_while_functions_follow_each_other(stage: Any) -> None:
 # --- in a connection that takes over --------------------------------------------------------------------------
 
 WAITING_APPLICATION = """
-from wire.stage import EVENTS
+from tests.support.stage import EVENTS
 
 class Content:
     def __iter__(self):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net.memory import MemoryTransport
 
+from tests.support.memory import MemoryTransport
 from zcserve.cache.entry import DiskSpan, Fleeting, ForeignSpan, OpenFile, Segment, Span, identity_of
 from zcserve.net import output, spans
 from zcserve.net.output import Flushed, Output

@@ -9,7 +9,7 @@ import pytest
 from zcserve.cache import heads
 from zcserve.cache.entry import Body, Segment, Span
 from zcserve.net import reply
-from zcserve.net.request import CLOSE, KEEP, KEEP_10
+from zcserve.net.fields import CLOSE, KEEP, KEEP_10
 
 HEAD = heads.build("a.txt", 100, 0, b'"tag"', encoding=b"", cache_control="max-age=1", vary=True)
 CONTENT = bytes(range(100))

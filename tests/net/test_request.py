@@ -1,4 +1,4 @@
-"""zcserve.net.request: what a head means, what a body is, where each ends.
+"""zcserve.net.request: where a head ends, which are refused, and what a target is.
 
 More refusals stand in wire/test_http_refusals.py.
 """
@@ -12,31 +12,12 @@ import pytest
 
 from zcserve.config.table import Config
 from zcserve.errors import HttpError
-from zcserve.http import ANY_TAG, EntityTag
 from zcserve.net import request
-from zcserve.net.request import (
-    CHUNKED,
-    CLOSE,
-    KEEP,
-    KEEP_10,
-    MEMO_ENTRIES_MAX,
-    Discard,
-    Fields,
-    Parser,
-    split_target,
-)
+from zcserve.net.request import MEMO_ENTRIES_MAX, Parser, split_target
 
 
 def config(**limits: int) -> Config:
     return Config(root=Path(), **limits)  # type: ignore[arg-type]
-
-
-def fields_of(*lines: bytes, version: bytes = b"1.1", host: bytes = b"Host: a\r\n", log: bool = False) -> Fields:
-    head = b"GET / HTTP/" + version + b"\r\n" + host + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
-    parsed = Parser(config(), log_fields=log).parse(head, 0)
-    assert parsed is not None
-    assert parsed[3] == len(head)
-    return parsed[2]
 
 
 def status_of(data: bytes) -> int:
@@ -61,108 +42,6 @@ def test_a_head_is_its_method_target_fields_and_end() -> None:
 @pytest.mark.parametrize("cut", range(len(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")))
 def test_an_incomplete_head_is_no_answer(cut: int) -> None:
     assert Parser(config()).parse(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[:cut], 0) is None
-
-
-@pytest.mark.parametrize(
-    ("lines", "version", "mode"),
-    [
-        ([], b"1.1", KEEP),
-        ([b"Connection: keep-alive"], b"1.1", KEEP),
-        ([b"Connection: upgrade, CLOSE"], b"1.1", CLOSE),
-        ([b"Connection: upgrade", b"Connection: close"], b"1.1", CLOSE),
-        ([], b"1.0", CLOSE),
-        ([b"Connection: Keep-Alive"], b"1.0", KEEP_10),
-        ([b"Connection: keep-alive, close"], b"1.0", CLOSE),
-        ([], b"1.9", KEEP),
-    ],
-)
-def test_the_mode_says_what_becomes_of_the_connection(lines: list[bytes], version: bytes, mode: int) -> None:
-    assert fields_of(*lines, version=version).mode == mode
-
-
-@pytest.mark.parametrize(
-    ("lines", "body"),
-    [
-        ([], 0),
-        ([b"Content-Length: 0"], 0),
-        ([b"Content-Length: 17"], 17),
-        ([b"content-length:\t17 "], 17),
-        ([b"Transfer-Encoding: chunked"], CHUNKED),
-        ([b"Transfer-Encoding:\tChunked "], CHUNKED),
-    ],
-)
-def test_the_body_is_as_long_as_its_framing_says(lines: list[bytes], body: int) -> None:
-    assert fields_of(*lines).body == body
-
-
-TAG = EntityTag(b'"x"', weak=False)
-WEAK = EntityTag(b'"y"', weak=True)
-
-
-@pytest.mark.parametrize(
-    ("line", "name", "value"),
-    [
-        (b"If-None-Match: *", "none_match", ANY_TAG),
-        (b'If-None-Match: "x", W/"y"', "none_match", (TAG, WEAK)),
-        (b"If-None-Match: x", "none_match", ()),
-        (b'If-Match: "x"', "match", (TAG,)),
-        (b"If-Match:", "match", ()),
-        (b"If-Modified-Since: Thu, 01 Jan 1970 00:01:00 GMT", "modified_since", 60),
-        (b"If-Modified-Since: never", "modified_since", None),
-        (b"If-Unmodified-Since: Thu, 01 Jan 1970 00:01:00 GMT", "unmodified_since", 60),
-        (b"Range: bytes=1-2,-3", "ranges", ((1, 2), (None, 3))),
-        (b"Range: nonsense", "ranges", None),
-        (b'If-Range: "x"', "if_range", TAG),
-        (b'If-Range: W/"y"', "if_range", WEAK),
-        (b"If-Range: Thu, 01 Jan 1970 00:01:00 GMT", "if_range", 60),
-        (b"If-Range: nonsense", "if_range", EntityTag(b"", weak=True)),
-        (b"Accept-Encoding: gzip;q=0.5", "accept", {b"gzip": 500}),
-        (b"Accept-Encoding:", "accept", {}),
-        (b"User-Agent: x", "user_agent", b""),
-    ],
-)
-def test_a_field_means_what_its_line_says(line: bytes, name: str, value: object) -> None:
-    assert getattr(fields_of(line), name) == value
-
-
-def test_lines_of_one_name_are_one_list() -> None:
-    fields = fields_of(b'If-None-Match: "x"', b"Accept-Encoding: br", b'IF-NONE-MATCH: W/"y"', b"Accept-Encoding: gzip")
-    assert fields.none_match == (TAG, WEAK)
-    assert fields.accept == {b"br": 1000, b"gzip": 1000}
-
-
-def test_the_log_has_its_fields_when_it_asks() -> None:
-    fields = fields_of(b"User-Agent: x", b"Referer: http://y/", log=True)
-    assert (fields.user_agent, fields.referer) == (b"x", b"http://y/")
-
-
-@pytest.mark.parametrize(
-    ("lines", "plain"),
-    [
-        ([], True),
-        ([b"Accept-Encoding: gzip", b"Cookie: a=b", b"X: y"], True),
-        ([b"Accept-Encoding: identity;q=0, gzip"], False),
-        ([b"Range: nonsense"], False),
-        ([b"If-None-Match: x"], False),
-        ([b"Content-Length: 1"], False),
-    ],
-)
-def test_plain_is_what_depends_on_the_target_alone(lines: list[bytes], plain: bool) -> None:
-    assert fields_of(*lines).plain is plain
-
-
-@pytest.mark.parametrize(
-    ("lines", "version", "expects"),
-    [
-        ([b"Expect: 100-Continue", b"Content-Length: 1"], b"1.1", True),
-        ([b"Expect: 100-continue", b"Transfer-Encoding: chunked"], b"1.1", True),
-        ([b"Expect: 100-continue"], b"1.1", False),
-        ([b"Expect: a miracle", b"Content-Length: 1"], b"1.0", False),
-        ([b"Expect:", b"Content-Length: 1"], b"1.1", True),
-    ],
-)
-def test_who_expects_100_has_a_body_to_send(lines: list[bytes], version: bytes, expects: bool) -> None:
-    assert fields_of(*lines, version=version).expects is expects
 
 
 @pytest.mark.parametrize(
@@ -289,40 +168,3 @@ def test_what_is_no_target_raises_400(target: bytes) -> None:
     with pytest.raises(HttpError) as caught:
         split_target(target)
     assert caught.value.status == 400
-
-
-# --- bodies -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("length", "body"),
-    [
-        (0, b""),
-        (5, b"hello"),
-        (CHUNKED, b"0\r\n\r\n"),
-        (CHUNKED, b"5\r\nhello\r\n0;last\r\nTrailer: x\r\n\r\n"),
-        (CHUNKED, b'000A ; a = "b;\\"c" \r\n'.replace(b" \r\n", b"\r\n") + b"0123456789\r\n0\r\n\r\n"),
-    ],
-)
-@pytest.mark.parametrize("behind", [b"", b"GET /"])
-def test_a_body_ends_where_its_framing_says(length: int, body: bytes, behind: bytes) -> None:
-    discard = Discard(length, 100, 100)
-    assert discard.feed(b"xx" + body + behind, 2, 10) == 2 + len(body)
-    assert discard.done
-
-
-@pytest.mark.parametrize(
-    ("length", "body", "status"),
-    [
-        (101, b"", 413),
-        (CHUNKED, b"65\r\n", 413),
-        (CHUNKED, b"5\r\nhello\r\n60\r\n", 413),
-        (CHUNKED, b"5\r\nhellooo", 400),
-        (CHUNKED, b"0\r\n" + b"A: b\r\n" * 17, 400),
-        (CHUNKED, b"0\r\n" + b"A" * 101, 400),
-    ],
-)
-def test_a_body_is_bounded(length: int, body: bytes, status: int) -> None:
-    with pytest.raises(HttpError) as caught:
-        Discard(length, 100, 100).feed(body, 0, 100)
-    assert (caught.value.status, caught.value.close) == (status, True)

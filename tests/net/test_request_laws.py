@@ -10,7 +10,9 @@ import pytest
 
 from zcserve.config.table import Config
 from zcserve.errors import HttpError
-from zcserve.net.request import CHUNKED, Discard, Fields, Parser
+from zcserve.net.fields import CHUNKED, Fields
+from zcserve.net.received import Discard
+from zcserve.net.request import Parser
 
 pytest.importorskip("hypothesis")
 from hypothesis import example, given

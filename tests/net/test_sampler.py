@@ -6,8 +6,8 @@ import random
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
 from zcserve import Server
 from zcserve.cache.heads import HEAD_BYTES
 
@@ -53,13 +53,13 @@ def test_the_curve_agrees_with_a_simulation_of_the_same_requests(thrash: Any, wa
     server = thrash(engine)
     with Client(server.port) as client:
         # It begins with the next second, and the loop turns when there is something to do.
-        wait_until(lambda: client.get("/absent") and server._service.sampler)
+        wait_until(lambda: client.get("/absent") and server.site.sampler)
     rng = random.Random(engine)
     targets = [min(int(rng.paretovariate(0.9)) - 1, FILES - 1) for _ in range(REQUESTS)]
     with Client(server.port) as client:
         for target in targets:
             assert client.get(f"/{target}").body == bytes([target]) * SIZE
-    sampler = server._service.sampler
+    sampler = server.site.sampler
     assert sampler is not None
     with Client(server.port) as client:
         wait_until(lambda: client.get("/absent") and sampler.curve.accesses >= REQUESTS)  # told once a second
@@ -80,7 +80,7 @@ def test_nothing_is_sampled_while_everything_fits(thrash: Any, wait_until: Any, 
             return bool(server._prefixes.second >= second + 2)
 
         wait_until(two_seconds_later)
-    assert server._service.sampler is None
+    assert server.site.sampler is None
 
 
 def test_the_log_says_what_more_memory_would_give(

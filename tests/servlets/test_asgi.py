@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connection_side import Asked, Side
 
+from tests.support.connection_side import Asked, Side
 from zcserve.cache.entry import ForeignSpan
 from zcserve.errors import UsageError
 from zcserve.servlets import asgi

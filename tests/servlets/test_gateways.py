@@ -11,8 +11,8 @@ from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from connection_side import Side
 
+from tests.support.connection_side import Side
 from zcserve.errors import UsageError
 from zcserve.servlets.asgi import Asgi
 from zcserve.servlets.gateways import Gateway, gateway_of, is_factory

@@ -6,8 +6,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from result_kitchen import Kitchen, content_of
 
+from tests.support.result_kitchen import Kitchen, content_of
 from zcserve.net.exchange import Answer, Made, Stored
 from zcserve.servlets.making import Call
 from zcserve.servlets.response import Response

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connection_side import Side
 
+from tests.support.connection_side import Side
 from zcserve.errors import UsageError
 from zcserve.servlets import mounts as mounts_module
 from zcserve.servlets.asgi import Asgi

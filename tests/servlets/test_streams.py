@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servlets.connection_side import Side
 
+from tests.support.connection_side import Side
 from zcserve.net.exchange import Piece, Stream
 from zcserve.servlets.streams import (
     EMPTY_MAX,

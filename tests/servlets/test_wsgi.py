@@ -14,8 +14,8 @@ from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from connection_side import Side
 
+from tests.support.connection_side import Side
 from zcserve.cache.entry import ForeignSpan
 from zcserve.servlets.wsgi import Wsgi, _ErrorLog, _variables
 

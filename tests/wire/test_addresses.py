@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
 import zcserve
+from tests.support.client import Client
 from zcserve import Config, Server
 from zcserve.errors import UsageError
 

@@ -16,7 +16,8 @@ import pytest
 from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.http import is_host
-from zcserve.net.request import CHUNKED, CLOSE, Parser
+from zcserve.net.fields import CHUNKED, CLOSE
+from zcserve.net.request import Parser
 
 pytest.importorskip("h11")
 pytest.importorskip("hypothesis")

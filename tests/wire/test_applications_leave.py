@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import StageClient
+
+from tests.support.stage import StageClient
 
 ENGINES = ["python", "native"]
 

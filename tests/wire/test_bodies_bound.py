@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
 
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from tools.bench.proc import memory_bytes
 from zcserve import Server
 
@@ -21,7 +21,7 @@ ALL = 2 * SIZE + 1000
 BODY = b"x" * SIZE
 
 SERVLETS = """
-from wire.stage import wait_for
+from tests.support.stage import wait_for
 
 def post(request):
     return str(len(request.body))
@@ -79,7 +79,7 @@ async def async_stream(request):
 
 MOUNTED = """
 import asyncio
-from wire.stage import EVENTS, JOURNAL, wait_for
+from tests.support.stage import EVENTS, JOURNAL, wait_for
 
 def wsgi(environ, start_response):
     size = len(environ["wsgi.input"].read())

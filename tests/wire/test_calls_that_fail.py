@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.faults import Faults
 
 import zcserve
+from tests.support.client import Client
+from tests.support.faults import Faults
 
 pytestmark = pytest.mark.skipif(not Faults.can_be_made(), reason="needs a C compiler")
 

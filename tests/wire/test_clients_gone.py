@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
 
+from tests.support.client import Client
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from zcserve import Server
 
 ROUNDS = int(os.environ.get("ZCSERVE_TEST_ROUNDS", "1"))
@@ -79,7 +79,7 @@ def pieces(request):
 
 APPLICATION = """
 import asyncio
-from wire.stage import JOURNAL, WAIT_S
+from tests.support.stage import JOURNAL, WAIT_S
 
 async def asgi(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -271,10 +271,8 @@ def process(request: pytest.FixtureRequest, site: Any, command: Any, tmp_path: P
         pytest.importorskip("zcserve.net._lane")
     site.write("page", b"page")
     folder = str(write_servlets(tmp_path, streams=STREAMS))
-    tests = Path(__file__).parents[1]  # where servlets find `wire.stage`
-    environ = {"PYTHONPATH": os.pathsep.join((str(tests.parent), str(tests)))}
     flags = ("--engine", request.param, "--servlets", folder, "--servlet-threads", "1")
-    return lambda *more: command(site.root, *flags, *more, environ=environ)
+    return lambda *more: command(site.root, *flags, *more)
 
 
 def tasks(server: Any) -> bytes:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
 from zcserve import Server
 from zcserve.cache.entry import Entry
 
@@ -93,10 +93,10 @@ def test_a_thousand_requests_for_one_cold_file_read_it_once(
 
 def _index(server: Server, wait_until: Any) -> None:
     """Have the server learn of new files, and forget the content of /file."""
-    old = server.generation
+    old = server.site.live
     server.reload()
-    wait_until(lambda: server.generation is not old)
-    entry = server.generation.resources[b"/file"]
+    wait_until(lambda: server.site.live is not old)
+    entry = server.site.live.resources[b"/file"]
     assert isinstance(entry, Entry)
     server.store.drop(entry)
     assert entry.body is None

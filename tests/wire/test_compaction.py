@@ -7,9 +7,9 @@ import threading
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.test_eviction import ENGINES, POLICIES, entry_of, within_budget
 
+from tests.support.client import Client
+from tests.support.eviction import ENGINES, POLICIES, entry_of, within_budget
 from zcserve.cache.index import ENTRY_BYTES
 
 SET_BYTES = 1 << 20

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
 
-import zcserve.cache.loader
+import zcserve.cache.codings
 import zcserve.cache.variants
+from tests.support.client import Client, Response
 from zcserve import Server
 
 TEXT = b"let x = 1; // and so on\n" * 400
@@ -52,7 +52,7 @@ class Gate:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """What all loaders compress with."""
     made = Gate()
-    monkeypatch.setattr(zcserve.cache.loader, "codecs", lambda: {b"gzip": made})
+    monkeypatch.setattr(zcserve.cache.codings, "codecs", lambda: {b"gzip": made})
     yield made
     made.open.set()
 
@@ -72,7 +72,7 @@ def ask(client: Client, target: str = "/app.js") -> Response:
 
 def held(server: Server) -> int:
     """How many representations the index leads to that are resident."""
-    entries = list(server.generation.entries())
+    entries = list(server.site.live.entries())
     return sum(one.body is not None for entry in entries for one in (entry, *entry.variants))
 
 
@@ -173,7 +173,7 @@ def test_a_file_that_a_request_finds_changed_gets_its_variants(
     gate.open.set()
     with Client(server.port) as client:
         becomes_coded(client, wait_until, TEXT)
-        server.loader.forget(server.generation.resources[b"/app.js"])  # nothing of it is in memory
+        server.loader.forget(server.site.live.resources[b"/app.js"])  # nothing of it is in memory
         site.write("new", OTHER)
         os.rename(site.root / "new", site.root / "app.js")
         becomes(client, "/app.js", OTHER)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
 
+from tests.support.client import Client
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from zcserve import Config, Server
 from zcserve.net.connection import FRESH_S
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
 import zcserve
+from tests.support.client import Client
 
 CHECKOUT = Path(zcserve.__file__).parents[1]
 WITHIN_S = 60.0

@@ -9,43 +9,17 @@ from __future__ import annotations
 import random
 import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
+from tests.support.eviction import ENGINES, POLICIES, entry_of, within_budget
 from zcserve import Server
-from zcserve.cache.entry import Entry
 from zcserve.net.connection import State
 
 KIB, MIB = 1 << 10, 1 << 20
 BUDGET = 2 * MIB
-POLICIES = ["lru", "sieve", "s3-fifo"]
-ENGINES = ["python", "auto"]
-
-
-@contextmanager
-def within_budget(server: Server) -> Iterator[None]:
-    """Watch what is committed, without a pause, until the block ends."""
-    store = server.store
-    ended = threading.Event()
-    peaks = [0]
-
-    def watch() -> None:
-        while not ended.wait(0.0005):
-            peaks.append(max(peaks.pop(), store.committed))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
-    assert peaks[0] <= store.budget
-    assert store.committed <= store.budget
 
 
 def plant(site: Any, total: int, sizes: tuple[int, int], seed: int = 1) -> dict[str, bytes]:
@@ -59,12 +33,6 @@ def plant(site: Any, total: int, sizes: tuple[int, int], seed: int = 1) -> dict[
         made[f"/{path}"] = content
         total -= len(content)
     return made
-
-
-def entry_of(server: Server, target: str) -> Entry:
-    entry = server.generation.resources[target.encode()]
-    assert isinstance(entry, Entry)
-    return entry
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -141,7 +109,7 @@ def in_flight(server: Server) -> bool:
     """Whether something is being sent, from memory or from a file."""
     if any(connection.state in (State.WRITE, State.WAIT) for connection in list(server._service.connections)):
         return True
-    return any(entry.body is not None and server.store.is_sending(entry) for entry in server.generation.entries())
+    return any(entry.body is not None and server.store.is_sending(entry) for entry in server.site.live.entries())
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -219,9 +187,9 @@ def test_a_pinned_file_that_changes_stays_pinned(site: Any, serve: Any, wait_unt
     site.write("page.css", b"old")
     server = serve(site.root, memory=BUDGET, pin=["*.css"])
     site.write("new", b"new and pinned").rename(site.root / "page.css")
-    old = server.generation
+    old = server.site.live
     server.reload()
-    wait_until(lambda: server.generation is not old)
+    wait_until(lambda: server.site.live is not old)
     assert entry_of(server, "/page.css").body is not None
     with Client(server.port) as client:
         assert client.get("/page.css").body == b"new and pinned"

@@ -16,8 +16,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from wire.client import Client, Response
 
+from tests.support.client import Client, Response
 from zcserve import Server
 
 ROOT = Path(__file__).parents[2]

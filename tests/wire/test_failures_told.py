@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.stage import EVENTS, StageClient, write_servlets
+
+from tests.support.client import Client
+from tests.support.stage import EVENTS, StageClient, write_servlets
 
 SERVLETS = """
-from wire.stage import wait_for
+from tests.support.stage import wait_for
 
 @servlet("/slow/{rest:path}")
 async def slow(request, rest):

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.stage import EVENTS, write_servlets
 
+from tests.support.client import Client
+from tests.support.stage import EVENTS, write_servlets
 from zcserve import Config, Server
 from zcserve.cache.entry import DiskSpan, Entry, Span
 from zcserve.net.connection import RECV_BYTES, State
@@ -88,7 +88,7 @@ def state_of(server: Server, client: Client) -> State | None:
 
 def entry_of(server: Server, key: bytes) -> Entry:
     """What the index holds for a file."""
-    entry = server.generation.resources[key]
+    entry = server.site.live.resources[key]
     assert isinstance(entry, Entry)
     return entry
 
@@ -276,16 +276,16 @@ def test_an_answer_under_way_outlives_its_entry(site: Any, serve: Any, begin: An
     server = serve(site.root, **RESIDENT)
     throttle(server, size)
     with begin(server) as slow, Client(server.port) as client:
-        old = server.generation
+        old = server.site.live
         path.write_bytes(inverted(content))
         server.reload()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
         assert client.get("/file").body == inverted(content)
         for number in range(4):  # where the old bytes lay, were they free
             site.write(f"other{number}", bytes([number]) * size)
-        between = server.generation
+        between = server.site.live
         server.reload()
-        wait_until(lambda: server.generation is not between)
+        wait_until(lambda: server.site.live is not between)
         for number in range(4):
             assert client.get(f"/other{number}").body == bytes([number]) * size
         assert hurry(slow).read().body == content
@@ -322,9 +322,9 @@ def test_an_edit_of_the_same_size_within_the_same_second_has_another_etag(
         path.write_bytes(b"b" * 3000)
         os.utime(path, (1_700_000_000, 1_700_000_000))
         if found_by == "reload":
-            old = server.generation
+            old = server.site.live
             server.reload()
-            wait_until(lambda: server.generation is not old)
+            wait_until(lambda: server.site.live is not old)
         else:
             assert entry_of(server, b"/file").body is None
         second = client.get("/file")
@@ -365,9 +365,9 @@ def test_a_file_that_went_away_and_came_back_is_served_after_a_reload(site: Any,
         path.unlink()
         assert client.get("/file").status == 404
         path.write_bytes(content_of(5000)[::-1])
-        old = server.generation
+        old = server.site.live
         server.reload()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
         assert client.get("/file").body == content_of(5000)[::-1]
 
 

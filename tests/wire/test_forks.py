@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
+
+from tests.support.client import Client
 
 GET = b"GET %b HTTP/1.1\r\nHost: test\r\n%b\r\n"
 

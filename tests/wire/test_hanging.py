@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
-from wire.hanging import Hanging
-from wire.processes import children_of
+
+from tests.support.client import Client, Response
+from tests.support.hanging import Hanging
+from tests.support.processes import children_of
 
 try:
     from zcserve.net import _lane  # noqa: F401

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import tag_of
 
+from tests.support.client import Client
+from tests.support.following import tag_of
 from zcserve import Server
 from zcserve.cache.entry import Body, Entry
 
@@ -27,7 +27,7 @@ Live = Callable[..., Server]
 
 
 def entry_of(server: Server, key: str) -> Entry:
-    entry = server.generation.resources[key.encode()]
+    entry = server.site.live.resources[key.encode()]
     assert isinstance(entry, Entry)
     return entry
 
@@ -76,10 +76,10 @@ def test_a_download_goes_on_while_its_inode_gets_names_and_modes(
         client.send(head * 2)  # the second one begins when all is done
         client.read_head()
         body = client.read_exactly(2_000_000)
-        old = server.generation
+        old = server.site.live
         happens(site.root)
         if happens is flip:
-            wait_until(lambda: server.generation is not old)
+            wait_until(lambda: server.site.live is not old)
             shutil.rmtree(site.root / "1")
         body += client.read_exactly(len(LARGE) - 2_000_000)
         assert body == LARGE
@@ -125,9 +125,9 @@ def test_nothing_is_loaded_again_for_a_new_name_or_mode(site: Any, live: Live, w
     entries = [entry_of(server, key) for key in FILES]
     tags = [entry.etag for entry in entries]
     touch_all(site.root)
-    old = server.generation
+    old = server.site.live
     server.reload()
-    wait_until(lambda: server.generation is not old)
+    wait_until(lambda: server.site.live is not old)
     site.write("last", b"last")  # what came before it in the watcher's queue is done with when it is served
     if watch:
         with Client(server.port) as client:
@@ -182,15 +182,15 @@ def test_a_tag_made_of_an_identity_outlives_new_names_and_modes(site: Any, live:
         body = entry_of(server, "/file").body
         os.link(path, site.root / ".other")
         path.chmod(0o640)
-        old = server.generation
+        old = server.site.live
         server.reload()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
         assert client.get("/file")["ETag"] == tag
         assert entry_of(server, "/file").body is body
         rewrite_dated_back(path, FILES["/3"][::-1])
-        old = server.generation
+        old = server.site.live
         server.reload()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
         fresh = client.get("/file")
         assert fresh.body == FILES["/3"][::-1]
         assert fresh["ETag"] != tag  # of one identity, but for ctime
@@ -204,9 +204,9 @@ def test_a_variant_beside_its_file_is_compared_as_well(site: Any, live: Live, be
         assert client.get("/a.css", "Accept-Encoding: gzip").body == b"packed one"
         (site.root / "a.css").chmod(0o640)
         rewrite_dated_back(path, b"packed two")
-        old = server.generation
+        old = server.site.live
         server.reload()
-        while server.generation is old or client.get("/a.css", "Accept-Encoding: gzip").body != b"packed two":
+        while server.site.live is old or client.get("/a.css", "Accept-Encoding: gzip").body != b"packed two":
             assert client.get("/a.css").body == b"a" * 3_000
 
 

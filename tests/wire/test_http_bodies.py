@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from wire.client import Client
+
+from tests.support.client import Client
 
 PAGE, NEXT = b"<p>a page</p>", b"<p>the next</p>"
 EVIL = b"GET /evil.html HTTP/1.1\r\nHost: test\r\n\r\n"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
 
+from tests.support.client import Client, Response
 from zcserve.http import parse_date
 
 MTIME = 1_445_412_480  # 2015-10-21T07:28:00Z

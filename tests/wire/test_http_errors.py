@@ -6,15 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire import test_mounts_wire
-from wire.stage import write_servlets
 
+from tests.support.stage import asked, write_servlets
 from zcserve import HttpError
-
-module = test_mounts_wire.module
-client_of = test_mounts_wire.client_of
-mounted = test_mounts_wire.mounted
-asked = test_mounts_wire.asked
 
 SERVLETS = """
 def refuse():

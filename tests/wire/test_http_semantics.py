@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
 
+from tests.support.client import Client, Response
 from zcserve import Server
 from zcserve.http import parse_date
 

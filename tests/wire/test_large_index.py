@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import publish
 
 import zcserve
+from tests.support.client import Client
+from tests.support.following import publish
 from zcserve.cache.shards import Shards
 
 FEW = 12
@@ -44,10 +44,10 @@ def test_an_index_of_few_files_is_a_dict_whatever_happens(site: Any, live: Any, 
     with Client(server.port) as client:
         publish(site.root / "page", b"new")
         becomes(client, "/page", b"new")
-        assert type(server.generation.resources) is dict
+        assert type(server.site.live.resources) is dict
         server.reload()
         wait_until(lambda: server.content.counters.flips)
-        assert type(server.generation.resources) is dict
+        assert type(server.site.live.resources) is dict
         assert client.get("/page").body == b"new"
 
 
@@ -58,13 +58,13 @@ def test_an_index_grows_past_its_bound_and_shrinks_while_it_is_served(
     site.write("kept", b"kept")
     plant(tmp_path / "many", 2 * few)
     server = live(site.root)
-    first = server.generation.resources
+    first = server.site.live.resources
     assert type(first) is dict
     with Client(server.port) as client:
         (tmp_path / "many").rename(site.root / "many")
         becomes(client, f"/many/{2 * few - 1}", b"%d" % (2 * few - 1))
         becomes(client, "/many/", b"index")
-        shards = server.generation.resources
+        shards = server.site.live.resources
         assert isinstance(shards, Shards)
         assert len(shards) == 2 + 2 * few + 3
         kept = shards[b"/kept"]
@@ -76,8 +76,8 @@ def test_an_index_grows_past_its_bound_and_shrinks_while_it_is_served(
         becomes(client, "/many/2", None)
         server.reload()
         wait_until(lambda: server.content.counters.flips)
-        assert isinstance(server.generation.resources, Shards)
-        assert server.generation.resources[b"/kept"] is kept
+        assert isinstance(server.site.live.resources, Shards)
+        assert server.site.live.resources[b"/kept"] is kept
         assert [client.get(f"/{name}").body for name in ("page", "kept", "many/1")] == [b"new", b"kept", b"new one"]
         assert [client.get(f"/many{name}").status for name in ("", "/", "/2", "/3")] == [301, 200, 404, 200]
         (site.root / "many").rename(tmp_path / "many")
@@ -86,7 +86,7 @@ def test_an_index_grows_past_its_bound_and_shrinks_while_it_is_served(
         assert client.get("/kept").body == b"kept"
         server.reload()
         wait_until(lambda: server.content.counters.flips == 2)
-        assert type(server.generation.resources) is dict
+        assert type(server.site.live.resources) is dict
         assert client.get("/page").body == b"new"
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.stage import EVENTS, write_servlet, write_servlets
 
+from tests.support.client import Client
+from tests.support.stage import EVENTS, write_servlet, write_servlets
 from zcserve.servlets import loading
 
 _numbers = itertools.count()
 
-HANGS = "from wire.stage import wait_for\nwait_for('go on')\n"
+HANGS = "from tests.support.stage import wait_for\nwait_for('go on')\n"
 APPLICATION = """
 def application(environ, start_response):
     start_response("200 OK", [])

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
 from zcserve.net.connection import FRESH_S, State
 
 LARGE = 8 << 20  # more than any socket takes that nobody reads from

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import asking, checked, publish, tag_of
 
+from tests.support.client import Client
+from tests.support.following import asking, checked, publish, tag_of
 from zcserve import Config, Server
 from zcserve.cache.watcher import Watcher
 
@@ -101,7 +101,7 @@ def test_directories_move_in_out_and_about(site: Any, tmp_path: Path, live: Any,
         becomes(client, "/renamed/below/page", None)
         shutil.rmtree(site.root / "there")
         becomes(client, "/there/deep/page", None)
-        assert not any(key.startswith((b"/renamed", b"/there", b"/in")) for key in server.generation.resources)
+        assert not any(key.startswith((b"/renamed", b"/there", b"/in")) for key in server.site.live.resources)
 
 
 def test_a_directory_answers_while_it_has_an_index(site: Any, live: Any, becomes: Any) -> None:

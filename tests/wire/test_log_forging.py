@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
 from zcserve import Config, Server
 
 # Targets, as far as a request's line can hold them; each is asked for three times, so that the lane knows it.

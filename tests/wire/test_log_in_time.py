@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
 from zcserve.net import access_log
 
 INTERVAL_S = 0.1  # five lines took 0.3 s together, and 3 s without `keep_up`

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
 from tools.bench.proc import memory_bytes
 
 MIB = 1 << 20

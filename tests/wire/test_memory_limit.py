@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
 import zcserve.server
+from tests.support.client import Client
 from zcserve.cache.budget import RESERVE_BYTES, budget_of, own_bytes
 from zcserve.check import check
 

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire import test_mounts_wire
-from wire.stage import JOURNAL, StageClient, write_servlets
+
+from tests.support.stage import JOURNAL, StageClient, write_servlets
 
 TIMES = 3
 
-module = test_mounts_wire.module
-shared_django_urls = test_mounts_wire.django_urls
 
 SERVLETS = """
 def get(request):
@@ -27,12 +25,12 @@ def own(request, name):
 
 
 @pytest.fixture
-def django_urls(shared_django_urls: Any) -> Iterator[Any]:
+def django_urls(django_urls: Any) -> Iterator[Any]:
     """Django remembers what its URLs lead to."""
     from django import urls
 
     urls.clear_url_caches()
-    yield shared_django_urls
+    yield django_urls
     urls.clear_url_caches()
 
 

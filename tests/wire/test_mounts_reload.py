@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.stage import EVENTS, JOURNAL, StageClient
 
+from tests.support.client import Client
+from tests.support.stage import EVENTS, JOURNAL, StageClient
 from zcserve import Server
 from zcserve.servlets import remount
 
@@ -32,7 +32,7 @@ def application(environ, start_response):
     return [words.SAID.encode()]
 """
 ASGI = """
-from wire.stage import EVENTS, JOURNAL
+from tests.support.stage import EVENTS, JOURNAL
 from {name} import words
 import asyncio
 
@@ -264,7 +264,7 @@ def test_half_an_edit_is_not_loaded(mounted: Any, project: Project, wait_until: 
     with StageClient(server.port) as client:
         wait_until(says(client, "/asgi", "one"))
         (project.package / "words.py").write_text("SAID = 'half'\n")
-        held = "from wire.stage import EVENTS, wait_for\nEVENTS['loading'].set()\nwait_for('written')\n"
+        held = "from tests.support.stage import EVENTS, wait_for\nEVENTS['loading'].set()\nwait_for('written')\n"
         project.write("asgi.py", web + held)
         assert EVENTS["loading"].wait(20)
         project.say("all")
@@ -407,7 +407,7 @@ import contextlib
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from wire.stage import JOURNAL
+from tests.support.stage import JOURNAL
 from {name} import words
 
 async def index(request):

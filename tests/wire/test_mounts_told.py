@@ -8,13 +8,8 @@ from typing import Any
 from wsgiref.util import is_hop_by_hop
 
 import pytest
-from wire import test_mounts_wire
-from wire.stage import write_servlets
 
-module = test_mounts_wire.module
-client_of = test_mounts_wire.client_of
-mounted = test_mounts_wire.mounted
-asked = test_mounts_wire.asked
+from tests.support.stage import asked, write_servlets
 
 TIMES = 3
 HOP_BY_HOP = (

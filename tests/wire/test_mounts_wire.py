@@ -6,21 +6,17 @@ Applications run in the test's own process, so that a test sees what they saw. E
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import itertools
-import sys
 import threading
-import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from wire.stage import StageClient
 
+from tests.support.stage import StageClient, asked, form
 from zcserve import Config, Server
 from zcserve.errors import UsageError
 from zcserve.net.connection import State
@@ -28,60 +24,6 @@ from zcserve.net.connection import State
 TEXT = [("Content-Type", "text/plain")]
 LARGE = bytes(range(256)) * 8192  # 2 MiB: more than a socket takes at once
 PIECE = b"x" * 262144
-
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def module() -> Iterator[Callable[[Any], str]]:
-    """`module(application)`: a target that names it, as "module:application"."""
-    made: list[str] = []
-
-    def make(application: Any) -> str:
-        name = f"mounted_over_sockets_{next(_numbers)}"
-        sys.modules[name] = types.ModuleType(name)
-        vars(sys.modules[name])["application"] = application
-        made.append(name)
-        return f"{name}:application"
-
-    yield make
-    for name in made:
-        del sys.modules[name]
-
-
-@pytest.fixture
-def mounted(live: Any, site: Any, module: Any) -> Callable[..., Server]:
-    """`mounted(application, **config)`: a server of this engine that has it at /app."""
-
-    def start(application: Any, **config: Any) -> Server:
-        server: Server = live(site.root, mount=(f"/app={module(application)}",), **config)
-        return server
-
-    return start
-
-
-@pytest.fixture
-def client_of() -> Iterator[Callable[..., StageClient]]:
-    """`client_of(server)`: a client that is closed afterwards."""
-    clients: list[StageClient] = []
-
-    def connect(server: Server, **more: Any) -> StageClient:
-        clients.append(StageClient(server.port, **more))
-        return clients[-1]
-
-    yield connect
-    for client in clients:
-        client.close()
-
-
-def asked(client: StageClient, target: str, *lines: str, **more: Any) -> Any:
-    """A request and its answer."""
-    client.ask(target, *lines, **more)
-    return client.read(method=more.get("method", "GET"))
-
-
-def form(client: StageClient, target: str, content: bytes) -> Any:
-    return asked(client, target, "Content-Type: application/x-www-form-urlencoded", method="POST", body=content)
 
 
 # --- frameworks -------------------------------------------------------------------------------------------
@@ -167,62 +109,6 @@ def test_flask_sends_a_file(flask_application: Any, mounted: Any, client_of: Any
     same = asked(client, "/app/file", f"If-None-Match: {whole['ETag'].decode()}")
     assert (same.status, same.body) == (304, b"")
     assert asked(client, "/app/").status == 200
-
-
-@pytest.fixture
-def django_urls() -> Any:
-    """Django is configured once in a process."""
-    pytest.importorskip("django")
-    import django
-    from django import http
-    from django.conf import settings
-    from django.urls import path, reverse
-
-    if not settings.configured:
-        settings.configure(
-            SECRET_KEY="not a secret",
-            ALLOWED_HOSTS=["*"],
-            ROOT_URLCONF="django_urls_of_tests",
-            MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
-            LOGGING_CONFIG=None,
-            USE_TZ=True,
-        )
-        django.setup()
-    urls: Any = types.ModuleType("django_urls_of_tests")
-
-    def index(request: Any) -> Any:
-        return http.HttpResponse("hello from django")
-
-    def user(request: Any, name: str) -> Any:
-        return http.JsonResponse({"name": name, "q": request.GET.getlist("q"), "url": reverse("user", args=["b"])})
-
-    def take(request: Any) -> Any:
-        return http.HttpResponseRedirect(reverse("user", args=[request.POST["name"]]))
-
-    def stream(request: Any) -> Any:
-        return http.StreamingHttpResponse((f"{n}\n" for n in range(5)), content_type="text/plain")
-
-    async def stream_async(request: Any) -> Any:
-        async def pieces() -> Any:
-            for n in range(5):
-                await asyncio.sleep(0)
-                yield f"{n}\n"
-
-        return http.StreamingHttpResponse(pieces(), content_type="text/plain")
-
-    def file(request: Any) -> Any:
-        return http.FileResponse(open(request.GET["path"], "rb"), content_type="application/x-large")
-
-    urls.urlpatterns = [
-        path("", index),
-        path("user/<name>", user, name="user"),
-        path("form", take),
-        path("stream", stream),
-        path("stream-async", stream_async),
-        path("file", file),
-    ]
-    sys.modules["django_urls_of_tests"] = urls
-    return urls
 
 
 @pytest.mark.parametrize("gateway", ["wsgi", "asgi"])

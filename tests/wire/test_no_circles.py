@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import JOURNAL, StageClient, write_servlets
 
+from tests.support.stage import JOURNAL, StageClient, write_servlets
 from zcserve import Server
 
 BODY = b"y" * 200_000
@@ -93,7 +93,7 @@ async def ttl_async(request, what):
 """
 
 MOUNTED = """
-from wire.stage import JOURNAL
+from tests.support.stage import JOURNAL
 
 def wsgi(environ, start_response):
     size = str(len(environ["wsgi.input"].read())).encode()
@@ -226,7 +226,7 @@ def fetches(server: Server) -> None:
     """Files that were evicted."""
     with StageClient(server.port) as client:
         for _ in range(TIMES):
-            entry: Any = server.generation.resources[b"/page"]
+            entry: Any = server.site.live.resources[b"/page"]
             server.store.drop(entry)
             wait_for(lambda entry=entry: entry.body is None)
             assert client.get("/page").status == 200

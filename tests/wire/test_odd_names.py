@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import tag_of
+
+from tests.support.client import Client
+from tests.support.following import tag_of
 
 LATIN = os.fsdecode(b"caf\xe9")
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -44,9 +45,9 @@ def test_a_name_is_its_bytes(site: Any, live: Any, becomes: Any, wait_until: Any
         assert client.get("/d%FE/%FF%20%C0%AE.txt").status == 404
         shutil.rmtree(site.root / os.fsdecode(b"d\xfd"))
         becomes(client, "/d%FD/%FF%20%C0%AE.txt", None)
-        old = server.generation
+        old = server.site.live
         server.reload()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
         assert client.get("/caf%e9.html").body == b"latin"
 
 

@@ -8,15 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire import test_mounts_wire
-from wire.stage import StageClient, write_servlets
 
+from tests.support.stage import StageClient, asked, write_servlets
 from zcserve import Server
-
-module = test_mounts_wire.module
-client_of = test_mounts_wire.client_of
-mounted = test_mounts_wire.mounted
-asked = test_mounts_wire.asked
 
 
 def wsgi(environ: Any, start_response: Any) -> list[bytes]:

@@ -15,8 +15,8 @@ import time
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
 from zcserve.net.fastlane import FastLane
 
 hypothesis = pytest.importorskip("hypothesis")

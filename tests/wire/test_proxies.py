@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
 from zcserve import Server
 from zcserve.forwarded import Trusted, read
 from zcserve.net import access_log

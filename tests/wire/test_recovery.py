@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import publish
 
+from tests.support.client import Client
+from tests.support.following import publish
 from zcserve.cache.root import Root
 from zcserve.content import releases
 

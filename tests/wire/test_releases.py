@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cache.trees import as_nobody
-from wire.client import Client
-from wire.following import asking, checked, publish, tag_of
 
+from tests.support.client import Client
+from tests.support.following import asking, checked, publish, tag_of
+from tests.support.trees import as_nobody
 from zcserve import Config, Server
 from zcserve.cache.watcher import Watcher
 
@@ -316,7 +316,7 @@ def test_old_assets_are_gone_after_a_while(releases: Releases, live: Any, become
         becomes(client, "/", releases.page(2))
         becomes(client, "/assets/2.1.js", None)
         wait_until(lambda: server.store.resident == ASSETS + 2)
-        assert server.generation.older == ()
+        assert server.site.generations[1:] == ()
         assert client.get("/").body == releases.page(2)
         assert client.get("/assets/2.2.js").body == releases.asset(2, 2)
 
@@ -335,7 +335,7 @@ def test_so_many_generations_are_kept_and_no_more(releases: Releases, live: Any,
 def test_what_an_old_release_has_evicted_is_loaded_from_there(releases: Releases, live: Any, becomes: Any) -> None:
     server = live(releases.root, keep_generations=1)
     with Client(server.port) as client:
-        old = server.generation
+        old = server.site.live
         releases.make(2)
         releases.point(2)
         becomes(client, "/", releases.page(2))
@@ -357,7 +357,7 @@ def test_releases_of_the_same_files_share_what_is_in_memory(releases: Releases, 
     shutil.copytree(releases.path / "release-1", other, copy_function=os.link)
     publish(other / "index.html", releases.page(2))
     server = live(releases.root)
-    old = dict(server.generation.resources)
+    old = dict(server.site.live.resources)
     bodies = {key: entry.body for key, entry in old.items() if key != b"/" and hasattr(entry, "body")}
     with Client(server.port) as client:
         assert client.get("/kept").status == 200
@@ -365,8 +365,8 @@ def test_releases_of_the_same_files_share_what_is_in_memory(releases: Releases, 
         wait_until(lambda: server.content.counters.flips)
         assert client.get("/").body == releases.page(2)
         for key in bodies.keys() - {b"/index.html"}:
-            assert server.generation.resources[key] is old[key]
-            assert server.generation.resources[key].body is bodies[key]
+            assert server.site.live.resources[key] is old[key]
+            assert server.site.live.resources[key].body is bodies[key]
         assert checked(client.get("/kept"))["ETag"] == tag_of(b"the same in all")
 
 
@@ -379,7 +379,7 @@ def test_flips_leave_no_descriptors_threads_or_memory(releases: Releases, live: 
     def flip(number: int) -> None:
         releases.make(number)
         releases.point(number)
-        wait_until(lambda: server.generation.resources.get(b"/assets/0.%d.js" % number))
+        wait_until(lambda: server.site.live.resources.get(b"/assets/0.%d.js" % number))
         wait_until(lambda: server.store.resident == 2 * (ASSETS + 2))
 
     def left() -> tuple[int, int, int, int]:
@@ -425,10 +425,10 @@ def test_a_server_ends_while_its_content_is_replaced(
         else:
             publish(releases.root / "kept", b"changed")
         assert begun.wait(60)
-        old = server.generation
+        old = server.site.live
         threading.Timer(0.1, go.set).start()
     assert go.is_set()
-    assert server.generation is old
+    assert server.site.live is old
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
 from zcserve import Config, Server
 from zcserve.cache.entry import Entry
 from zcserve.cache.walk import walk
@@ -24,9 +24,9 @@ def reload(wait_until: Any) -> Callable[[Server], None]:
     """`reload(server)`: reload, and wait until the next generation is served."""
 
     def reload_and_wait(server: Server) -> None:
-        old = server.generation
+        old = server.site.live
         server.reload()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
 
     return reload_and_wait
 
@@ -41,12 +41,12 @@ def test_what_is_new_changed_and_gone_is_so_after_a_reload(site: Any, serve: Any
         site.write("fresh", b"new").rename(site.root / "changed")
         (site.root / "gone").unlink()
         site.write("new", b"new")
-        kept = server.generation.resources[b"/kept"]
+        kept = server.site.live.resources[b"/kept"]
         assert client.get("/changed").body == b"old"  # not before it is asked for
         reload(server)
         assert [client.get(f"/{name}").body for name in ("kept", "changed", "new")] == [b"old", b"new", b"new"]
         assert client.get("/gone").status == 404
-        assert server.generation.resources[b"/kept"] is kept
+        assert server.site.live.resources[b"/kept"] is kept
         assert client.get("/kept")["ETag"] == before["kept"]["ETag"]
 
 
@@ -110,7 +110,7 @@ def test_a_root_that_vanished_leaves_the_old_content_and_the_log_says_why(
 ) -> None:
     site.write("page", b"a page")
     server = serve(site.root, watch=False)
-    old = server.generation
+    old = server.site.live
     with Client(server.port) as client:
         assert client.get("/page").body == b"a page"
         harm(site.root)
@@ -120,7 +120,7 @@ def test_a_root_that_vanished_leaves_the_old_content_and_the_log_says_why(
         assert record.levelno == logging.ERROR
         assert str(site.root) in record.getMessage()
         assert why in record.getMessage()
-        assert server.generation is old
+        assert server.site.live is old
         assert client.get("/page").body == b"a page"
         # And when it is back, so is everything.
         if site.root.is_symlink() or site.root.exists():
@@ -169,7 +169,7 @@ def test_the_old_generation_serves_while_the_next_is_built(
 ) -> None:
     site.write("page", b"old")
     server = serve(site.root, watch=False)
-    old = server.generation
+    old = server.site.live
     began, go = _hold_walks(monkeypatch)
     server.reload()
     assert began.acquire(timeout=60)
@@ -177,7 +177,7 @@ def test_the_old_generation_serves_while_the_next_is_built(
     with Client(server.port) as client:
         assert client.get("/page").body == b"old"
         go.set()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
         assert client.get("/page").body == b"new"
 
 
@@ -192,7 +192,7 @@ def test_reloads_asked_for_while_one_runs_are_one_reload(
     for _ in range(20):
         server.reload()
     go.set()
-    wait_until(lambda: b"/page" in server.generation.resources)
+    wait_until(lambda: b"/page" in server.site.live.resources)
     assert began.acquire(timeout=60)
     assert not began.acquire(blocking=False)
 

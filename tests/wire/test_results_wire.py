@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
 
+from tests.support.client import Client, Response
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
 from zcserve import Server
 from zcserve.servlets.kept import SWEPT_AT_ONCE
 from zcserve.servlets.results import Results

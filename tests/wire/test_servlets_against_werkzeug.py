@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote_to_bytes
 
 import pytest
-from wire.stage import StageClient, write_servlets
 
+from tests.support.stage import StageClient, write_servlets
 from zcserve import Config, Server
 
 pytest.importorskip("h11")

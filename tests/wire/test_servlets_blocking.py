@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
 
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from zcserve import Server
 
 TIMES = 3
 
 SLOW = """
-from wire.stage import wait_for
+from tests.support.stage import wait_for
 
 @servlet("/thread", thread=True)
 def in_thread(request):
@@ -186,7 +186,7 @@ def test_a_thread_that_failed_works_on(start: Start) -> None:
 # --- who holds the loop ---------------------------------------------------------------------------------------
 
 HOLDING = """
-from wire.stage import wait_for
+from tests.support.stage import wait_for
 
 def get(request):
     return hold()

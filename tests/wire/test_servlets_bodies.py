@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import StageClient, write_servlets
+
+from tests.support.stage import StageClient, write_servlets
 
 LIMIT = 5000
 

@@ -9,10 +9,10 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from fuzz.grammar import Maker
-from wire.stage import write_servlets
-from wire.test_differential import Engines, ask, compare, make_site, tags_of
 
+from tests.support.engines import Engines, ask, compare, make_site, tags_of
+from tests.support.grammar import Maker
+from tests.support.stage import write_servlets
 from zcserve import Config, Server
 from zcserve.net import reply
 from zcserve.net.fastlane import FastLane

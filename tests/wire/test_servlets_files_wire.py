@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import StageClient, write_servlets
+
+from tests.support.stage import StageClient, write_servlets
 
 TIMES = 3  # by Python, then by the lane that learned from it, then by the lane again
 

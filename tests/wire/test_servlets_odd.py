@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
+
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 
 WHERES = ("loop", "thread", "async", "ttl", "ttl-thread")
 TIMES = 2
@@ -310,7 +311,7 @@ def test_who_left_before_a_thread_was_free_is_not_asked_for(
     live: Any, site: Any, tmp_path: Path, wait_until: Any
 ) -> None:
     source = """
-    from wire.stage import wait_for
+    from tests.support.stage import wait_for
 
     @servlet("/thread/{n}", thread=True)
     def in_thread(request, n):

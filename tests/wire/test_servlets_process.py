@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire import test_upgrade_live
-from wire.stage import StageClient
-from wire.test_upgrade_live import ENGINES, Line, Load, is_alive
 
 import zcserve
+from tests.support.processes import is_alive
+from tests.support.stage import StageClient
+from tests.support.upgrades import ENGINES, Load, StartLine
 
 CHECKOUT = Path(zcserve.__file__).parents[1]
-
-start_line = test_upgrade_live.line
 
 HELLO = "def get(request):\n    return b'hello'\n"
 
@@ -307,13 +305,13 @@ def test_a_server_ends_in_its_grace_whatever_hangs(
 def test_an_upgrade_loses_no_request_of_a_servlet(
     site: Any,
     folder: Path,
-    start_line: Callable[..., Line],
+    line: StartLine,
     wait_until: Any,
     engine: str,
 ) -> None:
     site.write("page", b"a page")
     (folder / "long.py").write_text(LONG)
-    server = start_line(site.root, "--servlets", str(folder), "--engine", engine, "--grace", "0.5")
+    server = line(site.root, "--servlets", str(folder), "--engine", engine, "--grace", "0.5")
     expected = {"/csp?hello": b"hello", "/thread": b"thread", "/async": b"async", "/kept": b"kept", "/page": b"a page"}
     with Load(server.port, expected) as load:
         for _ in range(2):
@@ -330,12 +328,12 @@ def test_an_upgrade_loses_no_request_of_a_servlet(
 def test_what_runs_is_finished_by_the_old_process_and_what_hangs_does_not_keep_it(
     site: Any,
     folder: Path,
-    start_line: Callable[..., Line],
+    line: StartLine,
     wait_until: Any,
     engine: str,
 ) -> None:
     (folder / "long.py").write_text(LONG)
-    server = start_line(site.root, "--servlets", str(folder), "--engine", engine, "--grace", "0.5")
+    server = line(site.root, "--servlets", str(folder), "--engine", engine, "--grace", "0.5")
     with ExitStack() as stack:
         slow, stream, async_stream, stuck, stuck_async = (
             stack.enter_context(StageClient(server.port)) for _ in range(5)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
 
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
 from zcserve import Server
 
 TIMES = 3

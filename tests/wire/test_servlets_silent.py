@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
 
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from zcserve import Server
 
 SERVLETS = """
-from wire.stage import wait_for
+from tests.support.stage import wait_for
 
 count = itertools.count(1)
 
@@ -80,7 +80,7 @@ async def hung_async(request):
 """
 
 MOUNTED = """
-from wire.stage import EVENTS, JOURNAL, wait_for
+from tests.support.stage import EVENTS, JOURNAL, wait_for
 
 def silent(first):
     try:

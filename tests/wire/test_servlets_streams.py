@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
 
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from zcserve import Config, Server
 
 WHERES = ("loop", "thread", "async", "async-from-loop", "iterator-in-task")

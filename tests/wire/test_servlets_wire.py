@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
+
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
 
 TIMES = 3  # by Python, then by the lane that learned from it, then by the lane again
 
@@ -323,7 +324,7 @@ def get(request):
 
 def test_answers_come_in_the_order_of_their_requests(live: Any, site: Any, tmp_path: Path, wait_until: Any) -> None:
     source = """
-from wire.stage import wait_for
+from tests.support.stage import wait_for
 
 @servlet("/quick/{n}")
 def quick(request, n):
@@ -426,7 +427,7 @@ def test_over_a_unix_socket_the_client_has_no_address(live: Any, site: Any, tmp_
 
 
 DRAINED = """
-from wire.stage import wait_for
+from tests.support.stage import wait_for
 
 @servlet("/slow", thread=True)
 def slow(request):

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
-from wire.following import publish, tag_of
 
+from tests.support.client import Client, Response
+from tests.support.following import publish, tag_of
 from zcserve.cache import siblings
 from zcserve.cache.compress import zstd_module
 from zcserve.cache.entry import Entry, Sibling, SiblingVariant
@@ -44,7 +44,7 @@ def is_as_its_own(response: Response, content: bytes, media_type: bytes = b"appl
 
 
 def sibling(server: Any, key: bytes) -> Sibling:
-    found = server.generation.resources[key]
+    found = server.site.live.resources[key]
     assert isinstance(found, Sibling)
     return found
 
@@ -90,7 +90,7 @@ def test_a_sibling_too_old_to_be_one_is_a_file(site: Any, live: Any) -> None:
     with Client(server.port) as client:
         assert is_as_its_own(client.get("/x.csv.gz"), packed(SMALL))
         assert client.get("/x.csv", GZIP)["Content-Encoding"] is None
-    assert [problem.path for problem in server.generation.problems] == ["x.csv.gz"]
+    assert [problem.path for problem in server.site.live.problems] == ["x.csv.gz"]
 
 
 def test_the_file_stays_while_its_base_comes_changes_ages_and_goes(site: Any, live: Any, wait_until: Any) -> None:
@@ -114,9 +114,9 @@ def test_the_file_stays_while_its_base_comes_changes_ages_and_goes(site: Any, li
         wait_until(lambda: coding() == 404)
         site.write(".x", SMALL, mtime=1000).rename(site.root / "x.csv")
         wait_until(lambda: coding() == b"gzip")
-        old = server.generation
+        old = server.site.live
         server.reload()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
         assert coding() == b"gzip"
         (site.root / "x.csv.gz").unlink()
         wait_until(lambda: client.get("/x.csv.gz").status == 404)
@@ -144,10 +144,10 @@ def test_the_bytes_are_held_once(site: Any, live: Any, wait_until: Any) -> None:
             other = ("/x.tar.gz",) if entry is large else ("/x.tar", f"{GZIP}, identity;q=0")
             assert client.get(*other).body == packed(content)
             assert large.body.keeper is large.variant.body.keeper
-        base = server.generation.resources[b"/x.tar"]
+        base = server.site.live.resources[b"/x.tar"]
         site.write("x.tar.br", b"", mtime=500)  # too old, and yet a look at the base
         site.write(".x", content, mtime=900).rename(site.root / "x.tar")
-        wait_until(lambda: server.generation.resources[b"/x.tar"] is not base)
+        wait_until(lambda: server.site.live.resources[b"/x.tar"] is not base)
         assert client.get("/x.tar", f"{GZIP}, identity;q=0").body == packed(content)
         assert sibling(server, b"/x.tar.gz") is large
         assert large.body.keeper is large.variant.body.keeper
@@ -196,7 +196,7 @@ def test_what_does_not_decode_to_its_base_is_no_variant_and_is_named(site: Any, 
             assert is_as_its_own(client.get(f"/{number}.txt.gz"), content)
         assert client.get("/two.txt", GZIP)["Content-Encoding"] == b"gzip"
         assert client.get("/empty.txt", GZIP)["Content-Encoding"] in (None, b"gzip")
-    found = {problem.path: problem.why for problem in server.generation.problems}
+    found = {problem.path: problem.why for problem in server.site.live.problems}
     assert found.keys() == {f"{number}.txt.gz" for number in range(len(cases))}
     assert set(found.values()) == {siblings.BROKEN, siblings.OTHER}
 
@@ -279,11 +279,11 @@ def test_siblings_are_compared_once(
     assert len(compared) == 2
 
     def reload() -> None:
-        old, bad = server.generation, server.generation.resources[b"/bad.txt"]
+        old, bad = server.site.live, server.site.live.resources[b"/bad.txt"]
         server.reload()
-        wait_until(lambda: server.generation is not old)
-        assert server.generation.resources[b"/bad.txt"] is bad
-        assert [problem.path for problem in server.generation.problems] == ["bad.txt.gz"]
+        wait_until(lambda: server.site.live is not old)
+        assert server.site.live.resources[b"/bad.txt"] is bad
+        assert [problem.path for problem in server.site.live.problems] == ["bad.txt.gz"]
 
     with Client(server.port) as client:
         reload()
@@ -351,7 +351,7 @@ def test_what_is_not_resident_is_compared_again_when_it_is_dated_back(
     site.write("x.txt.gz", packed(content), mtime=1000)
     site.write("x.txt.zst", b"broken", mtime=1000)  # the smallest: it has the others compared
     server = live(site.root, memory="8K", watch=False)
-    (variant,) = server.generation.resources[b"/x.txt"].variants
+    (variant,) = server.site.live.resources[b"/x.txt"].variants
     assert (variant.judged != b"", variant.etag) == (True, b"")
     if asked:
         with Client(server.port) as client:
@@ -416,7 +416,7 @@ def test_a_sibling_that_is_refused_while_variants_are_attached_is_none(
         site.write(f"empty-{number}", b"")
     server = live(site.root, memory="4K", compress=True)
     monkeypatch.setattr(Loader, "_as_variants", asked_meanwhile)
-    batch = server.loader.variants.want(server.generation.root, [server.generation.resources[b"/bad.txt"]])
+    batch = server.loader.variants.want(server.site.live.root, [server.site.live.resources[b"/bad.txt"]])
     assert batch.wait(time.monotonic() + 10, lambda: None)
     with Client(server.port) as client:
         answers.append(client.get("/bad.txt", GZIP))
@@ -603,4 +603,4 @@ def test_a_sibling_that_goes_with_its_directory(site: Any, live: Any, wait_until
         assert is_as_its_own(client.get("/d/x.gz"), packed(SMALL))
         shutil.rmtree(site.root / "d")
         wait_until(lambda: client.get("/d/x.gz").status == client.get("/d/x").status == 404)
-    assert not [one for one in server.generation.resources.values() if isinstance(one, Entry)]
+    assert not [one for one in server.site.live.resources.values() if isinstance(one, Entry)]

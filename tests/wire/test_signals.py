@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
+
+from tests.support.client import Client
 
 LARGE = 8 << 20  # more than any socket takes that nobody reads from
 CONTENT = bytes(range(256)) * (LARGE // 256)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from wire.client import Client
-from wire.following import publish
+
+from tests.support.client import Client
+from tests.support.following import publish
 
 ROUNDS = int(os.environ.get("ZCSERVE_SOAK_ROUNDS", "6"))
 WARM_UP = 3

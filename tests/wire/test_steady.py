@@ -13,9 +13,9 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import asking, publish
 
+from tests.support.client import Client
+from tests.support.following import asking, publish
 from zcserve import Server
 from zcserve.content import builder
 
@@ -61,7 +61,7 @@ def test_changes_are_seen_while_the_next_generation_is_built_and_stay(
     site.write("gone", b"x")
     site.write("d/page", b"x")
     server = live(site.root)
-    old = server.generation
+    old = server.site.live
     with Client(server.port) as client:
         server.reload()
         assert held.begun.wait(60)  # the walk has seen it all as it was
@@ -73,9 +73,9 @@ def test_changes_are_seen_while_the_next_generation_is_built_and_stay(
         becomes(client, "/d/", b"of d")
         page.write_bytes(b"333")
         becomes(client, "/page", b"333")
-        assert server.generation is old
+        assert server.site.live is old
         held.go.set()
-        while server.generation is old:
+        while server.site.live is old:
             assert client.get("/page").body == b"333"
         assert client.get("/page").body == b"333"
         assert client.get("/gone").status == 404
@@ -92,7 +92,7 @@ def test_what_is_being_written_at_a_flip_is_as_it_was(
 ) -> None:
     page = site.write("page", b"old")
     server = live(site.root)
-    old = server.generation
+    old = server.site.live
     with Client(server.port) as client:
         server.reload()
         assert held.begun.wait(60)
@@ -102,7 +102,7 @@ def test_what_is_being_written_at_a_flip_is_as_it_was(
             file.write(b"half")
             wait_until(lambda: server.content.watcher.holds(b"page"))
             held.go.set()
-            wait_until(lambda: server.generation is not old)
+            wait_until(lambda: server.site.live is not old)
             assert client.get("/page").body in (b"newer", b"half")  # half: it was quiet for so long
             file.write(b" and half")
         becomes(client, "/page", b"half and half")
@@ -161,13 +161,13 @@ def test_a_pause_replaces_nothing_and_then_all_is_made_good(
     paused = threading.Event()
     server.loop.call_soon(lambda: server.content.pause(paused.set, lambda known: None))
     assert paused.wait(60)
-    old = server.generation
+    old = server.site.live
     publish(page, b"22")
     server.reload()
     with Client(server.port) as client:
         wait_until(lambda: not server.content._releases._is_asked)
         assert client.get("/page").body == b"1"
-        assert server.generation is old
+        assert server.site.live is old
         server.loop.call_soon(server.content.resume)
         becomes(client, "/page", b"22")
         wait_until(lambda: server.content.counters.flips == 1)

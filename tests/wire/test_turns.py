@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
+
+from tests.support.client import Client
 
 ENGINES = ["python", "native"]
 # What a bystander may wait for one answer: the median, and the longest. Measured: 1 and 30 ms on two cores, and ten

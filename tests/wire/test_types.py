@@ -8,7 +8,8 @@ import sys
 from typing import Any
 
 import pytest
-from wire.client import Client
+
+from tests.support.client import Client
 
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg'/>" * 100
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.hanging import Hanging
 
-from zcserve.cache import reread
+from tests.support.client import Client
+from tests.support.hanging import Hanging
+from zcserve.cache import pairing, reread
 
 RECHECK = {"recheck_s": 0.05}
 
@@ -182,7 +182,7 @@ def test_what_begins_to_be_written_while_a_request_finds_a_change_is_not_sent_by
     page = site.write("page", b"one" * 3000)
     os.link(page, tmp_path / "other")
     server = live(site.root, memory="4K")
-    look = server.loader.renew
+    look = pairing.entry_at
     with page.open("r+b") as writer, Client(server.port) as client:
 
         def half_written(*of: Any) -> Any:
@@ -191,7 +191,7 @@ def test_what_begins_to_be_written_while_a_request_finds_a_change_is_not_sent_by
                 writer.flush()
             return look(*of)
 
-        monkeypatch.setattr(server.loader, "renew", half_written)
+        monkeypatch.setattr("zcserve.content.content.entry_at", half_written)
         (tmp_path / "other").write_bytes(b"two" * 3000)  # no event tells of it
         answer = client.get("/page")
         assert (answer.status, answer["Retry-After"]) == (503, b"1")

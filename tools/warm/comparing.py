@@ -20,7 +20,8 @@ from tools.warm.expected import Ask, asks_of
 from tools.warm.listing import resolve
 from tools.warm.loading import new_store
 from zcserve.cache.index import Problem
-from zcserve.cache.loader import Loader, name_of
+from zcserve.cache.loader import Loader
+from zcserve.cache.naming import name_of
 from zcserve.cache.preload import judge_siblings
 from zcserve.cache.root import Root
 from zcserve.cache.walk import walk

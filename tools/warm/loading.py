@@ -18,7 +18,8 @@ from tools.warm.listing import resolve
 from zcserve.cache.budget import settled
 from zcserve.cache.entry import Body, Entry, representations
 from zcserve.cache.index import Generation, Problem
-from zcserve.cache.loader import Loader, call, name_of
+from zcserve.cache.loader import Loader, call
+from zcserve.cache.naming import name_of
 from zcserve.cache.preload import preload
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store

@@ -19,7 +19,10 @@ from typing import Any
 from zcserve.cache.crew import CLOSE_WITHIN_S, Crew, Job
 from zcserve.cache.entry import Body, Entry, device_of
 from zcserve.cache.index import Generation
-from zcserve.cache.loader import OUR_OWN_TROUBLE, ChangedError, Loader, path_of
+from zcserve.cache.loader import Loader
+from zcserve.cache.naming import path_of
+from zcserve.cache.reading import ChangedError
+from zcserve.cache.root import NO_NEWS
 from zcserve.errors import reason_of
 from zcserve.events import Event
 from zcserve.log import Log
@@ -210,7 +213,7 @@ class Fetcher:
             _log.info("%s changed since it was last read", _shown(chosen))
         except OSError as error:
             _log.warning("%s: %s", _shown(chosen), reason_of(error))
-            if error.errno in OUR_OWN_TROUBLE:
+            if error.errno in NO_NEWS:
                 return None
         try:
             return Renewed() if self.outdated(generation, base) else None

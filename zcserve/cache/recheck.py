@@ -17,7 +17,7 @@ from math import inf
 
 from zcserve.cache.entry import Entry, identity_of
 from zcserve.cache.index import Generation
-from zcserve.cache.loader import path_of
+from zcserve.cache.naming import path_of
 from zcserve.cache.reread import Reread
 from zcserve.cache.root import DISTURBED, SCARCE
 from zcserve.cache.watcher import Watcher

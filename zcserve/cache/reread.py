@@ -29,7 +29,7 @@ from zcserve.cache.crew import beat
 from zcserve.cache.doubt import put_in_doubt
 from zcserve.cache.entry import Body, Entry, InPlace, Paged, each_coding, identity_of
 from zcserve.cache.index import Generation
-from zcserve.cache.loader import path_of
+from zcserve.cache.naming import path_of
 from zcserve.cache.tags import PIECE_BYTES, content_tag, is_identity_tag
 from zcserve.cache.watcher import Watcher
 

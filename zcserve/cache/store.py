@@ -145,7 +145,8 @@ class Store:
         pinned: Callable[[Entry], bool] = _nothing,
     ) -> None:
         self.budget = budget
-        self.overhead = 0  # bytes of entries and index, set by what makes a generation
+        self.overhead = 0  # bytes of the entries and indexes of all sites: see `count_index`
+        self._indexes: dict[int, int] = {}  # the same of each site
         self.small_body_bytes_max = small_body_bytes_max
         self.evictions = 0
         self.evicted: Event[[Entry]] = Event()
@@ -337,6 +338,13 @@ class Store:
             self._forget(victim)
         closing.settle(time.monotonic() + SHED_WITHIN_S)
         return True
+
+    def count_index(self, site: int, index_bytes: int, *, at_least: bool = False) -> None:
+        """So much the entries and the index of a site take of the budget; `at_least`, where its next generation has
+        them beside the live one. Any thread."""
+        with self._lock:
+            self._indexes[site] = max(index_bytes, self._indexes.get(site, 0) if at_least else 0)
+            self.overhead = sum(self._indexes.values())
 
     @property
     def _limit(self) -> int:

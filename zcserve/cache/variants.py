@@ -185,7 +185,7 @@ class Variants:
         """Have `--compress-dir` hold nothing that is not served, once all is made, and now and then from then on.
         `live_tags` gives the ETags of all that is served, in a thread of this object's."""
         self._live_tags = live_tags
-        if self._loader.kept is not None:
+        if self._loader.codings.kept is not None:
             self._sweep_asked = True
             self._begin()
 
@@ -269,12 +269,12 @@ class Variants:
         if not self._wanted:
             if run.told:
                 self._tell(f"done: {run.result()}{self._of_which_kept()}")
-            if time.monotonic() - self._swept_at > SWEPT_EVERY_S and self._loader.kept is not None:
+            if time.monotonic() - self._swept_at > SWEPT_EVERY_S and self._loader.codings.kept is not None:
                 self._sweep_asked = True
             self._changed.notify_all()
 
     def _sweep(self) -> None:
-        kept, live_tags = self._loader.kept, self._live_tags
+        kept, live_tags = self._loader.codings.kept, self._live_tags
         if kept is not None and live_tags is not None:
             removed = kept.sweep(live_tags())
             self._swept_at = time.monotonic()
@@ -298,7 +298,7 @@ class Variants:
 
     def _of_which_kept(self) -> str:
         loader = self._loader
-        found, loader.found_kept = loader.found_kept, 0
+        found, loader.codings.found_kept = loader.codings.found_kept, 0
         return f"; {found} variants were kept" if found else ""
 
 
@@ -307,5 +307,5 @@ def tags_of(entries: Iterable[Entry], loader: Loader) -> set[bytes]:
     return {
         entry.etag
         for entry in entries
-        if entry.etag and (loader.may_be_coded(entry) or any(variant.made for variant in entry.variants))
+        if entry.etag and (loader.codings.may_apply(entry) or any(variant.made for variant in entry.variants))
     }

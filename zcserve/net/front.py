@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.entry import Entry
 from zcserve.net.exchange import Made, Quick
-from zcserve.net.request import Fields
+from zcserve.net.fields import Fields
 
 if TYPE_CHECKING:
     from zcserve.cache.store import Store

@@ -19,10 +19,12 @@ from zcserve.forwarded import Origin
 from zcserve.net import reply, spans
 from zcserve.net.answering import Answering, Step
 from zcserve.net.exchange import Made, Piece
+from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import CutShortError, Outgoing, frame
 from zcserve.net.output import Output
+from zcserve.net.received import Discard
 from zcserve.net.reply import Reply
-from zcserve.net.request import CLOSE, Discard, Fields, Parsed
+from zcserve.net.request import Parsed
 from zcserve.net.service import Service
 
 
@@ -79,6 +81,7 @@ class Http1:
         "_request",
         "_round",
         "_service",
+        "_site",
         "body_since",
         "client",
         "inbox",
@@ -89,6 +92,7 @@ class Http1:
 
     def __init__(self, service: Service, owner: Owner, output: Output, peer: str) -> None:
         self._service = service
+        self._site = service.site_of(b"")  # for every request: the parser keeps no Host
         self._owner: Owner | None = owner  # None when the connection has ended
         self._output = output
         self._peer = self.client = peer
@@ -109,13 +113,13 @@ class Http1:
         """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
         service = self._service
         parse = service.parser.parse if self._proxies is None else self._parse
-        resources = service.generation.resources
-        front = service.loop.front
-        learns = front.learns
+        site, loop = self._site, service.loop
+        resources = site.live.resources  # a hit is what `Site.hit` finds, without a call for each
+        front, learns = loop.front, loop.front.learns
         data = self.inbox
         at = count = 0
-        if self._round != service.loop.rounds:
-            self._round = service.loop.rounds
+        if self._round != loop.rounds:
+            self._round = loop.rounds
             self._answered = 0
         try:
             if self._body is not None:
@@ -132,22 +136,22 @@ class Http1:
                     return Stop.BYTES
                 method, target, fields, at = parsed
                 count += 1
-                resource = resources.get(target)
+                base = resources.get(target)
                 hit = None
-                if fields.plain and method == b"GET" and isinstance(resource, Entry):
-                    base = resource
-                    hit = service.choose(service.generation, resource, fields.accept) if resource.variants else resource
+                if fields.plain and method == b"GET" and isinstance(base, Entry):
+                    hit = service.choose(site.live, base, fields.accept) if base.variants else base
                 if (
                     hit is not None
                     and (body := hit.body) is not None
                     and (not body.holds_descriptor or spans.is_ready(body))
                 ):
-                    if learns:
+                    if learns and isinstance(base, Entry):
                         front.teach(data[start:at], target, base, fields)
-                    stop = self._emit_hit(method, target, fields, hit, body)
+                    site.note_use(hit, loop.turn)
+                    stop = self._emit_hit(method, target, fields, body)
                 else:
-                    self._request = request = Answering(service, self, method, target, fields, data[start:at])
-                    if service.application is not None:
+                    self._request = request = Answering(service, site, self, method, target, fields, data[start:at])
+                    if site.application is not None:
                         request.find_resource()
                     if fields.body:
                         at, stop = self._begin_body(request, data, at, share - count)
@@ -175,21 +179,17 @@ class Http1:
                 self.client = self.origin.client.name
         return parsed
 
-    def _emit_hit(self, method: bytes, target: bytes, fields: Fields, hit: Entry, body: Body) -> Stop | None:
+    def _emit_hit(self, method: bytes, target: bytes, fields: Fields, body: Body) -> Stop | None:
         service = self._service
-        if service.sampler is not None:
-            service.sampler.note(hit, service.loop.turn)
-        hit.tick = service.loop.turn
-        hit.uses += 1
         mode = CLOSE if service.draining else fields.mode
         self._output.add((service.prefixes.ok[mode], *body.whole()), body)
+        stop = None
         if not body.copied:
             self._output.about = method, target
+            stop = Stop.SHARE
         if service.log is not None:
             service.log(self.client, method, target, fields, 200, body.size)
-        if mode == CLOSE:
-            return Stop.END
-        return None if body.copied else Stop.SHARE
+        return Stop.END if mode == CLOSE else stop
 
     def _emit_step(self, step: Step) -> Stop | None:
         """Answer the request at hand, unless its answer must be waited for."""
@@ -304,7 +304,7 @@ class Http1:
         parsed = self._parse(self.inbox, 0)
         assert parsed is not None
         method, target, fields, at = parsed
-        self._request = Answering(self._service, self, method, target, fields, self.inbox[:at])
+        self._request = Answering(self._service, self._site, self, method, target, fields, self.inbox[:at])
         self._request.give(made)
         self.inbox = self.inbox[at:]
         self._service.requests += 1

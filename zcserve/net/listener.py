@@ -37,8 +37,8 @@ from zcserve.log import Log
 from zcserve.net import reply
 from zcserve.net.connection import FRESH_S, Connection
 from zcserve.net.ending import Ending
+from zcserve.net.fields import CLOSE
 from zcserve.net.front import Kind
-from zcserve.net.request import CLOSE
 from zcserve.net.service import Service
 from zcserve.net.transport import SocketTransport
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from zcserve.cache.entry import Entry, each_coding
 from zcserve.http import AnyTag, EntityTag, coding_quality, resolve_ranges, strong_match, weak_match
-from zcserve.net.request import Fields
+from zcserve.net.fields import Fields
 
 
 def choose(entry: Entry, accept: dict[bytes, int] | None) -> Entry | None:

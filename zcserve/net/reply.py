@@ -13,7 +13,7 @@ from zcserve.cache import heads
 from zcserve.cache.entry import Body, DiskSpan, Segment
 from zcserve.http import format_date, status_line
 from zcserve.net import spans
-from zcserve.net.request import CLOSE, KEEP, KEEP_10
+from zcserve.net.fields import CLOSE, KEEP, KEEP_10
 from zcserve.phrases import PHRASES
 
 ALLOW = b"Allow: GET, HEAD, OPTIONS\r\n"

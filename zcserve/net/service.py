@@ -1,9 +1,10 @@
-"""What the connections of a server share: settings, the loop, what is served, and which connections there are."""
+"""What the connections of a server share: settings, the loop, its sites, and which connections there are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from zcserve.cache.entry import Entry
@@ -14,14 +15,13 @@ from zcserve.events import Event
 from zcserve.forwarded import Proxies
 from zcserve.net import negotiate
 from zcserve.net.bodies import Allowance
-from zcserve.net.exchange import Application
 from zcserve.net.failures import Failures
 from zcserve.net.front import Front
 from zcserve.net.loop import Loop
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
-from zcserve.net.sampler import Sampler
 from zcserve.net.shortage import Shortage
+from zcserve.site.site import Site
 
 if TYPE_CHECKING:
     from zcserve.net.connection import Connection
@@ -38,11 +38,9 @@ class Service:
     parser: Parser
     prefixes: Prefixes
     fetcher: Fetcher
-    generation: Generation
+    sites: tuple[Site, ...]  # at least one
     bodies: Allowance  # of requests, that are kept for applications
     log: Callable[..., None] | None = None
-    sampler: Sampler | None = None
-    application: Application | None = None
     proxies: Proxies | None = None  # the trusted ones
     draining: bool = False  # every answer is its connection's last
     ending: bool = False  # idle connections are closed, too
@@ -53,10 +51,24 @@ class Service:
     closed: Event[[]] = field(default_factory=Event)
     shortage: Shortage = field(init=False)
     failures: Failures = field(init=False)
+    _site_of: dict[bytes, Site] = field(init=False)
 
     def __post_init__(self) -> None:
         self.shortage = Shortage(self.loop.timers)
         self.failures = Failures(self.loop.timers)
+        self._site_of = {name: site for site in self.sites for name in site.names}
+
+    def site_of(self, name: bytes) -> Site:
+        """The site that a host name belongs to: the first one, where it is no other's."""
+        return self._site_of.get(name, self.sites[0])
+
+    def count_keys(self) -> int:
+        """How many keys there are in all sites."""
+        return sum(len(site.live.resources) for site in self.sites)
+
+    def generations(self) -> Iterator[Generation]:
+        """All that is served, of every site."""
+        return chain.from_iterable(site.generations for site in self.sites)
 
     @property
     def front(self) -> Front:

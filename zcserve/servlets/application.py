@@ -44,6 +44,7 @@ from zcserve.servlets.routes import Route
 from zcserve.servlets.watch import Watch
 from zcserve.servlets.websockets import NoWebSockets
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
+from zcserve.site.site import Site
 
 # How long the folder's files are not asked for their status while the kernel tells of no change. It cannot tell of all.
 SURE_S = 0.1
@@ -152,9 +153,9 @@ class Servlets:
     def __init__(
         self,
         config: Config,
+        site: Site,
         *,
         call_soon: Callable[[Callable[[], object]], None],
-        generation: Callable[[], Generation],
         turn: Callable[[], int],
         front: Front,
         keeping: Keeping | None = None,
@@ -168,7 +169,7 @@ class Servlets:
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
         timers = keeping.timers if keeping is not None else Timers()
         failures = failures if failures is not None else Failures(timers)
-        self.context = Context(config, pool, AsyncThread(), call_soon, generation, turn, timers.call_later, failures)
+        self.context = Context(config, site, pool, AsyncThread(), call_soon, turn, timers.call_later, failures)
         self._watch = Watch(config.servlet_slow_s, front)
         self._caller = Caller(self.context, self._watch)
         self.results: Results | None = None
@@ -351,7 +352,7 @@ class Servlets:
         found = self._look_up(path, query)
         if not isinstance(found, Servlet) or not found.quick or not self._changes.isdisjoint(found.names):
             return None
-        return self._quick(found, target) if path.key not in self.context.generation().resources else None
+        return self._quick(found, target) if path.key not in self.context.site.live.resources else None
 
     def _quick(self, found: Servlet, target: bytes) -> Quick:
         """How a servlet that runs in the loop is called by the lane."""
@@ -417,19 +418,18 @@ class Servlets:
 
     def _file(self, asked: FileAsked) -> Made:
         """A resource of the site, or 404."""
-        generation = self.context.generation()
         try:
             key = canonical_path(encode_path(asked.path.encode(errors="surrogateescape")))
         except (HttpError, UnicodeEncodeError):  # NUL, or half a surrogate pair: nothing has such a name
             return self.not_found()
-        owner, entry = generation.find(key)
+        owner, entry = self.context.site.find(key)
         if not isinstance(entry, Entry):
             return self.not_found()
         return Stored(owner, entry, status=asked.status, fields=asked.fields)
 
     def not_found(self) -> Answer:
         """404, as for a file that is not there."""
-        site_page = self.context.generation().not_found_page
+        site_page = self.context.site.live.not_found_page
         return page(404) if site_page is None else Answer(404, HTML_FIELDS, site_page)
 
     def close(self) -> None:
@@ -458,8 +458,8 @@ def check(config: Config) -> Checked:
     faults: list[str] = []
     application = Servlets(
         config,
+        Site(0, Generation(Root(config.root))),
         call_soon=lambda call: None,
-        generation=lambda: Generation(Root(config.root)),
         turn=lambda: 0,
         front=Front(),
         faults=faults,

@@ -57,12 +57,13 @@ LOOK_EVERY_S = 1.0
 
 
 class Keeping(NamedTuple):
-    """What results are kept with."""
+    """What results are kept with. `count_keys` tells how many there are in all sites."""
 
     loader: Loader
     fetcher: Fetcher
     timers: Timers
     front: Front
+    count_keys: Callable[[], int]
 
 
 class Result(Expiring):
@@ -110,7 +111,7 @@ class Results:
     ) -> None:
         """`answer_of` makes of an outcome what is sent; `look` has what changed in the folder loaded anew."""
         self._context = context
-        self._loader, self._fetcher, self._timers, self._front = keeping
+        self._loader, self._fetcher, self._timers, self._front, self._count_keys = keeping
         self.making = Making(context, caller, self._timers, answer_of, Keeper(self._keep, self._not_kept))
         self.kept: Kept[Result] = Kept()
         self._routes: dict[int, Route] | None = None  # that there are, by id; None: all that were met
@@ -137,7 +138,7 @@ class Results:
         return self._context.busy(exchange, f"{HUNG_MAX} calls that make its result have not returned")
 
     def _stored(self, entry: ComposedEntry) -> Stored:
-        return Stored(self._context.generation(), entry, own=True)
+        return Stored(self._context.site.live, entry, own=True)
 
     # --- keeping ------------------------------------------------------------------------------------------
 
@@ -191,7 +192,7 @@ class Results:
         self._arm(kept)
         if self._looking.at == inf:
             self._look_later()
-        if is_new and self._loader.may_be_coded(entry):
+        if is_new and self._loader.codings.may_apply(entry):
             assert isinstance(answer.content, bytes)
             job = partial(with_variants, self._loader, entry, answer.content)
             self._fetcher.run(entry, job, partial(self._coded, kept, entry))
@@ -275,7 +276,7 @@ class Results:
 
     def files_changed(self, keys: Collection[bytes]) -> None:
         """What the site's files are has changed at these keys: files go before results."""
-        resources = self._context.generation().resources
+        resources = self._context.site.live.resources
         self._disown(self.kept.at(path for path in self.kept.paths(keys) if path in resources))
 
     def servlets_changed(self, routes: Iterable[Route]) -> None:
@@ -287,14 +288,13 @@ class Results:
     def _is_over(self, source: Source) -> bool:
         """Whether what comes from there is not to be kept any more."""
         gone = self._routes is not None and id(source.route) not in self._routes
-        return gone or source.path in self._context.generation().resources
+        return gone or source.path in self._context.site.live.resources
 
     def _disown(self, results: list[Result]) -> None:
         """Drop those of these results whose time is over, and keep none of those that are being made. The lane answers
         with none of them from now on; all else is done little by little."""
         self.making.want_no_more(self._is_over)
-        resources = len(self._context.generation().resources)
-        given_up = self._front.forget_keys([kept.source.target for kept in results], resources)
+        given_up = self._front.forget_keys([kept.source.target for kept in results], self._count_keys())
         if given_up:
             self._fetcher.run(object(), partial(bury, given_up), lambda _: None)
         sweep(iter(results), self._drop_what_is_over, self._context.call_soon)

@@ -26,6 +26,7 @@ from zcserve.net.failures import Failures
 from zcserve.net.timers import Timers
 from zcserve.servlets.context import Context
 from zcserve.servlets.workers import AsyncThread, Pool
+from zcserve.site.site import Site
 
 TIMEOUT_S = 20.0
 
@@ -44,14 +45,14 @@ class Side:
     def __init__(self, root: Path, **config: Any) -> None:
         self.thread = threading.current_thread()
         self.calls: queue.Queue[Callable[[], object]] = queue.Queue()
-        self.generation = Generation(Root(root))
+        self.site = Site(0, Generation(Root(root)))
         settings = Config(root=root, **config)
         self.context = Context(
             settings,
+            self.site,
             Pool(settings.servlet_threads, settings.servlet_queue_max),
             AsyncThread(),
             self.calls.put,
-            lambda: self.generation,
             lambda: 1,
             lambda seconds, call: self.calls.put(call),
             Failures(Timers()),

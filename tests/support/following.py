@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mmh3
-from wire.client import Response
 
+from tests.support.client import Response
 from zcserve.cache.tags import content_tag
 
 WITHIN_S = 20.0  # a thread that is to end does so

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from connection_side import Asked, Side
-
+from tests.support.connection_side import Asked, Side
 from zcserve.cache.entry import ComposedEntry, Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.loader import Loader
@@ -36,7 +35,7 @@ class Kitchen:
         self.timers = Timers()
         self.looks: list[bool] = []
         self.calls = 0
-        keeping = Keeping(self.loader, self.fetcher, self.timers, Front())
+        keeping = Keeping(self.loader, self.fetcher, self.timers, Front(), lambda: 0)
         caller = Caller(context, Watch(10, Front()))
         look = self.looks.append
         context.turn = lambda: self.calls

@@ -11,8 +11,9 @@ import textwrap
 import threading
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
-from wire.client import Client, Response
+from tests.support.client import Client, Response
 
 # How long a servlet waits for its test: longer than a test waits for anything.
 WAIT_S = 30.0
@@ -23,7 +24,7 @@ JOURNAL: list[str] = []
 IMPORTS = """
 import asyncio, itertools, sys, threading, time
 from zcserve import HttpError, Request, Response, servlet
-from wire.stage import EVENTS, JOURNAL, WAIT_S
+from tests.support.stage import EVENTS, JOURNAL, WAIT_S
 """
 
 
@@ -83,3 +84,13 @@ class StageClient(Client):
         length = [f"Content-Length: {len(body)}"] if body or method in ("POST", "PUT", "PATCH") else []
         head = [f"{method} {target} HTTP/{version}", "Host: test", *lines, *length, "", ""]
         self.send("\r\n".join(head).encode("latin-1") + body)
+
+
+def asked(client: StageClient, target: str, *lines: str, **more: Any) -> Any:
+    """A request and its answer."""
+    client.ask(target, *lines, **more)
+    return client.read(method=more.get("method", "GET"))
+
+
+def form(client: StageClient, target: str, content: bytes) -> Any:
+    return asked(client, target, "Content-Type: application/x-www-form-urlencoded", method="POST", body=content)
