@@ -266,6 +266,16 @@ class Server:
     # --- running ------------------------------------------------------------------------------------------
 
     @property
+    def service(self) -> Service:
+        """What all of its connections share."""
+        return self._service
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the thread that `with` has started is still there."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
     def url(self) -> str:
         """The first address, as a browser wants it."""
         return self._addresses[0]
@@ -358,7 +368,7 @@ class Server:
 
     def _has_files_that_may_hang(self) -> bool:
         """Whether files below the root are open that cannot be closed, perhaps: no thread of this process may try."""
-        if not closing.settle(time.monotonic() + CLOSE_WITHIN_S):
+        if not closing.wait(time.monotonic() + CLOSE_WITHIN_S):
             return True
         generations = self._service.generations() if self.config.in_place else ()
         entries = chain.from_iterable(one.entries() for one in generations)

@@ -7,11 +7,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.support.waiting import WaitUntil
 from zcserve.cache import closing, crew
 
 DISK = os.makedev(8, 1).to_bytes(8, sys.byteorder)
@@ -37,7 +37,7 @@ def test_what_lies_on_a_disk_is_closed_at_once() -> None:
     assert not is_open(fd)
 
 
-def test_a_close_that_hangs_holds_up_nothing_but_its_device(monkeypatch: Any, wait_until: Callable[..., Any]) -> None:
+def test_a_close_that_hangs_holds_up_nothing_but_its_device(monkeypatch: Any, wait_until: WaitUntil) -> None:
     closing.start()
     far, farther = opened(), opened()
     go_on = threading.Event()
@@ -56,10 +56,10 @@ def test_a_close_that_hangs_holds_up_nothing_but_its_device(monkeypatch: Any, wa
         closing.close(farther, FARTHER)
         assert time.monotonic() - began < 1.0
         wait_until(lambda: not is_open(farther))
-        assert not closing.settle(time.monotonic())
+        assert not closing.wait(time.monotonic())
     finally:
         go_on.set()
-    assert closing.settle(time.monotonic() + 20)
+    assert closing.wait(time.monotonic() + 20)
     assert not is_open(far)
 
 

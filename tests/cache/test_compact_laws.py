@@ -177,6 +177,6 @@ class CompactingStore(RuleBasedStateMachine):
         self.store.close()
 
 
-FEWER = settings.default.max_examples // 3  # an example is forty steps
+FEWER = settings().max_examples // 3  # an example is forty steps
 TestCompactingStore = CompactingStore.TestCase
 TestCompactingStore.settings = settings(max_examples=FEWER, deadline=None, stateful_step_count=40)

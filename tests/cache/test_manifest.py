@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.trees import Tree, content_of, entry_of, field, memfd_meter, noise, prose
+from tests.support.waiting import WaitUntil
 from zcserve.cache import manifest, siblings
 from zcserve.cache.entry import Entry, MadeVariant, Sibling, SiblingVariant
 from zcserve.cache.index import Generation
@@ -140,7 +141,7 @@ def test_a_made_variant_stays_one(tree: Tree) -> None:
     assert not new.wants_variants(entry_of(got, b"/a.css"))
 
 
-def test_variants_that_were_still_to_come_are_made_by_the_next_process(tree: Tree, wait_until: Any) -> None:
+def test_variants_that_were_still_to_come_are_made_by_the_next_process(tree: Tree, wait_until: WaitUntil) -> None:
     tree.plant({"a.css": prose(5000)})
     old, generation = loaded(tree, compress=True)
     entry_of(generation, b"/a.css").variants = ()  # they are not there yet
@@ -391,7 +392,8 @@ def test_slabs_that_were_closed_leave_gaps_and_the_others_are_found_all_the_same
     for entry in list(generation.entries())[:60]:
         if entry.key[1:] < b"040" or entry.key[1:] > b"055":
             old.store.drop(entry)
-    numbers = old.store.committed and old.store.freeze().numbers
+    assert old.store.committed
+    numbers = old.store.freeze().numbers
     assert numbers != tuple(range(len(numbers)))
     resident = {entry.key for entry in generation.entries() if entry.body is not None}
     _, got = adopted(tree, old, generation, slab_bytes="64K")

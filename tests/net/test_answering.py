@@ -14,6 +14,7 @@ from zcserve.cache.fetcher import Renewed
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.errors import HttpError
+from zcserve.forwarded import Origin
 from zcserve.net.answering import RENEWALS_MAX, Answering
 from zcserve.net.bodies import Allowance
 from zcserve.net.exchange import Answer, Exchange, Made, Stored
@@ -32,7 +33,7 @@ class Asks:
     """What began a request."""
 
     client = "192.0.2.7"
-    origin = None
+    origin: Origin | None = None
 
     def __init__(self) -> None:
         self.resumptions = 0
@@ -89,7 +90,7 @@ class Desk:
         self.place = Place(made)
         config = Config(root=root)
         self.generation = Generation(Root(root))
-        self.generation.resources |= {
+        self.generation.resources = {
             b"/page": entry_of(b"/page", body_of(CONTENT)),
             b"/cold": entry_of(b"/cold", None),
             b"/dir": Redirect(b"/dir/"),

@@ -22,7 +22,12 @@ class Endless:
 
 
 def sent(outgoing: Outgoing, *pieces: Piece) -> bytes:
-    return b"".join(bytes(segment) for piece in pieces for segment in outgoing.frame(piece))
+    data = b""
+    for piece in pieces:
+        for segment in outgoing.frame(piece):
+            assert isinstance(segment, (bytes, memoryview))
+            data += segment
+    return data
 
 
 @pytest.mark.parametrize(

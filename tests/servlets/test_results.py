@@ -185,7 +185,7 @@ def test_results_of_a_function_that_is_gone_are_dropped(kitchen: Kitchen) -> Non
     under_way = kitchen.asked(old, "/under-way")
     kitchen.results.servlets_changed([other])
     assert list(kitchen.results.kept) == [b"/other"]
-    kitchen.side.turn_until(lambda: under_way.made)
+    under_way.outcome()
     assert under_way.answer().content == b"3"
     assert list(kitchen.results.kept) == [b"/other"]
     kitchen.side.turn_until(lambda: kitchen.store.resident == 1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
+from tests.support.waiting import WaitUntil
 from zcserve.net.front import Front
 from zcserve.servlets.watch import Watch
 
@@ -27,7 +27,7 @@ def hold(until: threading.Event) -> bool:
 
 
 def test_who_holds_the_loop_is_named_once_with_where_it_is(
-    watch: Watch, caplog: pytest.LogCaptureFixture, wait_until: Any
+    watch: Watch, caplog: pytest.LogCaptureFixture, wait_until: WaitUntil
 ) -> None:
     def told() -> list[str]:
         return [record.getMessage() for record in caplog.records if "has held the loop" in record.getMessage()]

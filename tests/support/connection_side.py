@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import Predicate, T
 from zcserve import Config
 from zcserve.cache.entry import DiskSpan, Segment, Span
 from zcserve.cache.index import Generation
@@ -58,7 +59,7 @@ class Side:
             Failures(Timers()),
         )
 
-    def turn_until(self, is_true: Callable[[], Any]) -> Any:
+    def turn_until(self, is_true: Predicate[T]) -> T:
         """Run what is to run in the loop's thread until `is_true`, and return what that is."""
         deadline = time.monotonic() + TIMEOUT_S
         while not (value := is_true()):
@@ -116,11 +117,12 @@ class Asked:
             return peer, own
 
         def finish(_: Exchange, made: Made) -> None:
-            side.calls.put(lambda: self._take(made))
+            side.calls.put(lambda: self.take(made))
 
         self.exchange = Exchange(method, target, head, body, "127.0.0.1", addresses, finish)
 
-    def _take(self, made: Made) -> None:
+    def take(self, made: Made) -> None:
+        """What the application has made: once for each request."""
         assert self.made is None, "answered twice"
         self.made = made
 
@@ -128,18 +130,24 @@ class Asked:
         """Have it answered, at once or later."""
         made = resource.respond(self.exchange)
         if made is not None:
-            self._take(made)
+            self.take(made)
         return self
 
+    def outcome(self) -> Made:
+        """What was made, when it is there."""
+        self.side.turn_until(lambda: self.made is not None)
+        assert self.made is not None
+        return self.made
+
     def answer(self) -> Answer:
-        """The answer, when it is there."""
-        made = self.side.turn_until(lambda: self.made)
+        """The same, where it is an answer of its own."""
+        made = self.outcome()
         assert isinstance(made, Answer)
         return made
 
     def stream(self) -> Stream:
         """The answer's content, which is a stream."""
-        content: Any = self.answer().content
+        content = self.answer().content
         assert not isinstance(content, (bytes, tuple))
         return content
 

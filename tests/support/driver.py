@@ -5,13 +5,13 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.client import Client, Response
+from tests.support.waiting import Predicate, T
 from zcserve import Config
 from zcserve.net.fastlane import HOST
 
@@ -69,13 +69,18 @@ class Driver:
             if taken is not None:
                 self.taken.append((fd, taken))
 
-    def until(self, condition: Callable[[], Any]) -> Any:
+    def until(self, condition: Predicate[T]) -> T:
         """Turn until something is true."""
         deadline = time.monotonic() + 20
         while not (value := condition()):
             assert time.monotonic() < deadline, "it never came true"
             self.turn(0.01)
         return value
+
+    def next_taken(self) -> tuple[int, Any]:
+        """What is handed over next, its descriptor and the rest, and is not kept any more."""
+        self.until(lambda: self.taken)
+        return self.taken.pop()
 
     def ask(self, client: Client, data: bytes, count: int = 1, method: str = "GET") -> list[Response]:
         """Send bytes, and read the lane's `count` answers."""

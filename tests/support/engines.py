@@ -149,7 +149,7 @@ def difference(got: bytes, expected: bytes) -> str:
 
 def lane_share(engines: Engines, work: Callable[[], Any]) -> float:
     """How much of what the native server answers during `work` the lane answers by itself."""
-    service, front = engines.native._service, engines.native.loop.front
+    service, front = engines.native.service, engines.native.loop.front
     assert isinstance(front, FastLane)
     lane = front.lane
     by_lane, by_python = lane.requests, service.requests

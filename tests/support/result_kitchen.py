@@ -61,13 +61,13 @@ class Kitchen:
         asked = self.side.exchange(target)
         made = self.results.respond(route, {}, asked.exchange)
         if made is not None:
-            asked._take(made)
+            asked.take(made)
         return asked
 
     def ask(self, route: Route, target: str = "/it") -> Made:
         """A request's answer. An entry is used then, as a connection does."""
         asked = self.asked(route, target)
-        made: Made = self.side.turn_until(lambda: asked.made)
+        made = asked.outcome()
         if isinstance(made, Stored):
             made.entry.uses += 1
         return made

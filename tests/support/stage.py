@@ -10,10 +10,12 @@ import re
 import textwrap
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.support.client import Client, Response
+from zcserve import Server
 
 # How long a servlet waits for its test: longer than a test waits for anything.
 WAIT_S = 30.0
@@ -86,11 +88,30 @@ class StageClient(Client):
         self.send("\r\n".join(head).encode("latin-1") + body)
 
 
-def asked(client: StageClient, target: str, *lines: str, **more: Any) -> Any:
+# A fixture that makes an application importable, and tells its name.
+NameApplication = Callable[[Any], str]
+
+
+class Mounted(Protocol):
+    """A fixture that starts a server with an application mounted: `config` is what `Config` takes besides."""
+
+    def __call__(self, application: Any, **config: Any) -> Server: ...
+
+
+class ConnectTo(Protocol):
+    """A fixture that makes clients of a server; `more` is for `Client`."""
+
+    def __call__(self, server: Server, **more: Any) -> StageClient: ...
+
+
+def asked(
+    client: StageClient, target: str, *lines: str, method: str = "GET", body: bytes = b"", version: str = "1.1"
+) -> Response:
     """A request and its answer."""
-    client.ask(target, *lines, **more)
-    return client.read(method=more.get("method", "GET"))
+    client.ask(target, *lines, method=method, body=body, version=version)
+    return client.read(method=method)
 
 
-def form(client: StageClient, target: str, content: bytes) -> Any:
+def form(client: StageClient, target: str, content: bytes) -> Response:
+    """The answer to an HTML form that is sent with POST."""
     return asked(client, target, "Content-Type: application/x-www-form-urlencoded", method="POST", body=content)

@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.support.client import Client, Response
+from tests.support.command import Command
 from tests.support.processes import end, is_alive, started_by
+from tests.support.waiting import WaitUntil
 
 try:
     from zcserve.net import _lane  # noqa: F401
@@ -35,7 +37,7 @@ def join(threads: Iterable[threading.Thread]) -> None:
 class Line:
     """A server and all that come after it."""
 
-    def __init__(self, first: Any, wait_until: Callable[..., Any]) -> None:
+    def __init__(self, first: Command, wait_until: WaitUntil) -> None:
         self.first = first
         self.port: int = first.port
         self.pid: int = first.pid
@@ -80,7 +82,10 @@ class Line:
             end([self.first.pid])
 
 
-StartLine = Callable[..., Line]
+class StartLine(Protocol):
+    """A fixture that starts the first of a line; `flags` and `popen` as for `Command`."""
+
+    def __call__(self, root: Path, *flags: str, environ: dict[str, str] | None = None, **popen: Any) -> Line: ...
 
 
 class Load:

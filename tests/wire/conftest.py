@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,12 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client, Response
-from tests.support.stage import StageClient
+from tests.support.command import StartCommand
+from tests.support.following import Becomes
+from tests.support.site import Serve, Site
+from tests.support.stage import ConnectTo, Mounted, NameApplication, StageClient
 from tests.support.upgrades import Line, StartLine
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 
 
@@ -36,7 +40,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=["python", "native"])
-def live(request: pytest.FixtureRequest, serve: Any) -> Callable[..., Server]:
+def live(request: pytest.FixtureRequest, serve: Serve) -> Serve:
     """`live(root, **config)`: a server of this engine."""
     if request.param == "native":
         pytest.importorskip("zcserve.net._lane")
@@ -44,7 +48,7 @@ def live(request: pytest.FixtureRequest, serve: Any) -> Callable[..., Server]:
 
 
 @pytest.fixture
-def becomes(wait_until: Any) -> Callable[..., Response]:
+def becomes(wait_until: WaitUntil) -> Becomes:
     """`becomes(client, target, body)`: wait until it is answered with this body (None: 404)."""
 
     def answered(client: Client, target: str, body: bytes | None) -> Response:
@@ -63,7 +67,7 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-def module() -> Iterator[Callable[[Any], str]]:
+def module() -> Iterator[NameApplication]:
     """`module(application)`: a target that names it, as "module:application"."""
     made: list[str] = []
 
@@ -80,18 +84,17 @@ def module() -> Iterator[Callable[[Any], str]]:
 
 
 @pytest.fixture
-def mounted(live: Any, site: Any, module: Any) -> Callable[..., Server]:
+def mounted(live: Serve, site: Site, module: NameApplication) -> Mounted:
     """`mounted(application, **config)`: a server of this engine that has it at /app."""
 
     def start(application: Any, **config: Any) -> Server:
-        server: Server = live(site.root, mount=(f"/app={module(application)}",), **config)
-        return server
+        return live(site.root, mount=(f"/app={module(application)}",), **config)
 
     return start
 
 
 @pytest.fixture
-def client_of() -> Iterator[Callable[..., StageClient]]:
+def client_of() -> Iterator[ConnectTo]:
     """`client_of(server)`: a client that is closed afterwards."""
     clients: list[StageClient] = []
 
@@ -161,7 +164,7 @@ def django_urls() -> Any:
 
 
 @pytest.fixture
-def line(command: Any, wait_until: Any) -> Iterator[StartLine]:
+def line(command: StartCommand, wait_until: WaitUntil) -> Iterator[StartLine]:
     """`line(root, *flags)`: a server that will be upgraded."""
     with ExitStack() as stack:
 

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client
-from tests.support.following import tag_of
+from tests.support.following import Becomes, tag_of
+from tests.support.site import Site
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.cache.entry import Body, Entry
 
@@ -66,7 +68,7 @@ def set_mode(releases: Path) -> None:
 @pytest.mark.parametrize("kept", [{"memory": "64K"}, {"in_place": True}, {"memory": "64K", "hash_bytes_max": "1M"}])
 @pytest.mark.parametrize("happens", [link_release, flip, set_mode])
 def test_a_download_goes_on_while_its_inode_gets_names_and_modes(
-    site: Any, live: Live, wait_until: Any, happens: Callable[[Path], None], kept: dict[str, Any]
+    site: Site, live: Live, wait_until: WaitUntil, happens: Callable[[Path], None], kept: dict[str, Any]
 ) -> None:
     site.write("1/large", LARGE)
     (site.root / "current").symlink_to("1")
@@ -88,7 +90,7 @@ def test_a_download_goes_on_while_its_inode_gets_names_and_modes(
 
 @pytest.mark.parametrize("kept", [{"memory": "64K"}, {"memory": "64K", "hash_bytes_max": "1M"}])
 def test_a_download_ends_early_when_its_file_is_rewritten_and_dated_back(
-    site: Any, live: Live, kept: dict[str, Any]
+    site: Site, live: Live, kept: dict[str, Any]
 ) -> None:
     path = site.write("large", LARGE)
     server = live(site.root, watch=False, **kept)
@@ -117,7 +119,9 @@ def touch_all(root: Path) -> None:
 
 
 @pytest.mark.parametrize("watch", [True, False])
-def test_nothing_is_loaded_again_for_a_new_name_or_mode(site: Any, live: Live, wait_until: Any, watch: bool) -> None:
+def test_nothing_is_loaded_again_for_a_new_name_or_mode(
+    site: Site, live: Live, wait_until: WaitUntil, watch: bool
+) -> None:
     for key, content in FILES.items():
         site.write(key[1:], content)
     server = live(site.root, watch=watch)
@@ -143,7 +147,7 @@ def test_nothing_is_loaded_again_for_a_new_name_or_mode(site: Any, live: Live, w
 @pytest.mark.parametrize("watch", [True, False])
 @pytest.mark.parametrize("key", FILES)
 def test_what_is_rewritten_and_dated_back_is_served_anew(
-    site: Any, live: Live, becomes: Any, key: str, watch: bool
+    site: Site, live: Live, becomes: Becomes, key: str, watch: bool
 ) -> None:
     path = site.write(key[1:], FILES[key])
     server = live(site.root, watch=watch)
@@ -158,7 +162,7 @@ def test_what_is_rewritten_and_dated_back_is_served_anew(
 
 
 def test_an_inode_used_again_for_a_file_of_the_same_size_and_date_is_another_file(
-    site: Any, live: Live, becomes: Any
+    site: Site, live: Live, becomes: Becomes
 ) -> None:
     """Some programs give every file one date. What a new file's inode number was before is chance: here it is made to
     be the same by writing in place; what the walk sees is the same."""
@@ -173,7 +177,7 @@ def test_an_inode_used_again_for_a_file_of_the_same_size_and_date_is_another_fil
         assert [client.get(f"/all/{number}").body for number in range(20)] == [b"new %02d" % n for n in range(20)]
 
 
-def test_a_tag_made_of_an_identity_outlives_new_names_and_modes(site: Any, live: Live, wait_until: Any) -> None:
+def test_a_tag_made_of_an_identity_outlives_new_names_and_modes(site: Site, live: Live, wait_until: WaitUntil) -> None:
     path = site.write("file", FILES["/3"])
     server = live(site.root, hash_bytes_max="1K", watch=False)
     with Client(server.port) as client:
@@ -196,7 +200,7 @@ def test_a_tag_made_of_an_identity_outlives_new_names_and_modes(site: Any, live:
         assert fresh["ETag"] != tag  # of one identity, but for ctime
 
 
-def test_a_variant_beside_its_file_is_compared_as_well(site: Any, live: Live, becomes: Any) -> None:
+def test_a_variant_beside_its_file_is_compared_as_well(site: Site, live: Live, becomes: Becomes) -> None:
     site.write("a.css", b"a" * 3_000, mtime=1)
     path = site.write("a.css.gz", b"packed one", mtime=1)
     server = live(site.root, watch=False, trust_siblings=True)
@@ -211,7 +215,7 @@ def test_a_variant_beside_its_file_is_compared_as_well(site: Any, live: Live, be
 
 
 def test_a_small_file_that_is_read_during_an_upgrade_is_what_was_read(
-    site: Any, live: Live, monkeypatch: pytest.MonkeyPatch
+    site: Site, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store is frozen then: it makes no room. What happens to the file behind the reading is no matter."""
     path = site.write("file", FILES["/1"])

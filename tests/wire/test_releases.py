@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,14 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client
-from tests.support.following import asking, checked, publish, tag_of
+from tests.support.command import StartCommand
+from tests.support.eviction import entry_of
+from tests.support.following import Becomes, asking, checked, publish, tag_of
+from tests.support.site import Serve
 from tests.support.trees import as_nobody
+from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
+from zcserve.cache.preload import preload
 from zcserve.cache.watcher import Watcher
 
 ASSETS = 5
@@ -71,7 +75,7 @@ def releases(tmp_path: Path) -> Releases:
 
 @pytest.mark.parametrize("keep", [0, 1])
 def test_pages_and_assets_are_of_one_release_under_load(
-    releases: Releases, live: Any, wait_until: Any, keep: int
+    releases: Releases, live: Serve, wait_until: WaitUntil, keep: int
 ) -> None:
     server = live(releases.root, keep_generations=keep)
     seen = [0, 0]
@@ -101,7 +105,9 @@ def test_pages_and_assets_are_of_one_release_under_load(
     assert server.content.counters.failed == 0
 
 
-def test_many_flips_in_a_row_end_with_the_last(releases: Releases, live: Any, becomes: Any, wait_until: Any) -> None:
+def test_many_flips_in_a_row_end_with_the_last(
+    releases: Releases, live: Serve, becomes: Becomes, wait_until: WaitUntil
+) -> None:
     server = live(releases.root)
     for number in range(2, 22):
         releases.make(number)
@@ -115,7 +121,7 @@ def test_many_flips_in_a_row_end_with_the_last(releases: Releases, live: Any, be
         becomes(client, "/", b"followed")
 
 
-def test_the_old_release_may_go_at_once(releases: Releases, live: Any, wait_until: Any) -> None:
+def test_the_old_release_may_go_at_once(releases: Releases, live: Serve, wait_until: WaitUntil) -> None:
     server = live(releases.root)
     statuses = set()
     with Client(server.port) as client:
@@ -134,7 +140,7 @@ def test_the_old_release_may_go_at_once(releases: Releases, live: Any, wait_unti
 
 
 def test_what_is_not_resident_is_no_404_while_its_release_is_replaced(
-    releases: Releases, live: Any, becomes: Any, monkeypatch: pytest.MonkeyPatch
+    releases: Releases, live: Serve, becomes: Becomes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = live(releases.root, memory="4K")
     begun, go = threading.Event(), threading.Event()
@@ -167,9 +173,9 @@ def test_what_is_not_resident_is_no_404_while_its_release_is_replaced(
 )
 def test_the_old_content_goes_on_when_the_root_leads_to_what_cannot_be_served(
     releases: Releases,
-    live: Any,
-    becomes: Any,
-    wait_until: Any,
+    live: Serve,
+    becomes: Becomes,
+    wait_until: WaitUntil,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     target: str,
@@ -203,8 +209,8 @@ def test_the_old_content_goes_on_when_the_root_leads_to_what_cannot_be_served(
         assert str(releases.root) in record.getMessage()
         told = server.content.watcher.batches if server.content.watcher is not None else 0
         shutil.rmtree(releases.path / "release-1/assets")  # is not followed: it is not the root any more
-        if server.content.watcher is not None:
-            wait_until(lambda: server.content.watcher.batches > told and not server.content._patches._is_busy)
+        if (watcher := server.content.watcher) is not None:
+            wait_until(lambda: watcher.batches > told and not server.content._patches._is_busy)
         assert client.get("/").body == releases.page(1)
         assert client.get("/assets/1.1.js").body == releases.asset(1, 1)
         monkeypatch.undo()
@@ -216,7 +222,7 @@ def test_the_old_content_goes_on_when_the_root_leads_to_what_cannot_be_served(
 
 
 def test_a_root_that_is_removed_and_comes_back_is_followed_again(
-    releases: Releases, live: Any, becomes: Any, wait_until: Any
+    releases: Releases, live: Serve, becomes: Becomes, wait_until: WaitUntil
 ) -> None:
     server = live(releases.root)
     with Client(server.port) as client:
@@ -231,7 +237,7 @@ def test_a_root_that_is_removed_and_comes_back_is_followed_again(
 
 
 def test_what_could_not_be_built_is_tried_again(
-    releases: Releases, live: Any, becomes: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    releases: Releases, live: Serve, becomes: Becomes, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zcserve.content.builder.Watcher", lambda root: Watcher(root, rescan_s=0.02))
     monkeypatch.setattr("zcserve.content.releases.TRIED_AGAIN_AFTER_S", 0.02)
@@ -250,7 +256,7 @@ def _broken(**_: Any) -> Any:
     raise OSError("no luck")
 
 
-def test_a_signal_does_the_same(releases: Releases, command: Any, becomes: Any) -> None:
+def test_a_signal_does_the_same(releases: Releases, command: StartCommand, becomes: Becomes) -> None:
     server = command(releases.root, "--no-watch", "--keep-generations", "1")
     with Client(server.port) as client:
         releases.make(2)
@@ -267,7 +273,7 @@ def test_a_signal_does_the_same(releases: Releases, command: Any, becomes: Any) 
 
 
 def test_a_release_that_is_re_pointed_while_its_way_is_not_watched_yet_is_not_missed(
-    releases: Releases, live: Any, becomes: Any, monkeypatch: pytest.MonkeyPatch
+    releases: Releases, live: Serve, becomes: Becomes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pending = [3]
     for number in (2, 3):
@@ -288,7 +294,7 @@ def test_a_release_that_is_re_pointed_while_its_way_is_not_watched_yet_is_not_mi
 # --- stragglers -----------------------------------------------------------------------------------------------
 
 
-def test_old_assets_are_answered_like_any_other(releases: Releases, live: Any, becomes: Any) -> None:
+def test_old_assets_are_answered_like_any_other(releases: Releases, live: Serve, becomes: Becomes) -> None:
     server = live(releases.root, keep_generations=1)
     with Client(server.port) as client:
         releases.make(2)
@@ -308,7 +314,9 @@ def test_old_assets_are_answered_like_any_other(releases: Releases, live: Any, b
         assert client.get("/assets/2%2e1.js").body == content
 
 
-def test_old_assets_are_gone_after_a_while(releases: Releases, live: Any, becomes: Any, wait_until: Any) -> None:
+def test_old_assets_are_gone_after_a_while(
+    releases: Releases, live: Serve, becomes: Becomes, wait_until: WaitUntil
+) -> None:
     server = live(releases.root, keep_generations=1, keep_for_s=0.3)
     with Client(server.port) as client:
         releases.make(2)
@@ -321,7 +329,9 @@ def test_old_assets_are_gone_after_a_while(releases: Releases, live: Any, become
         assert client.get("/assets/2.2.js").body == releases.asset(2, 2)
 
 
-def test_so_many_generations_are_kept_and_no_more(releases: Releases, live: Any, becomes: Any, wait_until: Any) -> None:
+def test_so_many_generations_are_kept_and_no_more(
+    releases: Releases, live: Serve, becomes: Becomes, wait_until: WaitUntil
+) -> None:
     server = live(releases.root, keep_generations=2)
     with Client(server.port) as client:
         for number in range(2, 5):
@@ -332,7 +342,9 @@ def test_so_many_generations_are_kept_and_no_more(releases: Releases, live: Any,
         wait_until(lambda: server.store.resident == 3 * (ASSETS + 2))
 
 
-def test_what_an_old_release_has_evicted_is_loaded_from_there(releases: Releases, live: Any, becomes: Any) -> None:
+def test_what_an_old_release_has_evicted_is_loaded_from_there(
+    releases: Releases, live: Serve, becomes: Becomes
+) -> None:
     server = live(releases.root, keep_generations=1)
     with Client(server.port) as client:
         old = server.site.live
@@ -351,7 +363,9 @@ def test_what_an_old_release_has_evicted_is_loaded_from_there(releases: Releases
         assert client.get("/").body == releases.page(2)
 
 
-def test_releases_of_the_same_files_share_what_is_in_memory(releases: Releases, live: Any, wait_until: Any) -> None:
+def test_releases_of_the_same_files_share_what_is_in_memory(
+    releases: Releases, live: Serve, wait_until: WaitUntil
+) -> None:
     """Hard links, made before the server looked: a link that is made changes the file's status."""
     other = releases.path / "release-2"
     shutil.copytree(releases.path / "release-1", other, copy_function=os.link)
@@ -366,14 +380,14 @@ def test_releases_of_the_same_files_share_what_is_in_memory(releases: Releases, 
         assert client.get("/").body == releases.page(2)
         for key in bodies.keys() - {b"/index.html"}:
             assert server.site.live.resources[key] is old[key]
-            assert server.site.live.resources[key].body is bodies[key]
+            assert entry_of(server, key.decode()).body is bodies[key]
         assert checked(client.get("/kept"))["ETag"] == tag_of(b"the same in all")
 
 
 # --- what is left behind --------------------------------------------------------------------------------------
 
 
-def test_flips_leave_no_descriptors_threads_or_memory(releases: Releases, live: Any, wait_until: Any) -> None:
+def test_flips_leave_no_descriptors_threads_or_memory(releases: Releases, live: Serve, wait_until: WaitUntil) -> None:
     server = live(releases.root, keep_generations=1)
 
     def flip(number: int) -> None:
@@ -410,7 +424,6 @@ def test_a_server_ends_while_its_content_is_replaced(
     from zcserve.content import builder
 
     begun, go = threading.Event(), threading.Event()
-    preload: Callable[..., Any] = builder.preload
 
     def held(*args: Any, **options: Any) -> Any:
         begun.set()
@@ -432,7 +445,7 @@ def test_a_server_ends_while_its_content_is_replaced(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_a_release_is_known_when_it_is_served(releases: Releases, live: Any, monkeypatch: Any) -> None:
+def test_a_release_is_known_when_it_is_served(releases: Releases, live: Serve, monkeypatch: Any) -> None:
     releases.make(2)
     server = live(releases.root)
     content = server.content

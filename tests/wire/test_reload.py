@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.cache.entry import Entry
 from zcserve.cache.walk import walk
 
 
 @pytest.fixture
-def reload(wait_until: Any) -> Callable[[Server], None]:
+def reload(wait_until: WaitUntil) -> Callable[[Server], None]:
     """`reload(server)`: reload, and wait until the next generation is served."""
 
     def reload_and_wait(server: Server) -> None:
@@ -31,7 +33,9 @@ def reload(wait_until: Any) -> Callable[[Server], None]:
     return reload_and_wait
 
 
-def test_what_is_new_changed_and_gone_is_so_after_a_reload(site: Any, serve: Any, reload: Any) -> None:
+def test_what_is_new_changed_and_gone_is_so_after_a_reload(
+    site: Site, serve: Serve, reload: Callable[[Server], None]
+) -> None:
     for name in ("kept", "changed", "gone"):
         site.write(name, b"old")
     server = serve(site.root, watch=False)
@@ -50,7 +54,7 @@ def test_what_is_new_changed_and_gone_is_so_after_a_reload(site: Any, serve: Any
         assert client.get("/kept")["ETag"] == before["kept"]["ETag"]
 
 
-def test_the_page_for_404_is_reloaded(site: Any, serve: Any, reload: Any) -> None:
+def test_the_page_for_404_is_reloaded(site: Site, serve: Serve, reload: Callable[[Server], None]) -> None:
     server = serve(site.root, watch=False)
     with Client(server.port) as client:
         plain = client.get("/absent")
@@ -62,7 +66,9 @@ def test_the_page_for_404_is_reloaded(site: Any, serve: Any, reload: Any) -> Non
         assert client.get("/absent").body == plain.body
 
 
-def test_a_reload_makes_room_in_memory_for_what_is_new(site: Any, serve: Any, reload: Any, wait_until: Any) -> None:
+def test_a_reload_makes_room_in_memory_for_what_is_new(
+    site: Site, serve: Serve, reload: Callable[[Server], None], wait_until: WaitUntil
+) -> None:
     server = serve(site.root, memory="1M", watch=False)
     for generation in range(6):
         for number in range(20):
@@ -100,10 +106,10 @@ def put_a_dangling_symlink_in_its_place(root: Path) -> None:
     ],
 )
 def test_a_root_that_vanished_leaves_the_old_content_and_the_log_says_why(
-    site: Any,
-    serve: Any,
-    reload: Any,
-    wait_until: Any,
+    site: Site,
+    serve: Serve,
+    reload: Callable[[Server], None],
+    wait_until: WaitUntil,
     caplog: pytest.LogCaptureFixture,
     harm: Callable[[Path], None],
     why: str,
@@ -132,7 +138,7 @@ def test_a_root_that_vanished_leaves_the_old_content_and_the_log_says_why(
 
 
 def test_a_reload_that_fails_by_a_mistake_of_ours_leaves_the_old_content(
-    site: Any, serve: Any, wait_until: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.write("page", b"a page")
     server = serve(site.root, watch=False)
@@ -165,7 +171,7 @@ def _hold_walks(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Semaphore, t
 
 
 def test_the_old_generation_serves_while_the_next_is_built(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.write("page", b"old")
     server = serve(site.root, watch=False)
@@ -182,7 +188,7 @@ def test_the_old_generation_serves_while_the_next_is_built(
 
 
 def test_reloads_asked_for_while_one_runs_are_one_reload(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(site.root, watch=False)
     began, go = _hold_walks(monkeypatch)
@@ -198,7 +204,7 @@ def test_reloads_asked_for_while_one_runs_are_one_reload(
 
 
 def test_a_request_that_waits_for_a_file_is_answered_from_the_next_generation(
-    site: Any, serve: Any, reload: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, reload: Callable[[Server], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.write("page", b"old" * 2000)
     server = serve(site.root, memory="4K", watch=False)
@@ -222,7 +228,7 @@ def test_a_request_that_waits_for_a_file_is_answered_from_the_next_generation(
 
 
 def test_a_server_that_ends_waits_for_its_reload(
-    site: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.write("page", b"a page")
     server = Server(Config(root=site.root, port=0, watch=False))

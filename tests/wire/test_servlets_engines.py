@@ -6,7 +6,9 @@ Two servers of one root and one folder; streams made at random ask for servlets 
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,6 @@ from tests.support.stage import write_servlets
 from zcserve import Config, Server
 from zcserve.net import reply
 from zcserve.net.fastlane import FastLane
-from zcserve.servlets import context
 
 pytest.importorskip("zcserve.net._lane")
 
@@ -76,10 +77,10 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     root = tmp_path_factory.mktemp("site")
     make_site(root)
     folder = write_servlets(tmp_path_factory.mktemp("code"), mixed=MIXED)
-    config = {"root": root, "port": 0, "servlets": str(folder), "servlet_slow_s": 60.0}
+    config: dict[str, Any] = {"root": root, "port": 0, "servlets": str(folder), "servlet_slow_s": 60.0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reply, "_boundary", lambda: b"boundary")
-        patch.setattr(context.secrets, "token_hex", lambda size: "0" * 2 * size)
+        patch.setattr(secrets, "token_hex", lambda size: "0" * 2 * size)
         with (
             Server(Config(**config, engine="native")) as native,
             Server(Config(**config, engine="python")) as python,

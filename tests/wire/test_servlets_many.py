@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import types
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.applications import asgi, wsgi
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
 from tests.support.stage import StageClient, write_servlets
 
 CLIENTS = 200
@@ -74,7 +74,7 @@ def applications(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
 
 
 def test_many_clients_get_their_own_answers(
-    live: Any, site: Any, tmp_path: Path, applications: tuple[str, ...]
+    live: Serve, site: Site, tmp_path: Path, applications: tuple[str, ...]
 ) -> None:
     server = live(site.root, servlets=str(write_servlets(tmp_path, mixed=MIXED)), mount=applications)
     kinds = ("loop", "thread", "async", "stream", "async-stream", "loop-stream", "wsgi", "asgi")
@@ -184,9 +184,7 @@ def ask_many(port: int, target: str, status: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("engine", ["python", "native"])
-def test_memory_does_not_grow_with_requests(
-    site: Any, tmp_path: Path, command: Callable[..., Any], engine: str
-) -> None:
+def test_memory_does_not_grow_with_requests(site: Site, tmp_path: Path, command: StartCommand, engine: str) -> None:
     if engine == "native":
         pytest.importorskip("zcserve.net._lane")
     site.write("page", b"a page")

@@ -16,14 +16,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.client import Client, Response
 from tests.support.following import publish
 from tests.support.processes import children_of, end, is_alive
+from tests.support.site import Site
 from tests.support.upgrades import ENGINES, WITHIN_S, Line, Load, StartLine, join
+from tests.support.waiting import WaitUntil
 from zcserve.cache import _inotify as inotify
 
 IN_OPEN = 0x20
@@ -33,7 +34,7 @@ UPGRADES = 3
 
 
 @pytest.fixture
-def root(site: Any) -> Path:
+def root(site: Site) -> Path:
     """A page, and a file that a client can take its time with."""
     site.write("page", b"a page")
     site.write("404.html", b"not here")
@@ -54,7 +55,7 @@ def get(port: int, target: str) -> Response:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_upgrades_under_load_fail_no_request_and_reset_no_connection(
-    root: Path, line: StartLine, wait_until: Any, engine: str
+    root: Path, line: StartLine, wait_until: WaitUntil, engine: str
 ) -> None:
     server = line(root, "--engine", engine)
     expected = {f"/some/{number}": b"%d" % number * 1000 for number in range(20)} | {"/large": CONTENT}
@@ -71,7 +72,7 @@ def test_upgrades_under_load_fail_no_request_and_reset_no_connection(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_changes_are_followed_through_upgrades_and_nothing_comes_back_older(
-    root: Path, line: StartLine, wait_until: Any, engine: str
+    root: Path, line: StartLine, wait_until: WaitUntil, engine: str
 ) -> None:
     for number in range(3000):  # so that the new process is busy for a while
         (root / "some" / f"more{number}").write_bytes(b"x")
@@ -119,7 +120,7 @@ def test_changes_are_followed_through_upgrades_and_nothing_comes_back_older(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_old_process_sends_nothing_that_the_new_one_does_not_know(
-    root: Path, line: StartLine, wait_until: Any, engine: str
+    root: Path, line: StartLine, wait_until: WaitUntil, engine: str
 ) -> None:
     """A file that the old process may not make resident any more, and the new one has: it changes while the new process
     stands still."""
@@ -143,7 +144,7 @@ def test_the_old_process_sends_nothing_that_the_new_one_does_not_know(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_connections_that_the_old_process_still_has_see_what_changes(
-    root: Path, line: StartLine, wait_until: Any, engine: str
+    root: Path, line: StartLine, wait_until: WaitUntil, engine: str
 ) -> None:
     publish(root / "version", b"0")
     server = line(root, "--engine", engine)
@@ -190,7 +191,7 @@ def has_a_watcher(pid: int) -> bool:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_release_that_comes_during_an_upgrade_stays(
-    tmp_path: Path, line: StartLine, wait_until: Any, engine: str
+    tmp_path: Path, line: StartLine, wait_until: WaitUntil, engine: str
 ) -> None:
     """The new process stands still when it has begun with the old release; the old process flips to the next one."""
     for release, files in (("1", 3000), ("2", 1)):
@@ -273,7 +274,9 @@ def test_a_unix_socket_keeps_its_name_until_the_last_one_ends(root: Path, line: 
     assert not path.exists()
 
 
-def test_the_access_log_has_every_request_of_both(root: Path, line: StartLine, tmp_path: Path, wait_until: Any) -> None:
+def test_the_access_log_has_every_request_of_both(
+    root: Path, line: StartLine, tmp_path: Path, wait_until: WaitUntil
+) -> None:
     log = tmp_path / "access.log"
     server = line(root, "--access-log", str(log))
     with Client(server.port) as old_one:
@@ -290,7 +293,7 @@ def test_the_access_log_has_every_request_of_both(root: Path, line: StartLine, t
 # --- no cold miss ---------------------------------------------------------------------------------------------
 
 
-def test_no_file_is_opened_but_what_changed(root: Path, line: StartLine, site: Any) -> None:
+def test_no_file_is_opened_but_what_changed(root: Path, line: StartLine, site: Site) -> None:
     server = line(root, "--no-watch")
     before = {target: get(server.port, target) for target in ("/page", "/large", "/some/7", "/some/8")}
     site.write("fresh", b"new")
@@ -342,7 +345,7 @@ def test_an_upgrade_compares_files_of_which_only_ctime_has_changed(root: Path, l
 
 
 def test_a_body_in_flight_arrives_whole_while_the_next_process_is_short_of_memory(
-    root: Path, line: StartLine, site: Any, wait_until: Any
+    root: Path, line: StartLine, site: Site, wait_until: WaitUntil
 ) -> None:
     others = {f"/other{number}": bytes([number]) * (3 << 20) for number in range(8)}
     server = line(root, "--memory", "20M", "--no-watch")
@@ -460,7 +463,7 @@ def test_a_second_signal_while_an_upgrade_is_under_way_changes_nothing(held: tup
     assert get(server.port, "/page").body == b"a page"
 
 
-def test_a_server_that_ends_takes_the_next_program_along(held: tuple[Held, Line], wait_until: Any) -> None:
+def test_a_server_that_ends_takes_the_next_program_along(held: tuple[Held, Line], wait_until: WaitUntil) -> None:
     _, server = held
     server.signal(signal.SIGUSR2)
     (child,) = wait_until(server.children)
@@ -469,7 +472,9 @@ def test_a_server_that_ends_takes_the_next_program_along(held: tuple[Held, Line]
     server.await_end(child)
 
 
-def test_a_server_that_ends_at_once_takes_the_next_program_along(held: tuple[Held, Line], wait_until: Any) -> None:
+def test_a_server_that_ends_at_once_takes_the_next_program_along(
+    held: tuple[Held, Line], wait_until: WaitUntil
+) -> None:
     _, server = held
     server.signal(signal.SIGUSR2)
     (child,) = wait_until(server.children)
@@ -484,7 +489,7 @@ def test_a_server_that_ends_at_once_takes_the_next_program_along(held: tuple[Hel
 
 
 def test_a_program_that_is_killed_in_its_start_leaves_the_old_one_serving(
-    held: tuple[Held, Line], wait_until: Any
+    held: tuple[Held, Line], wait_until: WaitUntil
 ) -> None:
     _, server = held
     server.signal(signal.SIGUSR2)
@@ -502,7 +507,7 @@ def awaits_go(pid: int) -> bool:
 
 
 def test_a_program_that_is_ended_before_it_may_serve_leaves_the_old_one_serving(
-    held: tuple[Held, Line], wait_until: Any
+    held: tuple[Held, Line], wait_until: WaitUntil
 ) -> None:
     pipe, server = held
     server.signal(signal.SIGUSR2)

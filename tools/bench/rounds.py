@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tools.bench.content import PAGE, Tree, make_bodies, make_files, make_hello, make_page
 from tools.bench.errors import BenchError
-from tools.bench.idle import closed, idle_connections, settle
+from tools.bench.idle import closed, idle_connections, wait_until_idle
 from tools.bench.load import GENERATORS, Load, loading
 from tools.bench.peers import ANSWER_TIMEOUT_S, Answer, Peer, Server, answer, find_program, require, running
 from tools.bench.proc import cpu_seconds, memory_bytes, process_tree
@@ -138,13 +138,13 @@ class Bench:
             return self._drive(server, name, load, round, run)
         before = self.memory_before.setdefault(server.name, _memory_bytes(server))
         with idle_connections(server.port, load.idle) as connections:
-            settle(server.pid)
+            wait_until_idle(server.pid)
             idle_bytes = (_memory_bytes(server) - before) / load.idle
             done = self._drive(server, name, load, round, run)
             if gone := closed(connections):
                 lost = f"{gone:,} of {load.idle:,} idle connections did not stay idle"
                 done = replace(done, errors=(*done.errors, lost))
-        settle(server.pid)
+        wait_until_idle(server.pid)
         return replace(done, idle_bytes=idle_bytes)
 
     def _drive(self, server: Server, name: str, load: Workload, round: int, run: int) -> Sample:

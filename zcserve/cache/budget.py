@@ -113,7 +113,7 @@ def budget_of(config: Config, proc: Path = PROC) -> Budget:
     return Budget(max(int(given), BUDGET_MIN), f"{size_text(given)}, {how} of {figures}")
 
 
-def settled(config: Config, proc: Path = PROC) -> Config:
+def with_budget(config: Config, proc: Path = PROC) -> Config:
     """The same configuration, with the budget in bytes."""
     return replace(config, memory=budget_of(config, proc).bytes)
 

@@ -84,7 +84,7 @@ def close(fd: int, device: bytes) -> None:
     closer.queue.put((one, fd, device))
 
 
-def settle(until: float) -> bool:
+def wait(until: float) -> bool:
     """Wait until everything is closed; False where it is not by then (of `time.monotonic`)."""
     while _closer is not None and _closer.waiting:
         if time.monotonic() >= until:

@@ -162,7 +162,7 @@ class Compactor:
                         break
                     moved += body.length
             del body, self._leaving[-1]
-            slabs.settle()
+            slabs.reclaim()
         return moved
 
     def _begin(self, is_sending: IsSending) -> bool:

@@ -38,14 +38,14 @@ from zcserve.cache.root import Root
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, is_identity_tag, tag_of
 
 # So many files are known to hold what their ETag says: all downloads of one need but one of them to look.
-SETTLED_MAX = 256
+CONFIRMED_MAX = 256
 # How often a file may get a new ctime while it is compared.
 TRIES = 3
 
-_settled: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
+_confirmed: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
 
 
-def settle(file: OpenFile, sent: Sent | None = None) -> bool:
+def still_holds(file: OpenFile, sent: Sent | None = None) -> bool:
     """Whether a file still holds what was promised, or `sent`; if so, its new ctime is known from then on. Raises
     OSError."""
     for _ in range(TRIES):
@@ -55,7 +55,7 @@ def settle(file: OpenFile, sent: Sent | None = None) -> bool:
         status = os.fstat(file.fd)
         now = identity_of(status)
         known = (now, file.etag)
-        if sent is not None or known not in _settled:
+        if sent is not None or known not in _confirmed:
             if not _holds(file, status.st_size, sent):
                 return False
             if identity_of(os.fstat(file.fd)) != now:
@@ -81,9 +81,9 @@ def _holds(file: OpenFile, size: int, sent: Sent | None) -> bool:
 
 
 def _remember(known: tuple[bytes, bytes]) -> None:
-    _settled[known] = None
-    while len(_settled) > SETTLED_MAX:
-        _settled.popitem(last=False)
+    _confirmed[known] = None
+    while len(_confirmed) > CONFIRMED_MAX:
+        _confirmed.popitem(last=False)
 
 
 def _digest(fd: int, at: int, length: int) -> bytes:
@@ -113,7 +113,7 @@ def confirm(root: Root, directory: int, name: bytes, entry: Entry) -> bool:
             return False
         if isinstance(body, Paged) and is_identity_tag(entry.etag) and not _is_copy(body, file):
             return False
-        if not settle(file):
+        if not still_holds(file):
             return False
     except OSError:
         return False
@@ -141,7 +141,7 @@ def know(entry: Entry, identity: bytes) -> None:
 def put_in_doubt(entry: Entry) -> None:
     """The content of an entry's file is another, and its status does not tell: have the file looked at as one whose
     ctime alone has changed, and nothing that was found under its identity believed."""
-    _settled.pop((entry.identity, entry.etag), None)
+    _confirmed.pop((entry.identity, entry.etag), None)
     body = entry.body
     if isinstance(body, Paged) and isinstance(body.keeper, Extent):
         body.keeper.etag = b""  # its pages are not shared with the file's other name any more

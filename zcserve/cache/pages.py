@@ -6,7 +6,7 @@ the next extent comes behind the last one. The file is as long as all that was e
 resident; one descriptor serves all large bodies.
 
 An extent holds its bytes for as long as the object lives, as a block does (slab.py): its `__del__`, which may run in
-any thread, only notes what became free, and `settle` takes it back. Everything else is called with the store's lock
+any thread, only notes what became free, and `reclaim` takes it back. Everything else is called with the store's lock
 held.
 """
 
@@ -77,7 +77,7 @@ class Pages:
             extent.condemned = False
             self.condemned -= round_up(extent.length)
 
-    def settle(self) -> None:
+    def reclaim(self) -> None:
         """Punch out what died since the last call: bytes that are still in a socket stay as they were."""
         while self.released:
             offset, length, condemned = self.released[0]
@@ -127,7 +127,7 @@ class Pages:
         self._frontier = end
 
     def _release_data(self, start: int, stop: int) -> None:
-        """Have what lies there, in pages that nothing refers to, punched out by `settle`."""
+        """Have what lies there, in pages that nothing refers to, punched out by `reclaim`."""
         while start < stop:
             try:
                 start = os.lseek(self.fd, start, os.SEEK_DATA)

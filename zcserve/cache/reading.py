@@ -20,7 +20,7 @@ from typing import TypeVar
 import mmh3
 
 from zcserve.cache.crew import beat
-from zcserve.cache.doubt import know, settle
+from zcserve.cache.doubt import know, still_holds
 from zcserve.cache.entry import CONTENT_BYTES, Entry, OpenFile, identity_of, is_same_file
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, tag_of
 
@@ -82,7 +82,7 @@ class Reader:
         ChangedError or OSError."""
         if not entry.etag:
             self.read_pieces(file, entry, None)
-        elif settle(file):
+        elif still_holds(file):
             know(entry, file.identity)
         else:
             raise ChangedError

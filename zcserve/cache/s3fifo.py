@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from zcserve.cache.entry import Entry
-from zcserve.cache.evictor import IsSending, Policy, in_flight, nobody_else
+from zcserve.cache.evictor import IsSending, Policy, in_flight, never_sending
 from zcserve.cache.heads import HEAD_BYTES
 
 FREQ_MAX = 3
@@ -65,7 +65,7 @@ class S3Fifo(Policy):
     def entries(self) -> list[Entry]:
         return [*self._small.order, *self._main.order]
 
-    def pop(self, is_sending: IsSending = nobody_else) -> Entry | None:
+    def pop(self, is_sending: IsSending = never_sending) -> Entry | None:
         if 10 * self._small.bytes >= SMALL_TENTHS * self._bytes:
             return self._pop_small(is_sending) or self._pop_main(is_sending)
         # The last time for those that only now came from the small queue, the others being sent.

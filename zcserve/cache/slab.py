@@ -5,7 +5,7 @@ ever sent by copy (`sendmsg` of the mapping), so that a freed block may be used 
 
 Lifetime is reference counting: a `Block` holds its bytes for as long as the object lives, wherever references to it
 are, and its `__del__` only notes what became free. A block is no object beside the body that it holds but the body
-itself (entry.py), which saves a hundred bytes a file. The notes are settled (merged, punched, counted) by the next call
+itself (entry.py), which saves a hundred bytes a file. `reclaim` merges, punches and counts it before the next call
 that allocates. `__del__` may run in any thread; everything else here is called with the store's lock held.
 
 What the fast lane is about to let go of is *condemned*: it counts as free for what makes room, though a connection
@@ -276,7 +276,7 @@ class Slabs:
         block.condemned = True
         self.condemned += round_up(block.length, BLOCK_ALIGN)
 
-    def settle(self) -> None:
+    def reclaim(self) -> None:
         """Take back what died since the last call."""
         while self.released:
             slab, offset, length, condemned = self.released.popleft()

@@ -30,7 +30,7 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport connections, learned, proxies, servlets, table, uses
+from zcserve.net.lane cimport connections, endings, learned, proxies, servlets, table, uses
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, read_head
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, RECV_BYTES, Conn, Conns,
@@ -216,14 +216,14 @@ cdef class Lane:
 
     def close_all(self, bint idle_only):
         """End the lane's connections; `idle_only`: those that owe nothing, and the others when they are through."""
-        connections.close_all(&self.loop.answering.conns, idle_only)
+        endings.close_all(&self.loop.answering.conns, idle_only)
         bury(&self.loop.answering.table.dead)
 
     def shed(self, int most):
         """Close up to `most` connections, those that have ended first, then the longest idle; how many it were. Not one
         whose first request may be on its way, or that was answered in this turn; and not one that has sent what was not
         read yet, or has not taken all of its answer: closing would reset it."""
-        return connections.shed(&self.loop.answering.conns, most)
+        return endings.shed(&self.loop.answering.conns, most)
 
     # --- what Python teaches ----------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ class Sampler:
         self._front = front
         self._seed = front.hash_seed  # both lanes number a resource alike
         self._gap = 1
-        self._settled_at = 0.0
+        self._adapted_at = 0.0
         front.sample(self.curve)
 
     def note(self, entry: Entry, turn: int) -> None:
@@ -54,7 +54,7 @@ class Sampler:
     def each_second(self, now: float) -> None:
         """Have the curve find its rate, and the lane its rule."""
         self.drain()
-        if self._settled_at:
-            self.curve.settle(now - self._settled_at)
-        self._settled_at = now
+        if self._adapted_at:
+            self.curve.adapt(now - self._adapted_at)
+        self._adapted_at = now
         self._front.sample(self.curve)
