@@ -42,7 +42,7 @@ class CompactingStore(RuleBasedStateMachine):
     @initialize(policy=st.sampled_from(list(POLICIES)))
     def open(self, policy: str) -> None:
         self.store = Store(BUDGET, slab_bytes=8 * PAGE_BYTES, small_body_bytes_max=SMALL, policy=policy)
-        self.store.on_evicted = self.on_evicted
+        self.store.evicted.subscribe(self.on_evicted)
 
     def on_evicted(self, entry: Entry) -> bool:
         if entry not in self.lane:

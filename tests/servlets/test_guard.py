@@ -9,13 +9,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.waiting import WaitUntil
+from zcserve.net.front import Front
 from zcserve.servlets.guard import LoopGuard
 
 
 @pytest.fixture
 def guard(caplog: pytest.LogCaptureFixture) -> Iterator[LoopGuard]:
     caplog.set_level(logging.WARNING)
-    guard = LoopGuard(0.05)
+    guard = LoopGuard(0.05, Front())
     guard.begin()
     yield guard
     guard.close()
@@ -57,4 +58,4 @@ def test_what_a_step_returns_and_raises_comes_through(guard: LoopGuard) -> None:
 
 
 def test_a_guard_that_never_began_can_be_closed() -> None:
-    LoopGuard(1.0).close()
+    LoopGuard(1.0, Front()).close()

@@ -1,10 +1,9 @@
 """Load: a workload turned into a run of a generator, and its output turned into numbers.
 
-It must not know which server answers. wrk cannot ask for HEAD, as it waits for the body; `steady` is a program of this folder
-(steady.c), and sends any requests that a load has. Odd about it: wrk calls nothing wrong but a status above 399, and ab
-a change of length besides, so rounds.py compares bodies beforehand. An error makes the whole run invalid. Of a rate
-that `steady` keeps, up to a hundredth of what was due is under way at the end and not answered; more is a rate that was
-not kept.
+It must not know which server answers. wrk cannot ask for HEAD, as it waits for the body; `steady` (steady.c) sends any
+requests that a load has. Odd about it: wrk calls nothing wrong but a status above 399, and ab a change of length
+besides, so rounds.py compares bodies beforehand. An error makes the whole run invalid. Of a rate that `steady` keeps,
+up to a hundredth of what was due is under way at the end and not answered; more is a rate that was not kept.
 """
 
 from __future__ import annotations

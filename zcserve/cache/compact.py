@@ -144,7 +144,7 @@ class Compactor:
     def step(self, bytes_max: int, committed_max: int, is_sending: IsSending, let_go: Callable[[Entry], bool]) -> int:
         """Move about `bytes_max` bytes, while no more than `committed_max` of slabs are committed; how many were moved.
 
-        `let_go` tells what else refers to an entry's body, as `Store.on_evicted`.
+        `let_go` tells what else refers to an entry's body, as `Store.evicted`.
         """
         slabs = self._slabs
         moved = 0

@@ -38,7 +38,7 @@ from typing import NamedTuple
 from zcserve.cache import closing
 from zcserve.cache.compact import Compactor
 from zcserve.cache.entry import Body, Entry, Packed, Paged
-from zcserve.cache.evictor import LeastRecentlyUsed, Policy, never_sending
+from zcserve.cache.evictor import LeastRecentlyUsed, Policy
 from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.pages import Extent, Pages
 from zcserve.cache.room import Room
@@ -47,6 +47,7 @@ from zcserve.cache.sieve import Sieve
 from zcserve.cache.slab import BLOCK_ALIGN, Slabs
 from zcserve.config.units import size_text
 from zcserve.errors import UsageError
+from zcserve.events import Event
 from zcserve.log import Log
 
 _log = Log(__name__)
@@ -147,6 +148,10 @@ class Store:
 
     `policy` is one of POLICIES and says what goes when they are too many; `pinned` tells what never does.
 
+    evicted     event: an entry's body left the store, or moved, in any thread. True: the subscriber (a fast lane)
+                refers to it still, and is about to let go of it
+    is_sending  event: asks whether a subscriber is in the middle of sending an entry's body
+
     Raises UsageError where the process may not have files as long as a slab, and OSError.
     """
 
@@ -162,10 +167,8 @@ class Store:
         self.budget = budget
         self.small_body_bytes_max = small_body_bytes_max
         self.evictions = 0
-        # What else refers to bodies (the fast lane) hears of their eviction, and says whether it is about to let go of
-        # one; and is asked whether it is sending one.
-        self.on_evicted: Callable[[Entry], bool] = _nothing
-        self.is_sending: Callable[[Entry], bool] = never_sending
+        self.evicted: Event[[Entry]] = Event()
+        self.is_sending: Event[[Entry]] = Event()
         block_bytes_max = small_body_bytes_max + 4096  # a head is never longer than this
         self._slabs = Slabs(max(min(slab_bytes, int(budget * SLAB_SHARE)), block_bytes_max))
         _check_file_bytes_max(self._slabs.slab_bytes)
@@ -315,7 +318,7 @@ class Store:
         if entry in self._pinned:
             self._pinned.discard(entry)
             self._pinned_bytes -= _memory_of(body)
-        if self.on_evicted(entry) and last:
+        if self.evicted(entry) and last:
             if isinstance(body, Packed):
                 self._slabs.condemn(body.block)
             elif isinstance(body, Paged) and isinstance(body.keeper, Extent):
@@ -390,7 +393,7 @@ class Store:
         if self._fixed:
             return False
         committed_max = self._room.limit - self._pages.committed
-        return bool(self._compactor.step(MOVE_BYTES, committed_max, self.is_sending, self.on_evicted))
+        return bool(self._compactor.step(MOVE_BYTES, committed_max, self.is_sending, self.evicted))
 
     @property
     def _fixed(self) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from zcserve.cache.entry import Entry
@@ -29,6 +29,7 @@ from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
 from zcserve.net.exchange import Answer, Exchange, Made, Quick, Resource, Stored
 from zcserve.net.failures import Failures
+from zcserve.net.front import Front
 from zcserve.net.request import split_target
 from zcserve.net.timers import Timers
 from zcserve.paths import SentPath
@@ -45,9 +46,6 @@ from zcserve.servlets.routes import Route
 from zcserve.servlets.websockets import NoWebSockets
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
 from zcserve.site.site import Site
-
-if TYPE_CHECKING:
-    from zcserve.net._lane import Lane
 
 # How long the folder's files are not asked for their status while the kernel tells of no change. It cannot tell of all.
 SURE_S = 0.1
@@ -160,7 +158,7 @@ class Servlets:
         *,
         call_soon: Callable[[Callable[[], object]], None],
         turn: Callable[[], int],
-        lane: Lane | None = None,
+        front: Front,
         keeping: Keeping | None = None,
         failures: Failures | None = None,
         faults: list[str] | None = None,
@@ -173,7 +171,7 @@ class Servlets:
         timers = keeping.timers if keeping is not None else Timers()
         failures = failures if failures is not None else Failures(timers)
         self.context = Context(config, site, pool, AsyncThread(), call_soon, turn, timers.call_later, failures)
-        self._loop_guard = LoopGuard(config.servlet_slow_s, lane)
+        self._loop_guard = LoopGuard(config.servlet_slow_s, front)
         self._caller = Caller(self.context, self._loop_guard)
         self.results: Results | None = None
         if keeping is not None:
@@ -189,7 +187,7 @@ class Servlets:
         self._sure_until = 0.0
         self._is_late = False  # what is being loaded takes long: nothing waits for it
         self._everything = False  # the next load is of all, whether it changed or not
-        self._lane = lane
+        self._front = front
         try:
             self._mounts = Mounts(config.mount, self.context, faults)
         except BaseException:
@@ -197,7 +195,7 @@ class Servlets:
             raise
         if self._folder is not None:
             self._folder.refresh()
-            self._folder.late = partial(call_soon, self._load_is_late)
+            self._folder.late.subscribe(partial(call_soon, self._load_is_late))
             self._folder_events = self._folder.listen()
 
     def start(self) -> None:
@@ -209,8 +207,8 @@ class Servlets:
         self._loop_guard.begin()
         self._mounts.start()
         self.context.call_soon(self._loop_guard.look_at_this_thread)
-        if self._lane is not None and self._folder is not None:
-            self._lane.consult(self.look_up)
+        if self._folder is not None:
+            self._front.consult(self.look_up)
 
     def describe(self) -> str:
         """What there is, for people."""
@@ -269,13 +267,9 @@ class Servlets:
 
     def forget(self, keys: Collection[bytes]) -> None:
         """As `Application.forget`: a file goes before a servlet."""
-        self._forget_quick()
+        self._front.forget_quick()
         if self.results is not None:
             self.results.files_changed(keys)
-
-    def _forget_quick(self) -> None:
-        if self._lane is not None:
-            self._lane.forget_quick()
 
     # --- edit and refresh ---------------------------------------------------------------------------------
 
@@ -289,7 +283,7 @@ class Servlets:
             changes = folder.changes()
             if changes != self._changes:
                 self._changes = changes
-                self._forget_quick()
+                self._front.forget_quick()
         if found is None:
             return bool(self._changes)
         return not self._changes.isdisjoint(found.names)
@@ -337,7 +331,7 @@ class Servlets:
         self._sure_until = 0.0  # what was written while it was loaded is not loaded
         self._folder_events.close()
         self._folder_events = self._folder.listen()
-        self._forget_quick()
+        self._front.forget_quick()
         if self.results is not None:
             modules = self._folder.modules.values()
             self.results.servlets_changed(route for module in modules for route in module.routes)
@@ -468,6 +462,7 @@ def check(config: Config) -> Checked:
         Site(0, Generation(Root(config.root))),
         call_soon=lambda call: None,
         turn=lambda: 0,
+        front=Front(),
         faults=faults,
     )
     try:
