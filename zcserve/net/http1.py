@@ -9,6 +9,7 @@ the connection, waits for.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from math import ceil
 from typing import Protocol
 
@@ -42,9 +43,6 @@ class Stop(enum.Enum):
 class Owner(Protocol):
     """The connection."""
 
-    def addresses(self) -> tuple[object, object]:
-        """As `Transport.addresses`."""
-
     def resumed(self) -> None:
         """As `Asker.resumed`: `Http1.go_on` may be called."""
 
@@ -62,6 +60,7 @@ class Http1:
     """The order of one connection.
 
     inbox       what was read and not answered
+    addresses   as `Asker.addresses`
     client      the client's address for the log: the peer's, or what a trusted proxy says
     origin      what such a proxy says of the request at hand
     body_since  when the body that is read was last fast enough
@@ -82,6 +81,7 @@ class Http1:
         "_round",
         "_service",
         "_site",
+        "addresses",
         "body_since",
         "client",
         "inbox",
@@ -90,8 +90,17 @@ class Http1:
         "pulled",
     )
 
-    def __init__(self, service: Service, owner: Owner, output: Output, peer: str) -> None:
+    def __init__(
+        self,
+        service: Service,
+        owner: Owner,
+        output: Output,
+        peer: str,
+        addresses: Callable[[], tuple[object, object]],
+    ) -> None:
+        """`peer` and `addresses` as of `Transport`."""
         self._service = service
+        self.addresses = addresses
         self._site = service.site_of(b"")  # for every request: the parser keeps no Host
         self._owner: Owner | None = owner  # None when the connection has ended
         self._output = output
@@ -309,11 +318,6 @@ class Http1:
         self.inbox = self.inbox[at:]
         self._service.requests += 1
 
-    def addresses(self) -> tuple[object, object]:
-        """As `Asker.addresses`."""
-        assert self._owner is not None
-        return self._owner.addresses()
-
     def resumed(self) -> None:
         """As `Asker.resumed`."""
         if self._owner is not None:
@@ -345,6 +349,8 @@ class Http1:
     def expire(self) -> bool:
         """What is waited for takes too long: `go_on` leads to another answer. False where one is begun already."""
         if self.pulled or self._request is None:
+            limit_s = self._service.config.app_timeout_s
+            self.tell(f"its stream was cut, it gave no piece within --app-timeout ({limit_s:g} s)")
             return False
         self._request.expire()
         return True

@@ -41,7 +41,7 @@ from zcserve.servlets.request import SERVLET_PATH, Request
 from zcserve.servlets.response import HTML_FIELDS
 from zcserve.servlets.results import Keeping, Results
 from zcserve.servlets.routes import Route
-from zcserve.servlets.watch import Watch
+from zcserve.servlets.watchdog import Watchdog
 from zcserve.servlets.websockets import NoWebSockets
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
 from zcserve.site.site import Site
@@ -170,8 +170,8 @@ class Servlets:
         timers = keeping.timers if keeping is not None else Timers()
         failures = failures if failures is not None else Failures(timers)
         self.context = Context(config, site, pool, AsyncThread(), call_soon, turn, timers.call_later, failures)
-        self._watch = Watch(config.servlet_slow_s, front)
-        self._caller = Caller(self.context, self._watch)
+        self._watchdog = Watchdog(config.servlet_slow_s, front)
+        self._caller = Caller(self.context, self._watchdog)
         self.results: Results | None = None
         if keeping is not None:
             self.results = Results(
@@ -203,9 +203,9 @@ class Servlets:
         self.context.tasks.begin()
         if self._folder is not None:
             self._loader.begin()
-        self._watch.begin()
+        self._watchdog.begin()
         self._mounts.start()
-        self.context.call_soon(self._watch.look_at_this_thread)
+        self.context.call_soon(self._watchdog.look_at_this_thread)
         if self._folder is not None:
             self._front.consult(self.look_up)
 
@@ -437,7 +437,7 @@ class Servlets:
         self._mounts.close()
         if self.results is not None:
             self.results.close()
-        self._watch.close()
+        self._watchdog.close()
         self._loader.close()
         if self._folder is not None:
             self._notice.close()

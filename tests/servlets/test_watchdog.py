@@ -1,4 +1,4 @@
-"""Who holds the loop is named once, with its stack; who does not, is not."""
+"""What holds the loop is named once, with its stack; what does not, is not."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 
 from tests.support.waiting import WaitUntil
 from zcserve.net.front import Front
-from zcserve.servlets.watch import Watch
+from zcserve.servlets.watchdog import Watchdog
 
 
 @pytest.fixture
-def watch(caplog: pytest.LogCaptureFixture) -> Iterator[Watch]:
+def watch(caplog: pytest.LogCaptureFixture) -> Iterator[Watchdog]:
     caplog.set_level(logging.WARNING)
-    watch = Watch(0.05, Front())
+    watch = Watchdog(0.05, Front())
     watch.begin()
     yield watch
     watch.close()
@@ -27,7 +27,7 @@ def hold(until: threading.Event) -> bool:
 
 
 def test_who_holds_the_loop_is_named_once_with_where_it_is(
-    watch: Watch, caplog: pytest.LogCaptureFixture, wait_until: WaitUntil
+    watch: Watchdog, caplog: pytest.LogCaptureFixture, wait_until: WaitUntil
 ) -> None:
     def told() -> list[str]:
         return [record.getMessage() for record in caplog.records if "has held the loop" in record.getMessage()]
@@ -44,18 +44,18 @@ def test_who_holds_the_loop_is_named_once_with_where_it_is(
     assert "in guard" not in message, "the server's own frames say nothing"
 
 
-def test_many_short_runs_are_no_long_one(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
+def test_many_short_runs_are_no_long_one(watch: Watchdog, caplog: pytest.LogCaptureFixture) -> None:
     pause = threading.Event()
     for _ in range(60):
         watch.guard("servlets/quick.py:1", lambda: pause.wait(0.004))
     assert not caplog.records
 
 
-def test_what_a_step_returns_and_raises_comes_through(watch: Watch) -> None:
+def test_what_a_step_returns_and_raises_comes_through(watch: Watchdog) -> None:
     assert watch.guard("x", lambda: 5) == 5
     with pytest.raises(ZeroDivisionError):
         watch.guard("x", lambda: 1 / 0)
 
 
 def test_a_watch_that_never_began_can_be_closed() -> None:
-    Watch(1.0, Front()).close()
+    Watchdog(1.0, Front()).close()
