@@ -47,6 +47,13 @@ def once_before(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], ob
     monkeypatch.setattr(builder, name, call)
 
 
+def look_again(server: Server) -> None:
+    """Have the server look at what has changed by now, behind what it looks at already."""
+    known = threading.Event()
+    server.loop.call_soon(lambda: server.content.when_known(known.set))
+    assert known.wait(20)
+
+
 # --- what changes while it is looked at -----------------------------------------------------------------------
 
 
@@ -82,7 +89,8 @@ def test_what_is_written_between_the_look_and_the_reading_waits_until_it_is_whol
 
     once_before(monkeypatch, "preload", begin)
     page.write_bytes(b"newer")
-    wait_until(lambda: files and not server.content._patches._is_busy)
+    wait_until(lambda: files)
+    look_again(server)
     assert entry(server, b"/page") is old
     files[0].write(b" and half")
     files[0].close()
@@ -103,7 +111,8 @@ def test_what_is_created_just_before_the_look_is_not_taken_for_whole(
 
     once_before(monkeypatch, "walk_again", begin)
     page.unlink()
-    wait_until(lambda: files and not server.content._patches._is_busy)
+    wait_until(lambda: files)
+    look_again(server)
     assert entry(server, b"/d/") is entry(server, b"/d/index.html") is old
     files[0].write(b" and half")
     files[0].close()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.command import CHECKOUT
 from tests.support.waiting import WaitUntil
 from zcserve.cache import closing, crew
 
@@ -63,11 +64,17 @@ def test_a_close_that_hangs_holds_up_nothing_but_its_device(monkeypatch: Any, wa
     assert not is_open(far)
 
 
-def test_where_no_thread_was_started_it_is_closed_at_once(monkeypatch: Any) -> None:
-    monkeypatch.setattr(closing, "_closer", None)
-    fd = opened()
-    closing.close(fd, FAR)
-    assert not is_open(fd)
+def test_where_no_thread_was_started_it_is_closed_at_once() -> None:
+    code = f"""
+import os
+from zcserve.cache import closing
+fd = os.open("/dev/null", os.O_RDONLY)
+closing.close(fd, {FAR!r})
+os.fstat(fd)
+"""
+    environ = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+    assert done.stderr.endswith("OSError: [Errno 9] Bad file descriptor\n")
 
 
 @pytest.mark.parametrize("device", [FAR, FARTHER])

@@ -1,4 +1,4 @@
-"""Compaction: what is moved, what is left, what it gains; nobody notices. The laws are in test_compact_laws.py."""
+"""Compaction: what is moved, what is left, what it gains; no request notices. The laws are in test_compact_laws.py."""
 
 from __future__ import annotations
 
@@ -215,32 +215,32 @@ def test_at_the_descriptor_limit_bodies_stay_where_they_are(house: House) -> Non
     house.check()
 
 
-def test_who_comes_and_goes_leaves_no_trace(house: House) -> None:
+def test_an_entry_that_comes_and_goes_leaves_no_trace(house: House) -> None:
     stayed = [house.come(100) for _ in range(3)]
     for _ in range(50):
         for entry in [house.come(100) for _ in range(20)]:
             house.leave(entry)
         house.slabs.reclaim()
-    listed = sum(len(tenants) for tenants in house.compactor._tenants.values())
+    listed = sum(len(entries) for entries in house.compactor._entries_of.values())
     assert listed <= 2 * len(stayed) + GONE_MAX + 1
     for entry in stayed:
         house.leave(entry)
-    assert not house.compactor._tenants
+    assert not house.compactor._entries_of
 
 
 def test_a_list_is_tidied_a_few_at_a_time_and_has_everybody_meanwhile() -> None:
     count = 100 * TIDIED_AT_ONCE
     house = House(count * 200)
     stayed = [house.come(100) for _ in range(count)]
-    (tenants,) = house.compactor._tenants.values()
-    lengths = [len(tenants)]
+    (entries,) = house.compactor._entries_of.values()
+    lengths = [len(entries)]
     while len(stayed) > count // 4:
         house.leave(stayed.pop(len(stayed) // 2))
-        lengths.append(len(tenants))
-        assert not len(stayed) % 100 or set(stayed) <= set(tenants)
+        lengths.append(len(entries))
+        assert not len(stayed) % 100 or set(stayed) <= set(entries)
     assert max(before - after for before, after in pairwise(lengths)) <= TIDIED_AT_ONCE
     assert lengths[-1] <= 2 * len(stayed) + GONE_MAX + 1
-    assert len(set(tenants)) == len(list(tenants))
+    assert len(set(entries)) == len(list(entries))
 
 
 # --- in a store -----------------------------------------------------------------------------------------

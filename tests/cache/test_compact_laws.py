@@ -173,7 +173,7 @@ class CompactingStore(RuleBasedStateMachine):
             self.store.drop(entry)
         assert self.store.committed == self.store._slabs.live == self.really() == 0
         assert len(self.store._slabs.slabs) <= 1
-        assert not self.store._compactor._tenants
+        assert not self.store._compactor._entries_of
         self.store.close()
 
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -29,6 +29,7 @@ from zcserve import Config, Server
 from zcserve.cache.entry import Entry, OnDisk
 from zcserve.errors import UsageError
 from zcserve.net.fastlane import FastLane, Teacher, open_front
+from zcserve.net.fields import Fields
 from zcserve.net.poller import Poller
 from zcserve.net.reply import Prefixes
 
@@ -188,9 +189,9 @@ class Listening:
         return False
 
 
-def teacher_of(lane: Any) -> Teacher:
-    """A teacher for a lane of the test's."""
-    return Teacher(lane)
+def teach(lane: Listening, entry: Entry) -> None:
+    """Tell a lane of the test's of an entry that was asked for as /a.txt."""
+    Teacher(cast(Any, lane)).teach(b"", b"/a.txt", entry, Fields())
 
 
 def test_a_resource_is_taught_whole_or_not_at_all(site: Site, serve: Serve) -> None:
@@ -198,15 +199,15 @@ def test_a_resource_is_taught_whole_or_not_at_all(site: Site, serve: Serve) -> N
     site.write("a.txt.gz", b"gzip", mtime=1e9)
     server = serve(site.root, engine="python", trust_siblings=True)
     entry, lane = entry_of(server, b"/a.txt"), Listening()
-    teacher_of(lane)._put(b"/a.txt", entry)
+    teach(lane, entry)
     assert [one[1] for one in lane.puts[0]] == [0, 2]
     for entry_or_variant in (entry, *entry.variants):
         head, at, length = (lane.puts[0][(entry, *entry.variants).index(entry_or_variant)][i] for i in (2, 5, 6))
         assert bytes(head[at : at + length]) == entry_or_variant.etag
     server.store.drop(entry.variants[0])
-    teacher_of(lane)._put(b"/a.txt", entry)
+    teach(lane, entry)
     entry.variants[0].body = OnDisk(b"", None, 4)  # type: ignore[arg-type]
-    teacher_of(lane)._put(b"/a.txt", entry)
+    teach(lane, entry)
     entry.variants[0].body = None
     assert len(lane.puts) == 1
 
@@ -216,7 +217,7 @@ def test_what_is_evicted_while_it_is_taught_is_dropped(site: Site, serve: Serve)
     server = serve(site.root, engine="python")
     entry = entry_of(server, b"/a.txt")
     lane = Listening(lambda: server.store.drop(entry))
-    teacher_of(lane)._put(b"/a.txt", entry)
+    teach(lane, entry)
     assert lane.dropped == [entry]
 
 

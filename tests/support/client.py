@@ -10,7 +10,8 @@ import os
 import re
 import select
 import socket
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -162,10 +163,22 @@ class Client:
 
 def accepted(client: Client) -> socket.socket:
     """The other end of a client's connection, a duplicate of its descriptor. The server runs in this process."""
+    return _socket_of_ours(lambda sock: sock.getpeername() == client.socket.getsockname())
+
+
+def listening(port: int) -> socket.socket:
+    """What listens on a port of 127.0.0.1, likewise."""
+    return _socket_of_ours(
+        lambda sock: sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and sock.getsockname()[1] == port
+    )
+
+
+def _socket_of_ours(is_it: Callable[[socket.socket], Any]) -> socket.socket:
     for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # not a socket, not connected, or closed since
-            sock = socket.socket(fileno=os.dup(int(name)))
-            if sock.getpeername() == client.socket.getsockname():
+        with suppress(OSError), ExitStack() as stack:  # not a socket, not connected, or closed since
+            # `socket.dup` would make the server's blocking: that is a property of what both descriptors refer to.
+            sock = stack.enter_context(socket.socket(fileno=os.dup(int(name))))
+            if is_it(sock):
+                stack.pop_all()
                 return sock
-            sock.close()
-    raise AssertionError("the server has no such connection")
+    raise AssertionError("this process has no such socket")

@@ -64,10 +64,11 @@ class Line:
         """Have the present process succeeded; the process id of the one before."""
         old, count = self.pid, len(self._pids)
         self.signal(signal.SIGUSR2)
-        self._await_successor(count)
+        self.await_successor(count)
         return old
 
-    def _await_successor(self, count: int) -> None:
+    def await_successor(self, count: int) -> None:
+        """Wait until so many upgrades and one more have been made; the last process is the present one."""
         pids = self.await_said(r"process (\d+) serves now", count + 1)
         self.pid = int(pids[count])
         self._pids = [int(pid) for pid in pids]

@@ -26,7 +26,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.client import Client
+from tests.support.client import Client, listening
 from tests.support.command import StartCommand
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, write_servlets
@@ -65,8 +65,8 @@ def throttle(server: Server, size: int) -> None:
     MiB are more than any socket takes that nobody reads from."""
     if size >= SIZES["large"]:
         return
-    for listener in server._drain._listeners:
-        listener._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with listening(server.port) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
 
 def hurry(client: Client) -> Client:
@@ -85,7 +85,7 @@ def state_of(server: Server, client: Client) -> State | None:
     address = client.socket.getsockname()
     for connection in list(server.service.connections):
         with contextlib.suppress(OSError):  # it is being closed
-            if connection._transport.addresses()[0] == address:
+            if connection.transport.addresses()[0] == address:
                 return connection.state
     return None
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.cache.preload import preload
 from zcserve.cache.watcher import Watcher
+from zcserve.content.builder import Builder
+from zcserve.content.live import Live
 
 ASSETS = 5
 
@@ -144,14 +147,14 @@ def test_what_is_not_resident_is_no_404_while_its_release_is_replaced(
 ) -> None:
     server = live(releases.root, memory="4K")
     begun, go = threading.Event(), threading.Event()
-    build = server.content._builder.build
+    build = Builder.build
 
-    def held(**options: Any) -> Any:
+    def held(self: Builder, **options: Any) -> Any:
         begun.set()
         assert go.wait(60)
-        return build(**options)
+        return build(self, **options)
 
-    monkeypatch.setattr(server.content._builder, "build", held)
+    monkeypatch.setattr(Builder, "build", held)
     releases.make(2)
     releases.point(2)
     shutil.rmtree(releases.path / "release-1")
@@ -186,14 +189,14 @@ def test_the_old_content_goes_on_when_the_root_leads_to_what_cannot_be_served(
     (releases.path / "unreadable").mkdir(mode=0)
     server = live(releases.root, watch=tell == "watcher")
     if target == "unreadable":
-        build = server.content._builder.build
+        build = Builder.build
 
-        def unprivileged(**options: Any) -> Any:
+        def unprivileged(self: Builder, **options: Any) -> Any:
             with as_nobody():
-                return build(**options)
+                return build(self, **options)
 
         releases.path.parent.chmod(0o755)
-        monkeypatch.setattr(server.content._builder, "build", unprivileged)
+        monkeypatch.setattr(Builder, "build", unprivileged)
 
     def point(to: int | str) -> None:
         releases.point(to)
@@ -244,7 +247,7 @@ def test_what_could_not_be_built_is_tried_again(
     server = live(releases.root)
     with Client(server.port) as client:
         with monkeypatch.context() as broken:
-            broken.setattr(server.content._builder, "build", _broken)
+            broken.setattr(Builder, "build", _broken)
             releases.make(2)
             releases.point(2)
             wait_until(lambda: server.content.counters.failed > 3)
@@ -252,7 +255,7 @@ def test_what_could_not_be_built_is_tried_again(
         becomes(client, "/", releases.page(2))
 
 
-def _broken(**_: Any) -> Any:
+def _broken(self: Builder, **_: Any) -> Any:
     raise OSError("no luck")
 
 
@@ -449,20 +452,25 @@ def test_a_release_is_known_when_it_is_served(releases: Releases, live: Serve, m
     releases.make(2)
     server = live(releases.root)
     content = server.content
-    build, is_building, may_build = content._builder.build, threading.Event(), threading.Event()
+    build, is_building, may_build = Builder.build, threading.Event(), threading.Event()
     known, looked = threading.Event(), threading.Event()
 
-    def build_later(**given: Any) -> Any:
+    def build_later(self: Builder, **given: Any) -> Any:
         is_building.set()
         assert may_build.wait(10)
-        return build(**given)
+        return build(self, **given)
 
-    monkeypatch.setattr(content._builder, "build", build_later)
+    def after_flip(self: Live, then: Callable[[], None]) -> None:
+        wait_for_flip(self, then)
+        looked.set()
+
+    wait_for_flip = Live.after_flip
+    monkeypatch.setattr(Live, "after_flip", after_flip)
+    monkeypatch.setattr(Builder, "build", build_later)
     with Client(server.port) as client:
         releases.point(2)
         assert is_building.wait(10)
         server.loop.call_soon(lambda: content.when_known(known.set))
-        server.loop.call_soon(lambda: content._jobs.submit(content._jobs.patches, looked.set))
         assert looked.wait(10)
         client.get("/index.html")  # whatever the thread has told the loop is done
         assert not known.is_set()

@@ -109,7 +109,7 @@ def test_changes_are_followed_through_upgrades_and_nothing_comes_back_older(
                 step += 1
                 publish(root / "version", b"%d" % step)
                 wait_until(lambda step=step: min(seen) >= step or faults)  # through all of it
-            server._await_successor(count)
+            server.await_successor(count)
             server.await_end(before)
         assert step > UPGRADES
     finally:
@@ -133,7 +133,7 @@ def test_the_old_process_sends_nothing_that_the_new_one_does_not_know(
         server.await_said("(starting the new program)")
         publish(root / "large", versions[1])
         wait_until(lambda: client.get("/large").body == versions[1])
-        server._await_successor(0)
+        server.await_successor(0)
         with standing_still(server.pid):
             publish(root / "large", versions[2])
             client.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -222,7 +222,7 @@ def test_a_release_that_comes_during_an_upgrade_stays(
         late = time.monotonic() + 5  # the new process was too quick: the old one flips no more
         wait_until(lambda: b"2" in seen or time.monotonic() > late)
         os.kill(new, signal.SIGCONT)
-        server._await_successor(0)
+        server.await_successor(0)
         wait_until(lambda: b"2" in seen)
         count = len(seen)
         wait_until(lambda: len(seen) > count + 20)

@@ -4,8 +4,8 @@ directory.
 For each number of files: `tar` of the warm tree; a server of it, from its start to its first answer, and its memory; a
 reload after 1% of the files changed, from SIGHUP to the first new byte; the answers that a client gets all the while;
 and CPU per request for files at random, once each of them was asked for. Content is turned round to change it, twice,
-so that the tree is the same afterwards. `tar` runs before each start: both sides find the page cache warm. Nobody
-watches the tree, so that a reload has all to find out.
+so that the tree is the same afterwards. `tar` runs before each start: both sides find the page cache warm. The
+servers do not watch the tree, so that a reload has to look at all of it.
 
 The look-ups alone are timed in a process of their own, on keys made anew, as a request's are.
 """

@@ -78,8 +78,8 @@ class LeastRecentlyUsed(Policy):
     """
 
     def __init__(self) -> None:
-        # Not yet in the order: preloading sorts once, not 100,000 times, and what a reload takes out sorts nothing. Not
-        # a dict, which grows in 25 ms: such an entry knows its place, as `~filed`. None: what was there has left.
+        # Not yet in the order: preloading sorts once, not 100,000 times, and a reload discards without sorting. A list,
+        # since a dict grows in 25 ms: such an entry has its place in it as `~filed`. None: what was there has left.
         self._fresh: list[Entry | None] = []
         hide(self._fresh)
         self._holes = 0

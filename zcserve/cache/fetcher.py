@@ -4,8 +4,8 @@ A request for a file that is being fetched already waits with the others: a thou
 read it once, and are answered a few in a turn of the loop, between which others have theirs. All methods belong to the
 loop's thread; the threads only run the jobs and hand the results over through `call_soon`.
 
-A read may never come back (crew.py). So a connection waits by a `Wait`, which has a clock and can be cancelled, and
-nothing is asked of a file system that hangs: the result is None at once.
+A read may never return (crew.py). So a connection waits by a `Wait`, which has a clock and can be cancelled, and no job
+is begun on a file system that hangs: the result is None at once.
 """
 
 from __future__ import annotations

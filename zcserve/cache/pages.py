@@ -72,7 +72,7 @@ class Pages:
         self.condemned += round_up(extent.length)
 
     def pardon(self, extent: Extent) -> None:
-        """It is resident once more, before it has gone."""
+        """It is resident once more, before it was given back."""
         if extent.condemned:
             extent.condemned = False
             self.condemned -= round_up(extent.length)
@@ -98,7 +98,7 @@ class Pages:
     # --- with another process (upgrade.py) --------------------------------------------------------------------
 
     def adopt(self, fd: int) -> None:
-        """Take over another process's memfd; our own extents lie behind its end."""
+        """Take over another process's memfd; new extents lie behind its end."""
         os.close(self.fd)
         self.fd = fd
         self._frontier = os.fstat(fd).st_size
@@ -112,7 +112,7 @@ class Pages:
         return Extent(self, offset, length)
 
     def release(self) -> None:
-        """The other process is gone: what was not claimed goes, as does what was and has died since."""
+        """The other process has ended: give back what was not claimed, and what was claimed and is used no more."""
         if self._ledger is None:
             return
         for start, end in self._ledger.gaps():
@@ -121,7 +121,7 @@ class Pages:
         self._ledger = None
 
     def pass_over(self) -> None:
-        """Another process took this memfd over and failed: what it has written behind our end goes."""
+        """Another process took this memfd over and failed: give back what it has written behind the end."""
         end = os.fstat(self.fd).st_size
         self._release_data(self._frontier, end)
         self._frontier = end

@@ -1,7 +1,7 @@
 """How much of the budget is taken, and how much more may be: the arithmetic of the store, which holds the lock for it.
 
     budget
-      - overhead                  entries and index                       = limit: what bodies may take
+      - overhead                  entries and indexes                     = limit: what bodies may take
           - room to move bodies   so that holes can be closed             = ceiling: what a new body must fit below
 
 Committed is what the kernel has given, in whole pages. Condemned is the part of it where evicted bodies lie that the
@@ -31,8 +31,9 @@ class Room:
         self._to_move_max = round_up(block_bytes_max) + 4 * PAGE_BYTES  # it begins and ends within pages
         self._sent_by_lane = 0  # condemned bytes
 
-    def count_index(self, site: int, index_bytes: int, *, at_least: bool) -> None:
-        """As `Store.count_index`."""
+    def count_index(self, site: int, index_bytes: int, at_least: bool) -> None:
+        """So much the entries and the index of a site take of the budget; `at_least`, where its next generation has
+        them beside the live one."""
         self._indexes[site] = max(index_bytes, self._indexes.get(site, 0) if at_least else 0)
         self.overhead = sum(self._indexes.values())
 

@@ -5,7 +5,7 @@ what the kernel has committed, and an estimate of what the entries themselves co
 call it: one lock guards all. The loop needs the lock for nothing that a hit does.
 
 Room is made before content is read: `place` and `reserve` evict until the new body fits, and answer None when it
-cannot, because everything that could go is being sent. What was evicted is freed when the last reference to it is
+cannot, because all bodies are being sent. What was evicted is freed when the last reference to it is
 gone; entries that a connection waits to send are passed over. The fast lane lets go of what it does
 not send within a turn of the loop, and is waited for, so that not even for that turn more is committed than may be;
 hence room is made in the loaders' threads, never in the loop's.
@@ -16,12 +16,12 @@ like any other it stays on disk when there is none. Nothing is evicted for a bod
 Nor is anything evicted while it is cheaper to move bodies together (compact.py): what was evicted leaves holes, and
 memory comes back by the page. A little room is kept for that, which nothing else may use.
 
-Memory that the kernel does not give (RLIMIT_FSIZE counts for memfds, descriptors and memory end) is no news of a file:
+That the kernel gives no memory (RLIMIT_FSIZE counts for memfds, descriptors and memory end) says nothing of a file:
 what was to be resident is sent from disk, and the log says why.
 
-A store's memory may go on to another process (upgrade.py). From `freeze` on the one that leaves changes nothing in it,
-and puts what is new beside it, where there is room. The one that takes it over evicts nothing until `release`, for it
-would gain nothing: the other may be sending from it.
+A store's memory may be handed to another process (upgrade.py). From `freeze` on the old process changes nothing in it,
+and puts what is new beside it, where there is room. The new process evicts nothing until `release`, for it would gain
+nothing: the old one may be sending from it.
 """
 
 from __future__ import annotations
@@ -187,8 +187,13 @@ class Store:
 
     @property
     def overhead(self) -> int:
-        """Bytes of entries and index."""
+        """Bytes of the entries and indexes of all sites."""
         return self._room.overhead
+
+    def count_index(self, site: int, index_bytes: int, *, at_least: bool = False) -> None:
+        """As `Room.count_index`. Any thread may call it."""
+        with self._lock:
+            self._room.count_index(site, index_bytes, at_least)
 
     @property
     def frozen(self) -> bool:
@@ -349,12 +354,6 @@ class Store:
             self._forget(victim)
         closing.wait(time.monotonic() + SHED_WITHIN_S)
         return True
-
-    def count_index(self, site: int, index_bytes: int, *, at_least: bool = False) -> None:
-        """So much the entries and the index of a site take of the budget; `at_least`, where its next generation has
-        them beside the live one. Any thread."""
-        with self._lock:
-            self._room.count_index(site, index_bytes, at_least=at_least)
 
     def _make_room(self, length: int, evict: bool) -> bool:
         if self._frozen:

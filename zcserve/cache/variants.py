@@ -174,7 +174,7 @@ class Variants:
 
     def forget(self, entry: Entry) -> None:
         """An entry left the index: no variant of it is attached from now on."""
-        if entry not in self._wanted:  # a thread that attaches has it there until it has
+        if entry not in self._wanted:  # it stays there until its variants are attached
             return
         with self._changed:
             job = self._wanted.pop(entry, None)
@@ -207,7 +207,7 @@ class Variants:
             self.at_work += len(missing)
         for number in missing:
             try:
-                threads.start(self._work, "zcserve-compress")
+                threads.start(self._make_variants, "zcserve-compress")
                 if not number and self._run.told:
                     threads.start(partial(self._tell_now_and_then, self._run), "zcserve-compress-told")
             except NoThreadError as error:
@@ -220,7 +220,7 @@ class Variants:
                 _log.warning("compress: %s", error)
                 return
 
-    def _work(self) -> None:
+    def _make_variants(self) -> None:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while (job := self._next()) is not None:

@@ -44,15 +44,15 @@ class Connection:
         "_read",
         "_service",
         "_stop",
-        "_transport",
         "armed",
         "state",
+        "transport",
     )
 
     def __init__(self, service: Service, transport: Transport, *, from_front: bool = False) -> None:
         self._service = service
         self._loop = service.loop
-        self._transport = transport
+        self.transport = transport
         self._read = transport.read
         self._is_resumed = False  # what the request at hand waited for is there
         self._hung_up = False  # the peer sends no more; told once, behind what it sent
@@ -98,12 +98,12 @@ class Connection:
         self._clock.since = self._loop.now
         if state is _CLOSED:
             if keep:
-                self._loop.release(self._transport.fd)
+                self._loop.release(self.transport.fd)
             else:
-                self._loop.forget(self._transport.fd)
+                self._loop.forget(self.transport.fd)
             self._loop.timers.disarm(self)
             return
-        self._loop.handlers[self._transport.fd] = _HANDLERS[state].__get__(self)
+        self._loop.handlers[self.transport.fd] = _HANDLERS[state].__get__(self)
         self._loop.timers.arm(self)
 
     def due(self) -> float:
@@ -113,7 +113,7 @@ class Connection:
     def expire(self) -> None:
         """The state's deadline passed."""
         state = self.state
-        if self._clock.goes_on(state, self._transport):
+        if self._clock.goes_on(state, self.transport):
             self._loop.timers.arm(self)
             self._loop.again(self._read_on)
         elif state is _BODY or (state is _HEAD and self._http.inbox):
@@ -151,7 +151,7 @@ class Connection:
 
     def shed(self) -> bool:
         """End to make room; False where the client has not everything, or a request lies unread: it would be reset."""
-        if self._transport.unacknowledged() or self._transport.has_unread():
+        if self.transport.unacknowledged() or self.transport.has_unread():
             return False
         self.end()
         return True
@@ -161,7 +161,7 @@ class Connection:
         has its chance to ask first."""
         if self._clock.is_fresh(self.state):
             self._loop.timers.arm(self)
-        elif self.state in (_HEAD, _IDLE) and not self._http.inbox and not self._transport.has_unread():
+        elif self.state in (_HEAD, _IDLE) and not self._http.inbox and not self.transport.has_unread():
             self.end()
 
     def fail(self) -> None:
@@ -173,11 +173,11 @@ class Connection:
         if self.state is _CLOSED:
             return
         says_no_more |= self._hung_up
-        if (self._hung_up or not self._http.lingers) and may_close(self._transport, says_no_more=says_no_more):
+        if (self._hung_up or not self._http.lingers) and may_close(self.transport, says_no_more=says_no_more):
             self.close()
             return
         self._leave(keep=True)
-        Ending(self._service, self._transport, watched=True)
+        Ending(self._service, self.transport, watched=True)
         self._http.close()
 
     def close(self) -> None:
@@ -185,7 +185,7 @@ class Connection:
         if self.state is _CLOSED:
             return
         self._leave(keep=False)
-        self._transport.close()
+        self.transport.close()
         self._service.closed()
         self._http.close()
 
@@ -324,12 +324,12 @@ class Connection:
         if not self._http.inbox:
             state = _IDLE
             if self._service.ending:
-                if not self._transport.has_unread():
+                if not self.transport.has_unread():
                     self.end()
                     return
-            elif not self._hung_up and self._loop.front.give(self._transport.fd):
+            elif not self._hung_up and self._loop.front.give(self.transport.fd):
                 self._leave(keep=True)
-                self._transport.release()
+                self.transport.release()
                 self._http.close()
                 return
         if self.state is not state:
@@ -352,7 +352,7 @@ class Connection:
 
     def _flush(self) -> bool:
         """Send what is in `_output`; True when all of it is out. Else the state says what is waited for."""
-        flushed = self._output.flush(self._transport, self._service.config.turn_bytes_max)
+        flushed = self._output.flush(self.transport, self._service.config.turn_bytes_max)
         if flushed is _DONE:
             return True
         if flushed is Flushed.GONE:

@@ -42,8 +42,8 @@ from zcserve.errors import UsageError, line_of
 from zcserve.events import Event
 from zcserve.log import Block, Log, put_back
 from zcserve.servlets import routes
+from zcserve.servlets.folder_events import FolderEvents
 from zcserve.servlets.loading import told_when_late
-from zcserve.servlets.notice import Notice
 from zcserve.servlets.routes import ConflictError, Route, Table, routes_of
 
 _log = Log(__name__)
@@ -298,9 +298,9 @@ class Folder:
         """The servlets by name, of `loaded`."""
         return self.loaded.modules
 
-    def listen(self) -> Notice:
+    def listen(self) -> FolderEvents:
         """What tells whether it is worth asking `changed`, of what is loaded now."""
-        return Notice(self.directory, [f"{name}.py" for name in self._sources])
+        return FolderEvents(self.directory, [f"{name}.py" for name in self._sources])
 
     def changed(self) -> bool:
         """Whether something was added to or taken from the directory: one os.stat."""

@@ -3,8 +3,8 @@
 """Connections: which there are, and whose they are.
 
 A descriptor's number has an owner: the lane, Python (`OWNER_PYTHON`: the lane only reports its events), or no connection at
-all. Each owner of a number has a generation, which its events carry, so that what is told of the one before is not taken for
-news of the next.
+all. Each owner of a number has a generation, which its events carry, so that an event of the owner before is not taken for
+one of the present owner.
 
 The unit knows no HTTP. `wait_for_unread` and `run_again` are how it has a connection served; how one ends is endings.pxd's.
 """

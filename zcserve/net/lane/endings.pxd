@@ -129,7 +129,7 @@ cdef inline void close_all(Conns *conns, bint idle_only) noexcept nogil:
 
 
 cdef inline int shed(Conns *conns, int most) noexcept nogil:
-    """Close up to `most` connections, those that have ended first, then the longest idle; how many it were. Not one that has
+    """Close up to `most` connections, those that have ended first, then the longest idle; how many were closed. Not one that has
     sent what was not read yet, or has not taken all of its answer: closing would reset it."""
     cdef int i, found, done = 0
     cdef int victims[SHED_MAX]
@@ -146,7 +146,7 @@ cdef inline int shed(Conns *conns, int most) noexcept nogil:
 
 
 cdef inline int find_victims(const Conns *conns, int most, int *victims) noexcept nogil:
-    """Those of which it is least of a loss, in this order; how many it are."""
+    """The connections that are shed first, in this order; how many there are."""
     cdef int fd, i, found = 0
     cdef double young = monotonic() - YOUNG_S
     for fd in range(conns.size):

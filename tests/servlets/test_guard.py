@@ -1,4 +1,4 @@
-"""What holds the loop is named once, with its stack; what does not, is not."""
+"""Who holds the loop is named once, with its stack; who does not, is not."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pytest
 
 from tests.support.waiting import WaitUntil
 from zcserve.net.front import Front
-from zcserve.servlets.watchdog import Watchdog
+from zcserve.servlets.guard import LoopGuard
 
 
 @pytest.fixture
-def watch(caplog: pytest.LogCaptureFixture) -> Iterator[Watchdog]:
+def guard(caplog: pytest.LogCaptureFixture) -> Iterator[LoopGuard]:
     caplog.set_level(logging.WARNING)
-    watch = Watchdog(0.05, Front())
-    watch.begin()
-    yield watch
-    watch.close()
+    guard = LoopGuard(0.05, Front())
+    guard.begin()
+    yield guard
+    guard.close()
 
 
 def hold(until: threading.Event) -> bool:
@@ -27,7 +27,7 @@ def hold(until: threading.Event) -> bool:
 
 
 def test_who_holds_the_loop_is_named_once_with_where_it_is(
-    watch: Watchdog, caplog: pytest.LogCaptureFixture, wait_until: WaitUntil
+    guard: LoopGuard, caplog: pytest.LogCaptureFixture, wait_until: WaitUntil
 ) -> None:
     def told() -> list[str]:
         return [record.getMessage() for record in caplog.records if "has held the loop" in record.getMessage()]
@@ -35,7 +35,7 @@ def test_who_holds_the_loop_is_named_once_with_where_it_is(
     until = threading.Event()
     teller = threading.Thread(target=lambda: (wait_until(told), until.set()))
     teller.start()
-    watch.guard("servlets/slow.py:3", lambda: hold(until))
+    guard.guard("servlets/slow.py:3", lambda: hold(until))
     teller.join()
     wait_until(lambda: "let go of the loop" in caplog.text)
     (message,) = told()
@@ -44,18 +44,18 @@ def test_who_holds_the_loop_is_named_once_with_where_it_is(
     assert "in guard" not in message, "the server's own frames say nothing"
 
 
-def test_many_short_runs_are_no_long_one(watch: Watchdog, caplog: pytest.LogCaptureFixture) -> None:
+def test_many_short_runs_are_no_long_one(guard: LoopGuard, caplog: pytest.LogCaptureFixture) -> None:
     pause = threading.Event()
     for _ in range(60):
-        watch.guard("servlets/quick.py:1", lambda: pause.wait(0.004))
+        guard.guard("servlets/quick.py:1", lambda: pause.wait(0.004))
     assert not caplog.records
 
 
-def test_what_a_step_returns_and_raises_comes_through(watch: Watchdog) -> None:
-    assert watch.guard("x", lambda: 5) == 5
+def test_what_a_step_returns_and_raises_comes_through(guard: LoopGuard) -> None:
+    assert guard.guard("x", lambda: 5) == 5
     with pytest.raises(ZeroDivisionError):
-        watch.guard("x", lambda: 1 / 0)
+        guard.guard("x", lambda: 1 / 0)
 
 
-def test_a_watch_that_never_began_can_be_closed() -> None:
-    Watchdog(1.0, Front()).close()
+def test_a_guard_that_never_began_can_be_closed() -> None:
+    LoopGuard(1.0, Front()).close()

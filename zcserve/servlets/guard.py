@@ -29,7 +29,7 @@ LOOKS_PER_LIMIT = 4
 _OURS = str(Path(__file__).parents[1]) + "/"
 
 
-class Watchdog:
+class LoopGuard:
     """`guard` tells it what runs in the loop's thread; what the fast lane calls by itself, it is asked for."""
 
     def __init__(self, slow_s: float, front: Front) -> None:
@@ -39,7 +39,7 @@ class Watchdog:
         self._slow_s = slow_s
         self._thread_id = 0
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="zcserve-watchdog", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="zcserve-watch", daemon=True)
 
     def begin(self) -> None:
         """Have the thread that looks, at the calling thread until it is told otherwise. Raises NoThreadError."""
