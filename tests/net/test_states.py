@@ -13,6 +13,7 @@ from tests.support.memory import MemoryTransport
 from zcserve import Config
 from zcserve.cache.fetcher import Wait
 from zcserve.net.output import Flushed, Output
+from zcserve.net.pace import Pace
 from zcserve.net.states import FRESH_S, MOVES, Clock, State
 
 LIMITS = {"head_timeout_s": 1.0, "idle_timeout_s": 2.0, "write_timeout_s": 4.0, "body_timeout_s": 8.0}
@@ -24,7 +25,7 @@ class Here:
     def __init__(self, **settings: Any) -> None:
         config = Config(root=Path("/"), **LIMITS | settings)
         self.service = SimpleNamespace(config=config, ending=False, loop=SimpleNamespace(now=100.0))
-        self.http = SimpleNamespace(inbox=b"", body_since=100.0, wait=None, is_applications_turn=False)
+        self.http = SimpleNamespace(inbox=b"", pace=Pace(config, 100.0), wait=None, is_applications_turn=False)
         self.output = Output()
         self.transport = MemoryTransport()
         parts: Any = (self.service, self.http, self.output)

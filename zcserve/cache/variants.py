@@ -118,7 +118,7 @@ class Variants:
 
     def __init__(self, loader: Loader) -> None:
         self.threads_max = threads_max()
-        self.progress: Event[[str]] = Event()
+        self.progress: Event[str] = Event()
         self._live_tags: Callable[[], set[bytes]] | None = None  # None: nothing is served yet
         self._loader = loader
         self._changed = threading.Condition(threading.Lock())

@@ -293,8 +293,8 @@ class Connection:
             self.end(says_no_more=was_quick and not self._service.draining)
         elif stop is Stop.BODY:
             if self.state is not _BODY:
-                if self.state is _WRITE:  # else the clock goes on while it rests
-                    self._http.body_since = self._loop.now
+                if self.state is _WRITE and self._http.pace is not None:  # else the clock goes on while it rests
+                    self._http.pace.since = self._loop.now
                 self._set_state(_BODY)
                 self._loop.again(self._read_on)
         elif stop is Stop.LOAD and self._is_resumed:

@@ -56,7 +56,7 @@ class Clock:
 
     accepted  when the client connected, or the front handed it over
     since     HEAD: its first byte. IDLE: its begin. WRITE: the last progress. WAIT: when an application was asked for
-              an answer or a piece. BODY has the body's clock (`Http1.body_since`), a file that is read the thread's
+              an answer or a piece. BODY has the body's clock (`Http1.pace`), a file that is read the thread's
     """
 
     __slots__ = ("_http", "_output", "_service", "accepted", "since")
@@ -77,8 +77,8 @@ class Clock:
                 return self.since + config.head_timeout_s
             case State.IDLE:
                 return self.since + config.idle_timeout_s
-            case State.BODY:
-                return self._http.body_since + config.body_timeout_s
+            case State.BODY if (pace := self._http.pace) is not None:
+                return pace.due()
             case State.WRITE:
                 return self.since + config.write_timeout_s
             case State.WAIT if (wait := self._output.wait or self._http.wait) is not None:
