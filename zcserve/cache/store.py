@@ -167,8 +167,8 @@ class Store:
         self.budget = budget
         self.small_body_bytes_max = small_body_bytes_max
         self.evictions = 0
-        self.evicted: Event[[Entry]] = Event()
-        self.is_sending: Event[[Entry]] = Event()
+        self.evicted: Event[Entry] = Event()
+        self.is_sending: Event[Entry] = Event()
         block_bytes_max = small_body_bytes_max + 4096  # a head is never longer than this
         self._slabs = Slabs(max(min(slab_bytes, int(budget * SLAB_SHARE)), block_bytes_max))
         _check_file_bytes_max(self._slabs.slab_bytes)

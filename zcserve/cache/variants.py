@@ -120,7 +120,7 @@ class Variants:
 
     def __init__(self, store: Store, codings: Codings, add: Add) -> None:
         self.threads_max = threads_max()
-        self.progress: Event[[str]] = Event()
+        self.progress: Event[str] = Event()
         self._live_tags: Callable[[], set[bytes]] | None = None  # None: nothing is served yet
         self._store = store
         self._codings = codings

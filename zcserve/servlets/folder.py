@@ -291,7 +291,7 @@ class Folder:
         self._listing: _Listing | None = None
         self._sources: dict[str, SourceFile] = {}
         self._ignored: set[str] = set()
-        self.late: Event[[]] = Event()
+        self.late: Event[()] = Event()
 
     @property
     def modules(self) -> dict[str, Module]:
