@@ -7,6 +7,8 @@ from zcserve.forwarded import Origin
 from zcserve.net.exchange import Made, Quick
 from zcserve.net.fastlane import Representation
 
+def read_value(kind: int, value: bytes) -> tuple[int, ...] | None: ...
+
 @final
 class Lane:
     @property

@@ -35,6 +35,8 @@ from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, read_head
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, RECV_BYTES, Conn, Conns,
 )
+from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, numbers_of
+from zcserve.net.lane.grammar cimport read_value as read_numbers
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.log cimport close_log, is_log_filling, open_log, set_log_time, taken_lines
 from zcserve.net.lane.loop cimport Loop, run
@@ -44,8 +46,35 @@ from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
     EPOLL_CLOEXEC, PyEval_RestoreThread, PyEval_SaveThread, close, epoll_create1, errno, monotonic,
 )
+from zcserve.net.lane.text cimport Text
 
 cdef double SWEEP_INTERVAL_MAX_S = 1.0
+
+
+def read_value(int kind, bytes value not None):
+    """For tests: the numbers that a value of this kind means (lane/grammar.pxd), None where the lane is unsure. Raises
+    ValueError for a kind that there is not."""
+    cdef int64_t numbers[NUMBERS_MAX]
+    cdef Text copy
+    if not 0 <= kind < KINDS:
+        raise ValueError("no kind of value")
+    copy = copied(value)
+    try:
+        if not read_numbers(kind, copy, numbers):
+            return None
+        return tuple([numbers[i] for i in range(numbers_of(kind))])
+    finally:
+        free(<void *> copy.at)
+
+
+cdef Text copied(bytes data):
+    """A copy of just this size, so that a sanitizer sees its end. Raises MemoryError."""
+    cdef size_t length = PyBytes_GET_SIZE(data)
+    cdef char *copy = <char *> malloc(length + (not length))
+    if copy == NULL:
+        raise MemoryError
+    memcpy(copy, PyBytes_AS_STRING(data), length)
+    return Text(copy, length)
 
 
 @cython.final
@@ -328,17 +357,13 @@ cdef class Lane:
     def parse(self, bytes data not None):
         """For tests and fuzzing: (length, method, target, mode) of the plain head at the front of `data`, or None."""
         cdef Head head
-        cdef size_t length = PyBytes_GET_SIZE(data)
-        cdef char *copy = <char *> malloc(length + (not length))   # of just this size: a sanitizer sees its end
-        if copy == NULL:
-            raise MemoryError
-        memcpy(copy, PyBytes_AS_STRING(data), length)
+        cdef Text copy = copied(data)
         try:
-            if not read_head(&self.loop.answering, copy, copy + length, &head):
+            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
                 return None
             return head.length, b"GET" if head.is_get else b"HEAD", head.target.at[: head.target.len], head.mode
         finally:
-            free(copy)
+            free(<void *> copy.at)
 
     @property
     def running(self):

@@ -25,10 +25,10 @@ from zcserve.cache.entry import Body, Entry, Packed, Paged, each_coding
 from zcserve.config.table import Config
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
-from zcserve.http import coding_quality
+from zcserve.http import coding_quality, is_host, parse_accept_encoding, parse_list
 from zcserve.net.access_log import AccessLog
 from zcserve.net.exchange import Quick
-from zcserve.net.fields import CLOSE, KEEP, KEEP_10, Fields
+from zcserve.net.fields import CLOSE, KEEP, KEEP_10, Fields, mode_of
 from zcserve.net.front import Front, Kind
 from zcserve.net.poller import Poller
 from zcserve.net.reply import Prefixes
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # content is sent from (-1: none, it is packed) with its offset; the content's size; and the body that keeps it all.
 Representation = tuple[Entry, int, bytes | memoryview, int, int, int, int, int, int, int, Body]
 
-# The lane's numbers for content codings, in the order of `Lane.learn`'s meanings.
+# The lane's numbers for content codings, in the order of what an Accept-Encoding means.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
 # So many keys are forgotten one by one; of more, all are.
 KEYS_FORGOTTEN_MAX = 1000
@@ -51,6 +51,7 @@ KEYS_FORGOTTEN_MAX = 1000
 TICKS_AT_ONCE = 1000
 # The lane's kinds of field values.
 HOST, ACCEPT, CONNECTION_11, CONNECTION_10 = range(4)
+UPGRADE = 3  # beside KEEP, KEEP_10 and CLOSE: whether it matters the Upgrade field says, which the lane does not read
 _LEARNED = {b"host": HOST, b"accept-encoding": ACCEPT, b"connection": CONNECTION_11}
 
 
@@ -95,6 +96,19 @@ def why_not_native(here: Path = Path(__file__).parent) -> str:
             "(ZCSERVE_BUILD_NATIVE=1 shows what fails)"
         )
     return ""
+
+
+def judge(kind: int, value: bytes) -> tuple[int, ...]:
+    """What a field's one value means, in the lane's numbers: of a Host 1, or 0 where it is none; of an Accept-Encoding
+    the qualities of `CODINGS`; of a Connection its mode."""
+    if kind == HOST:
+        return (int(is_host(value)),)
+    if kind == ACCEPT:
+        accept = parse_accept_encoding(value)
+        return tuple(coding_quality(accept, coding or b"identity") for coding in CODINGS)
+    if any(option.lower() == b"upgrade" for option in parse_list(value)):
+        return (UPGRADE,)
+    return (mode_of([value], kind == CONNECTION_11),)
 
 
 class FastLane(Front):

@@ -18,8 +18,9 @@ from zcserve.net.lane.connections cimport (
     name_peer, queued_out, tell, watch_fresh,
 )
 from zcserve.net.lane.gil cimport Gil, hold_gil
+from zcserve.net.lane.grammar cimport CLOSE
 from zcserve.net.lane.head cimport Head, Rules, parse_request_line, parse_rest
-from zcserve.net.lane.learned cimport CLOSE, Learned
+from zcserve.net.lane.learned cimport Learned
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
     ANSWERS_MAX, BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, Answer, Output, add_answer, send_answers, send_pending, unpin,

@@ -12,9 +12,8 @@ to the bytes it was read from.
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, memset
 
-from zcserve.net.lane.learned cimport (
-    CLOSE, KEEP, KIND_ACCEPT, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, Learned, meaning,
-)
+from zcserve.net.lane.grammar cimport CLOSE, KEEP, KIND_ACCEPT, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST
+from zcserve.net.lane.learned cimport Learned, meaning
 from zcserve.net.lane.text cimport Text, is_blank, is_target, is_token, is_value, same_name
 
 cdef enum:

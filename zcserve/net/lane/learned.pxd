@@ -11,6 +11,7 @@ from libc.stdint cimport int32_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from zcserve.net.lane.grammar cimport CLOSE, KEEP, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST
 from zcserve.net.lane.records cimport CODINGS
 from zcserve.net.lane.text cimport Text, murmur3
 
@@ -19,17 +20,6 @@ cdef enum:
     MEANING_SLOTS = 4096
     MEANING_PROBES_MAX = 256
     LEARNED_VALUE_MAX = 512      # longer field values are Python's to judge each time
-
-cdef enum:                       # kinds of values
-    KIND_HOST = 0
-    KIND_ACCEPT = 1
-    KIND_CONNECTION_11 = 2
-    KIND_CONNECTION_10 = 3
-
-cdef enum:                       # what a Connection value means
-    KEEP = 0
-    KEEP_10 = 1                  # HTTP/1.0, and the client asked for it
-    CLOSE = 2
 
 cdef struct Meaning:
     uint32_t hash
