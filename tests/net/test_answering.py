@@ -53,7 +53,6 @@ class Place:
     """A resource of an application that answers with `made`, or later."""
 
     body_bytes_max = 100
-    quick = False
 
     def __init__(self, made: Made | None) -> None:
         self.made = made

@@ -1,4 +1,4 @@
-"""The lane's grammar in C (zcserve/net/lane/grammar.pxd) gives the answer of its Python twin, `fastlane.judge`, or none."""
+"""The lane's grammar in C (net/lane/grammar.pxd) gives the answer of its Python twin, `fastlane.judge`, or none."""
 
 from __future__ import annotations
 

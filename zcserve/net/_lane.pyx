@@ -5,10 +5,9 @@
 """The compiled fast lane: answers what is plain and hot before Python hears of it.
 
 `Lane` waits as `poller.Poller` does (`fastlane.FastLane` makes a front of it), and answers by itself: a well-formed GET or HEAD of a resource it was
-taught, whose field values it was taught too. All else goes to the general lane with the bytes already read. The lane
-decides nothing, as a TLB does not: what a Host, an Accept-Encoding or a Connection value means
-was decided in Python and learned (`learn`), what a path leads to was looked up in Python and put (`put`), and both can
-be forgotten at any time. For what leads to nothing that was put, an application may know what answers it at once, in Python
+taught. All else goes to the general lane with the bytes already read. The lane decides nothing, as a TLB does not: what a path
+leads to was looked up in Python and put (`put`), and can be forgotten at any time. What a Host, an Accept-Encoding or a Connection
+value means is the RFCs' text, which it reads itself; where it is unsure, it asks Python's `judge`. For what leads to nothing that was put, an application may know what answers it at once, in Python
 (`consult`): that is put, too, and the answer is sent from here.
 
 This class is the lane as Python sees it. What it does stands in its units (lane/__init__.py), as functions on structs that run
@@ -30,7 +29,7 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport connections, endings, learned, proxies, servlets, table, uses
+from zcserve.net.lane cimport connections, endings, judged, proxies, servlets, table, uses
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, read_head
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, RECV_BYTES, Conn, Conns,
@@ -84,7 +83,7 @@ cdef class Lane:
 
     cdef Loop loop
     cdef tuple prefixes              # of this second
-    cdef object look_up, origin      # see `consult`, `trust`
+    cdef object judge, look_up, origin      # see `__init__`, `consult`, `trust`
     cdef set quick                   # the keys of what was found by `look_up`
     cdef dict made                   # descriptor -> what the application made of a request, until it is taken
 
@@ -97,7 +96,8 @@ cdef class Lane:
         lane.servlets.quick = <PyObject *> self.quick
         lane.servlets.made = <PyObject *> self.made
 
-    def __init__(self, config, bint log_on):
+    def __init__(self, config, bint log_on, judge=None):
+        """`judge` says what a value means of which the grammar in C is unsure: `fastlane.judge`. None: such requests are handed over."""
         cdef Answering *lane = &self.loop.answering
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
         lane.conns.epfd = epoll_create1(EPOLL_CLOEXEC)
@@ -107,7 +107,10 @@ cdef class Lane:
         if lane.conns.buffer == NULL:
             raise MemoryError
         table.open_table(&lane.table, seed)
-        learned.open_learned(&lane.learned, seed)
+        judged.open_judged(&lane.judged, seed)
+        self.judge = judge
+        lane.judged.judge = <PyObject *> judge if judge is not None else NULL
+        lane.judged.gil = &lane.gil
         open_sightings(&lane.sightings)
         if log_on:
             open_log(&lane.log, config.access_log_format == "json")
@@ -138,7 +141,7 @@ cdef class Lane:
         connections.free_all(&lane.conns)
         table.close_table(&lane.table)
         servlets.close_servlets(&lane.servlets)
-        learned.close_learned(&lane.learned)
+        judged.close_judged(&lane.judged)
         close_sightings(&lane.sightings)
         close_log(&lane.log)
         free(lane.proxies.networks)
@@ -264,18 +267,14 @@ cdef class Lane:
         self.loop.second_until = 0
         set_log_time(&self.loop.answering.log, log_time)
 
-    def learn(self, int kind, bytes value not None, tuple meaning not None):
-        """Remember what a field value means; `meaning` is four numbers. Everything is forgotten when too much is known."""
-        learned.learn(&self.loop.answering.learned, kind, value, meaning)
-
-    def put(self, bytes key not None, list representations not None):
+    def put(self, bytes key not None, list representations not None, *, bint any_query=False):
         """Teach a resource: [(entry, coding, head or head with content, head's length, tail, tag, tag's length, fd, offset,
-        size, body)].
+        size, body)]; `any_query`: with each query behind the key it is the same.
 
         Raises ValueError for offsets that lie outside of what they are about."""
         table.drop_key(&self.loop.answering.table, key)
         if 0 < len(representations) <= REPS_MAX:
-            table.insert_file(&self.loop.answering.table, key, record_of_file(key, representations))
+            table.insert_file(&self.loop.answering.table, key, record_of_file(key, representations, any_query))
 
     def consult(self, look_up):
         """Ask what answers a target that was not put: `look_up` is an `Application`'s. None: no more."""
@@ -358,11 +357,13 @@ cdef class Lane:
         """For tests and fuzzing: (length, method, target, mode) of the plain head at the front of `data`, or None."""
         cdef Head head
         cdef Text copy = copied(data)
+        self.loop.answering.gil.held = True      # the caller has it
         try:
             if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
                 return None
             return head.length, b"GET" if head.is_get else b"HEAD", head.target.at[: head.target.len], head.mode
         finally:
+            self.loop.answering.gil.held = False
             free(<void *> copy.at)
 
     @property

@@ -283,8 +283,7 @@ class Answering:
         if chosen is None:
             return reply.page(406, with_content=self.has_content, extra=reply.VARY)
         body = chosen.body
-        if self._may_be_taught(base):
-            service.loop.front.teach(self._head, self.target, base, fields)
+        self._teach(base)
         if body is not None:
             self._site.note_use(chosen, service.loop.turn)
             return self._represent(chosen, body)
@@ -294,11 +293,15 @@ class Answering:
             self.wait = service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
         return None
 
-    def _may_be_taught(self, base: Entry) -> bool:
-        """Whether this entry is what the target always leads to."""
-        if self._stored is not None:
-            return self._stored.own
-        return self._site.hit(self.target) is base
+    def _teach(self, base: Entry) -> None:
+        """Tell the front what always leads to this entry."""
+        front = self._service.loop.front
+        path = self.target.partition(b"?")[0]
+        if self._stored is None:
+            if self._site.hit(path) is base:
+                front.teach(path, base, any_query=True)
+        elif self._stored.own:
+            front.teach(self.target, base, any_query=False)
 
     def _represent(self, chosen: Entry, body: Body) -> Reply | None:
         """Conditions and ranges, now that the content is at hand."""
@@ -356,10 +359,8 @@ class Answering:
 
     def _ask(self, resource: Resource) -> Step:
         """Have the application answer."""
-        service, fields, asker = self._service, self.fields, self._asker
+        asker = self._asker
         assert asker is not None
-        if resource.quick and fields.plain:
-            service.loop.front.learn(self._head, fields)
         head = self._head.lstrip(b"\r\n")
         body, self._body = self._body, b""
         exchange = Exchange(

@@ -154,7 +154,7 @@ class Http1:
                     and (not body.holds_descriptor or spans.is_ready(body))
                 ):
                     if learns and isinstance(base, Entry):
-                        front.teach(data[start:at], target, base, fields)
+                        front.teach(target, base, any_query=True)
                     site.note_use(hit, loop.turn)
                     stop = self._emit_hit(method, target, fields, body)
                 else:

@@ -1,6 +1,6 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text  <  records gil  <  grammar choice sightings uses  <  learned table  <  head  <  proxies log output
+    system text  <  records gil  <  grammar choice sightings uses  <  judged table  <  head  <  proxies log output
         <  connections servlets  <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |

@@ -48,17 +48,10 @@ cdef enum:                       # codings by number, behind those of a represen
 
 cdef inline bint read_value(int kind, Text value, int64_t *numbers) noexcept nogil:
     """What a value means, into `numbers`. False: unsure."""
-    cdef int32_t qualities[CODINGS]
-    cdef int number, i
     if kind == KIND_ACCEPT:
-        if read_accept(value, qualities) == UNSURE:
-            return False
-        for i in range(CODINGS):
-            numbers[i] = qualities[i]
-        return True
-    number = read_host(value) if kind == KIND_HOST else read_connection(value, kind == KIND_CONNECTION_11)
-    numbers[0] = number
-    return number != UNSURE
+        return read_accept(value, numbers) != UNSURE
+    numbers[0] = read_host(value) if kind == KIND_HOST else read_connection(value, kind == KIND_CONNECTION_11)
+    return numbers[0] != UNSURE
 
 
 cdef inline int numbers_of(int kind) noexcept nogil:
@@ -139,7 +132,7 @@ cdef inline Text next_element(Text *rest) noexcept nogil:
 # --- Accept-Encoding ------------------------------------------------------------------------------------------
 
 
-cdef inline int read_accept(Text value, int32_t *qualities) noexcept nogil:
+cdef inline int read_accept(Text value, int64_t *qualities) noexcept nogil:
     """The quality of each coding (RFC 9110 section 12.5.3), as `http.coding_quality` says it of `http.parse_accept_encoding`.
 
     Elements that are malformed are left out; of a coding named twice the lower weight holds. UNSURE where that would take a
@@ -229,7 +222,7 @@ cdef inline const char *skip_blanks(const char *p, const char *end) noexcept nog
     return p
 
 
-cdef inline void weigh(const int32_t *weights, int32_t *qualities) noexcept nogil:
+cdef inline void weigh(const int32_t *weights, int64_t *qualities) noexcept nogil:
     """Qualities from the weights of what was named: without a name the weight of `*` holds. Without that, identity is no better
     than the least of the acceptable codings, and another coding is not acceptable."""
     cdef int32_t least = WEIGHT_MAX
