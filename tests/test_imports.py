@@ -24,7 +24,7 @@ TESTS = Path(__file__).parent
 FLOORS = (
     ("phrases",),
     ("errors",),
-    ("threads", "progress"),
+    ("threads", "progress", "events"),
     ("outlet",),
     ("log",),
     ("charsets",),

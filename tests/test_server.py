@@ -161,9 +161,13 @@ def test_a_server_that_ended_leaves_nothing_behind(site: Site, tmp_path: Path, w
             for target in ("/small", "/medium", "/large", "/absent"):
                 assert get(server.port, target)[0] in (200, 404)
         site.write("small", b"changed")
+        last, port = server.site.live, server.port
         server.reload()
-        port = server.port
+        wait_until(
+            lambda server=server, last=last: server.site.live is not last
+        )  # a thread that builds is not waited for long at the end
         wait_until(lambda: get(port, "/small") == (200, b"changed"))
+        del last
     gone = weakref.ref(server)
     del server
     _collect()

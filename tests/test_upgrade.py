@@ -26,6 +26,7 @@ from zcserve.cache.store import Memory
 from zcserve.config.addresses import TcpAddress, UnixAddress
 from zcserve.net.listener import Inherited, bind
 from zcserve.net.loop import Loop
+from zcserve.net.poller import Poller
 from zcserve.net.timers import Deadline
 from zcserve.program import Program
 from zcserve.upgrade import VARIABLE, Handover, Predecessor, Successor, tell_supervisor
@@ -82,7 +83,7 @@ class Outcome:
     """A successor in a loop, run until something is decided."""
 
     def __init__(self, program: str, monkeypatch: Any) -> None:
-        self.loop = Loop()
+        self.loop = Loop(Poller())
         self.served: list[int] = []
         self.failed: list[str] = []
         self.program = program

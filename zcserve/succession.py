@@ -1,6 +1,6 @@
 """A server between the process before it and the one after it (`upgrade.py`): what it does at each step.
 
-as the new one   catch up -> "ready", "go" -> catch up -> serve -> when the old one is gone, its memory is ours
+as the new one   catch up -> "ready", "go" -> catch up -> serve -> the old one has ended: have its memory alone
 as the old one   start the program -> "ready": replace nothing -> it serves: hand over, follow on, end
                                                                -> it does not: go on
 """

@@ -57,10 +57,10 @@ def test_a_close_that_hangs_holds_up_nothing_but_its_device(monkeypatch: Any, wa
         closing.close(farther, FARTHER)
         assert time.monotonic() - began < 1.0
         wait_until(lambda: not is_open(farther))
-        assert not closing.settle(time.monotonic())
+        assert not closing.wait(time.monotonic())
     finally:
         go_on.set()
-    assert closing.settle(time.monotonic() + 20)
+    assert closing.wait(time.monotonic() + 20)
     assert not is_open(far)
 
 

@@ -42,7 +42,7 @@ class CompactingStore(RuleBasedStateMachine):
     @initialize(policy=st.sampled_from(list(POLICIES)))
     def open(self, policy: str) -> None:
         self.store = Store(BUDGET, slab_bytes=8 * PAGE_BYTES, small_body_bytes_max=SMALL, policy=policy)
-        self.store.on_evicted = self.on_evicted
+        self.store.evicted.subscribe(self.on_evicted)
 
     def on_evicted(self, entry: Entry) -> bool:
         if entry not in self.lane:
@@ -173,7 +173,7 @@ class CompactingStore(RuleBasedStateMachine):
             self.store.drop(entry)
         assert self.store.committed == self.store._slabs.live == self.really() == 0
         assert len(self.store._slabs.slabs) <= 1
-        assert not self.store._compactor._tenants
+        assert not self.store._compactor._entries_of
         self.store.close()
 
 

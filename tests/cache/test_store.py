@@ -357,7 +357,7 @@ def test_what_waits_to_be_sent_is_passed_over_by_every_policy(make_store: MakeSt
     entries = [put_large(store, noise(BUDGET // 8, i)) for i in range(8)]
     for entry in entries[:5]:
         body_of(entry).pins = 1
-    store.is_sending = lambda entry: entry is entries[5]
+    store.is_sending.subscribe(lambda entry: entry is entries[5])
     for number in range(20):
         put_large(store, noise(BUDGET // 8, 100 + number))
         assert store.committed <= BUDGET

@@ -220,7 +220,7 @@ def test_it_says_at_once_what_it_does_and_how_far_it_is(
     monkeypatch.setattr(variants, "threads_max", lambda: 1)
     here = making({"a.css": prose(5000), "b.css": prose(1024 * 1024 - 5000)})
     heard: list[str] = []
-    here.loader.variants.on_progress = heard.append
+    here.loader.variants.progress.subscribe(heard.append)
     here.want(b"/a.css", b"/b.css")
     assert caplog.messages[0] == "compress: 2 files, 1.0 MiB, by 1 threads"
     wait_until(lambda: len(caplog.messages) > 3)

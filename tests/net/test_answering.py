@@ -19,6 +19,7 @@ from zcserve.net.answering import RENEWALS_MAX, Answering
 from zcserve.net.bodies import Allowance
 from zcserve.net.exchange import Answer, Exchange, Made, Stored
 from zcserve.net.loop import Loop
+from zcserve.net.poller import Poller
 from zcserve.net.reply import Prefixes, Reply
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
@@ -83,7 +84,7 @@ class Desk:
     """A service without connections, and the request at hand."""
 
     def __init__(self, root: Path, made: Made | None) -> None:
-        self.loop = Loop()
+        self.loop = Loop(Poller())
         self.fetcher = HandFetcher()
         self.asks = Asks()
         self.place = Place(made)

@@ -18,8 +18,9 @@ from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.net.bodies import Allowance
 from zcserve.net.connection import MOVES, RECV_BYTES, Connection, State
+from zcserve.net.front import Front, Kind
 from zcserve.net.loop import Loop
-from zcserve.net.poller import ERROR, HANG_UP, READ, WRITE, Poller
+from zcserve.net.poller import ERROR, HANG_UP, READ, WRITE
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
@@ -32,11 +33,12 @@ COLD = b"GET /cold HTTP/1.1\r\nHost: test\r\n\r\n"
 CONTENT = b"the content"
 
 
-class HandPoller(Poller):
+class HandFront(Front):
     """Reports what a test says, for descriptors that are numbers only."""
 
+    turn = 0
+
     def __init__(self) -> None:
-        self.turn = 0
         self.reports: list[tuple[int, int]] = []
         self.watched: set[int] = set()
         self.waits = False  # the loop has nothing to do now
@@ -47,25 +49,19 @@ class HandPoller(Poller):
         reports, self.reports = self.reports, []
         return reports
 
-    def register(self, fd: int, *, stream: bool) -> None:
+    def watch(self, fd: int, kind: Kind) -> None:
         self.watched.add(fd)
 
     def forget(self, fd: int) -> None:
         self.watched.remove(fd)
-
-    def descriptors(self) -> list[int]:
-        return []
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class House:
     """One server's side of connections."""
 
     def __init__(self, root: Path, **settings: Any) -> None:
-        self.poller = HandPoller()
-        self.loop = Loop(self.poller)
+        self.front = HandFront()
+        self.loop = Loop(self.front)
         self.loop.now = 1000.0
         self.fetcher = HandFetcher()
         self.body = body_of(CONTENT)
@@ -94,14 +90,14 @@ class House:
     def turn(self, transport: MemoryTransport | None = None, mask: int = READ) -> None:
         """One turn of the loop, in which `transport` has something to report."""
         if transport is not None:
-            self.poller.reports.append((transport.fd, mask))
+            self.front.reports.append((transport.fd, mask))
         self.loop._turn()
 
     def settle(self) -> None:
         """Turns until nothing more is to be done now."""
         for _ in range(1000):
             self.turn()
-            if self.poller.waits:
+            if self.front.waits:
                 return
         pytest.fail("there is always more to do")
 
@@ -188,7 +184,7 @@ def test_a_slow_reader_may_go_on_and_one_that_reads_nothing_is_closed(house: Any
     assert connection.due() >= began
     connection.expire()
     assert (connection.state, transport.is_closed, here.body.pins) == (State.CLOSED, True, 0)
-    assert not here.poller.watched & {transport.fd}
+    assert not here.front.watched & {transport.fd}
 
 
 @pytest.mark.parametrize("how", ["error", "end", "reset"])

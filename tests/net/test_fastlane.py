@@ -28,7 +28,7 @@ from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.cache.entry import Entry, OnDisk
 from zcserve.errors import UsageError
-from zcserve.net.fastlane import Teacher, open_poller
+from zcserve.net.fastlane import FastLane, Teacher, open_front
 from zcserve.net.fields import Fields
 from zcserve.net.poller import Poller
 from zcserve.net.reply import Prefixes
@@ -58,9 +58,8 @@ def start(site: Site, serve: Serve) -> Callable[..., Server]:
 
 def lane_of(server: Server) -> Any:
     """The server's lane."""
-    lane = server.service.lane
-    assert lane is not None
-    return lane
+    assert isinstance(server.loop.front, FastLane)
+    return server.loop.front.lane
 
 
 def entry_of(server: Server, key: bytes) -> Entry:
@@ -127,18 +126,18 @@ def read_on(client: Client) -> Response:
 
 @pytest.mark.parametrize(("engine", "native"), [("python", False), ("native", True), ("auto", True)])
 def test_the_engine_is_what_was_chosen(tmp_path: Path, engine: Any, native: bool) -> None:
-    poller = open_poller(Config(root=tmp_path, engine=engine))
-    assert isinstance(poller, Poller) != native
-    poller.close()
+    front = open_front(Config(root=tmp_path, engine=engine), Prefixes(), None)
+    assert (type(front), front.engine) == ((FastLane, "native") if native else (Poller, "python"))
+    front.close()
 
 
 def test_where_it_is_not_built_native_is_an_error_and_auto_is_python(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "zcserve.net._lane", None)
     with pytest.raises(UsageError, match="native is not built here"):
-        open_poller(Config(root=tmp_path, engine="native"))
-    poller = open_poller(Config(root=tmp_path, engine="auto"))
-    assert isinstance(poller, Poller)
-    poller.close()
+        open_front(Config(root=tmp_path, engine="native"), Prefixes(), None)
+    front = open_front(Config(root=tmp_path, engine="auto"), Prefixes(), None)
+    assert isinstance(front, Poller)
+    front.close()
 
 
 # --- teaching -------------------------------------------------------------------------------------------------
@@ -192,7 +191,7 @@ class Listening:
 
 def teach(lane: Listening, entry: Entry) -> None:
     """Tell a lane of the test's of an entry that was asked for as /a.txt."""
-    Teacher(cast(Any, lane), Prefixes(), log_json=False).teach(b"", b"/a.txt", entry, Fields())
+    Teacher(cast(Any, lane)).teach(b"", b"/a.txt", entry, Fields())
 
 
 def test_a_resource_is_taught_whole_or_not_at_all(site: Site, serve: Serve) -> None:
@@ -275,11 +274,11 @@ def test_a_body_that_is_being_sent_is_passed_over(start: Callable[..., Server], 
     server = start()
     with slow_reader(server, wait_until) as client:
         entry = entry_of(server, b"/big")
-        assert server.store._lru.pop(server.store.is_sending) is entry_of(server, b"/page")
-        assert server.store._lru.pop(server.store.is_sending) is None
+        assert server.store._policy.pop(server.store.is_sending) is entry_of(server, b"/page")
+        assert server.store._policy.pop(server.store.is_sending) is None
         assert read_on(client).body == BIG
         wait_until(lambda: not lane_of(server).pinned(entry))
-        assert server.store._lru.pop(server.store.is_sending) is entry
+        assert server.store._policy.pop(server.store.is_sending) is entry
 
 
 @pytest.mark.parametrize("how", ["evicted", "replaced", "gone"])

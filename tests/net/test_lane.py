@@ -34,7 +34,6 @@ from zcserve.errors import HttpError
 from zcserve.net import access_log
 from zcserve.net.fastlane import ACCEPT, CONNECTION_10, CONNECTION_11, HOST, Teacher
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10
-from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
 
 Lane: Any = pytest.importorskip("zcserve.net._lane").Lane
@@ -626,7 +625,7 @@ def test_log_lines_are_the_general_lanes(
 
 def teach(lane: Any, head: bytes, fields: Any) -> None:
     """Teach values alone: the entry has no body."""
-    Teacher(lane, Prefixes(), log_json=False).teach(head, b"/", Entry(b"/", b"", 0, None), fields)
+    Teacher(lane).teach(head, b"/", Entry(b"/", b"", 0, None), fields)
 
 
 def test_clients_that_queue_up_are_each_given_what_is_theirs(drive: Callable[..., Driver]) -> None:

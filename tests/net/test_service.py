@@ -13,6 +13,7 @@ from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.config.table import Config
 from zcserve.net.bodies import Allowance
+from zcserve.net.front import Front
 from zcserve.net.loop import Loop
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
@@ -22,7 +23,7 @@ from zcserve.site.site import Site
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    config, loop = Config(root=tmp_path), Loop()
+    config, loop = Config(root=tmp_path), Loop(Front())
     sites = []
     for number, names in enumerate([(), (b"one.example", b"www.one.example"), (b"two.example",)]):
         keys = [b"/%d" % key for key in range(number + 1)]

@@ -19,6 +19,7 @@ import pytest
 
 from tests.support.client import Client
 from zcserve import Server
+from zcserve.net.fastlane import FastLane
 
 # A stream that asks for more than the socket takes may be cut off by a reset; asked again, it is rarely so.
 TRIES = 5
@@ -148,9 +149,9 @@ def difference(got: bytes, expected: bytes) -> str:
 
 def lane_share(engines: Engines, work: Callable[[], Any]) -> float:
     """How much of what the native server answers during `work` the lane answers by itself."""
-    service = engines.native.service
-    lane = service.lane
-    assert lane is not None
+    service, front = engines.native.service, engines.native.loop.front
+    assert isinstance(front, FastLane)
+    lane = front.lane
     by_lane, by_python = lane.requests, service.requests
     work()
     by_lane, by_python = lane.requests - by_lane, service.requests - by_python

@@ -28,7 +28,6 @@ from zcserve.cache.entry import Entry
 from zcserve.errors import HttpError
 from zcserve.net.fastlane import Teacher
 from zcserve.net.fields import Fields
-from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
 
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
@@ -57,7 +56,7 @@ class Law:
         self.lane = Lane(config, log_on)
         self.parser = Parser(config, log_fields=log_on)
         self.inputs = self.accepted = 0
-        self._teacher = Teacher(self.lane, Prefixes(), log_json=False)
+        self._teacher = Teacher(self.lane)
         self._nowhere = Entry(b"/", b"", 0, None)  # has no body, so that values alone are taught
 
     def check(self, data: bytes) -> bool:

@@ -12,12 +12,13 @@ from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.loader import Loader
 from zcserve.cache.store import Store
 from zcserve.net.exchange import Answer, Made, Stored
+from zcserve.net.front import Front
 from zcserve.net.timers import Timers
 from zcserve.servlets.calls import Caller, Outcome
 from zcserve.servlets.context import Asked as Named
+from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.results import Keeping, Result, Results
 from zcserve.servlets.routes import Route
-from zcserve.servlets.watch import Watch
 
 TTL = 3600.0  # longer than a test: what expires is told so
 
@@ -34,8 +35,8 @@ class Kitchen:
         self.timers = Timers()
         self.looks: list[bool] = []
         self.calls = 0
-        keeping = Keeping(self.loader, self.fetcher, self.timers, None, lambda: 0)
-        caller = Caller(context, Watch(10))
+        keeping = Keeping(self.loader, self.fetcher, self.timers, Front(), lambda: 0)
+        caller = Caller(context, LoopGuard(10, Front()))
         look = self.looks.append
         context.turn = lambda: self.calls
         self.results = Results(context, caller, keeping, answer_of=self._answer_of, look=lambda: look(True))

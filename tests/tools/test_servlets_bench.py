@@ -31,6 +31,7 @@ def test_the_promises_are_those_that_were_made() -> None:
     made = {(one.own.workload, one.other): one.bound for one in TARGETS if one.figure == CPU and one.bound is not None}
     assert made == {
         ("hello", Cell("hello", "bjoern")): 0.80,
+        ("hello", Cell("hello", "fastpysgi")): 0.70,
         ("hello", Cell("page", "nginx")): 0.75,
         ("hello", Cell("hello", "starlette")): 0.20,
         ("kept", Cell("page", "zcserve")): 1.05,
@@ -69,7 +70,7 @@ def test_a_peer_that_is_missing_is_named_with_how_to_install_it(without: Callabl
 def test_the_report_names_what_was_not_measured(
     without: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    without("bjoern", "starlette", "uvicorn", "uvloop", "httptools")
+    without("bjoern", "fastpysgi", "starlette", "uvicorn", "uvloop", "httptools")
     monkeypatch.setattr("shutil.which", lambda name, path: name if name != "nginx" else None)
 
     def measured(peers: dict[str, Peer], *rest: object) -> command_line.Measured:
@@ -108,7 +109,7 @@ def _answers(server: Server, workloads: Sequence[str], root: Path) -> None:
             verify(server, WORKLOADS[name], tree)
 
 
-@pytest.mark.parametrize("name", ["bjoern", "starlette"])
+@pytest.mark.parametrize("name", ["bjoern", "fastpysgi", "starlette"])
 def test_a_peer_says_hello_and_is_found_out_where_it_says_something_else(name: str, tmp_path: Path) -> None:
     for module in PEERS[name].modules:
         pytest.importorskip(module)

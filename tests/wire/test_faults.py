@@ -566,13 +566,7 @@ def test_a_flood_of_requests_is_answered_in_bounded_turns(site: Site, serve: Ser
     site.write("other", b"for the quiet one")
     server = serve(site.root, engine="python")  # whose turns can be counted
     answered: list[int] = []  # at the beginning of each turn
-    each_turn = server.loop.each_turn
-
-    def note() -> None:
-        answered.append(server.service.requests)
-        each_turn()
-
-    server.loop.each_turn = note
+    server.loop.each_turn.subscribe(lambda: answered.append(server.service.requests))
     flood = subprocess.Popen([sys.executable, "-c", FLOOD, str(server.port), str(padding)], stderr=subprocess.DEVNULL)
     try:
         with Client(server.port) as quiet:

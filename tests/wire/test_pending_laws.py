@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.client import Client
 from tests.support.site import Serve, Site
+from zcserve.net.fastlane import FastLane
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import Phase, settings  # noqa: E402
@@ -186,8 +187,8 @@ def machine(server: Any) -> type[RuleBasedStateMachine]:
             while server.service.count():
                 assert time.monotonic() < deadline, f"{server.service.count()} connections are left"
                 time.sleep(0.001)
-            if server.service.lane is not None:
-                assert server.service.lane.inboxes == 0
+            if isinstance(server.loop.front, FastLane):
+                assert server.loop.front.lane.inboxes == 0
 
     return Machine
 

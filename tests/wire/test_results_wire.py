@@ -20,6 +20,7 @@ from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
 from tests.support.waiting import WaitUntil
 from zcserve import Server
+from zcserve.net.fastlane import FastLane
 from zcserve.servlets.kept import SWEPT_AT_ONCE
 from zcserve.servlets.results import Results
 
@@ -191,8 +192,8 @@ def test_with_compress_a_result_gets_variants_as_a_file_does(
 def test_the_fast_lane_answers_it(serve: Serve, site: Site, tmp_path: Path) -> None:
     pytest.importorskip("zcserve.net._lane")
     server = serve(site.root, servlets=str(write_servlets(tmp_path, pages=PAGES)), engine="native")
-    lane = server.service.lane
-    assert lane is not None
+    assert isinstance(server.loop.front, FastLane)
+    lane = server.loop.front.lane
     with Client(server.port) as client:
         client.get("/made/large.html")
         assert lane.knows(b"/made/large.html")

@@ -17,6 +17,7 @@ from tests.support.grammar import Maker
 from tests.support.stage import write_servlets
 from zcserve import Config, Server
 from zcserve.net import reply
+from zcserve.net.fastlane import FastLane
 
 pytest.importorskip("zcserve.net._lane")
 
@@ -135,8 +136,8 @@ def test_one_request_for_a_servlet_cut_anywhere(engines: Engines, seed: int) -> 
 
 
 def test_the_lane_asks_servlets_itself(engines: Engines) -> None:
-    lane = engines.native.service.lane
-    assert lane is not None
+    assert isinstance(engines.native.loop.front, FastLane)
+    lane = engines.native.loop.front.lane
     stream = b"GET /csp?mixed HTTP/1.1\r\nHost: test\r\n\r\nGET /kind/text HTTP/1.1\r\nHost: test\r\n\r\n" * 20
     assert compare(engines, [stream])
     before = lane.requests

@@ -169,7 +169,7 @@ def test_the_bytes_are_held_once(site: Site, live: Serve, wait_until: WaitUntil)
             server.store.drop(entry)
         client.get("/s.txt")
     wait_until(lambda: server.store.committed < before - 90_000)  # the lane lets go within a turn
-    assert server.store._condemned == 0
+    assert server.store._room.condemned == 0
 
 
 # --- what they hold -------------------------------------------------------------------------------------------

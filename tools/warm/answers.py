@@ -33,7 +33,7 @@ class Content:
     digest: bytes
 
 
-class Judge:
+class Comparer:
     """Compares answers with the files below a root. Any thread may call it."""
 
     def __init__(self, root: Root, config: Config) -> None:

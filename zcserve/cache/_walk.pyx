@@ -65,16 +65,22 @@ cdef struct Look:
     int length
     char name[NAME_BYTES_MAX + 1]
 
+cdef enum:
+    ENDINGS_MAX = 8
+    ENDING_BYTES_MAX = 8
+
 cdef struct Ending:
     int length
-    char text[8]
+    char text[ENDING_BYTES_MAX]
 
 # naming.py's.
-cdef Ending ENDINGS[8]
+cdef Ending ENDINGS[ENDINGS_MAX]
 cdef int ending_count = 0
+if len(SIBLING_ENDINGS) > ENDINGS_MAX or max(map(len, SIBLING_ENDINGS)) > ENDING_BYTES_MAX:
+    raise ImportError("_walk.pyx has no room for these endings of siblings")
 for _ending in SIBLING_ENDINGS:
     ENDINGS[ending_count].length = len(_ending)
-    memcpy(ENDINGS[ending_count].text, PyBytes_AS_STRING(_ending), min(8, len(_ending)))
+    memcpy(ENDINGS[ending_count].text, PyBytes_AS_STRING(_ending), len(_ending))
     ending_count += 1
 
 # Bytes that stand for themselves in a key.

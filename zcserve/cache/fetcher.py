@@ -4,8 +4,8 @@ A request for a file that is being fetched already waits with the others: a thou
 read it once, and are answered a few in a turn of the loop, between which others have theirs. All methods belong to the
 loop's thread; the threads only run the jobs and hand the results over through `call_soon`.
 
-A read may never come back (crew.py). So a connection waits by a `Wait`, which has a clock and can be cancelled, and
-nothing is asked of a file system that hangs: the result is None at once.
+A read may never return (crew.py). So a connection waits by a `Wait`, which has a clock and can be cancelled, and no job
+is begun on a file system that hangs: the result is None at once.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from zcserve.cache.naming import path_of
 from zcserve.cache.reading import ChangedError
 from zcserve.cache.root import NO_NEWS
 from zcserve.errors import reason_of
+from zcserve.events import Event
 from zcserve.log import Log
 
 _log = Log(__name__)
@@ -90,21 +91,19 @@ class _Running:
 
 class Fetcher:
     """Loader threads. `call_soon` runs a function in the loop's thread. A job without progress for `stuck_s` is stuck,
-    and not waited for."""
+    and not waited for.
+
+    outdated  event: an entry is not what lies at its path now, in a loader's thread. True: a subscriber has put what
+              lies there into its place
+    """
 
     def __init__(
-        self,
-        loader: Loader,
-        threads: int,
-        call_soon: Callable[[Callable[[], None]], None],
-        stuck_s: float = inf,
-        renew: Callable[[Generation, Entry], bool] | None = None,
+        self, loader: Loader, threads: int, call_soon: Callable[[Callable[[], None]], None], stuck_s: float = inf
     ) -> None:
-        """`renew` has what lies at an entry's path now take its place, in a loader's thread; False: not now. None: that
-        is done at once. Raises NoThreadError."""
+        """Raises NoThreadError."""
         self._loader = loader
         self._call_soon = call_soon
-        self._renew = renew if renew is not None else self._succeed
+        self.outdated: Event[[Generation, Entry]] = Event()
         self._crew = Crew(threads, "zcserve-loader", stuck_s=stuck_s)
         self._remaking = False
         self._running: dict[object, _Running] = {}
@@ -217,14 +216,10 @@ class Fetcher:
             if error.errno in NO_NEWS:
                 return None
         try:
-            return Renewed() if self._renew(generation, base) else None
+            return Renewed() if self.outdated(generation, base) else None
         except OSError as error:
             _log.warning("%s: %s", _shown(base), reason_of(error))
             return None
-
-    def _succeed(self, generation: Generation, base: Entry) -> bool:
-        self._loader.succeed(generation, base)
-        return True
 
     def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
         """End the threads, and wait a little for the jobs at hand. False where some go on, or hang."""

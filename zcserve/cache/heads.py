@@ -1,8 +1,8 @@
 """Response heads, computed at load.
 
 A response is `prefix | head | body`. The prefix (status line, Date, Server, Connection) changes every second and is
-shared by everyone (net/reply.py); the head is all that belongs to one representation, down to the blank line. Its
-fields stand in an order that makes every other response a slice of it:
+the same for all responses (net/reply.py); the head is all that belongs to one representation, down to the blank line.
+Its fields stand in an order that makes every other response a slice of it:
 
     Content-Length: 1000\\r\\n                     lead: left out where another length is sent
     Content-Type, Last-Modified, Accept-Ranges, X-Content-Type-Options, Content-Encoding

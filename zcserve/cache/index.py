@@ -75,7 +75,7 @@ class Generation:
     pieces, gone  lists of keys: all that there are, and those that are gone. To list a million keys at once holds the
            GIL for 30 ms, so they are kept as they come
     is_disturbed  whether something was not seen for an error of a file system, which may pass
-    stock  the walk's, for whoever loads what it found
+    stock  the walk's, for the loading that follows it
     until  of the loop's time: how long it is reachable when it is the live one no more
     """
 

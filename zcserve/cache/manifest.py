@@ -10,8 +10,8 @@ The first line tells the format, and the settings that decide what an entry and 
 would write another line, it reads no further, and everything is loaded as at any start. Heads are made anew and
 compared: where a setting or a newer program gives them other fields, content is copied behind them, from memory.
 
-What it leaves behind: older generations (`--keep-generations`), how often something was used, and content that was sent
-`--in-place`. When it was used last comes along, as an order.
+Not in it: older generations (`--keep-generations`), how often something was used, and content that was sent
+`--in-place`. The order of last uses is.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from zcserve.cache.unseen import hide
 
 FORMAT = 2
 
-# Length of the key, content coding, whose it is (_KINDS), what was found when it was compared with its base; identity,
-# ETag; size, Last-Modified, tick; and where: a slab's number, the length of the head, the offset.
+# Length of the key, content coding, kind of entry (_KINDS), what was found when it was compared with its base;
+# identity, ETag; size, Last-Modified, tick; and where: a slab's number, the length of the head, the offset.
 _RECORD = struct.Struct("=HBBB40s34sqqQiIQ")
 _CODINGS = (b"", b"br", b"gzip", b"zstd")
 _KINDS = (Entry, SiblingVariant, MadeVariant, Sibling)

@@ -2,7 +2,7 @@
 
 A sibling (`page.css.gz` beside `page.css`) is a variant of its base, in the coding that its ending names. A directory's
 key (`/docs/`) leads to its index, the key without the slash redirects to it; so two keys besides the index's own depend
-on one file. These rules hold alike for names, for paths and for keys: no ending has a byte that an URL encodes.
+on one file. These rules hold alike for names, for paths and for keys: no ending has a byte that is encoded in a URL.
 
 Nothing here asks the file system.
 """

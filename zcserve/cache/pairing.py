@@ -24,7 +24,7 @@ from zcserve.cache.root import NO_NEWS, Root
 from zcserve.cache.slab import shared
 from zcserve.http import encode_path
 
-Made = TypeVar("Made", bound=Entry)
+AnyEntry = TypeVar("AnyEntry", bound=Entry)
 
 
 class Pairing:
@@ -219,7 +219,7 @@ def make_entry(key: bytes, status: os.stat_result, newest: int) -> Entry:
     return make_entry_as(Entry, key, status, newest)
 
 
-def make_entry_as(kind: type[Made], key: bytes, status: os.stat_result, newest: int) -> Made:
+def make_entry_as(kind: type[AnyEntry], key: bytes, status: os.stat_result, newest: int) -> AnyEntry:
     """As `make_entry`, of this kind."""
     seconds = status.st_mtime_ns // 1_000_000_000
     return kind(key, identity_of(status), shared(status.st_size), min(seconds, newest) if seconds >= 0 else None)

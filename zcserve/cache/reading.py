@@ -1,8 +1,8 @@
 """The content of a file: read in one version, checked against what is known of it, hashed.
 
-"Resident means ours": content is read, never mapped, and the file's identity must be after the reading what the walk
-saw before it, or nothing of what was read is used. Where ctime alone is another it is read once more, and must be what
-the ETag says, if there is one.
+Content is read, never mapped, and the file's identity must be after the reading what the walk saw before it, or nothing
+of what was read is used. Where ctime alone is another it is read once more, and must be what the ETag
+says, if there is one.
 
 What was read gives its entry its ETag: the hash of its content, or for a file over `--hash-bytes-max` its identity,
 whether it becomes resident or not, so that it keeps its tag. Where the bytes go is loader.py's to decide.
@@ -20,7 +20,7 @@ from typing import TypeVar
 import mmh3
 
 from zcserve.cache.crew import beat
-from zcserve.cache.doubt import know, settle
+from zcserve.cache.doubt import know, still_holds
 from zcserve.cache.entry import CONTENT_BYTES, Entry, OpenFile, identity_of, is_same_file
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, tag_of
 
@@ -82,7 +82,7 @@ class Reader:
         ChangedError or OSError."""
         if not entry.etag:
             self.read_pieces(file, entry, None)
-        elif settle(file):
+        elif still_holds(file):
             know(entry, file.identity)
         else:
             raise ChangedError

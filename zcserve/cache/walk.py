@@ -6,7 +6,7 @@ shares all its entries.
 The walk goes directory by directory, each opened through `Root` (so that it is known to lie inside), and takes each
 file's status once; that status is the identity its content is later checked against. What cannot be served is a
 `Problem`, never an exception: only the root itself must be readable. But where something is known already, an error of
-the file system (EIO) is no news of what lies there: the walk raises it, and what is known goes on.
+the file system (EIO) does not change it: the walk raises the error, and what is known is served.
 
 Names are bytes, whatever they mean to people: what is no UTF-8 is served, too, percent-encoded in its URL.
 
@@ -22,7 +22,7 @@ Where it is built, `_walk.pyx` finds them, directory by directory; what it leave
 same code, and must come to what a walk of the whole would: what belongs to a name (its siblings, the file that it is a
 sibling of, its directory's index) is looked at with it.
 
-What the files of a directory become is pairing.py's.
+pairing.py makes entries of a directory's files.
 """
 
 from __future__ import annotations

@@ -46,10 +46,12 @@ class Content:
         self._releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
+        service.fetcher.outdated.subscribe(self._renew)
         if built.generation.is_disturbed:
             again = self._releases.try_again_later()
             _log.warning("a file system does not work: all is walked again in %g s", again)
         live.follow(built.watcher)
+        self._releases.tidy_variants()
 
     @property
     def site(self) -> Site:
@@ -146,7 +148,7 @@ class Content:
 
     # --- in the loaders' threads ----------------------------------------------------------------------------
 
-    def renew(self, generation: Generation, entry: Entry) -> bool:
+    def _renew(self, generation: Generation, entry: Entry) -> bool:
         """As `Fetcher.renew`: what lies at a path now takes its entry's place, before the watcher tells of it. Not
         while the file is being written, and not when the root leads elsewhere: changes of the old root are no news."""
         if generation is not self.site.live:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from math import inf
 
 from zcserve.cache.entry import Entry
@@ -22,8 +22,6 @@ _log = Log(__name__)
 
 # The watcher's events are read for about so long in a turn: some hundred.
 EVENTS_READ_S = 0.001
-# So many keys of the fast lane are forgotten one by one; of more, all are.
-KEYS_FORGOTTEN_MAX = 1000
 
 
 class LostError(Exception):
@@ -49,6 +47,10 @@ class Live:
         self._loop = service.loop
         self._config = config
         self.plan = plan
+
+    def all_served(self) -> Iterator[Generation]:
+        """The generations of every site."""
+        return self._service.generations()
 
     def follow(self, watcher: Watcher | None) -> None:
         """From now on this is the watcher. Raises OSError."""
@@ -113,18 +115,11 @@ class Live:
         self._waiting.append(then)
 
     def _forget_keys(self, keys: Collection[bytes], *, files_come_or_go: bool = True) -> list[object]:
-        """The fast lane lets go of these, and the application of what it knew of them. What the lane gives up is for a
+        """The front lets go of these, and the application of what it knew of them. What the front gives up is for a
         thread to free."""
         if self.site.application is not None and files_come_or_go:
             self.site.application.forget(keys)
-        lane = self._service.lane
-        if lane is None:
-            return []
-        if len(keys) > KEYS_FORGOTTEN_MAX:
-            return lane.clear(self._service.count_keys())
-        for key in keys:
-            lane.forget_key(key)
-        return []
+        return self._loop.front.forget_keys(keys, self._service.count_keys())
 
     def next_over(self) -> float:
         """When the time of one of the older generations is over; infinity where there is none."""

@@ -17,6 +17,7 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.preload import Preloaded, preload, retire
 from zcserve.cache.shards import Shards, marked
+from zcserve.cache.variants import tags_of
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.content.builder import Builder, Built, ClosingError, close_soon
@@ -233,8 +234,16 @@ class Releases:
         _log.info("reloaded: %d files, %d paths changed or gone, %s", files, len(changed), resident(report))
         report_problems(generation.problems)
         warn_of_memory(self._store, report)
-        self._loader.variants.tidy()
+        self.tidy_variants()
         self._collect()
+
+    def tidy_variants(self) -> None:
+        """Have `--compress-dir` hold nothing that is not served."""
+        self._loader.variants.tidy(self._live_tags)
+
+    def _live_tags(self) -> set[bytes]:
+        """The ETags of what is served, in a thread of the variants'."""
+        return set().union(*(tags_of(one.entries(), self._loader) for one in self._live.all_served()))
 
     def retire(self, over: list[Generation]) -> None:
         """In the builder's thread: their time is over."""

@@ -283,8 +283,8 @@ class Answering:
         if chosen is None:
             return reply.page(406, with_content=self.has_content, extra=reply.VARY)
         body = chosen.body
-        if service.teacher is not None and self._may_be_taught(base):
-            service.teacher.teach(self._head, self.target, base, fields)
+        if self._may_be_taught(base):
+            service.front.teach(self._head, self.target, base, fields)
         if body is not None:
             self._site.note_use(chosen, service.loop.turn)
             return self._represent(chosen, body)
@@ -358,8 +358,8 @@ class Answering:
         """Have the application answer."""
         service, fields, asker = self._service, self.fields, self._asker
         assert asker is not None
-        if resource.quick and fields.plain and service.teacher is not None:
-            service.teacher.learn(self._head, fields)
+        if resource.quick and fields.plain:
+            service.front.learn(self._head, fields)
         head = self._head.lstrip(b"\r\n")
         body, self._body = self._body, b""
         exchange = Exchange(

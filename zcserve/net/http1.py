@@ -115,7 +115,7 @@ class Http1:
         parse = service.parser.parse if self._proxies is None else self._parse
         site, loop = self._site, service.loop
         resources = site.live.resources  # a hit is what `Site.hit` finds, without a call for each
-        teacher = service.teacher
+        front, learns = loop.front, loop.front.learns
         data = self.inbox
         at = count = 0
         if self._round != loop.rounds:
@@ -145,8 +145,8 @@ class Http1:
                     and (body := hit.body) is not None
                     and (not body.holds_descriptor or spans.is_ready(body))
                 ):
-                    if teacher is not None and isinstance(base, Entry):
-                        teacher.teach(data[start:at], target, base, fields)
+                    if learns and isinstance(base, Entry):
+                        front.teach(data[start:at], target, base, fields)
                     site.note_use(hit, loop.turn)
                     stop = self._emit_hit(method, target, fields, body)
                 else:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import Generation
 from zcserve.config.table import Config
+from zcserve.events import Event
 from zcserve.forwarded import Proxies
 from zcserve.net import negotiate
 from zcserve.net.bodies import Allowance
 from zcserve.net.failures import Failures
-from zcserve.net.fastlane import Teacher
+from zcserve.net.front import Front
 from zcserve.net.loop import Loop
 from zcserve.net.reply import Prefixes
 from zcserve.net.request import Parser
@@ -22,14 +24,13 @@ from zcserve.net.shortage import Shortage
 from zcserve.site.site import Site
 
 if TYPE_CHECKING:
-    from zcserve.net._lane import Lane
     from zcserve.net.connection import Connection
     from zcserve.net.ending import Ending
 
 
 @dataclass(slots=True)
 class Service:
-    """What all connections share. `log` writes a line of the access log; None: there is none. `closed` is called when a
+    """What all connections share. `log` writes a line of the access log; None: there is none. `closed` is an event: a
     connection has ended."""
 
     config: Config
@@ -40,7 +41,6 @@ class Service:
     sites: tuple[Site, ...]  # at least one
     bodies: Allowance  # of requests, that are kept for applications
     log: Callable[..., None] | None = None
-    teacher: Teacher | None = None
     proxies: Proxies | None = None  # the trusted ones
     draining: bool = False  # every answer is its connection's last
     ending: bool = False  # idle connections are closed, too
@@ -48,7 +48,7 @@ class Service:
     requests: int = 0
     connections: set[Connection] = field(default_factory=set)
     endings: set[Ending] = field(default_factory=set)
-    closed: Callable[[], None] = lambda: None
+    closed: Event[[]] = field(default_factory=Event)
     shortage: Shortage = field(init=False)
     failures: Failures = field(init=False)
     _site_of: dict[bytes, Site] = field(init=False)
@@ -66,16 +66,18 @@ class Service:
         """How many keys there are in all sites."""
         return sum(len(site.live.resources) for site in self.sites)
 
+    def generations(self) -> Iterator[Generation]:
+        """All that is served, of every site."""
+        return chain.from_iterable(site.generations for site in self.sites)
+
     @property
-    def lane(self) -> Lane | None:
-        """The compiled lane, if there is one."""
-        return self.teacher.lane if self.teacher is not None else None
+    def front(self) -> Front:
+        """What stands in front of the loop."""
+        return self.loop.front
 
     def count(self) -> int:
-        """Open connections, the lane's among them."""
-        lane = self.lane
-        # The lane counts those, too, that it has handed over and that Python has not taken yet.
-        return len(self.connections) + len(self.endings) if lane is None else lane.count + lane.foreign
+        """Open connections, the front's among them."""
+        return self.loop.front.count(len(self.connections) + len(self.endings))
 
     def choose(self, generation: Generation, base: Entry, accept: dict[bytes, int] | None) -> Entry | None:
         """Negotiate, and have variants made again that were evicted."""

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from zcserve.cache.burial import bury
 from zcserve.cache.entry import ComposedEntry, Entry, each_coding
@@ -34,19 +34,17 @@ from zcserve.cache.loader import Loader
 from zcserve.cache.preload import forget
 from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Made, Stored
+from zcserve.net.front import Front
 from zcserve.net.request import split_target
 from zcserve.net.timers import Deadline, Expiring, Timers
 from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller
 from zcserve.servlets.context import Context
 from zcserve.servlets.judge import Judged
-from zcserve.servlets.kept import SWEPT_AT_ONCE, Kept, Source, sweep
+from zcserve.servlets.kept import Kept, Source, sweep
 from zcserve.servlets.making import HUNG_MAX, AnswerOf, Call, Keeper, Making
 from zcserve.servlets.resident import forget_all, is_resident, make_resident, with_variants
 from zcserve.servlets.routes import Route
-
-if TYPE_CHECKING:
-    from zcserve.net._lane import Lane
 
 _log = Log(__name__)
 
@@ -64,7 +62,7 @@ class Keeping(NamedTuple):
     loader: Loader
     fetcher: Fetcher
     timers: Timers
-    lane: Lane | None
+    front: Front
     count_keys: Callable[[], int]
 
 
@@ -113,7 +111,7 @@ class Results:
     ) -> None:
         """`answer_of` makes of an outcome what is sent; `look` has what changed in the folder loaded anew."""
         self._context = context
-        self._loader, self._fetcher, self._timers, self._lane, self._count_keys = keeping
+        self._loader, self._fetcher, self._timers, self._front, self._count_keys = keeping
         self.making = Making(context, caller, self._timers, answer_of, Keeper(self._keep, self._not_kept))
         self.kept: Kept[Result] = Kept()
         self._routes: dict[int, Route] | None = None  # that there are, by id; None: all that were met
@@ -225,7 +223,7 @@ class Results:
 
     def _expired(self, kept: Result) -> None:
         """A ttl has passed since the result was made, or could not be made again."""
-        self._drain()
+        self._front.tell_uses()
         if self._is_over(kept.source) or not kept.is_resident or kept.uses <= kept.seen or kept.stale == STALE_TTLS_MAX:
             self._drop([kept])
             return
@@ -247,16 +245,11 @@ class Results:
 
     # --- going --------------------------------------------------------------------------------------------
 
-    def _drain(self) -> None:
-        """Hear from the lane what it used."""
-        if self._lane is not None:
-            self._lane.drain_ticks()
-
     def _make_room(self) -> None:
         """For one more: the first goes that was not used since it was last considered, or the last of some."""
         if len(self.kept) < self._context.config.servlet_results_max:
             return
-        self._drain()
+        self._front.tell_uses()
         for left in reversed(range(CONSIDERED_MAX)):
             target, kept = next(iter(self.kept.items()))
             uses = kept.uses
@@ -277,9 +270,8 @@ class Results:
         """The lane forgets at once. Memory is for a thread: the store's lock may be held for a while."""
         if not entries:
             return
-        if self._lane is not None:
-            for entry in entries:
-                self._lane.drop(entry)
+        for entry in entries:
+            self._front.drop(entry)
         self._fetcher.run(object(), partial(forget_all, self._loader, entries), lambda _: None)
 
     def files_changed(self, keys: Collection[bytes]) -> None:
@@ -302,12 +294,9 @@ class Results:
         """Drop those of these results whose time is over, and keep none of those that are being made. The lane answers
         with none of them from now on; all else is done little by little."""
         self.making.want_no_more(self._is_over)
-        if self._lane is not None and len(results) > SWEPT_AT_ONCE:
-            given_up = self._lane.clear(self._count_keys())
+        given_up = self._front.forget_keys([kept.source.target for kept in results], self._count_keys())
+        if given_up:
             self._fetcher.run(object(), partial(bury, given_up), lambda _: None)
-        elif self._lane is not None:
-            for kept in results:
-                self._lane.forget_key(kept.source.target)
         sweep(iter(results), self._drop_what_is_over, self._context.call_soon)
 
     def _drop_what_is_over(self, results: list[Result]) -> None:
