@@ -284,7 +284,7 @@ class Answering:
             return reply.page(406, with_content=self.has_content, extra=reply.VARY)
         body = chosen.body
         if self._may_be_taught(base):
-            service.front.teach(self._head, self.target, base, fields)
+            service.loop.front.teach(self._head, self.target, base, fields)
         if body is not None:
             self._site.note_use(chosen, service.loop.turn)
             return self._represent(chosen, body)
@@ -359,7 +359,7 @@ class Answering:
         service, fields, asker = self._service, self.fields, self._asker
         assert asker is not None
         if resource.quick and fields.plain:
-            service.front.learn(self._head, fields)
+            service.loop.front.learn(self._head, fields)
         head = self._head.lstrip(b"\r\n")
         body, self._body = self._body, b""
         exchange = Exchange(
