@@ -185,7 +185,7 @@ def test_the_new_program_is_asked_when_it_serves(
     assert one.served == [one.process.pid]
     deadline = time.monotonic() + WITHIN_S
     while len(known) < count and time.monotonic() < deadline:
-        one.loop._turn()
+        one.loop.run_once()
     assert known == [0, 1][:count]
 
 

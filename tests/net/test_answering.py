@@ -119,7 +119,7 @@ class Desk:
 
     def turn(self) -> None:
         self.loop.call_soon(lambda: None)
-        self.loop._turn()
+        self.loop.run_once()
 
 
 @pytest.fixture

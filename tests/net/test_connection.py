@@ -92,7 +92,7 @@ class House:
         """One turn of the loop, in which `transport` has something to report."""
         if transport is not None:
             self.front.reports.append((transport.fd, mask))
-        self.loop._turn()
+        self.loop.run_once()
 
     def settle(self) -> None:
         """Turns until nothing more is to be done now."""

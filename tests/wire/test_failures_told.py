@@ -66,7 +66,7 @@ def test_no_thread_is_free(start: Any, told: Any, wait_until: WaitUntil) -> None
     server = start(servlet_threads=1, servlet_queue_max=1)
     with StageClient(server.port) as first, StageClient(server.port) as second, Client(server.port) as third:
         first.send(b"GET /thread HTTP/1.1\r\nHost: test\r\n\r\n")
-        wait_until(lambda: server.site.application.context.pool._idle == 0)
+        wait_until(lambda: server.site.application.context.pool.idle == 0)
         second.send(b"GET /kept/a HTTP/1.1\r\nHost: test\r\n\r\n")
         wait_until(lambda: server.site.application.context.pool.waiting == 1)
         assert third.get("/thread").status == 503

@@ -156,7 +156,7 @@ def test_a_reload_whose_watcher_lost_track_begins_anew(
     publish(site.root / "page", b"22")
     with Client(server.port) as client:
         becomes(client, "/page", b"22")
-        watchers[0]._mark_everything("a storm", time.monotonic())
+        watchers[0].look_again(b"", time.monotonic())
         held.go.set()
         wait_until(lambda: server.content.counters.flips == 1)
         assert len(watchers) == 2
@@ -192,8 +192,8 @@ class Steps:
 
     def __init__(self, server: Server) -> None:
         self.worst = 0.0
-        self._turn = server.loop._turn
-        server.loop._turn = self._timed  # type: ignore[method-assign]
+        self._turn = server.loop.run_once
+        server.loop.run_once = self._timed  # type: ignore[method-assign]
 
     def _timed(self) -> None:
         began = time.thread_time()

@@ -112,7 +112,7 @@ def partial(body: Body, ranges: tuple[tuple[int, int], ...]) -> Reply:
         return Reply(206, (own, head[rest:], body.part(start, stop)), stop - start, body)
     type_end = bytes(head).index(b"\r\n", rest) + 2
     content_type = bytes(head[rest:type_end])
-    boundary = _boundary()
+    boundary = new_boundary()
     parts: list[Segment] = []
     length = 0
     for start, stop in ranges:
@@ -131,7 +131,7 @@ _boundary_stem = os.urandom(12).hex().encode()
 _boundary_count = itertools.count()
 
 
-def _boundary() -> bytes:
+def new_boundary() -> bytes:
     """Unguessable, so that no content can hold it on purpose (RFC 2046 section 5.1.1)."""
     return b"%b-%d" % (_boundary_stem, next(_boundary_count))
 
