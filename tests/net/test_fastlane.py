@@ -131,7 +131,9 @@ def test_the_engine_is_what_was_chosen(tmp_path: Path, engine: Any, native: bool
     front.close()
 
 
-def test_where_it_is_not_built_native_is_an_error_and_auto_is_python(tmp_path: Path, monkeypatch: Any) -> None:
+def test_where_it_is_not_built_native_is_an_error_and_auto_is_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "zcserve.net._lane", None)
     with pytest.raises(UsageError, match="native is not built here"):
         open_front(Config(root=tmp_path, engine="native"), Prefixes(), None)
