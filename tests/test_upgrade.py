@@ -87,7 +87,7 @@ class Outcome:
         self.served: list[int] = []
         self.failed: list[str] = []
         self.program = program
-        monkeypatch.setattr(upgrade, "_run_again", self._start)
+        monkeypatch.setattr(upgrade, "run_again", self._start)
         self.successor = Successor(self.loop, self._on_served, self._on_failed, self._on_ready)
         self.ready = 0
         self.frozen_by = ""
