@@ -283,8 +283,9 @@ class Answering:
         if chosen is None:
             return reply.page(406, with_content=self.has_content, extra=reply.VARY)
         body = chosen.body
-        if self._may_be_taught(base):
-            service.loop.front.teach(self._head, self.target, base, fields)
+        front = service.loop.front
+        if front.learns and self._may_be_taught(base):
+            front.teach(self._head, self.target, base, fields)
         if body is not None:
             self._site.note_use(chosen, service.loop.turn)
             return self._represent(chosen, body)

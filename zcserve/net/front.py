@@ -43,8 +43,8 @@ class Front:
     """The contract, and a front without clients.
 
     engine     its name
-    learns     whether `teach` does anything. Only the plain hit (`Http1.fill`) asks: to call what does nothing would be
-               half a percent of it
+    learns     whether `teach` does anything: what answers files asks, since a call that does nothing would be half a
+               percent of a plain hit
     hash_seed  what `take_sightings` numbers resources by
     """
 
