@@ -54,7 +54,7 @@ from zcserve.net.fastlane import Teacher, open_poller
 from zcserve.net.listener import Inherited, Listener, Reserve, bind
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.net.transport import SocketTransport
@@ -272,9 +272,9 @@ class Server:
         lane = self._service.lane
         taken = lane.take(fd) if lane is not None else None
         if taken is not None:
-            peer, data, _, hung_up, made = taken
+            peer, data, _, hung_up, answer = taken
             transport = SocketTransport.of(fd, peer)
-            Connection(self._service, transport, from_lane=True).take_over(data, made, hung_up=hung_up)
+            Connection(self._service, transport, from_lane=True).take_over(data, answer, hung_up=hung_up)
 
     def _on_evicted(self, entry: Entry) -> bool:
         """A body left the store, in any thread: the fast lane must let go of it, and will if it has it."""

@@ -31,7 +31,7 @@ from zcserve.cache.entry import Entry
 from zcserve.errors import HttpError
 from zcserve.net.fastlane import Teacher
 from zcserve.net.fields import Fields
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -16,9 +16,12 @@ from zcserve.cache.root import Root
 from zcserve.errors import HttpError
 from zcserve.net.answering import RENEWALS_MAX, Answering
 from zcserve.net.bodies import Allowance
-from zcserve.net.exchange import Answer, Exchange, Made, Stored
+from zcserve.net.exchange import Answer, Exchange, Stored
+from zcserve.net.framing import frame
+from zcserve.net.head import SentHead
 from zcserve.net.loop import Loop
-from zcserve.net.reply import Prefixes, Reply
+from zcserve.net.prefixes import Prefixes
+from zcserve.net.reply import Reply
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.paths import SentPath
@@ -34,10 +37,14 @@ class Asks:
 
     def __init__(self) -> None:
         self.resumptions = 0
+        self.taught: list[Entry | None] = []
         self.failed = False
 
     def addresses(self) -> tuple[object, object]:
         return ("192.0.2.7", 4), ("192.0.2.1", 80)
+
+    def teach(self, entry: Entry | None) -> None:
+        self.taught.append(entry)
 
     def resumed(self) -> None:
         self.resumptions += 1
@@ -52,11 +59,11 @@ class Place:
     body_bytes_max = 100
     quick = False
 
-    def __init__(self, made: Made | None) -> None:
+    def __init__(self, made: Answer | None) -> None:
         self.made = made
         self.exchanges: list[Exchange] = []
 
-    def respond(self, exchange: Exchange) -> Made | None:
+    def respond(self, exchange: Exchange) -> Answer | None:
         self.exchanges.append(exchange)
         return self.made
 
@@ -80,7 +87,7 @@ def entry_of(key: bytes, body: Fleeting | None) -> Entry:
 class Desk:
     """A service without connections, and the request at hand."""
 
-    def __init__(self, root: Path, made: Made | None) -> None:
+    def __init__(self, root: Path, made: Answer | None) -> None:
         self.loop = Loop()
         self.fetcher = HandFetcher()
         self.asks = Asks()
@@ -109,7 +116,7 @@ class Desk:
         )
         parsed = self.service.parser.parse(head, 0)
         assert parsed is not None
-        made = Answering(self.service, self.asks, *parsed[:3], head)
+        made = Answering(self.service, self.asks, *parsed[:3], SentHead(head))
         made.find_resource()
         return made
 
@@ -122,7 +129,7 @@ class Desk:
 def desk(tmp_path: Path) -> Any:
     made: list[Desk] = []
 
-    def build(answer: Made | None = None) -> Desk:
+    def build(answer: Answer | None = None) -> Desk:
         made.append(Desk(tmp_path, answer))
         return made[-1]
 
@@ -131,9 +138,10 @@ def desk(tmp_path: Path) -> Any:
         one.loop.close()
 
 
-def content_of(step: object) -> bytes:
+def content_of(step: object, method: bytes = b"GET") -> bytes:
     assert isinstance(step, Reply)
-    return b"".join(bytes(one) for one in step.segments).partition(b"\r\n\r\n")[2]  # type: ignore[arg-type]
+    segments, _, _ = frame(step, method, chunks=False)
+    return b"".join(bytes(one) for one in segments).partition(b"\r\n\r\n")[2]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +169,7 @@ def test_what_is_known_is_answered_at_once(
     step = here.request(target, *lines, method=method).answer()
     assert isinstance(step, Reply)
     assert step.status == status
-    assert content is None or content_of(step) == content
+    assert content is None or content_of(step, method) == content
     assert not here.asks.resumptions
 
 
@@ -214,7 +222,7 @@ def test_what_takes_too_long_has_another_answer(desk: Any, target: bytes, status
 
 
 def test_an_application_answers_now_or_later(desk: Any) -> None:
-    answer = Answer(200, b"", b"made")
+    answer = Reply(200, (), b"made")
     now = desk(answer)
     assert now.request(b"/app").answer() is answer
     later = desk()
@@ -231,10 +239,10 @@ def test_an_application_answers_now_or_later(desk: Any) -> None:
 def test_an_entry_of_the_application_is_negotiated_like_a_file(desk: Any) -> None:
     here = desk()
     entry = here.generation.resources[b"/page"]
-    here.place.made = Stored(here.generation, entry, fields=b"A: b\r\n")
+    here.place.made = Stored(here.generation, entry, fields=((b"A", b"b"),))
     assert here.request(b"/app", b'If-None-Match: "tag"').answer().status == 304
     step = here.request(b"/app").answer()
-    assert (step.segments[0], content_of(step)) == (b"A: b\r\n", CONTENT)
+    assert (step.added, content_of(step)) == (((b"A", b"b"),), CONTENT)
     here.place.made = Stored(here.generation, entry, status=418)
     assert here.request(b"/app", b'If-None-Match: "tag"').answer().status == 418
 
@@ -260,11 +268,11 @@ def test_an_answer_that_is_not_wanted_is_discarded_once(desk: Any, when: str) ->
     (exchange,) = here.place.exchanges
     if when == "before":
         request.cancel()
-        exchange.finish(Answer(200, b"", stream))
+        exchange.finish(Reply(200, (), stream))
         here.turn()
         assert not here.asks.resumptions
     else:
-        exchange.finish(Answer(200, b"", stream))
+        exchange.finish(Reply(200, (), stream))
         here.turn()
         request.cancel()
     request.cancel()
@@ -282,7 +290,7 @@ def test_nothing_comes_of_a_load_that_is_not_wanted(desk: Any) -> None:
 
 
 def test_a_body_is_kept_for_the_application_and_counts_until_the_answer_is_on_its_way(desk: Any) -> None:
-    here = desk(Answer(200, b"", b"made"))
+    here = desk(Reply(200, (), b"made"))
     request = here.request(b"/app", b"Content-Length: 5", method=b"POST")
     body = request.begin_body()
     body.feed(b"12345", 0, 10)
@@ -303,3 +311,29 @@ def test_a_body_that_no_resource_wants_is_thrown_away(desk: Any) -> None:
     body.feed(b"12345", 0, 10)
     assert here.service.bodies.held == 0
     assert request.end_body(body).status == 405
+
+
+def test_what_a_target_always_leads_to_is_taught(desk: Any) -> None:
+    here = desk(Reply(200, (), b"made"))
+    page = here.generation.resources[b"/page"]
+    here.request(b"/page").answer()
+    here.request(b"/page?v=1").answer()  # a query names no entry of its own
+    assert here.asks.taught == [page]
+    here.place.quick = True
+    here.request(b"/app").answer()
+    assert here.asks.taught == [page, None]
+    here.place.made = Stored(here.generation, page)
+    here.place.quick = False
+    here.request(b"/app").answer()
+    assert here.asks.taught == [page, None]
+    here.place.made = Stored(here.generation, page, own=True)
+    here.request(b"/app").answer()
+    assert here.asks.taught == [page, None, page]
+
+
+def test_an_application_is_told_what_the_request_says(desk: Any) -> None:
+    here = desk()
+    here.request(b"/app", b"X-A:  1 ", b"x-a: 2").answer()
+    (exchange,) = here.place.exchanges
+    assert exchange.head.version == b"HTTP/1.1"
+    assert exchange.head.lines == ((b"Host", b"test"), (b"X-A", b"1"), (b"x-a", b"2"))

@@ -20,7 +20,7 @@ from zcserve.net.bodies import Allowance
 from zcserve.net.connection import MOVES, RECV_BYTES, Connection, State
 from zcserve.net.loop import Loop
 from zcserve.net.poller import ERROR, HANG_UP, READ, WRITE, Poller
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 

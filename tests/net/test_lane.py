@@ -34,7 +34,7 @@ from zcserve.errors import HttpError
 from zcserve.net import access_log
 from zcserve.net.fastlane import ACCEPT, CONNECTION_10, CONNECTION_11, HOST, Teacher
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 
 Lane: Any = pytest.importorskip("zcserve.net._lane").Lane

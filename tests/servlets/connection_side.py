@@ -21,8 +21,10 @@ from zcserve import Config
 from zcserve.cache.entry import DiskSpan, Segment, Span
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
-from zcserve.net.exchange import Answer, Exchange, Made, Piece, Stream
+from zcserve.net.exchange import Answer, Exchange
 from zcserve.net.failures import Failures
+from zcserve.net.head import SentHead
+from zcserve.net.reply import Piece, Reply, Stream
 from zcserve.net.timers import Timers
 from zcserve.servlets.context import Context
 from zcserve.servlets.workers import AsyncThread, Pool
@@ -106,7 +108,7 @@ class Asked:
         self, side: Side, method: bytes, target: bytes, head: bytes, body: bytes, peer: object, own: object
     ) -> None:
         self.side = side
-        self.made: Made | None = None
+        self.made: Answer | None = None
 
         def addresses() -> tuple[object, object]:
             assert threading.current_thread() is side.thread
@@ -114,12 +116,12 @@ class Asked:
                 raise OSError("not connected")
             return peer, own
 
-        def finish(_: Exchange, made: Made) -> None:
+        def finish(_: Exchange, made: Answer) -> None:
             side.calls.put(lambda: self._take(made))
 
-        self.exchange = Exchange(method, target, head, body, "127.0.0.1", addresses, finish)
+        self.exchange = Exchange(method, target, SentHead(head), body, "127.0.0.1", addresses, finish)
 
-    def _take(self, made: Made) -> None:
+    def _take(self, made: Answer) -> None:
         assert self.made is None, "answered twice"
         self.made = made
 
@@ -130,10 +132,10 @@ class Asked:
             self._take(made)
         return self
 
-    def answer(self) -> Answer:
+    def answer(self) -> Reply:
         """The answer, when it is there."""
         made = self.side.turn_until(lambda: self.made)
-        assert isinstance(made, Answer)
+        assert isinstance(made, Reply)
         return made
 
     def stream(self) -> Stream:
@@ -175,7 +177,7 @@ class Asked:
 class Got:
     """An answer that was read. `whole` is False where it was cut short."""
 
-    def __init__(self, answer: Answer, content: bytes, whole: bool) -> None:
+    def __init__(self, answer: Reply, content: bytes, whole: bool) -> None:
         self.answer = answer
         self.status = answer.status
         self.fields = answer.fields
@@ -185,5 +187,4 @@ class Got:
 
     def __getitem__(self, name: str) -> list[str]:
         """The values of a field."""
-        lines = (line.partition(b": ") for line in self.fields.split(b"\r\n") if line)
-        return [value.decode("latin-1") for key, _, value in lines if key.decode().lower() == name.lower()]
+        return [value.decode("latin-1") for key, value in self.fields if key.decode().lower() == name.lower()]

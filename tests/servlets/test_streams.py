@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from servlets.connection_side import Side
 
-from zcserve.net.exchange import Piece, Stream
+from zcserve.net.reply import Piece, Stream
 from zcserve.servlets.streams import (
     EMPTY_MAX,
     SILENT_PAUSE_S,

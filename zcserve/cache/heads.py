@@ -1,8 +1,8 @@
-"""Response heads, computed at load.
+"""Response heads in HTTP/1's form, computed at load.
 
 A response is `prefix | head | body`. The prefix (status line, Date, Server, Connection) changes every second and is
-shared by everyone (net/reply.py); the head is all that belongs to one representation, down to the blank line. Its
-fields stand in an order that makes every other response a slice of it:
+the same for all responses (net/prefixes.py); the head is all that belongs to one representation, down to the blank
+line. Its fields stand in an order that makes every other response a slice of it:
 
     Content-Length: 1000\\r\\n                     lead: left out where another length is sent
     Content-Type, Last-Modified, Accept-Ranges, X-Content-Type-Options, Content-Encoding
@@ -11,14 +11,15 @@ fields stand in an order that makes every other response a slice of it:
 What an application adds (cache/entry.py, `ComposedEntry`) stands in the tail: its policies go with a 304 as well.
 
 So 200 is the whole, HEAD the whole without a body, 304 the tail, and 206 its own Content-Range and
-Content-Length before the rest. Nothing is assembled when a request comes.
+Content-Length before the rest (`Part`). Nothing is assembled when a request comes.
 """
 
 from __future__ import annotations
 
+import enum
 from functools import lru_cache
 
-from zcserve.http import format_date
+from zcserve.http import FieldLines, format_date
 from zcserve.media_types import MEDIA_TYPES, MediaTypes
 
 Buffer = bytes | memoryview
@@ -27,6 +28,20 @@ Buffer = bytes | memoryview
 HEAD_BYTES = 320
 
 _TAIL_MARK = b"\r\nETag: "
+
+
+class Part(enum.Enum):
+    """Which of the fields of a head a response has."""
+
+    ALL = 1
+    BUT_LENGTH = 2  # it has a Content-Length of its own
+    BUT_TYPE = 3  # and a Content-Type
+    TAIL = 4  # what a 304 carries
+
+
+def encode_fields(fields: FieldLines) -> bytes:
+    """Field lines in HTTP/1's form (RFC 9112 section 5), each with its CRLF."""
+    return b"\r\n".join((*map(b": ".join, fields), b""))
 
 
 @lru_cache(maxsize=4096)
@@ -80,15 +95,38 @@ def build(
 
 
 def compose(
-    content_type: str, size: int, modified: int | None, etag: bytes, encoding: bytes, more: bytes, vary: bool
+    content_type: str, size: int, modified: int | None, etag: bytes, encoding: bytes, more: FieldLines, vary: bool
 ) -> bytes:
-    """As `build`, of content that comes from no file: its type is told, and so are further header lines (`more`)."""
-    return _filled(_template(content_type, encoding, more, vary), size, modified, etag)
+    """As `build`, of content that comes from no file: its type is told, and so are further fields (`more`)."""
+    return _filled(_template(content_type, encoding, encode_fields(more), vary), size, modified, etag)
+
+
+def part(head: Buffer, which: Part) -> Buffer:
+    """The lines of a head that `which` names, with the blank line."""
+    match which:
+        case Part.BUT_LENGTH:
+            return head[lead_end(head) :]
+        case Part.TAIL:
+            return head[tail_start(head) :]
+        case Part.BUT_TYPE:
+            return head[_type_end(head) :]
+        case _:
+            return head
+
+
+def content_type(head: Buffer) -> bytes:
+    """Content-Type's value."""
+    return bytes(head[lead_end(head) + len(b"Content-Type: ") : _type_end(head) - 2])
 
 
 def lead_end(head: Buffer) -> int:
     """Where Content-Length's line ends."""
     return bytes(head[:64]).index(b"\r\n") + 2
+
+
+def _type_end(head: Buffer) -> int:
+    """Where Content-Type's line ends, which is the second."""
+    return bytes(head).index(b"\r\n", lead_end(head)) + 2
 
 
 def tail_start(head: Buffer) -> int:

@@ -32,7 +32,7 @@ from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
 from zcserve.net import spans
 from zcserve.net.ending import Ending, may_close
-from zcserve.net.exchange import Made
+from zcserve.net.exchange import Answer
 from zcserve.net.http1 import Http1, Stop
 from zcserve.net.output import Flushed, Output
 from zcserve.net.poller import ERROR, HANG_UP, WRITE
@@ -117,17 +117,17 @@ class Connection:
         service.connections.add(self)
         self._loop.timers.arm(self)
 
-    def take_over(self, data: bytes, made: Made | None, *, hung_up: bool) -> None:
+    def take_over(self, data: bytes, answer: Answer | None, *, hung_up: bool) -> None:
         """Go on where the fast lane stopped: `data` is what it had read. Where it had asked the application for the
-        first request, `made` is the answer: an application is called once for a request, and the target may lead
+        first request, `answer` is what it said: an application is called once for a request, and the target may lead
         elsewhere by now."""
         self._hung_up = hung_up
         self._http.inbox = data
         try:
-            if made is None:
+            if answer is None:
                 self._answer()
             else:
-                self._http.take(made)
+                self._http.take(answer)
                 self.resumed()
         except Exception:
             self.fail()

@@ -24,7 +24,7 @@ from zcserve.forwarded import Proxies, Trusted
 from zcserve.http import coding_quality
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, Fields
 from zcserve.net.poller import Poller
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 
 if TYPE_CHECKING:
     from zcserve.net._lane import Lane

@@ -1,13 +1,18 @@
-"""HTTP/1's framing of an application's answers: how a client knows where the content ends (RFC 9112 section 6.3).
+"""A reply in HTTP/1's form: its field lines, and how a client knows where the content ends (RFC 9112 section 6.3).
 
 By Content-Length where the length is known; else by chunks (section 7.1), or, for HTTP/1.0, by the connection's end.
+What stands before that is the prefix (prefixes.py).
 """
 
 from __future__ import annotations
 
+from zcserve.cache import heads
 from zcserve.cache.entry import DiskSpan, Segment, Span
-from zcserve.net.exchange import BODILESS, Answer, Piece, Stream
-from zcserve.net.reply import Reply
+from zcserve.cache.heads import Part, encode_fields
+from zcserve.http import WITHOUT_CONTENT, has_content
+from zcserve.net.reply import Piece, Reply, Stream
+
+_ALL = Part.ALL
 
 
 class CutShortError(Exception):
@@ -53,28 +58,42 @@ def _cut(piece: Piece, length: int) -> Piece:
     return piece[:length]
 
 
-def frame(made: Answer, *, has_content: bool, chunks: bool) -> tuple[Reply, Outgoing | None]:
-    """An answer's head with its content, where that is there; or its head alone with what frames the stream that
-    follows.
+def frame(reply: Reply, method: bytes, *, chunks: bool) -> tuple[tuple[Segment, ...], int, Outgoing | None]:
+    """What stands behind the prefix: the head, and the content where that is there; how many bytes of content those
+    are; and the stream that follows, if one does.
 
-    has_content  whether content follows a head at all (it does not for HEAD)
-    chunks       whether the client knows them (HTTP/1.1)
+    method  the request's
+    chunks  whether the client knows them (HTTP/1.1)
     """
-    is_bodiless = made.status in BODILESS
-    framing = b""
-    if made.length is not None and not is_bodiless:  # RFC 9110 section 8.6
-        framing = b"Content-Length: %d\r\n" % made.length
-    elif chunks and not is_bodiless and not isinstance(made.content, (bytes, tuple)):
-        framing = b"Transfer-Encoding: chunked\r\n"
-    head = framing + made.fields + b"\r\n"
-    content = made.content
-    if isinstance(content, (bytes, tuple)):
-        length = made.length if has_content and not is_bodiless and made.length is not None else 0
-        segments = (content,) if isinstance(content, bytes) else content
-        return Reply(made.status, (head, *segments) if length else (head,), length, made.body), None
-    if not has_content or is_bodiless:
+    status, content, part, body = reply.status, reply.content, reply.part, reply.body
+    follows = has_content(method, status)
+    lines = _lines(reply, chunks=chunks)
+    head: tuple[Segment, ...] = (lines + b"\r\n",)
+    if part is not None:
+        assert body is not None
+        if content is None and follows:
+            segments = body.whole()
+            return (lines, *segments) if lines else segments, body.size, None
+        rest = heads.part(body.head(), part)
+        head = (lines, rest) if lines else (rest,)
+    if content is None or isinstance(content, (bytes, tuple)):
+        if not content or not follows or not reply.length:
+            return head, 0, None
+        return (*head, content) if isinstance(content, bytes) else (*head, *content), reply.length, None
+    if not follows:
         content.close()
-        return Reply(made.status, (head,)), None
-    return Reply(made.status, (head,)), Outgoing(
-        content, made.status, made.length, chunked=made.length is None and chunks
-    )
+        return head, 0, None
+    return head, 0, Outgoing(content, status, reply.length, chunked=reply.length is None and chunks)
+
+
+def _lines(reply: Reply, *, chunks: bool) -> bytes:
+    """The field lines that were not made at load."""
+    lines = b""
+    if reply.part is not _ALL:  # which has the length, too
+        length = WITHOUT_CONTENT.get(reply.status, reply.length)  # RFC 9110 section 8.6
+        if length is not None:
+            lines = b"Content-Length: %d\r\n" % length
+        elif chunks and reply.is_stream and reply.status not in WITHOUT_CONTENT:
+            lines = b"Transfer-Encoding: chunked\r\n"
+        lines += encode_fields(reply.fields)
+    return encode_fields(reply.added) + lines if reply.added else lines

@@ -18,12 +18,14 @@ from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
 from zcserve.net import reply, spans
 from zcserve.net.answering import Answering, Step
-from zcserve.net.exchange import Made, Piece
+from zcserve.net.exchange import Answer
 from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import CutShortError, Outgoing, frame
+from zcserve.net.head import SentHead
 from zcserve.net.output import Output
+from zcserve.net.prefixes import CONTINUE
 from zcserve.net.received import Discard
-from zcserve.net.reply import Reply
+from zcserve.net.reply import Piece, Reply
 from zcserve.net.request import Parsed
 from zcserve.net.service import Service
 
@@ -146,7 +148,7 @@ class Http1:
                         teacher.teach(data[start:at], target, resource, fields)
                     stop = self._emit_hit(method, target, fields, hit, body)
                 else:
-                    self._request = request = Answering(service, self, method, target, fields, data[start:at])
+                    self._request = request = Answering(service, self, method, target, fields, SentHead(data[start:at]))
                     if service.application is not None:
                         request.find_resource()
                     if fields.body:
@@ -195,22 +197,26 @@ class Http1:
         """Answer the request at hand, unless its answer must be waited for."""
         if step is None:
             return Stop.LOAD
-        if isinstance(step, Reply):
-            return self._emit(step)
-        request = self._request
-        assert request is not None
-        chunks = request.fields.version == b"HTTP/1.1"
-        made, outgoing = frame(step, has_content=request.has_content, chunks=chunks)
-        return self._emit(made) if outgoing is None else self._emit_stream(request.fields, made, outgoing)
+        return self._emit(step)
 
-    def _emit(self, made: Reply, *, close: bool = False) -> Stop | None:
-        """Put a response into `_output`, and tell whether more may follow at once."""
+    def _emit(self, answer: Reply, *, method: bytes = b"GET", close: bool = False) -> Stop | None:
+        """Put a response into `_output`, and tell whether more may follow at once. `method` is that of what is no
+        request."""
         service, request = self._service, self._request
-        mode = CLOSE if close or service.draining or request is None else request.fields.mode
-        self._output.add((service.prefixes.of(made.status, mode), *made.segments), made.body)
+        mode, chunks = CLOSE, False
+        if request is not None:
+            method, mode, chunks = request.method, request.fields.mode, request.fields.version == b"HTTP/1.1"
+        segments, length, outgoing = frame(answer, method, chunks=chunks)
+        if close or service.draining or (outgoing is not None and outgoing.last):
+            mode = CLOSE
+        self._output.add((service.prefixes.of(answer.status, mode), *segments), answer.body)
+        if outgoing is not None:
+            outgoing.last = mode == CLOSE
+            self._outgoing = outgoing
+            return Stop.STREAM
         if service.log is not None:
-            self._log(made.status, made.length)
-        is_copied = made.is_copied()
+            self._log(answer.status, length)
+        is_copied = spans.is_copied(segments, answer.body)
         if request is not None:
             if not is_copied:
                 self._output.about = request.method, request.target
@@ -232,15 +238,15 @@ class Http1:
         """Answer what cannot be understood, and end: nothing behind it can be trusted. `unparsed` begins the request,
         where it could not even be parsed: HEAD gets no content, whatever else is wrong (RFC 9110 section 9.3.2)."""
         request = self._request
-        with_content = (request is None or request.has_content) and unparsed != b"HEAD "
+        method = b"HEAD" if unparsed == b"HEAD " else request.method if request is not None else b"GET"
         if error.status == 503:
             self.tell(f"answered 503, {error.reason}")
         if request is not None:
             self._end_request(request)
         self._body = None
         self.lingers = True
-        extra = reply.RETRY if error.status == 503 else b""
-        self._emit(reply.page(error.status, with_content=with_content, extra=extra), close=True)
+        answer = reply.unavailable() if error.status == 503 else reply.page(error.status)
+        self._emit(answer, method=method, close=True)
         return Stop.END
 
     def _begin_body(self, request: Answering, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
@@ -250,12 +256,12 @@ class Http1:
         if expects and request.resource is None and request.method not in (b"GET", b"HEAD", b"OPTIONS"):
             # The final answer instead of 100, and no knowing whether the body comes (RFC 9110 section 10.1.1).
             self.lingers = True
-            made = request.answer()
-            assert isinstance(made, Reply)
-            return at, self._emit(made, close=True)
+            answer = request.answer()
+            assert answer is not None
+            return at, self._emit(answer, close=True)
         self._body = request.begin_body()
         if expects and at == len(data):
-            self._output.add((reply.CONTINUE,))
+            self._output.add((CONTINUE,))
         self.body_since, self._counted = self._service.loop.now, 0
         return self._feed_body(data, at, share)
 
@@ -298,14 +304,14 @@ class Http1:
 
     # --- answers that were waited for ---------------------------------------------------------------------
 
-    def take(self, made: Made) -> None:
-        """The inbox's first request, which the fast lane understood, is the one at hand, and `made` is what the
-        application has made of it: `go_on` leads to it."""
+    def take(self, answer: Answer) -> None:
+        """The inbox's first request, which the fast lane understood, is the one at hand, and the application has
+        answered it: `go_on` leads to its `answer`."""
         parsed = self._parse(self.inbox, 0)
         assert parsed is not None
         method, target, fields, at = parsed
-        self._request = Answering(self._service, self, method, target, fields, self.inbox[:at])
-        self._request.give(made)
+        self._request = Answering(self._service, self, method, target, fields, SentHead(self.inbox[:at]))
+        self._request.give(answer)
         self.inbox = self.inbox[at:]
         self._service.requests += 1
 
@@ -313,6 +319,18 @@ class Http1:
         """As `Asker.addresses`."""
         assert self._owner is not None
         return self._owner.addresses()
+
+    def teach(self, entry: Entry | None) -> None:
+        """As `Asker.teach`."""
+        request, teacher = self._request, self._service.teacher
+        if teacher is None:
+            return
+        assert request is not None
+        assert isinstance(request.head, SentHead)
+        if entry is None:
+            teacher.learn(request.head.sent, request.fields)
+        else:
+            teacher.teach(request.head.sent, request.target, entry, request.fields)
 
     def resumed(self) -> None:
         """As `Asker.resumed`."""
@@ -366,16 +384,6 @@ class Http1:
         self._owner = None
 
     # --- answers that come piece by piece -----------------------------------------------------------------
-
-    def _emit_stream(self, fields: Fields, made: Reply, outgoing: Outgoing) -> Stop:
-        """Begin an answer whose content comes piece by piece."""
-        service = self._service
-        if service.draining or fields.mode == CLOSE:
-            outgoing.last = True
-        mode = CLOSE if outgoing.last else fields.mode
-        self._output.add((service.prefixes.of(made.status, mode), *made.segments))
-        self._outgoing = outgoing
-        return Stop.STREAM
 
     def pull(self) -> bool:
         """Have the stream's next piece brought, now that the last one is out. Whether it is waited for."""

@@ -17,7 +17,7 @@ from zcserve.net.exchange import Application
 from zcserve.net.failures import Failures
 from zcserve.net.fastlane import Teacher
 from zcserve.net.loop import Loop
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.sampler import Sampler
 from zcserve.net.shortage import Shortage

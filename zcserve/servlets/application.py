@@ -21,23 +21,24 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 from zcserve.cache.entry import Entry
+from zcserve.cache.heads import encode_fields
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
-from zcserve.net.exchange import Answer, Exchange, Made, Quick, Resource, Stored
+from zcserve.net.exchange import Answer, Exchange, Quick, Resource, Stored
 from zcserve.net.failures import Failures
+from zcserve.net.reply import HTML_FIELDS, Reply, not_found, page
 from zcserve.net.request import split_target
 from zcserve.net.timers import Timers
 from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
-from zcserve.servlets.context import Asked, Context, page
+from zcserve.servlets.context import Asked, Context
 from zcserve.servlets.folder import Folder, Module
 from zcserve.servlets.mounts import Mounts
 from zcserve.servlets.notice import Notice
 from zcserve.servlets.request import SERVLET_PATH, Request
-from zcserve.servlets.response import HTML_FIELDS
 from zcserve.servlets.results import Keeping, Results
 from zcserve.servlets.routes import Route
 from zcserve.servlets.watch import Watch
@@ -77,7 +78,7 @@ class Servlet:
         self.quick = route is not None and not (route.thread or route.is_async or route.ttl)
         self._owner = owner
 
-    def respond(self, exchange: Exchange) -> Made | None:
+    def respond(self, exchange: Exchange) -> Answer | None:
         """As `Resource.respond`."""
         method = exchange.method.decode()
         route = self.by_method.get(method)
@@ -92,10 +93,10 @@ class Servlet:
         )
         return self._owner.call(route, request, exchange)
 
-    def _without_route(self, method: str) -> Answer:
+    def _without_route(self, method: str) -> Reply:
         """OPTIONS, or 405 (RFC 9110 sections 9.3.7, 15.5.6)."""
-        allow = f"Allow: {', '.join(sorted({*self.by_method, 'OPTIONS'}))}\r\n".encode()
-        return Answer(200, allow) if method == "OPTIONS" else page(405, fields=allow)
+        allow = ((b"Allow", ", ".join(sorted({*self.by_method, "OPTIONS"})).encode()),)
+        return Reply(200, allow) if method == "OPTIONS" else page(405, allow)
 
 
 class Broken:
@@ -109,7 +110,7 @@ class Broken:
         self._module = module
         self.names = {module.name, ""}
 
-    def respond(self, exchange: Exchange) -> Made | None:
+    def respond(self, exchange: Exchange) -> Answer | None:
         """500."""
         module = self._module
         return self._context.failure_page(f"the servlet {module.name} does not load: see the log", module.error)
@@ -124,7 +125,7 @@ class Refreshing:
         self.body_bytes_max = owner.config.servlet_body_bytes_max
         self._owner = owner
 
-    def respond(self, exchange: Exchange) -> Made | None:
+    def respond(self, exchange: Exchange) -> Answer | None:
         """Load, and go on."""
         waiting = [exchange]
         exchange.abandoned = waiting.clear  # a body is not held for one that is gone
@@ -143,9 +144,9 @@ class Refreshing:
                 owner.refresh(partial(self._again, waiting, left - 1))
                 return
             found = owner.find_as_it_is(path, query)
-        made = found.respond(exchange) if found is not None else owner.not_found()
-        if made is not None:
-            exchange.finish(made)
+        answer = found.respond(exchange) if found is not None else owner.not_found()
+        if answer is not None:
+            exchange.finish(answer)
 
 
 class Servlets:
@@ -176,7 +177,7 @@ class Servlets:
         self.results: Results | None = None
         if keeping is not None:
             self.results = Results(
-                self.context, self._caller, keeping, answer_of=self._made, look=self._load_what_changed
+                self.context, self._caller, keeping, answer_of=self._answer_of, look=self._load_what_changed
             )
         self._refreshing = Refreshing(self)
         self._no_websockets = NoWebSockets()
@@ -367,7 +368,7 @@ class Servlets:
             function=partial(route.function, **params) if params else route.function,
             request=Request,
             params=params,
-            fields=HTML_FIELDS,
+            fields=encode_fields(HTML_FIELDS),
             where=route.where,
             notice=self._notice.fd,
             sure_s=SURE_S,
@@ -376,28 +377,28 @@ class Servlets:
             fail=lambda method, error: self.context.fail(route.where, _Asked(method, target), error),
         )
 
-    def _finish(self, value: object, route: Route, asked: Asked) -> tuple[bytes, bytes] | Made:
+    def _finish(self, value: object, route: Route, asked: Asked) -> tuple[bytes, bytes] | Answer:
         """As `Quick.finish`."""
         outcome = self._caller.outcome(route.where, value, partial(self.context.cut_short, route.where, asked))
-        made = self._made(outcome, route, asked)
-        if isinstance(made, Answer) and isinstance(made.content, bytes) and made.status == 200:
-            return made.fields, made.content
-        return made
+        answer = self._answer_of(outcome, route, asked)
+        if isinstance(answer, Reply) and isinstance(answer.content, bytes) and answer.status == 200:
+            return encode_fields(answer.fields), answer.content
+        return answer
 
-    def call(self, route: Route, request: Request, exchange: Exchange) -> Made | None:
+    def call(self, route: Route, request: Request, exchange: Exchange) -> Answer | None:
         """Call a servlet and answer with what it returns; None: later."""
-        answers: list[Made] = []
+        answers: list[Answer] = []
         at_once = True
         unwanted = False
 
         def done(outcome: Outcome) -> None:
             if unwanted and isinstance(outcome, CancelledError):
                 return  # our own doing, and no request waits
-            made = self._made(outcome, route, exchange)
+            answer = self._answer_of(outcome, route, exchange)
             if at_once:
-                answers.append(made)
+                answers.append(answer)
             else:
-                exchange.finish(made)
+                exchange.finish(answer)
 
         def abandon() -> None:
             nonlocal unwanted
@@ -414,14 +415,14 @@ class Servlets:
             exchange.abandoned = abandon
         return answers[0] if answers else None
 
-    def _made(self, outcome: Outcome, route: Route, asked: Asked) -> Made:
+    def _answer_of(self, outcome: Outcome, route: Route, asked: Asked) -> Answer:
         if isinstance(outcome, FileAsked):
             return self._file(outcome)
         if isinstance(outcome, BaseException):
             return self.context.fail(route.where, asked, outcome)
         return outcome
 
-    def _file(self, asked: FileAsked) -> Made:
+    def _file(self, asked: FileAsked) -> Answer:
         """A resource of the site, or 404."""
         generation = self.context.generation()
         try:
@@ -433,10 +434,9 @@ class Servlets:
             return self.not_found()
         return Stored(owner, entry, status=asked.status, fields=asked.fields)
 
-    def not_found(self) -> Answer:
+    def not_found(self) -> Reply:
         """404, as for a file that is not there."""
-        site_page = self.context.generation().not_found_page
-        return page(404) if site_page is None else Answer(404, HTML_FIELDS, site_page)
+        return not_found(self.context.generation().not_found_page)
 
     def close(self) -> None:
         """End threads and applications."""

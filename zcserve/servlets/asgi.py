@@ -20,8 +20,9 @@ from typing import Any, TypeAlias
 
 from zcserve.errors import UsageError
 from zcserve.log import Block, Log
-from zcserve.net.exchange import Answer, Exchange, Made
-from zcserve.servlets.context import Context, unavailable
+from zcserve.net.exchange import Answer, Exchange
+from zcserve.net.reply import Reply, unavailable
+from zcserve.servlets.context import Context
 from zcserve.servlets.files import Part, segments
 from zcserve.servlets.gateway import Asked, ClientGoneError, LeftOut, Promised, Pushed, promise
 from zcserve.servlets.gateways import WrongGatewayError, call_asgi
@@ -73,7 +74,7 @@ class Asgi:
         """Tell the application that the server has ended, and wait for `SHUTDOWN_WITHIN_S` at most, or until then."""
         self.lifespan.end(self.context, until)
 
-    def respond(self, exchange: Exchange) -> Made | None:
+    def respond(self, exchange: Exchange) -> Answer | None:
         """As `Resource.respond`."""
         call = _Call(self, Asked(self.prefix, exchange))
         exchange.abandoned = call.lose
@@ -149,8 +150,8 @@ class _Call:
         else:
             self._give_up(self._context.fail(self._asgi.name, self._exchange, error))
 
-    def _give_up(self, answer: Answer | None) -> None:
-        """Answer so, or if the head is out already, cut the content short."""
+    def _give_up(self, answer: Reply | None) -> None:
+        """Reply so, or if the head is out already, cut the content short."""
         if not self._answered and answer is not None:
             self._exchange.finish(answer)
         elif self._pushed is not None and not self._complete:
@@ -220,7 +221,7 @@ class _Call:
             self._answered = True
             self._pushed = Pushed(self._context.call_soon, self.lose)
             status, fields, length = self._promised
-            self._exchange.finish(Answer(status, fields, self._pushed, length))
+            self._exchange.finish(Reply(status, fields, self._pushed, length))
         if len(content):
             self._empty = 0
             await self._push(self._pushed, content)
@@ -250,14 +251,14 @@ class _Call:
         """The whole content at once."""
         self._end()
         if isinstance(content, bytes):
-            self._exchange.finish(Answer(promised.status, promised.fields, content))
+            self._exchange.finish(Reply(promised.status, promised.fields, content))
         else:
             self._context.call_soon(partial(self._finish_part, promised, content))
 
     def _finish_part(self, promised: Promised, part: Part) -> None:
         """In the loop's thread."""
         content, body = segments(self._context.generation(), part, self._context.turn())
-        self._exchange.finish(Answer(promised.status, promised.fields, content, len(part), body))
+        self._exchange.finish(Reply(promised.status, promised.fields, content, len(part), body))
 
     async def _push(self, pushed: Pushed, content: bytes | Part) -> None:
         """Wait until a piece is out. Raises ClientGoneError."""

@@ -10,19 +10,20 @@ Nothing here calls an application, or knows a thread.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from zcserve.forwarded import UNIX, Origin
-from zcserve.http import WITHOUT_CONTENT
+from zcserve.http import WITHOUT_CONTENT, FieldLines, has_content
 from zcserve.log import Log
-from zcserve.net.exchange import Answer, Exchange, Give, Piece
+from zcserve.net.exchange import Exchange
+from zcserve.net.reply import Give, Piece, Reply
 from zcserve.net.request import authority, split_target
 from zcserve.paths import SentPath
-from zcserve.servlets.response import RESERVED, encode_fields
+from zcserve.servlets.response import RESERVED, checked_fields
 from zcserve.servlets.streams import CallSoon
 
 _log = Log(__name__)
@@ -60,9 +61,8 @@ class Asked:
         self.query = query or b""
         self.path = SentPath(raw_path).behind(prefix.count(b"/"))
         self.prefix = unquote_to_bytes(prefix)
-        request_line, *lines = exchange.head.split(b"\r\n")
-        self.version = request_line.rpartition(b" ")[2].decode("latin-1")
-        self.lines = [_split_line(line) for line in lines if line]
+        self.version = exchange.head.version.decode("latin-1")
+        self.lines: Sequence[tuple[bytes, bytes]] = exchange.head.lines
         meant = authority(exchange.target)
         if meant is not None:
             self.lines = [(b"Host", meant), *(line for line in self.lines if line[0].lower() != b"host")]
@@ -89,11 +89,6 @@ class Asked:
             self.lines = [(b"Host", origin.host), *others]
 
 
-def _split_line(line: bytes) -> tuple[bytes, bytes]:
-    name, _, value = line.partition(b":")
-    return name, value.strip(b" \t")
-
-
 def _host_and_port(address: object) -> tuple[str, int] | None:
     match address:
         case (str(host), int(port), *_):
@@ -106,21 +101,21 @@ def _host_and_port(address: object) -> tuple[str, int] | None:
 
 
 class Promised(NamedTuple):
-    """The beginning of a response: status, header lines, and the Content-Length that it named, if it did."""
+    """The beginning of a response: status, fields, and the Content-Length that it named, if it did."""
 
     status: int
-    fields: bytes
+    fields: FieldLines
     length: int | None
 
     def has_content(self, method: bytes) -> bool:
         """Whether content is sent (RFC 9110 section 6.4.1)."""
-        return method != b"HEAD" and self.status not in WITHOUT_CONTENT
+        return has_content(method, self.status)
 
-    def without_content(self, size: int) -> Answer:
+    def without_content(self, size: int) -> Reply:
         """The answer where none is. `size` is that of the content that there would be, 0 where it is not known: a HEAD
         tells it (section 9.3.2)."""
         length = WITHOUT_CONTENT.get(self.status, size or None if self.length is None else self.length)
-        return Answer(self.status, self.fields, (), length)
+        return Reply(self.status, self.fields, (), length)
 
 
 class LeftOut:
@@ -164,7 +159,7 @@ def promise(status: int, pairs: Iterable[tuple[str, str]], left_out: LeftOut) ->
             left_out.tell(lower)
         elif lower not in OUR_OWN:
             kept.append((name, value))
-    return Promised(status, encode_fields(kept), length)
+    return Promised(status, checked_fields(kept), length)
 
 
 class ClientGoneError(ConnectionAbortedError):

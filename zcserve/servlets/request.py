@@ -22,6 +22,8 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
+from zcserve.net.exchange import Head
+from zcserve.net.head import SentHead
 from zcserve.net.request import authority, split_target
 from zcserve.paths import SentPath
 
@@ -141,7 +143,7 @@ class Request:
     """What a client asked. All but what the constructor is given is computed when first used.
 
     method, target   as sent (the connection has judged them: printable ASCII)
-    head             the request line and the header lines, as sent, with the empty line
+    head             what else the request says; bytes are an HTTP/1 head as sent, as the fast lane gives it
     client           the client's address without a port, "unix:" for a unix socket; behind a trusted proxy
                      (`--proxy-headers`) what that says, as `scheme` and `host`
     body             complete, without its transfer coding
@@ -152,7 +154,7 @@ class Request:
         self,
         method: bytes,
         target: bytes,
-        head: bytes,
+        head: Head | bytes,
         client: str,
         body: bytes = b"",
         params: Mapping[str, str] = _NONE,
@@ -182,7 +184,7 @@ class Request:
     @lazy
     def version(self) -> str:
         """The protocol as the client named it: "HTTP/1.1"."""
-        return self._lines[0].rpartition(" ")[2]
+        return self._read_head.version.decode("latin-1")
 
     @property
     def scheme(self) -> str:
@@ -218,8 +220,7 @@ class Request:
     def headers(self) -> Headers:
         """The header fields, their values without blanks around them. The authority of a target in absolute-form
         stands for Host (RFC 9112 section 3.2.2)."""
-        fields = [line.partition(":") for line in self._lines[1:]]
-        pairs = [(name, value.strip(_BLANKS)) for name, _, value in fields]
+        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._read_head.lines]
         meant = authority(self._target)
         if meant is not None:
             pairs = [("Host", meant.decode("ascii")), *(pair for pair in pairs if pair[0].lower() != "host")]
@@ -270,10 +271,9 @@ class Request:
         except (ValueError, RecursionError):
             raise HttpError(400, "the body is not JSON in UTF-8") from None
 
-    @lazy
-    def _lines(self) -> list[str]:
-        """The request line and the header lines; a head may follow empty lines (RFC 9112 section 2.2)."""
-        return self._head.strip(b"\r\n").decode("latin-1").split("\r\n")
+    @property
+    def _read_head(self) -> Head:
+        return SentHead(self._head) if isinstance(self._head, bytes) else self._head
 
     @lazy
     def _parts(self) -> tuple[bytes, bytes]:

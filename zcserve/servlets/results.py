@@ -33,7 +33,8 @@ from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.loader import Loader
 from zcserve.cache.preload import forget
 from zcserve.log import Log
-from zcserve.net.exchange import Answer, Exchange, Made, Stored
+from zcserve.net.exchange import Answer, Exchange, Stored
+from zcserve.net.reply import Reply
 from zcserve.net.request import split_target
 from zcserve.net.timers import Deadline, Expiring, Timers
 from zcserve.paths import SentPath
@@ -122,8 +123,8 @@ class Results:
     def __len__(self) -> int:
         return len(self.kept)
 
-    def respond(self, route: Route, params: dict[str, str], exchange: Exchange) -> Made | None:
-        """Answer a GET or HEAD, as `Resource.respond`."""
+    def respond(self, route: Route, params: dict[str, str], exchange: Exchange) -> Answer | None:
+        """Reply a GET or HEAD, as `Resource.respond`."""
         target = exchange.target
         kept = self.kept.get(target)
         if kept is not None:
@@ -143,7 +144,7 @@ class Results:
 
     # --- keeping ------------------------------------------------------------------------------------------
 
-    def _keep(self, call: Call, answer: Answer, judged: Judged) -> None:
+    def _keep(self, call: Call, answer: Reply, judged: Judged) -> None:
         content = answer.content
         assert isinstance(content, bytes)
         entry = ComposedEntry(call.target, len(content), judged.modified, judged.content_type, judged.fields)
@@ -164,7 +165,7 @@ class Results:
         else:
             self._drop([kept])
 
-    def _made_resident(self, call: Call, answer: Answer, entry: ComposedEntry | None) -> None:
+    def _made_resident(self, call: Call, answer: Reply, entry: ComposedEntry | None) -> None:
         """A thread made the result resident, as `entry`; or found that nothing has changed, and this is the old one; or
         found no room."""
         kept = self.kept.get(call.target)
@@ -179,7 +180,7 @@ class Results:
             self._drop([kept])
         self.making.answer(call, answer, for_all=True)
 
-    def _put(self, call: Call, answer: Answer, entry: ComposedEntry) -> None:
+    def _put(self, call: Call, answer: Reply, entry: ComposedEntry) -> None:
         kept = self.kept.get(call.target)
         is_new = kept is None or kept.entry is not entry
         if kept is None:

@@ -21,7 +21,8 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from zcserve.log import Log
-from zcserve.net.exchange import Answer, Exchange, Made
+from zcserve.net.exchange import Answer, Exchange
+from zcserve.net.reply import Reply
 from zcserve.servlets.context import Context
 from zcserve.servlets.files import Part, segments
 from zcserve.servlets.gateway import Asked, ClientGoneError, LeftOut, Promised, Pushed, promise
@@ -59,7 +60,7 @@ class Wsgi:
     def close(self, until: float = inf) -> None:
         """Nothing."""
 
-    def respond(self, exchange: Exchange) -> Made | None:
+    def respond(self, exchange: Exchange) -> Answer | None:
         """As `Resource.respond`."""
         call = _Call(self, Asked(self.prefix, exchange))
         exchange.abandoned = call.abandon
@@ -101,12 +102,12 @@ class _Call:
         if not self._abandoned:
             self._proceed(self._make)
 
-    def _proceed(self, step: Callable[[], Answer | None]) -> None:
+    def _proceed(self, step: Callable[[], Reply | None]) -> None:
         made = self._variables.run(self._attempt, step)
         if self._silent:
             self._context.call_soon(partial(self._context.again, self._silent, self._resume))
             return
-        if isinstance(made, Answer):
+        if isinstance(made, Reply):
             self._exchange.finish(made)
             if isinstance(made.content, Begun):
                 return  # which closes it
@@ -120,7 +121,7 @@ class _Call:
     def _run_on(self) -> None:
         self._proceed(self._begin_content)
 
-    def _attempt(self, step: Callable[[], Answer | None]) -> Answer | None:
+    def _attempt(self, step: Callable[[], Reply | None]) -> Reply | None:
         try:
             return step()
         except ClientGoneError:
@@ -130,7 +131,7 @@ class _Call:
             return self._failed(error)
         return None
 
-    def _make(self) -> Answer | None:
+    def _make(self) -> Reply | None:
         """Call the application; None where its answer is on its way already."""
         self._result = call_wsgi(self._wsgi.application, self._environ(), self._start_response)
         if self._written is None:
@@ -138,7 +139,7 @@ class _Call:
         self._write_rest()
         return None
 
-    def _failed(self, error: BaseException) -> Answer | None:
+    def _failed(self, error: BaseException) -> Reply | None:
         if not self._answered:
             return self._context.fail(self._wsgi.name, self._exchange, error)
         self._cut_short(error)
@@ -158,7 +159,7 @@ class _Call:
 
     # --- the answer ---------------------------------------------------------------------------------------
 
-    def _answer(self) -> Answer | None:
+    def _answer(self) -> Reply | None:
         """What the application returned, as far as it can be known now. Raises what the application raises."""
         result, promised = self._result, self._promised
         if isinstance(result, FileWrapper) and promised is not None and promised.has_content(self._exchange.method):
@@ -170,7 +171,7 @@ class _Call:
         self._iterator = iter(self._pieces)
         return self._begin_content()
 
-    def _begin_content(self) -> Answer | None:
+    def _begin_content(self) -> Reply | None:
         """The answer, with its first piece; None, and `_silent`, where too many pieces were empty. Raises what the
         application raises."""
         assert self._iterator is not None
@@ -189,11 +190,11 @@ class _Call:
         self._take(first)
         if not first or self._left == 0 or is_complete:
             self._check_complete()
-            return Answer(promised.status, promised.fields, first)
+            return Reply(promised.status, promised.fields, first)
         self._answered = True
         context = self._context
         rest = PoolStream(_Pieces(self), context.pool, context.call_soon, context.again, self._cut_short)
-        return Answer(promised.status, promised.fields, Begun(first, rest), promised.length)
+        return Reply(promised.status, promised.fields, Begun(first, rest), promised.length)
 
     def _is_unwanted(self) -> bool:
         """Whether the client is gone; to be asked where nothing is said, so that nothing is sent that would tell."""
@@ -254,7 +255,7 @@ class _Call:
     def _finish_part(self, promised: Promised, part: Part) -> None:
         """In the loop's thread."""
         content, body = segments(self._context.generation(), part, self._context.turn())
-        self._exchange.finish(Answer(promised.status, promised.fields, content, part.length, body))
+        self._exchange.finish(Reply(promised.status, promised.fields, content, part.length, body))
 
     # --- start_response and write -------------------------------------------------------------------------
 
@@ -295,7 +296,7 @@ class _Call:
             self._answered = True
             self._written = Pushed(self._context.call_soon)
             status, fields, length = self._promised
-            self._exchange.finish(Answer(status, fields, self._written, length))
+            self._exchange.finish(Reply(status, fields, self._written, length))
         else:
             self._take(data)
         if not self._written.put(data).result() and self._left != 0:
