@@ -273,6 +273,8 @@ def resolve_ranges(
             start, stop = first, size if last is None else min(last + 1, size)
         if start < stop:
             found.append((start, stop, place))
+    if len(found) == 1:  # what most clients ask for
+        return [found[0][:2]]
     found.sort()
     merged: list[tuple[int, int, int]] = []
     overlaps = 0

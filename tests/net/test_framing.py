@@ -8,7 +8,7 @@ import pytest
 from net.memory import body_of
 
 from zcserve.cache.entry import Segment, Span
-from zcserve.cache.heads import Part
+from zcserve.cache.heads import ALL, BUT_LENGTH, BUT_TYPE
 from zcserve.net.framing import CutShortError, Outgoing, frame
 from zcserve.net.reply import Piece, Reply
 
@@ -113,7 +113,9 @@ def test_content_that_is_there_is_told_by_its_length(
     follows: bytes,
     chunks: bool,
 ) -> None:
-    segments, sent_bytes, outgoing = frame(Reply(status, FIELDS, content, length), method, chunks=chunks)
+    segments, sent_bytes, outgoing = frame(
+        Reply(status, FIELDS, content, length), method, b"HTTP/1.1" if chunks else b"HTTP/1.0"
+    )
     assert (sent_bytes, outgoing) == (len(follows), None)
     assert joined(segments) == line + b"A: b\r\nC: d\r\n\r\n" + follows
 
@@ -130,7 +132,7 @@ def test_content_that_is_there_is_told_by_its_length(
 def test_a_stream_is_framed_as_the_client_can_understand(
     length: int | None, chunks: bool, line: bytes, last: bool
 ) -> None:
-    segments, _, outgoing = frame(Reply(200, FIELDS, Endless(), length), b"GET", chunks=chunks)
+    segments, _, outgoing = frame(Reply(200, FIELDS, Endless(), length), b"GET", b"HTTP/1.1" if chunks else b"HTTP/1.0")
     assert joined(segments) == line + b"A: b\r\nC: d\r\n\r\n"
     assert outgoing is not None
     assert outgoing.last is last
@@ -142,23 +144,23 @@ def test_a_stream_is_framed_as_the_client_can_understand(
 )
 def test_a_stream_that_is_not_sent_is_closed(status: int, method: bytes, line: bytes) -> None:
     stream = Endless()
-    framed = frame(Reply(status, (), stream), method, chunks=True)
+    framed = frame(Reply(status, (), stream), method, b"HTTP/1.1")
     assert (framed, stream.closed) == (((line + b"\r\n",), 0, None), 1)
 
 
 @pytest.mark.parametrize(
     ("part", "length", "lines"),
     [
-        (Part.ALL, 100, [b"Content-Length: 100", b"Content-Type: text/plain; charset=utf-8"]),
-        (Part.BUT_LENGTH, 7, [b"Content-Length: 7", b"A: b", b"C: d", b"Content-Type: text/plain; charset=utf-8"]),
-        (Part.BUT_TYPE, 7, [b"Content-Length: 7", b"A: b", b"C: d", b"Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT"]),
+        (ALL, 100, [b"Content-Length: 100", b"Content-Type: text/plain; charset=utf-8"]),
+        (BUT_LENGTH, 7, [b"Content-Length: 7", b"A: b", b"C: d", b"Content-Type: text/plain; charset=utf-8"]),
+        (BUT_TYPE, 7, [b"Content-Length: 7", b"A: b", b"C: d", b"Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT"]),
     ],
 )
 def test_fields_that_were_made_at_load_stand_behind_those_of_the_reply(
-    part: Part, length: int, lines: list[bytes]
+    part: int, length: int, lines: list[bytes]
 ) -> None:
     body = body_of(b"x" * 100)
-    segments, _, _ = frame(Reply(200, FIELDS, b"x" * length, body=body, part=part), b"HEAD", chunks=True)
+    segments, _, _ = frame(Reply(200, FIELDS, b"x" * length, body=body, part=part), b"HEAD", b"HTTP/1.1")
     head = joined(segments)
     assert head.split(b"\r\n")[: len(lines)] == lines
     assert head.endswith(b'\r\nETag: "tag"\r\n\r\n')

@@ -11,12 +11,11 @@ line. Its fields stand in an order that makes every other response a slice of it
 What an application adds (cache/entry.py, `ComposedEntry`) stands in the tail: its policies go with a 304 as well.
 
 So 200 is the whole, HEAD the whole without a body, 304 the tail, and 206 its own Content-Range and
-Content-Length before the rest (`Part`). Nothing is assembled when a request comes.
+Content-Length before the rest (`start`). Nothing is assembled when a request comes.
 """
 
 from __future__ import annotations
 
-import enum
 from functools import lru_cache
 
 from zcserve.http import FieldLines, format_date
@@ -30,18 +29,18 @@ HEAD_BYTES = 320
 _TAIL_MARK = b"\r\nETag: "
 
 
-class Part(enum.Enum):
-    """Which of the fields of a head a response has."""
-
-    ALL = 1
-    BUT_LENGTH = 2  # it has a Content-Length of its own
-    BUT_TYPE = 3  # and a Content-Type
-    TAIL = 4  # what a 304 carries
+# Which of the fields of a head a response has: all but the length; all but length and type; all; those of a 304.
+BUT_LENGTH, BUT_TYPE, ALL, TAIL = 1, 2, 3, 4
 
 
 def encode_fields(fields: FieldLines) -> bytes:
     """Field lines in HTTP/1's form (RFC 9112 section 5), each with its CRLF."""
-    return b"\r\n".join((*map(b": ".join, fields), b""))
+    if len(fields) > 4:
+        return b"\r\n".join((*map(b": ".join, fields), b""))
+    lines = b""
+    for field in fields:
+        lines += b"%b: %b\r\n" % field
+    return lines
 
 
 @lru_cache(maxsize=4096)
@@ -101,34 +100,17 @@ def compose(
     return _filled(_template(content_type, encoding, encode_fields(more), vary), size, modified, etag)
 
 
-def part(head: Buffer, which: Part) -> Buffer:
-    """The lines of a head that `which` names, with the blank line."""
-    match which:
-        case Part.BUT_LENGTH:
-            return head[lead_end(head) :]
-        case Part.TAIL:
-            return head[tail_start(head) :]
-        case Part.BUT_TYPE:
-            return head[_type_end(head) :]
-        case _:
-            return head
+def start(head: Buffer, part: int) -> int:
+    """Where in a head that part of it begins (`BUT_LENGTH`, ...) which goes on to the blank line."""
+    if part == BUT_LENGTH:
+        return bytes(head[:64]).index(b"\r\n") + 2
+    if part == TAIL:
+        return bytes(head).rindex(_TAIL_MARK) + 2
+    if part == BUT_TYPE:
+        return bytes(head).index(b"\r\n", start(head, BUT_LENGTH)) + 2
+    return 0
 
 
 def content_type(head: Buffer) -> bytes:
     """Content-Type's value."""
-    return bytes(head[lead_end(head) + len(b"Content-Type: ") : _type_end(head) - 2])
-
-
-def lead_end(head: Buffer) -> int:
-    """Where Content-Length's line ends."""
-    return bytes(head[:64]).index(b"\r\n") + 2
-
-
-def _type_end(head: Buffer) -> int:
-    """Where Content-Type's line ends, which is the second."""
-    return bytes(head).index(b"\r\n", lead_end(head)) + 2
-
-
-def tail_start(head: Buffer) -> int:
-    """Where the fields begin that a 304 carries."""
-    return bytes(head).rindex(_TAIL_MARK) + 2
+    return bytes(head[start(head, BUT_LENGTH) + len(b"Content-Type: ") : start(head, BUT_TYPE) - 2])

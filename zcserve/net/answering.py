@@ -56,6 +56,9 @@ class Asker(Protocol):
     def addresses(self) -> tuple[object, object]:
         """As `Transport.addresses`."""
 
+    def head(self) -> Head:
+        """What else the request at hand says, for an application."""
+
     def teach(self, entry: Entry | None) -> None:
         """What the request at hand asks for may be answered faster the next time: `entry`, to which its target always
         leads; None: a servlet that runs in the loop."""
@@ -71,7 +74,6 @@ class Asker(Protocol):
 class Answering:
     """One request. All in the loop's thread.
 
-    head      what else the request says
     resource  the application's, that answers the request; None: a file does, or nothing
     wait      for what a loader reads
     """
@@ -87,22 +89,18 @@ class Answering:
         "_service",
         "_stored",
         "fields",
-        "head",
         "method",
         "resource",
         "target",
         "wait",
     )
 
-    def __init__(
-        self, service: Service, asker: Asker, method: bytes, target: bytes, fields: Fields, head: Head
-    ) -> None:
+    def __init__(self, service: Service, asker: Asker, method: bytes, target: bytes, fields: Fields) -> None:
         self._service = service
         self._asker: Asker | None = asker  # None when the answer is not wanted any more
         self.method = method
         self.target = target
         self.fields = fields
-        self.head = head
         self.resource: Resource | None = None
         self._body = b""  # kept for the resource
         self._hold: Hold | None = None  # what the body counts for
@@ -272,7 +270,7 @@ class Answering:
         if chosen is None:
             return reply.page(406, reply.VARY)
         body = chosen.body
-        if self._may_be_taught(base) and self._asker is not None:
+        if service.teacher is not None and self._may_be_taught(base) and self._asker is not None:
             self._asker.teach(base)
         if body is not None:
             chosen.uses += 1
@@ -302,7 +300,7 @@ class Answering:
             decision = negotiate.decide(fields, chosen, is_get=self.method == b"GET", ranges_max=ranges_max)
         answer = _reply_of(decision, chosen, body)
         if stored is not None:
-            answer.dress(stored.status, stored.fields)
+            answer = answer.dressed(stored.status, stored.fields)
         return answer if not body.holds_descriptor or self._is_begun(answer) else None
 
     def _on_loaded(self, chosen: Entry, result: Fetched) -> None:
@@ -348,13 +346,13 @@ class Answering:
         """Have the application answer."""
         asker = self._asker
         assert asker is not None
-        if resource.quick and self.fields.plain:
+        if resource.quick and self.fields.plain and self._service.teacher is not None:
             asker.teach(None)
         body, self._body = self._body, b""
         exchange = Exchange(
             self.method,
             self.target,
-            self.head,
+            asker.head(),
             body,
             asker.client,
             asker.addresses,

@@ -158,7 +158,7 @@ class Teacher:
                 head_bytes, fd, offset = len(content), body.fd, body.offset
             else:
                 return  # all or nothing: the choice is among all of them
-            tail = heads.tail_start(body.head())
+            tail = heads.start(body.head(), heads.TAIL)
             tag = tail + len(b"ETag: ")
             coding = CODINGS.index(entry.encoding)
             representations.append(

@@ -6,13 +6,10 @@ What stands before that is the prefix (prefixes.py).
 
 from __future__ import annotations
 
-from zcserve.cache import heads
 from zcserve.cache.entry import DiskSpan, Segment, Span
-from zcserve.cache.heads import Part, encode_fields
+from zcserve.cache.heads import ALL, encode_fields, start
 from zcserve.http import WITHOUT_CONTENT, has_content
 from zcserve.net.reply import Piece, Reply, Stream
-
-_ALL = Part.ALL
 
 
 class CutShortError(Exception):
@@ -58,42 +55,40 @@ def _cut(piece: Piece, length: int) -> Piece:
     return piece[:length]
 
 
-def frame(reply: Reply, method: bytes, *, chunks: bool) -> tuple[tuple[Segment, ...], int, Outgoing | None]:
+def frame(reply: Reply, method: bytes, version: bytes) -> tuple[tuple[Segment, ...], int, Outgoing | None]:
     """What stands behind the prefix: the head, and the content where that is there; how many bytes of content those
-    are; and the stream that follows, if one does.
-
-    method  the request's
-    chunks  whether the client knows them (HTTP/1.1)
+    are; and the stream that follows, if one does. `method` and `version` are the request's: b"HTTP/1.1" knows chunks.
     """
-    status, content, part, body = reply.status, reply.content, reply.part, reply.body
+    status, content, part = reply.status, reply.content, reply.part
     follows = has_content(method, status)
-    lines = _lines(reply, chunks=chunks)
-    head: tuple[Segment, ...] = (lines + b"\r\n",)
-    if part is not None:
+    lines = b""
+    if part < ALL:  # else the length stands with what was made at load, or there is none
+        length = WITHOUT_CONTENT.get(status, reply.length)  # RFC 9110 section 8.6
+        lines = encode_fields(reply.fields)
+        if length is not None:
+            lines = b"Content-Length: %d\r\n%b" % (length, lines)
+        elif version == b"HTTP/1.1" and status not in WITHOUT_CONTENT and reply.is_stream:
+            lines = b"Transfer-Encoding: chunked\r\n" + lines
+    if reply.added:
+        lines = encode_fields(reply.added) + lines
+    head: tuple[Segment, ...]
+    if part:
+        body = reply.body
         assert body is not None
         if content is None and follows:
-            segments = body.whole()
-            return (lines, *segments) if lines else segments, body.size, None
-        rest = heads.part(body.head(), part)
+            return (lines, *body.whole()) if lines else body.whole(), body.size, None
+        made = body.head()
+        rest = made if part == ALL else made[start(made, part) :]
         head = (lines, rest) if lines else (rest,)
-    if content is None or isinstance(content, (bytes, tuple)):
-        if not content or not follows or not reply.length:
-            return head, 0, None
-        return (*head, content) if isinstance(content, bytes) else (*head, *content), reply.length, None
-    if not follows:
-        content.close()
-        return head, 0, None
-    return head, 0, Outgoing(content, status, reply.length, chunked=reply.length is None and chunks)
-
-
-def _lines(reply: Reply, *, chunks: bool) -> bytes:
-    """The field lines that were not made at load."""
-    lines = b""
-    if reply.part is not _ALL:  # which has the length, too
-        length = WITHOUT_CONTENT.get(reply.status, reply.length)  # RFC 9110 section 8.6
-        if length is not None:
-            lines = b"Content-Length: %d\r\n" % length
-        elif chunks and reply.is_stream and reply.status not in WITHOUT_CONTENT:
-            lines = b"Transfer-Encoding: chunked\r\n"
-        lines += encode_fields(reply.fields)
-    return encode_fields(reply.added) + lines if reply.added else lines
+    else:
+        head = (lines + b"\r\n",)
+    if follows and content:
+        if isinstance(content, bytes):
+            return head + (content,), len(content), None  # noqa: RUF005 - no list is made on the way
+        if isinstance(content, tuple):
+            return head + content, reply.length or 0, None
+        chunked = reply.length is None and version == b"HTTP/1.1"
+        return head, 0, Outgoing(content, status, reply.length, chunked=chunked)
+    if content:
+        reply.discard()
+    return head, 0, None

@@ -12,7 +12,7 @@ import enum
 from math import ceil
 from typing import Protocol
 
-from zcserve.cache.entry import Body, Entry
+from zcserve.cache.entry import Body, Entry, Segment
 from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
@@ -75,6 +75,7 @@ class Http1:
         "_answered",
         "_body",
         "_counted",
+        "_head",
         "_outgoing",
         "_output",
         "_owner",
@@ -99,6 +100,7 @@ class Http1:
         self.origin: Origin | None = None
         self._proxies = service.proxies if service.proxies is not None and service.proxies.trusts(peer) else None
         self.inbox = b""
+        self._head = b""  # of the request at hand, as sent
         self._request: Answering | None = None  # the one at hand, unless a plain hit answers it
         self._body: Discard | None = None  # the request's, until it is complete
         self.body_since, self._counted = 0.0, 0  # the body's clock, and how much of it had come when that was set
@@ -148,7 +150,8 @@ class Http1:
                         teacher.teach(data[start:at], target, resource, fields)
                     stop = self._emit_hit(method, target, fields, hit, body)
                 else:
-                    self._request = request = Answering(service, self, method, target, fields, SentHead(data[start:at]))
+                    self._request = request = Answering(service, self, method, target, fields)
+                    self._head = data[start:at]
                     if service.application is not None:
                         request.find_resource()
                     if fields.body:
@@ -203,20 +206,23 @@ class Http1:
         """Put a response into `_output`, and tell whether more may follow at once. `method` is that of what is no
         request."""
         service, request = self._service, self._request
-        mode, chunks = CLOSE, False
-        if request is not None:
-            method, mode, chunks = request.method, request.fields.mode, request.fields.version == b"HTTP/1.1"
-        segments, length, outgoing = frame(answer, method, chunks=chunks)
-        if close or service.draining or (outgoing is not None and outgoing.last):
-            mode = CLOSE
-        self._output.add((service.prefixes.of(answer.status, mode), *segments), answer.body)
+        if request is None:
+            mode, version = CLOSE, b""
+        else:
+            method, fields = request.method, request.fields
+            mode, version = CLOSE if close or service.draining else fields.mode, fields.version
+        segments, length, outgoing = frame(answer, method, version)
         if outgoing is not None:
-            outgoing.last = mode == CLOSE
-            self._outgoing = outgoing
-            return Stop.STREAM
+            return self._emit_stream(answer, segments, outgoing, mode)
+        body = answer.body
+        self._output.add((service.prefixes.of(answer.status, mode), *segments), body)
         if service.log is not None:
             self._log(answer.status, length)
-        is_copied = spans.is_copied(segments, answer.body)
+        is_copied = True  # so that other answers go out with it
+        if body is not None:
+            is_copied = body.copied
+        elif isinstance(answer.content, tuple):
+            is_copied = spans.first_span(segments, None) is None
         if request is not None:
             if not is_copied:
                 self._output.about = request.method, request.target
@@ -300,6 +306,7 @@ class Http1:
     def _end_request(self, request: Answering) -> None:
         """The request at hand is answered: an idle connection keeps nothing of it, an old generation least of all."""
         self._request = None
+        self._head = b""
         request.end()
 
     # --- answers that were waited for ---------------------------------------------------------------------
@@ -310,7 +317,8 @@ class Http1:
         parsed = self._parse(self.inbox, 0)
         assert parsed is not None
         method, target, fields, at = parsed
-        self._request = Answering(self._service, self, method, target, fields, SentHead(self.inbox[:at]))
+        self._request = Answering(self._service, self, method, target, fields)
+        self._head = self.inbox[:at]
         self._request.give(answer)
         self.inbox = self.inbox[at:]
         self._service.requests += 1
@@ -320,17 +328,19 @@ class Http1:
         assert self._owner is not None
         return self._owner.addresses()
 
+    def head(self) -> SentHead:
+        """As `Asker.head`."""
+        return SentHead(self._head)
+
     def teach(self, entry: Entry | None) -> None:
         """As `Asker.teach`."""
         request, teacher = self._request, self._service.teacher
-        if teacher is None:
-            return
         assert request is not None
-        assert isinstance(request.head, SentHead)
+        assert teacher is not None
         if entry is None:
-            teacher.learn(request.head.sent, request.fields)
+            teacher.learn(self._head, request.fields)
         else:
-            teacher.teach(request.head.sent, request.target, entry, request.fields)
+            teacher.teach(self._head, request.target, entry, request.fields)
 
     def resumed(self) -> None:
         """As `Asker.resumed`."""
@@ -375,6 +385,7 @@ class Http1:
         if self._outgoing is not None:
             self._end_stream()
         self._request = None
+        self._head = b""
 
     def close(self) -> None:
         """The connection has ended, or is not this object's any more."""
@@ -384,6 +395,15 @@ class Http1:
         self._owner = None
 
     # --- answers that come piece by piece -----------------------------------------------------------------
+
+    def _emit_stream(self, answer: Reply, segments: tuple[Segment, ...], outgoing: Outgoing, mode: int) -> Stop:
+        """Begin an answer whose content comes piece by piece."""
+        if outgoing.last:
+            mode = CLOSE
+        outgoing.last = mode == CLOSE
+        self._output.add((self._service.prefixes.of(answer.status, mode), *segments), answer.body)
+        self._outgoing = outgoing
+        return Stop.STREAM
 
     def pull(self) -> bool:
         """Have the stream's next piece brought, now that the last one is out. Whether it is waited for."""

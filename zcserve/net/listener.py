@@ -346,7 +346,7 @@ class Listener:
             return
         self._service.shortage.note(self._short_of_descriptors(), self._loop.now, refused=1)
         transport = self._transport_of(fd, peer)
-        segments, _, _ = frame(reply.unavailable(), b"GET", chunks=False)
+        segments, _, _ = frame(reply.unavailable(), b"GET", b"")
         prefix = self._service.prefixes.of(503, CLOSE)
         try:
             transport.send([prefix, *segments])  # type: ignore[list-item]

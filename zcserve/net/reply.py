@@ -17,7 +17,7 @@ from typing import Protocol, TypeAlias
 
 from zcserve.cache import heads
 from zcserve.cache.entry import Body, DiskSpan, Segment
-from zcserve.cache.heads import Part
+from zcserve.cache.heads import ALL, BUT_LENGTH, BUT_TYPE, TAIL
 from zcserve.http import FieldLines
 from zcserve.net import spans
 from zcserve.phrases import PHRASES
@@ -50,14 +50,14 @@ class Stream(Protocol):
 
 
 class Reply:
-    """A response.
+    """A response. It may be sent more than once, to several clients: nothing changes it but `begin`.
 
     status   200 to 599 (RFC 9110 section 15)
     fields   its own; checked, and without what the protocol adds
     content  bytes; or segments; or a stream; None: all that `body` has
     length   the content's, in bytes; of bytes it is known. None: not known, or not told
     body     whose memory the content refers to; None: the content's own
-    part     which of the body's fields it has, behind its own; None: none of them
+    part     which of the body's fields it has, behind its own: `heads.ALL`, ...; 0: none of them
     added    fields that stand in front of all others: an application's, of a file that it sends
     """
 
@@ -70,7 +70,7 @@ class Reply:
         content: bytes | tuple[Segment, ...] | Stream | None = b"",
         length: int | None = None,
         body: Body | None = None,
-        part: Part | None = None,
+        part: int = 0,
     ) -> None:
         self.status = status
         self.fields = fields
@@ -100,11 +100,12 @@ class Reply:
         assert isinstance(content, tuple)
         self.content = spans.begun(content, span, piece)
 
-    def dress(self, status: int, fields: FieldLines) -> None:
-        """Have it bring further fields, and another status where it is a plain 200."""
-        self.added = fields
-        if self.status == 200:
-            self.status = status
+    def dressed(self, status: int, fields: FieldLines) -> Reply:
+        """With further fields, and another status where it is a plain 200."""
+        status = status if self.status == 200 else self.status
+        made = Reply(status, self.fields, self.content, self.length, self.body, self.part)
+        made.added = fields
+        return made
 
     def discard(self) -> None:
         """It is not sent."""
@@ -114,12 +115,12 @@ class Reply:
 
 def whole(body: Body) -> Reply:
     """200 with all of a representation."""
-    return Reply(200, (), None, body.size, body, Part.ALL)
+    return Reply(200, (), None, body.size, body, ALL)
 
 
 def not_modified(body: Body) -> Reply:
     """304 (RFC 9110 section 15.4.5)."""
-    return Reply(304, (), (), None, body, Part.TAIL)
+    return Reply(304, (), (), None, body, TAIL)
 
 
 def partial(body: Body, ranges: tuple[tuple[int, int], ...]) -> Reply:
@@ -127,7 +128,7 @@ def partial(body: Body, ranges: tuple[tuple[int, int], ...]) -> Reply:
     if len(ranges) == 1:
         start, stop = ranges[0]
         own = ((b"Content-Range", b"bytes %d-%d/%d" % (start, stop - 1, body.size)),)
-        return Reply(206, own, (body.part(start, stop),), stop - start, body, Part.BUT_LENGTH)
+        return Reply(206, own, (body.part(start, stop),), stop - start, body, BUT_LENGTH)
     content_type = heads.content_type(body.head())
     boundary = _boundary()
     parts: list[Segment] = []
@@ -140,7 +141,7 @@ def partial(body: Body, ranges: tuple[tuple[int, int], ...]) -> Reply:
         length += len(part_head) + stop - start
     end = b"\r\n--%b--\r\n" % boundary
     own = ((b"Content-Type", b"multipart/byteranges; boundary=" + boundary),)
-    return Reply(206, own, (*parts, end), length + len(end), body, Part.BUT_TYPE)
+    return Reply(206, own, (*parts, end), length + len(end), body, BUT_TYPE)
 
 
 _boundary_stem = os.urandom(12).hex().encode()
@@ -175,8 +176,10 @@ def not_found(site_page: bytes | None) -> Reply:
 
 def page(status: int, fields: FieldLines = (), said: str = "") -> Reply:
     """A small page that says the status, with further fields; `said` is HTML."""
-    content = _page_of(status) if not said else _content(status, said)
-    return Reply(status, HTML_FIELDS + fields, content)
+    if not said:
+        plain = _page_of(status)
+        return Reply(status, HTML_FIELDS + fields, plain.content) if fields else plain
+    return Reply(status, HTML_FIELDS + fields, _content(status, said))
 
 
 def unavailable() -> Reply:
@@ -185,8 +188,8 @@ def unavailable() -> Reply:
 
 
 @cache  # there are 500 statuses at most
-def _page_of(status: int) -> bytes:
-    return _content(status, "")
+def _page_of(status: int) -> Reply:
+    return Reply(status, HTML_FIELDS, _content(status, ""))
 
 
 def _content(status: int, said: str) -> bytes:

@@ -191,11 +191,6 @@ def first_span(segments: tuple[Segment, ...], body: Body | None) -> DiskSpan | N
     return None
 
 
-def is_copied(segments: tuple[Segment, ...], body: Body | None) -> bool:
-    """Whether all of an answer is sent by copy, so that other answers go out with it."""
-    return body.copied if body is not None else first_span(segments, None) is None
-
-
 def begun(segments: tuple[Segment, ...], span: DiskSpan, piece: memoryview) -> tuple[Segment, ...]:
     """The segments with `piece`, the first bytes of `span`, in front of the rest of it."""
     there = list(segments)

@@ -220,7 +220,7 @@ class Request:
     def headers(self) -> Headers:
         """The header fields, their values without blanks around them. The authority of a target in absolute-form
         stands for Host (RFC 9112 section 3.2.2)."""
-        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._read_head.lines]
+        pairs = [(name.decode(), value.decode("latin-1")) for name, value in self._read_head.lines]
         meant = authority(self._target)
         if meant is not None:
             pairs = [("Host", meant.decode("ascii")), *(pair for pair in pairs if pair[0].lower() != "host")]
