@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import ENTRY_BYTES, Generation
+from zcserve.cache.watcher import Watcher
 from zcserve.content import builder
 
 
@@ -26,7 +29,7 @@ def publish(path: Path, data: bytes) -> None:
 
 
 def entry(server: Server, key: bytes) -> Entry:
-    found = server.generation.resources[key]
+    found = server.site.live.resources[key]
     assert isinstance(found, Entry)
     return found
 
@@ -44,11 +47,18 @@ def once_before(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], ob
     monkeypatch.setattr(builder, name, call)
 
 
+def look_again(server: Server) -> None:
+    """Have the server look at what has changed by now, behind what it looks at already."""
+    known = threading.Event()
+    server.loop.call_soon(lambda: server.content.when_known(known.set))
+    assert known.wait(20)
+
+
 # --- what changes while it is looked at -----------------------------------------------------------------------
 
 
 def test_what_is_replaced_between_the_look_and_the_reading_is_looked_at_again(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = site.write("page", b"1")
     server = serve(site.root)
@@ -66,7 +76,7 @@ def test_what_is_replaced_between_the_look_and_the_reading_is_looked_at_again(
 
 
 def test_what_is_written_between_the_look_and_the_reading_waits_until_it_is_whole(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = site.write("page", b"old")
     server = serve(site.root)
@@ -79,7 +89,8 @@ def test_what_is_written_between_the_look_and_the_reading_waits_until_it_is_whol
 
     once_before(monkeypatch, "preload", begin)
     page.write_bytes(b"newer")
-    wait_until(lambda: files and not server.content._patches._is_busy)
+    wait_until(lambda: files)
+    look_again(server)
     assert entry(server, b"/page") is old
     files[0].write(b" and half")
     files[0].close()
@@ -87,7 +98,7 @@ def test_what_is_written_between_the_look_and_the_reading_waits_until_it_is_whol
 
 
 def test_what_is_created_just_before_the_look_is_not_taken_for_whole(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = site.write("d/index.html", b"old")
     server = serve(site.root)
@@ -100,7 +111,8 @@ def test_what_is_created_just_before_the_look_is_not_taken_for_whole(
 
     once_before(monkeypatch, "walk_again", begin)
     page.unlink()
-    wait_until(lambda: files and not server.content._patches._is_busy)
+    wait_until(lambda: files)
+    look_again(server)
     assert entry(server, b"/d/") is entry(server, b"/d/index.html") is old
     files[0].write(b" and half")
     files[0].close()
@@ -109,22 +121,22 @@ def test_what_is_created_just_before_the_look_is_not_taken_for_whole(
 
 
 def test_what_vanishes_between_the_look_and_the_reading_is_gone(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = site.write("page", b"old")
     server = serve(site.root)
     once_before(monkeypatch, "preload", page.unlink)
     publish(page, b"new")
-    wait_until(lambda: b"/page" not in server.generation.resources)
+    wait_until(lambda: b"/page" not in server.site.live.resources)
     wait_until(lambda: server.store.resident == 0)
 
 
 def test_a_loader_and_a_patch_may_meet_over_one_file(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = site.write("page", b"1")
     server = serve(site.root)
-    once_before(monkeypatch, "preload", lambda: server.loader.succeed(server.generation, entry(server, b"/page")))
+    once_before(monkeypatch, "preload", lambda: server.loader.succeed(server.site.live, entry(server, b"/page")))
     publish(page, b"22")
     wait_until(lambda: server.content.counters.patches)
     assert entry(server, b"/page").size == 2
@@ -132,7 +144,7 @@ def test_a_loader_and_a_patch_may_meet_over_one_file(
 
 
 def test_changes_that_come_while_the_next_generation_is_built_are_in_it(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = site.write("page", b"1")
     server = serve(site.root)
@@ -144,11 +156,11 @@ def test_changes_that_come_while_the_next_generation_is_built_are_in_it(
     once_before(monkeypatch, "preload", change)  # behind the walk
     server.reload()
     wait_until(lambda: server.content.counters.flips == 1)
-    wait_until(lambda: b"/more/page" in server.generation.resources)
+    wait_until(lambda: b"/more/page" in server.site.live.resources)
     wait_until(lambda: entry(server, b"/page").size == 2)
 
 
-def test_what_changed_before_the_loop_runs_is_caught_up_with(site: Any) -> None:
+def test_what_changed_before_the_loop_runs_is_caught_up_with(site: Site) -> None:
     """As in the new process of an upgrade, before it serves."""
     page = site.write("page", b"1")
     site.write("gone", b"x")
@@ -161,7 +173,7 @@ def test_what_changed_before_the_loop_runs_is_caught_up_with(site: Any) -> None:
         server.content.catch_up()
         assert entry(server, b"/page").size == 2
         assert entry(server, b"/d/") is entry(server, b"/d/index.html")
-        assert b"/gone" not in server.generation.resources
+        assert b"/gone" not in server.site.live.resources
         assert server.store.resident == 2
     finally:
         server._close()
@@ -181,7 +193,7 @@ def test_a_root_that_leads_elsewhere_before_the_loop_runs_is_what_is_served(tmp_
         (tmp_path / "next").rename(root)
         server.content.catch_up()
         assert entry(server, b"/page").size == 2
-        assert server.generation.root.is_in_place()
+        assert server.site.live.root.is_in_place()
         root.unlink()  # nothing can be built: what was is served until something can
         server.content.catch_up()
         assert entry(server, b"/page").size == 2
@@ -191,7 +203,7 @@ def test_a_root_that_leads_elsewhere_before_the_loop_runs_is_what_is_served(tmp_
         server._close()
 
 
-def test_what_is_not_whole_before_the_loop_runs_is_looked_at_in_its_time(site: Any) -> None:
+def test_what_is_not_whole_before_the_loop_runs_is_looked_at_in_its_time(site: Site) -> None:
     """No further event may come: the loop must know when to look."""
     page = site.write("page", b"1")
     server = Server(Config(root=site.root, port=0))
@@ -206,7 +218,7 @@ def test_what_is_not_whole_before_the_loop_runs_is_looked_at_in_its_time(site: A
 
 
 def test_content_that_comes_late_for_an_entry_that_left_is_not_kept(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sibling appears while its file is being loaded: the file is the same, its entry is another."""
     site.write("page", b"x" * 1000)
@@ -223,7 +235,7 @@ def test_content_that_comes_late_for_an_entry_that_left_is_not_kept(
 
     monkeypatch.setattr(server.loader, "load", held)
     got: list[Any] = []
-    server.loop.call_soon(lambda: server._service.fetcher.fetch(server.generation, old, old, got.append))
+    server.loop.call_soon(lambda: server.service.fetcher.fetch(server.site.live, old, old, got.append))
     assert begun.wait(60)
     site.write("page.gz", b"packed")
     wait_until(lambda: entry(server, b"/page").variants)
@@ -238,11 +250,10 @@ def test_content_that_comes_late_for_an_entry_that_left_is_not_kept(
 
 
 def test_a_patch_that_fails_is_made_good_by_a_walk(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     page = site.write("page", b"1")
-    watcher = builder.Watcher
-    monkeypatch.setattr(builder, "Watcher", lambda root: watcher(root, rescan_s=0.05))
+    monkeypatch.setattr(builder, "Watcher", lambda root: Watcher(root, rescan_s=0.05))
     server = serve(site.root)
 
     def fail() -> None:
@@ -264,9 +275,9 @@ def test_a_patch_that_fails_is_made_good_by_a_walk(
     ],
 )
 def test_without_a_watcher_to_be_had_the_log_says_so(
-    site: Any,
-    serve: Any,
-    wait_until: Any,
+    site: Site,
+    serve: Serve,
+    wait_until: WaitUntil,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     number: int,
@@ -289,7 +300,7 @@ def test_without_a_watcher_to_be_had_the_log_says_so(
 
 
 def test_the_budget_knows_all_entries_while_few_of_them_are_replaced(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(100):
         site.write(f"{number}", b"x")
@@ -308,20 +319,20 @@ def test_the_budget_knows_all_entries_while_few_of_them_are_replaced(
     wait_until(lambda: server.store.overhead == 50 * ENTRY_BYTES)
 
 
-def test_a_generation_that_is_given_up_holds_nothing(site: Any, serve: Any, wait_until: Any) -> None:
+def test_a_generation_that_is_given_up_holds_nothing(site: Site, serve: Serve, wait_until: WaitUntil) -> None:
     site.write("page", b"1")
     server = serve(site.root, watch=False)
     generations: list[Generation] = []
     for _ in range(3):
-        old = server.generation
+        old = server.site.live
         generations.append(old)
         server.reload()
-        wait_until(lambda old=old: server.generation is not old)
+        wait_until(lambda old=old: server.site.live is not old)
     wait_until(lambda: not any(generation.resources for generation in generations))
     assert entry(server, b"/page").body is not None
 
 
-def test_a_reload_may_be_asked_for_in_the_middle_of_anything(site: Any, serve: Any, wait_until: Any) -> None:
+def test_a_reload_may_be_asked_for_in_the_middle_of_anything(site: Site, serve: Serve, wait_until: WaitUntil) -> None:
     """As a signal's handler does, which may come while its thread holds the crew's lock."""
     server = serve(site.root, watch=False)
     with server.content._jobs.patches._changed, server.content._jobs.builders._changed:
@@ -329,7 +340,7 @@ def test_a_reload_may_be_asked_for_in_the_middle_of_anything(site: Any, serve: A
     wait_until(lambda: server.content.counters.flips == 1)
 
 
-def test_a_reload_is_not_asked_for_when_all_is_over(site: Any, serve: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reload_is_not_asked_for_when_all_is_over(site: Site, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     server = serve(site.root, watch=False)
     server.content.close()
     server.reload()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import Growth
 from zcserve.errors import UsageError
 from zcserve.forwarded import HOPS_MAX, Node, Origin, Proxies, Trusted, parse_node, read
 
@@ -176,7 +177,7 @@ def test_a_chain_has_an_end() -> None:
 
 
 @pytest.mark.parametrize("quotes", ['"', '="', '"\\', "=a", '"="', ", for=10.0.0.1", ";"])
-def test_no_value_takes_longer_than_its_length(growth: Any, quotes: str) -> None:
+def test_no_value_takes_longer_than_its_length(growth: Growth, quotes: str) -> None:
     assert growth(lambda size: read(TRUSTED, PEER, [(b"forwarded", (quotes * size).encode())]), 4000) < 8
 
 

@@ -1,4 +1,5 @@
-"""The floors of the house: a module imports only what stands below it (the order of zcserve/README.md).
+"""The floors of the house: a module imports only what stands below it (the order of zcserve/README.md). Tests import
+what they share from `tests.support`, never from each other.
 
 Read from the source, so that an import inside a function or under TYPE_CHECKING counts like any other.
 """
@@ -17,12 +18,13 @@ import pytest
 import zcserve
 
 PACKAGE = Path(zcserve.__file__).parent
+TESTS = Path(__file__).parent
 
 # Lowest first; those on one line do not import each other, but modules of one package do.
 FLOORS = (
     ("phrases",),
     ("errors",),
-    ("threads", "progress"),
+    ("threads", "progress", "events"),
     ("outlet",),
     ("log",),
     ("charsets",),
@@ -30,6 +32,7 @@ FLOORS = (
     ("paths", "forwarded"),
     ("config",),
     ("cache",),
+    ("site",),
     ("net",),
     ("servlets",),
     ("content", "upgrade", "signals", "drain"),
@@ -120,7 +123,7 @@ def test_every_floor_is_of_a_room_that_exists() -> None:
 
 @pytest.mark.parametrize(
     "file",
-    [file for file in MODULES if room(file) in {"cache", "errors", "http", "phrases", "forwarded", "config"}],
+    [file for file in MODULES if room(file) in {"site", "cache", "errors", "http", "phrases", "forwarded", "config"}],
     ids=ids,
 )
 def test_what_stands_below_the_net_knows_no_socket(file: Path) -> None:
@@ -138,6 +141,17 @@ def test_a_unit_of_the_lane_imports_only_what_stands_below_it(file: Path) -> Non
     floors = {name: floor for floor, names in enumerate(order.split("<")) for name in names.split()}
     imported = set(re.findall(r"^from zcserve\.net\.lane\.(\w+) cimport", file.read_text(), re.MULTILINE))
     assert all(floors[name] < floors[file.stem] for name in imported)
+
+
+def test_a_test_imports_only_what_tests_support_has_for_it() -> None:
+    names = [(file, name.split(".")) for file in TESTS.rglob("*.py") for name in imports(file)]
+    beside = {(str(file.relative_to(TESTS)), parts[1]) for file, parts in names if parts[0] == "tests" and parts[1:]}
+    assert {(file, where) for file, where in beside if where != "support"} == set()
+
+
+def test_test_files_in_different_folders_may_have_one_name() -> None:
+    assert __name__ == "tests.test_imports"  # a module has its full name, from the checkout downwards
+    assert len(list(TESTS.rglob("test_request.py"))) == 2
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zcserve.cache.loader import ChangedError
+from zcserve.cache.reading import ChangedError
 from zcserve.errors import UsageError, reason_of
 from zcserve.log import Block, Formatter, Log, printable
 

@@ -23,6 +23,9 @@ from typing import Any
 import pytest
 
 import zcserve
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.cache import closing
 from zcserve.check import check
@@ -75,7 +78,7 @@ def respecting_modes() -> Callable[[], None]:
 # --- from Python ----------------------------------------------------------------------------------------------
 
 
-def test_a_server_is_a_context_manager_that_knows_its_port(site: Any) -> None:
+def test_a_server_is_a_context_manager_that_knows_its_port(site: Site) -> None:
     site.write("index.html", b"hello")
     with Server(Config(root=site.root, port=0)) as server:
         assert server.url == f"http://127.0.0.1:{server.port}"
@@ -94,7 +97,7 @@ def test_the_package_offers_what_its_users_import() -> None:
         _ = zcserve.nothing
 
 
-def test_two_servers_in_one_process_do_not_know_each_other(site: Any, serve: Any) -> None:
+def test_two_servers_in_one_process_do_not_know_each_other(site: Site, serve: Serve) -> None:
     site.write("one/page", b"one")
     site.write("two/page", b"two")
     one, two = serve(site.root / "one"), serve(site.root / "two")
@@ -112,7 +115,7 @@ def test_two_servers_in_one_process_do_not_know_each_other(site: Any, serve: Any
     ],
 )
 def test_a_server_that_cannot_start_says_why_and_leaves_nothing_open(
-    site: Any, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], expected: str
+    site: Site, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], expected: str
 ) -> None:
     site.write("file")
     monkeypatch.chdir(site.root)
@@ -144,7 +147,7 @@ def _descriptors() -> dict[str, str]:
     return found
 
 
-def test_a_server_that_ended_leaves_nothing_behind(site: Any, tmp_path: Path, wait_until: Any) -> None:
+def test_a_server_that_ended_leaves_nothing_behind(site: Site, tmp_path: Path, wait_until: WaitUntil) -> None:
     site.write("small", b"small")
     site.write("medium", bytes(100_000))
     site.write("large", bytes(3_000_000))
@@ -158,9 +161,11 @@ def test_a_server_that_ended_leaves_nothing_behind(site: Any, tmp_path: Path, wa
             for target in ("/small", "/medium", "/large", "/absent"):
                 assert get(server.port, target)[0] in (200, 404)
         site.write("small", b"changed")
+        last, port = server.site.live, server.port
         server.reload()
-        port = server.port
+        wait_until(lambda: server.site.live is not last)  # a thread that builds is not waited for long at the end
         wait_until(lambda: get(port, "/small") == (200, b"changed"))
+        del last
     gone = weakref.ref(server)
     del server
     _collect()
@@ -169,7 +174,7 @@ def test_a_server_that_ended_leaves_nothing_behind(site: Any, tmp_path: Path, wa
     wait_until(lambda: threading.active_count() == threads)
 
 
-def test_clients_of_a_server_that_ends_are_not_left_waiting(site: Any) -> None:
+def test_clients_of_a_server_that_ends_are_not_left_waiting(site: Site) -> None:
     site.write("large", bytes(8 << 20))
     with Server(Config(root=site.root, port=0)) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
@@ -185,7 +190,7 @@ def test_clients_of_a_server_that_ends_are_not_left_waiting(site: Any) -> None:
 
 
 def test_a_program_that_is_ended_while_it_looks_for_the_last_changes_does_not_take_over(
-    site: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(site.root)
     looks: list[None] = []
@@ -204,7 +209,7 @@ def test_a_program_that_is_ended_while_it_looks_for_the_last_changes_does_not_ta
     assert (len(looks), succeeded) == (2, [])
 
 
-def test_the_banner_says_what_was_done(site: Any, command: Any) -> None:
+def test_the_banner_says_what_was_done(site: Site, command: StartCommand) -> None:
     site.write("index.html", bytes(1000))
     site.write("page.html", bytes(3096))
     server = command(site.root)
@@ -220,7 +225,7 @@ def test_the_banner_says_what_was_done(site: Any, command: Any) -> None:
     assert server.stdout.read_text() == ""
 
 
-def test_the_banner_says_how_much_stayed_out(site: Any, command: Any) -> None:
+def test_the_banner_says_how_much_stayed_out(site: Site, command: StartCommand) -> None:
     site.write("small", bytes(1000))
     site.write("large", bytes(4 << 20))
     server = command(site.root, "--memory", "1M")
@@ -230,7 +235,7 @@ def test_the_banner_says_how_much_stayed_out(site: Any, command: Any) -> None:
     assert len(get(server.port, "/large")[1]) == 4 << 20
 
 
-def test_a_quiet_server_says_nothing(site: Any, tmp_path: Path, wait_until: Any) -> None:
+def test_a_quiet_server_says_nothing(site: Site, tmp_path: Path, wait_until: WaitUntil) -> None:
     site.write("page", b"a page")
     path = tmp_path / "socket"
     process = subprocess.Popen(
@@ -261,13 +266,13 @@ def test_a_quiet_server_says_nothing(site: Any, tmp_path: Path, wait_until: Any)
     ],
 )
 def test_the_banner_says_why_there_is_no_fast_lane(
-    site: Any, command: Any, tmp_path: Path, file: str | None, told: str
+    site: Site, command: StartCommand, tmp_path: Path, file: str | None, told: str
 ) -> None:
     package = Path(zcserve.__file__).parent
     shutil.copytree(package, tmp_path / "copy" / "zcserve", ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
     if file is not None:
         (tmp_path / "copy/zcserve/net" / file).write_bytes(b"")
-    here = {"cwd": tmp_path / "copy", "environ": {"PYTHONPATH": str(tmp_path / "copy")}}
+    here: dict[str, Any] = {"cwd": tmp_path / "copy", "environ": {"PYTHONPATH": str(tmp_path / "copy")}}
     server = command(site.root, **here)
     (line,) = [line for line in server.lines if line.startswith("engine: ")]
     assert re.fullmatch(rf"engine: python \(native is not built here: {told}; have a C compiler .*\)", line), line
@@ -275,7 +280,7 @@ def test_the_banner_says_why_there_is_no_fast_lane(
     assert "engine: python" in server.lines
 
 
-def test_check_says_what_would_be_resident_and_serves_nothing(site: Any) -> None:
+def test_check_says_what_would_be_resident_and_serves_nothing(site: Site) -> None:
     site.write("small", bytes(1000))
     site.write("large", bytes(4 << 20))
     (site.root / "out").symlink_to("/")
@@ -288,7 +293,7 @@ def test_check_says_what_would_be_resident_and_serves_nothing(site: Any) -> None
 
 
 def test_check_counts_what_is_pinned_first_as_a_start_does(
-    site: Any, serve: Any, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    site: Site, serve: Serve, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(40):
         site.write(f"s{number}", bytes(10_000))
@@ -303,7 +308,7 @@ def test_check_counts_what_is_pinned_first_as_a_start_does(
     assert report.resident_files < 38
 
 
-def test_check_refuses_an_engine_that_is_not_built(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_refuses_an_engine_that_is_not_built(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zcserve.net._lane", None)
     with pytest.raises(UsageError, match="native is not built here"):
         check(Config(root=site.root, engine="native"))
@@ -321,7 +326,7 @@ def test_check_refuses_an_engine_that_is_not_built(site: Any, monkeypatch: pytes
     ],
 )
 def test_check_says_that_the_access_log_cannot_be_written(
-    site: Any, tmp_path: Path, log: str, why: str, capsys: pytest.CaptureFixture[str]
+    site: Site, tmp_path: Path, log: str, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "to-nowhere").symlink_to(tmp_path / "nowhere/access.log")
@@ -334,7 +339,9 @@ def test_check_says_that_the_access_log_cannot_be_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_check_leaves_no_trace_of_an_access_log_that_can_be_written(site: Any, tmp_path: Path, wait_until: Any) -> None:
+def test_check_leaves_no_trace_of_an_access_log_that_can_be_written(
+    site: Site, tmp_path: Path, wait_until: WaitUntil
+) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "there").write_bytes(b"a line\n")
     (tmp_path / "to-new").symlink_to(tmp_path / "new")
@@ -358,7 +365,9 @@ def test_a_root_that_is_missing_is_one_line_and_exit_code_2(tmp_path: Path, chec
     assert "does not exist" in ended.stderr
 
 
-def test_a_root_that_cannot_be_read_is_one_line_and_exit_code_2(site: Any, respecting_modes: Any) -> None:
+def test_a_root_that_cannot_be_read_is_one_line_and_exit_code_2(
+    site: Site, respecting_modes: Callable[[], None]
+) -> None:
     site.root.chmod(0)
     try:
         ended = run("--root", str(site.root), "--port", "0", preexec_fn=respecting_modes)
@@ -371,7 +380,7 @@ def test_a_root_that_cannot_be_read_is_one_line_and_exit_code_2(site: Any, respe
 
 @pytest.mark.parametrize("memory", ["512M", "4K"], ids=["resident", "not resident"])
 def test_what_cannot_be_read_is_named_skipped_and_counted(
-    site: Any, command: Any, respecting_modes: Any, memory: str
+    site: Site, command: StartCommand, respecting_modes: Callable[[], None], memory: str
 ) -> None:
     site.write("page", bytes(9000))
     site.write("secret", bytes(9000)).chmod(0)
@@ -392,7 +401,7 @@ def test_what_cannot_be_read_is_named_skipped_and_counted(
         (site.root / "dir").chmod(0o755)
 
 
-def test_of_many_problems_the_first_are_named_and_all_counted(site: Any, command: Any) -> None:
+def test_of_many_problems_the_first_are_named_and_all_counted(site: Site, command: StartCommand) -> None:
     for number in range(50):
         os.mkfifo(site.root / f"pipe{number}")
     said = command(site.root).lines

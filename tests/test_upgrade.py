@@ -20,11 +20,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import WaitUntil
 from zcserve import upgrade
 from zcserve.cache.store import Memory
 from zcserve.config.addresses import TcpAddress, UnixAddress
 from zcserve.net.listener import Inherited, bind
 from zcserve.net.loop import Loop
+from zcserve.net.poller import Poller
 from zcserve.net.timers import Deadline
 from zcserve.program import Program
 from zcserve.upgrade import VARIABLE, Handover, Predecessor, Successor, tell_supervisor
@@ -81,7 +83,7 @@ class Outcome:
     """A successor in a loop, run until something is decided."""
 
     def __init__(self, program: str, monkeypatch: Any) -> None:
-        self.loop = Loop()
+        self.loop = Loop(Poller())
         self.served: list[int] = []
         self.failed: list[str] = []
         self.program = program
@@ -173,7 +175,7 @@ YIELDED = "assert control.recv(1) == b'.'; "  # what was asked before comes firs
     ],
 )
 def test_the_new_program_is_asked_when_it_serves(
-    outcome: Callable[[str], Outcome], program: str, count: int, wait_until: Any
+    outcome: Callable[[str], Outcome], program: str, count: int, wait_until: WaitUntil
 ) -> None:
     one = outcome(program)
     known: list[int] = []
@@ -304,7 +306,7 @@ def test_it_says_that_it_is_ready_and_waits_for_go() -> None:
     ours, theirs = socket.socketpair()
     with ours:
         one = follower(theirs.detach(), **{upgrade.AWAITS_READY: "1"})
-        seen = []
+        seen: list[bytes] = []
 
         def is_stopping() -> bool:  # asked while it waits
             if not seen:
@@ -339,16 +341,17 @@ def test_it_waits_for_go_no_more(monkeypatch: Any, why: str) -> None:
     ours, theirs = socket.socketpair()
     with ours:
         one = follower(theirs.detach(), **{upgrade.AWAITS_READY: "1"})
-        asked = []
+        count = 0
 
         def is_stopping() -> bool:
-            asked.append(None)
+            nonlocal count
+            count += 1
             if why == "the other ends":
                 ours.close()
-            return why == "it is to end" and len(asked) > 3
+            return why == "it is to end" and count > 3
 
         in_time(lambda: one.await_go(is_stopping))
-        assert asked
+        assert count
 
 
 @pytest.mark.parametrize("is_there", [True, False])

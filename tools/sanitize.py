@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         environ = watched(copy)
         commands = [[sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen.tests]]
         if chosen.fuzz_seconds:
-            commands.append([sys.executable, "tests/fuzz/fuzz_parse.py", "--seconds", str(chosen.fuzz_seconds)])
+            commands.append([sys.executable, "-m", "tests.support.fuzz_parse", "--seconds", str(chosen.fuzz_seconds)])
         for command in commands:
             code = subprocess.run(command, cwd=copy, env=environ).returncode
             if code:

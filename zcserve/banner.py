@@ -32,14 +32,14 @@ def say_ready(
     loader: Loader,
     budget: Budget,
     *,
-    is_native: bool,
+    engine: str,
     servlets: str,
     addresses: Sequence[str],
     ready_after_s: float,
 ) -> None:
     """Warn of what is amiss, and print the lines that begin with `root:`."""
     _warn_of_descriptors(config)
-    report_problems(content.generation.problems)
+    report_problems(content.site.live.problems)
     content.warn_of_memory()
     for line in of_no_use(config):
         _log.warning("%s", line)
@@ -55,7 +55,7 @@ def say_ready(
         *((f"compress: the variants of {pending} files follow",) if pending else ()),
         f"memory: {memory}, ready in {ready_after_s:.2f} s",
         *((f"budget: {budget.note}",) if budget.note else ()),
-        f"engine: {_engine(config, is_native=is_native)}",
+        f"engine: {_engine(config, engine)}",
         *((f"servlets: {servlets}",) if servlets else ()),
         *(f"serving {address}" for address in addresses),
     )
@@ -74,11 +74,9 @@ def _warn_of_descriptors(config: Config) -> None:
         )  # fmt: skip
 
 
-def _engine(config: Config, *, is_native: bool) -> str:
+def _engine(config: Config, engine: str) -> str:
     """What answers plain requests, and why it is not the fast lane where that was not asked for."""
-    if is_native:
-        return "native"
-    return "python" if config.engine == "python" else f"python ({printable(why_not_native())})"
+    return engine if config.engine == engine or engine == "native" else f"{engine} ({printable(why_not_native())})"
 
 
 def url(sock: socket.socket) -> str:

@@ -9,7 +9,6 @@ from itertools import filterfalse
 
 from zcserve.cache.budget import budget_of, eaten
 from zcserve.cache.entry import Entry, representations
-from zcserve.cache.index import ENTRY_BYTES
 from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Plan, cost_of, judge_siblings
@@ -50,7 +49,7 @@ def _check_content(config: Config) -> None:
     generation = walk(Root(config.root), index=config.index)
     try_to_open_files(generation)
     store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
-    store.overhead = len(generation.resources) * ENTRY_BYTES
+    store.count_index(0, generation.index_bytes)
     loader = Loader(store, config)
     entries = list(generation.entries())
     judge_siblings(generation, loader, entries)
@@ -67,7 +66,7 @@ def _check_content(config: Config) -> None:
     if left_out and (told := eaten(store, files, _bytes(found))):
         print(told)
     if config.compress:
-        coded = [entry for entry in entries if loader.may_be_coded(entry)]
+        coded = [entry for entry in entries if loader.codings.may_apply(entry)]
         print(f"compress: {_counted(coded)}, would get variants besides")
     print(f"not served as they lie there: {len(generation.problems)}")
     store.close()

@@ -29,6 +29,7 @@ class Drain:
         self._listeners = listeners
         self._grace = Deadline(self.end)
         self._last = Deadline(self._loop.stop)
+        service.closed.subscribe(self.closed)
 
     @property
     def until(self) -> float:
@@ -39,18 +40,17 @@ class Drain:
         """Another process accepts: answer what is here, and close no connection on which a request may be under way."""
         for listener in self._listeners:
             listener.close(handed_over=True)
-        self._service.draining = True
-        if self._service.lane is not None:
-            self._service.lane.drain()
+        self._drain()
+        self._loop.front.drain()
         self.closed()
 
     def begin(self) -> None:
         """Accept no more, and end when what is under way is answered."""
         for listener in self._listeners:
             listener.close()
-        self._service.draining = self._service.ending = True
-        if self._service.lane is not None:
-            self._service.lane.close_all(True)
+        self._drain()
+        self._service.ending = True
+        self._loop.front.end(idle_only=True)
         for connection in list(self._service.connections):
             connection.drain()
         self._grace.at = self._loop.now + self._service.config.grace_s
@@ -60,11 +60,11 @@ class Drain:
     def end(self) -> None:
         """Stop now. What is begun is cut short; but what the kernel has queued already still goes out."""
         service = self._service
-        service.draining = service.ending = service.hurried = True
+        self._drain()
+        service.ending = service.hurried = True
         for listener in self._listeners:
             listener.close()
-        if service.lane is not None:
-            service.lane.close_all(False)
+        self._loop.front.end(idle_only=False)
         for connection in list(service.connections):
             connection.end()
         for ending in list(service.endings):
@@ -73,10 +73,20 @@ class Drain:
         self._loop.timers.arm(self._last)
         self.closed()
 
+    def _drain(self) -> None:
+        """From now on the last connection ends the loop. Of the front's only a turn tells that they are closed."""
+        if not self._service.draining:
+            self._service.draining = True
+            self._loop.each_turn.subscribe(self._stop_when_over)
+
+    def _stop_when_over(self) -> None:
+        if not self._service.count():
+            self._loop.stop()
+
     def closed(self) -> None:
         """A connection ended: there is room for another, or an end to wait for."""
         if not self._service.draining:
             for listener in self._listeners:
                 listener.retry()
-        elif not self._service.count():
-            self._loop.stop()
+        else:
+            self._stop_when_over()

@@ -22,18 +22,21 @@ class Foresight:
         self._service = service
         self._store = store
         self._content = content
+        self._sampler: Sampler | None = None
         self._tell_at = 0.0
 
     def each_second(self) -> None:
         """Have the curve drawn, once there are misses."""
-        now, sampler = self._service.loop.now, self._service.sampler
+        now, sampler = self._service.loop.now, self._sampler
         if sampler is not None:
             sampler.each_second(now)
             if now >= self._tell_at:
                 self._tell_at = now + MEMORY_TOLD_EVERY_S
                 self._tell(sampler)
         elif self._store.evictions or self._content.report.left_out:
-            self._service.sampler = Sampler(self._service.lane)
+            self._sampler = Sampler(self._service.front)
+            for site in self._service.sites:
+                site.sampler = self._sampler
             self._tell_at = now + MEMORY_TOLD_EVERY_S
 
     def _tell(self, sampler: Sampler) -> None:

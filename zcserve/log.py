@@ -2,9 +2,9 @@
 
 A log line names what comes from outside: paths of files, targets, header values, what an exception says.
 
-- `Log`: no value in a message of ours has a control character. A line end, an ANSI escape, half a surrogate pair appear
-  as Python escapes them (`\\n`, `\\x1b`). Only a `Block` (a stack, a traceback) has several lines. This holds whichever
-  handler writes the record.
+- `Log`: no value in a message of zcserve's has a control character. A line end, an ANSI escape, half a surrogate pair
+  appear as Python escapes them (`\\n`, `\\x1b`). Only a `Block` (a stack, a traceback) has several lines. This holds
+  whichever handler writes the record.
 - `Formatter`: a blank begins each line of a record but its first. So a line that does not begin with a blank begins a
   record, whatever an exception says in its traceback. It escapes what other loggers say, too: mounted applications have
   their own.
@@ -52,7 +52,7 @@ OUT_WITHIN_S = 1.0
 PRINTS_OUT_WITHIN_S = 0.5
 
 _INDENT = "  "
-# Our own words: `logging.addLevelName` may change the other ones.
+# The levels' own names: an application may change those of `logging` (`addLevelName`).
 _LEVELS = {logging.DEBUG: "DEBUG", logging.INFO: "INFO", logging.WARNING: "WARNING", logging.ERROR: "ERROR"}
 _TIME = "%Y-%m-%dT%H:%M:%S%z"
 
@@ -114,7 +114,7 @@ class Log(logging.LoggerAdapter[logging.Logger]):
 
 
 class Formatter(logging.Formatter):
-    """For the log of a process that is ours alone."""
+    """For the log of a process that is the server's alone."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record's lines, all but the first indented."""
@@ -160,7 +160,7 @@ class _Own(LineWriter):
         super().__init__(outlet, "zcserve-log", WAITING_MAX)
 
     def say(self, level: int, text: str, error: BaseException | None = None) -> None:
-        """A record of our own."""
+        """A record of zcserve's."""
         name = _LEVELS.get(level, str(level))
         self.tell(_indented(f"{time.strftime(_TIME)} {name} {text}" + (f"\n{_trace_of(error)}" if error else "")))
 

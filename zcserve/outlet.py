@@ -133,7 +133,7 @@ class Replaced:
         return len(lines)
 
     def close(self) -> None:
-        """As `Outlet.close`; it is not ours."""
+        """As `Outlet.close`: what the program has put there stays open."""
 
 
 def _whole(lines: memoryview, length: int) -> int:
@@ -284,11 +284,11 @@ class Writer(Generic[Item]):
             self._moved = now
             self._rest = self._rest[taken:]
             if self._trouble or (self._dropped > self._told and now > self._tell_at):
-                self._go_on()
+                self._found_room()
             if self._ended and now > self._until:
                 return False
         if self._dropped > self._told:
-            self._go_on()
+            self._found_room()
         return not self._queue
 
     def _take(self) -> bool:
@@ -313,7 +313,7 @@ class Writer(Generic[Item]):
             self.on_trouble(why)
         self._trouble = why
 
-    def _go_on(self) -> None:
+    def _found_room(self) -> None:
         dropped, self._trouble = self._dropped, ""
         self._tell_at = time.monotonic() + TOLD_EVERY_S
         told, self._told = self._told, dropped
@@ -329,7 +329,7 @@ class Writer(Generic[Item]):
         """Count what is left."""
         self._dropped += bytes(self._rest).count(b"\n") + sum(map(self.lines_in, self._queue))
         if self._dropped > self._told:
-            self._go_on()
+            self._found_room()
 
     # --- in a forked child -----------------------------------------------------------------------------------
 

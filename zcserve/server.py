@@ -28,15 +28,13 @@ from zcserve.banner import say_ready, url
 from zcserve.cache import closing
 from zcserve.cache.budget import budget_of
 from zcserve.cache.crew import CLOSE_WITHIN_S
-from zcserve.cache.entry import Entry, InPlace, each_coding
+from zcserve.cache.entry import InPlace, each_coding
 from zcserve.cache.fetcher import Fetcher
-from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import retire
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
-from zcserve.cache.variants import tags_of
 from zcserve.check import check as check  # for cli.py, which knows this module alone
 from zcserve.config.addresses import UnixAddress
 from zcserve.config.table import Config
@@ -49,25 +47,25 @@ from zcserve.forwarded import Proxies, Trusted
 from zcserve.log import Log
 from zcserve.net.access_log import AccessLog
 from zcserve.net.bodies import Allowance
-from zcserve.net.connection import Connection
-from zcserve.net.fastlane import Teacher, open_poller
+from zcserve.net.connection import take_over
+from zcserve.net.fastlane import open_front
 from zcserve.net.listener import Inherited, Listener, Reserve, bind
 from zcserve.net.loop import Loop
-from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
-from zcserve.net.transport import SocketTransport
 from zcserve.program import close_inherited
+from zcserve.site.site import Site
 from zcserve.succession import Succession
 from zcserve.upgrade import Predecessor, tell_supervisor
 
 if TYPE_CHECKING:
-    from zcserve.net._lane import Lane
     from zcserve.servlets.application import Servlets
 
 _log = Log(__name__)
 
+# The number of the only site.
+SITE = 0
 # What systemd waits for longer at each word of progress (sd_notify(3)), in microseconds: three words may be late.
 EXTENDED_US = 30_000_000
 # How long a loader thread may hold the GIL while the loop has work: the interpreter's 5 ms would be the loop's worst
@@ -89,7 +87,6 @@ class Server:
         self._stopping = False
         self._is_ready = False  # the supervisor has been told
         self._foreground = False  # the process is ours alone
-        self._listeners: list[Listener]
         self._log: AccessLog | None = None
         self._application: Servlets | None = None
         self._predecessor: Predecessor | None = None
@@ -106,60 +103,71 @@ class Server:
             raise UsageError(f"the server cannot start: {error}{advice}") from error
 
     def _open_all(self, *, progress: bool) -> None:
-        config = self.config
-        self._listeners = []
+        """What several loops would share (sockets, memory, content) is made first, and then what this loop owns. What
+        may be refused comes before the content is loaded, which may take minutes."""
         began = time.monotonic()
         if self._budget.warning:  # before anything is loaded: afterwards it may be too late
             _log.warning("%s", self._budget.warning)
         with ExitStack() as undo:
-            inherited = self._predecessor.listeners if self._predecessor is not None else Inherited()
-            sockets: list[socket.socket] = []
-            asked_ports: list[int] = []
-            for address in config.addresses():
-                for sock in bind(address, inherited):
-                    undo.callback(inherited.unbind, sock)
-                    sockets.append(sock)
-                    asked_ports.append(0 if isinstance(address, UnixAddress) else address.port)
-            closing.start()
-            pinned = Pinned(config.pin)
-            self.store = Store(
-                config.memory,
-                slab_bytes=config.slab_bytes,
-                small_body_bytes_max=config.small_body_bytes_max,
-                policy=config.evict,
-                pinned=pinned,
-            )
-            undo.callback(self.store.close)
-            self.loader = Loader(self.store, config)
-            undo.callback(self.loader.variants.close)
-            self.loader.variants.on_progress = self._on_compressed
-            self._prefixes = Prefixes()
-            self._open_log(undo)
-            poller = open_poller(config)
-            self.loop = Loop(poller)
-            undo.callback(self.loop.close)
-            builder = Builder(config, self.store, self.loader, pinned)
+            sockets = self._bind(undo)
+            builder = self._open_memory(undo)
+            self._open_loop(undo)
             built = self._build(builder, progress)
-            self._serve_with(poller, builder, built, undo)
-            if self._foreground:
-                signals.wake(self.loop)
-            self._addresses = [url(sock) for sock in sockets]
-            self.port = next((sock.getsockname()[1] for sock in sockets if sock.family != socket.AF_UNIX), 0)
-            self._reserve = Reserve()
-            undo.callback(self._reserve.close)
-            shed = self.store.shed_descriptor
-            self._listeners += [Listener(sock, self._service, self._reserve, shed) for sock in sockets]
-            self._succession = Succession(
-                self._predecessor,
-                listeners=list(zip(self._listeners, asked_ports, strict=True)),
-                loader=self.loader,
-                content=self.content,
-                service=self._service,
-                drain=self._drain,
-                stop=self.stop,
-            )
+            self.site = Site(SITE, built.generation, pins=builder.pinned)
+            self._open_service(undo)
+            self._open_content(builder, built, undo)
+            self._listen(sockets, undo)
             undo.pop_all()
         self.ready_after_s = time.monotonic() - began
+
+    def _bind(self, undo: ExitStack) -> list[tuple[socket.socket, int]]:
+        """The listening sockets, each with the port that was asked for, 0 for any."""
+        inherited = self._predecessor.listeners if self._predecessor is not None else Inherited()
+        sockets: list[tuple[socket.socket, int]] = []
+        for address in self.config.addresses():
+            for sock in bind(address, inherited):
+                undo.callback(inherited.unbind, sock)
+                sockets.append((sock, 0 if isinstance(address, UnixAddress) else address.port))
+        self._addresses = [url(sock) for sock, _ in sockets]
+        self.port = next((sock.getsockname()[1] for sock, _ in sockets if sock.family != socket.AF_UNIX), 0)
+        return sockets
+
+    def _open_memory(self, undo: ExitStack) -> Builder:
+        """Where content lies, and what fills it."""
+        config = self.config
+        closing.start()
+        pinned = Pinned(config.pin)
+        self.store = Store(
+            config.memory,
+            slab_bytes=config.slab_bytes,
+            small_body_bytes_max=config.small_body_bytes_max,
+            policy=config.evict,
+            pinned=pinned,
+        )
+        undo.callback(self.store.close)
+        self.loader = Loader(self.store, config)
+        undo.callback(self.loader.variants.close)
+        self.loader.variants.progress.subscribe(self._on_compressed)
+        return Builder(config, self.store, self.loader, pinned, SITE)
+
+    def _open_loop(self, undo: ExitStack) -> None:
+        """The loop and what is its own: its front, its second's prefixes, its log."""
+        self._prefixes = Prefixes()
+        self._open_log(undo)
+        front = open_front(self.config, self._prefixes, self._log)
+        self.loop = Loop(front)
+        undo.callback(self.loop.close)
+        self.loop.each_turn.subscribe(self._each_turn)  # first: it makes the second's prefixes
+        front.begin(self.loop, self.store)
+
+    def _open_log(self, undo: ExitStack) -> None:
+        config = self.config
+        if config.access_log:
+            try:
+                self._log = AccessLog(config.access_log, config.access_log_format, self._prefixes)
+            except OSError as error:
+                raise UsageError(f"access_log: {config.access_log!r} cannot be opened: {reason_of(error)}") from None
+            undo.callback(self._log.close)
 
     def _build(self, builder: Builder, progress: bool) -> Built:
         """The first generation, while nothing else is done."""
@@ -167,7 +175,7 @@ class Server:
         try:
             last = None
             if self._predecessor is not None:
-                last = self._predecessor.adopt(self.loader, Root(self.config.root))
+                last = self._predecessor.adopt(self.loader, Root(self.config.root), SITE)
             self.store.starting = True
             built = builder.build(last=last, progress=progress)
             self.store.starting = False
@@ -181,72 +189,70 @@ class Server:
             gc.freeze()
         return built
 
-    def _open_log(self, undo: ExitStack) -> None:
-        config = self.config
-        if config.access_log:
-            try:
-                self._log = AccessLog(config.access_log, config.access_log_format, self._prefixes)
-            except OSError as error:
-                raise UsageError(f"access_log: {config.access_log!r} cannot be opened: {reason_of(error)}") from None
-            undo.callback(self._log.close)
-
-    def _serve_with(self, poller: Poller | Lane, builder: Builder, built: Built, undo: ExitStack) -> None:
-        config = self.config
-        prefixes = self._prefixes
-        self.loop.each_turn = self._each_turn
-        self.loop.stranger = self._welcome_back
-        fetcher = Fetcher(self.loader, config.loader_threads, self.loop.call_soon, config.load_timeout_s)
+    def _open_service(self, undo: ExitStack) -> None:
+        """What connections share, and what answers where no file does."""
+        config, loop = self.config, self.loop
+        fetcher = Fetcher(self.loader, config.loader_threads, loop.call_soon, config.load_timeout_s)
         undo.callback(fetcher.close)
         self._service = Service(
             config=config,
-            loop=self.loop,
+            loop=loop,
             parser=Parser(config, log_fields=self._log is not None),
-            prefixes=prefixes,
+            prefixes=self._prefixes,
             fetcher=fetcher,
-            generation=built.generation,
+            sites=(self.site,),
             bodies=Allowance(config.servlet_bodies_bytes()),
             log=self._log.record if self._log is not None else None,
-            closed=lambda: self._drain.closed(),
             proxies=Proxies(Trusted(config.proxy_headers)) if config.proxy_headers else None,
         )
-        self._drain = Drain(self._service, self._listeners)
-        if not isinstance(poller, Poller):
-            self._service.teacher = Teacher(poller, prefixes, log_json=config.access_log_format == "json")
-            if self._log is not None:
-                self._log.keep_up(self.loop.timers)
-            poller.reserve(len(built.generation.resources))
-            self.store.on_evicted = self._on_evicted
-            self.store.is_sending = poller.pinned
+        loop.front.reserve(self._service.count_keys())
+        loop.handed_over.subscribe(partial(take_over, self._service))
         if config.servlets or config.mount:
             self._open_application(undo)
-        self.content = Content(builder, built, self.loop, self._service)
-        self._foresight = Foresight(self._service, self.store, self.content)
-        self.loader.variants.live_tags = self._live_tags
-        self.loader.variants.tidy()
-        undo.callback(self.content.close)
 
     def _open_application(self, undo: ExitStack) -> None:
         from zcserve.servlets.application import Servlets  # only a server with servlets pays for them
         from zcserve.servlets.results import Keeping
 
-        service, poller = self._service, self.loop.poller
+        service, front = self._service, self.loop.front
         application = Servlets(
             self.config,
+            self.site,
             call_soon=self.loop.call_soon,
-            generation=lambda: service.generation,
-            turn=lambda: poller.turn,
-            lane=service.lane,
-            keeping=Keeping(self.loader, service.fetcher, self.loop.timers, service.lane),
+            turn=lambda: front.turn,
+            front=front,
+            keeping=Keeping(self.loader, service.fetcher, self.loop.timers, front, service.count_keys),
             failures=service.failures,
         )
-        self._application = service.application = application
+        self._application = self.site.application = application
         undo.callback(application.close)
         application.start()
 
-    def _live_tags(self) -> set[bytes]:
-        """The ETags of what is served, in a thread of the variants'."""
-        generations = (self.generation, *self.generation.older)
-        return set().union(*(tags_of(one.entries(), self.loader) for one in generations))
+    def _open_content(self, builder: Builder, built: Built, undo: ExitStack) -> None:
+        """What follows the root from now on."""
+        self.content = Content(builder, built, self.site, self._service)
+        undo.callback(self.content.close)
+        self.loop.each_turn.subscribe(self.content.each_turn)
+        self._foresight = Foresight(self._service, self.store, self.content)
+
+    def _listen(self, sockets: list[tuple[socket.socket, int]], undo: ExitStack) -> None:
+        """Clients may come, and other processes, too."""
+        if self._foreground:
+            signals.wake(self.loop)
+        self._reserve = Reserve()
+        undo.callback(self._reserve.close)
+        shed = self.store.shed_descriptor
+        listeners = [(Listener(sock, self._service, self._reserve, shed), port) for sock, port in sockets]
+        self._drain = Drain(self._service, [listener for listener, _ in listeners])
+        self._succession = Succession(
+            self._predecessor,
+            listeners=listeners,
+            loader=self.loader,
+            content=self.content,
+            service=self._service,
+            drain=self._drain,
+            stop=self.stop,
+        )
 
     def _on_compressed(self, told: str) -> None:
         """The supervisor of a start that waits for variants gives it more time."""
@@ -256,45 +262,23 @@ class Server:
     def _each_turn(self) -> None:
         if self._prefixes.refresh():
             self._foresight.each_second()
-        teacher = self._service.teacher
-        if teacher is not None:
-            teacher.each_turn()
-            if self._log is not None:
-                lines = teacher.lane.take_log()
-                if lines:
-                    self._log.lines(lines)
-            if self._service.draining and not self._service.count():
-                self.loop.stop()
-        self.content.each_turn()  # last: what fails in it keeps nothing of the above from being done
-
-    def _welcome_back(self, fd: int) -> None:
-        """The fast lane handed a connection over."""
-        lane = self._service.lane
-        taken = lane.take(fd) if lane is not None else None
-        if taken is not None:
-            peer, data, _, hung_up, answer = taken
-            transport = SocketTransport.of(fd, peer)
-            Connection(self._service, transport, from_lane=True).take_over(data, answer, hung_up=hung_up)
-
-    def _on_evicted(self, entry: Entry) -> bool:
-        """A body left the store, in any thread: the fast lane must let go of it, and will if it has it."""
-        lane = self._service.lane
-        if lane is None or not lane.holds(entry):
-            return False
-        self.loop.call_soon(partial(lane.drop, entry))
-        return True
 
     # --- running ------------------------------------------------------------------------------------------
+
+    @property
+    def service(self) -> Service:
+        """What all of its connections share."""
+        return self._service
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the thread that `with` has started is still there."""
+        return self._thread is not None and self._thread.is_alive()
 
     @property
     def url(self) -> str:
         """The first address, as a browser wants it."""
         return self._addresses[0]
-
-    @property
-    def generation(self) -> Generation:
-        """What is served now."""
-        return self._service.generation
 
     def __enter__(self) -> Server:
         self._open()
@@ -384,17 +368,17 @@ class Server:
 
     def _has_files_that_may_hang(self) -> bool:
         """Whether files below the root are open that cannot be closed, perhaps: no thread of this process may try."""
-        if not closing.settle(time.monotonic() + CLOSE_WITHIN_S):
+        if not closing.wait(time.monotonic() + CLOSE_WITHIN_S):
             return True
-        generation = self.generation
-        entries = chain(*(one.entries() for one in (generation, *generation.older) if self.config.in_place))
+        generations = self._service.generations() if self.config.in_place else ()
+        entries = chain.from_iterable(one.entries() for one in generations)
         bodies = (one.body for entry in entries for one in each_coding(entry))
         return any(isinstance(body, InPlace) and closing.may_hang(body.device) for body in bodies)
 
     # --- content ------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """Build the next generation beside the present one and flip to it, and load all servlets anew; any thread may
+        """Build the next generation beside the live one and flip to it, and load all servlets anew; any thread may
         ask. Returns at once."""
         self.content.reload()
         if self._application is not None:
@@ -406,7 +390,7 @@ class Server:
             self.content,
             self.loader,
             self._budget,
-            is_native=self._service.lane is not None,
+            engine=self.loop.front.engine,
             servlets=self._application.describe() if self._application is not None else "",
             addresses=self._addresses,
             ready_after_s=self.ready_after_s,

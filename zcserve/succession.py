@@ -1,6 +1,6 @@
 """A server between the process before it and the one after it (`upgrade.py`): what it does at each step.
 
-as the new one   catch up -> "ready", "go" -> catch up -> serve -> when the old one is gone, its memory is ours
+as the new one   catch up -> "ready", "go" -> catch up -> serve -> the old one has ended: have its memory alone
 as the old one   start the program -> "ready": replace nothing -> it serves: hand over, follow on, end
                                                                -> it does not: go on
 """
@@ -98,7 +98,7 @@ class Succession:
         _log.info("upgrade: starting the new program")
         try:
             listeners = [(listener.fileno(), port) for listener, port in self._listeners]
-            write = partial(manifest.write, generation=self._content.generation, loader=self._loader)
+            write = partial(manifest.write, generation=self._content.site.live, loader=self._loader)
             self._successor = Successor(self._loop, self._succeeded, self._not_succeeded, self._before_it_serves)
             self._successor.begin(listeners, self._store.freeze, write)
         except (OSError, NoThreadError) as error:

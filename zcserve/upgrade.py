@@ -4,9 +4,9 @@
     new:      listeners, memory, walk -> "ready" .. "go" -> serve -> "serving" ... end of file -> reuse the memory
 
 The new program is the old one's command line once more, in the same working directory and by the same interpreter, so
-that whatever is installed there by now is what runs. It inherits descriptors, and a variable that says which is which
-(`Handover`). A program that does not know the variable finds the port taken and ends. Whatever ends before it serves,
-or takes too long, the old process goes on as if nothing had been, and says why.
+that what runs is what is installed there now. It inherits descriptors, and a variable that says which is which
+(`Handover`). A program that does not know the variable finds the port in use, and ends. When the new program ends
+before it serves, or takes too long, the old process goes on, and says why.
 
 Nothing that both have is changed while both live. The old store is frozen before the manifest is begun: nothing is
 evicted or given back, and what is made resident goes to memory that is not handed on. The new store puts its own
@@ -18,8 +18,8 @@ at most twice the budget, and each the memory of a process.
 Both follow the changes below the root. When the new program has built what it serves, it says "ready"; the old one
 makes no more changes to what it serves, and says "go"; the new one looks for changes once more, and serves. What the
 old one reads for a request from then on may have changed, too: before it sends that, it asks ("?"), and the new one
-says that it knows ("!"). So no client meets older content than it has seen, and no time runs out: until "go" comes, or
-the old process ends, the new one does not serve. An older program says none of this.
+says that it knows ("!"). So no client gets older content than it has seen, and no deadline is needed: until "go" comes,
+or the old process ends, the new one does not serve. Programs before this protocol say none of this.
 
 They do not accept at the same time. When the new program has looked for the last changes, it says "serving"; the old
 one closes its listeners, and says so ("."); the new one accepts. In between, which is a turn of either's loop, clients
@@ -134,9 +134,9 @@ class Predecessor:
         text, awaits_ready = environ.pop(VARIABLE, ""), environ.pop(AWAITS_READY, "")
         return cls(Handover(**json.loads(text)), awaits_ready=awaits_ready) if text else None
 
-    def adopt(self, loader: Loader, root: Root) -> Generation | None:
-        """What it serves, its bodies resident here as well; None where that cannot be used."""
-        generation = manifest.adopt(self._manifest, self._memory, loader, root)
+    def adopt(self, loader: Loader, root: Root, site: int) -> Generation | None:
+        """What it serves of this site, its bodies resident here as well; None where that cannot be used."""
+        generation = manifest.adopt(self._manifest, self._memory, loader, root, site)
         os.close(self._manifest)
         if generation is None:
             _log.warning("upgrade: what process %d has in memory is of another shape, all is loaded anew", self.pid)

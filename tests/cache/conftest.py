@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from trees import Tree
+
+from tests.support.trees import Tree
 
 
 @pytest.fixture

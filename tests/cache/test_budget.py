@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zcserve.cache.budget import RESERVE_BYTES, Limit, budget_of, eaten, limit, own_bytes, settled
+from zcserve.cache.budget import RESERVE_BYTES, Limit, budget_of, eaten, limit, own_bytes, with_budget
 from zcserve.cache.index import ENTRY_BYTES
 from zcserve.cache.store import Store
 from zcserve.config.table import Config
@@ -142,7 +142,7 @@ def test_content_gets_what_the_process_leaves(small: Kernel, memory: str | None,
     config = Config(root=".", memory=memory) if memory else Config(root=".")  # type: ignore[arg-type]
     budget = budget_of(config, small.proc)
     assert (budget.bytes, budget.warning) == (bytes, "")
-    assert settled(config, small.proc).memory == bytes
+    assert with_budget(config, small.proc).memory == bytes
     assert ("of 80.0 MiB (the machine's memory)" in budget.note) == (memory in (None, "70%", "25%"))
 
 
@@ -157,9 +157,9 @@ def test_the_default_is_what_it_says_where_there_is_enough(kernel: Kernel) -> No
 
 def test_bodies_of_requests_to_applications_have_their_part(small: Kernel) -> None:
     plain = budget_of(Config(root="."), small.proc).bytes
-    config = settled(Config(root=".", servlets="."), small.proc)
+    config = with_budget(Config(root=".", servlets="."), small.proc)
     assert config.memory + config.servlet_bodies_bytes() == pytest.approx(plain, abs=4)
-    config = settled(Config(root=".", servlets=".", servlet_bodies_max=10 * MIB), small.proc)
+    config = with_budget(Config(root=".", servlets=".", servlet_bodies_max=10 * MIB), small.proc)
     assert config.memory + 10 * MIB == plain
 
 
@@ -205,7 +205,7 @@ def test_a_share_is_the_most_that_it_can_be() -> None:
 )
 def test_a_budget_that_entries_eat_is_too_small(budget: int, files: int, content: int, least: str) -> None:
     store = Store(budget, slab_bytes=MIB, small_body_bytes_max=16 * KIB)
-    store.overhead = files * ENTRY_BYTES
+    store.count_index(0, files * ENTRY_BYTES)
     told = eaten(store, files, content)
     store.close()
     assert told.endswith(f"is --memory {least}" if least else "")

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.support.command import CHECKOUT
+from tests.support.waiting import WaitUntil
 from zcserve.cache import closing, crew
 
 DISK = os.makedev(8, 1).to_bytes(8, sys.byteorder)
@@ -37,7 +38,7 @@ def test_what_lies_on_a_disk_is_closed_at_once() -> None:
     assert not is_open(fd)
 
 
-def test_a_close_that_hangs_holds_up_nothing_but_its_device(monkeypatch: Any, wait_until: Callable[..., Any]) -> None:
+def test_a_close_that_hangs_holds_up_nothing_but_its_device(monkeypatch: Any, wait_until: WaitUntil) -> None:
     closing.start()
     far, farther = opened(), opened()
     go_on = threading.Event()
@@ -56,18 +57,24 @@ def test_a_close_that_hangs_holds_up_nothing_but_its_device(monkeypatch: Any, wa
         closing.close(farther, FARTHER)
         assert time.monotonic() - began < 1.0
         wait_until(lambda: not is_open(farther))
-        assert not closing.settle(time.monotonic())
+        assert not closing.wait(time.monotonic())
     finally:
         go_on.set()
-    assert closing.settle(time.monotonic() + 20)
+    assert closing.wait(time.monotonic() + 20)
     assert not is_open(far)
 
 
-def test_where_no_thread_was_started_it_is_closed_at_once(monkeypatch: Any) -> None:
-    monkeypatch.setattr(closing, "_closer", None)
-    fd = opened()
-    closing.close(fd, FAR)
-    assert not is_open(fd)
+def test_where_no_thread_was_started_it_is_closed_at_once() -> None:
+    code = f"""
+import os
+from zcserve.cache import closing
+fd = os.open("/dev/null", os.O_RDONLY)
+closing.close(fd, {FAR!r})
+os.fstat(fd)
+"""
+    environ = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+    assert done.stderr.endswith("OSError: [Errno 9] Bad file descriptor\n")
 
 
 @pytest.mark.parametrize("device", [FAR, FARTHER])

@@ -1,4 +1,4 @@
-"""Compaction: what is moved, what is left, what it gains; nobody notices. The laws are in test_compact_laws.py."""
+"""Compaction: what is moved, what is left, what it gains; no request notices. The laws are in test_compact_laws.py."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from trees import content_of, memfds, no_descriptors_left, noise
 
+from tests.support.trees import content_of, memfds, no_descriptors_left, noise
 from zcserve.cache.compact import GONE_MAX, HOLES_SHARE, TIDIED_AT_ONCE, Compactor
 from zcserve.cache.entry import Body, Entry, Packed
-from zcserve.cache.evictor import nobody_else
+from zcserve.cache.evictor import never_sending
 from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.slab import Slabs
 from zcserve.cache.store import POLICIES, Store
@@ -51,15 +51,15 @@ class House:
         for number, entry in enumerate(entries):
             if number % keep_every:
                 self.leave(entry)
-        self.slabs.settle()
+        self.slabs.reclaim()
         return list(self.contents)
 
     def step(
         self,
         bytes_max: int = NO_LIMIT,
         committed_max: int = NO_LIMIT,
-        is_sending: Callable[[Entry], bool] = nobody_else,
-        let_go: Callable[[Entry], bool] = nobody_else,
+        is_sending: Callable[[Entry], bool] = never_sending,
+        let_go: Callable[[Entry], bool] = never_sending,
     ) -> int:
         return self.compactor.step(bytes_max, committed_max, is_sending, let_go)
 
@@ -125,7 +125,7 @@ def test_the_sparsest_slab_goes_first(house: House) -> None:
         for place, entry in enumerate([entry for entry in house.contents if body_of(entry).slab is slab]):
             if place % 8 <= number:
                 house.leave(entry)
-    house.slabs.settle()
+    house.slabs.reclaim()
     house.step(bytes_max=1)
     assert [slab.retiring for slab in slabs] == [False] * (len(slabs) - 1) + [True]
 
@@ -161,7 +161,7 @@ def test_who_sends_from_a_body_that_was_moved_sends_what_it_was(house: House) ->
     slabs = len(house.slabs.slabs)
     old.clear()
     del body
-    house.slabs.settle()
+    house.slabs.reclaim()
     assert len(house.slabs.slabs) < slabs
     assert before.keys() - memfds("zcserve-slab").keys()
 
@@ -178,7 +178,7 @@ def test_what_is_being_sent_is_left_for_later(house: House) -> None:
     entries = [entry for entry in house.contents if entry not in (first, second)]
     for entry in entries[1::2]:
         house.leave(entry)
-    house.slabs.settle()
+    house.slabs.reclaim()
     house.step()
     assert first.body is not bodies[0]
     assert second.body is not bodies[1]
@@ -198,7 +198,7 @@ def test_who_refers_to_a_body_is_told_and_it_counts_as_let_go(house: House) -> N
     assert moved == sum(body_of(entry).length for entry in told)
     assert house.slabs.condemned == sum(round_up(held[entry].length, 16) for entry in set(told) & held.keys()) > 0
     held.clear()
-    house.slabs.settle()
+    house.slabs.reclaim()
     assert house.slabs.condemned == 0
 
 
@@ -210,37 +210,37 @@ def test_at_the_descriptor_limit_bodies_stay_where_they_are(house: House) -> Non
     with no_descriptors_left():
         house.step()
     house.check()
-    house.slabs.settle()
+    house.slabs.reclaim()
     assert house.step() > 0
     house.check()
 
 
-def test_who_comes_and_goes_leaves_no_trace(house: House) -> None:
+def test_an_entry_that_comes_and_goes_leaves_no_trace(house: House) -> None:
     stayed = [house.come(100) for _ in range(3)]
     for _ in range(50):
         for entry in [house.come(100) for _ in range(20)]:
             house.leave(entry)
-        house.slabs.settle()
-    listed = sum(len(tenants) for tenants in house.compactor._tenants.values())
+        house.slabs.reclaim()
+    listed = sum(len(entries) for entries in house.compactor._entries_of.values())
     assert listed <= 2 * len(stayed) + GONE_MAX + 1
     for entry in stayed:
         house.leave(entry)
-    assert not house.compactor._tenants
+    assert not house.compactor._entries_of
 
 
 def test_a_list_is_tidied_a_few_at_a_time_and_has_everybody_meanwhile() -> None:
     count = 100 * TIDIED_AT_ONCE
     house = House(count * 200)
     stayed = [house.come(100) for _ in range(count)]
-    (tenants,) = house.compactor._tenants.values()
-    lengths = [len(tenants)]
+    (entries,) = house.compactor._entries_of.values()
+    lengths = [len(entries)]
     while len(stayed) > count // 4:
         house.leave(stayed.pop(len(stayed) // 2))
-        lengths.append(len(tenants))
-        assert not len(stayed) % 100 or set(stayed) <= set(tenants)
+        lengths.append(len(entries))
+        assert not len(stayed) % 100 or set(stayed) <= set(entries)
     assert max(before - after for before, after in pairwise(lengths)) <= TIDIED_AT_ONCE
     assert lengths[-1] <= 2 * len(stayed) + GONE_MAX + 1
-    assert len(set(tenants)) == len(list(tenants))
+    assert len(set(entries)) == len(list(entries))
 
 
 # --- in a store -----------------------------------------------------------------------------------------
@@ -331,9 +331,9 @@ def test_to_be_moved_is_no_news_to_the_policy(make_store: Callable[..., Store], 
     for entry in present[::3] + present[1::3]:
         store.drop(entry)
     assert store.committed < BUDGET
-    filed = [(entry, entry.filed, entry.tick, entry.uses) for entry in store._lru.entries()]
-    assert store._compactor.step(NO_LIMIT, NO_LIMIT, nobody_else, nobody_else) > 0
-    assert [(entry, entry.filed, entry.tick, entry.uses) for entry in store._lru.entries()] == filed
+    filed = [(entry, entry.filed, entry.tick, entry.uses) for entry in store._policy.entries()]
+    assert store._compactor.step(NO_LIMIT, NO_LIMIT, never_sending, never_sending) > 0
+    assert [(entry, entry.filed, entry.tick, entry.uses) for entry in store._policy.entries()] == filed
 
 
 def test_nobody_is_evicted_while_holes_can_be_closed(make_store: Callable[..., Store]) -> None:

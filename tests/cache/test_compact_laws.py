@@ -6,8 +6,8 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from trees import content_of, memfd_meter
 
+from tests.support.trees import content_of, memfd_meter
 from zcserve.cache.compact import HOLES_SHARE
 from zcserve.cache.entry import Entry, Packed
 from zcserve.cache.memfd import PAGE_BYTES, round_up
@@ -42,7 +42,7 @@ class CompactingStore(RuleBasedStateMachine):
     @initialize(policy=st.sampled_from(list(POLICIES)))
     def open(self, policy: str) -> None:
         self.store = Store(BUDGET, slab_bytes=8 * PAGE_BYTES, small_body_bytes_max=SMALL, policy=policy)
-        self.store.on_evicted = self.on_evicted
+        self.store.evicted.subscribe(self.on_evicted)
 
     def on_evicted(self, entry: Entry) -> bool:
         if entry not in self.lane:
@@ -173,10 +173,10 @@ class CompactingStore(RuleBasedStateMachine):
             self.store.drop(entry)
         assert self.store.committed == self.store._slabs.live == self.really() == 0
         assert len(self.store._slabs.slabs) <= 1
-        assert not self.store._compactor._tenants
+        assert not self.store._compactor._entries_of
         self.store.close()
 
 
-FEWER = settings.default.max_examples // 3  # an example is forty steps
+FEWER = settings().max_examples // 3  # an example is forty steps
 TestCompactingStore = CompactingStore.TestCase
 TestCompactingStore.settings = settings(max_examples=FEWER, deadline=None, stateful_step_count=40)

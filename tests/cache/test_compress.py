@@ -7,8 +7,8 @@ import importlib
 from collections.abc import Callable
 
 import pytest
-from trees import noise, prose
 
+from tests.support.trees import noise, prose
 from zcserve.cache.compress import BROTLI_BEST_BYTES_MAX, codecs, missing_codecs, worth_it
 
 CONTENTS = [b"", b"x", prose(10_000), noise(10_000)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
+from tests.support.waiting import WaitUntil
 from zcserve.cache import crew as crew_module
 from zcserve.cache.crew import Crew, beat
 from zcserve.errors import UsageError
@@ -103,7 +105,9 @@ def test_jobs_that_do_not_stall_run_no_more_than_there_are_threads_for(make: Cal
     assert most == 2
 
 
-def test_a_device_gets_no_more_threads_than_the_crew_has(make: Callable[..., Crew], far: Disk, wait_until: Any) -> None:
+def test_a_device_gets_no_more_threads_than_the_crew_has(
+    make: Callable[..., Crew], far: Disk, wait_until: WaitUntil
+) -> None:
     crew = make(2)
     for _ in range(10):
         crew.submit(far.read, far.name)
@@ -114,7 +118,7 @@ def test_a_device_gets_no_more_threads_than_the_crew_has(make: Callable[..., Cre
     wait_until(lambda: far.begun == 10)  # when it comes back, all the others are done
 
 
-def test_three_devices_may_hang_at_once(make: Callable[..., Crew], wait_until: Any) -> None:
+def test_three_devices_may_hang_at_once(make: Callable[..., Crew], wait_until: WaitUntil) -> None:
     crew = make(1)
     disks = [Disk(name) for name in (b"1", b"2", b"3")]
     try:
@@ -128,7 +132,7 @@ def test_three_devices_may_hang_at_once(make: Callable[..., Crew], wait_until: A
 
 
 def test_a_device_hangs_when_as_many_jobs_are_stuck_as_there_are_threads(
-    make: Callable[..., Crew], far: Disk, wait_until: Any
+    make: Callable[..., Crew], far: Disk, wait_until: WaitUntil
 ) -> None:
     crew = make(2, stuck_s=0.1)
     crew.submit(far.read, far.name)
@@ -143,7 +147,7 @@ def test_a_device_hangs_when_as_many_jobs_are_stuck_as_there_are_threads(
     wait_until(lambda: not crew.hangs(far.name))
 
 
-def test_a_job_that_was_withdrawn_is_not_begun(make: Callable[..., Crew], far: Disk, wait_until: Any) -> None:
+def test_a_job_that_was_withdrawn_is_not_begun(make: Callable[..., Crew], far: Disk, wait_until: WaitUntil) -> None:
     crew = make(1, stand_ins=0)
     first = crew.submit(far.read)
     wait_until(lambda: far.begun == 1)
@@ -158,8 +162,13 @@ def test_a_job_that_was_withdrawn_is_not_begun(make: Callable[..., Crew], far: D
 def test_jobs_without_stand_ins_run_one_after_another(make: Callable[..., Crew]) -> None:
     crew = make(1, stand_ins=0)
     order: list[int] = []
+
+    def work(number: int) -> None:
+        time.sleep(0.06 if not number else 0)
+        order.append(number)
+
     for number in range(5):
-        crew.submit(lambda number=number: (time.sleep(0.06 if not number else 0), order.append(number))[1])
+        crew.submit(partial(work, number))
     assert done(crew).wait(WITHIN_S)
     assert order == [0, 1, 2, 3, 4]
 
@@ -175,7 +184,7 @@ def test_what_a_job_raises_ends_no_thread(make: Callable[..., Crew]) -> None:
 
 
 def test_the_end_waits_for_jobs_at_hand_and_not_for_what_hangs(
-    make: Callable[..., Crew], far: Disk, wait_until: Any
+    make: Callable[..., Crew], far: Disk, wait_until: WaitUntil
 ) -> None:
     crew = make(2)
     assert done(crew).wait(WITHIN_S)
@@ -210,7 +219,11 @@ def test_threads_that_cannot_be_had_later_leave_those_that_there_are(
     for _ in range(10):
         assert done(crew).wait(WITHIN_S)
     together = threading.Barrier(3)
+
+    def meet() -> None:
+        together.wait(WITHIN_S)
+
     for _ in range(2):
-        crew.submit(lambda: together.wait(WITHIN_S) and None)
+        crew.submit(meet)
     together.wait(WITHIN_S)
     assert done(crew).wait(WITHIN_S)

@@ -46,8 +46,8 @@ def true_distances(trace: Trace) -> list[int]:
     return sorted(distances)
 
 
-def drawn(trace: Trace, curve: MissRatioCurve, turn: int = 1, settled_every: int = 0) -> MissRatioCurve:
-    """The curve, told of a trace as a server would: `turn` accesses a turn, `settled_every` accesses a second."""
+def drawn(trace: Trace, curve: MissRatioCurve, turn: int = 1, adapted_every: int = 0) -> MissRatioCurve:
+    """The curve, told of a trace as a server would: `turn` accesses a turn, `adapted_every` accesses a second."""
     hashes = {key: mmh3.hash(b"/%d" % key, signed=False) for key, _ in trace}
     ticks = dict.fromkeys(hashes, 0)
     gap = curve.gap()
@@ -60,8 +60,8 @@ def drawn(trace: Trace, curve: MissRatioCurve, turn: int = 1, settled_every: int
         if curve.is_sampled(hashes[key], size):
             curve.follow(hashes[key], size, tick)
         ticks[key] = tick
-        if settled_every and number % settled_every == 0:
-            curve.settle(1.0)
+        if adapted_every and number % adapted_every == 0:
+            curve.adapt(1.0)
     return curve
 
 
@@ -154,7 +154,7 @@ def test_a_busy_server_pays_little_and_still_sees_the_curve(monkeypatch: pytest.
     seeded(monkeypatch)
     monkeypatch.setattr(curve_module, "FOLLOWED_PER_S_MAX", 500)
     trace = mixed(zipf(0.9, accesses=400_000))
-    curve = drawn(trace, MissRatioCurve(every=64), turn=64, settled_every=20_000)
+    curve = drawn(trace, MissRatioCurve(every=64), turn=64, adapted_every=20_000)
     assert SAMPLES_MIN <= curve.samples < 2000  # it has followed fewer and fewer
     assert greatest_error(trace, curve, least=0.05) < 0.03
 
@@ -244,7 +244,7 @@ def test_settling_measures_less_when_there_is_much_and_more_when_there_is_little
     curve = MissRatioCurve(every=8)
     for _ in range(measured):
         curve.measure(10, 0)
-    curve.settle(seconds)
+    curve.adapt(seconds)
     assert curve.every == every
     assert curve.accesses == 8 * measured
 
@@ -260,17 +260,17 @@ def followed_much(keys: int) -> MissRatioCurve:
 
 def test_settling_follows_fewer_keys_when_many_are_followed_too_often() -> None:
     curve = followed_much(keys=1000)
-    curve.settle(1.0)
+    curve.adapt(1.0)
     assert SAMPLES_MIN < curve.samples < 1000
     assert curve.pause == 1
 
 
 def test_settling_makes_pauses_when_few_are_followed_too_often() -> None:
     curve = followed_much(keys=100)
-    curve.settle(1.0)
+    curve.adapt(1.0)
     assert curve.samples == 100
     assert curve.pause == 2
-    curve.settle(1.0)
+    curve.adapt(1.0)
     assert curve.pause == 1
 
 

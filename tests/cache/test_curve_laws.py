@@ -59,7 +59,7 @@ def test_the_curve_rises_from_nothing_and_memory_is_bounded(
         ticks[hash32] = tick
         assert curve.samples <= samples_max
         if is_second_over:
-            curve.settle(0.001)
+            curve.adapt(0.001)
         assert curve.unit >= unit
         unit = curve.unit
     ratios = [ratio for _, ratio in curve.points([0, *(2**power for power in range(54)), 2**70])]

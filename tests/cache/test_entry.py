@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from trees import content_of, noise, rewrite
 
+from tests.support.trees import content_of, noise, rewrite
 from zcserve.cache.entry import (
     Body,
     DiskSpan,
@@ -234,12 +234,12 @@ def test_a_packed_body_is_its_own_block_and_has_no_room_for_more() -> None:
 def test_whoever_holds_a_body_holds_its_memory() -> None:
     slabs = Slabs(1 << 20)
     (body,) = slabs.write([(HEAD, noise(3000))], Packed)
-    slabs.settle()
+    slabs.reclaim()
     others = slabs.write([(HEAD, bytes(3000))], Packed)
     assert content_of(body) == noise(3000)
     taken = slabs.live
     del body
-    slabs.settle()
+    slabs.reclaim()
     assert slabs.live == taken / 2
     assert len(others) == 1
 

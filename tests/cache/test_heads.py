@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from trees import field
 
+from tests.support.trees import field
 from zcserve.cache import heads
 from zcserve.http import format_date
 

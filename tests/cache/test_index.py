@@ -6,8 +6,8 @@ import random
 import threading
 
 import pytest
-from trees import Tree, entry_of
 
+from tests.support.trees import Tree, entry_of
 from zcserve.cache import index
 from zcserve.cache.entry import Body, Entry, Redirect
 from zcserve.cache.index import Generation, Stock

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cache.counting import Codec
-from cache.trees import Tree, content_of, noise, prose
 
-from zcserve.cache.kept import DIGEST_BYTES, LEFT_S, Kept, open_kept
+from tests.support.counting import Codec
+from tests.support.trees import Tree, content_of, noise, prose
+from zcserve.cache.kept import DIGEST_BYTES, LEFT_S, VariantDirectory, open_kept
 from zcserve.cache.tags import tag_of
 from zcserve.config.table import Config
 from zcserve.errors import UsageError
@@ -22,16 +22,16 @@ TAG = tag_of(CONTENT)
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Kept:
-    return Kept(tmp_path / "some" / "kept", {b"gzip": "1-9", b"br": "2-11"})
+def kept(tmp_path: Path) -> VariantDirectory:
+    return VariantDirectory(tmp_path / "some" / "kept", {b"gzip": "1-9", b"br": "2-11"})
 
 
-def files(kept: Kept) -> list[Path]:
+def files(kept: VariantDirectory) -> list[Path]:
     """All files in the directory."""
     return sorted(path for path in kept.directory.rglob("*") if path.is_file())
 
 
-def test_what_was_kept_is_found_by_content_and_coding(kept: Kept) -> None:
+def test_what_was_kept_is_found_by_content_and_coding(kept: VariantDirectory) -> None:
     assert kept.get(TAG, b"gzip", CONTENT) is None
     kept.put(TAG, b"gzip", CONTENT, MADE)
     assert kept.get(TAG, b"gzip", CONTENT) == MADE
@@ -41,18 +41,18 @@ def test_what_was_kept_is_found_by_content_and_coding(kept: Kept) -> None:
     assert len(files(kept)) == 2
 
 
-def test_another_version_or_level_finds_nothing(kept: Kept, tmp_path: Path) -> None:
+def test_another_version_or_level_finds_nothing(kept: VariantDirectory, tmp_path: Path) -> None:
     kept.put(TAG, b"gzip", CONTENT, MADE)
-    assert Kept(tmp_path / "some" / "kept", {b"gzip": "1-6"}).get(TAG, b"gzip", CONTENT) is None
+    assert VariantDirectory(tmp_path / "some" / "kept", {b"gzip": "1-6"}).get(TAG, b"gzip", CONTENT) is None
 
 
-def test_another_content_of_the_same_hash_finds_nothing(kept: Kept) -> None:
+def test_another_content_of_the_same_hash_finds_nothing(kept: VariantDirectory) -> None:
     kept.put(TAG, b"gzip", CONTENT, MADE)
     assert kept.get(TAG, b"gzip", CONTENT + b"!") is None
 
 
 @pytest.mark.parametrize("length", [0, 1, DIGEST_BYTES, 2 * DIGEST_BYTES, 2 * DIGEST_BYTES + len(MADE) - 1])
-def test_what_was_cut_short_or_broken_is_ignored(kept: Kept, length: int) -> None:
+def test_what_was_cut_short_or_broken_is_ignored(kept: VariantDirectory, length: int) -> None:
     kept.put(TAG, b"gzip", CONTENT, MADE)
     (file,) = files(kept)
     whole = file.read_bytes()
@@ -64,7 +64,7 @@ def test_what_was_cut_short_or_broken_is_ignored(kept: Kept, length: int) -> Non
     assert kept.get(TAG, b"gzip", CONTENT) == MADE
 
 
-def test_what_is_not_referred_to_is_removed_and_nothing_else(kept: Kept) -> None:
+def test_what_is_not_referred_to_is_removed_and_nothing_else(kept: VariantDirectory) -> None:
     other = prose(5000, b"other ")
     for content in (CONTENT, other):
         kept.put(tag_of(content), b"gzip", content, MADE)
@@ -86,11 +86,11 @@ def test_what_is_not_referred_to_is_removed_and_nothing_else(kept: Kept) -> None
 def test_a_directory_that_cannot_be_written_is_wrong_use(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UsageError, match=r"compress_dir: '.*file' cannot be written: "):
-        Kept(tmp_path / "file", {})
+        VariantDirectory(tmp_path / "file", {})
 
 
 def test_where_nothing_more_can_be_written_that_is_told_once(
-    kept: Kept, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kept: VariantDirectory, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "some" / "kept").rmdir()
     for _ in range(3):
@@ -122,7 +122,7 @@ def started(tree: Tree, directory: Path) -> tuple[Any, int]:
     """A start: the files' entries with their variants, and how often something was compressed."""
     codec = Codec()
     loader = tree.loader(compress=True, compress_dir=str(directory))
-    loader.codecs = {b"gzip": codec}
+    loader.codings.codecs = {b"gzip": codec}
     generation = tree.walk()
     for entry in generation.entries():
         loader.add_variants(generation.root, entry)
@@ -159,7 +159,7 @@ def test_an_evicted_variant_comes_back_from_there(tree: Tree, tmp_path: Path) ->
     tree.plant({"a.css": prose(5000)})
     codec = Codec()
     loader = tree.loader(compress=True, compress_dir=str(tmp_path / "kept"))
-    loader.codecs = {b"gzip": codec}
+    loader.codings.codecs = {b"gzip": codec}
     root, entry = tree.entry(b"/a.css")
     loader.add_variants(root, entry)
     loader.store.drop(entry.variants[0])

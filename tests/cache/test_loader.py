@@ -11,24 +11,26 @@ from pathlib import Path
 
 import mmh3
 import pytest
-from cache.counting import Codec
-from trees import (
+
+from tests.support.counting import Codec
+from tests.support.trees import (
     Tree,
     content_of,
     descriptors,
     entry_of,
     field,
-    no_descriptors_left,
     noise,
     prose,
     publish,
     rewrite,
 )
-
 from zcserve.cache.entry import Body, Entry, Fleeting, Look, OnDisk, Packed, Paged, identity_of
-from zcserve.cache.loader import ChangedError, Loader, path_of
+from zcserve.cache.loader import Loader
 from zcserve.cache.memfd import round_up
-from zcserve.cache.root import OutsideRootError, Root
+from zcserve.cache.naming import path_of
+from zcserve.cache.pairing import entry_at
+from zcserve.cache.reading import ChangedError
+from zcserve.cache.root import OutsideRootError
 from zcserve.http import format_date
 
 SMALL = 1000
@@ -172,7 +174,7 @@ def test_a_body_without_room_is_sent_from_its_file(tree: Tree, size: int) -> Non
     loader = tree.loader(memory=1 << 20)
     for key in (b"/full", b"/full2"):
         loader.load(generation.root, entry_of(generation, key)).pins = 1
-    loader.store.overhead = loader.store.budget - loader.store.committed
+    loader.store.count_index(0, loader.store.budget - loader.store.committed)
     entry = entry_of(generation, b"/a")
     body = loader.load(generation.root, entry)
     assert isinstance(body, OnDisk)
@@ -241,10 +243,10 @@ def test_a_file_keeps_its_tag_when_it_becomes_resident(tree: Tree) -> None:
     tree.plant({"a.bin": noise(LARGE)})
     root, entry = tree.entry(b"/a.bin")
     loader = tree.loader(hash_bytes_max=LARGE - 1)
-    loader.store.overhead = loader.store.budget
+    loader.store.count_index(0, loader.store.budget)
     assert isinstance(loader.load(root, entry), OnDisk)
     tag = entry.etag
-    loader.store.overhead = 0
+    loader.store.count_index(0, 0)
     assert isinstance(loader.load(root, entry), Paged)
     assert entry.etag == tag
 
@@ -343,7 +345,7 @@ def test_a_file_that_changed_since_the_walk_is_not_used(tree: Tree, change: Chan
     with pytest.raises(ChangedError):
         loader.load(root, entry)
     assert entry.body is None
-    fresh = loader.renew(root, entry)
+    fresh = entry_at(root, entry.key)
     assert fresh is not None
     body = loader.load(root, fresh)
     assert content_of(body) == (tree.path / "a").read_bytes()
@@ -408,7 +410,7 @@ def test_a_symlink_that_was_swapped_since_the_walk_is_refused(tree: Tree, tmp_pa
     with pytest.raises(OutsideRootError):
         tree.loader().load(root, entry)
     assert descriptors(tree.path.parent) == opened
-    assert tree.loader().renew(root, entry) is None
+    assert entry_at(root, entry.key) is None
 
 
 def test_a_directory_that_was_swapped_for_a_symlink_is_refused(tree: Tree, tmp_path: Path) -> None:
@@ -433,54 +435,10 @@ def test_a_file_that_became_something_else_is_an_error(tree: Tree) -> None:
     for entry in generation.entries():
         with pytest.raises(OSError, match=r"."):
             loader.load(generation.root, entry)
-        assert loader.renew(generation.root, entry) is None
+        assert entry_at(generation.root, entry.key) is None
 
 
 # --- renewing ---------------------------------------------------------------------------------------------
-
-
-def renewed(tree: Tree, root: Root, entry: Entry) -> Entry:
-    fresh = tree.loader().renew(root, entry)
-    assert fresh is not None
-    assert fresh is not entry
-    assert fresh.key == entry.key
-    return fresh
-
-
-def test_a_renewed_entry_is_what_a_walk_would_find(tree: Tree) -> None:
-    tree.plant({"d/a b.css": b"one", "d/a b.css.gz": b"gz", "d/a b.css.br": b"br"})
-    root, entry = tree.entry(b"/d/a%20b.css")
-    rewrite(tree.path / "d/a b.css", b"another")
-    rewrite(tree.path / "d/a b.css.br", b"another br")
-    os.utime(tree.path / "d/a b.css.gz", (0, 0))
-    fresh = renewed(tree, root, entry)
-    _, walked = tree.entry(b"/d/a%20b.css")
-    for one, other in zip((fresh, *fresh.variants), (walked, *walked.variants), strict=True):
-        assert (one.identity, one.size, one.modified, one.encoding, one.made) == (
-            other.identity,
-            other.size,
-            other.modified,
-            other.encoding,
-            other.made,
-        )
-    assert [variant.encoding for variant in fresh.variants] == [b"br"]
-
-
-def test_a_sibling_that_came_or_went_is_seen(tree: Tree) -> None:
-    tree.plant({"a.css": b"x", "a.css.gz": b"gz"})
-    root, entry = tree.entry(b"/a.css")
-    (tree.path / "a.css.gz").unlink()
-    (tree.path / "a.css.zst").write_bytes(b"zst")
-    assert [variant.encoding for variant in renewed(tree, root, entry).variants] == [b"zstd"]
-
-
-def test_a_time_in_the_future_is_not_renewed_either(tree: Tree) -> None:
-    tree.plant({"a": b"x"})
-    root, entry = tree.entry(b"/a")
-    os.utime(tree.path / "a", (0, 4102444800))
-    modified = renewed(tree, root, entry).modified
-    assert modified is not None
-    assert modified < 4102444800
 
 
 def test_a_successor_stands_in_its_place_and_the_old_bodies_are_dropped(tree: Tree) -> None:
@@ -498,14 +456,6 @@ def test_a_successor_stands_in_its_place_and_the_old_bodies_are_dropped(tree: Tr
     (tree.path / "index.html").unlink()
     assert loader.succeed(generation, fresh) is None
     assert not {b"/", b"/index.html"} & set(generation.resources)
-
-
-def test_a_file_that_cannot_be_opened_for_lack_of_descriptors_is_not_taken_for_gone(tree: Tree) -> None:
-    tree.plant({"a": b"x"})
-    root, entry = tree.entry(b"/a")
-    loader = tree.loader()
-    with no_descriptors_left(), pytest.raises(OSError, match="Too many open files"):
-        loader.renew(root, entry)
 
 
 # --- drop_cache and in_place ------------------------------------------------------------------------------
@@ -596,7 +546,7 @@ def test_in_place_sees_that_a_file_over_the_hash_limit_changed(tree: Tree) -> No
 def gzip_loader(tree: Tree, **settings: object) -> tuple[Loader, Codec]:
     loader = tree.loader(compress=True, **settings)
     codec = Codec()
-    loader.codecs = {b"gzip": codec}
+    loader.codings.codecs = {b"gzip": codec}
     return loader, codec
 
 
@@ -638,8 +588,8 @@ def test_all_codings_that_are_installed_are_made(tree: Tree) -> None:
     loader = tree.loader(compress=True)
     root, entry = tree.entry(b"/a.html")
     loader.add_variants(root, entry)
-    assert {variant.encoding for variant in entry.variants} == set(loader.codecs)
-    assert len({variant.etag for variant in entry.variants}) == len(loader.codecs)
+    assert {variant.encoding for variant in entry.variants} == set(loader.codings.codecs)
+    assert len({variant.etag for variant in entry.variants}) == len(loader.codings.codecs)
 
 
 def test_a_sibling_is_not_made_again(tree: Tree) -> None:
@@ -776,7 +726,7 @@ def test_a_made_variant_without_room_is_no_error_that_load_does_not_promise(tree
     root, entry = tree.entry(b"/a.css")
     loader.add_variants(root, entry)
     loader.store.drop(entry.variants[0])
-    loader.store.overhead = loader.store.budget
+    loader.store.count_index(0, loader.store.budget)
     try:
         body = loader.load(root, entry.variants[0])
     except (ChangedError, OSError):

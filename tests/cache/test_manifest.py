@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trees import Tree, content_of, entry_of, field, memfd_meter, noise, prose
 
+from tests.support.trees import Tree, content_of, entry_of, field, memfd_meter, noise, prose
+from tests.support.waiting import WaitUntil
 from zcserve.cache import manifest, siblings
 from zcserve.cache.entry import Entry, MadeVariant, Sibling, SiblingVariant
 from zcserve.cache.index import Generation
@@ -47,6 +48,7 @@ def loaded(tree: Tree, **settings: Any) -> tuple[Loader, Generation]:
     """A generation as the old process has it."""
     loader = tree.loader(**settings)
     generation = tree.walk()
+    loader.store.count_index(0, generation.index_bytes)
     preload(generation, loader)
     return loader, generation
 
@@ -64,7 +66,7 @@ def take_over(tree: Tree, old: Loader, generation: Generation, **settings: Any) 
         memory = handed(old)
         manifest.write(fd, memory, generation, old)
         new = tree.loader(**settings)
-        return new, manifest.adopt(fd, memory, new, Root(tree.path))
+        return new, manifest.adopt(fd, memory, new, Root(tree.path), 0)
     finally:
         os.close(fd)
 
@@ -139,7 +141,7 @@ def test_a_made_variant_stays_one(tree: Tree) -> None:
     assert not new.wants_variants(entry_of(got, b"/a.css"))
 
 
-def test_variants_that_were_still_to_come_are_made_by_the_next_process(tree: Tree, wait_until: Any) -> None:
+def test_variants_that_were_still_to_come_are_made_by_the_next_process(tree: Tree, wait_until: WaitUntil) -> None:
     tree.plant({"a.css": prose(5000)})
     old, generation = loaded(tree, compress=True)
     entry_of(generation, b"/a.css").variants = ()  # they are not there yet
@@ -147,7 +149,7 @@ def test_variants_that_were_still_to_come_are_made_by_the_next_process(tree: Tre
     entry = entry_of(got, b"/a.css")
     assert (entry.variants, entry.body is not None) == ((), True)
     new.want_what_is_missing(got)
-    wait_until(lambda: {variant.encoding for variant in entry.variants} == set(new.codecs))
+    wait_until(lambda: {variant.encoding for variant in entry.variants} == set(new.codings.codecs))
     assert all(variant.body is not None for variant in entry.variants)
 
 
@@ -219,7 +221,7 @@ def test_a_manifest_of_another_format_is_not_read(tree: Tree, monkeypatch: Any) 
     memory = handed(old)
     manifest.write(fd, memory, generation, old)
     monkeypatch.setattr(manifest, "FORMAT", manifest.FORMAT + 1)
-    assert manifest.adopt(fd, memory, tree.loader(), Root(tree.path)) is None
+    assert manifest.adopt(fd, memory, tree.loader(), Root(tree.path), 0) is None
     for closed in (*memory.slabs, memory.pages):
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(closed)
@@ -301,7 +303,7 @@ def test_what_is_new_in_a_frozen_store_goes_beside_what_another_process_has(tree
     assert [os.pread(fd, 1 << 16, 0) for fd in memory.slabs] == before
     fd = os.memfd_create("manifest")
     manifest.write(fd, memory, generation, old)
-    got = manifest.adopt(fd, memory, tree.loader(slab_bytes="64K"), Root(tree.path))
+    got = manifest.adopt(fd, memory, tree.loader(slab_bytes="64K"), Root(tree.path), 0)
     os.close(fd)
     assert got is not None
     assert [entry.body is None for entry in got.entries()] == [entry in dropped for entry in entries]
@@ -390,7 +392,8 @@ def test_slabs_that_were_closed_leave_gaps_and_the_others_are_found_all_the_same
     for entry in list(generation.entries())[:60]:
         if entry.key[1:] < b"040" or entry.key[1:] > b"055":
             old.store.drop(entry)
-    numbers = old.store.committed and old.store.freeze().numbers
+    assert old.store.committed
+    numbers = old.store.freeze().numbers
     assert numbers != tuple(range(len(numbers)))
     resident = {entry.key for entry in generation.entries() if entry.body is not None}
     _, got = adopted(tree, old, generation, slab_bytes="64K")

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from trees import descriptors, no_descriptors_left, noise
 
+from tests.support.trees import descriptors, no_descriptors_left, noise
 from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.pages import Extent, Pages
 
@@ -41,7 +41,7 @@ def test_offsets_are_never_used_twice(pages: Pages) -> None:
         assert extent.offset >= reached
         reached = extent.offset + length
         del extent
-        pages.settle()
+        pages.reclaim()
     assert pages.committed == 0
 
 
@@ -50,8 +50,8 @@ def test_a_dead_extent_gives_its_memory_back_and_its_neighbours_keep_theirs(page
     before, middle, after = (written(pages, content) for content in contents)
     assert pages.committed == os.fstat(pages.fd).st_blocks * 512 == 12 * PAGE_BYTES
     del middle
-    assert pages.committed == 12 * PAGE_BYTES  # not settled yet
-    pages.settle()
+    assert pages.committed == 12 * PAGE_BYTES  # not reclaimed yet
+    pages.reclaim()
     assert pages.committed == os.fstat(pages.fd).st_blocks * 512 == 8 * PAGE_BYTES
     assert os.pread(pages.fd, before.length, before.offset) == contents[0]
     assert os.pread(pages.fd, after.length, after.offset) == contents[2]
@@ -97,7 +97,7 @@ def test_bytes_in_a_socket_arrive_unchanged_after_their_extent_died_and_others_w
             pass
         assert 0 < sent < len(content)  # the reader sleeps: these bytes are on their way
         del extent
-        pages.settle()
+        pages.reclaim()
         assert pages.committed == 0
         others = [written(pages, b"\xff" * (1 << 20)) for _ in range(8)]
         sender.shutdown(socket.SHUT_WR)
@@ -111,7 +111,7 @@ def test_memory_is_given_back_at_the_descriptor_limit_too(pages: Pages) -> None:
     extent = written(pages, b"x" * 100_000)
     del extent
     with no_descriptors_left():
-        pages.settle()
+        pages.reclaim()
     assert pages.committed == os.fstat(pages.fd).st_blocks == 0
 
 
@@ -124,10 +124,10 @@ def test_what_two_processes_have_is_not_punched_out_before_the_other_is_gone(pag
     own = written(new, noise(PAGE_BYTES, 4))
     assert own.offset >= dead.offset + dead.length
     del dying
-    new.settle()
+    new.reclaim()
     assert [os.pread(pages.fd, extent.length, extent.offset) for extent in (kept, gap, dead)] == contents
     new.release()
-    new.settle()
+    new.reclaim()
     assert new.committed == os.fstat(new.fd).st_blocks * 512 == 3 * PAGE_BYTES
     assert os.pread(new.fd, claimed.length, claimed.offset) == contents[0]
     new.close()

@@ -6,10 +6,12 @@ import os
 import time
 
 import pytest
-from trees import Tree, codings, date, entry_of, keys, problems
 
-from zcserve.cache.entry import Sibling, identity_of
-from zcserve.cache.loader import path_of
+from tests.support.trees import Tree, codings, date, entry_of, keys, no_descriptors_left, problems, rewrite
+from zcserve.cache.entry import Entry, Sibling, identity_of
+from zcserve.cache.naming import path_of
+from zcserve.cache.pairing import entry_at
+from zcserve.cache.root import Root
 from zcserve.http import format_date
 
 YEAR_NS = 365 * 86400 * 10**9
@@ -132,3 +134,57 @@ def test_a_siblings_sibling_is_a_variant_of_that(tree: Tree) -> None:
     assert keys(generation) == {b"/a.css", b"/a.css.gz", b"/a.css.gz.br"}
     assert codings(entry_of(generation, b"/a.css")) == [b"gzip"]
     assert codings(entry_of(generation, b"/a.css.gz")) == [b"br"]
+
+
+# --- one file, looked at again ----------------------------------------------------------------------------
+
+
+def renewed(root: Root, entry: Entry) -> Entry:
+    fresh = entry_at(root, entry.key)
+    assert fresh is not None
+    assert fresh is not entry
+    assert fresh.key == entry.key
+    return fresh
+
+
+def test_a_renewed_entry_is_what_a_walk_would_find(tree: Tree) -> None:
+    tree.plant({"d/a b.css": b"one", "d/a b.css.gz": b"gz", "d/a b.css.br": b"br"})
+    root, entry = tree.entry(b"/d/a%20b.css")
+    rewrite(tree.path / "d/a b.css", b"another")
+    rewrite(tree.path / "d/a b.css.br", b"another br")
+    os.utime(tree.path / "d/a b.css.gz", (0, 0))
+    fresh = renewed(root, entry)
+    _, walked = tree.entry(b"/d/a%20b.css")
+    for one, other in zip((fresh, *fresh.variants), (walked, *walked.variants), strict=True):
+        assert (one.identity, one.size, one.modified, one.encoding, one.made) == (
+            other.identity,
+            other.size,
+            other.modified,
+            other.encoding,
+            other.made,
+        )
+    assert [variant.encoding for variant in fresh.variants] == [b"br"]
+
+
+def test_a_sibling_that_came_or_went_is_seen(tree: Tree) -> None:
+    tree.plant({"a.css": b"x", "a.css.gz": b"gz"})
+    root, entry = tree.entry(b"/a.css")
+    (tree.path / "a.css.gz").unlink()
+    (tree.path / "a.css.zst").write_bytes(b"zst")
+    assert [variant.encoding for variant in renewed(root, entry).variants] == [b"zstd"]
+
+
+def test_a_time_in_the_future_is_not_renewed_either(tree: Tree) -> None:
+    tree.plant({"a": b"x"})
+    root, entry = tree.entry(b"/a")
+    os.utime(tree.path / "a", (0, 4102444800))
+    modified = renewed(root, entry).modified
+    assert modified is not None
+    assert modified < 4102444800
+
+
+def test_a_file_that_cannot_be_opened_for_lack_of_descriptors_is_not_taken_for_gone(tree: Tree) -> None:
+    tree.plant({"a": b"x"})
+    root, entry = tree.entry(b"/a")
+    with no_descriptors_left(), pytest.raises(OSError, match="Too many open files"):
+        entry_at(root, entry.key)

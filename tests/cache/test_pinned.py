@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from trees import Tree, entry_of, noise
 
+from tests.support.trees import Tree, entry_of, noise
 from zcserve.cache.entry import Entry
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import preload

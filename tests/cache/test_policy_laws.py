@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from policies import Cached, resident
 
+from tests.support.policies import Cached, resident
 from zcserve.cache.entry import Body, Entry
 from zcserve.cache.evictor import LeastRecentlyUsed, Policy
 from zcserve.cache.s3fifo import S3Fifo
@@ -278,9 +279,9 @@ class PolicyMachine(RuleBasedStateMachine):
         assert sorted(map(id, self.order.entries())) == sorted(map(id, self.resident))
 
 
-def _machine(policy: type[Policy]) -> type:
-    machine = type(f"{policy.__name__}Machine", (PolicyMachine,), {"policy": policy})
-    case: type = machine.TestCase
+def _machine(policy: type[Policy]) -> Any:
+    machine: Any = type(f"{policy.__name__}Machine", (PolicyMachine,), {"policy": policy})
+    case = machine.TestCase
     case.settings = settings(deadline=None, stateful_step_count=60)
     return case
 

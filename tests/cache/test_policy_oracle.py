@@ -8,8 +8,8 @@ from itertools import accumulate
 from typing import Any
 
 import pytest
-from policies import Cached
 
+from tests.support.policies import Cached
 from zcserve.cache import s3fifo
 from zcserve.cache.store import POLICIES
 

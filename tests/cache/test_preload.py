@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from trees import Tree, as_nobody, content_of, entry_of, field, noise, prose, publish, rewrite
 
+from tests.support.trees import Tree, as_nobody, content_of, entry_of, field, noise, prose, publish, rewrite
 from zcserve.cache import entry as entry_module
 from zcserve.cache.entry import Body, Entry
 from zcserve.cache.index import ENTRY_BYTES, Generation
@@ -60,6 +60,7 @@ def check(generation: Generation, loader: Loader, report: Preloaded) -> None:
 
 def preloaded(tree: Tree, loader: Loader, generation: Generation | None = None) -> tuple[Generation, Preloaded]:
     generation = generation or tree.walk()
+    loader.store.count_index(0, generation.index_bytes)
     report = preload(generation, loader)
     check(generation, loader, report)
     return generation, report
@@ -75,7 +76,7 @@ def entries(*sizes: int) -> list[Entry]:
 def taken(tree: Tree, sizes: tuple[int, ...], memory: int, overhead: int = 0) -> list[int]:
     """The sizes that the plan takes."""
     store = tree.loader(memory=memory).store
-    store.overhead = overhead
+    store.count_index(0, overhead)
     files = entries(*sizes)
     plan = Plan(files, store)
     return [file.size for file in files if plan.takes(file)]
@@ -394,9 +395,9 @@ def test_missing_variants_are_made_while_preloading(tree: Tree) -> None:
     loader = tree.loader(compress=True)
     generation, report = preloaded(tree, loader)
     assert report.left_out == 0
-    assert report.files == 4 + 2 * len(loader.codecs)
+    assert report.files == 4 + 2 * len(loader.codings.codecs)
     for key in (b"/a.css", b"/d/b.html"):
-        assert {variant.encoding for variant in entry_of(generation, key).variants} == set(loader.codecs)
+        assert {variant.encoding for variant in entry_of(generation, key).variants} == set(loader.codings.codecs)
         assert field(entry_body(generation, key).head(), b"Vary") == b"Accept-Encoding"
     for key in (b"/c.png", b"/tiny.css"):
         assert entry_of(generation, key).variants == ()
@@ -499,8 +500,8 @@ def test_made_variants_are_shared_with_their_base(tree: Tree) -> None:
     generation, gone = reloaded(tree, loader, last)
     assert gone == 1
     assert generation.resources[b"/a.css"] is last.resources[b"/a.css"]
-    assert len(entry_of(generation, b"/a.css").variants) == len(loader.codecs)
-    assert len(entry_of(generation, b"/b.css").variants) == len(loader.codecs)
+    assert len(entry_of(generation, b"/a.css").variants) == len(loader.codings.codecs)
+    assert len(entry_of(generation, b"/b.css").variants) == len(loader.codings.codecs)
 
 
 def test_a_file_that_becomes_the_index_is_still_one_entry(tree: Tree) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trees import Tree, rewrite
 
+from tests.support.trees import Tree, rewrite
 from zcserve.cache.index import Generation
 from zcserve.cache.recheck import LOOKS_AT_ONCE, LOOKS_PER_S_MAX, Recheck
 from zcserve.cache.root import Root

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trees import Tree
 
+from tests.support.trees import Tree
 from zcserve.cache import reread
 from zcserve.cache.index import Generation
 from zcserve.cache.reread import READ_BYTES_PER_S, READS_PER_S, Reread

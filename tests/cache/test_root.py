@@ -7,8 +7,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from trees import Tree, as_nobody, descriptors
 
+from tests.support.trees import Tree, as_nobody, descriptors
 from zcserve.cache.root import OutsideRootError, Root
 from zcserve.errors import UsageError
 

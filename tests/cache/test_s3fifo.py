@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from policies import Cached, resident
 
-from zcserve.cache.s3fifo import HEAD_BYTES, S3Fifo
+from tests.support.policies import Cached, resident
+from zcserve.cache.heads import HEAD_BYTES
+from zcserve.cache.s3fifo import S3Fifo
 
 
 def test_what_was_never_hit_goes_in_the_order_of_arrival() -> None:

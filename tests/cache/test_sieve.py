@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from policies import Cached, resident
-
+from tests.support.policies import Cached, resident
 from zcserve.cache.sieve import Sieve
 
 

@@ -9,8 +9,8 @@ import sys
 import threading
 
 import pytest
-from trees import memfd_meter, memfds, no_descriptors_left, noise
 
+from tests.support.trees import memfd_meter, memfds, no_descriptors_left, noise
 from zcserve.cache.entry import Packed
 from zcserve.cache.memfd import PAGE_BYTES
 from zcserve.cache.slab import BLOCK_ALIGN, Block, Slabs, shared
@@ -57,7 +57,7 @@ def test_a_block_goes_into_the_smallest_hole_that_holds_it(slabs: Slabs) -> None
     large, medium, larger = (blocks[i].offset for i in (0, 2, 4))
     kept = [block for block in blocks if block.length == 16]
     del blocks
-    slabs.settle()
+    slabs.reclaim()
     placed = [slabs.allocate(Packed, 0, length) for length in (500, 1024, 1500)]
     assert [block.offset for block in placed] == [medium, large, larger]
     assert len(kept) == 3
@@ -67,7 +67,7 @@ def test_the_rest_of_a_hole_stays_a_hole(slabs: Slabs) -> None:
     hole, wall = slabs.allocate(Packed, 0, 1024), slabs.allocate(Packed, 0, 16)
     offset = hole.offset
     del hole
-    slabs.settle()
+    slabs.reclaim()
     halves = [slabs.allocate(Packed, 0, 512), slabs.allocate(Packed, 0, 512)]
     assert [half.offset for half in halves] == [offset, offset + 512]
     assert wall.offset == offset + 1024
@@ -83,7 +83,7 @@ def test_neighbouring_holes_become_one_in_whatever_order_they_are_freed(slabs: S
     del first
     for i in order:
         blocks[i] = None
-        slabs.settle()
+        slabs.reclaim()
     assert slabs.allocate(Packed, 0, 3 * 1008).offset == offset
     assert wall.offset == offset + 3 * 1008
 
@@ -112,12 +112,12 @@ def test_a_page_is_given_back_when_its_last_block_dies_and_not_before(slabs: Sla
     before, middle, after = filled(slabs, b"b" * 2048), filled(slabs, across), filled(slabs, b"a" * 2048)
     assert slabs.committed == really() == 3 * PAGE_BYTES
     del middle
-    slabs.settle()
+    slabs.reclaim()
     assert slabs.committed == really() == 2 * PAGE_BYTES
     assert bytes(before.view()) == b"b" * 2048
     assert bytes(after.view()) == b"a" * 2048
     del before, after
-    slabs.settle()
+    slabs.reclaim()
     assert slabs.committed == slabs.live == really() == 0
 
 
@@ -126,7 +126,7 @@ def test_a_block_that_is_referred_to_is_not_taken_back(slabs: Slabs) -> None:
     block = filled(slabs, content)
     reader = block
     del block
-    slabs.settle()
+    slabs.reclaim()
     others = [filled(slabs, b"\0" * 3000) for _ in range(5)]
     assert bytes(reader.view()) == content
     assert all(other.offset != reader.offset or other.slab is not reader.slab for other in others)
@@ -141,7 +141,7 @@ def test_blocks_may_die_in_any_thread(slabs: Slabs) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    slabs.settle()
+    slabs.reclaim()
     assert slabs.committed == slabs.live == 0
 
 
@@ -174,7 +174,7 @@ def test_a_batch_goes_around_what_lives_and_over_the_end_of_a_slab(slabs: Slabs)
     old = [filled(slabs, noise(700, seed)) for seed in range(30)]
     kept = old[::3]
     del old
-    slabs.settle()
+    slabs.reclaim()
     batch = [(noise(20, seed), noise(500 + 40 * seed, seed)) for seed in range(40)]
     blocks = slabs.write(batch, Packed)
     assert [bytes(block.view()) for block in blocks] == [head + content for head, content in batch]
@@ -213,7 +213,7 @@ def test_a_page_full_of_the_smallest_blocks_is_counted_right(slabs: Slabs) -> No
     blocks = [slabs.allocate(Packed, 0, 1) for _ in range(PAGE_BYTES // BLOCK_ALIGN)]
     assert slabs.committed == PAGE_BYTES
     del blocks
-    slabs.settle()
+    slabs.reclaim()
     assert slabs.committed == 0
 
 
@@ -223,7 +223,7 @@ def test_a_slab_is_closed_when_all_its_blocks_are_gone_but_not_under_a_view(slab
     blocks = [filled(slabs, bytes([number]) * size) for number in range(4)]
     view = blocks[1].view()
     del blocks[:3]
-    slabs.settle()
+    slabs.reclaim()
     assert list(slabs.slabs) == [3]
     mine = memfds("zcserve-slab").keys() - before
     assert len(mine) == 2  # the view keeps its mapping, whose pages are given back
@@ -234,7 +234,7 @@ def test_a_slab_is_closed_when_all_its_blocks_are_gone_but_not_under_a_view(slab
 
 def test_the_newest_slab_stays_and_is_filled_from_its_start(slabs: Slabs) -> None:
     del [filled(slabs, b"x" * 1000) for _ in range(5)][:]
-    slabs.settle()
+    slabs.reclaim()
     again = filled(slabs, b"y" * (PAGES_PER_SLAB * PAGE_BYTES))
     assert (again.offset, list(slabs.slabs)) == (0, [0])
 
@@ -243,16 +243,16 @@ def test_a_slab_that_retires_takes_nothing_new_and_closes(slabs: Slabs) -> None:
     blocks = [filled(slabs, b"x" * 1008) for _ in range(20)]
     slab = blocks[0].slab
     del blocks[::2]
-    slabs.settle()
+    slabs.reclaim()
     slabs.retire(slab)
     others = [filled(slabs, b"y" * 1008) for _ in range(20)]
     assert all(other.slab is not slab for other in others)
     assert [bytes(block.view()) for block in blocks] == [b"x" * 1008] * 10
     del blocks
-    slabs.settle()
+    slabs.reclaim()
     assert slab not in slabs.slabs.values()
     del others
-    slabs.settle()
+    slabs.reclaim()
     assert slabs.committed == slabs.live == 0
 
 
@@ -265,12 +265,12 @@ def test_what_two_processes_have_is_not_used_anew_before_the_other_is_gone(slabs
     assert kept.view() == first.view()
     assert new.committed == 2 * PAGE_BYTES
     del dying
-    new.settle()
+    new.reclaim()
     assert new.has_adopted
     assert filled(new, b"own").slab.number == 1
-    assert (gap.view()[:], last.view()[:]) == (noise(PAGE_BYTES, 1), noise(PAGE_BYTES, 2))
+    assert (bytes(gap.view()), bytes(last.view())) == (noise(PAGE_BYTES, 1), noise(PAGE_BYTES, 2))
     assert list(new.release()) == []
-    new.settle()
+    new.reclaim()
     assert not new.has_adopted
     assert new.committed == PAGE_BYTES
     assert filled(new, noise(2 * PAGE_BYTES)).slab is kept.slab

@@ -6,8 +6,8 @@ import random
 from itertools import pairwise
 
 import pytest
-from trees import memfd_meter
 
+from tests.support.trees import memfd_meter
 from zcserve.cache.entry import Packed
 from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.slab import BLOCK_ALIGN, Block, Slabs
@@ -29,7 +29,7 @@ class SlabMachine(RuleBasedStateMachine):
         self.really = memfd_meter("zcserve-slab")
         self.slabs = Slabs(SLAB_BYTES)
         self.live: list[tuple[Block, bytes]] = []
-        self.unsettled: list[tuple[int, int, int]] = []
+        self.not_reclaimed: list[tuple[int, int, int]] = []
 
     def place_of(self, block: Block) -> tuple[int, int, int]:
         """Slab, start and stop of the bytes that a block takes."""
@@ -46,12 +46,12 @@ class SlabMachine(RuleBasedStateMachine):
     def free(self, choice: int) -> None:
         if self.live:
             block, _ = self.live.pop(choice % len(self.live))
-            self.unsettled.append(self.place_of(block))
+            self.not_reclaimed.append(self.place_of(block))
 
     @rule()
-    def settle(self) -> None:
-        self.slabs.settle()
-        self.unsettled.clear()
+    def reclaim(self) -> None:
+        self.slabs.reclaim()
+        self.not_reclaimed.clear()
         assert self.really() == self.slabs.committed
 
     @invariant()
@@ -60,13 +60,13 @@ class SlabMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_two_blocks_overlap(self) -> None:
-        places = sorted([self.place_of(block) for block, _ in self.live] + self.unsettled)
+        places = sorted([self.place_of(block) for block, _ in self.live] + self.not_reclaimed)
         for (slab, _, stop), (next_slab, start, _) in pairwise(places):
             assert slab != next_slab or stop <= start
 
     @invariant()
     def committed_is_the_pages_that_blocks_touch(self) -> None:
-        places = [self.place_of(block) for block, _ in self.live] + self.unsettled
+        places = [self.place_of(block) for block, _ in self.live] + self.not_reclaimed
         touched = {
             (slab, page)
             for slab, start, stop in places
@@ -77,7 +77,7 @@ class SlabMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.live.clear()
-        self.slabs.settle()
+        self.slabs.reclaim()
         assert self.slabs.committed == self.slabs.live == self.really() == 0
         # And what is free is whole again: of all slabs one is left at most, and takes a block as large as itself.
         assert len(self.slabs.slabs) <= 1
@@ -85,6 +85,6 @@ class SlabMachine(RuleBasedStateMachine):
         assert list(self.slabs.slabs.values()) == [block.slab]
 
 
-FEWER = settings.default.max_examples // 3  # an example is forty steps
+FEWER = settings().max_examples // 3  # an example is forty steps
 TestSlabs = SlabMachine.TestCase
 TestSlabs.settings = settings(max_examples=FEWER, deadline=None, stateful_step_count=40)

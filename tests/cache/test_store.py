@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from trees import content_of, memfd_meter, no_descriptors_left, noise
 
+from tests.support.trees import content_of, memfd_meter, no_descriptors_left, noise
 from zcserve.cache.entry import Body, Entry, InPlace, OpenFile, Packed, Paged
 from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.store import POLICIES, Store
@@ -210,8 +210,23 @@ def test_contents_survive_the_coming_and_going_of_others(store: Store) -> None:
     assert all(content_of(body_of(entry)) == content for entry, content in still)
 
 
+def test_the_indexes_of_all_sites_are_counted(store: Store) -> None:
+    store.count_index(0, 1000)
+    store.count_index(1, 300)
+    assert store.overhead == 1300
+    store.count_index(0, 50)  # its files are fewer now
+    assert store.overhead == 350
+
+
+def test_beside_the_live_index_the_next_one_counts_only_where_it_is_larger(store: Store) -> None:
+    store.count_index(0, 1000)
+    for next_one, counted in ((400, 1000), (1500, 1500)):
+        store.count_index(0, next_one, at_least=True)
+        assert store.overhead == counted
+
+
 def test_what_the_index_costs_is_taken_off_the_budget(store: Store) -> None:
-    store.overhead = BUDGET // 2
+    store.count_index(0, BUDGET // 2)
     for i in range(20):
         put_large(store, noise(BUDGET // 16, i))
     assert store.committed <= BUDGET // 2
@@ -268,7 +283,7 @@ def test_dropping_forgets_a_body_once(store: Store, put_one: Callable[[Store, by
 
 
 def test_a_body_that_can_never_fit_evicts_nobody(store: Store) -> None:
-    store.overhead = BUDGET * 3 // 4
+    store.count_index(0, BUDGET * 3 // 4)
     entries = [put_small(store, noise(1000, i)) for i in range(50)]
     assert store.reserve(BUDGET // 2) is None
     assert store.evictions == 0
@@ -342,7 +357,7 @@ def test_what_waits_to_be_sent_is_passed_over_by_every_policy(make_store: MakeSt
     entries = [put_large(store, noise(BUDGET // 8, i)) for i in range(8)]
     for entry in entries[:5]:
         body_of(entry).pins = 1
-    store.is_sending = lambda entry: entry is entries[5]
+    store.is_sending.subscribe(lambda entry: entry is entries[5])
     for number in range(20):
         put_large(store, noise(BUDGET // 8, 100 + number))
         assert store.committed <= BUDGET

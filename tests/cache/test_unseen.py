@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from trees import Tree, noise
 
+from tests.support.trees import Tree, noise
 from zcserve.cache import manifest
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
@@ -108,7 +108,7 @@ def test_what_another_process_hands_over_is_not_seen(tree: Tree) -> None:
     memory = Memory(tuple(map(os.dup, slabs)), os.dup(pages), numbers)
     fd = os.memfd_create("manifest")
     manifest.write(fd, memory, generation, old)
-    got = manifest.adopt(fd, memory, new, Root(tree.path))
+    got = manifest.adopt(fd, memory, new, Root(tree.path), 0)
     os.close(fd)
     assert got is not None
     assert all(entry.body is not None for entry in got.entries())

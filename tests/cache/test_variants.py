@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from cache.trees import Tree, content_of, entry_of, noise, prose
 
+from tests.support.trees import Tree, content_of, entry_of, noise, prose
+from tests.support.waiting import WaitUntil
+from zcserve import threads
 from zcserve.cache import variants
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
@@ -39,7 +41,7 @@ class Making:
     def __init__(self, tree: Tree, **settings: Any) -> None:
         self.gate = Gate()
         self.loader: Loader = tree.loader(compress=True, **{"compress_wait_s": 0} | settings)
-        self.loader.codecs = {b"gzip": self.gate}
+        self.loader.codings.codecs = {b"gzip": self.gate}
         self.generation: Generation = tree.walk()
 
     def entry(self, key: bytes) -> Entry:
@@ -68,7 +70,7 @@ def all_made(making: Making) -> bool:
     return not making.loader.variants.pending
 
 
-def test_a_load_goes_on_without_variants_and_they_follow(making: Any, wait_until: Any) -> None:
+def test_a_load_goes_on_without_variants_and_they_follow(making: Callable[..., Making], wait_until: WaitUntil) -> None:
     here = making({"a.css": prose(5000), "b.png": noise(5000)})
     report = preload(here.generation, here.loader)
     assert (report.files, report.left_out) == (2, 0)
@@ -80,18 +82,21 @@ def test_a_load_goes_on_without_variants_and_they_follow(making: Any, wait_until
     here.gate.open.set()
     wait_until(lambda: all_made(here))
     (variant,) = entry.variants
+    assert variant.body is not None
     assert gzip.decompress(content_of(variant.body)) == prose(5000)
     assert entry.body is body  # its head is right as it is
 
 
-def test_a_load_waits_for_what_is_made_in_time(making: Any) -> None:
+def test_a_load_waits_for_what_is_made_in_time(making: Callable[..., Making]) -> None:
     here = making({"a.css": prose(5000)}, compress_wait_s=30)
     here.gate.open.set()
     report = preload(here.generation, here.loader)
     assert (report.files, report.variants, report.resident_variants) == (2, 1, 1)
 
 
-def test_there_is_a_thread_for_each_core_and_no_more(making: Any, wait_until: Any, monkeypatch: Any) -> None:
+def test_there_is_a_thread_for_each_core_and_no_more(
+    making: Callable[..., Making], wait_until: WaitUntil, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(variants, "threads_max", lambda: 3)
     here = making({f"{number}.css": prose(5000 + number) for number in range(9)})
     here.want(*(f"/{number}.css".encode() for number in range(9)))
@@ -103,7 +108,9 @@ def test_there_is_a_thread_for_each_core_and_no_more(making: Any, wait_until: An
     wait_until(lambda: here.loader.variants.at_work == 0)  # they end when there is nothing to do
 
 
-def test_the_smallest_and_the_latest_come_first(making: Any, wait_until: Any, monkeypatch: Any) -> None:
+def test_the_smallest_and_the_latest_come_first(
+    making: Callable[..., Making], wait_until: WaitUntil, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(variants, "threads_max", lambda: 1)
     here = making({"a.css": prose(5000), "b.css": prose(9000), "c.css": prose(7000), "d.css": prose(20_000)})
     here.want(b"/b.css", b"/a.css", b"/c.css")
@@ -114,7 +121,7 @@ def test_the_smallest_and_the_latest_come_first(making: Any, wait_until: Any, mo
     assert here.gate.begun == [5000, 20_000, 7000, 9000]
 
 
-def test_what_is_wanted_already_is_made_once(making: Any, wait_until: Any) -> None:
+def test_what_is_wanted_already_is_made_once(making: Callable[..., Making], wait_until: WaitUntil) -> None:
     here = making({"a.css": prose(5000)})
     here.want(b"/a.css")
     assert here.want(b"/a.css").wait(0, lambda: None)  # another has it in hand
@@ -123,7 +130,7 @@ def test_what_is_wanted_already_is_made_once(making: Any, wait_until: Any) -> No
     assert here.gate.begun == [5000]
 
 
-def test_what_is_forgotten_meanwhile_gets_no_variant(making: Any, wait_until: Any) -> None:
+def test_what_is_forgotten_meanwhile_gets_no_variant(making: Callable[..., Making], wait_until: WaitUntil) -> None:
     here = making({"a.css": prose(5000), "b.css": prose(6000)})
     batch = here.want(b"/a.css", b"/b.css")
     wait_until(lambda: here.gate.begun)
@@ -135,7 +142,7 @@ def test_what_is_forgotten_meanwhile_gets_no_variant(making: Any, wait_until: An
     assert here.loader.store.resident == len(here.entry(b"/b.css").variants) == 1
 
 
-def test_who_waits_does_something_meanwhile_which_may_end_it(making: Any) -> None:
+def test_who_waits_does_something_meanwhile_which_may_end_it(making: Callable[..., Making]) -> None:
     here = making({"a.css": prose(5000)}, compress_wait_s=60)
 
     class EndedError(Exception):
@@ -148,7 +155,7 @@ def test_who_waits_does_something_meanwhile_which_may_end_it(making: Any) -> Non
         preload(here.generation, here.loader, progress=progress)
 
 
-def test_the_end_waits_for_nothing(making: Any, wait_until: Any) -> None:
+def test_the_end_waits_for_nothing(making: Callable[..., Making], wait_until: WaitUntil) -> None:
     here = making({"a.css": prose(5000)})
     here.want(b"/a.css")
     wait_until(lambda: here.gate.begun)
@@ -159,7 +166,9 @@ def test_the_end_waits_for_nothing(making: Any, wait_until: Any) -> None:
     assert here.want(b"/a.css").wait(0, lambda: None)
 
 
-def test_nothing_is_begun_while_another_process_takes_over(making: Any, wait_until: Any) -> None:
+def test_nothing_is_begun_while_another_process_takes_over(
+    making: Callable[..., Making], wait_until: WaitUntil
+) -> None:
     here = making({"a.css": prose(5000)})
     here.loader.store.freeze()
     here.gate.open.set()
@@ -172,20 +181,22 @@ def test_nothing_is_begun_while_another_process_takes_over(making: Any, wait_unt
 
 
 def test_where_no_thread_can_be_had_files_are_served_as_they_are(
-    making: Any, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+    making: Callable[..., Making], monkeypatch: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = making({"a.css": prose(5000)}, compress_wait_s=60)
 
     def none_left(*_: object) -> None:
         raise NoThreadError("no thread can be had")
 
-    monkeypatch.setattr(variants.threads, "start", none_left)
+    monkeypatch.setattr(threads, "start", none_left)
     report = preload(here.generation, here.loader)
     assert (report.files, report.left_out) == (1, 0)
     assert "compress: no thread can be had" in caplog.text
 
 
-def test_where_memory_is_short_a_variant_takes_its_files_place(making: Any, wait_until: Any) -> None:
+def test_where_memory_is_short_a_variant_takes_its_files_place(
+    making: Callable[..., Making], wait_until: WaitUntil
+) -> None:
     size = 200_000
     here = making({f"{number}.css": prose(size) for number in range(10)}, memory=5 * size)
     preload(here.generation, here.loader)
@@ -202,14 +213,14 @@ def test_where_memory_is_short_a_variant_takes_its_files_place(making: Any, wait
 
 
 def test_it_says_at_once_what_it_does_and_how_far_it_is(
-    making: Any, wait_until: Any, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+    making: Callable[..., Making], wait_until: WaitUntil, monkeypatch: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(variants, "TOLD_EVERY_S", 0.02)
     monkeypatch.setattr(variants, "threads_max", lambda: 1)
     here = making({"a.css": prose(5000), "b.css": prose(1024 * 1024 - 5000)})
     heard: list[str] = []
-    here.loader.variants.on_progress = heard.append
+    here.loader.variants.progress.subscribe(heard.append)
     here.want(b"/a.css", b"/b.css")
     assert caplog.messages[0] == "compress: 2 files, 1.0 MiB, by 1 threads"
     wait_until(lambda: len(caplog.messages) > 3)
@@ -220,7 +231,9 @@ def test_it_says_at_once_what_it_does_and_how_far_it_is(
     assert ["compress: " + told for told in heard] == caplog.messages
 
 
-def test_later_only_what_is_much_is_told(making: Any, wait_until: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_later_only_what_is_much_is_told(
+    making: Callable[..., Making], wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     here = making({"a.css": prose(5000), "b.css": prose(6000), "c.css": prose(variants.TOLD_BYTES_MIN)})
     here.gate.open.set()

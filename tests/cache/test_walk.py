@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from trees import Tree, as_nobody, date, descriptors, entry_of, keys, problems, publish, rewrite
 
+from tests.support.trees import Tree, as_nobody, date, descriptors, entry_of, keys, problems, publish, rewrite
 from zcserve.cache import walk as walk_module
 from zcserve.cache.entry import Body, Entry, Redirect
 from zcserve.cache.index import Generation

@@ -7,11 +7,11 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes
 
 import pytest
-from trees import Tree, entry_of, rewrite
 
+from tests.support.trees import Tree, entry_of, rewrite
 from zcserve import http
 from zcserve.cache.entry import Redirect
-from zcserve.cache.loader import path_of
+from zcserve.cache.naming import path_of
 
 pytest.importorskip("hypothesis")
 from hypothesis import given

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trees import Tree, as_nobody, descriptors, entry_of, publish
 
+from tests.support.trees import Tree, as_nobody, descriptors, entry_of, publish
 from zcserve.cache import _inotify as inotify
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation
@@ -87,7 +87,7 @@ def follow(tree: Tree) -> Iterator[Callable[..., Followed]]:
 # --- files ------------------------------------------------------------------------------------------------
 
 
-def test_nothing_happens_while_nothing_happens(tree: Tree, follow: Any) -> None:
+def test_nothing_happens_while_nothing_happens(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({"a": b"", "d/b": b""})
     site = follow()
     assert site.watcher.due(0.0) == math.inf
@@ -95,7 +95,7 @@ def test_nothing_happens_while_nothing_happens(tree: Tree, follow: Any) -> None:
     assert (site.watcher.events, site.watcher.batches, site.watcher.overflows) == (0, 0, 0)
 
 
-def test_a_page_renamed_over_another_is_told_at_once(tree: Tree, follow: Any) -> None:
+def test_a_page_renamed_over_another_is_told_at_once(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({"page.html": b"old", "new.html": b"newer", "other.html": b"x"})
     site = follow()
     old, other = site.entry(b"/page.html"), site.entry(b"/other.html")
@@ -110,7 +110,9 @@ def test_a_page_renamed_over_another_is_told_at_once(tree: Tree, follow: Any) ->
     assert site.watcher.batches == 1
 
 
-def test_a_file_that_is_deleted_is_gone_and_one_that_is_linked_is_there_at_once(tree: Tree, follow: Any) -> None:
+def test_a_file_that_is_deleted_is_gone_and_one_that_is_linked_is_there_at_once(
+    tree: Tree, follow: Callable[..., Followed]
+) -> None:
     tree.plant({"a": b"a", "b": b"b"})
     site = follow()
     (tree.path / "a").unlink()
@@ -120,7 +122,7 @@ def test_a_file_that_is_deleted_is_gone_and_one_that_is_linked_is_there_at_once(
     assert site.keys() == {b"/b", b"/c", b"/d"}
 
 
-def test_a_file_whose_status_alone_changes_is_a_new_entry(tree: Tree, follow: Any) -> None:
+def test_a_file_whose_status_alone_changes_is_a_new_entry(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({"a": b"a"})
     site = follow()
     os.utime(tree.path / "a", (0, 5))
@@ -128,7 +130,7 @@ def test_a_file_whose_status_alone_changes_is_a_new_entry(tree: Tree, follow: An
     assert site.entry(b"/a").modified == 5
 
 
-def test_a_name_that_was_looked_at_for_nothing_keeps_its_entry(tree: Tree, follow: Any) -> None:
+def test_a_name_that_was_looked_at_for_nothing_keeps_its_entry(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({"a": b"a"})
     site = follow()
     os.close(os.open(tree.path / "a", os.O_WRONLY))
@@ -137,7 +139,7 @@ def test_a_name_that_was_looked_at_for_nothing_keeps_its_entry(tree: Tree, follo
 
 
 @pytest.mark.parametrize("name", ["new", "old"])
-def test_a_file_is_told_when_its_writer_closes_it(tree: Tree, follow: Any, name: str) -> None:
+def test_a_file_is_told_when_its_writer_closes_it(tree: Tree, follow: Callable[..., Followed], name: str) -> None:
     tree.plant({"old": b"was"})
     site = follow()
     before = dict(site.generation.resources)
@@ -150,7 +152,7 @@ def test_a_file_is_told_when_its_writer_closes_it(tree: Tree, follow: Any, name:
     assert site.entry(f"/{name}".encode()).size == 15
 
 
-def test_a_file_that_nobody_closes_is_told_when_it_is_quiet(tree: Tree, follow: Any) -> None:
+def test_a_file_that_nobody_closes_is_told_when_it_is_quiet(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({})
     site = follow()
     with open(tree.path / "a", "wb", buffering=0) as file:
@@ -170,7 +172,7 @@ def test_a_file_that_nobody_closes_is_told_when_it_is_quiet(tree: Tree, follow: 
         assert site.entry(b"/a").size == 1
 
 
-def test_renaming_a_file_publishes_it_though_it_is_open(tree: Tree, follow: Any) -> None:
+def test_renaming_a_file_publishes_it_though_it_is_open(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({})
     site = follow()
     with open(tree.path / "a.new", "wb", buffering=0) as file:
@@ -184,7 +186,7 @@ def test_renaming_a_file_publishes_it_though_it_is_open(tree: Tree, follow: Any)
     assert site.entry(b"/a").size == 6
 
 
-def test_a_deleted_file_is_not_held_though_it_is_open(tree: Tree, follow: Any) -> None:
+def test_a_deleted_file_is_not_held_though_it_is_open(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({"a": b"a"})
     site = follow()
     with open(tree.path / "a", "wb", buffering=0) as file:
@@ -195,7 +197,7 @@ def test_a_deleted_file_is_not_held_though_it_is_open(tree: Tree, follow: Any) -
     assert site.keys() == set()
 
 
-def test_hidden_files_are_passed_over(tree: Tree, follow: Any) -> None:
+def test_hidden_files_are_passed_over(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({"d/a": b"x", ".well-known/b": b"x", ".git/c": b"x"})
     site = follow()
     tree.plant({".swp": b"x", "d/.a.Xy12": b"x", ".git/c": b"y", ".git/d": b"y"})
@@ -211,7 +213,7 @@ def test_hidden_files_are_passed_over(tree: Tree, follow: Any) -> None:
 # --- siblings and indexes ---------------------------------------------------------------------------------
 
 
-def test_siblings_are_paired_again(tree: Tree, follow: Any) -> None:
+def test_siblings_are_paired_again(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({"a.css": b"x", "a.css.gz": b"x"})
     os.utime(tree.path / "a.css", (0, 100))
     site = follow()
@@ -239,7 +241,7 @@ def test_siblings_are_paired_again(tree: Tree, follow: Any) -> None:
 
 
 def test_while_a_file_is_written_its_siblings_wait_and_while_a_sibling_is_written_its_file_does_not(
-    tree: Tree, follow: Any
+    tree: Tree, follow: Callable[..., Followed]
 ) -> None:
     tree.plant({"a": b"old"})
     site = follow()
@@ -259,7 +261,7 @@ def test_while_a_file_is_written_its_siblings_wait_and_while_a_sibling_is_writte
     assert [variant.encoding for variant in site.entry(b"/a").variants] == [b"br", b"gzip"]
 
 
-def test_a_directory_answers_while_it_has_an_index(tree: Tree, follow: Any) -> None:
+def test_a_directory_answers_while_it_has_an_index(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({"d/a": b"x"})
     site = follow()
     tree.plant({"d/index.html": b"x", "index.html": b"x"})
@@ -278,7 +280,7 @@ def test_a_directory_answers_while_it_has_an_index(tree: Tree, follow: Any) -> N
     assert set(resources) == {b"/d/a"}
 
 
-def test_a_file_and_a_directory_change_places(tree: Tree, follow: Any) -> None:
+def test_a_file_and_a_directory_change_places(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({"d/index.html": b"x", "e": b"x"})
     site = follow()
     (tree.path / "d").rename(tree.path / "f")
@@ -293,7 +295,7 @@ def test_a_file_and_a_directory_change_places(tree: Tree, follow: Any) -> None:
 # --- directories ------------------------------------------------------------------------------------------
 
 
-def test_what_appears_in_a_new_directory_appears_however_deep(tree: Tree, follow: Any) -> None:
+def test_what_appears_in_a_new_directory_appears_however_deep(tree: Tree, follow: Callable[..., Followed]) -> None:
     site = follow()
     tree.plant({"d/e/f/a": b"x"})
     assert site.follow().names == {b"": {b"d"}}
@@ -302,7 +304,9 @@ def test_what_appears_in_a_new_directory_appears_however_deep(tree: Tree, follow
     assert site.keys() == {b"/d/e/f/a", b"/d/e/f/b", b"/d/c/g"}
 
 
-def test_a_directory_that_is_renamed_is_followed_under_its_new_name_only(tree: Tree, follow: Any) -> None:
+def test_a_directory_that_is_renamed_is_followed_under_its_new_name_only(
+    tree: Tree, follow: Callable[..., Followed]
+) -> None:
     tree.plant({"d/e/a": b"x", "d/b": b"x"})
     site = follow()
     (tree.path / "d").rename(tree.path / "n")
@@ -316,7 +320,7 @@ def test_a_directory_that_is_renamed_is_followed_under_its_new_name_only(tree: T
 
 
 def test_a_directory_that_is_moved_out_is_gone_and_nothing_in_it_is_told(
-    tree: Tree, tmp_path: Path, follow: Any
+    tree: Tree, tmp_path: Path, follow: Callable[..., Followed]
 ) -> None:
     tree.plant({"d/e/a": b"x", "b": b"x"})
     site = follow()
@@ -333,7 +337,7 @@ def test_a_directory_that_is_moved_out_is_gone_and_nothing_in_it_is_told(
     assert site.entry(b"/d/e/a").size == 6
 
 
-def test_a_directory_that_is_deleted_takes_all_below_it(tree: Tree, follow: Any) -> None:
+def test_a_directory_that_is_deleted_takes_all_below_it(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({f"d/{number}/index.html": b"x" for number in range(100)})
     tree.plant({"d0/a": b"x", "d-/a": b"x", "d.html": b"x"})
     site = follow()
@@ -343,7 +347,7 @@ def test_a_directory_that_is_deleted_takes_all_below_it(tree: Tree, follow: Any)
     assert set(site.generation.resources) == site.keys()
 
 
-def test_a_directory_is_there_while_it_may_be_read(tree: Tree, follow: Any) -> None:
+def test_a_directory_is_there_while_it_may_be_read(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({"d/a": b"x", "e/b": b"x"})
     (tree.path / "d").chmod(0o755)
     (tree.path / "e").chmod(0o755)
@@ -359,7 +363,7 @@ def test_a_directory_is_there_while_it_may_be_read(tree: Tree, follow: Any) -> N
         (tree.path / "d").chmod(0o755)
 
 
-def test_a_directory_whose_time_is_set_is_not_walked(tree: Tree, follow: Any) -> None:
+def test_a_directory_whose_time_is_set_is_not_walked(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({"d/e/a": b"x"})
     site = follow()
     os.utime(tree.path / "d", (0, 5))  # as rsync does when it is done
@@ -371,7 +375,7 @@ def test_a_directory_whose_time_is_set_is_not_walked(tree: Tree, follow: Any) ->
 # --- symlinks ---------------------------------------------------------------------------------------------
 
 
-def test_a_link_that_is_re_pointed_stands_for_something_else(tree: Tree, follow: Any) -> None:
+def test_a_link_that_is_re_pointed_stands_for_something_else(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({"a": b"a", "b": b"long"})
     (tree.path / "link").symlink_to("a")
     site = follow()
@@ -380,7 +384,7 @@ def test_a_link_that_is_re_pointed_stands_for_something_else(tree: Tree, follow:
     assert site.entry(b"/link").identity == site.entry(b"/b").identity
 
 
-def test_a_change_of_a_file_changes_its_links(tree: Tree, follow: Any) -> None:
+def test_a_change_of_a_file_changes_its_links(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({".hidden/a": b"a"})
     (tree.path / "b").symlink_to(".hidden/a")
     (tree.path / "c").symlink_to("b")
@@ -398,7 +402,7 @@ def test_a_change_of_a_file_changes_its_links(tree: Tree, follow: Any) -> None:
     assert site.keys() == {b"/b", b"/c"}
 
 
-def test_a_volume_of_a_cluster_is_updated_in_one_step(tree: Tree, follow: Any) -> None:
+def test_a_volume_of_a_cluster_is_updated_in_one_step(tree: Tree, follow: Callable[..., Followed]) -> None:
     """Kubernetes' ConfigMap volumes: `file -> ..data/file`, `..data -> ..<time>`, re-pointed by rename."""
     tree.plant({"..1/a": b"old", "..1/b": b"old", "..2/a": b"newer", "..2/b": b"newer"})
     (tree.path / "..data").symlink_to("..1")
@@ -411,7 +415,7 @@ def test_a_volume_of_a_cluster_is_updated_in_one_step(tree: Tree, follow: Any) -
     assert [site.entry(key).size for key in (b"/a", b"/b")] == [5, 5]
 
 
-def test_a_linked_directory_is_followed_by_both_its_paths(tree: Tree, follow: Any) -> None:
+def test_a_linked_directory_is_followed_by_both_its_paths(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({"r/1/a": b"x", "r/2/b": b"x"})
     (tree.path / "now").symlink_to("r/1")
     site = follow()
@@ -426,7 +430,7 @@ def test_a_linked_directory_is_followed_by_both_its_paths(tree: Tree, follow: An
     assert site.keys() == {b"/q/1/a", b"/q/1/c", b"/q/2/b"}
 
 
-def test_a_link_to_itself_ends(tree: Tree, follow: Any) -> None:
+def test_a_link_to_itself_ends(tree: Tree, follow: Callable[..., Followed]) -> None:
     (tree.path / "a").symlink_to("b")
     (tree.path / "b").symlink_to("a")
     site = follow()
@@ -436,7 +440,9 @@ def test_a_link_to_itself_ends(tree: Tree, follow: Any) -> None:
     assert site.keys() == {b"/a", b"/b"}
 
 
-def test_nothing_outside_the_root_is_watched_for_a_link(tree: Tree, tmp_path: Path, follow: Any) -> None:
+def test_nothing_outside_the_root_is_watched_for_a_link(
+    tree: Tree, tmp_path: Path, follow: Callable[..., Followed]
+) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/a").write_bytes(b"x")
     (tree.path / "link").symlink_to("../outside/a")
@@ -507,7 +513,7 @@ def test_a_relative_root_has_a_way_too(tmp_path: Path, monkeypatch: pytest.Monke
 # --- bursts -----------------------------------------------------------------------------------------------
 
 
-def test_small_changes_wait_for_each_other_but_not_long(tree: Tree, follow: Any) -> None:
+def test_small_changes_wait_for_each_other_but_not_long(tree: Tree, follow: Callable[..., Followed]) -> None:
     site = follow()
     watcher = site.watcher
     for step in range(20):
@@ -517,7 +523,7 @@ def test_small_changes_wait_for_each_other_but_not_long(tree: Tree, follow: Any)
         assert watcher.due(now) == pytest.approx(min(now + SETTLE_S, SMALL_WAIT_S))
 
 
-def test_a_burst_is_told_in_few_pieces(tree: Tree, follow: Any) -> None:
+def test_a_burst_is_told_in_few_pieces(tree: Tree, follow: Callable[..., Followed]) -> None:
     site = follow()
     watcher = site.watcher
     for number in range(BURST_NAMES):
@@ -530,7 +536,7 @@ def test_a_burst_is_told_in_few_pieces(tree: Tree, follow: Any) -> None:
     assert watcher.due(6.0) == pytest.approx(5.0 + BURST_WAIT_S)
 
 
-def test_ten_thousand_files_published_by_rename(tree: Tree, follow: Any) -> None:
+def test_ten_thousand_files_published_by_rename(tree: Tree, follow: Callable[..., Followed]) -> None:
     """As rsync does: a hidden name beside, then the rename; the loop reads now and then."""
     tree.plant({f"{number % 10}/kept": b"x" for number in range(10)})
     site = follow()
@@ -549,7 +555,7 @@ def test_ten_thousand_files_published_by_rename(tree: Tree, follow: Any) -> None
     assert [site.entry(b"/%d/kept" % number) for number in range(10)] == kept
 
 
-def test_another_branch_is_checked_out(tree: Tree, follow: Any) -> None:
+def test_another_branch_is_checked_out(tree: Tree, follow: Callable[..., Followed]) -> None:
     """As git does: files are unlinked and written anew, directories come and go, in one go."""
     tree.plant({f"src/{number}/{name}": b"one" for number in range(30) for name in "abc"})
     site = follow()
@@ -569,7 +575,9 @@ def test_another_branch_is_checked_out(tree: Tree, follow: Any) -> None:
     }
 
 
-def test_only_what_changed_is_looked_at(tree: Tree, follow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_changed_is_looked_at(
+    tree: Tree, follow: Callable[..., Followed], monkeypatch: pytest.MonkeyPatch
+) -> None:
     tree.plant({f"{number}.html": b"" for number in range(1000)})
     site = follow()
     publish(tree.path / "5.html", b"new")
@@ -591,7 +599,7 @@ def test_only_what_changed_is_looked_at(tree: Tree, follow: Any, monkeypatch: py
 # --- when it cannot be followed ---------------------------------------------------------------------------
 
 
-def test_a_queue_that_overflowed_means_everything(tree: Tree, follow: Any) -> None:
+def test_a_queue_that_overflowed_means_everything(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({"a": b"x"})
     site = follow()
     publish(tree.path / "a", b"y")
@@ -605,7 +613,7 @@ def test_a_queue_that_overflowed_means_everything(tree: Tree, follow: Any) -> No
     assert site.changes().names == {b"": {b"a", b"a.new"}}
 
 
-def test_a_queue_overflows_when_nobody_reads(tree: Tree, follow: Any) -> None:
+def test_a_queue_overflows_when_nobody_reads(tree: Tree, follow: Callable[..., Followed]) -> None:
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     if limit > 100_000:
         pytest.skip("this queue is long")
@@ -618,7 +626,7 @@ def test_a_queue_overflows_when_nobody_reads(tree: Tree, follow: Any) -> None:
     assert "overflowed" in (site.changes().everything or "")
 
 
-def test_with_too_few_watches_everything_is_walked_now_and_then(tree: Tree, follow: Any) -> None:
+def test_with_too_few_watches_everything_is_walked_now_and_then(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({f"{number}/a": b"x" for number in range(20)})
     enough = kernel_watches(follow().watcher)
     assert follow(watches_max=enough).watcher.blind is None
@@ -634,7 +642,7 @@ def test_with_too_few_watches_everything_is_walked_now_and_then(tree: Tree, foll
     assert watcher.due(site.now) == site.now + BLIND_RESCAN_S
 
 
-def test_a_storm_that_does_not_end_is_read_in_pieces(tree: Tree, follow: Any) -> None:
+def test_a_storm_that_does_not_end_is_read_in_pieces(tree: Tree, follow: Callable[..., Followed]) -> None:
     site = follow()
     stop = threading.Event()
 
@@ -674,7 +682,9 @@ def test_a_closed_watcher_leaves_nothing(tree: Tree, tmp_path: Path) -> None:
     assert all_of_them <= before[1]  # other tests of the same worker may have been closing theirs
 
 
-def test_directories_and_links_that_went_leave_no_watches(tree: Tree, tmp_path: Path, follow: Any) -> None:
+def test_directories_and_links_that_went_leave_no_watches(
+    tree: Tree, tmp_path: Path, follow: Callable[..., Followed]
+) -> None:
     tree.plant({"a": b"x"})
     site = follow()
     before = kernel_watches(site.watcher)
@@ -716,7 +726,9 @@ def test_a_change_while_a_directory_is_listed_is_not_missed(tree: Tree) -> None:
         watcher.close()
 
 
-def test_a_walk_in_a_thread_and_a_loop_that_reads_do_not_disturb_each_other(tree: Tree, follow: Any) -> None:
+def test_a_walk_in_a_thread_and_a_loop_that_reads_do_not_disturb_each_other(
+    tree: Tree, follow: Callable[..., Followed]
+) -> None:
     site = follow()
     churn = subprocess.Popen(
         [

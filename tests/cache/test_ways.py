@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from trees import descriptors
 
+from tests.support.trees import descriptors
 from zcserve.cache.ways import way_of
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fuzz.fuzz_parse import BrokenError, Law, corpus, run
+
+from tests.support.fuzz_parse import BrokenError, Law, corpus, run
 
 pytest.importorskip("zcserve.net._lane")
 
@@ -55,7 +56,7 @@ WRONG = [(32, b"HEAD", b"/a", 0), (32, b"GET", b"/b", 0), (32, b"GET", b"/a", 2)
     ],
 )
 def test_a_lane_that_sees_something_else_is_found(answer: Any, head: bytes, found: str) -> None:
-    law = Law()
+    law: Any = Law()
     law.lane = _Wrong(law.lane, answer)
     with pytest.raises(BrokenError, match=found):
         law.check(head)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import WaitUntil
 from zcserve.config.table import Config
 from zcserve.net import access_log
 from zcserve.net.access_log import AccessLog, Record, as_combined, as_json
@@ -97,8 +98,7 @@ def path(tmp_path: Path) -> Path:
 def log(path: Path) -> Iterator[AccessLog]:
     opened = AccessLog(str(path), "json", Prefixes())
     yield opened
-    if not opened._ended:
-        opened.close()
+    opened.close()  # once more, where the test has done so
 
 
 def targets_in(path: Path) -> list[str]:
@@ -116,7 +116,7 @@ def test_closing_writes_what_is_left(log: AccessLog, path: Path) -> None:
     assert targets_in(path) == [f"/{n}" for n in range(1000)]
 
 
-def test_records_are_written_without_being_asked(log: AccessLog, path: Path, wait_until: Any) -> None:
+def test_records_are_written_without_being_asked(log: AccessLog, path: Path, wait_until: WaitUntil) -> None:
     note(log, b"/a")
     wait_until(lambda: targets_in(path) == ["/a"])
 
@@ -129,7 +129,7 @@ def test_a_log_is_continued_not_begun_anew(path: Path) -> None:
     assert targets_in(path) == ["/a", "/b"]
 
 
-def test_a_file_that_was_rotated_away_is_opened_anew(log: AccessLog, path: Path, wait_until: Any) -> None:
+def test_a_file_that_was_rotated_away_is_opened_anew(log: AccessLog, path: Path, wait_until: WaitUntil) -> None:
     note(log, b"/before")
     old = path.rename(path.with_suffix(".1"))
     log.reopen()
@@ -143,6 +143,7 @@ def test_it_is_opened_anew_though_records_never_cease(path: Path, monkeypatch: p
     """Each line that is written brings another: the queue does not become empty."""
     monkeypatch.setattr("zcserve.outlet.FILE_BYTES", 1)
     old = path.with_suffix(".1")
+    log: AccessLog
     count = 0
 
     def flood(record: Record) -> str:
@@ -164,7 +165,7 @@ def test_it_is_opened_anew_though_records_never_cease(path: Path, monkeypatch: p
 
 
 def test_when_it_cannot_be_opened_anew_the_old_file_goes_on(
-    log: AccessLog, path: Path, wait_until: Any, caplog: pytest.LogCaptureFixture
+    log: AccessLog, path: Path, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
     old = path.rename(path.with_suffix(".1"))
     path.mkdir()
@@ -196,17 +197,21 @@ def test_what_a_full_disk_has_not_taken_by_the_end_is_counted(caplog: pytest.Log
 
 
 def test_a_record_that_cannot_be_written_is_not_the_last(
-    path: Path, wait_until: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fails(_: Record) -> str:
-        raise MemoryError
+    failing = True
+
+    def fails(record: Record) -> str:
+        if failing:
+            raise MemoryError
+        return as_json(record)
 
     monkeypatch.setattr(access_log, "FLUSH_INTERVAL_S", 0.01)
     monkeypatch.setattr(access_log, "as_json", fails)
     log = AccessLog(str(path), "json", Prefixes())
     note(log, b"/lost")
     wait_until(lambda: "records are lost" in caplog.text)
-    log._format = as_json
+    failing = False
     note(log, b"/kept")
     wait_until(lambda: targets_in(path) == ["/kept"])
     log.close()

@@ -6,25 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net.memory import HandFetcher, body_of
 
+from tests.support.memory import HandFetcher, body_of
 from zcserve import Config
 from zcserve.cache.entry import Entry, Fleeting, Redirect
 from zcserve.cache.fetcher import Renewed
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.errors import HttpError
+from zcserve.forwarded import Origin
 from zcserve.net.answering import RENEWALS_MAX, Answering
 from zcserve.net.bodies import Allowance
 from zcserve.net.exchange import Answer, Exchange, Stored
 from zcserve.net.framing import frame
 from zcserve.net.head import SentHead
 from zcserve.net.loop import Loop
+from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.reply import Reply
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.paths import SentPath
+from zcserve.site.site import Site
 
 CONTENT = b"the content"
 
@@ -33,7 +36,7 @@ class Asks:
     """What began a request."""
 
     client = "192.0.2.7"
-    origin = None
+    origin: Origin | None = None
 
     def __init__(self) -> None:
         self.resumptions = 0
@@ -92,26 +95,27 @@ class Desk:
     """A service without connections, and the request at hand."""
 
     def __init__(self, root: Path, made: Answer | None) -> None:
-        self.loop = Loop()
+        self.loop = Loop(Poller())
         self.fetcher = HandFetcher()
         self.asks = Asks()
         self.place = Place(made)
         config = Config(root=root)
         self.generation = Generation(Root(root))
-        self.generation.resources |= {
+        self.generation.resources = {
             b"/page": entry_of(b"/page", body_of(CONTENT)),
             b"/cold": entry_of(b"/cold", None),
             b"/dir": Redirect(b"/dir/"),
         }
+        self.site = Site(0, self.generation)
+        self.site.application = Places(self.place)
         self.service = Service(
             config=config,
             loop=self.loop,
             parser=Parser(config),
             prefixes=Prefixes(),
             fetcher=self.fetcher,  # type: ignore[arg-type]
-            generation=self.generation,
+            sites=(self.site,),
             bodies=Allowance(1000),
-            application=Places(self.place),  # type: ignore[arg-type]
         )
 
     def request(self, target: bytes, *lines: bytes, method: bytes = b"GET") -> Answering:
@@ -121,7 +125,7 @@ class Desk:
         parsed = self.service.parser.parse(head, 0)
         assert parsed is not None
         self.asks.said = head
-        made = Answering(self.service, self.asks, *parsed[:3])
+        made = Answering(self.service, self.site, self.asks, *parsed[:3])
         made.find_resource()
         return made
 
@@ -320,7 +324,6 @@ def test_a_body_that_no_resource_wants_is_thrown_away(desk: Any) -> None:
 
 def test_what_a_target_always_leads_to_is_taught(desk: Any) -> None:
     here = desk(Reply(200, (), b"made"))
-    here.service.teacher = object()  # there is a lane; what it is told is its asker's
     page = here.generation.resources[b"/page"]
     here.request(b"/page").answer()
     here.request(b"/page?v=1").answer()  # a query names no entry of its own

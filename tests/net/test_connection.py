@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net.memory import HandFetcher, MemoryTransport, body_of
 
+from tests.support.memory import HandFetcher, MemoryTransport, body_of
 from zcserve import Config
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.net.bodies import Allowance
 from zcserve.net.connection import MOVES, RECV_BYTES, Connection, State
+from zcserve.net.front import Front, Kind
 from zcserve.net.loop import Loop
-from zcserve.net.poller import ERROR, HANG_UP, READ, WRITE, Poller
+from zcserve.net.poller import ERROR, HANG_UP, READ, WRITE
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
+from zcserve.site.site import Site
 
 GET = b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n"
 LAST = b"GET /page HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
@@ -31,38 +33,35 @@ COLD = b"GET /cold HTTP/1.1\r\nHost: test\r\n\r\n"
 CONTENT = b"the content"
 
 
-class HandPoller(Poller):
+class HandFront(Front):
     """Reports what a test says, for descriptors that are numbers only."""
 
+    turn = 0
+
     def __init__(self) -> None:
-        self.turn = 0
         self.reports: list[tuple[int, int]] = []
         self.watched: set[int] = set()
+        self.waits = False  # the loop has nothing to do now
 
     def poll(self, timeout: float) -> list[tuple[int, int]]:
         self.turn += 1
+        self.waits = timeout > 0
         reports, self.reports = self.reports, []
         return reports
 
-    def register(self, fd: int, *, stream: bool) -> None:
+    def watch(self, fd: int, kind: Kind) -> None:
         self.watched.add(fd)
 
     def forget(self, fd: int) -> None:
         self.watched.remove(fd)
-
-    def descriptors(self) -> list[int]:
-        return []
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class House:
     """One server's side of connections."""
 
     def __init__(self, root: Path, **settings: Any) -> None:
-        self.poller = HandPoller()
-        self.loop = Loop(self.poller)
+        self.front = HandFront()
+        self.loop = Loop(self.front)
         self.loop.now = 1000.0
         self.fetcher = HandFetcher()
         self.body = body_of(CONTENT)
@@ -79,7 +78,7 @@ class House:
             parser=Parser(config),
             prefixes=Prefixes(),
             fetcher=self.fetcher,  # type: ignore[arg-type]
-            generation=generation,
+            sites=(Site(0, generation),),
             bodies=Allowance(1 << 20),
             log=lambda client, method, target, fields, status, length: self.log.append((status, length)),
         )
@@ -91,15 +90,15 @@ class House:
     def turn(self, transport: MemoryTransport | None = None, mask: int = READ) -> None:
         """One turn of the loop, in which `transport` has something to report."""
         if transport is not None:
-            self.poller.reports.append((transport.fd, mask))
+            self.front.reports.append((transport.fd, mask))
         self.loop._turn()
 
     def settle(self) -> None:
         """Turns until nothing more is to be done now."""
         for _ in range(1000):
-            if not self.loop._again:
-                return
             self.turn()
+            if self.front.waits:
+                return
         pytest.fail("there is always more to do")
 
 
@@ -175,9 +174,9 @@ def test_a_full_client_is_waited_for_and_what_it_sends_meanwhile_is_not_read(hou
 def test_a_slow_reader_may_go_on_and_one_that_reads_nothing_is_closed(house: Any) -> None:
     here = house(write_timeout_s=10.0)
     connection, transport = here.connect(GET, room=10)
+    transport.queued = 100
     here.turn(transport)
     assert connection.state is State.WRITE
-    transport.queued = connection._queued = 100
     began = connection.due()
     transport.queued = 50
     connection.expire()
@@ -185,7 +184,7 @@ def test_a_slow_reader_may_go_on_and_one_that_reads_nothing_is_closed(house: Any
     assert connection.due() >= began
     connection.expire()
     assert (connection.state, transport.is_closed, here.body.pins) == (State.CLOSED, True, 0)
-    assert not here.poller.watched & {transport.fd}
+    assert not here.front.watched & {transport.fd}
 
 
 @pytest.mark.parametrize("how", ["error", "end", "reset"])
@@ -287,7 +286,7 @@ def test_a_request_that_came_while_the_loop_was_busy_is_answered_at_its_deadline
 
 def test_a_turns_share_of_bytes_is_kept_and_the_rest_needs_no_event(house: Any) -> None:
     here = house(turn_bytes_max=4096)
-    here.service.generation.resources[b"/page"].body = here.body = body_of(bytes(3000))
+    here.service.sites[0].live.resources[b"/page"].body = here.body = body_of(bytes(3000))
     connection, transport = here.connect(GET * 4)
     transport.room = 5000
     here.turn(transport)

@@ -17,16 +17,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from wire.client import Client, Response
 
+from tests.support.client import Client, Response
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.cache.entry import Entry, OnDisk
 from zcserve.errors import UsageError
-from zcserve.net.fastlane import Teacher, open_poller
+from zcserve.net.fastlane import FastLane, Teacher, open_front
+from zcserve.net.fields import Fields
 from zcserve.net.poller import Poller
+from zcserve.net.prefixes import Prefixes
 
 pytest.importorskip("zcserve.net._lane")
 
@@ -38,7 +43,7 @@ GET_BIG = b"GET /big HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 @pytest.fixture
-def start(site: Any, serve: Any) -> Callable[..., Server]:
+def start(site: Site, serve: Serve) -> Callable[..., Server]:
     """`start(**config)`: a native server of a page and a large file."""
     site.write("page", PAGE)
     site.write("big", BIG)
@@ -53,14 +58,13 @@ def start(site: Any, serve: Any) -> Callable[..., Server]:
 
 def lane_of(server: Server) -> Any:
     """The server's lane."""
-    lane = server._service.lane
-    assert lane is not None
-    return lane
+    assert isinstance(server.loop.front, FastLane)
+    return server.loop.front.lane
 
 
 def entry_of(server: Server, key: bytes) -> Entry:
     """What the index holds for a file."""
-    entry = server.generation.resources[key]
+    entry = server.site.live.resources[key]
     assert isinstance(entry, Entry)
     return entry
 
@@ -100,7 +104,7 @@ def in_loop(server: Server, call: Callable[[], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def slow_reader(server: Server, wait_until: Any) -> Iterator[Client]:
+def slow_reader(server: Server, wait_until: WaitUntil) -> Iterator[Client]:
     """A client that asked the lane for /big and has not read yet."""
     warm(server, "/big")
     entry = entry_of(server, b"/big")
@@ -122,24 +126,24 @@ def read_on(client: Client) -> Response:
 
 @pytest.mark.parametrize(("engine", "native"), [("python", False), ("native", True), ("auto", True)])
 def test_the_engine_is_what_was_chosen(tmp_path: Path, engine: Any, native: bool) -> None:
-    poller = open_poller(Config(root=tmp_path, engine=engine))
-    assert isinstance(poller, Poller) != native
-    poller.close()
+    front = open_front(Config(root=tmp_path, engine=engine), Prefixes(), None)
+    assert (type(front), front.engine) == ((FastLane, "native") if native else (Poller, "python"))
+    front.close()
 
 
 def test_where_it_is_not_built_native_is_an_error_and_auto_is_python(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "zcserve.net._lane", None)
     with pytest.raises(UsageError, match="native is not built here"):
-        open_poller(Config(root=tmp_path, engine="native"))
-    poller = open_poller(Config(root=tmp_path, engine="auto"))
-    assert isinstance(poller, Poller)
-    poller.close()
+        open_front(Config(root=tmp_path, engine="native"), Prefixes(), None)
+    front = open_front(Config(root=tmp_path, engine="auto"), Prefixes(), None)
+    assert isinstance(front, Poller)
+    front.close()
 
 
 # --- teaching -------------------------------------------------------------------------------------------------
 
 
-def test_what_was_answered_once_is_the_lanes(start: Any) -> None:
+def test_what_was_answered_once_is_the_lanes(start: Callable[..., Server]) -> None:
     server = start()
     lane = lane_of(server)
     with Client(server.port) as client:
@@ -153,7 +157,7 @@ def test_what_was_answered_once_is_the_lanes(start: Any) -> None:
 
 
 @pytest.mark.parametrize("target", ["/page?x", "/%70age", "http://test/page", "/missing", "/", "/./page"])
-def test_other_spellings_and_what_is_not_there_stay_pythons(start: Any, target: str) -> None:
+def test_other_spellings_and_what_is_not_there_stay_pythons(start: Callable[..., Server], target: str) -> None:
     server = start()
     with Client(server.port) as client:
         ask_lane(server, client, "/page")
@@ -185,42 +189,44 @@ class Listening:
         return False
 
 
-def teacher_of(server: Server, lane: Any) -> Teacher:
-    """A teacher for a lane of the test's."""
-    return Teacher(lane, server._prefixes, log_json=False)
+def teach(lane: Listening, entry: Entry) -> None:
+    """Tell a lane of the test's of an entry that was asked for as /a.txt."""
+    Teacher(cast(Any, lane)).teach(b"", b"/a.txt", entry, Fields())
 
 
-def test_a_resource_is_taught_whole_or_not_at_all(site: Any, serve: Any) -> None:
+def test_a_resource_is_taught_whole_or_not_at_all(site: Site, serve: Serve) -> None:
     site.write("a.txt", b"identity", mtime=1e9)
     site.write("a.txt.gz", b"gzip", mtime=1e9)
     server = serve(site.root, engine="python", trust_siblings=True)
     entry, lane = entry_of(server, b"/a.txt"), Listening()
-    teacher_of(server, lane)._put(b"/a.txt", entry)
+    teach(lane, entry)
     assert [one[1] for one in lane.puts[0]] == [0, 2]
     for entry_or_variant in (entry, *entry.variants):
         head, at, length = (lane.puts[0][(entry, *entry.variants).index(entry_or_variant)][i] for i in (2, 5, 6))
         assert bytes(head[at : at + length]) == entry_or_variant.etag
     server.store.drop(entry.variants[0])
-    teacher_of(server, lane)._put(b"/a.txt", entry)
+    teach(lane, entry)
     entry.variants[0].body = OnDisk(b"", None, 4)  # type: ignore[arg-type]
-    teacher_of(server, lane)._put(b"/a.txt", entry)
+    teach(lane, entry)
     entry.variants[0].body = None
     assert len(lane.puts) == 1
 
 
-def test_what_is_evicted_while_it_is_taught_is_dropped(site: Any, serve: Any) -> None:
+def test_what_is_evicted_while_it_is_taught_is_dropped(site: Site, serve: Serve) -> None:
     site.write("a.txt", b"identity")
     server = serve(site.root, engine="python")
     entry = entry_of(server, b"/a.txt")
     lane = Listening(lambda: server.store.drop(entry))
-    teacher_of(server, lane)._put(b"/a.txt", entry)
+    teach(lane, entry)
     assert lane.dropped == [entry]
 
 
 # --- eviction -------------------------------------------------------------------------------------------------
 
 
-def test_under_pressure_the_budget_is_kept_and_every_answer_is_right(site: Any, serve: Any, wait_until: Any) -> None:
+def test_under_pressure_the_budget_is_kept_and_every_answer_is_right(
+    site: Site, serve: Serve, wait_until: WaitUntil
+) -> None:
     rng = random.Random(5)
     sizes = [rng.choice((2_000, 9_000, 40_000, 70_000)) for _ in range(80)]
     contents = {f"/{number}": rng.randbytes(size) for number, size in enumerate(sizes)}
@@ -247,11 +253,11 @@ def test_under_pressure_the_budget_is_kept_and_every_answer_is_right(site: Any, 
     assert server.store.evictions > 20
     assert lane_of(server).requests > 100
     lane = lane_of(server)
-    wait_until(lambda: not [one for one in server.generation.entries() if lane.holds(one) and one.body is None])
+    wait_until(lambda: not [one for one in server.site.live.entries() if lane.holds(one) and one.body is None])
     wait_until(lambda: server.store.committed <= server.store.budget)
 
 
-def test_an_evicted_body_is_given_back_and_answered_again(start: Any, wait_until: Any) -> None:
+def test_an_evicted_body_is_given_back_and_answered_again(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start()
     warm(server, "/page", "/big")
     entry, lane = entry_of(server, b"/big"), lane_of(server)
@@ -264,23 +270,25 @@ def test_an_evicted_body_is_given_back_and_answered_again(start: Any, wait_until
         assert ask_lane(server, client, "/big").body == BIG
 
 
-def test_a_body_that_is_being_sent_is_passed_over(start: Any, wait_until: Any) -> None:
+def test_a_body_that_is_being_sent_is_passed_over(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start()
     with slow_reader(server, wait_until) as client:
         entry = entry_of(server, b"/big")
-        assert server.store._lru.pop(server.store.is_sending) is entry_of(server, b"/page")
-        assert server.store._lru.pop(server.store.is_sending) is None
+        assert server.store._policy.pop(server.store.is_sending) is entry_of(server, b"/page")
+        assert server.store._policy.pop(server.store.is_sending) is None
         assert read_on(client).body == BIG
         wait_until(lambda: not lane_of(server).pinned(entry))
-        assert server.store._lru.pop(server.store.is_sending) is entry
+        assert server.store._policy.pop(server.store.is_sending) is entry
 
 
 @pytest.mark.parametrize("how", ["evicted", "replaced", "gone"])
-def test_a_slow_reader_gets_the_whole_of_what_he_asked_for(start: Any, site: Any, wait_until: Any, how: str) -> None:
+def test_a_slow_reader_gets_the_whole_of_what_he_asked_for(
+    start: Callable[..., Server], site: Site, wait_until: WaitUntil, how: str
+) -> None:
     server = start()
     with slow_reader(server, wait_until) as client:
         old = entry_of(server, b"/big")
-        generation = server.generation
+        generation = server.site.live
         if how == "evicted":
             server.store.drop(old)
         elif how == "replaced":
@@ -289,7 +297,7 @@ def test_a_slow_reader_gets_the_whole_of_what_he_asked_for(start: Any, site: Any
             (site.root / "big").unlink()
         if how != "evicted":
             server.reload()
-            wait_until(lambda: server.generation is not generation)
+            wait_until(lambda: server.site.live is not generation)
         wait_until(lambda: not lane_of(server).holds(old))
         committed = server.store.committed
         assert read_on(client).body == BIG
@@ -301,7 +309,9 @@ def test_a_slow_reader_gets_the_whole_of_what_he_asked_for(start: Any, site: Any
             assert client.get("/big").status == (200 if how == "evicted" else 404)
 
 
-def test_after_a_reload_the_lane_serves_nothing_old(start: Any, site: Any, wait_until: Any) -> None:
+def test_after_a_reload_the_lane_serves_nothing_old(
+    start: Callable[..., Server], site: Site, wait_until: WaitUntil
+) -> None:
     server = start()
     stop = threading.Event()
     wrong: list[str] = []
@@ -317,18 +327,18 @@ def test_after_a_reload_the_lane_serves_nothing_old(start: Any, site: Any, wait_
 
     site.write("version", b"0")
     server.reload()
-    wait_until(lambda: b"/version" in server.generation.resources)
+    wait_until(lambda: b"/version" in server.site.live.resources)
     threads = [threading.Thread(target=use) for _ in range(3)]
     for thread in threads:
         thread.start()
     try:
         for version in range(1, 25):
             lane = lane_of(server)
-            before, generation = lane.requests, server.generation
+            before, generation = lane.requests, server.site.live
             wait_until(lambda lane=lane, before=before: lane.requests > before + 20)
             site.write("version", b"%d" % version)
             server.reload()
-            wait_until(lambda generation=generation: server.generation is not generation)
+            wait_until(lambda generation=generation: server.site.live is not generation)
             in_loop(server, lambda: None)  # the flip's call is over
             newest = version
     finally:
@@ -341,7 +351,7 @@ def test_after_a_reload_the_lane_serves_nothing_old(start: Any, site: Any, wait_
 # --- connections ----------------------------------------------------------------------------------------------
 
 
-def test_close_is_answered_and_done(start: Any) -> None:
+def test_close_is_answered_and_done(start: Callable[..., Server]) -> None:
     server = start()
     for attempt in range(4):
         with Client(server.port) as client:
@@ -351,7 +361,7 @@ def test_close_is_answered_and_done(start: Any) -> None:
         assert (lane_of(server).requests > 0) == (attempt > 0)
 
 
-def test_http_10_closes_unless_told_to_stay(start: Any) -> None:
+def test_http_10_closes_unless_told_to_stay(start: Callable[..., Server]) -> None:
     server = start()
     for _ in range(3):
         with Client(server.port) as client:
@@ -366,7 +376,7 @@ def test_http_10_closes_unless_told_to_stay(start: Any) -> None:
     assert lane_of(server).requests >= 8
 
 
-def test_close_with_more_behind_it_is_answered_in_order_and_nothing_more(start: Any) -> None:
+def test_close_with_more_behind_it_is_answered_in_order_and_nothing_more(start: Callable[..., Server]) -> None:
     server = start()
     warm(server, "/page")
     close = b"GET /page HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
@@ -377,21 +387,21 @@ def test_close_with_more_behind_it_is_answered_in_order_and_nothing_more(start: 
             assert client.at_end()
 
 
-def test_who_says_nothing_is_closed(start: Any) -> None:
+def test_who_says_nothing_is_closed(start: Callable[..., Server]) -> None:
     server = start(head_timeout_s=0.2, idle_timeout_s=NEVER)
     with Client(server.port) as client:
         assert client.at_end()
     assert lane_of(server).count == 0
 
 
-def test_who_has_been_idle_is_closed(start: Any) -> None:
+def test_who_has_been_idle_is_closed(start: Callable[..., Server]) -> None:
     server = start(idle_timeout_s=0.3, head_timeout_s=NEVER)
     with Client(server.port) as client:
         assert ask_lane(server, client, "/page").body == PAGE
         assert client.at_end()
 
 
-def test_who_does_not_read_is_closed(start: Any, wait_until: Any) -> None:
+def test_who_does_not_read_is_closed(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start(write_timeout_s=0.3)
     with slow_reader(server, wait_until) as client:
         wait_until(lambda: lane_of(server).count == 0)
@@ -400,7 +410,7 @@ def test_who_does_not_read_is_closed(start: Any, wait_until: Any) -> None:
             client.read()
 
 
-def test_who_sends_and_does_not_read_is_closed(start: Any, wait_until: Any) -> None:
+def test_who_sends_and_does_not_read_is_closed(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start(write_timeout_s=0.3)
     lane = lane_of(server)
     with slow_reader(server, wait_until) as client:
@@ -414,7 +424,7 @@ def test_who_sends_and_does_not_read_is_closed(start: Any, wait_until: Any) -> N
         wait_until(closed)
 
 
-def test_who_reads_slowly_gets_it_all(start: Any, wait_until: Any) -> None:
+def test_who_reads_slowly_gets_it_all(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start(write_timeout_s=0.4, turn_bytes_max=1 << 20)
     with slow_reader(server, wait_until) as client:
         received = 0
@@ -426,7 +436,7 @@ def test_who_reads_slowly_gets_it_all(start: Any, wait_until: Any) -> None:
             received += len(client.socket.recv(1 << 20)) or pytest.fail("closed early")
 
 
-def test_who_resets_in_the_middle_lets_go_of_the_body(start: Any, wait_until: Any) -> None:
+def test_who_resets_in_the_middle_lets_go_of_the_body(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start()
     with slow_reader(server, wait_until) as client:
         client.reset()
@@ -435,7 +445,7 @@ def test_who_resets_in_the_middle_lets_go_of_the_body(start: Any, wait_until: An
     warm(server, "/big")
 
 
-def test_half_closed_clients_are_answered_and_ended(start: Any) -> None:
+def test_half_closed_clients_are_answered_and_ended(start: Callable[..., Server]) -> None:
     server = start(idle_timeout_s=NEVER)
     warm(server, "/page")
     for _ in range(20):
@@ -449,7 +459,7 @@ def test_half_closed_clients_are_answered_and_ended(start: Any) -> None:
 # --- too many of them -----------------------------------------------------------------------------------------
 
 
-def test_at_the_limit_the_idlest_makes_room(start: Any, wait_until: Any) -> None:
+def test_at_the_limit_the_idlest_makes_room(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start(connections_max=4, idle_timeout_s=NEVER)
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(server.port)) for _ in range(4)]
@@ -459,10 +469,10 @@ def test_at_the_limit_the_idlest_makes_room(start: Any, wait_until: Any) -> None
         assert late.get("/page").body == PAGE
         assert clients[0].at_end()
         assert clients[3].get("/page").body == PAGE
-        wait_until(lambda: server._service.count() <= 4)
+        wait_until(lambda: server.service.count() <= 4)
 
 
-def test_a_burst_beyond_the_limit_is_served_all_the_same(start: Any) -> None:
+def test_a_burst_beyond_the_limit_is_served_all_the_same(start: Callable[..., Server]) -> None:
     server = start(connections_max=100, idle_timeout_s=NEVER)
     warm(server, "/page")
     go_on = threading.Event()
@@ -476,7 +486,7 @@ def test_a_burst_beyond_the_limit_is_served_all_the_same(start: Any) -> None:
             assert client.read().body == PAGE
 
 
-def test_without_descriptors_clients_are_served_still(site: Any, command: Any) -> None:
+def test_without_descriptors_clients_are_served_still(site: Site, command: StartCommand) -> None:
     site.write("page", PAGE)
     limit = 60
 
@@ -499,7 +509,9 @@ def test_without_descriptors_clients_are_served_still(site: Any, command: Any) -
 # --- the end --------------------------------------------------------------------------------------------------
 
 
-def test_a_graceful_stop_ends_when_the_lanes_last_answer_is_out(start: Any, wait_until: Any) -> None:
+def test_a_graceful_stop_ends_when_the_lanes_last_answer_is_out(
+    start: Callable[..., Server], wait_until: WaitUntil
+) -> None:
     server = start(grace_s=NEVER)
     with slow_reader(server, wait_until) as client, Client(server.port) as idle:
         ask_lane(server, idle, "/page")
@@ -507,19 +519,18 @@ def test_a_graceful_stop_ends_when_the_lanes_last_answer_is_out(start: Any, wait
         assert idle.at_end()
         assert read_on(client).body == BIG
         assert client.at_end()
-    assert server._thread is not None
-    wait_until(lambda: not server._thread.is_alive())
+    wait_until(lambda: not server.is_serving)
 
 
-def test_a_stop_ends_what_is_not_read_when_grace_is_over(start: Any, wait_until: Any) -> None:
+def test_a_stop_ends_what_is_not_read_when_grace_is_over(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start(grace_s=0.3)
     with slow_reader(server, wait_until):
         server.loop.call_soon(server.stop)
-        wait_until(lambda: not server._thread.is_alive())
+        wait_until(lambda: not server.is_serving)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_server_whose_clients_are_all_the_lanes(site: Any, command: Any, number: Any) -> None:
+def test_a_signal_ends_a_server_whose_clients_are_all_the_lanes(site: Site, command: StartCommand, number: Any) -> None:
     site.write("page", PAGE)
     server = command(site.root, "--engine", "native")
     with Client(server.port) as client:
@@ -533,7 +544,7 @@ def test_a_signal_ends_a_server_whose_clients_are_all_the_lanes(site: Any, comma
 
 
 def test_what_the_lane_answers_is_logged_though_nothing_follows(
-    site: Any, serve: Any, tmp_path: Path, wait_until: Any
+    site: Site, serve: Serve, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     site.write("page", PAGE)
     log = tmp_path / "access.log"
@@ -548,7 +559,7 @@ def test_what_the_lane_answers_is_logged_though_nothing_follows(
     }
 
 
-def test_a_full_log_is_handed_on_in_time(site: Any, serve: Any, tmp_path: Path, wait_until: Any) -> None:
+def test_a_full_log_is_handed_on_in_time(site: Site, serve: Serve, tmp_path: Path, wait_until: WaitUntil) -> None:
     site.write("page", PAGE)
     log = tmp_path / "access.log"
     server = serve(site.root, engine="native", access_log=str(log))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from net.memory import body_of
 
+from tests.support.memory import body_of
 from zcserve.cache.entry import Segment, Span
 from zcserve.cache.heads import ALL, BUT_LENGTH, BUT_TYPE
 from zcserve.net.framing import CutShortError, Outgoing, frame
@@ -33,7 +33,12 @@ def joined(segments: Iterable[Segment]) -> bytes:
 
 
 def sent(outgoing: Outgoing, *pieces: Piece) -> bytes:
-    return b"".join(bytes(segment) for piece in pieces for segment in outgoing.frame(piece))
+    data = b""
+    for piece in pieces:
+        for segment in outgoing.frame(piece):
+            assert isinstance(segment, (bytes, memoryview))
+            data += segment
+    return data
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ import select
 import socket
 import tempfile
 import threading
-import time
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -25,40 +24,22 @@ from typing import Any
 
 import mmh3
 import pytest
-from fuzz.grammar import BROWSER, Maker
-from wire.client import Client, Response
 
+from tests.support.client import Client
+from tests.support.driver import PLAIN, Driver, Fake, packed
+from tests.support.grammar import BROWSER, Maker
 from zcserve import Config
 from zcserve.cache.entry import Entry
 from zcserve.errors import HttpError
 from zcserve.net import access_log
 from zcserve.net.fastlane import ACCEPT, CONNECTION_10, CONNECTION_11, HOST, Teacher
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10
-from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 
 Lane: Any = pytest.importorskip("zcserve.net._lane").Lane
 
 MEANINGS_MAX = 1024
 TABLE_SIZE = 1024  # at first
-PLAIN = b"GET /a HTTP/1.1\r\nHost: test\r\n\r\n"
-LEAD = b"Content-Length: %d\r\nContent-Type: text/plain\r\n"
-
-
-class Fake:
-    """An entry or a body: something that can be held, and whose end can be seen."""
-
-    tick = 0
-    uses = 0
-
-
-def packed(content: bytes, entry: Any = None, *, coding: int = 0, tag: bytes = b'"tag"') -> tuple[Any, ...]:
-    """A representation that lies in one piece, as `Teacher` describes it."""
-    lead = LEAD % len(content)
-    head = lead + b"ETag: " + tag + b"\r\n\r\n"
-    at = len(lead)
-    entry = entry or Fake()
-    return (entry, coding, head + content, len(head), at, at + 6, len(tag), -1, 0, len(content), Fake())
 
 
 @pytest.fixture
@@ -68,65 +49,6 @@ def lane(tmp_path: Path) -> Iterator[Any]:
     made.learn(HOST, b"test", (1, 0, 0, 0))
     yield made
     made.close()
-
-
-class Driver:
-    """A lane with a listener, and the few things that the loop does for it. Seconds are the clock's."""
-
-    def __init__(
-        self, root: Path, *, log: bool = False, family: socket.AddressFamily = socket.AF_INET, **config: Any
-    ) -> None:
-        self.lane = Lane(Config(root=root, **config), log)
-        self.lane.learn(HOST, b"test", (1, 0, 0, 0))
-        self.listener = socket.socket(family, socket.SOCK_STREAM)
-        self.listener.setblocking(False)
-        address: Any = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}.get(family, str(root / "socket"))
-        self.listener.bind(address)
-        self.listener.listen(256)
-        self.lane.register_listener(self.listener.fileno())
-        self.where: Any = self.listener.getsockname()
-        self.second = 0
-        self.taken: list[tuple[int, Any]] = []
-
-    def turn(self, timeout: float = 0.0) -> None:
-        """One turn of the loop; what is handed over is kept in `taken`."""
-        self.second = int(time.time())
-        prefixes = tuple(
-            b"HTTP/1.1 %b\r\nDate: x\r\n%b" % (status, connection)
-            for connection in (b"", b"Connection: keep-alive\r\n", b"Connection: close\r\n")
-            for status in (b"200 OK", b"304 Not Modified")
-        )
-        self.lane.set_second(self.second, prefixes, b"NOW")
-        for fd, _ in self.lane.poll(timeout):
-            taken = self.lane.take(fd)
-            if taken is not None:
-                self.taken.append((fd, taken))
-
-    def until(self, condition: Callable[[], Any]) -> Any:
-        """Turn until something is true."""
-        deadline = time.monotonic() + 20
-        while not (value := condition()):
-            assert time.monotonic() < deadline, "it never came true"
-            self.turn(0.01)
-        return value
-
-    def ask(self, client: Client, data: bytes, count: int = 1, method: str = "GET") -> list[Response]:
-        """Send bytes, and read the lane's `count` answers."""
-        client.send(data)
-        answers = []
-        for _ in range(count):
-            if not client.buffer:
-                self.until(lambda: select.select([client.socket], [], [], 0)[0])
-            answers.append(client.read(method=method))
-        return answers
-
-    def close(self) -> None:
-        """Close everything, what was handed over too."""
-        for fd, _ in self.taken:
-            self.lane.forget(fd)
-            socket.socket(fileno=fd).close()
-        self.lane.close()
-        self.listener.close()
 
 
 @pytest.fixture
@@ -323,7 +245,7 @@ def test_a_table_that_is_large_enough_does_not_grow(lane: Any) -> None:
         assert not lane.chores()
 
 
-def test_uses_are_told_in_pieces(drive: Any) -> None:
+def test_uses_are_told_in_pieces(drive: Callable[..., Driver]) -> None:
     driver = drive()
     entries = [Fake() for _ in range(50)]
     for number, entry in enumerate(entries):
@@ -380,7 +302,7 @@ def test_what_is_dropped_is_let_go(lane: Any) -> None:
     assert all(end() is None for end in ends)
 
 
-def test_a_lane_that_ends_lets_everything_go(tmp_path: Path, drive: Any) -> None:
+def test_a_lane_that_ends_lets_everything_go(tmp_path: Path, drive: Callable[..., Driver]) -> None:
     driver = drive()
     one, other = packed(b"x"), packed(bytes(8 << 20))
     ends = [weakref.ref(thing) for representation in (one, other) for thing in (representation[0], representation[-1])]
@@ -557,7 +479,7 @@ def test_limits_are_the_general_lanes(tmp_path: Path) -> None:
 # --- answers, their log and their numbers ---------------------------------------------------------------------
 
 
-def test_a_hit_is_answered_and_counted(drive: Any) -> None:
+def test_a_hit_is_answered_and_counted(drive: Callable[..., Driver]) -> None:
     driver = drive()
     lane = driver.lane
     lane.put(b"/a", [packed(b"content")])
@@ -578,7 +500,9 @@ def test_a_hit_is_answered_and_counted(drive: Any) -> None:
         ((5, 4, 3, 0), b"identity"), ((0, 1, 2, 0), b"gz"), ((0, 0, 0, 0), None), ((0, 0, 0, 1000), None),
     ],
 )  # fmt: skip
-def test_the_representation_that_is_wanted(drive: Any, accept: tuple[int, ...], expected: bytes | None) -> None:
+def test_the_representation_that_is_wanted(
+    drive: Callable[..., Driver], accept: tuple[int, ...], expected: bytes | None
+) -> None:
     driver = drive()
     driver.lane.learn(ACCEPT, b"it", accept)
     driver.lane.put(b"/a", [packed(b"identity"), packed(b"br", coding=1), packed(b"gz", coding=2)])
@@ -601,7 +525,7 @@ def test_the_representation_that_is_wanted(drive: Any, accept: tuple[int, ...], 
         b"POST /a HTTP/1.1\r\nHost: test\r\n\r\nbody",
     ],
 )
-def test_the_rest_is_handed_over_with_its_bytes(drive: Any, rest: bytes) -> None:
+def test_the_rest_is_handed_over_with_its_bytes(drive: Callable[..., Driver], rest: bytes) -> None:
     driver = drive()
     driver.lane.put(b"/a", [packed(b"content")])
     with Client(driver.where) as client:
@@ -611,12 +535,12 @@ def test_the_rest_is_handed_over_with_its_bytes(drive: Any, rest: bytes) -> None
         assert (driver.lane.count, driver.lane.foreign) == (0, 1)
 
 
-def test_a_connection_comes_back_with_what_came_meanwhile(drive: Any) -> None:
+def test_a_connection_comes_back_with_what_came_meanwhile(drive: Callable[..., Driver]) -> None:
     driver = drive()
     driver.lane.put(b"/a", [packed(b"content")])
     with Client(driver.where) as client:
         client.send(b"x")
-        fd, _ = driver.until(lambda: driver.taken and driver.taken.pop())
+        fd, _ = driver.next_taken()
         client.send(PLAIN)
         client.socket.shutdown(socket.SHUT_WR)
         arrived = select.poll()
@@ -629,7 +553,7 @@ def test_a_connection_comes_back_with_what_came_meanwhile(drive: Any) -> None:
         assert client.at_end()
 
 
-def test_the_turn_of_the_last_use_is_told(drive: Any) -> None:
+def test_the_turn_of_the_last_use_is_told(drive: Callable[..., Driver]) -> None:
     driver = drive()
     base, variant = Fake(), Fake()
     driver.lane.put(b"/a", [packed(b"content", base), packed(b"c", variant, coding=1)])
@@ -665,7 +589,7 @@ def requests_for_the_log() -> list[bytes]:
     ("family", "peer"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"), (socket.AF_UNIX, "unix:")]
 )
 def test_log_lines_are_the_general_lanes(
-    drive: Any, form: str, family: Any, peer: str, monkeypatch: Any, tmp_path: Path
+    drive: Callable[..., Driver], form: str, family: Any, peer: str, monkeypatch: Any, tmp_path: Path
 ) -> None:
     if family == socket.AF_INET6:
         try:
@@ -685,7 +609,7 @@ def test_log_lines_are_the_general_lanes(
         with Client(driver.where) as client:
             client.send(request)
             before = lane.requests
-            driver.until(lambda now=before: lane.requests > now or driver.taken)
+            driver.until(lambda before=before: lane.requests > before or driver.taken)
             if driver.taken:
                 fd, _ = driver.taken.pop()
                 lane.forget(fd)
@@ -701,10 +625,10 @@ def test_log_lines_are_the_general_lanes(
 
 def teach(lane: Any, head: bytes, fields: Any) -> None:
     """Teach values alone: the entry has no body."""
-    Teacher(lane, Prefixes(), log_json=False).teach(head, b"/", Entry(b"/", b"", 0, None), fields)
+    Teacher(lane).teach(head, b"/", Entry(b"/", b"", 0, None), fields)
 
 
-def test_clients_that_queue_up_are_each_given_what_is_theirs(drive: Any) -> None:
+def test_clients_that_queue_up_are_each_given_what_is_theirs(drive: Callable[..., Driver]) -> None:
     driver = drive()
     lane = driver.lane
     lane.put(b"/a", [packed(b"content")])
@@ -734,7 +658,7 @@ def test_clients_that_queue_up_are_each_given_what_is_theirs(drive: Any) -> None
 # --- sockets that take little ---------------------------------------------------------------------------------
 
 
-def test_a_pipeline_longer_than_the_socket_takes_is_answered_in_order(drive: Any) -> None:
+def test_a_pipeline_longer_than_the_socket_takes_is_answered_in_order(drive: Callable[..., Driver]) -> None:
     driver = drive(log=True)
     contents = [random.Random(number).randbytes(60_000) for number in range(20)]
     for number, content in enumerate(contents):
@@ -757,7 +681,9 @@ def test_a_pipeline_longer_than_the_socket_takes_is_answered_in_order(drive: Any
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["tcp", "unix"])
 @pytest.mark.parametrize("seed", range(8))
-def test_answers_are_whole_and_in_order_wherever_the_socket_stops(drive: Any, seed: int, family: Any) -> None:
+def test_answers_are_whole_and_in_order_wherever_the_socket_stops(
+    drive: Callable[..., Driver], seed: int, family: Any
+) -> None:
     rng = random.Random(seed)
     driver = drive(log=True, family=family)
     driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
@@ -791,7 +717,7 @@ def test_answers_are_whole_and_in_order_wherever_the_socket_stops(drive: Any, se
     assert [words[5] + b" " + words[8] for words in lines] == logged
 
 
-def test_who_has_sent_what_nobody_read_is_not_shed(drive: Any) -> None:
+def test_who_has_sent_what_nobody_read_is_not_shed(drive: Callable[..., Driver]) -> None:
     driver = drive()
     driver.lane.put(b"/a", [packed(b"content")])
     with Client(driver.where) as silent, Client(driver.where) as speaker:
@@ -810,7 +736,7 @@ def test_who_has_sent_what_nobody_read_is_not_shed(drive: Any) -> None:
 # --- a turn is bounded -----------------------------------------------------------------------------------------
 
 
-def test_new_clients_for_python_keep_no_connection_from_its_turn(drive: Any) -> None:
+def test_new_clients_for_python_keep_no_connection_from_its_turn(drive: Callable[..., Driver]) -> None:
     driver = drive()
     driver.lane.put(b"/a", [packed(b"content")])
     with contextlib.ExitStack() as stack:
@@ -824,7 +750,7 @@ def test_new_clients_for_python_keep_no_connection_from_its_turn(drive: Any) -> 
         driver.until(lambda: len(driver.taken) == 200)
 
 
-def test_connections_that_come_back_keep_none_from_its_turn(drive: Any) -> None:
+def test_connections_that_come_back_keep_none_from_its_turn(drive: Callable[..., Driver]) -> None:
     driver = drive()
     driver.lane.put(b"/a", [packed(b"content")])
     with contextlib.ExitStack() as stack:
@@ -846,7 +772,7 @@ def test_connections_that_come_back_keep_none_from_its_turn(drive: Any) -> None:
         driver.until(lambda: len(driver.taken) == len(others))
 
 
-def test_what_python_has_to_do_keeps_no_hit_waiting(drive: Any) -> None:
+def test_what_python_has_to_do_keeps_no_hit_waiting(drive: Callable[..., Driver]) -> None:
     driver = drive()
     driver.lane.put(b"/a", [packed(b"content")])
     with contextlib.ExitStack() as stack:
@@ -870,7 +796,7 @@ def test_what_python_has_to_do_keeps_no_hit_waiting(drive: Any) -> None:
 
 
 @pytest.mark.parametrize("config", [{"pipeline_max": 3}, {"turn_bytes_max": 3 * 65536}])
-def test_a_pipeline_has_its_share_of_a_turn_and_no_more(drive: Any, config: dict[str, int]) -> None:
+def test_a_pipeline_has_its_share_of_a_turn_and_no_more(drive: Callable[..., Driver], config: dict[str, int]) -> None:
     driver = drive(**config)
     with tempfile.TemporaryFile() as file:
         file.write(bytes(65536))
@@ -892,14 +818,14 @@ def test_a_pipeline_has_its_share_of_a_turn_and_no_more(drive: Any, config: dict
 
 
 @pytest.mark.parametrize("owner", ["lane", "python"])
-def test_an_event_of_a_connection_that_is_gone_reaches_no_other(drive: Any, owner: str) -> None:
+def test_an_event_of_a_connection_that_is_gone_reaches_no_other(drive: Callable[..., Driver], owner: str) -> None:
     driver = drive()
     driver.lane.put(b"/a", [packed(b"content")])
     driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
     with Client(driver.where) as gone, contextlib.ExitStack() as stack:
         if owner == "python":
             gone.send(b"x")
-            fd, _ = driver.until(lambda: driver.taken and driver.taken.pop())
+            fd, _ = driver.next_taken()
             copy = os.dup(fd)  # as a child process has it
             driver.lane.forget(fd)
             os.close(fd)
@@ -939,7 +865,7 @@ def is_peer(fd: int, client: Client) -> bool:
 
 
 @pytest.mark.parametrize("how", ["closing", "draining"])
-def test_an_answer_arrives_whole_though_the_client_sends_on(drive: Any, how: str) -> None:
+def test_an_answer_arrives_whole_though_the_client_sends_on(drive: Callable[..., Driver], how: str) -> None:
     driver = drive()
     content = random.Random(3).randbytes(3 << 20)
     driver.lane.put(b"/a", [packed(content)])
@@ -964,7 +890,7 @@ def test_an_answer_arrives_whole_though_the_client_sends_on(drive: Any, how: str
         driver.until(lambda: driver.lane.count == 0)
 
 
-def test_a_client_that_neither_ends_nor_reads_is_ended(drive: Any) -> None:
+def test_a_client_that_neither_ends_nor_reads_is_ended(drive: Callable[..., Driver]) -> None:
     driver = drive(linger_timeout_s=0.2, write_timeout_s=0.4)
     driver.lane.put(b"/a", [packed(b"x")])
     driver.lane.put(b"/large", [packed(bytes(8 << 20))])
@@ -976,7 +902,7 @@ def test_a_client_that_neither_ends_nor_reads_is_ended(drive: Any) -> None:
         driver.until(lambda: driver.lane.count == 0)
 
 
-def test_a_new_connection_has_a_second_for_its_request_when_the_server_ends(drive: Any) -> None:
+def test_a_new_connection_has_a_second_for_its_request_when_the_server_ends(drive: Callable[..., Driver]) -> None:
     driver = drive()
     driver.lane.put(b"/a", [packed(b"content")])
     with Client(driver.where) as client, Client(driver.where) as silent:
@@ -988,7 +914,7 @@ def test_a_new_connection_has_a_second_for_its_request_when_the_server_ends(driv
         assert silent.at_end()
 
 
-def test_an_idle_connection_holds_no_bytes(drive: Any) -> None:
+def test_an_idle_connection_holds_no_bytes(drive: Callable[..., Driver]) -> None:
     driver = drive()
     driver.lane.put(b"/large", [packed(bytes(8 << 20))])
     driver.lane.put(b"/a", [packed(b"content")])
@@ -1004,7 +930,7 @@ def test_an_idle_connection_holds_no_bytes(drive: Any) -> None:
 # --- sampling -------------------------------------------------------------------------------------------------
 
 
-def test_uses_are_noted_as_the_rule_says(lane: Any, drive: Any) -> None:
+def test_uses_are_noted_as_the_rule_says(lane: Any, drive: Callable[..., Driver]) -> None:
     driver = drive()
     driver.lane.put(b"/a", [packed(b"x" * 100)])
     with Client(driver.where) as client:
@@ -1034,7 +960,7 @@ def test_uses_are_noted_as_the_rule_says(lane: Any, drive: Any) -> None:
         assert driver.lane.take_sightings() == []
 
 
-def test_sightings_that_find_no_place_are_lost_and_nothing_else(drive: Any) -> None:
+def test_sightings_that_find_no_place_are_lost_and_nothing_else(drive: Callable[..., Driver]) -> None:
     driver = drive()
     driver.lane.put(b"/a", [packed(b"x")])
     driver.lane.sample(1.0, 1, 1)

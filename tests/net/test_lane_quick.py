@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net.test_lane import PLAIN, Driver, packed
-from wire.client import Client
-from wire.stage import EVENTS
 
+from tests.support.client import Client
+from tests.support.driver import PLAIN, Driver, packed
+from tests.support.site import Serve, Site
+from tests.support.stage import EVENTS
+from tests.support.waiting import WaitUntil
 from zcserve.net.exchange import Quick
 from zcserve.net.fastlane import CONNECTION_11
 from zcserve.net.fields import CLOSE
@@ -43,6 +45,11 @@ LARGE = 10 << 20
 def get(target: bytes, *lines: bytes, method: bytes = b"GET") -> bytes:
     """A plain request."""
     return b"%b %b HTTP/1.1\r\nHost: test\r\n%b\r\n" % (method, target, b"".join(line + b"\r\n" for line in lines))
+
+
+def always(content: bytes) -> Callable[[object], bytes]:
+    """A servlet that answers with this."""
+    return lambda _: content
 
 
 def answer_of(content: bytes, *, fields: bytes = FIELDS, last: bool = False, head_only: bool = False) -> bytes:
@@ -83,6 +90,7 @@ class Stage(Driver):
         self.functions: dict[bytes, Callable[[Request], object]] = {TARGET: lambda _: b"hello"}
         self.looked_up: list[bytes] = []
         self.asked_if_fresh: list[int] = []
+        self.before_fresh: Callable[[], object] = lambda: None
         self.called: list[tuple[bytes, bytes]] = []
         self.made: list[Given] = []
         self.fresh = True
@@ -116,6 +124,7 @@ class Stage(Driver):
 
     def is_fresh(self) -> bool:
         self.asked_if_fresh.append(self.lane.turn)
+        self.before_fresh()
         return self.fresh
 
     def finish(self, method: bytes, value: object) -> Any:
@@ -173,7 +182,7 @@ def unread(client: Client) -> int:
 # --- who is looked up and called ------------------------------------------------------------------------------
 
 
-def test_who_answers_is_looked_up_once_and_called_each_time(stage: Any) -> None:
+def test_who_answers_is_looked_up_once_and_called_each_time(stage: Callable[..., Stage]) -> None:
     driver = stage()
     requests: list[Request] = []
     driver.functions[TARGET] = lambda request: requests.append(request) or b"hello"
@@ -189,7 +198,7 @@ def test_who_answers_is_looked_up_once_and_called_each_time(stage: Any) -> None:
     assert driver.taken == []
 
 
-def test_each_target_is_one_of_its_own(stage: Any) -> None:
+def test_each_target_is_one_of_its_own(stage: Callable[..., Stage]) -> None:
     driver = stage()
     driver.functions[TARGET] = lambda request: request.target
     targets = [TARGET, TARGET + b"&a=1", TARGET + b"&a=2"]
@@ -199,7 +208,7 @@ def test_each_target_is_one_of_its_own(stage: Any) -> None:
     assert driver.looked_up == targets
 
 
-def test_what_nobody_answers_is_asked_for_each_time_and_handed_over(stage: Any) -> None:
+def test_what_nobody_answers_is_asked_for_each_time_and_handed_over(stage: Callable[..., Stage]) -> None:
     driver = stage()
     for count in (1, 2):
         with Client(driver.where) as client:
@@ -211,7 +220,7 @@ def test_what_nobody_answers_is_asked_for_each_time_and_handed_over(stage: Any) 
 
 
 @pytest.mark.parametrize("wrong", [RuntimeError("no"), KeyboardInterrupt(), None])
-def test_a_look_up_that_fails_finds_nobody(stage: Any, wrong: BaseException | None) -> None:
+def test_a_look_up_that_fails_finds_nobody(stage: Callable[..., Stage], wrong: BaseException | None) -> None:
     driver = stage()
 
     def look_up(target: bytes) -> Any:
@@ -226,7 +235,7 @@ def test_a_look_up_that_fails_finds_nobody(stage: Any, wrong: BaseException | No
     assert not driver.lane.knows(TARGET)
 
 
-def test_who_is_not_fresh_is_handed_over_uncalled(stage: Any) -> None:
+def test_who_is_not_fresh_is_handed_over_uncalled(stage: Callable[..., Stage]) -> None:
     driver = stage()
     driver.fresh = False
     with Client(driver.where) as client:
@@ -235,7 +244,7 @@ def test_who_is_not_fresh_is_handed_over_uncalled(stage: Any) -> None:
     assert driver.called == []
 
 
-def test_whether_he_is_fresh_is_asked_once_a_turn(stage: Any) -> None:
+def test_whether_he_is_fresh_is_asked_once_a_turn(stage: Callable[..., Stage]) -> None:
     driver = stage()
     with Client(driver.where) as client:
         for _ in range(2):
@@ -244,7 +253,7 @@ def test_whether_he_is_fresh_is_asked_once_a_turn(stage: Any) -> None:
     assert len(driver.asked_if_fresh) == len(set(driver.asked_if_fresh)) < 40
 
 
-def test_while_nothing_is_noticed_nobody_is_asked(stage: Any) -> None:
+def test_while_nothing_is_noticed_nobody_is_asked(stage: Callable[..., Stage]) -> None:
     driver = stage()
     driver.notice, writer = os.pipe()
     driver.sure_s = 300.0
@@ -265,15 +274,14 @@ def test_while_nothing_is_noticed_nobody_is_asked(stage: Any) -> None:
         os.close(driver.notice)
 
 
-def test_whoever_is_asked_may_have_everybody_forgotten(stage: Any) -> None:
+def test_whoever_is_asked_may_have_everybody_forgotten(stage: Callable[..., Stage]) -> None:
     driver = stage()
 
-    def is_fresh() -> bool:
+    def forget() -> None:
         driver.lane.forget_quick()
         gc.collect()
-        return driver.fresh
 
-    driver.is_fresh = is_fresh
+    driver.before_fresh = forget
     with Client(driver.where) as client:
         assert len(driver.ask(client, get(TARGET) * 3, 3)) == 3
         driver.fresh = False
@@ -282,16 +290,16 @@ def test_whoever_is_asked_may_have_everybody_forgotten(stage: Any) -> None:
     assert len(driver.called) == 3
 
 
-def test_where_freshness_cannot_be_told_the_general_lane_says_why(stage: Any) -> None:
+def test_where_freshness_cannot_be_told_the_general_lane_says_why(stage: Callable[..., Stage]) -> None:
     driver = stage()
-    driver.is_fresh = lambda: 1 / 0
+    driver.before_fresh = lambda: 1 / 0
     with Client(driver.where) as client:
         client.send(get(TARGET))
         assert driver.handed_over() == (get(TARGET), None)
     assert driver.called == []
 
 
-def test_nobody_is_consulted_any_more(stage: Any) -> None:
+def test_nobody_is_consulted_any_more(stage: Callable[..., Stage]) -> None:
     driver = stage()
     with Client(driver.where) as client:
         driver.ask(client, get(TARGET))
@@ -314,7 +322,9 @@ def test_nobody_is_consulted_any_more(stage: Any) -> None:
         ((b"", type("Own", (bytes,), {})(b"mine")), b"", b"mine"),
     ],
 )
-def test_bytes_and_a_pair_of_them_are_a_200(stage: Any, value: Any, fields: bytes, content: bytes) -> None:
+def test_bytes_and_a_pair_of_them_are_a_200(
+    stage: Callable[..., Stage], value: Any, fields: bytes, content: bytes
+) -> None:
     driver = stage()
     driver.functions[TARGET] = lambda _: value
     with Client(driver.where) as client:
@@ -327,7 +337,7 @@ def test_bytes_and_a_pair_of_them_are_a_200(stage: Any, value: Any, fields: byte
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, None, 7, RuntimeError("what a servlet raises")])
-def test_what_is_something_else_is_handed_over_with_its_request(stage: Any, value: Any) -> None:
+def test_what_is_something_else_is_handed_over_with_its_request(stage: Callable[..., Stage], value: Any) -> None:
     driver = stage()
 
     def function(_: Request) -> object:
@@ -347,7 +357,7 @@ def test_what_is_something_else_is_handed_over_with_its_request(stage: Any, valu
 
 
 @pytest.mark.parametrize("value", [(None, b""), (b"", None), (b"",), (b"", b"", b""), "raises"])
-def test_an_application_that_breaks_its_word_loses_one_connection(stage: Any, value: Any) -> None:
+def test_an_application_that_breaks_its_word_loses_one_connection(stage: Callable[..., Stage], value: Any) -> None:
     driver = stage()
     driver.fails = True
     driver.functions[TARGET] = (lambda _: 1 / 0) if value == "raises" else (lambda _: value)
@@ -360,7 +370,7 @@ def test_an_application_that_breaks_its_word_loses_one_connection(stage: Any, va
     assert len(driver.called) == 2
 
 
-def test_what_runs_is_told_while_it_runs(stage: Any) -> None:
+def test_what_runs_is_told_while_it_runs(stage: Callable[..., Stage]) -> None:
     driver = stage()
     seen: list[object] = []
     driver.functions[TARGET] = lambda _: seen.append(driver.lane.running) or b""
@@ -371,7 +381,7 @@ def test_what_runs_is_told_while_it_runs(stage: Any) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 3900, 4095, 4096, 4097, 65_535, 65_536, 65_537, LARGE])
-def test_an_answer_is_whole_whatever_its_size(stage: Any, size: int) -> None:
+def test_an_answer_is_whole_whatever_its_size(stage: Callable[..., Stage], size: int) -> None:
     driver = stage()
     content = random.Random(size).randbytes(size)
     driver.functions[TARGET] = lambda _: content
@@ -384,7 +394,7 @@ def test_an_answer_is_whole_whatever_its_size(stage: Any, size: int) -> None:
     assert len(driver.called) == 6
 
 
-def test_a_smaller_answer_after_a_larger_one_holds_nothing_of_it(stage: Any) -> None:
+def test_a_smaller_answer_after_a_larger_one_holds_nothing_of_it(stage: Callable[..., Stage]) -> None:
     driver = stage()
     sizes = [*range(4000, 4100), 50, 60_000, 0, 70_000, 10, 3]
     random.Random(1).shuffle(sizes)
@@ -398,7 +408,7 @@ def test_a_smaller_answer_after_a_larger_one_holds_nothing_of_it(stage: Any) -> 
 # --- what is forgotten ----------------------------------------------------------------------------------------
 
 
-def test_targets_are_forgotten_when_there_are_too_many(stage: Any) -> None:
+def test_targets_are_forgotten_when_there_are_too_many(stage: Callable[..., Stage]) -> None:
     driver = stage()
     targets = [b"%b&%d" % (TARGET, number) for number in range(QUICK_MAX + 1)]
     driver.lane.put(b"/a", [packed(b"content")])
@@ -433,7 +443,7 @@ FORGETTING: list[Callable[[Any], object]] = [
 
 
 @pytest.mark.parametrize("forget", FORGETTING, ids=["quick", "all", "application", "key", "replaced"])
-def test_what_is_forgotten_lets_its_function_go(stage: Any, forget: Callable[[Any], object]) -> None:
+def test_what_is_forgotten_lets_its_function_go(stage: Callable[..., Stage], forget: Callable[[Any], object]) -> None:
     driver = stage()
     end = weakref.ref(driver.functions[TARGET])
     with Client(driver.where) as client:
@@ -451,7 +461,7 @@ def test_what_is_forgotten_lets_its_function_go(stage: Any, forget: Callable[[An
 
 
 @pytest.mark.parametrize("forget", FORGETTING, ids=["quick", "all", "application", "key", "replaced"])
-def test_a_function_may_have_itself_forgotten(stage: Any, forget: Callable[[Any], object]) -> None:
+def test_a_function_may_have_itself_forgotten(stage: Callable[..., Stage], forget: Callable[[Any], object]) -> None:
     driver = stage()
 
     def function(_: Request) -> bytes:
@@ -468,7 +478,7 @@ def test_a_function_may_have_itself_forgotten(stage: Any, forget: Callable[[Any]
         assert driver.handed_over() == (get(TARGET), None)
 
 
-def test_a_file_goes_before_whom_it_is_put_over(stage: Any) -> None:
+def test_a_file_goes_before_whom_it_is_put_over(stage: Callable[..., Stage]) -> None:
     driver = stage()
     with Client(driver.where) as client:
         driver.ask(client, get(TARGET))
@@ -477,7 +487,7 @@ def test_a_file_goes_before_whom_it_is_put_over(stage: Any) -> None:
     assert len(driver.called) == 1
 
 
-def test_a_lane_that_is_closed_lets_its_application_go(stage: Any) -> None:
+def test_a_lane_that_is_closed_lets_its_application_go(stage: Callable[..., Stage]) -> None:
     driver = stage()
     with Client(driver.where) as client:
         driver.ask(client, get(TARGET))
@@ -488,7 +498,7 @@ def test_a_lane_that_is_closed_lets_its_application_go(stage: Any) -> None:
     assert end() is None
 
 
-def test_nothing_is_left_of_many_requests(stage: Any) -> None:
+def test_nothing_is_left_of_many_requests(stage: Callable[..., Stage]) -> None:
     driver = stage()
     content, pair, fields = b"x" * 100, ("", b"y" * 100), TEXT_FIELDS
     driver.functions[TARGET] = lambda _: content
@@ -513,7 +523,9 @@ def test_nothing_is_left_of_many_requests(stage: Any) -> None:
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["tcp", "unix"])
 @pytest.mark.parametrize("seed", range(8))
-def test_files_and_functions_are_answered_in_order_each_once(stage: Any, seed: int, family: Any) -> None:
+def test_files_and_functions_are_answered_in_order_each_once(
+    stage: Callable[..., Stage], seed: int, family: Any
+) -> None:
     rng = random.Random(seed)
     driver = stage(log=True, family=family, turn_bytes_max=8192)
     driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
@@ -527,7 +539,7 @@ def test_files_and_functions_are_answered_in_order_each_once(stage: Any, seed: i
         stream += get(target, *[b"Connection: close"] * last, method=method)
         logged.append(b"%b %d" % (target, 0 if head_only else len(content)))
         if quick:
-            driver.functions[target] = lambda _, content=content: content
+            driver.functions[target] = always(content)
             called.append((method, target))
             expected += answer_of(content, last=last, head_only=head_only)
         else:
@@ -553,7 +565,7 @@ def test_files_and_functions_are_answered_in_order_each_once(stage: Any, seed: i
     assert driver.lane.bytes_sent == sum(int(line.split()[1]) for line in logged)
 
 
-def test_what_is_behind_a_large_answer_is_not_asked_before_it_is_out(stage: Any) -> None:
+def test_what_is_behind_a_large_answer_is_not_asked_before_it_is_out(stage: Callable[..., Stage]) -> None:
     driver = stage(family=socket.AF_UNIX)
     content = random.Random(0).randbytes(LARGE)
     driver.functions[TARGET] = lambda _: content
@@ -570,7 +582,7 @@ def test_what_is_behind_a_large_answer_is_not_asked_before_it_is_out(stage: Any)
     assert len(driver.called) == 41
 
 
-def test_a_large_answer_is_sent_in_shares(stage: Any) -> None:
+def test_a_large_answer_is_sent_in_shares(stage: Callable[..., Stage]) -> None:
     driver = stage(turn_bytes_max=4096)
     content = random.Random(0).randbytes(1 << 20)
     driver.functions[TARGET] = lambda _: content
@@ -584,7 +596,7 @@ def test_a_large_answer_is_sent_in_shares(stage: Any) -> None:
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
-def test_a_client_that_leaves_within_an_answer_leaves_nothing(stage: Any, reset: bool) -> None:
+def test_a_client_that_leaves_within_an_answer_leaves_nothing(stage: Callable[..., Stage], reset: bool) -> None:
     driver = stage()
     content = bytes(LARGE)
     driver.functions[TARGET] = lambda _: content
@@ -603,7 +615,7 @@ def test_a_client_that_leaves_within_an_answer_leaves_nothing(stage: Any, reset:
         assert driver.ask(client, get(TARGET, method=b"HEAD"), method="HEAD")[0]["Content-Length"] == b"%d" % LARGE
 
 
-def test_who_has_his_turn_again_is_not_lost_to_those_who_come_before_him(stage: Any) -> None:
+def test_who_has_his_turn_again_is_not_lost_to_those_who_come_before_him(stage: Callable[..., Stage]) -> None:
     # The listener stands in front of a connection that has more to do, and accepts others who have, too.
     driver = stage(family=socket.AF_UNIX, turn_bytes_max=4096)
     content = random.Random(0).randbytes(40_000)
@@ -630,7 +642,7 @@ def test_who_has_his_turn_again_is_not_lost_to_those_who_come_before_him(stage: 
 
 
 @pytest.mark.parametrize("form", ["combined", "json"])
-def test_what_needs_escaping_is_asked_for_once_by_the_general_lane(stage: Any, form: str) -> None:
+def test_what_needs_escaping_is_asked_for_once_by_the_general_lane(stage: Callable[..., Stage], form: str) -> None:
     driver = stage(log=True, access_log="-", access_log_format=form)
     odd = get(TARGET, b'User-Agent: a "quoted" one')
     with Client(driver.where) as client:
@@ -642,7 +654,7 @@ def test_what_needs_escaping_is_asked_for_once_by_the_general_lane(stage: Any, f
     assert driver.lane.take_log() == b""
 
 
-def test_what_is_handed_over_is_not_logged_here(stage: Any) -> None:
+def test_what_is_handed_over_is_not_logged_here(stage: Callable[..., Stage]) -> None:
     driver = stage(log=True)
     driver.functions[TARGET] = lambda _: {}
     with Client(driver.where) as client:
@@ -655,7 +667,7 @@ def test_what_is_handed_over_is_not_logged_here(stage: Any) -> None:
 # --- ends -----------------------------------------------------------------------------------------------------
 
 
-def test_when_nobody_new_is_accepted_an_answer_is_the_last(stage: Any) -> None:
+def test_when_nobody_new_is_accepted_an_answer_is_the_last(stage: Callable[..., Stage]) -> None:
     driver = stage()
     with Client(driver.where) as client:
         driver.ask(client, get(TARGET))
@@ -667,7 +679,7 @@ def test_when_nobody_new_is_accepted_an_answer_is_the_last(stage: Any) -> None:
         assert client.at_end()
 
 
-def test_what_stands_behind_a_last_request_is_not_asked(stage: Any) -> None:
+def test_what_stands_behind_a_last_request_is_not_asked(stage: Callable[..., Stage]) -> None:
     driver = stage()
     driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
     with Client(driver.where) as client:
@@ -679,7 +691,7 @@ def test_what_stands_behind_a_last_request_is_not_asked(stage: Any) -> None:
     assert len(driver.called) == 2
 
 
-def test_http_1_0_ends_with_its_answer(stage: Any) -> None:
+def test_http_1_0_ends_with_its_answer(stage: Callable[..., Stage]) -> None:
     driver = stage()
     with Client(driver.where) as client:
         client.send(b"GET %b HTTP/1.0\r\n\r\n" % TARGET)
@@ -688,7 +700,7 @@ def test_http_1_0_ends_with_its_answer(stage: Any) -> None:
         assert client.at_end()
 
 
-def test_a_function_may_end_all_connections_and_is_still_heard(stage: Any) -> None:
+def test_a_function_may_end_all_connections_and_is_still_heard(stage: Callable[..., Stage]) -> None:
     driver = stage()
     reused: list[int] = []
 
@@ -712,7 +724,7 @@ def test_a_function_may_end_all_connections_and_is_still_heard(stage: Any) -> No
     os.close(reused[0])  # it was not closed a second time
 
 
-def test_who_waits_while_a_function_runs_is_not_called_idle(stage: Any) -> None:
+def test_who_waits_while_a_function_runs_is_not_called_idle(stage: Callable[..., Stage]) -> None:
     driver = stage(head_timeout_s=1.0)
     with Client(driver.where) as silent, Client(driver.where) as client:
 
@@ -731,7 +743,7 @@ def test_who_waits_while_a_function_runs_is_not_called_idle(stage: Any) -> None:
 # --- what else happens meanwhile ------------------------------------------------------------------------------
 
 
-def test_the_table_of_connections_may_grow_while_a_function_runs(stage: Any) -> None:
+def test_the_table_of_connections_may_grow_while_a_function_runs(stage: Callable[..., Stage]) -> None:
     driver = stage()
     opened: list[int] = []
 
@@ -752,7 +764,7 @@ def test_the_table_of_connections_may_grow_while_a_function_runs(stage: Any) -> 
     assert driver.taken == []
 
 
-def test_what_cannot_be_handed_over_is_given_to_nobody_else(stage: Any) -> None:
+def test_what_cannot_be_handed_over_is_given_to_nobody_else(stage: Callable[..., Stage]) -> None:
     driver = stage()
     with Client(driver.where) as client:
         own = client.socket.getsockname()
@@ -777,7 +789,7 @@ def test_what_cannot_be_handed_over_is_given_to_nobody_else(stage: Any) -> None:
         assert driver.handed_over() == (get(NOBODY), None)
 
 
-def test_others_may_run_while_the_lane_waits_and_while_it_needs_no_python(stage: Any) -> None:
+def test_others_may_run_while_the_lane_waits_and_while_it_needs_no_python(stage: Callable[..., Stage]) -> None:
     driver = stage()
     driver.lane.put(b"/a", [packed(b"content")])
     steps = 400
@@ -800,7 +812,7 @@ def test_others_may_run_while_the_lane_waits_and_while_it_needs_no_python(stage:
     assert turns < steps // 4  # it goes on within a turn
 
 
-def test_others_may_run_while_functions_follow_each_other(stage: Any) -> None:
+def test_others_may_run_while_functions_follow_each_other(stage: Callable[..., Stage]) -> None:
     driver = stage()
     counted = [0]
     seen: list[int] = []
@@ -829,7 +841,7 @@ def test_others_may_run_while_functions_follow_each_other(stage: Any) -> None:
 # --- in a connection that takes over --------------------------------------------------------------------------
 
 WAITING_APPLICATION = """
-from wire.stage import EVENTS
+from tests.support.stage import EVENTS
 
 class Content:
     def __iter__(self):
@@ -846,7 +858,7 @@ def application(environ, start_response):
 
 @pytest.mark.parametrize("engine", ["python", "native"])
 def test_an_answer_that_waits_behind_another_is_given_up_with_its_client(
-    site: Any, serve: Any, tmp_path: Path, wait_until: Any, monkeypatch: pytest.MonkeyPatch, engine: str
+    site: Site, serve: Serve, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     EVENTS.clear()
     module = f"waiting_application_{engine}"
@@ -857,8 +869,8 @@ def test_an_answer_that_waits_behind_another_is_given_up_with_its_client(
     server = serve(site.root, engine=engine, listen=(f"unix:{where}",), mount=(f"/app={module}:application",))
     with Client(where) as client:
         client.send(get(b"/page") * 40 + get(b"/app/"))
-        wait_until(lambda: any(one._is_resumed for one in [*server._service.connections]))
+        wait_until(lambda: any(one._is_resumed for one in [*server.service.connections]))
         assert not EVENTS["closed"].is_set()
         client.close()
         assert EVENTS["closed"].wait(20)
-    wait_until(lambda: not server._service.connections)
+    wait_until(lambda: not server.service.connections)

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from zcserve.net.loop import Loop
+from zcserve.net.poller import Poller
 
 JOIN_S = 20
 
 
 @pytest.fixture
 def loop() -> Iterator[Loop]:
-    made = Loop()
+    made = Loop(Poller())
     yield made
     made.close()
 
@@ -173,7 +174,7 @@ def test_what_each_turn_does_may_raise(loop: Loop, caplog: pytest.LogCaptureFixt
     def turn_on() -> None:
         loop.again(turn_on)
 
-    loop.each_turn = raises
+    loop.each_turn.subscribe(raises)
     loop.again(turn_on)
     loop.run()
     assert len(turns) == 3
@@ -251,7 +252,7 @@ def test_calls_are_made_in_order_and_those_they_make_later(loop: Loop) -> None:
 
 def test_each_turn_is_told_and_counted(loop: Loop) -> None:
     told: list[int] = []
-    loop.each_turn = lambda: told.append(loop.turn)
+    loop.each_turn.subscribe(lambda: told.append(loop.turn))
     loop.again(lambda: loop.again(loop.stop))
     loop.run()
     assert told == [1, 2]
@@ -298,7 +299,7 @@ def test_a_deadline_that_fails_ends_nothing(loop: Loop, caplog: pytest.LogCaptur
 
 def test_closing_gives_the_descriptors_back() -> None:
     before = len(os.listdir("/proc/self/fd"))
-    loops = [Loop() for _ in range(5)]
+    loops = [Loop(Poller()) for _ in range(5)]
     assert len(os.listdir("/proc/self/fd")) > before
     for loop in loops:
         loop.close()
@@ -306,7 +307,7 @@ def test_closing_gives_the_descriptors_back() -> None:
 
 
 def test_who_calls_after_the_end_writes_into_nobody_elses_file(tmp_path: Path) -> None:
-    loop = Loop()
+    loop = Loop(Poller())
     loop.close()
     with ExitStack() as stack:
         files = [stack.enter_context((tmp_path / str(number)).open("wb", buffering=0)) for number in range(8)]
@@ -338,7 +339,7 @@ def test_a_child_has_none_of_what_a_loop_waits_for(loop: Loop, two: Pipes) -> No
 
 
 def test_a_child_keeps_what_has_the_number_of_a_closed_loop(two: Pipes) -> None:
-    loop = Loop()
+    loop = Loop(Poller())
     (number,) = loop.handlers  # its wake-up
     loop.close()
     os.dup2(two.readers[0], number)

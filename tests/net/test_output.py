@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net.memory import MemoryTransport
 
+from tests.support.memory import MemoryTransport
 from zcserve.cache.entry import DiskSpan, Fleeting, ForeignSpan, OpenFile, Segment, Span, identity_of
 from zcserve.net import output, spans
 from zcserve.net.output import Flushed, Output
@@ -90,31 +90,31 @@ def flushed(pair: tuple[socket.socket, socket.socket], out: Output, share: int =
     return out.flush(SocketTransport(pair[0], ""), share)
 
 
-def test_buffers_and_spans_leave_in_order(pair: Any, span: Span, path: Path) -> None:
+def test_buffers_and_spans_leave_in_order(pair: tuple[socket.socket, socket.socket], span: Span, path: Path) -> None:
     segments: list[Segment] = [b"head", memoryview(b"-body-"), span, b"between", on_disk(path), b"last"]
     assert drained(pair, of(*segments)) == b"head-body-" + DATA + b"between" + DATA + b"last"
 
 
-def test_more_buffers_than_one_call_takes(pair: Any) -> None:
+def test_more_buffers_than_one_call_takes(pair: tuple[socket.socket, socket.socket]) -> None:
     pieces = [b"%d," % n for n in range(3 * output.BUFFERS_MAX + 1)]
     assert drained(pair, of(*pieces)) == b"".join(pieces)
 
 
-def test_large_buffers_go_on_where_the_socket_stopped(pair: Any) -> None:
+def test_large_buffers_go_on_where_the_socket_stopped(pair: tuple[socket.socket, socket.socket]) -> None:
     assert drained(pair, of(b"head", memoryview(DATA), DATA)) == b"head" + DATA + DATA
 
 
-def test_part_of_a_span_is_sent_alone(pair: Any, span: Span) -> None:
+def test_part_of_a_span_is_sent_alone(pair: tuple[socket.socket, socket.socket], span: Span) -> None:
     assert drained(pair, of(Span(span.fd, 1000, 200_000))) == DATA[1000:201_000]
 
 
-def test_the_span_that_others_share_is_not_changed(pair: Any, span: Span) -> None:
+def test_the_span_that_others_share_is_not_changed(pair: tuple[socket.socket, socket.socket], span: Span) -> None:
     drained(pair, of(span))
     assert (span.offset, span.length) == (0, len(DATA))
 
 
 @pytest.mark.parametrize("bytes_max", [1, 4096, 100_000])
-def test_a_turns_share_is_bounded(pair: Any, span: Span, bytes_max: int) -> None:
+def test_a_turns_share_is_bounded(pair: tuple[socket.socket, socket.socket], span: Span, bytes_max: int) -> None:
     out = of(span)
     assert flushed(pair, out, bytes_max) is Flushed.ENOUGH
     assert out.rests
@@ -126,7 +126,7 @@ def test_a_turns_share_is_bounded(pair: Any, span: Span, bytes_max: int) -> None
         assert not out.rests
 
 
-def test_a_full_socket_blocks_and_what_is_left_is_kept(pair: Any) -> None:
+def test_a_full_socket_blocks_and_what_is_left_is_kept(pair: tuple[socket.socket, socket.socket]) -> None:
     out = of(*[DATA] * 10)
     assert flushed(pair, out) is Flushed.BLOCKED
     left = sum(len(segment) for segment in out.segments if isinstance(segment, (bytes, memoryview)))
@@ -135,7 +135,9 @@ def test_a_full_socket_blocks_and_what_is_left_is_kept(pair: Any) -> None:
 
 
 @pytest.mark.parametrize("segment", ["buffer", "span", "disk"])
-def test_a_client_that_is_gone_is_told(pair: Any, span: Span, path: Path, segment: str) -> None:
+def test_a_client_that_is_gone_is_told(
+    pair: tuple[socket.socket, socket.socket], span: Span, path: Path, segment: str
+) -> None:
     pair[1].close()
     disk = on_disk(path)
     spans.read_cold(disk)  # from now on it is in the page cache
@@ -164,7 +166,9 @@ def rewrite(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [cut, grow, rewrite])
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_file_that_changes_ends_its_response(pair: Any, path: Path, change: Any, begun: bool) -> None:
+def test_a_file_that_changes_ends_its_response(
+    pair: tuple[socket.socket, socket.socket], path: Path, change: Any, begun: bool
+) -> None:
     out = of(on_disk(path))
     path.read_bytes()  # so that it is not cold
     if begun:
@@ -173,7 +177,7 @@ def test_a_file_that_changes_ends_its_response(pair: Any, path: Path, change: An
     assert flushed(pair, out) is Flushed.TORN
 
 
-def test_a_span_that_ends_early_is_torn(pair: Any) -> None:
+def test_a_span_that_ends_early_is_torn(pair: tuple[socket.socket, socket.socket]) -> None:
     fd = os.memfd_create("test")
     try:
         assert flushed(pair, of(Span(fd, 0, 10))) is Flushed.TORN
@@ -181,7 +185,9 @@ def test_a_span_that_ends_early_is_torn(pair: Any) -> None:
         os.close(fd)
 
 
-def test_what_is_not_in_the_page_cache_is_cold(monkeypatch: pytest.MonkeyPatch, pair: Any, path: Path) -> None:
+def test_what_is_not_in_the_page_cache_is_cold(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket], path: Path
+) -> None:
     def cold(*_: Any) -> int:
         raise BlockingIOError
 
@@ -195,7 +201,7 @@ def test_what_is_not_in_the_page_cache_is_cold(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_piece_that_a_thread_read_is_sent_whatever_becomes_of_the_page_cache(
-    monkeypatch: pytest.MonkeyPatch, pair: Any, path: Path
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket], path: Path
 ) -> None:
     real = os.preadv
 
@@ -218,7 +224,7 @@ def test_a_thread_hands_out_nothing_of_a_file_that_changed(path: Path, change: A
 
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
 def test_a_file_system_without_nowait_is_read_by_threads_alone(
-    monkeypatch: pytest.MonkeyPatch, pair: Any, path: Path, number: int
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket], path: Path, number: int
 ) -> None:
     real = os.preadv
 
@@ -233,7 +239,9 @@ def test_a_file_system_without_nowait_is_read_by_threads_alone(
     assert drained(pair, out) == DATA
 
 
-def test_a_read_error_ends_the_response(monkeypatch: pytest.MonkeyPatch, pair: Any, path: Path) -> None:
+def test_a_read_error_ends_the_response(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket], path: Path
+) -> None:
     def broken(*_: Any) -> int:
         raise OSError(errno.EIO, "Input/output error")
 

@@ -5,7 +5,10 @@ More refusals stand in wire/test_http_refusals.py.
 
 from __future__ import annotations
 
+import gc
 import time
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -90,14 +93,33 @@ def test_a_year_of_two_digits_is_read_by_the_clock_each_time(monkeypatch: pytest
     assert years == [1994, 1994, 2094]
 
 
+LINE_BYTES = 200  # what one kept line takes, at the least
+
+
+def grows(work: Callable[[], None]) -> int:
+    """By how many bytes what is held grows."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        work()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+
 def test_heads_that_are_refused_at_their_last_line_fill_no_memory() -> None:
     parser = Parser(config())
-    kept = parser._lines
-    for number in range(100):
-        lines = b"".join(b"X: %d-%d\r\n" % (number, line) for line in range(99))
-        with pytest.raises(HttpError):
-            parser.parse(b"GET / HTTP/1.1\r\n" + lines + b"bad\r\n\r\n", 0)
-    assert len(kept) <= MEMO_ENTRIES_MAX
+
+    def refused(numbers: range) -> None:
+        for number in numbers:
+            lines = b"".join(b"X: %d-%d\r\n" % (number, line) for line in range(99))
+            with pytest.raises(HttpError):
+                parser.parse(b"GET / HTTP/1.1\r\n" + lines + b"bad\r\n\r\n", 0)
+
+    refused(range(MEMO_ENTRIES_MAX // 99 + 1))
+    assert grows(lambda: refused(range(1000, 1100))) < 100 * 99 * LINE_BYTES / 4
 
 
 def test_empty_lines_that_trickle_in_are_skipped_at_once() -> None:
@@ -120,25 +142,29 @@ def test_a_head_seen_before_is_not_judged_anew() -> None:
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request, "MEMO_ENTRIES_MAX", 10)
     parser = Parser(config())
-    for n in range(100):
-        parsed = parser.parse(b"GET / HTTP/1.1\r\nHost: a%d\r\nX%d: y\r\nRange: bytes=%d-\r\n\r\n" % (n, n, n), 0)
-        assert parsed is not None
-        assert parsed[2].ranges == ((n, None),)
-        assert len(parser._lines) <= 13
-        assert len(parser._lines._names) <= 10
-        assert all(len(heads) <= 10 for heads in parser._heads.values())
+
+    def parsed(numbers: range) -> None:
+        for n in numbers:
+            request = b"GET / HTTP/1.1\r\nHost: a%d\r\nX%d: y\r\nRange: bytes=%d-\r\n\r\n" % (n, n, n)
+            found = parser.parse(request, 0)
+            assert found is not None
+            assert found[2].ranges == ((n, None),)
+
+    parsed(range(30))
+    assert grows(lambda: parsed(range(1000, 2000))) < 30 * 1000  # a head that is kept takes about 1,000 bytes
 
 
 def test_a_long_line_is_judged_and_not_kept() -> None:
     parser = Parser(config())
     head = b"GET / HTTP/1.1\r\nHost: a\r\nIf-None-Match: %b\r\n\r\n" % b", ".join(b'"%040d"' % n for n in range(90))
+    judged = []
     for _ in range(2):
         parsed = parser.parse(head, 0)
         assert parsed is not None
-        assert isinstance(parsed[2].none_match, tuple)
-        assert len(parsed[2].none_match) == 90
-    assert len(parser._lines) == 1  # Host
-    assert not parser._heads[b"HTTP/1.1"]
+        judged.append(parsed[2])
+    assert all(isinstance(fields.none_match, tuple) and len(fields.none_match) == 90 for fields in judged)
+    assert judged[0] is not judged[1]
+    assert judged[0].none_match is not judged[1].none_match
 
 
 # --- targets ----------------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net.memory import MemoryTransport
 
+from tests.support.memory import MemoryTransport
 from zcserve.net.transport import DISCARD_BYTES, SocketTransport, Transport
 
 MANY = 1 << 24  # bytes that no socket takes at once

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from result_kitchen import Kitchen
+
+from tests.support.result_kitchen import Kitchen
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connection_side import Asked, Side
 
+from tests.support.connection_side import Asked, Side
 from zcserve.cache.entry import ForeignSpan
 from zcserve.errors import UsageError
 from zcserve.servlets import asgi
@@ -442,7 +442,8 @@ class Living:
         if scope["type"] == "http":
             self.seen.append(f"{scope.get('state')}")
             scope.get("state", {})["own"] = 1
-            return await sending(start(), body(b"x"))(scope, receive, send)
+            await sending(start(), body(b"x"))(scope, receive, send)
+            return
         assert scope["type"] == "lifespan"
         for how in (self._starting, self._ending):
             try:
@@ -454,12 +455,12 @@ class Living:
             if how == "raise":
                 raise ZeroDivisionError(message["type"])
             if how == "return":
-                return None
+                return
             if how == "sleep":
                 await asyncio.sleep(1000)
             scope["state"]["made"] = "here"
             await send({"type": f"{message['type']}.{how}", "message": "Traceback:\n  no database"})
-        return None
+        return
 
 
 def test_an_application_lives_from_start_to_close(side: Side) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connection_side import bytes_of
 
+from tests.support.connection_side import bytes_of
 from zcserve import Config
 from zcserve.cache.entry import Entry, ForeignSpan, Span
 from zcserve.cache.loader import Loader
@@ -18,6 +18,7 @@ from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.servlets.files import Part, segments
+from zcserve.site.site import Site
 
 CONTENT = bytes(range(256)) * 8
 
@@ -110,12 +111,12 @@ class Known:
             config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max
         )
         self.loader = Loader(self.store, config)
-        self.generation = walk(Root(root), index=("index.html",))
+        self.site = Site(0, walk(Root(root), index=("index.html",)))
 
     def load(self, key: bytes) -> Entry:
-        entry = self.generation.resources[key]
+        entry = self.site.live.resources[key]
         assert isinstance(entry, Entry)
-        self.loader.load(self.generation.root, entry)
+        self.loader.load(self.site.root, entry)
         return entry
 
 
@@ -138,8 +139,8 @@ def known(tmp_path: Path) -> Iterator[Known]:
 def test_a_file_of_the_site_is_sent_from_the_cache(known: Known, path: str, key: bytes, content: bytes) -> None:
     entry = known.load(key)
     uses = entry.uses
-    part = Part.of_path(known.generation.root.path + "/" + path)
-    found, body = segments(known.generation, part, 1)
+    part = Part.of_path(known.site.root.path + "/" + path)
+    found, body = segments(known.site, part, 1)
     assert body is entry.body
     assert b"".join(map(bytes_of, found)) == content
     assert not isinstance(found[0], ForeignSpan)
@@ -148,8 +149,8 @@ def test_a_file_of_the_site_is_sent_from_the_cache(known: Known, path: str, key:
 
 def test_a_range_of_a_file_of_the_site_is_a_part_of_its_body(known: Known) -> None:
     known.load(b"/large")
-    with open(known.generation.root.path + "/large", "rb") as opened:
-        found, _ = segments(known.generation, Part.of_descriptor(opened, 1000, 5000), 1)
+    with open(known.site.root.path + "/large", "rb") as opened:
+        found, _ = segments(known.site, Part.of_descriptor(opened, 1000, 5000), 1)
     (segment,) = found
     assert isinstance(segment, Span)
     assert bytes_of(segment) == LARGE[1000:6000]
@@ -157,17 +158,17 @@ def test_a_range_of_a_file_of_the_site_is_a_part_of_its_body(known: Known) -> No
 
 def test_by_whatever_path_it_was_opened(known: Known) -> None:
     entry = known.load(b"/large")
-    _, body = segments(known.generation, Part.of_path(known.generation.root.path + "/a dir/../link"), 1)
+    _, body = segments(known.site, Part.of_path(known.site.root.path + "/a dir/../link"), 1)
     assert body is entry.body
 
 
 def not_loaded(known: Known) -> str:
-    return known.generation.root.path + "/large"
+    return known.site.root.path + "/large"
 
 
 def rewritten(known: Known) -> str:
     entry = known.load(b"/large")
-    path = Path(known.generation.root.path, "large")
+    path = Path(known.site.root.path, "large")
     path.write_bytes(LARGE)
     os.utime(path, (1, 1))
     assert entry.body is not None
@@ -176,28 +177,28 @@ def rewritten(known: Known) -> str:
 
 def replaced(known: Known) -> str:
     known.load(b"/large")
-    path = Path(known.generation.root.path, "large")
+    path = Path(known.site.root.path, "large")
     path.unlink()
     path.write_bytes(LARGE)
     return str(path)
 
 
 def outside(known: Known) -> str:
-    path = Path(known.generation.root.path).parent / "large"
+    path = Path(known.site.root.path).parent / "large"
     path.write_bytes(LARGE)
     known.load(b"/large")
     return str(path)
 
 
 def unknown(known: Known) -> str:
-    path = Path(known.generation.root.path, "new")
+    path = Path(known.site.root.path, "new")
     path.write_bytes(LARGE)
     return str(path)
 
 
 @pytest.mark.parametrize("file_of", [not_loaded, rewritten, replaced, outside, unknown])
 def test_another_file_is_sent_from_its_descriptor(known: Known, file_of: Callable[[Known], str]) -> None:
-    found, body = segments(known.generation, Part.of_path(file_of(known)), 1)
+    found, body = segments(known.site, Part.of_path(file_of(known)), 1)
     assert body is None
     (segment,) = found
     assert isinstance(segment, ForeignSpan)
@@ -206,8 +207,8 @@ def test_another_file_is_sent_from_its_descriptor(known: Known, file_of: Callabl
 
 def test_of_nothing_there_are_no_segments(known: Known) -> None:
     known.load(b"/empty")
-    assert segments(known.generation, Part.of_path(known.generation.root.path + "/empty"), 1) == ((), None)
-    assert segments(known.generation, Part(os.open(known.generation.root.path + "/large", os.O_RDONLY), 5, 0), 1) == (
+    assert segments(known.site, Part.of_path(known.site.root.path + "/empty"), 1) == ((), None)
+    assert segments(known.site, Part(os.open(known.site.root.path + "/large", os.O_RDONLY), 5, 0), 1) == (
         (),
         None,
     )

@@ -183,7 +183,7 @@ def test_a_file_is_looked_at_by_its_identity_alone_once_it_is_old(
     servlets.write("hello.py", returning(1))
     servlets.seen()
     later = time.time_ns() + 10 * folder_module.SETTLED_NS
-    monkeypatch.setattr(folder_module.time, "time_ns", lambda: later)
+    monkeypatch.setattr(time, "time_ns", lambda: later)
     assert not servlets.changed()
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read"))
     monkeypatch.setattr(os, "listdir", lambda path: pytest.fail(f"{path} is listed"))

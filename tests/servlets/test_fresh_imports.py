@@ -9,7 +9,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -159,7 +159,7 @@ def test_an_import_is_heard_of(here: Here) -> None:
 def test_other_finders_have_their_say(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     class Finder:
         def find_spec(self, name: str, path: Any, target: Any) -> Any:
-            return importlib.util.spec_from_loader(name, Loader()) if name == here.name else None
+            return importlib.util.spec_from_loader(name, cast(Any, Loader())) if name == here.name else None
 
     class Loader:
         create_module: Callable[..., None] = staticmethod(lambda spec: None)

@@ -11,8 +11,8 @@ from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from connection_side import Side
 
+from tests.support.connection_side import Side
 from zcserve.errors import UsageError
 from zcserve.servlets.asgi import Asgi
 from zcserve.servlets.gateways import Gateway, gateway_of, is_factory
@@ -205,7 +205,9 @@ def mount(side: Side, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Wsgi | A
         *(pytest.param(each, Gateway.WSGI, id=f"wsgi, {name}") for name, each in WSGI.items()),
     ],
 )
-def test_it_is_seen_and_called(side: Side, mount: Any, application: Any, gateway: Gateway) -> None:
+def test_it_is_seen_and_called(
+    side: Side, mount: Callable[..., Wsgi | Asgi], application: Any, gateway: Gateway
+) -> None:
     assert gateway_of(application) is gateway
     assert not is_factory(application)
     resource = mount(application)
@@ -214,7 +216,7 @@ def test_it_is_seen_and_called(side: Side, mount: Any, application: Any, gateway
         assert side.ask(resource, "/app/x").content == b"/app/x"
 
 
-def test_what_is_told_goes_first(side: Side, mount: Any) -> None:
+def test_what_is_told_goes_first(side: Side, mount: Callable[..., Wsgi | Asgi]) -> None:
     assert isinstance(mount(plain, "wsgi:"), Wsgi)
     assert isinstance(mount(lambda *a: plain(*a), "asgi:"), Asgi)
     assert side.ask(mount(Second, "asgi:"), "/app/x").content == b"/app/x"
@@ -234,7 +236,9 @@ def test_frameworks_are_seen() -> None:
 
 
 @pytest.mark.parametrize("application", [coroutine, lambda *_: coroutine(None, None, None), lambda s, r, w: None])
-def test_a_wrong_wsgi_is_a_line_that_says_how_to_tell(side: Side, mount: Any, caplog: Any, application: Any) -> None:
+def test_a_wrong_wsgi_is_a_line_that_says_how_to_tell(
+    side: Side, mount: Callable[..., Wsgi | Asgi], caplog: Any, application: Any
+) -> None:
     answer = side.ask(mount(application, "wsgi:"), "/app/x")
     assert answer.status == 500
     (record,) = [record for record in caplog.records if record.name.startswith("zcserve")]
@@ -244,19 +248,23 @@ def test_a_wrong_wsgi_is_a_line_that_says_how_to_tell(side: Side, mount: Any, ca
 
 
 @pytest.mark.parametrize("application", [plain, Called(), Called, lambda *_: [b"wsgi"]])
-def test_a_wrong_asgi_ends_the_start(mount: Any, application: Any) -> None:
+def test_a_wrong_asgi_ends_the_start(mount: Callable[..., Wsgi | Asgi], application: Any) -> None:
     with pytest.raises(UsageError, match="if it is WSGI, write wsgi: before its module"):
         mount(application, "asgi:").start()
 
 
-def test_a_factory_that_looks_like_wsgi_is_a_line_that_says_how_to_tell(side: Side, mount: Any, caplog: Any) -> None:
+def test_a_factory_that_looks_like_wsgi_is_a_line_that_says_how_to_tell(
+    side: Side, mount: Callable[..., Wsgi | Asgi], caplog: Any
+) -> None:
     answer = side.ask(mount(lambda name, debug=False: plain), "/app/x")
     assert answer.status == 500
     assert "if it is a factory, write () behind its name" in caplog.text
     assert "Traceback" not in caplog.text
 
 
-def test_an_error_of_the_applications_own_is_no_wrong_gateway(side: Side, mount: Any, caplog: Any) -> None:
+def test_an_error_of_the_applications_own_is_no_wrong_gateway(
+    side: Side, mount: Callable[..., Wsgi | Asgi], caplog: Any
+) -> None:
     def fails(environ: Any, start_response: Any) -> list[bytes]:
         raise TypeError("its own")
 

@@ -6,8 +6,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from result_kitchen import Kitchen, content_of
 
+from tests.support.result_kitchen import Kitchen, content_of
 from zcserve.net.exchange import Answer, Stored
 from zcserve.net.reply import Reply
 from zcserve.servlets.making import Call
@@ -111,11 +111,11 @@ def test_a_call_that_hangs_is_given_up_and_no_request_joins_it(kitchen: Kitchen)
     kitchen.side.turn_until(lambda: hanging.begun == [1])
     give_up(kitchen)
     for asked in waiting:
-        assert status_of(kitchen.side.turn_until(lambda asked=asked: asked.made)) == 504
+        assert status_of(asked.outcome()) == 504
     second = kitchen.asked(hanging.route)  # a call of its own: what hung may have recovered
     kitchen.side.turn_until(lambda: hanging.begun == [1, 2])
     give_up(kitchen)
-    assert status_of(kitchen.side.turn_until(lambda: second.made)) == 504
+    assert status_of(second.outcome()) == 504
     busy = kitchen.asked(hanging.route)
     assert status_of(busy.made) == 503  # at once, and without a third thread
     assert status_of(kitchen.asked(hanging.route).made) == 503
@@ -145,7 +145,7 @@ def test_no_more_wait_for_one_result_than_may(small_kitchen: Kitchen) -> None:
     waiting = small_kitchen.asked(hanging.route)
     assert status_of(small_kitchen.asked(hanging.route).made) == 503
     hanging.go.set()
-    assert small_kitchen.side.turn_until(lambda: waiting.made)
+    assert waiting.outcome()
 
 
 def test_a_call_that_all_have_left_is_not_begun(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_call_that_all_have_left_is_not_begun(tmp_path: Path) -> None:
     again = kitchen.asked(hanging.route)
     hanging.go.set()
     for asked in (working, again):
-        assert isinstance(kitchen.side.turn_until(lambda asked=asked: asked.made), Stored)
+        assert isinstance(asked.outcome(), Stored)
     assert hanging.begun == [1, 2]
     assert all(asked.made is None for asked in queued)
     kitchen.close()
@@ -177,7 +177,7 @@ def test_a_call_that_has_begun_goes_on_when_all_have_left(kitchen: Kitchen) -> N
     left.exchange.abandon()
     joins = kitchen.asked(hanging.route)
     hanging.go.set()
-    assert isinstance(kitchen.side.turn_until(lambda: joins.made), Stored)
+    assert isinstance(joins.outcome(), Stored)
     assert hanging.begun == [1]
 
 
@@ -185,7 +185,7 @@ def test_a_deadline_that_passes_while_a_result_is_made_resident_lets_go_of_it(ki
     route = kitchen.route(lambda n: str(n))
     asked = kitchen.asked(route)  # called at once; a thread of the loader has it now
     give_up(kitchen)
-    assert status_of(kitchen.side.turn_until(lambda: asked.made)) == 504
+    assert status_of(asked.outcome()) == 504
     kitchen.side.turn_until(lambda: not kitchen.fetcher.waiting and not kitchen.store.resident)
     assert kitchen.kept() is None
 
@@ -197,5 +197,5 @@ def test_a_call_that_no_thread_has_begun_by_its_deadline_does_not_hang(small_kit
     for _ in range(3):  # more often than calls may hang
         asked = small_kitchen.asked(hanging.route)
         give_up(small_kitchen)
-        assert status_of(small_kitchen.side.turn_until(lambda asked=asked: asked.made)) == 504
+        assert status_of(asked.outcome()) == 504
     hanging.go.set()

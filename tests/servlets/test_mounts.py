@@ -6,11 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from connection_side import Side
 
+from tests.support.connection_side import Side
 from zcserve.errors import UsageError
 from zcserve.servlets import mounts as mounts_module
 from zcserve.servlets.asgi import Asgi
@@ -132,7 +131,7 @@ async def unable(scope, receive, send):
 """
 
 
-def test_what_lies_in_the_working_directory_is_imported(side: Side, write: Any) -> None:
+def test_what_lies_in_the_working_directory_is_imported(side: Side, write: Callable[[str, str], None]) -> None:
     write("mounted_package/__init__.py", "")
     write("mounted_package/wsgi.py", WSGI_SOURCE)
     write("mounted_asgi.py", ASGI_SOURCE)
@@ -164,7 +163,9 @@ def test_what_lies_in_the_working_directory_is_imported(side: Side, write: Any) 
         ("mounted_good:create(1, 2)", r"create\(1, 2\) failed: TypeError: create\(\) takes [^(]*$"),
     ],
 )
-def test_what_cannot_be_had_is_told_with_its_reason(side: Side, write: Any, target: str, said: str) -> None:
+def test_what_cannot_be_had_is_told_with_its_reason(
+    side: Side, write: Callable[[str, str], None], target: str, said: str
+) -> None:
     write("mounted_bad.py", "x = 1\n1 / 0\n")
     write("mounted_typo.py", "def\n")
     write("mounted_exit.py", "raise SystemExit(3)\n")
@@ -175,7 +176,7 @@ def test_what_cannot_be_had_is_told_with_its_reason(side: Side, write: Any, targ
         load(f"/app={target}", side.context)
 
 
-def test_a_factory_is_called_once(side: Side, write: Any) -> None:
+def test_a_factory_is_called_once(side: Side, write: Callable[[str, str], None]) -> None:
     write("mounted_good.py", WSGI_SOURCE)
     wsgi = load("/app=mounted_good:create('x', broken=False)", side.context)
     assert isinstance(wsgi, Wsgi)
@@ -183,7 +184,7 @@ def test_a_factory_is_called_once(side: Side, write: Any) -> None:
     assert sys.modules["mounted_good"].made == ["x"]
 
 
-def test_the_longest_prefix_answers_in_whole_segments(side: Side, write: Any) -> None:
+def test_the_longest_prefix_answers_in_whole_segments(side: Side, write: Callable[[str, str], None]) -> None:
     write("mounted_good.py", WSGI_SOURCE)
     mounts = Mounts([f"{path}=mounted_good:application" for path in ("/a", "/a/b/c", "/d")], side.context)
 
@@ -198,20 +199,20 @@ def test_the_longest_prefix_answers_in_whole_segments(side: Side, write: Any) ->
     assert {path: found(path) for path in expected} == expected
 
 
-def test_a_mount_of_all_answers_what_no_other_does(side: Side, write: Any) -> None:
+def test_a_mount_of_all_answers_what_no_other_does(side: Side, write: Callable[[str, str], None]) -> None:
     write("mounted_good.py", WSGI_SOURCE)
     mounts = Mounts(["/=mounted_good:application", "/a=mounted_good:application"], side.context)
     assert [mounts.find(path).prefix for path in (b"/", b"/x/y", b"/a", b"/ab")] == [b"", b"", b"/a", b""]  # type: ignore[union-attr]
     assert Mounts([], side.context).find(b"/") is None
 
 
-def test_two_mounts_of_one_path_are_refused(side: Side, write: Any) -> None:
+def test_two_mounts_of_one_path_are_refused(side: Side, write: Callable[[str, str], None]) -> None:
     write("mounted_good.py", WSGI_SOURCE)
     with pytest.raises(UsageError, match="are for the same path"):
         Mounts(["/a=mounted_good:application", "/a/=mounted_good:holder.application"], side.context)
 
 
-def test_those_that_have_begun_end(side: Side, write: Any) -> None:
+def test_those_that_have_begun_end(side: Side, write: Callable[[str, str], None]) -> None:
     write("mounted_asgi.py", ASGI_SOURCE)
     write("mounted_good.py", WSGI_SOURCE)
     texts = ["/a=mounted_asgi:application", "/w=mounted_good:application", "/u=mounted_asgi:unable"]
@@ -234,7 +235,7 @@ async def application(scope, receive, send):
 
 
 def test_those_that_hang_at_the_end_have_one_time_together(
-    side: Side, write: Any, monkeypatch: pytest.MonkeyPatch
+    side: Side, write: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mounts_module, "SHUTDOWN_WITHIN_S", 0.1)
     write("mounted_hanging.py", HANGS)

@@ -9,8 +9,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from connection_side import Side
 
+from tests.support.connection_side import Side
 from zcserve.paths import SentPath
 from zcserve.servlets.asgi import Asgi
 from zcserve.servlets.mounts import Mounts

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from result_kitchen import Kitchen, content_of
 
+from tests.support.result_kitchen import Kitchen, content_of
 from zcserve.cache.entry import Entry
 from zcserve.errors import HttpError
 from zcserve.net.reply import Reply
@@ -185,7 +185,7 @@ def test_results_of_a_function_that_is_gone_are_dropped(kitchen: Kitchen) -> Non
     under_way = kitchen.asked(old, "/under-way")
     kitchen.results.servlets_changed([other])
     assert list(kitchen.results.kept) == [b"/other"]
-    kitchen.side.turn_until(lambda: under_way.made)
+    under_way.outcome()
     assert under_way.answer().content == b"3"
     assert list(kitchen.results.kept) == [b"/other"]
     kitchen.side.turn_until(lambda: kitchen.store.resident == 1)
@@ -207,7 +207,7 @@ def test_files_go_before_results(kitchen: Kitchen) -> None:
     route = kitchen.route(lambda n: str(n))
     for target in ("/a", "/a?q=1", "/%61?q=2", "/b"):
         kitchen.entry(route, target)
-    kitchen.side.generation.resources[b"/a"] = Entry(b"/a", b"", 0, None)
+    kitchen.side.site.live.resources[b"/a"] = Entry(b"/a", b"", 0, None)
     kitchen.results.files_changed([b"/a"])
     assert list(kitchen.results.kept) == [b"/b"]
 
@@ -220,7 +220,7 @@ def test_many_results_go_a_few_at_a_time_and_none_is_answered_meanwhile(kitchen:
         kitchen.entry(route, f"/it?{n}")
     kitchen.entry(other, "/other")
     if what == "a file comes":
-        kitchen.side.generation.resources[b"/it"] = Entry(b"/it", b"", 0, None)
+        kitchen.side.site.live.resources[b"/it"] = Entry(b"/it", b"", 0, None)
         kitchen.results.files_changed([b"/it"])
     else:
         kitchen.results.servlets_changed([other])

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servlets.connection_side import Side
 
+from tests.support.connection_side import Side
+from tests.support.waiting import WaitUntil
 from zcserve.net.reply import Piece, Stream
 from zcserve.servlets.streams import (
     EMPTY_MAX,
@@ -221,7 +222,7 @@ def test_many_empty_pieces_are_no_piece_and_others_have_their_turn(side: Side, m
 
 
 def test_an_iterator_that_never_says_anything_is_closed_when_nobody_waits(
-    side: Side, make: Make, failures: list[BaseException], wait_until: Any
+    side: Side, make: Make, failures: list[BaseException], wait_until: WaitUntil
 ) -> None:
     closed = threading.Event()
     steps = 0
@@ -261,7 +262,11 @@ def test_an_iterator_that_never_says_anything_is_asked_less_often(side: Side) ->
 def test_a_step_that_no_thread_has_taken_is_taken_back(side: Side, failures: list[BaseException]) -> None:
     context, closed, go = side.context, threading.Event(), threading.Event()
     pool = Pool(1, 1)
-    pool.submit(lambda: go.wait(20) and None)
+
+    def hold() -> None:
+        go.wait(20)
+
+    pool.submit(hold)
 
     def pieces() -> Iterator[bytes]:
         try:

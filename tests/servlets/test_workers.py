@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import WaitUntil
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
 
 WITHIN_S = 20.0
@@ -39,7 +40,7 @@ class Blocked:
         return run
 
 
-def test_no_more_threads_than_allowed_and_no_more_jobs_wait_than_may(wait_until: Any) -> None:
+def test_no_more_threads_than_allowed_and_no_more_jobs_wait_than_may(wait_until: WaitUntil) -> None:
     pool, blocked = Pool(2, 3), Blocked()
     for number in range(2):
         pool.submit(blocked.job(number))
@@ -54,7 +55,7 @@ def test_no_more_threads_than_allowed_and_no_more_jobs_wait_than_may(wait_until:
     pool.close()
 
 
-def test_what_has_begun_goes_first_and_is_never_turned_away(wait_until: Any) -> None:
+def test_what_has_begun_goes_first_and_is_never_turned_away(wait_until: WaitUntil) -> None:
     pool, blocked = Pool(1, 1), Blocked()
     pool.submit(blocked.job("running"))
     assert blocked.started.acquire(timeout=WITHIN_S)
@@ -65,7 +66,7 @@ def test_what_has_begun_goes_first_and_is_never_turned_away(wait_until: Any) -> 
     pool.close()
 
 
-def test_a_job_that_raises_even_systemexit_leaves_the_thread_to_others(wait_until: Any) -> None:
+def test_a_job_that_raises_even_systemexit_leaves_the_thread_to_others(wait_until: WaitUntil) -> None:
     pool = Pool(1, 10)
     names: list[str] = []
     pool.submit(lambda: names.append(threading.current_thread().name))
@@ -143,7 +144,7 @@ def test_a_thread_that_was_never_needed_was_never_started() -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_job_that_is_withdrawn_gives_up_its_place(wait_until: Any, begun: bool) -> None:
+def test_a_job_that_is_withdrawn_gives_up_its_place(wait_until: WaitUntil, begun: bool) -> None:
     pool, blocked = Pool(1, 2), Blocked()
     pool.submit(blocked.job("running"))
     assert blocked.started.acquire(timeout=WITHIN_S)
@@ -174,7 +175,7 @@ def test_what_a_withdrawn_job_holds_is_freed_at_once() -> None:
     pool.close()
 
 
-def test_of_what_has_begun_the_first_is_the_first(wait_until: Any) -> None:
+def test_of_what_has_begun_the_first_is_the_first(wait_until: WaitUntil) -> None:
     pool, blocked = Pool(1, 1), Blocked()
     pool.submit(blocked.job("running"))
     assert blocked.started.acquire(timeout=WITHIN_S)

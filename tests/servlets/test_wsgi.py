@@ -14,8 +14,9 @@ from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from connection_side import Side
 
+from tests.support.connection_side import Side
+from tests.support.waiting import Growth
 from zcserve.cache.entry import ForeignSpan
 from zcserve.servlets.wsgi import Wsgi, _ErrorLog, _variables
 
@@ -159,7 +160,7 @@ def test_close_is_called_when_the_client_leaves_in_the_middle(side: Side) -> Non
 def test_who_left_before_the_application_began_is_not_answered(side: Side) -> None:
     release, called = threading.Event(), []
 
-    def application(environ: Any, start_response: Any) -> list[bytes]:
+    def application(environ: Any, start_response: Any) -> Any:
         called.append(environ["PATH_INFO"])
         assert release.wait(20)
         return answering([b"x"])(environ, start_response)
@@ -178,7 +179,7 @@ def test_who_left_before_the_application_began_is_not_answered(side: Side) -> No
 def test_more_requests_than_may_wait_are_503(tmp_path: Path) -> None:
     release = threading.Event()
 
-    def application(environ: Any, start_response: Any) -> list[bytes]:
+    def application(environ: Any, start_response: Any) -> Any:
         assert release.wait(20)
         return answering([b"x"])(environ, start_response)
 
@@ -416,13 +417,15 @@ def environ_of(side: Side) -> Callable[..., dict[str, Any]]:
         ("/x/y", b"", "", "/x/y", ""),
     ],
 )
-def test_paths_and_query(environ_of: Any, target: str, prefix: bytes, script: str, path: str, query: str) -> None:
+def test_paths_and_query(
+    environ_of: Callable[..., dict[str, Any]], target: str, prefix: bytes, script: str, path: str, query: str
+) -> None:
     environ = environ_of(target, prefix=prefix)
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"], environ["QUERY_STRING"]) == (script, path, query)
     assert environ["REQUEST_URI"] == target
 
 
-def test_fields(environ_of: Any) -> None:
+def test_fields(environ_of: Callable[..., dict[str, Any]]) -> None:
     environ = environ_of(
         "/app/",
         "X-One:  a ",
@@ -446,7 +449,7 @@ def test_fields(environ_of: Any) -> None:
     assert environ["HTTP_HOST"] == "test"
 
 
-def test_a_chunked_body_is_counted_and_not_chunked_any_more(environ_of: Any) -> None:
+def test_a_chunked_body_is_counted_and_not_chunked_any_more(environ_of: Callable[..., dict[str, Any]]) -> None:
     environ = environ_of("/app/", "Transfer-Encoding: chunked", method="POST", body=b"12345")
     assert (environ["CONTENT_LENGTH"], environ["body"]) == ("5", b"12345")
     assert "HTTP_TRANSFER_ENCODING" not in environ
@@ -461,13 +464,15 @@ def test_a_chunked_body_is_counted_and_not_chunked_any_more(environ_of: Any) -> 
         (None, None, ("", None), ("localhost", "80")),
     ],
 )
-def test_addresses(environ_of: Any, peer: object, own: object, remote: Any, server: Any) -> None:
+def test_addresses(
+    environ_of: Callable[..., dict[str, Any]], peer: object, own: object, remote: Any, server: Any
+) -> None:
     environ = environ_of("/app/", peer=peer, own=own)
     assert (environ["REMOTE_ADDR"], environ.get("REMOTE_PORT")) == remote
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == server
 
 
-def test_the_rest_of_what_pep_3333_asks_for(environ_of: Any) -> None:
+def test_the_rest_of_what_pep_3333_asks_for(environ_of: Callable[..., dict[str, Any]]) -> None:
     environ = environ_of("/app/", version="HTTP/1.0")
     assert environ["SERVER_PROTOCOL"] == "HTTP/1.0"
     assert (environ["wsgi.version"], environ["wsgi.url_scheme"]) == ((1, 0), "http")
@@ -475,7 +480,7 @@ def test_the_rest_of_what_pep_3333_asks_for(environ_of: Any) -> None:
 
 
 def test_errors_are_lines_of_the_log(side: Side, caplog: pytest.LogCaptureFixture) -> None:
-    def application(environ: Any, start_response: Any) -> list[bytes]:
+    def application(environ: Any, start_response: Any) -> Any:
         errors = environ["wsgi.errors"]
         errors.write("half a ")
         errors.writelines(["line\nand another", "\n"])
@@ -489,7 +494,7 @@ def test_errors_are_lines_of_the_log(side: Side, caplog: pytest.LogCaptureFixtur
     assert said == ["half a line", "and another", "no end", "printed"]
 
 
-def test_pieces_of_a_line_for_the_log_cost_what_they_are_long(growth: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_pieces_of_a_line_for_the_log_cost_what_they_are_long(growth: Growth, caplog: pytest.LogCaptureFixture) -> None:
     def print_one_line(size: int) -> None:
         errors = _ErrorLog("application")
         for _ in range(size):
@@ -500,7 +505,7 @@ def test_pieces_of_a_line_for_the_log_cost_what_they_are_long(growth: Any, caplo
     assert growth(print_one_line, 20_000) < 8
 
 
-def test_lines_of_one_field_cost_what_they_are_long(growth: Any) -> None:
+def test_lines_of_one_field_cost_what_they_are_long(growth: Growth) -> None:
     def count(size: int) -> None:
         variables = _variables([(b"X-Many", b"a value of some bytes")] * size, 0)
         assert variables == {"HTTP_X_MANY": ", ".join(["a value of some bytes"] * size)}
@@ -552,8 +557,9 @@ def test_a_wrapped_file_goes_out_from_its_descriptor_and_from_its_position(side:
     opened = file.open("rb")
     assert opened.read(2) == b"01"  # the kernel's position is behind the buffer now
     asked = side.exchange().sent_to(mounted(side, sending(lambda: opened)))
-    assert isinstance(asked.answer().content, tuple)
-    assert isinstance(asked.answer().content[0], ForeignSpan)
+    content = asked.answer().content
+    assert isinstance(content, tuple)
+    assert isinstance(content[0], ForeignSpan)
     side.turn_until(lambda: opened.closed)  # what is sent has a descriptor of its own
     got = asked.read()
     assert (got.length, got.content) == (8, b"23456789")

@@ -6,7 +6,8 @@ import gzip
 from pathlib import Path
 
 import pytest
-from lying import PAGE
+
+from tests.support.lying import PAGE
 
 
 @pytest.fixture

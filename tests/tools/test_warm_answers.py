@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lying import PAGE, RIGHT, lying_server
 
+from tests.support.lying import PAGE, RIGHT, lying_server
 from tools.warm.comparing import compare
 from zcserve import Config, Server
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lying import PAGE
 
+from tests.support.lying import PAGE
 from tools import warm_cache
 from tools.warm_cache import main
 from zcserve import Config, Server

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lying import PAGE, RIGHT, lying_server
-
+from tests.support.lying import PAGE, RIGHT, lying_server
 from tools.warm.comparing import UNANSWERED_MAX, compare
 from zcserve import Config, Server
 

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
 import zcserve
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.errors import UsageError
 
 
 @pytest.fixture
-def root(site: Any) -> Path:
+def root(site: Site) -> Path:
     """A root with one page."""
     site.write("page", b"a page")
     assert isinstance(site.root, Path)
@@ -38,7 +41,7 @@ def is_served_at(where: Any) -> bool:
         return client.get("/page").body == b"a page"
 
 
-def test_port_0_is_a_port_of_the_kernels_choosing(root: Path, serve: Any) -> None:
+def test_port_0_is_a_port_of_the_kernels_choosing(root: Path, serve: Serve) -> None:
     one, other = serve(root), serve(root)
     assert one.port
     assert other.port
@@ -48,7 +51,9 @@ def test_port_0_is_a_port_of_the_kernels_choosing(root: Path, serve: Any) -> Non
     assert is_served_at(other.port)
 
 
-def test_several_addresses_are_served_by_one_server(root: Path, command: Any, path: Path, wait_until: Any) -> None:
+def test_several_addresses_are_served_by_one_server(
+    root: Path, command: StartCommand, path: Path, wait_until: WaitUntil
+) -> None:
     flags = ("--listen", "127.0.0.1:0", "--listen", "[::1]:0", "--listen", f"unix:{path}")
     server = command(root, *flags)
     wait_until(lambda: sum(line.startswith("serving") for line in server.lines) == 3)
@@ -63,7 +68,7 @@ def test_several_addresses_are_served_by_one_server(root: Path, command: Any, pa
 
 
 def test_a_name_with_two_addresses_is_served_at_both_on_one_port(
-    root: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
+    root: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def both(host: str | None, port: int, **_: object) -> list[Any]:
         assert host == "two.test"
@@ -93,7 +98,7 @@ def test_a_unix_socket_is_served_and_its_file_removed_at_the_end(root: Path, pat
     assert not path.exists()
 
 
-def test_a_unix_socket_that_a_dead_server_left_is_replaced(root: Path, serve: Any, path: Path) -> None:
+def test_a_unix_socket_that_a_dead_server_left_is_replaced(root: Path, serve: Serve, path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
         dead.listen()
@@ -102,7 +107,7 @@ def test_a_unix_socket_that_a_dead_server_left_is_replaced(root: Path, serve: An
     assert is_served_at(str(path))
 
 
-def test_a_unix_socket_that_somebody_listens_at_is_refused_and_left_alone(root: Path, serve: Any, path: Path) -> None:
+def test_a_unix_socket_that_somebody_listens_at_is_refused_and_left_alone(root: Path, serve: Serve, path: Path) -> None:
     serve(root, listen=(f"unix:{path}",))
     with pytest.raises(UsageError, match="in use"), Server(Config(root=root, listen=(f"unix:{path}",))):
         pass
@@ -137,7 +142,7 @@ def run(root: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_port_that_is_taken_is_one_line_and_exit_code_2(root: Path, serve: Any) -> None:
+def test_a_port_that_is_taken_is_one_line_and_exit_code_2(root: Path, serve: Serve) -> None:
     server = serve(root)
     ended = run(root, "--port", str(server.port))
     assert ended.returncode == 2
@@ -154,20 +159,20 @@ def test_an_address_that_is_not_ours_is_one_line_and_exit_code_2(root: Path) -> 
     assert "192.0.2.1" in ended.stderr
 
 
-def test_when_one_address_is_taken_nothing_is_left_of_the_others(root: Path, serve: Any, path: Path) -> None:
+def test_when_one_address_is_taken_nothing_is_left_of_the_others(root: Path, serve: Serve, path: Path) -> None:
     taken = serve(root)
     with pytest.raises(UsageError, match="in use"):
         serve(root, listen=(f"unix:{path}", f"127.0.0.1:{taken.port}"))
     assert not path.exists()
 
 
-def test_a_root_that_is_missing_leaves_no_socket(tmp_path: Path, serve: Any, path: Path) -> None:
+def test_a_root_that_is_missing_leaves_no_socket(tmp_path: Path, serve: Serve, path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         serve(tmp_path / "absent", listen=(f"unix:{path}",))
     assert not path.exists()
 
 
-def test_a_port_that_was_just_given_up_can_be_had_again(root: Path, serve: Any) -> None:
+def test_a_port_that_was_just_given_up_can_be_had_again(root: Path, serve: Serve) -> None:
     with Server(Config(root=root, port=0)) as first:
         port = first.port
         client = Client(port)

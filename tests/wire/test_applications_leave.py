@@ -6,10 +6,13 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.stage import StageClient
+
+from tests.support.command import StartCommand
+from tests.support.site import Site
+from tests.support.stage import StageClient
+from tests.support.waiting import WaitUntil
 
 ENGINES = ["python", "native"]
 
@@ -59,7 +62,7 @@ def application(environ, start_response):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_child_that_an_application_forked_ends_when_it_comes_back(
-    command: Any, site: Any, tmp_path: Path, wait_until: Any, engine: str
+    command: StartCommand, site: Site, tmp_path: Path, wait_until: WaitUntil, engine: str
 ) -> None:
     (tmp_path / "forking.py").write_text(FORKS)
     mounts = ("--mount", "/wsgi=forking:wsgi", "--mount", "/asgi=forking:asgi")
@@ -78,7 +81,7 @@ def test_a_child_that_an_application_forked_ends_when_it_comes_back(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_an_application_holds_at_exit_does_not_hold_up_the_end(
-    command: Any, site: Any, tmp_path: Path, engine: str
+    command: StartCommand, site: Site, tmp_path: Path, engine: str
 ) -> None:
     (tmp_path / "holding.py").write_text(HOLDS)
     flags = ("--grace", "500ms", "--mount", "/app=holding:application")

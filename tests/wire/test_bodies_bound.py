@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
 
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
+from tests.support.waiting import WaitUntil
 from tools.bench.proc import memory_bytes
 from zcserve import Server
 
@@ -21,7 +24,7 @@ ALL = 2 * SIZE + 1000
 BODY = b"x" * SIZE
 
 SERVLETS = """
-from wire.stage import wait_for
+from tests.support.stage import wait_for
 
 def post(request):
     return str(len(request.body))
@@ -79,7 +82,7 @@ async def async_stream(request):
 
 MOUNTED = """
 import asyncio
-from wire.stage import EVENTS, JOURNAL, wait_for
+from tests.support.stage import EVENTS, JOURNAL, wait_for
 
 def wsgi(environ, start_response):
     size = len(environ["wsgi.input"].read())
@@ -101,7 +104,7 @@ async def asgi(scope, receive, send):
 
 
 @pytest.fixture
-def start(live: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Server]:
+def start(live: Serve, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Server]:
     """`start(**config)`: a server with servlets, mounted applications, and one bound for all bodies."""
     site.write("page", b"a page")
     folder = write_servlets(tmp_path, size=SERVLETS)
@@ -126,7 +129,7 @@ def no_collector() -> Iterator[None]:
 
 
 def held(server: Server) -> int:
-    return server._service.bodies.held
+    return server.service.bodies.held
 
 
 def begin(port: int, target: str = "/csp?size", *lines: str, sent: bytes = BODY[:-1], size: int = SIZE) -> StageClient:
@@ -146,7 +149,9 @@ def assert_refused(client: StageClient) -> None:
     assert client.at_end()
 
 
-def test_bodies_that_together_are_too_much_are_refused_before_they_are_read(start: Any, wait_until: Any) -> None:
+def test_bodies_that_together_are_too_much_are_refused_before_they_are_read(
+    start: Callable[..., Server], wait_until: WaitUntil
+) -> None:
     server = start()
     with begin(server.port) as first, begin(server.port) as second:
         wait_until(lambda: held(server) == 2 * SIZE)
@@ -170,7 +175,7 @@ def test_bodies_that_together_are_too_much_are_refused_before_they_are_read(star
             assert third.read().body == b"%d" % SIZE
 
 
-def test_chunks_count_as_they_come(start: Any, wait_until: Any) -> None:
+def test_chunks_count_as_they_come(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start()
     chunk = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
     with StageClient(server.port) as client:
@@ -185,15 +190,15 @@ def test_chunks_count_as_they_come(start: Any, wait_until: Any) -> None:
             wait_until(lambda: held(server) == SIZE)
 
 
-def test_a_body_that_alone_is_too_much_is_413(start: Any) -> None:
+def test_a_body_that_alone_is_too_much_is_413(start: Callable[..., Server]) -> None:
     with begin(start().port, size=ALL + 1) as client:
         response = client.read()
         assert (response.status, response["Retry-After"]) == (413, None)
 
 
-def test_without_the_option_bodies_may_take_a_quarter_of_the_memory(start: Any) -> None:
+def test_without_the_option_bodies_may_take_a_quarter_of_the_memory(start: Callable[..., Server]) -> None:
     server = start(servlet_bodies_max=0, memory=1 << 20)
-    assert server._service.bodies.bytes_max == 1 << 18
+    assert server.service.bodies.bytes_max == 1 << 18
 
 
 # --- from acceptance to the end of the request ----------------------------------------------------------------
@@ -201,7 +206,7 @@ def test_without_the_option_bodies_may_take_a_quarter_of_the_memory(start: Any) 
 
 @pytest.mark.parametrize("target", ["/thread", "/async", "/wsgi", "/asgi"])
 def test_a_body_counts_while_the_application_works_and_no_longer(
-    start: Any, wait_until: Any, no_collector: None, target: str
+    start: Callable[..., Server], wait_until: WaitUntil, no_collector: None, target: str
 ) -> None:
     server = start()
     name = target[1:]
@@ -215,7 +220,7 @@ def test_a_body_counts_while_the_application_works_and_no_longer(
 
 @pytest.mark.parametrize("target", ["/fail", "/thread-fail", "/async-fail"])
 def test_the_body_of_an_application_that_raises_counts_no_more(
-    start: Any, wait_until: Any, no_collector: None, target: str
+    start: Callable[..., Server], wait_until: WaitUntil, no_collector: None, target: str
 ) -> None:
     server = start()
     with StageClient(server.port) as client:
@@ -228,7 +233,7 @@ def test_the_body_of_an_application_that_raises_counts_no_more(
 @pytest.mark.parametrize("target", ["/stream", "/thread-stream", "/async-stream"])
 @pytest.mark.parametrize("leaves", [True, False], ids=["the client leaves", "to its end"])
 def test_the_body_of_a_stream_counts_until_the_stream_has_ended(
-    start: Any, wait_until: Any, no_collector: None, target: str, leaves: bool
+    start: Callable[..., Server], wait_until: WaitUntil, no_collector: None, target: str, leaves: bool
 ) -> None:
     server = start()
     with begin(server.port, target, sent=BODY) as client:
@@ -245,7 +250,7 @@ def test_the_body_of_a_stream_counts_until_the_stream_has_ended(
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_half_a_body_counts_no_more_when_its_client_is_gone(
-    start: Any, wait_until: Any, no_collector: None, how: str
+    start: Callable[..., Server], wait_until: WaitUntil, no_collector: None, how: str
 ) -> None:
     server = start()
     client = begin(server.port)
@@ -255,7 +260,7 @@ def test_half_a_body_counts_no_more_when_its_client_is_gone(
 
 
 def test_a_body_counts_while_a_thread_works_on_though_its_client_is_gone(
-    start: Any, wait_until: Any, no_collector: None
+    start: Callable[..., Server], wait_until: WaitUntil, no_collector: None
 ) -> None:
     server = start(servlet_threads=1)
     working = begin(server.port, "/thread", sent=BODY)
@@ -265,21 +270,21 @@ def test_a_body_counts_while_a_thread_works_on_though_its_client_is_gone(
     working.reset()
     queued.reset()
     wait_until(lambda: held(server) == SIZE)  # what was queued is done with; what works is not
-    wait_until(lambda: not server._service.connections)
+    wait_until(lambda: not server.service.connections)
     assert held(server) == SIZE
     EVENTS["go"].set()
     wait_until(lambda: held(server) == 0)
 
 
 def test_a_body_counts_while_a_thread_makes_a_piece_for_a_client_that_is_gone(
-    start: Any, wait_until: Any, no_collector: None
+    start: Callable[..., Server], wait_until: WaitUntil, no_collector: None
 ) -> None:
     server = start()
     client = begin(server.port, "/thread-piece", sent=BODY)
     client.read_head()
     wait_until(lambda: JOURNAL == ["piece"])
     client.reset()
-    wait_until(lambda: not server._service.connections)
+    wait_until(lambda: not server.service.connections)
     assert held(server) == SIZE
     EVENTS["go"].set()
     wait_until(lambda: held(server) == 0)
@@ -287,7 +292,7 @@ def test_a_body_counts_while_a_thread_makes_a_piece_for_a_client_that_is_gone(
 
 @pytest.mark.parametrize("target", ["/async", "/asgi"])
 def test_the_body_of_a_coroutine_that_is_given_up_counts_no_more(
-    start: Any, wait_until: Any, no_collector: None, target: str
+    start: Callable[..., Server], wait_until: WaitUntil, no_collector: None, target: str
 ) -> None:
     server = start()
     client = begin(server.port, target, sent=BODY)
@@ -302,7 +307,9 @@ def test_the_body_of_a_coroutine_that_is_given_up_counts_no_more(
     ("body", "status"),
     [(b"5\r\nhello\r\nx\r\n", 400), (b"1388\r\n" + 5000 * b"x" + b"\r\nfffff\r\n", 413)],
 )
-def test_a_body_that_is_refused_counts_no_more(start: Any, no_collector: None, body: bytes, status: int) -> None:
+def test_a_body_that_is_refused_counts_no_more(
+    start: Callable[..., Server], no_collector: None, body: bytes, status: int
+) -> None:
     server = start()
     with StageClient(server.port) as client:
         client.send(b"POST /csp?size HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
@@ -311,7 +318,9 @@ def test_a_body_that_is_refused_counts_no_more(start: Any, no_collector: None, b
 
 
 @pytest.mark.parametrize("engine", ["python", "native"])
-def test_bodies_do_not_wait_for_the_garbage_collector(command: Any, site: Any, tmp_path: Path, engine: str) -> None:
+def test_bodies_do_not_wait_for_the_garbage_collector(
+    command: StartCommand, site: Site, tmp_path: Path, engine: str
+) -> None:
     if engine == "native":
         pytest.importorskip("zcserve.net._lane")
     folder = tmp_path / "servlets"
@@ -344,7 +353,9 @@ def begin_slowly(server: Server, request: str, sent: bytes) -> StageClient:
 
 @pytest.mark.parametrize("request_line", [KEPT, THROWN_AWAY])
 @pytest.mark.parametrize("first", [b"", b"x" * (LONG - 1000)], ids=["from the start", "nearly all at once, then"])
-def test_a_body_that_trickles_ends(start: Any, wait_until: Any, request_line: str, first: bytes) -> None:
+def test_a_body_that_trickles_ends(
+    start: Callable[..., Server], wait_until: WaitUntil, request_line: str, first: bytes
+) -> None:
     server = start(body_timeout_s=0.25, body_rate_min=1000, servlet_bodies_max=LONG)
     with begin_slowly(server, request_line, first) as client:
         for _ in range(400):  # for 32 times as long as it may, with less than one byte of 20 that are wanted
@@ -358,7 +369,7 @@ def test_a_body_that_trickles_ends(start: Any, wait_until: Any, request_line: st
         assert held(server) == 0
 
 
-def test_a_rest_between_chunks_does_not_set_the_clock_of_a_body_anew(start: Any) -> None:
+def test_a_rest_between_chunks_does_not_set_the_clock_of_a_body_anew(start: Callable[..., Server]) -> None:
     server = start(body_timeout_s=0.25, body_rate_min=1000, pipeline_max=1)  # one chunk a turn: each piece has rests
     with StageClient(server.port) as client:
         client.send(f"{KEPT} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
@@ -372,7 +383,7 @@ def test_a_rest_between_chunks_does_not_set_the_clock_of_a_body_anew(start: Any)
 
 
 @pytest.mark.parametrize("request_line", [KEPT, THROWN_AWAY])
-def test_a_body_that_comes_fast_enough_may_take_its_time(start: Any, request_line: str) -> None:
+def test_a_body_that_comes_fast_enough_may_take_its_time(start: Callable[..., Server], request_line: str) -> None:
     timeout_s = 0.5
     server = start(body_timeout_s=timeout_s, body_rate_min=1000, servlet_bodies_max=LONG)
     with begin_slowly(server, request_line, b"") as client:
@@ -386,17 +397,19 @@ def test_a_body_that_comes_fast_enough_may_take_its_time(start: Any, request_lin
 
 
 @pytest.mark.parametrize("request_line", [KEPT, THROWN_AWAY])
-def test_a_body_has_its_own_time_also_right_behind_another(start: Any, wait_until: Any, request_line: str) -> None:
+def test_a_body_has_its_own_time_also_right_behind_another(
+    start: Callable[..., Server], wait_until: WaitUntil, request_line: str
+) -> None:
     server = start(body_timeout_s=NEVER, servlet_bodies_max=LONG)
     head = f"{request_line} HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n".encode()
     with StageClient(server.port) as client:
         client.send(head + b"1")
 
         def due() -> float:
-            (connection,) = server._service.connections
+            (connection,) = server.service.connections
             return connection.due()
 
-        wait_until(lambda: server._service.connections and due())
+        wait_until(lambda: server.service.connections and due())
         first = due()
         time.sleep(0.1)  # what is measured
         client.send(b"2" + head + b"1")

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.faults import Faults
 
 import zcserve
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.faults import Faults
+from tests.support.site import Site
+from tests.support.waiting import WaitUntil
 
 pytestmark = pytest.mark.skipif(not Faults.can_be_made(), reason="needs a C compiler")
 
@@ -64,14 +67,14 @@ def engine(request: pytest.FixtureRequest) -> str:
     ],
 )
 def test_what_cannot_be_had_at_the_start_is_told_in_one_line(
-    site: Any, tmp_path: Path, faults: Faults, name: str, after: int
+    site: Site, tmp_path: Path, faults: Faults, name: str, after: int
 ) -> None:
     site.write("page", b"a page")
     faults.fail(name, errno.EAGAIN if name == "pthread_create" else errno.EMFILE, after=after)
     (tmp_path / "servlets").mkdir()
-    flags = ("--root", str(site.root), "--port", "0", "--engine", "python", "--access-log", str(tmp_path / "log"))
+    flags = ["--root", str(site.root), "--port", "0", "--engine", "python", "--access-log", str(tmp_path / "log")]
     if name == "pthread_create":
-        flags += ("--servlets", str(tmp_path / "servlets"))
+        flags += ["--servlets", str(tmp_path / "servlets")]
     done = subprocess.run(
         [sys.executable, "-m", "zcserve", *flags],
         env=os.environ | faults.environ | {"PYTHONPATH": str(CHECKOUT)},
@@ -93,7 +96,7 @@ def test_what_cannot_be_had_at_the_start_is_told_in_one_line(
 class Running:
     """A server, or the process that has taken over from it, and what is done to it."""
 
-    def __init__(self, server: Any, site: Any, wait_until: Callable[..., Any]) -> None:
+    def __init__(self, server: Any, site: Site, wait_until: WaitUntil) -> None:
         self.server = server
         self.pid = server.pid
         self._site = site
@@ -156,7 +159,7 @@ class Running:
 
 
 @pytest.fixture
-def running(site: Any, command: Any, engine: str, faults: Faults, wait_until: Any) -> Iterator[Running]:
+def running(site: Site, command: StartCommand, engine: str, faults: Faults, wait_until: WaitUntil) -> Iterator[Running]:
     site.write("page", b"page 0")
     for number in range(COLD):
         site.write(f"cold-{number}", b"%d" % number * COLD_BYTES)

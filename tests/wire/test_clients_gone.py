@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
 
+from tests.support.client import Client, accepted
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 
 ROUNDS = int(os.environ.get("ZCSERVE_TEST_ROUNDS", "1"))
@@ -79,7 +82,7 @@ def pieces(request):
 
 APPLICATION = """
 import asyncio
-from wire.stage import JOURNAL, WAIT_S
+from tests.support.stage import JOURNAL, WAIT_S
 
 async def asgi(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -98,7 +101,7 @@ async def asgi(scope, receive, send):
 
 
 @pytest.fixture
-def start(live: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Server]:
+def start(live: Serve, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Server]:
     """`start(**config)`: servlets, an ASGI application at /asgi, files."""
     site.write("page", b"page")
     site.write("large", bytes(8 << 20))
@@ -108,7 +111,7 @@ def start(live: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return lambda **config: live(site.root, servlets=folder, mount=("/asgi=gone_application:asgi",), **config)
 
 
-def noticed(wait_until: Any, ended: Callable[[], Any]) -> float:
+def noticed(wait_until: WaitUntil, ended: Callable[[], Any]) -> float:
     """Wait until it is noticed; how long that took."""
     began = time.monotonic()
     wait_until(ended)
@@ -138,7 +141,12 @@ GOES: dict[str, Callable[[StageClient], None]] = {
     ],
 )
 def test_a_client_that_goes_ends_what_works_for_it(
-    start: Any, wait_until: Any, caplog: pytest.LogCaptureFixture, target: str, end: str, how: str
+    start: Callable[..., Server],
+    wait_until: WaitUntil,
+    caplog: pytest.LogCaptureFixture,
+    target: str,
+    end: str,
+    how: str,
 ) -> None:
     server = start()
     with StageClient(server.port) as client:
@@ -148,14 +156,16 @@ def test_a_client_that_goes_ends_what_works_for_it(
         assert noticed(wait_until, lambda: JOURNAL[1:] == [end]) < NOTICED_WITHIN_S
         if how == "closes its side":
             client.read_to_end()
-    wait_until(lambda: server._service.count() == 0)
+    wait_until(lambda: server.service.count() == 0)
     with StageClient(server.port) as client:
         assert client.get("/fine").body == b"fine"
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
 @pytest.mark.parametrize("target", ["/async", "/asgi/x", "/async-stream"])
-def test_a_client_that_closes_with_its_request_is_gone(start: Any, wait_until: Any, target: str) -> None:
+def test_a_client_that_closes_with_its_request_is_gone(
+    start: Callable[..., Server], wait_until: WaitUntil, target: str
+) -> None:
     """The end comes in one packet with the request, or in the same turn."""
     server = start()
     for _ in range(10):
@@ -163,11 +173,13 @@ def test_a_client_that_closes_with_its_request_is_gone(start: Any, wait_until: A
         with socket.create_connection(("127.0.0.1", server.port)) as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
             sock.sendall(REQUEST % target.encode())
-        assert noticed(wait_until, lambda: server._service.count() == 0) < NOTICED_WITHIN_S
+        assert noticed(wait_until, lambda: server.service.count() == 0) < NOTICED_WITHIN_S
         wait_until(lambda: not JOURNAL or JOURNAL[-1] != "begun")
 
 
-def test_a_client_that_goes_while_an_earlier_answer_is_blocked_ends_the_next(start: Any, wait_until: Any) -> None:
+def test_a_client_that_goes_while_an_earlier_answer_is_blocked_ends_the_next(
+    start: Callable[..., Server], wait_until: WaitUntil
+) -> None:
     """The file is complete, and sent to a client that has closed only its side."""
     server = start()
     with StageClient(server.port, receive_buffer=4096) as client:
@@ -178,13 +190,13 @@ def test_a_client_that_goes_while_an_earlier_answer_is_blocked_ends_the_next(sta
         assert len(client.read_exactly(7 << 20)) == 7 << 20
         assert client.at_end()
     wait_until(lambda: JOURNAL in ([], ["begun", "http.disconnect"]))
-    wait_until(lambda: server._service.count() == 0)
+    wait_until(lambda: server.service.count() == 0)
 
 
 @pytest.mark.parametrize("target", [b"/page", b"/large", b"/fine", b"/pieces", b"/absent"])
 @pytest.mark.parametrize("memory", ["64M", "4K"])
 def test_what_is_complete_is_sent_to_a_client_that_has_closed_its_side(
-    start: Any, site: Any, target: bytes, memory: str
+    start: Callable[..., Server], site: Site, target: bytes, memory: str
 ) -> None:
     server = start(memory=memory)
     with StageClient(server.port, receive_buffer=8192) as client:
@@ -201,7 +213,7 @@ def test_what_is_complete_is_sent_to_a_client_that_has_closed_its_side(
 # --- requests that wait for a thread ------------------------------------------------------------------------------
 
 
-def test_a_request_that_has_not_begun_loses_its_place(start: Any, wait_until: Any) -> None:
+def test_a_request_that_has_not_begun_loses_its_place(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     """One thread, a queue of two: clients that leave it make room for others, and are not worked for."""
     server = start(servlet_threads=1, servlet_queue_max=2)
     with StageClient(server.port) as first:
@@ -211,12 +223,12 @@ def test_a_request_that_has_not_begun_loses_its_place(start: Any, wait_until: An
             left = [StageClient(server.port) for _ in range(2)]
             for client in left:
                 client.ask("/thread")
-            wait_until(lambda: server._service.count() == 3)
+            wait_until(lambda: server.service.count() == 3)
             with StageClient(server.port) as refused:
                 assert refused.get("/thread").status == 503
             for client in left:
                 client.close()
-            assert noticed(wait_until, lambda: server._service.count() == 1) < NOTICED_WITHIN_S
+            assert noticed(wait_until, lambda: server.service.count() == 1) < NOTICED_WITHIN_S
         with StageClient(server.port) as second:
             second.ask("/thread")
             EVENTS["go"].set()
@@ -265,16 +277,14 @@ async def tasks(request):
 
 
 @pytest.fixture(params=["python", "native"])
-def process(request: pytest.FixtureRequest, site: Any, command: Any, tmp_path: Path) -> Any:
+def process(request: pytest.FixtureRequest, site: Site, command: StartCommand, tmp_path: Path) -> Any:
     """`process(*flags)`: a server of this engine, in a process of its own, with `STREAMS`."""
     if request.param == "native":
         pytest.importorskip("zcserve.net._lane")
     site.write("page", b"page")
     folder = str(write_servlets(tmp_path, streams=STREAMS))
-    tests = Path(__file__).parents[1]  # where servlets find `wire.stage`
-    environ = {"PYTHONPATH": os.pathsep.join((str(tests.parent), str(tests)))}
     flags = ("--engine", request.param, "--servlets", folder, "--servlet-threads", "1")
-    return lambda *more: command(site.root, *flags, *more, environ=environ)
+    return lambda *more: command(site.root, *flags, *more)
 
 
 def tasks(server: Any) -> bytes:
@@ -302,7 +312,7 @@ def warm(server: Any) -> tuple[int, int]:
     return seen[-1]
 
 
-def test_clients_that_gave_up_do_not_fill_the_connections(process: Any, wait_until: Any) -> None:
+def test_clients_that_gave_up_do_not_fill_the_connections(process: Any, wait_until: WaitUntil) -> None:
     """As `timeout 1 curl -sN .../events &`, thirty times, where twenty connections are allowed."""
     if shutil.which("curl") is None:
         pytest.skip("curl is not here")
@@ -353,7 +363,7 @@ const [port, count] = process.argv.slice(1);
 """
 
 
-def test_fetches_that_were_aborted_leave_nothing_behind(process: Any, wait_until: Any) -> None:
+def test_fetches_that_were_aborted_leave_nothing_behind(process: Any, wait_until: WaitUntil) -> None:
     if shutil.which("node") is None:
         pytest.skip("node is not here")
     server = process()
@@ -380,7 +390,7 @@ const kept = () => new Promise(done => { new EventSource("/event-source").onmess
 
 @pytest.mark.peer
 def test_event_sources_that_a_browser_left_leave_nothing_behind(
-    process: Any, site: Any, wait_until: Any, tmp_path: Path
+    process: Any, site: Site, wait_until: WaitUntil, tmp_path: Path
 ) -> None:
     """Some are closed by their page, three by leaving the page."""
     site.write("after.html", b"another page")
@@ -410,20 +420,19 @@ def test_event_sources_that_a_browser_left_leave_nothing_behind(
 # --- clients that vanish ------------------------------------------------------------------------------------------
 
 
-def test_the_kernel_looks_for_clients_that_vanished(start: Any) -> None:
+def test_the_kernel_looks_for_clients_that_vanished(start: Callable[..., Server]) -> None:
     """Every accepted socket has inherited it. That a packet is lost cannot be shown on loopback."""
     server = start(engine="python", write_timeout_s=7.5)
     with Client(server.port) as client:
         assert client.get("/page").body == b"page"
-        (connection,) = server._service.connections
-        sock = connection._transport._sock
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7500
-        idle, every, probes = (
-            sock.getsockopt(socket.IPPROTO_TCP, option)
-            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-        )
+        with accepted(client) as sock:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7500
+            idle, every, probes = (
+                sock.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
         assert idle + every * probes <= 120
 
 
@@ -432,7 +441,7 @@ def test_the_kernel_looks_for_clients_that_vanished(start: Any) -> None:
 
 @pytest.mark.parametrize("target", ["/async", "/thread", "/asgi/x"])
 def test_an_answer_that_takes_too_long_is_504_and_the_connection_goes_on(
-    start: Any, wait_until: Any, target: str
+    start: Callable[..., Server], wait_until: WaitUntil, target: str
 ) -> None:
     server = start(app_timeout_s=0.2)
     with StageClient(server.port) as client:
@@ -446,7 +455,9 @@ def test_an_answer_that_takes_too_long_is_504_and_the_connection_goes_on(
 
 
 @pytest.mark.parametrize("target", ["/async-stream", "/thread-stream", "/asgi/stream"])
-def test_a_stream_whose_next_piece_takes_too_long_is_cut(start: Any, wait_until: Any, target: str) -> None:
+def test_a_stream_whose_next_piece_takes_too_long_is_cut(
+    start: Callable[..., Server], wait_until: WaitUntil, target: str
+) -> None:
     server = start(app_timeout_s=0.2)
     with StageClient(server.port) as client:
         client.ask(target)
@@ -457,7 +468,9 @@ def test_a_stream_whose_next_piece_takes_too_long_is_cut(start: Any, wait_until:
     wait_until(lambda: len(JOURNAL) == 2)
 
 
-def test_a_stream_that_goes_on_outlives_its_timeout(start: Any, site: Any, tmp_path: Path, live: Any) -> None:
+def test_a_stream_that_goes_on_outlives_its_timeout(
+    start: Callable[..., Server], site: Site, tmp_path: Path, live: Serve
+) -> None:
     source = """
     @servlet("/steady")
     async def steady(request):

@@ -21,8 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.cache.entry import Entry
 
@@ -62,7 +65,7 @@ def request(target: str) -> bytes:
 
 def is_asked(server: Server, count: int) -> bool:
     """Whether so many wait for results of the loader's threads."""
-    return server._service.fetcher.waiting == count
+    return server.service.fetcher.waiting == count
 
 
 @pytest.mark.usefixtures("many_descriptors")
@@ -71,7 +74,13 @@ def is_asked(server: Server, count: int) -> bool:
     ("size", "memory"), [(9_000, 40_000), (100_000, "1M"), (100_000, 40_000)], ids=["packed", "paged", "from disk"]
 )
 def test_a_thousand_requests_for_one_cold_file_read_it_once(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, engine: str, size: int, memory: Any
+    site: Site,
+    serve: Serve,
+    wait_until: WaitUntil,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: str,
+    size: int,
+    memory: Any,
 ) -> None:
     site.write("warm", b"warm")
     server = serve(site.root, memory=memory, engine=engine, watch=False)
@@ -91,12 +100,12 @@ def test_a_thousand_requests_for_one_cold_file_read_it_once(
     assert gate.loads == [b"/file"]
 
 
-def _index(server: Server, wait_until: Any) -> None:
+def _index(server: Server, wait_until: WaitUntil) -> None:
     """Have the server learn of new files, and forget the content of /file."""
-    old = server.generation
+    old = server.site.live
     server.reload()
-    wait_until(lambda: server.generation is not old)
-    entry = server.generation.resources[b"/file"]
+    wait_until(lambda: server.site.live is not old)
+    entry = server.site.live.resources[b"/file"]
     assert isinstance(entry, Entry)
     server.store.drop(entry)
     assert entry.body is None
@@ -104,7 +113,7 @@ def _index(server: Server, wait_until: Any) -> None:
 
 @pytest.mark.parametrize("engine", ["python", "auto"])
 def test_threads_that_all_wait_for_a_disk_keep_nobody_from_what_is_resident(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, engine: str
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     site.write("warm", b"warm")
     for number in range(6):
@@ -128,7 +137,7 @@ def test_threads_that_all_wait_for_a_disk_keep_nobody_from_what_is_resident(
 
 
 def test_a_file_system_without_nowait_is_read_in_threads(
-    site: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As NFS and FUSE are; whatever read could wait is made by a thread of the pool."""
     site.write("file", LARGE)
@@ -151,7 +160,7 @@ def test_a_file_system_without_nowait_is_read_in_threads(
 
 
 def test_a_file_that_changes_while_a_thread_reads_it_ends_the_connection_early(
-    site: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = site.write("file", LARGE)
     server = serve(site.root, memory="64K", watch=False)
@@ -188,7 +197,7 @@ CALLS = "openat,openat2,open,read,pread64,readv,preadv,preadv2,fstat,newfstatat,
 @pytest.mark.parametrize("engine", ["python", "auto"])
 @pytest.mark.parametrize("in_place", [False, True])
 def test_the_loops_thread_makes_no_call_that_waits_for_a_disk(
-    site: Any, command: Any, tmp_path: Path, wait_until: Any, engine: str, in_place: bool
+    site: Site, command: StartCommand, tmp_path: Path, wait_until: WaitUntil, engine: str, in_place: bool
 ) -> None:
     trace = tmp_path / "trace"
     files = {f"/file{number}": LARGE[number : number + size] for number, size in enumerate((500, 30_000, 2_000_000))}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import threading
-from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.test_eviction import ENGINES, POLICIES, entry_of, within_budget
 
+from tests.support.client import Client
+from tests.support.eviction import ENGINES, POLICIES, entry_of, within_budget
+from tests.support.site import Serve, Site
 from zcserve.cache.index import ENTRY_BYTES
 
 SET_BYTES = 1 << 20
@@ -25,7 +25,7 @@ SHIFTS_MAX = 5
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_while_the_working_set_shifts_and_bodies_are_moved_every_byte_is_right(
-    site: Any, serve: Any, engine: str, policy: str
+    site: Site, serve: Serve, engine: str, policy: str
 ) -> None:
     pool = random.Random(1).randbytes(100_000)
     sets: list[dict[str, bytes]] = []

@@ -15,13 +15,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.client import Client, Response
 
-import zcserve.cache.loader
+import zcserve.cache.codings
 import zcserve.cache.variants
+from tests.support.client import Client, Response
+from tests.support.command import StartCommand
+from tests.support.eviction import entry_of
+from tests.support.following import Becomes
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 
 TEXT = b"let x = 1; // and so on\n" * 400
@@ -52,13 +56,13 @@ class Gate:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """What all loaders compress with."""
     made = Gate()
-    monkeypatch.setattr(zcserve.cache.loader, "codecs", lambda: {b"gzip": made})
+    monkeypatch.setattr(zcserve.cache.codings, "codecs", lambda: {b"gzip": made})
     yield made
     made.open.set()
 
 
 @pytest.fixture
-def waiting(live: Callable[..., Server], site: Any, gate: Gate) -> Server:
+def waiting(live: Serve, site: Site, gate: Gate) -> Server:
     """A server with /app.js, of which a variant is being made."""
     site.write("app.js", TEXT)
     server = live(site.root, compress=True, compress_wait_s=0)
@@ -72,17 +76,17 @@ def ask(client: Client, target: str = "/app.js") -> Response:
 
 def held(server: Server) -> int:
     """How many representations the index leads to that are resident."""
-    entries = list(server.generation.entries())
+    entries = list(server.site.live.entries())
     return sum(one.body is not None for entry in entries for one in (entry, *entry.variants))
 
 
-def becomes_coded(client: Client, wait_until: Any, text: bytes) -> Response:
-    answer = wait_until(lambda: (got := ask(client))["Content-Encoding"] == b"gzip" and got)
+def becomes_coded(client: Client, wait_until: WaitUntil, text: bytes) -> Response:
+    answer = wait_until(lambda: got if (got := ask(client))["Content-Encoding"] == b"gzip" else None)
     assert gzip.decompress(answer.body) == text
     return answer
 
 
-def test_files_are_served_before_their_variants_are_made(waiting: Server, gate: Gate, wait_until: Any) -> None:
+def test_files_are_served_before_their_variants_are_made(waiting: Server, gate: Gate, wait_until: WaitUntil) -> None:
     with Client(waiting.port) as client:
         for _ in range(5):  # the fast lane has learnt it by then
             plain = ask(client)
@@ -98,7 +102,7 @@ def test_files_are_served_before_their_variants_are_made(waiting: Server, gate: 
 
 
 def test_a_file_that_changes_meanwhile_gets_the_variant_of_its_new_content(
-    waiting: Server, site: Any, gate: Gate, becomes: Any, wait_until: Any
+    waiting: Server, site: Site, gate: Gate, becomes: Becomes, wait_until: WaitUntil
 ) -> None:
     with Client(waiting.port) as client:
         site.write("new", OTHER)
@@ -110,7 +114,7 @@ def test_a_file_that_changes_meanwhile_gets_the_variant_of_its_new_content(
 
 
 def test_a_file_that_goes_meanwhile_leaves_nothing(
-    waiting: Server, site: Any, gate: Gate, becomes: Any, wait_until: Any
+    waiting: Server, site: Site, gate: Gate, becomes: Becomes, wait_until: WaitUntil
 ) -> None:
     with Client(waiting.port) as client:
         (site.root / "app.js").unlink()
@@ -120,7 +124,7 @@ def test_a_file_that_goes_meanwhile_leaves_nothing(
         wait_until(lambda: waiting.store.resident == held(waiting) == 0)
 
 
-def test_a_reload_does_not_lose_what_is_to_come(waiting: Server, site: Any, gate: Gate, wait_until: Any) -> None:
+def test_a_reload_does_not_lose_what_is_to_come(waiting: Server, site: Site, gate: Gate, wait_until: WaitUntil) -> None:
     site.write("more.js", OTHER)
     waiting.reload()
     wait_until(lambda: waiting.content.counters.flips)
@@ -133,7 +137,7 @@ def test_a_reload_does_not_lose_what_is_to_come(waiting: Server, site: Any, gate
 
 
 def test_a_release_that_shares_files_gets_their_variants_when_the_one_before_is_deleted(
-    site: Any, live: Any, gate: Gate, wait_until: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    site: Site, live: Serve, gate: Gate, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(zcserve.cache.variants, "threads_max", lambda: 1)
     names = [f"{number}.js" for number in range(3)]
@@ -155,7 +159,7 @@ def test_a_release_that_shares_files_gets_their_variants_when_the_one_before_is_
 
 
 def test_a_sibling_in_a_coding_that_cannot_be_made_here_is_no_reason_to_make_none(
-    site: Any, live: Any, gate: Gate, wait_until: Any
+    site: Site, live: Serve, gate: Gate, wait_until: WaitUntil
 ) -> None:
     site.write("app.js", TEXT)
     site.write("app.js.br", b"its bytes in br")
@@ -166,14 +170,14 @@ def test_a_sibling_in_a_coding_that_cannot_be_made_here_is_no_reason_to_make_non
 
 
 def test_a_file_that_a_request_finds_changed_gets_its_variants(
-    site: Any, live: Any, gate: Gate, becomes: Any, wait_until: Any
+    site: Site, live: Serve, gate: Gate, becomes: Becomes, wait_until: WaitUntil
 ) -> None:
     site.write("app.js", TEXT)
     server = live(site.root, compress=True, compress_wait_s=0, watch=False)
     gate.open.set()
     with Client(server.port) as client:
         becomes_coded(client, wait_until, TEXT)
-        server.loader.forget(server.generation.resources[b"/app.js"])  # nothing of it is in memory
+        server.loader.forget(entry_of(server, "/app.js"))  # nothing of it is in memory
         site.write("new", OTHER)
         os.rename(site.root / "new", site.root / "app.js")
         becomes(client, "/app.js", OTHER)
@@ -181,7 +185,7 @@ def test_a_file_that_a_request_finds_changed_gets_its_variants(
 
 
 @pytest.mark.parametrize("engine", ["python", "native"])
-def test_a_server_ends_while_something_is_compressed(site: Any, gate: Gate, serve: Any, engine: str) -> None:
+def test_a_server_ends_while_something_is_compressed(site: Site, gate: Gate, serve: Serve, engine: str) -> None:
     site.write("app.js", TEXT)
     server = serve(site.root, engine=engine, compress=True, compress_wait_s=0)
     assert gate.begun.wait(20)
@@ -196,7 +200,7 @@ def test_a_server_ends_while_something_is_compressed(site: Any, gate: Gate, serv
 
 
 @pytest.fixture
-def slowly(site: Any, tmp_path: Path) -> Callable[[float], dict[str, str]]:
+def slowly(site: Site, tmp_path: Path) -> Callable[[float], dict[str, str]]:
     """`slowly(seconds)`: the environment of a process whose gzip takes so long, and which can make nothing else."""
     site.write("app.js", TEXT)
     site.write("b.js", OTHER)
@@ -214,7 +218,9 @@ def slowly(site: Any, tmp_path: Path) -> Callable[[float], dict[str, str]]:
 
 
 @pytest.mark.parametrize("engine", ["python", "native"])
-def test_sigterm_ends_it_while_variants_follow(site: Any, command: Any, slowly: Any, engine: str) -> None:
+def test_sigterm_ends_it_while_variants_follow(
+    site: Site, command: StartCommand, slowly: Callable[[float], dict[str, str]], engine: str
+) -> None:
     server = command(site.root, "--engine", engine, "--compress", "--compress-wait", "0", environ=slowly(60))
     assert "compress: the variants of 2 files follow" in server.lines
     assert "files: 3, 3 resident (22.6 KiB)" in server.lines
@@ -228,7 +234,7 @@ def test_sigterm_ends_it_while_variants_follow(site: Any, command: Any, slowly: 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_start_that_waits_for_variants_says_so_and_ends_when_it_is_told_to(
-    site: Any, slowly: Any, number: int
+    site: Site, slowly: Callable[[float], dict[str, str]], number: int
 ) -> None:
     argv = [sys.executable, "-m", "zcserve", "--root", str(site.root), "--port", "0"]
     flags = ["--compress", "--compress-wait", "60s"]
@@ -246,7 +252,9 @@ def test_a_start_that_waits_for_variants_says_so_and_ends_when_it_is_told_to(
             process.kill()
 
 
-def test_systemd_waits_for_variants_and_files_are_counted(site: Any, command: Any, slowly: Any, tmp_path: Path) -> None:
+def test_systemd_waits_for_variants_and_files_are_counted(
+    site: Site, command: StartCommand, slowly: Callable[[float], dict[str, str]], tmp_path: Path
+) -> None:
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind(str(path))
@@ -259,7 +267,9 @@ def test_systemd_waits_for_variants_and_files_are_counted(site: Any, command: An
     assert any(line.startswith("files: 3, 3 resident with 2 variants (") for line in server.lines)
 
 
-def test_kept_variants_of_what_is_gone_are_removed(live: Any, site: Any, tmp_path: Path, wait_until: Any) -> None:
+def test_kept_variants_of_what_is_gone_are_removed(
+    live: Serve, site: Site, tmp_path: Path, wait_until: WaitUntil
+) -> None:
     kept = tmp_path / "kept"
 
     def names() -> set[str]:

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.net.connection import State
 
@@ -26,7 +28,7 @@ LARGE = 8 << 20  # more than any socket takes that nobody reads from
 
 def connections(server: Server) -> list[State]:
     """The state of each connection."""
-    return [connection.state for connection in list(server._service.connections)]
+    return [connection.state for connection in list(server.service.connections)]
 
 
 def drip(client: Client, data: bytes, pause_s: float = 0.02) -> None:
@@ -39,7 +41,7 @@ def drip(client: Client, data: bytes, pause_s: float = 0.02) -> None:
 
 
 @pytest.fixture
-def start(site: Any, serve: Any) -> Callable[..., Server]:
+def start(site: Site, serve: Serve) -> Callable[..., Server]:
     """`start(head=0.2, ...)`: a server with these deadlines, all others far away."""
     site.write("page", b"a page")
     site.write("large", bytes(LARGE))
@@ -53,13 +55,13 @@ def start(site: Any, serve: Any) -> Callable[..., Server]:
     return started
 
 
-def test_a_client_that_sends_nothing_is_closed_without_a_word(start: Any) -> None:
+def test_a_client_that_sends_nothing_is_closed_without_a_word(start: Callable[..., Server]) -> None:
     with Client(start(head=0.2).port) as client:
         assert client.at_end()
 
 
 @pytest.mark.parametrize("first", [b"", REQUEST], ids=["first request", "second request"])
-def test_a_head_that_comes_byte_by_byte_is_answered_408(start: Any, first: bytes) -> None:
+def test_a_head_that_comes_byte_by_byte_is_answered_408(start: Callable[..., Server], first: bytes) -> None:
     with Client(start(head=0.3).port) as client:
         if first:
             client.send(first)
@@ -71,7 +73,7 @@ def test_a_head_that_comes_byte_by_byte_is_answered_408(start: Any, first: bytes
 
 
 @pytest.mark.parametrize("engine", ["python", "native"])
-def test_the_clock_of_a_head_begins_with_its_own_first_byte(start: Any, engine: str) -> None:
+def test_the_clock_of_a_head_begins_with_its_own_first_byte(start: Callable[..., Server], engine: str) -> None:
     """Requests that are cut inside a head come for longer than one head may take; each comes at once."""
     if engine == "native":
         pytest.importorskip("zcserve.net._lane")
@@ -88,7 +90,7 @@ def test_the_clock_of_a_head_begins_with_its_own_first_byte(start: Any, engine: 
         assert client.at_end()
 
 
-def test_the_clock_of_the_first_head_begins_with_its_first_byte(start: Any) -> None:
+def test_the_clock_of_the_first_head_begins_with_its_first_byte(start: Callable[..., Server]) -> None:
     """A browser connects before it knows what to ask."""
     with Client(start(head=1.5, engine="python").port) as client:
         for piece in (REQUEST[:9], REQUEST[9:]):
@@ -104,7 +106,9 @@ def test_the_clock_of_the_first_head_begins_with_its_first_byte(start: Any) -> N
         (b"Transfer-Encoding: chunked", b"1\r\nx\r\n" * 10_000),
     ],
 )
-def test_a_body_that_comes_byte_by_byte_is_answered_408(start: Any, lines: bytes, body: bytes) -> None:
+def test_a_body_that_comes_byte_by_byte_is_answered_408(
+    start: Callable[..., Server], lines: bytes, body: bytes
+) -> None:
     with Client(start(body=0.3).port) as client:
         client.send(b"GET /page HTTP/1.1\r\nHost: test\r\n%b\r\n\r\n" % lines)
         drip(client, body)
@@ -113,19 +117,19 @@ def test_a_body_that_comes_byte_by_byte_is_answered_408(start: Any, lines: bytes
         assert client.at_end()
 
 
-def test_a_body_that_never_comes_is_answered_408(start: Any) -> None:
+def test_a_body_that_never_comes_is_answered_408(start: Callable[..., Server]) -> None:
     with Client(start(body=0.2).port) as client:
         client.send(b"GET /page HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n")
         assert client.read().status == 408
 
 
-def test_an_idle_connection_is_closed_without_a_word(start: Any) -> None:
+def test_an_idle_connection_is_closed_without_a_word(start: Callable[..., Server]) -> None:
     with Client(start(idle=0.2).port) as client:
         assert client.get("/page").status == 200
         assert client.at_end()
 
 
-def test_a_connection_in_use_outlives_every_deadline_of_a_single_request(start: Any) -> None:
+def test_a_connection_in_use_outlives_every_deadline_of_a_single_request(start: Callable[..., Server]) -> None:
     with Client(start(head=1, body=1, write=1).port) as client:
         end = time.monotonic() + 2.5
         while time.monotonic() < end:
@@ -133,19 +137,23 @@ def test_a_connection_in_use_outlives_every_deadline_of_a_single_request(start: 
             select.select([client.socket], [], [], 0.02)
 
 
-def test_a_client_that_does_not_close_after_an_error_is_closed(start: Any, wait_until: Any) -> None:
+def test_a_client_that_does_not_close_after_an_error_is_closed(
+    start: Callable[..., Server], wait_until: WaitUntil
+) -> None:
     server = start(linger=0.2)
     with Client(server.port) as client:
         client.send(b"nonsense\r\n\r\n")
         assert client.read().status == 400
-        wait_until(lambda: server._service.count() == 0)
+        wait_until(lambda: server.service.count() == 0)
 
 
 # --- slow readers ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("talks", [False, True], ids=["silent", "sending"])
-def test_a_client_that_reads_nothing_is_closed(start: Any, wait_until: Any, talks: bool) -> None:
+def test_a_client_that_reads_nothing_is_closed(
+    start: Callable[..., Server], wait_until: WaitUntil, talks: bool
+) -> None:
     server = start(write=0.3)
     with Client(server.port, receive_buffer=2048) as client:
         client.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -164,7 +172,7 @@ def test_a_client_that_reads_nothing_is_closed(start: Any, wait_until: Any, talk
 
 
 @pytest.mark.parametrize("where", ["tcp", "unix"])
-def test_a_slow_reader_that_reads_gets_everything(site: Any, serve: Any, tmp_path: Any, where: str) -> None:
+def test_a_slow_reader_that_reads_gets_everything(site: Site, serve: Serve, tmp_path: Any, where: str) -> None:
     content = bytes(range(256)) * (LARGE // 256)
     site.write("large", content)
     path = str(tmp_path / "socket")
@@ -183,7 +191,7 @@ def test_a_slow_reader_that_reads_gets_everything(site: Any, serve: Any, tmp_pat
         assert client.read_exactly(LARGE) == content
 
 
-def test_a_reader_that_stops_after_a_good_start_is_closed(start: Any, wait_until: Any) -> None:
+def test_a_reader_that_stops_after_a_good_start_is_closed(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start(write=0.3)
     with Client(server.port, receive_buffer=65536) as client:
         client.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n" * 2)

@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
 
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
+from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
+from zcserve.config.table import Engine
 from zcserve.net.connection import FRESH_S
 
 LARGE = 8 << 20  # more than any socket takes whose client does not read
@@ -30,7 +34,7 @@ ENGINES = ["python", "native"]
 
 
 @pytest.fixture
-def root(site: Any) -> Path:
+def root(site: Site) -> Path:
     """Files of three sizes."""
     site.write("page", b"a page")
     site.write("medium", CONTENT[: 200 << 10])
@@ -68,7 +72,7 @@ def rest(client: Client) -> bytes:
 # --- draining -----------------------------------------------------------------------------------------------------
 
 
-def end_successor(server: Any, wait_until: Any) -> None:
+def end_successor(server: Any, wait_until: WaitUntil) -> None:
     """Upgrade, and end the new process when it serves."""
     served = wait_until(lambda: [line for line in server.lines if "serves now" in line])
     os.kill(int(served[0].split("process ")[1].split()[0]), signal.SIGTERM)
@@ -77,7 +81,7 @@ def end_successor(server: Any, wait_until: Any) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_download_survives_the_end_though_the_next_request_lies_behind_it(
-    root: Path, command: Any, wait_until: Any, engine: str, number: int
+    root: Path, command: StartCommand, wait_until: WaitUntil, engine: str, number: int
 ) -> None:
     server = command(root, "--engine", engine)
     with begin(server.port) as client:
@@ -95,7 +99,7 @@ def test_a_download_survives_the_end_though_the_next_request_lies_behind_it(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_download_survives_the_end_though_its_client_never_stops_sending(
-    root: Path, command: Any, engine: str
+    root: Path, command: StartCommand, engine: str
 ) -> None:
     server = command(root, "--engine", engine)
     with begin(server.port) as client:
@@ -112,7 +116,7 @@ def test_a_download_survives_the_end_though_its_client_never_stops_sending(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_client_that_has_just_connected_has_a_second_to_ask(
-    root: Path, command: Any, wait_until: Any, engine: str
+    root: Path, command: StartCommand, wait_until: WaitUntil, engine: str
 ) -> None:
     server = command(root, "--engine", engine)
     with Client(server.port) as fresh, Client(server.port) as silent, Client(server.port) as last:
@@ -130,7 +134,7 @@ def test_a_client_that_has_just_connected_has_a_second_to_ask(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_client_that_waits_to_be_accepted_at_the_end_is_answered(
-    root: Path, command: Any, tmp_path: Path, wait_until: Any, engine: str
+    root: Path, command: StartCommand, tmp_path: Path, wait_until: WaitUntil, engine: str
 ) -> None:
     if engine == "native":
         pytest.importorskip("zcserve.net._lane")
@@ -166,7 +170,7 @@ def test_a_client_that_waits_to_be_accepted_at_the_end_is_answered(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_last_answer_of_a_client_that_says_close_and_goes_on_sending_arrives(
-    root: Path, serve: Any, engine: str
+    root: Path, serve: Serve, engine: str
 ) -> None:
     server = serve(root, engine=engine)
     for _ in range(3):
@@ -179,18 +183,18 @@ def test_the_last_answer_of_a_client_that_says_close_and_goes_on_sending_arrives
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("target", [b"/page", b"/medium"])
 def test_clients_that_close_after_each_request_cost_no_lingering(
-    root: Path, serve: Any, wait_until: Any, engine: str, target: bytes
+    root: Path, serve: Serve, wait_until: WaitUntil, engine: str, target: bytes
 ) -> None:
     """The server closes first, at once: the client still has its socket open, and says no more."""
     server = serve(root, engine=engine, linger_timeout_s=300)
     with Client(server.port) as client:
         client.send(GET % (target, b"Connection: close\r\n"))
         client.read()
-        wait_until(lambda: server._service.count() == 0)
+        wait_until(lambda: server.service.count() == 0)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_refusal_arrives_whole_while_the_client_goes_on_sending(site: Any, serve: Any, engine: str) -> None:
+def test_a_refusal_arrives_whole_while_the_client_goes_on_sending(site: Site, serve: Serve, engine: str) -> None:
     if engine == "native":
         pytest.importorskip("zcserve.net._lane")
     server = serve(site.root, engine=engine, body_bytes_max=1000)
@@ -218,7 +222,7 @@ def never(request):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_pieces_of_a_stream_that_fails_arrive(site: Any, serve: Any, tmp_path: Path, engine: str) -> None:
+def test_the_pieces_of_a_stream_that_fails_arrive(site: Site, serve: Serve, tmp_path: Path, engine: str) -> None:
     if engine == "native":
         pytest.importorskip("zcserve.net._lane")
     server = serve(site.root, engine=engine, servlets=str(write_servlets(tmp_path, streams=STREAMS)))
@@ -235,7 +239,7 @@ def test_the_pieces_of_a_stream_that_fails_arrive(site: Any, serve: Any, tmp_pat
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_answer_in_the_kernels_queue_survives_the_end_of_grace(
-    root: Path, tmp_path: Path, wait_until: Any, engine: str
+    root: Path, tmp_path: Path, wait_until: WaitUntil, engine: Engine
 ) -> None:
     """It is complete; behind it is a request that is never answered, and one that nothing reads."""
     if engine == "native":
@@ -252,7 +256,7 @@ def test_an_answer_in_the_kernels_queue_survives_the_end_of_grace(
     EVENTS["go"].set()
 
 
-def test_an_ending_lasts_while_the_client_reads_and_no_longer(root: Path, serve: Any, wait_until: Any) -> None:
+def test_an_ending_lasts_while_the_client_reads_and_no_longer(root: Path, serve: Serve, wait_until: WaitUntil) -> None:
     """`linger` counts from when everything has arrived, `write` from the last progress."""
     server = serve(root, engine="python", linger_timeout_s=0.1, write_timeout_s=0.3)
     junk = GET % (b"/page", b"") * 3
@@ -263,10 +267,10 @@ def test_an_ending_lasts_while_the_client_reads_and_no_longer(root: Path, serve:
             pieces.append(client.socket.recv(1 << 17))
             select.select([], [], [], 0.01)
         assert b"".join(pieces) == CONTENT
-        wait_until(lambda: server._service.count() == 0)  # though the client does not close
+        wait_until(lambda: server.service.count() == 0)  # though the client does not close
     with begin(server.port, b"Connection: close\r\n") as client:
         client.send(junk)
-        wait_until(lambda: server._service.count() == 0)  # nothing is read
+        wait_until(lambda: server.service.count() == 0)  # nothing is read
 
 
 # --- no room ------------------------------------------------------------------------------------------------------
@@ -274,7 +278,7 @@ def test_an_ending_lasts_while_the_client_reads_and_no_longer(root: Path, serve:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_client_that_is_refused_for_want_of_descriptors_reads_why(
-    root: Path, command: Any, wait_until: Any, engine: str
+    root: Path, command: StartCommand, wait_until: WaitUntil, engine: str
 ) -> None:
     """Its request was sent and is not read."""
     if engine == "native":

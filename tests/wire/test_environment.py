@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
 import zcserve
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.site import Site
+from tests.support.waiting import WaitUntil
 
 CHECKOUT = Path(zcserve.__file__).parents[1]
 WITHIN_S = 60.0
@@ -32,17 +35,18 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
-def start(site: Any) -> Iterator[Start]:
+def start(site: Site) -> Iterator[Start]:
     """`start(*flags, before=(), **popen)`: a process of the command, behind the words of another command."""
     site.write("page", b"a page")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ZCSERVE_")}
     with ExitStack() as stack:
 
         def begin(*flags: str, before: tuple[str, ...] = (), **popen: Any) -> subprocess.Popen[bytes]:
+            options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE} | popen
             process = subprocess.Popen(
                 [*before, sys.executable, "-m", "zcserve", "--root", str(site.root), *flags],
                 env=clean | {"PYTHONPATH": str(CHECKOUT)},
-                **{"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE} | popen,
+                **options,
             )
             stack.callback(end, process)
             return process
@@ -94,7 +98,7 @@ def read_to(process: subprocess.Popen[bytes], words: bytes) -> bytes:
 # --- standard error -------------------------------------------------------------------------------------------
 
 
-def test_it_serves_whatever_standard_error_takes(start: Start, wait_until: Any) -> None:
+def test_it_serves_whatever_standard_error_takes(start: Start, wait_until: WaitUntil) -> None:
     with tempfile.TemporaryDirectory() as directory, open("/dev/full", "wb") as full:
         reader, writer = os.pipe()
         os.close(reader)
@@ -121,7 +125,7 @@ def stopped(kind: str) -> tuple[int, int]:
 
 @pytest.mark.parametrize(("engine", "kind"), [("python", "terminal"), ("native", "pipe")])
 def test_a_standard_error_that_is_not_read_any_more_stops_nothing(
-    start: Start, site: Any, place: str, engine: str, kind: str, tmp_path: Path, wait_until: Any
+    start: Start, site: Site, place: str, engine: str, kind: str, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     """Nor does a FIFO that nothing reads."""
     reader, stderr = stopped(kind)
@@ -144,7 +148,7 @@ def test_a_standard_error_that_is_not_read_any_more_stops_nothing(
 
 
 def test_an_access_log_that_is_not_read_any_more_stops_nothing_and_its_records_are_counted(
-    start: Start, place: str, engine: str, wait_until: Any
+    start: Start, place: str, engine: str, wait_until: WaitUntil
 ) -> None:
     reader, stdout = stopped("pipe")
     process = start(
@@ -177,7 +181,7 @@ def test_an_access_log_that_is_not_read_any_more_stops_nothing_and_its_records_a
 
 
 def test_where_files_may_not_grow_content_is_sent_from_disk_and_the_log_has_whole_lines(
-    start: Start, site: Any, place: str, engine: str, tmp_path: Path, wait_until: Any
+    start: Start, site: Site, place: str, engine: str, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     """RLIMIT_FSIZE counts for the log, and for memory as well."""
     limit = 1 << 20
@@ -259,7 +263,7 @@ def test_what_is_missing_is_named_in_one_line(start: Start, tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not can_unshare("-m"), reason="needs mount namespaces")
-def test_it_serves_without_dev_null(start: Start, place: str, wait_until: Any) -> None:
+def test_it_serves_without_dev_null(start: Start, place: str, wait_until: WaitUntil) -> None:
     process = start("--listen", f"unix:{place}", before=bare("mount -t tmpfs none /dev"))
     wait_until(lambda: serves(place))
     process.send_signal(signal.SIGTERM)
@@ -298,7 +302,7 @@ def child_of(pid: int) -> int:
     ],
 )
 def test_a_signal_ends_it_while_an_application_is_imported(
-    start: Start, tmp_path: Path, wait_until: Any, number: int, before: tuple[str, ...]
+    start: Start, tmp_path: Path, wait_until: WaitUntil, number: int, before: tuple[str, ...]
 ) -> None:
     (tmp_path / "hanging.py").write_text(HANGS)
     process = start("--port", "0", "--mount", "/app=hanging:app", before=before, cwd=tmp_path)
@@ -307,7 +311,7 @@ def test_a_signal_ends_it_while_an_application_is_imported(
     assert process.wait(10) == 128 + number  # measured: 0.05 s
 
 
-def test_a_signal_ends_it_while_it_compresses(start: Start, site: Any, place: str, wait_until: Any) -> None:
+def test_a_signal_ends_it_while_it_compresses(start: Start, site: Site, place: str, wait_until: WaitUntil) -> None:
     words = b" ".join(b"%x" % (number * 2654435761 % 2**32) for number in range(30_000))
     for number in range(60):
         site.write(f"{number}.txt", b"%d" % number + words)
@@ -328,7 +332,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 def test_signals_that_are_blocked_at_the_start_are_heard(
-    start: Start, place: str, engine: str, wait_until: Any
+    start: Start, place: str, engine: str, wait_until: WaitUntil
 ) -> None:
     process = start("--engine", engine, "--listen", f"unix:{place}", before=(sys.executable, "-c", BLOCKS_SIGNALS))
     wait_until(lambda: serves(place))
@@ -360,7 +364,7 @@ def get(request):
 
 
 def test_signals_wake_the_loop_though_an_application_has_heard_some_by_asyncio(
-    start: Start, place: str, engine: str, wait_until: Any, tmp_path: Path
+    start: Start, place: str, engine: str, wait_until: WaitUntil, tmp_path: Path
 ) -> None:
     (tmp_path / "hears_itself.py").write_text(HEARS_ITSELF)
     (tmp_path / "tells.py").write_text(TELLS)
@@ -371,7 +375,7 @@ def test_signals_wake_the_loop_though_an_application_has_heard_some_by_asyncio(
 
 
 @pytest.mark.skipif(not can_unshare(*AS_PROCESS_1[1:]), reason="needs PID namespaces")
-def test_process_1_is_not_upgraded(start: Start, place: str, wait_until: Any) -> None:
+def test_process_1_is_not_upgraded(start: Start, place: str, wait_until: WaitUntil) -> None:
     process = start("--listen", f"unix:{place}", before=AS_PROCESS_1)
     wait_until(lambda: serves(place))
     pid = child_of(process.pid)
@@ -424,7 +428,7 @@ assert os.waitpid(child, 0)[1] == signal.SIGTERM
 
 
 def test_no_application_silences_the_server(
-    command: Any, site: Any, tmp_path: Path, engine: str, wait_until: Any
+    command: StartCommand, site: Site, tmp_path: Path, engine: str, wait_until: WaitUntil
 ) -> None:
     site.write("page", b"a page")
     (tmp_path / "silencing.py").write_text(SILENCING + FORKING)

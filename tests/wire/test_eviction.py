@@ -9,46 +9,22 @@ from __future__ import annotations
 import random
 import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.eviction import ENGINES, POLICIES, entry_of, within_budget
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve import Server
-from zcserve.cache.entry import Entry
 from zcserve.net.connection import State
 
 KIB, MIB = 1 << 10, 1 << 20
 BUDGET = 2 * MIB
-POLICIES = ["lru", "sieve", "s3-fifo"]
-ENGINES = ["python", "auto"]
 
 
-@contextmanager
-def within_budget(server: Server) -> Iterator[None]:
-    """Watch what is committed, without a pause, until the block ends."""
-    store = server.store
-    ended = threading.Event()
-    peaks = [0]
-
-    def watch() -> None:
-        while not ended.wait(0.0005):
-            peaks.append(max(peaks.pop(), store.committed))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
-    assert peaks[0] <= store.budget
-    assert store.committed <= store.budget
-
-
-def plant(site: Any, total: int, sizes: tuple[int, int], seed: int = 1) -> dict[str, bytes]:
+def plant(site: Site, total: int, sizes: tuple[int, int], seed: int = 1) -> dict[str, bytes]:
     """Files of `total` bytes together: target -> content."""
     rng = random.Random(seed)
     made: dict[str, bytes] = {}
@@ -61,15 +37,9 @@ def plant(site: Any, total: int, sizes: tuple[int, int], seed: int = 1) -> dict[
     return made
 
 
-def entry_of(server: Server, target: str) -> Entry:
-    entry = server.generation.resources[target.encode()]
-    assert isinstance(entry, Entry)
-    return entry
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_scan_of_ten_times_the_budget(site: Any, serve: Any, policy: str, engine: str) -> None:
+def test_a_scan_of_ten_times_the_budget(site: Site, serve: Serve, policy: str, engine: str) -> None:
     contents = plant(site, 10 * BUDGET, (500, 200 * KIB))
     server = serve(site.root, memory=BUDGET, evict=policy, engine=engine)
     with within_budget(server), Client(server.port) as client:
@@ -80,7 +50,7 @@ def test_a_scan_of_ten_times_the_budget(site: Any, serve: Any, policy: str, engi
 
 
 @pytest.mark.parametrize("policy", ["sieve", "s3-fifo"])
-def test_a_scan_does_not_displace_what_was_asked_for_again(site: Any, serve: Any, policy: str) -> None:
+def test_a_scan_does_not_displace_what_was_asked_for_again(site: Site, serve: Serve, policy: str) -> None:
     # To be sent because it was loaded is no hit, or all that a scan brings in would count as used again. The native
     # engine tells of its hits once a second.
     contents = plant(site, 10 * BUDGET, (500, 100 * KIB))
@@ -97,7 +67,7 @@ def test_a_scan_does_not_displace_what_was_asked_for_again(site: Any, serve: Any
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_scans_from_many_clients_at_once(site: Any, serve: Any, policy: str) -> None:
+def test_scans_from_many_clients_at_once(site: Site, serve: Serve, policy: str) -> None:
     contents = plant(site, 5 * BUDGET, (500, 100 * KIB))
     server = serve(site.root, memory=BUDGET, evict=policy)
     faults: list[str] = []
@@ -121,7 +91,7 @@ def test_scans_from_many_clients_at_once(site: Any, serve: Any, policy: str) -> 
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_files_larger_than_the_budget_evict_nobody(site: Any, serve: Any, policy: str) -> None:
+def test_files_larger_than_the_budget_evict_nobody(site: Site, serve: Serve, policy: str) -> None:
     small = plant(site, BUDGET // 2, (500, 50 * KIB))
     large = random.Random(2).randbytes(3 * BUDGET)
     site.write("large", large)
@@ -139,14 +109,16 @@ def test_files_larger_than_the_budget_evict_nobody(site: Any, serve: Any, policy
 
 def in_flight(server: Server) -> bool:
     """Whether something is being sent, from memory or from a file."""
-    if any(connection.state in (State.WRITE, State.WAIT) for connection in list(server._service.connections)):
+    if any(connection.state in (State.WRITE, State.WAIT) for connection in list(server.service.connections)):
         return True
-    return any(entry.body is not None and server.store.is_sending(entry) for entry in server.generation.entries())
+    return any(entry.body is not None and server.store.is_sending(entry) for entry in server.site.live.entries())
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("policy", POLICIES)
-def test_everything_in_flight_at_once(site: Any, serve: Any, wait_until: Any, policy: str, engine: str) -> None:
+def test_everything_in_flight_at_once(
+    site: Site, serve: Serve, wait_until: WaitUntil, policy: str, engine: str
+) -> None:
     # Three times the budget, each body asked for again and again, more than a socket takes, by one who reads nothing.
     contents = plant(site, 3 * BUDGET, (100 * KIB, 300 * KIB))
     asked = 40
@@ -187,7 +159,7 @@ def test_everything_in_flight_at_once(site: Any, serve: Any, wait_until: Any, po
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_what_is_pinned_outlives_a_scan(site: Any, serve: Any, policy: str) -> None:
+def test_what_is_pinned_outlives_a_scan(site: Site, serve: Serve, policy: str) -> None:
     contents = plant(site, 5 * BUDGET, (500, 100 * KIB))
     pinned = {f"/assets/{size}.css": random.Random(size).randbytes(size) for size in (100, 10_000, 100_000, 500_000)}
     for target, content in pinned.items():
@@ -203,7 +175,7 @@ def test_what_is_pinned_outlives_a_scan(site: Any, serve: Any, policy: str) -> N
         assert {target: client.get(target).body for target in pinned} == pinned
 
 
-def test_pinned_content_beyond_the_budget_is_told_and_served(site: Any, command: Any) -> None:
+def test_pinned_content_beyond_the_budget_is_told_and_served(site: Site, command: StartCommand) -> None:
     contents = plant(site, 2 * BUDGET, (100 * KIB, 200 * KIB))
     server = command(site.root, "--memory", str(BUDGET), "--pin", "*.bin")
     warnings = [line for line in server.lines if "WARNING" in line]
@@ -214,21 +186,21 @@ def test_pinned_content_beyond_the_budget_is_told_and_served(site: Any, command:
             assert client.get(target).body == content
 
 
-def test_a_pinned_file_that_changes_stays_pinned(site: Any, serve: Any, wait_until: Any) -> None:
+def test_a_pinned_file_that_changes_stays_pinned(site: Site, serve: Serve, wait_until: WaitUntil) -> None:
     plant(site, 2 * BUDGET, (1000, 50 * KIB))
     site.write("page.css", b"old")
     server = serve(site.root, memory=BUDGET, pin=["*.css"])
     site.write("new", b"new and pinned").rename(site.root / "page.css")
-    old = server.generation
+    old = server.site.live
     server.reload()
-    wait_until(lambda: server.generation is not old)
+    wait_until(lambda: server.site.live is not old)
     assert entry_of(server, "/page.css").body is not None
     with Client(server.port) as client:
         assert client.get("/page.css").body == b"new and pinned"
 
 
 def test_a_glob_that_matches_nothing_is_told(
-    site: Any, live: Any, caplog: pytest.LogCaptureFixture, wait_until: Any
+    site: Site, live: Serve, caplog: pytest.LogCaptureFixture, wait_until: WaitUntil
 ) -> None:
     site.write("a.css", b"a")
     server = live(site.root, pin=["*.css", "*.wof2"])

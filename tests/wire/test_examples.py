@@ -16,8 +16,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from wire.client import Client, Response
 
+from tests.support.client import Client, Response
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +32,7 @@ BOUNDARY = "a-boundary"
 
 
 @pytest.fixture
-def examples(live: Callable[..., Server]) -> Callable[[], Server]:
+def examples(live: Serve) -> Callable[[], Server]:
     """`examples()`: the demo site with its servlets."""
     return lambda: live(WWW, servlets=str(EXAMPLES))
 
@@ -77,7 +79,7 @@ def test_every_link_of_the_page_leads_somewhere(examples: Callable[[], Server]) 
     assert answered(examples()) == dict.fromkeys(LINKS, 200)
 
 
-def test_without_servlets_the_page_is_there_and_its_examples_are_not(live: Callable[..., Server]) -> None:
+def test_without_servlets_the_page_is_there_and_its_examples_are_not(live: Serve) -> None:
     assert answered(live(WWW)) == {link: 200 if (WWW / link[1:]).exists() else 404 for link in LINKS}
 
 
@@ -264,7 +266,7 @@ def test_of_more_than_a_hundred_notes_the_oldest_goes(examples: Callable[[], Ser
 
 
 def test_now_is_called_once_a_second_at_most_and_answered_like_a_file(
-    examples: Callable[[], Server], wait_until: Callable[..., Any]
+    examples: Callable[[], Server], wait_until: WaitUntil
 ) -> None:
     with Client(examples().port) as client:
 
@@ -330,7 +332,7 @@ def test_paths_of_the_application_get_its_page_and_missing_files_do_not(examples
 
 @pytest.mark.parametrize("pattern", ["/{rest:path}", "/{first}/{rest:path}", "/api/{rest:path}", "/api/v1/{rest:path}"])
 def test_of_a_pattern_and_a_mount_the_longer_path_answers(
-    live: Callable[..., Server], site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+    live: Serve, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
 ) -> None:
     module = types.ModuleType("mounted_below_a_pattern")
 

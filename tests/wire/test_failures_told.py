@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.stage import EVENTS, StageClient, write_servlets
+
+from tests.support.client import Client
+from tests.support.site import Serve, Site
+from tests.support.stage import EVENTS, StageClient, write_servlets
+from tests.support.waiting import WaitUntil
 
 SERVLETS = """
-from wire.stage import wait_for
+from tests.support.stage import wait_for
 
 @servlet("/slow/{rest:path}")
 async def slow(request, rest):
@@ -35,7 +38,7 @@ def kept(request, name):
 
 
 @pytest.fixture
-def start(live: Any, site: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Any:
+def start(live: Serve, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Any:
     caplog.set_level(logging.WARNING)
     servlets = str(write_servlets(tmp_path, told=SERVLETS))
     yield lambda **config: live(site.root, servlets=servlets, **config)
@@ -59,13 +62,13 @@ def test_an_application_that_takes_too_long(start: Any, told: Any) -> None:
     ]
 
 
-def test_no_thread_is_free(start: Any, told: Any, wait_until: Any) -> None:
+def test_no_thread_is_free(start: Any, told: Any, wait_until: WaitUntil) -> None:
     server = start(servlet_threads=1, servlet_queue_max=1)
     with StageClient(server.port) as first, StageClient(server.port) as second, Client(server.port) as third:
         first.send(b"GET /thread HTTP/1.1\r\nHost: test\r\n\r\n")
-        wait_until(lambda: server._application.context.pool._idle == 0)
+        wait_until(lambda: server.site.application.context.pool._idle == 0)
         second.send(b"GET /kept/a HTTP/1.1\r\nHost: test\r\n\r\n")
-        wait_until(lambda: server._application.context.pool.waiting == 1)
+        wait_until(lambda: server.site.application.context.pool.waiting == 1)
         assert third.get("/thread").status == 503
         assert third.get("/kept/b").status == 503
         with Client(server.port) as fourth:
@@ -75,12 +78,12 @@ def test_no_thread_is_free(start: Any, told: Any, wait_until: Any) -> None:
     assert all("--servlet-queue-max" in line for line in told())
 
 
-def test_no_room_for_bodies(start: Any, told: Any, wait_until: Any) -> None:
+def test_no_room_for_bodies(start: Any, told: Any, wait_until: WaitUntil) -> None:
     server = start(servlet_bodies_max=1000)
     post = b"POST /thread HTTP/1.1\r\nHost: test\r\nContent-Length: 600\r\n\r\n"
     with Client(server.port) as first, Client(server.port) as second:
         first.send(post)
-        wait_until(lambda: server._service.bodies.held)
+        wait_until(lambda: server.service.bodies.held)
         second.send(post)
         assert second.read().status == 503
     (line,) = told()
@@ -88,7 +91,7 @@ def test_no_room_for_bodies(start: Any, told: Any, wait_until: Any) -> None:
     assert "--servlet-bodies-max" in line
 
 
-def test_a_download_whose_file_changes(site: Any, start: Any, told: Any, wait_until: Any) -> None:
+def test_a_download_whose_file_changes(site: Site, start: Any, told: Any, wait_until: WaitUntil) -> None:
     site.write("big", b"x" * 8_000_000)
     server = start(memory="64K", watch=False)
     with Client(server.port, receive_buffer=65536) as client:

@@ -25,9 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.stage import EVENTS, write_servlets
 
+from tests.support.client import Client, listening
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.stage import EVENTS, write_servlets
+from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.cache.entry import DiskSpan, Entry, Span
 from zcserve.net.connection import RECV_BYTES, State
@@ -61,8 +64,8 @@ def throttle(server: Server, size: int) -> None:
     MiB are more than any socket takes that nobody reads from."""
     if size >= SIZES["large"]:
         return
-    for listener in server._listeners:
-        listener._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with listening(server.port) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
 
 def hurry(client: Client) -> Client:
@@ -73,22 +76,22 @@ def hurry(client: Client) -> Client:
 
 def states(server: Server) -> list[State]:
     """What each connection waits for."""
-    return [connection.state for connection in list(server._service.connections)]
+    return [connection.state for connection in list(server.service.connections)]
 
 
 def state_of(server: Server, client: Client) -> State | None:
     """What the connection of this client waits for; others have their answers before the server knows it."""
     address = client.socket.getsockname()
-    for connection in list(server._service.connections):
+    for connection in list(server.service.connections):
         with contextlib.suppress(OSError):  # it is being closed
-            if connection._transport.addresses()[0] == address:
+            if connection.addresses()[0] == address:
                 return connection.state
     return None
 
 
 def entry_of(server: Server, key: bytes) -> Entry:
     """What the index holds for a file."""
-    entry = server.generation.resources[key]
+    entry = server.site.live.resources[key]
     assert isinstance(entry, Entry)
     return entry
 
@@ -103,7 +106,7 @@ def is_open(path: Path) -> bool:
 
 
 @pytest.fixture
-def begin(wait_until: Any) -> Any:
+def begin(wait_until: WaitUntil) -> Any:
     """`begin(server)`: a client whose answer is under way: it asked for /file and has not read a byte."""
 
     def start(server: Server, request: bytes = GET_FILE) -> Client:
@@ -156,7 +159,7 @@ EVERY_HARM = pytest.mark.parametrize("harm", [cut_short, rewrite_in_place, repla
 @EVERY_SIZE
 @EVERY_HARM
 def test_resident_content_arrives_whole_and_unchanged(
-    site: Any, serve: Any, begin: Any, harm: Callable[[Path], None], size: int
+    site: Site, serve: Serve, begin: Any, harm: Callable[[Path], None], size: int
 ) -> None:
     content = content_of(size)
     path = site.write("file", content)
@@ -171,7 +174,7 @@ def test_resident_content_arrives_whole_and_unchanged(
 @EVERY_SIZE
 @EVERY_HARM
 def test_content_from_a_descriptor_arrives_whole_or_the_connection_ends_early(
-    site: Any, serve: Any, begin: Any, wait_until: Any, harm: Callable[[Path], None], size: int
+    site: Site, serve: Serve, begin: Any, wait_until: WaitUntil, harm: Callable[[Path], None], size: int
 ) -> None:
     content = content_of(size)
     path = site.write("file", content)
@@ -197,7 +200,7 @@ def test_content_from_a_descriptor_arrives_whole_or_the_connection_ends_early(
         assert after["ETag"] != before["ETag"]
 
 
-def test_a_file_sent_in_place_and_cut_short_ends_the_connection_early(site: Any, serve: Any, begin: Any) -> None:
+def test_a_file_sent_in_place_and_cut_short_ends_the_connection_early(site: Site, serve: Serve, begin: Any) -> None:
     path = site.write("file", content_of(SIZES["large"]))
     site.write("other", b"alive")
     server = serve(site.root, in_place=True)
@@ -210,7 +213,7 @@ def test_a_file_sent_in_place_and_cut_short_ends_the_connection_early(site: Any,
         assert other.get("/other").body == b"alive"
 
 
-def test_content_that_left_the_page_cache_arrives(site: Any, serve: Any) -> None:
+def test_content_that_left_the_page_cache_arrives(site: Site, serve: Serve) -> None:
     content = content_of(SIZES["large"])
     path = site.write("file", content)
     server = serve(site.root, **NOT_RESIDENT)
@@ -223,7 +226,7 @@ def test_content_that_left_the_page_cache_arrives(site: Any, serve: Any) -> None
 
 
 def test_a_disk_that_fails_under_an_answer_ends_the_connection_early(
-    site: Any, serve: Any, begin: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, begin: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.write("file", content_of(SIZES["large"]))
     server = serve(site.root, **NOT_RESIDENT)
@@ -247,7 +250,9 @@ def test_a_disk_that_fails_under_an_answer_ends_the_connection_early(
 
 
 @pytest.mark.parametrize("size", [12_000, 64 << 10, 512 << 10], ids=["small", "medium", "large"])
-def test_bytes_already_in_the_socket_outlive_eviction(site: Any, serve: Any, wait_until: Any, size: int) -> None:
+def test_bytes_already_in_the_socket_outlive_eviction(
+    site: Site, serve: Serve, wait_until: WaitUntil, size: int
+) -> None:
     content = content_of(size)
     site.write("file", content)
     others = {f"/other{number}": bytes([number]) * size for number in range(10)}
@@ -270,28 +275,30 @@ def test_bytes_already_in_the_socket_outlive_eviction(site: Any, serve: Any, wai
 
 
 @EVERY_SIZE
-def test_an_answer_under_way_outlives_its_entry(site: Any, serve: Any, begin: Any, wait_until: Any, size: int) -> None:
+def test_an_answer_under_way_outlives_its_entry(
+    site: Site, serve: Serve, begin: Any, wait_until: WaitUntil, size: int
+) -> None:
     content = content_of(size)
     path = site.write("file", content)
     server = serve(site.root, **RESIDENT)
     throttle(server, size)
     with begin(server) as slow, Client(server.port) as client:
-        old = server.generation
+        old = server.site.live
         path.write_bytes(inverted(content))
         server.reload()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
         assert client.get("/file").body == inverted(content)
         for number in range(4):  # where the old bytes lay, were they free
             site.write(f"other{number}", bytes([number]) * size)
-        between = server.generation
+        between = server.site.live
         server.reload()
-        wait_until(lambda: server.generation is not between)
+        wait_until(lambda: server.site.live is not between)
         for number in range(4):
             assert client.get(f"/other{number}").body == bytes([number]) * size
         assert hurry(slow).read().body == content
 
 
-def test_everything_in_flight_at_once_leaves_the_server_answering(site: Any, serve: Any, begin: Any) -> None:
+def test_everything_in_flight_at_once_leaves_the_server_answering(site: Site, serve: Serve, begin: Any) -> None:
     files = {f"/file{number}": bytes([number]) * 100_000 for number in range(12)}
     for target, content in files.items():
         site.write(target[1:], content)
@@ -311,7 +318,7 @@ def test_everything_in_flight_at_once_leaves_the_server_answering(site: Any, ser
 
 @pytest.mark.parametrize("found_by", ["reload", "request"])
 def test_an_edit_of_the_same_size_within_the_same_second_has_another_etag(
-    site: Any, serve: Any, wait_until: Any, found_by: str
+    site: Site, serve: Serve, wait_until: WaitUntil, found_by: str
 ) -> None:
     path = site.write("file", b"a" * 3000, mtime=1_700_000_000)
     site.write("other", b"o" * 3000)
@@ -322,9 +329,9 @@ def test_an_edit_of_the_same_size_within_the_same_second_has_another_etag(
         path.write_bytes(b"b" * 3000)
         os.utime(path, (1_700_000_000, 1_700_000_000))
         if found_by == "reload":
-            old = server.generation
+            old = server.site.live
             server.reload()
-            wait_until(lambda: server.generation is not old)
+            wait_until(lambda: server.site.live is not old)
         else:
             assert entry_of(server, b"/file").body is None
         second = client.get("/file")
@@ -335,7 +342,7 @@ def test_an_edit_of_the_same_size_within_the_same_second_has_another_etag(
 
 @pytest.mark.parametrize("target", ["/link", "/dir/file"])
 def test_what_a_swapped_symlink_leads_out_to_is_as_absent_as_anything(
-    site: Any, serve: Any, tmp_path: Path, target: str
+    site: Site, serve: Serve, tmp_path: Path, target: str
 ) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -357,7 +364,9 @@ def test_what_a_swapped_symlink_leads_out_to_is_as_absent_as_anything(
     assert refused.body == absent.body
 
 
-def test_a_file_that_went_away_and_came_back_is_served_after_a_reload(site: Any, serve: Any, wait_until: Any) -> None:
+def test_a_file_that_went_away_and_came_back_is_served_after_a_reload(
+    site: Site, serve: Serve, wait_until: WaitUntil
+) -> None:
     path = site.write("file", content_of(5000))
     server = serve(site.root, **NOT_RESIDENT)
     with Client(server.port) as client:
@@ -365,9 +374,9 @@ def test_a_file_that_went_away_and_came_back_is_served_after_a_reload(site: Any,
         path.unlink()
         assert client.get("/file").status == 404
         path.write_bytes(content_of(5000)[::-1])
-        old = server.generation
+        old = server.site.live
         server.reload()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
         assert client.get("/file").body == content_of(5000)[::-1]
 
 
@@ -377,7 +386,7 @@ def test_a_file_that_went_away_and_came_back_is_served_after_a_reload(site: Any,
 @BOTH
 @EVERY_SIZE
 def test_a_client_that_resets_leaves_nothing_behind(
-    site: Any, serve: Any, begin: Any, wait_until: Any, kept: dict[str, Any], size: int
+    site: Site, serve: Serve, begin: Any, wait_until: WaitUntil, kept: dict[str, Any], size: int
 ) -> None:
     path = site.write("file", content_of(size))
     server = serve(site.root, **kept)
@@ -392,7 +401,7 @@ def test_a_client_that_resets_leaves_nothing_behind(
 
 
 def test_a_client_that_resets_while_its_file_is_loaded_leaves_nothing_behind(
-    site: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = site.write("file", content_of(SIZES["large"]))
     loads: list[Entry] = []
@@ -436,7 +445,7 @@ class _Raises:
 
 
 def test_what_fails_behind_a_file_that_was_waited_for_ends_its_connection(
-    site: Any, live: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, live: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"file{number}" for number in range(60)]
     for name in names:
@@ -444,13 +453,13 @@ def test_what_fails_behind_a_file_that_was_waited_for_ends_its_connection(
     server = live(site.root, memory="200K")
     cold = next(b"/" + name.encode() for name in names if entry_of(server, b"/" + name.encode()).body is None)
     go = _hold_loads(server, monkeypatch, [])
-    monkeypatch.setattr(server._service, "parser", _Raises(server._service.parser))
+    monkeypatch.setattr(server.service, "parser", _Raises(server.service.parser))
     with Client(server.port) as client:
         client.send(GET_FILE.replace(b"/file", cold) + GET_FILE.replace(b"/file", b"/raises"))
         wait_until(lambda: states(server) == [State.WAIT])
         go.set()
-        wait_until(lambda: not server._service.connections)
-        wait_until(lambda: server._service.count() == 0)
+        wait_until(lambda: not server.service.connections)
+        wait_until(lambda: server.service.count() == 0)
 
 
 STREAM = """
@@ -462,7 +471,7 @@ def stream(request):
 
 
 def test_what_fails_behind_the_last_piece_of_a_stream_ends_its_connection(
-    site: Any, live: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, live: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What made the piece calls, and knows no connection."""
     server = live(site.root, servlets=str(write_servlets(site.root.parent, stream=STREAM)))
@@ -473,14 +482,14 @@ def test_what_fails_behind_the_last_piece_of_a_stream_ends_its_connection(
     with Client(server.port) as client:
         client.send(GET_FILE.replace(b"/file", b"/stream"))
         client.read_head()
-        monkeypatch.setattr(server._service, "log", log)
+        monkeypatch.setattr(server.service, "log", log)
         EVENTS["last"].set()
-        wait_until(lambda: server._service.count() == 0)
+        wait_until(lambda: server.service.count() == 0)
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_many_who_wait_for_one_cold_file_load_it_once_and_nobody_else_waits(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, size: int
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     content = content_of(size)
     site.write("file", content)
@@ -502,7 +511,7 @@ def test_many_who_wait_for_one_cold_file_load_it_once_and_nobody_else_waits(
     assert len(loads) == 1
 
 
-def test_requests_that_nobody_reads_the_answers_of_cost_no_memory(site: Any, command: Any) -> None:
+def test_requests_that_nobody_reads_the_answers_of_cost_no_memory(site: Site, command: StartCommand) -> None:
     from tools.bench.proc import memory_bytes
 
     content = content_of(10_000)
@@ -552,24 +561,18 @@ while True:
 
 # Long heads fill a `recv` with a few requests, short ones with more than a turn's share.
 @pytest.mark.parametrize("padding", [0, 1000], ids=["short heads", "long heads"])
-def test_a_flood_of_requests_is_answered_in_bounded_turns(site: Any, serve: Any, padding: int) -> None:
+def test_a_flood_of_requests_is_answered_in_bounded_turns(site: Site, serve: Serve, padding: int) -> None:
     site.write("file", b"x" * 10)
     site.write("other", b"for the quiet one")
     server = serve(site.root, engine="python")  # whose turns can be counted
     answered: list[int] = []  # at the beginning of each turn
-    each_turn = server.loop.each_turn
-
-    def note() -> None:
-        answered.append(server._service.requests)
-        each_turn()
-
-    server.loop.each_turn = note
+    server.loop.each_turn.subscribe(lambda: answered.append(server.service.requests))
     flood = subprocess.Popen([sys.executable, "-c", FLOOD, str(server.port), str(padding)], stderr=subprocess.DEVNULL)
     try:
         with Client(server.port) as quiet:
             deadline = time.monotonic() + 60
             count = 0
-            while server._service.requests < 20_000 and time.monotonic() < deadline:
+            while server.service.requests < 20_000 and time.monotonic() < deadline:
                 assert quiet.get("/other").body == b"for the quiet one"
                 count += 1
         assert flood.poll() is None
@@ -586,7 +589,7 @@ def test_a_flood_of_requests_is_answered_in_bounded_turns(site: Any, serve: Any,
 
 @pytest.mark.parametrize("kept", [RESIDENT, NOT_RESIDENT], ids=["resident", "not resident"])
 def test_a_turn_sends_a_bounded_share_to_each_connection(
-    site: Any, serve: Any, monkeypatch: pytest.MonkeyPatch, kept: dict[str, Any]
+    site: Site, serve: Serve, monkeypatch: pytest.MonkeyPatch, kept: dict[str, Any]
 ) -> None:
     content = content_of(SIZES["large"])
     site.write("file", content)
@@ -618,7 +621,7 @@ def test_a_turn_sends_a_bounded_share_to_each_connection(
 
 @pytest.mark.parametrize("engine", ["python", "native"])
 def test_a_request_that_comes_while_an_answer_is_blocked_is_answered_after_it(
-    site: Any, serve: Any, wait_until: Any, engine: str
+    site: Site, serve: Serve, wait_until: WaitUntil, engine: str
 ) -> None:
     """Its edge comes while nothing is read, and is not told again."""
     content = content_of(SIZES["large"])

@@ -11,10 +11,13 @@ import os
 import signal
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.client import Client
+
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.site import Site
+from tests.support.waiting import WaitUntil
 
 GET = b"GET %b HTTP/1.1\r\nHost: test\r\n%b\r\n"
 
@@ -47,7 +50,9 @@ ENGINES = ["python", "native"]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_what_a_forked_child_keeps_open_harms_no_newcomer(site: Any, command: Any, tmp_path: Path, engine: str) -> None:
+def test_what_a_forked_child_keeps_open_harms_no_newcomer(
+    site: Site, command: StartCommand, tmp_path: Path, engine: str
+) -> None:
     site.write("page", b"a page")
     (tmp_path / "servlets").mkdir()
     (tmp_path / "servlets" / "forks.py").write_text(FORKS)
@@ -75,7 +80,9 @@ def test_what_a_forked_child_keeps_open_harms_no_newcomer(site: Any, command: An
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_forked_child_keeps_no_connection_and_no_port(site: Any, command: Any, tmp_path: Path, engine: str) -> None:
+def test_a_forked_child_keeps_no_connection_and_no_port(
+    site: Site, command: StartCommand, tmp_path: Path, engine: str
+) -> None:
     site.write("page", b"a page")
     (tmp_path / "servlets").mkdir()
     (tmp_path / "servlets" / "forks.py").write_text(FORKS.replace("time.sleep(0.02)", "time.sleep(60)"))
@@ -100,7 +107,7 @@ def test_a_forked_child_keeps_no_connection_and_no_port(site: Any, command: Any,
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_forked_child_that_comes_back_ends(
-    site: Any, command: Any, tmp_path: Path, wait_until: Any, engine: str
+    site: Site, command: StartCommand, tmp_path: Path, wait_until: WaitUntil, engine: str
 ) -> None:
     (tmp_path / "servlets").mkdir()
     (tmp_path / "servlets" / "forks.py").write_text(FORKS)

@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
-from wire.hanging import Hanging
-from wire.processes import children_of
+
+from tests.support.client import Client, Response
+from tests.support.command import StartCommand
+from tests.support.hanging import Hanging
+from tests.support.processes import children_of
+from tests.support.site import Site
+from tests.support.waiting import WaitUntil
 
 try:
     from zcserve.net import _lane  # noqa: F401
@@ -39,7 +43,7 @@ def engine(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def hanging(tmp_path: Path, command: Any) -> Iterator[Hanging]:
+def hanging(tmp_path: Path, command: StartCommand) -> Iterator[Hanging]:
     """Below the root of `server`, at /far/; beside it /near/ on the disk itself.
 
     It ends before the processes that `command` has started: until it does, one that waits for it cannot be killed."""
@@ -49,7 +53,7 @@ def hanging(tmp_path: Path, command: Any) -> Iterator[Hanging]:
 
 
 @pytest.fixture
-def server(hanging: Hanging, site: Any, command: Any, engine: str, tmp_path: Path) -> Any:
+def server(hanging: Hanging, site: Site, command: StartCommand, engine: str, tmp_path: Path) -> Any:
     """Of /far/N.bin and /near/N.bin nothing is in memory, and /page is."""
     site.write("page", b"a page")
     (hanging.source / "near").mkdir()
@@ -106,7 +110,7 @@ def test_a_file_that_hangs_is_not_waited_for_again_and_again(hanging: Hanging, s
         assert any("its file system hangs" in line for line in server.lines)
 
 
-def test_clients_that_left_do_not_fill_the_server(hanging: Hanging, server: Any, wait_until: Any) -> None:
+def test_clients_that_left_do_not_fill_the_server(hanging: Hanging, server: Any, wait_until: WaitUntil) -> None:
     """80 connections are allowed: 100 ask for what hangs, and leave."""
     hanging.stop()
     for number in range(100):
@@ -124,7 +128,7 @@ def _page(port: int) -> list[bytes]:
 
 
 def test_a_download_whose_file_hangs_is_cut_and_its_neighbour_is_not(
-    hanging: Hanging, server: Any, wait_until: Any
+    hanging: Hanging, server: Any, wait_until: WaitUntil
 ) -> None:
     with Client(server.port, receive_buffer=65536) as far, Client(server.port, receive_buffer=65536) as near:
         for client, target in ((far, "/far/huge"), (near, "/near/huge")):
@@ -143,7 +147,7 @@ def test_a_download_whose_file_hangs_is_cut_and_its_neighbour_is_not(
 
 
 def test_files_that_are_sent_in_place_hold_nothing_up_either(
-    hanging: Hanging, site: Any, command: Any, engine: str, wait_until: Any
+    hanging: Hanging, site: Site, command: StartCommand, engine: str, wait_until: WaitUntil
 ) -> None:
     hanging.write("file", HUGE)
     site.write("page", b"a page")
@@ -170,7 +174,7 @@ def is_unavailable(answer: Response) -> bool:
 
 
 def test_a_file_of_which_nothing_can_be_read_is_answered_before_its_head(
-    hanging: Hanging, site: Any, command: Any, engine: str, tmp_path: Path
+    hanging: Hanging, site: Site, command: StartCommand, engine: str, tmp_path: Path
 ) -> None:
     """Whole, in ranges, and behind other answers; what needs none of its content is answered as ever."""
     hanging.write("file", HUGE)
@@ -216,7 +220,7 @@ def test_sigterm_ends_within_grace_while_loaders_hang(hanging: Hanging, server: 
 
 @pytest.mark.parametrize("how", ["a directory", "a file"])
 def test_sigterm_ends_within_grace_while_the_content_is_walked(
-    hanging: Hanging, site: Any, command: Any, engine: str, wait_until: Any, how: str
+    hanging: Hanging, site: Site, command: StartCommand, engine: str, wait_until: WaitUntil, how: str
 ) -> None:
     for number in range(40):
         hanging.write(f"{number}", SMALL)
@@ -249,7 +253,12 @@ def _stands_still(pid: int) -> bool:
 
 @pytest.fixture
 def upgrading(
-    hanging: Hanging, site: Any, command: Any, engine: str, wait_until: Any, request: pytest.FixtureRequest
+    hanging: Hanging,
+    site: Site,
+    command: StartCommand,
+    engine: str,
+    wait_until: WaitUntil,
+    request: pytest.FixtureRequest,
 ) -> Iterator[tuple[Any, int]]:
     """A server that has a file in place of a file system that hangs, and the process that is to take over from it.
 
@@ -283,7 +292,7 @@ def runs(pid: int) -> bool:
 
 
 def test_an_upgrade_holds_nothing_up_and_goes_on_when_the_file_system_does(
-    hanging: Hanging, upgrading: tuple[Any, int], wait_until: Any
+    hanging: Hanging, upgrading: tuple[Any, int], wait_until: WaitUntil
 ) -> None:
     server, new = upgrading
     with Client(server.port) as client:
@@ -301,7 +310,7 @@ def test_an_upgrade_holds_nothing_up_and_goes_on_when_the_file_system_does(
 
 
 def test_sigterm_ends_within_grace_while_an_upgrade_hangs(
-    hanging: Hanging, upgrading: tuple[Any, int], wait_until: Any
+    hanging: Hanging, upgrading: tuple[Any, int], wait_until: WaitUntil
 ) -> None:
     server, new = upgrading
     began = time.monotonic()

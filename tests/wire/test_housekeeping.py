@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import tag_of
 
+from tests.support.client import Client
+from tests.support.following import Becomes, tag_of
+from tests.support.site import Site
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.cache.entry import Body, Entry
 
@@ -27,7 +29,7 @@ Live = Callable[..., Server]
 
 
 def entry_of(server: Server, key: str) -> Entry:
-    entry = server.generation.resources[key.encode()]
+    entry = server.site.live.resources[key.encode()]
     assert isinstance(entry, Entry)
     return entry
 
@@ -66,7 +68,7 @@ def set_mode(releases: Path) -> None:
 @pytest.mark.parametrize("kept", [{"memory": "64K"}, {"in_place": True}, {"memory": "64K", "hash_bytes_max": "1M"}])
 @pytest.mark.parametrize("happens", [link_release, flip, set_mode])
 def test_a_download_goes_on_while_its_inode_gets_names_and_modes(
-    site: Any, live: Live, wait_until: Any, happens: Callable[[Path], None], kept: dict[str, Any]
+    site: Site, live: Live, wait_until: WaitUntil, happens: Callable[[Path], None], kept: dict[str, Any]
 ) -> None:
     site.write("1/large", LARGE)
     (site.root / "current").symlink_to("1")
@@ -76,10 +78,10 @@ def test_a_download_goes_on_while_its_inode_gets_names_and_modes(
         client.send(head * 2)  # the second one begins when all is done
         client.read_head()
         body = client.read_exactly(2_000_000)
-        old = server.generation
+        old = server.site.live
         happens(site.root)
         if happens is flip:
-            wait_until(lambda: server.generation is not old)
+            wait_until(lambda: server.site.live is not old)
             shutil.rmtree(site.root / "1")
         body += client.read_exactly(len(LARGE) - 2_000_000)
         assert body == LARGE
@@ -88,7 +90,7 @@ def test_a_download_goes_on_while_its_inode_gets_names_and_modes(
 
 @pytest.mark.parametrize("kept", [{"memory": "64K"}, {"memory": "64K", "hash_bytes_max": "1M"}])
 def test_a_download_ends_early_when_its_file_is_rewritten_and_dated_back(
-    site: Any, live: Live, kept: dict[str, Any]
+    site: Site, live: Live, kept: dict[str, Any]
 ) -> None:
     path = site.write("large", LARGE)
     server = live(site.root, watch=False, **kept)
@@ -117,7 +119,9 @@ def touch_all(root: Path) -> None:
 
 
 @pytest.mark.parametrize("watch", [True, False])
-def test_nothing_is_loaded_again_for_a_new_name_or_mode(site: Any, live: Live, wait_until: Any, watch: bool) -> None:
+def test_nothing_is_loaded_again_for_a_new_name_or_mode(
+    site: Site, live: Live, wait_until: WaitUntil, watch: bool
+) -> None:
     for key, content in FILES.items():
         site.write(key[1:], content)
     server = live(site.root, watch=watch)
@@ -125,9 +129,9 @@ def test_nothing_is_loaded_again_for_a_new_name_or_mode(site: Any, live: Live, w
     entries = [entry_of(server, key) for key in FILES]
     tags = [entry.etag for entry in entries]
     touch_all(site.root)
-    old = server.generation
+    old = server.site.live
     server.reload()
-    wait_until(lambda: server.generation is not old)
+    wait_until(lambda: server.site.live is not old)
     site.write("last", b"last")  # what came before it in the watcher's queue is done with when it is served
     if watch:
         with Client(server.port) as client:
@@ -143,7 +147,7 @@ def test_nothing_is_loaded_again_for_a_new_name_or_mode(site: Any, live: Live, w
 @pytest.mark.parametrize("watch", [True, False])
 @pytest.mark.parametrize("key", FILES)
 def test_what_is_rewritten_and_dated_back_is_served_anew(
-    site: Any, live: Live, becomes: Any, key: str, watch: bool
+    site: Site, live: Live, becomes: Becomes, key: str, watch: bool
 ) -> None:
     path = site.write(key[1:], FILES[key])
     server = live(site.root, watch=watch)
@@ -158,7 +162,7 @@ def test_what_is_rewritten_and_dated_back_is_served_anew(
 
 
 def test_an_inode_used_again_for_a_file_of_the_same_size_and_date_is_another_file(
-    site: Any, live: Live, becomes: Any
+    site: Site, live: Live, becomes: Becomes
 ) -> None:
     """Some programs give every file one date. What a new file's inode number was before is chance: here it is made to
     be the same by writing in place; what the walk sees is the same."""
@@ -173,7 +177,7 @@ def test_an_inode_used_again_for_a_file_of_the_same_size_and_date_is_another_fil
         assert [client.get(f"/all/{number}").body for number in range(20)] == [b"new %02d" % n for n in range(20)]
 
 
-def test_a_tag_made_of_an_identity_outlives_new_names_and_modes(site: Any, live: Live, wait_until: Any) -> None:
+def test_a_tag_made_of_an_identity_outlives_new_names_and_modes(site: Site, live: Live, wait_until: WaitUntil) -> None:
     path = site.write("file", FILES["/3"])
     server = live(site.root, hash_bytes_max="1K", watch=False)
     with Client(server.port) as client:
@@ -182,21 +186,21 @@ def test_a_tag_made_of_an_identity_outlives_new_names_and_modes(site: Any, live:
         body = entry_of(server, "/file").body
         os.link(path, site.root / ".other")
         path.chmod(0o640)
-        old = server.generation
+        old = server.site.live
         server.reload()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
         assert client.get("/file")["ETag"] == tag
         assert entry_of(server, "/file").body is body
         rewrite_dated_back(path, FILES["/3"][::-1])
-        old = server.generation
+        old = server.site.live
         server.reload()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
         fresh = client.get("/file")
         assert fresh.body == FILES["/3"][::-1]
         assert fresh["ETag"] != tag  # of one identity, but for ctime
 
 
-def test_a_variant_beside_its_file_is_compared_as_well(site: Any, live: Live, becomes: Any) -> None:
+def test_a_variant_beside_its_file_is_compared_as_well(site: Site, live: Live, becomes: Becomes) -> None:
     site.write("a.css", b"a" * 3_000, mtime=1)
     path = site.write("a.css.gz", b"packed one", mtime=1)
     server = live(site.root, watch=False, trust_siblings=True)
@@ -204,14 +208,14 @@ def test_a_variant_beside_its_file_is_compared_as_well(site: Any, live: Live, be
         assert client.get("/a.css", "Accept-Encoding: gzip").body == b"packed one"
         (site.root / "a.css").chmod(0o640)
         rewrite_dated_back(path, b"packed two")
-        old = server.generation
+        old = server.site.live
         server.reload()
-        while server.generation is old or client.get("/a.css", "Accept-Encoding: gzip").body != b"packed two":
+        while server.site.live is old or client.get("/a.css", "Accept-Encoding: gzip").body != b"packed two":
             assert client.get("/a.css").body == b"a" * 3_000
 
 
 def test_a_small_file_that_is_read_during_an_upgrade_is_what_was_read(
-    site: Any, live: Live, monkeypatch: pytest.MonkeyPatch
+    site: Site, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store is frozen then: it makes no room. What happens to the file behind the reading is no matter."""
     path = site.write("file", FILES["/1"])

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from wire.client import Client
+
+from tests.support.client import Client
+from tests.support.site import Serve, Site
 
 PAGE, NEXT = b"<p>a page</p>", b"<p>the next</p>"
 EVIL = b"GET /evil.html HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -18,7 +19,7 @@ GET_NEXT = b"GET /next.html HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 @pytest.fixture
-def port(site: Any, serve: Any) -> int:
+def port(site: Site, serve: Serve) -> int:
     site.write("page.html", PAGE)
     site.write("next.html", NEXT)
     site.write("evil.html", b"not in step")

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
 
+from tests.support.client import Client, Response
+from tests.support.site import Serve, Site
 from zcserve.http import parse_date
 
 MTIME = 1_445_412_480  # 2015-10-21T07:28:00Z
@@ -21,7 +22,7 @@ ETAG = re.compile(rb'"[0-9a-f]{32}"')
 
 
 @pytest.fixture
-def client(site: Any, serve: Any) -> Iterator[Client]:
+def client(site: Site, serve: Serve) -> Iterator[Client]:
     site.write("text.txt", TEXT, mtime=MTIME)
     site.write("same.txt", TEXT, mtime=MTIME + 99)
     site.write("other.txt", TEXT[::-1], mtime=MTIME)
@@ -51,7 +52,7 @@ def test_last_modified_is_the_files_time(client: Client) -> None:
 
 
 @pytest.mark.parametrize("ahead", [3600, 2**33])
-def test_last_modified_is_never_in_the_future(site: Any, serve: Any, ahead: int) -> None:
+def test_last_modified_is_never_in_the_future(site: Site, serve: Serve, ahead: int) -> None:
     site.write("a.txt", b"a", mtime=time.time() + ahead)
     with Client(serve(site.root).port) as client:
         response = client.get("/a.txt")
@@ -63,7 +64,7 @@ def test_last_modified_is_never_in_the_future(site: Any, serve: Any, ahead: int)
 
 
 @pytest.mark.parametrize(("mtime", "expected"), [(0, b"Thu, 01 Jan 1970 00:00:00 GMT"), (-1, None), (-99999, None)])
-def test_times_at_and_before_1970_are_survived(site: Any, serve: Any, mtime: int, expected: bytes | None) -> None:
+def test_times_at_and_before_1970_are_survived(site: Site, serve: Serve, mtime: int, expected: bytes | None) -> None:
     site.write("a.txt", b"a", mtime=mtime)
     with Client(serve(site.root).port) as client:
         response = client.get("/a.txt", "If-Modified-Since: Mon, 01 Jan 1900 00:00:00 GMT")
@@ -245,7 +246,7 @@ def test_what_cannot_be_satisfied_is_416(client: Client, value: str) -> None:
     assert client.get("/text.txt").body == TEXT
 
 
-def test_an_empty_file_has_no_ranges_that_begin_somewhere(site: Any, live: Any) -> None:
+def test_an_empty_file_has_no_ranges_that_begin_somewhere(site: Site, live: Serve) -> None:
     site.write("empty.txt", b"")
     with Client(live(site.root).port) as client:
         for _ in range(3):  # the native engine knows it from the second time on
@@ -297,7 +298,7 @@ def test_many_ranges_are_sent_as_parts(client: Client, value: str, expected: lis
     assert client.get("/empty.txt").status == 200, "Content-Length told the end"
 
 
-def test_the_cap_of_ranges_is_a_limit_with_a_name(site: Any, serve: Any) -> None:
+def test_the_cap_of_ranges_is_a_limit_with_a_name(site: Site, serve: Serve) -> None:
     site.write("text.txt", TEXT)
     with Client(serve(site.root, ranges_max=2).port) as client:
         assert client.get("/text.txt", "Range: bytes=0-0,5-5").status == 206
@@ -311,7 +312,7 @@ LIES = [{}, {"memory": 64 << 10, "slab_bytes": 64 << 10}, {"in_place": True}]
 
 
 @pytest.mark.parametrize("config", LIES, ids=["resident", "on disk", "in place"])
-def test_ranges_of_large_files(site: Any, serve: Any, config: dict[str, Any]) -> None:
+def test_ranges_of_large_files(site: Site, serve: Serve, config: dict[str, Any]) -> None:
     site.write("large.bin", LARGE)
     size = len(LARGE)
     with Client(serve(site.root, **config).port) as client:

@@ -6,15 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire import test_mounts_wire
-from wire.stage import write_servlets
 
+from tests.support.site import Serve, Site
+from tests.support.stage import ConnectTo, Mounted, asked, write_servlets
 from zcserve import HttpError
-
-module = test_mounts_wire.module
-client_of = test_mounts_wire.client_of
-mounted = test_mounts_wire.mounted
-asked = test_mounts_wire.asked
 
 SERVLETS = """
 def refuse():
@@ -43,7 +38,7 @@ def bare(request):
 
 
 @pytest.mark.parametrize("path", ["/loop", "/thread", "/task", "/kept"])
-def test_fields_and_json(live: Any, site: Any, tmp_path: Path, client_of: Any, path: str) -> None:
+def test_fields_and_json(live: Serve, site: Site, tmp_path: Path, client_of: ConnectTo, path: str) -> None:
     client = client_of(live(site.root, servlets=str(write_servlets(tmp_path, errors=SERVLETS))))
     for method in ("GET", "GET", "HEAD"):
         answer = asked(client, path, method=method)
@@ -54,7 +49,7 @@ def test_fields_and_json(live: Any, site: Any, tmp_path: Path, client_of: Any, p
     assert (bare.status, b"<h1>404 Not Found</h1>" in bare.body) == (404, True)
 
 
-def test_an_application_may_raise_it(mounted: Any, client_of: Any) -> None:
+def test_an_application_may_raise_it(mounted: Mounted, client_of: ConnectTo) -> None:
     def application(environ: Any, start_response: Any) -> list[bytes]:
         raise HttpError(403, headers={"X-A": "1"}, json=["no"])
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 
 MTIME = 1_445_412_480
@@ -19,7 +21,7 @@ ENDINGS = {b"gzip": "gz", b"zstd": "zst", b"br": "br"}
 
 
 @pytest.fixture
-def server(site: Any, serve: Any) -> Server:
+def server(site: Site, serve: Serve) -> Server:
     site.write("app.js", SCRIPT, mtime=MTIME)
     site.write("index.html", SCRIPT, mtime=MTIME)
     for coding, content in VARIANTS.items():
@@ -130,7 +132,9 @@ def test_a_compressed_file_without_its_base_is_a_file(client: Client) -> None:
     assert client.get("/orphan.js", "Accept-Encoding: gzip").status == 404
 
 
-def test_a_sibling_older_than_its_file_is_not_used_and_is_reported(site: Any, command: Any, wait_until: Any) -> None:
+def test_a_sibling_older_than_its_file_is_not_used_and_is_reported(
+    site: Site, command: StartCommand, wait_until: WaitUntil
+) -> None:
     site.write("app.js", SCRIPT, mtime=MTIME)
     site.write("app.js.gz", VARIANTS[b"gzip"], mtime=MTIME - 1)
     site.write("app.js.br", VARIANTS[b"br"], mtime=MTIME)
@@ -146,7 +150,7 @@ def test_a_sibling_older_than_its_file_is_not_used_and_is_reported(site: Any, co
 
 
 @pytest.fixture
-def compressing(site: Any, serve: Any) -> Iterator[Client]:
+def compressing(site: Site, serve: Serve) -> Iterator[Client]:
     site.write("app.js", SCRIPT, mtime=MTIME)
     site.write("large.txt", SCRIPT * 1000, mtime=MTIME)
     site.write("short.js", b"let x = 1;", mtime=MTIME)

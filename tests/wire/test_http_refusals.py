@@ -8,11 +8,11 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from wire.client import Client, Response
 
+from tests.support.client import Client, Response
+from tests.support.site import Serve, Site
 from zcserve import Config, Server
 
 PAGE = b"<p>a page</p>"
@@ -252,7 +252,7 @@ def test_what_is_too_large_or_not_spoken_here_is_told_so(client: Client, sent: b
     assert refused(client).status == status
 
 
-def test_limits_are_met_exactly(site: Any, serve: Any) -> None:
+def test_limits_are_met_exactly(site: Site, serve: Serve) -> None:
     site.write("index.html", PAGE)
     server = serve(site.root, head_bytes_max=300, target_bytes_max=100, head_fields_max=5)
 
@@ -287,7 +287,7 @@ def test_limits_are_met_exactly(site: Any, serve: Any) -> None:
 )
 @pytest.mark.parametrize("before", [b"", GET], ids=["first", "pipelined"])
 def test_half_a_request_is_408_after_its_time(
-    site: Any, serve: Any, config: dict[str, float], sent: bytes, before: bytes
+    site: Site, serve: Serve, config: dict[str, float], sent: bytes, before: bytes
 ) -> None:
     site.write("index.html", PAGE)
     with Client(serve(site.root, **config).port) as client:
@@ -306,7 +306,7 @@ def test_half_a_request_is_408_after_its_time(
     ],
 )
 def test_a_slow_sender_does_not_gain_time_with_each_byte(
-    site: Any, serve: Any, config: dict[str, float], begin: bytes, drip: bytes
+    site: Site, serve: Serve, config: dict[str, float], begin: bytes, drip: bytes
 ) -> None:
     site.write("index.html", PAGE)
     with Client(serve(site.root, **config).port) as client:
@@ -319,7 +319,7 @@ def test_a_slow_sender_does_not_gain_time_with_each_byte(
 
 
 @pytest.mark.parametrize("before", [b"", GET], ids=["new", "idle"])
-def test_a_client_that_asks_nothing_is_closed_without_a_word(site: Any, serve: Any, before: bytes) -> None:
+def test_a_client_that_asks_nothing_is_closed_without_a_word(site: Site, serve: Serve, before: bytes) -> None:
     site.write("index.html", PAGE)
     with Client(serve(site.root, head_timeout_s=0.2, idle_timeout_s=0.2).port) as client:
         client.send(before)

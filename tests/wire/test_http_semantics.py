@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
 
+from tests.support.client import Client, Response
+from tests.support.site import Serve, Site
 from zcserve import Server
 from zcserve.http import parse_date
 
@@ -39,7 +41,7 @@ FILES = {
 
 
 @pytest.fixture
-def server(site: Any, serve: Any) -> Server:
+def server(site: Site, serve: Serve) -> Server:
     for path, content in FILES.items():
         site.write(path, content)
     started: Server = serve(site.root)
@@ -181,8 +183,8 @@ PIPELINE = [
 
 
 @pytest.mark.parametrize("pipeline_max", [1, 3, 64])
-def test_pipelined_requests_are_answered_in_order(server: Server, serve: Any, pipeline_max: int) -> None:
-    limited = serve(server.config.root, pipeline_max=pipeline_max)
+def test_pipelined_requests_are_answered_in_order(server: Server, serve: Serve, pipeline_max: int) -> None:
+    limited = serve(Path(server.config.root), pipeline_max=pipeline_max)
     asked = PIPELINE * 5
     with Client(limited.port) as client:
         client.send(b"".join(request(target, *lines, method=method) for target, lines, method, _, _ in asked))
@@ -327,7 +329,7 @@ def test_a_directory_without_its_slash_redirects_with_the_query(client: Client, 
     assert (response.status, response["Location"]) == (301, location)
 
 
-def test_the_index_file_is_the_first_of_the_configured_names(site: Any, serve: Any) -> None:
+def test_the_index_file_is_the_first_of_the_configured_names(site: Site, serve: Serve) -> None:
     site.write("both/b.html", b"b")
     site.write("both/a.html", b"a")
     site.write("one/b.html", b"only b")
@@ -338,7 +340,7 @@ def test_the_index_file_is_the_first_of_the_configured_names(site: Any, serve: A
         assert client.get("/").status == 404
 
 
-def test_absent_and_forbidden_are_one_and_the_same(site: Any, serve: Any, tmp_path: Any) -> None:
+def test_absent_and_forbidden_are_one_and_the_same(site: Site, serve: Serve, tmp_path: Any) -> None:
     (tmp_path / "outside.txt").write_bytes(b"a secret")
     (site.root / "link.txt").symlink_to(tmp_path / "outside.txt")
     site.write(".hidden", b"a secret")
@@ -369,7 +371,7 @@ def test_absent_and_forbidden_are_one_and_the_same(site: Any, serve: Any, tmp_pa
         ("html", b"application/octet-stream"),
     ],
 )
-def test_the_name_decides_the_type(site: Any, serve: Any, name: str, content_type: bytes) -> None:
+def test_the_name_decides_the_type(site: Site, serve: Serve, name: str, content_type: bytes) -> None:
     site.write(name, b"content")
     with Client(serve(site.root).port) as client:
         response = client.get(f"/{name}")
@@ -424,7 +426,7 @@ def test_error_pages_are_small_and_plain(client: Client, sent: bytes, status: in
     assert response["ETag"] is None
 
 
-def test_a_file_404_html_is_the_page_of_what_is_absent(site: Any, serve: Any) -> None:
+def test_a_file_404_html_is_the_page_of_what_is_absent(site: Site, serve: Serve) -> None:
     page = b"<h1>Nothing here</h1>"
     site.write("404.html", page)
     with Client(serve(site.root).port) as client:
@@ -438,7 +440,7 @@ def test_a_file_404_html_is_the_page_of_what_is_absent(site: Any, serve: Any) ->
         assert client.get("/404.html").status == 200
 
 
-def test_cache_control_is_what_was_configured(site: Any, serve: Any) -> None:
+def test_cache_control_is_what_was_configured(site: Site, serve: Serve) -> None:
     site.write("page.html", PAGE)
     site.write("404.html", b"absent")
     with Client(serve(site.root, cache_control="public, max-age=60").port) as client:

@@ -11,13 +11,15 @@ import re
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import publish
 
 import zcserve
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.following import Becomes, publish
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve.cache.shards import Shards
 
 FEW = 12
@@ -38,33 +40,35 @@ def plant(directory: Path, count: int) -> None:
         (directory / f"{number}").write_bytes(b"%d" % number)
 
 
-def test_an_index_of_few_files_is_a_dict_whatever_happens(site: Any, live: Any, becomes: Any, wait_until: Any) -> None:
+def test_an_index_of_few_files_is_a_dict_whatever_happens(
+    site: Site, live: Serve, becomes: Becomes, wait_until: WaitUntil
+) -> None:
     site.write("page", b"old")
     server = live(site.root)
     with Client(server.port) as client:
         publish(site.root / "page", b"new")
         becomes(client, "/page", b"new")
-        assert type(server.generation.resources) is dict
+        assert not isinstance(server.site.live.resources, Shards)
         server.reload()
         wait_until(lambda: server.content.counters.flips)
-        assert type(server.generation.resources) is dict
+        assert not isinstance(server.site.live.resources, Shards)
         assert client.get("/page").body == b"new"
 
 
 def test_an_index_grows_past_its_bound_and_shrinks_while_it_is_served(
-    site: Any, live: Any, becomes: Any, wait_until: Any, few: int, tmp_path: Path
+    site: Site, live: Serve, becomes: Becomes, wait_until: WaitUntil, few: int, tmp_path: Path
 ) -> None:
     site.write("page", b"old")
     site.write("kept", b"kept")
     plant(tmp_path / "many", 2 * few)
     server = live(site.root)
-    first = server.generation.resources
+    first = server.site.live.resources
     assert type(first) is dict
     with Client(server.port) as client:
         (tmp_path / "many").rename(site.root / "many")
         becomes(client, f"/many/{2 * few - 1}", b"%d" % (2 * few - 1))
         becomes(client, "/many/", b"index")
-        shards = server.generation.resources
+        shards = server.site.live.resources
         assert isinstance(shards, Shards)
         assert len(shards) == 2 + 2 * few + 3
         kept = shards[b"/kept"]
@@ -76,8 +80,8 @@ def test_an_index_grows_past_its_bound_and_shrinks_while_it_is_served(
         becomes(client, "/many/2", None)
         server.reload()
         wait_until(lambda: server.content.counters.flips)
-        assert isinstance(server.generation.resources, Shards)
-        assert server.generation.resources[b"/kept"] is kept
+        assert isinstance(server.site.live.resources, Shards)
+        assert server.site.live.resources[b"/kept"] is kept
         assert [client.get(f"/{name}").body for name in ("page", "kept", "many/1")] == [b"new", b"kept", b"new one"]
         assert [client.get(f"/many{name}").status for name in ("", "/", "/2", "/3")] == [301, 200, 404, 200]
         (site.root / "many").rename(tmp_path / "many")
@@ -86,12 +90,12 @@ def test_an_index_grows_past_its_bound_and_shrinks_while_it_is_served(
         assert client.get("/kept").body == b"kept"
         server.reload()
         wait_until(lambda: server.content.counters.flips == 2)
-        assert type(server.generation.resources) is dict
+        assert not isinstance(server.site.live.resources, Shards)
         assert client.get("/page").body == b"new"
 
 
 def test_what_is_done_at_random_is_what_lies_on_the_disk(
-    site: Any, live: Any, wait_until: Any, few: int, tmp_path: Path
+    site: Site, live: Serve, wait_until: WaitUntil, few: int, tmp_path: Path
 ) -> None:
     chance = random.Random(20)
     plant(site.root / "d0", few)
@@ -140,7 +144,7 @@ shards.Shards.__init__ = make
 
 
 def test_an_upgrade_hands_over_shards(
-    site: Any, command: Any, engine: str, becomes: Any, wait_until: Any, tmp_path: Path
+    site: Site, command: StartCommand, engine: str, becomes: Becomes, wait_until: WaitUntil, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(TELLING)
     plant(site.root / "many", 2 * FEW)

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.stage import EVENTS, write_servlet, write_servlets
 
+from tests.support.client import Client
+from tests.support.following import Becomes
+from tests.support.site import Serve, Site
+from tests.support.stage import EVENTS, write_servlet, write_servlets
+from tests.support.waiting import WaitUntil
 from zcserve.servlets import loading
 
 _numbers = itertools.count()
 
-HANGS = "from wire.stage import wait_for\nwait_for('go on')\n"
+HANGS = "from tests.support.stage import wait_for\nwait_for('go on')\n"
 APPLICATION = """
 def application(environ, start_response):
     start_response("200 OK", [])
@@ -43,7 +46,13 @@ def told(caplog: pytest.LogCaptureFixture) -> Any:
 
 
 def test_a_mount_whose_import_hangs(
-    site: Any, live: Any, told: Any, wait_until: Any, becomes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site,
+    live: Serve,
+    told: Any,
+    wait_until: WaitUntil,
+    becomes: Becomes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -65,7 +74,7 @@ def test_a_mount_whose_import_hangs(
 
 
 def test_a_servlet_whose_import_hangs(
-    site: Any, live: Any, told: Any, becomes: Any, tmp_path: Path, wait_until: Any
+    site: Site, live: Serve, told: Any, becomes: Becomes, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     folder = write_servlets(tmp_path, one=SERVLET % "old", other=SERVLET % "other")
     server = live(site.root, servlets=str(folder))

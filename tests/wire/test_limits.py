@@ -12,11 +12,13 @@ import resource
 import select
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve.net.connection import FRESH_S, State
 
 LARGE = 8 << 20  # more than any socket takes that nobody reads from
@@ -25,7 +27,7 @@ GET_PAGE = b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 @pytest.fixture
-def root(site: Any) -> Path:
+def root(site: Site) -> Path:
     """A page, and a file that a client can take its time with."""
     site.write("page", b"a page")
     site.write("large", bytes(LARGE))
@@ -36,7 +38,7 @@ def root(site: Any) -> Path:
 # --- connections ----------------------------------------------------------------------------------------------
 
 
-def test_at_the_connection_limit_the_idlest_makes_room(root: Path, serve: Any) -> None:
+def test_at_the_connection_limit_the_idlest_makes_room(root: Path, serve: Serve) -> None:
     server = serve(root, connections_max=4)
     clients = []
     for _ in range(4):  # each comes when the one before it is idle
@@ -56,7 +58,7 @@ def test_at_the_connection_limit_the_idlest_makes_room(root: Path, serve: Any) -
     "last", [b"no request at all\r\n\r\n", b"GET /page HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\nmore"]
 )
 def test_at_the_connection_limit_connections_that_have_ended_make_room_first(
-    root: Path, serve: Any, wait_until: Any, engine: str, last: bytes
+    root: Path, serve: Serve, wait_until: WaitUntil, engine: str, last: bytes
 ) -> None:
     server = serve(root, connections_max=4, engine=engine, linger_timeout_s=30)
     with contextlib.ExitStack() as stack:
@@ -66,16 +68,18 @@ def test_at_the_connection_limit_connections_that_have_ended_make_room_first(
             client = stack.enter_context(Client(server.port))
             client.send(last)
             client.read_to_end()
-            wait_until(lambda: all(ending.has_arrived() for ending in list(server._service.endings)))
+            wait_until(lambda: all(ending.has_arrived() for ending in list(server.service.endings)))
         assert idle.get("/page").status == 200
 
 
-def test_at_the_connection_limit_a_newcomer_waits_while_all_are_busy(root: Path, serve: Any, wait_until: Any) -> None:
+def test_at_the_connection_limit_a_newcomer_waits_while_all_are_busy(
+    root: Path, serve: Serve, wait_until: WaitUntil
+) -> None:
     server = serve(root, connections_max=2, engine="python")  # whose states can be looked at
     busy = [Client(server.port, receive_buffer=2048) for _ in range(2)]
     for client in busy:
         client.send(GET_LARGE)
-    connections = server._service.connections
+    connections = server.service.connections
     wait_until(lambda: [connection.state for connection in list(connections)] == [State.WRITE] * 2)
     with Client(server.port) as newcomer:
         newcomer.send(GET_PAGE)
@@ -87,7 +91,7 @@ def test_at_the_connection_limit_a_newcomer_waits_while_all_are_busy(root: Path,
     busy[1].close()
 
 
-def test_many_more_clients_than_connections_are_all_served(root: Path, serve: Any) -> None:
+def test_many_more_clients_than_connections_are_all_served(root: Path, serve: Serve) -> None:
     server = serve(root, connections_max=8)
     clients = []
     for _ in range(100):
@@ -124,7 +128,9 @@ def leave(pid: int, spare: int) -> int:
     return count
 
 
-def test_where_descriptors_run_out_the_idlest_connections_make_room(root: Path, command: Any, wait_until: Any) -> None:
+def test_where_descriptors_run_out_the_idlest_connections_make_room(
+    root: Path, command: StartCommand, wait_until: WaitUntil
+) -> None:
     server = command(root)
     count = leave(server.pid, spare=10)
     clients = []
@@ -141,7 +147,7 @@ def test_where_descriptors_run_out_the_idlest_connections_make_room(root: Path, 
 
 
 def test_where_descriptors_run_out_and_all_are_busy_a_newcomer_is_told(
-    root: Path, command: Any, wait_until: Any
+    root: Path, command: StartCommand, wait_until: WaitUntil
 ) -> None:
     server = command(root)
     count = leave(server.pid, spare=6)
@@ -169,7 +175,7 @@ def test_where_descriptors_run_out_and_all_are_busy_a_newcomer_is_told(
 
 
 def test_where_descriptors_run_out_a_young_connection_is_spared_and_the_newcomer_waits(
-    root: Path, command: Any
+    root: Path, command: StartCommand
 ) -> None:
     server = command(root, "--engine", "python")
     count = leave(server.pid, spare=4)
@@ -195,7 +201,7 @@ def test_where_descriptors_run_out_a_young_connection_is_spared_and_the_newcomer
     assert "new clients wait" in told[0]
 
 
-def test_a_connection_that_was_not_heard_yet_is_spared_at_the_limit(root: Path, serve: Any) -> None:
+def test_a_connection_that_was_not_heard_yet_is_spared_at_the_limit(root: Path, serve: Serve) -> None:
     server = serve(root, engine="python", connections_max=4)
     with contextlib.ExitStack() as clients:
         fresh = [clients.enter_context(Client(server.port)) for _ in range(3)]
@@ -209,21 +215,21 @@ def test_a_connection_that_was_not_heard_yet_is_spared_at_the_limit(root: Path, 
 
 
 def test_what_is_shed_and_refused_is_counted_and_told(
-    root: Path, serve: Any, caplog: pytest.LogCaptureFixture, wait_until: Any
+    root: Path, serve: Serve, caplog: pytest.LogCaptureFixture, wait_until: WaitUntil
 ) -> None:
     server = serve(root, connections_max=4)
     with contextlib.ExitStack() as clients:
         for _ in range(40):
             client = clients.enter_context(Client(server.port))
             assert client.get("/page").status == 200
-    shortage = server._service.shortage
+    shortage = server.service.shortage
     assert shortage.shed >= 36
     told = [record.getMessage() for record in caplog.records if "--connections-max (4) is reached" in record.message]
     assert len(told) == 1
     assert "idle connections were closed to make room" in told[0]
 
 
-def test_more_connections_than_descriptors_are_a_warning_at_the_start(root: Path, command: Any) -> None:
+def test_more_connections_than_descriptors_are_a_warning_at_the_start(root: Path, command: StartCommand) -> None:
     def lower() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 
@@ -236,7 +242,7 @@ def test_more_connections_than_descriptors_are_a_warning_at_the_start(root: Path
 
 
 def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_asked_for_again(
-    root: Path, command: Any, wait_until: Any
+    root: Path, command: StartCommand, wait_until: WaitUntil
 ) -> None:
     server = command(root, "--memory", "4K")
     with Client(server.port) as client:
@@ -251,7 +257,7 @@ def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_asked_for_again
         assert (response.status, len(response.body)) == (200, LARGE)
 
 
-def in_place(site: Any, count: int) -> Path:
+def in_place(site: Site, count: int) -> Path:
     """A root of files that each hold a descriptor when served `--in-place`."""
     for number in range(count):
         site.write(f"{number}", b"%05d" % number * 5000)
@@ -260,7 +266,7 @@ def in_place(site: Any, count: int) -> Path:
     return root
 
 
-def test_files_in_place_lose_their_descriptors_before_connections_do(site: Any, command: Any) -> None:
+def test_files_in_place_lose_their_descriptors_before_connections_do(site: Site, command: StartCommand) -> None:
     server = command(in_place(site, 30), "--in-place")
     count = leave(server.pid, spare=4)
     clients = [Client(server.port) for _ in range(20)]
@@ -272,7 +278,7 @@ def test_files_in_place_lose_their_descriptors_before_connections_do(site: Any, 
         client.close()
 
 
-def test_more_files_in_place_than_descriptors_are_all_served(site: Any, command: Any) -> None:
+def test_more_files_in_place_than_descriptors_are_all_served(site: Site, command: StartCommand) -> None:
     def lower() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
 
@@ -282,7 +288,7 @@ def test_more_files_in_place_than_descriptors_are_all_served(site: Any, command:
             assert client.get(f"/{number}").body == b"%05d" % number * 5000
 
 
-def test_files_in_place_make_room_for_each_other(site: Any, command: Any) -> None:
+def test_files_in_place_make_room_for_each_other(site: Site, command: StartCommand) -> None:
     server = command(in_place(site, 30), "--in-place")
     leave(server.pid, spare=0)
     clients = [Client(server.port) for _ in range(10)]  # ten files lose theirs

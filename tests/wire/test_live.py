@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import asking, checked, publish, tag_of
 
+from tests.support.client import Client
+from tests.support.following import Becomes, asking, checked, publish, tag_of
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.cache.watcher import Watcher
+from zcserve.config.table import Engine
 
 BURST_FILES = 4_000
 
@@ -28,7 +31,7 @@ BURST_FILES = 4_000
 # --- files ----------------------------------------------------------------------------------------------------
 
 
-def test_a_file_appears_changes_and_disappears(site: Any, live: Any, becomes: Any) -> None:
+def test_a_file_appears_changes_and_disappears(site: Site, live: Serve, becomes: Becomes) -> None:
     server = live(site.root)
     with Client(server.port) as client:
         assert client.get("/page").status == 404
@@ -47,7 +50,7 @@ def test_a_file_appears_changes_and_disappears(site: Any, live: Any, becomes: An
 
 @pytest.mark.parametrize("memory", ["64M", "4K"], ids=["resident", "cold"])
 def test_a_file_written_in_pieces_is_not_read_before_it_is_closed(
-    site: Any, live: Any, becomes: Any, wait_until: Any, memory: str, monkeypatch: pytest.MonkeyPatch
+    site: Site, live: Serve, becomes: Becomes, wait_until: WaitUntil, memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zcserve.content.builder.Watcher", lambda root: Watcher(root, quiet_s=600.0))
     old, new = b"o" * 9000, b"n" * 9000
@@ -61,7 +64,9 @@ def test_a_file_written_in_pieces_is_not_read_before_it_is_closed(
         ):
             page.write(new[:4000])
             other.write(b"part")
-            wait_until(lambda: server.content.watcher.holds(b"page") and server.content.watcher.holds(b"other"))
+            watcher = server.content.watcher
+            assert watcher is not None
+            wait_until(lambda: watcher.holds(b"page") and watcher.holds(b"other"))
             answer = client.get("/page")
             if memory == "64M":
                 assert answer.body == old
@@ -74,14 +79,14 @@ def test_a_file_written_in_pieces_is_not_read_before_it_is_closed(
         becomes(client, "/other", b"partly")
 
 
-def test_a_file_that_nobody_closes_is_served_when_it_is_quiet(site: Any, live: Any, becomes: Any) -> None:
+def test_a_file_that_nobody_closes_is_served_when_it_is_quiet(site: Site, live: Serve, becomes: Becomes) -> None:
     server = live(site.root)
     with Client(server.port) as client, (site.root / "log").open("wb", buffering=0) as log:
         log.write(b"a line")
         becomes(client, "/log", b"a line")
 
 
-def test_directories_move_in_out_and_about(site: Any, tmp_path: Path, live: Any, becomes: Any) -> None:
+def test_directories_move_in_out_and_about(site: Site, tmp_path: Path, live: Serve, becomes: Becomes) -> None:
     site.write("there/deep/page", b"deep")
     outside = tmp_path / "outside"
     (outside / "below").mkdir(parents=True)
@@ -101,10 +106,10 @@ def test_directories_move_in_out_and_about(site: Any, tmp_path: Path, live: Any,
         becomes(client, "/renamed/below/page", None)
         shutil.rmtree(site.root / "there")
         becomes(client, "/there/deep/page", None)
-        assert not any(key.startswith((b"/renamed", b"/there", b"/in")) for key in server.generation.resources)
+        assert not any(key.startswith((b"/renamed", b"/there", b"/in")) for key in server.site.live.resources)
 
 
-def test_a_directory_answers_while_it_has_an_index(site: Any, live: Any, becomes: Any) -> None:
+def test_a_directory_answers_while_it_has_an_index(site: Site, live: Serve, becomes: Becomes) -> None:
     site.write("d/page", b"x")
     server = live(site.root)
     with Client(server.port) as client:
@@ -121,7 +126,7 @@ def test_a_directory_answers_while_it_has_an_index(site: Any, live: Any, becomes
         assert client.get("/d").status == 404
 
 
-def test_siblings_are_paired_again(site: Any, live: Any, becomes: Any, wait_until: Any) -> None:
+def test_siblings_are_paired_again(site: Site, live: Serve, becomes: Becomes, wait_until: WaitUntil) -> None:
     site.write("page.html", b"plain" * 100, mtime=1000)
     server = live(site.root, trust_siblings=True)
     codings = {"br": ".br", "gzip": ".gz", "zstd": ".zst"}
@@ -150,7 +155,7 @@ def test_siblings_are_paired_again(site: Any, live: Any, becomes: Any, wait_unti
     wait_until(lambda: server.store.resident == 3)  # page.html, its variant, and page.html.br, which is none
 
 
-def test_the_page_for_404_is_replaced(site: Any, live: Any, wait_until: Any) -> None:
+def test_the_page_for_404_is_replaced(site: Site, live: Serve, wait_until: WaitUntil) -> None:
     server = live(site.root)
     with Client(server.port) as client:
         plain = client.get("/absent").body
@@ -162,7 +167,7 @@ def test_the_page_for_404_is_replaced(site: Any, live: Any, wait_until: Any) -> 
         wait_until(lambda: client.get("/absent").body == plain)
 
 
-def test_nothing_is_followed_when_nobody_watches(site: Any, live: Any, wait_until: Any) -> None:
+def test_nothing_is_followed_when_nobody_watches(site: Site, live: Serve, wait_until: WaitUntil) -> None:
     site.write("page", b"old")
     server = live(site.root, watch=False)
     assert server.content.watcher is None
@@ -176,7 +181,7 @@ def test_nothing_is_followed_when_nobody_watches(site: Any, live: Any, wait_unti
 
 
 def test_what_cannot_be_read_leaves_and_is_named(
-    site: Any, live: Any, becomes: Any, wait_until: Any, caplog: pytest.LogCaptureFixture
+    site: Site, live: Serve, becomes: Becomes, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.write("page", b"old")
     server = live(site.root)
@@ -205,7 +210,7 @@ def by_unlink_and_create(root: Path, number: int, content: bytes) -> None:
 
 @pytest.mark.parametrize("write", [by_rename, by_unlink_and_create])
 def test_a_burst_is_followed_in_few_steps(
-    site: Any, live: Any, wait_until: Any, write: Callable[[Path, int, bytes], None]
+    site: Site, live: Serve, wait_until: WaitUntil, write: Callable[[Path, int, bytes], None]
 ) -> None:
     for number in range(BURST_FILES):
         site.write(f"{number % 100}/{number}.html", b"old %d" % number)
@@ -222,7 +227,7 @@ def test_a_burst_is_followed_in_few_steps(
 
 
 def test_a_queue_that_overflows_makes_everything_be_walked(
-    site: Any, live: Any, becomes: Any, wait_until: Any, caplog: pytest.LogCaptureFixture
+    site: Site, live: Serve, becomes: Becomes, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "zcserve")
     most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
@@ -249,7 +254,7 @@ def test_a_queue_that_overflows_makes_everything_be_walked(
 
 
 def test_with_too_few_watches_everything_is_walked_now_and_then(
-    site: Any, live: Any, becomes: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    site: Site, live: Serve, becomes: Becomes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = lambda root: Watcher(root, watches_max=3, rescan_s=0.05)  # noqa: E731
     monkeypatch.setattr("zcserve.content.builder.Watcher", few)
@@ -268,7 +273,7 @@ def test_with_too_few_watches_everything_is_walked_now_and_then(
 # --- under load -----------------------------------------------------------------------------------------------
 
 
-def test_every_answer_is_old_or_new_and_old_never_comes_back(site: Any, live: Any, wait_until: Any) -> None:
+def test_every_answer_is_old_or_new_and_old_never_comes_back(site: Site, live: Serve, wait_until: WaitUntil) -> None:
     def content(step: int) -> bytes:
         return b"%06d" % step * 2000
 
@@ -293,7 +298,9 @@ def test_every_answer_is_old_or_new_and_old_never_comes_back(site: Any, live: An
             wait_until(lambda: min(seen) == 39)
 
 
-def test_what_was_replaced_at_random_under_load_is_what_lies_on_the_disk(site: Any, live: Any, wait_until: Any) -> None:
+def test_what_was_replaced_at_random_under_load_is_what_lies_on_the_disk(
+    site: Site, live: Serve, wait_until: WaitUntil
+) -> None:
     chance = random.Random(4)
     names = [f"{number % 5}/{number}.css" for number in range(50)]
 
@@ -352,7 +359,7 @@ def test_what_was_replaced_at_random_under_load_is_what_lies_on_the_disk(site: A
 
 @pytest.mark.parametrize("engine", ["python", "native"])
 def test_a_server_ends_in_the_middle_of_a_burst(
-    site: Any, engine: str, wait_until: Any, caplog: pytest.LogCaptureFixture
+    site: Site, engine: Engine, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
     if engine == "native":
         pytest.importorskip("zcserve.net._lane")

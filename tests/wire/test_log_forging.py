@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.site import Site
+from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 
 # Targets, as far as a request's line can hold them; each is asked for three times, so that the lane knows it.
@@ -76,7 +79,7 @@ def unescaped(text: str) -> bytes:
 
 @pytest.mark.parametrize("form", ["combined", "json"])
 def test_each_line_of_the_access_log_says_what_was_asked_and_no_more(
-    site: Any, servlets: Path, tmp_path: Path, engine: Any, form: Any
+    site: Site, servlets: Path, tmp_path: Path, engine: Any, form: Any
 ) -> None:
     site.write("page.html", b"page")
     log = tmp_path / "access.log"
@@ -114,7 +117,7 @@ FORGED = "\n2026-11-29T00:00:00+0000 ERROR forged\r\x1b[31m\u202e"
 
 
 def test_no_name_of_a_file_and_no_exception_forges_the_error_log(
-    site: Any, command: Any, servlets: Path, engine: str, wait_until: Any
+    site: Site, command: StartCommand, servlets: Path, engine: str, wait_until: WaitUntil
 ) -> None:
     site.write("page.html", b"page")
     os.mkfifo(site.root / f"fifo{FORGED}")

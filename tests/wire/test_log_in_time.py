@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve.net import access_log
 
 INTERVAL_S = 0.1  # five lines took 0.3 s together, and 3 s without `keep_up`
 
 
 def test_a_line_is_no_later_than_the_interval(
-    site: Any, live: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Any
+    site: Site, live: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
 ) -> None:
     """The fast lane waits for up to a second by itself, half of one on the average."""
     monkeypatch.setattr(access_log, "FLUSH_INTERVAL_S", INTERVAL_S)

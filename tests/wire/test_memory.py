@@ -12,11 +12,13 @@ import threading
 import time
 import zlib
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from tools.bench.proc import memory_bytes
 
 MIB = 1 << 20
@@ -25,7 +27,7 @@ SLACK = 64 * MIB
 
 
 @pytest.fixture
-def tree(site: Any) -> dict[str, tuple[int, int]]:
+def tree(site: Site) -> dict[str, tuple[int, int]]:
     """Ten times the budget, in files of 4 KB to 2 MB, as many of each size's order: target -> length and checksum."""
     rng = random.Random(1)
     pool = rng.randbytes(4 * MIB)
@@ -43,7 +45,7 @@ def tree(site: Any) -> dict[str, tuple[int, int]]:
 
 
 def test_growth_stays_within_the_budget_while_ten_times_as_much_is_asked_for(
-    site: Any, command: Any, tree: dict[str, tuple[int, int]], tmp_path: Path
+    site: Site, command: StartCommand, tree: dict[str, tuple[int, int]], tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
     empty = memory_bytes(command(tmp_path / "empty", "--memory", str(BUDGET)).pid)
@@ -75,7 +77,7 @@ def test_growth_stays_within_the_budget_while_ten_times_as_much_is_asked_for(
     assert BUDGET // 2 < peak - empty <= 1.15 * BUDGET + SLACK
 
 
-def test_what_is_committed_never_exceeds_the_budget(site: Any, serve: Any, tree: dict[str, tuple[int, int]]) -> None:
+def test_what_is_committed_never_exceeds_the_budget(site: Site, serve: Serve, tree: dict[str, tuple[int, int]]) -> None:
     server = serve(site.root, memory=BUDGET)
     rng = random.Random(2)
     targets = rng.choices(list(tree), k=300)
@@ -89,7 +91,7 @@ def test_what_is_committed_never_exceeds_the_budget(site: Any, serve: Any, tree:
     assert BUDGET // 2 < peak <= BUDGET - server.store.overhead
 
 
-def test_memory_in_flight_counts_until_it_is_sent(site: Any, serve: Any, wait_until: Any) -> None:
+def test_memory_in_flight_counts_until_it_is_sent(site: Site, serve: Serve, wait_until: WaitUntil) -> None:
     contents = {f"/{number}": bytes([number]) * MIB for number in range(16)}
     for target, content in contents.items():
         site.write(target[1:], content)
@@ -110,7 +112,7 @@ def test_memory_in_flight_counts_until_it_is_sent(site: Any, serve: Any, wait_un
 
 
 @pytest.mark.parametrize("memory", ["4K", "1M"])
-def test_files_larger_than_the_budget_are_served(site: Any, serve: Any, memory: str) -> None:
+def test_files_larger_than_the_budget_are_served(site: Site, serve: Serve, memory: str) -> None:
     content = random.Random(3).randbytes(3 * MIB)
     site.write("file", content)
     site.write("small", b"small")
@@ -127,7 +129,7 @@ def test_files_larger_than_the_budget_are_served(site: Any, serve: Any, memory: 
 
 
 @pytest.mark.parametrize("size", [10_000, 100_000, 3_000_000])
-def test_a_file_deleted_while_it_was_not_resident_is_404(site: Any, serve: Any, size: int) -> None:
+def test_a_file_deleted_while_it_was_not_resident_is_404(site: Site, serve: Serve, size: int) -> None:
     path = site.write("file", bytes(size))
     server = serve(site.root, memory="4K")
     with Client(server.port) as client:
@@ -139,7 +141,7 @@ def test_a_file_deleted_while_it_was_not_resident_is_404(site: Any, serve: Any, 
             assert (gone.status, gone.body) == (404, absent.body)
 
 
-def test_a_directorys_index_deleted_while_it_was_not_resident_is_404(site: Any, serve: Any) -> None:
+def test_a_directorys_index_deleted_while_it_was_not_resident_is_404(site: Site, serve: Serve) -> None:
     path = site.write("dir/index.html", bytes(10_000))
     server = serve(site.root, memory="4K")
     with Client(server.port) as client:
@@ -149,7 +151,7 @@ def test_a_directorys_index_deleted_while_it_was_not_resident_is_404(site: Any, 
         assert client.get("/dir/index.html").status == 404
 
 
-def test_closed_connections_cost_nothing(site: Any, command: Any) -> None:
+def test_closed_connections_cost_nothing(site: Site, command: StartCommand) -> None:
     site.write("page", b"a page")
     server = command(site.root)
 
@@ -164,7 +166,7 @@ def test_closed_connections_cost_nothing(site: Any, command: Any) -> None:
     assert memory_bytes(server.pid) - before < MIB
 
 
-def test_descriptors_are_one_for_all_large_files_and_one_a_connection(site: Any, command: Any) -> None:
+def test_descriptors_are_one_for_all_large_files_and_one_a_connection(site: Site, command: StartCommand) -> None:
     for number in range(100):
         site.write(f"{number}", bytes(20_000))
     site.write("small", b"small")

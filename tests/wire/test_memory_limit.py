@@ -8,16 +8,18 @@ from __future__ import annotations
 import gzip
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.client import Client
 
 import zcserve.server
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve.cache.budget import RESERVE_BYTES, budget_of, own_bytes
 from zcserve.check import check
 
@@ -43,7 +45,7 @@ def made_group(limit: int) -> Path | None:
 
 
 @pytest.fixture
-def group(wait_until: Any) -> Iterator[Path | None]:
+def group(wait_until: WaitUntil) -> Iterator[Path | None]:
     made = made_group(LIMIT)
     yield made
     if made is not None:
@@ -52,7 +54,7 @@ def group(wait_until: Any) -> Iterator[Path | None]:
 
 
 @pytest.fixture
-def large(site: Any) -> list[str]:
+def large(site: Site) -> list[str]:
     """200 MB of files, of which each holds its own number; they take no room on the disk."""
     for number in range(FILES):
         with site.write(f"{number}.bin", b"%d" % number).open("r+b") as file:
@@ -75,7 +77,7 @@ if made_group(LIMIT) is not None:
 
     @pytest.mark.parametrize("engine", ["python", "native"])
     def test_a_process_lives_in_a_group_with_less_memory_than_the_default(
-        command: Callable[..., Any], site: Any, large: list[str], group: Path, engine: str
+        command: StartCommand, site: Site, large: list[str], group: Path, engine: str
     ) -> None:
         def join() -> None:
             (group / "cgroup.procs").write_text(str(os.getpid()))
@@ -93,7 +95,7 @@ if made_group(LIMIT) is not None:
 
 
 def test_the_default_budget_is_what_a_group_leaves(
-    live: Callable[..., Any], site: Any, large: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    live: Serve, site: Site, large: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proc = tmp_path / "proc"
     proc.mkdir()
@@ -109,7 +111,7 @@ def test_the_default_budget_is_what_a_group_leaves(
 
 
 @pytest.mark.parametrize("engine", ["python", "native"])
-def test_a_budget_above_the_machine_is_one_warning(command: Callable[..., Any], site: Any, engine: str) -> None:
+def test_a_budget_above_the_machine_is_one_warning(command: StartCommand, site: Site, engine: str) -> None:
     site.write("index.html", b"x")
     server = command(site.root, "--engine", engine, "--memory", "900T")
     (told,) = (line for line in server.lines if "WARNING memory:" in line)
@@ -119,7 +121,7 @@ def test_a_budget_above_the_machine_is_one_warning(command: Callable[..., Any], 
         assert client.get("/").body == b"x"
 
 
-def test_entries_that_eat_the_budget_are_told(command: Callable[..., Any], site: Any) -> None:
+def test_entries_that_eat_the_budget_are_told(command: StartCommand, site: Site) -> None:
     for number in range(3000):
         (site.root / f"{number}.txt").write_bytes(b"x")
     server = command(site.root, "--memory", "1M")
@@ -132,7 +134,7 @@ def test_entries_that_eat_the_budget_are_told(command: Callable[..., Any], site:
 
 
 def test_the_check_says_the_same_of_memory_as_the_server(
-    serve: Any, site: Any, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    serve: Serve, site: Site, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(300):
         site.write(f"{number}.txt", b"x", mtime=1000)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire import test_mounts_wire
-from wire.stage import JOURNAL, StageClient, write_servlets
+
+from tests.support.following import Becomes
+from tests.support.site import Serve, Site
+from tests.support.stage import JOURNAL, NameApplication, StageClient, write_servlets
+from tests.support.waiting import WaitUntil
 
 TIMES = 3
 
-module = test_mounts_wire.module
-shared_django_urls = test_mounts_wire.django_urls
 
 SERVLETS = """
 def get(request):
@@ -27,12 +28,12 @@ def own(request, name):
 
 
 @pytest.fixture
-def django_urls(shared_django_urls: Any) -> Iterator[Any]:
+def django_urls(django_urls: Any) -> Iterator[Any]:
     """Django remembers what its URLs lead to."""
     from django import urls
 
     urls.clear_url_caches()
-    yield shared_django_urls
+    yield django_urls
     urls.clear_url_caches()
 
 
@@ -85,7 +86,13 @@ def django_application(gateway: str) -> Callable[[Any], Any]:
     ids=["flask", "starlette", "django-wsgi", "django-asgi"],
 )
 def test_files_go_first_then_servlets_then_the_application(
-    make: Any, live: Any, site: Any, module: Any, tmp_path: Path, becomes: Any, request: pytest.FixtureRequest
+    make: Any,
+    live: Serve,
+    site: Site,
+    module: NameApplication,
+    tmp_path: Path,
+    becomes: Becomes,
+    request: pytest.FixtureRequest,
 ) -> None:
     site.write("index.html", b"an index")
     site.write("page", b"a page")
@@ -128,7 +135,7 @@ def test_files_go_first_then_servlets_then_the_application(
 
 @pytest.mark.parametrize("gateway", ["wsgi", "writing"])
 def test_who_has_nothing_to_say_for_ever_is_let_go_with_its_client(
-    live: Any, site: Any, module: Any, wait_until: Any, gateway: str
+    live: Serve, site: Site, module: NameApplication, wait_until: WaitUntil, gateway: str
 ) -> None:
     """PEP 3333 lets an application yield b"" while it has nothing to say."""
     happened: list[str] = []
@@ -159,12 +166,12 @@ def test_who_has_nothing_to_say_for_ever_is_let_go_with_its_client(
             wait_until(lambda: happened == ["begun"])
             client.reset()
         wait_until(lambda: happened == ["begun", "closed"])
-    wait_until(lambda: server._application.context.pool._idle == 1)
+    wait_until(lambda: server.site.application.context.pool._idle == 1)
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_servlet_that_has_nothing_to_say_for_ever_is_let_go_with_its_client(
-    live: Any, site: Any, tmp_path: Path, wait_until: Any, first: bool
+    live: Serve, site: Site, tmp_path: Path, wait_until: WaitUntil, first: bool
 ) -> None:
     source = f"""
     @servlet("/silent", thread=True)

@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.stage import EVENTS, JOURNAL, StageClient
 
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.stage import EVENTS, JOURNAL, StageClient
+from tests.support.waiting import WaitUntil
 from zcserve import Server
+from zcserve.cache import _inotify as inotify
 from zcserve.servlets import remount
 
 _numbers = itertools.count()
@@ -32,7 +36,7 @@ def application(environ, start_response):
     return [words.SAID.encode()]
 """
 ASGI = """
-from wire.stage import EVENTS, JOURNAL
+from tests.support.stage import EVENTS, JOURNAL
 from {name} import words
 import asyncio
 
@@ -102,7 +106,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
 
 
 @pytest.fixture
-def mounted(live: Callable[..., Server], site: Any, project: Project) -> Callable[..., Server]:
+def mounted(live: Serve, site: Site, project: Project) -> Callable[..., Server]:
     """`mounted("asgi", ...)`: a server that has those modules' applications at /asgi and so on."""
 
     def start(*modules: str, **config: Any) -> Server:
@@ -123,7 +127,9 @@ def says(client: Client, target: str, said: str) -> Callable[[], bool]:
     return lambda: client.get(target).body == said.encode()
 
 
-def test_an_edit_is_loaded_in_the_same_process(mounted: Any, project: Project, wait_until: Any) -> None:
+def test_an_edit_is_loaded_in_the_same_process(
+    mounted: Callable[..., Server], project: Project, wait_until: WaitUntil
+) -> None:
     with StageClient(mounted("wsgi", "asgi").port) as client:
         for said in ("old", "new", "NEW", "old"):
             project.say(said)
@@ -132,7 +138,7 @@ def test_an_edit_is_loaded_in_the_same_process(mounted: Any, project: Project, w
 
 
 def test_requests_in_flight_finish_on_the_old_one_and_then_it_ends(
-    mounted: Any, project: Project, wait_until: Any
+    mounted: Callable[..., Server], project: Project, wait_until: WaitUntil
 ) -> None:
     server = mounted("asgi")
     with StageClient(server.port) as slow, StageClient(server.port) as other:
@@ -153,7 +159,7 @@ def test_requests_in_flight_finish_on_the_old_one_and_then_it_ends(
 
 
 def test_a_request_whose_body_was_on_its_way_goes_to_the_new_one(
-    mounted: Any, project: Project, wait_until: Any
+    mounted: Callable[..., Server], project: Project, wait_until: WaitUntil
 ) -> None:
     server = mounted("asgi")
     with StageClient(server.port) as posting, StageClient(server.port) as other:
@@ -178,7 +184,11 @@ BROKEN = [
 
 
 def test_what_does_not_load_leaves_the_last_good_one_and_says_why(
-    mounted: Any, project: Project, wait_until: Any, records: Any, caplog: pytest.LogCaptureFixture
+    mounted: Callable[..., Server],
+    project: Project,
+    wait_until: WaitUntil,
+    records: Callable[[str], list[str]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     server = mounted("asgi", "wsgi")
     names = {f"{project.name}.{name}" for name in ("words", "wsgi", "asgi")} | {project.name}
@@ -205,7 +215,9 @@ def test_what_does_not_load_leaves_the_last_good_one_and_says_why(
             caplog.clear()
 
 
-def test_what_was_missing_may_come_later(mounted: Any, project: Project, wait_until: Any, records: Any) -> None:
+def test_what_was_missing_may_come_later(
+    mounted: Callable[..., Server], project: Project, wait_until: WaitUntil, records: Callable[[str], list[str]]
+) -> None:
     with StageClient(mounted("wsgi").port) as client:
         project.write("words.py", f"from {project.name}.deep.down import SAID\n")
         wait_until(lambda: records("No module named"))
@@ -216,7 +228,7 @@ def test_what_was_missing_may_come_later(mounted: Any, project: Project, wait_un
 
 
 def test_what_is_missing_may_come_to_a_directory_that_is_made_first(
-    mounted: Any, project: Project, wait_until: Any, records: Any
+    mounted: Callable[..., Server], project: Project, wait_until: WaitUntil, records: Callable[[str], list[str]]
 ) -> None:
     server = mounted("wsgi")
     with StageClient(server.port) as client:
@@ -229,7 +241,9 @@ def test_what_is_missing_may_come_to_a_directory_that_is_made_first(
             wait_until(says(client, "/wsgi", f"in {number}"))
 
 
-def test_a_package_that_is_a_symlink_may_be_pointed_elsewhere(mounted: Any, project: Project, wait_until: Any) -> None:
+def test_a_package_that_is_a_symlink_may_be_pointed_elsewhere(
+    mounted: Callable[..., Server], project: Project, wait_until: WaitUntil
+) -> None:
     for said in ("old", "new"):
         shutil.copytree(project.package, project.here / said)
         (project.here / said / "words.py").write_text(f"SAID = {said!r}\n")
@@ -244,7 +258,7 @@ def test_a_package_that_is_a_symlink_may_be_pointed_elsewhere(mounted: Any, proj
 
 
 def test_many_edits_are_few_loads(
-    mounted: Any, project: Project, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    mounted: Callable[..., Server], project: Project, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remount, "GATHER_S", 0.15)
     with StageClient(mounted("asgi").port) as client:
@@ -256,7 +270,9 @@ def test_many_edits_are_few_loads(
         assert len([what for what in JOURNAL if what.endswith("startup")]) <= 10
 
 
-def test_half_an_edit_is_not_loaded(mounted: Any, project: Project, wait_until: Any, records: Any) -> None:
+def test_half_an_edit_is_not_loaded(
+    mounted: Callable[..., Server], project: Project, wait_until: WaitUntil, records: Callable[[str], list[str]]
+) -> None:
     """A file is written while it, or another, is loaded: here the import itself waits until it has been."""
     server = mounted("asgi")
     web = ASGI.format(name=project.name)
@@ -264,7 +280,7 @@ def test_half_an_edit_is_not_loaded(mounted: Any, project: Project, wait_until: 
     with StageClient(server.port) as client:
         wait_until(says(client, "/asgi", "one"))
         (project.package / "words.py").write_text("SAID = 'half'\n")
-        held = "from wire.stage import EVENTS, wait_for\nEVENTS['loading'].set()\nwait_for('written')\n"
+        held = "from tests.support.stage import EVENTS, wait_for\nEVENTS['loading'].set()\nwait_for('written')\n"
         project.write("asgi.py", web + held)
         assert EVENTS["loading"].wait(20)
         project.say("all")
@@ -275,7 +291,7 @@ def test_half_an_edit_is_not_loaded(mounted: Any, project: Project, wait_until: 
 
 
 def test_files_that_no_application_imports_change_nothing(
-    mounted: Any, project: Project, wait_until: Any, records: Any
+    mounted: Callable[..., Server], project: Project, wait_until: WaitUntil, records: Callable[[str], list[str]]
 ) -> None:
     (project.here / "site-packages").mkdir()
     (project.here / "site-packages" / "installed_beside.py").write_text("N = 1\n")
@@ -293,7 +309,9 @@ def test_files_that_no_application_imports_change_nothing(
     assert len(records("loaded again")) == 1
 
 
-def test_what_is_imported_inside_a_function_is_followed(mounted: Any, project: Project, wait_until: Any) -> None:
+def test_what_is_imported_inside_a_function_is_followed(
+    mounted: Callable[..., Server], project: Project, wait_until: WaitUntil
+) -> None:
     project.write("late/part.py", "SAID = 'old'\n")
     project.write(
         "wsgi.py",
@@ -312,7 +330,7 @@ def application(environ, start_response):
 
 
 def test_what_is_imported_inside_a_function_fails_before_it_is_asked_for(
-    mounted: Any, project: Project, wait_until: Any, records: Any
+    mounted: Callable[..., Server], project: Project, wait_until: WaitUntil, records: Callable[[str], list[str]]
 ) -> None:
     late = WSGI.format(name=project.name).replace(
         "environ, start_response):", "environ, start_response):\n    from . import late"
@@ -333,12 +351,16 @@ def test_what_is_imported_inside_a_function_fails_before_it_is_asked_for(
 
 
 def test_without_inotify_it_is_said_and_a_signal_loads_anew(
-    mounted: Any, project: Project, wait_until: Any, records: Any, monkeypatch: pytest.MonkeyPatch
+    mounted: Callable[..., Server],
+    project: Project,
+    wait_until: WaitUntil,
+    records: Callable[[str], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse() -> int:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(remount.inotify, "start", refuse)
+    monkeypatch.setattr(inotify, "start", refuse)
     server = mounted("wsgi")
     wait_until(lambda: records("edits are not seen (Too many open files)"))
     with StageClient(server.port) as client:
@@ -347,7 +369,9 @@ def test_without_inotify_it_is_said_and_a_signal_loads_anew(
         wait_until(says(client, "/wsgi", "new"))
 
 
-def test_what_has_no_file_goes_on(live: Any, site: Any, project: Project, wait_until: Any, records: Any) -> None:
+def test_what_has_no_file_goes_on(
+    live: Serve, site: Site, project: Project, wait_until: WaitUntil, records: Callable[[str], list[str]]
+) -> None:
     """An application that was there before the server, and one that is loaded anew, side by side."""
     module = type(sys)(f"{project.name}_made")
 
@@ -371,7 +395,7 @@ def test_what_has_no_file_goes_on(live: Any, site: Any, project: Project, wait_u
 
 
 def test_nothing_is_kept_of_what_was_replaced(
-    mounted: Any, project: Project, wait_until: Any, request: pytest.FixtureRequest
+    mounted: Callable[..., Server], project: Project, wait_until: WaitUntil, request: pytest.FixtureRequest
 ) -> None:
     server = mounted("asgi", "wsgi")
     old = []
@@ -385,7 +409,7 @@ def test_nothing_is_kept_of_what_was_replaced(
             project.say(f"{number:03}")
             project.write("asgi.py", ASGI.format(name=project.name) + ")" * (number == 3))  # once it fails
             if number == 3:
-                wait_until(lambda: server._application._mounts._imports.failed)  # type: ignore[union-attr]
+                wait_until(lambda: server.site.application._mounts._imports.failed)
                 project.write("asgi.py", ASGI.format(name=project.name))
             wait_until(says(client, "/asgi", f"{number:03}"))
         wait_until(lambda: JOURNAL.count("003 shutdown") == 1)
@@ -407,7 +431,7 @@ import contextlib
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from wire.stage import JOURNAL
+from tests.support.stage import JOURNAL
 from {name} import words
 
 async def index(request):
@@ -424,7 +448,7 @@ application = Starlette(routes=[Route("/", index)], lifespan=lifespan)
 
 
 @pytest.mark.parametrize("framework", ["flask", "starlette"])
-def test_frameworks(mounted: Any, project: Project, wait_until: Any, framework: str) -> None:
+def test_frameworks(mounted: Callable[..., Server], project: Project, wait_until: WaitUntil, framework: str) -> None:
     pytest.importorskip(framework)
     project.write("made.py", {"flask": FLASK, "starlette": STARLETTE}[framework].format(name=project.name))
     server = mounted("made")
@@ -457,7 +481,7 @@ urlpatterns = [path("", lambda request: HttpResponse(words.SAID))]
 """
 
 
-def test_views_of_django_are_new(command: Any, site: Any, project: Project, wait_until: Any) -> None:
+def test_views_of_django_are_new(command: StartCommand, site: Site, project: Project, wait_until: WaitUntil) -> None:
     pytest.importorskip("django")  # in a process of its own: its settings are the process's
     project.write("made.py", DJANGO.format(name=project.name))
     project.write("urls.py", URLS.format(name=project.name))
@@ -470,7 +494,7 @@ def test_views_of_django_are_new(command: Any, site: Any, project: Project, wait
 
 @pytest.mark.parametrize("engine", ["python", "native"])
 def test_without_mount_reload_only_a_signal_loads_anew(
-    command: Any, site: Any, project: Project, wait_until: Any, engine: str
+    command: StartCommand, site: Site, project: Project, wait_until: WaitUntil, engine: str
 ) -> None:
     text = f"/wsgi={project.name}.wsgi:application"
     process = command(site.root, "--mount", text, "--no-mount-reload", "--engine", engine, cwd=project.here)

@@ -8,13 +8,9 @@ from typing import Any
 from wsgiref.util import is_hop_by_hop
 
 import pytest
-from wire import test_mounts_wire
-from wire.stage import write_servlets
 
-module = test_mounts_wire.module
-client_of = test_mounts_wire.client_of
-mounted = test_mounts_wire.mounted
-asked = test_mounts_wire.asked
+from tests.support.site import Serve, Site
+from tests.support.stage import ConnectTo, Mounted, NameApplication, asked, write_servlets
 
 TIMES = 3
 HOP_BY_HOP = (
@@ -44,7 +40,7 @@ def lines_of(caplog: Any, what: str) -> list[str]:
 
 @pytest.mark.parametrize("application", [hopping_wsgi, hopping_asgi])
 def test_hop_by_hop_fields_are_left_out_and_told_once(
-    application: Any, mounted: Any, client_of: Any, caplog: Any
+    application: Any, mounted: Mounted, client_of: ConnectTo, caplog: Any
 ) -> None:
     assert all(map(is_hop_by_hop, HOP_BY_HOP))
     client = client_of(mounted(application))
@@ -60,7 +56,7 @@ def test_hop_by_hop_fields_are_left_out_and_told_once(
         assert told.startswith("mount /app=")
 
 
-def test_a_websocket_is_refused_with_a_line_that_says_why(mounted: Any, client_of: Any, caplog: Any) -> None:
+def test_a_websocket_is_refused_with_a_line_that_says_why(mounted: Mounted, client_of: ConnectTo, caplog: Any) -> None:
     called: list[str] = []
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -82,7 +78,9 @@ def test_a_websocket_is_refused_with_a_line_that_says_why(mounted: Any, client_o
     assert asked(client, "/app/ws", *UPGRADE, method="POST", body=b"x").body == b"called"
 
 
-def test_servlets_refuse_websockets_and_files_do_not_care(live: Any, site: Any, tmp_path: Path, client_of: Any) -> None:
+def test_servlets_refuse_websockets_and_files_do_not_care(
+    live: Serve, site: Site, tmp_path: Path, client_of: ConnectTo
+) -> None:
     site.write("page", b"a page")
     folder = write_servlets(tmp_path, plain='def get(request):\n    return "plain"\n')
     client = client_of(live(site.root, servlets=str(folder)))
@@ -102,11 +100,13 @@ class OfItsOwn:
 
 
 @pytest.mark.parametrize("application", [OfItsOwn(), lambda s, r, w: hopping_asgi(s, r, w)])
-def test_asgi_is_seen_in_whatever_is_callable(application: Any, mounted: Any, client_of: Any) -> None:
+def test_asgi_is_seen_in_whatever_is_callable(application: Any, mounted: Mounted, client_of: ConnectTo) -> None:
     assert asked(client_of(mounted(application)), "/app/").body == b"asgi"
 
 
-def test_a_wrong_guess_is_a_line(live: Any, site: Any, module: Any, client_of: Any, caplog: Any) -> None:
+def test_a_wrong_guess_is_a_line(
+    live: Serve, site: Site, module: NameApplication, client_of: ConnectTo, caplog: Any
+) -> None:
     client = client_of(live(site.root, mount=(f"/app=wsgi:{module(OfItsOwn())}",)))
     assert asked(client, "/app/").status == 500
     (told,) = lines_of(caplog, "write asgi: before its module")

@@ -6,21 +6,21 @@ Applications run in the test's own process, so that a test sees what they saw. E
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import itertools
-import sys
+import os
 import threading
-import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from wire.stage import StageClient
 
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.stage import ConnectTo, Mounted, NameApplication, StageClient, asked, form
+from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.errors import UsageError
 from zcserve.net.connection import State
@@ -28,60 +28,6 @@ from zcserve.net.connection import State
 TEXT = [("Content-Type", "text/plain")]
 LARGE = bytes(range(256)) * 8192  # 2 MiB: more than a socket takes at once
 PIECE = b"x" * 262144
-
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def module() -> Iterator[Callable[[Any], str]]:
-    """`module(application)`: a target that names it, as "module:application"."""
-    made: list[str] = []
-
-    def make(application: Any) -> str:
-        name = f"mounted_over_sockets_{next(_numbers)}"
-        sys.modules[name] = types.ModuleType(name)
-        vars(sys.modules[name])["application"] = application
-        made.append(name)
-        return f"{name}:application"
-
-    yield make
-    for name in made:
-        del sys.modules[name]
-
-
-@pytest.fixture
-def mounted(live: Any, site: Any, module: Any) -> Callable[..., Server]:
-    """`mounted(application, **config)`: a server of this engine that has it at /app."""
-
-    def start(application: Any, **config: Any) -> Server:
-        server: Server = live(site.root, mount=(f"/app={module(application)}",), **config)
-        return server
-
-    return start
-
-
-@pytest.fixture
-def client_of() -> Iterator[Callable[..., StageClient]]:
-    """`client_of(server)`: a client that is closed afterwards."""
-    clients: list[StageClient] = []
-
-    def connect(server: Server, **more: Any) -> StageClient:
-        clients.append(StageClient(server.port, **more))
-        return clients[-1]
-
-    yield connect
-    for client in clients:
-        client.close()
-
-
-def asked(client: StageClient, target: str, *lines: str, **more: Any) -> Any:
-    """A request and its answer."""
-    client.ask(target, *lines, **more)
-    return client.read(method=more.get("method", "GET"))
-
-
-def form(client: StageClient, target: str, content: bytes) -> Any:
-    return asked(client, target, "Content-Type: application/x-www-form-urlencoded", method="POST", body=content)
 
 
 # --- frameworks -------------------------------------------------------------------------------------------
@@ -131,7 +77,7 @@ def flask_application(tmp_path: Path) -> Any:
     return application
 
 
-def test_flask(flask_application: Any, mounted: Any, client_of: Any) -> None:
+def test_flask(flask_application: Any, mounted: Mounted, client_of: ConnectTo) -> None:
     client = client_of(mounted(flask_application))
     assert asked(client, "/app/").body == b"hello from flask"
     user = asked(client, "/app/user/J%C3%BCrgen?q=1&q=2")
@@ -149,7 +95,7 @@ def test_flask(flask_application: Any, mounted: Any, client_of: Any) -> None:
     assert asked(client, "/app/").body == b"hello from flask"
 
 
-def test_flask_streams_with_its_context(flask_application: Any, mounted: Any, client_of: Any) -> None:
+def test_flask_streams_with_its_context(flask_application: Any, mounted: Mounted, client_of: ConnectTo) -> None:
     server = mounted(flask_application)
     for _ in range(3):
         stream = asked(client_of(server), "/app/stream?of=5")
@@ -157,7 +103,7 @@ def test_flask_streams_with_its_context(flask_application: Any, mounted: Any, cl
         assert stream.body == b"0 of 5\n1 of 5\n2 of 5\n3 of 5\n4 of 5\n"
 
 
-def test_flask_sends_a_file(flask_application: Any, mounted: Any, client_of: Any) -> None:
+def test_flask_sends_a_file(flask_application: Any, mounted: Mounted, client_of: ConnectTo) -> None:
     client = client_of(mounted(flask_application))
     whole = asked(client, "/app/file")
     assert (whole.status, whole["Content-Type"], whole.body == LARGE) == (200, b"application/x-large", True)
@@ -169,64 +115,8 @@ def test_flask_sends_a_file(flask_application: Any, mounted: Any, client_of: Any
     assert asked(client, "/app/").status == 200
 
 
-@pytest.fixture
-def django_urls() -> Any:
-    """Django is configured once in a process."""
-    pytest.importorskip("django")
-    import django
-    from django import http
-    from django.conf import settings
-    from django.urls import path, reverse
-
-    if not settings.configured:
-        settings.configure(
-            SECRET_KEY="not a secret",
-            ALLOWED_HOSTS=["*"],
-            ROOT_URLCONF="django_urls_of_tests",
-            MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
-            LOGGING_CONFIG=None,
-            USE_TZ=True,
-        )
-        django.setup()
-    urls: Any = types.ModuleType("django_urls_of_tests")
-
-    def index(request: Any) -> Any:
-        return http.HttpResponse("hello from django")
-
-    def user(request: Any, name: str) -> Any:
-        return http.JsonResponse({"name": name, "q": request.GET.getlist("q"), "url": reverse("user", args=["b"])})
-
-    def take(request: Any) -> Any:
-        return http.HttpResponseRedirect(reverse("user", args=[request.POST["name"]]))
-
-    def stream(request: Any) -> Any:
-        return http.StreamingHttpResponse((f"{n}\n" for n in range(5)), content_type="text/plain")
-
-    async def stream_async(request: Any) -> Any:
-        async def pieces() -> Any:
-            for n in range(5):
-                await asyncio.sleep(0)
-                yield f"{n}\n"
-
-        return http.StreamingHttpResponse(pieces(), content_type="text/plain")
-
-    def file(request: Any) -> Any:
-        return http.FileResponse(open(request.GET["path"], "rb"), content_type="application/x-large")
-
-    urls.urlpatterns = [
-        path("", index),
-        path("user/<name>", user, name="user"),
-        path("form", take),
-        path("stream", stream),
-        path("stream-async", stream_async),
-        path("file", file),
-    ]
-    sys.modules["django_urls_of_tests"] = urls
-    return urls
-
-
 @pytest.mark.parametrize("gateway", ["wsgi", "asgi"])
-def test_django(gateway: str, django_urls: Any, mounted: Any, client_of: Any, tmp_path: Path) -> None:
+def test_django(gateway: str, django_urls: Any, mounted: Mounted, client_of: ConnectTo, tmp_path: Path) -> None:
     if gateway == "wsgi":
         from django.core.wsgi import get_wsgi_application as application_of
     else:
@@ -333,7 +223,11 @@ def starlette_application(tmp_path: Path) -> Any:
 
 
 def test_starlette(
-    starlette_application: Any, mounted: Any, client_of: Any, wait_until: Any, caplog: pytest.LogCaptureFixture
+    starlette_application: Any,
+    mounted: Mounted,
+    client_of: ConnectTo,
+    wait_until: WaitUntil,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     application, journal = starlette_application
     client = client_of(mounted(application))
@@ -358,7 +252,7 @@ def test_starlette(
 
 @pytest.mark.parametrize("engine", ["python", "auto"])
 def test_the_lifespan_of_starlette_ends_with_the_server(
-    engine: Any, starlette_application: Any, site: Any, module: Any
+    engine: Any, starlette_application: Any, site: Site, module: NameApplication
 ) -> None:
     application, journal = starlette_application
     with Server(Config(root=site.root, port=0, engine=engine, mount=(f"/app={module(application)}",))):
@@ -366,7 +260,7 @@ def test_the_lifespan_of_starlette_ends_with_the_server(
     assert journal.lines == ["started", "ended"]
 
 
-def test_starlette_sends_a_file_by_its_path(starlette_application: Any, mounted: Any, client_of: Any) -> None:
+def test_starlette_sends_a_file_by_its_path(starlette_application: Any, mounted: Mounted, client_of: ConnectTo) -> None:
     application, journal = starlette_application
     client = client_of(mounted(application))
     whole = asked(client, "/app/file")
@@ -422,7 +316,9 @@ def lengthy(environ: Any, start_response: Any) -> Iterator[bytes]:
     ],
     ids=["lazy", "writing", "nothing", "lengthy"],
 )
-def test_validated_applications(application: Any, status: int, body: bytes, mounted: Any, client_of: Any) -> None:
+def test_validated_applications(
+    application: Any, status: int, body: bytes, mounted: Mounted, client_of: ConnectTo
+) -> None:
     client = client_of(mounted(validator(application)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # of an iterator that was not closed
@@ -436,26 +332,26 @@ def test_validated_applications(application: Any, status: int, body: bytes, moun
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_a_validated_echo_of_any_method(method: str, mounted: Any, client_of: Any) -> None:
+def test_a_validated_echo_of_any_method(method: str, mounted: Mounted, client_of: ConnectTo) -> None:
     client = client_of(mounted(validator(echo)))
     answer = asked(client, "/app/a%20b/c?d=e", method=method, body=b"body")
     assert answer.body == b"%b /app|/a b/c?d=e 4 body" % method.encode()
 
 
-def test_a_body_in_chunks_arrives_whole(mounted: Any, client_of: Any) -> None:
+def test_a_body_in_chunks_arrives_whole(mounted: Mounted, client_of: ConnectTo) -> None:
     client = client_of(mounted(validator(echo)))
     client.send(b"POST /app HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfour\r\n")
     client.send(b"5\r\n five\r\n0\r\n\r\n")
     assert client.read().body == b"POST /app|? 9 four five"
 
 
-def test_a_body_larger_than_is_read_is_413(mounted: Any, client_of: Any) -> None:
+def test_a_body_larger_than_is_read_is_413(mounted: Mounted, client_of: ConnectTo) -> None:
     server = mounted(echo, servlet_body_bytes_max=1000)
     assert asked(client_of(server), "/app/", method="POST", body=b"x" * 1000).status == 200
     assert asked(client_of(server), "/app/", method="POST", body=b"x" * 1001).status == 413
 
 
-def test_an_http_1_0_client_gets_a_stream_until_the_end(mounted: Any, client_of: Any) -> None:
+def test_an_http_1_0_client_gets_a_stream_until_the_end(mounted: Mounted, client_of: ConnectTo) -> None:
     client = client_of(mounted(validator(lazy)))
     client.ask("/app/", version="1.0")
     answer = client.read()
@@ -463,7 +359,7 @@ def test_an_http_1_0_client_gets_a_stream_until_the_end(mounted: Any, client_of:
     assert answer.body == b"".join(b"%d\n" % n for n in range(100))
 
 
-def test_pipelined_requests_are_answered_in_order(mounted: Any, client_of: Any, site: Any) -> None:
+def test_pipelined_requests_are_answered_in_order(mounted: Mounted, client_of: ConnectTo, site: Site) -> None:
     site.write("static.txt", b"static")
     client = client_of(mounted(echo))
     targets = ["/app/1", "/static.txt", "/app/2", "/static.txt", "/nothing", "/app/3"]
@@ -474,7 +370,7 @@ def test_pipelined_requests_are_answered_in_order(mounted: Any, client_of: Any, 
     assert answers[5].body == b"GET /app|/3? none "
 
 
-def test_files_come_before_an_application(mounted: Any, client_of: Any, site: Any) -> None:
+def test_files_come_before_an_application(mounted: Mounted, client_of: ConnectTo, site: Site) -> None:
     site.write("app/file.txt", b"a file")
     client = client_of(mounted(echo))
     for _ in range(3):
@@ -483,7 +379,7 @@ def test_files_come_before_an_application(mounted: Any, client_of: Any, site: An
     assert asked(client, "/app/file.txt", method="POST", body=b"x").body == b"POST /app|/file.txt? 1 x"
 
 
-def test_a_unix_socket(live: Any, site: Any, module: Any, tmp_path: Path) -> None:
+def test_a_unix_socket(live: Serve, site: Site, module: NameApplication, tmp_path: Path) -> None:
     seen: dict[str, Any] = {}
 
     def application(environ: Any, start_response: Any) -> list[bytes]:
@@ -504,7 +400,14 @@ def test_a_unix_socket(live: Any, site: Any, module: Any, tmp_path: Path) -> Non
 @pytest.mark.parametrize("where", ["site", "elsewhere"])
 @pytest.mark.parametrize("size", [0, 1000, 100_000, len(LARGE)])
 def test_a_file_goes_out_by_every_extension(
-    where: str, size: int, mounted: Any, client_of: Any, site: Any, tmp_path: Path, module: Any, live: Any
+    where: str,
+    size: int,
+    mounted: Mounted,
+    client_of: ConnectTo,
+    site: Site,
+    tmp_path: Path,
+    module: NameApplication,
+    live: Serve,
 ) -> None:
     content = LARGE[:size]
     file = site.write("file", content) if where == "site" else tmp_path / "file"
@@ -534,7 +437,7 @@ def test_a_file_goes_out_by_every_extension(
             assert (answer["Content-Length"] is None) == (times == 3)
 
 
-def test_a_file_that_gets_shorter_ends_the_connection(mounted: Any, client_of: Any, tmp_path: Path) -> None:
+def test_a_file_that_gets_shorter_ends_the_connection(mounted: Mounted, client_of: ConnectTo, tmp_path: Path) -> None:
     file = tmp_path / "file"
     with file.open("wb") as opened:
         opened.truncate(64 << 20)
@@ -546,8 +449,7 @@ def test_a_file_that_gets_shorter_ends_the_connection(mounted: Any, client_of: A
     client = client_of(mounted(application), receive_buffer=4096)
     client.ask("/app/")
     client.read_head()
-    with file.open("r+b") as opened:
-        opened.truncate(1000)
+    os.truncate(file, 1000)
     assert len(client.read_to_end()) < 64 << 20
 
 
@@ -576,7 +478,7 @@ def failing(when: str) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("gateway", [0, 1], ids=["wsgi", "asgi"])
 def test_a_failure_at_the_start_is_a_500_and_the_connection_goes_on(
-    gateway: int, mounted: Any, client_of: Any, site: Any, caplog: pytest.LogCaptureFixture
+    gateway: int, mounted: Mounted, client_of: ConnectTo, site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.write("static.txt", b"static")
     client = client_of(mounted(failing("start")[gateway]))
@@ -590,7 +492,12 @@ def test_a_failure_at_the_start_is_a_500_and_the_connection_goes_on(
 
 @pytest.mark.parametrize("gateway", [0, 1], ids=["wsgi", "asgi"])
 def test_a_failure_later_ends_the_connection_before_the_end_of_the_content(
-    gateway: int, mounted: Any, client_of: Any, site: Any, wait_until: Any, caplog: pytest.LogCaptureFixture
+    gateway: int,
+    mounted: Mounted,
+    client_of: ConnectTo,
+    site: Site,
+    wait_until: WaitUntil,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     site.write("static.txt", b"static")
     server = mounted(failing("later")[gateway])
@@ -653,7 +560,7 @@ class Endless:
 
 @pytest.mark.parametrize("gateway", ["wsgi", "writing", "asgi"])
 def test_who_does_not_read_is_not_asked_for(
-    gateway: str, mounted: Any, client_of: Any, site: Any, wait_until: Any
+    gateway: str, mounted: Mounted, client_of: ConnectTo, site: Site, wait_until: WaitUntil
 ) -> None:
     site.write("static.txt", b"static")
     endless = Endless()
@@ -681,7 +588,7 @@ def test_who_does_not_read_is_not_asked_for(
 
 @pytest.mark.parametrize("gateway", ["wsgi", "writing", "asgi"])
 def test_a_client_that_goes_ends_its_content_and_is_no_failure(
-    gateway: str, mounted: Any, client_of: Any, wait_until: Any, caplog: pytest.LogCaptureFixture
+    gateway: str, mounted: Mounted, client_of: ConnectTo, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
     endless = Endless()
     server = mounted(getattr(endless, gateway))
@@ -690,12 +597,12 @@ def test_a_client_that_goes_ends_its_content_and_is_no_failure(
     client.read_exactly(1 << 20)
     client.reset()
     assert endless.ended.wait(20)
-    wait_until(lambda: not server._service.connections)
+    wait_until(lambda: not server.service.connections)
     assert "ERROR" not in [record.levelname for record in caplog.records]
 
 
 @pytest.mark.parametrize("gateway", ["wsgi", "writing", "asgi"])
-def test_head_of_what_has_no_end_ends(gateway: str, mounted: Any, client_of: Any) -> None:
+def test_head_of_what_has_no_end_ends(gateway: str, mounted: Mounted, client_of: ConnectTo) -> None:
     endless = Endless()
     client = client_of(mounted(getattr(endless, gateway)))
     head = asked(client, "/app/", method="HEAD")
@@ -704,7 +611,9 @@ def test_head_of_what_has_no_end_ends(gateway: str, mounted: Any, client_of: Any
     assert asked(client, "/nothing").status == 404
 
 
-def test_a_client_that_goes_before_the_answer_is_told(mounted: Any, client_of: Any, wait_until: Any) -> None:
+def test_a_client_that_goes_before_the_answer_is_told(
+    mounted: Mounted, client_of: ConnectTo, wait_until: WaitUntil
+) -> None:
     received: list[str] = []
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -720,7 +629,7 @@ def test_a_client_that_goes_before_the_answer_is_told(mounted: Any, client_of: A
 
 
 def test_more_requests_than_may_wait_are_503_and_others_are_served(
-    mounted: Any, client_of: Any, site: Any, wait_until: Any
+    mounted: Mounted, client_of: ConnectTo, site: Site, wait_until: WaitUntil
 ) -> None:
     site.write("static.txt", b"static")
     release, waiting = threading.Event(), []
@@ -736,7 +645,7 @@ def test_more_requests_than_may_wait_are_503_and_others_are_served(
     first.ask("/app/")
     wait_until(lambda: waiting)
     second.ask("/app/")
-    wait_until(lambda: [one.state for one in server._service.connections].count(State.WAIT) == 2)
+    wait_until(lambda: [one.state for one in server.service.connections].count(State.WAIT) == 2)
     busy = asked(third, "/app/")
     assert (busy.status, busy["Retry-After"]) == (503, b"1")
     assert asked(third, "/static.txt").body == b"static"
@@ -759,7 +668,7 @@ async def application(scope, receive, send):
 
 
 def test_the_command_mounts_what_lies_in_the_working_directory(
-    command: Any, site: Any, tmp_path: Path, wait_until: Any
+    command: StartCommand, site: Site, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     here = tmp_path / "here"
     here.mkdir()
@@ -773,6 +682,6 @@ def test_the_command_mounts_what_lies_in_the_working_directory(
     assert started.stdout.read_text() == "lifespan.startup\nlifespan.shutdown\n"
 
 
-def test_what_cannot_be_imported_keeps_the_server_from_starting(live: Any, site: Any) -> None:
+def test_what_cannot_be_imported_keeps_the_server_from_starting(live: Serve, site: Site) -> None:
     with pytest.raises(UsageError, match="mounted_nowhere cannot be imported"):
         live(site.root, mount=("/app=mounted_nowhere:application",))

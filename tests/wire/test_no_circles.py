@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import JOURNAL, StageClient, write_servlets
 
+from tests.support.site import Serve, Site
+from tests.support.stage import JOURNAL, StageClient, write_servlets
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 
 BODY = b"y" * 200_000
@@ -93,7 +95,7 @@ async def ttl_async(request, what):
 """
 
 MOUNTED = """
-from wire.stage import JOURNAL
+from tests.support.stage import JOURNAL
 
 def wsgi(environ, start_response):
     size = str(len(environ["wsgi.input"].read())).encode()
@@ -207,13 +209,13 @@ def half_a_body(server: Server) -> None:
     for _ in range(TIMES):
         client = StageClient(server.port)
         client.send(b"POST /csp?all HTTP/1.1\r\nHost: test\r\nContent-Length: 9000\r\n\r\n" + b"x" * 5000)
-        wait_for(lambda: server._service.bodies.held == 9000)
+        wait_for(lambda: server.service.bodies.held == 9000)
         client.close()
-        wait_for(lambda: server._service.bodies.held == 0)
+        wait_for(lambda: server.service.bodies.held == 0)
 
 
 def reloads(server: Server) -> None:
-    page = server.config.root / "page"
+    page = Path(server.config.root) / "page"
     with StageClient(server.port) as client:
         for n in range(TIMES):
             content = b"version %d" % n * 100
@@ -226,7 +228,7 @@ def fetches(server: Server) -> None:
     """Files that were evicted."""
     with StageClient(server.port) as client:
         for _ in range(TIMES):
-            entry: Any = server.generation.resources[b"/page"]
+            entry: Any = server.site.live.resources[b"/page"]
             server.store.drop(entry)
             wait_for(lambda entry=entry: entry.body is None)
             assert client.get("/page").status == 200
@@ -301,7 +303,7 @@ wait_for: Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
-def waiting(wait_until: Any) -> None:
+def waiting(wait_until: WaitUntil) -> None:
     global wait_for
     wait_for = wait_until
 
@@ -333,7 +335,7 @@ def circles() -> Counter[str]:
 
 
 @pytest.fixture
-def server(live: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(live: Serve, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     site.write("page", b"a page" * 100)
     site.write("large", bytes(3_000_000))
     site.write("cold", bytes(9_000_000))  # more than half of the memory
@@ -366,8 +368,8 @@ def no_collector() -> Iterator[None]:
 
 def is_quiet(server: Server) -> bool:
     """Whether nothing is under way: no connection, job of a thread, or body."""
-    service = server._service
-    at_work = service.connections or service.fetcher.waiting or server._application.context.pool.waiting
+    service = server.service
+    at_work = service.connections or service.fetcher.waiting or server.site.application.context.pool.waiting
     return not at_work and not service.count() and not service.bodies.held
 
 

@@ -9,18 +9,21 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import tag_of
+
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.following import Becomes, tag_of
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 
 LATIN = os.fsdecode(b"caf\xe9")
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 MIXED = b"\xff \xc0\xae.txt"
 
 
-def test_a_name_is_its_bytes(site: Any, live: Any, becomes: Any, wait_until: Any) -> None:
+def test_a_name_is_its_bytes(site: Site, live: Serve, becomes: Becomes, wait_until: WaitUntil) -> None:
     site.write(f"{LATIN}.html", b"latin")
     site.write(f"{LATIN}.html.gz", gzip.compress(b"latin"))
     site.write(f"{LATIN}/index.html", b"an index")
@@ -44,14 +47,14 @@ def test_a_name_is_its_bytes(site: Any, live: Any, becomes: Any, wait_until: Any
         assert client.get("/d%FE/%FF%20%C0%AE.txt").status == 404
         shutil.rmtree(site.root / os.fsdecode(b"d\xfd"))
         becomes(client, "/d%FD/%FF%20%C0%AE.txt", None)
-        old = server.generation
+        old = server.site.live
         server.reload()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
         assert client.get("/caf%e9.html").body == b"latin"
 
 
 def test_a_cold_one_is_told_of_without_harm(
-    site: Any, live: Any, becomes: Any, caplog: pytest.LogCaptureFixture
+    site: Site, live: Serve, becomes: Becomes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     file = site.write(f"{LATIN}.bin", b"x" * 9000)
@@ -62,14 +65,14 @@ def test_a_cold_one_is_told_of_without_harm(
     assert [line for line in caplog.messages if line.startswith("caf\\xe9.bin ")]
 
 
-def test_an_index_may_have_such_a_name(site: Any, command: Any) -> None:
+def test_an_index_may_have_such_a_name(site: Site, command: StartCommand) -> None:
     site.write(f"{LATIN}.html", b"an index")
     process = command(site.root, "--index", f"{LATIN}.html", "--pin", f"{LATIN}.*")
     with Client(process.port) as client:
         assert client.get("/").body == b"an index"
 
 
-def test_programs_agree(site: Any, command: Any, tmp_path: Path) -> None:
+def test_programs_agree(site: Site, command: StartCommand, tmp_path: Path) -> None:
     root = tmp_path / os.fsdecode(b"root\xe9")
     (root / LATIN).mkdir(parents=True)
     (root / LATIN / "index.html").write_bytes(b"an index")

@@ -3,20 +3,13 @@ uvicorn and hypercorn give their applications; of a prefix none of them knows. A
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from wire import test_mounts_wire
-from wire.stage import StageClient, write_servlets
 
-from zcserve import Server
-
-module = test_mounts_wire.module
-client_of = test_mounts_wire.client_of
-mounted = test_mounts_wire.mounted
-asked = test_mounts_wire.asked
+from tests.support.site import Serve, Site
+from tests.support.stage import ConnectTo, Mounted, NameApplication, StageClient, asked, write_servlets
 
 
 def wsgi(environ: Any, start_response: Any) -> list[bytes]:
@@ -52,14 +45,14 @@ AS_SENT: list[tuple[str, bytes]] = [
 ]
 
 
-def test_a_path_is_decoded_once_and_else_untouched(mounted: Any, client_of: Any) -> None:
+def test_a_path_is_decoded_once_and_else_untouched(mounted: Mounted, client_of: ConnectTo) -> None:
     client = client_of(mounted(wsgi))
     for path, expected in AS_SENT:
         answer = asked(client, f"/app{path}?q=//x")
         assert (path, answer.status, answer.body) == (path, 200, expected)
 
 
-def test_asgi_has_it_as_text_and_as_sent(mounted: Any, client_of: Any) -> None:
+def test_asgi_has_it_as_text_and_as_sent(mounted: Mounted, client_of: ConnectTo) -> None:
     client = client_of(mounted(asgi))
     for path, expected in AS_SENT:
         answer = asked(client, f"/app{path}?q=//x")
@@ -69,7 +62,7 @@ def test_asgi_has_it_as_text_and_as_sent(mounted: Any, client_of: Any) -> None:
 
 @pytest.mark.parametrize("application", [wsgi, asgi])
 def test_a_prefix_is_neither_left_nor_forged(
-    application: Any, module: Any, live: Any, site: Any, client_of: Any
+    application: Any, module: NameApplication, live: Serve, site: Site, client_of: ConnectTo
 ) -> None:
     """What lies below the prefix is decided by the canonical path, and told from the prefix on."""
     site.write("static", b"static")
@@ -95,14 +88,16 @@ def test_a_prefix_is_neither_left_nor_forged(
 
 
 @pytest.mark.parametrize("application", [wsgi, asgi])
-def test_a_mount_of_all_gets_all(application: Any, module: Any, live: Any, site: Any, client_of: Any) -> None:
+def test_a_mount_of_all_gets_all(
+    application: Any, module: NameApplication, live: Serve, site: Site, client_of: ConnectTo
+) -> None:
     client = client_of(live(site.root, mount=(f"/={module(application)}",)))
     for path in ("//app/x", "/../x", "/x/../y", "/", "//", "/a%2F%2Fb"):
         expected = path.replace("%2F", "/").encode()
         assert asked(client, path).body.partition(b" ")[0] == expected
 
 
-def test_what_is_left_for_a_servlet_is_as_sent(live: Any, site: Any, tmp_path: Path, client_of: Any) -> None:
+def test_what_is_left_for_a_servlet_is_as_sent(live: Serve, site: Site, tmp_path: Path, client_of: ConnectTo) -> None:
     source = '@servlet("/rest/{rest:path}")\ndef rest(request, rest):\n    return [rest, request.path]\n'
     client = client_of(live(site.root, servlets=str(write_servlets(tmp_path, rest=source))))
     expected = {
@@ -140,20 +135,20 @@ HOSTS: list[tuple[str, str, bytes]] = [
 
 
 @pytest.mark.parametrize("application", [_host_wsgi, _host_asgi])
-def test_an_authority_replaces_host(application: Any, mounted: Callable[..., Server], client_of: Any) -> None:
+def test_an_authority_replaces_host(application: Any, mounted: Mounted, client_of: ConnectTo) -> None:
     server = mounted(application)
     for target, version, expected in HOSTS:
         client: StageClient = client_of(server)
         assert asked(client, target, version=version).body == expected
 
 
-def test_an_authority_stands_for_a_missing_host(mounted: Any, client_of: Any) -> None:
+def test_an_authority_stands_for_a_missing_host(mounted: Mounted, client_of: ConnectTo) -> None:
     client = client_of(mounted(_host_wsgi))
     client.send(b"GET http://real.example/app/x HTTP/1.0\r\n\r\n")
     assert client.read().body == b"real.example /x"
 
 
-def test_servlets_see_the_authority(live: Any, site: Any, tmp_path: Path, client_of: Any) -> None:
+def test_servlets_see_the_authority(live: Serve, site: Site, tmp_path: Path, client_of: ConnectTo) -> None:
     source = """
         def get(request):
             return [request.host, request.headers.all("host")]
@@ -169,7 +164,7 @@ def test_servlets_see_the_authority(live: Any, site: Any, tmp_path: Path, client
     assert asked(client, "/kept").body == b'["",[]]'
 
 
-def test_frameworks_see_both(mounted: Any, client_of: Any) -> None:
+def test_frameworks_see_both(mounted: Mounted, client_of: ConnectTo) -> None:
     flask = pytest.importorskip("flask")
     application = flask.Flask("paths")
 
@@ -183,7 +178,7 @@ def test_frameworks_see_both(mounted: Any, client_of: Any) -> None:
     assert answer.body == b"real.example http://e.com//x /http://e.com//x"
 
 
-def test_starlette_sees_both(mounted: Any, client_of: Any) -> None:
+def test_starlette_sees_both(mounted: Mounted, client_of: ConnectTo) -> None:
     applications = pytest.importorskip("starlette.applications")
     from starlette.responses import PlainTextResponse
     from starlette.routing import Route

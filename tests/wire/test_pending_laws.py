@@ -15,7 +15,10 @@ import time
 from typing import Any
 
 import pytest
-from wire.client import Client
+
+from tests.support.client import Client
+from tests.support.site import Serve, Site
+from zcserve.net.fastlane import FastLane
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import Phase, settings  # noqa: E402
@@ -181,17 +184,17 @@ def machine(server: Any) -> type[RuleBasedStateMachine]:
                 for peer in self.peers:
                     peer.client.close()
             deadline = time.monotonic() + ANSWERED_WITHIN_S
-            while server._service.count():
-                assert time.monotonic() < deadline, f"{server._service.count()} connections are left"
+            while server.service.count():
+                assert time.monotonic() < deadline, f"{server.service.count()} connections are left"
                 time.sleep(0.001)
-            if server._service.lane is not None:
-                assert server._service.lane.inboxes == 0
+            if isinstance(server.loop.front, FastLane):
+                assert server.loop.front.lane.inboxes == 0
 
     return Machine
 
 
 @pytest.fixture(params=ENGINES)
-def server(request: Any, site: Any, serve: Any, tmp_path: Any) -> Any:
+def server(request: Any, site: Site, serve: Serve, tmp_path: Any) -> Any:
     """One of each engine, whose turns are short."""
     if request.param == "native":
         pytest.importorskip("zcserve.net._lane")

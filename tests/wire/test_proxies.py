@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.forwarded import Trusted, read
 from zcserve.net import access_log
+from zcserve.net.fastlane import FastLane
 
 SERVLET = """
 from zcserve import Request, servlet
@@ -53,9 +56,7 @@ class From(Client):
 
 
 @pytest.fixture
-def behind(
-    live: Callable[..., Server], site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Server]:
+def behind(live: Serve, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Server]:
     """`behind(**config)`: a server that trusts proxies at 127.0.0.1, and has a file, a servlet and an access log."""
     monkeypatch.setattr(access_log, "FLUSH_INTERVAL_S", 0.02)
 
@@ -70,7 +71,7 @@ def behind(
 
 
 @pytest.fixture
-def logged(tmp_path: Path, wait_until: Any) -> Callable[[int], list[str]]:
+def logged(tmp_path: Path, wait_until: WaitUntil) -> Callable[[int], list[str]]:
     """`logged(count)`: the clients of so many lines of the log, once they are written."""
 
     def clients(count: int) -> list[str]:
@@ -117,7 +118,9 @@ async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("form", ["combined", "json"])
-def test_the_log_names_the_client_that_a_trusted_proxy_names(behind: Any, logged: Any, form: str) -> None:
+def test_the_log_names_the_client_that_a_trusted_proxy_names(
+    behind: Callable[..., Server], logged: Callable[[int], list[str]], form: str
+) -> None:
     server = behind(access_log_format=form)
     with Client(server.port) as proxy, From(server.port, "127.0.0.2") as other:
         for client in (proxy, other):
@@ -131,7 +134,7 @@ def test_the_log_names_the_client_that_a_trusted_proxy_names(behind: Any, logged
     assert logged(51) == ["1.2.3.4", "127.0.0.1"] * 12 + ["127.0.0.2"] * 25 + ["2001:db8::1", "1.1.1.1"]
 
 
-def test_servlets_know_client_scheme_and_host(behind: Any) -> None:
+def test_servlets_know_client_scheme_and_host(behind: Callable[..., Server]) -> None:
     server = behind()
     with Client(server.port) as proxy, From(server.port, "127.0.0.2") as other:
         for _ in range(3):
@@ -144,7 +147,9 @@ def test_servlets_know_client_scheme_and_host(behind: Any) -> None:
         assert proxy.read().body == SAID
 
 
-def test_each_of_pipelined_requests_has_its_client(behind: Any, logged: Any) -> None:
+def test_each_of_pipelined_requests_has_its_client(
+    behind: Callable[..., Server], logged: Callable[[int], list[str]]
+) -> None:
     server = behind()
     with Client(server.port) as proxy:
         asked = [
@@ -166,7 +171,9 @@ def test_each_of_pipelined_requests_has_its_client(behind: Any, logged: Any) -> 
     assert logged(12) == ["1.1.1.1", "2.2.2.2", "127.0.0.1", "3.3.3.3", "::1"] * 2 + ["4.4.4.4", "127.0.0.1"]
 
 
-def test_applications_know_client_scheme_and_server(behind: Any, mounted: Any) -> None:
+def test_applications_know_client_scheme_and_server(
+    behind: Callable[..., Server], mounted: Callable[[str, Any], str]
+) -> None:
     server = behind(mount=(mounted("/w", wsgi), mounted("/a", asgi)))
     forwarded = 'Forwarded: for="[2001:db8::1]:4711";proto=https;host="example.org:8443"'
     with Client(server.port) as proxy, From(server.port, "127.0.0.2") as other:
@@ -188,7 +195,13 @@ def test_applications_know_client_scheme_and_server(behind: Any, mounted: Any) -
 
 
 @pytest.mark.parametrize("trusted", [("unix:",), ("127.0.0.1",)])
-def test_a_proxy_on_a_unix_socket(behind: Any, mounted: Any, tmp_path: Path, logged: Any, trusted: Any) -> None:
+def test_a_proxy_on_a_unix_socket(
+    behind: Callable[..., Server],
+    mounted: Callable[[str, Any], str],
+    tmp_path: Path,
+    logged: Callable[[int], list[str]],
+    trusted: Any,
+) -> None:
     behind(listen=(f"unix:{tmp_path}/s",), proxy_headers=trusted, mount=(mounted("/w", wsgi), mounted("/a", asgi)))
     believed = trusted == ("unix:",)
     with Client(f"{tmp_path}/s") as proxy:
@@ -200,7 +213,9 @@ def test_a_proxy_on_a_unix_socket(behind: Any, mounted: Any, tmp_path: Path, log
     assert logged(6) == [*["1.2.3.4"] * 4, "::1", "unix:"] if believed else ["unix:"] * 6
 
 
-def test_without_the_flag_nothing_changes(behind: Any, logged: Any, mounted: Any) -> None:
+def test_without_the_flag_nothing_changes(
+    behind: Callable[..., Server], logged: Callable[[int], list[str]], mounted: Callable[[str, Any], str]
+) -> None:
     def echo(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
         return [repr([environ["REMOTE_ADDR"], environ["wsgi.url_scheme"], environ["HTTP_X_FORWARDED_FOR"]]).encode()]
@@ -214,7 +229,9 @@ def test_without_the_flag_nothing_changes(behind: Any, logged: Any, mounted: Any
     assert set(logged(7)) == {"127.0.0.1"}
 
 
-def test_nothing_that_a_proxy_passes_on_forges_a_log_line(behind: Any, logged: Any) -> None:
+def test_nothing_that_a_proxy_passes_on_forges_a_log_line(
+    behind: Callable[..., Server], logged: Callable[[int], list[str]]
+) -> None:
     server = behind()
     values = ['1.2.3.4" 200 1 "', "1.2.3.4\\x0a", "\x85", "for=1", '"', "1.2.3.4\t- - [", '_","peer":"6.6.6.6', "%0a"]
     with Client(server.port) as proxy:
@@ -225,7 +242,7 @@ def test_nothing_that_a_proxy_passes_on_forges_a_log_line(behind: Any, logged: A
     assert logged(len(values)) == ["127.0.0.1"] * len(values)
 
 
-def test_frameworks_make_the_clients_urls(behind: Any, mounted: Any) -> None:
+def test_frameworks_make_the_clients_urls(behind: Callable[..., Server], mounted: Callable[[str, Any], str]) -> None:
     flask, starlette = pytest.importorskip("flask"), pytest.importorskip("starlette.applications")
     responses, routing = pytest.importorskip("starlette.responses"), pytest.importorskip("starlette.routing")
     one = flask.Flask("one")
@@ -269,7 +286,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_proxy_in_front(behind: Any, logged: Any) -> None:
+def test_a_proxy_in_front(behind: Callable[..., Server], logged: Callable[[int], list[str]]) -> None:
     server = behind()
     handler = type("ToThisServer", (Proxy,), {"to": server.port})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
@@ -305,7 +322,9 @@ CHAINS = [
 ]
 
 
-def test_the_fast_lane_reads_as_the_general_lane_does(behind: Any, logged: Any) -> None:
+def test_the_fast_lane_reads_as_the_general_lane_does(
+    behind: Callable[..., Server], logged: Callable[[int], list[str]]
+) -> None:
     server = behind()
     trusted = Trusted([TRUSTED])
     expected = []
@@ -320,11 +339,11 @@ def test_the_fast_lane_reads_as_the_general_lane_does(behind: Any, logged: Any) 
     assert logged(1 + len(expected))[1:] == expected
 
 
-def test_the_fast_lane_answers_behind_a_proxy(behind: Any) -> None:
+def test_the_fast_lane_answers_behind_a_proxy(behind: Callable[..., Server]) -> None:
     server = behind()
-    lane = server._service.lane
-    if lane is None:
+    if not isinstance(server.loop.front, FastLane):
         return
+    lane = server.loop.front.lane
     with Client(server.port) as proxy:
         proxy.get("/a.txt")
         proxy.get("/csp?who")

@@ -12,12 +12,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import publish
 
+from tests.support.client import Client
+from tests.support.following import Becomes, publish
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve.cache.root import Root
 from zcserve.content import releases
 
@@ -61,12 +62,16 @@ def harm_by_mode(path: Path) -> Callable[[], None]:
 def harm_by_rename(path: Path) -> Callable[[], None]:
     away = path.with_name(f"{path.name}-away")
     path.rename(away)
-    return lambda: away.rename(path) and None
+
+    def back() -> None:
+        away.rename(path)
+
+    return back
 
 
 @pytest.mark.parametrize("harm", [harm_by_mode, harm_by_rename])
 def test_a_root_that_comes_back_is_followed(
-    root: Path, live: Any, becomes: Any, wait_until: Any, harm: Callable[[Path], Callable[[], None]]
+    root: Path, live: Serve, becomes: Becomes, wait_until: WaitUntil, harm: Callable[[Path], Callable[[], None]]
 ) -> None:
     (root / "page").write_bytes(b"one")
     server = live(root)
@@ -83,7 +88,7 @@ def test_a_root_that_comes_back_is_followed(
             becomes(client, "/page", b"in place")
 
 
-def test_a_directory_that_comes_back_is_followed(root: Path, live: Any, becomes: Any) -> None:
+def test_a_directory_that_comes_back_is_followed(root: Path, live: Serve, becomes: Becomes) -> None:
     (root / "a/b/c").mkdir(parents=True)
     (root / "a/b/c/page").write_bytes(b"one")
     server = live(root)
@@ -99,10 +104,10 @@ def test_a_directory_that_comes_back_is_followed(root: Path, live: Any, becomes:
 
 
 def test_a_reload_that_failed_is_tried_again_with_growing_waits(
-    site: Any,
-    live: Any,
-    becomes: Any,
-    wait_until: Any,
+    site: Site,
+    live: Serve,
+    becomes: Becomes,
+    wait_until: WaitUntil,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -131,7 +136,7 @@ def test_a_reload_that_failed_is_tried_again_with_growing_waits(
 
 
 def test_a_file_system_that_does_not_work_at_the_start_is_looked_at_again(
-    site: Any, live: Any, becomes: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, live: Serve, becomes: Becomes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(releases, "TRIED_AGAIN_AFTER_S", 0.02)
     site.write("page", b"a page")
@@ -152,7 +157,7 @@ def test_a_file_system_that_does_not_work_at_the_start_is_looked_at_again(
 
 @pytest.mark.parametrize("where", ["a directory", "a new directory", "everything"])
 def test_an_error_of_the_file_system_is_no_news(
-    site: Any, live: Any, becomes: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, where: str
+    site: Site, live: Serve, becomes: Becomes, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """EIO for a while: what is known is served, and what happened meanwhile is seen afterwards, without an event."""
     monkeypatch.setattr(releases, "TRIED_AGAIN_AFTER_S", 0.02)

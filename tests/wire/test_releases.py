@@ -16,12 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cache.trees import as_nobody
-from wire.client import Client
-from wire.following import asking, checked, publish, tag_of
 
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.eviction import entry_of
+from tests.support.following import Becomes, asking, checked, publish, tag_of
+from tests.support.site import Serve
+from tests.support.trees import as_nobody
+from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
+from zcserve.cache.preload import preload
 from zcserve.cache.watcher import Watcher
+from zcserve.content.builder import Builder
+from zcserve.content.live import Live
 
 ASSETS = 5
 
@@ -71,7 +78,7 @@ def releases(tmp_path: Path) -> Releases:
 
 @pytest.mark.parametrize("keep", [0, 1])
 def test_pages_and_assets_are_of_one_release_under_load(
-    releases: Releases, live: Any, wait_until: Any, keep: int
+    releases: Releases, live: Serve, wait_until: WaitUntil, keep: int
 ) -> None:
     server = live(releases.root, keep_generations=keep)
     seen = [0, 0]
@@ -101,7 +108,9 @@ def test_pages_and_assets_are_of_one_release_under_load(
     assert server.content.counters.failed == 0
 
 
-def test_many_flips_in_a_row_end_with_the_last(releases: Releases, live: Any, becomes: Any, wait_until: Any) -> None:
+def test_many_flips_in_a_row_end_with_the_last(
+    releases: Releases, live: Serve, becomes: Becomes, wait_until: WaitUntil
+) -> None:
     server = live(releases.root)
     for number in range(2, 22):
         releases.make(number)
@@ -115,7 +124,7 @@ def test_many_flips_in_a_row_end_with_the_last(releases: Releases, live: Any, be
         becomes(client, "/", b"followed")
 
 
-def test_the_old_release_may_go_at_once(releases: Releases, live: Any, wait_until: Any) -> None:
+def test_the_old_release_may_go_at_once(releases: Releases, live: Serve, wait_until: WaitUntil) -> None:
     server = live(releases.root)
     statuses = set()
     with Client(server.port) as client:
@@ -134,18 +143,18 @@ def test_the_old_release_may_go_at_once(releases: Releases, live: Any, wait_unti
 
 
 def test_what_is_not_resident_is_no_404_while_its_release_is_replaced(
-    releases: Releases, live: Any, becomes: Any, monkeypatch: pytest.MonkeyPatch
+    releases: Releases, live: Serve, becomes: Becomes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = live(releases.root, memory="4K")
     begun, go = threading.Event(), threading.Event()
-    build = server.content._builder.build
+    build = Builder.build
 
-    def held(**options: Any) -> Any:
+    def held(self: Builder, **options: Any) -> Any:
         begun.set()
         assert go.wait(60)
-        return build(**options)
+        return build(self, **options)
 
-    monkeypatch.setattr(server.content._builder, "build", held)
+    monkeypatch.setattr(Builder, "build", held)
     releases.make(2)
     releases.point(2)
     shutil.rmtree(releases.path / "release-1")
@@ -167,9 +176,9 @@ def test_what_is_not_resident_is_no_404_while_its_release_is_replaced(
 )
 def test_the_old_content_goes_on_when_the_root_leads_to_what_cannot_be_served(
     releases: Releases,
-    live: Any,
-    becomes: Any,
-    wait_until: Any,
+    live: Serve,
+    becomes: Becomes,
+    wait_until: WaitUntil,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     target: str,
@@ -180,14 +189,14 @@ def test_the_old_content_goes_on_when_the_root_leads_to_what_cannot_be_served(
     (releases.path / "unreadable").mkdir(mode=0)
     server = live(releases.root, watch=tell == "watcher")
     if target == "unreadable":
-        build = server.content._builder.build
+        build = Builder.build
 
-        def unprivileged(**options: Any) -> Any:
+        def unprivileged(self: Builder, **options: Any) -> Any:
             with as_nobody():
-                return build(**options)
+                return build(self, **options)
 
         releases.path.parent.chmod(0o755)
-        monkeypatch.setattr(server.content._builder, "build", unprivileged)
+        monkeypatch.setattr(Builder, "build", unprivileged)
 
     def point(to: int | str) -> None:
         releases.point(to)
@@ -203,8 +212,8 @@ def test_the_old_content_goes_on_when_the_root_leads_to_what_cannot_be_served(
         assert str(releases.root) in record.getMessage()
         told = server.content.watcher.batches if server.content.watcher is not None else 0
         shutil.rmtree(releases.path / "release-1/assets")  # is not followed: it is not the root any more
-        if server.content.watcher is not None:
-            wait_until(lambda: server.content.watcher.batches > told and not server.content._patches._is_busy)
+        if (watcher := server.content.watcher) is not None:
+            wait_until(lambda: watcher.batches > told and not server.content._patches._is_busy)
         assert client.get("/").body == releases.page(1)
         assert client.get("/assets/1.1.js").body == releases.asset(1, 1)
         monkeypatch.undo()
@@ -216,7 +225,7 @@ def test_the_old_content_goes_on_when_the_root_leads_to_what_cannot_be_served(
 
 
 def test_a_root_that_is_removed_and_comes_back_is_followed_again(
-    releases: Releases, live: Any, becomes: Any, wait_until: Any
+    releases: Releases, live: Serve, becomes: Becomes, wait_until: WaitUntil
 ) -> None:
     server = live(releases.root)
     with Client(server.port) as client:
@@ -231,14 +240,14 @@ def test_a_root_that_is_removed_and_comes_back_is_followed_again(
 
 
 def test_what_could_not_be_built_is_tried_again(
-    releases: Releases, live: Any, becomes: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    releases: Releases, live: Serve, becomes: Becomes, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zcserve.content.builder.Watcher", lambda root: Watcher(root, rescan_s=0.02))
     monkeypatch.setattr("zcserve.content.releases.TRIED_AGAIN_AFTER_S", 0.02)
     server = live(releases.root)
     with Client(server.port) as client:
         with monkeypatch.context() as broken:
-            broken.setattr(server.content._builder, "build", _broken)
+            broken.setattr(Builder, "build", _broken)
             releases.make(2)
             releases.point(2)
             wait_until(lambda: server.content.counters.failed > 3)
@@ -246,11 +255,11 @@ def test_what_could_not_be_built_is_tried_again(
         becomes(client, "/", releases.page(2))
 
 
-def _broken(**_: Any) -> Any:
+def _broken(self: Builder, **_: Any) -> Any:
     raise OSError("no luck")
 
 
-def test_a_signal_does_the_same(releases: Releases, command: Any, becomes: Any) -> None:
+def test_a_signal_does_the_same(releases: Releases, command: StartCommand, becomes: Becomes) -> None:
     server = command(releases.root, "--no-watch", "--keep-generations", "1")
     with Client(server.port) as client:
         releases.make(2)
@@ -267,7 +276,7 @@ def test_a_signal_does_the_same(releases: Releases, command: Any, becomes: Any) 
 
 
 def test_a_release_that_is_re_pointed_while_its_way_is_not_watched_yet_is_not_missed(
-    releases: Releases, live: Any, becomes: Any, monkeypatch: pytest.MonkeyPatch
+    releases: Releases, live: Serve, becomes: Becomes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pending = [3]
     for number in (2, 3):
@@ -288,7 +297,7 @@ def test_a_release_that_is_re_pointed_while_its_way_is_not_watched_yet_is_not_mi
 # --- stragglers -----------------------------------------------------------------------------------------------
 
 
-def test_old_assets_are_answered_like_any_other(releases: Releases, live: Any, becomes: Any) -> None:
+def test_old_assets_are_answered_like_any_other(releases: Releases, live: Serve, becomes: Becomes) -> None:
     server = live(releases.root, keep_generations=1)
     with Client(server.port) as client:
         releases.make(2)
@@ -308,7 +317,9 @@ def test_old_assets_are_answered_like_any_other(releases: Releases, live: Any, b
         assert client.get("/assets/2%2e1.js").body == content
 
 
-def test_old_assets_are_gone_after_a_while(releases: Releases, live: Any, becomes: Any, wait_until: Any) -> None:
+def test_old_assets_are_gone_after_a_while(
+    releases: Releases, live: Serve, becomes: Becomes, wait_until: WaitUntil
+) -> None:
     server = live(releases.root, keep_generations=1, keep_for_s=0.3)
     with Client(server.port) as client:
         releases.make(2)
@@ -316,12 +327,14 @@ def test_old_assets_are_gone_after_a_while(releases: Releases, live: Any, become
         becomes(client, "/", releases.page(2))
         becomes(client, "/assets/2.1.js", None)
         wait_until(lambda: server.store.resident == ASSETS + 2)
-        assert server.generation.older == ()
+        assert server.site.generations[1:] == ()
         assert client.get("/").body == releases.page(2)
         assert client.get("/assets/2.2.js").body == releases.asset(2, 2)
 
 
-def test_so_many_generations_are_kept_and_no_more(releases: Releases, live: Any, becomes: Any, wait_until: Any) -> None:
+def test_so_many_generations_are_kept_and_no_more(
+    releases: Releases, live: Serve, becomes: Becomes, wait_until: WaitUntil
+) -> None:
     server = live(releases.root, keep_generations=2)
     with Client(server.port) as client:
         for number in range(2, 5):
@@ -332,10 +345,12 @@ def test_so_many_generations_are_kept_and_no_more(releases: Releases, live: Any,
         wait_until(lambda: server.store.resident == 3 * (ASSETS + 2))
 
 
-def test_what_an_old_release_has_evicted_is_loaded_from_there(releases: Releases, live: Any, becomes: Any) -> None:
+def test_what_an_old_release_has_evicted_is_loaded_from_there(
+    releases: Releases, live: Serve, becomes: Becomes
+) -> None:
     server = live(releases.root, keep_generations=1)
     with Client(server.port) as client:
-        old = server.generation
+        old = server.site.live
         releases.make(2)
         releases.point(2)
         becomes(client, "/", releases.page(2))
@@ -351,13 +366,15 @@ def test_what_an_old_release_has_evicted_is_loaded_from_there(releases: Releases
         assert client.get("/").body == releases.page(2)
 
 
-def test_releases_of_the_same_files_share_what_is_in_memory(releases: Releases, live: Any, wait_until: Any) -> None:
+def test_releases_of_the_same_files_share_what_is_in_memory(
+    releases: Releases, live: Serve, wait_until: WaitUntil
+) -> None:
     """Hard links, made before the server looked: a link that is made changes the file's status."""
     other = releases.path / "release-2"
     shutil.copytree(releases.path / "release-1", other, copy_function=os.link)
     publish(other / "index.html", releases.page(2))
     server = live(releases.root)
-    old = dict(server.generation.resources)
+    old = dict(server.site.live.resources)
     bodies = {key: entry.body for key, entry in old.items() if key != b"/" and hasattr(entry, "body")}
     with Client(server.port) as client:
         assert client.get("/kept").status == 200
@@ -365,21 +382,21 @@ def test_releases_of_the_same_files_share_what_is_in_memory(releases: Releases, 
         wait_until(lambda: server.content.counters.flips)
         assert client.get("/").body == releases.page(2)
         for key in bodies.keys() - {b"/index.html"}:
-            assert server.generation.resources[key] is old[key]
-            assert server.generation.resources[key].body is bodies[key]
+            assert server.site.live.resources[key] is old[key]
+            assert entry_of(server, key.decode()).body is bodies[key]
         assert checked(client.get("/kept"))["ETag"] == tag_of(b"the same in all")
 
 
 # --- what is left behind --------------------------------------------------------------------------------------
 
 
-def test_flips_leave_no_descriptors_threads_or_memory(releases: Releases, live: Any, wait_until: Any) -> None:
+def test_flips_leave_no_descriptors_threads_or_memory(releases: Releases, live: Serve, wait_until: WaitUntil) -> None:
     server = live(releases.root, keep_generations=1)
 
     def flip(number: int) -> None:
         releases.make(number)
         releases.point(number)
-        wait_until(lambda: server.generation.resources.get(b"/assets/0.%d.js" % number))
+        wait_until(lambda: server.site.live.resources.get(b"/assets/0.%d.js" % number))
         wait_until(lambda: server.store.resident == 2 * (ASSETS + 2))
 
     def left() -> tuple[int, int, int, int]:
@@ -410,7 +427,6 @@ def test_a_server_ends_while_its_content_is_replaced(
     from zcserve.content import builder
 
     begun, go = threading.Event(), threading.Event()
-    preload: Callable[..., Any] = builder.preload
 
     def held(*args: Any, **options: Any) -> Any:
         begun.set()
@@ -425,31 +441,36 @@ def test_a_server_ends_while_its_content_is_replaced(
         else:
             publish(releases.root / "kept", b"changed")
         assert begun.wait(60)
-        old = server.generation
+        old = server.site.live
         threading.Timer(0.1, go.set).start()
     assert go.is_set()
-    assert server.generation is old
+    assert server.site.live is old
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_a_release_is_known_when_it_is_served(releases: Releases, live: Any, monkeypatch: Any) -> None:
+def test_a_release_is_known_when_it_is_served(releases: Releases, live: Serve, monkeypatch: Any) -> None:
     releases.make(2)
     server = live(releases.root)
     content = server.content
-    build, is_building, may_build = content._builder.build, threading.Event(), threading.Event()
+    build, is_building, may_build = Builder.build, threading.Event(), threading.Event()
     known, looked = threading.Event(), threading.Event()
 
-    def build_later(**given: Any) -> Any:
+    def build_later(self: Builder, **given: Any) -> Any:
         is_building.set()
         assert may_build.wait(10)
-        return build(**given)
+        return build(self, **given)
 
-    monkeypatch.setattr(content._builder, "build", build_later)
+    def after_flip(self: Live, then: Callable[[], None]) -> None:
+        wait_for_flip(self, then)
+        looked.set()
+
+    wait_for_flip = Live.after_flip
+    monkeypatch.setattr(Live, "after_flip", after_flip)
+    monkeypatch.setattr(Builder, "build", build_later)
     with Client(server.port) as client:
         releases.point(2)
         assert is_building.wait(10)
         server.loop.call_soon(lambda: content.when_known(known.set))
-        server.loop.call_soon(lambda: content._jobs.submit(content._jobs.patches, looked.set))
         assert looked.wait(10)
         client.get("/index.html")  # whatever the thread has told the loop is done
         assert not known.is_set()

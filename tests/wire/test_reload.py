@@ -12,26 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
 
+from tests.support.client import Client
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.cache.entry import Entry
 from zcserve.cache.walk import walk
 
 
 @pytest.fixture
-def reload(wait_until: Any) -> Callable[[Server], None]:
+def reload(wait_until: WaitUntil) -> Callable[[Server], None]:
     """`reload(server)`: reload, and wait until the next generation is served."""
 
     def reload_and_wait(server: Server) -> None:
-        old = server.generation
+        old = server.site.live
         server.reload()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
 
     return reload_and_wait
 
 
-def test_what_is_new_changed_and_gone_is_so_after_a_reload(site: Any, serve: Any, reload: Any) -> None:
+def test_what_is_new_changed_and_gone_is_so_after_a_reload(
+    site: Site, serve: Serve, reload: Callable[[Server], None]
+) -> None:
     for name in ("kept", "changed", "gone"):
         site.write(name, b"old")
     server = serve(site.root, watch=False)
@@ -41,16 +45,16 @@ def test_what_is_new_changed_and_gone_is_so_after_a_reload(site: Any, serve: Any
         site.write("fresh", b"new").rename(site.root / "changed")
         (site.root / "gone").unlink()
         site.write("new", b"new")
-        kept = server.generation.resources[b"/kept"]
+        kept = server.site.live.resources[b"/kept"]
         assert client.get("/changed").body == b"old"  # not before it is asked for
         reload(server)
         assert [client.get(f"/{name}").body for name in ("kept", "changed", "new")] == [b"old", b"new", b"new"]
         assert client.get("/gone").status == 404
-        assert server.generation.resources[b"/kept"] is kept
+        assert server.site.live.resources[b"/kept"] is kept
         assert client.get("/kept")["ETag"] == before["kept"]["ETag"]
 
 
-def test_the_page_for_404_is_reloaded(site: Any, serve: Any, reload: Any) -> None:
+def test_the_page_for_404_is_reloaded(site: Site, serve: Serve, reload: Callable[[Server], None]) -> None:
     server = serve(site.root, watch=False)
     with Client(server.port) as client:
         plain = client.get("/absent")
@@ -62,7 +66,9 @@ def test_the_page_for_404_is_reloaded(site: Any, serve: Any, reload: Any) -> Non
         assert client.get("/absent").body == plain.body
 
 
-def test_a_reload_makes_room_in_memory_for_what_is_new(site: Any, serve: Any, reload: Any, wait_until: Any) -> None:
+def test_a_reload_makes_room_in_memory_for_what_is_new(
+    site: Site, serve: Serve, reload: Callable[[Server], None], wait_until: WaitUntil
+) -> None:
     server = serve(site.root, memory="1M", watch=False)
     for generation in range(6):
         for number in range(20):
@@ -100,17 +106,17 @@ def put_a_dangling_symlink_in_its_place(root: Path) -> None:
     ],
 )
 def test_a_root_that_vanished_leaves_the_old_content_and_the_log_says_why(
-    site: Any,
-    serve: Any,
-    reload: Any,
-    wait_until: Any,
+    site: Site,
+    serve: Serve,
+    reload: Callable[[Server], None],
+    wait_until: WaitUntil,
     caplog: pytest.LogCaptureFixture,
     harm: Callable[[Path], None],
     why: str,
 ) -> None:
     site.write("page", b"a page")
     server = serve(site.root, watch=False)
-    old = server.generation
+    old = server.site.live
     with Client(server.port) as client:
         assert client.get("/page").body == b"a page"
         harm(site.root)
@@ -120,7 +126,7 @@ def test_a_root_that_vanished_leaves_the_old_content_and_the_log_says_why(
         assert record.levelno == logging.ERROR
         assert str(site.root) in record.getMessage()
         assert why in record.getMessage()
-        assert server.generation is old
+        assert server.site.live is old
         assert client.get("/page").body == b"a page"
         # And when it is back, so is everything.
         if site.root.is_symlink() or site.root.exists():
@@ -132,7 +138,7 @@ def test_a_root_that_vanished_leaves_the_old_content_and_the_log_says_why(
 
 
 def test_a_reload_that_fails_by_a_mistake_of_ours_leaves_the_old_content(
-    site: Any, serve: Any, wait_until: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.write("page", b"a page")
     server = serve(site.root, watch=False)
@@ -165,11 +171,11 @@ def _hold_walks(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Semaphore, t
 
 
 def test_the_old_generation_serves_while_the_next_is_built(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.write("page", b"old")
     server = serve(site.root, watch=False)
-    old = server.generation
+    old = server.site.live
     began, go = _hold_walks(monkeypatch)
     server.reload()
     assert began.acquire(timeout=60)
@@ -177,12 +183,12 @@ def test_the_old_generation_serves_while_the_next_is_built(
     with Client(server.port) as client:
         assert client.get("/page").body == b"old"
         go.set()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
         assert client.get("/page").body == b"new"
 
 
 def test_reloads_asked_for_while_one_runs_are_one_reload(
-    site: Any, serve: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(site.root, watch=False)
     began, go = _hold_walks(monkeypatch)
@@ -192,13 +198,13 @@ def test_reloads_asked_for_while_one_runs_are_one_reload(
     for _ in range(20):
         server.reload()
     go.set()
-    wait_until(lambda: b"/page" in server.generation.resources)
+    wait_until(lambda: b"/page" in server.site.live.resources)
     assert began.acquire(timeout=60)
     assert not began.acquire(blocking=False)
 
 
 def test_a_request_that_waits_for_a_file_is_answered_from_the_next_generation(
-    site: Any, serve: Any, reload: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, reload: Callable[[Server], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.write("page", b"old" * 2000)
     server = serve(site.root, memory="4K", watch=False)
@@ -222,7 +228,7 @@ def test_a_request_that_waits_for_a_file_is_answered_from_the_next_generation(
 
 
 def test_a_server_that_ends_waits_for_its_reload(
-    site: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.write("page", b"a page")
     server = Server(Config(root=site.root, port=0, watch=False))

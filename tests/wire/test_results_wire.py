@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
 
+from tests.support.client import Client, Response
+from tests.support.following import Becomes
+from tests.support.site import Serve, Site
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
+from tests.support.waiting import WaitUntil
 from zcserve import Server
+from zcserve.net.fastlane import FastLane
 from zcserve.servlets.kept import SWEPT_AT_ONCE
 from zcserve.servlets.results import Results
 
@@ -97,9 +101,9 @@ def called() -> list[str]:
 
 
 def results_of(server: Server) -> Results:
-    assert server._application is not None
-    assert server._application.results is not None
-    return server._application.results
+    results = server.site.application.results
+    assert isinstance(results, Results)
+    return results
 
 
 def fields_of(response: Response) -> list[tuple[bytes, bytes]]:
@@ -108,7 +112,7 @@ def fields_of(response: Response) -> list[tuple[bytes, bytes]]:
 
 
 @pytest.fixture
-def pages(live: Any, site: Any, tmp_path: Path) -> Callable[..., Server]:
+def pages(live: Serve, site: Site, tmp_path: Path) -> Callable[..., Server]:
     """`pages(**config)`: each result has a file of the same content beside it."""
     for name, content in CONTENTS.items():
         site.write(f"file/{name}.html", content)
@@ -117,7 +121,7 @@ def pages(live: Any, site: Any, tmp_path: Path) -> Callable[..., Server]:
 
 
 @pytest.fixture
-def counted(live: Any, site: Any, tmp_path: Path) -> Callable[..., Server]:
+def counted(live: Serve, site: Site, tmp_path: Path) -> Callable[..., Server]:
     """`counted(ttl, **config)`: results that say how many calls there were."""
 
     def start(ttl: float, **config: Any) -> Server:
@@ -131,7 +135,7 @@ def counted(live: Any, site: Any, tmp_path: Path) -> Callable[..., Server]:
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_a_result_is_answered_as_a_file_of_the_same_content(pages: Any, name: str) -> None:
+def test_a_result_is_answered_as_a_file_of_the_same_content(pages: Callable[..., Server], name: str) -> None:
     with Client(pages().port) as client:
         for method in ("HEAD", *["GET"] * TIMES, "HEAD"):
             made, file = (client.get(f"/{where}/{name}.html", method=method) for where in ("made", "file"))
@@ -158,7 +162,7 @@ def test_a_result_is_answered_as_a_file_of_the_same_content(pages: Any, name: st
     ids=" ".join,
 )
 @pytest.mark.parametrize("name", ["small", "large"])
-def test_conditions_and_ranges_are_those_of_a_file(pages: Any, name: str, lines: list[str]) -> None:
+def test_conditions_and_ranges_are_those_of_a_file(pages: Callable[..., Server], name: str, lines: list[str]) -> None:
     with Client(pages().port) as client:
         tag = client.get(f"/file/{name}.html")["ETag"].decode()
         asked = [line.replace("TAG", tag) for line in lines]
@@ -168,7 +172,9 @@ def test_conditions_and_ranges_are_those_of_a_file(pages: Any, name: str, lines:
     assert called() == [name]
 
 
-def test_with_compress_a_result_gets_variants_as_a_file_does(pages: Any, wait_until: Any) -> None:
+def test_with_compress_a_result_gets_variants_as_a_file_does(
+    pages: Callable[..., Server], wait_until: WaitUntil
+) -> None:
     server = pages(compress=True, compress_bytes_min=100)
     coded = ("Accept-Encoding: gzip, br, zstd",)
     with Client(server.port) as client:
@@ -183,10 +189,11 @@ def test_with_compress_a_result_gets_variants_as_a_file_does(pages: Any, wait_un
     assert called() == ["prose", "small"]
 
 
-def test_the_fast_lane_answers_it(serve: Any, site: Any, tmp_path: Path) -> None:
+def test_the_fast_lane_answers_it(serve: Serve, site: Site, tmp_path: Path) -> None:
     pytest.importorskip("zcserve.net._lane")
     server = serve(site.root, servlets=str(write_servlets(tmp_path, pages=PAGES)), engine="native")
-    lane = server._service.lane
+    assert isinstance(server.loop.front, FastLane)
+    lane = server.loop.front.lane
     with Client(server.port) as client:
         client.get("/made/large.html")
         assert lane.knows(b"/made/large.html")
@@ -201,7 +208,7 @@ def test_the_fast_lane_answers_it(serve: Any, site: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_servlet_is_called_once_a_ttl(counted: Any, wait_until: Any, kind: str) -> None:
+def test_the_servlet_is_called_once_a_ttl(counted: Callable[..., Server], wait_until: WaitUntil, kind: str) -> None:
     with Client(counted(0.2).port) as client:
         assert client.get(f"/{kind}").body == b"1"
         seen = [1]
@@ -216,7 +223,9 @@ def test_the_servlet_is_called_once_a_ttl(counted: Any, wait_until: Any, kind: s
 
 
 @pytest.mark.parametrize("kind", ["thread", "async"])
-def test_nobody_waits_for_a_result_that_is_made_again(counted: Any, becomes: Any, wait_until: Any, kind: str) -> None:
+def test_nobody_waits_for_a_result_that_is_made_again(
+    counted: Callable[..., Server], becomes: Becomes, wait_until: WaitUntil, kind: str
+) -> None:
     server = counted(0.1)
     EVENTS["hold"].set()
     with Client(server.port) as client:
@@ -229,13 +238,13 @@ def test_nobody_waits_for_a_result_that_is_made_again(counted: Any, becomes: Any
         assert int(becomes_more(client, f"/{kind}", 1, wait_until)) >= 2
 
 
-def becomes_more(client: Client, target: str, than: int, wait_until: Any) -> bytes:
-    return wait_until(lambda: body if int(body := client.get(target).body) > than else None)  # type: ignore[no-any-return]
+def becomes_more(client: Client, target: str, than: int, wait_until: WaitUntil) -> bytes:
+    return wait_until(lambda: body if int(body := client.get(target).body) > than else None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_result_outlives_failures_of_its_servlet(
-    counted: Any, wait_until: Any, caplog: pytest.LogCaptureFixture, kind: str
+    counted: Callable[..., Server], wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     caplog.set_level(logging.INFO)
     with Client(counted(0.2).port) as client:
@@ -252,7 +261,7 @@ def test_a_result_outlives_failures_of_its_servlet(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_servlet_that_fails_at_once_is_a_500_and_asked_again(counted: Any, kind: str) -> None:
+def test_a_servlet_that_fails_at_once_is_a_500_and_asked_again(counted: Callable[..., Server], kind: str) -> None:
     with Client(counted(60).port) as client:
         EVENTS["fail"].set()
         assert [client.get(f"/{kind}").status for _ in range(2)] == [500, 500]
@@ -260,7 +269,7 @@ def test_a_servlet_that_fails_at_once_is_a_500_and_asked_again(counted: Any, kin
         assert [client.get(f"/{kind}").body for _ in range(TIMES)] == [b"3"] * TIMES
 
 
-def test_what_nobody_used_vanishes(counted: Any, wait_until: Any) -> None:
+def test_what_nobody_used_vanishes(counted: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = counted(0.1)
     with Client(server.port) as client:
         assert client.get("/loop").body == b"1"
@@ -272,12 +281,14 @@ def test_what_nobody_used_vanishes(counted: Any, wait_until: Any) -> None:
 
 
 @pytest.mark.parametrize("target", ["/first/plain", "/first-async"])
-def test_those_who_ask_while_it_is_made_wait_for_one_call(counted: Any, wait_until: Any, target: str) -> None:
+def test_those_who_ask_while_it_is_made_wait_for_one_call(
+    counted: Callable[..., Server], wait_until: WaitUntil, target: str
+) -> None:
     server = counted(60)
     clients = [StageClient(server.port) for _ in range(30)]
     for client in clients:
         client.ask(target)
-    wait_until(lambda: len(server._service.connections) == len(clients))
+    wait_until(lambda: len(server.service.connections) == len(clients))
     EVENTS["go"].set()
     answers = [client.read() for client in clients]
     for client in clients:
@@ -287,12 +298,12 @@ def test_those_who_ask_while_it_is_made_wait_for_one_call(counted: Any, wait_unt
     assert called() == ["1"]
 
 
-def test_what_is_not_for_everybody_answers_one(counted: Any, wait_until: Any) -> None:
+def test_what_is_not_for_everybody_answers_one(counted: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = counted(60)
     clients = [StageClient(server.port) for _ in range(5)]
     for client in clients:
         client.ask("/first/cookie")
-    wait_until(lambda: len(server._service.connections) == len(clients))
+    wait_until(lambda: len(server.service.connections) == len(clients))
     EVENTS["go"].set()
     answers = [client.read() for client in clients]
     for client in clients:
@@ -301,7 +312,7 @@ def test_what_is_not_for_everybody_answers_one(counted: Any, wait_until: Any) ->
     assert not len(results_of(server))
 
 
-def test_who_leaves_while_it_is_made_is_not_missed(counted: Any, wait_until: Any) -> None:
+def test_who_leaves_while_it_is_made_is_not_missed(counted: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = counted(60)
     with StageClient(server.port) as gone:
         gone.ask("/first/plain")
@@ -316,7 +327,7 @@ def test_who_leaves_while_it_is_made_is_not_missed(counted: Any, wait_until: Any
 # --- which ------------------------------------------------------------------------------------------------
 
 
-def test_a_result_knows_the_target_and_nothing_of_who_asked(live: Any, site: Any, tmp_path: Path) -> None:
+def test_a_result_knows_the_target_and_nothing_of_who_asked(live: Serve, site: Site, tmp_path: Path) -> None:
     server = live(site.root, servlets=str(write_servlets(tmp_path, q=QUERIES)))
     with Client(server.port) as client:
         client.get("/csp?q&a=1", "Cookie: secret=1", "Authorization: Basic eDp5", method="HEAD")
@@ -329,7 +340,7 @@ def test_a_result_knows_the_target_and_nothing_of_who_asked(live: Any, site: Any
     assert called() == ["a=1"]
 
 
-def test_each_query_has_a_result_of_its_own(live: Any, site: Any, tmp_path: Path) -> None:
+def test_each_query_has_a_result_of_its_own(live: Serve, site: Site, tmp_path: Path) -> None:
     server = live(site.root, servlets=str(write_servlets(tmp_path, q=QUERIES)))
     with Client(server.port) as client:
         for _ in range(TIMES):
@@ -338,7 +349,7 @@ def test_each_query_has_a_result_of_its_own(live: Any, site: Any, tmp_path: Path
     assert called() == [f"n={n}" for n in range(4)]
 
 
-def test_no_more_are_kept_than_may_be_and_what_is_used_stays(live: Any, site: Any, tmp_path: Path) -> None:
+def test_no_more_are_kept_than_may_be_and_what_is_used_stays(live: Serve, site: Site, tmp_path: Path) -> None:
     server = live(site.root, servlets=str(write_servlets(tmp_path, q=QUERIES)), servlet_results_max=3)
     with Client(server.port) as client:
         for n in range(20):
@@ -350,7 +361,7 @@ def test_no_more_are_kept_than_may_be_and_what_is_used_stays(live: Any, site: An
 
 
 @pytest.mark.parametrize("compress", [False, True])
-def test_what_was_evicted_is_made_again(live: Any, site: Any, tmp_path: Path, compress: bool) -> None:
+def test_what_was_evicted_is_made_again(live: Serve, site: Site, tmp_path: Path, compress: bool) -> None:
     site.write("index.html", b"home")
     folder = str(write_servlets(tmp_path, q=QUERIES))
     server = live(site.root, servlets=folder, memory=2 << 20, compress=compress)
@@ -364,7 +375,7 @@ def test_what_was_evicted_is_made_again(live: Any, site: Any, tmp_path: Path, co
     assert 150 < len(called()) <= 300
 
 
-def test_many_under_a_tiny_budget_at_once(live: Any, site: Any, tmp_path: Path) -> None:
+def test_many_under_a_tiny_budget_at_once(live: Serve, site: Site, tmp_path: Path) -> None:
     server = live(site.root, servlets=str(write_servlets(tmp_path, q=QUERIES)), memory=2 << 20)
     answers: list[tuple[int, bool]] = []
 
@@ -402,7 +413,7 @@ NOT_KEPT = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NOT_KEPT)
 def test_what_may_not_be_kept_is_asked_for_each_time(
-    live: Any, site: Any, tmp_path: Path, name: str, kind: str
+    live: Serve, site: Site, tmp_path: Path, name: str, kind: str
 ) -> None:
     site.write("file.txt", b"a file")
     made, status = NOT_KEPT[name]
@@ -436,7 +447,9 @@ def more(request, rest):
 """
 
 
-def test_a_servlet_that_is_loaded_again_drops_its_results(live: Any, site: Any, tmp_path: Path, becomes: Any) -> None:
+def test_a_servlet_that_is_loaded_again_drops_its_results(
+    live: Serve, site: Site, tmp_path: Path, becomes: Becomes
+) -> None:
     folder = write_servlets(tmp_path, it=VERSION.format("old"), other=PAGES)
     server = live(site.root, servlets=str(folder))
     with Client(server.port) as client:
@@ -461,7 +474,7 @@ def test_a_servlet_that_is_loaded_again_drops_its_results(live: Any, site: Any, 
         becomes(client, "/more/x", b"nearer")
 
 
-def test_a_file_that_comes_goes_before_a_result(live: Any, site: Any, tmp_path: Path, becomes: Any) -> None:
+def test_a_file_that_comes_goes_before_a_result(live: Serve, site: Site, tmp_path: Path, becomes: Becomes) -> None:
     server = live(site.root, servlets=str(write_servlets(tmp_path, it=VERSION.format("made"))), watch=True)
     with Client(server.port) as client:
         for target in ("/it", "/it?q=1", "/%69t"):
@@ -476,7 +489,7 @@ def test_a_file_that_comes_goes_before_a_result(live: Any, site: Any, tmp_path: 
 
 
 def test_a_file_that_comes_goes_before_all_results_at_its_path_at_once(
-    live: Any, site: Any, tmp_path: Path, becomes: Any
+    live: Serve, site: Site, tmp_path: Path, becomes: Becomes
 ) -> None:
     site.write("page", b"page")
     folder = write_servlets(tmp_path, it="@servlet('/it', ttl=60)\ndef it(request):\n    return b'made'\n")
@@ -492,7 +505,7 @@ def test_a_file_that_comes_goes_before_all_results_at_its_path_at_once(
 
 
 def test_a_result_of_code_that_was_replaced_meanwhile_is_not_kept(
-    counted: Any, tmp_path: Path, wait_until: Any
+    counted: Callable[..., Server], tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     server = counted(60)
     with StageClient(server.port) as waiting, StageClient(server.port) as client:
@@ -509,7 +522,7 @@ def test_a_result_of_code_that_was_replaced_meanwhile_is_not_kept(
             assert client.get("/first/plain").body == b"new"
 
 
-def test_nothing_is_left_when_the_server_ends(site: Any, tmp_path: Path) -> None:
+def test_nothing_is_left_when_the_server_ends(site: Site, tmp_path: Path) -> None:
     from zcserve import Config
 
     folder = str(write_servlets(tmp_path, it=VERSION.format("it")))

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote_to_bytes
 
 import pytest
-from wire.stage import StageClient, write_servlets
 
+from tests.support.site import Serve, Site
+from tests.support.stage import StageClient, write_servlets
 from zcserve import Config, Server
 
 pytest.importorskip("h11")
@@ -340,7 +341,7 @@ def test_a_difference_is_deliberate(port: int, name: str) -> None:
     assert theirs(meaning) == oracle
 
 
-def test_a_servlets_name_is_no_field_of_its_query(tmp_path: Path, site: Any, serve: Any) -> None:
+def test_a_servlets_name_is_no_field_of_its_query(tmp_path: Path, site: Site, serve: Serve) -> None:
     """Of /csp?NAME&k=v the query begins behind NAME; to werkzeug NAME is a field without a value."""
     source = ECHO + "\ndef get(request):\n    return echo(request)\n"
     server = serve(site.root, servlets=str(write_servlets(tmp_path, echo=source)))

@@ -9,17 +9,19 @@ import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
 
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 
 TIMES = 3
 
 SLOW = """
-from wire.stage import wait_for
+from tests.support.stage import wait_for
 
 @servlet("/thread", thread=True)
 def in_thread(request):
@@ -64,7 +66,7 @@ Start = Callable[..., Server]
 
 
 @pytest.fixture
-def start(live: Any, site: Any, tmp_path: Path) -> Callable[..., Server]:
+def start(live: Serve, site: Site, tmp_path: Path) -> Callable[..., Server]:
     """`start(source, **config)`."""
     site.write("page", b"page")
     return lambda source, **config: live(site.root, servlets=str(write_servlets(tmp_path, slow=source)), **config)
@@ -80,7 +82,7 @@ def start(live: Any, site: Any, tmp_path: Path) -> Callable[..., Server]:
         ("/async-stream", b"zcserve-async"),
     ],
 )
-def test_others_are_served_while_one_is_slow(start: Start, wait_until: Any, target: str, thread: bytes) -> None:
+def test_others_are_served_while_one_is_slow(start: Start, wait_until: WaitUntil, target: str, thread: bytes) -> None:
     server = start(SLOW)
     with StageClient(server.port) as slow, StageClient(server.port) as other:
         for _ in range(2):
@@ -141,7 +143,7 @@ def test_threads_run_beside_each_other(start: Start) -> None:
 # --- the bound ------------------------------------------------------------------------------------------------
 
 
-def test_when_the_pool_is_full_the_rest_is_refused_at_once(start: Start, wait_until: Any) -> None:
+def test_when_the_pool_is_full_the_rest_is_refused_at_once(start: Start, wait_until: WaitUntil) -> None:
     server = start(SLOW, servlet_threads=2, servlet_queue_max=3)
     with ExitStack() as stack:
         busy = [stack.enter_context(StageClient(server.port)) for _ in range(5)]
@@ -151,7 +153,7 @@ def test_when_the_pool_is_full_the_rest_is_refused_at_once(start: Start, wait_un
         for client in busy[2:]:
             client.ask("/thread")
         other = stack.enter_context(StageClient(server.port))
-        wait_until(lambda: server._application.context.pool.waiting == 3)
+        wait_until(lambda: server.site.application.context.pool.waiting == 3)
         for target in ("/thread", "/thread-stream") * TIMES:
             response = other.get(target)
             assert (response.status, response["Retry-After"], response["Connection"]) == (503, b"1", None)
@@ -186,7 +188,7 @@ def test_a_thread_that_failed_works_on(start: Start) -> None:
 # --- who holds the loop ---------------------------------------------------------------------------------------
 
 HOLDING = """
-from wire.stage import wait_for
+from tests.support.stage import wait_for
 
 def get(request):
     return hold()
@@ -224,7 +226,7 @@ def held(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.mark.parametrize(("target", "line"), [("/csp?slow", 8), ("/stream", 15), ("/closing", 20)])
 def test_who_holds_the_loop_is_named_with_its_stack(
-    start: Start, wait_until: Any, caplog: pytest.LogCaptureFixture, target: str, line: int
+    start: Start, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, target: str, line: int
 ) -> None:
     server = start(HOLDING, servlet_slow_s=0.1)
     for n in range(2):  # by Python, then by the lane
@@ -251,7 +253,9 @@ def test_who_holds_the_loop_is_named_with_its_stack(
     assert len(held(caplog)) == 2  # once each
 
 
-def test_who_waits_in_a_thread_holds_nobody(start: Start, wait_until: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_who_waits_in_a_thread_holds_nobody(
+    start: Start, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
     server = start(HOLDING, servlet_slow_s=0.2)
     with StageClient(server.port) as thread, StageClient(server.port) as loop:
         thread.ask("/thread")
@@ -269,7 +273,7 @@ def test_who_waits_in_a_thread_holds_nobody(start: Start, wait_until: Any, caplo
 
 @pytest.mark.parametrize("engine", ["python", "native"])
 def test_a_servlet_that_never_comes_back_does_not_keep_the_process(
-    site: Any, tmp_path: Path, command: Any, wait_until: Any, engine: str
+    site: Site, tmp_path: Path, command: StartCommand, wait_until: WaitUntil, engine: str
 ) -> None:
     if engine == "native":
         pytest.importorskip("zcserve.net._lane")

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import StageClient, write_servlets
+
+from tests.support.site import Serve, Site
+from tests.support.stage import StageClient, write_servlets
 
 LIMIT = 5000
 
@@ -35,7 +37,7 @@ TARGETS = ("/csp?bodies", "/thread", "/async")
 
 
 @pytest.fixture
-def bodies(live: Any, site: Any, tmp_path: Path) -> Any:
+def bodies(live: Serve, site: Site, tmp_path: Path) -> Any:
     folder = write_servlets(tmp_path, bodies=BODIES)
     return live(site.root, servlets=str(folder), servlet_body_bytes_max=LIMIT)
 
@@ -228,7 +230,7 @@ PLACES = {"/csp?failing": "/fine", "/thread": "/fine-thread", "/async": "/fine-a
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("what", FAILURES)
 def test_a_failure_is_an_answer_and_the_log_repeats_its_id(
-    live: Any, site: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, place: str
+    live: Serve, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, place: str
 ) -> None:
     _, status, told = FAILURES[what]
     folder = write_servlets(tmp_path, failing=FAILING)
@@ -261,7 +263,7 @@ def test_a_failure_is_an_answer_and_the_log_repeats_its_id(
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_in_development_the_page_shows_the_traceback(live: Any, site: Any, tmp_path: Path, place: str) -> None:
+def test_in_development_the_page_shows_the_traceback(live: Serve, site: Site, tmp_path: Path, place: str) -> None:
     server = live(site.root, servlets=str(write_servlets(tmp_path, failing=FAILING)), dev=True)
     with StageClient(server.port) as client:
         for _ in range(3):
@@ -274,7 +276,7 @@ def test_in_development_the_page_shows_the_traceback(live: Any, site: Any, tmp_p
 
 @pytest.mark.parametrize("dev", [False, True])
 def test_a_form_that_cannot_be_read_is_the_clients_fault(
-    live: Any, site: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, dev: bool
+    live: Serve, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture, dev: bool
 ) -> None:
     pytest.importorskip("multipart")
     server = live(site.root, servlets=str(write_servlets(tmp_path, bodies=BODIES)), dev=dev)

@@ -6,16 +6,18 @@ Two servers of one root and one folder; streams made at random ask for servlets 
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from fuzz.grammar import Maker
-from wire.stage import write_servlets
-from wire.test_differential import Engines, ask, compare, make_site, tags_of
 
+from tests.support.engines import Engines, ask, compare, make_site, tags_of
+from tests.support.grammar import Maker
+from tests.support.stage import write_servlets
 from zcserve import Config, Server
 from zcserve.net import reply
-from zcserve.servlets import context
+from zcserve.net.fastlane import FastLane
 
 pytest.importorskip("zcserve.net._lane")
 
@@ -75,10 +77,10 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     root = tmp_path_factory.mktemp("site")
     make_site(root)
     folder = write_servlets(tmp_path_factory.mktemp("code"), mixed=MIXED)
-    config = {"root": root, "port": 0, "servlets": str(folder), "servlet_slow_s": 60.0}
+    config: dict[str, Any] = {"root": root, "port": 0, "servlets": str(folder), "servlet_slow_s": 60.0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reply, "_boundary", lambda: b"boundary")
-        patch.setattr(context.secrets, "token_hex", lambda size: "0" * 2 * size)
+        patch.setattr(secrets, "token_hex", lambda size: "0" * 2 * size)
         with (
             Server(Config(**config, engine="native")) as native,
             Server(Config(**config, engine="python")) as python,
@@ -134,8 +136,8 @@ def test_one_request_for_a_servlet_cut_anywhere(engines: Engines, seed: int) -> 
 
 
 def test_the_lane_asks_servlets_itself(engines: Engines) -> None:
-    lane = engines.native._service.lane
-    assert lane is not None
+    assert isinstance(engines.native.loop.front, FastLane)
+    lane = engines.native.loop.front.lane
     stream = b"GET /csp?mixed HTTP/1.1\r\nHost: test\r\n\r\nGET /kind/text HTTP/1.1\r\nHost: test\r\n\r\n" * 20
     assert compare(engines, [stream])
     before = lane.requests

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import StageClient, write_servlets
+
+from tests.support.following import Becomes
+from tests.support.site import Serve, Site
+from tests.support.stage import StageClient, write_servlets
 
 TIMES = 3  # by Python, then by the lane that learned from it, then by the lane again
 
@@ -27,7 +30,7 @@ def shadow(request, name):
 """
 
 
-def test_files_go_before_servlets(live: Any, site: Any, tmp_path: Path) -> None:
+def test_files_go_before_servlets(live: Serve, site: Site, tmp_path: Path) -> None:
     site.write("dir/file", b"a file")
     server = live(site.root, servlets=str(write_servlets(tmp_path, shadow=SHADOW)))
     with StageClient(server.port) as client:
@@ -38,7 +41,7 @@ def test_files_go_before_servlets(live: Any, site: Any, tmp_path: Path) -> None:
             assert client.get("/dir/f%69le").body == b"a file"
 
 
-def test_a_file_goes_before_a_servlet_that_was_asked_by_another_method(live: Any, site: Any, tmp_path: Path) -> None:
+def test_a_file_goes_before_a_servlet_that_was_asked_by_another_method(live: Serve, site: Site, tmp_path: Path) -> None:
     site.write("dir/file", b"a file")
     server = live(site.root, servlets=str(write_servlets(tmp_path, shadow=SHADOW)))
     with StageClient(server.port) as client:
@@ -50,7 +53,7 @@ def test_a_file_goes_before_a_servlet_that_was_asked_by_another_method(live: Any
 
 
 def test_a_file_that_appears_goes_before_a_servlet_until_it_vanishes(
-    live: Any, site: Any, tmp_path: Path, becomes: Any
+    live: Serve, site: Site, tmp_path: Path, becomes: Becomes
 ) -> None:
     site.write("dir/x", b"")
     server = live(site.root, servlets=str(write_servlets(tmp_path, shadow=SHADOW)), watch=True)
@@ -84,7 +87,7 @@ def teapot(request, rest):
 
 
 @pytest.fixture
-def sends(live: Any, site: Any, tmp_path: Path) -> Any:
+def sends(live: Serve, site: Site, tmp_path: Path) -> Any:
     site.write("file.txt", b"0123456789" * 50)
     site.write("file.txt.gz", b"\x1f\x8bshorter")
     site.write("dir/a b", b"blank")
@@ -132,7 +135,7 @@ def test_a_file_may_answer_a_post(sends: Any) -> None:
 
 
 def test_an_answer_to_a_post_has_its_content_though_the_file_cannot_be_loaded(
-    live: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    live: Serve, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All answers have content but those to HEAD: the next request is answered in step."""
     site.write("file.txt", b"0123456789" * 500)
@@ -158,7 +161,7 @@ def test_what_is_no_file_is_not_found(sends: Any, target: str) -> None:
             assert client.get("/send/file.txt").status == 200
 
 
-def test_a_file_that_changes_is_sent_as_it_is_now(live: Any, site: Any, tmp_path: Path, becomes: Any) -> None:
+def test_a_file_that_changes_is_sent_as_it_is_now(live: Serve, site: Site, tmp_path: Path, becomes: Becomes) -> None:
     site.write("news", b"old")
     server = live(site.root, servlets=str(write_servlets(tmp_path, sends=SENDS)), watch=True)
     with StageClient(server.port) as client:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import types
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.stage import StageClient, write_servlets
+
+from tests.support.applications import asgi, wsgi
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
+from tests.support.stage import StageClient, write_servlets
 
 CLIENTS = 200
 ROUNDS = 5
@@ -62,30 +64,6 @@ def loop_stream(request, n):
 """
 
 
-def wsgi(environ: Any, start_response: Any) -> Iterator[bytes]:
-    start_response("200 OK", [("Content-Type", "application/json")])
-    n = environ["PATH_INFO"].removeprefix("/")
-    cookies = dict([environ["HTTP_COOKIE"].split("=")])
-    body = environ["wsgi.input"].read().decode()
-    content = json.dumps([environ["QUERY_STRING"], {"n": n}, environ["HTTP_X_N"], cookies, body]).encode()
-    for at in range(0, len(content), 20):
-        yield content[at : at + 20]
-
-
-async def asgi(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] != "http":
-        raise RuntimeError("http alone")
-    body = (await receive())["body"].decode()
-    fields = {name.decode(): value.decode() for name, value in scope["headers"]}
-    n = scope["path"].removeprefix(scope["root_path"] + "/")
-    cookies = dict([fields["cookie"].split("=")])
-    content = json.dumps([scope["query_string"].decode(), {"n": n}, fields["x-n"], cookies, body]).encode()
-    await send({"type": "http.response.start", "status": 200})
-    for at in range(0, len(content), 20):
-        await send({"type": "http.response.body", "body": content[at : at + 20], "more_body": True})
-    await send({"type": "http.response.body"})
-
-
 @pytest.fixture
 def applications(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """Mounts of both kinds."""
@@ -96,7 +74,7 @@ def applications(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
 
 
 def test_many_clients_get_their_own_answers(
-    live: Any, site: Any, tmp_path: Path, applications: tuple[str, ...]
+    live: Serve, site: Site, tmp_path: Path, applications: tuple[str, ...]
 ) -> None:
     server = live(site.root, servlets=str(write_servlets(tmp_path, mixed=MIXED)), mount=applications)
     kinds = ("loop", "thread", "async", "stream", "async-stream", "loop-stream", "wsgi", "asgi")
@@ -206,17 +184,14 @@ def ask_many(port: int, target: str, status: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("engine", ["python", "native"])
-def test_memory_does_not_grow_with_requests(
-    site: Any, tmp_path: Path, command: Callable[..., Any], engine: str
-) -> None:
+def test_memory_does_not_grow_with_requests(site: Site, tmp_path: Path, command: StartCommand, engine: str) -> None:
     if engine == "native":
         pytest.importorskip("zcserve.net._lane")
     site.write("page", b"a page")
     folder = write_servlets(tmp_path, plain=PLAIN)
     server = command(
         site.root, "--servlets", str(folder), "--engine", engine, "--servlet-results-max", "50",
-        "--mount", "/wsgi=wire.test_servlets_many:wsgi", "--mount", "/asgi=wire.test_servlets_many:asgi",
-        cwd=str(Path(__file__).parents[1]),
+        "--mount", "/wsgi=tests.support.applications:wsgi", "--mount", "/asgi=tests.support.applications:asgi",
     )  # fmt: skip
     for target, status in KINDS.items():
         ask_many(server.port, target, status, WARM_UP)

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
+
+from tests.support.site import Serve, Site
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
+from tests.support.waiting import WaitUntil
 
 WHERES = ("loop", "thread", "async", "ttl", "ttl-thread")
 TIMES = 2
@@ -156,7 +159,7 @@ KINDS = [line.split('"')[1] for line in ODD.splitlines() if line.startswith('   
 
 
 @pytest.fixture
-def odd(live: Any, site: Any, tmp_path: Path) -> Any:
+def odd(live: Serve, site: Site, tmp_path: Path) -> Any:
     site.write("page", b"a page")
     return lambda **config: live(site.root, servlets=str(write_servlets(tmp_path, odd=ODD)), **config)
 
@@ -214,7 +217,7 @@ def test_whatever_a_servlet_does_is_answered_and_the_connection_goes_on(
         ("/named/%zz", 400),
     ],
 )
-def test_a_target_that_tries_something(live: Any, site: Any, tmp_path: Path, target: str, status: int) -> None:
+def test_a_target_that_tries_something(live: Serve, site: Site, tmp_path: Path, target: str, status: int) -> None:
     site.write("page", b"a page")
     source = ODD + '\n@servlet(methods=["PUT"])\ndef put(request):\n    return b""\n'
     folder = write_servlets(tmp_path, odd=source)
@@ -245,7 +248,7 @@ def test_a_parameter_is_what_the_path_says(odd: Any, sent: str, path: str, name:
             assert client.get(sent).body.decode() == f'["{path}","{name}"]'
 
 
-def test_a_request_can_be_read_when_it_is_over(live: Any, site: Any, tmp_path: Path) -> None:
+def test_a_request_can_be_read_when_it_is_over(live: Serve, site: Site, tmp_path: Path) -> None:
     source = """
     last = []
 
@@ -266,7 +269,7 @@ def test_a_request_can_be_read_when_it_is_over(live: Any, site: Any, tmp_path: P
             assert response.body.decode() == (before if n else "[]")
 
 
-def test_no_body_may_be_forbidden(live: Any, site: Any, tmp_path: Path) -> None:
+def test_no_body_may_be_forbidden(live: Serve, site: Site, tmp_path: Path) -> None:
     source = "def get(request):\n    return b'got'\n\ndef post(request):\n    return b'posted' + request.body\n"
     server = live(site.root, servlets=str(write_servlets(tmp_path, bodiless=source)), servlet_body_bytes_max=0)
     chunked = b"POST /csp?bodiless HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -284,7 +287,7 @@ def test_no_body_may_be_forbidden(live: Any, site: Any, tmp_path: Path) -> None:
         assert client.read().status == 413
 
 
-def test_of_a_long_target_nothing_is_kept(live: Any, site: Any, tmp_path: Path) -> None:
+def test_of_a_long_target_nothing_is_kept(live: Serve, site: Site, tmp_path: Path) -> None:
     source = """
     from itertools import count
     calls = count()
@@ -301,16 +304,16 @@ def test_of_a_long_target_nothing_is_kept(live: Any, site: Any, tmp_path: Path) 
     with StageClient(server.port) as client:
         said = [client.get(f"/kept?{'q' * size}").body for size in (1000, 1000, 7000, 7000)]
         assert said == [b"0 1000", b"0 1000", b"1 7000", b"2 7000"]
-        assert len(server._application.results) == 1
+        assert len(server.site.application.results) == 1
         for size in (1000, 7000) * TIMES:
             assert client.get(f"/quick?{'q' * size}").body == b"%d" % size
 
 
 def test_who_left_before_a_thread_was_free_is_not_asked_for(
-    live: Any, site: Any, tmp_path: Path, wait_until: Any
+    live: Serve, site: Site, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     source = """
-    from wire.stage import wait_for
+    from tests.support.stage import wait_for
 
     @servlet("/thread/{n}", thread=True)
     def in_thread(request, n):
@@ -323,11 +326,11 @@ def test_who_left_before_a_thread_was_free_is_not_asked_for(
         first.ask("/thread/1")
         wait_until(lambda: JOURNAL == ["1"])
         second.ask("/thread/2")
-        wait_until(lambda: server._application.context.pool.waiting == 1)
+        wait_until(lambda: server.site.application.context.pool.waiting == 1)
         third.ask("/thread/3")
-        wait_until(lambda: server._application.context.pool.waiting == 2)
+        wait_until(lambda: server.site.application.context.pool.waiting == 2)
         second.reset()
-        wait_until(lambda: server._application.context.pool.waiting == 1)  # its place is free
+        wait_until(lambda: server.site.application.context.pool.waiting == 1)  # its place is free
         EVENTS["go"].set()
         assert (first.read().body, third.read().body) == (b"1", b"3")
     assert JOURNAL == ["1", "3"]

@@ -8,21 +8,20 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire import test_upgrade_live
-from wire.stage import StageClient
-from wire.test_upgrade_live import ENGINES, Line, Load, is_alive
 
 import zcserve
+from tests.support.command import StartCommand
+from tests.support.processes import is_alive
+from tests.support.site import Serve, Site
+from tests.support.stage import StageClient
+from tests.support.upgrades import ENGINES, Load, StartLine
+from tests.support.waiting import WaitUntil
 
 CHECKOUT = Path(zcserve.__file__).parents[1]
-
-start_line = test_upgrade_live.line
 
 HELLO = "def get(request):\n    return b'hello'\n"
 
@@ -154,7 +153,7 @@ WRONG = [
 
 
 @pytest.fixture
-def modules(site: Any, tmp_path: Path) -> Path:
+def modules(site: Site, tmp_path: Path) -> Path:
     """The working directory, with a site and modules that load and that do not."""
     site.write("page", b"a page")
     (tmp_path / "hello_wsgi.py").write_text(WSGI)
@@ -191,14 +190,14 @@ def test_check_names_each_mount_that_does_not_load_and_fails(modules: Path) -> N
     assert "Traceback" not in done.stderr
 
 
-def test_an_application_that_cannot_start_is_one_line_and_exit_code_2(site: Any, tmp_path: Path) -> None:
+def test_an_application_that_cannot_start_is_one_line_and_exit_code_2(site: Site, tmp_path: Path) -> None:
     (tmp_path / "hello_wsgi.py").write_text(WSGI)
     done = run("--root", "site", "--port", "0", "--mount", "/a=hello_wsgi:lifespan", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "zcserve: mount /a=hello_wsgi:lifespan could not start: no database"
 
 
-def test_check_counts_servlets_and_the_broken_ones(site: Any, tmp_path: Path, folder: Path) -> None:
+def test_check_counts_servlets_and_the_broken_ones(site: Site, tmp_path: Path, folder: Path) -> None:
     site.write("page", b"a page")
     (tmp_path / "hello_wsgi.py").write_text(WSGI)
     (folder / "broken.py").write_text("def get(request:\n")
@@ -228,7 +227,7 @@ def test_check_counts_servlets_and_the_broken_ones(site: Any, tmp_path: Path, fo
 
 
 def test_the_banner_says_which_servlets_there_are(
-    site: Any, tmp_path: Path, folder: Path, command: Callable[..., Any]
+    site: Site, tmp_path: Path, folder: Path, command: StartCommand
 ) -> None:
     (tmp_path / "hello_wsgi.py").write_text(WSGI)
     (folder / "broken.py").write_text("1 / 0\n")
@@ -243,7 +242,9 @@ def test_the_banner_says_which_servlets_there_are(
 # --- the access log ---------------------------------------------------------------------------------------
 
 
-def test_each_answer_is_a_line_of_json(live: Any, site: Any, tmp_path: Path, folder: Path, wait_until: Any) -> None:
+def test_each_answer_is_a_line_of_json(
+    live: Serve, site: Site, tmp_path: Path, folder: Path, wait_until: WaitUntil
+) -> None:
     site.write("page", b"a page")
     (folder / "long.py").write_text(
         LONG + "\n@servlet('/fails/{name}')\ndef fails(request, name):\n    raise ValueError(name)\n"
@@ -251,7 +252,7 @@ def test_each_answer_is_a_line_of_json(live: Any, site: Any, tmp_path: Path, fol
     log = tmp_path / "access.log"
     server = live(site.root, servlets=str(folder), access_log=str(log), access_log_format="json")
     targets = ["/csp?hello", '/csp?hello&a="b\\c"', "/thread", "/async", "/kept", "/fails/x", "/csp?nobody", "/page"]
-    expected = []
+    expected: list[tuple[str, str, int, int | None]] = []
     with StageClient(server.port) as client:
         for target in targets * 3:
             for method in ("GET", "HEAD"):
@@ -280,7 +281,7 @@ def test_each_answer_is_a_line_of_json(live: Any, site: Any, tmp_path: Path, fol
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_server_ends_in_its_grace_whatever_hangs(
-    site: Any, folder: Path, command: Callable[..., Any], wait_until: Any, engine: str
+    site: Site, folder: Path, command: StartCommand, wait_until: WaitUntil, engine: str
 ) -> None:
     (folder / "long.py").write_text(LONG)
     server = command(site.root, "--servlets", str(folder), "--engine", engine, "--grace", "0.2")
@@ -305,15 +306,15 @@ def test_a_server_ends_in_its_grace_whatever_hangs(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_upgrade_loses_no_request_of_a_servlet(
-    site: Any,
+    site: Site,
     folder: Path,
-    start_line: Callable[..., Line],
-    wait_until: Any,
+    line: StartLine,
+    wait_until: WaitUntil,
     engine: str,
 ) -> None:
     site.write("page", b"a page")
     (folder / "long.py").write_text(LONG)
-    server = start_line(site.root, "--servlets", str(folder), "--engine", engine, "--grace", "0.5")
+    server = line(site.root, "--servlets", str(folder), "--engine", engine, "--grace", "0.5")
     expected = {"/csp?hello": b"hello", "/thread": b"thread", "/async": b"async", "/kept": b"kept", "/page": b"a page"}
     with Load(server.port, expected) as load:
         for _ in range(2):
@@ -328,14 +329,14 @@ def test_an_upgrade_loses_no_request_of_a_servlet(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_runs_is_finished_by_the_old_process_and_what_hangs_does_not_keep_it(
-    site: Any,
+    site: Site,
     folder: Path,
-    start_line: Callable[..., Line],
-    wait_until: Any,
+    line: StartLine,
+    wait_until: WaitUntil,
     engine: str,
 ) -> None:
     (folder / "long.py").write_text(LONG)
-    server = start_line(site.root, "--servlets", str(folder), "--engine", engine, "--grace", "0.5")
+    server = line(site.root, "--servlets", str(folder), "--engine", engine, "--grace", "0.5")
     with ExitStack() as stack:
         slow, stream, async_stream, stuck, stuck_async = (
             stack.enter_context(StageClient(server.port)) for _ in range(5)

@@ -6,11 +6,12 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
 
+from tests.support.site import Serve, Site
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 
 TIMES = 3
@@ -24,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(live: Any, site: Any, folder: Path) -> Start:
+def start(live: Serve, site: Site, folder: Path) -> Start:
     site.write("file", b"file")
     return lambda **config: live(site.root, servlets=str(folder), **config)
 
@@ -266,7 +267,7 @@ assert EVENTS["loaded"].wait(WAIT_S)
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_who_asks_for_what_loads_waits_and_nobody_else(
-    start: Start, folder: Path, wait_until: Any, target: str
+    start: Start, folder: Path, wait_until: WaitUntil, target: str
 ) -> None:
     server = start()
     with StageClient(server.port) as first, StageClient(server.port) as second, StageClient(server.port) as other:
@@ -286,7 +287,7 @@ def test_who_asks_for_what_loads_waits_and_nobody_else(
 
 
 def test_a_client_that_leaves_while_it_loads_harms_nobody(
-    start: Start, folder: Path, wait_until: Any, caplog: pytest.LogCaptureFixture
+    start: Start, folder: Path, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start()
     write_servlet(folder, "page", SLOW + answering("two"))
@@ -300,7 +301,7 @@ def test_a_client_that_leaves_while_it_loads_harms_nobody(
     assert not errors(caplog)
 
 
-def test_what_changes_while_it_loads_is_loaded_again(start: Start, folder: Path, wait_until: Any) -> None:
+def test_what_changes_while_it_loads_is_loaded_again(start: Start, folder: Path, wait_until: WaitUntil) -> None:
     server = start()
     write_servlet(folder, "page", SLOW + answering("two"))
     with StageClient(server.port) as client:
@@ -325,7 +326,7 @@ file.write_text(file.read_text() + "# again\\n")
 
 
 def test_a_reload_loads_servlets_anew_for_what_they_import_from_elsewhere(
-    start: Start, folder: Path, tmp_path: Path, wait_until: Any
+    start: Start, folder: Path, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     elsewhere = tmp_path / "elsewhere.txt"
     elsewhere.write_text("old")

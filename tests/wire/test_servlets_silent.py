@@ -9,15 +9,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
 
+from tests.support.site import Serve, Site
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 
 SERVLETS = """
-from wire.stage import wait_for
+from tests.support.stage import wait_for
 
 count = itertools.count(1)
 
@@ -80,7 +81,7 @@ async def hung_async(request):
 """
 
 MOUNTED = """
-from wire.stage import EVENTS, JOURNAL, wait_for
+from tests.support.stage import EVENTS, JOURNAL, wait_for
 
 def silent(first):
     try:
@@ -121,7 +122,7 @@ async def asgi(scope, receive, send):
 
 
 @pytest.fixture
-def start(live: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
+def start(live: Serve, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
     """`start(**config)`: a server with the servlets and the applications above."""
     site.write("page", b"a page")
     folder = write_servlets(tmp_path, silent=SERVLETS)
@@ -139,7 +140,7 @@ def start(live: Any, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("first", ["nothing", "something"])
 @pytest.mark.parametrize("where", ["loop", "thread", "async", "wsgi", "asgi"])
 def test_one_that_never_says_anything_keeps_nobody_waiting_and_ends_with_its_client(
-    start: Any, wait_until: Any, where: str, first: str
+    start: Callable[..., Server], wait_until: WaitUntil, where: str, first: str
 ) -> None:
     server = start(servlet_threads=1)
     client = StageClient(server.port)
@@ -156,7 +157,7 @@ def test_one_that_never_says_anything_keeps_nobody_waiting_and_ends_with_its_cli
     wait_until(lambda: "closed" in JOURNAL)
 
 
-def test_empty_writes_end_with_the_client(start: Any, wait_until: Any) -> None:
+def test_empty_writes_end_with_the_client(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start()
     client = StageClient(server.port)
     client.ask("/wsgi/write")
@@ -169,9 +170,11 @@ def test_empty_writes_end_with_the_client(start: Any, wait_until: Any) -> None:
 
 
 @pytest.mark.parametrize("target", ["/work", "/wsgi/work", "/kept"])
-def test_a_queued_request_whose_client_has_left_gives_up_its_place(start: Any, wait_until: Any, target: str) -> None:
+def test_a_queued_request_whose_client_has_left_gives_up_its_place(
+    start: Callable[..., Server], wait_until: WaitUntil, target: str
+) -> None:
     server = start(servlet_threads=1, servlet_queue_max=2)
-    pool = server._application.context.pool
+    pool = server.site.application.context.pool
     with ExitStack() as stack:
         working = stack.enter_context(StageClient(server.port))
         working.ask("/work")
@@ -200,10 +203,10 @@ def test_a_queued_request_whose_client_has_left_gives_up_its_place(start: Any, w
 
 @pytest.mark.parametrize("kind", ["thread", "async"])
 def test_a_result_whose_servlet_hangs_serves_its_time_and_then_requests_end_by_a_deadline(
-    start: Any, wait_until: Any, kind: str
+    start: Callable[..., Server], wait_until: WaitUntil, kind: str
 ) -> None:
     server = start(servlet_result_timeout_s=0.3)
-    results = server._application.results
+    results = server.site.application.results
     with StageClient(server.port) as client:
 
         def asked() -> tuple[int, bytes]:
@@ -224,10 +227,10 @@ def test_a_result_whose_servlet_hangs_serves_its_time_and_then_requests_end_by_a
         EVENTS["go"].set()
         wait_until(lambda: not results.making.hung)
         assert wait_until(lambda: (answer := asked())[0] == 200 and answer)[1] != b"1"
-    assert server._application.context.pool.waiting == 0
+    assert server.site.application.context.pool.waiting == 0
 
 
-def test_clients_that_wait_for_one_hung_result_are_bounded(start: Any, wait_until: Any) -> None:
+def test_clients_that_wait_for_one_hung_result_are_bounded(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start(servlet_result_timeout_s=0.5, servlet_queue_max=3)
     JOURNAL.append("begin")
     EVENTS["go"].clear()

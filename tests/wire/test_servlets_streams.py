@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlets
 
+from tests.support.site import Serve, Site
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
+from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
+from zcserve.config.table import Engine
 
 WHERES = ("loop", "thread", "async", "async-from-loop", "iterator-in-task")
 # An asynchronous iterator that a function in the loop made cannot be asked before its answer is promised.
@@ -72,12 +75,12 @@ PIECE_BYTES = 8 + (1 << 16)
 
 
 @pytest.fixture
-def endless(live: Any, site: Any, tmp_path: Path) -> Any:
+def endless(live: Serve, site: Site, tmp_path: Path) -> Any:
     site.write("page", b"page")
     return live(site.root, servlets=str(write_servlets(tmp_path, endless=ENDLESS)))
 
 
-def rest(wait_until: Any) -> int:
+def rest(wait_until: WaitUntil) -> int:
     """How many pieces were made, once no more are: while ten other requests are answered."""
     seen = [-1]
 
@@ -90,7 +93,7 @@ def rest(wait_until: Any) -> int:
 
 
 @pytest.mark.parametrize("where", WHERES)
-def test_a_client_that_does_not_read_is_made_no_pieces_for(endless: Any, wait_until: Any, where: str) -> None:
+def test_a_client_that_does_not_read_is_made_no_pieces_for(endless: Any, wait_until: WaitUntil, where: str) -> None:
     with StageClient(endless.port, receive_buffer=4096) as slow, StageClient(endless.port) as other:
         slow.ask(f"/{where}")
         wait_until(lambda: JOURNAL)
@@ -111,7 +114,9 @@ def test_a_client_that_does_not_read_is_made_no_pieces_for(endless: Any, wait_un
 
 @pytest.mark.parametrize("where", WHERES)
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_client_that_goes_away_closes_the_generator(endless: Any, wait_until: Any, where: str, reset: bool) -> None:
+def test_a_client_that_goes_away_closes_the_generator(
+    endless: Any, wait_until: WaitUntil, where: str, reset: bool
+) -> None:
     with StageClient(endless.port) as client:
         client.ask(f"/{where}")
         client.read_head()
@@ -127,7 +132,7 @@ def test_a_client_that_goes_away_closes_the_generator(endless: Any, wait_until: 
 
 
 @pytest.mark.parametrize("where", WHERES)
-def test_a_head_request_closes_the_generator(endless: Any, wait_until: Any, where: str) -> None:
+def test_a_head_request_closes_the_generator(endless: Any, wait_until: WaitUntil, where: str) -> None:
     with StageClient(endless.port) as client:
         for n in range(1, 4):
             response = client.get(f"/{where}", method="HEAD")
@@ -139,7 +144,7 @@ def test_a_head_request_closes_the_generator(endless: Any, wait_until: Any, wher
 
 
 @pytest.mark.parametrize("engine", ["python", "native"])
-def test_a_server_ends_while_it_sends(site: Any, tmp_path: Path, wait_until: Any, engine: str) -> None:
+def test_a_server_ends_while_it_sends(site: Site, tmp_path: Path, wait_until: WaitUntil, engine: Engine) -> None:
     if engine == "native":
         pytest.importorskip("zcserve.net._lane")
     folder = str(write_servlets(tmp_path, endless=ENDLESS))
@@ -171,7 +176,7 @@ async def in_task(request):
 """
 
 
-def test_a_piece_is_sent_when_it_is_made(live: Any, site: Any, tmp_path: Path) -> None:
+def test_a_piece_is_sent_when_it_is_made(live: Serve, site: Site, tmp_path: Path) -> None:
     server = live(site.root, servlets=str(write_servlets(tmp_path, steps=STEPS)))
     with StageClient(server.port) as thread, StageClient(server.port) as task:
         clients = {"thread": thread, "async": task}
@@ -187,7 +192,7 @@ def test_a_piece_is_sent_when_it_is_made(live: Any, site: Any, tmp_path: Path) -
             assert client.read_chunk() == b""
 
 
-def test_what_is_behind_a_stream_waits_for_its_end(live: Any, site: Any, tmp_path: Path) -> None:
+def test_what_is_behind_a_stream_waits_for_its_end(live: Serve, site: Site, tmp_path: Path) -> None:
     site.write("page", b"page")
     server = live(site.root, servlets=str(write_servlets(tmp_path, steps=STEPS)))
     request = b"GET /%b HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -202,7 +207,7 @@ def test_what_is_behind_a_stream_waits_for_its_end(live: Any, site: Any, tmp_pat
 
 
 def test_a_stream_may_last_longer_than_any_timeout_of_requests(
-    live: Any, site: Any, tmp_path: Path, wait_until: Any
+    live: Serve, site: Site, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     timeouts = {"head_timeout_s": 0.1, "idle_timeout_s": 0.1, "body_timeout_s": 0.1, "write_timeout_s": 0.1}
     server = live(site.root, servlets=str(write_servlets(tmp_path, steps=STEPS)), **timeouts)
@@ -232,7 +237,13 @@ LATE: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("what", LATE)
 @pytest.mark.parametrize("where", WHERES)
 def test_a_failure_after_the_first_piece_cuts_the_answer_short(
-    live: Any, site: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, wait_until: Any, where: str, what: str
+    live: Serve,
+    site: Site,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    wait_until: WaitUntil,
+    where: str,
+    what: str,
 ) -> None:
     failure, told = LATE[what]
     source = forms(f"yield 'first'\n{failure}")
@@ -256,7 +267,7 @@ def test_a_failure_after_the_first_piece_cuts_the_answer_short(
 @pytest.mark.parametrize("what", LATE)
 @pytest.mark.parametrize("where", [where for where in WHERES if where not in BEGUN_LATE])
 def test_a_failure_before_the_first_piece_is_an_answer(
-    live: Any, site: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, where: str, what: str
+    live: Serve, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture, where: str, what: str
 ) -> None:
     failure, told = LATE[what]
     source = forms(f"yield b''\n{failure}")
@@ -269,7 +280,7 @@ def test_a_failure_before_the_first_piece_is_an_answer(
 
 
 def test_in_http_1_0_a_failure_is_told_from_an_end_by_the_log_alone(
-    live: Any, site: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, wait_until: Any
+    live: Serve, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture, wait_until: WaitUntil
 ) -> None:
     server = live(site.root, servlets=str(write_servlets(tmp_path, late=forms("yield 'first'\nraise ValueError"))))
     for where in WHERES:
@@ -280,7 +291,7 @@ def test_in_http_1_0_a_failure_is_told_from_an_end_by_the_log_alone(
 
 
 def test_a_generator_whose_end_fails_has_been_sent(
-    live: Any, site: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, wait_until: Any
+    live: Serve, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture, wait_until: WaitUntil
 ) -> None:
     source = forms("try:\n    while True:\n        yield b'piece'\nfinally:\n    raise ValueError('at the end')")
     server = live(site.root, servlets=str(write_servlets(tmp_path, ends=source)))
@@ -333,7 +344,7 @@ def fine(request):
 
 @pytest.mark.parametrize("where", ["async", "async-stream"])
 def test_a_client_that_goes_away_cancels_the_coroutine(
-    live: Any, site: Any, tmp_path: Path, wait_until: Any, caplog: pytest.LogCaptureFixture, where: str
+    live: Serve, site: Site, tmp_path: Path, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, where: str
 ) -> None:
     server = live(site.root, servlets=str(write_servlets(tmp_path, waiting=WAITING)))
     with StageClient(server.port) as client:
@@ -347,14 +358,14 @@ def test_a_client_that_goes_away_cancels_the_coroutine(
 
 
 def test_a_thread_whose_client_went_away_ends_in_its_time(
-    live: Any, site: Any, tmp_path: Path, wait_until: Any, caplog: pytest.LogCaptureFixture
+    live: Serve, site: Site, tmp_path: Path, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = live(site.root, servlets=str(write_servlets(tmp_path, waiting=WAITING)))
     with StageClient(server.port) as client:
         client.ask("/thread")
         wait_until(lambda: JOURNAL == ["begun"])
         client.reset()
-    wait_until(lambda: server._service.count() == 0)
+    wait_until(lambda: server.service.count() == 0)
     EVENTS["go"].set()
     wait_until(lambda: JOURNAL == ["begun", "done"])
     with StageClient(server.port) as client:

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
+
+from tests.support.site import Serve, Site
+from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
+from tests.support.waiting import WaitUntil
 
 TIMES = 3  # by Python, then by the lane that learned from it, then by the lane again
 
@@ -115,12 +118,12 @@ async def in_task(request, kind):
 
 
 @pytest.fixture
-def calls(live: Any, site: Any, tmp_path: Path) -> Any:
+def calls(live: Serve, site: Site, tmp_path: Path) -> Any:
     return live(site.root, servlets=str(write_servlets(tmp_path, calls=CALLS)))
 
 
 @pytest.fixture
-def makes(live: Any, site: Any, tmp_path: Path) -> Any:
+def makes(live: Serve, site: Site, tmp_path: Path) -> Any:
     return live(site.root, servlets=str(write_servlets(tmp_path, made=MADE)))
 
 
@@ -287,7 +290,7 @@ def test_a_connection_ends_when_the_client_asks_for_it(makes: Any, kind: str) ->
 
 
 @pytest.mark.parametrize("status", [204, 205, 304])
-def test_some_statuses_have_no_content(live: Any, site: Any, tmp_path: Path, status: int) -> None:
+def test_some_statuses_have_no_content(live: Serve, site: Site, tmp_path: Path, status: int) -> None:
     source = f"""
 def get(request):
     return Response(b"dropped", {status}, {{"X-A": "b", "ETag": '"t"'}})
@@ -302,7 +305,7 @@ def get(request):
             assert response.body == b""
 
 
-def test_fields_of_one_name_and_cookies_stay_apart(live: Any, site: Any, tmp_path: Path) -> None:
+def test_fields_of_one_name_and_cookies_stay_apart(live: Serve, site: Site, tmp_path: Path) -> None:
     source = """
 def get(request):
     response = Response("ok", headers=[("X-Many", "1"), ("X-Many", "2")])
@@ -321,9 +324,11 @@ def get(request):
 # --- order ----------------------------------------------------------------------------------------------------
 
 
-def test_answers_come_in_the_order_of_their_requests(live: Any, site: Any, tmp_path: Path, wait_until: Any) -> None:
+def test_answers_come_in_the_order_of_their_requests(
+    live: Serve, site: Site, tmp_path: Path, wait_until: WaitUntil
+) -> None:
     source = """
-from wire.stage import wait_for
+from tests.support.stage import wait_for
 
 @servlet("/quick/{n}")
 def quick(request, n):
@@ -365,7 +370,7 @@ def stream(request):
             assert [client.read().body for _ in range(7)] == bodies[3:]
 
 
-def test_a_pipeline_is_answered_however_it_is_cut(calls: Any, site: Any) -> None:
+def test_a_pipeline_is_answered_however_it_is_cut(calls: Any, site: Site) -> None:
     site.write("page", b"page")
     requests = [
         b"GET /csp?calls&n=1 HTTP/1.1\r\nHost: test\r\n\r\n",
@@ -386,6 +391,8 @@ def test_a_pipeline_is_answered_however_it_is_cut(calls: Any, site: Any) -> None
             assert [answer.status for answer in answers] == [200] * len(requests)
             said = [json.loads(answer.body) if answer.body else None for answer in answers]
             assert [each and each["body"] for each in said] == ["", "abc", "", "def", None, ""]
+            assert said[0] is not None
+            assert said[5] is not None
             assert (said[0]["query"], said[5]["query"]) == ([["n", "1"]], [["n", "2"]])
 
 
@@ -393,7 +400,7 @@ def test_a_pipeline_is_answered_however_it_is_cut(calls: Any, site: Any) -> None
 
 
 def test_each_answer_is_logged_once_with_its_status_and_size(
-    live: Any, site: Any, tmp_path: Path, wait_until: Any
+    live: Serve, site: Site, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     log = tmp_path / "access.log"
     site.write("page", b"page")
@@ -415,7 +422,7 @@ def test_each_answer_is_logged_once_with_its_status_and_size(
     assert {line.split(" ")[0] for line in lines} == {"127.0.0.1"}
 
 
-def test_over_a_unix_socket_the_client_has_no_address(live: Any, site: Any, tmp_path: Path) -> None:
+def test_over_a_unix_socket_the_client_has_no_address(live: Serve, site: Site, tmp_path: Path) -> None:
     folder = write_servlets(tmp_path, calls=CALLS)
     with tempfile.TemporaryDirectory() as short:  # tmp_path may be longer than such a path may be
         path = f"{short}/socket"
@@ -426,7 +433,7 @@ def test_over_a_unix_socket_the_client_has_no_address(live: Any, site: Any, tmp_
 
 
 DRAINED = """
-from wire.stage import wait_for
+from tests.support.stage import wait_for
 
 @servlet("/slow", thread=True)
 def slow(request):
@@ -449,7 +456,9 @@ async def asynchronous(request):
 """
 
 
-def test_a_server_that_stops_lets_answers_finish(live: Any, site: Any, tmp_path: Path, wait_until: Any) -> None:
+def test_a_server_that_stops_lets_answers_finish(
+    live: Serve, site: Site, tmp_path: Path, wait_until: WaitUntil
+) -> None:
     server = live(site.root, servlets=str(write_servlets(tmp_path, drained=DRAINED)))
     with StageClient(server.port) as slow, StageClient(server.port) as stream, StageClient(server.port) as task:
         slow.ask("/slow")
@@ -460,7 +469,7 @@ def test_a_server_that_stops_lets_answers_finish(live: Any, site: Any, tmp_path:
         assert b"Connection: close" not in head
         wait_until(lambda: len(JOURNAL) == 2)
         server.loop.call_soon(server.stop)
-        wait_until(lambda: server._service.ending)
+        wait_until(lambda: server.service.ending)
         EVENTS["go"].set()
         for client, body in ((slow, b"slow"), (task, b"async")):
             response = client.read()
@@ -468,4 +477,4 @@ def test_a_server_that_stops_lets_answers_finish(live: Any, site: Any, tmp_path:
             assert client.at_end()
         assert list(iter(stream.read_chunk, b"")) == [b", ended"]
         assert stream.at_end()
-    wait_until(lambda: not server._thread.is_alive())
+    wait_until(lambda: not server.is_serving)

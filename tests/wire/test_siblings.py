@@ -12,18 +12,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client, Response
-from wire.following import publish, tag_of
 
+from tests.support.client import Client, Response
+from tests.support.command import StartCommand
+from tests.support.eviction import entry_of
+from tests.support.following import publish, tag_of
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve.cache import siblings
 from zcserve.cache.compress import zstd_module
-from zcserve.cache.entry import Entry, Sibling, SiblingVariant
+from zcserve.cache.entry import Entry, Paged, Sibling, SiblingVariant
 from zcserve.cache.loader import Loader
 
 GZIP = "Accept-Encoding: gzip"
@@ -44,9 +48,15 @@ def is_as_its_own(response: Response, content: bytes, media_type: bytes = b"appl
 
 
 def sibling(server: Any, key: bytes) -> Sibling:
-    found = server.generation.resources[key]
+    found = server.site.live.resources[key]
     assert isinstance(found, Sibling)
     return found
+
+
+def extent(entry: Entry) -> object:
+    """What keeps the bytes of a large body."""
+    assert isinstance(entry.body, Paged)
+    return entry.body.keeper
 
 
 # --- under their own names ------------------------------------------------------------------------------------
@@ -54,7 +64,7 @@ def sibling(server: Any, key: bytes) -> Sibling:
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("memory", ["64M", "4K"], ids=["resident", "cold"])
-def test_a_sibling_is_a_file_and_a_variant(site: Any, live: Any, content: bytes, memory: str) -> None:
+def test_a_sibling_is_a_file_and_a_variant(site: Site, live: Serve, content: bytes, memory: str) -> None:
     site.write("x.tar", content, mtime=1000)
     site.write("x.tar.gz", packed(content), mtime=2000)
     with Client(live(site.root, memory=memory).port) as client:
@@ -75,7 +85,7 @@ def test_a_sibling_is_a_file_and_a_variant(site: Any, live: Any, content: bytes,
             assert head["Content-Length"] == str(len(own.body)).encode()
 
 
-def test_every_ending_has_its_type(site: Any, live: Any) -> None:
+def test_every_ending_has_its_type(site: Site, live: Serve) -> None:
     for ending, media_type in ((".gz", b"gzip"), (".zst", b"zstd"), (".br", b"octet-stream")):
         site.write("rel.json", b"{}", mtime=1000)
         site.write(f"rel.json{ending}", b"packed", mtime=1000)
@@ -83,17 +93,19 @@ def test_every_ending_has_its_type(site: Any, live: Any) -> None:
             assert is_as_its_own(client.get(f"/rel.json{ending}"), b"packed", b"application/" + media_type)
 
 
-def test_a_sibling_too_old_to_be_one_is_a_file(site: Any, live: Any) -> None:
+def test_a_sibling_too_old_to_be_one_is_a_file(site: Site, live: Serve) -> None:
     site.write("x.csv", SMALL, mtime=2000)
     site.write("x.csv.gz", packed(SMALL), mtime=1000)
     server = live(site.root)
     with Client(server.port) as client:
         assert is_as_its_own(client.get("/x.csv.gz"), packed(SMALL))
         assert client.get("/x.csv", GZIP)["Content-Encoding"] is None
-    assert [problem.path for problem in server.generation.problems] == ["x.csv.gz"]
+    assert [problem.path for problem in server.site.live.problems] == ["x.csv.gz"]
 
 
-def test_the_file_stays_while_its_base_comes_changes_ages_and_goes(site: Any, live: Any, wait_until: Any) -> None:
+def test_the_file_stays_while_its_base_comes_changes_ages_and_goes(
+    site: Site, live: Serve, wait_until: WaitUntil
+) -> None:
     site.write("x.csv.gz", packed(SMALL), mtime=1000)
     server = live(site.root)
     with Client(server.port) as client:
@@ -114,16 +126,16 @@ def test_the_file_stays_while_its_base_comes_changes_ages_and_goes(site: Any, li
         wait_until(lambda: coding() == 404)
         site.write(".x", SMALL, mtime=1000).rename(site.root / "x.csv")
         wait_until(lambda: coding() == b"gzip")
-        old = server.generation
+        old = server.site.live
         server.reload()
-        wait_until(lambda: server.generation is not old)
+        wait_until(lambda: server.site.live is not old)
         assert coding() == b"gzip"
         (site.root / "x.csv.gz").unlink()
         wait_until(lambda: client.get("/x.csv.gz").status == 404)
         assert client.get("/x.csv", GZIP)["Content-Encoding"] is None
 
 
-def test_the_bytes_are_held_once(site: Any, live: Any, wait_until: Any) -> None:
+def test_the_bytes_are_held_once(site: Site, live: Serve, wait_until: WaitUntil) -> None:
     """Large: two heads, one extent. Small: once, until it is asked for under its own name."""
     content = os.urandom(100_000)
     site.write("x.tar", content, mtime=1000)
@@ -133,7 +145,7 @@ def test_the_bytes_are_held_once(site: Any, live: Any, wait_until: Any) -> None:
     server = live(site.root, memory="4M")
     large, small = sibling(server, b"/x.tar.gz"), sibling(server, b"/s.txt.gz")
     assert large.body is not None
-    assert large.body.keeper is large.variant.body.keeper
+    assert extent(large) is extent(large.variant)
     assert small.body is None
     assert server.content.report.files == server.content.report.resident_files == 4
     before = server.store.committed
@@ -143,21 +155,21 @@ def test_the_bytes_are_held_once(site: Any, live: Any, wait_until: Any) -> None:
             assert server.store.committed == before
             other = ("/x.tar.gz",) if entry is large else ("/x.tar", f"{GZIP}, identity;q=0")
             assert client.get(*other).body == packed(content)
-            assert large.body.keeper is large.variant.body.keeper
-        base = server.generation.resources[b"/x.tar"]
+            assert extent(large) is extent(large.variant)
+        base = server.site.live.resources[b"/x.tar"]
         site.write("x.tar.br", b"", mtime=500)  # too old, and yet a look at the base
         site.write(".x", content, mtime=900).rename(site.root / "x.tar")
-        wait_until(lambda: server.generation.resources[b"/x.tar"] is not base)
+        wait_until(lambda: server.site.live.resources[b"/x.tar"] is not base)
         assert client.get("/x.tar", f"{GZIP}, identity;q=0").body == packed(content)
         assert sibling(server, b"/x.tar.gz") is large
-        assert large.body.keeper is large.variant.body.keeper
+        assert extent(large) is extent(large.variant)
         assert client.get("/s.txt.gz").body == packed(SMALL)
         wait_until(lambda: small.body is not None)
         for entry in (large, large.variant):
             server.store.drop(entry)
         client.get("/s.txt")
     wait_until(lambda: server.store.committed < before - 90_000)  # the lane lets go within a turn
-    assert server.store._condemned == 0
+    assert server.store._room.condemned == 0
 
 
 # --- what they hold -------------------------------------------------------------------------------------------
@@ -179,7 +191,7 @@ def broken(content: bytes) -> dict[str, bytes]:
     }
 
 
-def test_what_does_not_decode_to_its_base_is_no_variant_and_is_named(site: Any, live: Any) -> None:
+def test_what_does_not_decode_to_its_base_is_no_variant_and_is_named(site: Site, live: Serve) -> None:
     cases = broken(SMALL)
     for number, content in enumerate(cases.values()):
         site.write(f"{number}.txt", SMALL, mtime=1000)
@@ -196,14 +208,14 @@ def test_what_does_not_decode_to_its_base_is_no_variant_and_is_named(site: Any, 
             assert is_as_its_own(client.get(f"/{number}.txt.gz"), content)
         assert client.get("/two.txt", GZIP)["Content-Encoding"] == b"gzip"
         assert client.get("/empty.txt", GZIP)["Content-Encoding"] in (None, b"gzip")
-    found = {problem.path: problem.why for problem in server.generation.problems}
+    found = {problem.path: problem.why for problem in server.site.live.problems}
     assert found.keys() == {f"{number}.txt.gz" for number in range(len(cases))}
     assert set(found.values()) == {siblings.BROKEN, siblings.OTHER}
 
 
 @pytest.mark.parametrize("ending", [".br", ".zst"])
 def test_br_and_zstd_are_looked_at_where_their_packages_are(
-    site: Any, live: Any, ending: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Site, live: Serve, ending: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     coding = {".br": "br", ".zst": "zstd"}[ending]
     module = codec(coding)
@@ -268,7 +280,7 @@ def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_siblings_are_compared_once(
-    site: Any, live: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Site, live: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     compared = count(monkeypatch)
     site.write("good.txt", SMALL, mtime=1000)
@@ -279,11 +291,11 @@ def test_siblings_are_compared_once(
     assert len(compared) == 2
 
     def reload() -> None:
-        old, bad = server.generation, server.generation.resources[b"/bad.txt"]
+        old, bad = server.site.live, server.site.live.resources[b"/bad.txt"]
         server.reload()
-        wait_until(lambda: server.generation is not old)
-        assert server.generation.resources[b"/bad.txt"] is bad
-        assert [problem.path for problem in server.generation.problems] == ["bad.txt.gz"]
+        wait_until(lambda: server.site.live is not old)
+        assert server.site.live.resources[b"/bad.txt"] is bad
+        assert [problem.path for problem in server.site.live.problems] == ["bad.txt.gz"]
 
     with Client(server.port) as client:
         reload()
@@ -303,7 +315,7 @@ def test_siblings_are_compared_once(
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
 def test_what_is_not_loaded_is_compared_when_it_is_asked_for(
-    site: Any, live: Any, content: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Site, live: Serve, content: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     compared = count(monkeypatch)
     site.write("bad.txt", content, mtime=1000)
@@ -324,7 +336,7 @@ def test_what_is_not_loaded_is_compared_when_it_is_asked_for(
 
 
 def test_what_could_not_be_compared_is_compared_when_it_is_asked_for(
-    site: Any, live: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, live: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def has_no_descriptor(*_: Any) -> list[SiblingVariant]:
         raise OSError(errno.EMFILE, "")
@@ -343,7 +355,7 @@ def test_what_could_not_be_compared_is_compared_when_it_is_asked_for(
 @pytest.mark.parametrize("asked", [False, True], ids=["not read", "read"])
 @pytest.mark.parametrize("changed", ["x.txt.gz", "x.txt"])
 def test_what_is_not_resident_is_compared_again_when_it_is_dated_back(
-    site: Any, live: Any, changed: str, asked: bool, wait_until: Any
+    site: Site, live: Serve, changed: str, asked: bool, wait_until: WaitUntil
 ) -> None:
     codec("zstd")
     content = random.Random(1).randbytes(70_000)
@@ -351,7 +363,8 @@ def test_what_is_not_resident_is_compared_again_when_it_is_dated_back(
     site.write("x.txt.gz", packed(content), mtime=1000)
     site.write("x.txt.zst", b"broken", mtime=1000)  # the smallest: it has the others compared
     server = live(site.root, memory="8K", watch=False)
-    (variant,) = server.generation.resources[b"/x.txt"].variants
+    (variant,) = entry_of(server, "/x.txt").variants
+    assert isinstance(variant, SiblingVariant)
     assert (variant.judged != b"", variant.etag) == (True, b"")
     if asked:
         with Client(server.port) as client:
@@ -371,7 +384,7 @@ def test_what_is_not_resident_is_compared_again_when_it_is_dated_back(
 
 
 def test_what_was_found_of_a_sibling_does_not_hold_when_it_is_dated_back_and_another_comes(
-    site: Any, live: Any, wait_until: Any
+    site: Site, live: Serve, wait_until: WaitUntil
 ) -> None:
     codec("zstd")
     content = random.Random(1).randbytes(70_000)
@@ -399,7 +412,7 @@ def test_what_was_found_of_a_sibling_does_not_hold_when_it_is_dated_back_and_ano
 
 
 def test_a_sibling_that_is_refused_while_variants_are_attached_is_none(
-    site: Any, live: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, live: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codec("zstd")
     answers: list[Response] = []
@@ -416,7 +429,7 @@ def test_a_sibling_that_is_refused_while_variants_are_attached_is_none(
         site.write(f"empty-{number}", b"")
     server = live(site.root, memory="4K", compress=True)
     monkeypatch.setattr(Loader, "_as_variants", asked_meanwhile)
-    batch = server.loader.variants.want(server.generation.root, [server.generation.resources[b"/bad.txt"]])
+    batch = server.loader.variants.want(server.site.live.root, [entry_of(server, "/bad.txt")])
     assert batch.wait(time.monotonic() + 10, lambda: None)
     with Client(server.port) as client:
         answers.append(client.get("/bad.txt", GZIP))
@@ -424,7 +437,7 @@ def test_a_sibling_that_is_refused_while_variants_are_attached_is_none(
 
 
 def test_a_sibling_is_not_sent_while_others_are_still_compared(
-    site: Any, live: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, live: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zstd = codec("zstd")
     answers: list[Response] = []
@@ -452,14 +465,14 @@ def test_a_sibling_is_not_sent_while_others_are_still_compared(
 
 
 def test_a_sibling_that_is_refused_after_it_was_chosen_is_not_sent(
-    site: Any, live: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, live: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zstd = codec("zstd")
     find_fault = siblings.find_fault
     to_wait = [True]
 
     def when_two_wait(*arguments: Any) -> str:
-        wait_until(lambda: server._service.fetcher.waiting == 2 or not to_wait)
+        wait_until(lambda: server.service.fetcher.waiting == 2 or not to_wait)
         to_wait.clear()
         return find_fault(*arguments)
 
@@ -472,7 +485,7 @@ def test_a_sibling_that_is_refused_after_it_was_chosen_is_not_sent(
     monkeypatch.setattr(siblings, "find_fault", when_two_wait)
     with Client(server.port) as one, Client(server.port) as other:
         one.send(b"GET /x.txt HTTP/1.1\r\nHost: x\r\nAccept-Encoding: zstd\r\n\r\n")
-        wait_until(lambda: server._service.fetcher.waiting)
+        wait_until(lambda: server.service.fetcher.waiting)
         other.send(b"GET /x.txt HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n")
         for client in (one, other):
             answer = client.read()
@@ -480,7 +493,7 @@ def test_a_sibling_that_is_refused_after_it_was_chosen_is_not_sent(
 
 
 def test_a_sibling_whose_base_changes_while_they_are_compared_is_not_sent(
-    site: Any, live: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, live: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find_fault = siblings.find_fault
 
@@ -500,7 +513,7 @@ def test_a_sibling_whose_base_changes_while_they_are_compared_is_not_sent(
             assert (answer["Content-Encoding"], answer.body) == (None, SMALL)
 
 
-def test_many_are_summed_up(site: Any, live: Any, wait_until: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_many_are_summed_up(site: Site, live: Serve, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture) -> None:
     server = live(site.root)
     aside = site.root.parent / "aside"
     aside.mkdir()
@@ -514,7 +527,7 @@ def test_many_are_summed_up(site: Any, live: Any, wait_until: Any, caplog: pytes
     assert sum(siblings.BROKEN in line for line in caplog.messages) == 20
 
 
-def test_trusted_siblings_are_not_looked_at(site: Any, live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trusted_siblings_are_not_looked_at(site: Site, live: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     compared = count(monkeypatch)
     site.write("bad.txt", SMALL, mtime=1000)
     site.write("bad.txt.gz", b"broken", mtime=1000)
@@ -523,7 +536,7 @@ def test_trusted_siblings_are_not_looked_at(site: Any, live: Any, monkeypatch: p
     assert not compared
 
 
-def test_check_names_them(site: Any) -> None:
+def test_check_names_them(site: Site) -> None:
     site.write("bad.txt", SMALL, mtime=1000)
     site.write("bad.txt.gz", b"broken", mtime=1000)
     root = ["--root", str(site.root)]
@@ -535,7 +548,7 @@ def test_check_names_them(site: Any) -> None:
 
 
 @contextmanager
-def upgraded(process: Any, wait_until: Any) -> Iterator[None]:
+def upgraded(process: Any, wait_until: WaitUntil) -> Iterator[None]:
     """The next process serves, and is ended."""
     os.kill(process.pid, signal.SIGUSR2)
     wait_until(lambda: [line for line in process.lines if "serves now" in line])
@@ -549,7 +562,7 @@ def upgraded(process: Any, wait_until: Any) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("engine", ["python", "native"])
-def test_an_upgrade_keeps_what_was_found(site: Any, command: Callable[..., Any], wait_until: Any, engine: str) -> None:
+def test_an_upgrade_keeps_what_was_found(site: Site, command: StartCommand, wait_until: WaitUntil, engine: str) -> None:
     site.write("good.txt", SMALL, mtime=1000)
     site.write("good.txt.gz", packed(SMALL), mtime=1000)
     site.write("bad.txt", LARGE, mtime=1000)
@@ -569,7 +582,7 @@ def test_an_upgrade_keeps_what_was_found(site: Any, command: Callable[..., Any],
 
 @pytest.mark.parametrize("engine", ["python", "native"])
 def test_an_upgrade_keeps_nothing_that_was_found_of_another_base(
-    site: Any, command: Callable[..., Any], wait_until: Any, engine: str
+    site: Site, command: StartCommand, wait_until: WaitUntil, engine: str
 ) -> None:
     content = random.Random(1).randbytes(70_000)
     base = site.write("x.txt", content, mtime=1000)
@@ -595,7 +608,7 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
-def test_a_sibling_that_goes_with_its_directory(site: Any, live: Any, wait_until: Any) -> None:
+def test_a_sibling_that_goes_with_its_directory(site: Site, live: Serve, wait_until: WaitUntil) -> None:
     site.write("d/x", SMALL, mtime=1000)
     site.write("d/x.gz", packed(SMALL), mtime=1000)
     server = live(site.root)
@@ -603,4 +616,4 @@ def test_a_sibling_that_goes_with_its_directory(site: Any, live: Any, wait_until
         assert is_as_its_own(client.get("/d/x.gz"), packed(SMALL))
         shutil.rmtree(site.root / "d")
         wait_until(lambda: client.get("/d/x.gz").status == client.get("/d/x").status == 404)
-    assert not [one for one in server.generation.resources.values() if isinstance(one, Entry)]
+    assert not [one for one in server.site.live.resources.values() if isinstance(one, Entry)]

@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
+
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.site import Site
+from tests.support.waiting import WaitUntil
 
 LARGE = 8 << 20  # more than any socket takes that nobody reads from
 CONTENT = bytes(range(256)) * (LARGE // 256)
 
 
 @pytest.fixture
-def root(site: Any) -> Path:
+def root(site: Site) -> Path:
     """A page, and a file that a client can take its time with."""
     site.write("page", b"a page")
     site.write("large", CONTENT)
@@ -45,7 +49,9 @@ def refuses(port: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_end_signal_lets_what_is_in_flight_finish(root: Path, command: Any, wait_until: Any, number: int) -> None:
+def test_an_end_signal_lets_what_is_in_flight_finish(
+    root: Path, command: StartCommand, wait_until: WaitUntil, number: int
+) -> None:
     server = command(root)
     with Client(server.port) as idle, Client(server.port) as half, begin(server.port) as slow:
         assert idle.get("/page").status == 200
@@ -64,7 +70,7 @@ def test_an_end_signal_lets_what_is_in_flight_finish(root: Path, command: Any, w
         assert server.wait() == 0
 
 
-def test_an_end_signal_ends_a_server_that_owes_nothing(root: Path, command: Any) -> None:
+def test_an_end_signal_ends_a_server_that_owes_nothing(root: Path, command: StartCommand) -> None:
     server = command(root)
     with Client(server.port) as idle:
         assert idle.get("/page").status == 200
@@ -73,7 +79,7 @@ def test_an_end_signal_ends_a_server_that_owes_nothing(root: Path, command: Any)
         assert idle.at_end()
 
 
-def test_what_is_not_finished_when_grace_is_over_is_cut(root: Path, command: Any) -> None:
+def test_what_is_not_finished_when_grace_is_over_is_cut(root: Path, command: StartCommand) -> None:
     server = command(root, "--grace", "200ms")
     with begin(server.port) as slow:
         os.kill(server.pid, signal.SIGTERM)
@@ -82,7 +88,9 @@ def test_what_is_not_finished_when_grace_is_over_is_cut(root: Path, command: Any
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_end_signal_ends_at_once(root: Path, command: Any, wait_until: Any, number: int) -> None:
+def test_a_second_end_signal_ends_at_once(
+    root: Path, command: StartCommand, wait_until: WaitUntil, number: int
+) -> None:
     server = command(root, "--grace", "1h")
     with begin(server.port) as slow:
         os.kill(server.pid, signal.SIGTERM)
@@ -96,7 +104,7 @@ def test_a_second_end_signal_ends_at_once(root: Path, command: Any, wait_until: 
 
 
 def test_reloads_under_load_fail_no_request_and_drop_no_connection(
-    root: Path, site: Any, command: Any, wait_until: Any
+    root: Path, site: Site, command: StartCommand, wait_until: WaitUntil
 ) -> None:
     versions = [b"version %d " % number * 500 for number in range(6)]
     site.write("versioned", versions[0])
@@ -139,7 +147,7 @@ def test_reloads_under_load_fail_no_request_and_drop_no_connection(
 
 
 def test_a_root_that_cannot_be_read_at_sighup_leaves_the_old_content(
-    root: Path, command: Any, wait_until: Any, unprivileged: Any
+    root: Path, command: StartCommand, wait_until: WaitUntil, unprivileged: Any
 ) -> None:
     server = command(root, preexec_fn=unprivileged)
     with Client(server.port) as client:
@@ -176,7 +184,9 @@ def unprivileged() -> Any:
 # --- access log -----------------------------------------------------------------------------------------------
 
 
-def test_sigusr1_reopens_a_rotated_access_log(root: Path, command: Any, wait_until: Any, tmp_path: Path) -> None:
+def test_sigusr1_reopens_a_rotated_access_log(
+    root: Path, command: StartCommand, wait_until: WaitUntil, tmp_path: Path
+) -> None:
     path, rotated = tmp_path / "access.log", tmp_path / "access.log.1"
     server = command(root, "--access-log", str(path))
     with Client(server.port) as client:
@@ -192,7 +202,7 @@ def test_sigusr1_reopens_a_rotated_access_log(root: Path, command: Any, wait_unt
     assert re.findall("first|second|third", path.read_text()) == ["third"]
 
 
-def test_sigusr1_without_an_access_log_changes_nothing(root: Path, command: Any) -> None:
+def test_sigusr1_without_an_access_log_changes_nothing(root: Path, command: StartCommand) -> None:
     server = command(root)
     os.kill(server.pid, signal.SIGUSR1)
     with Client(server.port) as client:
@@ -211,7 +221,7 @@ def _ask(port: int) -> None:
         client.read()
 
 
-def test_the_access_log_in_combined_format(root: Path, command: Any) -> None:
+def test_the_access_log_in_combined_format(root: Path, command: StartCommand) -> None:
     server = command(root, "--access-log", "-")
     _ask(server.port)
     os.kill(server.pid, signal.SIGTERM)
@@ -230,7 +240,7 @@ def test_the_access_log_in_combined_format(root: Path, command: Any) -> None:
     assert len(stamps) == 4
 
 
-def test_the_access_log_in_json(root: Path, command: Any) -> None:
+def test_the_access_log_in_json(root: Path, command: StartCommand) -> None:
     server = command(root, "--access-log", "-", "--access-log-format", "json")
     _ask(server.port)
     os.kill(server.pid, signal.SIGTERM)
@@ -256,7 +266,9 @@ def test_the_access_log_in_json(root: Path, command: Any) -> None:
     }
 
 
-def test_an_access_log_that_cannot_be_written_costs_no_answer(root: Path, command: Any, wait_until: Any) -> None:
+def test_an_access_log_that_cannot_be_written_costs_no_answer(
+    root: Path, command: StartCommand, wait_until: WaitUntil
+) -> None:
     server = command(root, "--access-log", "/dev/full")
     with Client(server.port) as client:
         for _ in range(3):

@@ -15,8 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from wire.client import Client
-from wire.following import publish
+
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.following import publish
+from tests.support.site import Site
+from tests.support.waiting import WaitUntil
 
 ROUNDS = int(os.environ.get("ZCSERVE_SOAK_ROUNDS", "6"))
 WARM_UP = 3
@@ -57,7 +61,7 @@ def left(pid: int) -> Left:
 class Soaked:
     """A server and what is done to it, a round at a time."""
 
-    def __init__(self, server: Any, root: Path, wait_until: Callable[..., Any]) -> None:
+    def __init__(self, server: Any, root: Path, wait_until: WaitUntil) -> None:
         self.pid: int = server.pid
         self._server = server
         self._root = root
@@ -116,7 +120,9 @@ class Soaked:
 
 
 @pytest.fixture
-def soaked(site: Any, command: Any, wait_until: Any, tmp_path: Path) -> Iterator[Callable[[str], Soaked]]:
+def soaked(
+    site: Site, command: StartCommand, wait_until: WaitUntil, tmp_path: Path
+) -> Iterator[Callable[[str], Soaked]]:
     site.write("page", b"0")
     for number in range(500):
         site.write(f"d/{number}", b"x" * number)
@@ -139,7 +145,9 @@ def soaked(site: Any, command: Any, wait_until: Any, tmp_path: Path) -> Iterator
 
 @pytest.mark.parametrize("engine", ["python", "native"])
 @pytest.mark.parametrize("what", ["reloads", "patches", "uploads", "upgrades"])
-def test_rounds_of_changes_leave_nothing_behind(soaked: Any, wait_until: Any, what: str, engine: str) -> None:
+def test_rounds_of_changes_leave_nothing_behind(
+    soaked: Callable[[str], Soaked], wait_until: WaitUntil, what: str, engine: str
+) -> None:
     server = soaked(engine)
     for _ in range(WARM_UP):
         server.round(what)

@@ -13,10 +13,15 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.following import asking, publish
 
+from tests.support.client import Client
+from tests.support.following import Becomes, asking, publish
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
 from zcserve import Server
+from zcserve.cache.preload import preload
+from zcserve.cache.root import Root
+from zcserve.cache.watcher import Watcher
 from zcserve.content import builder
 
 # A turn is to take 5 ms at most; it takes 1 to 2. Twice 5 is allowed on a slow machine. In one piece, what is tested
@@ -34,7 +39,7 @@ class Held:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.go = threading.Event(), threading.Event()
-        self._preload: Callable[..., Any] = builder.preload
+        self._preload: Callable[..., Any] = preload
         monkeypatch.setattr(builder, "preload", self._call)
 
     def _call(self, *args: Any, **options: Any) -> Any:
@@ -55,13 +60,13 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
 
 
 def test_changes_are_seen_while_the_next_generation_is_built_and_stay(
-    site: Any, live: Any, becomes: Any, wait_until: Any, held: Held
+    site: Site, live: Serve, becomes: Becomes, wait_until: WaitUntil, held: Held
 ) -> None:
     page = site.write("page", b"1")
     site.write("gone", b"x")
     site.write("d/page", b"x")
     server = live(site.root)
-    old = server.generation
+    old = server.site.live
     with Client(server.port) as client:
         server.reload()
         assert held.begun.wait(60)  # the walk has seen it all as it was
@@ -73,9 +78,9 @@ def test_changes_are_seen_while_the_next_generation_is_built_and_stay(
         becomes(client, "/d/", b"of d")
         page.write_bytes(b"333")
         becomes(client, "/page", b"333")
-        assert server.generation is old
+        assert server.site.live is old
         held.go.set()
-        while server.generation is old:
+        while server.site.live is old:
             assert client.get("/page").body == b"333"
         assert client.get("/page").body == b"333"
         assert client.get("/gone").status == 404
@@ -88,11 +93,11 @@ def test_changes_are_seen_while_the_next_generation_is_built_and_stay(
 
 
 def test_what_is_being_written_at_a_flip_is_as_it_was(
-    site: Any, live: Any, becomes: Any, wait_until: Any, held: Held
+    site: Site, live: Serve, becomes: Becomes, wait_until: WaitUntil, held: Held
 ) -> None:
     page = site.write("page", b"old")
     server = live(site.root)
-    old = server.generation
+    old = server.site.live
     with Client(server.port) as client:
         server.reload()
         assert held.begun.wait(60)
@@ -100,15 +105,17 @@ def test_what_is_being_written_at_a_flip_is_as_it_was(
         becomes(client, "/page", b"newer")
         with page.open("wb", buffering=0) as file:
             file.write(b"half")
-            wait_until(lambda: server.content.watcher.holds(b"page"))
+            watcher = server.content.watcher
+            assert watcher is not None
+            wait_until(lambda: watcher.holds(b"page"))
             held.go.set()
-            wait_until(lambda: server.generation is not old)
+            wait_until(lambda: server.site.live is not old)
             assert client.get("/page").body in (b"newer", b"half")  # half: it was quiet for so long
             file.write(b" and half")
         becomes(client, "/page", b"half and half")
 
 
-def test_nothing_is_older_after_a_flip(site: Any, live: Any, wait_until: Any) -> None:
+def test_nothing_is_older_after_a_flip(site: Site, live: Serve, wait_until: WaitUntil) -> None:
     pages = [site.write(f"{number}/page", b"0") for number in range(4)]
     server = live(site.root)
     seen = [[0] * len(pages) for _ in range(2)]
@@ -133,13 +140,17 @@ def test_nothing_is_older_after_a_flip(site: Any, live: Any, wait_until: Any) ->
 
 
 def test_a_reload_whose_watcher_lost_track_begins_anew(
-    site: Any, live: Any, becomes: Any, wait_until: Any, held: Held, monkeypatch: pytest.MonkeyPatch
+    site: Site, live: Serve, becomes: Becomes, wait_until: WaitUntil, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.write("page", b"1")
     server = live(site.root)
-    watchers: list[Any] = []
-    watch = builder.Watcher
-    monkeypatch.setattr(builder, "Watcher", lambda root: watchers.append(watch(root)) or watchers[-1])
+    watchers: list[Watcher] = []
+
+    def watch(root: Root) -> Watcher:
+        watchers.append(Watcher(root))
+        return watchers[-1]
+
+    monkeypatch.setattr(builder, "Watcher", watch)
     server.reload()
     assert held.begun.wait(60)
     publish(site.root / "page", b"22")
@@ -154,20 +165,20 @@ def test_a_reload_whose_watcher_lost_track_begins_anew(
 
 
 def test_a_pause_replaces_nothing_and_then_all_is_made_good(
-    site: Any, live: Any, becomes: Any, wait_until: Any
+    site: Site, live: Serve, becomes: Becomes, wait_until: WaitUntil
 ) -> None:
     page = site.write("page", b"1")
     server = live(site.root)
     paused = threading.Event()
     server.loop.call_soon(lambda: server.content.pause(paused.set, lambda known: None))
     assert paused.wait(60)
-    old = server.generation
+    old = server.site.live
     publish(page, b"22")
     server.reload()
     with Client(server.port) as client:
         wait_until(lambda: not server.content._releases._is_asked)
         assert client.get("/page").body == b"1"
-        assert server.generation is old
+        assert server.site.live is old
         server.loop.call_soon(server.content.resume)
         becomes(client, "/page", b"22")
         wait_until(lambda: server.content.counters.flips == 1)
@@ -200,7 +211,7 @@ def no_collections() -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_collections")
 def test_many_files_that_come_and_go_at_once_are_no_long_step(
-    site: Any, live: Any, becomes: Any, wait_until: Any
+    site: Site, live: Serve, becomes: Becomes, wait_until: WaitUntil
 ) -> None:
     """A directory of links to a directory that is not served by its own name."""
     for number in range(FILES):
@@ -226,7 +237,7 @@ def test_many_files_that_come_and_go_at_once_are_no_long_step(
 
 
 @pytest.mark.usefixtures("no_collections")
-def test_a_burst_of_events_is_no_long_step(site: Any, live: Any, wait_until: Any) -> None:
+def test_a_burst_of_events_is_no_long_step(site: Site, live: Serve, wait_until: WaitUntil) -> None:
     names = [site.write(f"d/{number}", b"x") for number in range(2000)]
     server = live(site.root)
     steps = Steps(server)

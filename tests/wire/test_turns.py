@@ -16,10 +16,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.client import Client
+
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.site import Site
+from tests.support.waiting import WaitUntil
 
 ENGINES = ["python", "native"]
 # What a bystander may wait for one answer: the median, and the longest. Measured: 1 and 30 ms on two cores, and ten
@@ -175,7 +178,9 @@ def refuses(port: int) -> bool:
     [("new", 100), ("given back", 16), ("pipelined", 64), ("large", 32), ("pieces", 64)],
     ids=lambda value: str(value),
 )
-def test_nobody_starves(site: Any, command: Any, wait_until: Any, kind: str, count: int, engine: str) -> None:
+def test_nobody_starves(
+    site: Site, command: StartCommand, wait_until: WaitUntil, kind: str, count: int, engine: str
+) -> None:
     site.write("page", b"a page")
     site.write("large", bytes(65536))
     small: Path = site.write("small", b"old")

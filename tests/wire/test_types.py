@@ -5,16 +5,18 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
-from typing import Any
 
 import pytest
-from wire.client import Client
+
+from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.site import Serve, Site
 
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg'/>" * 100
 
 
 @pytest.mark.parametrize("compress", [False, True])
-def test_svgz_is_an_image_that_is_coded(site: Any, live: Any, compress: bool) -> None:
+def test_svgz_is_an_image_that_is_coded(site: Site, live: Serve, compress: bool) -> None:
     content = gzip.compress(SVG, mtime=0)
     site.write("a.svgz", content * 50)
     site.write("b.svgz", content, mtime=1000)
@@ -34,7 +36,7 @@ def test_svgz_is_an_image_that_is_coded(site: Any, live: Any, compress: bool) ->
             assert (twice.body, twice["Content-Encoding"]) == (gzip.compress(content, mtime=0), b"gzip, gzip")
 
 
-def test_types_and_charsets_are_what_one_says(site: Any, live: Any) -> None:
+def test_types_and_charsets_are_what_one_says(site: Site, live: Serve) -> None:
     names = ("a.ts", "a.foo", "a.svgz", "a.txt", "a.json", "a.html")
     for name in names:
         site.write(name, b"x")
@@ -56,7 +58,7 @@ def test_types_and_charsets_are_what_one_says(site: Any, live: Any) -> None:
         assert client.get("/a.txt")["Content-Type"] == b"text/plain"
 
 
-def test_they_are_flags_keys_and_variables(site: Any, command: Any) -> None:
+def test_they_are_flags_keys_and_variables(site: Site, command: StartCommand) -> None:
     (config := site.root.parent / "zc.toml").write_text('type = ["a=text/a", "b=text/b"]\ncharset = "none"\n')
     for name in "abc":
         site.write(f"x.{name}", b"x")
@@ -72,7 +74,7 @@ def test_they_are_flags_keys_and_variables(site: Any, command: Any) -> None:
 
 
 @pytest.mark.parametrize("flags", [("--type", "a=b"), ("--charset", "a b"), ("--charset", "klingon")])
-def test_a_wrong_one_is_one_line(site: Any, flags: tuple[str, str]) -> None:
+def test_a_wrong_one_is_one_line(site: Site, flags: tuple[str, str]) -> None:
     command = [sys.executable, "-m", "zcserve", "--root", str(site.root), *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2

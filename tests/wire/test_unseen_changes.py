@@ -8,15 +8,18 @@ import os
 import random
 import tempfile
 from collections.abc import Iterator
-from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.client import Client
-from wire.hanging import Hanging
 
-from zcserve.cache import reread
+from tests.support.client import Client
+from tests.support.following import Becomes
+from tests.support.hanging import Hanging
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
+from zcserve.cache import pairing, reread
+from zcserve.cache.recheck import Recheck
 
 RECHECK = {"recheck_s": 0.05}
 
@@ -26,7 +29,9 @@ def memory(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def test_a_write_through_another_hard_link(site: Any, live: Any, becomes: Any, tmp_path: Path, memory: str) -> None:
+def test_a_write_through_another_hard_link(
+    site: Site, live: Serve, becomes: Becomes, tmp_path: Path, memory: str
+) -> None:
     site.write("page", b"one" * 3000)
     os.link(site.root / "page", tmp_path / "other")
     with Client(live(site.root, memory=memory, **RECHECK).port) as client:
@@ -37,7 +42,7 @@ def test_a_write_through_another_hard_link(site: Any, live: Any, becomes: Any, t
         assert client.get("/page", f"If-None-Match: {old['ETag'].decode()}").status == 200
 
 
-def test_a_write_through_a_mapping(site: Any, live: Any, wait_until: Any) -> None:
+def test_a_write_through_a_mapping(site: Site, live: Serve, wait_until: WaitUntil) -> None:
     file = site.write("page", b"one")
     with Client(live(site.root, **RECHECK).port) as client:
         assert client.get("/page").body == b"one"
@@ -51,7 +56,7 @@ def test_a_write_through_a_mapping(site: Any, live: Any, wait_until: Any) -> Non
             os.close(fd)
 
 
-def test_a_mount_over_a_directory(site: Any, live: Any, becomes: Any, tmp_path: Path) -> None:
+def test_a_mount_over_a_directory(site: Site, live: Serve, becomes: Becomes, tmp_path: Path) -> None:
     (site.root / "empty/below").mkdir(parents=True)
     source = tmp_path / "source"
     (source / "e").mkdir(parents=True)
@@ -66,8 +71,22 @@ def test_a_mount_over_a_directory(site: Any, live: Any, becomes: Any, tmp_path: 
         becomes(client, "/empty/below/page", b"below")
 
 
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When names were compared."""
+    made: list[float] = []
+    step = Recheck.step
+
+    def counted(self: Recheck, now: float) -> float:
+        made.append(now)
+        return step(self, now)
+
+    monkeypatch.setattr(Recheck, "step", counted)
+    return made
+
+
 def test_after_a_flip_the_next_generation_is_looked_at(
-    site: Any, live: Any, becomes: Any, wait_until: Any, tmp_path: Path
+    site: Site, live: Serve, becomes: Becomes, wait_until: WaitUntil, steps: list[float], tmp_path: Path
 ) -> None:
     site.write("page", b"one")
     os.link(site.root / "page", tmp_path / "other")
@@ -79,19 +98,18 @@ def test_after_a_flip_the_next_generation_is_looked_at(
             other.write(b"two")  # one step: it is never empty
         becomes(client, "/page", b"two")
         wait_until(lambda: server.content.counters.patches == 1)
-        for _ in range(2):  # it goes on, and finds nothing more
-            at = server.content._rechecks._at
-            wait_until(lambda at=at: server.content._rechecks._at not in (at, inf))
+        steps.clear()
+        wait_until(lambda: len(steps) >= 3)  # it goes on, and finds nothing more
         assert server.content.counters.patches == 1
 
 
 @pytest.mark.parametrize("off", [{"recheck_s": 0}, {"watch": False, "recheck_s": 0.01}])
-def test_it_can_be_off(site: Any, live: Any, off: dict[str, Any]) -> None:
+def test_it_can_be_off(site: Site, live: Serve, off: dict[str, Any]) -> None:
     site.write("page", b"one")
     server = live(site.root, **off)
     with Client(server.port) as client:
         assert client.get("/page").body == b"one"
-    assert server.content._rechecks._at > server.loop.now + 1e9
+        assert server.content.due > server.loop.now + 1e9  # nothing is to be done without an event
 
 
 @pytest.fixture(params=["disk", "tmpfs"])
@@ -121,7 +139,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reread, "READ_BYTES_PER_S", 1 << 30)
 
 
-def follow_mapping(client: Client, mapping: mmap.mmap, places: tuple[int, ...], wait_until: Any) -> None:
+def follow_mapping(client: Client, mapping: mmap.mmap, places: tuple[int, ...], wait_until: WaitUntil) -> None:
     """Write to a mapping, a byte at a time: each version is served, under an ETag of its own."""
     etags = [client.get("/page")["ETag"]]
     for number, place in enumerate(places):
@@ -136,7 +154,9 @@ def follow_mapping(client: Client, mapping: mmap.mmap, places: tuple[int, ...], 
     assert len(set(etags)) == len(places) + 1
 
 
-def test_a_mapping_that_is_written_while_its_page_is_dirty(live: Any, other_root: Path, wait_until: Any) -> None:
+def test_a_mapping_that_is_written_while_its_page_is_dirty(
+    live: Serve, other_root: Path, wait_until: WaitUntil
+) -> None:
     other_root.mkdir()
     with map_dirty(other_root / "page", b"one") as mapping, Client(live(other_root, **RECHECK).port) as client:
         follow_mapping(client, mapping, (0, 2, 1), wait_until)
@@ -148,7 +168,7 @@ def test_a_mapping_that_is_written_while_its_page_is_dirty(live: Any, other_root
     ids=["pages", "cold", "tagged-by-identity", "in-place"],
 )
 @pytest.mark.usefixtures("hurried")
-def test_a_large_file_that_is_mapped(site: Any, live: Any, config: dict[str, Any], wait_until: Any) -> None:
+def test_a_large_file_that_is_mapped(site: Site, live: Serve, config: dict[str, Any], wait_until: WaitUntil) -> None:
     content = b"o" * 300_000  # more than is read at once
     page = site.root / "page"
     with map_dirty(page, content) as mapping, Client(live(site.root, **RECHECK | config).port) as client:
@@ -160,7 +180,7 @@ def test_a_large_file_that_is_mapped(site: Any, live: Any, config: dict[str, Any
 
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("size", [100, 100_000])
-def test_a_sibling_that_is_mapped(site: Any, live: Any, size: int, wait_until: Any) -> None:
+def test_a_sibling_that_is_mapped(site: Site, live: Serve, size: int, wait_until: WaitUntil) -> None:
     """Its own name and its base's variant have the new content, or none that does not decode."""
     page = random.Random(1).randbytes(size).hex().encode()
     site.write("page.txt", page, mtime=1e9)
@@ -177,12 +197,12 @@ def test_a_sibling_that_is_mapped(site: Any, live: Any, size: int, wait_until: A
 
 
 def test_what_begins_to_be_written_while_a_request_finds_a_change_is_not_sent_by_halves(
-    site: Any, live: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, live: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = site.write("page", b"one" * 3000)
     os.link(page, tmp_path / "other")
     server = live(site.root, memory="4K")
-    look = server.loader.renew
+    look = pairing.entry_at
     with page.open("r+b") as writer, Client(server.port) as client:
 
         def half_written(*of: Any) -> Any:
@@ -191,7 +211,7 @@ def test_what_begins_to_be_written_while_a_request_finds_a_change_is_not_sent_by
                 writer.flush()
             return look(*of)
 
-        monkeypatch.setattr(server.loader, "renew", half_written)
+        monkeypatch.setattr("zcserve.content.content.entry_at", half_written)
         (tmp_path / "other").write_bytes(b"two" * 3000)  # no event tells of it
         answer = client.get("/page")
         assert (answer.status, answer["Retry-After"]) == (503, b"1")

@@ -13,106 +13,28 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire.client import Client, Response
-from wire.following import publish
-from wire.processes import children_of, end, is_alive, started_by
 
+from tests.support.client import Client, Response
+from tests.support.following import publish
+from tests.support.processes import children_of, end, is_alive
+from tests.support.site import Site
+from tests.support.upgrades import ENGINES, WITHIN_S, Line, Load, StartLine, join
+from tests.support.waiting import WaitUntil
 from zcserve.cache import _inotify as inotify
-
-try:
-    from zcserve.net import _lane  # noqa: F401
-except ImportError:
-    ENGINES = ["python"]
-else:
-    ENGINES = ["python", "native"]
 
 IN_OPEN = 0x20
 LARGE = 8 << 20  # more than any socket takes whose client reads nothing
 CONTENT = bytes(range(256)) * (LARGE // 256)
 UPGRADES = 3
-WITHIN_S = 20.0
-
-
-def join(threads: Iterable[threading.Thread]) -> None:
-    """Wait for threads that are to end now."""
-    until = time.monotonic() + WITHIN_S
-    for thread in threads:
-        thread.join(max(until - time.monotonic(), 0.0))
-        assert not thread.is_alive()
-
-
-class Line:
-    """A server and all that come after it."""
-
-    def __init__(self, first: Any, wait_until: Callable[..., Any]) -> None:
-        self.first = first
-        self.port: int = first.port
-        self.pid: int = first.pid
-        self._wait_until = wait_until
-        self._pids: list[int] = []
-
-    def said(self, pattern: str) -> list[str]:
-        """What the lines that match have in the pattern's group."""
-        return [match[1] for line in self.first.lines if (match := re.search(pattern, line))]
-
-    def await_said(self, pattern: str, count: int = 1) -> list[str]:
-        """Wait for so many of them."""
-        self._wait_until(lambda: len(self.said(pattern)) >= count)
-        return self.said(pattern)
-
-    def signal(self, number: int) -> None:
-        os.kill(self.pid, number)
-
-    def children(self) -> list[int]:
-        """What the present process has started."""
-        return started_by(Path(f"/proc/{self.pid}/task/{self.pid}"))
-
-    def upgrade(self) -> int:
-        """Have the present process succeeded; the process id of the one before."""
-        old, count = self.pid, len(self._pids)
-        self.signal(signal.SIGUSR2)
-        self._await_successor(count)
-        return old
-
-    def _await_successor(self, count: int) -> None:
-        pids = self.await_said(r"process (\d+) serves now", count + 1)
-        self.pid = int(pids[count])
-        self._pids = [int(pid) for pid in pids]
-
-    def await_end(self, pid: int) -> None:
-        self._wait_until(lambda: not is_alive(pid))
-
-    def end(self) -> None:
-        """End all that are left, whatever has been said of them; `command` waits for the first one."""
-        end(pid for pid in {int(pid) for pid in self.said(r"process (\d+)")} - {self.first.pid} if is_alive(pid))
-        if self.first.process.poll() is None:
-            end([self.first.pid])
-
-
-StartLine = Callable[..., Line]
 
 
 @pytest.fixture
-def line(command: Any, wait_until: Any) -> Iterator[StartLine]:
-    """`line(root, *flags)`: a server that will be upgraded."""
-    with ExitStack() as stack:
-
-        def start(root: Path, *flags: str, **more: Any) -> Line:
-            made = Line(command(root, *flags, **more), wait_until)
-            stack.callback(made.end)
-            return made
-
-        yield start
-
-
-@pytest.fixture
-def root(site: Any) -> Path:
+def root(site: Site) -> Path:
     """A page, and a file that a client can take its time with."""
     site.write("page", b"a page")
     site.write("404.html", b"not here")
@@ -131,61 +53,9 @@ def get(port: int, target: str) -> Response:
 # --- clients notice nothing -----------------------------------------------------------------------------------
 
 
-class Load:
-    """Clients that never pause. `faults` is whatever an answer should not be."""
-
-    def __init__(self, port: int, expected: dict[str, bytes]) -> None:
-        self.faults: list[str] = []
-        self.counts = [0] * 6
-        self._port = port
-        self._expected = expected
-        self._ended = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(which, self._keep_alive if which % 2 else self._anew), daemon=True)
-            for which in range(len(self.counts))
-        ]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        join(self._threads)
-
-    def _run(self, which: int, ask: Callable[[int], None]) -> None:
-        try:
-            while not self._ended.is_set():
-                ask(which)
-        except Exception as error:
-            self.faults.append(repr(error))
-
-    def _check(self, which: int, target: str, response: Response) -> None:
-        if (response.status, response.body) != (200, self._expected[target]):
-            self.faults.append(f"{target}: {response.status}, {response.body[:20]!r}")
-        self.counts[which] += 1
-
-    def _anew(self, which: int) -> None:
-        """A connection for each request."""
-        for target in self._expected:
-            with Client(self._port) as client:
-                self._check(which, target, client.get(target, "Connection: close"))
-
-    def _keep_alive(self, which: int) -> None:
-        """One connection until the server says that it is the last answer."""
-        with Client(self._port) as client:
-            while not self._ended.is_set():
-                for target in self._expected:
-                    response = client.get(target)
-                    self._check(which, target, response)
-                    if response["Connection"] == b"close":
-                        return
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 def test_upgrades_under_load_fail_no_request_and_reset_no_connection(
-    root: Path, line: StartLine, wait_until: Any, engine: str
+    root: Path, line: StartLine, wait_until: WaitUntil, engine: str
 ) -> None:
     server = line(root, "--engine", engine)
     expected = {f"/some/{number}": b"%d" % number * 1000 for number in range(20)} | {"/large": CONTENT}
@@ -202,7 +72,7 @@ def test_upgrades_under_load_fail_no_request_and_reset_no_connection(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_changes_are_followed_through_upgrades_and_nothing_comes_back_older(
-    root: Path, line: StartLine, wait_until: Any, engine: str
+    root: Path, line: StartLine, wait_until: WaitUntil, engine: str
 ) -> None:
     for number in range(3000):  # so that the new process is busy for a while
         (root / "some" / f"more{number}").write_bytes(b"x")
@@ -239,7 +109,7 @@ def test_changes_are_followed_through_upgrades_and_nothing_comes_back_older(
                 step += 1
                 publish(root / "version", b"%d" % step)
                 wait_until(lambda step=step: min(seen) >= step or faults)  # through all of it
-            server._await_successor(count)
+            server.await_successor(count)
             server.await_end(before)
         assert step > UPGRADES
     finally:
@@ -250,7 +120,7 @@ def test_changes_are_followed_through_upgrades_and_nothing_comes_back_older(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_old_process_sends_nothing_that_the_new_one_does_not_know(
-    root: Path, line: StartLine, wait_until: Any, engine: str
+    root: Path, line: StartLine, wait_until: WaitUntil, engine: str
 ) -> None:
     """A file that the old process may not make resident any more, and the new one has: it changes while the new process
     stands still."""
@@ -263,7 +133,7 @@ def test_the_old_process_sends_nothing_that_the_new_one_does_not_know(
         server.await_said("(starting the new program)")
         publish(root / "large", versions[1])
         wait_until(lambda: client.get("/large").body == versions[1])
-        server._await_successor(0)
+        server.await_successor(0)
         with standing_still(server.pid):
             publish(root / "large", versions[2])
             client.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -274,7 +144,7 @@ def test_the_old_process_sends_nothing_that_the_new_one_does_not_know(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_connections_that_the_old_process_still_has_see_what_changes(
-    root: Path, line: StartLine, wait_until: Any, engine: str
+    root: Path, line: StartLine, wait_until: WaitUntil, engine: str
 ) -> None:
     publish(root / "version", b"0")
     server = line(root, "--engine", engine)
@@ -321,7 +191,7 @@ def has_a_watcher(pid: int) -> bool:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_release_that_comes_during_an_upgrade_stays(
-    tmp_path: Path, line: StartLine, wait_until: Any, engine: str
+    tmp_path: Path, line: StartLine, wait_until: WaitUntil, engine: str
 ) -> None:
     """The new process stands still when it has begun with the old release; the old process flips to the next one."""
     for release, files in (("1", 3000), ("2", 1)):
@@ -352,7 +222,7 @@ def test_a_release_that_comes_during_an_upgrade_stays(
         late = time.monotonic() + 5  # the new process was too quick: the old one flips no more
         wait_until(lambda: b"2" in seen or time.monotonic() > late)
         os.kill(new, signal.SIGCONT)
-        server._await_successor(0)
+        server.await_successor(0)
         wait_until(lambda: b"2" in seen)
         count = len(seen)
         wait_until(lambda: len(seen) > count + 20)
@@ -404,7 +274,9 @@ def test_a_unix_socket_keeps_its_name_until_the_last_one_ends(root: Path, line: 
     assert not path.exists()
 
 
-def test_the_access_log_has_every_request_of_both(root: Path, line: StartLine, tmp_path: Path, wait_until: Any) -> None:
+def test_the_access_log_has_every_request_of_both(
+    root: Path, line: StartLine, tmp_path: Path, wait_until: WaitUntil
+) -> None:
     log = tmp_path / "access.log"
     server = line(root, "--access-log", str(log))
     with Client(server.port) as old_one:
@@ -421,7 +293,7 @@ def test_the_access_log_has_every_request_of_both(root: Path, line: StartLine, t
 # --- no cold miss ---------------------------------------------------------------------------------------------
 
 
-def test_no_file_is_opened_but_what_changed(root: Path, line: StartLine, site: Any) -> None:
+def test_no_file_is_opened_but_what_changed(root: Path, line: StartLine, site: Site) -> None:
     server = line(root, "--no-watch")
     before = {target: get(server.port, target) for target in ("/page", "/large", "/some/7", "/some/8")}
     site.write("fresh", b"new")
@@ -473,7 +345,7 @@ def test_an_upgrade_compares_files_of_which_only_ctime_has_changed(root: Path, l
 
 
 def test_a_body_in_flight_arrives_whole_while_the_next_process_is_short_of_memory(
-    root: Path, line: StartLine, site: Any, wait_until: Any
+    root: Path, line: StartLine, site: Site, wait_until: WaitUntil
 ) -> None:
     others = {f"/other{number}": bytes([number]) * (3 << 20) for number in range(8)}
     server = line(root, "--memory", "20M", "--no-watch")
@@ -591,7 +463,7 @@ def test_a_second_signal_while_an_upgrade_is_under_way_changes_nothing(held: tup
     assert get(server.port, "/page").body == b"a page"
 
 
-def test_a_server_that_ends_takes_the_next_program_along(held: tuple[Held, Line], wait_until: Any) -> None:
+def test_a_server_that_ends_takes_the_next_program_along(held: tuple[Held, Line], wait_until: WaitUntil) -> None:
     _, server = held
     server.signal(signal.SIGUSR2)
     (child,) = wait_until(server.children)
@@ -600,7 +472,9 @@ def test_a_server_that_ends_takes_the_next_program_along(held: tuple[Held, Line]
     server.await_end(child)
 
 
-def test_a_server_that_ends_at_once_takes_the_next_program_along(held: tuple[Held, Line], wait_until: Any) -> None:
+def test_a_server_that_ends_at_once_takes_the_next_program_along(
+    held: tuple[Held, Line], wait_until: WaitUntil
+) -> None:
     _, server = held
     server.signal(signal.SIGUSR2)
     (child,) = wait_until(server.children)
@@ -615,7 +489,7 @@ def test_a_server_that_ends_at_once_takes_the_next_program_along(held: tuple[Hel
 
 
 def test_a_program_that_is_killed_in_its_start_leaves_the_old_one_serving(
-    held: tuple[Held, Line], wait_until: Any
+    held: tuple[Held, Line], wait_until: WaitUntil
 ) -> None:
     _, server = held
     server.signal(signal.SIGUSR2)
@@ -633,7 +507,7 @@ def awaits_go(pid: int) -> bool:
 
 
 def test_a_program_that_is_ended_before_it_may_serve_leaves_the_old_one_serving(
-    held: tuple[Held, Line], wait_until: Any
+    held: tuple[Held, Line], wait_until: WaitUntil
 ) -> None:
     pipe, server = held
     server.signal(signal.SIGUSR2)

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,7 @@ from tools.bench import (
     hit_ratio,
     live,
     million,
+    ordinary,
     preload,
     report,
     rounds,
@@ -33,6 +34,7 @@ from tools.bench import (
     sweep,
     traces,
 )
+from tools.bench.content import site_lacks
 from tools.bench.errors import BenchError
 from tools.bench.load import GENERATORS
 from tools.bench.options import parser, positive
@@ -41,23 +43,22 @@ from tools.bench.targets import TARGETS, Target, outcomes, plan
 from tools.bench.workloads import WORKLOADS, Workload
 
 
+def _known(names: str, table: Collection[str], what: str) -> list[str]:
+    """The names, which the table has. Raises BenchError on the first one that it does not have."""
+    for name in names.split(","):
+        if name not in table:
+            raise BenchError(f"no such {what}: {name!r} (there are {', '.join(table)})")
+    return names.split(",")
+
+
 def _chosen_peers(names: str) -> dict[str, Peer]:
     """Peers by label; the second nginx of `nginx,nginx` is labelled nginx-2."""
     seen: Counter[str] = Counter()
     chosen = {}
-    for name in names.split(","):
-        if name not in PEERS:
-            raise BenchError(f"no such peer: {name!r} (there are {', '.join(PEERS)})")
+    for name in _known(names, PEERS, "peer"):
         seen[name] += 1
         chosen[name if seen[name] == 1 else f"{name}-{seen[name]}"] = PEERS[name]
     return chosen
-
-
-def _chosen_workloads(names: str) -> dict[str, Workload]:
-    for name in names.split(","):
-        if name not in WORKLOADS:
-            raise BenchError(f"no such workload: {name!r} (there are {', '.join(WORKLOADS)})")
-    return {name: WORKLOADS[name] for name in names.split(",")}
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def _requests(options: argparse.Namespace) -> int:
-    peers, workloads = _chosen_peers(options.peers), _chosen_workloads(options.workloads)
+    peers = _chosen_peers(options.peers)
+    workloads = {name: WORKLOADS[name] for name in _known(options.workloads, WORKLOADS, "workload")}
     done = _measure(peers, workloads, rounds.table_of_cells(peers, workloads), options)
     rows, ratios, faults = summary.rows(done.samples), summary.ratios(done.samples), summary.faults(done.samples)
     report.write_results(
@@ -134,13 +136,23 @@ def _servlets(options: argparse.Namespace) -> int:
     return _promises(servlets.TARGETS, servlets.PEERS, servlets.WORKLOADS, options)
 
 
+def _ordinary(options: argparse.Namespace) -> int:
+    kinds = _known(options.workloads, ordinary.KINDS, "workload")
+    targets = [target for name in kinds for target in ordinary.TARGETS[name]]
+    return _promises(targets, ordinary.peers(options.engine), ordinary.WORKLOADS, options)
+
+
 def _promises(
     targets: Sequence[Target], peers: Mapping[str, Peer], workloads: Mapping[str, Workload], options: argparse.Namespace
 ) -> int:
     """Measure what stands in `targets` and can be measured here; what cannot is told with how to install it."""
     needed = {cell.peer for target in targets for cell in target.cells}
     absent = missing({name: peer for name, peer in peers.items() if name in needed})
-    groups = plan(targets, needed - absent.keys())
+    lack = site_lacks()
+    possible = [target for target in targets if not (lack and workloads[target.own.workload].site)]
+    if len(possible) < len(targets):
+        absent["the site"] = lack
+    groups = plan(possible, needed - absent.keys())
     cells = [cell for group in groups for cell in group]
     chosen = {name: peer for name, peer in peers.items() if name in {cell.peer for cell in cells}}
     done = _measure(chosen, {cell.workload: workloads[cell.workload] for cell in cells}, groups, options)
@@ -160,10 +172,7 @@ def _promises(
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    names = options.sweeps.split(",")
-    for name in names:
-        if name not in sweep.SWEEPS:
-            raise BenchError(f"no such sweep: {name!r} (there are {', '.join(sweep.SWEEPS)})")
+    names = _known(options.sweeps, sweep.SWEEPS, "sweep")
     peers = _chosen_peers(options.peers or ",".join(name for name in installed() if name != "zcserve-log"))
     workloads = sweep.loads(names)
     done = _measure(peers, workloads, rounds.table_of_cells(peers, workloads), options)
@@ -350,6 +359,7 @@ COMMANDS = {
     "requests": _requests,
     "targets": _targets,
     "servlets": _servlets,
+    "ordinary": _ordinary,
     "sweep": _sweep,
     "charts": _charts,
     "preload": _preload,

@@ -29,7 +29,7 @@ from tools.bench.errors import BenchError
 from tools.bench.peers import Peer, Server, build, prepare, running, zcserve
 from tools.bench.report import Table
 from tools.bench.rounds import pick_cores
-from tools.bench.steady import STEADY_SOURCE, Latency, parse_latency
+from tools.bench.steady import STEADY_SOURCE, Latency, parse_latency, plain, write_records
 
 BUDGET = "32M"
 FILES = 4000
@@ -119,10 +119,10 @@ class Clients:
 
     @contextlib.contextmanager
     def asking(
-        self, port: int, connections: int, rate: int, targets: Path, *, seed: int = 1, lowest: bool = False
+        self, port: int, connections: int, rate: int, records: Path, *, seed: int = 1, lowest: bool = False
     ) -> Iterator[subprocess.Popen[str]]:
         """A client at work; it is ended with the block."""
-        words = (port, connections, rate, self.seconds, seed, targets)
+        words = (port, connections, rate, self.seconds, seed, 1, records)
         client = subprocess.Popen(
             [str(self.program), *map(str, words)],
             stdin=subprocess.DEVNULL,
@@ -150,7 +150,7 @@ class Clients:
 
 @dataclass(frozen=True)
 class _Site:
-    """Files that name what is asked for, and the files that are."""
+    """Records of what is asked for, and the files that are."""
 
     page: Path
     files: Path
@@ -188,9 +188,9 @@ def run_cold(
         root = workdir / "root"
         root.mkdir()
         targets = make_tree(root, files)
-        site = _Site(workdir / "page.txt", workdir / "files.txt", tuple(root / target[1:] for target in targets))
-        site.page.write_text(f"{PAGE}\n")
-        site.files.write_text("".join(f"{target}\n" for target in targets))
+        site = _Site(workdir / "page", workdir / "files", tuple(root / target[1:] for target in targets))
+        write_records(site.page, [plain(PAGE, "127.0.0.1")])
+        write_records(site.files, [plain(target, "127.0.0.1") for target in targets])
         clients = Clients(build(STEADY_SOURCE, workdir), client_core, seconds, others_rate)
         for engine in engines:
             with contextlib.ExitStack() as stack:

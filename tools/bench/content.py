@@ -5,8 +5,12 @@ It must not know what serves them. Sizes are uniform between 200 and 8192 bytes;
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
 import json
+import os
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +26,18 @@ FILE_BYTES_MAX = 8192
 FILES_PER_DIRECTORY = 100
 # Bodies of one size each, for the workloads about size.
 BODY_BYTES = (100, 1000, 10_000, 65_536, 100_000, 1_000_000, 10_000_000)
+SPACED = "/with space.html"  # the page's bytes, behind a target with %20
+FOLDER = "/folder"  # a directory, whose target has no slash at its end
+# A site as browsers see one, and the bytes of its files; of what is text there are a .br and a .gz, too.
+SITE = "/site"
+SITE_BYTES = {
+    "index.html": 12_000, "about.html": 1000, "article.html": 40_000, "main.css": 90_000, "print.css": 3000,
+    "app.js": 300_000, "vendor.js": 180_000, "chunk.js": 25_000, "menu.js": 6000, "logo.svg": 2000, "icons.svg": 60_000,
+    "text.woff2": 24_000, "title.woff2": 70_000, "small.webp": 30_000, "photo.webp": 120_000, "hero.webp": 200_000,
+    "state.json": 1000, "list.json": 45_000, "search.json": 150_000, "manifest.json": 2000,
+}  # fmt: skip
+SITE_TEXT = (".html", ".css", ".js", ".svg", ".json")
+AGE_S = 3600
 SUFFIXES = (".html", ".css", ".js", ".json", ".svg")
 DEMO_SITE = Path(__file__).parents[2] / "www"
 # What a tree says about itself, hidden so that no server serves it.
@@ -77,6 +93,47 @@ def make_page(root: Path) -> None:
 def make_hello(root: Path) -> None:
     """What the programs of other servers say, as a file."""
     (root / HELLO[1:]).write_bytes(HELLO_BODY)
+
+
+def make_names(root: Path) -> None:
+    """The page once more, below names that need a space, or a slash at their end."""
+    page = (root / PAGE[1:]).read_bytes()
+    (root / SPACED[1:]).write_bytes(page)
+    (root / FOLDER[1:]).mkdir()
+    (root / FOLDER[1:] / "index.html").write_bytes(page)
+
+
+def site_lacks() -> str:
+    """What is missing for the site, and how to install it; empty when nothing is."""
+    return "" if importlib.util.find_spec("brotli") else "brotli not installed (pip install brotli)"
+
+
+def make_site(root: Path, seed: int = 1) -> None:
+    """Write the site's files, text about as compressible as that of sites. Raises BenchError without brotli."""
+    if lack := site_lacks():
+        raise BenchError(lack)
+    import brotli
+
+    rng = random.Random(seed)
+    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 12))) for _ in range(1500)]
+    text = " ".join(rng.choices(words, k=max(SITE_BYTES.values()))).encode()
+    folder = root / SITE[1:]
+    folder.mkdir()
+    for name, size in SITE_BYTES.items():
+        path = folder / name
+        start = rng.randrange(len(text) - size)
+        body = text[start : start + size] if path.suffix in SITE_TEXT else rng.randbytes(size)
+        path.write_bytes(body)
+        if path.suffix in SITE_TEXT:
+            Path(f"{path}.br").write_bytes(brotli.compress(body, quality=5))
+            Path(f"{path}.gz").write_bytes(gzip.compress(body, compresslevel=6, mtime=0))
+
+
+def make_old(root: Path) -> None:
+    """Date all files an hour back: only then is their date a strong validator (RFC 9110 8.8.2.2)."""
+    then = time.time() - AGE_S
+    for path in root.rglob("*"):
+        os.utime(path, (then, then))
 
 
 def body_path(size: int) -> str:

@@ -22,7 +22,7 @@ from tools.bench.report import Table
 from tools.bench.traces import Trace
 from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.entry import Body, Entry
-from zcserve.cache.evictor import IsSending, Policy, nobody_else
+from zcserve.cache.evictor import IsSending, Policy, never_sending
 from zcserve.cache.store import POLICIES
 
 # Of the bytes of all that is asked for.
@@ -49,7 +49,7 @@ class _Nobody(Policy):
     def entries(self) -> list[Entry]:
         return []
 
-    def pop(self, is_sending: IsSending = nobody_else) -> Entry | None:
+    def pop(self, is_sending: IsSending = never_sending) -> Entry | None:
         return None
 
 

@@ -51,7 +51,7 @@ def _use_once(connection: socket.socket) -> None:
             return
 
 
-def settle(pid: int) -> None:
+def wait_until_idle(pid: int) -> None:
     """Wait until a server uses no CPU: it has taken notice of all that happened to its connections."""
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     before_s = cpu_seconds(pid)

@@ -1,7 +1,7 @@
 """Load: a workload turned into a run of a generator, and its output turned into numbers.
 
-It must not know which server answers. HEAD is for ab alone, as wrk waits for the body; `steady` is our own (steady.c)
-and knows only a plain GET. Odd about it: wrk calls nothing wrong but a status above 399, and ab a change of length
+It must not know which server answers. wrk cannot ask for HEAD, as it waits for the body; `steady` (steady.c) sends any
+requests that a load has. Odd about it: wrk calls nothing wrong but a status above 399, and ab a change of length
 besides, so rounds.py compares bodies beforehand. An error makes the whole run invalid. Of a rate that `steady` keeps,
 up to a hundredth of what was due is under way at the end and not answered; more is a rate that was not kept.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tools.bench.errors import BenchError
 from tools.bench.peers import build, find_program, prepare
-from tools.bench.steady import STEADY_SOURCE, parse_latency
+from tools.bench.steady import STEADY_SOURCE, in_run, parse_latency, plain, write_records
 from tools.bench.workloads import Workload
 
 # ab keeps a record of each request, made before the first: room for so many in each second.
@@ -169,10 +169,13 @@ def _ab(load: Workload, host: str, targets: tuple[str, ...], seconds: int, workd
 def _steady(load: Workload, host: str, targets: tuple[str, ...], seconds: int, workdir: Path, run: int) -> list[str]:
     port = host.rpartition(":")[2]
     program = build(STEADY_SOURCE, workdir)
+    records = load.records or [plain(target, host) for target in targets]
+    seed = 0 if load.requests else run
     # A name of its own: what goes on beside another load writes into the same directory.
-    with tempfile.NamedTemporaryFile("w", dir=workdir, prefix="targets-", delete=False) as file:
-        file.write("".join(f"{target}\n" for target in targets))
-    return [str(program), port, str(load.connections), str(load.rate), str(seconds), str(run), file.name]
+    with tempfile.NamedTemporaryFile(dir=workdir, prefix="records-", delete=False) as file:
+        write_records(Path(file.name), [in_run(one, run) for one in records])
+    words = (port, load.connections, load.rate, seconds, seed, load.pipeline, file.name)
+    return [str(program), *map(str, words)]
 
 
 @dataclass(frozen=True)

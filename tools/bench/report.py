@@ -17,7 +17,7 @@ from typing import Any
 from tools.bench.budget import Budget
 from tools.bench.preload import Figure
 from tools.bench.summary import Ratio, Row, Spread
-from tools.bench.targets import Outcome
+from tools.bench.targets import Measured
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def ratios_table(ratios: Sequence[Ratio]) -> Table:
     )
 
 
-def targets_table(outcomes: Sequence[Outcome]) -> Table:
+def targets_table(outcomes: Sequence[Measured]) -> Table:
     """What was promised, what was measured, and whether that is reached."""
     rows = []
     for one in outcomes:

@@ -8,19 +8,28 @@ each other stands in one group of cells, and a round of a group runs each of its
 from __future__ import annotations
 
 import contextlib
-import http.client
 import itertools
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tools.bench.content import PAGE, Tree, make_bodies, make_files, make_hello, make_page
-from tools.bench.errors import BenchError
-from tools.bench.idle import closed, idle_connections, settle
+from tools.bench.asking import asking
+from tools.bench.content import (
+    PAGE,
+    Tree,
+    make_bodies,
+    make_files,
+    make_hello,
+    make_names,
+    make_old,
+    make_page,
+    make_site,
+)
+from tools.bench.idle import closed, idle_connections, wait_until_idle
 from tools.bench.load import GENERATORS, Load, loading
-from tools.bench.peers import ANSWER_TIMEOUT_S, Answer, Peer, Server, answer, find_program, require, running
+from tools.bench.peers import Peer, Server, find_program, require, running
 from tools.bench.proc import cpu_seconds, memory_bytes, process_tree
 from tools.bench.workloads import FILES, FILES_PREFIX, Workload
 
@@ -68,49 +77,31 @@ def pick_cores() -> tuple[int, int]:
     return cores[0], cores[min(1, len(cores) - 1)]
 
 
-def make_root(root: Path) -> Tree:
-    """Everything that the workloads ask for, in one tree."""
+def make_root(root: Path, *, site: bool) -> Tree:
+    """Everything that the workloads ask for, in one tree; the site where they ask for it."""
     tree = make_files(root, FILES, FILES_PREFIX)
     make_page(root)
     make_hello(root)
     make_bodies(root)
+    make_names(root)
+    if site:
+        make_site(root)
+    make_old(root)
     return tree
 
 
-def _ask(server: Server, load: Workload, paths: Iterable[str]) -> Iterable[tuple[str, Answer]]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=ANSWER_TIMEOUT_S)
-    with contextlib.closing(connection):
-        for path in paths:
-            try:
-                yield path, answer(connection, path, dict(load.sent_headers), load.method)
-            except (OSError, http.client.HTTPException) as failure:
-                raise BenchError(f"{server.name}: {path} was not answered ({failure!r})") from None
+def verify(server: Server, load: Workload, tree: Tree) -> Workload:
+    """Ask once for everything, as the load will, and compare with the files; caches are warm afterwards.
 
-
-def fitted(server: Server, load: Workload) -> Workload:
-    """The load as it is for this server: with its ETag where it asks whether that still holds."""
-    if not load.not_modified:
-        return load
-    ((_, found),) = _ask(server, replace(load, not_modified=False), [load.path])
-    if not found.etag:
-        raise BenchError(f"{server.name} gives {load.path} no ETag")
-    return replace(load, headers=(*load.headers, ("If-None-Match", found.etag)))
-
-
-def verify(server: Server, load: Workload, tree: Tree) -> None:
-    """Ask once for every target, as the load will, and compare with the file; caches are warm afterwards.
-
-    Raises BenchError on the first answer that is not 200 with the file's bytes: none of them for a HEAD, which
-    tells their number. An answer to a request with its ETag is 304 and none of them.
+    The load as it is for this server: with its validators, and with records of the requests and their answers.
+    Raises BenchError on the first answer that is not the right one.
     """
-    status = 304 if load.not_modified else 200
-    for path, found in _ask(server, fitted(server, load), load.targets(tree)):
-        expected = (tree.root / (load.file or path)[1:]).read_bytes()
-        body = expected if (status, load.method) == (200, "GET") else b""
-        told = load.method != "HEAD" or found.length == str(len(expected))
-        if found.status != status or found.body != body or not told:
-            got = f"{found.status} with {len(found.body)} bytes"
-            raise BenchError(f"{server.name} answers {path} with {got}, not {status} with its {len(body)}")
+    beside = verify(server, load.beside, tree) if load.beside else None
+    with asking(server, tree.root) as client:
+        asked = load.asked(tree)
+        records = tuple(map(client.prove, asked))
+        headers = load.headers if load.requests else client.fit(replace(asked[0], headers=load.headers)).headers
+    return replace(load, headers=headers, beside=beside, records=records)
 
 
 def _memory_bytes(server: Server) -> int:
@@ -132,19 +123,18 @@ class Bench:
     memory_before: dict[str, int] = field(default_factory=dict)
 
     def run(self, server: Server, name: str, load: Workload, round: int, run: int) -> Sample:
-        """Drive one server with one workload and measure what it cost; `run` as in `loading`."""
-        load = fitted(server, load)
+        """Drive one server with one workload that `verify` gave, and measure what it cost; `run` as in `loading`."""
         if not load.idle:
             return self._drive(server, name, load, round, run)
         before = self.memory_before.setdefault(server.name, _memory_bytes(server))
         with idle_connections(server.port, load.idle) as connections:
-            settle(server.pid)
+            wait_until_idle(server.pid)
             idle_bytes = (_memory_bytes(server) - before) / load.idle
             done = self._drive(server, name, load, round, run)
             if gone := closed(connections):
                 lost = f"{gone:,} of {load.idle:,} idle connections did not stay idle"
                 done = replace(done, errors=(*done.errors, lost))
-        settle(server.pid)
+        wait_until_idle(server.pid)
         return replace(done, idle_bytes=idle_bytes)
 
     def _drive(self, server: Server, name: str, load: Workload, round: int, run: int) -> Sample:
@@ -183,6 +173,16 @@ class Bench:
         )
 
 
+def paced(group: Mapping[Cell, Workload], full: Callable[[Cell, Workload], float]) -> dict[Cell, Workload]:
+    """The group with rates for what is asked for at a pace; `full`: requests/s of a closed loop.
+
+    All servers have the same rate, which the slowest of them can keep: latencies of other rates are no comparison.
+    """
+    slow = {cell: load for cell, load in group.items() if load.pace}
+    most = min((full(cell, load) for cell, load in slow.items()), default=0.0)
+    return {**group, **{cell: replace(load, rate=max(1, int(load.pace * most))) for cell, load in slow.items()}}
+
+
 def run_rounds(
     peers: Mapping[str, Peer],
     workloads: Mapping[str, Workload],
@@ -205,18 +205,20 @@ def run_rounds(
     samples = []
     with tempfile.TemporaryDirectory(prefix="zcserve-bench-") as made, contextlib.ExitStack() as stack:
         workdir = Path(made)
-        tree = make_root(workdir / "root")
+        tree = make_root(workdir / "root", site=any(load.site for load in workloads.values()))
         servers = {
             name: stack.enter_context(running(name, peer, tree.root, workdir, core=server_core, ready_path=PAGE))
             for name, peer in peers.items()
         }
-        for cell in itertools.chain(*groups):
-            for load in workloads[cell.workload].loads:
-                verify(servers[cell.peer], load, tree)
+        ready = {cell: verify(servers[cell.peer], workloads[cell.workload], tree) for cell in itertools.chain(*groups)}
         bench = Bench(tree, workdir, seconds, generator_core)
         for order, group in enumerate(groups):
+            loads = paced(
+                {cell: ready[cell] for cell in group},
+                lambda cell, load: bench.run(servers[cell.peer], cell.workload, load, 0, 0).requests_per_s,
+            )
             for round, cell in itertools.product(range(1, rounds + 1), group):
-                server, load = servers[cell.peer], workloads[cell.workload]
+                server, load = servers[cell.peer], loads[cell]
                 samples.append(bench.run(server, cell.workload, load, round, order * rounds + round))
                 said(samples[-1])
     return samples

@@ -45,6 +45,11 @@ def kept(request):
     return PAGE
 """
 
+ECHO_SERVLET = """\
+def post(request):
+    return request.body
+"""
+
 # It sends neither Date nor Server.
 BJOERN_PROGRAM = f"""\
 import sys
@@ -55,6 +60,15 @@ def hello(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", LENGTH)])
     return [BODY]
 bjoern.run(hello, "127.0.0.1", int(sys.argv[1]))
+"""
+
+FASTPYSGI_PROGRAM = f"""\
+import sys
+import fastpysgi
+def hello(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+    return [{HELLO_BODY!r}]
+fastpysgi.run(hello, "127.0.0.1", int(sys.argv[1]))
 """
 
 STARLETTE_PROGRAM = f"""\
@@ -80,6 +94,7 @@ def with_servlets(engine: str) -> Peer:
         folder = own / "servlets"
         folder.mkdir(exist_ok=True)
         (folder / "hello.py").write_text(HELLO_SERVLET)
+        (folder / "echo.py").write_text(ECHO_SERVLET)
         page = (root / PAGE[1:]).read_bytes()
         (folder / "kept.py").write_text(KEPT_SERVLET.format(page=page, seconds=KEPT_S))
         return server.command(root, port, own)
@@ -87,16 +102,28 @@ def with_servlets(engine: str) -> Peer:
     return replace(server, command=command)
 
 
-def _program(text: str, modules: tuple[str, ...], install: str) -> Peer:
+def program(text: str, modules: tuple[str, ...], install: str) -> Peer:
+    """A program for this interpreter, which is given the port and the root."""
     argv = [sys.executable, "-c", text]
-    return Peer(argv[0], lambda root, port, own: [*argv, str(port)], modules=modules, install=install)
+    return Peer(argv[0], lambda root, port, own: [*argv, str(port), str(root)], modules=modules, install=install)
+
+
+def bjoern(text: str) -> Peer:
+    """A program for bjoern."""
+    return program(text, ("bjoern",), "apt-get install gcc libev-dev; pip install bjoern")
+
+
+def fastpysgi(text: str) -> Peer:
+    """A program for fastpysgi."""
+    return program(text, ("fastpysgi",), "pip install fastpysgi")
 
 
 PEERS = {
     "zcserve": with_servlets("native"),
     "nginx": SERVERS["nginx"],
-    "bjoern": _program(BJOERN_PROGRAM, ("bjoern",), "apt-get install gcc libev-dev; pip install bjoern"),
-    "starlette": _program(
+    "bjoern": bjoern(BJOERN_PROGRAM),
+    "fastpysgi": fastpysgi(FASTPYSGI_PROGRAM),
+    "starlette": program(
         STARLETTE_PROGRAM,
         ("starlette", "uvicorn", "uvloop", "httptools"),
         "pip install starlette uvicorn uvloop httptools",
@@ -141,6 +168,7 @@ _STEADY = f"page, {PAGE_RATE:,}/s, a servlet beside it, {BESIDE_RATE:,}/s"
 _FULL = f"page, {PAGE_RATE:,}/s, a servlet beside it, {CONNECTIONS} connections"
 TARGETS = (
     Target("hello servlet", "hello of bjoern", _own("hello"), Cell("hello", "bjoern"), 0.80),
+    Target("hello servlet", "hello of fastpysgi", _own("hello"), Cell("hello", "fastpysgi"), 0.70),
     Target("hello servlet", "1000-byte page of nginx", _own("hello"), Cell("page", "nginx"), 0.75),
     Target("hello servlet", "hello of Starlette on uvicorn", _own("hello"), Cell("hello", "starlette"), 0.20),
     Target("hello servlet", "itself, a file of these bytes", _own("hello"), _own("hello-file"), None),

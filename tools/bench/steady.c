@@ -1,16 +1,23 @@
-/* A load generator for latency and for long bodies: requests at a steady rate, or as fast as they are answered.
+/* A load generator: ready-made requests at a steady rate, or as fast as they are answered.
  *
- * usage: steady PORT CONNECTIONS RATE SECONDS SEED TARGETS
+ * usage: steady PORT CONNECTIONS RATE SECONDS SEED DEPTH RECORDS
  *
- * RATE is in requests/s; each is for a line of the file TARGETS, at random. The time of a request runs from when it was
- * due, not from when a connection was free for it: a server that stalls for a second has RATE late answers, not one
- * (Tene, "How NOT to Measure Latency"). With RATE 0 each connection asks again as soon as it has its answer, which is
- * when a request is due.
+ * RECORDS is a file of requests. Each stands behind a line "STATUS LENGTH BYTES" that tells the answer and how many
+ * bytes the request has. LENGTH is that of the content behind the head of the answer: a number, "*" for what
+ * Content-Length says, or "-" for none at all, whatever Content-Length says (HEAD, 304). Ten '#' in a request are a
+ * place: there each request that is sent has its running number, in ten digits. With SEED 0 requests are taken in the
+ * order of the file, again and again; else at random. DEPTH of them go out in one send, and the next ones on this
+ * connection when all are answered.
  *
- * Bodies are thrown away inside the kernel, uncopied (MSG_TRUNC, tcp(7)): wrk copies every byte and parses it, at about
- * 1 GB/s on one core; servers that sendfile are several times faster, so with long bodies it measures wrk. Every answer
- * must be 200 with a Content-Length. Prints one line: requests, seconds, percentiles and the maximum in nanoseconds,
- * and how many requests the rate made due that were not answered; or ends with exit code 1 and the reason.
+ * RATE is in requests/s. The time of a request runs from when it was due, not from when a connection was free for it:
+ * a server that stalls for a second has RATE late answers, not one (Tene, "How NOT to Measure Latency"). With RATE 0
+ * each connection asks again as soon as it has its answer, which is when a request is due.
+ *
+ * Long bodies are thrown away inside the kernel, uncopied (MSG_TRUNC, tcp(7)): wrk copies every byte and parses it, at
+ * about 1 GB/s on one core; servers that sendfile are several times faster, so with long bodies it measures wrk. Every
+ * answer must have the status and the length that its record tells. Prints one line: requests, seconds, percentiles
+ * and the maximum in nanoseconds, and how many requests the rate made due that were not answered; or ends with exit
+ * code 1 and the reason.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -20,38 +27,51 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { HEAD_BYTES_MAX = 8192, EVENTS_MAX = 512 };
-
-struct connection {
-    int fd;
-    uint64_t due_ns;
-    int64_t left; /* bytes of the body still to come; -1 while the head is read */
-    size_t head_bytes;
-    char head[HEAD_BYTES_MAX + 1];
-};
+enum { INPUT_BYTES = 8192, OUTPUT_BYTES = 65536, EVENTS_MAX = 512, DEPTH_MAX = 64, PLACES_MAX = 4, DIGITS = 10 };
+enum { NO_CONTENT = -1, ANY_LENGTH = -2, HEAD_AWAITED = -1 };
 
 struct request {
     char *text;
     size_t bytes;
+    int status;
+    int64_t length; /* or NO_CONTENT, ANY_LENGTH */
+    size_t places[PLACES_MAX], place_count;
 };
 
-static struct request *requests; /* one a line of TARGETS */
-static size_t request_count;
+struct connection {
+    int fd;
+    uint64_t due_ns;
+    const struct request *asked[DEPTH_MAX]; /* what is under way, DEPTH of them */
+    size_t answers;                         /* how many of these are complete */
+    int64_t left;                           /* bytes of content still to come, or HEAD_AWAITED */
+    size_t input_bytes;
+    char input[INPUT_BYTES];
+};
+
+static struct request *requests; /* one a record */
+static size_t request_count, next_request;
 static struct connection **idle; /* those that wait for a request to be due; none with RATE 0 */
-static size_t idle_count;
+static size_t idle_count, depth;
 static uint64_t *latencies_ns;
 static size_t done, room, asked;
 static double rate;
+static int at_random;
 
 static void fail(const char *what) {
     fprintf(stderr, "steady: %s%s%s\n", what, errno ? ": " : "", errno ? strerror(errno) : "");
     exit(1);
+}
+
+static void fail_format(const char *what) {
+    errno = 0;
+    fail(what);
 }
 
 static uint64_t now_ns(void) {
@@ -60,74 +80,139 @@ static uint64_t now_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-static void read_targets(const char *path, int port) {
+static void find_places(struct request *made) {
+    char *end = made->text + made->bytes, *at = made->text;
+    while ((at = memmem(at, (size_t)(end - at), "##########", DIGITS))) {
+        if (made->place_count == PLACES_MAX)
+            fail_format("a request with too many places");
+        made->places[made->place_count++] = (size_t)(at - made->text);
+        at += DIGITS;
+    }
+}
+
+static int64_t length_of(const char *word) {
+    if (*word == '-')
+        return NO_CONTENT;
+    return *word == '*' ? ANY_LENGTH : strtoll(word, NULL, 10);
+}
+
+static void read_records(const char *path) {
     FILE *file = fopen(path, "r");
-    char *line = NULL;
-    size_t line_room = 0, requests_room = 0;
-    ssize_t length;
+    size_t requests_room = 0;
+    char length[24];
+    struct request made = {0};
     if (!file)
         fail(path);
-    while ((length = getline(&line, &line_room, file)) > 1) {
+    while (fscanf(file, "%d %23s %zu", &made.status, length, &made.bytes) == 3) {
         if (request_count == requests_room) {
             requests_room = requests_room ? 2 * requests_room : 1024;
             requests = realloc(requests, requests_room * sizeof *requests);
-            if (!requests)
-                fail("realloc");
         }
-        struct request *made = &requests[request_count++];
-        line[length - 1] = 0;
-        int bytes = asprintf(&made->text, "GET %.4000s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", line, port);
-        if (bytes < 0)
-            fail("asprintf");
-        made->bytes = (size_t)bytes;
+        made.text = malloc(made.bytes + 1);
+        if (!requests || !made.text)
+            fail("malloc");
+        if (fgetc(file) != '\n' || fread(made.text, 1, made.bytes, file) != made.bytes)
+            fail_format("a record that is cut short");
+        if (made.bytes * depth > OUTPUT_BYTES)
+            fail_format("a request that is too long");
+        made.length = length_of(length);
+        made.place_count = 0;
+        find_places(&made);
+        requests[request_count++] = made;
     }
+    if (!request_count || !feof(file))
+        fail_format("no records");
     fclose(file);
-    free(line);
-    if (!request_count)
-        fail("no targets");
+}
+
+static size_t put_request(char *out, const struct request *request) {
+    memcpy(out, request->text, request->bytes);
+    for (size_t i = 0; i < request->place_count; i++) {
+        char *digit = out + request->places[i] + DIGITS;
+        uint64_t number = asked;
+        for (int n = 0; n < DIGITS; n++, number /= 10)
+            *--digit = (char)('0' + number % 10);
+    }
+    return request->bytes;
 }
 
 static void ask(struct connection *at, uint64_t due_ns) {
-    const struct request *request = &requests[(size_t)random() % request_count];
-    at->left = -1;
-    at->head_bytes = 0;
+    static char output[OUTPUT_BYTES];
+    size_t bytes = 0;
+    at->left = HEAD_AWAITED;
+    at->answers = 0;
     at->due_ns = due_ns;
-    asked++;
-    if (send(at->fd, request->text, request->bytes, MSG_NOSIGNAL) != (ssize_t)request->bytes)
+    for (size_t i = 0; i < depth; i++) {
+        const struct request *request = &requests[at_random ? (size_t)random() % request_count : next_request];
+        if (++next_request == request_count)
+            next_request = 0;
+        at->asked[i] = request;
+        bytes += put_request(output + bytes, request);
+        asked++;
+    }
+    if (send(at->fd, output, bytes, MSG_NOSIGNAL) != (ssize_t)bytes)
         fail("send");
 }
 
 static ssize_t receive(int fd, void *into, size_t bytes, int flags) {
     ssize_t got = recv(fd, into, bytes, flags | MSG_DONTWAIT);
-    if (got == 0) {
-        errno = 0;
-        fail("the server closed a connection");
-    }
+    if (got == 0)
+        fail_format("the server closed a connection");
     if (got < 0 && errno != EAGAIN)
         fail("recv");
     return got;
 }
 
-static void read_head(struct connection *at) {
-    ssize_t got = receive(at->fd, at->head + at->head_bytes, HEAD_BYTES_MAX - at->head_bytes, 0);
-    if (got < 0)
-        return;
-    at->head_bytes += (size_t)got;
-    at->head[at->head_bytes] = 0;
-    char *end = strstr(at->head, "\r\n\r\n");
-    errno = 0;
-    if (!end) {
-        if (at->head_bytes == HEAD_BYTES_MAX)
-            fail("a head without an end");
-        return;
-    }
-    char *length = strcasestr(at->head, "\r\nContent-Length:");
-    if (strncmp(at->head, "HTTP/1.1 200", 12) != 0 || !length || length > end)
-        fail("an answer that is not 200 with a Content-Length");
-    at->left = strtoll(length + 17, NULL, 10) - (int64_t)(at->head_bytes - (size_t)(end + 4 - at->head));
+static void wrong(const struct request *request, int status, int64_t length) {
+    const char *line_end = memchr(request->text, '\r', request->bytes);
+    int shown = (int)(line_end ? line_end - request->text : (ssize_t)request->bytes);
+    char told[32] = "no length", due[32] = "any length";
+    if (length >= 0)
+        snprintf(told, sizeof told, "%ld bytes", length);
+    if (request->length != ANY_LENGTH)
+        snprintf(due, sizeof due, "%ld bytes", request->length == NO_CONTENT ? 0 : request->length);
+    fprintf(stderr, "steady: %.*s is answered with %d and %s, not %d and %s\n", shown, request->text, status, told,
+            request->status, due);
+    exit(1);
 }
 
-static void answered(struct connection *at) {
+/* The bytes of the head that `from` begins with, 0 while it is incomplete; `status`, and `length` by Content-Length. */
+static size_t parse_head(const char *from, size_t bytes, int *status, int64_t *length) {
+    static const char NAME[] = "Content-Length:";
+    const char *line = from, *end = from + bytes, *line_end;
+    *length = -1;
+    while ((line_end = memchr(line, '\n', (size_t)(end - line)))) {
+        if (line_end - line <= 1) {
+            int known = line - from > 12 && memcmp(from, "HTTP/1.1 ", 9) == 0;
+            *status = known ? (from[9] - '0') * 100 + (from[10] - '0') * 10 + (from[11] - '0') : 0;
+            return (size_t)(line_end + 1 - from);
+        }
+        if ((*line | 32) == 'c' && line_end - line > (ssize_t)sizeof NAME && !strncasecmp(line, NAME, sizeof NAME - 1))
+            *length = strtoll(line + sizeof NAME - 1, NULL, 10);
+        line = line_end + 1;
+    }
+    return 0;
+}
+
+static size_t read_head(struct connection *at, size_t from) {
+    const struct request *request = at->asked[at->answers];
+    int status;
+    int64_t length;
+    size_t bytes = parse_head(at->input + from, at->input_bytes - from, &status, &length);
+    if (!bytes) {
+        if (at->input_bytes - from == INPUT_BYTES)
+            fail_format("a head without an end");
+        return 0;
+    }
+    int64_t due = request->length == ANY_LENGTH ? length : request->length;
+    int fits = due == NO_CONTENT ? request->length == NO_CONTENT : due == length;
+    if (status != request->status || !fits)
+        wrong(request, status, length);
+    at->left = request->length == NO_CONTENT ? 0 : length;
+    return bytes;
+}
+
+static void answered(struct connection *at, int more) {
     if (done == room) {
         room = room ? 2 * room : 65536;
         latencies_ns = realloc(latencies_ns, room * sizeof *latencies_ns);
@@ -136,22 +221,46 @@ static void answered(struct connection *at) {
     }
     uint64_t now = now_ns();
     latencies_ns[done++] = now - at->due_ns;
+    at->left = HEAD_AWAITED;
+    if (++at->answers < depth)
+        return;
+    if (more)
+        fail_format("more bytes than the answer has");
     if (rate)
         idle[idle_count++] = at;
     else
         ask(at, now);
 }
 
+static void discard(struct connection *at) {
+    ssize_t got = receive(at->fd, NULL, (size_t)at->left, MSG_TRUNC);
+    if (got > 0 && (at->left -= got) == 0)
+        answered(at, 0);
+}
+
 static void react(struct connection *at) {
-    if (at->left < 0)
-        read_head(at);
     if (at->left > 0) {
-        ssize_t got = receive(at->fd, NULL, (size_t)at->left, MSG_TRUNC);
-        if (got > 0)
-            at->left -= got;
+        discard(at);
+        return;
     }
-    if (at->left == 0)
-        answered(at);
+    ssize_t got = receive(at->fd, at->input + at->input_bytes, INPUT_BYTES - at->input_bytes, 0);
+    if (got < 0)
+        return;
+    at->input_bytes += (size_t)got;
+    size_t from = 0, bytes;
+    while (from < at->input_bytes && (bytes = read_head(at, from))) {
+        from += bytes;
+        int64_t here = (int64_t)(at->input_bytes - from);
+        here = at->left < here ? at->left : here;
+        from += (size_t)here;
+        at->left -= here;
+        if (at->left > 0)
+            break;
+        answered(at, from < at->input_bytes);
+    }
+    at->input_bytes -= from;
+    if (from && at->input_bytes)
+        memmove(at->input, at->input + from, at->input_bytes);
 }
 
 static int connected(int port) {
@@ -223,14 +332,18 @@ static int earlier(const void *one, const void *two) {
 
 int main(int count, char **words) {
     errno = 0;
-    if (count != 7)
-        fail("usage: steady PORT CONNECTIONS RATE SECONDS SEED TARGETS");
+    if (count != 8)
+        fail("usage: steady PORT CONNECTIONS RATE SECONDS SEED DEPTH RECORDS");
     int port = atoi(words[1]), poller = epoll_create1(EPOLL_CLOEXEC);
     if (poller < 0)
         fail("epoll_create1");
     rate = atof(words[3]);
-    srandom((unsigned)atoi(words[5]));
-    read_targets(words[6], port);
+    at_random = atoi(words[5]);
+    srandom((unsigned)at_random);
+    depth = (size_t)atoi(words[6]);
+    if (depth < 1 || depth > DEPTH_MAX)
+        fail_format("DEPTH is not from 1 to 64");
+    read_records(words[7]);
     connect_all(poller, (size_t)atoi(words[2]), port);
     double seconds = run(poller, (uint64_t)(atof(words[4]) * 1e9));
     size_t due = (size_t)(seconds * rate);

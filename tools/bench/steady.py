@@ -1,4 +1,4 @@
-"""What steady.c prints, read.
+"""What steady.c reads and prints: records of requests, and the line about a run.
 
 It must not know what was asked of which server, or why.
 """
@@ -6,12 +6,46 @@ It must not know what was asked of which server, or why.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.bench.errors import BenchError
 
 STEADY_SOURCE = Path(__file__).with_name("steady.c")
+NUMBER = "#" * 10  # where each request that is sent has its running number
+RUN = b"{run}"  # where it has the number of the run, in four digits
+NO_CONTENT = "-"
+ANY_LENGTH = "*"
+
+
+@dataclass(frozen=True)
+class Record:
+    """The bytes of a request, with the status of its answer and the bytes of content behind the answer's head.
+
+    `length` is their number, NO_CONTENT (HEAD, 304), or ANY_LENGTH: as many as Content-Length says.
+    """
+
+    text: bytes
+    status: int = 200
+    length: int | str = ANY_LENGTH
+
+
+def in_run(record: Record, run: int) -> Record:
+    """The record as it is sent in this run: what is new in one was not sent in another."""
+    return replace(record, text=record.text.replace(RUN, b"%04d" % run))
+
+
+def plain(target: str, host: str) -> Record:
+    """A GET of what has any length."""
+    return Record(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write what steady.c reads."""
+    with path.open("wb") as file:
+        for one in records:
+            file.write(b"%d %s %d\n%s" % (one.status, str(one.length).encode(), len(one.text), one.text))
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Measured:
     """What was measured for a target; `measured` is None when it was not."""
 
     target: Target
@@ -103,7 +103,7 @@ def _figure(sample: Sample, figure: str) -> float:
     }[figure]
 
 
-def outcomes(targets: Sequence[Target], samples: Sequence[Sample]) -> list[Outcome]:
+def outcomes(targets: Sequence[Target], samples: Sequence[Sample]) -> list[Measured]:
     """Each target with the spread of its rounds; a round in which a side did nothing, or is missing, is left out."""
     done = {(Cell(one.workload, one.peer), one.round): one for one in samples if one.requests}
     rounds = dict.fromkeys(one.round for one in samples)
@@ -112,7 +112,7 @@ def outcomes(targets: Sequence[Target], samples: Sequence[Sample]) -> list[Outco
         complete = [[done[cell, n] for cell in target.cells] for n in rounds if _all_in(done, target, n)]
         figures = [[_figure(sample, target.figure) for sample in sides] for sides in complete]
         values = [own / (other[0] if other else 1.0) for own, *other in figures if all(other)]
-        found.append(Outcome(target, spread(values) if values else None))
+        found.append(Measured(target, spread(values) if values else None))
     return found
 
 

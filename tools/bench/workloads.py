@@ -1,14 +1,16 @@
 """What is asked of the servers: a table. A new workload is a new row, and nothing else.
 
 It must not know how a row is turned into a generator's command line (load.py) or what answers it (peers.py). What is
-asked of programs instead of files stands in servlets.py.
+asked of programs instead of files stands in servlets.py, requests that are not for whole files in ordinary.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tools.bench.content import PAGE, Tree, body_path
+from tools.bench.asking import Request
+from tools.bench.content import PAGE, SITE, Tree, body_path
+from tools.bench.steady import Record
 
 FILES_PREFIX = "/files"
 FILES = 5000
@@ -38,10 +40,13 @@ class Workload:
 
     `generator` is wrk, ab or steady; `path` is the one target asked for or, ending in a slash, the prefix of
     those taken at random; `pipeline` requests are sent at once; `new_cookie`: each has a Cookie never seen before.
-    `not_modified`: each carries the ETag that the server gave, so that the answer is 304.
+    `status` is that of the right answers; headers have words that are replaced as in `asking`.
     `idle` further connections have been used once and stay open and silent all the while.
     `file`: the answer is the bytes of this one, where `path` names none. `rate`: steady asks so often in a second (0:
-    as soon as it is answered). `beside`: what else is asked of the server meanwhile, by a generator that gives way.
+    as soon as it is answered), or `pace`: at this share of what the slowest server of its group answers in a closed
+    loop. `beside`: what else is asked of the server meanwhile, by a generator that gives way.
+    `requests`: what steady sends instead, in this order, again and again; `records`: the same, once one server has
+    answered them rightly.
     """
 
     about: str
@@ -50,18 +55,21 @@ class Workload:
     path: str = PAGE
     headers: tuple[tuple[str, str], ...] = ()
     new_cookie: bool = False
-    not_modified: bool = False
+    status: int = 200
     keep_alive: bool = True
     pipeline: int = 1
     connections: int = 120
     idle: int = 0
     file: str = ""
     rate: int = 0
+    pace: float = 0.0
     beside: Workload | None = None
+    requests: tuple[Request, ...] = ()
+    records: tuple[Record, ...] = ()
 
     @property
     def sent_headers(self) -> tuple[tuple[str, str], ...]:
-        """The header lines of each request, but for Host, Cookie and If-None-Match.
+        """The header lines of each request, but for Host and Cookie.
 
         ab speaks HTTP/1.0: without keep-alive it need not ask for a close.
         """
@@ -74,10 +82,15 @@ class Workload:
         return (self,) if self.beside is None else (self, *self.beside.loads)
 
     @property
+    def site(self) -> bool:
+        """Whether it asks for files of the site."""
+        return any(one.file.startswith(SITE) for one in self.requests)
+
+    @property
     def plain(self) -> bool:
         """Whether one fixed response of HTTP/1.1, one at a time, is right for all its requests."""
-        return (self.method, self.path, self.pipeline) == ("GET", PAGE, 1) and (
-            self.keep_alive and not self.not_modified and self.generator != "ab"
+        return (self.method, self.path, self.pipeline, self.status) == ("GET", PAGE, 1, 200) and (
+            self.keep_alive and not self.requests and self.generator != "ab"
         )
 
     def targets(self, tree: Tree) -> tuple[str, ...]:
@@ -85,6 +98,15 @@ class Workload:
         if not self.path.endswith("/"):
             return (self.path,)
         return tuple(path for path in tree.paths if path.startswith(self.path))
+
+    def asked(self, tree: Tree) -> tuple[Request, ...]:
+        """The requests with which a server shows that it answers this load rightly."""
+        if self.requests:
+            return self.requests
+        return tuple(
+            Request(path, self.sent_headers, self.method, status=self.status, file=self.file or path)
+            for path in self.targets(tree)
+        )
 
 
 _BROWSER = tuple(BROWSER_HEADERS.items())
@@ -114,7 +136,7 @@ WORKLOADS = {
         generator="ab",
         keep_alive=False,
     ),
-    "304": Workload("1000-byte page, not modified", not_modified=True),
+    "304": Workload("1000-byte page, not modified", headers=(("If-None-Match", "{etag}"),), status=304),
     "head": Workload("HEAD of the 1000-byte page by ab -k -i (HTTP/1.0)", generator="ab", method="HEAD"),
     # Few connections for the long ones: what is under way when the run ends was paid for and is not counted.
     "64KB": _body(65_536, 120, "64 KB"),

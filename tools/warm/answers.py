@@ -15,7 +15,7 @@ import mmh3
 from tools.warm.clients import trouble_of
 from tools.warm.expected import Ask
 from zcserve.cache.entry import Entry
-from zcserve.cache.loader import name_of, path_of
+from zcserve.cache.naming import name_of, path_of
 from zcserve.cache.root import Root
 from zcserve.cache.tags import PIECE_BYTES, content_tag
 from zcserve.config.table import Config
@@ -33,7 +33,7 @@ class Content:
     digest: bytes
 
 
-class Judge:
+class Comparer:
     """Compares answers with the files below a root. Any thread may call it."""
 
     def __init__(self, root: Root, config: Config) -> None:

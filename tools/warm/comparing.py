@@ -1,7 +1,7 @@
 """A running server asked for everything that a walk of the tree finds, which warms it, and each answer compared.
 
-A few connections ask at a time, each from a thread of its own, out of one queue. A server that stops answering is given
-up: what was not asked by then is counted.
+A few connections ask at a time, each from a thread of its own, out of one queue. When a server stops answering, the
+rest is not asked for, and counted.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from tools.warm.answers import Judge
+from tools.warm.answers import Comparer
 from tools.warm.classes import CLASSES, OTHER, class_of
 from tools.warm.clients import connector, get, probe, trouble_of
 from tools.warm.expected import Ask, asks_of
 from tools.warm.listing import resolve
 from tools.warm.loading import new_store
 from zcserve.cache.index import Problem
-from zcserve.cache.loader import Loader, name_of
+from zcserve.cache.loader import Loader
+from zcserve.cache.naming import name_of
 from zcserve.cache.preload import judge_siblings
 from zcserve.cache.root import Root
 from zcserve.cache.walk import walk
@@ -86,10 +87,12 @@ class Answer:
 class Asking:
     """Requests on their way, over a few connections at a time."""
 
-    def __init__(self, asks: Iterable[Ask], connect: Callable[[], http.client.HTTPConnection], judge: Judge) -> None:
+    def __init__(
+        self, asks: Iterable[Ask], connect: Callable[[], http.client.HTTPConnection], comparer: Comparer
+    ) -> None:
         self._todo = deque(asks)
         self._connect = connect
-        self._judge = judge
+        self._comparer = comparer
         self._unanswered = 0  # in a row
 
     def run(self, connections: int, progress: Callable[[int, int], None]) -> list[Answer]:
@@ -97,14 +100,14 @@ class Asking:
         total = len(self._todo)
         with ThreadPoolExecutor(connections, "warm-cache") as pool:
             try:
-                workers = [pool.submit(self._work) for _ in range(min(connections, total))]
+                workers = [pool.submit(self._ask_until_empty) for _ in range(min(connections, total))]
                 while wait(workers, timeout=REFRESH_S).not_done:
                     progress(total - len(self._todo), total)
             finally:
                 self._todo.clear()  # interrupted: what is in flight is the last
         return [answer for worker in workers for answer in worker.result()]
 
-    def _work(self) -> list[Answer]:
+    def _ask_until_empty(self) -> list[Answer]:
         """Ask over one connection until the queue is empty."""
         connection = self._connect()
         answers: list[Answer] = []
@@ -122,7 +125,7 @@ class Asking:
         began = time.perf_counter()
         try:
             response = get(connection, ask)
-            fault, count = self._judge.compare(response, ask)
+            fault, count = self._comparer.compare(response, ask)
             if not response.isclosed():  # more content than is read: the next answer would begin behind it
                 connection.close()
             self._unanswered = 0
@@ -154,7 +157,7 @@ def compare(
     if trouble := probe(connect()):
         raise UsageError(f"{url} does not answer: {trouble}")
     asks = asks_of(generation, listed)
-    answers = Asking(asks, connect, Judge(root, config)).run(connections, progress)
+    answers = Asking(asks, connect, Comparer(root, config)).run(connections, progress)
     return Compared(
         root=str(config.root),
         url=url,

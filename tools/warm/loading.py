@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 
 from tools.warm.classes import CLASSES, class_of
 from tools.warm.listing import resolve
-from zcserve.cache.budget import settled
+from zcserve.cache.budget import with_budget
 from zcserve.cache.entry import Body, Entry, representations
 from zcserve.cache.index import Generation, Problem
-from zcserve.cache.loader import Loader, call, name_of
+from zcserve.cache.loader import Loader, call
+from zcserve.cache.naming import name_of
 from zcserve.cache.preload import preload
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
@@ -113,7 +114,7 @@ def new_store(config: Config) -> Store:
 
 def load_root(config: Config, lines: Iterable[bytes], progress: Callable[[int, int], None] | None = None) -> Loaded:
     """Load `config.root` as far as its memory goes, first what `lines` name. Raises UsageError."""
-    config = replace(settled(config), compress_wait_s=DAY_S)  # variants are waited for: the report counts them all
+    config = replace(with_budget(config), compress_wait_s=DAY_S)  # variants are waited for: the report counts them all
     store = new_store(config)
     loader = TimedLoader(store, config)
     began = time.perf_counter()

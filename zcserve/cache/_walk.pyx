@@ -16,6 +16,7 @@ from libc cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy, strlen
 
+from zcserve.cache.naming import SIBLING_ENDINGS
 from zcserve.http import encode_path
 
 cdef extern from "<dirent.h>" nogil:
@@ -64,6 +65,24 @@ cdef struct Look:
     int length
     char name[NAME_BYTES_MAX + 1]
 
+cdef enum:
+    ENDINGS_MAX = 8
+    ENDING_BYTES_MAX = 8
+
+cdef struct Ending:
+    int length
+    char text[ENDING_BYTES_MAX]
+
+# naming.py's.
+cdef Ending ENDINGS[ENDINGS_MAX]
+cdef int ending_count = 0
+if len(SIBLING_ENDINGS) > ENDINGS_MAX or max(map(len, SIBLING_ENDINGS)) > ENDING_BYTES_MAX:
+    raise ImportError("_walk.pyx has no room for these endings of siblings")
+for _ending in SIBLING_ENDINGS:
+    ENDINGS[ending_count].length = len(_ending)
+    memcpy(ENDINGS[ending_count].text, PyBytes_AS_STRING(_ending), len(_ending))
+    ending_count += 1
+
 # Bytes that stand for themselves in a key.
 cdef uint8_t PLAIN[256]
 for _byte in range(256):
@@ -104,9 +123,14 @@ cdef int _fill(DIR *listing, int fd, Look *looks) noexcept nogil:
 
 
 cdef bint _is_sibling(const char *name, int length) noexcept nogil:
-    """Whether a name ends as a variant's does (pairing.py, SIBLING_CODINGS)."""
-    return (length > 3 and (memcmp(name + length - 3, b".br", 3) == 0 or memcmp(name + length - 3, b".gz", 3) == 0)) or (
-        length > 4 and memcmp(name + length - 4, b".zst", 4) == 0)
+    """Whether a name ends as a sibling's does."""
+    cdef Ending *ending
+    cdef int number
+    for number in range(ending_count):
+        ending = &ENDINGS[number]
+        if length > ending.length and memcmp(name + length - ending.length, ending.text, ending.length) == 0:
+            return True
+    return False
 
 
 cdef object _entry_of(Look *look, bytes prefix, known, type kind):

@@ -1,7 +1,7 @@
 """How much memory content may take: what was asked for, and what there is.
 
-A process is killed, without a word, when it takes more than its control group may have; and a machine has no more than
-its memory. So the smallest of these is the *limit*:
+The kernel kills a process that takes more memory than its control group may have, or than the machine has. So the
+smallest of these is the *limit*:
 
     v2    memory.max and memory.high of the process's group and of every group above it
     v1    memory.limit_in_bytes likewise
@@ -15,9 +15,9 @@ entries cost is part of the budget: `index.ENTRY_BYTES`.)
 A share (`--memory 70%`, and the default) is a share of the limit, and never more than what is left. A number of bytes
 is taken as it is; where it is more than what is left, that is a warning.
 
-What is odd: a container sees the path of its group as the host does, or as "/", depending on its namespace, and the
-files of its own group at the mount point. So each directory from the group's up to the mount point is asked, and those
-that do not exist say nothing.
+What is odd: depending on its namespace a container sees the path of its group as the host does, or as "/", and the
+files of its own group at the mount point. So all directories are read from the group's up to the mount point; some do
+not exist.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def budget_of(config: Config, proc: Path = PROC) -> Budget:
     return Budget(max(int(given), BUDGET_MIN), f"{size_text(given)}, {how} of {figures}")
 
 
-def settled(config: Config, proc: Path = PROC) -> Config:
+def with_budget(config: Config, proc: Path = PROC) -> Config:
     """The same configuration, with the budget in bytes."""
     return replace(config, memory=budget_of(config, proc).bytes)
 

@@ -2,10 +2,10 @@
 
 FUSE asks its program (FLUSH), and not even SIGKILL ends that wait. An open file dies with the last reference to it: in
 the loop, or while a lock is held. So its descriptor goes into a queue, whose `put` may be called from a destructor.
-What lies on a disk of this machine is closed at once.
+Files on a disk of this machine are closed at once.
 
-The kernel closes what a process has open when it ends, and that hangs as well. `leave` ends a process all the same, but
-for one that has a thread in such a close.
+When a process ends, the kernel closes what it has open, and that hangs as well. `leave` ends a process all the same,
+unless one of its threads is in such a close.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from zcserve.cache.crew import Crew
 
 # How often it is looked whether everything is closed, or another process has ended.
 LOOKED_EVERY_S = 0.0005
-# The task that is left with the table of descriptors lives so long, in which this process ends. Then what hangs is its.
+# The task that keeps the table of descriptors lives so long: this process ends meanwhile, and the task hangs instead.
 HELD_S = 5
 # From <linux/sched.h>: the same memory, the same table of descriptors.
 _CLONE_VM, _CLONE_FILES = 0x100, 0x400
@@ -84,7 +84,7 @@ def close(fd: int, device: bytes) -> None:
     closer.queue.put((one, fd, device))
 
 
-def settle(until: float) -> bool:
+def wait(until: float) -> bool:
     """Wait until everything is closed; False where it is not by then (of `time.monotonic`)."""
     while _closer is not None and _closer.waiting:
         if time.monotonic() >= until:

@@ -1,7 +1,7 @@
 """Slabs that have become sparse are emptied, so that what the budget pays for is content.
 
 Eviction leaves holes. Pages without any block go back to the kernel, but a page with one small block left costs as
-much as a full one, and newcomers of another size do not fit beside it. So when room is wanted and the holes are more
+much as a full one, and new bodies of another size do not fit beside it. So when room is wanted and the holes are more
 than a share of all slabs, bodies are moved: from the sparsest slab, which takes nothing new from then on, to where
 nothing has lain yet, one behind the other. The pages there are full, those left behind go back, and a slab that the
 last block has left is closed. This is how log-structured stores clean (Rosenblum and Ousterhout, "The Design and
@@ -9,13 +9,14 @@ Implementation of a Log-Structured File System", 1992, section 3.4; the sparsest
 is bounded by the share: to gain a byte, at most `1 / HOLES_SHARE - 1` bytes are copied.
 
 To move a body is to copy its block, and to set `entry.body` to another that says so. What sends from the old one
-holds it, and its bytes stay until it lets go; the fast lane is told as at an eviction, and taught anew at the next
+refers to it, so its bytes stay as long; the fast lane is told as at an eviction, and taught anew at the next
 request. What is being sent is left for later. The policy does not hear of it: the entry stays where it was filed.
 
-What lives in a slab is kept as one list of entries for each, about nine bytes a body: to ask all entries instead would
-take a tenth of a second for a million, with the store's lock held. What left is taken off a list when half of it is
-such: it holds no memory, and is looked at once more at most. A list may have 100,000 entries, so no step looks at more
-than some, but for the one that empties a slab: that is Python's own loop, in which the loop's thread gets its turns.
+The entries of a slab are kept as one list of entries for each, about nine bytes a body: to ask all entries instead
+would take a tenth of a second for a million, with the store's lock held. What left is taken off when it is half of the
+list: an entry that left holds no memory, and is looked at once more at most. A list may have 100,000 entries, so no
+step looks at more than some, but for the one that empties a slab: that is Python's own loop, in which the loop's thread
+gets its turns.
 
 Everything here is called with the store's lock held.
 """
@@ -54,11 +55,11 @@ def _by_offset(entries: Iterable[Entry]) -> list[Entry]:
     return [entry for place in sorted(pieces) for entry in sorted(pieces[place], key=_offset)]
 
 
-class _Tenants:
+class _SlabEntries:
     """The entries whose bodies lie in one slab: `count`, among others that have left, and some more than once.
 
-    To tidy is to begin a new list, and to move to it what is found to live here, a few at a time. What came back was on
-    the old list twice; `_moved` has what is on the new one, until the old one is empty.
+    To tidy is to begin a new list, and to move the entries that are still here to it, a few at a time. What came back
+    was on the old list twice; `_moved` has what is on the new one, until the old one is empty.
     """
 
     __slots__ = ("_entries", "_moved", "_old", "count", "slab")
@@ -83,7 +84,7 @@ class _Tenants:
         return chain(self._old, self._entries)
 
     def add(self, entry: Entry) -> None:
-        """It lives here from now on."""
+        """Its body lies here from now on."""
         self.count += 1
         if not self._old:
             self._entries.append(entry)
@@ -91,7 +92,7 @@ class _Tenants:
             self._move(entry)
 
     def lost_one(self) -> None:
-        """One of them lives here no more."""
+        """The body of one of them lies elsewhere now, or is gone."""
         self.count -= 1
         if not self._old and len(self._entries) > 2 * self.count + GONE_MAX:
             self._old, self._entries = self._entries, self._new_list()
@@ -116,23 +117,23 @@ class Compactor:
     def __init__(self, slabs: Slabs) -> None:
         self.moves = 0
         self._slabs = slabs
-        self._tenants: dict[Slab, _Tenants] = {}
+        self._entries_of: dict[Slab, _SlabEntries] = {}
         self._leaving: list[Entry] = []  # of slabs that retire, the next at the end
         self._behind: list[Entry] = []  # as those, but they were being sent
 
     def came(self, entry: Entry, slab: Slab) -> None:
         """An entry's body lies in `slab` from now on."""
-        tenants = self._tenants.get(slab)
-        if tenants is None:
-            tenants = self._tenants[slab] = _Tenants(slab)
-        tenants.add(entry)
+        entries = self._entries_of.get(slab)
+        if entries is None:
+            entries = self._entries_of[slab] = _SlabEntries(slab)
+        entries.add(entry)
 
     def left(self, slab: Slab) -> None:
         """An entry's body lay in `slab` until now."""
-        tenants = self._tenants[slab]
-        tenants.lost_one()
-        if not tenants.count:
-            del self._tenants[slab]
+        entries = self._entries_of[slab]
+        entries.lost_one()
+        if not entries.count:
+            del self._entries_of[slab]
 
     @property
     def due(self) -> bool:
@@ -143,7 +144,7 @@ class Compactor:
     def step(self, bytes_max: int, committed_max: int, is_sending: IsSending, let_go: Callable[[Entry], bool]) -> int:
         """Move about `bytes_max` bytes, while no more than `committed_max` of slabs are committed; how many were moved.
 
-        `let_go` tells what else refers to an entry's body, as `Store.on_evicted`.
+        `let_go` tells what else refers to an entry's body, as `Store.evicted`.
         """
         slabs = self._slabs
         moved = 0
@@ -162,11 +163,11 @@ class Compactor:
                         break
                     moved += body.length
             del body, self._leaving[-1]
-            slabs.settle()
+            slabs.reclaim()
         return moved
 
     def _begin(self, is_sending: IsSending) -> bool:
-        """Whether an entry is to leave: what was left behind and is free now, or else what lives in the sparsest
+        """Whether an entry is to leave: what was left behind and is free now, or else what lies in the sparsest
         slab, if it is worth it."""
         behind, self._behind = self._behind, []
         for entry in behind:
@@ -178,8 +179,8 @@ class Compactor:
             slab = min(worth_it, key=lambda slab: slab.live / slab.pages)
             self._slabs.retire(slab)
             # From its end to its start: so the pages become free one after the other.
-            tenants = self._tenants.get(slab)  # none, if all that is left was evicted while it is sent
-            self._leaving = _by_offset(tenants or ())
+            entries = self._entries_of.get(slab)  # none, if all that is left was evicted while it is sent
+            self._leaving = _by_offset(entries or ())
         return True
 
     def _move(self, entry: Entry, old: Packed, let_go: Callable[[Entry], bool]) -> None:

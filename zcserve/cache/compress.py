@@ -1,4 +1,4 @@
-"""Content codings that we can make ourselves: gzip always, br and zstd where their libraries are installed.
+"""Content codings that can be made here: gzip always, br and zstd where their libraries are installed.
 
 Variants are made once, at load, by threads (the libraries release the GIL), so they are made small rather than soon.
 The output depends on the bytes and the library's version alone, so nodes of one version agree on the ETag.

@@ -8,10 +8,10 @@ the kernel, where nothing can end it. So a crew counts on that:
 - **A device stops no more threads than the crew has.** While so many jobs of one device are stalled, its others wait,
   and those of other devices go on. A job that shows no progress for `stuck_s` is *stuck*; a device with as many stuck
   jobs as the crew has threads *hangs* (`hangs`), and no more should be asked of it.
-- **Threads are daemons of our own.** `concurrent.futures` joins its threads when the interpreter ends: one that never
-  comes back would keep the process. `close` waits a little, and says whether all have ended.
+- **Threads are daemons.** `concurrent.futures` joins its threads when the interpreter ends: one that hangs would keep
+  the process. `close` waits a little, and says whether all have ended.
 
-All threads that a healthy crew needs are started with it: later there may be none to be had.
+All threads that a crew needs while nothing hangs are started with it: later the process may get no more.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Crew:
         self._closed = False
         self._members: set[threading.Thread] = set()
         self._running: set[Job] = set()
-        self._waiting: dict[bytes | None, deque[Job]] = {}  # by device; the one whose turn it is comes first
+        self._waiting: dict[bytes | None, deque[Job]] = {}  # by device, in the order of their turns
         self._changed = threading.Condition(threading.Lock())
         # One more than work at a time: it starts the next when it is needed itself.
         try:
@@ -88,7 +88,7 @@ class Crew:
             raise
 
     def submit(self, work: Callable[[], None], device: bytes | None = None) -> Job:
-        """Run `work` in a thread, unless the crew is closed by then. Any thread may ask."""
+        """Run `work` in a thread, unless the crew is closed before. Any thread may call it."""
         job = Job(work, device)
         with self._changed:
             if not self._closed:
@@ -97,7 +97,7 @@ class Crew:
         return job
 
     def withdraw(self, job: Job) -> bool:
-        """It is not wanted any more, and is not begun. False where it was."""
+        """Do not begin this job: it is not wanted any more. False where it has begun."""
         with self._changed:
             if job in self._running:
                 return False

@@ -19,7 +19,7 @@ Following every access would cost more than serving it, so both halves are sampl
   of exponents 0.6 to 1.2, over memories from a thousandth of all bytes; this leaves less than 0.02. It can be had
   here because every entry keeps the tick of its last use anyway (cache/evictor.py), evicted or not.
 
-`settle` keeps both shares where they cost little: by `every`, by following fewer keys, and where few keys take most of
+`adapt` keeps both shares where they cost little: by `every`, by following fewer keys, and where few keys take most of
 the requests (a small and very busy site) by `pause`. Distances of less than the bytes of so many turns come out short.
 
 The curve is live: when `half_life` accesses were measured, all that was counted until then counts half from then on.
@@ -95,7 +95,7 @@ class MissRatioCurve:
         self._histogram = array("d", bytes(8 * (_bucket(_DISTANCE_MAX) + 1)))  # accesses by distance
         self._accesses = 0.0
         self._faded_after = 0  # accesses measured since the last halving
-        self._followed = 0  # since the last `settle`
+        self._followed = 0  # since the last `adapt`
         self._measured = 0
 
     def is_sampled(self, hash32: int, size: int) -> bool:
@@ -150,7 +150,7 @@ class MissRatioCurve:
             self._sums[slot >> _BLOCK_BITS] -= self._counted[slot]
             self._counted[slot] = 0
 
-    def settle(self, seconds: float) -> None:
+    def adapt(self, seconds: float) -> None:
         """About once a second, with the seconds since the last call: sample less or more, as the rate asks for."""
         followed_max = FOLLOWED_PER_S_MAX * seconds
         if self._followed > followed_max and len(self._slots) > SAMPLES_MIN:

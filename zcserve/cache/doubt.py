@@ -6,8 +6,8 @@ inode may be used again for a file of the same size and date; ctime is all that 
 compared with what is known of it: its ETag, which is its hash, or the copy in memory. Everything here reads, so it runs
 in threads.
 
-What nothing is known of (it was never read) needs no comparison. What was compared with its sibling, and not read
-otherwise, is another file then: there is nothing to compare with, and what was found need not hold. A file over
+A file that was never read needs no comparison: nothing is known of it. One that was compared with its sibling, and not
+read otherwise, counts as another file: there is nothing to compare with, and what was found need not hold. A file over
 `hash_bytes_max` that is not resident has an identity for its ETag, and is what its identity says; only what one
 response has sent of it already must be what it still holds.
 """
@@ -37,15 +37,15 @@ from zcserve.cache.pages import Extent
 from zcserve.cache.root import Root
 from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, is_identity_tag, tag_of
 
-# So many files are known to hold what their ETag says: all downloads of one need but one of them to look.
-SETTLED_MAX = 256
+# So many files are remembered that hold what their ETag says: of all downloads of one, the first compares.
+CONFIRMED_MAX = 256
 # How often a file may get a new ctime while it is compared.
 TRIES = 3
 
-_settled: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
+_confirmed: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
 
 
-def settle(file: OpenFile, sent: Sent | None = None) -> bool:
+def still_holds(file: OpenFile, sent: Sent | None = None) -> bool:
     """Whether a file still holds what was promised, or `sent`; if so, its new ctime is known from then on. Raises
     OSError."""
     for _ in range(TRIES):
@@ -55,7 +55,7 @@ def settle(file: OpenFile, sent: Sent | None = None) -> bool:
         status = os.fstat(file.fd)
         now = identity_of(status)
         known = (now, file.etag)
-        if sent is not None or known not in _settled:
+        if sent is not None or known not in _confirmed:
             if not _holds(file, status.st_size, sent):
                 return False
             if identity_of(os.fstat(file.fd)) != now:
@@ -81,9 +81,9 @@ def _holds(file: OpenFile, size: int, sent: Sent | None) -> bool:
 
 
 def _remember(known: tuple[bytes, bytes]) -> None:
-    _settled[known] = None
-    while len(_settled) > SETTLED_MAX:
-        _settled.popitem(last=False)
+    _confirmed[known] = None
+    while len(_confirmed) > CONFIRMED_MAX:
+        _confirmed.popitem(last=False)
 
 
 def _digest(fd: int, at: int, length: int) -> bytes:
@@ -100,8 +100,8 @@ def _digest(fd: int, at: int, length: int) -> bytes:
 
 def confirm(root: Root, directory: int, name: bytes, entry: Entry) -> bool:
     """Whether a file, of which only ctime differs from what a representation says, holds its content; then the
-    representation knows the new ctime. One that is not resident is looked at when it is loaded, and not here; but for a
-    file with variants, of which these may be all that is asked for.
+    representation knows the new ctime. One that is not resident is compared when it is loaded, and not here; but a file
+    with variants is compared here, too, since requests may ask for these alone.
 
     `directory` is open, and known to lie below the root."""
     try:
@@ -113,7 +113,7 @@ def confirm(root: Root, directory: int, name: bytes, entry: Entry) -> bool:
             return False
         if isinstance(body, Paged) and is_identity_tag(entry.etag) and not _is_copy(body, file):
             return False
-        if not settle(file):
+        if not still_holds(file):
             return False
     except OSError:
         return False
@@ -127,7 +127,7 @@ def _was_judged(entry: Entry) -> bool:
 
 
 def know(entry: Entry, identity: bytes) -> None:
-    """An entry's file has a new ctime, and the same content."""
+    """An entry's file has a new ctime and the same content."""
     was = entry.identity
     if was != identity:
         entry.identity = identity
@@ -141,7 +141,7 @@ def know(entry: Entry, identity: bytes) -> None:
 def put_in_doubt(entry: Entry) -> None:
     """The content of an entry's file is another, and its status does not tell: have the file looked at as one whose
     ctime alone has changed, and nothing that was found under its identity believed."""
-    _settled.pop((entry.identity, entry.etag), None)
+    _confirmed.pop((entry.identity, entry.etag), None)
     body = entry.body
     if isinstance(body, Paged) and isinstance(body.keeper, Extent):
         body.keeper.etag = b""  # its pages are not shared with the file's other name any more

@@ -6,7 +6,7 @@ identity-coded representation; its `variants` are entries of their own with an `
 entry.
 
 `body` is None while the content is not resident. It is read once into a local name and used from there: another
-thread may evict it at any time, and what holds the body object holds the memory.
+thread may evict it at any time, and a reference to the body object keeps its memory.
 
 A body gives *segments*, which a response is made of: buffers (sent by `sendmsg`) and `Span`s (sent by `sendfile`).
 """
@@ -57,12 +57,12 @@ def is_same_file(one: bytes, other: bytes) -> bool:
 
 
 def device_of(identity: bytes) -> bytes:
-    """The device that a file lies on, for comparison: what hangs hangs as a whole."""
+    """The device that a file lies on, for comparison: a file system hangs as a whole."""
     return identity[:8]
 
 
 class Span:
-    """`length` bytes from `offset` of descriptor `fd`, which is ours and does not change: sent by `sendfile`."""
+    """`length` bytes from `offset` of descriptor `fd`, a memfd whose bytes do not change: sent by `sendfile`."""
 
     __slots__ = ("fd", "length", "offset")
 
@@ -176,7 +176,7 @@ class Body:
         raise NotImplementedError
 
     def whole(self) -> tuple[Segment, ...]:
-        """Head and content. Made at the first hit and kept: most files of a large site are never asked for."""
+        """Head and content. Made at the first hit and kept: most files of a large site are never requested."""
         if not self._whole:
             self._whole = self._lay_out()
         return self._whole
@@ -401,7 +401,7 @@ class MadeVariant(Entry):
 class ComposedEntry(Entry):
     """Content that comes from no file: an application's. `key` is its target, as sent.
 
-    It cannot be loaded: once evicted it is dead, its variants as well, and what composed it must do so again.
+    It cannot be loaded: once it is evicted, what composed it must do so again; its variants go with it.
 
     content_type  Content-Type's value
     fields        further ones; a 304 carries them, too

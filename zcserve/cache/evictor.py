@@ -23,7 +23,7 @@ from zcserve.cache.unseen import hide
 IsSending = Callable[[Entry], bool]
 
 
-def nobody_else(entry: Entry) -> bool:
+def never_sending(entry: Entry) -> bool:
     """The `is_sending` of a store without a fast lane."""
     return False
 
@@ -48,7 +48,7 @@ class Policy(ABC):
         """All entries, in no order that means anything."""
 
     @abstractmethod
-    def pop(self, is_sending: IsSending = nobody_else) -> Entry | None:
+    def pop(self, is_sending: IsSending = never_sending) -> Entry | None:
         """Take out and return the next to go that is not being sent; None if there is none."""
 
 
@@ -78,8 +78,8 @@ class LeastRecentlyUsed(Policy):
     """
 
     def __init__(self) -> None:
-        # Not yet in the order: preloading sorts once, not 100,000 times, and what a reload takes out sorts nothing. Not
-        # a dict, which grows in 25 ms: such an entry knows its place, as `~filed`. None: what was there has left.
+        # Not yet in the order: preloading sorts once, not 100,000 times, and a reload discards without sorting. A list,
+        # since a dict grows in 25 ms: such an entry has its place in it as `~filed`. None: what was there has left.
         self._fresh: list[Entry | None] = []
         hide(self._fresh)
         self._holes = 0
@@ -111,8 +111,8 @@ class LeastRecentlyUsed(Policy):
     def entries(self) -> list[Entry]:
         return [*self._order, *(entry for entry in self._fresh if entry is not None)]
 
-    def pop(self, is_sending: IsSending = nobody_else) -> Entry | None:
-        self._settle()
+    def pop(self, is_sending: IsSending = never_sending) -> Entry | None:
+        self._file_newcomers()
         order = self._order
         place = 0  # those before it are up to date and being sent
         while place < len(order):
@@ -132,7 +132,7 @@ class LeastRecentlyUsed(Policy):
         self._serial = (self._serial + 1) & _SERIAL_MASK
         entry.filed = entry.tick << _SERIAL_BITS | self._serial
 
-    def _settle(self) -> None:
+    def _file_newcomers(self) -> None:
         if self._fresh:
             came = [entry for entry in self._fresh if entry is not None]
             for entry in came:

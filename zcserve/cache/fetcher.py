@@ -4,8 +4,8 @@ A request for a file that is being fetched already waits with the others: a thou
 read it once, and are answered a few in a turn of the loop, between which others have theirs. All methods belong to the
 loop's thread; the threads only run the jobs and hand the results over through `call_soon`.
 
-A read may never come back (crew.py). So a connection waits by a `Wait`, which has a clock and can be cancelled, and
-nothing is asked of a file system that hangs: the result is None at once.
+A read may never return (crew.py). So a connection waits by a `Wait`, which has a clock and can be cancelled, and no job
+is begun on a file system that hangs: the result is None at once.
 """
 
 from __future__ import annotations
@@ -19,8 +19,12 @@ from typing import Any
 from zcserve.cache.crew import CLOSE_WITHIN_S, Crew, Job
 from zcserve.cache.entry import Body, Entry, device_of
 from zcserve.cache.index import Generation
-from zcserve.cache.loader import OUR_OWN_TROUBLE, ChangedError, Loader, path_of
+from zcserve.cache.loader import Loader
+from zcserve.cache.naming import path_of
+from zcserve.cache.reading import ChangedError
+from zcserve.cache.root import NO_NEWS
 from zcserve.errors import reason_of
+from zcserve.events import Event
 from zcserve.log import Log
 
 _log = Log(__name__)
@@ -87,7 +91,11 @@ class _Running:
 
 class Fetcher:
     """Loader threads. `call_soon` runs a function in the loop's thread. A job without progress for `stuck_s` is stuck,
-    and not waited for."""
+    and not waited for.
+
+    outdated  event: an entry is not what lies at its path now, in a loader's thread. True: a subscriber has put what
+              lies there into its place
+    """
 
     def __init__(
         self, loader: Loader, threads: int, call_soon: Callable[[Callable[[], None]], None], stuck_s: float = inf
@@ -95,8 +103,7 @@ class Fetcher:
         """Raises NoThreadError."""
         self._loader = loader
         self._call_soon = call_soon
-        # Has what lies at an entry's path now take its place, in a loader's thread; False: not now.
-        self.renew: Callable[[Generation, Entry], bool] = self._renew
+        self.outdated: Event[[Generation, Entry]] = Event()
         self._crew = Crew(threads, "zcserve-loader", stuck_s=stuck_s)
         self._remaking = False
         self._running: dict[object, _Running] = {}
@@ -206,17 +213,13 @@ class Fetcher:
             _log.info("%s changed since it was last read", _shown(chosen))
         except OSError as error:
             _log.warning("%s: %s", _shown(chosen), reason_of(error))
-            if error.errno in OUR_OWN_TROUBLE:
+            if error.errno in NO_NEWS:
                 return None
         try:
-            return Renewed() if self.renew(generation, base) else None
+            return Renewed() if self.outdated(generation, base) else None
         except OSError as error:
             _log.warning("%s: %s", _shown(base), reason_of(error))
             return None
-
-    def _renew(self, generation: Generation, base: Entry) -> bool:
-        self._loader.succeed(generation, base)
-        return True
 
     def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
         """End the threads, and wait a little for the jobs at hand. False where some go on, or hang."""

@@ -4,7 +4,7 @@ The key is the canonical *encoded* path (`http.canonical_path`), so that a plain
 general lane looks the raw bytes up first, and only what misses is decoded, cleaned and looked up again. A directory's
 key ends in a slash and holds its index file's entry; the key without the slash holds a `Redirect`.
 
-A look-up reads `Service.generation` once, and goes on with that one.
+A look-up reads `Site.live` once, and goes on with that one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from math import inf
 
 from zcserve.cache.burial import empty
 from zcserve.cache.entry import Entry, Redirect
+from zcserve.cache.naming import directory_of, keys_of
 from zcserve.cache.root import Root
 from zcserve.cache.shards import Shards, Table, enter, tables_of
 from zcserve.cache.unseen import hide, put
@@ -74,8 +75,8 @@ class Generation:
     pieces, gone  lists of keys: all that there are, and those that are gone. To list a million keys at once holds the
            GIL for 30 ms, so they are kept as they come
     is_disturbed  whether something was not seen for an error of a file system, which may pass
-    stock  the walk's, for whoever loads what it found
-    older  the generations before this one that are still reachable, youngest first, each `until` a time of the loop
+    stock  the walk's, for the loading that follows it
+    until  of the loop's time: how long it is reachable when it is the live one no more
     """
 
     root: Root
@@ -85,20 +86,14 @@ class Generation:
     problems: list[Problem] = field(default_factory=list)
     not_found_page: bytes | None = None  # the content of 404.html
     stock: Stock | None = None
-    older: tuple[Generation, ...] = ()
     until: float = inf
     is_disturbed: bool = False
     _changing: threading.Lock = field(default_factory=threading.Lock, repr=False)  # loaders' threads replace, too
 
-    def find(self, key: bytes) -> tuple[Generation, Entry | Redirect | None]:
-        """What a key leads to, and the generation that it belongs to: an older one where this one has nothing."""
-        resource = self.resources.get(key)
-        if resource is None:
-            for old in self.older:
-                resource = old.resources.get(key)
-                if resource is not None:
-                    return old, resource
-        return self, resource
+    @property
+    def index_bytes(self) -> int:
+        """What its entries and its index take of the budget."""
+        return len(self.resources) * ENTRY_BYTES
 
     def entries(self) -> Iterator[Entry]:
         """Every file's entry once, in the order of the walk: directory by directory, and behind what was there when
@@ -175,7 +170,7 @@ class Generation:
 
         For one file found changed or gone when it was opened.
         """
-        directory = old.key[: old.key.rfind(b"/") + 1]
+        directory = directory_of(old.key)
         with self._changing:
             for key in (old.key, directory):
                 if self.resources.get(key) is not old:
@@ -183,5 +178,5 @@ class Generation:
                 if new is not None:
                     put(self.resources, {key: new})  # no more keys than before
                     continue
-                leads_nowhere = (key, key[:-1]) if key == directory else (key,)  # the latter is a redirect to nothing
+                leads_nowhere = keys_of(key) if key == directory else (key,)
                 self._lay_over(leads_nowhere, dict.fromkeys(leads_nowhere))

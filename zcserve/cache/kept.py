@@ -3,8 +3,8 @@
     DIR/3f/3f86...d1.br-1.1.0-11-9      two digits of the content's hash; the hash, coding, library and level
 
 A file holds a digest of the content that it was made of, a digest of the rest, and the variant; the rest is empty where
-the coding saves too little. What does not fit its digests (a file that was cut short, a disk that lies, another
-content of the same hash) is ignored, made anew and written over. Files come into place by `rename`, so several
+the coding saves too little. What does not fit its digests (a file that was cut short, a disk with bad data,
+another content of the same hash) is ignored, made anew and written over. Files come into place by `rename`, so several
 processes may share a directory.
 
 `sweep` removes what no file of the site refers to, and nothing else: names that are not of this form are left alone. So
@@ -41,7 +41,7 @@ def _digest(content: bytes) -> bytes:
     return blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
-def open_kept(config: Config) -> Kept | None:
+def open_kept(config: Config) -> VariantDirectory | None:
     """Where `config` has variants kept; None: nowhere. Raises UsageError."""
     if not config.compress or not config.compress_dir:
         return None
@@ -50,10 +50,10 @@ def open_kept(config: Config) -> Kept | None:
     hidden = below[1:] if below[0] in (".", ".well-known") else below
     if below[0] != ".." and not any(part.startswith(".") for part in hidden):
         raise UsageError(f"compress_dir: {str(directory)!r} lies in the root and would be served; accepted: another")
-    return Kept(directory, versions())
+    return VariantDirectory(directory, versions())
 
 
-class Kept:
+class VariantDirectory:
     """The variants in one directory. `versions` tells for each coding what it is made by. Thread-safe."""
 
     def __init__(self, directory: Path, versions: Mapping[bytes, str]) -> None:

@@ -1,8 +1,8 @@
-"""What a process has taken over of a memory that another process has as well, until the other one is gone.
+"""What a process has taken over of a memory that another process has as well, until the other one has ended.
 
-Till then neither changes what both have (upgrade.py). What is *claimed* counts as used here. What dies here meanwhile
-is written down, and stays as it is. When the other process is gone, the gaps between the claims are free, and so is
-what died. Slabs and pages keep one ledger for each memfd that they took over.
+Until then neither changes what both have (upgrade.py). What is *claimed* counts as used here. What is freed here
+meanwhile is written down, and stays as it is. When the other process has ended, the gaps between the claims are free,
+and so is what was written down. Slabs and pages keep one ledger for each memfd that they took over.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ The first line tells the format, and the settings that decide what an entry and 
 would write another line, it reads no further, and everything is loaded as at any start. Heads are made anew and
 compared: where a setting or a newer program gives them other fields, content is copied behind them, from memory.
 
-What it leaves behind: older generations (`--keep-generations`), how often something was used, and content that was sent
-`--in-place`. When it was used last comes along, as an order.
+Not in it: older generations (`--keep-generations`), how often something was used, and content that was sent
+`--in-place`. The order of last uses is.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from zcserve.cache.entry import Body, Entry, MadeVariant, Packed, Paged, Sibling, SiblingVariant
-from zcserve.cache.index import ENTRY_BYTES, PIECE_MAX, Generation
+from zcserve.cache.index import PIECE_MAX, Generation
 from zcserve.cache.loader import Loader
+from zcserve.cache.naming import base_of, coding_of
 from zcserve.cache.pages import Extent
-from zcserve.cache.pairing import SIBLING_CODINGS
 from zcserve.cache.root import Root
 from zcserve.cache.shards import enter
 from zcserve.cache.siblings import FAULTS
@@ -35,8 +35,8 @@ from zcserve.cache.unseen import hide
 
 FORMAT = 2
 
-# Length of the key, content coding, whose it is (_KINDS), what was found when it was compared with its base; identity,
-# ETag; size, Last-Modified, tick; and where: a slab's number, the length of the head, the offset.
+# Length of the key, content coding, kind of entry (_KINDS), what was found when it was compared with its base;
+# identity, ETag; size, Last-Modified, tick; and where: a slab's number, the length of the head, the offset.
 _RECORD = struct.Struct("=HBBB40s34sqqQiIQ")
 _CODINGS = (b"", b"br", b"gzip", b"zstd")
 _KINDS = (Entry, SiblingVariant, MadeVariant, Sibling)
@@ -60,7 +60,7 @@ class _Place:
 
 def _first_line(loader: Loader) -> bytes:
     config = loader.config
-    settings = (config.small_body_bytes_max, config.hash_bytes_max, config.in_place, *sorted(loader.codecs))
+    settings = (config.small_body_bytes_max, config.hash_bytes_max, config.in_place, *sorted(loader.codings.codecs))
     return b"zcserve manifest %d %b\n" % (FORMAT, " ".join(map(str, settings)).encode())
 
 
@@ -106,8 +106,8 @@ def _verdict(entry: Entry, base: Entry | None) -> int:
     return _UNJUDGED + 1 + FAULTS.index(variant.fault)
 
 
-def adopt(fd: int, memory: Memory, loader: Loader, root: Root) -> Generation | None:
-    """The generation that the manifest `fd` tells of, its bodies in `memory`, which the store takes over.
+def adopt(fd: int, memory: Memory, loader: Loader, root: Root, site: int) -> Generation | None:
+    """The generation of a site that the manifest `fd` tells of, its bodies in `memory`, which the store takes over.
 
     None where manifest or memory are not what this process would have made; then the memory is closed. `loader`'s store
     must be empty, and holds what it took over until `release`.
@@ -124,7 +124,7 @@ def adopt(fd: int, memory: Memory, loader: Loader, root: Root) -> Generation | N
         for sibling, verdict in siblings:
             _pair(sibling, _UNJUDGED if loader.judge.trusts else verdict, generation)
         hide(generation.resources)
-        loader.store.overhead = len(generation.resources) * ENTRY_BYTES
+        loader.store.count_index(site, generation.index_bytes)
         _claim(places, loader)
     return generation
 
@@ -167,14 +167,13 @@ def _read(
 
 def _pair(sibling: Sibling, verdict: int, generation: Generation) -> None:
     """Have a sibling know what it is for its base."""
-    stem, _, ending = sibling.key.rpartition(b".")
-    base = generation.resources.get(stem)
-    coding = SIBLING_CODINGS[b"." + ending]
+    base_key, coding = base_of(sibling.key), coding_of(sibling.key)
+    base = generation.resources.get(base_key)
     for variant in base.variants if isinstance(base, Entry) else ():
         if isinstance(variant, SiblingVariant) and variant.encoding == coding:
             sibling.variant = variant
             return
-    sibling.variant = SiblingVariant(stem, sibling.identity, sibling.size, sibling.modified)
+    sibling.variant = SiblingVariant(base_key, sibling.identity, sibling.size, sibling.modified)
     sibling.variant.encoding = coding
     if isinstance(base, Entry) and verdict != _UNJUDGED:
         sibling.variant.judged = base.identity

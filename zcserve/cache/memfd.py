@@ -1,6 +1,6 @@
-"""Memory of our own: files without a name (memfd_create(2)), whose pages are given back one by one.
+"""Memory for content: files without a name (memfd_create(2)), whose pages are given back one by one.
 
-It must not know what lies in them.
+The module must not know what lies in them.
 """
 
 from __future__ import annotations

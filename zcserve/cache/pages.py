@@ -6,7 +6,7 @@ the next extent comes behind the last one. The file is as long as all that was e
 resident; one descriptor serves all large bodies.
 
 An extent holds its bytes for as long as the object lives, as a block does (slab.py): its `__del__`, which may run in
-any thread, only notes what became free, and `settle` takes it back. Everything else is called with the store's lock
+any thread, only notes what became free, and `reclaim` takes it back. Everything else is called with the store's lock
 held.
 """
 
@@ -72,12 +72,12 @@ class Pages:
         self.condemned += round_up(extent.length)
 
     def pardon(self, extent: Extent) -> None:
-        """It is resident once more, before it has gone."""
+        """It is resident once more, before it was given back."""
         if extent.condemned:
             extent.condemned = False
             self.condemned -= round_up(extent.length)
 
-    def settle(self) -> None:
+    def reclaim(self) -> None:
         """Punch out what died since the last call: bytes that are still in a socket stay as they were."""
         while self.released:
             offset, length, condemned = self.released[0]
@@ -98,7 +98,7 @@ class Pages:
     # --- with another process (upgrade.py) --------------------------------------------------------------------
 
     def adopt(self, fd: int) -> None:
-        """Take over another process's memfd; our own extents lie behind its end."""
+        """Take over another process's memfd; new extents lie behind its end."""
         os.close(self.fd)
         self.fd = fd
         self._frontier = os.fstat(fd).st_size
@@ -112,7 +112,7 @@ class Pages:
         return Extent(self, offset, length)
 
     def release(self) -> None:
-        """The other process is gone: what was not claimed goes, as does what was and has died since."""
+        """The other process has ended: give back what was not claimed, and what was claimed and is used no more."""
         if self._ledger is None:
             return
         for start, end in self._ledger.gaps():
@@ -121,13 +121,13 @@ class Pages:
         self._ledger = None
 
     def pass_over(self) -> None:
-        """Another process took this memfd over and failed: what it has written behind our end goes."""
+        """Another process took this memfd over and failed: give back what it has written behind the end."""
         end = os.fstat(self.fd).st_size
         self._release_data(self._frontier, end)
         self._frontier = end
 
     def _release_data(self, start: int, stop: int) -> None:
-        """Have what lies there, in pages that nothing refers to, punched out by `settle`."""
+        """Have what lies there, in pages that nothing refers to, punched out by `reclaim`."""
         while start < stop:
             try:
                 start = os.lseek(self.fd, start, os.SEEK_DATA)

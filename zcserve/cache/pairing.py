@@ -1,7 +1,7 @@
 """From the files of one directory to their entries: siblings paired, what is known shared.
 
-A sibling (`page.css.gz` beside `page.css`) is two things: a variant of its base, if it is as new, and a file under its
-own name, of which it is sent as what it is.
+A sibling (`page.css.gz` beside `page.css`; naming.py) is two things: a variant of its base, if it is as new, and a file
+of its own name, sent as what it is.
 
 Nothing is read, but for a file of which ctime alone is not what it was: it may be the same inode under another name, or
 written in place and dated back, and its content tells (doubt.py).
@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
+from urllib.parse import unquote_to_bytes
 
 from zcserve.cache.doubt import confirm, name_anew
 from zcserve.cache.entry import Entry, Redirect, Sibling, SiblingVariant, identity_of, is_same_file
 from zcserve.cache.index import Problem
-from zcserve.cache.root import Root
+from zcserve.cache.naming import SIBLING_ENDINGS, base_of, is_as_new, sibling_of, siblings_of
+from zcserve.cache.root import NO_NEWS, Root
 from zcserve.cache.slab import shared
 from zcserve.http import encode_path
 
-# A file's variants lie beside it under these endings. They are their own encoded paths.
-SIBLING_CODINGS = {b".br": b"br", b".zst": b"zstd", b".gz": b"gzip"}
-CODING_ENDINGS = {coding: ending for ending, coding in SIBLING_CODINGS.items()}
-_ENDINGS = tuple(SIBLING_CODINGS)
-
-Made = TypeVar("Made", bound=Entry)
+AnyEntry = TypeVar("AnyEntry", bound=Entry)
 
 
 class Pairing:
@@ -52,19 +50,19 @@ class Pairing:
         ones where they are of the same files."""
         entries: list[tuple[bytes, Entry]] = []
         prefix = encode_path(b"/" + path)
-        siblings = {name for name in files if name.endswith(_ENDINGS) and name[: name.rfind(b".")] in files}
+        siblings = {name for name in files if name.endswith(SIBLING_ENDINGS) and base_of(name) in files}
         variants: dict[bytes, SiblingVariant] = {}  # by name; a base comes before its siblings
         for name, status in files.items():
             key = prefix + encode_path(name)
             found: dict[bytes, os.stat_result] = {}
             if siblings:
-                beside = {other: files[other] for ending in _ENDINGS if (other := name + ending) in siblings}
-                found = _codings(path + name, status, beside, self._problems)
+                beside = {coding: files[other] for coding, other in siblings_of(name) if other in siblings}
+                found = _as_new(path + name, status, beside, self._problems)
             entry, of_siblings = self._entry(fd, name, key, status, found, variants.get(name))
             for coding, variant in of_siblings.items():
-                variants[name + CODING_ENDINGS[coding]] = variant
+                variants[sibling_of(name, coding)] = variant
                 if variant.fault:
-                    self._problems.append(Problem.of(path + name + CODING_ENDINGS[coding], variant.fault))
+                    self._problems.append(Problem.of(sibling_of(path + name, coding), variant.fault))
             entries.append((name, entry))
         return entries
 
@@ -108,21 +106,20 @@ class Pairing:
             return {}
         found = {variant.encoding: variant for variant in base.variants if isinstance(variant, SiblingVariant)}
         for coding in siblings.keys() - found.keys():
-            own = self._known.get(base.key + CODING_ENDINGS[coding])
+            own = self._known.get(sibling_of(base.key, coding))
             if isinstance(own, Sibling) and own.variant.fault and own.variant.judged == base.identity:
                 found[coding] = own.variant
         if found.keys() != siblings.keys():
             return None
         for coding, status in siblings.items():
-            if not self._is_file_of(found[coding], fd, name + CODING_ENDINGS[coding], status):
+            if not self._is_file_of(found[coding], fd, sibling_of(name, coding), status):
                 return None
         return found
 
     def _make_variant(self, base: Entry, coding: bytes, status: os.stat_result) -> SiblingVariant:
         """A variant that is not known; but what was found when these two files were compared holds."""
-        variant = make_entry_as(SiblingVariant, base.key, status, self._newest)
-        variant.encoding = coding
-        own = self._known.get(base.key + CODING_ENDINGS[coding])
+        variant = _make_variant(base.key, coding, status, self._newest)
+        own = self._known.get(sibling_of(base.key, coding))
         found = own.variant if isinstance(own, Sibling) else variant  # its identity is that of what was compared
         if found.identity == variant.identity and found.judged == base.identity:
             variant.judged, variant.fault = found.judged, found.fault
@@ -144,16 +141,15 @@ def families(fd: int, path: bytes, names: Iterable[bytes], held: Collection[byte
     members: set[bytes] = set()
     for name in names:
         base = name
-        while base.endswith(_ENDINGS) and _is_file(fd, base[: base.rfind(b".")]):
-            base = base[: base.rfind(b".")]
+        while (below := base_of(base)) and _is_file(fd, below):
+            base = below
         if path + base in held:
             continue
         family = {name, base}
-        below = list(family)
-        while below:
-            last = below.pop()
-            siblings = [last + ending for ending in _ENDINGS if _is_file(fd, last + ending)]
-            below += [sibling for sibling in siblings if sibling not in family]
+        pending = list(family)
+        while pending:
+            siblings = [sibling for _, sibling in siblings_of(pending.pop()) if _is_file(fd, sibling)]
+            pending += [sibling for sibling in siblings if sibling not in family]
             family.update(siblings)
         members.update(member for member in family if path + member not in held)
     return members
@@ -166,22 +162,55 @@ def _is_file(directory: int, name: bytes) -> bool:
         return False
 
 
-def _codings(
+def _as_new(
     path: bytes, status: os.stat_result, siblings: dict[bytes, os.stat_result], problems: list[Problem]
 ) -> dict[bytes, os.stat_result]:
-    """The siblings of one file that are at least as new as it is, by coding."""
-    name = path[path.rfind(b"/") + 1 :]
+    """Of the siblings of one file, by coding, those that are at least as new as it is."""
     found = {}
-    for ending, coding in SIBLING_CODINGS.items():
-        sibling = siblings.get(name + ending)
-        if sibling is None:
-            continue
-        if sibling.st_mtime_ns < status.st_mtime_ns:
-            why = b"is older than %b: served under its own name only" % name
-            problems.append(Problem.of(path + ending, why.decode("utf-8", "backslashreplace")))
-            continue
-        found[coding] = sibling
+    for coding, sibling in siblings.items():
+        if is_as_new(sibling, status):
+            found[coding] = sibling
+        else:
+            why = b"is older than %b: served under its own name only" % path[path.rfind(b"/") + 1 :]
+            problems.append(Problem.of(sibling_of(path, coding), why.decode("utf-8", "backslashreplace")))
     return found
+
+
+def entry_at(root: Root, key: bytes) -> Entry | None:
+    """An entry for what now lies at a file's key, with the siblings that now fit; None: nothing does.
+
+    Raises OSError when that cannot be told for want of descriptors or memory.
+    """
+    path = unquote_to_bytes(key)[1:]
+    status = _status(root, path)
+    if status is None:
+        return None
+    newest = int(time.time())
+    entry = make_entry(key, status, newest)
+    beside = ((coding, _status(root, name)) for coding, name in siblings_of(path))
+    entry.variants = tuple(
+        _make_variant(key, coding, sibling, newest)
+        for coding, sibling in beside
+        if sibling is not None and is_as_new(sibling, status)
+    )
+    return entry
+
+
+def _status(root: Root, path: bytes) -> os.stat_result | None:
+    try:
+        fd, status = root.open_file(path)
+    except OSError as error:
+        if error.errno in NO_NEWS:
+            raise
+        return None
+    os.close(fd)
+    return status
+
+
+def _make_variant(key: bytes, coding: bytes, status: os.stat_result, newest: int) -> SiblingVariant:
+    variant = make_entry_as(SiblingVariant, key, status, newest)
+    variant.encoding = coding
+    return variant
 
 
 def make_entry(key: bytes, status: os.stat_result, newest: int) -> Entry:
@@ -190,7 +219,7 @@ def make_entry(key: bytes, status: os.stat_result, newest: int) -> Entry:
     return make_entry_as(Entry, key, status, newest)
 
 
-def make_entry_as(kind: type[Made], key: bytes, status: os.stat_result, newest: int) -> Made:
+def make_entry_as(kind: type[AnyEntry], key: bytes, status: os.stat_result, newest: int) -> AnyEntry:
     """As `make_entry`, of this kind."""
     seconds = status.st_mtime_ns // 1_000_000_000
     return kind(key, identity_of(status), shared(status.st_size), min(seconds, newest) if seconds >= 0 else None)

@@ -12,6 +12,7 @@ from itertools import chain
 from zcserve.cache.burial import empty
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem
+from zcserve.cache.naming import directory_of, is_index
 from zcserve.cache.shards import Table
 
 
@@ -36,15 +37,15 @@ class Patch:
     def pieces(self, known: Mapping[bytes, Entry | Redirect], keys_max: int) -> Iterator[list[bytes]]:
         """All keys, in pieces that may be applied one after the other: what is new, then what changed, then what is
         gone. A directory, its redirect and its index are of one piece, which may be larger for that."""
-        directories = {key[: key.rfind(b"/") + 1] for key in self.resources if key.endswith(b"/")}
+        directories = {key for key in self.resources if key.endswith(b"/")}
         together: dict[bytes, list[bytes]] = {}
         stages: list[list[list[bytes]]] = [[[]], [[]], [[]]]
         for key, new in self.resources.items():
             directory = key if key.endswith(b"/") else key + b"/"
             if directory not in directories:
-                directory = key[: key.rfind(b"/") + 1]
+                directory = directory_of(key)
                 indexes = (self.resources.get(directory), known.get(directory))
-                if directory not in directories or not any(_is_of_key(index, key) for index in indexes):
+                if directory not in directories or not any(is_index(index, (key,)) for index in indexes):
                     _append(stages[2 if new is None else int(key in known)], [key], keys_max)
                     continue
             together.setdefault(directory, []).append(key)
@@ -70,7 +71,3 @@ def _append(pieces: list[list[bytes]], group: list[bytes], keys_max: int) -> Non
     pieces[-1] += group
     if len(pieces[-1]) >= keys_max:
         pieces.append([])
-
-
-def _is_of_key(resource: Entry | Redirect | None, key: bytes) -> bool:
-    return isinstance(resource, Entry) and resource.key == key

@@ -33,7 +33,7 @@ class Pinned:
         return any(pattern.fullmatch(path) for pattern in self._patterns)
 
     def newly_idle(self, generation: Generation) -> list[str]:
-        """The globs that match nothing of a generation; without those of which that was said of the last one."""
+        """The globs that match nothing of a generation, but did of the last one."""
         idle = dict(zip(self._globs, self._patterns, strict=True))
         for path in map(_path_of, generation.entries() if idle else ()):
             for glob in [glob for glob, pattern in idle.items() if pattern.fullmatch(path)]:

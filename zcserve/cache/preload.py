@@ -22,10 +22,12 @@ from itertools import chain, groupby
 from zcserve.cache.burial import let_go
 from zcserve.cache.entry import Entry, SiblingVariant, each_coding, representations
 from zcserve.cache.heads import HEAD_BYTES
-from zcserve.cache.index import ENTRY_BYTES, Generation, Problem, Stock
-from zcserve.cache.loader import OUR_OWN_TROUBLE, ChangedError, Loader, path_of
+from zcserve.cache.index import Generation, Problem, Stock
+from zcserve.cache.loader import Loader
 from zcserve.cache.memfd import round_up
-from zcserve.cache.root import Root
+from zcserve.cache.naming import directory_of, path_of
+from zcserve.cache.reading import ChangedError
+from zcserve.cache.root import NO_NEWS, Root
 from zcserve.cache.store import Store
 from zcserve.errors import reason_of
 
@@ -84,7 +86,6 @@ def preload(
     A file that cannot be read leaves the generation and becomes a problem.
     """
     store = loader.store
-    store.overhead = max(store.overhead, len(generation.resources) * ENTRY_BYTES)
     until = time.monotonic() + loader.config.compress_wait_s
     first = list(first)
     judge_siblings(generation, loader, first)
@@ -104,7 +105,7 @@ def preload(
     _make_variants(generation, loader, todo, until, progress)
     wanted = Plan(todo, store)
     done = 0
-    for _, group in groupby(todo, key=_directory_of):
+    for _, group in groupby(todo, key=lambda entry: directory_of(entry.key)):
         files = list(group)
         if not all(map(_is_resident, files)):
             _Directory(generation, loader, files, wanted).load()
@@ -174,10 +175,6 @@ class Plan:
         return representation.size < self._below
 
 
-def _directory_of(entry: Entry) -> bytes:
-    return entry.key[: entry.key.rfind(b"/") + 1]
-
-
 class _Directory:
     """The files of one directory on their way into the store: small ones are placed together."""
 
@@ -196,7 +193,7 @@ class _Directory:
         try:
             fd = root.open_directory(path_of(self._files[0]).rpartition(b"/")[0])
         except OSError as error:
-            if error.errno not in OUR_OWN_TROUBLE:  # else they stay out for now
+            if error.errno not in NO_NEWS:  # else they stay out for now
                 for entry in self._files:
                     _give_up(self._generation, entry, error)
             return
@@ -260,7 +257,7 @@ def _load(generation: Generation, loader: Loader, entry: Entry, *, evict: bool =
                 if representation.body is None and not representation.made and not loader.judge.is_due(representation):
                     loader.load(generation.root, representation, evict=evict)
             except (ChangedError, OSError) as error:
-                if isinstance(error, OSError) and error.errno in OUR_OWN_TROUBLE:
+                if isinstance(error, OSError) and error.errno in NO_NEWS:
                     return  # stays out for now, like what does not fit
                 if isinstance(error, OSError):
                     problem = Problem.of(path_of(representation), reason_of(error))

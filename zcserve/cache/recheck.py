@@ -2,8 +2,8 @@
 
 A file that is written through another of its hard links, or through a mapping (mmap), brings no event in the directory
 that is watched; nor does a file system that is mounted over a directory. All of them give a file or a directory another
-identity. So everything is asked for its status now and then, and what is not what it was is told to the watcher, which
-has it looked at like any other change. Nothing is read here; what only content tells is found by `Reread`, in the same
+identity. So the status of everything is read now and then, and what has another identity is told to the watcher, like
+any other change. Nothing is read here; what only content tells is found by `Reread`, in the same
 thread, at a pace of its own.
 
 The looks are spread over the interval, LOOKS_AT_ONCE at a time and LOOKS_PER_S_MAX at most: a disk is never busy with
@@ -17,7 +17,7 @@ from math import inf
 
 from zcserve.cache.entry import Entry, identity_of
 from zcserve.cache.index import Generation
-from zcserve.cache.loader import path_of
+from zcserve.cache.naming import path_of
 from zcserve.cache.reread import Reread
 from zcserve.cache.root import DISTURBED, SCARCE
 from zcserve.cache.watcher import Watcher

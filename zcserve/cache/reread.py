@@ -4,7 +4,7 @@ A mapping (mmap) that is written gives its file new times at its first write onl
 back, 30 s later or so, further writes change nothing but the content. A page that was read in between is stale, and
 stays so when nothing more is written. On tmpfs, which writes nothing back, that holds as long as the mapping does. So
 everything that has an ETag is read again now and then, and its hash compared. What differs is put in doubt, and told to
-the watcher: the rest is the way of any change of which ctime alone tells (cache/doubt.py).
+the watcher: from there on it is a change of which ctime alone tells (cache/doubt.py).
 
 Nothing waits for a disk that need not. A file with a dirty page is in memory, so RWF_NOWAIT finds it; and a file that
 is young (YOUNG_S) is read in any case, for the page may have left memory since it was written back. What is neither was
@@ -29,7 +29,7 @@ from zcserve.cache.crew import beat
 from zcserve.cache.doubt import put_in_doubt
 from zcserve.cache.entry import Body, Entry, InPlace, Paged, each_coding, identity_of
 from zcserve.cache.index import Generation
-from zcserve.cache.loader import path_of
+from zcserve.cache.naming import path_of
 from zcserve.cache.tags import PIECE_BYTES, content_tag, is_identity_tag
 from zcserve.cache.watcher import Watcher
 

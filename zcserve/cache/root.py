@@ -24,7 +24,8 @@ STEPS_MAX = 4
 
 # Errors that say nothing about a file: the process or the machine has no more to give.
 SCARCE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
-
+# Where a file is opened for a request, these say nothing, too: what is known of it stays, and the client may ask again.
+NO_NEWS = SCARCE | {errno.EIO}
 
 # Errors of a file system that may work again at any time: they say nothing about what lies there.
 DISTURBED = frozenset(

@@ -15,7 +15,7 @@ Nothing is kept for a hit, and nothing for a ghost. While an entry is in a queue
 it leaves the small queue for good, it becomes the time of that (inverted, so that it is less than zero), counted in
 bytes that entered the ghost queue, as in the paper's section on implementation: the entry is remembered while at most
 nine tenths of the memory have entered since, itself included. The index keeps the entry for as long as the file
-exists, so that no memory is taken. A file that changed is a new entry, and a stranger.
+exists, so that no memory is taken. A file that changed is a new entry, which was never remembered.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from zcserve.cache.entry import Entry
-from zcserve.cache.evictor import IsSending, Policy, in_flight, nobody_else
+from zcserve.cache.evictor import IsSending, Policy, in_flight, never_sending
 from zcserve.cache.heads import HEAD_BYTES
 
 FREQ_MAX = 3
@@ -34,7 +34,7 @@ GHOST_TENTHS = 9
 
 
 class S3Fifo(Policy):
-    """`s3-fifo`: a tenth of the memory is where newcomers prove themselves."""
+    """`s3-fifo`: new entries have a tenth of the memory until they are hit."""
 
     def __init__(self) -> None:
         self._small = _Queue()
@@ -65,7 +65,7 @@ class S3Fifo(Policy):
     def entries(self) -> list[Entry]:
         return [*self._small.order, *self._main.order]
 
-    def pop(self, is_sending: IsSending = nobody_else) -> Entry | None:
+    def pop(self, is_sending: IsSending = never_sending) -> Entry | None:
         if 10 * self._small.bytes >= SMALL_TENTHS * self._bytes:
             return self._pop_small(is_sending) or self._pop_main(is_sending)
         # The last time for those that only now came from the small queue, the others being sent.

@@ -27,6 +27,8 @@ from typing import Any, Final
 from zcserve.cache.compress import zstd_module
 from zcserve.cache.crew import beat
 from zcserve.cache.entry import Entry, SiblingVariant, identity_of, is_same_file
+from zcserve.cache.naming import path_of
+from zcserve.cache.root import Root
 from zcserve.cache.tags import PIECE_BYTES
 from zcserve.log import Log
 
@@ -163,6 +165,23 @@ class Judge:
             base.change_variants(less=(variant,))  # first: what was judged is loaded without another look
         variant.fault = fault
         variant.judged = base.identity
+
+    def judge_all(self, root: Root, entry: Entry) -> list[SiblingVariant]:
+        """Judge the siblings of a file that are due; which are not its variants any more. Raises OSError."""
+        due = [one for one in entry.variants if isinstance(one, SiblingVariant) and self.is_due(one)]
+        if not due:
+            return []
+        base_fd, _ = root.open_file(path_of(entry))
+        try:
+            for variant in due:
+                fd, _ = root.open_file(path_of(variant))
+                try:
+                    self.judge(variant, fd, entry, base_fd)
+                finally:
+                    os.close(fd)
+        finally:
+            os.close(base_fd)
+        return [variant for variant in due if variant.fault]
 
     def tell_trusted(self, variants: Iterable[Entry]) -> None:
         """Say of which of these variants the coding cannot be decoded here, each coding once."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from zcserve.cache.entry import Entry
-from zcserve.cache.evictor import IsSending, Policy, in_flight, nobody_else
+from zcserve.cache.evictor import IsSending, Policy, in_flight, never_sending
 
 
 class Sieve(Policy):
@@ -42,7 +42,7 @@ class Sieve(Policy):
     def entries(self) -> list[Entry]:
         return [*self._passed, *self._ahead]
 
-    def pop(self, is_sending: IsSending = nobody_else) -> Entry | None:
+    def pop(self, is_sending: IsSending = never_sending) -> Entry | None:
         for _ in range(2 * len(self)):  # one round may do no more than clear every bit
             entry, _none = self._ahead.popitem(last=False)
             uses = entry.uses

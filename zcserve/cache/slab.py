@@ -1,15 +1,15 @@
 """Memory for small bodies, packed into slabs.
 
-A *slab* is a memfd mapped once, in which small blocks (a head and its body, contiguous) lie packed. It is only
-ever sent by copy (`sendmsg` of the mapping), so that a freed block may be used again at once.
+A *slab* is a memfd mapped once, in which small blocks (a head and its body, contiguous) lie packed. It is sent by copy
+alone (`sendmsg` of the mapping), so that a freed block may be used again at once.
 
 Lifetime is reference counting: a `Block` holds its bytes for as long as the object lives, wherever references to it
 are, and its `__del__` only notes what became free. A block is no object beside the body that it holds but the body
-itself (entry.py), which saves a hundred bytes a file. The notes are settled (merged, punched, counted) by the next call
+itself (entry.py), which saves a hundred bytes a file. `reclaim` merges, punches and counts it before the next call
 that allocates. `__del__` may run in any thread; everything else here is called with the store's lock held.
 
 What the fast lane is about to let go of is *condemned*: it counts as free for what makes room, though a connection
-or the fast lane may refer to it for a moment longer. `committed` counts whole pages that the kernel has given us,
+or the fast lane may refer to it for a moment longer. `committed` counts whole pages that the kernel has given,
 which is what a memory budget means.
 
 A slab whose blocks are all gone is closed. One that is *retiring* (compact.py) takes nothing new, so that it soon is.
@@ -178,7 +178,7 @@ class Slabs:
     def __init__(self, slab_bytes: int) -> None:
         self.slab_bytes = max(round_up(slab_bytes), PAGE_BYTES)
         self.slabs: dict[int, Slab] = {}  # by number, in ascending order
-        self.newest: Slab | None = None  # the one with untouched ground
+        self.newest: Slab | None = None  # the one that has never been full
         self.committed = 0
         self.condemned = 0
         self.live = 0
@@ -276,7 +276,7 @@ class Slabs:
         block.condemned = True
         self.condemned += round_up(block.length, BLOCK_ALIGN)
 
-    def settle(self) -> None:
+    def reclaim(self) -> None:
         """Take back what died since the last call."""
         while self.released:
             slab, offset, length, condemned = self.released.popleft()
@@ -339,7 +339,7 @@ class Slabs:
             slab.frontier = self.slab_bytes
 
     def adopt(self, descriptors: Sequence[int]) -> bool:
-        """Take over another process's slabs, before any of our own; False when they are of another size.
+        """Take over another process's slabs, before there are any here; False when they are of another size.
 
         Only what is claimed of them counts as used, and none of the rest is free until `release`.
         """
@@ -369,8 +369,8 @@ class Slabs:
         return kind(slab, offset, shared(head_bytes), shared(size))
 
     def release(self) -> Iterator[None]:
-        """The other process is gone: what was not claimed is free, as is what was and has died since. In steps, since
-        there may be a million gaps; between two of them everything else may be asked for."""
+        """The other process has ended: what was not claimed is free, and what was claimed and is not used any more. In
+        steps, since there may be a million gaps; between two of them the lock may be given up."""
         for slab in self._adopted:
             assert slab.ledger is not None
             for count, (start, end) in enumerate(slab.ledger.gaps(), 1):

@@ -5,7 +5,7 @@ what the kernel has committed, and an estimate of what the entries themselves co
 call it: one lock guards all. The loop needs the lock for nothing that a hit does.
 
 Room is made before content is read: `place` and `reserve` evict until the new body fits, and answer None when it
-cannot, because everything that could go is being sent. What was evicted is freed when the last reference to it is
+cannot, because all bodies are being sent. What was evicted is freed when the last reference to it is
 gone; entries that a connection waits to send are passed over. The fast lane lets go of what it does
 not send within a turn of the loop, and is waited for, so that not even for that turn more is committed than may be;
 hence room is made in the loaders' threads, never in the loop's.
@@ -16,12 +16,12 @@ like any other it stays on disk when there is none. Nothing is evicted for a bod
 Nor is anything evicted while it is cheaper to move bodies together (compact.py): what was evicted leaves holes, and
 memory comes back by the page. A little room is kept for that, which nothing else may use.
 
-Memory that the kernel does not give (RLIMIT_FSIZE counts for memfds, descriptors and memory end) is no news of a file:
+That the kernel gives no memory (RLIMIT_FSIZE counts for memfds, descriptors and memory end) says nothing of a file:
 what was to be resident is sent from disk, and the log says why.
 
-A store's memory may go on to another process (upgrade.py). From `freeze` on the one that leaves changes nothing in it,
-and puts what is new beside it, where there is room. The one that takes it over evicts nothing until `release`, for it
-would gain nothing: the other may be sending from it.
+A store's memory may be handed to another process (upgrade.py). From `freeze` on the old process changes nothing in it,
+and puts what is new beside it, where there is room. The new process evicts nothing until `release`, for it would gain
+nothing: the old one may be sending from it.
 """
 
 from __future__ import annotations
@@ -38,14 +38,16 @@ from typing import NamedTuple
 from zcserve.cache import closing
 from zcserve.cache.compact import Compactor
 from zcserve.cache.entry import Body, Entry, Packed, Paged
-from zcserve.cache.evictor import LeastRecentlyUsed, Policy, nobody_else
+from zcserve.cache.evictor import LeastRecentlyUsed, Policy
 from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.pages import Extent, Pages
+from zcserve.cache.room import Room
 from zcserve.cache.s3fifo import S3Fifo
 from zcserve.cache.sieve import Sieve
 from zcserve.cache.slab import BLOCK_ALIGN, Slabs
 from zcserve.config.units import size_text
 from zcserve.errors import UsageError
+from zcserve.events import Event
 from zcserve.log import Log
 
 _log = Log(__name__)
@@ -65,8 +67,6 @@ LET_GO_LOOK_S = 0.0002
 SLAB_SHARE = 1 / 16
 # Bodies are moved so many bytes at a time: some hundred, in half a millisecond or less.
 MOVE_BYTES = 64 * 1024
-# Room to move bodies is at most this share of what slabs take, and else for one body of the largest size.
-ROOM_TO_MOVE_SHARE = 1 / 16
 # How often the log says that the kernel gives no memory.
 REFUSAL_TOLD_EVERY_S = 60.0
 # A descriptor that was shed is waited for so long: a close takes microseconds, but for a file system that hangs.
@@ -109,6 +109,27 @@ def _nothing(entry: Entry) -> bool:
     return False
 
 
+class _Refusals:
+    """Says, now and then, why something stays on disk."""
+
+    def __init__(self) -> None:
+        self._quiet_until = 0.0
+
+    def tell(self, error: OSError) -> None:
+        """The kernel gave no memory, for this error."""
+        now = time.monotonic()
+        if now < self._quiet_until:
+            return
+        self._quiet_until = now + REFUSAL_TOLD_EVERY_S
+        why: object = error
+        if error.errno == errno.EFBIG:
+            why = (
+                f"the process may have files of {size_text(_file_bytes_max() or 0)} (ulimit -f, LimitFSIZE=), "
+                "which counts for memory, too, and for all large files together that came since the start"
+            )
+        _log.warning("no memory for more files, they are sent from disk: %s", why)
+
+
 class Memory(NamedTuple):
     """The descriptors of a store's memory, for another process."""
 
@@ -127,6 +148,10 @@ class Store:
 
     `policy` is one of POLICIES and says what goes when they are too many; `pinned` tells what never does.
 
+    evicted     event: an entry's body left the store, or moved, in any thread. True: the subscriber (a fast lane)
+                refers to it still, and is about to let go of it
+    is_sending  event: asks whether a subscriber is in the middle of sending an entry's body
+
     Raises UsageError where the process may not have files as long as a slab, and OSError.
     """
 
@@ -140,29 +165,35 @@ class Store:
         pinned: Callable[[Entry], bool] = _nothing,
     ) -> None:
         self.budget = budget
-        self.overhead = 0  # bytes of entries and index, set by what makes a generation
         self.small_body_bytes_max = small_body_bytes_max
         self.evictions = 0
-        # What else refers to bodies (the fast lane) hears of their eviction, and says whether it is about to let go of
-        # one; and is asked whether it is sending one.
-        self.on_evicted: Callable[[Entry], bool] = _nothing
-        self.is_sending: Callable[[Entry], bool] = nobody_else
+        self.evicted: Event[[Entry]] = Event()
+        self.is_sending: Event[[Entry]] = Event()
         block_bytes_max = small_body_bytes_max + 4096  # a head is never longer than this
         self._slabs = Slabs(max(min(slab_bytes, int(budget * SLAB_SHARE)), block_bytes_max))
         _check_file_bytes_max(self._slabs.slab_bytes)
         self._compactor = Compactor(self._slabs)
-        self._room_to_move_max = round_up(block_bytes_max) + 4 * PAGE_BYTES  # it begins and ends within pages
         self._pages = Pages()
-        self._lru = POLICIES[policy]()
+        self._room = Room(budget, self._slabs, self._pages, block_bytes_max)
+        self._policy = POLICIES[policy]()
         self._is_pinned = pinned
         self._pinned: set[Entry] = set()
         self._pinned_bytes = 0
-        self._sent_by_lane = 0  # bytes of condemned bodies for which was waited in vain
         self._holders = 0  # bodies that hold a descriptor of their own
         self._frozen = False
         self.starting = False  # memory that the kernel does not give is an error now, but for RLIMIT_FSIZE
-        self._refusal_told_at = 0.0
+        self._refusals = _Refusals()
         self._lock = threading.Lock()
+
+    @property
+    def overhead(self) -> int:
+        """Bytes of the entries and indexes of all sites."""
+        return self._room.overhead
+
+    def count_index(self, site: int, index_bytes: int, *, at_least: bool = False) -> None:
+        """As `Room.count_index`. Any thread may call it."""
+        with self._lock:
+            self._room.count_index(site, index_bytes, at_least)
 
     @property
     def frozen(self) -> bool:
@@ -173,13 +204,13 @@ class Store:
     def committed(self) -> int:
         """Bytes of memory that bodies and heads take now, in whole pages."""
         with self._lock:
-            self._settle()
-            return self._committed
+            self._reclaim()
+            return self._room.committed
 
     @property
     def resident(self) -> int:
         """How many representations are resident."""
-        return len(self._lru) + len(self._pinned)
+        return len(self._policy) + len(self._pinned)
 
     def is_pinned(self, entry: Entry) -> bool:
         """Whether an entry is never evicted."""
@@ -213,9 +244,9 @@ class Store:
         if batch and not self._make_room(round_up(length) + PAGE_BYTES, evict):
             return False
         bodies = self._slabs.write([(head, content) for _, head, content in batch], Packed)
-        if len(batch) > 1 and self._committed > self._limit:
+        if len(batch) > 1 and self._room.committed > self._room.limit:
             del bodies  # spread over many fragments, they took many such pages
-            self._settle()
+            self._reclaim()
             return False
         for (entry, _, _), body in zip(batch, bodies, strict=True):
             self._admit(entry, body)
@@ -245,20 +276,9 @@ class Store:
             raise RefusedError from None
 
     def _refuse(self, error: OSError) -> None:
-        """Say, now and then, why something stays on disk."""
         if self.starting and error.errno != errno.EFBIG:
             raise error
-        now = time.monotonic()
-        if now < self._refusal_told_at:
-            return
-        self._refusal_told_at = now + REFUSAL_TOLD_EVERY_S
-        why: object = error
-        if error.errno == errno.EFBIG:
-            why = (
-                f"the process may have files of {size_text(_file_bytes_max() or 0)} (ulimit -f, LimitFSIZE=), "
-                "which counts for memory, too, and for all large files together that came since the start"
-            )
-        _log.warning("no memory for more files, they are sent from disk: %s", why)
+        self._refusals.tell(error)
 
     @property
     def pages_fd(self) -> int:
@@ -283,10 +303,10 @@ class Store:
                 self._pinned.add(entry)
                 self._pinned_bytes += _memory_of(body)
             else:
-                self._lru.add(entry)
+                self._policy.add(entry)
 
     def _forget(self, entry: Entry) -> None:
-        """The one door by which a body ceases to be resident."""
+        """A body is not resident any more. Nothing else makes it so."""
         body, entry.body = entry.body, None
         self._holders -= _holds_descriptor(body)
         last = True
@@ -298,7 +318,7 @@ class Store:
         if entry in self._pinned:
             self._pinned.discard(entry)
             self._pinned_bytes -= _memory_of(body)
-        if self.on_evicted(entry) and last:
+        if self.evicted(entry) and last:
             if isinstance(body, Packed):
                 self._slabs.condemn(body.block)
             elif isinstance(body, Paged) and isinstance(body.keeper, Extent):
@@ -308,11 +328,11 @@ class Store:
         """Forget an entry's body: the entry left the index."""
         with self._lock:
             if entry.body is not None:
-                self._lru.discard(entry)
+                self._policy.discard(entry)
                 self._forget(entry)
 
     def may_hold_descriptor(self, *, evict: bool) -> bool:
-        """Whether one more body may hold a descriptor of its own, another giving up his if `evict`."""
+        """Whether one more body may hold a descriptor of its own, or another is evicted for it (`evict`)."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         with self._lock:
             spare = self._holders < soft * DESCRIPTOR_SHARE
@@ -320,50 +340,28 @@ class Store:
 
     def shed_descriptor(self) -> bool:
         """Evict the least recently used body that holds a descriptor of its own (`--in-place`), whatever the policy;
-        False if none does that may go."""
+        False where there is none, or all are being sent."""
         with self._lock:
             holders = [
                 entry
-                for entry in self._lru.entries()
+                for entry in self._policy.entries()
                 if entry.body is not None and _holds_descriptor(entry.body) and not entry.body.pins
             ]
             if not holders:
                 return False
             victim = min(holders, key=attrgetter("tick"))
-            self._lru.discard(victim)
+            self._policy.discard(victim)
             self._forget(victim)
-        closing.settle(time.monotonic() + SHED_WITHIN_S)
+        closing.wait(time.monotonic() + SHED_WITHIN_S)
         return True
-
-    @property
-    def _limit(self) -> int:
-        return self.budget - self.overhead
-
-    @property
-    def _ceiling(self) -> int:
-        """What may be committed to leave room to move bodies."""
-        return self._limit - min(self._room_to_move_max, int(self._slabs.committed * ROOM_TO_MOVE_SHARE))
-
-    @property
-    def _committed(self) -> int:
-        return self._slabs.committed + self._pages.committed
-
-    @property
-    def _condemned(self) -> int:
-        return self._slabs.condemned + self._pages.condemned
-
-    @property
-    def _used(self) -> int:
-        """What is committed but for what the fast lane is about to let go of."""
-        return self._committed - self._condemned + self._sent_by_lane
 
     def _make_room(self, length: int, evict: bool) -> bool:
         if self._frozen:
-            return self._committed + length <= self._ceiling
+            return self._room.fits(length)
         deadline = 0.0
-        self._settle()
-        while self._committed + length > self._ceiling:
-            if self._used + length > self._ceiling and not self._sweep(length, evict):
+        self._reclaim()
+        while not self._room.fits(length):
+            if not self._room.will_fit(length) and not self._sweep(length, evict):
                 return False
             deadline = deadline or time.monotonic() + LET_GO_S
             self._await_lane(length, deadline)
@@ -371,20 +369,21 @@ class Store:
 
     def _sweep(self, length: int, evict: bool) -> bool:
         """Move bodies together, or evict, until `length` more bytes fit; whether they do."""
-        spare = self._ceiling - self._pinned_bytes
+        spare = self._room.ceiling - self._pinned_bytes
         if length > spare:
             return False
         reserve = int(spare * (1 - LOW_WATERMARK))
         # While holes are left that are worth it, no further than needed.
-        while self._used + length > self._ceiling - (0 if self._compactor.due else reserve):
+        while not self._room.will_fit(length + (0 if self._compactor.due else reserve)):
             if self._compact():
                 continue
-            victim = self._lru.pop(self.is_sending) if evict and not self._fixed else None
+            victim = self._policy.pop(self.is_sending) if evict and not self._fixed else None
             if victim is None:
                 break
-            self._evict(victim)
-            self._settle()
-        return self._used + length <= self._ceiling
+            self.evictions += 1
+            self._forget(victim)
+            self._reclaim()
+        return self._room.will_fit(length)
 
     def _compact(self) -> bool:
         """Move some bodies together, where that is worth it; whether any were."""
@@ -393,8 +392,8 @@ class Store:
         self._await_lane(0, time.monotonic() + LET_GO_S)  # for room to move, should it still hold what was moved before
         if self._fixed:
             return False
-        committed_max = self._limit - self._pages.committed
-        return bool(self._compactor.step(MOVE_BYTES, committed_max, self.is_sending, self.on_evicted))
+        committed_max = self._room.limit - self._pages.committed
+        return bool(self._compactor.step(MOVE_BYTES, committed_max, self.is_sending, self.evicted))
 
     @property
     def _fixed(self) -> bool:
@@ -402,31 +401,22 @@ class Store:
         return self._frozen or self._slabs.has_adopted
 
     def _await_lane(self, length: int, deadline: float) -> None:
-        """Until `length` bytes fit, let the loop tell the fast lane what was evicted. Meanwhile the lock is free, and
-        what was known before need not be so afterwards."""
-        while self._committed + length > self._ceiling and self._condemned > self._sent_by_lane:
+        """Until `length` bytes fit, let the loop tell the fast lane what was evicted. Meanwhile the lock is free, so
+        all may have changed afterwards."""
+        while not self._room.fits(length) and self._room.awaits_lane:
             if time.monotonic() > deadline:
-                self._sent_by_lane = self._condemned
+                self._room.give_up_on_lane()
                 return
             self._lock.release()
             try:
                 time.sleep(LET_GO_LOOK_S)
             finally:
                 self._lock.acquire()
-            self._settle()
+            self._reclaim()
 
-    def _evict(self, entry: Entry) -> None:
-        self.evictions += 1
-        self._forget(entry)
-
-    def _settle(self) -> None:
-        if self._frozen:
-            return
-        if self._slabs.released:
-            self._slabs.settle()
-        if self._pages.released:
-            self._pages.settle()
-        self._sent_by_lane = min(self._sent_by_lane, self._condemned)
+    def _reclaim(self) -> None:
+        if not self._frozen:
+            self._room.reclaim()
 
     def close(self) -> None:
         """Give everything back. No body may be sent from after this."""
@@ -466,12 +456,14 @@ class Store:
     def claim(self, slab: int, offset: int, head_bytes: int, size: int) -> Packed | None:
         """A body that the other process packed; None when the budget is spent."""
         with self._lock:
-            return self._slabs.claim(Packed, slab, offset, head_bytes, size, self._limit - self._committed)
+            return self._slabs.claim(Packed, slab, offset, head_bytes, size, self._room.limit - self._room.committed)
 
     def claim_pages(self, offset: int, size: int) -> Extent | None:
         """Pages that the other process filled; None as in `claim`."""
         with self._lock:
-            return self._pages.claim(offset, size) if self._committed + round_up(size) <= self._limit else None
+            return (
+                self._pages.claim(offset, size) if self._room.committed + round_up(size) <= self._room.limit else None
+            )
 
     def release(self) -> None:
         """The other process is gone: all that was taken over is this one's alone."""

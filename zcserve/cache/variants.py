@@ -30,6 +30,7 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.root import Root
 from zcserve.config.units import size_text
 from zcserve.errors import NoThreadError
+from zcserve.events import Event
 from zcserve.log import Log
 
 if TYPE_CHECKING:
@@ -110,13 +111,15 @@ class _Run:
 
 
 class Variants:
-    """Makes the variants of one loader's files. Any thread may call it, but for `close`."""
+    """Makes the variants of one loader's files. Any thread may call it, but for `close`.
+
+    progress  event: what the log says of it, in any thread
+    """
 
     def __init__(self, loader: Loader) -> None:
         self.threads_max = threads_max()
-        self.on_progress: Callable[[str], object] = lambda told: None  # hears what the log says, in any thread
-        # The ETags of all that is served; None: not known yet.
-        self.live_tags: Callable[[], set[bytes]] | None = None
+        self.progress: Event[[str]] = Event()
+        self._live_tags: Callable[[], set[bytes]] | None = None  # None: nothing is served yet
         self._loader = loader
         self._changed = threading.Condition(threading.Lock())
         self._waiting: deque[Job] = deque()
@@ -171,16 +174,18 @@ class Variants:
 
     def forget(self, entry: Entry) -> None:
         """An entry left the index: no variant of it is attached from now on."""
-        if entry not in self._wanted:  # a thread that attaches has it there until it has
+        if entry not in self._wanted:  # it stays there until its variants are attached
             return
         with self._changed:
             job = self._wanted.pop(entry, None)
             if job is not None:
                 self._done(job)
 
-    def tidy(self) -> None:
-        """Have `--compress-dir` hold nothing that is not served, once all is made."""
-        if self._loader.kept is not None:
+    def tidy(self, live_tags: Callable[[], set[bytes]]) -> None:
+        """Have `--compress-dir` hold nothing that is not served, once all is made, and now and then from then on.
+        `live_tags` gives the ETags of all that is served, in a thread of this object's."""
+        self._live_tags = live_tags
+        if self._loader.codings.kept is not None:
             self._sweep_asked = True
             self._begin()
 
@@ -202,7 +207,7 @@ class Variants:
             self.at_work += len(missing)
         for number in missing:
             try:
-                threads.start(self._work, "zcserve-compress")
+                threads.start(self._make_variants, "zcserve-compress")
                 if not number and self._run.told:
                     threads.start(partial(self._tell_now_and_then, self._run), "zcserve-compress-told")
             except NoThreadError as error:
@@ -215,7 +220,7 @@ class Variants:
                 _log.warning("compress: %s", error)
                 return
 
-    def _work(self) -> None:
+    def _make_variants(self) -> None:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while (job := self._next()) is not None:
@@ -251,7 +256,7 @@ class Variants:
             if job.entry not in self._wanted:
                 return
             step()
-        self._loader.store.on_evicted(job.entry)  # the fast lane knows it without them
+        self._loader.store.evicted(job.entry)  # the fast lane knows it without them
 
     def _done(self, job: Job) -> None:
         """With the lock: one more file."""
@@ -264,12 +269,12 @@ class Variants:
         if not self._wanted:
             if run.told:
                 self._tell(f"done: {run.result()}{self._of_which_kept()}")
-            if time.monotonic() - self._swept_at > SWEPT_EVERY_S and self._loader.kept is not None:
+            if time.monotonic() - self._swept_at > SWEPT_EVERY_S and self._loader.codings.kept is not None:
                 self._sweep_asked = True
             self._changed.notify_all()
 
     def _sweep(self) -> None:
-        kept, live_tags = self._loader.kept, self.live_tags
+        kept, live_tags = self._loader.codings.kept, self._live_tags
         if kept is not None and live_tags is not None:
             removed = kept.sweep(live_tags())
             self._swept_at = time.monotonic()
@@ -289,11 +294,11 @@ class Variants:
 
     def _tell(self, told: str) -> None:
         _log.info("compress: %s", told)
-        self.on_progress(told)
+        self.progress(told)
 
     def _of_which_kept(self) -> str:
         loader = self._loader
-        found, loader.found_kept = loader.found_kept, 0
+        found, loader.codings.found_kept = loader.codings.found_kept, 0
         return f"; {found} variants were kept" if found else ""
 
 
@@ -302,5 +307,5 @@ def tags_of(entries: Iterable[Entry], loader: Loader) -> set[bytes]:
     return {
         entry.etag
         for entry in entries
-        if entry.etag and (loader.may_be_coded(entry) or any(variant.made for variant in entry.variants))
+        if entry.etag and (loader.codings.may_apply(entry) or any(variant.made for variant in entry.variants))
     }

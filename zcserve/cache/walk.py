@@ -6,7 +6,7 @@ shares all its entries.
 The walk goes directory by directory, each opened through `Root` (so that it is known to lie inside), and takes each
 file's status once; that status is the identity its content is later checked against. What cannot be served is a
 `Problem`, never an exception: only the root itself must be readable. But where something is known already, an error of
-the file system (EIO) is no news of what lies there: the walk raises it, and what is known goes on.
+the file system (EIO) does not change it: the walk raises the error, and what is known is served.
 
 Names are bytes, whatever they mean to people: what is no UTF-8 is served, too, percent-encoded in its URL.
 
@@ -22,7 +22,7 @@ Where it is built, `_walk.pyx` finds them, directory by directory; what it leave
 same code, and must come to what a walk of the whole would: what belongs to a name (its siblings, the file that it is a
 sibling of, its directory's index) is looked at with it.
 
-What the files of a directory become is pairing.py's.
+pairing.py makes entries of a directory's files.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from typing import Protocol
 from zcserve.cache.burial import empty, let_go
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation, Problem, Stock
+from zcserve.cache.naming import directory_of, is_index, keys_of
 from zcserve.cache.order import in_order
 from zcserve.cache.pairing import Pairing, families
 from zcserve.cache.patch import Patch
@@ -175,10 +176,10 @@ def _keys_below(known: Generation, trees: Collection[bytes]) -> Iterator[bytes]:
     if not trees:
         return
     tops = {encode_path(b"/" + tree) for tree in trees}
-    yield from (top[:-1] for top in tops)
+    yield from (redirect for _, redirect in map(keys_of, tops))
     judged: dict[bytes, bool] = {}
     for key in chain.from_iterable(known.keys_in_pieces()):
-        directory = key[: key.rfind(b"/") + 1]
+        directory = directory_of(key)
         if directory not in judged:
             judged[directory] = _lies_in(directory, tops)
         if judged[directory]:
@@ -285,11 +286,11 @@ class _Visit:
         keys = {prefix + encode_path(name) for name in members}
         for name in self._index_names:
             old = self._known.get(key := prefix + encode_path(name))
-            if key not in keys and isinstance(old, Entry) and old.key == key:
+            if key not in keys and is_index(old, (key,)):
                 entries.append((name, old))
         self._enter(path, (entry for _, entry in entries))
         self.trees([directory for directory in reversed(below) if directory.path[len(path) : -1] in names])
-        return keys | {prefix, prefix[:-1]}
+        return keys.union(keys_of(prefix))
 
     def _enter(self, path: bytes, entries: Iterable[Entry]) -> None:
         """Make a directory's files resources, and its index."""

@@ -2,8 +2,8 @@
 
 A watcher belongs to one walk: as its observer it watches each directory before it is listed, so that no change falls
 in between, and remembers by which paths the walk came there. It says where to look, never what is there: an event is
-stale when it is read, so all it does is make a name *dirty*. That is why a name said twice, or for nothing, costs a
-look and no more, and why the cookie that pairs the two halves of a rename is not needed.
+stale when it is read, so all it does is make a name *dirty*. So a name that is said twice, or for nothing, costs one
+look, and the cookie that pairs the two halves of a rename is not needed.
 
 - **Whole files only.** A file that was created or modified is *held* until it is closed, renamed (that publishes it) or
   has been quiet for a while.
@@ -17,7 +17,7 @@ look and no more, and why the cookie that pairs the two halves of a rename is no
 
 Not noticed: a file changed by another of its hard links or a mapping, a file system mounted over a directory, and links
 that pass through directories outside the root. That is found in time (cache/recheck.py), and what is loaded is checked
-against its identity in any case (cache/loader.py).
+against its identity in any case (cache/reading.py).
 
 No thread is started here, but walks may run in one while the loop reads: a lock keeps the tables whole.
 """
@@ -40,15 +40,15 @@ from zcserve.cache.watches import Rights, Watched, Watches, rights_of
 from zcserve.cache.ways import way_of
 
 # A change is told when nothing has followed it for SETTLE_S: the steps of one change (close and rename, two renames)
-# come within some hundred microseconds. It waits no longer than SMALL_WAIT_S, since the author looks at the page; from
-# BURST_NAMES names on it is a deploy, told in pieces of BURST_WAIT_S.
+# come within some hundred microseconds. It waits no longer than SMALL_WAIT_S, so that an edit shows at once;
+# from BURST_NAMES names on it is a deploy, told in pieces of BURST_WAIT_S.
 SETTLE_S = 0.005
 SMALL_WAIT_S = 0.030
 BURST_NAMES = 64
 BURST_WAIT_S = 0.250
 
 # A file that is not closed counts as whole when nothing was written for so long: programs that write slower are rare,
-# and what they have written by then was written on purpose.
+# and such a half is served as the file.
 QUIET_S = 0.5
 
 # How often everything is walked while not everything can be watched.
@@ -89,7 +89,7 @@ class Watcher:
     def __init__(
         self, root: Root, *, quiet_s: float = QUIET_S, rescan_s: float = BLIND_RESCAN_S, watches_max: float = math.inf
     ) -> None:
-        """`watches_max` is a limit of our own below the kernel's. Raises OSError where there is no inotify to be had
+        """`watches_max` is a limit below the kernel's. Raises OSError where there is no inotify to be had
         (EMFILE: fs.inotify.max_user_instances)."""
         self.events = 0
         self.batches = 0

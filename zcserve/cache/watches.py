@@ -22,7 +22,7 @@ class Watched:
 
     paths   by which the walk came to it
     links   by name, the links (relative paths) whose way leads over it
-    rights  mode and owners: what else a directory's status says is nothing to us
+    rights  mode and owners; the rest of a directory's status does not matter
     place   device and inode
     """
 
@@ -39,7 +39,7 @@ class Watches:
     """`blind` says why not everything can be watched, or is None."""
 
     def __init__(self, fd: int, watches_max: float) -> None:
-        """`fd` is the instance's; `watches_max` is a limit of our own below the kernel's."""
+        """`fd` is the instance's; `watches_max` is a limit below the kernel's."""
         self.blind: str | None = None
         self._fd = fd
         self._watches_max = watches_max

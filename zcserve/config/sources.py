@@ -23,7 +23,7 @@ _BY_VARIABLE = {_ENV_PREFIX + word.upper(): key for word, key in BY_WORD.items()
 # Between the texts of a list in the environment; one in parentheses stands between the arguments of a factory.
 _COMMA = re.compile(r",(?![^()]*\))")
 
-# Names with our prefix that are not meant for us: Kubernetes puts SERVICE_HOST, PORT_80_TCP and the like
+# Names with the prefix that are no keys: Kubernetes puts SERVICE_HOST, PORT_80_TCP and the like
 # into the environment beside a service called "zcserve"; builds and tests have theirs.
 _ENV_FOREIGN = re.compile(
     r"ZCSERVE_(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?|NAME|ENV_\w+|BUILD_\w+|TEST_\w+)"
@@ -65,7 +65,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _is_meant(variable: str, text: str) -> bool:
-    """Whether a variable is to be understood: it has our prefix and a value, and is not made for something else."""
+    """Whether a variable is to be understood: it has the prefix and a value, and is not made for something else."""
     if not variable.startswith(_ENV_PREFIX) or variable == ENV_CONFIG_FILE or not text:
         return False
     if variable == "ZCSERVE_PORT" and text.startswith(("tcp:", "udp:")):  # Kubernetes, too

@@ -149,7 +149,7 @@ class Config:
     )
     log_level: LogLevel = _key("info", TEXT, "the least reported on stderr", choices=get_args(LogLevel))
     engine: Engine = _key(
-        "auto", TEXT, "who answers plain requests; auto is native where built", choices=get_args(Engine)
+        "auto", TEXT, "what answers plain requests; auto is native where built", choices=get_args(Engine)
     )
     watch: bool = _key(True, SWITCH, "follow changes below the root, and the root's own symlink, as they happen")
     recheck_s: float = _key(

@@ -13,10 +13,12 @@ from itertools import chain
 from zcserve import threads
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem
-from zcserve.cache.loader import ChangedError, Loader, path_of
+from zcserve.cache.loader import Loader
+from zcserve.cache.naming import path_of
 from zcserve.cache.patch import Patch
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Preloaded, preload
+from zcserve.cache.reading import ChangedError
 from zcserve.cache.root import SCARCE, Root
 from zcserve.cache.shards import Shards, marked, tables_of
 from zcserve.cache.store import Store
@@ -63,13 +65,14 @@ class Caught:
 
 
 class Builder:
-    """Makes generations of one root."""
+    """Makes generations of one root, for the site of this number."""
 
-    def __init__(self, config: Config, store: Store, loader: Loader, pinned: Pinned) -> None:
+    def __init__(self, config: Config, store: Store, loader: Loader, pinned: Pinned, site: int) -> None:
         self.config = config
         self.store = store
         self.loader = loader
         self.pinned = pinned
+        self.site = site
         self.closing = threading.Event()  # what is being built is not waited for
 
     def build(self, *, last: Generation | None = None, progress: bool = False) -> Built:
@@ -91,6 +94,7 @@ class Builder:
         try:
             found = partial(note, total=0)
             generation = walk(root, index=self.config.index, last=last, observer=watcher, progress=found)
+            self.store.count_index(self.site, generation.index_bytes, at_least=True)
             report = preload(
                 generation, self.loader, first=self.pinned.first(generation), make_room=True, progress=note
             )

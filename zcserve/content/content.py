@@ -1,4 +1,4 @@
-"""The content of a server, and when each of its parts is due."""
+"""The content of a site, and when each of its parts is due."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from math import inf
 from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
-from zcserve.cache.loader import path_of
+from zcserve.cache.naming import path_of
+from zcserve.cache.pairing import entry_at
 from zcserve.cache.preload import Preloaded
 from zcserve.cache.watcher import Watcher
 from zcserve.content.builder import Builder, Built, ClosingError
@@ -22,18 +23,18 @@ from zcserve.content.releases import Releases
 from zcserve.content.renewals import Ask, Begun, Renewals
 from zcserve.content.told import warn_of_memory
 from zcserve.log import Log
-from zcserve.net.loop import Loop
 from zcserve.net.service import Service
+from zcserve.site.site import Site
 
 _log = Log(__name__)
 
 
 class Content:
-    """The generations that a service serves, and their replacement. In the loop, but for `reload` and `close`."""
+    """The generations of a site, and their replacement. In the loop, but for `reload` and `close`."""
 
-    def __init__(self, builder: Builder, built: Built, loop: Loop, service: Service) -> None:
-        """`service` has what was built already; `loop` does the last step of each change. Raises NoThreadError."""
-        config = builder.config
+    def __init__(self, builder: Builder, built: Built, site: Site, service: Service) -> None:
+        """`site` serves what was built already; the loop does the last step of each change. Raises NoThreadError."""
+        config, loop = builder.config, service.loop
         self.counters = counters = Counters()
         self.due = inf  # when `each_turn` has something to do
         self._builder = builder
@@ -41,20 +42,21 @@ class Content:
         self._loop = loop
         self._renewals = renewals = Renewals(builder.loader, builder.closing)
         self._jobs = jobs = Jobs(loop, builder.closing, counters)
-        self._live = live = Live(service, loop, config, self._plan)
+        self._live = live = Live(site, service, config, self._plan)
         self._releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
-        service.fetcher.renew = self._renew
+        service.fetcher.outdated.subscribe(self._renew)
         if built.generation.is_disturbed:
             again = self._releases.try_again_later()
             _log.warning("a file system does not work: all is walked again in %g s", again)
         live.follow(built.watcher)
+        self._releases.tidy_variants()
 
     @property
-    def generation(self) -> Generation:
-        """What is served now."""
-        return self._live.generation
+    def site(self) -> Site:
+        """Whose content it is."""
+        return self._live.site
 
     @property
     def watcher(self) -> Watcher | None:
@@ -63,7 +65,7 @@ class Content:
 
     @property
     def report(self) -> Preloaded:
-        """What of the present generation is resident."""
+        """What of the live generation is resident."""
         return self._releases.report
 
     def warn_of_memory(self) -> None:
@@ -71,7 +73,7 @@ class Content:
         warn_of_memory(self._builder.store, self.report)
 
     def reload(self) -> None:
-        """Build the next generation beside the present one and flip to it; any thread may ask, and a signal's handler,
+        """Build the next generation beside the live one and flip to it; any thread may ask, and a signal's handler,
         which must take no locks. Returns at once."""
         self._releases.ask()
 
@@ -147,15 +149,15 @@ class Content:
     # --- in the loaders' threads ----------------------------------------------------------------------------
 
     def _renew(self, generation: Generation, entry: Entry) -> bool:
-        """Have what lies at an entry's path now take its place before the watcher says so: not while it is being
-        written, and not when the root leads elsewhere, since what becomes of the old one is no news."""
-        if generation is not self.generation:
+        """As `Fetcher.renew`: what lies at a path now takes its entry's place, before the watcher tells of it. Not
+        while the file is being written, and not when the root leads elsewhere: changes of the old root are no news."""
+        if generation is not self.site.live:
             self._loader.succeed(generation, entry)
             return True
         if not generation.root.is_in_place():
             return False
         # First: what is written from then on is another file, and what is written by then has its events.
-        fresh = self._loader.renew(generation.root, entry)
+        fresh = entry_at(generation.root, entry.key)
         try:
             any(self._jobs.in_loop(self._live.read_events) for _ in range(READS_MAX))  # until all are read
             begun = self._jobs.in_loop(partial(self._begin_to_renew, path_of(entry)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from math import inf
 
 from zcserve.cache.entry import Entry
@@ -15,15 +15,13 @@ from zcserve.content.builder import Built
 from zcserve.content.merging import leave_out
 from zcserve.errors import reason_of
 from zcserve.log import Log
-from zcserve.net.loop import Loop
 from zcserve.net.service import Service
+from zcserve.site.site import Site
 
 _log = Log(__name__)
 
 # The watcher's events are read for about so long in a turn: some hundred.
 EVENTS_READ_S = 0.001
-# So many keys of the fast lane are forgotten one by one; of more, all are.
-KEYS_FORGOTTEN_MAX = 1000
 
 
 class LostError(Exception):
@@ -31,28 +29,28 @@ class LostError(Exception):
 
 
 class Live:
-    """The generations that a service serves, the present one first of all, and the watcher of the present one.
+    """The generations of a site, and the watcher of the live one.
 
     laid         keys of patches that came while the next generation was built (`is_building`)
-    is_adrift    the root leads to what cannot be served: what becomes of the old one is not followed
+    is_adrift    the new root failed to load: events of the old one are ignored
     """
 
-    def __init__(self, service: Service, loop: Loop, config: Config, plan: Callable[[], None]) -> None:
+    def __init__(self, site: Site, service: Service, config: Config, plan: Callable[[], None]) -> None:
         """`plan` is told that something may be due at another time."""
         self.watcher: Watcher | None = None
         self.laid: Shards[bytes, bool] = Shards()
         self.is_building = False
         self.is_adrift = False
         self._waiting: list[Callable[[], None]] = []  # for a flip
+        self.site = site
         self._service = service
-        self._loop = loop
+        self._loop = service.loop
         self._config = config
         self.plan = plan
 
-    @property
-    def generation(self) -> Generation:
-        """What is served now."""
-        return self._service.generation
+    def all_served(self) -> Iterator[Generation]:
+        """The generations of every site."""
+        return self._service.generations()
 
     def follow(self, watcher: Watcher | None) -> None:
         """From now on this is the watcher. Raises OSError."""
@@ -98,14 +96,12 @@ class Live:
         return unneeded
 
     def flip(self, built: Built, changed: Collection[bytes]) -> tuple[list[Generation], list[object]]:
-        """The next generation is the present one. The generations whose time is over, and what the lane gave up."""
-        last, generation, watcher = self.generation, built.generation, self.watcher
+        """The next generation is the live one. The generations whose time is over, and what the lane gave up."""
+        last, watcher = self.site.live, self.watcher
         self.follow(built.watcher)  # first, since it can fail
         last.until = self._loop.now + self._config.keep_for_s
-        older = (last, *last.older)
-        kept = self._config.keep_generations
-        generation.older, last.older = older[:kept], ()
-        self._service.generation = generation
+        older, kept = self.site.generations, self._config.keep_generations
+        self.site.serve(built.generation, older[:kept])
         if watcher is not None:
             self._loop.forget(watcher.fd)
         self.plan()
@@ -115,31 +111,24 @@ class Live:
         return list(older[kept:]), self._forget_keys(changed)
 
     def after_flip(self, then: Callable[[], None]) -> None:
-        """Call `then` when the next generation is the present one. In any thread."""
+        """Call `then` when the next generation is the live one. In any thread."""
         self._waiting.append(then)
 
     def _forget_keys(self, keys: Collection[bytes], *, files_come_or_go: bool = True) -> list[object]:
-        """The fast lane lets go of these, and the application of what it knew of them. What the lane gives up is for a
+        """The front lets go of these, and the application of what it knew of them. What the front gives up is for a
         thread to free."""
-        if self._service.application is not None and files_come_or_go:
-            self._service.application.forget(keys)
-        lane = self._service.lane
-        if lane is None:
-            return []
-        if len(keys) > KEYS_FORGOTTEN_MAX:
-            return lane.clear(len(self.generation.resources))
-        for key in keys:
-            lane.forget_key(key)
-        return []
+        if self.site.application is not None and files_come_or_go:
+            self.site.application.forget(keys)
+        return self._loop.front.forget_keys(keys, self._service.count_keys())
 
     def next_over(self) -> float:
         """When the time of one of the older generations is over; infinity where there is none."""
-        return min((old.until for old in self.generation.older), default=inf)
+        return min((old.until for old in self.site.generations[1:]), default=inf)
 
     def take_over(self, now: float) -> list[Generation]:
         """The older generations whose time is over: they are not reachable any more."""
-        generation = self.generation
-        over = [old for old in generation.older if old.until <= now]
+        live, *older = self.site.generations
+        over = [old for old in older if old.until <= now]
         if over:
-            generation.older = tuple(old for old in generation.older if old.until > now)
+            self.site.serve(live, [old for old in older if old.until > now])
         return over

@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation
-from zcserve.cache.pairing import SIBLING_CODINGS
+from zcserve.cache.naming import base_of, directory_of, is_index, keys_of, siblings_of
 from zcserve.cache.patch import Patch
 from zcserve.cache.watcher import Watcher
 from zcserve.http import encode_path
@@ -21,7 +21,7 @@ KEYS_AT_ONCE = 1_000
 def _is_whole(key: bytes, watcher: Watcher) -> bool:
     """Whether neither a file nor one of its siblings was written since the watcher was asked for changes."""
     path = unquote_to_bytes(key)[1:]
-    return not (watcher.was_written(path) or any(watcher.was_written(path + ending) for ending in SIBLING_CODINGS))
+    return not (watcher.was_written(path) or any(watcher.was_written(sibling) for _, sibling in siblings_of(path)))
 
 
 def leave_out(patch: Patch, keys: Collection[bytes], known: Generation, watcher: Watcher) -> list[Entry]:
@@ -31,8 +31,8 @@ def leave_out(patch: Patch, keys: Collection[bytes], known: Generation, watcher:
     out = {key for key in keys if not _is_whole(key, watcher)}
     for directory in [key for key in keys if key.endswith(b"/")]:
         index = patch.resources[directory] or known.resources.get(directory)
-        if isinstance(index, Entry) and index.key in out:
-            out |= {directory, directory[:-1]} & patch.resources.keys()
+        if is_index(index, out):
+            out |= set(keys_of(directory)) & patch.resources.keys()
     left_out = {id(new): new for key in out if isinstance(new := patch.resources.pop(key), Entry)}
     return list(left_out.values())
 
@@ -40,13 +40,13 @@ def leave_out(patch: Patch, keys: Collection[bytes], known: Generation, watcher:
 def take_from(live: Generation, generation: Generation, path: bytes) -> set[bytes]:
     """Have a generation know of a file, or the one that it is a sibling of, what the live one knows. The keys."""
     key = encode_path(b"/" + path)
-    names = [key, *(key.removesuffix(ending) for ending in SIBLING_CODINGS if path.endswith(ending))]
-    directory = key[: key.rfind(b"/") + 1]
+    keys = [key, base] if (base := base_of(key)) else [key]
+    directory = directory_of(key)
     here, there = generation.resources.get, live.resources.get
-    if any(isinstance(index := find(directory), Entry) and index.key in names for find in (here, there)):
-        names += [directory, directory[:-1]]
-    other = [name for name in names if here(name) is not there(name)]
-    generation.lay_over(other, {name: there(name) for name in other})
+    if is_index(here(directory), keys) or is_index(there(directory), keys):
+        keys += keys_of(directory)
+    other = [one for one in keys if here(one) is not there(one)]
+    generation.lay_over(other, {one: there(one) for one in other})
     return set(other)
 
 

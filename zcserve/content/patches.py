@@ -11,7 +11,7 @@ from functools import partial
 from math import inf
 
 from zcserve.cache.entry import Entry
-from zcserve.cache.index import ENTRY_BYTES, Generation
+from zcserve.cache.index import Generation
 from zcserve.cache.patch import Patch
 from zcserve.cache.walk import Changes
 from zcserve.cache.watcher import Watcher
@@ -43,6 +43,7 @@ class Patches:
         self._builder = builder
         self._loader = builder.loader
         self._live = live
+        self._site = live.site
         self._jobs = jobs
         self._releases = releases
         self._renewals = renewals
@@ -71,7 +72,7 @@ class Patches:
         if watcher is not None:
             while not self._jobs.in_loop(partial(watcher.read, time.monotonic(), EVENTS_READ_S)):
                 pass
-            if watcher.is_lost or not self._live.generation.root.is_in_place():
+            if watcher.is_lost or not self._site.live.root.is_in_place():
                 self._live.after_flip(partial(self.when_known, then))
                 return
             self._follow(watcher, time.monotonic())
@@ -85,7 +86,7 @@ class Patches:
             if changes.everything is not None:
                 _log.info("everything is walked anew: %s", changes.everything)
                 self._releases.build_for(watcher)
-            elif changes and not self._live.is_adrift and self._live.generation.root.is_in_place():
+            elif changes and not self._live.is_adrift and self._site.live.root.is_in_place():
                 self._patch(watcher, changes)
         except OSError as error:
             self._counters.rescans += 1
@@ -104,7 +105,7 @@ class Patches:
         self._live.plan()
 
     def _patch(self, watcher: Watcher, changes: Changes) -> None:
-        generation = self._live.generation
+        generation = self._site.live
         patch = self._builder.make_patch(generation, watcher, changes)
         self._renewals.await_successor(self._jobs.call_soon)
         if patch.resources:
@@ -115,7 +116,7 @@ class Patches:
                 fresh = [new for new in patch.resources.values() if isinstance(new, Entry)]
                 self._builder.forget_unless_in(generation, fresh)
                 return
-            self._loader.store.overhead = len(generation.resources) * ENTRY_BYTES
+            self._loader.store.count_index(self._site.id, generation.index_bytes)
             generation.tidy()
         if patch.resources:
             self._counters.patches += 1

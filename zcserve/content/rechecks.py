@@ -48,7 +48,7 @@ class Rechecks:
         self._at = inf
         if self._recheck is None or watcher is not self._watcher:
             self._watcher = watcher
-            self._recheck = Recheck(self._live.generation, watcher, self._every_s)
+            self._recheck = Recheck(self._live.site.live, watcher, self._every_s)
             self._at = now + min(self._every_s, RECHECK_FIRST_AFTER_S)  # what was just walked is as it was
         elif not self._live.is_adrift:
             self._jobs.submit(self._crew, partial(self._compare, self._recheck, now))

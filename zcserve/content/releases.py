@@ -14,9 +14,10 @@ from math import inf
 
 from zcserve.cache.burial import bury, empty
 from zcserve.cache.entry import Entry
-from zcserve.cache.index import ENTRY_BYTES, Generation
+from zcserve.cache.index import Generation
 from zcserve.cache.preload import Preloaded, preload, retire
 from zcserve.cache.shards import Shards, marked
+from zcserve.cache.variants import tags_of
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.content.builder import Builder, Built, ClosingError, close_soon
@@ -45,7 +46,7 @@ class Releases:
     """Replaces the live generation as a whole.
 
     due     when a reload that failed is tried again, of `time.monotonic`
-    report  what of the present generation is resident
+    report  what of the live generation is resident
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Releases:
         self._loader = builder.loader
         self._store = builder.store
         self._live = live
+        self._site = live.site
         self._jobs = jobs
         self._renewals = renewals
         self._counters = counters
@@ -91,7 +93,7 @@ class Releases:
 
     def _build_unless_done(self, watcher: Watcher) -> None:
         if watcher is self._live.watcher:
-            self._counters.rescans += self._live.generation.root.is_in_place()  # else it is a release
+            self._counters.rescans += self._site.live.root.is_in_place()  # else it is a release
             self._build_next()
 
     def try_again_later(self) -> float:
@@ -111,7 +113,7 @@ class Releases:
         """Know of what has changed since the first generation was built, and build anew where the root leads elsewhere
         by now, or its watcher has lost track. Before the loop runs."""
         for _ in range(BUILDS_MAX):
-            built = Built(self._live.generation, self._live.watcher, self.report)
+            built = Built(self._site.live, self._live.watcher, self.report)
             for _ in range(CATCH_UPS_MAX):
                 caught = self._builder.catch_up(built)
                 for entry in caught.unneeded:
@@ -124,7 +126,7 @@ class Releases:
 
     def _flip_at_once(self) -> bool:
         """The process before this one may serve the next release already. Whether it could be built."""
-        last, watcher = self._live.generation, self._live.watcher
+        last, watcher = self._site.live, self._live.watcher
         try:
             built = self._builder.build(last=last)
         except (UsageError, OSError) as error:
@@ -142,7 +144,7 @@ class Releases:
 
     def _build_next(self) -> None:
         live = self._live
-        last, watcher = live.generation, live.watcher
+        last, watcher = self._site.live, live.watcher
         self.due = inf
         live.laid = Shards()
         live.is_building = True
@@ -207,7 +209,7 @@ class Releases:
         """In the patches' thread: catch up with the rest, and flip. The generations whose time is over."""
         if self._renewals.is_paused:
             raise PausedError
-        caught = self._builder.catch_up(built, self._live.generation)
+        caught = self._builder.catch_up(built, self._site.live)
         changed.update(caught.keys)
         self._renewals.await_successor(self._jobs.call_soon)
         changed.update(self._live.laid)
@@ -220,10 +222,10 @@ class Releases:
         """After a flip: let go of what is not needed any more, and tell."""
         generation, report = built.generation, built.report
         self._loader.variants.follow(generation)
-        self._store.overhead = len(generation.resources) * ENTRY_BYTES
+        self._store.count_index(self._site.id, generation.index_bytes)
         self._retire(over, None if self._config.keep_generations else changed)
         if report.left_out:
-            for old in generation.older:
+            for old in self._site.generations[1:]:
                 retire(old, generation, self._loader)  # reachable still, but the new content needs the room
             report = preload(generation, self._loader)  # where the last generation was, there is room now
         self.report = report
@@ -232,8 +234,16 @@ class Releases:
         _log.info("reloaded: %d files, %d paths changed or gone, %s", files, len(changed), resident(report))
         report_problems(generation.problems)
         warn_of_memory(self._store, report)
-        self._loader.variants.tidy()
+        self.tidy_variants()
         self._collect()
+
+    def tidy_variants(self) -> None:
+        """Have `--compress-dir` hold nothing that is not served."""
+        self._loader.variants.tidy(self._live_tags)
+
+    def _live_tags(self) -> set[bytes]:
+        """The ETags of what is served, in a thread of the variants'."""
+        return set().union(*(tags_of(one.entries(), self._loader) for one in self._live.all_served()))
 
     def retire(self, over: list[Generation]) -> None:
         """In the builder's thread: their time is over."""
@@ -241,8 +251,8 @@ class Releases:
 
     def _retire(self, over: list[Generation], keys: Collection[bytes] | None = None) -> None:
         """Forget what only they have. It stands under `keys`, if that is known."""
-        generation = self._live.generation
-        kept = {id(entry) for old in generation.older for entry in old.entries()}
+        generation, *older = self._site.generations
+        kept = {id(entry) for old in older for entry in old.entries()}
         for old in over:
             for key in keys if keys is not None else chain.from_iterable(old.keys_in_pieces()):
                 entry = old.resources.get(key)

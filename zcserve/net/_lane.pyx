@@ -5,8 +5,8 @@
 """The compiled fast lane: answers what is plain and hot before Python hears of it.
 
 `Lane` offers the loop what `poller.Poller` offers, and answers in front of it: a well-formed GET or HEAD of a resource it was
-taught, whose field values it was taught too. All else goes to the general lane with the bytes already read. So there is
-no policy and no truth here, as there is none in a TLB: what a Host, an Accept-Encoding or a Connection value means
+taught, whose field values it was taught too. All else goes to the general lane with the bytes already read. The lane
+decides nothing, as a TLB does not: what a Host, an Accept-Encoding or a Connection value means
 was decided in Python and learned (`learn`), what a path leads to was looked up in Python and put (`put`), and both can
 be forgotten at any time. For what leads to nothing that was put, an application may know what answers it at once, in Python
 (`consult`): that is put, too, and the answer is sent from here.
@@ -30,7 +30,7 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport connections, learned, proxies, servlets, table, uses
+from zcserve.net.lane cimport connections, endings, learned, proxies, servlets, table, uses
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, read_head
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, RECV_BYTES, Conn, Conns,
@@ -150,7 +150,7 @@ cdef class Lane:
     def poll(self, double timeout):
         """(descriptor, mask) of what needs Python's attention; waits at most `timeout` seconds (-1: without end).
 
-        Comes back at least when the second changes under load, for `set_second`. A report of a descriptor that Python does not
+        Under load it returns when the second changes, for `set_second`. A report of a descriptor that Python does not
         know, with the mask 0, is a connection that was handed over: `take` it.
         """
         cdef Answering *lane = &self.loop.answering
@@ -216,14 +216,14 @@ cdef class Lane:
 
     def close_all(self, bint idle_only):
         """End the lane's connections; `idle_only`: those that owe nothing, and the others when they are through."""
-        connections.close_all(&self.loop.answering.conns, idle_only)
+        endings.close_all(&self.loop.answering.conns, idle_only)
         bury(&self.loop.answering.table.dead)
 
     def shed(self, int most):
-        """Close up to `most` connections, those that have ended first, then the longest idle; how many it were. Not one
+        """Close up to `most` connections, those that have ended first, then the longest idle; how many were closed. Not one
         whose first request may be on its way, or that was answered in this turn; and not one that has sent what was not
         read yet, or has not taken all of its answer: closing would reset it."""
-        return connections.shed(&self.loop.answering.conns, most)
+        return endings.shed(&self.loop.answering.conns, most)
 
     # --- what Python teaches ----------------------------------------------------------------------------------
 

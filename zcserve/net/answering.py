@@ -33,6 +33,7 @@ from zcserve.net.received import Collect, Discard
 from zcserve.net.reply import Reply
 from zcserve.net.request import split_target
 from zcserve.paths import SentPath
+from zcserve.site.site import Found, Site
 
 if TYPE_CHECKING:
     from zcserve.net.service import Service
@@ -87,6 +88,7 @@ class Answering:
         "_next",
         "_renewals",
         "_service",
+        "_site",
         "_stored",
         "fields",
         "method",
@@ -95,8 +97,11 @@ class Answering:
         "wait",
     )
 
-    def __init__(self, service: Service, asker: Asker, method: bytes, target: bytes, fields: Fields) -> None:
+    def __init__(
+        self, service: Service, site: Site, asker: Asker, method: bytes, target: bytes, fields: Fields
+    ) -> None:
         self._service = service
+        self._site = site
         self._asker: Asker | None = asker  # None when the answer is not wanted any more
         self.method = method
         self.target = target
@@ -120,8 +125,8 @@ class Answering:
 
     def find_resource(self) -> None:
         """Look for what the application has for this request. Requests that read find files first."""
-        service = self._service
-        assert service.application is not None
+        site = self._site
+        assert site.application is not None
         if self.target == b"*" or self.method in (b"CONNECT", b"TRACE"):
             return
         try:
@@ -129,10 +134,10 @@ class Answering:
             path = SentPath(sent)
         except HttpError:
             return  # `_respond` says so
-        if self.method in (b"GET", b"HEAD") and path.key in service.generation.resources:
+        if self.method in (b"GET", b"HEAD") and path.key in site.live.resources:
             return
         websocket = self.fields.websocket and self.method == b"GET"
-        self.resource = service.application.find(path, query, websocket=websocket)
+        self.resource = site.application.find(path, query, websocket=websocket)
 
     def begin_body(self) -> Discard:
         """What takes the request's body: for the resource, or to be thrown away. Raises HttpError 413, 503."""
@@ -241,28 +246,27 @@ class Answering:
         """The answer where the application has none. Raises HttpError."""
         method, target = self.method, self.target
         if method in (b"GET", b"HEAD"):
-            generation, resource, query = self._find(target)
+            (generation, resource), query = self._find(target)
             if isinstance(resource, Redirect):
                 return reply.redirect(resource.location, query)
             if resource is None:
-                return reply.not_found(self._service.generation.not_found_page)
+                return reply.not_found(self._site.live.not_found_page)
             return self._respond_entry(generation, resource)
         if method == b"OPTIONS":
-            if target != b"*" and self._find(target)[1] is None:
-                return reply.not_found(self._service.generation.not_found_page)
+            if target != b"*" and self._find(target)[0].resource is None:
+                return reply.not_found(self._site.live.not_found_page)
             return reply.options()
         if method in KNOWN_METHODS:
             return reply.page(405, reply.ALLOW)
         return reply.page(501)
 
-    def _find(self, target: bytes) -> tuple[Generation, Entry | Redirect | None, bytes | None]:
-        """What a target names, whose it is, and its query. Raises HttpError 400."""
-        live = self._service.generation
-        resource = live.resources.get(target)
-        if resource is not None:
-            return live, resource, None
+    def _find(self, target: bytes) -> tuple[Found, bytes | None]:
+        """What a target names, and its query. Raises HttpError 400."""
+        found = self._site.find(target)
+        if found.resource is not None:
+            return found, None
         path, query = split_target(target)
-        return *live.find(canonical_path(path)), query
+        return self._site.find(canonical_path(path)), query
 
     def _respond_entry(self, generation: Generation, base: Entry) -> Reply | None:
         service, fields = self._service, self.fields
@@ -270,10 +274,10 @@ class Answering:
         if chosen is None:
             return reply.page(406, reply.VARY)
         body = chosen.body
-        if service.teacher is not None and self._may_be_taught(base) and self._asker is not None:
+        if self._may_be_taught(base) and self._asker is not None:
             self._asker.teach(base)
         if body is not None:
-            chosen.uses += 1
+            self._site.note_use(chosen, service.loop.turn)
             return self._represent(chosen, body)
         if self._stored is not None and self._stored.own:
             service.loop.call_soon(partial(self._on_loaded, chosen, Renewed()))  # only its resource can make it again
@@ -285,18 +289,15 @@ class Answering:
         """Whether this entry is what the target always leads to."""
         if self._stored is not None:
             return self._stored.own
-        return self._service.generation.resources.get(self.target) is base
+        return self._site.hit(self.target) is base
 
     def _represent(self, chosen: Entry, body: Body) -> Reply | None:
         """Conditions and ranges, now that the content is at hand."""
-        service, fields, stored = self._service, self.fields, self._stored
-        if service.sampler is not None:
-            service.sampler.note(chosen, service.loop.turn)
-        chosen.tick = service.loop.turn
+        fields, stored = self.fields, self._stored
         decision = negotiate.WHOLE
         # Conditions and ranges are about a successful GET or HEAD (RFC 9110 sections 13.2.1, 14.2).
         if not fields.plain and self.method in (b"GET", b"HEAD") and (stored is None or stored.status == 200):
-            ranges_max = service.config.ranges_max
+            ranges_max = self._service.config.ranges_max
             decision = negotiate.decide(fields, chosen, is_get=self.method == b"GET", ranges_max=ranges_max)
         answer = _reply_of(decision, chosen, body)
         if stored is not None:
@@ -311,6 +312,7 @@ class Answering:
         """Answer with what a thread brought."""
         self._renewals += 1
         if isinstance(result, Body):
+            self._site.note_use(chosen, self._service.loop.turn, was_resident=False)
             return self._represent(chosen, result)
         if isinstance(result, Renewed) and self._renewals <= RENEWALS_MAX:
             return self.answer() if self._stored is None else self._renew_stored(self._stored)
@@ -346,7 +348,7 @@ class Answering:
         """Have the application answer."""
         asker = self._asker
         assert asker is not None
-        if resource.quick and self.fields.plain and self._service.teacher is not None:
+        if resource.quick and self.fields.plain:
             asker.teach(None)
         body, self._body = self._body, b""
         exchange = Exchange(

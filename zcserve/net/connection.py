@@ -26,21 +26,18 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
 
 from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
 from zcserve.net import spans
 from zcserve.net.ending import Ending, may_close
 from zcserve.net.exchange import Answer
+from zcserve.net.front import Kind
 from zcserve.net.http1 import Http1, Stop
 from zcserve.net.output import Flushed, Output
 from zcserve.net.poller import ERROR, HANG_UP, WRITE
 from zcserve.net.service import Service
-from zcserve.net.transport import Transport
-
-if TYPE_CHECKING:
-    from zcserve.net._lane import Lane
+from zcserve.net.transport import SocketTransport, Transport
 
 # Read at a time. A browser's head is 0.5-2 KB; a longer one takes another turn.
 RECV_BYTES = 8192
@@ -95,7 +92,7 @@ class Connection:
         "state",
     )
 
-    def __init__(self, service: Service, transport: Transport, *, from_lane: bool = False) -> None:
+    def __init__(self, service: Service, transport: Transport, *, from_front: bool = False) -> None:
         self._service = service
         self._loop = service.loop
         self._transport = transport
@@ -108,19 +105,19 @@ class Connection:
         self.armed = inf
         self.state = State.HEAD
         self._since = self._accepted = self._loop.now
-        if from_lane:
+        if from_front:
             self._loop.handlers[transport.fd] = self._on_request
         else:
-            self._loop.add(transport.fd, self._on_request, stream=True)
+            self._loop.add(transport.fd, self._on_request, Kind.CLIENT)
         self._output = Output()
         self._http = Http1(service, self, self._output, transport.peer)
         service.connections.add(self)
         self._loop.timers.arm(self)
 
-    def take_over(self, data: bytes, answer: Answer | None, *, hung_up: bool) -> None:
-        """Go on where the fast lane stopped: `data` is what it had read. Where it had asked the application for the
-        first request, `answer` is what it said: an application is called once for a request, and the target may lead
-        elsewhere by now."""
+    def go_on(self, data: bytes, answer: Answer | None, *, hung_up: bool) -> None:
+        """Go on where the front stopped, with what is in `Handed`. Where it had asked the application for the first
+        request, that answer is sent: an application is called once for a request, and the target may lead elsewhere by
+        now."""
         self._hung_up = hung_up
         self._http.inbox = data
         try:
@@ -134,12 +131,12 @@ class Connection:
             raise
         self._catch_up()
 
-    def _give_back(self, lane: Lane) -> None:
-        """The connection is idle, and the fast lane's again: this object is done with it."""
+    def _given_back(self) -> None:
+        """The connection is idle, and the front's again: this object is done with it."""
         self._set_state(_CLOSED, keep=True)
         self._service.connections.discard(self)
         self._http.close()
-        lane.resume(self._transport.release(), True)
+        self._transport.release()
 
     # --- states -------------------------------------------------------------------------------------------
 
@@ -418,15 +415,16 @@ class Connection:
             self._loop.timers.arm(self)
 
     def _await_request(self) -> None:
-        service = self._service
+        state = _HEAD
         if not self._http.inbox:
-            if service.ending and self.is_silent():
-                self.end()
+            state = _IDLE
+            if self._service.ending:
+                if self.is_silent():
+                    self.end()
+                    return
+            elif not self._hung_up and self._loop.front.give(self._transport.fd):
+                self._given_back()
                 return
-            if service.teacher is not None and not self._hung_up and not service.ending:
-                self._give_back(service.teacher.lane)
-                return
-        state = _HEAD if self._http.inbox else _IDLE
         if self.state is not state:
             missed = self.state not in (_HEAD, _IDLE)
             self._set_state(state)
@@ -494,6 +492,14 @@ class Connection:
         else:
             self._output.supply(piece)
             self._send()
+
+
+def take_over(service: Service, fd: int) -> None:
+    """The front hands a connection over: it is Python's until it is given back (`Connection._await_request`)."""
+    handed = service.loop.front.take(fd)
+    if handed is not None:
+        peer, data, _, hung_up, made = handed
+        Connection(service, SocketTransport.of(fd, peer), from_front=True).go_on(data, made, hung_up=hung_up)
 
 
 _HANDLERS: dict[State, Callable[[Connection, int], None]] = {

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
 
+from zcserve.net.front import Kind
 from zcserve.net.poller import ERROR
 from zcserve.net.timers import SLOTS_PER_S
 from zcserve.net.transport import Transport
@@ -64,7 +65,7 @@ class Ending:
             self._loop.handlers[transport.fd] = self._on_event
         else:
             try:
-                self._loop.add(transport.fd, self._on_event, stream=True)
+                self._loop.add(transport.fd, self._on_event, Kind.CLIENT)
             except OSError:
                 transport.close()
                 raise

@@ -1,33 +1,42 @@
-"""The fast lane's Python half: what the compiled lane is taught, and when it must forget.
+"""The fast lane: the compiled lane as a front, what it is taught, and when it must forget.
 
 The lane (`_lane.pyx`) answers what it was taught and hands over the rest. It is taught after the fact: a request that
 the general lane found plain and answered has field values that are worth remembering, and a resource that is worth
 putting. So whatever the lane knows, the general lane decided. It forgets a resource when one of its representations
 is evicted or replaced, and all of them when another generation is served.
 
-Without the compiled module there is no lane, and the poller of the standard library takes its place.
+Without the compiled module there is no lane, and the poller (poller.py) is the front.
 """
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
+from collections.abc import Callable, Collection
+from functools import partial
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zcserve.cache import heads
+from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.entry import Body, Entry, Packed, Paged, each_coding
 from zcserve.config.table import Config
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
 from zcserve.http import coding_quality
+from zcserve.net.access_log import AccessLog
+from zcserve.net.exchange import Quick
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, Fields
+from zcserve.net.front import Front, Kind
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
 
 if TYPE_CHECKING:
+    from zcserve.cache.store import Store
     from zcserve.net._lane import Lane
+    from zcserve.net.loop import Loop
 
 # What `Lane.put` takes of one representation: entry, coding, its head (with a packed body's content behind it), the
 # head's length, where in it a 304's fields begin, where its ETag stands and how long that is; the descriptor that
@@ -36,6 +45,8 @@ Representation = tuple[Entry, int, bytes | memoryview, int, int, int, int, int, 
 
 # The lane's numbers for content codings, in the order of `Lane.learn`'s meanings.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
+# So many keys are forgotten one by one; of more, all are.
+KEYS_FORGOTTEN_MAX = 1000
 # Entries that are told of their uses in one turn: half a millisecond.
 TICKS_AT_ONCE = 1000
 # The lane's kinds of field values.
@@ -43,17 +54,17 @@ HOST, ACCEPT, CONNECTION_11, CONNECTION_10 = range(4)
 _LEARNED = {b"host": HOST, b"accept-encoding": ACCEPT, b"connection": CONNECTION_11}
 
 
-def open_poller(config: Config) -> Poller | Lane:
+def open_front(config: Config, prefixes: Prefixes, log: AccessLog | None) -> Front:
     """What the loop waits with: the lane where it is built and wanted. Raises UsageError."""
     if not is_native(config):
         return Poller()
     from zcserve.net._lane import Lane
 
-    lane = Lane(config, bool(config.access_log))
+    lane = Lane(config, log is not None)
     trusted = Trusted(config.proxy_headers)
     networks = [(int(one.version), one.network_address.packed, one.prefixlen) for one in trusted.networks]
     lane.trust(networks, trusted.unix, Proxies(trusted).origin)
-    return lane
+    return FastLane(lane, prefixes, log, log_json=config.access_log_format == "json")
 
 
 def is_native(config: Config) -> bool:
@@ -86,32 +97,177 @@ def why_not_native(here: Path = Path(__file__).parent) -> str:
     return ""
 
 
-class Teacher:
-    """Teaches one lane."""
+class FastLane(Front):
+    """The compiled lane as a front: most of what is told to it goes to the lane as it is.
 
-    def __init__(self, lane: Lane, prefixes: Prefixes, *, log_json: bool) -> None:
+    Its own are the turn's duties, and that the lane knows bodies that the store may want back (`_evicted`).
+    """
+
+    engine = "native"
+    learns = True
+
+    def __init__(self, lane: Lane, prefixes: Prefixes, log: AccessLog | None, *, log_json: bool) -> None:
         self.lane = lane
+        self.hash_seed = lane.hash_seed
+        # The lane's own methods: a function of Python's around them would be on the way of each turn and connection.
+        self.poll = lane.poll  # type: ignore[method-assign]
+        self.take = lane.take  # type: ignore[method-assign]
+        self._teacher = Teacher(lane)
         self._prefixes = prefixes
+        self._log = log
         self._log_time = "%Y-%m-%dT%H:%M:%SZ" if log_json else "%d/%b/%Y:%H:%M:%S +0000"
         self._second = 0
-        self._drains = False
+        self._tells_uses = False
+        self._call_soon: Callable[[Callable[[], object]], None]
 
-    def each_turn(self) -> None:
-        """The second's prefixes, and back the ticks of what was used."""
+    # --- waiting ------------------------------------------------------------------------------------------------
+
+    @property
+    def turn(self) -> int:
+        """As `Front.turn`."""
+        return self.lane.turn
+
+    def watch(self, fd: int, kind: Kind) -> None:
+        """As `Front.watch`: the lane accepts by itself."""
+        if kind is Kind.LISTENER:
+            self.lane.register_listener(fd)
+        else:
+            self.lane.register(fd, stream=kind is Kind.CLIENT)
+
+    def forget(self, fd: int) -> None:
+        """As `Front.forget`."""
+        self.lane.forget(fd)
+
+    def descriptors(self) -> list[int]:
+        """As `Front.descriptors`."""
+        return self.lane.descriptors()
+
+    def close(self) -> None:
+        """As `Front.close`."""
+        self.lane.close()
+
+    def begin(self, loop: Loop, store: Store) -> None:
+        """As `Front.begin`."""
+        self._call_soon = loop.call_soon
+        loop.each_turn.subscribe(self._each_turn)
+        store.evicted.subscribe(self._evicted)
+        store.is_sending.subscribe(self.lane.pinned)
+        if self._log is not None:
+            self._log.keep_up(loop.timers)
+
+    def _each_turn(self) -> None:
+        """The second's prefixes, the log's lines, and what the entries must know of their uses."""
         second = self._prefixes.second
         if second != self._second:
             self._second = second
             of = self._prefixes.of
             prefixes = tuple(of(status, mode) for mode in (KEEP, KEEP_10, CLOSE) for status in (200, 304))
             self.lane.set_second(second, prefixes, time.strftime(self._log_time, time.gmtime(second)).encode())
-            self._drains = True
-        if self._drains:
-            self._drains = self.lane.drain_ticks(TICKS_AT_ONCE) > 0
+            self._tells_uses = True
+        if self._tells_uses:
+            self._tells_uses = self.lane.drain_ticks(TICKS_AT_ONCE) > 0
+        if self._log is not None:
+            lines = self.lane.take_log()
+            if lines:
+                self._log.lines(lines)
+
+    def _evicted(self, entry: Entry) -> bool:
+        """A body left the store, in any thread: the lane must let go of it, and will if it has it."""
+        if not self.lane.holds(entry):
+            return False
+        self._call_soon(partial(self.lane.drop, entry))
+        return True
+
+    # --- connections --------------------------------------------------------------------------------------------
+
+    def count(self, known: int) -> int:
+        """As `Front.count`: the lane counts those, too, that it has handed over and that Python has not taken yet."""
+        return self.lane.count + self.lane.foreign
+
+    def introduce(self, fd: int, family: int, peer: str) -> None:
+        """As `Front.introduce`."""
+        self.lane.introduce(fd, family, b"" if family == socket.AF_UNIX else socket.inet_pton(family, peer))
+
+    def give(self, fd: int) -> bool:
+        """As `Front.give`."""
+        self.lane.resume(fd, True)
+        return True
+
+    def shed(self, most: int) -> int:
+        """As `Front.shed`."""
+        return self.lane.shed(min(most, self.lane.count // 2 + 1))
+
+    def drain(self) -> None:
+        """As `Front.drain`."""
+        self.lane.drain()
+
+    def end(self, *, idle_only: bool) -> None:
+        """As `Front.end`."""
+        self.lane.close_all(idle_only)
+
+    # --- what it is taught, and forgets -------------------------------------------------------------------------
+
+    def reserve(self, resources: int) -> None:
+        """As `Front.reserve`."""
+        self.lane.reserve(resources)
+
+    def teach(self, head: bytes, target: bytes, base: Entry, fields: Fields) -> None:
+        """As `Front.teach`."""
+        self._teacher.teach(head, target, base, fields)
+
+    def learn(self, head: bytes, fields: Fields) -> None:
+        """As `Front.learn`."""
+        self._teacher.learn(head, fields)
+
+    def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
+        """As `Front.consult`."""
+        self.lane.consult(look_up)
+
+    def forget_keys(self, keys: Collection[bytes], resources: int) -> list[object]:
+        """As `Front.forget_keys`."""
+        if len(keys) > KEYS_FORGOTTEN_MAX:
+            return self.lane.clear(resources)
+        for key in keys:
+            self.lane.forget_key(key)
+        return []
+
+    def forget_quick(self) -> None:
+        """As `Front.forget_quick`."""
+        self.lane.forget_quick()
+
+    def drop(self, entry: Entry) -> None:
+        """As `Front.drop`."""
+        self.lane.drop(entry)
+
+    # --- what it tells ------------------------------------------------------------------------------------------
+
+    def tell_uses(self) -> None:
+        """As `Front.tell_uses`."""
+        self.lane.drain_ticks()
+
+    def sample(self, curve: MissRatioCurve) -> None:
+        """As `Front.sample`."""
+        self.lane.sample(curve.unit, curve.pause, curve.every)
+
+    def take_sightings(self) -> list[tuple[int, int, int, int, bool, bool]]:
+        """As `Front.take_sightings`."""
+        return self.lane.take_sightings()
+
+    def running(self) -> tuple[str | None, int]:
+        """As `Front.running`."""
+        return self.lane.running, -self.lane.requests
+
+
+class Teacher:
+    """Teaches one lane what the general lane has found out."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
 
     def teach(self, head: bytes, target: bytes, base: Entry, fields: Fields) -> None:
         """A request for `base` was answered: `head` is what it said, `target` what always leads to it."""
         self.learn(head, fields)
-        if not self.lane.knows(target):
+        if not self._lane.knows(target):
             self._put(target, base)
 
     def learn(self, head: bytes, fields: Fields) -> None:
@@ -142,7 +298,7 @@ class Teacher:
         elif kind == CONNECTION_11:
             kind = CONNECTION_11 if fields.version == b"HTTP/1.1" else CONNECTION_10
             meaning = (fields.mode, 0, 0, 0)
-        self.lane.learn(kind, value, meaning)
+        self._lane.learn(kind, value, meaning)
 
     def _put(self, target: bytes, base: Entry) -> None:
         representations: list[Representation] = []
@@ -164,7 +320,7 @@ class Teacher:
             representations.append(
                 (entry, coding, content, head_bytes, tail, tag, len(entry.etag), fd, offset, body.size, body)
             )
-        self.lane.put(target, representations)
+        self._lane.put(target, representations)
         for entry, *_, body in representations:
             if entry.body is not body:  # evicted meanwhile, before the lane could be told
-                self.lane.drop(entry)
+                self._lane.drop(entry)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from weakref import WeakSet
 
 from zcserve.log import Log
+from zcserve.net.front import Front
 
 if TYPE_CHECKING:
     from zcserve.net.loop import Loop
@@ -29,27 +30,12 @@ CAME_BACK = 70
 _loops: WeakSet[Loop] = WeakSet()
 
 
-class Ended:
-    """The poller of a loop in a child."""
-
-    turn = 0
+class Ended(Front):
+    """The front of a loop in a child: nothing is watched."""
 
     def poll(self, timeout: float) -> list[tuple[int, int]]:
         """The servlet has returned."""
         end()
-
-    def register(self, fd: int, *, stream: bool) -> None:
-        """As `Poller.register`; nothing is watched."""
-
-    def forget(self, fd: int) -> None:
-        """As `Poller.forget`; nothing is watched."""
-
-    def descriptors(self) -> list[int]:
-        """As `Poller.descriptors`; there are none."""
-        return []
-
-    def close(self) -> None:
-        """As `Poller.close`; nothing is watched."""
 
 
 def let_go_in_children(loop: Loop) -> None:
@@ -68,12 +54,7 @@ def _let_go() -> None:
         return
     null = os.open("/", os.O_PATH | os.O_CLOEXEC)  # takes and gives nothing; a container may have no /dev/null
     for loop in list(_loops):
-        for fd in {*loop.handlers, *loop.poller.descriptors()}:
-            os.dup2(null, fd, inheritable=False)
-        loop.poller = Ended()
-        loop.each_turn = end  # the rest of the turn at hand, and of the lane's, finds nothing to do
-        loop.stranger = lambda fd: None
-        loop.handlers.clear()
+        loop.let_go(null)
     os.close(null)
     _loops.clear()  # a child of the child may have other files by these numbers
 

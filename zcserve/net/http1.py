@@ -84,6 +84,7 @@ class Http1:
         "_request",
         "_round",
         "_service",
+        "_site",
         "body_since",
         "client",
         "inbox",
@@ -94,6 +95,7 @@ class Http1:
 
     def __init__(self, service: Service, owner: Owner, output: Output, peer: str) -> None:
         self._service = service
+        self._site = service.site_of(b"")  # for every request: the parser keeps no Host
         self._owner: Owner | None = owner  # None when the connection has ended
         self._output = output
         self._peer = self.client = peer
@@ -115,12 +117,13 @@ class Http1:
         """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
         service = self._service
         parse = service.parser.parse if self._proxies is None else self._parse
-        resources = service.generation.resources
-        teacher = service.teacher
+        site, loop = self._site, service.loop
+        resources = site.live.resources  # a hit is what `Site.hit` finds, without a call for each
+        front, learns = loop.front, loop.front.learns
         data = self.inbox
         at = count = 0
-        if self._round != service.loop.rounds:
-            self._round = service.loop.rounds
+        if self._round != loop.rounds:
+            self._round = loop.rounds
             self._answered = 0
         try:
             if self._body is not None:
@@ -137,22 +140,23 @@ class Http1:
                     return Stop.BYTES
                 method, target, fields, at = parsed
                 count += 1
-                resource = resources.get(target)
+                base = resources.get(target)
                 hit = None
-                if fields.plain and method == b"GET" and isinstance(resource, Entry):
-                    hit = service.choose(service.generation, resource, fields.accept) if resource.variants else resource
+                if fields.plain and method == b"GET" and isinstance(base, Entry):
+                    hit = service.choose(site.live, base, fields.accept) if base.variants else base
                 if (
                     hit is not None
                     and (body := hit.body) is not None
                     and (not body.holds_descriptor or spans.is_ready(body))
                 ):
-                    if teacher is not None and isinstance(resource, Entry):
-                        teacher.teach(data[start:at], target, resource, fields)
-                    stop = self._emit_hit(method, target, fields, hit, body)
+                    if learns and isinstance(base, Entry):
+                        front.teach(data[start:at], target, base, fields)
+                    site.note_use(hit, loop.turn)
+                    stop = self._emit_hit(method, target, fields, body)
                 else:
-                    self._request = request = Answering(service, self, method, target, fields)
+                    self._request = request = Answering(service, site, self, method, target, fields)
                     self._head = data[start:at]
-                    if service.application is not None:
+                    if site.application is not None:
                         request.find_resource()
                     if fields.body:
                         at, stop = self._begin_body(request, data, at, share - count)
@@ -180,21 +184,17 @@ class Http1:
                 self.client = self.origin.client.name
         return parsed
 
-    def _emit_hit(self, method: bytes, target: bytes, fields: Fields, hit: Entry, body: Body) -> Stop | None:
+    def _emit_hit(self, method: bytes, target: bytes, fields: Fields, body: Body) -> Stop | None:
         service = self._service
-        if service.sampler is not None:
-            service.sampler.note(hit, service.loop.turn)
-        hit.tick = service.loop.turn
-        hit.uses += 1
         mode = CLOSE if service.draining else fields.mode
         self._output.add((service.prefixes.ok[mode], *body.whole()), body)
+        stop = None
         if not body.copied:
             self._output.about = method, target
+            stop = Stop.SHARE
         if service.log is not None:
             service.log(self.client, method, target, fields, 200, body.size)
-        if mode == CLOSE:
-            return Stop.END
-        return None if body.copied else Stop.SHARE
+        return Stop.END if mode == CLOSE else stop
 
     def _emit_step(self, step: Step) -> Stop | None:
         """Answer the request at hand, unless its answer must be waited for."""
@@ -317,7 +317,7 @@ class Http1:
         parsed = self._parse(self.inbox, 0)
         assert parsed is not None
         method, target, fields, at = parsed
-        self._request = Answering(self._service, self, method, target, fields)
+        self._request = Answering(self._service, self._site, self, method, target, fields)
         self._head = self.inbox[:at]
         self._request.give(answer)
         self.inbox = self.inbox[at:]
@@ -334,13 +334,12 @@ class Http1:
 
     def teach(self, entry: Entry | None) -> None:
         """As `Asker.teach`."""
-        request, teacher = self._request, self._service.teacher
+        request, front = self._request, self._service.front
         assert request is not None
-        assert teacher is not None
         if entry is None:
-            teacher.learn(self._head, request.fields)
+            front.learn(self._head, request.fields)
         else:
-            teacher.teach(self._head, request.target, entry, request.fields)
+            front.teach(self._head, request.target, entry, request.fields)
 
     def resumed(self) -> None:
         """As `Asker.resumed`."""

@@ -39,6 +39,7 @@ from zcserve.net.connection import FRESH_S, Connection
 from zcserve.net.ending import Ending
 from zcserve.net.fields import CLOSE
 from zcserve.net.framing import frame
+from zcserve.net.front import Kind
 from zcserve.net.service import Service
 from zcserve.net.transport import SocketTransport
 
@@ -239,13 +240,7 @@ class Listener:
             raise UsageError(f"cannot listen on {where}: {reason_of(error)}{_advice(error)}") from None
         if self._is_tcp:
             _let_inherit(sock, service.config.write_timeout_s)
-        lane = service.lane
-        if lane is None:
-            self._loop.add(sock.fileno(), self._on_readable)
-        else:
-            # The lane accepts by itself, and reports when it cannot.
-            self._loop.handlers[sock.fileno()] = self._on_readable
-            lane.register_listener(sock.fileno())
+        self._loop.add(sock.fileno(), self._on_readable, Kind.LISTENER)
 
     def due(self) -> float:
         """When a starved listener is tried again in any case."""
@@ -304,10 +299,7 @@ class Listener:
         transport = self._transport_of(fd, peer)
         try:
             Connection(self._service, transport)
-            lane = self._service.lane
-            if lane is not None:
-                address = socket.inet_pton(self._family, transport.peer) if self._is_tcp else b""
-                lane.introduce(fd, self._family, address)
+            self._loop.front.introduce(fd, self._family, transport.peer)
         except OSError as error:  # epoll's own limit (fs.epoll.max_user_watches)
             _log.error("a connection cannot be watched: %s", reason_of(error))
             transport.close()
@@ -376,12 +368,10 @@ class Listener:
         `age_s` is spared, one that was not heard yet has `FRESH_S` in any case, and so is one to which an answer is
         still on its way."""
         service = self._service
-        lane = service.lane
-        if lane is not None:
-            shed = lane.shed(min(SHED_BATCH, lane.count // 2 + 1))
-            if shed:
-                service.shortage.note(why, self._loop.now, shed=shed)
-                return True
+        shed = self._loop.front.shed(SHED_BATCH)
+        if shed:
+            service.shortage.note(why, self._loop.now, shed=shed)
+            return True
         now = self._loop.now
         idle = [
             connection

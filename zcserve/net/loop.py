@@ -8,8 +8,8 @@ worked through may belong to another connection at once (accept takes the lowest
 old owner left, such as an error, would end the new one. So the number is noted, and reports of this batch for it are
 dropped. The new owner loses nothing: none of its own events can be in a batch that was fetched before it was watched.
 
-Other threads reach the loop through `call_soon`: a queue and an eventfd. Nobody's exception ends the loop: it is
-logged, and the handler's own `fail` (a connection closes itself) is called.
+Other threads reach the loop through `call_soon`: a queue and an eventfd. No exception ends the loop: it is logged, and
+the handler's own `fail` (a connection closes itself) is called.
 """
 
 from __future__ import annotations
@@ -23,15 +23,12 @@ from contextlib import suppress
 from functools import partial
 from io import FileIO
 from math import inf
-from typing import TYPE_CHECKING
 
+from zcserve.events import Event
 from zcserve.log import Log
-from zcserve.net.forks import Ended, keep_in_children, let_go_in_children
-from zcserve.net.poller import Poller
+from zcserve.net.forks import Ended, end, keep_in_children, let_go_in_children
+from zcserve.net.front import Front, Kind
 from zcserve.net.timers import Timers
-
-if TYPE_CHECKING:
-    from zcserve.net._lane import Lane
 
 _log = Log(__name__)
 
@@ -44,37 +41,45 @@ _ONE = (1).to_bytes(8, sys.byteorder)  # what an eventfd takes
 
 
 class Loop:
-    """One thread's event loop. `now` is the monotonic clock at the turn's start, `turn` counts turns, and
-    `stranger` hears of descriptors without a handler: the fast lane handed one over."""
+    """One thread's event loop.
 
-    def __init__(self, poller: Poller | Lane | None = None) -> None:
-        self.poller: Poller | Lane | Ended = poller or Poller()
+    now          the monotonic clock at the turn's start
+    turn         counts turns, those in which the fast lane alone had work among them
+    rounds       counts turns of this loop
+    wake_at      a turn is wanted then, for what a timer's slot is too coarse; inf: no such time
+    each_turn    event: a turn has begun
+    handed_over  event: the fast lane hands the connection with this descriptor over
+    """
+
+    def __init__(self, front: Front) -> None:
+        """`front` is this loop's: it is closed with it."""
+        self.front = front
         self.timers = Timers()
         self.handlers: dict[int, Handler] = {}
         self.now = time.monotonic()
         self.turn = 0
-        self.rounds = 0  # turns of this loop; the fast lane counts turns of its own as well in `turn`
-        self.each_turn: Callable[[], None] = lambda: None
-        self.stranger: Callable[[int], object] = lambda fd: None
-        self.wake_at = inf  # a turn is wanted then: for what a timer's slot is too coarse
+        self.rounds = 0
+        self.each_turn: Event[[]] = Event()
+        self.handed_over: Event[[int]] = Event()
+        self.wake_at = inf
         self._again: dict[Callable[[], object], None] = {}
         self._given_up: set[int] = set()  # numbers whose reports in the batch at hand are dropped
         self._calls: deque[Callable[[], object]] = deque()
-        # As a file object, which knows that it is closed: a thread may come late, and the number be somebody else's.
+        # As a file object, which knows that it is closed: a thread may come late, and the number be another file's.
         self._wake = FileIO(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+")
         self._stopped = False
         self.add(self._wake.fileno(), self._woken)
         let_go_in_children(self)
 
-    def add(self, fd: int, handler: Handler, *, stream: bool = False) -> None:
+    def add(self, fd: int, handler: Handler, kind: Kind = Kind.SOURCE) -> None:
         """Call `handler(mask)` when `fd` is ready."""
-        self.poller.register(fd, stream=stream)
+        self.front.watch(fd, kind)
         self.handlers[fd] = handler
 
     def forget(self, fd: int) -> None:
         """Never call the handler of `fd` again; its owner closes it."""
         self.release(fd)
-        self.poller.forget(fd)
+        self.front.forget(fd)
 
     def release(self, fd: int) -> None:
         """Never call the handler of `fd` again; the fast lane has the descriptor from now on."""
@@ -104,9 +109,9 @@ class Loop:
             self._turn()
 
     def _turn(self) -> None:
-        events = self.poller.poll(self._timeout())
+        events = self.front.poll(self._timeout())
         self.now = time.monotonic()
-        self.turn = self.poller.turn
+        self.turn = self.front.turn
         self.rounds += 1
         again: dict[Callable[[], object], None] | None = None
         if self._again:
@@ -115,16 +120,18 @@ class Loop:
         if given_up:
             given_up.clear()
         try:
-            self.each_turn()
+            for step in self.each_turn.subscribers:  # without a call around each: this is on the way of every turn
+                step()
         except Exception:
-            self._failed(self.each_turn)
+            self._failed(step)
         handlers = self.handlers
         for fd, mask in events:
             if fd in given_up:
                 continue
             handler = handlers.get(fd)
             if handler is None:
-                self._guarded(partial(self.stranger, fd))
+                for take_over in self.handed_over.subscribers:
+                    self._guarded(partial(take_over, fd))
             else:
                 try:
                     handler(mask)
@@ -167,10 +174,19 @@ class Loop:
             except Exception:
                 _log.exception("what a failed handler belongs to could not be closed")
 
+    def let_go(self, null: int) -> None:
+        """In a forked child: give up all descriptors that are waited for. Their numbers lead to where `null` leads, and
+        the rest of the turn at hand, and of the lane's, finds nothing to do."""
+        for fd in {*self.handlers, *self.front.descriptors()}:
+            os.dup2(null, fd, inheritable=False)
+        self.front = Ended()
+        self.each_turn, self.handed_over = Event(end), Event()
+        self.handlers.clear()
+
     def close(self) -> None:
-        """Give the descriptors back, those too that calls hold which nobody will make."""
+        """Give the descriptors back, and those that are held by calls which will not be made."""
         keep_in_children(self)
         self._calls.clear()
         self._again.clear()
-        self.poller.close()
+        self.front.close()
         self._wake.close()

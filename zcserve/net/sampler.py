@@ -7,17 +7,13 @@ something does not fit into memory: before that more memory would give nothing, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import mmh3
 
 from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.entry import Entry
 from zcserve.cache.heads import HEAD_BYTES
 from zcserve.net.fastlane import CODINGS
-
-if TYPE_CHECKING:
-    from zcserve.net._lane import Lane
+from zcserve.net.front import Front
 
 # At first one of so many uses is measured; the curve finds its own rate then.
 EVERY = 64
@@ -26,13 +22,13 @@ EVERY = 64
 class Sampler:
     """Tells one curve. The loop's alone."""
 
-    def __init__(self, lane: Lane | None) -> None:
+    def __init__(self, front: Front) -> None:
         self.curve = MissRatioCurve(every=EVERY)
-        self._lane = lane
-        self._seed = lane.hash_seed if lane is not None else 0  # both lanes number a resource alike
+        self._front = front
+        self._seed = front.hash_seed  # both lanes number a resource alike
         self._gap = 1
-        self._settled_at = 0.0
-        self._teach()
+        self._adapted_at = 0.0
+        front.sample(self.curve)
 
     def note(self, entry: Entry, turn: int) -> None:
         """The general lane uses a representation in this turn; its tick is not written yet."""
@@ -49,9 +45,7 @@ class Sampler:
 
     def drain(self) -> None:
         """Tell what the fast lane has noted."""
-        if self._lane is None:
-            return
-        for hash32, size, turn, last, followed, measured in self._lane.take_sightings():
+        for hash32, size, turn, last, followed, measured in self._front.take_sightings():
             if measured:
                 self.curve.measure(size, last)
             if followed:
@@ -60,11 +54,7 @@ class Sampler:
     def each_second(self, now: float) -> None:
         """Have the curve find its rate, and the lane its rule."""
         self.drain()
-        if self._settled_at:
-            self.curve.settle(now - self._settled_at)
-        self._settled_at = now
-        self._teach()
-
-    def _teach(self) -> None:
-        if self._lane is not None:
-            self._lane.sample(self.curve.unit, self.curve.pause, self.curve.every)
+        if self._adapted_at:
+            self.curve.adapt(now - self._adapted_at)
+        self._adapted_at = now
+        self._front.sample(self.curve)

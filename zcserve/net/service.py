@@ -1,36 +1,36 @@
-"""What the connections of a server share: settings, the loop, what is served, and which connections there are."""
+"""What the connections of a server share: settings, the loop, its sites, and which connections there are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import Generation
 from zcserve.config.table import Config
+from zcserve.events import Event
 from zcserve.forwarded import Proxies
 from zcserve.net import negotiate
 from zcserve.net.bodies import Allowance
-from zcserve.net.exchange import Application
 from zcserve.net.failures import Failures
-from zcserve.net.fastlane import Teacher
+from zcserve.net.front import Front
 from zcserve.net.loop import Loop
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
-from zcserve.net.sampler import Sampler
 from zcserve.net.shortage import Shortage
+from zcserve.site.site import Site
 
 if TYPE_CHECKING:
-    from zcserve.net._lane import Lane
     from zcserve.net.connection import Connection
     from zcserve.net.ending import Ending
 
 
 @dataclass(slots=True)
 class Service:
-    """What all connections share. `log` writes a line of the access log; None: there is none. `closed` is called when a
+    """What all connections share. `log` writes a line of the access log; None: there is none. `closed` is an event: a
     connection has ended."""
 
     config: Config
@@ -38,12 +38,9 @@ class Service:
     parser: Parser
     prefixes: Prefixes
     fetcher: Fetcher
-    generation: Generation
+    sites: tuple[Site, ...]  # at least one
     bodies: Allowance  # of requests, that are kept for applications
     log: Callable[..., None] | None = None
-    teacher: Teacher | None = None
-    sampler: Sampler | None = None
-    application: Application | None = None
     proxies: Proxies | None = None  # the trusted ones
     draining: bool = False  # every answer is its connection's last
     ending: bool = False  # idle connections are closed, too
@@ -51,24 +48,36 @@ class Service:
     requests: int = 0
     connections: set[Connection] = field(default_factory=set)
     endings: set[Ending] = field(default_factory=set)
-    closed: Callable[[], None] = lambda: None
+    closed: Event[[]] = field(default_factory=Event)
     shortage: Shortage = field(init=False)
     failures: Failures = field(init=False)
+    _site_of: dict[bytes, Site] = field(init=False)
 
     def __post_init__(self) -> None:
         self.shortage = Shortage(self.loop.timers)
         self.failures = Failures(self.loop.timers)
+        self._site_of = {name: site for site in self.sites for name in site.names}
+
+    def site_of(self, name: bytes) -> Site:
+        """The site that a host name belongs to: the first one, where it is no other's."""
+        return self._site_of.get(name, self.sites[0])
+
+    def count_keys(self) -> int:
+        """How many keys there are in all sites."""
+        return sum(len(site.live.resources) for site in self.sites)
+
+    def generations(self) -> Iterator[Generation]:
+        """All that is served, of every site."""
+        return chain.from_iterable(site.generations for site in self.sites)
 
     @property
-    def lane(self) -> Lane | None:
-        """The compiled lane, if there is one."""
-        return self.teacher.lane if self.teacher is not None else None
+    def front(self) -> Front:
+        """What stands in front of the loop."""
+        return self.loop.front
 
     def count(self) -> int:
-        """Open connections, the lane's among them."""
-        lane = self.lane
-        # The lane counts those, too, that it has handed over and that Python has not taken yet.
-        return len(self.connections) + len(self.endings) if lane is None else lane.count + lane.foreign
+        """Open connections, the front's among them."""
+        return self.loop.front.count(len(self.connections) + len(self.endings))
 
     def choose(self, generation: Generation, base: Entry, accept: dict[bytes, int] | None) -> Entry | None:
         """Negotiate, and have variants made again that were evicted."""

@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from zcserve.cache.doubt import settle
+from zcserve.cache.doubt import still_holds
 from zcserve.cache.entry import Body, DiskSpan, ForeignSpan, Look, Segment, Sent, Span, device_of
 from zcserve.cache.fetcher import Fetcher, Wait
 from zcserve.cache.tags import is_identity_tag
@@ -163,7 +163,7 @@ def read_cold(span: DiskSpan) -> memoryview:
         if look is Look.SAME:
             return piece[:count]
         # What was read before the file was seen to hold what it did may be of another version: it is read again.
-        if look is Look.CHANGED or not settle(span.file, span.sent):
+        if look is Look.CHANGED or not still_holds(span.file, span.sent):
             break
     raise TornError
 

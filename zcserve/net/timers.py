@@ -105,7 +105,7 @@ class Timers:
             timed.armed = inf
 
     def timeout(self, now: float) -> float:
-        """Seconds until the first timer fires, -1 for never; what `Poller.poll` takes."""
+        """Seconds until the first timer fires, -1 for never; what `Front.poll` takes."""
         return max(self._first / SLOTS_PER_S - now, 0.0) if self._first != inf else -1
 
     def fire(self, now: float, call: Callable[[Callable[[], object]], object] = lambda expire: expire()) -> None:

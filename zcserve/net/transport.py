@@ -2,7 +2,7 @@
 
 What stands above (connection, output, ending) knows the contract `Transport` and nothing else: no `sendfile`, no
 `MSG_PEEK`, no descriptor but the number that the loop waits for. So a transport may be a socket (`SocketTransport`), or
-something in memory (tests/net/memory.py), or a socket with TLS on it.
+something in memory (tests/support/memory.py), or a socket with TLS on it.
 
 The way of a plain hit has one `read` and one `send`, and each function of Python's on it costs half a percent of the
 request. So both are the socket's own methods, bound once, and a transport says what it has to say as sockets do, by

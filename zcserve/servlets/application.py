@@ -4,8 +4,9 @@
     look_up  the fast lane's short way: what calls a servlet that runs in the loop, and has its answer at once
     respond  everything else: methods, threads, tasks, streams, files, results that are kept
 
-**Edit and refresh.** A request that may lead to a servlet asks whether something in the folder has changed (notice.py).
-If so it waits, with all that come after it, until a thread has loaded what did; all others are served meanwhile.
+**Edit and refresh.** A request that may lead to a servlet asks whether something in the folder has changed
+(folder_events.py). If so it waits, with all that come after it, until a thread has loaded what did; all others are
+served meanwhile.
 
 What the lane was told of a target is forgotten when the folder or the site's files change: files go before servlets.
 """
@@ -17,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from zcserve.cache.entry import Entry
@@ -29,6 +30,7 @@ from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
 from zcserve.net.exchange import Answer, Exchange, Quick, Resource, Stored
 from zcserve.net.failures import Failures
+from zcserve.net.front import Front
 from zcserve.net.reply import HTML_FIELDS, Reply, not_found, page
 from zcserve.net.request import split_target
 from zcserve.net.timers import Timers
@@ -36,17 +38,15 @@ from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
 from zcserve.servlets.context import Asked, Context
 from zcserve.servlets.folder import Folder, Module
+from zcserve.servlets.folder_events import FolderEvents
+from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.mounts import Mounts
-from zcserve.servlets.notice import Notice
 from zcserve.servlets.request import SERVLET_PATH, Request
 from zcserve.servlets.results import Keeping, Results
 from zcserve.servlets.routes import Route
-from zcserve.servlets.watch import Watch
 from zcserve.servlets.websockets import NoWebSockets
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
-
-if TYPE_CHECKING:
-    from zcserve.net._lane import Lane
+from zcserve.site.site import Site
 
 # How long the folder's files are not asked for their status while the kernel tells of no change. It cannot tell of all.
 SURE_S = 0.1
@@ -155,11 +155,11 @@ class Servlets:
     def __init__(
         self,
         config: Config,
+        site: Site,
         *,
         call_soon: Callable[[Callable[[], object]], None],
-        generation: Callable[[], Generation],
         turn: Callable[[], int],
-        lane: Lane | None = None,
+        front: Front,
         keeping: Keeping | None = None,
         failures: Failures | None = None,
         faults: list[str] | None = None,
@@ -171,9 +171,9 @@ class Servlets:
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
         timers = keeping.timers if keeping is not None else Timers()
         failures = failures if failures is not None else Failures(timers)
-        self.context = Context(config, pool, AsyncThread(), call_soon, generation, turn, timers.call_later, failures)
-        self._watch = Watch(config.servlet_slow_s, lane)
-        self._caller = Caller(self.context, self._watch)
+        self.context = Context(config, site, pool, AsyncThread(), call_soon, turn, timers.call_later, failures)
+        self._loop_guard = LoopGuard(config.servlet_slow_s, front)
+        self._caller = Caller(self.context, self._loop_guard)
         self.results: Results | None = None
         if keeping is not None:
             self.results = Results(
@@ -183,12 +183,12 @@ class Servlets:
         self._no_websockets = NoWebSockets()
         self._loader = Pool(1, 1)
         self._waiting: list[Callable[[], None]] = []
-        self._notice: Notice  # of the folder
+        self._folder_events: FolderEvents  # of the folder
         self._changes: frozenset[str] = frozenset()  # what is to be loaded, or is being loaded
         self._sure_until = 0.0
         self._is_late = False  # what is being loaded takes long: nothing waits for it
         self._everything = False  # the next load is of all, whether it changed or not
-        self._lane = lane
+        self._front = front
         try:
             self._mounts = Mounts(config.mount, self.context, faults)
         except BaseException:
@@ -196,8 +196,8 @@ class Servlets:
             raise
         if self._folder is not None:
             self._folder.refresh()
-            self._folder.late = partial(call_soon, self._load_is_late)
-            self._notice = self._folder.listen()
+            self._folder.late.subscribe(partial(call_soon, self._load_is_late))
+            self._folder_events = self._folder.listen()
 
     def start(self) -> None:
         """Be ready for requests. Raises UsageError where an application cannot; `close` is due then, too."""
@@ -205,11 +205,11 @@ class Servlets:
         self.context.tasks.begin()
         if self._folder is not None:
             self._loader.begin()
-        self._watch.begin()
+        self._loop_guard.begin()
         self._mounts.start()
-        self.context.call_soon(self._watch.look_at_this_thread)
-        if self._lane is not None and self._folder is not None:
-            self._lane.consult(self.look_up)
+        self.context.call_soon(self._loop_guard.look_at_this_thread)
+        if self._folder is not None:
+            self._front.consult(self.look_up)
 
     def describe(self) -> str:
         """What there is, for people."""
@@ -268,13 +268,9 @@ class Servlets:
 
     def forget(self, keys: Collection[bytes]) -> None:
         """As `Application.forget`: a file goes before a servlet."""
-        self._forget_quick()
+        self._front.forget_quick()
         if self.results is not None:
             self.results.files_changed(keys)
-
-    def _forget_quick(self) -> None:
-        if self._lane is not None:
-            self._lane.forget_quick()
 
     # --- edit and refresh ---------------------------------------------------------------------------------
 
@@ -283,12 +279,12 @@ class Servlets:
         if self._is_late:
             return False
         now = time.monotonic()
-        if self._notice.take() or now > self._sure_until:
+        if self._folder_events.take() or now > self._sure_until:
             self._sure_until = now + SURE_S
             changes = folder.changes()
             if changes != self._changes:
                 self._changes = changes
-                self._forget_quick()
+                self._front.forget_quick()
         if found is None:
             return bool(self._changes)
         return not self._changes.isdisjoint(found.names)
@@ -334,9 +330,9 @@ class Servlets:
         self._is_late = False
         self._changes = frozenset()
         self._sure_until = 0.0  # what was written while it was loaded is not loaded
-        self._notice.close()
-        self._notice = self._folder.listen()
-        self._forget_quick()
+        self._folder_events.close()
+        self._folder_events = self._folder.listen()
+        self._front.forget_quick()
         if self.results is not None:
             modules = self._folder.modules.values()
             self.results.servlets_changed(route for module in modules for route in module.routes)
@@ -358,7 +354,7 @@ class Servlets:
         found = self._look_up(path, query)
         if not isinstance(found, Servlet) or not found.quick or not self._changes.isdisjoint(found.names):
             return None
-        return self._quick(found, target) if path.key not in self.context.generation().resources else None
+        return self._quick(found, target) if path.key not in self.context.site.live.resources else None
 
     def _quick(self, found: Servlet, target: bytes) -> Quick:
         """How a servlet that runs in the loop is called by the lane."""
@@ -370,7 +366,7 @@ class Servlets:
             params=params,
             fields=encode_fields(HTML_FIELDS),
             where=route.where,
-            notice=self._notice.fd,
+            notice=self._folder_events.fd,
             sure_s=SURE_S,
             is_fresh=lambda: not self._is_stale(folder, found),
             finish=lambda method, value: self._finish(value, route, _Asked(method, target)),
@@ -424,29 +420,28 @@ class Servlets:
 
     def _file(self, asked: FileAsked) -> Answer:
         """A resource of the site, or 404."""
-        generation = self.context.generation()
         try:
             key = canonical_path(encode_path(asked.path.encode(errors="surrogateescape")))
         except (HttpError, UnicodeEncodeError):  # NUL, or half a surrogate pair: nothing has such a name
             return self.not_found()
-        owner, entry = generation.find(key)
+        owner, entry = self.context.site.find(key)
         if not isinstance(entry, Entry):
             return self.not_found()
         return Stored(owner, entry, status=asked.status, fields=asked.fields)
 
     def not_found(self) -> Reply:
         """404, as for a file that is not there."""
-        return not_found(self.context.generation().not_found_page)
+        return not_found(self.context.site.live.not_found_page)
 
     def close(self) -> None:
         """End threads and applications."""
         self._mounts.close()
         if self.results is not None:
             self.results.close()
-        self._watch.close()
+        self._loop_guard.close()
         self._loader.close()
         if self._folder is not None:
-            self._notice.close()
+            self._folder_events.close()
         self.context.pool.close()
         self.context.tasks.close()
 
@@ -464,9 +459,10 @@ def check(config: Config) -> Checked:
     faults: list[str] = []
     application = Servlets(
         config,
+        Site(0, Generation(Root(config.root))),
         call_soon=lambda call: None,
-        generation=lambda: Generation(Root(config.root)),
         turn=lambda: 0,
+        front=Front(),
         faults=faults,
     )
     try:

@@ -257,7 +257,7 @@ class _Call:
 
     def _finish_part(self, promised: Promised, part: Part) -> None:
         """In the loop's thread."""
-        content, body = segments(self._context.generation(), part, self._context.turn())
+        content, body = segments(self._context.site, part, self._context.turn())
         self._exchange.finish(Reply(promised.status, promised.fields, content, len(part), body))
 
     async def _push(self, pushed: Pushed, content: bytes | Part) -> None:

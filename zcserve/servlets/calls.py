@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 from zcserve.http import FieldLines
 from zcserve.net.reply import Piece, Reply, Stream
 from zcserve.servlets.context import Context
+from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.request import Request
 from zcserve.servlets.response import Rendered, render
 from zcserve.servlets.routes import Route
@@ -30,7 +31,6 @@ from zcserve.servlets.streams import (
     next_piece,
     next_piece_async,
 )
-from zcserve.servlets.watch import Watch
 
 
 class FileAsked(NamedTuple):
@@ -60,9 +60,9 @@ Done: TypeAlias = Callable[[Outcome], None]
 class Caller:
     """Calls servlets. All methods belong to the loop's thread."""
 
-    def __init__(self, context: Context, watch: Watch) -> None:
+    def __init__(self, context: Context, loop_guard: LoopGuard) -> None:
         self._context = context
-        self._watch = watch
+        self._loop_guard = loop_guard
 
     def call(self, route: Route, request: Request, failed: Failed, done: Done) -> Started | None:
         """Call a servlet; `done` hears of the outcome, before this returns or later.
@@ -80,7 +80,7 @@ class Caller:
             job = partial(self._call_in_pool, route, request, failed, done, unwanted)
             context.pool.submit(job)
             return Started(partial(self._cancel_in_pool, job, unwanted), partial(context.pool.withdraw, job))
-        done(self._watch.guard(route.where, partial(self._call_here, route, request, failed)))
+        done(self._loop_guard.guard(route.where, partial(self._call_here, route, request, failed)))
         return None
 
     def _cancel_in_pool(self, job: Callable[[], None], unwanted: list[bool]) -> None:
@@ -91,7 +91,7 @@ class Caller:
         """The outcome of a value that a servlet returned in the loop's thread. Raises what its iterator does."""
         return self._begin(
             render(value),
-            lambda iterator: LoopStream(iterator, partial(self._watch.guard, where), self._context.again, failed),
+            lambda iterator: LoopStream(iterator, partial(self._loop_guard.guard, where), self._context.again, failed),
             failed,
         )
 

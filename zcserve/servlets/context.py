@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from html import escape
 from typing import Protocol
 
-from zcserve.cache.index import Generation
 from zcserve.config.table import Config
 from zcserve.errors import HttpError, reason_of
 from zcserve.log import Log
@@ -24,6 +23,7 @@ from zcserve.phrases import PHRASES
 from zcserve.servlets.response import JSON_FIELDS, checked_fields, encode_json
 from zcserve.servlets.streams import SILENT_PAUSE_S, SILENT_TURNS_MAX
 from zcserve.servlets.workers import AsyncThread, Pool
+from zcserve.site.site import Site
 
 _log = Log(__name__)
 
@@ -43,14 +43,14 @@ class Asked(Protocol):
 
 @dataclass(slots=True)
 class Context:
-    """`call_soon` runs a call in the loop's thread. There `generation` is what is served, and `turn` the loop's, and
-    `call_later` runs a call after some seconds."""
+    """What they are given. `site` is the one that they belong to. `call_soon` runs a call in the loop's thread; there
+    `turn` is the loop's, and `call_later` runs a call after some seconds."""
 
     config: Config
+    site: Site
     pool: Pool
     tasks: AsyncThread
     call_soon: Callable[[Callable[[], object]], None]
-    generation: Callable[[], Generation]
     turn: Callable[[], int]
     call_later: Callable[[float, Callable[[], object]], None]
     failures: Failures

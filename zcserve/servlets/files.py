@@ -1,8 +1,8 @@
 """A file that an application names, as segments: where the server has it in memory, its memory.
 
 Two steps in two threads. `Part.of_path` and `Part.of_descriptor` open, stat and cut, which may wait for a disk, so they
-run where the application runs. `segments` asks the generation that is served now, in the loop's thread, whether the
-file is one of the site's and resident: then the cache's own bytes are sent. Else the descriptor is.
+run where the application runs. `segments` asks the site, in the loop's thread, whether the
+file is one of its own and resident: then the cache's own bytes are sent. Else the descriptor is.
 
 A part has a descriptor of its own, so that the application may close its file, and move its position, at once.
 """
@@ -13,9 +13,9 @@ import os
 import stat
 from typing import Any
 
-from zcserve.cache.entry import Body, Entry, ForeignSpan, OpenFile, Segment, identity_of
-from zcserve.cache.index import Generation
+from zcserve.cache.entry import Body, ForeignSpan, OpenFile, Segment, identity_of
 from zcserve.http import encode_path
+from zcserve.site.site import Site
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # NONBLOCK: never wait for a FIFO's writer
 
@@ -82,27 +82,26 @@ def _move(file: Any, fd: int, position: int) -> None:
         os.lseek(fd, position, os.SEEK_SET)
 
 
-def segments(generation: Generation, part: Part, turn: int) -> tuple[tuple[Segment, ...], Body | None]:
+def segments(site: Site, part: Part, turn: int) -> tuple[tuple[Segment, ...], Body | None]:
     """What to send of a part, in the loop's thread in this turn, and whose memory it is (None: the file's own)."""
     if not part.length:
         return (), None
-    body = _resident(generation, part, turn)
+    body = _resident(site, part, turn)
     if body is not None:
         return (body.part(part.offset, part.offset + part.length),), body
     return (part.span(),), None
 
 
-def _resident(generation: Generation, part: Part, turn: int) -> Body | None:
+def _resident(site: Site, part: Part, turn: int) -> Body | None:
     """The body of the site's file that the part is of: found by where it lies, and the same by its identity."""
     try:
-        path = generation.root.real_path(part.file.fd)
+        path = site.root.real_path(part.file.fd)
     except OSError:  # outside of the root
         return None
-    entry = generation.resources.get(encode_path(b"/" + path))
-    if not isinstance(entry, Entry) or entry.identity != part.file.identity:
+    entry = site.hit(encode_path(b"/" + path))
+    if entry is None or entry.identity != part.file.identity:
         return None
     body = entry.body
     if body is not None:
-        entry.uses += 1
-        entry.tick = turn
+        site.note_use(entry, turn)
     return body

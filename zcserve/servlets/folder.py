@@ -27,7 +27,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from importlib.abc import MetaPathFinder
@@ -39,10 +39,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 from zcserve.cache.entry import identity_of
 from zcserve.errors import UsageError, line_of
+from zcserve.events import Event
 from zcserve.log import Block, Log, put_back
 from zcserve.servlets import routes
+from zcserve.servlets.folder_events import FolderEvents
 from zcserve.servlets.loading import told_when_late
-from zcserve.servlets.notice import Notice
 from zcserve.servlets.routes import ConflictError, Route, Table, routes_of
 
 _log = Log(__name__)
@@ -276,7 +277,10 @@ class Loaded(NamedTuple):
 
 class Folder:
     """The servlets of a directory. `loaded` is replaced by `refresh`, and does not change else: other threads take it
-    once and use what they have. `late` is called, in another thread, when a servlet takes long to load."""
+    once and use what they have.
+
+    late  event: a servlet takes long to load, in another thread
+    """
 
     def __init__(self, directory: Path) -> None:
         """Nothing is loaded before the first `refresh`. Raises UsageError if it is no directory."""
@@ -287,16 +291,16 @@ class Folder:
         self._listing: _Listing | None = None
         self._sources: dict[str, Source] = {}
         self._ignored: set[str] = set()
-        self.late: Callable[[], object] = lambda: None
+        self.late: Event[[]] = Event()
 
     @property
     def modules(self) -> dict[str, Module]:
         """The servlets by name, of `loaded`."""
         return self.loaded.modules
 
-    def listen(self) -> Notice:
+    def listen(self) -> FolderEvents:
         """What tells whether it is worth asking `changed`, of what is loaded now."""
-        return Notice(self.directory, [f"{name}.py" for name in self._sources])
+        return FolderEvents(self.directory, [f"{name}.py" for name in self._sources])
 
     def changed(self) -> bool:
         """Whether something was added to or taken from the directory: one os.stat."""

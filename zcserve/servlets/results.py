@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from zcserve.cache.burial import bury
 from zcserve.cache.entry import ComposedEntry, Entry, each_coding
@@ -34,6 +34,7 @@ from zcserve.cache.loader import Loader
 from zcserve.cache.preload import forget
 from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Stored
+from zcserve.net.front import Front
 from zcserve.net.reply import Reply
 from zcserve.net.request import split_target
 from zcserve.net.timers import Deadline, Expiring, Timers
@@ -41,13 +42,10 @@ from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller
 from zcserve.servlets.context import Context
 from zcserve.servlets.judge import Judged
-from zcserve.servlets.kept import SWEPT_AT_ONCE, Kept, Source, sweep
+from zcserve.servlets.kept import Kept, Source, sweep
 from zcserve.servlets.making import HUNG_MAX, AnswerOf, Call, Keeper, Making
 from zcserve.servlets.resident import forget_all, is_resident, make_resident, with_variants
 from zcserve.servlets.routes import Route
-
-if TYPE_CHECKING:
-    from zcserve.net._lane import Lane
 
 _log = Log(__name__)
 
@@ -60,12 +58,13 @@ LOOK_EVERY_S = 1.0
 
 
 class Keeping(NamedTuple):
-    """What results are kept with."""
+    """What results are kept with. `count_keys` tells how many there are in all sites."""
 
     loader: Loader
     fetcher: Fetcher
     timers: Timers
-    lane: Lane | None
+    front: Front
+    count_keys: Callable[[], int]
 
 
 class Result(Expiring):
@@ -113,7 +112,7 @@ class Results:
     ) -> None:
         """`answer_of` makes of an outcome what is sent; `look` has what changed in the folder loaded anew."""
         self._context = context
-        self._loader, self._fetcher, self._timers, self._lane = keeping
+        self._loader, self._fetcher, self._timers, self._front, self._count_keys = keeping
         self.making = Making(context, caller, self._timers, answer_of, Keeper(self._keep, self._not_kept))
         self.kept: Kept[Result] = Kept()
         self._routes: dict[int, Route] | None = None  # that there are, by id; None: all that were met
@@ -140,7 +139,7 @@ class Results:
         return self._context.busy(exchange, f"{HUNG_MAX} calls that make its result have not returned")
 
     def _stored(self, entry: ComposedEntry) -> Stored:
-        return Stored(self._context.generation(), entry, own=True)
+        return Stored(self._context.site.live, entry, own=True)
 
     # --- keeping ------------------------------------------------------------------------------------------
 
@@ -194,7 +193,7 @@ class Results:
         self._arm(kept)
         if self._looking.at == inf:
             self._look_later()
-        if is_new and self._loader.may_be_coded(entry):
+        if is_new and self._loader.codings.may_apply(entry):
             assert isinstance(answer.content, bytes)
             job = partial(with_variants, self._loader, entry, answer.content)
             self._fetcher.run(entry, job, partial(self._coded, kept, entry))
@@ -225,7 +224,7 @@ class Results:
 
     def _expired(self, kept: Result) -> None:
         """A ttl has passed since the result was made, or could not be made again."""
-        self._drain()
+        self._front.tell_uses()
         if self._is_over(kept.source) or not kept.is_resident or kept.uses <= kept.seen or kept.stale == STALE_TTLS_MAX:
             self._drop([kept])
             return
@@ -247,16 +246,11 @@ class Results:
 
     # --- going --------------------------------------------------------------------------------------------
 
-    def _drain(self) -> None:
-        """Hear from the lane what it used."""
-        if self._lane is not None:
-            self._lane.drain_ticks()
-
     def _make_room(self) -> None:
         """For one more: the first goes that was not used since it was last considered, or the last of some."""
         if len(self.kept) < self._context.config.servlet_results_max:
             return
-        self._drain()
+        self._front.tell_uses()
         for left in reversed(range(CONSIDERED_MAX)):
             target, kept = next(iter(self.kept.items()))
             uses = kept.uses
@@ -277,14 +271,13 @@ class Results:
         """The lane forgets at once. Memory is for a thread: the store's lock may be held for a while."""
         if not entries:
             return
-        if self._lane is not None:
-            for entry in entries:
-                self._lane.drop(entry)
+        for entry in entries:
+            self._front.drop(entry)
         self._fetcher.run(object(), partial(forget_all, self._loader, entries), lambda _: None)
 
     def files_changed(self, keys: Collection[bytes]) -> None:
         """What the site's files are has changed at these keys: files go before results."""
-        resources = self._context.generation().resources
+        resources = self._context.site.live.resources
         self._disown(self.kept.at(path for path in self.kept.paths(keys) if path in resources))
 
     def servlets_changed(self, routes: Iterable[Route]) -> None:
@@ -296,18 +289,15 @@ class Results:
     def _is_over(self, source: Source) -> bool:
         """Whether what comes from there is not to be kept any more."""
         gone = self._routes is not None and id(source.route) not in self._routes
-        return gone or source.path in self._context.generation().resources
+        return gone or source.path in self._context.site.live.resources
 
     def _disown(self, results: list[Result]) -> None:
         """Drop those of these results whose time is over, and keep none of those that are being made. The lane answers
         with none of them from now on; all else is done little by little."""
         self.making.want_no_more(self._is_over)
-        if self._lane is not None and len(results) > SWEPT_AT_ONCE:
-            given_up = self._lane.clear(len(self._context.generation().resources))
+        given_up = self._front.forget_keys([kept.source.target for kept in results], self._count_keys())
+        if given_up:
             self._fetcher.run(object(), partial(bury, given_up), lambda _: None)
-        elif self._lane is not None:
-            for kept in results:
-                self._lane.forget_key(kept.source.target)
         sweep(iter(results), self._drop_what_is_over, self._context.call_soon)
 
     def _drop_what_is_over(self, results: list[Result]) -> None:

@@ -254,7 +254,7 @@ class _Call:
 
     def _finish_part(self, promised: Promised, part: Part) -> None:
         """In the loop's thread."""
-        content, body = segments(self._context.generation(), part, self._context.turn())
+        content, body = segments(self._context.site, part, self._context.turn())
         self._exchange.finish(Reply(promised.status, promised.fields, content, part.length, body))
 
     # --- start_response and write -------------------------------------------------------------------------

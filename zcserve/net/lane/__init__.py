@@ -1,7 +1,7 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
     system text  <  records gil  <  learned choice sightings uses  <  table head  <  proxies log output
-        <  connections servlets  <  answering  <  loop  <  _lane
+        <  connections servlets  <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
@@ -18,7 +18,8 @@
 | proxies     | the client that a trusted peer names                                        |
 | log         | lines of the access log                                                     |
 | output      | answers that are gathered and sent, and what is left of one                 |
-| connections | whose a descriptor is; how a connection ends                                |
+| connections | which connections there are, and whose they are                             |
+| endings     | how connections end, and when                                               |
 | servlets    | functions of Python's that are called from here                             |
 | answering   | the bytes of one connection -> answers, or a connection that is handed over |
 | loop        | turns of epoll, and each connection's share of them                         |

@@ -1,16 +1,12 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Connections: which there are, whose they are, and how they end.
+"""Connections: which there are, and whose they are.
 
 A descriptor's number has an owner: the lane, Python (`OWNER_PYTHON`: the lane only reports its events), or no connection at
-all. Each owner of a number has a generation, which its events carry, so that what is told of the one before is not taken for
-news of the next.
+all. Each owner of a number has a generation, which its events carry, so that an event of the owner before is not taken for
+one of the present owner.
 
-How a connection ends. Input that comes after a close has the kernel send a reset, which throws away what it still has to
-send, and what the client has not read. So a client that may send more, and one that may not have received everything yet,
-gets a FIN and is read from until it ends (`half_close`, RFC 9112 section 9.6); `sweep` bounds that.
-
-The unit knows no HTTP. `wait_for_unread` and `run_again` are how it has a connection served.
+The unit knows no HTTP. `wait_for_unread` and `run_again` are how it has a connection served; how one ends is endings.pxd's.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -21,17 +17,14 @@ from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, Pending, unpin
 from zcserve.net.lane.proxies cimport NAME_MAX
 from zcserve.net.lane.records cimport Dead
 from zcserve.net.lane.system cimport (
-    AF_INET, AF_INET6, EAGAIN, EINTR, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLL_CTL_ADD, EPOLL_CTL_DEL, FIONREAD, MSG_DONTWAIT,
-    MSG_PEEK, SHUT_WR, SIOCOUTQ, close, epoll_ctl, epoll_event, errno, inet_ntop, ioctl, monotonic, recv, shutdown, ssize_t,
+    AF_INET, AF_INET6, EAGAIN, EINTR, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLL_CTL_ADD, EPOLL_CTL_DEL, MSG_DONTWAIT,
+    MSG_PEEK, SIOCOUTQ, close, epoll_ctl, epoll_event, errno, inet_ntop, ioctl, recv, ssize_t,
 )
 from zcserve.net.lane.text cimport c_length
 
 cdef enum:
-    YOUNG_S = 1                  # the first request of a younger connection may be on its way
     RECV_BYTES = 16384
     REPORTS_MAX = 512            # events, hand-overs and listeners that one call of `poll` tells of
-    SHED_MAX = 64
-    LINGER_READS_MAX = 4         # of one connection in a turn
     FIRST_FLIGHT_BYTES = 14600   # leaves at once whatever the client acknowledges: the initial window (RFC 6928)
 
 cdef enum:
@@ -283,107 +276,7 @@ cdef inline int queued_out(int fd) noexcept nogil:
     return count
 
 
-# --- the end of a connection --------------------------------------------------------------------------------
-
-
-cdef inline void end(Conns *conns, int fd) noexcept nogil:
-    """Close a connection of the lane; harmless where a servlet had all of them closed meanwhile."""
-    cdef Conn *conn = &conns.all[fd]
-    if conn.owner != OWNER_LANE:
-        return
-    unpin(&conn.pending, conns.dead)
-    free_inbox(conn)
-    conn.owner = OWNER_NONE
-    conns.count -= 1
-    conns.drained = conns.draining and not conns.count
-    close(fd)
-
-
-cdef inline void finish(Conns *conns, int fd, Conn *conn) noexcept nogil:
-    """The last answer is with the kernel."""
-    cdef int unread = 0
-    if conn.closing == CLOSES and not conns.draining:
-        ioctl(fd, FIONREAD, &unread)
-        if not unread:
-            end(conns, fd)       # the client said that it sends no more, and all of it is under way
-            return
-    half_close(conns, fd, conn)
-
-
-cdef inline void part(Conns *conns, int fd) noexcept nogil:
-    """End a connection that owes nothing, and has nothing unread."""
-    if queued_out(fd):
-        half_close(conns, fd, &conns.all[fd])
-    else:
-        end(conns, fd)
-
-
-cdef inline void end_idle(Conns *conns, int fd) noexcept nogil:
-    """End a connection that owes nothing; the loop sees to the others. A new one gets a little time for its first request."""
-    cdef Conn *conn = &conns.all[fd]
-    if conn.lingering or conn.queued or conn.pending.record != NULL or fd == conns.asking or wait_for_unread(conns, fd):
-        return
-    if conn.answered or monotonic() - conn.born >= YOUNG_S:
-        part(conns, fd)
-
-
-cdef inline void half_close(Conns *conns, int fd, Conn *conn) noexcept nogil:
-    free_inbox(conn)
-    if watch_fresh(conns, fd, conn) < 0 or shutdown(fd, SHUT_WR) < 0:
-        end(conns, fd)
-        return
-    conn.lingering = conn.readable = True
-    conn.outq = queued_out(fd)
-    conn.since = conns.now
-    linger(conns, fd, conn)
-
-
-cdef inline void linger(Conns *conns, int fd, Conn *conn) noexcept nogil:
-    """Throw away what comes in, until the client ends; `sweep` bounds it."""
-    cdef int i
-    cdef ssize_t length
-    for i in range(LINGER_READS_MAX):
-        if not conn.readable:
-            return
-        length = recv(fd, conns.buffer, RECV_BYTES, 0)
-        if length <= 0:
-            if nothing_read(conn, length) == GONE:
-                end(conns, fd)
-                return
-        else:
-            conn.readable = length == RECV_BYTES or conn.hung_up
-    if conn.readable:
-        run_again(conns, fd)
-
-
-cdef inline void abort(Conns *conns, int fd) noexcept nogil:
-    """Close now, in the midst of whatever it was, and let arrive what is with the kernel: that needs a FIN before the
-    close, and no unread input, or the kernel resets the connection and throws its queue away."""
-    cdef int i
-    cdef Conn *conn = &conns.all[fd]
-    shutdown(fd, SHUT_WR)
-    for i in range(LINGER_READS_MAX):
-        if recv(fd, conns.buffer, RECV_BYTES, MSG_DONTWAIT) <= 0:
-            break
-    if conn.handed:
-        conn.handed = False
-        conn.owner = OWNER_LANE
-        conns.count += 1
-        conns.foreign -= 1
-    end(conns, fd)
-
-
-cdef inline void close_all(Conns *conns, bint idle_only) noexcept nogil:
-    """End the lane's connections; `idle_only`: those that owe nothing, and the others when they are through."""
-    cdef int fd
-    conns.draining = conns.ending = True
-    for fd in range(conns.size):
-        if idle_only:
-            if conns.all[fd].owner == OWNER_LANE:
-                end_idle(conns, fd)
-        elif conns.all[fd].owner == OWNER_LANE or conns.all[fd].handed:
-            abort(conns, fd)
-    conns.next_sweep = min(conns.next_sweep, conns.now + YOUNG_S / 4.0)      # for the young ones
+# --- the end of the lane ------------------------------------------------------------------------------------
 
 
 cdef inline void free_all(Conns *conns) noexcept:
@@ -397,108 +290,3 @@ cdef inline void free_all(Conns *conns) noexcept:
     free(conns.buffer)
     free(conns.all)
     free(conns.again)
-
-
-# --- when there are too many --------------------------------------------------------------------------------
-
-
-cdef inline int shed(Conns *conns, int most) noexcept nogil:
-    """Close up to `most` connections, those that have ended first, then the longest idle; how many it were. Not one that has
-    sent what was not read yet, or has not taken all of its answer: closing would reset it."""
-    cdef int i, found, done = 0
-    cdef int victims[SHED_MAX]
-    cdef bint ended
-    found = find_victims(conns, min(most, SHED_MAX), victims)
-    ended = found > 0 and conns.all[victims[0]].lingering
-    for i in range(found):
-        if done and ended and not conns.all[victims[i]].lingering:
-            break                # those that have ended are room enough
-        if not wait_for_unread(conns, victims[i]) and queued_out(victims[i]) <= FIRST_FLIGHT_BYTES:
-            end(conns, victims[i])
-            done += 1
-    return done
-
-
-cdef inline int find_victims(const Conns *conns, int most, int *victims) noexcept nogil:
-    """Those of which it is least of a loss, in this order; how many it are."""
-    cdef int fd, i, found = 0
-    cdef double young = monotonic() - YOUNG_S
-    for fd in range(conns.size):
-        if not is_idle(conns, fd, young):
-            continue
-        if found == most:
-            if not found or not goes_before(conns, fd, victims[found - 1]):
-                continue
-            found -= 1
-        i = found
-        while i > 0 and goes_before(conns, fd, victims[i - 1]):
-            victims[i] = victims[i - 1]
-            i -= 1
-        victims[i] = fd
-        found += 1
-    return found
-
-
-cdef inline bint is_idle(const Conns *conns, int fd, double young) noexcept nogil:
-    """Whether a connection may be shed: not where its first request may be on its way, or it was answered in this turn."""
-    cdef const Conn *conn = &conns.all[fd]
-    return (
-        conn.owner == OWNER_LANE
-        and conn.pending.record == NULL
-        and not conn.inbox_len
-        and not conn.queued
-        and (conn.lingering or conn.since < conns.now and (conn.answered or conn.born < young))
-    )
-
-
-cdef inline bint goes_before(const Conns *conns, int fd, int other) noexcept nogil:
-    """Whether a connection is shed before another one."""
-    cdef const Conn *conn = &conns.all[fd]
-    cdef const Conn *than = &conns.all[other]
-    return conn.since < than.since if conn.lingering == than.lingering else conn.lingering
-
-
-# --- when their time is over --------------------------------------------------------------------------------
-
-
-cdef inline void sweep(Conns *conns) noexcept nogil:
-    """End connections whose time is over."""
-    cdef int fd
-    cdef Conn *conn
-    conns.next_sweep = conns.now + conns.sweep_interval
-    if not conns.count:
-        return
-    for fd in range(conns.size):
-        conn = &conns.all[fd]
-        if conn.owner != OWNER_LANE or conn.queued:
-            continue
-        if conn.lingering:
-            sweep_lingering(conns, fd, conn)
-        elif conn.pending.record != NULL:
-            sweep_sending(conns, fd, conn)
-        elif conns.now - conn.since > (conns.timeouts.idle if conn.answered else conns.timeouts.head):
-            if not wait_for_unread(conns, fd):       # a servlet may have taken long
-                part(conns, fd)
-        elif conns.ending:
-            end_idle(conns, fd)
-
-
-cdef inline void sweep_lingering(Conns *conns, int fd, Conn *conn) noexcept nogil:
-    cdef int outq = queued_out(fd)
-    if outq != conn.outq:
-        conn.outq = outq
-        conn.since = conns.now
-    if conns.now - conn.since > (conns.timeouts.write if outq else conns.timeouts.linger):
-        end(conns, fd)
-
-
-cdef inline void sweep_sending(Conns *conns, int fd, Conn *conn) noexcept nogil:
-    """A slow reader reads: what the kernel has to send gets less."""
-    cdef int outq = conn.outq
-    if conns.now - conn.since <= conns.timeouts.write:
-        return
-    conn.outq = queued_out(fd)
-    if conn.outq < outq:
-        conn.since = conns.now
-    else:
-        end(conns, fd)

@@ -15,9 +15,10 @@ from libc.string cimport memcpy, memmove
 
 from zcserve.net.lane.answering cimport Answering, answer, go_on, has_had_its_share
 from zcserve.net.lane.connections cimport (
-    OWNER_LANE, OWNER_LISTENER, OWNER_NONE, RECV_BYTES, Conn, Conns, end, end_idle, finish, free_inbox, linger, nothing_read, renew,
-    room_for, run_again, sweep, tell, watch_fresh,
+    OWNER_LANE, OWNER_LISTENER, OWNER_NONE, RECV_BYTES, Conn, Conns, free_inbox, nothing_read, renew, room_for, run_again, tell,
+    watch_fresh,
 )
+from zcserve.net.lane.endings cimport end, end_idle, finish, linger, sweep
 from zcserve.net.lane.gil cimport let_gil_go
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE
 from zcserve.net.lane.system cimport (

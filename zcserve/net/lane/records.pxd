@@ -1,6 +1,6 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Records: what the lane can send, and how long it lives.
+"""Records: what the lane can send, and how long it is kept.
 
 A `Record` is one resource: its key, and its representations (`Rep`), of which each refers to a head and content that Python
 objects own. The record holds those objects by `keep` as long as it lives. It lives until it is `dropped` and nothing refers

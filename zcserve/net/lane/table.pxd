@@ -301,7 +301,7 @@ cdef inline int drop_entry(Table *table, entry) except -1:
     keys = (<dict> table.entries).pop(entry, None)
     if keys is None:
         return 0
-    untouch_some(&table.uses, &table.dead, TICKS_AT_ONCE)     # what is evicted next should be no news of a second ago
+    untouch_some(&table.uses, &table.dead, TICKS_AT_ONCE)     # so that eviction knows the uses of the last second
     for key in keys:
         drop_key(table, key)
     bury(&table.dead)

@@ -189,7 +189,7 @@ COOKIE_OCTETS = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not
 )
 def test_cookies_are_read_as_werkzeug_reads_them(pairs: list[tuple[str, str]], between: str) -> None:
     cookie = between.join(f"{name}={value}" for name, value in pairs)
-    read = Theirs(EnvironBuilder(headers={"Cookie": cookie}).get_environ()).cookies
+    read = Theirs(EnvironBuilder(headers=[("Cookie", cookie)]).get_environ()).cookies
     assert made(b"/", [("Cookie", cookie)]).cookies == read.to_dict(flat=True)
 
 

@@ -6,11 +6,14 @@ never send is an AssertionError here.
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import socket
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 TIMEOUT_S = 20.0
 
@@ -58,7 +61,7 @@ class Client:
         self.socket.connect(address)
         self.buffer = b""
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -156,3 +159,26 @@ class Client:
         if not data:
             raise EOFError(f"closed after {self.buffer[:200]!r}")
         self.buffer += data
+
+
+def accepted(client: Client) -> socket.socket:
+    """The other end of a client's connection, a duplicate of its descriptor. The server runs in this process."""
+    return _socket_of_ours(lambda sock: sock.getpeername() == client.socket.getsockname())
+
+
+def listening(port: int) -> socket.socket:
+    """What listens on a port of 127.0.0.1, likewise."""
+    return _socket_of_ours(
+        lambda sock: sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and sock.getsockname()[1] == port
+    )
+
+
+def _socket_of_ours(is_it: Callable[[socket.socket], Any]) -> socket.socket:
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError), ExitStack() as stack:  # not a socket, not connected, or closed since
+            # `socket.dup` would make the server's blocking: that is a property of what both descriptors refer to.
+            sock = stack.enter_context(socket.socket(fileno=os.dup(int(name))))
+            if is_it(sock):
+                stack.pop_all()
+                return sock
+    raise AssertionError("this process has no such socket")

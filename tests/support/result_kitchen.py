@@ -6,20 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from connection_side import Asked, Side
-
+from tests.support.connection_side import Asked, Side
 from zcserve.cache.entry import ComposedEntry, Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.loader import Loader
 from zcserve.cache.store import Store
 from zcserve.net.exchange import Answer, Stored
+from zcserve.net.front import Front
 from zcserve.net.reply import Reply
 from zcserve.net.timers import Timers
 from zcserve.servlets.calls import Caller, Outcome
 from zcserve.servlets.context import Asked as Named
+from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.results import Keeping, Result, Results
 from zcserve.servlets.routes import Route
-from zcserve.servlets.watch import Watch
 
 TTL = 3600.0  # longer than a test: what expires is told so
 
@@ -36,8 +36,8 @@ class Kitchen:
         self.timers = Timers()
         self.looks: list[bool] = []
         self.calls = 0
-        keeping = Keeping(self.loader, self.fetcher, self.timers, None)
-        caller = Caller(context, Watch(10))
+        keeping = Keeping(self.loader, self.fetcher, self.timers, Front(), lambda: 0)
+        caller = Caller(context, LoopGuard(10, Front()))
         look = self.looks.append
         context.turn = lambda: self.calls
         self.results = Results(context, caller, keeping, answer_of=self._answer_of, look=lambda: look(True))
@@ -62,13 +62,13 @@ class Kitchen:
         asked = self.side.exchange(target)
         made = self.results.respond(route, {}, asked.exchange)
         if made is not None:
-            asked._take(made)
+            asked.take(made)
         return asked
 
     def ask(self, route: Route, target: str = "/it") -> Answer:
         """A request's answer. An entry is used then, as a connection does."""
         asked = self.asked(route, target)
-        made: Answer = self.side.turn_until(lambda: asked.made)
+        made = asked.outcome()
         if isinstance(made, Stored):
             made.entry.uses += 1
         return made

@@ -1,4 +1,4 @@
-"""A notice tells of every change in a directory before whoever made it could ask anything."""
+"""A events tells of every change in a directory before whoever made it could ask anything."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zcserve.servlets.notice import Notice
+from zcserve.servlets.folder_events import FolderEvents
 
 
 @pytest.fixture
@@ -21,11 +21,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def notice(folder: Path) -> Iterator[Notice]:
-    notice = Notice(folder, ["page.py"])
-    assert notice.fd >= 0
-    yield notice
-    notice.close()
+def events(folder: Path) -> Iterator[FolderEvents]:
+    events = FolderEvents(folder, ["page.py"])
+    assert events.fd >= 0
+    yield events
+    events.close()
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
@@ -44,41 +44,41 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
-def test_each_kind_of_change_is_told_once(notice: Notice, folder: Path, change: Callable[[Path], object]) -> None:
-    assert not notice.take()
+def test_each_kind_of_change_is_told_once(events: FolderEvents, folder: Path, change: Callable[[Path], object]) -> None:
+    assert not events.take()
     change(folder)
-    assert notice.take()
-    assert not notice.take()
+    assert events.take()
+    assert not events.take()
 
 
-def test_to_read_is_no_change(notice: Notice, folder: Path) -> None:
+def test_to_read_is_no_change(events: FolderEvents, folder: Path) -> None:
     assert (folder / "page.py").read_text() == "one"
     assert os.listdir(folder) == ["page.py"]
-    assert not notice.take()
+    assert not events.take()
 
 
-def test_more_changes_than_one_read_gives_are_taken_together(notice: Notice, folder: Path) -> None:
+def test_more_changes_than_one_read_gives_are_taken_together(events: FolderEvents, folder: Path) -> None:
     for number in range(500):
         (folder / f"{number}.py").write_text("")
-    assert notice.take()
-    assert not notice.take()
+    assert events.take()
+    assert not events.take()
 
 
 def test_where_a_symlink_leads_is_not_told_so_it_may_always_have_changed(folder: Path, tmp_path: Path) -> None:
     (folder / "elsewhere.py").symlink_to(tmp_path / "other.py")
     (tmp_path / "current").symlink_to(folder)
-    for notice in (Notice(folder, ["page.py", "elsewhere.py"]), Notice(tmp_path / "current", ["page.py"])):
-        assert notice.fd == -1
-        assert notice.take()
-        assert notice.take()
+    for events in (FolderEvents(folder, ["page.py", "elsewhere.py"]), FolderEvents(tmp_path / "current", ["page.py"])):
+        assert events.fd == -1
+        assert events.take()
+        assert events.take()
 
 
 def test_a_directory_that_is_not_there_may_always_have_changed(tmp_path: Path) -> None:
-    assert Notice(tmp_path / "nothing", []).take()
+    assert FolderEvents(tmp_path / "nothing", []).take()
 
 
 def test_to_close_twice_is_harmless(folder: Path) -> None:
-    notice = Notice(folder, [])
-    notice.close()
-    notice.close()
-    assert notice.fd == -1
+    events = FolderEvents(folder, [])
+    events.close()
+    events.close()
+    assert events.fd == -1

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import mmh3
-from wire.client import Response
 
+from tests.support.client import Client, Response
 from zcserve.cache.tags import content_tag
 
 WITHIN_S = 20.0  # a thread that is to end does so
@@ -32,6 +33,12 @@ def checked(response: Response) -> Response:
     if response["Content-Encoding"] is None:
         assert response["ETag"] == tag_of(response.body)
     return response
+
+
+class Becomes(Protocol):
+    """A fixture that waits until `target` is answered with `body`; None: with 404."""
+
+    def __call__(self, client: Client, target: str, body: bytes | None) -> Response: ...
 
 
 @contextmanager

@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from zcserve.servlets.watch import Watch
+from tests.support.waiting import WaitUntil
+from zcserve.net.front import Front
+from zcserve.servlets.guard import LoopGuard
 
 
 @pytest.fixture
-def watch(caplog: pytest.LogCaptureFixture) -> Iterator[Watch]:
+def guard(caplog: pytest.LogCaptureFixture) -> Iterator[LoopGuard]:
     caplog.set_level(logging.WARNING)
-    watch = Watch(0.05)
-    watch.begin()
-    yield watch
-    watch.close()
+    guard = LoopGuard(0.05, Front())
+    guard.begin()
+    yield guard
+    guard.close()
 
 
 def hold(until: threading.Event) -> bool:
@@ -26,7 +27,7 @@ def hold(until: threading.Event) -> bool:
 
 
 def test_who_holds_the_loop_is_named_once_with_where_it_is(
-    watch: Watch, caplog: pytest.LogCaptureFixture, wait_until: Any
+    guard: LoopGuard, caplog: pytest.LogCaptureFixture, wait_until: WaitUntil
 ) -> None:
     def told() -> list[str]:
         return [record.getMessage() for record in caplog.records if "has held the loop" in record.getMessage()]
@@ -34,7 +35,7 @@ def test_who_holds_the_loop_is_named_once_with_where_it_is(
     until = threading.Event()
     teller = threading.Thread(target=lambda: (wait_until(told), until.set()))
     teller.start()
-    watch.guard("servlets/slow.py:3", lambda: hold(until))
+    guard.guard("servlets/slow.py:3", lambda: hold(until))
     teller.join()
     wait_until(lambda: "let go of the loop" in caplog.text)
     (message,) = told()
@@ -43,18 +44,18 @@ def test_who_holds_the_loop_is_named_once_with_where_it_is(
     assert "in guard" not in message, "the server's own frames say nothing"
 
 
-def test_many_short_runs_are_no_long_one(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
+def test_many_short_runs_are_no_long_one(guard: LoopGuard, caplog: pytest.LogCaptureFixture) -> None:
     pause = threading.Event()
     for _ in range(60):
-        watch.guard("servlets/quick.py:1", lambda: pause.wait(0.004))
+        guard.guard("servlets/quick.py:1", lambda: pause.wait(0.004))
     assert not caplog.records
 
 
-def test_what_a_step_returns_and_raises_comes_through(watch: Watch) -> None:
-    assert watch.guard("x", lambda: 5) == 5
+def test_what_a_step_returns_and_raises_comes_through(guard: LoopGuard) -> None:
+    assert guard.guard("x", lambda: 5) == 5
     with pytest.raises(ZeroDivisionError):
-        watch.guard("x", lambda: 1 / 0)
+        guard.guard("x", lambda: 1 / 0)
 
 
-def test_a_watch_that_never_began_can_be_closed() -> None:
-    Watch(1.0).close()
+def test_a_guard_that_never_began_can_be_closed() -> None:
+    LoopGuard(1.0, Front()).close()

@@ -13,10 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pytest
 
+from tests.support.waiting import Predicate, T
 from zcserve import Config
 from zcserve.cache.entry import DiskSpan, Segment, Span
 from zcserve.cache.index import Generation
@@ -28,6 +30,7 @@ from zcserve.net.reply import Piece, Reply, Stream
 from zcserve.net.timers import Timers
 from zcserve.servlets.context import Context
 from zcserve.servlets.workers import AsyncThread, Pool
+from zcserve.site.site import Site
 
 TIMEOUT_S = 20.0
 
@@ -46,20 +49,20 @@ class Side:
     def __init__(self, root: Path, **config: Any) -> None:
         self.thread = threading.current_thread()
         self.calls: queue.Queue[Callable[[], object]] = queue.Queue()
-        self.generation = Generation(Root(root))
+        self.site = Site(0, Generation(Root(root)))
         settings = Config(root=root, **config)
         self.context = Context(
             settings,
+            self.site,
             Pool(settings.servlet_threads, settings.servlet_queue_max),
             AsyncThread(),
             self.calls.put,
-            lambda: self.generation,
             lambda: 1,
             lambda seconds, call: self.calls.put(call),
             Failures(Timers()),
         )
 
-    def turn_until(self, is_true: Callable[[], Any]) -> Any:
+    def turn_until(self, is_true: Predicate[T]) -> T:
         """Run what is to run in the loop's thread until `is_true`, and return what that is."""
         deadline = time.monotonic() + TIMEOUT_S
         while not (value := is_true()):
@@ -117,11 +120,12 @@ class Asked:
             return peer, own
 
         def finish(_: Exchange, made: Answer) -> None:
-            side.calls.put(lambda: self._take(made))
+            side.calls.put(lambda: self.take(made))
 
         self.exchange = Exchange(method, target, SentHead(head), body, "127.0.0.1", addresses, finish)
 
-    def _take(self, made: Answer) -> None:
+    def take(self, made: Answer) -> None:
+        """What the application has made: once for each request."""
         assert self.made is None, "answered twice"
         self.made = made
 
@@ -129,19 +133,25 @@ class Asked:
         """Have it answered, at once or later."""
         made = resource.respond(self.exchange)
         if made is not None:
-            self._take(made)
+            self.take(made)
         return self
 
+    def outcome(self) -> Answer:
+        """What was made, when it is there."""
+        self.side.turn_until(lambda: self.made is not None)
+        assert self.made is not None
+        return self.made
+
     def answer(self) -> Reply:
-        """The answer, when it is there."""
-        made = self.side.turn_until(lambda: self.made)
+        """The same, where it is a reply of its own."""
+        made = self.outcome()
         assert isinstance(made, Reply)
         return made
 
     def stream(self) -> Stream:
         """The answer's content, which is a stream."""
-        content: Any = self.answer().content
-        assert not isinstance(content, (bytes, tuple))
+        content = self.answer().content
+        assert not isinstance(content, (bytes, tuple, NoneType))
         return content
 
     def pull(self) -> Piece | None:
@@ -170,7 +180,7 @@ class Asked:
                 if not piece:
                     break
                 content += bytes_of(piece)
-            answer.content.close()
+            answer.discard()
         return Got(answer, content, whole)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import Growth
 from zcserve.net.reply import HTML_FIELDS
 from zcserve.servlets.response import (
     COOKIE_BYTES_MAX,
@@ -287,7 +288,7 @@ def test_a_file_has_fields_that_it_alone_gives(name: str) -> None:
 # --- cost -------------------------------------------------------------------------------------------------
 
 
-def test_fields_cost_what_they_are_long(growth: Any) -> None:
+def test_fields_cost_what_they_are_long(growth: Growth) -> None:
     def make(size: int) -> None:
         response = Response()
         for _ in range(size):

@@ -1,4 +1,4 @@
-"""Fuzzing the lane's parser against the general lane's: `python tests/fuzz/fuzz_parse.py --seconds 60`.
+"""Fuzzing the lane's parser against the general lane's: `python -m tests.support.fuzz_parse --seconds 60`.
 
 The law: what the lane takes for a plain request, the general lane takes for the same request, and for one that asks
 for nothing the lane does not look at. What the lane refuses, it merely hands over: that is no error, whatever it is.
@@ -20,21 +20,17 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-if __package__ in (None, ""):
-    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-
 import mmh3
-from fuzz.grammar import Maker
 
+from tests.support.grammar import Maker
 from zcserve import Config
 from zcserve.cache.entry import Entry
 from zcserve.errors import HttpError
 from zcserve.net.fastlane import Teacher
 from zcserve.net.fields import Fields
-from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 
-CORPUS = Path(__file__).parent / "corpus"
+CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
 # Small limits, so that mutations reach them.
 LIMITS: dict[str, Any] = {"head_bytes_max": 1500, "head_fields_max": 25, "target_bytes_max": 200}
 # Accepted inputs that are mutated further.
@@ -60,7 +56,7 @@ class Law:
         self.lane = Lane(config, log_on)
         self.parser = Parser(config, log_fields=log_on)
         self.inputs = self.accepted = 0
-        self._teacher = Teacher(self.lane, Prefixes(), log_json=False)
+        self._teacher = Teacher(self.lane)
         self._nowhere = Entry(b"/", b"", 0, None)  # has no body, so that values alone are taught
 
     def check(self, data: bytes) -> bool:

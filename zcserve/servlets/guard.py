@@ -15,13 +15,11 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from zcserve import threads
 from zcserve.log import Block, Log
-
-if TYPE_CHECKING:
-    from zcserve.net._lane import Lane
+from zcserve.net.front import Front
 
 _log = Log(__name__)
 
@@ -31,13 +29,13 @@ LOOKS_PER_LIMIT = 4
 _OURS = str(Path(__file__).parents[1]) + "/"
 
 
-class Watch:
+class LoopGuard:
     """`guard` tells it what runs in the loop's thread; what the fast lane calls by itself, it is asked for."""
 
-    def __init__(self, slow_s: float, lane: Lane | None = None) -> None:
+    def __init__(self, slow_s: float, front: Front) -> None:
         self._what: str | None = None
         self._count = 0
-        self._lane = lane
+        self._front = front
         self._slow_s = slow_s
         self._thread_id = 0
         self._ending = threading.Event()
@@ -63,10 +61,7 @@ class Watch:
 
     def _look(self) -> tuple[str | None, int]:
         """What runs, and a number that another run does not have."""
-        lane = self._lane
-        if lane is None or self._what is not None:
-            return self._what, self._count
-        return lane.running, -lane.requests
+        return (self._what, self._count) if self._what is not None else self._front.running()
 
     def _run(self) -> None:
         seen, since, looked, told = 1, 0.0, time.monotonic(), False

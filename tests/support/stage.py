@@ -10,9 +10,12 @@ import re
 import textwrap
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
-from wire.client import Client, Response
+from tests.support.client import Client, Response
+from zcserve import Server
 
 # How long a servlet waits for its test: longer than a test waits for anything.
 WAIT_S = 30.0
@@ -23,7 +26,7 @@ JOURNAL: list[str] = []
 IMPORTS = """
 import asyncio, itertools, sys, threading, time
 from zcserve import HttpError, Request, Response, servlet
-from wire.stage import EVENTS, JOURNAL, WAIT_S
+from tests.support.stage import EVENTS, JOURNAL, WAIT_S
 """
 
 
@@ -83,3 +86,32 @@ class StageClient(Client):
         length = [f"Content-Length: {len(body)}"] if body or method in ("POST", "PUT", "PATCH") else []
         head = [f"{method} {target} HTTP/{version}", "Host: test", *lines, *length, "", ""]
         self.send("\r\n".join(head).encode("latin-1") + body)
+
+
+# A fixture that makes an application importable, and tells its name.
+NameApplication = Callable[[Any], str]
+
+
+class Mounted(Protocol):
+    """A fixture that starts a server with an application mounted: `config` is what `Config` takes besides."""
+
+    def __call__(self, application: Any, **config: Any) -> Server: ...
+
+
+class ConnectTo(Protocol):
+    """A fixture that makes clients of a server; `more` is for `Client`."""
+
+    def __call__(self, server: Server, **more: Any) -> StageClient: ...
+
+
+def asked(
+    client: StageClient, target: str, *lines: str, method: str = "GET", body: bytes = b"", version: str = "1.1"
+) -> Response:
+    """A request and its answer."""
+    client.ask(target, *lines, method=method, body=body, version=version)
+    return client.read(method=method)
+
+
+def form(client: StageClient, target: str, content: bytes) -> Response:
+    """The answer to an HTML form that is sent with POST."""
+    return asked(client, target, "Content-Type: application/x-www-form-urlencoded", method="POST", body=content)

@@ -22,7 +22,7 @@ _OF_NAMES = inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO | inotify.IN_DELETE_SELF
 _READ_BYTES = 4096
 
 
-class Notice:
+class FolderEvents:
     """Of one directory. One thread uses it."""
 
     def __init__(self, directory: Path, names: Iterable[str]) -> None:

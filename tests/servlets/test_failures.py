@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servlets.connection_side import Side
 
+from tests.support.connection_side import Side
 from zcserve.cache.heads import encode_fields
 from zcserve.errors import HttpError
 from zcserve.servlets.streams import AsyncStream

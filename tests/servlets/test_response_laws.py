@@ -6,6 +6,7 @@ import http.client
 import io
 import json
 import re
+from functools import partial
 from typing import Any
 
 import pytest
@@ -57,6 +58,7 @@ def by_h11(rendered: Rendered) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     while type(event := client.next_event()) is h11.Data:
         content += bytes(event.data)
     assert type(event) is h11.EndOfMessage
+    assert isinstance(head, h11.Response)
     return head.status_code, [field for field in head.headers if field[0] != b"content-length"], content
 
 
@@ -75,9 +77,9 @@ def test_a_response_has_the_lines_that_were_accepted_and_no_other(
 ) -> None:
     response = Response(b"content")
     for change in (
-        lambda: response.add_header("Content-Type", content_type),
-        lambda: setattr(response, "status", status),
-        *(lambda name=name, value=value: response.add_header(name, value) for name, value in pairs),
+        partial(response.add_header, "Content-Type", content_type),
+        partial(setattr, response, "status", status),
+        *(partial(response.add_header, name, value) for name, value in pairs),
     ):
         try:
             change()

@@ -1,0 +1,1 @@
+"""The tests, and in `support` what they share: a test imports nothing else from here."""

@@ -1,0 +1,73 @@
+"""zcserve.net.front: the contract, what a front without a lane does, and which modules know that there are two.
+
+What the fast lane does with each call stands in test_fastlane.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+import zcserve
+from zcserve.cache.entry import Entry
+from zcserve.net.fastlane import FastLane
+from zcserve.net.front import Front, Kind
+from zcserve.net.poller import READ, WRITE, Poller
+
+PACKAGE = Path(zcserve.__file__).parent
+CONTRACT = {name for name in vars(Front) if not name.startswith("_")}
+
+
+def test_the_fast_lane_leaves_nothing_of_the_contract_undone() -> None:
+    bound_when_made = {"poll", "take", "hash_seed"}
+    assert CONTRACT - bound_when_made <= vars(FastLane).keys()
+
+
+def test_only_the_fast_lane_knows_the_compiled_module() -> None:
+    files = [file for file in PACKAGE.rglob("*.py") if re.search(r"import Lane\b|net\._lane", file.read_text())]
+    assert [file.name for file in files] == ["fastlane.py"]
+
+
+def test_only_what_makes_a_server_asks_which_front_there_is() -> None:
+    asks = re.compile(r"isinstance\([^)]*(FastLane|Poller)\)|\b(lane|teacher|front) is (not )?None")
+    assert [file.name for file in PACKAGE.rglob("*.py") if asks.search(file.read_text())] == []
+
+
+def test_a_front_without_a_lane_has_no_client_and_nothing_to_tell() -> None:
+    front = Front()
+    assert front.count(3) == 3
+    assert (front.take(5), front.give(5), front.shed(16)) == (None, False, 0)
+    assert (front.forget_keys([b"/a"] * 5000, 5000), front.take_sightings(), front.descriptors()) == ([], [], [])
+    assert front.running() == (None, 0)
+    front.drop(Entry(b"/a", b"", 0, None))
+    front.drain()
+    front.end(idle_only=True)
+
+
+@pytest.mark.parametrize(("kind", "told"), [(Kind.CLIENT, READ | WRITE), (Kind.SOURCE, READ), (Kind.LISTENER, READ)])
+def test_the_poller_reports_once_what_is_ready_of_each_kind(kind: Kind, told: int) -> None:
+    front = Poller()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        front.watch(ours.fileno(), kind)
+        theirs.send(b"x")
+        assert front.poll(5) == [(ours.fileno(), told)]
+        assert front.poll(0) == []
+        front.forget(ours.fileno())
+        front.forget(ours.fileno())  # it is not watched any more
+        theirs.send(b"x")
+        assert front.poll(0) == []
+    assert front.turn == 3
+    front.close()
+    assert front.descriptors() == []
+
+
+def test_the_pollers_descriptor_is_its_own_and_is_not_inherited() -> None:
+    front = Poller()
+    (fd,) = front.descriptors()
+    assert not os.get_inheritable(fd)
+    front.close()

@@ -1,0 +1,54 @@
+"""What connections share knows which site a name belongs to, and how much there is in all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zcserve.cache.entry import Entry
+from zcserve.cache.index import Generation
+from zcserve.cache.root import Root
+from zcserve.config.table import Config
+from zcserve.net.bodies import Allowance
+from zcserve.net.front import Front
+from zcserve.net.loop import Loop
+from zcserve.net.prefixes import Prefixes
+from zcserve.net.request import Parser
+from zcserve.net.service import Service
+from zcserve.site.site import Site
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    config, loop = Config(root=tmp_path), Loop(Front())
+    sites = []
+    for number, names in enumerate([(), (b"one.example", b"www.one.example"), (b"two.example",)]):
+        keys = [b"/%d" % key for key in range(number + 1)]
+        live = Generation(Root(tmp_path), {key: Entry(key, b"", 0, None) for key in keys})
+        sites.append(Site(number, live, names=frozenset(names)))
+    unused: Any = None
+    yield Service(
+        config=config,
+        loop=loop,
+        parser=Parser(config),
+        prefixes=Prefixes(),
+        fetcher=unused,
+        sites=tuple(sites),
+        bodies=Allowance(0),
+    )
+    loop.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "site"),
+    [(b"two.example", 2), (b"one.example", 1), (b"www.one.example", 1), (b"other.example", 0), (b"", 0)],
+)
+def test_a_name_that_is_no_other_sites_belongs_to_the_first(service: Service, name: bytes, site: int) -> None:
+    assert service.site_of(name).id == site
+
+
+def test_the_keys_of_all_sites_are_counted(service: Service) -> None:
+    assert service.count_keys() == 1 + 2 + 3

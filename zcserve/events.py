@@ -1,0 +1,34 @@
+"""Events: one part of the server tells others what happens in it (the observer pattern).
+
+A callback that exists when a part is made is a parameter of it. Where two parts need each other, one of them cannot be
+there yet: then the part that tells has an event, and the other one subscribes. Nothing replaces a method or an
+attribute of another part, so the imports say which part knows which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, ParamSpec
+
+P = ParamSpec("P")
+
+
+class Event(Generic[P]):
+    """To call it calls every subscriber, in the order in which they subscribed; True where one of them returned True.
+
+    subscribers  replaced by `subscribe`, and never changed: a call that is under way goes on with those it began with
+
+    Any thread may call it. Subscribe while the server is made. What a subscriber raises ends the call.
+    """
+
+    __slots__ = ("subscribers",)
+
+    def __init__(self, *subscribers: Callable[P, object]) -> None:
+        self.subscribers = subscribers
+
+    def subscribe(self, subscriber: Callable[P, object]) -> None:
+        """From now on call `subscriber`, too."""
+        self.subscribers = (*self.subscribers, subscriber)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        return True in [subscriber(*args, **kwargs) for subscriber in self.subscribers]

@@ -1,0 +1,158 @@
+"""What stands in front of a loop: it waits for events, and may answer requests before Python hears of them.
+
+`Front` is the contract, and a front that answers nothing: there is no one to teach, nothing to forget, no client of its
+own. `Poller` (poller.py) adds the waiting, which makes the general lane complete; `FastLane` (fastlane.py) has the
+compiled lane, and overrides everything. So whatever stands above tells the front what happens and never asks which one
+it is. Only `open_front` (fastlane.py) chooses.
+
+A connection belongs to the front or to Python, never to both: the front hands it over (`take`), and gets it back when
+it is idle (`give`). Everything happens in the loop's thread, but for `running`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, TypeAlias
+
+from zcserve.cache.curve import MissRatioCurve
+from zcserve.cache.entry import Entry
+from zcserve.net.exchange import Answer, Quick
+from zcserve.net.fields import Fields
+
+if TYPE_CHECKING:
+    from zcserve.cache.store import Store
+    from zcserve.net.loop import Loop
+
+
+class Kind(enum.Enum):
+    """What a descriptor is that is watched."""
+
+    CLIENT = 1  # a connection: read from and written to
+    LISTENER = 2  # a listening socket
+    SOURCE = 3  # something else that is only ever read, such as a wake-up
+
+
+# A connection that is handed over: the client's address as `Transport.peer`; what was read of it and is not answered;
+# whether it was answered before; whether the client has closed its side; and what the application has made of the first
+# request that was read, or None: it was not called.
+Handed: TypeAlias = tuple[str, bytes, bool, bool, Answer | None]
+
+
+class Front:
+    """The contract, and a front without clients.
+
+    engine     its name
+    learns     whether `teach` does anything. Only the plain hit (`Http1.fill`) asks: to call what does nothing would be
+               half a percent of it
+    hash_seed  what `take_sightings` numbers resources by
+    """
+
+    engine = "python"
+    learns = False
+    hash_seed = 0
+
+    # --- waiting ------------------------------------------------------------------------------------------------
+
+    @property
+    def turn(self) -> int:
+        """How often it was waited: ticks of entries are turns."""
+        return 0
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        """Descriptors with what they are ready for; waits at most `timeout` seconds (-1: without end). One that the
+        loop has no handler for is a connection that is handed over: `take` it.
+
+        Edge-triggered: a report is not repeated. What gets one reads until EAGAIN or a short read, and writes until
+        EAGAIN, or remembers that it has not.
+        """
+        raise NotImplementedError
+
+    def watch(self, fd: int, kind: Kind) -> None:
+        """Report this descriptor, which is Python's. Of a LISTENER the front may accept the clients by itself, and
+        report it where it cannot. Raises OSError."""
+
+    def forget(self, fd: int) -> None:
+        """Stop watching a descriptor that is about to be closed: its open file may live on in another process."""
+
+    def descriptors(self) -> list[int]:
+        """Its own descriptors, and those of its connections."""
+        return []
+
+    def close(self) -> None:
+        """Close its connections, and watch nothing any more."""
+
+    def begin(self, loop: Loop, store: Store) -> None:
+        """From now on `loop` turns, and it serves what lies in `store`: subscribe to what has to be known of both."""
+
+    # --- connections --------------------------------------------------------------------------------------------
+
+    def count(self, known: int) -> int:
+        """Open connections, where Python knows of so many."""
+        return known
+
+    def introduce(self, fd: int, family: int, peer: str) -> None:
+        """The peer of a connection that Python accepted, for when it is given."""
+
+    def take(self, fd: int) -> Handed | None:
+        """What was handed over with `fd`, which is Python's from now on. None: nothing was."""
+        return None
+
+    def give(self, fd: int) -> bool:
+        """Take a connection that owes nothing and of which no bytes are held; what has come meanwhile is read here.
+        False: it stays Python's."""
+        return False
+
+    def shed(self, most: int) -> int:
+        """Close up to `most` idle connections, and at most half; how many it were."""
+        return 0
+
+    def drain(self) -> None:
+        """Accept no client any more, and let each connection's next answer be its last."""
+
+    def end(self, *, idle_only: bool) -> None:
+        """End the connections; `idle_only`: those that owe nothing now, and the others when they are through."""
+
+    # --- what it is taught --------------------------------------------------------------------------------------
+
+    def reserve(self, resources: int) -> None:
+        """So many resources may be taught."""
+
+    def teach(self, head: bytes, target: bytes, base: Entry, fields: Fields) -> None:
+        """A request for `base` was answered: `head` is what it said, `target` what always leads to it."""
+
+    def learn(self, head: bytes, fields: Fields) -> None:
+        """Remember what the field values of a request mean."""
+
+    def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
+        """Ask `Application.look_up` what answers a target that was not taught."""
+
+    # --- what it forgets ----------------------------------------------------------------------------------------
+
+    def forget_keys(self, keys: Collection[bytes], resources: int) -> list[object]:
+        """These keys lead elsewhere now; there are so many `resources` in all. What is given up is returned, for a
+        thread to free (cache/burial.py)."""
+        return []
+
+    def forget_quick(self) -> None:
+        """Consult anew for what was found so."""
+
+    def drop(self, entry: Entry) -> None:
+        """Let go of an entry's body: the entry is not served any more."""
+
+    # --- what it tells ------------------------------------------------------------------------------------------
+
+    def tell_uses(self) -> None:
+        """Write into each entry how often it was used, and when last (`uses`, `tick`)."""
+
+    def sample(self, curve: MissRatioCurve) -> None:
+        """From now on note uses by the rule of this curve."""
+
+    def take_sightings(self) -> list[tuple[int, int, int, int, bool, bool]]:
+        """What was noted since the last call: [(hash, size, turn, turn of the use before, followed, measured)]."""
+        return []
+
+    def running(self) -> tuple[str | None, int]:
+        """Where the servlet is that it is calling, or None; and a number that another call does not have. Any thread
+        may ask."""
+        return None, 0

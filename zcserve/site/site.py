@@ -1,0 +1,90 @@
+"""What is served under one set of host names: its generations, its application, and what a request asks of them.
+
+A `Site` is data. It is patched between two turns of the loop, so that what a request finds in one turn belongs
+together; another thread may read it at any time, and finds one state of it or the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from zcserve.cache.entry import Entry, Redirect
+from zcserve.cache.index import Generation
+from zcserve.cache.pinned import Pinned
+from zcserve.cache.root import Root
+
+
+class Found(NamedTuple):
+    """What a key leads to, None for nothing, and the generation that it belongs to."""
+
+    generation: Generation
+    resource: Entry | Redirect | None
+
+
+class Sampler(Protocol):
+    """What is told of each use."""
+
+    def note(self, entry: Entry, turn: int) -> None:
+        """The entry is used in this turn of the loop; its tick is not written yet."""
+
+
+class Site:
+    """One site. What writes it is in the loop's thread.
+
+    id           its number in the server
+    names        host names in lower case, without a port; the first site of a server has all that no other one has
+    live         the generation that is served
+    generations  that one, and behind it the older ones that are still reachable, youngest first; each `until` a time
+                 of the loop
+    pins         what is never evicted
+    application  answers what no file does; None: nothing
+    sampler      hears of each use, once there are misses; one for all sites
+    """
+
+    __slots__ = ("application", "generations", "id", "live", "names", "pins", "sampler")
+
+    def __init__(
+        self, id: int, live: Generation, *, names: frozenset[bytes] = frozenset(), pins: Pinned | None = None
+    ) -> None:
+        self.id = id
+        self.names = names
+        self.live = live
+        self.generations: tuple[Generation, ...] = (live,)
+        self.pins = pins if pins is not None else Pinned(())
+        self.application: Any = None
+        self.sampler: Sampler | None = None
+
+    @property
+    def root(self) -> Root:
+        """What the live generation was made from."""
+        return self.live.root
+
+    def serve(self, live: Generation, older: Sequence[Generation] = ()) -> None:
+        """From now on this generation is the live one, and these are still reachable."""
+        self.generations = (live, *older)
+        self.live = live
+
+    # --- what a request asks ------------------------------------------------------------------------------
+
+    def hit(self, target: bytes) -> Entry | None:
+        """The file that a target names, as it was sent: a plain target is its own key."""
+        resource = self.live.resources.get(target)
+        return resource if isinstance(resource, Entry) else None
+
+    def find(self, key: bytes) -> Found:
+        """What a key leads to: an older generation's where the live one has nothing."""
+        for generation in self.generations:
+            resource = generation.resources.get(key)
+            if resource is not None:
+                return Found(generation, resource)
+        return Found(self.live, None)
+
+    def note_use(self, entry: Entry, turn: int, *, was_resident: bool = True) -> None:
+        """A representation is sent in this turn of the loop: the only place that writes a use, but for the fast lane's
+        own (net/lane/uses.pxd). What had to be loaded first is new to the evictor, and counts no use."""
+        if self.sampler is not None:
+            self.sampler.note(entry, turn)
+        entry.tick = turn
+        if was_resident:
+            entry.uses += 1
