@@ -23,6 +23,7 @@ from zcserve import Config
 from zcserve.cache.entry import DiskSpan, Segment, Span
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
+from zcserve.http import WITHOUT_CONTENT
 from zcserve.net.exchange import Answer, Exchange
 from zcserve.net.failures import Failures
 from zcserve.net.head import SentHead
@@ -191,7 +192,7 @@ class Got:
         self.answer = answer
         self.status = answer.status
         self.fields = answer.fields
-        self.length = answer.length
+        self.length = WITHOUT_CONTENT.get(answer.status, answer.length)  # as framing.py tells it
         self.content = content
         self.whole = whole
 

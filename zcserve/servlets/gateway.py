@@ -1,7 +1,7 @@
 """What the two kinds of mounted applications have in common, whichever way they are called (wsgi.py, asgi.py).
 
     Asked      what a request's head says
-    Promised   the part of a response that an application names before its content: checked, and without framing
+    Promised   what an application says before its content, checked and without framing; the content is held to it
     Pushed     content that its maker pushes, rather than the connection pulls it
 
 Nothing here calls an application, or knows a thread.
@@ -13,16 +13,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from zcserve.forwarded import UNIX, Origin
-from zcserve.http import WITHOUT_CONTENT, FieldLines, has_content
+from zcserve.http import FieldLines, has_content
 from zcserve.log import Log
 from zcserve.net.exchange import Exchange
-from zcserve.net.reply import Give, Piece, Reply
+from zcserve.net.reply import Give, Piece, Reply, Stream
 from zcserve.net.request import authority, split_target
 from zcserve.paths import SentPath
+from zcserve.servlets.context import Context
+from zcserve.servlets.files import Part, segments
 from zcserve.servlets.response import RESERVED, checked_fields
 from zcserve.servlets.streams import CallSoon
 
@@ -100,22 +101,47 @@ def _host_and_port(address: object) -> tuple[str, int] | None:
 # --- what is promised -------------------------------------------------------------------------------------
 
 
-class Promised(NamedTuple):
-    """The beginning of a response: status, fields, and the Content-Length that it named, if it did."""
+class Promised:
+    """The beginning of a response to an exchange, and how much of its content is still to be given.
 
-    status: int
-    fields: FieldLines
-    length: int | None
+    length       the Content-Length that the application named; None: it named none
+    left         bytes of that which were not given yet
+    has_content  whether content is sent
+    """
 
-    def has_content(self, method: bytes) -> bool:
-        """Whether content is sent (RFC 9110 section 6.4.1)."""
-        return has_content(method, self.status)
+    __slots__ = ("_fields", "_status", "has_content", "left", "length")
+
+    def __init__(self, exchange: Exchange, status: int, fields: FieldLines, length: int | None) -> None:
+        self._status = status
+        self._fields = fields
+        self.length = self.left = length
+        self.has_content = has_content(exchange.method, status)
+
+    def take(self, size: int, *, last: bool = False) -> None:
+        """Count a piece of content, perhaps the last. Raises ValueError where the length that was promised is passed,
+        or is not reached."""
+        if self.left is None:
+            return
+        left = self.left - size
+        if left < 0:
+            raise ValueError("more content than the Content-Length says")
+        if last and left:
+            raise ValueError(f"{left} bytes less than the Content-Length says")
+        self.left = left
+
+    def reply(self, content: bytes | Stream) -> Reply:
+        """The answer with its whole content, or with a stream that brings the length that was promised."""
+        return Reply(self._status, self._fields, content, self.length)
+
+    def reply_with(self, part: Part, context: Context) -> Reply:
+        """The answer whose content is a part of a file. In the loop's thread."""
+        content, body = segments(context.site, part, context.turn())
+        return Reply(self._status, self._fields, content, part.length, body)
 
     def without_content(self, size: int) -> Reply:
-        """The answer where none is. `size` is that of the content that there would be, 0 where it is not known: a HEAD
-        tells it (section 9.3.2)."""
-        length = WITHOUT_CONTENT.get(self.status, size or None if self.length is None else self.length)
-        return Reply(self.status, self.fields, (), length)
+        """The answer where none is sent. `size` is that of the content that there would be, 0 where it is not known: a
+        HEAD tells it (RFC 9110 section 9.3.2)."""
+        return Reply(self._status, self._fields, (), size or None if self.length is None else self.length)
 
 
 class LeftOut:
@@ -140,7 +166,7 @@ def _named_by_connection(pairs: Iterable[tuple[str, str]]) -> set[str]:
     return {option.strip(" \t").lower() for value in values for option in value.split(",")}
 
 
-def promise(status: int, pairs: Iterable[tuple[str, str]], left_out: LeftOut) -> Promised:
+def promise(exchange: Exchange, status: int, pairs: Iterable[tuple[str, str]], left_out: LeftOut) -> Promised:
     """Check what an application says before its content. Which server will send it no application knows, so what is
     hop-by-hop (RFC 9110 section 7.6.1) is left out. Raises ValueError."""
     if not 200 <= status <= 599:
@@ -159,7 +185,7 @@ def promise(status: int, pairs: Iterable[tuple[str, str]], left_out: LeftOut) ->
             left_out.tell(lower)
         elif lower not in OUR_OWN:
             kept.append((name, value))
-    return Promised(status, checked_fields(kept), length)
+    return Promised(exchange, status, checked_fields(kept), length)
 
 
 class ClientGoneError(ConnectionAbortedError):

@@ -204,7 +204,7 @@ class Making:
             self._answer_of(outcome, call.source.route, call).discard()
 
     def answer(self, call: Call, answer: Answer, *, for_all: bool) -> None:
-        """Reply the requests that wait; an answer that is not for all is the first one's, and each other request has
+        """Answer the requests that wait; an answer that is not for all is the first one's, and each other request has
         a call of its own."""
         waiting = list(call.waiting)
         if not waiting:
@@ -217,7 +217,7 @@ class Making:
                 self._begin(Call(call.source, [exchange], self._give_up))
 
     def hand_out(self, waiting: Sequence[Exchange], answer: Answer) -> None:
-        """Reply a few requests in a turn, as the fetcher does."""
+        """Answer a few requests in a turn, as the fetcher does."""
         for exchange in waiting[:HANDED_OUT_MAX]:
             exchange.finish(answer)
         if len(waiting) > HANDED_OUT_MAX:

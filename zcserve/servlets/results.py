@@ -123,7 +123,7 @@ class Results:
         return len(self.kept)
 
     def respond(self, route: Route, params: dict[str, str], exchange: Exchange) -> Answer | None:
-        """Reply a GET or HEAD, as `Resource.respond`."""
+        """Answer a GET or HEAD, as `Resource.respond`."""
         target = exchange.target
         kept = self.kept.get(target)
         if kept is not None:

@@ -24,7 +24,7 @@ from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange
 from zcserve.net.reply import Reply
 from zcserve.servlets.context import Context
-from zcserve.servlets.files import Part, segments
+from zcserve.servlets.files import Part
 from zcserve.servlets.gateway import Asked, ClientGoneError, LeftOut, Promised, Pushed, promise
 from zcserve.servlets.gateways import call_wsgi
 from zcserve.servlets.streams import EMPTY_MAX, SILENT_PAUSE_S, SILENT_TURNS_MAX, Begun, PoolStream
@@ -85,7 +85,6 @@ class _Call:
         self._promised: Promised | None = None
         self._answered = False  # what was promised cannot be taken back
         self._written: Pushed | None = None
-        self._left: int | None = None  # bytes that were promised and not given yet
         self._result: Iterable[bytes] = ()
         self._pieces: Iterable[bytes] = ()
         self._silent = 0  # how often in a row the first piece was asked for and not given
@@ -162,7 +161,7 @@ class _Call:
     def _answer(self) -> Reply | None:
         """What the application returned, as far as it can be known now. Raises what the application raises."""
         result, promised = self._result, self._promised
-        if isinstance(result, FileWrapper) and promised is not None and promised.has_content(self._exchange.method):
+        if isinstance(result, FileWrapper) and promised is not None and promised.has_content:
             part = result.part()
             if part is not None:
                 self._send_part(promised, part)
@@ -184,21 +183,21 @@ class _Call:
         if promised is None:
             raise AssertionError("the application returned without having called start_response")
         is_complete = isinstance(self._pieces, tuple)
-        if not promised.has_content(self._exchange.method):
+        if not promised.has_content:
             return promised.without_content(len(first) if is_complete else 0)
-        self._left = promised.length
-        self._take(first)
-        if not first or self._left == 0 or is_complete:
-            self._check_complete()
-            return Reply(promised.status, promised.fields, first)
+        promised.take(len(first), last=is_complete or not first)
+        if is_complete or not first or promised.left == 0:
+            return promised.reply(first)
         self._answered = True
         context = self._context
         rest = PoolStream(_Pieces(self), context.pool, context.call_soon, context.again, self._cut_short)
-        return Reply(promised.status, promised.fields, Begun(first, rest), promised.length)
+        return promised.reply(Begun(first, rest))
 
     def _is_unwanted(self) -> bool:
         """Whether the client is gone; to be asked where nothing is said, so that nothing is sent that would tell."""
-        return self._abandoned or (self._written is not None and self._written.is_closed and self._left != 0)
+        if self._written is None or self._promised is None:
+            return self._abandoned
+        return self._abandoned or (self._written.is_closed and self._promised.left != 0)
 
     def _first(self, iterator: Iterator[bytes]) -> bytes | None:
         """As `next_piece`, but for pieces of WSGI. Raises ClientGoneError."""
@@ -213,30 +212,21 @@ class _Call:
                 raise ClientGoneError("the client is gone")
         return None
 
-    def _take(self, piece: bytes) -> None:
-        """Count a piece against the Content-Length. Raises ValueError."""
-        if self._left is not None:
-            self._left -= len(piece)
-            if self._left < 0:
-                raise ValueError("more content than the Content-Length says")
-
-    def _check_complete(self) -> None:
-        if self._left:
-            raise ValueError(f"{self._left} bytes less than the Content-Length says")
-
     def next_piece(self) -> bytes:
         """The next piece of a response whose first is out. Raises StopIteration, or what the application raises."""
         return self._variables.run(self._next)
 
     def _next(self) -> bytes:
-        if self._left == 0 or self._iterator is None:
+        promised = self._promised
+        assert promised is not None
+        if promised.left == 0 or self._iterator is None:
             raise StopIteration  # enough: PEP 3333, "Handling the Content-Length Header"
         try:
             piece = _checked(next(self._iterator))
         except StopIteration:
-            self._check_complete()
+            promised.take(0, last=True)
             raise
-        self._take(piece)
+        promised.take(len(piece))
         return piece
 
     def close(self) -> None:
@@ -246,16 +236,10 @@ class _Call:
     def _send_part(self, promised: Promised, part: Part) -> None:
         """A file, without a copy, from its position to its end or as far as was promised."""
         if promised.length is not None:
-            if promised.length > part.length:
-                raise ValueError("the file is shorter than the Content-Length says")
             part.cut(promised.length)
+        promised.take(part.length, last=True)
         self._answered = True
-        self._context.call_soon(partial(self._finish_part, promised, part))
-
-    def _finish_part(self, promised: Promised, part: Part) -> None:
-        """In the loop's thread."""
-        content, body = segments(self._context.site, part, self._context.turn())
-        self._exchange.finish(Reply(promised.status, promised.fields, content, part.length, body))
+        self._context.call_soon(lambda: self._exchange.finish(promised.reply_with(part, self._context)))
 
     # --- start_response and write -------------------------------------------------------------------------
 
@@ -273,7 +257,7 @@ class _Call:
             raise AssertionError("start_response was called again, and without exc_info")
         if not (status[:3].isascii() and status[:3].isdigit() and status[3:4] in ("", " ")):
             raise ValueError(f"{status!r} is not a status, such as '200 OK'")
-        self._promised = promise(int(status[:3]), headers, self._wsgi.left_out)
+        self._promised = promise(self._exchange, int(status[:3]), headers, self._wsgi.left_out)
         return self._write
 
     def _write(self, data: bytes) -> None:
@@ -290,24 +274,21 @@ class _Call:
                 time.sleep(SILENT_PAUSE_S)
             return
         self._wrote_nothing = 0
+        self._promised.take(len(data))
         if self._written is None:
-            self._left = self._promised.length
-            self._take(data)
             self._answered = True
             self._written = Pushed(self._context.call_soon)
-            status, fields, length = self._promised
-            self._exchange.finish(Reply(status, fields, self._written, length))
-        else:
-            self._take(data)
-        if not self._written.put(data).result() and self._left != 0:
+            self._exchange.finish(self._promised.reply(self._written))
+        if not self._written.put(data).result() and self._promised.left != 0:
             raise ClientGoneError("the client does not read any more")
 
     def _write_rest(self) -> None:
         """What the application returned after it had written."""
         assert self._written is not None
+        assert self._promised is not None
         for piece in self._result:
             self._write(piece)
-        self._check_complete()
+        self._promised.take(0, last=True)
         self._written.put(b"")
 
     # --- environ ------------------------------------------------------------------------------------------
