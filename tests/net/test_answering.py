@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from tests.support.memory import HandFetcher, body_of
-from zcserve import Config
+from zcserve import Config, http, paths
 from zcserve.cache.entry import Entry, Fleeting, Redirect
 from zcserve.cache.fetcher import Renewed
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
+from zcserve.net import answering
 from zcserve.net.answering import RENEWALS_MAX, Answering
 from zcserve.net.bodies import Allowance
 from zcserve.net.exchange import Answer, Exchange, Stored
@@ -27,6 +28,7 @@ from zcserve.net.reply import Reply
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.paths import SentPath
+from zcserve.servlets.request import request_of
 from zcserve.site.site import Site
 
 CONTENT = b"the content"
@@ -346,3 +348,26 @@ def test_an_application_is_told_what_the_request_says(desk: Any) -> None:
     (exchange,) = here.place.exchanges
     assert exchange.head.version == b"HTTP/1.1"
     assert exchange.head.lines == ((b"Host", b"test"), (b"X-A", b"1"), (b"x-a", b"2"))
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "status"),
+    [(b"/x/../app", b"GET", 200), (b"//absent", b"GET", 404), (b"/%70age", b"POST", 405)],
+)
+def test_the_canonical_form_of_a_target_is_computed_once(
+    desk: Any, monkeypatch: pytest.MonkeyPatch, target: bytes, method: bytes, status: int
+) -> None:
+    computed: list[bytes] = []
+
+    def canonical_of(decoded: bytes) -> bytes:
+        computed.append(decoded)
+        return http.canonical_of(decoded)
+
+    monkeypatch.setattr(paths, "canonical_of", canonical_of)
+    monkeypatch.setattr(answering, "canonical_path", canonical_of)
+    here = desk(Reply(200, (), b"made"))
+    assert here.request(target, method=method).answer().status == status
+    assert len(computed) == 1
+    for exchange in here.place.exchanges:
+        assert request_of(exchange, {}).path == "/app"
+    assert len(computed) == 1

@@ -28,7 +28,9 @@ from zcserve.net.exchange import Answer, Exchange
 from zcserve.net.failures import Failures
 from zcserve.net.head import SentHead
 from zcserve.net.reply import Piece, Reply, Stream
+from zcserve.net.request import split_target
 from zcserve.net.timers import Timers
+from zcserve.paths import SentPath
 from zcserve.servlets.context import Context
 from zcserve.servlets.workers import AsyncThread, Pool
 from zcserve.site.site import Site
@@ -123,7 +125,10 @@ class Asked:
         def finish(_: Exchange, made: Answer) -> None:
             side.calls.put(lambda: self.take(made))
 
-        self.exchange = Exchange(method, target, SentHead(head), body, "127.0.0.1", addresses, finish)
+        sent, query = split_target(target)
+        self.exchange = Exchange(
+            method, target, SentPath(sent), query, SentHead(head), body, "127.0.0.1", addresses, finish
+        )
 
     def take(self, made: Answer) -> None:
         """What the application has made: once for each request."""

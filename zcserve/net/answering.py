@@ -86,6 +86,7 @@ class Answering:
         "_exchange",
         "_hold",
         "_next",
+        "_place",
         "_renewals",
         "_service",
         "_site",
@@ -114,6 +115,7 @@ class Answering:
         self._answer: Answer | None = None  # the application's, until `go_on`
         self._stored: Stored | None = None  # the entry that the application answers with
         self._renewals = 0
+        self._place: tuple[SentPath, bytes | None] | None = None  # the target's path and query, where they were read
         self._next: Callable[[], Step] | None = None  # what to do with what was waited for
 
     # --- what the asker calls -----------------------------------------------------------------------------
@@ -134,6 +136,7 @@ class Answering:
             path = SentPath(sent)
         except HttpError:
             return  # `_respond` says so
+        self._place = path, query
         if self.method in (b"GET", b"HEAD") and path.key in site.live.resources:
             return
         websocket = self.fields.websocket and self.method == b"GET"
@@ -265,8 +268,13 @@ class Answering:
         found = self._site.find(target)
         if found.resource is not None:
             return found, None
-        path, query = split_target(target)
-        return self._site.find(canonical_path(path)), query
+        if self._place is None:
+            sent, query = split_target(target)
+            return self._site.find(canonical_path(sent)), query
+        path, query = self._place
+        if not path.is_plain:
+            raise HttpError(400, "NUL or bad percent-encoding in the path")
+        return self._site.find(path.key), query
 
     def _respond_entry(self, generation: Generation, base: Entry) -> Reply | None:
         service, fields = self._service, self.fields
@@ -350,10 +358,12 @@ class Answering:
         assert asker is not None
         if resource.quick and self.fields.plain:
             asker.teach(None)
+        assert self._place is not None
         body, self._body = self._body, b""
         exchange = Exchange(
             self.method,
             self.target,
+            *self._place,
             asker.head(),
             body,
             asker.client,

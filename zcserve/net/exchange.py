@@ -73,6 +73,7 @@ class Exchange:
     """One request on its way through an application.
 
     method, target   as sent
+    path, query      the target's; a query of None: it has no question mark
     head             what else the request says
     body             complete
     client           the client's address without a port, "unix:" for a unix socket: the peer's, or what a trusted proxy
@@ -84,12 +85,27 @@ class Exchange:
                      before it was given: the client has gone away, or it took too long
     """
 
-    __slots__ = ("_finish", "abandoned", "addresses", "body", "client", "head", "hold", "method", "origin", "target")
+    __slots__ = (
+        "_finish",
+        "abandoned",
+        "addresses",
+        "body",
+        "client",
+        "head",
+        "hold",
+        "method",
+        "origin",
+        "path",
+        "query",
+        "target",
+    )
 
     def __init__(
         self,
         method: bytes,
         target: bytes,
+        path: SentPath,
+        query: bytes | None,
         head: Head,
         body: bytes,
         client: str,
@@ -100,6 +116,8 @@ class Exchange:
     ) -> None:
         self.method = method
         self.target = target
+        self.path = path
+        self.query = query
         self.head = head
         self.body = body
         self.client = client

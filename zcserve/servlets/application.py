@@ -41,7 +41,7 @@ from zcserve.servlets.folder import Folder, Module
 from zcserve.servlets.folder_events import FolderEvents
 from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.mounts import Mounts
-from zcserve.servlets.request import SERVLET_PATH, Request
+from zcserve.servlets.request import SERVLET_PATH, Request, request_of
 from zcserve.servlets.results import Keeping, Results
 from zcserve.servlets.routes import Route
 from zcserve.servlets.websockets import NoWebSockets
@@ -88,9 +88,7 @@ class Servlet:
         results = self._owner.results
         if route.ttl is not None and results is not None and "GET" in route.methods:
             return results.respond(route, params, exchange)
-        request = Request(
-            exchange.method, exchange.target, exchange.head, exchange.client, exchange.body, params, exchange.origin
-        )
+        request = request_of(exchange, params)
         return self._owner.call(route, request, exchange)
 
     def _without_route(self, method: str) -> Reply:
@@ -136,8 +134,7 @@ class Refreshing:
         if not waiting:
             return
         owner, exchange = self._owner, waiting[0]
-        sent, query = split_target(exchange.target)
-        path = SentPath(sent)
+        path, query = exchange.path, exchange.query
         found = owner.find(path, query)
         if found is self:
             if left:

@@ -20,8 +20,7 @@ from zcserve.http import FieldLines, has_content
 from zcserve.log import Log
 from zcserve.net.exchange import Exchange
 from zcserve.net.reply import Give, Piece, Reply, Stream
-from zcserve.net.request import authority, split_target
-from zcserve.paths import SentPath
+from zcserve.net.request import authority
 from zcserve.servlets.context import Context
 from zcserve.servlets.files import Part, segments
 from zcserve.servlets.response import RESERVED, checked_fields
@@ -57,10 +56,9 @@ class Asked:
     def __init__(self, prefix: bytes, exchange: Exchange) -> None:
         """In the loop's thread."""
         self.exchange = exchange
-        raw_path, query = split_target(exchange.target)
-        self.raw_path = raw_path
-        self.query = query or b""
-        self.path = SentPath(raw_path).behind(prefix.count(b"/"))
+        self.raw_path = exchange.path.sent
+        self.query = exchange.query or b""
+        self.path = exchange.path.behind(prefix.count(b"/"))
         self.prefix = unquote_to_bytes(prefix)
         self.version = exchange.head.version.decode("latin-1")
         self.lines: Sequence[tuple[bytes, bytes]] = exchange.head.lines

@@ -36,9 +36,7 @@ from zcserve.log import Log
 from zcserve.net.exchange import Answer, Exchange, Stored
 from zcserve.net.front import Front
 from zcserve.net.reply import Reply
-from zcserve.net.request import split_target
 from zcserve.net.timers import Deadline, Expiring, Timers
-from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller
 from zcserve.servlets.context import Context
 from zcserve.servlets.judge import Judged
@@ -133,7 +131,7 @@ class Results:
         call = self.making.wanted.get(target)
         if call is not None and call.source.route is route:
             return self.making.join(call, exchange)
-        source = Source(route, target, params, SentPath(split_target(target)[0]).key)
+        source = Source(route, target, params, exchange.path.key)
         if self.making.make(source, [exchange]):
             return None
         return self._context.busy(exchange, f"{HUNG_MAX} calls that make its result have not returned")
