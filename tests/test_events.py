@@ -7,7 +7,7 @@ from zcserve.events import Event
 
 def test_every_subscriber_is_told_in_order_and_one_true_is_the_answer() -> None:
     told: list[tuple[str, int]] = []
-    event: Event[[int]] = Event()
+    event: Event[int] = Event()
     assert event(1) is False
     event.subscribe(lambda number: told.append(("first", number)))
     event.subscribe(lambda number: number == 2)
@@ -19,7 +19,7 @@ def test_every_subscriber_is_told_in_order_and_one_true_is_the_answer() -> None:
 
 def test_a_subscriber_that_comes_during_a_call_is_told_from_the_next_one_on() -> None:
     told: list[str] = []
-    event: Event[[]] = Event()
+    event: Event[()] = Event()
 
     def first() -> None:
         event.subscribe(lambda: told.append("late"))

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,12 @@ def test_inside_of_a_package_too(package: str) -> None:
         parts = [found.split(".") for found in imports(file)]
         beside = {part[2] for part in parts if part[:2] == ["zcserve", package] and len(part) > 2}
         assert {other for other in beside if floor[other] >= floor[name]} == set(), name
+
+
+@pytest.mark.parametrize("package", ["cache", "config", "content", "servlets", "site"])
+def test_no_modules_of_a_package_import_each_other_in_a_circle(package: str) -> None:
+    files = {f"zcserve.{package}.{file.stem}": file for file in MODULES if room(file) == package}
+    TopologicalSorter({name: files.keys() & set(imports(file)) for name, file in files.items()}).prepare()
 
 
 def test_every_floor_is_of_a_room_that_exists() -> None:

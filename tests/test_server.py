@@ -147,6 +147,13 @@ def _descriptors() -> dict[str, str]:
     return found
 
 
+def _reload(server: Server, wait_until: WaitUntil) -> None:
+    """Until it is done: a thread that builds is not waited for long at the end."""
+    last = server.site.live
+    server.reload()
+    wait_until(lambda: server.site.live is not last)
+
+
 def test_a_server_that_ended_leaves_nothing_behind(site: Site, tmp_path: Path, wait_until: WaitUntil) -> None:
     site.write("small", b"small")
     site.write("medium", bytes(100_000))
@@ -161,11 +168,9 @@ def test_a_server_that_ended_leaves_nothing_behind(site: Site, tmp_path: Path, w
             for target in ("/small", "/medium", "/large", "/absent"):
                 assert get(server.port, target)[0] in (200, 404)
         site.write("small", b"changed")
-        last, port = server.site.live, server.port
-        server.reload()
-        wait_until(lambda: server.site.live is not last)  # a thread that builds is not waited for long at the end
+        _reload(server, wait_until)
+        port = server.port
         wait_until(lambda: get(port, "/small") == (200, b"changed"))
-        del last
     gone = weakref.ref(server)
     del server
     _collect()

@@ -155,7 +155,7 @@ def test_a_program_that_is_ready_serves_when_it_may(outcome: Callable[[str], Out
 
 
 def test_a_program_that_does_not_wait_serves_all_the_same(outcome: Callable[[str], Outcome]) -> None:
-    one = outcome("control.send(b'ready'); control.send(b'serving'); control.recv(9)")
+    one = outcome("control.send(b'ready'); control.send(b'serving'); control.recv(9); control.recv(9)")
     one.run()
     assert (one.served, one.failed) == ([one.process.pid], [])
 

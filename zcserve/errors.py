@@ -1,7 +1,7 @@
 """What can go wrong, as types, and the words for it.
 
 An error knows what it means to the outside, and not how it is told: `HttpError` carries the status it
-is answered with (net/connection.py turns it into a response, in one place), `UsageError` becomes one line
+is answered with (net/http1.py and net/answering.py make a response of it), `UsageError` becomes one line
 on stderr and exit code 2 (cli.py, in one place). Errors of the operating system stay OSError.
 """
 

@@ -8,12 +8,12 @@ attribute of another part, so the imports say which part knows which.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, ParamSpec
+from typing import Generic, TypeVarTuple
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 
 
-class Event(Generic[P]):
+class Event(Generic[*Ts]):
     """To call it calls every subscriber, in the order in which they subscribed; True where one of them returned True.
 
     subscribers  replaced by `subscribe`, and never changed: a call that is under way goes on with those it began with
@@ -23,12 +23,16 @@ class Event(Generic[P]):
 
     __slots__ = ("subscribers",)
 
-    def __init__(self, *subscribers: Callable[P, object]) -> None:
+    def __init__(self, *subscribers: Callable[[*Ts], object]) -> None:
         self.subscribers = subscribers
 
-    def subscribe(self, subscriber: Callable[P, object]) -> None:
+    def subscribe(self, subscriber: Callable[[*Ts], object]) -> None:
         """From now on call `subscriber`, too."""
         self.subscribers = (*self.subscribers, subscriber)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        return True in [subscriber(*args, **kwargs) for subscriber in self.subscribers]
+    def __call__(self, *args: *Ts) -> bool:
+        answer = False
+        for subscriber in self.subscribers:
+            if subscriber(*args) is True:
+                answer = True
+        return answer

@@ -34,7 +34,7 @@ class Foresight:
                 self._tell_at = now + MEMORY_TOLD_EVERY_S
                 self._tell(sampler)
         elif self._store.evictions or self._content.report.left_out:
-            self._sampler = Sampler(self._service.front)
+            self._sampler = Sampler(self._service.loop.front)
             for site in self._service.sites:
                 site.sampler = self._sampler
             self._tell_at = now + MEMORY_TOLD_EVERY_S

@@ -30,6 +30,7 @@ from zcserve.cache.budget import budget_of
 from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.cache.entry import InPlace, each_coding
 from zcserve.cache.fetcher import Fetcher
+from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import retire
@@ -64,8 +65,6 @@ if TYPE_CHECKING:
 
 _log = Log(__name__)
 
-# The number of the only site.
-SITE = 0
 # What systemd waits for longer at each word of progress (sd_notify(3)), in microseconds: three words may be late.
 EXTENDED_US = 30_000_000
 # How long a loader thread may hold the GIL while the loop has work: the interpreter's 5 ms would be the loop's worst
@@ -113,7 +112,7 @@ class Server:
             builder = self._open_memory(undo)
             self._open_loop(undo)
             built = self._build(builder, progress)
-            self.site = Site(SITE, built.generation, pins=builder.pinned)
+            self.site.serve(built.generation)
             self._open_service(undo)
             self._open_content(builder, built, undo)
             self._listen(sockets, undo)
@@ -136,19 +135,19 @@ class Server:
         """Where content lies, and what fills it."""
         config = self.config
         closing.start()
-        pinned = Pinned(config.pin)
+        self.site = Site(0, Generation(Root(config.root)), pins=Pinned(config.pin))
         self.store = Store(
             config.memory,
             slab_bytes=config.slab_bytes,
             small_body_bytes_max=config.small_body_bytes_max,
             policy=config.evict,
-            pinned=pinned,
+            pinned=self.site.pins,
         )
         undo.callback(self.store.close)
         self.loader = Loader(self.store, config)
         undo.callback(self.loader.variants.close)
         self.loader.variants.progress.subscribe(self._on_compressed)
-        return Builder(config, self.store, self.loader, pinned, SITE)
+        return Builder(config, self.store, self.loader, self.site)
 
     def _open_loop(self, undo: ExitStack) -> None:
         """The loop and what is its own: its front, its second's prefixes, its log."""
@@ -175,7 +174,7 @@ class Server:
         try:
             last = None
             if self._predecessor is not None:
-                last = self._predecessor.adopt(self.loader, Root(self.config.root), SITE)
+                last = self._predecessor.adopt(self.loader, self.site)
             self.store.starting = True
             built = builder.build(last=last, progress=progress)
             self.store.starting = False
@@ -230,7 +229,7 @@ class Server:
 
     def _open_content(self, builder: Builder, built: Built, undo: ExitStack) -> None:
         """What follows the root from now on."""
-        self.content = Content(builder, built, self.site, self._service)
+        self.content = Content(builder, built, self._service)
         undo.callback(self.content.close)
         self.loop.each_turn.subscribe(self.content.each_turn)
         self._foresight = Foresight(self._service, self.store, self.content)

@@ -56,13 +56,13 @@ from zcserve import log, threads
 from zcserve.cache import manifest
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
-from zcserve.cache.root import Root
 from zcserve.cache.store import Memory
 from zcserve.errors import NoThreadError, reason_of
 from zcserve.log import Log
 from zcserve.net.listener import Inherited
 from zcserve.net.loop import Loop
 from zcserve.program import Program
+from zcserve.site.site import Site
 
 _log = Log(__name__)
 
@@ -134,9 +134,9 @@ class Predecessor:
         text, awaits_ready = environ.pop(VARIABLE, ""), environ.pop(AWAITS_READY, "")
         return cls(Handover(**json.loads(text)), awaits_ready=awaits_ready) if text else None
 
-    def adopt(self, loader: Loader, root: Root, site: int) -> Generation | None:
+    def adopt(self, loader: Loader, site: Site) -> Generation | None:
         """What it serves of this site, its bodies resident here as well; None where that cannot be used."""
-        generation = manifest.adopt(self._manifest, self._memory, loader, root, site)
+        generation = manifest.adopt(self._manifest, self._memory, loader, site.root, site.id)
         os.close(self._manifest)
         if generation is None:
             _log.warning("upgrade: what process %d has in memory is of another shape, all is loaded anew", self.pid)

@@ -17,13 +17,14 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.net.bodies import Allowance
-from zcserve.net.connection import MOVES, RECV_BYTES, Connection, State
+from zcserve.net.connection import RECV_BYTES, Connection
 from zcserve.net.front import Front, Kind
 from zcserve.net.loop import Loop
 from zcserve.net.poller import ERROR, HANG_UP, READ, WRITE
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
+from zcserve.net.states import State
 from zcserve.site.site import Site
 
 GET = b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -118,12 +119,6 @@ def house(tmp_path: Path) -> Any:
 
 def statuses(transport: MemoryTransport) -> list[int]:
     return [int(piece[:3]) for piece in transport.sent.split(b"HTTP/1.1 ")[1:]]
-
-
-def test_every_move_leads_to_a_state_and_none_leads_out_of_the_end() -> None:
-    assert set(MOVES) == set(State)
-    assert not MOVES[State.CLOSED]
-    assert all(State.CLOSED not in moves for moves in MOVES.values())
 
 
 def test_requests_of_one_read_are_answered_together_and_leave_together(house: Any) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.memory import MemoryTransport
+from tests.support.memory import HandFetcher, MemoryTransport
 from zcserve.cache.entry import DiskSpan, Fleeting, ForeignSpan, OpenFile, Segment, Span, identity_of
+from zcserve.cache.fetcher import Wait
 from zcserve.net import output, spans
 from zcserve.net.output import Flushed, Output
 from zcserve.net.spans import TornError
@@ -317,6 +318,16 @@ def test_what_is_dropped_is_not_pinned(ends: str) -> None:
     if ends == "gone":
         transport.gone = True
         assert out.flush(transport, MUCH) is Flushed.GONE
-    out.drop()
-    out.drop()
+    fetcher: Any = HandFetcher()
+    out.drop(fetcher)
+    out.drop(fetcher)
     assert (body.pins, out.segments) == (0, [])
+
+
+def test_a_read_that_is_not_wanted_any_more_is_cancelled_once() -> None:
+    out, fetcher = Output(), HandFetcher()
+    out.wait = Wait(None, None, lambda _: None)
+    hand: Any = fetcher
+    out.drop(hand)
+    out.drop(hand)
+    assert fetcher.cancelled == 1

@@ -18,7 +18,7 @@ from tests.support.client import Client
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Server
-from zcserve.net.connection import State
+from zcserve.net.states import State
 
 # Longer than any test may take: a deadline that is not the test's subject.
 NEVER = 300

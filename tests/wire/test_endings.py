@@ -24,7 +24,7 @@ from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.config.table import Engine
-from zcserve.net.connection import FRESH_S
+from zcserve.net.states import FRESH_S
 
 LARGE = 8 << 20  # more than any socket takes whose client does not read
 CONTENT = bytes(range(256)) * (LARGE // 256)

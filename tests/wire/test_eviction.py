@@ -18,7 +18,7 @@ from tests.support.eviction import ENGINES, POLICIES, entry_of, within_budget
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Server
-from zcserve.net.connection import State
+from zcserve.net.states import State
 
 KIB, MIB = 1 << 10, 1 << 20
 BUDGET = 2 * MIB

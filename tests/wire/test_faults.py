@@ -33,10 +33,11 @@ from tests.support.stage import EVENTS, write_servlets
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.cache.entry import DiskSpan, Entry, Span
-from zcserve.net.connection import RECV_BYTES, State
+from zcserve.net.connection import RECV_BYTES
 from zcserve.net.output import Output
 from zcserve.net.request import Parser
 from zcserve.net.spans import DISK_PIECE_BYTES
+from zcserve.net.states import State
 from zcserve.net.transport import Transport
 
 SIZES = {"small": 12_000, "medium": 64 << 10, "large": 8 << 20}
@@ -84,7 +85,7 @@ def state_of(server: Server, client: Client) -> State | None:
     address = client.socket.getsockname()
     for connection in list(server.service.connections):
         with contextlib.suppress(OSError):  # it is being closed
-            if connection.addresses()[0] == address:
+            if connection.transport.addresses()[0] == address:
                 return connection.state
     return None
 

@@ -19,7 +19,7 @@ from tests.support.client import Client
 from tests.support.command import StartCommand
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
-from zcserve.net.connection import FRESH_S, State
+from zcserve.net.states import FRESH_S, State
 
 LARGE = 8 << 20  # more than any socket takes that nobody reads from
 GET_LARGE = b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n"

@@ -23,7 +23,7 @@ from tests.support.stage import ConnectTo, Mounted, NameApplication, StageClient
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.errors import UsageError
-from zcserve.net.connection import State
+from zcserve.net.states import State
 
 TEXT = [("Content-Type", "text/plain")]
 LARGE = bytes(range(256)) * 8192  # 2 MiB: more than a socket takes at once

@@ -1,7 +1,8 @@
 """A turn of the loop is bounded, whatever clients do: each flood runs beside a quiet client, a signal, a changed file.
 
 The server and the flood are processes of their own. The bounds in time are many times what a healthy server takes (some
-milliseconds), and far below what a client waits for that is starved (seconds).
+milliseconds), and far below what a client waits for that is starved (seconds). What other programs of a busy machine
+take does not count.
 """
 
 from __future__ import annotations
@@ -16,18 +17,19 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from tests.support.client import Client
-from tests.support.command import StartCommand
+from tests.support.command import Command, StartCommand
 from tests.support.site import Site
 from tests.support.waiting import WaitUntil
 
 ENGINES = ["python", "native"]
-# What a bystander may wait for one answer: the median, and the longest. Measured: 1 and 30 ms on two cores, and ten
-# times that beside other tests.
-MEDIAN_S, LONGEST_S = 0.05, 2.0
+# What a bystander may wait for one answer: the median, and the longest. Measured: 0.3 and 12 ms on two cores, beside
+# twelve busy loops, too.
+MEDIAN_S, LONGEST_S = 0.02, 1.0
 # When a signal, a timer and a changed file have acted: 0.3 s on a quiet machine.
 ACTS_WITHIN_S = 1.5
 FLOOD_S = 20  # it is ended when the test is over
@@ -148,14 +150,34 @@ def flooding(port: int, count: int, kind: str) -> Iterator[None]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def waits(client: Client, seconds: float) -> list[float]:
+class Waited:
+    """How long this thread waits in a `with`, in seconds, but for the time in which it, or the server's loop, stands in
+    the kernel's queue for a core: it is other programs of a busy machine that the client waits for then."""
+
+    def __init__(self, server: Command) -> None:
+        self._threads = Path(f"/proc/{server.pid}/task")
+        self.seconds = 0.0
+
+    def _clock(self) -> float:
+        queued = (self._threads / self._threads.parent.name / "schedstat", Path("/proc/thread-self/schedstat"))
+        return time.monotonic() - sum(int(file.read_text().split()[1]) for file in queued) / 1e9
+
+    def __enter__(self) -> Self:
+        self._began = self._clock()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = self._clock() - self._began
+
+
+def waits(server: Command, client: Client, seconds: float) -> list[float]:
     """How long a quiet client waits for each answer."""
     took = []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        began = time.monotonic()
-        assert client.get("/small").status == 200
-        took.append(time.monotonic() - began)
+        with Waited(server) as waited:
+            assert client.get("/small").status == 200
+        took.append(waited.seconds)
         time.sleep(0.005)
     return took
 
@@ -188,15 +210,15 @@ def test_nobody_starves(
     with Client(server.port) as client:
         assert client.get("/small").body == b"old"
         with flooding(server.port, count, kind):
-            took = waits(client, 0.7)
+            took = waits(server, client, 0.7)
             assert statistics.median(took) < MEDIAN_S
             assert max(took) < LONGEST_S
             small.write_bytes(b"newer")
-            began = time.monotonic()
-            wait_until(lambda: client.get("/small").body == b"newer")
-            assert time.monotonic() - began < ACTS_WITHIN_S
+            with Waited(server) as waited:
+                wait_until(lambda: client.get("/small").body == b"newer")
+            assert waited.seconds < ACTS_WITHIN_S
             server.process.terminate()
-            began = time.monotonic()
-            wait_until(lambda: refuses(server.port))
-            assert time.monotonic() - began < ACTS_WITHIN_S
+            with Waited(server) as waited:
+                wait_until(lambda: refuses(server.port))
+            assert waited.seconds < ACTS_WITHIN_S
             assert server.wait() == 0

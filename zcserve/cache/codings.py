@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from zcserve.cache.compress import codecs, worth_it
 from zcserve.cache.entry import ComposedEntry, Entry, Span
@@ -72,6 +72,14 @@ class Codings:
         if keeper is not None:
             keeper.put(tag, coding, content, coded)
         return coded
+
+    def tags_of(self, entries: Iterable[Entry]) -> set[bytes]:
+        """The ETags of files that have variants which were made, or might have."""
+        return {
+            entry.etag
+            for entry in entries
+            if entry.etag and (self.may_apply(entry) or any(variant.made for variant in entry.variants))
+        }
 
     def remember(self, base_tag: bytes, variant: Entry) -> None:
         """A resident variant was made of content with this ETag."""

@@ -103,7 +103,7 @@ class Fetcher:
         """Raises NoThreadError."""
         self._loader = loader
         self._call_soon = call_soon
-        self.outdated: Event[[Generation, Entry]] = Event()
+        self.outdated: Event[Generation, Entry] = Event()
         self._crew = Crew(threads, "zcserve-loader", stuck_s=stuck_s)
         self._remaking = False
         self._running: dict[object, _Running] = {}

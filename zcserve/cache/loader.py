@@ -62,7 +62,7 @@ class Loader:
         self.types = MediaTypes(config.charset, config.type)
         self.judge = Judge(trust=config.trust_siblings)
         self.codings = Codings(config, self.types, store.largest)
-        self.variants = Variants(self)
+        self.variants = Variants(store, self.codings, self.try_to_add_variants)
         self._reader = Reader(config.hash_bytes_max)
         # Pages of siblings, by identity: as a variant and under its own name a sibling has the same bytes.
         self._pages_of: weakref.WeakValueDictionary[bytes, Extent] = weakref.WeakValueDictionary()

@@ -167,8 +167,8 @@ class Store:
         self.budget = budget
         self.small_body_bytes_max = small_body_bytes_max
         self.evictions = 0
-        self.evicted: Event[[Entry]] = Event()
-        self.is_sending: Event[[Entry]] = Event()
+        self.evicted: Event[Entry] = Event()
+        self.is_sending: Event[Entry] = Event()
         block_bytes_max = small_body_bytes_max + 4096  # a head is never longer than this
         self._slabs = Slabs(max(min(slab_bytes, int(budget * SLAB_SHARE)), block_bytes_max))
         _check_file_bytes_max(self._slabs.slab_bytes)
@@ -426,9 +426,8 @@ class Store:
     # --- with another process (upgrade.py) --------------------------------------------------------------------
 
     def freeze(self) -> Memory:
-        """Change nothing from now on in what is there: small bodies that are new go to slabs of their own while there
-        is room, and all else that is not resident stays so. The memory, to be handed on. Not in the loop's thread: the
-        lock is held while room is made."""
+        """Change nothing in what is there from now on, and give the memory to hand on: new small bodies go to slabs
+        of their own, all else stays as it is. Not in the loop's thread: the lock is held while room is made."""
         with self._lock:
             self._frozen = True
             slabs = self._slabs.seal()

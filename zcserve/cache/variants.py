@@ -19,25 +19,27 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 from zcserve import threads
+from zcserve.cache.codings import Codings
 from zcserve.cache.entry import Entry
+from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
+from zcserve.cache.store import Store
 from zcserve.config.units import size_text
 from zcserve.errors import NoThreadError
 from zcserve.events import Event
 from zcserve.log import Log
 
-if TYPE_CHECKING:
-    from zcserve.cache.index import Generation
-    from zcserve.cache.loader import Loader
-
 _log = Log(__name__)
+
+# Makes the codings that a file lacks, and hands the last step, which adds them to its entry, to a function.
+Add: TypeAlias = Callable[[Root, Entry, Callable[[Callable[[], None]], None]], None]
 
 # How often the log says how far it is.
 TOLD_EVERY_S = 10.0
@@ -111,16 +113,18 @@ class _Run:
 
 
 class Variants:
-    """Makes the variants of one loader's files. Any thread may call it, but for `close`.
+    """Has `add` make the variants of files, in threads. Any thread may call it, but for `close`.
 
     progress  event: what the log says of it, in any thread
     """
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, store: Store, codings: Codings, add: Add) -> None:
         self.threads_max = threads_max()
-        self.progress: Event[[str]] = Event()
+        self.progress: Event[str] = Event()
         self._live_tags: Callable[[], set[bytes]] | None = None  # None: nothing is served yet
-        self._loader = loader
+        self._store = store
+        self._codings = codings
+        self._add = add
         self._changed = threading.Condition(threading.Lock())
         self._waiting: deque[Job] = deque()
         self._wanted: dict[Entry, Job] = {}
@@ -185,7 +189,7 @@ class Variants:
         """Have `--compress-dir` hold nothing that is not served, once all is made, and now and then from then on.
         `live_tags` gives the ETags of all that is served, in a thread of this object's."""
         self._live_tags = live_tags
-        if self._loader.codings.kept is not None:
+        if self._codings.kept is not None:
             self._sweep_asked = True
             self._begin()
 
@@ -226,7 +230,7 @@ class Variants:
         while (job := self._next()) is not None:
             try:
                 if self.wants(job.entry):
-                    self._loader.try_to_add_variants(job.root, job.entry, partial(self._attach, job))
+                    self._add(job.root, job.entry, partial(self._attach, job))
             except Exception:
                 _log.exception("compress: %s failed", job.entry.key.decode())
             with self._changed:
@@ -237,7 +241,7 @@ class Variants:
         """The next file; None: this thread is not needed any more."""
         while True:
             with self._changed:
-                while self._waiting and self._loader.store.frozen and not self._closed:
+                while self._waiting and self._store.frozen and not self._closed:
                     self._changed.wait(LOOKED_S)  # another process takes over; should it not, this goes on
                 if self._closed or not (self._waiting or self._sweep_asked):
                     self.at_work -= 1
@@ -256,7 +260,7 @@ class Variants:
             if job.entry not in self._wanted:
                 return
             step()
-        self._loader.store.evicted(job.entry)  # the fast lane knows it without them
+        self._store.evicted(job.entry)  # the fast lane knows it without them
 
     def _done(self, job: Job) -> None:
         """With the lock: one more file."""
@@ -269,12 +273,12 @@ class Variants:
         if not self._wanted:
             if run.told:
                 self._tell(f"done: {run.result()}{self._of_which_kept()}")
-            if time.monotonic() - self._swept_at > SWEPT_EVERY_S and self._loader.codings.kept is not None:
+            if time.monotonic() - self._swept_at > SWEPT_EVERY_S and self._codings.kept is not None:
                 self._sweep_asked = True
             self._changed.notify_all()
 
     def _sweep(self) -> None:
-        kept, live_tags = self._loader.codings.kept, self._live_tags
+        kept, live_tags = self._codings.kept, self._live_tags
         if kept is not None and live_tags is not None:
             removed = kept.sweep(live_tags())
             self._swept_at = time.monotonic()
@@ -297,15 +301,5 @@ class Variants:
         self.progress(told)
 
     def _of_which_kept(self) -> str:
-        loader = self._loader
-        found, loader.codings.found_kept = loader.codings.found_kept, 0
+        found, self._codings.found_kept = self._codings.found_kept, 0
         return f"; {found} variants were kept" if found else ""
-
-
-def tags_of(entries: Iterable[Entry], loader: Loader) -> set[bytes]:
-    """The ETags of files that have variants which were made, or might have."""
-    return {
-        entry.etag
-        for entry in entries
-        if entry.etag and (loader.codings.may_apply(entry) or any(variant.made for variant in entry.variants))
-    }

@@ -16,7 +16,6 @@ from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem
 from zcserve.cache.loader import Loader
 from zcserve.cache.naming import path_of
 from zcserve.cache.patch import Patch
-from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Preloaded, preload
 from zcserve.cache.reading import ChangedError
 from zcserve.cache.root import SCARCE, Root
@@ -31,6 +30,7 @@ from zcserve.content.told import PROGRESS_AFTER_S, loading
 from zcserve.errors import NoThreadError, reason_of
 from zcserve.log import Log
 from zcserve.progress import Meter
+from zcserve.site.site import Site
 
 _log = Log(__name__)
 
@@ -65,13 +65,12 @@ class Caught:
 
 
 class Builder:
-    """Makes generations of one root, for the site of this number."""
+    """Makes the generations of a site."""
 
-    def __init__(self, config: Config, store: Store, loader: Loader, pinned: Pinned, site: int) -> None:
+    def __init__(self, config: Config, store: Store, loader: Loader, site: Site) -> None:
         self.config = config
         self.store = store
         self.loader = loader
-        self.pinned = pinned
         self.site = site
         self.closing = threading.Event()  # what is being built is not waited for
 
@@ -94,9 +93,9 @@ class Builder:
         try:
             found = partial(note, total=0)
             generation = walk(root, index=self.config.index, last=last, observer=watcher, progress=found)
-            self.store.count_index(self.site, generation.index_bytes, at_least=True)
+            self.store.count_index(self.site.id, generation.index_bytes, at_least=True)
             report = preload(
-                generation, self.loader, first=self.pinned.first(generation), make_room=True, progress=note
+                generation, self.loader, first=self.site.pins.first(generation), make_room=True, progress=note
             )
         except BaseException:
             if watcher is not None:
@@ -106,9 +105,9 @@ class Builder:
             if show is not None:
                 show.clear()
         self.read_not_found_page(generation)
-        for glob in self.pinned.newly_idle(generation):
+        for glob in self.site.pins.newly_idle(generation):
             _log.warning("--pin %s matches no file", glob)
-        if left := self.pinned.left_out(generation):
+        if left := self.site.pins.left_out(generation):
             size = size_text(sum(representation.size for representation in left))
             _log.warning("pinned: %d files, %s, do not fit into memory: sent from disk", len(left), size)
         return Built(generation, watcher, report)
@@ -148,7 +147,7 @@ class Builder:
         fresh = Generation(generation.root)
         for keys in patch.order:
             fresh.lay_over([key for key in keys if key in patch.resources], patch.resources)
-        preload(fresh, self.loader, first=self.pinned.first(fresh), make_room=True, progress=lambda *_: self.go_on())
+        preload(fresh, self.loader, first=self.site.pins.first(fresh), make_room=True, progress=lambda *_: self.go_on())
         for key in chain.from_iterable(map(list, tables_of(patch.resources))):
             new = patch.resources[key]
             now, old = fresh.resources.get(key), generation.resources.get(key)

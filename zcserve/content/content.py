@@ -32,8 +32,8 @@ _log = Log(__name__)
 class Content:
     """The generations of a site, and their replacement. In the loop, but for `reload` and `close`."""
 
-    def __init__(self, builder: Builder, built: Built, site: Site, service: Service) -> None:
-        """`site` serves what was built already; the loop does the last step of each change. Raises NoThreadError."""
+    def __init__(self, builder: Builder, built: Built, service: Service) -> None:
+        """The site serves what was built already; the loop does the last step of each change. Raises NoThreadError."""
         config, loop = builder.config, service.loop
         self.counters = counters = Counters()
         self.due = inf  # when `each_turn` has something to do
@@ -42,7 +42,7 @@ class Content:
         self._loop = loop
         self._renewals = renewals = Renewals(builder.loader, builder.closing)
         self._jobs = jobs = Jobs(loop, builder.closing, counters)
-        self._live = live = Live(site, service, config, self._plan)
+        self._live = live = Live(builder.site, service, config, self._plan)
         self._releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)

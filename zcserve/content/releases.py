@@ -17,7 +17,6 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.preload import Preloaded, preload, retire
 from zcserve.cache.shards import Shards, marked
-from zcserve.cache.variants import tags_of
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.content.builder import Builder, Built, ClosingError, close_soon
@@ -243,7 +242,7 @@ class Releases:
 
     def _live_tags(self) -> set[bytes]:
         """The ETags of what is served, in a thread of the variants'."""
-        return set().union(*(tags_of(one.entries(), self._loader) for one in self._live.all_served()))
+        return set().union(*(self._loader.codings.tags_of(one.entries()) for one in self._live.all_served()))
 
     def retire(self, over: list[Generation]) -> None:
         """In the builder's thread: their time is over."""

@@ -4,7 +4,7 @@
 # All memory here is raw C memory with its length beside it: there is nothing for Cython's own checks to check.
 """The compiled fast lane: answers what is plain and hot before Python hears of it.
 
-`Lane` offers the loop what `poller.Poller` offers, and answers in front of it: a well-formed GET or HEAD of a resource it was
+`Lane` waits as `poller.Poller` does (`fastlane.FastLane` makes a front of it), and answers by itself: a well-formed GET or HEAD of a resource it was
 taught, whose field values it was taught too. All else goes to the general lane with the bytes already read. The lane
 decides nothing, as a TLB does not: what a Host, an Accept-Encoding or a Connection value means
 was decided in Python and learned (`learn`), what a path leads to was looked up in Python and put (`put`), and both can

@@ -1,21 +1,8 @@
-"""One client: its states, its deadlines and its end.
+"""One client: what it sends is read, what it is answered is sent, and how it ends.
 
-    HEAD --head complete--> answer --all sent--> IDLE --first bytes--> HEAD ...
-      |                       |  |                  (an answer that leaves at once changes no state)
-      |                       |  +--socket full--> WRITE --drained--> go on
-      |                       +--not resident, or a servlet's----> WAIT  --there it is---> go on
-      +--has a body-----------> BODY --read------> answer
-    anything --error, close--> CLOSED; what was sent arrives all the same (ending.py)
-
-States change in one place (`_set_state`), which knows the lawful moves, points the loop at the state's handler, and
-starts the state's clock. While output waits, or a thread works, nothing is read: a client that sends and never reads
-costs what is in its inbox, which one read bounds.
-
-Every state has something that ends it. HEAD, IDLE and BODY have deadlines for what the client owes, and WRITE has one
-from progress to progress. WAIT for a thread ends with the thread, WAIT for the next turn with the turn. WAIT for an
-application ends when the client closes its side (a client that wants an answer does not close before it; what is
-complete is sent to such a client all the same), with the kernel's keepalive where the client has vanished, and with
-`app_timeout_s` where that is set.
+The states (states.py) change in one place (`_set_state`), which knows the lawful moves, points the loop at the state's
+handler, and starts the state's clock. While output waits, or a thread works, nothing is read: a client that sends and
+never reads costs what is in its inbox, which one read bounds.
 
 Requests of one read are answered together (`Http1.fill`), and leave together (`_flush`); `_answer` alternates the two
 until something must be waited for. A turn's share is bounded by `pipeline_max` and `turn_bytes_max`.
@@ -23,13 +10,10 @@ until something must be waited for. A turn's share is bounded by `pipeline_max` 
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from math import inf
 
-from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
-from zcserve.net import spans
 from zcserve.net.ending import Ending, may_close
 from zcserve.net.exchange import Answer
 from zcserve.net.front import Kind
@@ -37,82 +21,54 @@ from zcserve.net.http1 import Http1, Stop
 from zcserve.net.output import Flushed, Output
 from zcserve.net.poller import ERROR, HANG_UP, WRITE
 from zcserve.net.service import Service
+from zcserve.net.states import MOVES, Clock, State
 from zcserve.net.transport import SocketTransport, Transport
 
 # Read at a time. A browser's head is 0.5-2 KB; a longer one takes another turn.
 RECV_BYTES = 8192
-# A client that has just connected sends its first request within this time: a round trip, and a busy machine's delay.
-# So long it is neither closed when the server stops, nor for want of room.
-FRESH_S = 1.0
-
-
-class State(enum.IntEnum):
-    """What the connection waits for."""
-
-    HEAD = 0  # the rest of a request's head, or the first one
-    IDLE = 1  # the next request
-    BODY = 2  # the rest of a body
-    WRITE = 3  # the socket, to take what is left of the output
-    WAIT = 4  # a thread, an application, or the next turn
-    CLOSED = 5
-
 
 _DONE = Flushed.DONE
-_HEAD, _IDLE, _WRITE, _WAIT, _CLOSED = State.HEAD, State.IDLE, State.WRITE, State.WAIT, State.CLOSED
-
-# Every state may end; these are the other lawful moves.
-MOVES: dict[State, frozenset[State]] = {
-    State.HEAD: frozenset((State.IDLE, State.HEAD, State.BODY, State.WRITE, State.WAIT)),
-    State.IDLE: frozenset((State.HEAD, State.BODY, State.WRITE, State.WAIT)),
-    State.BODY: frozenset((State.IDLE, State.HEAD, State.WRITE, State.WAIT)),
-    State.WRITE: frozenset((State.IDLE, State.HEAD, State.BODY, State.WAIT)),
-    State.WAIT: frozenset((State.IDLE, State.HEAD, State.BODY, State.WRITE)),
-    State.CLOSED: frozenset(),
-}
+_HEAD, _IDLE, _BODY, _WRITE, _WAIT, _CLOSED = State
 
 
 class Connection:
     """One client, from accept to close."""
 
     __slots__ = (
-        "_accepted",
+        "_clock",
         "_http",
         "_hung_up",
         "_is_resumed",
         "_loop",
         "_output",
-        "_queued",
         "_read",
-        "_reading",
         "_service",
-        "_since",
         "_stop",
-        "_transport",
         "armed",
         "state",
+        "transport",
     )
 
     def __init__(self, service: Service, transport: Transport, *, from_front: bool = False) -> None:
         self._service = service
         self._loop = service.loop
-        self._transport = transport
+        self.transport = transport
         self._read = transport.read
         self._is_resumed = False  # what the request at hand waited for is there
-        self._reading: Wait | None = None  # for the output's next piece of a file
-        self._queued = 0  # `Transport.unacknowledged` when it was last full
         self._hung_up = False  # the peer sends no more; told once, behind what it sent
         self._stop = Stop.BYTES
         self.armed = inf
-        self.state = State.HEAD
-        self._since = self._accepted = self._loop.now
+        self.state = _HEAD
         if from_front:
             self._loop.handlers[transport.fd] = self._on_request
         else:
             self._loop.add(transport.fd, self._on_request, Kind.CLIENT)
         self._output = Output()
-        self._http = Http1(service, self, self._output, transport.peer)
+        self._http = Http1(service, self, self._output, transport.peer, transport.addresses)
+        self._clock = Clock(service, self._http, self._output)
         service.connections.add(self)
-        self._loop.timers.arm(self)
+        if not from_front:  # else `go_on` does, if there is something to wait for
+            self._loop.timers.arm(self)
 
     def go_on(self, data: bytes, answer: Answer | None, *, hung_up: bool) -> None:
         """Go on where the front stopped, with what is in `Handed`. Where it had asked the application for the first
@@ -129,14 +85,9 @@ class Connection:
         except Exception:
             self.fail()
             raise
-        self._catch_up()
-
-    def _given_back(self) -> None:
-        """The connection is idle, and the front's again: this object is done with it."""
-        self._set_state(_CLOSED, keep=True)
-        self._service.connections.discard(self)
-        self._http.close()
-        self._transport.release()
+        if self.state is not _CLOSED:
+            self._loop.timers.arm(self)
+            self._loop.again(self._read_on)
 
     # --- states -------------------------------------------------------------------------------------------
 
@@ -144,107 +95,73 @@ class Connection:
         if state is not _CLOSED and state not in MOVES[self.state]:
             raise AssertionError(f"{self.state.name} does not lead to {state.name}")
         self.state = state
-        self._since = self._loop.now
+        self._clock.since = self._loop.now
         if state is _CLOSED:
             if keep:
-                self._loop.release(self._transport.fd)
+                self._loop.release(self.transport.fd)
             else:
-                self._loop.forget(self._transport.fd)
+                self._loop.forget(self.transport.fd)
             self._loop.timers.disarm(self)
             return
-        self._loop.handlers[self._transport.fd] = _HANDLERS[state].__get__(self)
+        self._loop.handlers[self.transport.fd] = _HANDLERS[state].__get__(self)
         self._loop.timers.arm(self)
 
     def due(self) -> float:
-        """When this state has lasted too long. HEAD counts from its first byte, WRITE from the last progress, BODY from
-        when it was last fast enough (`_body_comes`), WAIT from when an application was asked for an answer or a piece,
-        or from the last progress of a file that is read."""
-        config = self._service.config
-        match self.state:
-            case State.HEAD:
-                if self._service.ending and not self._http.inbox:
-                    return self._accepted + FRESH_S
-                return self._since + config.head_timeout_s
-            case State.IDLE:
-                return self._since + config.idle_timeout_s
-            case State.BODY:
-                return self._http.body_since + config.body_timeout_s
-            case State.WRITE:
-                return self._since + config.write_timeout_s
-            case State.WAIT if (wait := self._reading or self._http.wait) is not None:
-                return wait.since + config.load_timeout_s
-            case State.WAIT if config.app_timeout_s and self._http.is_applications_turn:
-                return self._since + config.app_timeout_s
-            case _:
-                return inf
+        """As `Timed.due`."""
+        return self._clock.due(self.state)
 
     def expire(self) -> None:
         """The state's deadline passed."""
-        if self.state is _WRITE and self._transport.unacknowledged() < self._queued:
-            self._queued = self._transport.unacknowledged()  # a slow reader, but it reads
-            self._since = self._loop.now
+        state = self.state
+        if self._clock.goes_on(state, self.transport):
             self._loop.timers.arm(self)
-        elif self.state is State.BODY and self._http.body_comes():
-            self._loop.timers.arm(self)
-        elif self.state is State.BODY or (self.state is State.HEAD and self._http.inbox):
+            self._loop.again(self._read_on)
+        elif state is _BODY or (state is _HEAD and self._http.inbox):
             late = HttpError(408, "the request took too long", close=True)
             self.proceed(self._http.refuse(late, self._http.inbox[:5]))
-        elif self.state is _WAIT:
+        elif state is _WAIT:
             self._expire_wait()
-        elif self.state is _WRITE:
+        elif state is _WRITE:
             self.close()  # the client reads nothing: waiting for it would be in vain
-        elif self.is_silent():
+        else:
             self.end()
-        else:  # the loop was busy for long, and a request is here
-            self._since = self._accepted = self._loop.now
-            self._loop.timers.arm(self)
-            self._catch_up()
 
     def _expire_wait(self) -> None:
         """A file or an application takes too long: another answer, or the end of one that is begun."""
-        if self._reading is None and self._http.expire():
+        if self._output.wait is not None:
+            self._cut(f"its file made no progress within --load-timeout ({self._service.config.load_timeout_s:g} s)")
+        elif self._http.expire():
             self.resumed()
-            return
-        config = self._service.config
-        if self._reading is not None:
-            self._http.tell(
-                f"the download was cut, its file made no progress within --load-timeout ({config.load_timeout_s:g} s)"
-            )
         else:
-            self._http.tell(f"its stream was cut, it gave no piece within --app-timeout ({config.app_timeout_s:g} s)")
+            self.end()
+
+    def _cut(self, why: str) -> None:
+        """A download that is begun cannot be finished: it ends before its Content-Length."""
+        self._http.tell(f"the download was cut, {why}")
         self.end()
 
     @property
-    def is_fresh(self) -> bool:
-        """Whether nothing has been read of this client, and it may not have had the time to send anything."""
-        return self.state is _HEAD and not self._http.inbox and self._loop.now < self._accepted + FRESH_S
-
-    @property
-    def accepted(self) -> float:
-        """When the client connected, or the fast lane handed it over."""
-        return self._accepted
-
-    @property
     def idle_since(self) -> float:
-        """Since when nothing has been asked of the server; inf while it owes an answer."""
-        return self._since if self.state in (State.HEAD, State.IDLE) else inf
+        """As `Clock.idle_since`."""
+        return self._clock.idle_since(self.state)
 
-    @property
-    def has_all(self) -> bool:
-        """Whether the client's kernel has everything that was sent."""
-        return not self._transport.unacknowledged()
+    def may_be_shed(self, age_s: float) -> bool:
+        """As `Clock.may_be_shed`."""
+        return self._clock.may_be_shed(self.state, age_s)
 
-    def is_silent(self) -> bool:
-        """Whether nothing of a request lies unread: closing would answer it with a reset."""
-        return not self._transport.has_unread()
+    def shed(self) -> bool:
+        """End to make room; False where the client has not everything, or a request lies unread: it would be reset."""
+        if self.transport.unacknowledged() or self.transport.has_unread():
+            return False
+        self.end()
+        return True
 
     def drain(self) -> None:
         """The server stops: end now if nothing is owed, else after the answer at hand. A client that has just connected
         has its chance to ask first."""
-        idle = self.state is State.IDLE or (self.state is State.HEAD and not self._http.inbox)
-        if self.is_fresh:
+        if self._clock.is_fresh(self.state):
             self._loop.timers.arm(self)
-        elif idle and self.is_silent():
+        elif self.state in (_HEAD, _IDLE) and not self._http.inbox and not self.transport.has_unread():
             self.end()
 
     def fail(self) -> None:
@@ -255,13 +172,12 @@ class Connection:
         """End in order: what was sent arrives. What was not sent is dropped. `says_no_more` as in `may_close`."""
         if self.state is _CLOSED:
             return
-        if (self._hung_up or not self._http.lingers) and may_close(
-            self._transport, says_no_more=says_no_more or self._hung_up
-        ):
+        says_no_more |= self._hung_up
+        if (self._hung_up or not self._http.lingers) and may_close(self.transport, says_no_more=says_no_more):
             self.close()
             return
         self._leave(keep=True)
-        Ending(self._service, self._transport, watched=True)
+        Ending(self._service, self.transport, watched=True)
         self._http.close()
 
     def close(self) -> None:
@@ -269,16 +185,13 @@ class Connection:
         if self.state is _CLOSED:
             return
         self._leave(keep=False)
-        self._transport.close()
+        self.transport.close()
         self._service.closed()
         self._http.close()
 
     def _leave(self, *, keep: bool) -> None:
-        self._output.drop()
+        self._output.drop(self._service.fetcher)
         self._is_resumed = False
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            self._service.fetcher.cancel(reading)
         self._set_state(_CLOSED, keep=keep)
         self._service.connections.discard(self)
 
@@ -302,35 +215,28 @@ class Connection:
         http = self._http
         if http.inbox:
             data = http.inbox + data
-        elif self.state is not State.BODY:
-            self._since = self._loop.now
+        elif self.state is not _BODY:
+            self._clock.since = self._loop.now
         http.inbox = data
         self._answer()
         if more:
             self._loop.again(self._read_on)
 
     def _read_on(self) -> None:
-        if self.state in (State.HEAD, State.IDLE, State.BODY):
+        """Events that came while nothing was read are not told again: try."""
+        if self.state in (_HEAD, _IDLE, _BODY):
             self._on_request(0)
 
-    def _on_writable(self, mask: int) -> None:
-        """WRITE: the socket may take more. What the client sends meanwhile is no progress."""
+    def _on_event(self, mask: int) -> None:
+        """WRITE and WAIT: the socket may take more, or the client is gone. What it sends meanwhile is no progress."""
         if mask & ERROR:
             self.close()
             return
         if mask & HANG_UP:
             self._hung_up = True
             self._let_application_go()
-        if mask & WRITE and self._output.segments and not self._output.rests:
+        if mask & WRITE and self.state is _WRITE and self._output.segments and not self._output.rests:
             self._send()
-
-    def _on_waiting(self, mask: int) -> None:
-        """WAIT: a client that is gone need not be waited for."""
-        if mask & ERROR:
-            self.close()
-        elif mask & HANG_UP:
-            self._hung_up = True
-            self._let_application_go()
 
     def _let_application_go(self) -> None:
         """The client has closed its side, as clients do that are gone: nothing is waited for that an application has
@@ -351,7 +257,7 @@ class Connection:
         answered = service.requests
         self._stop = self._http.fill()
         if service.requests != answered:
-            self._since = self._loop.now  # what is left begins another request, whose clock starts here
+            self._clock.since = self._loop.now  # what is left begins another request, whose clock starts here
         self._send()
 
     def proceed(self, stop: Stop) -> None:
@@ -373,10 +279,6 @@ class Connection:
         else:
             self.proceed(stop)
 
-    def addresses(self) -> tuple[object, object]:
-        """As `Owner.addresses`."""
-        return self._transport.addresses()
-
     def _send(self) -> None:
         """Send what is answered, then do what `Http1.fill` stopped for."""
         if self._output.segments and not self._flush():
@@ -385,18 +287,21 @@ class Connection:
         if stop is Stop.BYTES:
             self._await_request()
         elif stop is Stop.END:
-            self._finish()
+            # A client that has said that it closes sends no more (RFC 9112 section 9.6); but one that was long in
+            # reading its answer is not relied upon.
+            was_quick = self.state is not _WRITE and not self._http.inbox
+            self.end(says_no_more=was_quick and not self._service.draining)
         elif stop is Stop.BODY:
-            if self.state is not State.BODY:
-                if self.state is _WRITE:  # else the clock goes on while it rests
-                    self._http.body_since = self._loop.now
-                self._set_state(State.BODY)
-                self._catch_up()
+            if self.state is not _BODY:
+                if self.state is _WRITE and self._http.pace is not None:  # else the clock goes on while it rests
+                    self._http.pace.since = self._loop.now
+                self._set_state(_BODY)
+                self._loop.again(self._read_on)
         elif stop is Stop.LOAD and self._is_resumed:
             self._take_over_request()
         else:
-            if self.state is not State.WAIT:
-                self._set_state(State.WAIT)
+            if self.state is not _WAIT:
+                self._set_state(_WAIT)
             elif stop is Stop.LOAD:
                 self._loop.timers.arm(self)
             if stop is Stop.SHARE:
@@ -411,7 +316,7 @@ class Connection:
         if self._hung_up:
             self._let_application_go()
         elif self._service.config.app_timeout_s:
-            self._since = self._loop.now
+            self._clock.since = self._loop.now
             self._loop.timers.arm(self)
 
     def _await_request(self) -> None:
@@ -419,35 +324,27 @@ class Connection:
         if not self._http.inbox:
             state = _IDLE
             if self._service.ending:
-                if self.is_silent():
+                if not self.transport.has_unread():
                     self.end()
                     return
-            elif not self._hung_up and self._loop.front.give(self._transport.fd):
-                self._given_back()
+            elif not self._hung_up and self._loop.front.give(self.transport.fd):
+                self._leave(keep=True)
+                self.transport.release()
+                self._http.close()
                 return
         if self.state is not state:
             missed = self.state not in (_HEAD, _IDLE)
             self._set_state(state)
             if missed:
-                self._catch_up()
-
-    def _catch_up(self) -> None:
-        """Edges that came while nothing was read are not told again: try."""
-        self._loop.again(self._read_on)
+                self._loop.again(self._read_on)
 
     def _answer_on(self) -> None:
-        if self.state is State.WAIT and not self._output.segments:
+        if self.state is _WAIT and not self._output.segments:
             self._answer()
-
-    def _finish(self) -> None:
-        """The last answer is out. A client that has said that it closes sends no more (RFC 9112 section 9.6); but one
-        that was long in reading its answer is not relied upon."""
-        was_quick = self.state is not _WRITE and not self._http.inbox
-        self.end(says_no_more=was_quick and not self._service.draining)
 
     def _pull(self) -> None:
         """Have a stream's next piece brought, now that the last one is out."""
-        is_out = self.state is State.WAIT and not self._output.segments
+        is_out = self.state is _WAIT and not self._output.segments
         if is_out and self._stop is Stop.STREAM and self._http.pull():
             self._begin_to_wait()
 
@@ -455,27 +352,24 @@ class Connection:
 
     def _flush(self) -> bool:
         """Send what is in `_output`; True when all of it is out. Else the state says what is waited for."""
-        flushed = self._output.flush(self._transport, self._service.config.turn_bytes_max)
+        flushed = self._output.flush(self.transport, self._service.config.turn_bytes_max)
         if flushed is _DONE:
             return True
         if flushed is Flushed.GONE:
             self.close()
         elif flushed is Flushed.TORN:
-            self._http.tell("the download was cut, its file has changed")
-            self.end()  # before Content-Length
+            self._cut("its file has changed")
         elif flushed is Flushed.COLD:
-            if self.state is not State.WAIT:
-                self._set_state(State.WAIT)
-            self._reading = spans.read_in_thread(self._service.fetcher, self._output.cold(), self._on_read)
+            if self.state is not _WAIT:
+                self._set_state(_WAIT)
+            self._output.read(self._service.fetcher, self._on_read)
             self._loop.timers.arm(self)
         else:
             if self.state is not _WRITE:
                 self._set_state(_WRITE)
-            self._since = self._loop.now
+            self._clock.since = self._loop.now
             if flushed is Flushed.ENOUGH:
                 self._loop.again(self._write_on)
-            else:
-                self._queued = self._transport.unacknowledged()
         return False
 
     def _write_on(self) -> None:
@@ -483,15 +377,10 @@ class Connection:
             self._send()
 
     def _on_read(self, piece: memoryview | None) -> None:
-        self._reading = None
-        if self.state is not State.WAIT or not self._output.segments:
-            return
-        if piece is None:
-            self._http.tell("the download was cut, its file has changed or cannot be read")
-            self.end()  # before Content-Length: the rest cannot be had
-        else:
-            self._output.supply(piece)
+        if self._output.supply(piece):
             self._send()
+        else:
+            self._cut("its file has changed or cannot be read")
 
 
 def take_over(service: Service, fd: int) -> None:
@@ -503,9 +392,9 @@ def take_over(service: Service, fd: int) -> None:
 
 
 _HANDLERS: dict[State, Callable[[Connection, int], None]] = {
-    State.HEAD: Connection._on_request,
-    State.IDLE: Connection._on_request,
-    State.BODY: Connection._on_request,
-    State.WRITE: Connection._on_writable,
-    State.WAIT: Connection._on_waiting,
+    _HEAD: Connection._on_request,
+    _IDLE: Connection._on_request,
+    _BODY: Connection._on_request,
+    _WRITE: Connection._on_event,
+    _WAIT: Connection._on_event,
 }

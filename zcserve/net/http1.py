@@ -9,7 +9,7 @@ the connection, waits for.
 from __future__ import annotations
 
 import enum
-from math import ceil
+from collections.abc import Callable
 from typing import Protocol
 
 from zcserve.cache.entry import Body, Entry, Segment
@@ -23,6 +23,7 @@ from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import CutShortError, Outgoing, frame
 from zcserve.net.head import SentHead
 from zcserve.net.output import Output
+from zcserve.net.pace import Pace
 from zcserve.net.prefixes import CONTINUE
 from zcserve.net.received import Discard
 from zcserve.net.reply import Piece, Reply
@@ -44,9 +45,6 @@ class Stop(enum.Enum):
 class Owner(Protocol):
     """The connection."""
 
-    def addresses(self) -> tuple[object, object]:
-        """As `Transport.addresses`."""
-
     def resumed(self) -> None:
         """As `Asker.resumed`: `Http1.go_on` may be called."""
 
@@ -64,17 +62,17 @@ class Http1:
     """The order of one connection.
 
     inbox       what was read and not answered
+    addresses   as `Asker.addresses`
     client      the client's address for the log: the peer's, or what a trusted proxy says
     origin      what such a proxy says of the request at hand
-    body_since  when the body that is read was last fast enough
     lingers     the client may send more than was read, so that the connection must not be closed at once
+    pace        of the body that is read
     pulled      the stream's next piece is waited for
     """
 
     __slots__ = (
         "_answered",
         "_body",
-        "_counted",
         "_head",
         "_outgoing",
         "_output",
@@ -85,16 +83,26 @@ class Http1:
         "_round",
         "_service",
         "_site",
-        "body_since",
+        "addresses",
         "client",
         "inbox",
         "lingers",
         "origin",
+        "pace",
         "pulled",
     )
 
-    def __init__(self, service: Service, owner: Owner, output: Output, peer: str) -> None:
+    def __init__(
+        self,
+        service: Service,
+        owner: Owner,
+        output: Output,
+        peer: str,
+        addresses: Callable[[], tuple[object, object]],
+    ) -> None:
+        """`peer` and `addresses` as of `Transport`."""
         self._service = service
+        self.addresses = addresses
         self._site = service.site_of(b"")  # for every request: the parser keeps no Host
         self._owner: Owner | None = owner  # None when the connection has ended
         self._output = output
@@ -105,7 +113,7 @@ class Http1:
         self._head = b""  # of the request at hand, as sent
         self._request: Answering | None = None  # the one at hand, unless a plain hit answers it
         self._body: Discard | None = None  # the request's, until it is complete
-        self.body_since, self._counted = 0.0, 0  # the body's clock, and how much of it had come when that was set
+        self.pace: Pace | None = None
         self._outgoing: Outgoing | None = None
         self.pulled = False
         self.lingers = False
@@ -268,7 +276,7 @@ class Http1:
         self._body = request.begin_body()
         if expects and at == len(data):
             self._output.add((CONTINUE,))
-        self.body_since, self._counted = self._service.loop.now, 0
+        self.pace = Pace(self._service.config, self._service.loop.now)
         return self._feed_body(data, at, share)
 
     def _feed_body(self, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
@@ -286,15 +294,9 @@ class Http1:
         return at, self._emit_step(request.end_body(body))
 
     def body_comes(self) -> bool:
-        """A `body_timeout_s` has passed: go on for another if it brought `body_rate_min` bytes for each of its seconds.
-        A byte now and then is not enough, however much came before."""
-        config = self._service.config
-        taken = self._body.taken if self._body is not None else 0
-        wanted = max(1, ceil(config.body_rate_min * config.body_timeout_s))
-        if taken - self._counted < wanted:
-            return False
-        self.body_since, self._counted = self._service.loop.now, taken
-        return True
+        """The window of `pace` is over: whether enough has come in it."""
+        assert self.pace is not None
+        return self._body is not None and self.pace.suffices(self._body.taken, self._service.loop.now)
 
     def tell(self, what: str) -> None:
         """The log says that the answer at hand, or the last one, failed."""
@@ -323,18 +325,13 @@ class Http1:
         self.inbox = self.inbox[at:]
         self._service.requests += 1
 
-    def addresses(self) -> tuple[object, object]:
-        """As `Asker.addresses`."""
-        assert self._owner is not None
-        return self._owner.addresses()
-
     def head(self) -> SentHead:
         """As `Asker.head`."""
         return SentHead(self._head)
 
     def teach(self, entry: Entry | None) -> None:
         """As `Asker.teach`."""
-        request, front = self._request, self._service.front
+        request, front = self._request, self._service.loop.front
         assert request is not None
         if entry is None:
             front.learn(self._head, request.fields)
@@ -372,6 +369,8 @@ class Http1:
     def expire(self) -> bool:
         """What is waited for takes too long: `go_on` leads to another answer. False where one is begun already."""
         if self.pulled or self._request is None:
+            limit_s = self._service.config.app_timeout_s
+            self.tell(f"its stream was cut, it gave no piece within --app-timeout ({limit_s:g} s)")
             return False
         self._request.expire()
         return True

@@ -35,12 +35,13 @@ from zcserve.config.addresses import Address, UnixAddress
 from zcserve.errors import UsageError, reason_of
 from zcserve.log import Log
 from zcserve.net import reply
-from zcserve.net.connection import FRESH_S, Connection
+from zcserve.net.connection import Connection
 from zcserve.net.ending import Ending
 from zcserve.net.fields import CLOSE
 from zcserve.net.framing import frame
 from zcserve.net.front import Kind
 from zcserve.net.service import Service
+from zcserve.net.states import FRESH_S
 from zcserve.net.transport import SocketTransport
 
 _log = Log(__name__)
@@ -373,17 +374,9 @@ class Listener:
             service.shortage.note(why, self._loop.now, shed=shed)
             return True
         now = self._loop.now
-        idle = [
-            connection
-            for connection in service.connections
-            if connection.idle_since < now and connection.accepted <= now - age_s and not connection.is_fresh
-        ]
+        idle = [connection for connection in service.connections if connection.may_be_shed(age_s)]
         idle.sort(key=lambda connection: connection.idle_since)
-        count = 0
-        for connection in idle[: min(SHED_BATCH, len(idle) // 2 + 1)]:
-            if connection.has_all and connection.is_silent():
-                connection.end()
-                count += 1
+        count = sum(connection.shed() for connection in idle[: min(SHED_BATCH, len(idle) // 2 + 1)])
         if count:
             service.shortage.note(why, now, shed=count)
         return bool(count)

@@ -59,8 +59,8 @@ class Loop:
         self.now = time.monotonic()
         self.turn = 0
         self.rounds = 0
-        self.each_turn: Event[[]] = Event()
-        self.handed_over: Event[[int]] = Event()
+        self.each_turn: Event[()] = Event()
+        self.handed_over: Event[int] = Event()
         self.wake_at = inf
         self._again: dict[Callable[[], object], None] = {}
         self._given_up: set[int] = set()  # numbers whose reports in the batch at hand are dropped

@@ -11,9 +11,10 @@ evictor takes others first.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from zcserve.cache.entry import Body, DiskSpan, ForeignSpan, Segment, Span
+from zcserve.cache.fetcher import Fetcher, Wait
 from zcserve.net import spans
 from zcserve.net.spans import TornError
 from zcserve.net.transport import Transport
@@ -37,15 +38,22 @@ _DONE = Flushed.DONE
 
 
 class Output:
-    """Of one connection. `segments` is what is left to send, empty after DONE; only `Output` changes it. `rests` is
-    set from ENOUGH until the next `flush`. `about` says what a large answer is, should it be cut, until it is out."""
+    """Of one connection.
 
-    __slots__ = ("_is_pinned", "_kept", "about", "rests", "segments")
+    segments  what is left to send, empty after DONE; only `Output` changes it
+    rests     set from ENOUGH until the next `flush`
+    about     what a large answer is (method and target), should it be cut, until it is out
+    wait      after COLD: for the thread that reads, until `supply`
+    """
+
+    __slots__ = ("_is_pinned", "_kept", "_queued", "about", "rests", "segments", "wait")
 
     def __init__(self) -> None:
         self.segments: list[Segment] = []
         self.rests = False
-        self.about: tuple[bytes, bytes] | None = None  # its method and target
+        self.about: tuple[bytes, bytes] | None = None
+        self.wait: Wait | None = None
+        self._queued = 0  # `Transport.unacknowledged` when it was last looked at
         self._kept: list[Body] = []  # whose memory `segments` refers to
         self._is_pinned = False
 
@@ -72,6 +80,7 @@ class Output:
                 else:
                     sent += self._send_buffers(transport)
         except BlockingIOError:
+            self._queued = transport.unacknowledged()
             return self._pause(Flushed.BLOCKED)
         except OSError:
             return Flushed.GONE
@@ -135,18 +144,34 @@ class Output:
                 body.pins += 1
         return why
 
+    def is_taken(self, transport: Transport) -> bool:
+        """After BLOCKED: whether the client has taken anything since this was last asked. It may be slow, but it
+        reads."""
+        before, self._queued = self._queued, transport.unacknowledged()
+        return self._queued < before
+
+    def read(self, fetcher: Fetcher, done: Callable[[memoryview | None], None]) -> None:
+        """After COLD: have a thread read the file's next bytes. `done` as in `spans.read_in_thread`, for `supply`."""
+        self.wait = spans.read_in_thread(fetcher, self.cold(), done)
+
     def cold(self) -> DiskSpan:
-        """After COLD: the file's part whose next bytes a thread reads (`spans.read_cold`)."""
+        """After COLD: the part of a file whose next bytes must be read."""
         span = self.segments[0]
         assert isinstance(span, DiskSpan)
         return span
 
-    def supply(self, piece: memoryview) -> None:
-        """The bytes that `cold` asked for."""
-        spans.put_in_place(self.segments, piece)
+    def supply(self, piece: memoryview | None) -> bool:
+        """The bytes that were read. False where there are none: nothing more can be sent."""
+        self.wait = None
+        if piece is not None:
+            spans.put_in_place(self.segments, piece)
+        return piece is not None
 
-    def drop(self) -> None:
+    def drop(self, fetcher: Fetcher) -> None:
         """Nothing of it is sent any more. Harmless when repeated."""
+        wait, self.wait = self.wait, None
+        if wait is not None:
+            fetcher.cancel(wait)
         if self._is_pinned:
             self._unpin()
         self._kept.clear()

@@ -16,7 +16,6 @@ from zcserve.forwarded import Proxies
 from zcserve.net import negotiate
 from zcserve.net.bodies import Allowance
 from zcserve.net.failures import Failures
-from zcserve.net.front import Front
 from zcserve.net.loop import Loop
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
@@ -48,7 +47,7 @@ class Service:
     requests: int = 0
     connections: set[Connection] = field(default_factory=set)
     endings: set[Ending] = field(default_factory=set)
-    closed: Event[[]] = field(default_factory=Event)
+    closed: Event[()] = field(default_factory=Event[()])
     shortage: Shortage = field(init=False)
     failures: Failures = field(init=False)
     _site_of: dict[bytes, Site] = field(init=False)
@@ -69,11 +68,6 @@ class Service:
     def generations(self) -> Iterator[Generation]:
         """All that is served, of every site."""
         return chain.from_iterable(site.generations for site in self.sites)
-
-    @property
-    def front(self) -> Front:
-        """What stands in front of the loop."""
-        return self.loop.front
 
     def count(self) -> int:
         """Open connections, the front's among them."""

@@ -1,6 +1,6 @@
 """Deadlines, kept in order and re-armed lazily.
 
-Whoever has a deadline says when it is due (`due()`), and may move it at any time without telling: a timer fires no
+What has a deadline says when it is due (`due()`), and may move it at any time without telling: a timer fires no
 earlier than the deadline it was armed with, asks, and is armed anew when the answer lies in the future. So a busy
 connection, whose idle deadline moves with every request, costs one re-arming per deadline and nothing per request.
 Only a deadline that comes *earlier* than the armed one must be told (`arm`).
@@ -35,7 +35,7 @@ class Timed(Protocol):
 
 
 class Deadline:
-    """Something that is done at a time, if that ever comes. Who moves `at` to an earlier time arms it again."""
+    """Something that is done at a time, if that ever comes. To move `at` to an earlier time, arm it again."""
 
     def __init__(self, expire: Callable[[], object]) -> None:
         self.armed = inf

@@ -125,7 +125,7 @@ class File(_Seen):
             linecache.cache[self._path] = (len(lines), None, lines, self._path)
 
 
-class Source(File):
+class SourceFile(File):
     """A file that is compiled. `imports`: the top-level names with a leading "_" that it imports anywhere."""
 
     def __init__(self, path: Path) -> None:
@@ -159,12 +159,12 @@ def _private_imports(tree: ast.Module) -> Iterable[str]:
         yield from (name.partition(".")[0] for name in names if name.startswith("_"))
 
 
-Sources: TypeAlias = frozenset[Source]
+SourceFiles: TypeAlias = frozenset[SourceFile]
 
 
-def _with_imports(name: str, sources: Mapping[str, Source]) -> Sources:
+def _with_imports(name: str, sources: Mapping[str, SourceFile]) -> SourceFiles:
     """The source `name` and those that it imports, and those that they import."""
-    found: set[Source] = set()
+    found: set[SourceFile] = set()
     waiting = [name]
     while waiting:
         source = sources.get(waiting.pop())
@@ -177,7 +177,7 @@ def _with_imports(name: str, sources: Mapping[str, Source]) -> Sources:
 class _Loader(SourceFileLoader):
     """Runs the source that was read. `sources`: all that the module is made of."""
 
-    def __init__(self, fullname: str, source: Source, sources: Sources) -> None:
+    def __init__(self, fullname: str, source: SourceFile, sources: SourceFiles) -> None:
         super().__init__(fullname, str(source.path))
         self.source = source
         self.sources = sources
@@ -194,7 +194,7 @@ class _Loader(SourceFileLoader):
 class _Helpers(MetaPathFinder):
     """Finds the helpers of a folder. `known`: what each consists of, the helper itself first; replaced as a whole."""
 
-    known: Mapping[str, tuple[Source, Sources]] = {}
+    known: Mapping[str, tuple[SourceFile, SourceFiles]] = {}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -209,7 +209,7 @@ class _Helpers(MetaPathFinder):
         loaders = ((name, getattr(getattr(module, "__spec__", None), "loader", None)) for name, module in private)
         return {name: loader for name, loader in loaders if isinstance(loader, _Loader)}
 
-    def renew(self, known: Mapping[str, tuple[Source, Sources]]) -> dict[str, ModuleType]:
+    def renew(self, known: Mapping[str, tuple[SourceFile, SourceFiles]]) -> dict[str, ModuleType]:
         """Give out `known` from now on; returns what is loaded otherwise, and was taken out of sys.modules for it."""
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
@@ -228,7 +228,7 @@ class _Version:
     """A servlet that was loaded."""
 
     module: ModuleType
-    source: Source
+    source: SourceFile
     routes: tuple[Route, ...]
 
 
@@ -245,7 +245,7 @@ class Module:
 
     name: str
     file: Path
-    sources: Sources
+    sources: SourceFiles
     error: str = ""
     reason: str = ""
     good: _Version | None = None
@@ -289,9 +289,9 @@ class Folder:
         self.directory = Path(os.path.abspath(directory))  # symlinks stay: where they lead may change
         self.loaded = Loaded({}, Table())
         self._listing: _Listing | None = None
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, SourceFile] = {}
         self._ignored: set[str] = set()
-        self.late: Event[[]] = Event()
+        self.late: Event[()] = Event()
 
     @property
     def modules(self) -> dict[str, Module]:
@@ -324,14 +324,14 @@ class Folder:
             _log.error("servlets: %s cannot be read, what was loaded goes on", self.directory)
         self._listing = listing
 
-    def _read(self, names: list[str], everything: bool) -> dict[str, Source]:
+    def _read(self, names: list[str], everything: bool) -> dict[str, SourceFile]:
         """The sources of servlets and helpers by name; those that have not changed are the same as before."""
-        sources: dict[str, Source] = {}
+        sources: dict[str, SourceFile] = {}
         for file in filter(self._is_wanted, names):
             name = file.removesuffix(".py")
             source = self._sources.get(name)
             if everything or source is None or source.changed():
-                source = Source(self.directory / file)
+                source = SourceFile(self.directory / file)
             sources[name] = source
         return sources
 
@@ -345,7 +345,7 @@ class Folder:
             _log.warning("servlets: %s is ignored: %s", repr(file), why)
         return False
 
-    def _renew(self, sources: dict[str, Source]) -> None:
+    def _renew(self, sources: dict[str, SourceFile]) -> None:
         made_of = {name: _with_imports(name, sources) for name in sources}
         known = {name: (sources[name], made_of[name]) for name in sources if name.startswith("_")}
         replaced = _helpers.renew(known)
@@ -365,7 +365,7 @@ class Folder:
         self.loaded, self._sources = Loaded(modules, table), sources
         _show(modules.values())
 
-    def _load(self, name: str, source: Source, sources: Sources, replaced: Iterable[str]) -> Module:
+    def _load(self, name: str, source: SourceFile, sources: SourceFiles, replaced: Iterable[str]) -> Module:
         """The module after another load. sys.modules is as before, but for helpers.
 
         Those of its helpers that were loaded before (`replaced`) are loaded again with it, though imported inside

@@ -151,8 +151,8 @@ class Request:
     origin           what a trusted proxy says of the request; None: nothing
     """
 
-    # The target's path and query, where they were read already (`request_of`). Not the constructor's: the fast lane calls
-    # it for each request, and an argument more is 2% of what hello takes.
+    # The target's path and query, where they were read already (`request_of`). The fast lane calls the constructor for
+    # each request, and an argument more is 2% of what hello takes.
     _place: tuple[SentPath, bytes | None] | None = None
 
     def __init__(

@@ -1,0 +1,116 @@
+"""zcserve.net.states: which moves there are, and when a state has lasted too long."""
+
+from __future__ import annotations
+
+from math import inf
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.support.memory import MemoryTransport
+from zcserve import Config
+from zcserve.cache.fetcher import Wait
+from zcserve.net.output import Flushed, Output
+from zcserve.net.pace import Pace
+from zcserve.net.states import FRESH_S, MOVES, Clock, State
+
+LIMITS = {"head_timeout_s": 1.0, "idle_timeout_s": 2.0, "write_timeout_s": 4.0, "body_timeout_s": 8.0}
+
+
+class Here:
+    """A clock, and what it looks at."""
+
+    def __init__(self, **settings: Any) -> None:
+        config = Config(root=Path("/"), **LIMITS | settings)
+        self.service = SimpleNamespace(config=config, ending=False, loop=SimpleNamespace(now=100.0))
+        self.http = SimpleNamespace(inbox=b"", pace=Pace(config, 100.0), wait=None, is_applications_turn=False)
+        self.output = Output()
+        self.transport = MemoryTransport()
+        parts: Any = (self.service, self.http, self.output)
+        self.clock = Clock(*parts)
+
+    def later(self, seconds: float) -> None:
+        self.service.loop.now += seconds
+
+
+def test_every_move_leads_to_a_state_and_none_leads_out_of_the_end() -> None:
+    assert set(MOVES) == set(State)
+    assert not MOVES[State.CLOSED]
+    assert all(State.CLOSED not in moves for moves in MOVES.values())
+
+
+@pytest.mark.parametrize(
+    ("state", "due"),
+    [
+        (State.HEAD, 101),
+        (State.IDLE, 102),
+        (State.WRITE, 104),
+        (State.BODY, 108),
+        (State.WAIT, inf),
+        (State.CLOSED, inf),
+    ],
+)
+def test_each_state_has_its_limit(state: State, due: float) -> None:
+    assert Here().clock.due(state) == due
+
+
+def test_a_wait_lasts_as_long_as_what_is_waited_for() -> None:
+    here = Here(app_timeout_s=5.0, load_timeout_s=7.0)
+    here.http.is_applications_turn = True
+    assert here.clock.due(State.WAIT) == 105
+    here.output.wait = Wait(None, None, lambda _: None)
+    assert here.clock.due(State.WAIT) == inf  # its result is on its way
+    here.output.wait = None
+    here.http.wait = SimpleNamespace(since=99.0)
+    assert here.clock.due(State.WAIT) == 106
+
+
+def test_when_the_server_ends_a_client_that_has_just_connected_has_a_moment_to_ask() -> None:
+    here = Here(head_timeout_s=60.0)
+    here.service.ending = True
+    assert here.clock.due(State.HEAD) == 100 + FRESH_S
+    assert here.clock.is_fresh(State.HEAD)
+    here.later(FRESH_S)
+    assert not here.clock.is_fresh(State.HEAD)
+    here.http.inbox = b"GET"
+    assert here.clock.due(State.HEAD) == 160
+
+
+def test_a_slow_reader_goes_on_as_long_as_it_takes_something() -> None:
+    here = Here()
+    here.output.add((b"content",))
+    here.transport.room, here.transport.queued = 1, 50
+    assert here.output.flush(here.transport, 100) is Flushed.BLOCKED
+    here.later(4)
+    here.transport.queued = 49
+    assert here.clock.goes_on(State.WRITE, here.transport)
+    assert here.clock.due(State.WRITE) == 108
+    assert not here.clock.goes_on(State.WRITE, here.transport)
+
+
+@pytest.mark.parametrize("state", [State.HEAD, State.IDLE])
+def test_a_request_that_lies_unread_is_no_silence_and_half_a_head_is_late(state: State) -> None:
+    here = Here()
+    here.later(3)
+    assert not here.clock.goes_on(state, here.transport)
+    here.transport.comes = b"GET /"
+    assert here.clock.goes_on(state, here.transport)
+    assert here.clock.due(State.HEAD) == 104
+    here.http.inbox = b"GET"
+    assert not here.clock.goes_on(state, here.transport)
+
+
+def test_what_is_closed_to_make_room_is_idle_and_not_of_this_moment() -> None:
+    here = Here()
+    here.later(0.5)
+    assert not here.clock.may_be_shed(State.HEAD, 0.0)  # it is fresh
+    assert here.clock.may_be_shed(State.IDLE, 0.0)
+    assert not here.clock.may_be_shed(State.IDLE, 1.0)  # it came within this time
+    here.later(FRESH_S)
+    assert here.clock.may_be_shed(State.HEAD, 1.0)
+    assert not here.clock.may_be_shed(State.WRITE, 0.0)
+    assert here.clock.idle_since(State.WAIT) == inf
+    here.clock.since = here.service.loop.now
+    assert not here.clock.may_be_shed(State.IDLE, 0.0)  # it was answered in this turn

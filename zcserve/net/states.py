@@ -1,0 +1,117 @@
+"""The states of a connection, the moves between them, and how long each may last.
+
+    HEAD --head complete--> answer --all sent--> IDLE --first bytes--> HEAD ...
+      |                       |  |                  (an answer that leaves at once changes no state)
+      |                       |  +--socket full--> WRITE --drained--> go on
+      |                       +--not resident, or a servlet's----> WAIT  --there it is---> go on
+      +--has a body-----------> BODY --read------> answer
+    anything --error, close--> CLOSED; what was sent arrives all the same (ending.py)
+
+Every state has something that ends it. HEAD, IDLE and BODY have deadlines for what the client owes, and WRITE has one
+from progress to progress. WAIT for a thread ends with the thread, WAIT for the next turn with the turn. WAIT for an
+application ends when the client closes its side (a client that wants an answer does not close before it; what is
+complete is sent to such a client all the same), with the kernel's keepalive where the client has vanished, and with
+`app_timeout_s` where that is set.
+"""
+
+from __future__ import annotations
+
+import enum
+from math import inf
+
+from zcserve.net.http1 import Http1
+from zcserve.net.output import Output
+from zcserve.net.service import Service
+from zcserve.net.transport import Transport
+
+# A client that has just connected sends its first request within this time: a round trip, and a busy machine's delay.
+# So long it is neither closed when the server stops, nor for want of room.
+FRESH_S = 1.0
+
+
+class State(enum.IntEnum):
+    """What the connection waits for."""
+
+    HEAD = 0  # the rest of a request's head, or the first one
+    IDLE = 1  # the next request
+    BODY = 2  # the rest of a body
+    WRITE = 3  # the socket, to take what is left of the output
+    WAIT = 4  # a thread, an application, or the next turn
+    CLOSED = 5
+
+
+# Every state may end; these are the other lawful moves.
+MOVES: dict[State, frozenset[State]] = {
+    State.HEAD: frozenset((State.IDLE, State.HEAD, State.BODY, State.WRITE, State.WAIT)),
+    State.IDLE: frozenset((State.HEAD, State.BODY, State.WRITE, State.WAIT)),
+    State.BODY: frozenset((State.IDLE, State.HEAD, State.WRITE, State.WAIT)),
+    State.WRITE: frozenset((State.IDLE, State.HEAD, State.BODY, State.WAIT)),
+    State.WAIT: frozenset((State.IDLE, State.HEAD, State.BODY, State.WRITE)),
+    State.CLOSED: frozenset(),
+}
+
+
+class Clock:
+    """The clock of one connection: when its state has lasted too long.
+
+    accepted  when the client connected, or the front handed it over
+    since     HEAD: its first byte. IDLE: its begin. WRITE: the last progress. WAIT: when an application was asked for
+              an answer or a piece. BODY has the body's clock (`Http1.pace`), a file that is read the thread's
+    """
+
+    __slots__ = ("_http", "_output", "_service", "accepted", "since")
+
+    def __init__(self, service: Service, http: Http1, output: Output) -> None:
+        self._service = service
+        self._http = http
+        self._output = output
+        self.since = self.accepted = service.loop.now
+
+    def due(self, state: State) -> float:
+        """When this state has lasted too long; inf for never."""
+        config = self._service.config
+        match state:
+            case State.HEAD:
+                if self._service.ending and not self._http.inbox:
+                    return self.accepted + FRESH_S
+                return self.since + config.head_timeout_s
+            case State.IDLE:
+                return self.since + config.idle_timeout_s
+            case State.BODY if (pace := self._http.pace) is not None:
+                return pace.due()
+            case State.WRITE:
+                return self.since + config.write_timeout_s
+            case State.WAIT if (wait := self._output.wait or self._http.wait) is not None:
+                return wait.since + config.load_timeout_s
+            case State.WAIT if config.app_timeout_s and self._http.is_applications_turn:
+                return self.since + config.app_timeout_s
+            case _:
+                return inf
+
+    def goes_on(self, state: State, transport: Transport) -> bool:
+        """This state is due: whether it may go on, from now, since the client does what it owes."""
+        now = self._service.loop.now
+        match state:
+            case State.BODY:
+                return self._http.body_comes()
+            case State.WRITE if self._output.is_taken(transport):
+                self.since = now
+                return True
+            case State.HEAD | State.IDLE if not self._http.inbox and transport.has_unread():
+                self.since = self.accepted = now  # the loop was busy for long
+                return True
+            case _:
+                return False
+
+    def idle_since(self, state: State) -> float:
+        """Since when nothing has been asked of the server; inf while it owes an answer."""
+        return self.since if state in (State.HEAD, State.IDLE) else inf
+
+    def may_be_shed(self, state: State, age_s: float) -> bool:
+        """Whether it is idle, was accepted `age_s` ago or earlier, and had the time to ask."""
+        now = self._service.loop.now
+        return self.idle_since(state) < now and self.accepted <= now - age_s and not self.is_fresh(state)
+
+    def is_fresh(self, state: State) -> bool:
+        """Whether nothing has been read of this client, and it may not have had the time to send anything."""
+        return state is State.HEAD and not self._http.inbox and self._service.loop.now < self.accepted + FRESH_S
