@@ -326,6 +326,7 @@ def test_a_body_that_no_resource_wants_is_thrown_away(desk: Any) -> None:
 
 def test_what_a_target_always_leads_to_is_taught(desk: Any) -> None:
     here = desk(Reply(200, (), b"made"))
+    here.loop.front.learns = True
     page = here.generation.resources[b"/page"]
     here.request(b"/page").answer()
     here.request(b"/page?v=1").answer()  # a query names no entry of its own

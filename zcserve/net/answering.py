@@ -282,7 +282,7 @@ class Answering:
         if chosen is None:
             return reply.page(406, reply.VARY)
         body = chosen.body
-        if self._may_be_taught(base) and self._asker is not None:
+        if service.loop.front.learns and self._may_be_taught(base) and self._asker is not None:
             self._asker.teach(base)
         if body is not None:
             self._site.note_use(chosen, service.loop.turn)
@@ -309,7 +309,7 @@ class Answering:
             decision = negotiate.decide(fields, chosen, is_get=self.method == b"GET", ranges_max=ranges_max)
         answer = _reply_of(decision, chosen, body)
         if stored is not None:
-            answer = answer.dressed(stored.status, stored.fields)
+            answer.dress(stored.status, stored.fields)
         return answer if not body.holds_descriptor or self._is_begun(answer) else None
 
     def _on_loaded(self, chosen: Entry, result: Fetched) -> None:

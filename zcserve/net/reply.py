@@ -50,7 +50,7 @@ class Stream(Protocol):
 
 
 class Reply:
-    """A response. It may be sent more than once, to several clients: nothing changes it but `begin`.
+    """A response. An application's may be sent to several clients, and is not changed.
 
     status   200 to 599 (RFC 9110 section 15)
     fields   its own; checked, and without what the protocol adds
@@ -100,12 +100,11 @@ class Reply:
         assert isinstance(content, tuple)
         self.content = spans.begun(content, span, piece)
 
-    def dressed(self, status: int, fields: FieldLines) -> Reply:
-        """With further fields, and another status where it is a plain 200."""
-        status = status if self.status == 200 else self.status
-        made = Reply(status, self.fields, self.content, self.length, self.body, self.part)
-        made.added = fields
-        return made
+    def dress(self, status: int, fields: FieldLines) -> None:
+        """Have it bring further fields, and another status where it is a plain 200."""
+        self.added = fields
+        if self.status == 200:
+            self.status = status
 
     def discard(self) -> None:
         """It is not sent."""
@@ -176,10 +175,7 @@ def not_found(site_page: bytes | None) -> Reply:
 
 def page(status: int, fields: FieldLines = (), said: str = "") -> Reply:
     """A small page that says the status, with further fields; `said` is HTML."""
-    if not said:
-        plain = _page_of(status)
-        return Reply(status, HTML_FIELDS + fields, plain.content) if fields else plain
-    return Reply(status, HTML_FIELDS + fields, _content(status, said))
+    return Reply(status, HTML_FIELDS + fields, _content(status, said) if said else _content_of(status))
 
 
 def unavailable() -> Reply:
@@ -188,8 +184,8 @@ def unavailable() -> Reply:
 
 
 @cache  # there are 500 statuses at most
-def _page_of(status: int) -> Reply:
-    return Reply(status, HTML_FIELDS, _content(status, ""))
+def _content_of(status: int) -> bytes:
+    return _content(status, "")
 
 
 def _content(status: int, said: str) -> bytes:
