@@ -16,7 +16,7 @@ from zcserve.net.front import Front
 from zcserve.net.reply import Reply
 from zcserve.net.timers import Timers
 from zcserve.servlets.calls import Caller, Outcome
-from zcserve.servlets.context import Asked as Named
+from zcserve.servlets.context import RequestLine
 from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.results import Keeping, Result, Results
 from zcserve.servlets.routes import Route
@@ -42,7 +42,7 @@ class Kitchen:
         context.turn = lambda: self.calls
         self.results = Results(context, caller, keeping, answer_of=self._answer_of, look=lambda: look(True))
 
-    def _answer_of(self, outcome: Outcome, route: Route, asked: Named) -> Answer:
+    def _answer_of(self, outcome: Outcome, route: Route, asked: RequestLine) -> Answer:
         if isinstance(outcome, BaseException):
             return self.side.context.fail(route.where, asked, outcome)
         assert isinstance(outcome, Reply)

@@ -387,8 +387,8 @@ def take_over(service: Service, fd: int) -> None:
     """The front hands a connection over: it is Python's until it is given back (`Connection._await_request`)."""
     handed = service.loop.front.take(fd)
     if handed is not None:
-        peer, data, _, hung_up, made = handed
-        Connection(service, SocketTransport.of(fd, peer), from_front=True).go_on(data, made, hung_up=hung_up)
+        peer, data, _, hung_up, answer = handed
+        Connection(service, SocketTransport.of(fd, peer), from_front=True).go_on(data, answer, hung_up=hung_up)
 
 
 _HANDLERS: dict[State, Callable[[Connection, int], None]] = {

@@ -77,8 +77,8 @@ def frame(reply: Reply, method: bytes, version: bytes) -> tuple[tuple[Segment, .
         assert body is not None
         if content is None and follows:
             return (lines, *body.whole()) if lines else body.whole(), body.size, None
-        made = body.head()
-        rest = made if part == ALL else made[start(made, part) :]
+        made_at_load = body.head()
+        rest = made_at_load if part == ALL else made_at_load[start(made_at_load, part) :]
         head = (lines, rest) if lines else (rest,)
     else:
         head = (lines + b"\r\n",)

@@ -36,7 +36,7 @@ from zcserve.net.request import split_target
 from zcserve.net.timers import Timers
 from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
-from zcserve.servlets.context import Asked, Context
+from zcserve.servlets.context import Context, RequestLine
 from zcserve.servlets.folder import Folder, Module
 from zcserve.servlets.folder_events import FolderEvents
 from zcserve.servlets.guard import LoopGuard
@@ -58,7 +58,7 @@ REFRESHES_MAX = 5
 QUICK_TARGET_BYTES_MAX = 1024
 
 
-class _Asked(NamedTuple):
+class _Line(NamedTuple):
     method: bytes
     target: bytes
 
@@ -366,11 +366,11 @@ class Servlets:
             notice=self._folder_events.fd,
             sure_s=SURE_S,
             is_fresh=lambda: not self._is_stale(folder, found),
-            finish=lambda method, value: self._finish(value, route, _Asked(method, target)),
-            fail=lambda method, error: self.context.fail(route.where, _Asked(method, target), error),
+            finish=lambda method, value: self._finish(value, route, _Line(method, target)),
+            fail=lambda method, error: self.context.fail(route.where, _Line(method, target), error),
         )
 
-    def _finish(self, value: object, route: Route, asked: Asked) -> tuple[bytes, bytes] | Answer:
+    def _finish(self, value: object, route: Route, asked: RequestLine) -> tuple[bytes, bytes] | Answer:
         """As `Quick.finish`."""
         outcome = self._caller.outcome(route.where, value, partial(self.context.cut_short, route.where, asked))
         answer = self._answer_of(outcome, route, asked)
@@ -408,7 +408,7 @@ class Servlets:
             exchange.abandoned = abandon
         return answers[0] if answers else None
 
-    def _answer_of(self, outcome: Outcome, route: Route, asked: Asked) -> Answer:
+    def _answer_of(self, outcome: Outcome, route: Route, asked: RequestLine) -> Answer:
         if isinstance(outcome, FileAsked):
             return self._file(outcome)
         if isinstance(outcome, BaseException):

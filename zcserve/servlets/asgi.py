@@ -23,7 +23,7 @@ from zcserve.net.exchange import Answer, Exchange
 from zcserve.net.reply import Reply, unavailable
 from zcserve.servlets.context import Context
 from zcserve.servlets.files import Part
-from zcserve.servlets.gateway import Asked, ClientGoneError, LeftOut, Promised, Pushed, promise
+from zcserve.servlets.gateway import ClientGoneError, GatewayRequest, LeftOut, Promised, Pushed, promise
 from zcserve.servlets.gateways import WrongGatewayError, call_asgi
 from zcserve.servlets.streams import let_others_go_on
 
@@ -75,28 +75,28 @@ class Asgi:
 
     def respond(self, exchange: Exchange) -> Answer | None:
         """As `Resource.respond`."""
-        call = _Call(self, Asked(self.prefix, exchange))
+        call = _Call(self, GatewayRequest(self.prefix, exchange))
         exchange.abandoned = call.lose
         running = self.context.tasks.start(call.run())
         self.calls.add(running)
         running.add_done_callback(self.calls.discard)
         return None
 
-    def scope(self, asked: Asked) -> Scope:
+    def scope(self, request: GatewayRequest) -> Scope:
         """What the application is told (HTTP connection scope, version 2.4)."""
         scope: Scope = {
             "type": "http",
             "asgi": VERSIONS,
-            "http_version": asked.version.removeprefix("HTTP/"),
-            "method": asked.exchange.method.decode("latin-1"),
-            "scheme": asked.scheme,
-            "path": (asked.prefix + asked.path).decode(errors="replace"),
-            "raw_path": asked.raw_path,
-            "query_string": asked.query,
-            "root_path": asked.prefix.decode(errors="replace"),
-            "headers": [(name.lower(), value) for name, value in asked.lines],
-            "client": asked.peer,
-            "server": asked.own,
+            "http_version": request.version.removeprefix("HTTP/"),
+            "method": request.exchange.method.decode("latin-1"),
+            "scheme": request.scheme,
+            "path": (request.prefix + request.path).decode(errors="replace"),
+            "raw_path": request.raw_path,
+            "query_string": request.query,
+            "root_path": request.prefix.decode(errors="replace"),
+            "headers": [(name.lower(), value) for name, value in request.lines],
+            "client": request.peer,
+            "server": request.own,
             "extensions": {"http.response.pathsend": {}, "http.response.zerocopysend": {}},
         }
         if self.lifespan.running:
@@ -107,11 +107,11 @@ class Asgi:
 class _Call:
     """One request, in the asyncio thread: a `receive`, a `send`, and what came of them."""
 
-    def __init__(self, asgi: Asgi, asked: Asked) -> None:
+    def __init__(self, asgi: Asgi, request: GatewayRequest) -> None:
         self._asgi = asgi
         self._context = asgi.context
-        self._asked = asked
-        self._exchange = asked.exchange
+        self._request = request
+        self._exchange = request.exchange
         self._received = False
         self._promised: Promised | None = None
         self._answered = False
@@ -125,7 +125,7 @@ class _Call:
     async def run(self) -> None:
         """The application's whole task. Never raises but when cancelled: SystemExit would end the thread of all."""
         try:
-            await call_asgi(self._asgi.application, self._asgi.scope(self._asked), self._receive, self._send)
+            await call_asgi(self._asgi.application, self._asgi.scope(self._request), self._receive, self._send)
             if not self._complete and not self._lost:
                 raise RuntimeError("the application returned before its response was complete")
         except asyncio.CancelledError:

@@ -31,8 +31,8 @@ _log = Log(__name__)
 ID_BYTES = 4
 
 
-class Asked(Protocol):
-    """A request, as far as the log names it."""
+class RequestLine(Protocol):
+    """A request, as the log names it."""
 
     @property
     def method(self) -> bytes: ...
@@ -62,12 +62,12 @@ class Context:
         else:
             self.call_later(SILENT_PAUSE_S, call)
 
-    def busy(self, asked: Asked, why: object) -> Reply:
+    def busy(self, asked: RequestLine, why: object) -> Reply:
         """503, and a line that says why. In the loop's thread."""
         self.failures.note(asked.method, asked.target, f"answered 503, {why}")
         return unavailable()
 
-    def fail(self, what: str, asked: Asked, error: BaseException) -> Reply:
+    def fail(self, what: str, asked: RequestLine, error: BaseException) -> Reply:
         """The answer where `what` ("servlets/hello.py:3", "mount /app") raised `error`."""
         answer, error = _judged(error)
         if answer is not None:
@@ -84,7 +84,7 @@ class Context:
         shown = f"<pre>{escape(trace)}</pre>" if self.config.dev else ""
         return page(500, (), f"<p>{escape(said)}</p>{shown}")
 
-    def cut_short(self, what: str, asked: Asked, error: BaseException) -> None:
+    def cut_short(self, what: str, asked: RequestLine, error: BaseException) -> None:
         """`what` raised when its answer had begun: all that can be done is to end it early."""
         _log.error("%s failed at %s; its answer was cut short:", what, _request_of(asked), exc_info=error)
 
@@ -121,5 +121,5 @@ def _reason_of(error: BaseException) -> str:
     return str(getattr(error, "reason", ""))
 
 
-def _request_of(asked: Asked) -> str:
+def _request_of(asked: RequestLine) -> str:
     return f"{asked.method.decode('latin-1')} {asked.target.decode('latin-1')}"

@@ -1,8 +1,8 @@
 """What the two kinds of mounted applications have in common, whichever way they are called (wsgi.py, asgi.py).
 
-    Asked      what a request's head says
-    Promised   what an application says before its content, checked and without framing; the content is held to it
-    Pushed     content that its maker pushes, rather than the connection pulls it
+    GatewayRequest  what is told about a request
+    Promised        what an application says before its content, checked and without framing; the content is held to it
+    Pushed          content that its maker pushes, rather than the connection pulls it
 
 Nothing here calls an application, or knows a thread.
 """
@@ -38,7 +38,7 @@ HOP_BY_HOP: Mapping[str, str] = {name: why for name, why in RESERVED.items() if 
 # --- what is asked ----------------------------------------------------------------------------------------
 
 
-class Asked:
+class GatewayRequest:
     """What a mounted application is told about a request.
 
     prefix   where the application is mounted, decoded

@@ -30,7 +30,7 @@ from zcserve.net.exchange import Answer, Exchange, HeadLines, Stored
 from zcserve.net.reply import Reply, page
 from zcserve.net.timers import Expiring, Timers
 from zcserve.servlets.calls import Caller, Outcome, Started
-from zcserve.servlets.context import Asked, Context
+from zcserve.servlets.context import Context, RequestLine
 from zcserve.servlets.judge import Judged, judge
 from zcserve.servlets.kept import Source
 from zcserve.servlets.request import Request
@@ -68,16 +68,16 @@ class Call(Expiring):
 
     @property
     def method(self) -> bytes:
-        """As `Asked.method`."""
+        """As `RequestLine.method`."""
         return b"GET"
 
     @property
     def target(self) -> bytes:
-        """As `Asked.target`."""
+        """As `RequestLine.target`."""
         return self.source.target
 
 
-AnswerOf: TypeAlias = Callable[[Outcome, Route, Asked], Answer]
+AnswerOf: TypeAlias = Callable[[Outcome, Route, RequestLine], Answer]
 
 
 class Keeper(NamedTuple):

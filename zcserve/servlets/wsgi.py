@@ -25,7 +25,7 @@ from zcserve.net.exchange import Answer, Exchange
 from zcserve.net.reply import Reply
 from zcserve.servlets.context import Context
 from zcserve.servlets.files import Part
-from zcserve.servlets.gateway import Asked, ClientGoneError, LeftOut, Promised, Pushed, promise
+from zcserve.servlets.gateway import ClientGoneError, GatewayRequest, LeftOut, Promised, Pushed, promise
 from zcserve.servlets.gateways import call_wsgi
 from zcserve.servlets.streams import EMPTY_MAX, SILENT_PAUSE_S, SILENT_TURNS_MAX, Begun, PoolStream
 from zcserve.servlets.workers import BusyError
@@ -62,7 +62,7 @@ class Wsgi:
 
     def respond(self, exchange: Exchange) -> Answer | None:
         """As `Resource.respond`."""
-        call = _Call(self, Asked(self.prefix, exchange))
+        call = _Call(self, GatewayRequest(self.prefix, exchange))
         exchange.abandoned = call.abandon
         try:
             self.context.pool.submit(call.run)
@@ -75,11 +75,11 @@ class Wsgi:
 class _Call:
     """One request, in the pool: the application's call, and what came of it."""
 
-    def __init__(self, wsgi: Wsgi, asked: Asked) -> None:
+    def __init__(self, wsgi: Wsgi, request: GatewayRequest) -> None:
         self._wsgi = wsgi
         self._context = wsgi.context
-        self._asked = asked
-        self._exchange = asked.exchange
+        self._request = request
+        self._exchange = request.exchange
         self._variables = Variables()
         self._abandoned = False
         self._promised: Promised | None = None
@@ -295,20 +295,20 @@ class _Call:
 
     def _environ(self) -> dict[str, Any]:
         """PEP 3333, "environ Variables"; text is latin-1 of the bytes ("A Note On String Types")."""
-        asked, exchange = self._asked, self._exchange
-        host, port = asked.own or ("localhost", 80)
+        request, exchange = self._request, self._exchange
+        host, port = request.own or ("localhost", 80)
         environ: dict[str, Any] = {
             "REQUEST_METHOD": exchange.method.decode("latin-1"),
-            "SCRIPT_NAME": asked.prefix.decode("latin-1"),
-            "PATH_INFO": asked.path.decode("latin-1"),
-            "QUERY_STRING": asked.query.decode("latin-1"),
+            "SCRIPT_NAME": request.prefix.decode("latin-1"),
+            "PATH_INFO": request.path.decode("latin-1"),
+            "QUERY_STRING": request.query.decode("latin-1"),
             "REQUEST_URI": exchange.target.decode("latin-1"),
             "SERVER_NAME": host,
             "SERVER_PORT": str(port),
-            "SERVER_PROTOCOL": asked.version,
-            "REMOTE_ADDR": exchange.client if asked.peer else "",
+            "SERVER_PROTOCOL": request.version,
+            "REMOTE_ADDR": exchange.client if request.peer else "",
             "wsgi.version": (1, 0),
-            "wsgi.url_scheme": asked.scheme,
+            "wsgi.url_scheme": request.scheme,
             "wsgi.input": io.BytesIO(exchange.body),
             "wsgi.errors": _ErrorLog(self._wsgi.name),
             "wsgi.multithread": True,
@@ -316,9 +316,9 @@ class _Call:
             "wsgi.run_once": False,
             "wsgi.file_wrapper": FileWrapper,
         }
-        if asked.peer and asked.peer[1]:  # a proxy need not tell it
-            environ["REMOTE_PORT"] = str(asked.peer[1])
-        environ |= _variables(asked.lines, len(exchange.body))
+        if request.peer and request.peer[1]:  # a proxy need not tell it
+            environ["REMOTE_PORT"] = str(request.peer[1])
+        environ |= _variables(request.lines, len(exchange.body))
         return environ
 
 
