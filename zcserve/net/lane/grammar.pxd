@@ -9,7 +9,7 @@ tests/support/values.py has the vectors, tests/net/test_grammar.py the law. Each
 A meaning is at most NUMBERS_MAX numbers, whose sense depends on the kind of value.
 """
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int64_t
 from libc.string cimport memchr
 
 from zcserve.net.lane.records cimport CODINGS
@@ -140,10 +140,8 @@ cdef inline int read_accept(Text value, int64_t *qualities) noexcept nogil:
     """
     cdef const char *p = value.at
     cdef const char *end = p + value.len
-    cdef const char *name
-    cdef size_t name_len
-    cdef int32_t weights[NAMED]
-    cdef int32_t weight
+    cdef int64_t weights[NAMED]
+    cdef int64_t weight
     cdef int commas = 0, coding
     cdef bint refused = False
     for coding in range(NAMED):
@@ -153,17 +151,14 @@ cdef inline int read_accept(Text value, int64_t *qualities) noexcept nogil:
             commas += p[0] == c','
             p += 1
             continue
-        name = p
-        while p < end and is_token(p[0]):
-            p += 1
-        name_len = p - name
-        p = read_weight(p, end, &weight)
-        if not name_len or (p < end and p[0] != c','):      # malformed
+        coding = read_coding(&p, end)
+        weight = WEIGHT_MAX
+        if p < end and p[0] != c',':
+            p = read_weight(p, end, &weight)
+        if coding == UNSURE or (p < end and p[0] != c','):       # malformed
             p = <const char *> memchr(p, c',', end - p)
             p = end if p == NULL else p
-            continue
-        coding = coding_of(name, name_len)
-        if coding != OTHER:
+        elif coding != OTHER:
             weights[coding] = weight if weights[coding] == UNSURE else min(weight, weights[coding])
         elif not weight:
             refused = True
@@ -179,23 +174,41 @@ cdef inline int read_accept(Text value, int64_t *qualities) noexcept nogil:
     return 0
 
 
-cdef inline int coding_of(const char *name, size_t length) noexcept nogil:
-    """The number of a coding that is named so; OTHER for one without a number."""
-    if length == 4:
-        return GZIP if same_name(name, b"gzip", 4) else ZSTD if same_name(name, b"zstd", 4) else OTHER
-    if length == 2:
-        return BR if same_name(name, b"br", 2) else OTHER
-    if length == 1:
-        return ANY if name[0] == c'*' else OTHER
-    if length == 8:
-        return IDENTITY if same_name(name, b"identity", 8) else OTHER
-    return GZIP if length == 6 and same_name(name, b"x-gzip", 6) else OTHER
+cdef inline int read_coding(const char **at, const char *end) noexcept nogil:
+    """The number of the coding whose name stands at `at`, which is behind it then; OTHER for one without a number, UNSURE for no name.
+    The names of most requests are not looked at byte by byte."""
+    cdef const char *name = at[0]
+    cdef const char *p
+    cdef size_t left = end - name
+    cdef int coding = OTHER
+    if left >= 4 and same_name(name, b"gzip", 4):
+        p, coding = name + 4, GZIP
+    elif left >= 2 and same_name(name, b"br", 2):
+        p, coding = name + 2, BR
+    elif left >= 4 and same_name(name, b"zstd", 4):
+        p, coding = name + 4, ZSTD
+    elif left >= 8 and same_name(name, b"identity", 8):
+        p, coding = name + 8, IDENTITY
+    elif left >= 6 and same_name(name, b"x-gzip", 6):
+        p, coding = name + 6, GZIP
+    elif name[0] == c'*':
+        p, coding = name + 1, ANY
+    elif left >= 7 and same_name(name, b"deflate", 7):
+        p = name + 7
+    else:
+        p = name
+    if p < end and is_token(p[0]):
+        coding = OTHER           # a longer name
+        while p < end and is_token(p[0]):
+            p += 1
+    at[0] = p
+    return coding if p > name else UNSURE
 
 
-cdef inline const char *read_weight(const char *p, const char *end, int32_t *weight) noexcept nogil:
+cdef inline const char *read_weight(const char *p, const char *end, int64_t *weight) noexcept nogil:
     """What stands behind a coding's name, up to a comma or the end: white space, and a weight (RFC 9110 section 12.4.2), which is
     WEIGHT_MAX where there is none. Elsewhere where it is malformed."""
-    cdef int32_t unit = WEIGHT_MAX
+    cdef int64_t unit = WEIGHT_MAX
     weight[0] = WEIGHT_MAX
     p = skip_blanks(p, end)
     if p == end or p[0] != c';':
@@ -222,10 +235,10 @@ cdef inline const char *skip_blanks(const char *p, const char *end) noexcept nog
     return p
 
 
-cdef inline void weigh(const int32_t *weights, int64_t *qualities) noexcept nogil:
+cdef inline void weigh(const int64_t *weights, int64_t *qualities) noexcept nogil:
     """Qualities from the weights of what was named: without a name the weight of `*` holds. Without that, identity is no better
     than the least of the acceptable codings, and another coding is not acceptable."""
-    cdef int32_t least = WEIGHT_MAX
+    cdef int64_t least = WEIGHT_MAX
     cdef int coding
     for coding in range(BR, NAMED):
         if coding != ANY and 0 < weights[coding] < least:

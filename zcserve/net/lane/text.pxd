@@ -7,7 +7,7 @@ RFC 9110 section 5.6.2 (token), RFC 9110 section 5.5 (field value), RFC 9112 sec
 allow.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 
@@ -77,17 +77,22 @@ cdef inline bint is_plain(const char *text, size_t length) noexcept nogil:
     return True
 
 
+cdef inline uint64_t differs(const char *name, const char *lower, size_t length) noexcept nogil:
+    """As `same_name`, of at most eight bytes: 0 where they are the same."""
+    cdef uint64_t a = 0, b = 0
+    memcpy(&a, name, length)
+    memcpy(&b, lower, length)
+    return (a | ((b >> 1) & 0x2020202020202020u)) ^ b    # of these bytes letters alone have the bit 0x40
+
+
 cdef inline bint same_name(const char *name, const char *lower, size_t length) noexcept nogil:
-    """Whether `name` is `lower` but for case; tokens only."""
-    cdef size_t i
-    cdef char c
-    for i in range(length):
-        c = name[i]
-        if c'A' <= c <= c'Z':
-            c += c'a' - c'A'
-        if c != lower[i]:
-            return False
-    return True
+    """Whether `name` is `lower` but for case; of `lower`, small letters, digits and dashes. Words are compared, not bytes: with a length
+    that the compiler knows this is a few instructions."""
+    if length <= 8:
+        return differs(name, lower, length) == 0
+    if length <= 16:
+        return (differs(name, lower, 8) | differs(name + length - 8, lower + length - 8, 8)) == 0
+    return (differs(name, lower, 8) | differs(name + 8, lower + 8, 8) | differs(name + length - 8, lower + length - 8, 8)) == 0
 
 
 cdef inline size_t decimal(int64_t number, char *target) noexcept nogil:
