@@ -98,7 +98,7 @@ def test_an_http_error_has_fields(side: Side) -> None:
         HttpError(403, headers=problem)
 
 
-def test_an_http_error_that_cannot_be_sent_is_told_with_its_line(side: Side, caplog: Any) -> None:
+def test_an_http_error_that_cannot_be_sent_is_told_with_its_line(side: Side, caplog: pytest.LogCaptureFixture) -> None:
     try:
         raise HttpError(401, headers={"X": "a\nb"})  # this line
     except HttpError as error:

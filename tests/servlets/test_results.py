@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from zcserve.errors import HttpError
 from zcserve.net.reply import Reply
 from zcserve.servlets.kept import SWEPT_AT_ONCE
 from zcserve.servlets.response import Response
-from zcserve.servlets.results import CONSIDERED_MAX, STALE_TTLS_MAX
+from zcserve.servlets.results import CONSIDERED_MAX, LOOK_EVERY_S, STALE_TTLS_MAX
 
 
 def test_a_result_has_a_head_as_a_file_has(kitchen: Kitchen) -> None:
@@ -251,17 +253,24 @@ def test_no_more_than_some_are_considered_to_make_room_for_one(tmp_path: Path) -
         kitchen.close()
 
 
-def test_files_are_looked_at_while_there_are_results(kitchen: Kitchen) -> None:
-    looking = kitchen.results._looking
-    assert looking.due() == float("inf")
+def test_files_are_looked_at_while_there_are_results(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("zcserve.servlets.results.time", SimpleNamespace(monotonic=lambda: now))
+
+    def time_passes() -> None:
+        nonlocal now
+        now += LOOK_EVERY_S + 1
+        kitchen.timers.fire(now)
+
+    time_passes()
+    assert kitchen.looks == []
     kitchen.entry(kitchen.route(lambda n: str(n)))
     for n in range(1, 3):
-        assert looking.due() < float("inf")
-        looking.expire()
+        time_passes()
         assert len(kitchen.looks) == n
     kitchen.expire()
-    looking.expire()
-    assert looking.due() == float("inf")
+    for _ in range(3):
+        time_passes()
     assert len(kitchen.looks) == 2
 
 

@@ -27,6 +27,7 @@ from zcserve.net.transport import SocketTransport, Transport
 # Read at a time. A browser's head is 0.5-2 KB; a longer one takes another turn.
 RECV_BYTES = 8192
 
+_CLIENT = Kind.CLIENT
 _DONE = Flushed.DONE
 _HEAD, _IDLE, _BODY, _WRITE, _WAIT, _CLOSED = State
 
@@ -62,7 +63,7 @@ class Connection:
         if from_front:
             self._loop.handlers[transport.fd] = self._on_request
         else:
-            self._loop.add(transport.fd, self._on_request, Kind.CLIENT)
+            self._loop.add(transport.fd, self._on_request, _CLIENT)
         self._output = Output()
         self._http = Http1(service, self, self._output, transport.peer, transport.addresses)
         self._clock = Clock(service, self._http, self._output)

@@ -129,7 +129,7 @@ def partial(body: Body, ranges: tuple[tuple[int, int], ...]) -> Reply:
         own = ((b"Content-Range", b"bytes %d-%d/%d" % (start, stop - 1, body.size)),)
         return Reply(206, own, (body.part(start, stop),), stop - start, body, BUT_LENGTH)
     content_type = heads.content_type(body.head())
-    boundary = _boundary()
+    boundary = new_boundary()
     parts: list[Segment] = []
     length = 0
     for start, stop in ranges:
@@ -147,7 +147,7 @@ _boundary_stem = os.urandom(12).hex().encode()
 _boundary_count = itertools.count()
 
 
-def _boundary() -> bytes:
+def new_boundary() -> bytes:
     """Unguessable, so that no content can hold it on purpose (RFC 2046 section 5.1.1)."""
     return b"%b-%d" % (_boundary_stem, next(_boundary_count))
 
