@@ -74,7 +74,7 @@ def test_a_piece_of_a_file_is_a_chunk() -> None:
     assert isinstance(piece, Span)
 
 
-def test_an_answer_knows_the_length_of_its_bytes_and_closes_a_stream_that_nobody_sends() -> None:
+def test_an_answer_knows_the_length_of_its_bytes_and_closes_a_stream_that_is_not_sent() -> None:
     assert Answer(200, b"", b"abc").length == 3
     assert Answer(200, b"", b"").length == 0
     stream = Endless()

@@ -40,7 +40,7 @@ def answered(*headers: tuple[str, str], status: int = 200) -> Answer:
         (5, [("X-A", "a"), ("X-A", "b")], Judged(HTML, None, b"X-A: a\r\nX-A: b\r\nCache-Control: max-age=5\r\n")),
     ],
 )
-def test_an_answer_for_everybody_becomes_an_entry(ttl: float, headers: list[tuple[str, str]], judged: Judged) -> None:
+def test_an_answer_for_all_becomes_an_entry(ttl: float, headers: list[tuple[str, str]], judged: Judged) -> None:
     assert judge(answered(*headers), ttl) == judged
 
 
@@ -63,7 +63,7 @@ def test_an_answer_for_everybody_becomes_an_entry(ttl: float, headers: list[tupl
         (Stored(None, Entry(b"/f", b"", 0, None)), "file"),  # type: ignore[arg-type]
     ],
 )
-def test_an_answer_that_is_not_for_everybody_does_not(made: Made, why: str) -> None:
+def test_an_answer_that_is_not_for_all_does_not(made: Made, why: str) -> None:
     judged = judge(made, 5)
     assert isinstance(judged, str)
     assert why in judged

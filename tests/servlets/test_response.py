@@ -63,7 +63,7 @@ def test_the_fields_of_plain_html_are_a_constant() -> None:
     assert render(b"a").fields == HTML + NOSNIFF
 
 
-def test_an_iterator_is_content_that_nobody_has_touched() -> None:
+def test_an_iterator_is_content_that_was_not_touched() -> None:
     for value in (pieces(), iter([b"a"]), pieces_that_wait()):
         for returned in (value, Response(value)):
             rendered = render(returned)
@@ -270,7 +270,7 @@ def test_a_file_is_named_from_the_root(path: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(OF_A_FILE))
-def test_a_file_has_fields_that_nobody_else_may_give(name: str) -> None:
+def test_a_file_has_fields_that_only_it_may_give(name: str) -> None:
     response = Response(headers={name.title(): "x"})
     with pytest.raises(ValueError, match=f"its own {name}"):
         response.send_file("/a")
