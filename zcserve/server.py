@@ -52,7 +52,7 @@ from zcserve.net.connection import take_over
 from zcserve.net.fastlane import open_front
 from zcserve.net.listener import Inherited, Listener, Reserve, bind
 from zcserve.net.loop import Loop
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.program import close_inherited

@@ -22,7 +22,7 @@ from zcserve.net.connection import RECV_BYTES, Connection
 from zcserve.net.front import Front, Kind
 from zcserve.net.loop import Loop
 from zcserve.net.poller import ERROR, HANG_UP, READ, WRITE
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.net.states import State

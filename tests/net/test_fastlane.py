@@ -31,7 +31,7 @@ from zcserve.errors import UsageError
 from zcserve.net.fastlane import FastLane, Teacher, open_front
 from zcserve.net.fields import Fields
 from zcserve.net.poller import Poller
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 
 pytest.importorskip("zcserve.net._lane")
 

@@ -14,7 +14,7 @@ import pytest
 from tests.support.result_kitchen import Kitchen, content_of
 from zcserve.cache.entry import Entry
 from zcserve.errors import HttpError
-from zcserve.net.exchange import Answer
+from zcserve.net.reply import Reply
 from zcserve.servlets.kept import SWEPT_AT_ONCE
 from zcserve.servlets.response import Response
 from zcserve.servlets.results import CONSIDERED_MAX, LOOK_EVERY_S, STALE_TTLS_MAX
@@ -94,7 +94,7 @@ def test_an_old_result_outlives_so_many_failures_and_no_more(
     assert kitchen.entry(route) is first
     kitchen.expire()
     made = kitchen.ask(route)
-    assert isinstance(made, Answer)
+    assert isinstance(made, Reply)
     assert made.status in (500, 503)
     assert kitchen.calls == STALE_TTLS_MAX + 2
     told = [record.getMessage() for record in caplog.records]
@@ -122,7 +122,7 @@ def test_a_result_that_may_not_be_kept_any_more_is_dropped(kitchen: Kitchen, cap
     kitchen.expire()
     assert kitchen.kept() is None
     made = kitchen.ask(route)
-    assert isinstance(made, Answer)
+    assert isinstance(made, Reply)
     assert made.content == b"yours"
     assert "is not kept: it has Set-Cookie: a=b" in caplog.text
 
@@ -161,7 +161,7 @@ def test_what_finds_no_room_is_answered(tmp_path: Path) -> None:
     route = kitchen.route(lambda n: b"x" * (600 << 10))
     for _ in range(2):
         made = kitchen.ask(route)
-        assert isinstance(made, Answer)
+        assert isinstance(made, Reply)
         assert made.content == b"x" * (600 << 10)
     assert kitchen.calls == 2
     assert not len(kitchen.results)
