@@ -19,7 +19,7 @@ from zcserve.cache.entry import Entry
 from zcserve.net.fastlane import KEYS_FORGOTTEN_MAX, FastLane
 from zcserve.net.front import Front, Kind
 from zcserve.net.poller import READ, WRITE, Poller
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 
 PACKAGE = Path(zcserve.__file__).parent
 CONTRACT = {name for name in vars(Front) if not name.startswith("_")}

@@ -15,7 +15,7 @@ from math import inf
 
 from zcserve.errors import HttpError
 from zcserve.net.ending import Ending, may_close
-from zcserve.net.exchange import Made
+from zcserve.net.exchange import Answer
 from zcserve.net.front import Kind
 from zcserve.net.http1 import Http1, Stop
 from zcserve.net.output import Flushed, Output
@@ -71,17 +71,17 @@ class Connection:
         if not from_front:  # else `go_on` does, if there is something to wait for
             self._loop.timers.arm(self)
 
-    def go_on(self, data: bytes, made: Made | None, *, hung_up: bool) -> None:
+    def go_on(self, data: bytes, answer: Answer | None, *, hung_up: bool) -> None:
         """Go on where the front stopped, with what is in `Handed`. Where it had asked the application for the first
         request, that answer is sent: an application is called once for a request, and the target may lead elsewhere by
         now."""
         self._hung_up = hung_up
         self._http.inbox = data
         try:
-            if made is None:
+            if answer is None:
                 self._answer()
             else:
-                self._http.take(made)
+                self._http.take(answer)
                 self.resumed()
         except Exception:
             self.fail()
@@ -388,8 +388,8 @@ def take_over(service: Service, fd: int) -> None:
     """The front hands a connection over: it is Python's until it is given back (`Connection._await_request`)."""
     handed = service.loop.front.take(fd)
     if handed is not None:
-        peer, data, _, hung_up, made = handed
-        Connection(service, SocketTransport.of(fd, peer), from_front=True).go_on(data, made, hung_up=hung_up)
+        peer, data, _, hung_up, answer = handed
+        Connection(service, SocketTransport.of(fd, peer), from_front=True).go_on(data, answer, hung_up=hung_up)
 
 
 _HANDLERS: dict[State, Callable[[Connection, int], None]] = {

@@ -38,6 +38,7 @@ from zcserve.net import reply
 from zcserve.net.connection import Connection
 from zcserve.net.ending import Ending
 from zcserve.net.fields import CLOSE
+from zcserve.net.framing import frame
 from zcserve.net.front import Kind
 from zcserve.net.service import Service
 from zcserve.net.states import FRESH_S
@@ -338,10 +339,10 @@ class Listener:
             return
         self._service.shortage.note(self._short_of_descriptors(), self._loop.now, refused=1)
         transport = self._transport_of(fd, peer)
-        made = reply.page(503, with_content=True, extra=b"Retry-After: 1\r\n")
+        segments, _, _ = frame(reply.unavailable(), b"GET", b"")
         prefix = self._service.prefixes.of(503, CLOSE)
         try:
-            transport.send([prefix, *made.segments])  # type: ignore[list-item]
+            transport.send([prefix, *segments])  # type: ignore[list-item]
             Ending(self._service, transport, watched=False, freed=self._reserve.take_back)
         except OSError:
             transport.close()
