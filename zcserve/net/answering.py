@@ -19,20 +19,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from zcserve.cache import spans
 from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect
 from zcserve.cache.fetcher import Fetched, Renewed, Wait
 from zcserve.cache.index import Generation
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
 from zcserve.http import KNOWN_METHODS, canonical_path, has_content
-from zcserve.net import negotiate, reply, spans
+from zcserve.net import negotiate
 from zcserve.net.bodies import Hold
-from zcserve.net.exchange import Answer, Exchange, Head, Resource, Stored
 from zcserve.net.fields import Fields
 from zcserve.net.received import Collect, Discard
-from zcserve.net.reply import Reply
 from zcserve.net.request import split_target
 from zcserve.paths import SentPath
+from zcserve.site import reply
+from zcserve.site.exchange import Answer, Exchange, Head, Resource, Stored
+from zcserve.site.reply import Reply
 from zcserve.site.site import Found, Site
 
 if TYPE_CHECKING:

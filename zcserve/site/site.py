@@ -7,12 +7,13 @@ together; another thread may read it at any time, and finds one state of it or t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
+from zcserve.site.exchange import Application
 
 
 class Found(NamedTuple):
@@ -52,7 +53,7 @@ class Site:
         self.live = live
         self.generations: tuple[Generation, ...] = (live,)
         self.pins = pins if pins is not None else Pinned(())
-        self.application: Any = None
+        self.application: Application | None = None
         self.sampler: Sampler | None = None
 
     @property
