@@ -258,7 +258,7 @@ class Answering:
                 return reply.not_found(self._site.live.not_found_page)
             return self._respond_entry(generation, resource)
         if method == b"OPTIONS":
-            if target != b"*" and self._find(target)[0].resource is None:
+            if target != b"*" and self._find(target)[0][1] is None:
                 return reply.not_found(self._site.live.not_found_page)
             return reply.options()
         if method in KNOWN_METHODS:
@@ -268,7 +268,7 @@ class Answering:
     def _find(self, target: bytes) -> tuple[Found, bytes | None]:
         """What a target names, and its query. Raises HttpError 400."""
         found = self._site.find(target)
-        if found.resource is not None:
+        if found[1] is not None:
             return found, None
         if self._place is None:
             sent, query = split_target(target)
