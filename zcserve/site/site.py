@@ -15,8 +15,8 @@ from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
 from zcserve.site.exchange import Application
 
-# What a key leads to, None for nothing, behind the generation that it belongs to. No NamedTuple: making two of them is 4%
-# of a request that is no plain hit.
+# What a key leads to, None for nothing, behind the generation that it belongs to. No NamedTuple: to make two of them is
+# 4% of a request that is no plain hit.
 Found: TypeAlias = tuple[Generation, Entry | Redirect | None]
 
 
