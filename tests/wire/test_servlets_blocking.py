@@ -1,4 +1,4 @@
-"""Blocking is contained: threads, the asyncio thread, the pool's bound, and who holds the loop; on both engines."""
+"""Blocking is contained: threads, the asyncio thread, the pool's bound, and what holds the loop; on both engines."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import StartCommand
+from tests.support.servlets import servlets_of
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from tests.support.waiting import WaitUntil
@@ -153,7 +154,7 @@ def test_when_the_pool_is_full_the_rest_is_refused_at_once(start: Start, wait_un
         for client in busy[2:]:
             client.ask("/thread")
         other = stack.enter_context(StageClient(server.port))
-        wait_until(lambda: server.site.application.context.pool.waiting == 3)
+        wait_until(lambda: servlets_of(server).context.pool.waiting == 3)
         for target in ("/thread", "/thread-stream") * TIMES:
             response = other.get(target)
             assert (response.status, response["Retry-After"], response["Connection"]) == (503, b"1", None)
@@ -185,7 +186,7 @@ def test_a_thread_that_failed_works_on(start: Start) -> None:
             assert client.get("/fine").body == b"fine"
 
 
-# --- who holds the loop ---------------------------------------------------------------------------------------
+# --- what holds the loop --------------------------------------------------------------------------------------
 
 HOLDING = """
 from tests.support.stage import wait_for
@@ -225,7 +226,7 @@ def held(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize(("target", "line"), [("/csp?slow", 8), ("/stream", 15), ("/closing", 20)])
-def test_who_holds_the_loop_is_named_with_its_stack(
+def test_a_servlet_that_holds_the_loop_is_named_with_its_stack(
     start: Start, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, target: str, line: int
 ) -> None:
     server = start(HOLDING, servlet_slow_s=0.1)
@@ -253,7 +254,7 @@ def test_who_holds_the_loop_is_named_with_its_stack(
     assert len(held(caplog)) == 2  # once each
 
 
-def test_who_waits_in_a_thread_holds_nobody(
+def test_a_wait_in_a_thread_holds_up_nothing(
     start: Start, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start(HOLDING, servlet_slow_s=0.2)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.servlets import results_of, servlets_of
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from tests.support.waiting import WaitUntil
@@ -139,7 +140,7 @@ def start(live: Serve, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("first", ["nothing", "something"])
 @pytest.mark.parametrize("where", ["loop", "thread", "async", "wsgi", "asgi"])
-def test_one_that_never_says_anything_keeps_nobody_waiting_and_ends_with_its_client(
+def test_one_that_never_says_anything_keeps_no_client_waiting_and_ends_with_its_client(
     start: Callable[..., Server], wait_until: WaitUntil, where: str, first: str
 ) -> None:
     server = start(servlet_threads=1)
@@ -174,7 +175,7 @@ def test_a_queued_request_whose_client_has_left_gives_up_its_place(
     start: Callable[..., Server], wait_until: WaitUntil, target: str
 ) -> None:
     server = start(servlet_threads=1, servlet_queue_max=2)
-    pool = server.site.application.context.pool
+    pool = servlets_of(server).context.pool
     with ExitStack() as stack:
         working = stack.enter_context(StageClient(server.port))
         working.ask("/work")
@@ -206,7 +207,7 @@ def test_a_result_whose_servlet_hangs_serves_its_time_and_then_requests_end_by_a
     start: Callable[..., Server], wait_until: WaitUntil, kind: str
 ) -> None:
     server = start(servlet_result_timeout_s=0.3)
-    results = server.site.application.results
+    results = results_of(server)
     with StageClient(server.port) as client:
 
         def asked() -> tuple[int, bytes]:
@@ -227,7 +228,7 @@ def test_a_result_whose_servlet_hangs_serves_its_time_and_then_requests_end_by_a
         EVENTS["go"].set()
         wait_until(lambda: not results.making.hung)
         assert wait_until(lambda: (answer := asked())[0] == 200 and answer)[1] != b"1"
-    assert server.site.application.context.pool.waiting == 0
+    assert servlets_of(server).context.pool.waiting == 0
 
 
 def test_clients_that_wait_for_one_hung_result_are_bounded(start: Callable[..., Server], wait_until: WaitUntil) -> None:

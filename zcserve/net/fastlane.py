@@ -27,11 +27,11 @@ from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
 from zcserve.http import coding_quality, is_host, parse_accept_encoding, parse_list
 from zcserve.net.access_log import AccessLog
-from zcserve.net.exchange import Quick
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, mode_of
 from zcserve.net.front import Front, Kind
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
+from zcserve.site.exchange import Quick
 
 if TYPE_CHECKING:
     from zcserve.cache.store import Store
