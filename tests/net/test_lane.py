@@ -353,8 +353,8 @@ def test_descriptors_that_are_not_pythons_are_refused(lane: Any) -> None:
 
 # --- what values mean -----------------------------------------------------------------------------------------
 
-UNSURE = b"foo;q=0.5, bar;q=0"  # of this C cannot tell the qualities
-ANOTHER = b"foo%d;q=0.5, bar;q=0"
+UNSURE = b"a-coding-without-a-number;q=0.5, another;q=0"  # of this C cannot tell the qualities
+ANOTHER = b"a-coding-without-number-%d;q=0.5, another;q=0"
 
 
 class Judge:
@@ -406,6 +406,18 @@ def test_a_flood_of_new_values_drives_out_nothing_that_is_in_use(tmp_path: Path,
         for value in used if number % 30 == 0 else ():
             assert accepts(lane, value)
     assert all(ask.asked[value] == 2 for value in used)
+
+
+def test_of_accept_encodings_of_one_length_each_means_what_it_says(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    driver.lane.put(b"/a", [packed(b"identity"), packed(b"br", coding=1), packed(b"gz", coding=2)])
+    expected = {b"gzip": b"gz", b"zstd": b"identity", b",br,": b"br", b"": b"identity", b",,,,": b"identity"}
+    rng = random.Random(1)
+    with Client(driver.where) as client:
+        for _ in range(200):
+            value, body = rng.choice(list(expected.items()))
+            request = PLAIN[:-2] + b"Accept-Encoding: %b\r\n\r\n" % (value + b"," * rng.choice((0, 0, 3)))
+            assert driver.ask(client, request)[0].body == body
 
 
 def test_long_values_are_judged_each_time(tmp_path: Path) -> None:

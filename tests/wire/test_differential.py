@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.engines import TARGETS, Engines, ask, compare, lane_share, make_site, tags_of
-from tests.support.grammar import Maker
+from tests.support.grammar import CONNECTIONS, Maker
 from zcserve import Config, Server
 from zcserve.site import reply
 
@@ -66,8 +66,24 @@ def test_plain_streams_are_the_lanes(engines: Engines, seed: int) -> None:
     streams = [maker.stream(rng.randint(1, PIPELINE_MAX)) for _ in range(60)]
     for stream in streams:
         assert compare(engines, [stream]) or b"close" in stream.lower()
-    # By now it knows their values, unless it learned more than it keeps.
     assert lane_share(engines, lambda: [ask(engines.native.port, [stream]) for stream in streams]) > 0.5
+
+
+def test_no_value_of_host_accept_encoding_or_connection_and_no_query_is_a_hand_over(engines: Engines) -> None:
+    rng = random.Random(500)
+    maker = Maker(rng, TARGETS, mischief=0)
+
+    def head() -> bytes:
+        values = (b"Host", maker.host()), (b"Accept-Encoding", maker.accept()), (b"Connection", rng.choice(CONNECTIONS))
+        fields = [(name, value) for name, value in values if name == b"Host" or rng.random() < 0.5]
+        rng.shuffle(fields)
+        lines = b"".join(maker.line(name, value) for name, value in fields if b"pgrade" not in value)
+        return b"GET %b HTTP/1.1\r\n%b\r\n" % (maker.target(), lines)
+
+    streams = [b"".join(head() for _ in range(rng.randint(1, 5))) for _ in range(150)]
+    for stream in streams:
+        compare(engines, maker.pieces(stream))
+    assert lane_share(engines, lambda: [ask(engines.native.port, [stream]) for stream in streams]) > 0.9
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -100,6 +100,8 @@ cdef inline int read_connection(Text value, bint version_11) noexcept nogil:
     cdef int mode = KEEP if version_11 else CLOSE
     cdef Text option
     cdef bint closes = False
+    if value.len == 10 and same_name(value.at, b"keep-alive", 10):       # most say this
+        return KEEP if version_11 else KEEP_10
     while value.len:
         option = next_element(&value)
         if option.len == 10 and same_name(option.at, b"keep-alive", 10):
@@ -142,6 +144,7 @@ cdef inline int read_accept(Text value, int64_t *qualities) noexcept nogil:
     cdef const char *end = p + value.len
     cdef int64_t weights[NAMED]
     cdef int64_t weight
+    cdef Text name
     cdef int commas = 0, coding
     cdef bint refused = False
     for coding in range(NAMED):
@@ -151,11 +154,13 @@ cdef inline int read_accept(Text value, int64_t *qualities) noexcept nogil:
             commas += p[0] == c','
             p += 1
             continue
-        coding = read_coding(&p, end)
-        weight = WEIGHT_MAX
-        if p < end and p[0] != c',':
-            p = read_weight(p, end, &weight)
-        if coding == UNSURE or (p < end and p[0] != c','):       # malformed
+        name.at = p
+        while p < end and is_token(p[0]):
+            p += 1
+        name.len = p - name.at
+        p = read_weight(p, end, &weight)
+        coding = coding_of(name)
+        if not name.len or (p < end and p[0] != c','):           # malformed
             p = <const char *> memchr(p, c',', end - p)
             p = end if p == NULL else p
         elif coding != OTHER:
@@ -174,35 +179,17 @@ cdef inline int read_accept(Text value, int64_t *qualities) noexcept nogil:
     return 0
 
 
-cdef inline int read_coding(const char **at, const char *end) noexcept nogil:
-    """The number of the coding whose name stands at `at`, which is behind it then; OTHER for one without a number, UNSURE for no name.
-    The names of most requests are not looked at byte by byte."""
-    cdef const char *name = at[0]
-    cdef const char *p
-    cdef size_t left = end - name
-    cdef int coding = OTHER
-    if left >= 4 and same_name(name, b"gzip", 4):
-        p, coding = name + 4, GZIP
-    elif left >= 2 and same_name(name, b"br", 2):
-        p, coding = name + 2, BR
-    elif left >= 4 and same_name(name, b"zstd", 4):
-        p, coding = name + 4, ZSTD
-    elif left >= 8 and same_name(name, b"identity", 8):
-        p, coding = name + 8, IDENTITY
-    elif left >= 6 and same_name(name, b"x-gzip", 6):
-        p, coding = name + 6, GZIP
-    elif name[0] == c'*':
-        p, coding = name + 1, ANY
-    elif left >= 7 and same_name(name, b"deflate", 7):
-        p = name + 7
-    else:
-        p = name
-    if p < end and is_token(p[0]):
-        coding = OTHER           # a longer name
-        while p < end and is_token(p[0]):
-            p += 1
-    at[0] = p
-    return coding if p > name else UNSURE
+cdef inline int coding_of(Text name) noexcept nogil:
+    """The number of a coding that is named so; OTHER for one without a number."""
+    if name.len == 4:
+        return GZIP if same_name(name.at, b"gzip", 4) else ZSTD if same_name(name.at, b"zstd", 4) else OTHER
+    if name.len == 2:
+        return BR if same_name(name.at, b"br", 2) else OTHER
+    if name.len == 1:
+        return ANY if name.at[0] == c'*' else OTHER
+    if name.len == 8:
+        return IDENTITY if same_name(name.at, b"identity", 8) else OTHER
+    return GZIP if name.len == 6 and same_name(name.at, b"x-gzip", 6) else OTHER
 
 
 cdef inline const char *read_weight(const char *p, const char *end, int64_t *weight) noexcept nogil:

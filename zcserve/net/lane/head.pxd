@@ -12,10 +12,8 @@ to the bytes it was read from.
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, memset
 
-from zcserve.net.lane.grammar cimport (
-    CLOSE, KEEP, KIND_ACCEPT, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, NUMBERS_MAX, UPGRADE,
-)
-from zcserve.net.lane.judged cimport Judged, means
+from zcserve.net.lane.grammar cimport CLOSE, KEEP, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, NUMBERS_MAX, UPGRADE
+from zcserve.net.lane.judged cimport Judged, accept_means, means
 from zcserve.net.lane.records cimport CODINGS
 from zcserve.net.lane.text cimport Text, is_blank, is_target, is_token, is_value, same_name
 
@@ -168,7 +166,7 @@ cdef inline bint heed_accept(Judged *judged, Text value, Head *head) noexcept no
     if head.has_accept:
         return False
     head.has_accept = True
-    return means(judged, KIND_ACCEPT, value, head.accept)
+    return accept_means(judged, value, head.accept)
 
 
 cdef inline void heed_proxy(Text name, Text value, Head *head) noexcept nogil:

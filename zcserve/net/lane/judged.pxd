@@ -5,6 +5,8 @@
 Such answers are remembered. Clients choose values, so their number and their length are bounded, and new values do not
 drive out what is in use: a value is remembered when it is seen for the second time (`sights` has the hashes of what was
 seen once, the latest first), and in the place of the one of a few that is used least.
+
+Odd: an Accept-Encoding takes longer to read than to compare, and browsers send a dozen. So the last one of each length is kept, too.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -14,7 +16,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memmove
 
 from zcserve.net.lane.gil cimport Gil, hold_gil
-from zcserve.net.lane.grammar cimport NUMBERS_MAX, numbers_of, read_value
+from zcserve.net.lane.grammar cimport KIND_ACCEPT, NUMBERS_MAX, numbers_of, read_value
 from zcserve.net.lane.text cimport Text, murmur3
 
 cdef enum:
@@ -23,6 +25,7 @@ cdef enum:
     SIGHT_SETS = 1024
     USES_MAX = 0xFFFF
     JUDGED_VALUE_MAX = 512       # longer values are judged each time
+    LENGTHS = 32                 # of Accept-Encodings: the last one of each is kept; those that are longer are read each time
 
 cdef struct Meaning:
     uint32_t hash
@@ -32,12 +35,18 @@ cdef struct Meaning:
     char *value                  # NULL for none
     int64_t numbers[NUMBERS_MAX]
 
+cdef struct Last:
+    size_t len                   # 0 for none
+    int64_t numbers[NUMBERS_MAX]
+    char value[LENGTHS]
+
 cdef struct Judged:
     uint32_t seed
     PyObject *judge              # of `Lane`; NULL: what C is unsure about is the general lane's
     Gil *gil
     Meaning *meanings
     uint32_t sights[SIGHT_SETS * WAYS]
+    Last accepts[LENGTHS]
 
 
 cdef inline int open_judged(Judged *judged, uint32_t seed) except -1:
@@ -58,6 +67,21 @@ cdef inline void close_judged(Judged *judged) noexcept:
 cdef inline bint means(Judged *judged, int kind, Text value, int64_t *numbers) noexcept nogil:
     """What a value means, into `numbers` (grammar.pxd says what they are). False where only the general lane can say it."""
     return read_value(kind, value, numbers) or (judged.judge != NULL and recall_or_ask(judged, kind, value, numbers))
+
+
+cdef inline bint accept_means(Judged *judged, Text value, int64_t *numbers) noexcept nogil:
+    """As `means`, of an Accept-Encoding."""
+    cdef Last *last = &judged.accepts[value.len % LENGTHS]
+    if last.len == value.len and value.len and memcmp(last.value, value.at, value.len) == 0:
+        memcpy(numbers, last.numbers, sizeof(last.numbers))
+        return True
+    if not means(judged, KIND_ACCEPT, value, numbers):
+        return False
+    if value.len < LENGTHS:
+        last.len = value.len
+        memcpy(last.value, value.at, value.len)
+        memcpy(last.numbers, numbers, sizeof(last.numbers))
+    return True
 
 
 cdef inline bint recall_or_ask(Judged *judged, int kind, Text value, int64_t *numbers) noexcept nogil:

@@ -7,12 +7,13 @@ RFC 9110 section 5.6.2 (token), RFC 9110 section 5.5 (field value), RFC 9112 sec
 allow.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
 
 # A `.pxd` can hold no tables, so these are C: 1 for what a token is made of, for what a host's name is made of, and for what a log
-# line holds as it is.
+# line holds as it is. So is `same_name`, which has to be inline: whether `name` is `lower` but for case; of small letters, digits and
+# dashes. It compares words, not bytes: with a `length` that the compiler knows that is a few instructions.
 cdef extern from * nogil:
     """
     static const unsigned char zc_token[256] = {
@@ -25,10 +26,27 @@ cdef extern from * nogil:
         ['!'] = 1, ['$'] = 1, ['&' ... '.'] = 1, [';'] = 1, ['='] = 1, ['_'] = 1, ['~'] = 1,
     };
     static const unsigned char zc_plain[256] = { [' ' ... '!'] = 1, ['#' ... '['] = 1, [']' ... '~'] = 1 };
+
+    static inline __attribute__((always_inline)) uint64_t zc_differs(const char *name, const char *lower, size_t length) {
+        uint64_t a = 0, b = 0;
+        memcpy(&a, name, length);
+        memcpy(&b, lower, length);
+        return (a | (b >> 1 & 0x2020202020202020u)) ^ b;   /* of these bytes letters alone have the bit 0x40 */
+    }
+    static inline __attribute__((always_inline)) int zc_same_name(const char *name, const char *lower, size_t length) {
+        uint64_t differs = 0;
+        size_t at = 0;
+        if (length <= 8)
+            return !zc_differs(name, lower, length);
+        for (; at + 8 < length; at += 8)
+            differs |= zc_differs(name + at, lower + at, 8);
+        return !(differs | zc_differs(name + length - 8, lower + length - 8, 8));
+    }
     """
     const uint8_t *TOKEN "zc_token"
     const uint8_t *HOST "zc_host"
     const uint8_t *PLAIN "zc_plain"
+    bint same_name "zc_same_name" (const char *name, const char *lower, size_t length)
 
 cdef struct Text:                # a part of bytes that belong to something else
     const char *at
@@ -75,24 +93,6 @@ cdef inline bint is_plain(const char *text, size_t length) noexcept nogil:
         if not PLAIN[<uint8_t> text[i]]:
             return False
     return True
-
-
-cdef inline uint64_t differs(const char *name, const char *lower, size_t length) noexcept nogil:
-    """As `same_name`, of at most eight bytes: 0 where they are the same."""
-    cdef uint64_t a = 0, b = 0
-    memcpy(&a, name, length)
-    memcpy(&b, lower, length)
-    return (a | ((b >> 1) & 0x2020202020202020u)) ^ b    # of these bytes letters alone have the bit 0x40
-
-
-cdef inline bint same_name(const char *name, const char *lower, size_t length) noexcept nogil:
-    """Whether `name` is `lower` but for case; of `lower`, small letters, digits and dashes. Words are compared, not bytes: with a length
-    that the compiler knows this is a few instructions."""
-    if length <= 8:
-        return differs(name, lower, length) == 0
-    if length <= 16:
-        return (differs(name, lower, 8) | differs(name + length - 8, lower + length - 8, 8)) == 0
-    return (differs(name, lower, 8) | differs(name + 8, lower + 8, 8) | differs(name + length - 8, lower + length - 8, 8)) == 0
 
 
 cdef inline size_t decimal(int64_t number, char *target) noexcept nogil:
