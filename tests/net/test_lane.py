@@ -441,8 +441,10 @@ def test_heads(lane: Any, head: bytes, expected: Any) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b"Range: bytes=0-1", b"If-Range: x", b"If-Match: *", b"If-Unmodified-Since: x", b"If-Modified-Since: x",
-        b"Expect: 100-continue", b"Content-Length: 0", b"Transfer-Encoding: chunked", b"Connection: upgrade",
+        b"Range: bytes=0-1\r\nRange: bytes=0-1", b"If-Range: x\r\nIf-Range: x", b"If-Match: *\r\nIf-Match: *",
+        b"If-None-Match: *\r\nIf-None-Match: *", b"If-Modified-Since: x\r\nIf-Modified-Since: x",
+        b"If-Unmodified-Since: x\r\nIf-Unmodified-Since: x", b"Expect: 100-continue", b"Content-Length: 0",
+        b"Transfer-Encoding: chunked", b"Connection: upgrade",
         b"Accept-Encoding: lzma", b" folded", b"no colon", b": no name", b"Na me: x", b"Name : x", b"Name: \x00",
         b"Name: \x7f", b"Name: a\nb", b"Name: a\rb", b"N\x80: x",
     ],

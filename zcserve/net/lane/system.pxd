@@ -89,6 +89,7 @@ cdef extern from * nogil:
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
+    ssize_t pread(int fd, void *buffer, size_t length, off_t offset)
 
 cdef extern from "<errno.h>" nogil:
     int errno
