@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.connection_side import Side
 from tests.support.waiting import WaitUntil
-from zcserve.net.exchange import Piece, Stream
+from zcserve.net.reply import Piece, Stream
 from zcserve.servlets.streams import (
     EMPTY_MAX,
     SILENT_PAUSE_S,
@@ -221,7 +221,7 @@ def test_many_empty_pieces_are_no_piece_and_others_have_their_turn(side: Side, m
     assert pulled(side, stream) == b""
 
 
-def test_an_iterator_that_never_says_anything_is_closed_when_nobody_waits(
+def test_an_iterator_that_never_says_anything_is_closed_when_no_client_waits(
     side: Side, make: Make, failures: list[BaseException], wait_until: WaitUntil
 ) -> None:
     closed = threading.Event()

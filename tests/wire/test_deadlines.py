@@ -10,7 +10,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +23,7 @@ from zcserve.net.states import State
 # Longer than any test may take: a deadline that is not the test's subject.
 NEVER = 300
 REQUEST = b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n"
-LARGE = 8 << 20  # more than any socket takes that nobody reads from
+LARGE = 8 << 20  # more than any socket takes whose client reads nothing
 
 
 def connections(server: Server) -> list[State]:
@@ -172,7 +172,7 @@ def test_a_client_that_reads_nothing_is_closed(
 
 
 @pytest.mark.parametrize("where", ["tcp", "unix"])
-def test_a_slow_reader_that_reads_gets_everything(site: Site, serve: Serve, tmp_path: Any, where: str) -> None:
+def test_a_slow_reader_that_reads_gets_everything(site: Site, serve: Serve, tmp_path: Path, where: str) -> None:
     content = bytes(range(256)) * (LARGE // 256)
     site.write("large", content)
     path = str(tmp_path / "socket")

@@ -8,8 +8,8 @@ import re
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +18,7 @@ from tests.support.command import StartCommand
 from tests.support.site import Site
 from tests.support.waiting import WaitUntil
 
-LARGE = 8 << 20  # more than any socket takes that nobody reads from
+LARGE = 8 << 20  # more than any socket takes whose client reads nothing
 CONTENT = bytes(range(256)) * (LARGE // 256)
 
 
@@ -40,7 +40,7 @@ def begin(port: int) -> Client:
 
 
 def refuses(port: int) -> bool:
-    """Whether nobody listens there any more."""
+    """Whether nothing listens there any more."""
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) != 0
 
@@ -147,7 +147,7 @@ def test_reloads_under_load_fail_no_request_and_drop_no_connection(
 
 
 def test_a_root_that_cannot_be_read_at_sighup_leaves_the_old_content(
-    root: Path, command: StartCommand, wait_until: WaitUntil, unprivileged: Any
+    root: Path, command: StartCommand, wait_until: WaitUntil, unprivileged: Callable[[], None]
 ) -> None:
     server = command(root, preexec_fn=unprivileged)
     with Client(server.port) as client:
@@ -166,7 +166,7 @@ def test_a_root_that_cannot_be_read_at_sighup_leaves_the_old_content(
 
 
 @pytest.fixture
-def unprivileged() -> Any:
+def unprivileged() -> Callable[[], None]:
     """A `preexec_fn` after which file modes count for root, too: exec gives no capability that is not in the bounding
     set (capabilities(7))."""
     import ctypes

@@ -32,7 +32,7 @@ from zcserve.net.exchange import Quick
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, Fields
 from zcserve.net.front import Front, Kind
 from zcserve.net.poller import Poller
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 
 if TYPE_CHECKING:
     from zcserve.cache.store import Store
@@ -329,7 +329,7 @@ class Teacher:
                 head_bytes, fd, offset = len(content), body.fd, body.offset
             else:
                 return  # all or nothing: the choice is among all of them
-            tail = heads.tail_start(body.head())
+            tail = heads.start(body.head(), heads.TAIL)
             tag = tail + len(b"ETag: ")
             coding = CODINGS.index(entry.encoding)
             representations.append(
