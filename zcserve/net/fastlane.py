@@ -25,11 +25,12 @@ from zcserve.cache.entry import Body, Entry, Packed, Paged, each_coding
 from zcserve.config.table import Config
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
-from zcserve.http import coding_quality
+from zcserve.http import FieldLines, coding_quality
 from zcserve.net import reply
 from zcserve.net.access_log import AccessLog
 from zcserve.net.exchange import Quick
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, Fields
+from zcserve.net.framing import frame
 from zcserve.net.front import Front, Kind
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
@@ -100,11 +101,11 @@ def why_not_native(here: Path = Path(__file__).parent) -> str:
     return ""
 
 
-def _page_of(status: int, vary: bytes) -> tuple[bytes, bytes, bytes]:
+def _page_of(status: int, vary: FieldLines) -> tuple[bytes, bytes, bytes]:
     """What stands before and behind the content's size in the page of a status, and its content."""
     is_failed = status == 412
-    page = reply.page(412, with_content=True, extra=vary) if is_failed else reply.unsatisfiable(0, extra=vary)
-    head, content = page.segments
+    page = reply.page(412, vary) if is_failed else reply.unsatisfiable(0, vary)
+    (head, content), _, _ = frame(page, b"GET", b"HTTP/1.1")
     assert isinstance(head, bytes)
     assert isinstance(content, bytes)
     before, _, behind = head.partition(b"*/0")
@@ -126,7 +127,7 @@ class FastLane(Front):
         # The lane's own methods: a function of Python's around them would be on the way of each turn and connection.
         self.poll = lane.poll  # type: ignore[method-assign]
         self.take = lane.take  # type: ignore[method-assign]
-        lane.set_pages([_page_of(status, vary) for status in (412, 416) for vary in (b"", reply.VARY)])
+        lane.set_pages([_page_of(status, vary) for status in (412, 416) for vary in ((), reply.VARY)])
         self._teacher = Teacher(lane)
         self._prefixes = prefixes
         self._log = log
