@@ -24,8 +24,8 @@ from zcserve.net.lane.system cimport iovec, pread, ssize_t
 from zcserve.net.lane.text cimport Text, decimal
 
 cdef enum:
-    # Measured: one read and one send of so much cost less than a send of the head and a sendfile.
-    READ_BYTES_MAX = 16384
+    # Measured on loopback: to read and send 1 KB costs 0.86 of a send of the head and a sendfile, 8 KB 0.95, 12 KB 1.0, 16 KB 1.05.
+    READ_BYTES_MAX = 8192
     OWN_BYTES_MAX = 160          # two lines of 16 to 19 characters and four numbers
 
 cdef struct Page:                # before and behind the size of the representation, and its content
