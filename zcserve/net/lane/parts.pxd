@@ -3,7 +3,7 @@
 """Answers whose head is made when they are asked for: a part of content (206), and the pages that say that there is none (416)
 or that a condition failed (412).
 
-Byte for byte what net/reply.py makes. Of a part the status line, Content-Length and Content-Range are written, and the head's other
+Byte for byte what site/reply.py makes. Of a part the status line, Content-Length and Content-Range are written, and the head's other
 fields copied behind them. The pages are Python's: it tells what stands before and behind the size of the content (`set_pages`).
 All of it becomes one text in `Output.made`. A part of content that lies in memory is sent from there; of content that lies in a file
 a small part is read into the text, and a larger one follows by sendfile.
