@@ -55,15 +55,14 @@ cdef inline Answer *add_part(
     Output *output, const Head *head, const char *start, Record *record, Rep *rep, Part part
 ) noexcept nogil:
     """Put 206 behind the other answers; NULL where there is no room for it, or the part cannot be read."""
-    cdef Answer *answer = &output.answers[output.count]
+    cdef Answer *answer
     cdef iovec *iov = &output.iov[2 * output.count]
     cdef const char *rest = <const char *> memchr(rep.head, c'\n', rep.head_len) + 1     # behind Content-Length's line
     cdef size_t rest_len = rep.head + rep.head_len - rest
     cdef int64_t size = part.stop - part.start
     cdef bint is_read = rep.fd >= 0 and size <= READ_BYTES_MAX
     cdef size_t room = output.prefix_len[head.mode][PARTIAL] + OWN_BYTES_MAX + rest_len + (<size_t> size if is_read else 0)
-    cdef char *text = output.made + output.made_len
-    cdef char *at = text
+    cdef char *at = output.made + output.made_len
     if room > MADE_BYTES - output.made_len:
         return NULL
     append(&at, output.prefix[head.mode][PARTIAL], output.prefix_len[head.mode][PARTIAL])
@@ -81,30 +80,25 @@ cdef inline Answer *add_part(
         if pread(rep.fd, at, size, <off_t> (rep.offset + part.start)) != size:
             return NULL
         at += size
-    iov[0].iov_base = text
-    iov[0].iov_len = at - text
-    iov[1].iov_base = <void *> (rep.head + rep.head_len + part.start)
-    iov[1].iov_len = <size_t> size if rep.fd < 0 else 0
-    output.made_len += at - text
-    answer.size = size
-    answer.span_offset = rep.offset + part.start
-    answer.span_len = size if rep.fd >= 0 and not is_read else 0
-    answer.not_modified = False
-    return put_behind(output, start, record, rep)
+    answer = put_made(output, at, size, start, record, rep)
+    if rep.fd < 0:
+        iov[1].iov_base = <void *> (rep.head + rep.head_len + part.start)
+        iov[1].iov_len = <size_t> size
+    elif not is_read:
+        answer.span_offset = rep.offset + part.start
+        answer.span_len = size
+    return answer
 
 
 cdef inline Answer *add_page(
     Output *output, Pages *pages, int status, const Head *head, const char *start, Record *record, Rep *rep
 ) noexcept nogil:
     """Put 412 or 416 behind the other answers; NULL where there is no room for it, or the page was not set."""
-    cdef Answer *answer = &output.answers[output.count]
-    cdef iovec *iov = &output.iov[2 * output.count]
     cdef bint varies = record.count > 1 or rep.coding != 0
     cdef Page *page = &pages.pages[2 * (status == 416) + varies]
     cdef int line = FAILED if status == 412 else UNSATISFIABLE
     cdef size_t room = output.prefix_len[head.mode][line] + page.before.len + OWN_BYTES_MAX + page.behind.len + page.content.len
-    cdef char *text = output.made + output.made_len
-    cdef char *at = text
+    cdef char *at = output.made + output.made_len
     if room > MADE_BYTES - output.made_len or not page.content.len:
         return NULL
     append(&at, output.prefix[head.mode][line], output.prefix_len[head.mode][line])
@@ -114,12 +108,21 @@ cdef inline Answer *add_page(
     append(&at, page.behind.at, page.behind.len)
     if head.is_get:
         append(&at, page.content.at, page.content.len)
-    iov[0].iov_base = text
-    iov[0].iov_len = at - text
-    iov[1].iov_base = NULL
+    return put_made(output, at, page.content.len if head.is_get else 0, start, record, rep)
+
+
+cdef inline Answer *put_made(
+    Output *output, char *end, int64_t size, const char *start, Record *record, Rep *rep
+) noexcept nogil:
+    """An answer of the text that was made up to `end`, with so much content, in the text or behind it."""
+    cdef Answer *answer = &output.answers[output.count]
+    cdef iovec *iov = &output.iov[2 * output.count]
+    iov[0].iov_base = output.made + output.made_len
+    iov[0].iov_len = end - (output.made + output.made_len)
+    iov[1].iov_base = end
     iov[1].iov_len = 0
-    output.made_len += at - text
-    answer.size = page.content.len if head.is_get else 0
+    output.made_len += iov[0].iov_len
+    answer.size = size
     answer.span_offset = answer.span_len = 0
     answer.not_modified = False
     return put_behind(output, start, record, rep)
