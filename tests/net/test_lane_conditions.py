@@ -14,7 +14,6 @@ from tests.support.grammar import TELLING_BYTES
 from zcserve import Config
 from zcserve.cache.entry import Entry
 from zcserve.net import negotiate
-from zcserve.net.fastlane import HOST
 from zcserve.net.fields import Line, combine
 
 Lane: Any = pytest.importorskip("zcserve.net._lane").Lane
@@ -97,7 +96,6 @@ VECTORS: tuple[tuple[Fields, tuple[int, int, int] | None], ...] = (
 @pytest.fixture(scope="module")
 def lane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     made = Lane(Config(root=tmp_path_factory.mktemp("root"), ranges_max=RANGES_MAX), False)
-    made.learn(HOST, b"test", (1, 0, 0, 0))
     yield made
     made.close()
 

@@ -14,7 +14,7 @@ from tests.support.client import Client, Response
 from tests.support.waiting import Predicate, T
 from zcserve import Config
 from zcserve.http import status_line
-from zcserve.net.fastlane import HOST, STATUSES
+from zcserve.net.fastlane import STATUSES, judge
 
 Lane: Any = pytest.importorskip("zcserve.net._lane").Lane
 
@@ -45,8 +45,7 @@ class Driver:
     def __init__(
         self, root: Path, *, log: bool = False, family: socket.AddressFamily = socket.AF_INET, **config: Any
     ) -> None:
-        self.lane = Lane(Config(root=root, **config), log)
-        self.lane.learn(HOST, b"test", (1, 0, 0, 0))
+        self.lane = Lane(Config(root=root, **config), log, judge)
         self.listener = socket.socket(family, socket.SOCK_STREAM)
         self.listener.setblocking(False)
         address: Any = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}.get(family, str(root / "socket"))

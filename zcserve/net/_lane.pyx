@@ -5,10 +5,9 @@
 """The compiled fast lane: answers what is plain and hot before Python hears of it.
 
 `Lane` waits as `poller.Poller` does (`fastlane.FastLane` makes a front of it), and answers by itself: a well-formed GET or HEAD of a resource it was
-taught, whose field values it was taught too. All else goes to the general lane with the bytes already read. The lane
-decides nothing, as a TLB does not: what a Host, an Accept-Encoding or a Connection value means
-was decided in Python and learned (`learn`), what a path leads to was looked up in Python and put (`put`), and both can
-be forgotten at any time. For what leads to nothing that was put, an application may know what answers it at once, in Python
+taught. All else goes to the general lane with the bytes already read. The lane decides nothing, as a TLB does not: what a path
+leads to was looked up in Python and put (`put`), and can be forgotten at any time. What a Host, an Accept-Encoding or a Connection
+value means is the RFCs' text, which it reads itself; where it is unsure, it asks Python's `judge`. For what leads to nothing that was put, an application may know what answers it at once, in Python
 (`consult`): that is put, too, and the answer is sent from here.
 
 This class is the lane as Python sees it. What it does stands in its units (lane/__init__.py), as functions on structs that run
@@ -30,35 +29,54 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport connections, endings, learned, proxies, servlets, table, uses
+from zcserve.net.lane cimport connections, endings, judged, proxies, servlets, table, uses
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, RECV_BYTES, Conn, Conns,
 )
+from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of
+from zcserve.net.lane.grammar cimport read_value as read_numbers
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.log cimport close_log, is_log_filling, open_log, set_log_time, taken_lines
 from zcserve.net.lane.loop cimport Loop, run
 from zcserve.net.lane.output cimport set_prefixes
 from zcserve.net.lane.parts cimport set_pages
-from zcserve.net.lane.ranges cimport UNSURE, Part
+from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport NO_DATE, REPS_MAX, Rep, bury, record_of_file
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
     EPOLL_CLOEXEC, PyEval_RestoreThread, PyEval_SaveThread, close, epoll_create1, errno, monotonic,
 )
+from zcserve.net.lane.text cimport Text
 
 cdef double SWEEP_INTERVAL_MAX_S = 1.0
 
 
-cdef char *copied(bytes data) except NULL:
-    """A copy of just this size, to be freed: a sanitizer sees its end. Raises MemoryError."""
+def read_value(int kind, bytes value not None):
+    """For tests: the numbers that a value of this kind means (lane/grammar.pxd), None where the lane is unsure. Raises
+    ValueError for a kind that there is not."""
+    cdef int64_t numbers[NUMBERS_MAX]
+    cdef Text copy
+    if not 0 <= kind < KINDS:
+        raise ValueError("no kind of value")
+    copy = copied(value)
+    try:
+        if not read_numbers(kind, copy, numbers):
+            return None
+        return tuple([numbers[i] for i in range(numbers_of(kind))])
+    finally:
+        free(<void *> copy.at)
+
+
+cdef Text copied(bytes data):
+    """A copy of just this size, so that a sanitizer sees its end. Raises MemoryError."""
     cdef size_t length = PyBytes_GET_SIZE(data)
     cdef char *copy = <char *> malloc(length + (not length))
     if copy == NULL:
         raise MemoryError
     memcpy(copy, PyBytes_AS_STRING(data), length)
-    return copy
+    return Text(copy, length)
 
 
 @cython.final
@@ -69,7 +87,7 @@ cdef class Lane:
     cdef Loop loop
     cdef tuple prefixes              # of this second
     cdef list pages                  # see `set_pages`
-    cdef object look_up, origin      # see `consult`, `trust`
+    cdef object judge, look_up, origin      # see `__init__`, `consult`, `trust`
     cdef set quick                   # the keys of what was found by `look_up`
     cdef dict made                   # descriptor -> what the application made of a request, until it is taken
 
@@ -82,7 +100,8 @@ cdef class Lane:
         lane.servlets.quick = <PyObject *> self.quick
         lane.servlets.made = <PyObject *> self.made
 
-    def __init__(self, config, bint log_on):
+    def __init__(self, config, bint log_on, judge=None):
+        """`judge` says what a value means of which the grammar in C is unsure: `fastlane.judge`. None: such requests are handed over."""
         cdef Answering *lane = &self.loop.answering
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
         lane.conns.epfd = epoll_create1(EPOLL_CLOEXEC)
@@ -92,7 +111,10 @@ cdef class Lane:
         if lane.conns.buffer == NULL:
             raise MemoryError
         table.open_table(&lane.table, seed)
-        learned.open_learned(&lane.learned, seed)
+        judged.open_judged(&lane.judged, seed)
+        self.judge = judge
+        lane.judged.judge = <PyObject *> judge if judge is not None else NULL
+        lane.judged.gil = &lane.gil
         open_sightings(&lane.sightings)
         if log_on:
             open_log(&lane.log, config.access_log_format == "json")
@@ -124,7 +146,7 @@ cdef class Lane:
         connections.free_all(&lane.conns)
         table.close_table(&lane.table)
         servlets.close_servlets(&lane.servlets)
-        learned.close_learned(&lane.learned)
+        judged.close_judged(&lane.judged)
         close_sightings(&lane.sightings)
         close_log(&lane.log)
         free(lane.proxies.networks)
@@ -256,18 +278,14 @@ cdef class Lane:
         set_pages(&self.loop.answering.pages, pages)
         self.pages = pages
 
-    def learn(self, int kind, bytes value not None, tuple meaning not None):
-        """Remember what a field value means; `meaning` is four numbers. Everything is forgotten when too much is known."""
-        learned.learn(&self.loop.answering.learned, kind, value, meaning)
-
-    def put(self, bytes key not None, list representations not None):
+    def put(self, bytes key not None, list representations not None, *, bint any_query=False):
         """Teach a resource: [(entry, coding, head or head with content, head's length, tail, tag, tag's length, fd, offset,
-        size, body)].
+        size, body)]; `any_query`: with each query behind the key it is the same.
 
         Raises ValueError for offsets that lie outside of what they are about."""
         table.drop_key(&self.loop.answering.table, key)
         if 0 < len(representations) <= REPS_MAX:
-            table.insert_file(&self.loop.answering.table, key, record_of_file(key, representations))
+            table.insert_file(&self.loop.answering.table, key, record_of_file(key, representations, any_query))
 
     def consult(self, look_up):
         """Ask what answers a target that was not put: `look_up` is an `Application`'s. None: no more."""
@@ -349,32 +367,36 @@ cdef class Lane:
     def parse(self, bytes data not None):
         """For tests and fuzzing: (length, method, target, mode) of the plain head at the front of `data`, or None."""
         cdef Head head
-        cdef char *copy = copied(data)
+        cdef Text copy = copied(data)
+        self.loop.answering.gil.held = True      # the caller has it
         try:
-            if not read_head(&self.loop.answering, copy, copy + PyBytes_GET_SIZE(data), &head):
+            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
                 return None
             return head.length, b"GET" if head.is_get else b"HEAD", head.target.at[: head.target.len], head.mode
         finally:
-            free(copy)
+            self.loop.answering.gil.held = False
+            free(<void *> copy.at)
 
     def decide(self, bytes data not None, bytes etag not None, modified, int64_t size, int64_t now):
         """For tests and fuzzing: (status, start, stop) of the answer to the plain head at the front of `data`, of a representation
         with this tag, Last-Modified (seconds since 1970, or None) and size; None where the general lane is to judge."""
         cdef Head head
         cdef Part part = Part(0, 0)
-        cdef char *copy = copied(data)
+        cdef Text copy = copied(data)
         cdef Rep rep
         cdef int status
         rep.head = PyBytes_AS_STRING(etag)
         rep.tag, rep.tag_len, rep.size = 0, PyBytes_GET_SIZE(etag), size
         rep.modified = NO_DATE if modified is None else modified
+        self.loop.answering.gil.held = True      # the caller has it
         try:
-            if not read_head(&self.loop.answering, copy, copy + PyBytes_GET_SIZE(data), &head):
+            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
                 return None
             status = decide(&head.conditions, &rep, head.is_get, self.loop.answering.rules.ranges_max, now, &part)
             return (status, part.start, part.stop) if status == 206 else (status, 0, 0) if status != UNSURE else None
         finally:
-            free(copy)
+            self.loop.answering.gil.held = False
+            free(<void *> copy.at)
 
     @property
     def running(self):

@@ -62,10 +62,6 @@ class Asker(Protocol):
     def head(self) -> Head:
         """What else the request at hand says, for an application."""
 
-    def teach(self, entry: Entry | None) -> None:
-        """What the request at hand asks for may be answered faster the next time: `entry`, to which its target always
-        leads; None: a servlet that runs in the loop."""
-
     def resumed(self) -> None:
         """What a step of None waited for is there, and `Answering.go_on` may be called, now or later. Once for each
         such step, in the loop's thread, never from inside a call of the asker's."""
@@ -284,8 +280,8 @@ class Answering:
         if chosen is None:
             return reply.page(406, reply.VARY)
         body = chosen.body
-        if service.loop.front.learns and self._may_be_taught(base) and self._asker is not None:
-            self._asker.teach(base)
+        if service.loop.front.learns:
+            self._teach(base)
         if body is not None:
             self._site.note_use(chosen, service.loop.turn)
             return self._represent(chosen, body)
@@ -295,11 +291,15 @@ class Answering:
             self.wait = service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
         return None
 
-    def _may_be_taught(self, base: Entry) -> bool:
-        """Whether this entry is what the target always leads to."""
-        if self._stored is not None:
-            return self._stored.own
-        return self._site.hit(self.target) is base
+    def _teach(self, base: Entry) -> None:
+        """Tell the front what always leads to this entry."""
+        front = self._service.loop.front
+        path = self.target.partition(b"?")[0]
+        if self._stored is None:
+            if self._site.hit(path) is base:
+                front.teach(path, base, any_query=True)
+        elif self._stored.own:
+            front.teach(self.target, base, any_query=False)
 
     def _represent(self, chosen: Entry, body: Body) -> Reply | None:
         """Conditions and ranges, now that the content is at hand."""
@@ -358,8 +358,6 @@ class Answering:
         """Have the application answer."""
         asker = self._asker
         assert asker is not None
-        if resource.quick and self.fields.plain:
-            asker.teach(None)
         assert self._place is not None
         body, self._body = self._body, b""
         exchange = Exchange(

@@ -1,14 +1,15 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text  <  records gil ranges  <  conditions learned choice sightings uses  <  table head  <  proxies log
-        <  output  <  connections parts servlets  <  endings answering  <  loop  <  _lane
+    system text  <  records gil  <  grammar choice sightings uses  <  judged ranges table  <  conditions  <  head
+        <  proxies log output  <  connections parts servlets  <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
 | system      | what is taken from the system and from CPython                              |
 | text        | classes of characters, comparisons, decimal numbers, the hash               |
 | records     | what can be sent, and how long it lives                                     |
-| learned     | field values whose meaning Python told                                      |
+| grammar     | what the value of a field means                                             |
+| judged      | what a value means, as the grammar says it or else Python                   |
 | gil         | when the interpreter's lock is held                                         |
 | ranges      | a Range field -> a part of content                                          |
 | conditions  | what conditions and ranges decide                                           |

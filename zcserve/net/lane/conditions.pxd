@@ -13,7 +13,8 @@ Odd: dates are compared as numbers. To read one takes less than to find the Last
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcmp
 
-from zcserve.net.lane.ranges cimport UNSURE, Part, resolve_range
+from zcserve.net.lane.grammar cimport ELEMENTS_MAX, UNSURE
+from zcserve.net.lane.ranges cimport Part, resolve_range
 from zcserve.net.lane.records cimport NO_DATE, Rep
 from zcserve.net.lane.text cimport Text, is_blank
 
@@ -27,7 +28,6 @@ cdef enum:                       # which field; `Conditions.present` has a bit f
     CONDITIONS = 6
 
 cdef enum:
-    ELEMENTS_MAX = 100           # as http.py's
     FIXDATE_LEN = 29             # Sun, 06 Nov 1994 08:49:37 GMT
 
 cdef struct Conditions:          # values are set where `present` says so

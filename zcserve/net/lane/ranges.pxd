@@ -9,10 +9,10 @@ ranges are the general lane's. Every read is bounded by the end of the value.
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memchr
 
+from zcserve.net.lane.grammar cimport UNSURE
 from zcserve.net.lane.text cimport Text, is_blank, same_name
 
 cdef enum:
-    UNSURE = 0                   # in place of a status: the general lane is to judge
     POSITION_DIGITS_MAX = 19     # as http.py's
 
 cdef extern from *:
