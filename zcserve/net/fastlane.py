@@ -188,9 +188,9 @@ class FastLane(Front):
         """As `Front.introduce`."""
         self.lane.introduce(fd, family, b"" if family == socket.AF_UNIX else socket.inet_pton(family, peer))
 
-    def give(self, fd: int) -> bool:
+    def give(self, fd: int, since: float) -> bool:
         """As `Front.give`."""
-        self.lane.resume(fd, True)
+        self.lane.resume(fd, since)
         return True
 
     def shed(self, most: int) -> int:

@@ -34,9 +34,10 @@ class Kind(enum.Enum):
 
 
 # A connection that is handed over: the client's address as `Transport.peer`; what was read of it and is not answered;
-# whether it was answered before; whether the client has closed its side; and what the application has made of the first
-# request that was read, or None: it was not called.
-Handed: TypeAlias = tuple[str, bytes, bool, bool, Answer | None]
+# how often in a row it was handed over with fewer than four requests answered in between, this time included; whether
+# the client has closed its side; and what the application has made of the first request that was read, or None: it was
+# not called.
+Handed: TypeAlias = tuple[str, bytes, int, bool, Answer | None]
 
 
 class Front:
@@ -98,9 +99,9 @@ class Front:
         """What was handed over with `fd`, which is Python's from now on. None: nothing was."""
         return None
 
-    def give(self, fd: int) -> bool:
-        """Take a connection that owes nothing and of which no bytes are held; what has come meanwhile is read here.
-        False: it stays Python's."""
+    def give(self, fd: int, since: float) -> bool:
+        """Take a connection that owes nothing and of which no bytes are held; what has come meanwhile is read here. It
+        is idle `since` then, by the loop's clock. False: it stays Python's."""
         return False
 
     def shed(self, most: int) -> int:
