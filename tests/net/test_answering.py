@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +18,17 @@ from zcserve.forwarded import Origin
 from zcserve.net import answering
 from zcserve.net.answering import RENEWALS_MAX, Answering
 from zcserve.net.bodies import Allowance
-from zcserve.net.exchange import Answer, Exchange, Stored
 from zcserve.net.framing import frame
 from zcserve.net.head import SentHead
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
-from zcserve.net.reply import Reply
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.paths import SentPath
 from zcserve.servlets.request import request_of
+from zcserve.site.exchange import Answer, Exchange, Stored
+from zcserve.site.reply import Reply
 from zcserve.site.site import Site
 
 CONTENT = b"the content"
@@ -43,7 +43,6 @@ class Asks:
     def __init__(self) -> None:
         self.resumptions = 0
         self.said = b""
-        self.taught: list[Entry | None] = []
         self.failed = False
 
     def addresses(self) -> tuple[object, object]:
@@ -51,9 +50,6 @@ class Asks:
 
     def head(self) -> SentHead:
         return SentHead(self.said)
-
-    def teach(self, entry: Entry | None) -> None:
-        self.taught.append(entry)
 
     def resumed(self) -> None:
         self.resumptions += 1
@@ -66,7 +62,6 @@ class Place:
     """A resource of an application that answers with `made`, or later."""
 
     body_bytes_max = 100
-    quick = False
 
     def __init__(self, made: Answer | None) -> None:
         self.made = made
@@ -85,6 +80,12 @@ class Places:
 
     def find(self, path: SentPath, query: bytes | None, *, websocket: bool = False) -> Place | None:
         return self.place if path.key == b"/app" else None
+
+    def look_up(self, target: bytes) -> None:
+        """Nothing is answered at once."""
+
+    def forget(self, keys: Collection[bytes]) -> None:
+        """It knows nothing of files."""
 
 
 def entry_of(key: bytes, body: Fleeting | None) -> Entry:
@@ -338,24 +339,35 @@ def test_a_body_that_no_resource_wants_is_thrown_away(desk: Callable[..., Desk])
     assert status_of(request.end_body(body)) == 405
 
 
+class Learning(Poller):
+    """A front that notes what it is taught."""
+
+    learns = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taught: list[tuple[bytes, Entry, bool]] = []
+
+    def teach(self, target: bytes, base: Entry, *, any_query: bool) -> None:
+        self.taught.append((target, base, any_query))
+
+
 def test_what_a_target_always_leads_to_is_taught(desk: Callable[..., Desk]) -> None:
     here = desk(Reply(200, (), b"made"))
-    here.loop.front.learns = True
+    here.loop.front = front = Learning()
     page = here.generation.resources[b"/page"]
     assert isinstance(page, Entry)
     here.request(b"/page").answer()
-    here.request(b"/page?v=1").answer()  # a query names no entry of its own
-    assert here.asks.taught == [page]
-    here.place.quick = True
-    here.request(b"/app").answer()
-    assert here.asks.taught == [page, None]
+    here.request(b"/page?v=1").answer()
+    assert front.taught == [(b"/page", page, True)] * 2
+    for other_spelling in (b"/%70age", b"http://test/page", b"/page/?", b"/app"):
+        here.request(other_spelling).answer()
     here.place.made = Stored(here.generation, page)
-    here.place.quick = False
     here.request(b"/app").answer()
-    assert here.asks.taught == [page, None]
+    assert len(front.taught) == 2
     here.place.made = Stored(here.generation, page, own=True)
-    here.request(b"/app").answer()
-    assert here.asks.taught == [page, None, page]
+    here.request(b"/app?v=1").answer()
+    assert front.taught[2:] == [(b"/app?v=1", page, False)]
 
 
 def test_an_application_is_told_what_the_request_says(desk: Callable[..., Desk]) -> None:

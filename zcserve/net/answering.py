@@ -19,20 +19,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from zcserve.cache import spans
 from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect
 from zcserve.cache.fetcher import Fetched, Renewed, Wait
 from zcserve.cache.index import Generation
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
 from zcserve.http import KNOWN_METHODS, canonical_path, has_content
-from zcserve.net import negotiate, reply, spans
+from zcserve.net import negotiate
 from zcserve.net.bodies import Hold
-from zcserve.net.exchange import Answer, Exchange, Head, Resource, Stored
 from zcserve.net.fields import Fields
 from zcserve.net.received import Collect, Discard
-from zcserve.net.reply import Reply
 from zcserve.net.request import split_target
 from zcserve.paths import SentPath
+from zcserve.site import reply
+from zcserve.site.exchange import Answer, Exchange, Head, Resource, Stored
+from zcserve.site.reply import Reply
 from zcserve.site.site import Found, Site
 
 if TYPE_CHECKING:
@@ -59,10 +61,6 @@ class Asker(Protocol):
 
     def head(self) -> Head:
         """What else the request at hand says, for an application."""
-
-    def teach(self, entry: Entry | None) -> None:
-        """What the request at hand asks for may be answered faster the next time: `entry`, to which its target always
-        leads; None: a servlet that runs in the loop."""
 
     def resumed(self) -> None:
         """What a step of None waited for is there, and `Answering.go_on` may be called, now or later. Once for each
@@ -256,7 +254,7 @@ class Answering:
                 return reply.not_found(self._site.live.not_found_page)
             return self._respond_entry(generation, resource)
         if method == b"OPTIONS":
-            if target != b"*" and self._find(target)[0].resource is None:
+            if target != b"*" and self._find(target)[0][1] is None:
                 return reply.not_found(self._site.live.not_found_page)
             return reply.options()
         if method in KNOWN_METHODS:
@@ -266,7 +264,7 @@ class Answering:
     def _find(self, target: bytes) -> tuple[Found, bytes | None]:
         """What a target names, and its query. Raises HttpError 400."""
         found = self._site.find(target)
-        if found.resource is not None:
+        if found[1] is not None:
             return found, None
         if self._place is None:
             sent, query = split_target(target)
@@ -282,8 +280,8 @@ class Answering:
         if chosen is None:
             return reply.page(406, reply.VARY)
         body = chosen.body
-        if service.loop.front.learns and self._may_be_taught(base) and self._asker is not None:
-            self._asker.teach(base)
+        if service.loop.front.learns:
+            self._teach(base)
         if body is not None:
             self._site.note_use(chosen, service.loop.turn)
             return self._represent(chosen, body)
@@ -293,11 +291,15 @@ class Answering:
             self.wait = service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
         return None
 
-    def _may_be_taught(self, base: Entry) -> bool:
-        """Whether this entry is what the target always leads to."""
-        if self._stored is not None:
-            return self._stored.own
-        return self._site.hit(self.target) is base
+    def _teach(self, base: Entry) -> None:
+        """Tell the front what always leads to this entry."""
+        front = self._service.loop.front
+        path = self.target.partition(b"?")[0]
+        if self._stored is None:
+            if self._site.hit(path) is base:
+                front.teach(path, base, any_query=True)
+        elif self._stored.own:
+            front.teach(self.target, base, any_query=False)
 
     def _represent(self, chosen: Entry, body: Body) -> Reply | None:
         """Conditions and ranges, now that the content is at hand."""
@@ -356,8 +358,6 @@ class Answering:
         """Have the application answer."""
         asker = self._asker
         assert asker is not None
-        if resource.quick and self.fields.plain:
-            asker.teach(None)
         assert self._place is not None
         body, self._body = self._body, b""
         exchange = Exchange(

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.entry import Entry
-from zcserve.net.exchange import Answer, Quick
-from zcserve.net.fields import Fields
+from zcserve.site.exchange import Answer, Quick
 
 if TYPE_CHECKING:
     from zcserve.cache.store import Store
@@ -119,11 +118,8 @@ class Front:
     def reserve(self, resources: int) -> None:
         """So many resources may be taught."""
 
-    def teach(self, head: bytes, target: bytes, base: Entry, fields: Fields) -> None:
-        """A request for `base` was answered: `head` is what it said, `target` what always leads to it."""
-
-    def learn(self, head: bytes, fields: Fields) -> None:
-        """Remember what the field values of a request mean."""
+    def teach(self, target: bytes, base: Entry, *, any_query: bool) -> None:
+        """`target` always leads to `base`; `any_query`: with each query behind it, too."""
 
     def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
         """Ask `Application.look_up` what answers a target that was not taught."""

@@ -12,13 +12,12 @@ import enum
 from collections.abc import Callable
 from typing import Protocol
 
+from zcserve.cache import spans
 from zcserve.cache.entry import Body, Entry, Segment
 from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
-from zcserve.net import reply, spans
 from zcserve.net.answering import Answering, Step
-from zcserve.net.exchange import Answer
 from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import CutShortError, Outgoing, frame
 from zcserve.net.head import SentHead
@@ -26,9 +25,11 @@ from zcserve.net.output import Output
 from zcserve.net.pace import Pace
 from zcserve.net.prefixes import CONTINUE
 from zcserve.net.received import Discard
-from zcserve.net.reply import Piece, Reply
 from zcserve.net.request import Parsed
 from zcserve.net.service import Service
+from zcserve.site import reply
+from zcserve.site.exchange import Answer
+from zcserve.site.reply import Piece, Reply
 
 
 class Stop(enum.Enum):
@@ -161,7 +162,7 @@ class Http1:
                     and (not body.holds_descriptor or spans.is_ready(body))
                 ):
                     if learns and isinstance(base, Entry):
-                        front.teach(data[start:at], target, base, fields)
+                        front.teach(target, base, any_query=True)
                     site.note_use(hit, loop.turn)
                     stop = self._emit_hit(method, target, fields, body)
                 else:
@@ -333,15 +334,6 @@ class Http1:
     def head(self) -> SentHead:
         """As `Asker.head`."""
         return SentHead(self._head)
-
-    def teach(self, entry: Entry | None) -> None:
-        """As `Asker.teach`."""
-        request, front = self._request, self._service.loop.front
-        assert request is not None
-        if entry is None:
-            front.learn(self._head, request.fields)
-        else:
-            front.teach(self._head, request.target, entry, request.fields)
 
     def resumed(self) -> None:
         """As `Asker.resumed`."""

@@ -11,8 +11,8 @@ import time
 from math import inf
 
 from zcserve.log import Log
-from zcserve.net.exchange import Answer, Exchange
-from zcserve.net.reply import page
+from zcserve.site.exchange import Answer, Exchange
+from zcserve.site.reply import page
 
 _log = Log(__name__)
 
@@ -25,7 +25,6 @@ _PAGE = page(501, (), "<p>WebSockets are not spoken here.</p>")
 class NoWebSockets:
     """A `Resource`. One for all targets, in the loop's thread."""
 
-    quick = False
     body_bytes_max = 0
 
     def __init__(self) -> None:

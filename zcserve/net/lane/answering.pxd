@@ -18,8 +18,9 @@ from zcserve.net.lane.connections cimport (
     queued_out, watch_fresh,
 )
 from zcserve.net.lane.gil cimport Gil, hold_gil
+from zcserve.net.lane.grammar cimport CLOSE
 from zcserve.net.lane.head cimport Head, Rules, parse_request_line, parse_rest
-from zcserve.net.lane.learned cimport CLOSE, Learned
+from zcserve.net.lane.judged cimport Judged
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
     ANSWERS_MAX, BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, Answer, Output, add_answer, send_answers, send_pending, unpin,
@@ -29,7 +30,7 @@ from zcserve.net.lane.records cimport Record, Rep
 from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, look_up, spare
 from zcserve.net.lane.sightings cimport Sightings, sight
 from zcserve.net.lane.system cimport expect_bytes
-from zcserve.net.lane.table cimport Table, expect, find, hash_of
+from zcserve.net.lane.table cimport Table, expect, find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
 from zcserve.net.lane.uses cimport touch
 
@@ -46,7 +47,7 @@ cdef struct Answering:
     int64_t bytes_spared         # of `Output.bytes_left`, for an answer that is begun: a next one is not, after a batch was sent
     Rules rules
     Table table
-    Learned learned
+    Judged judged
     Proxies proxies
     Sightings sightings
     Log log
@@ -63,7 +64,7 @@ cdef inline bint read_head(Answering *lane, const char *start, const char *end, 
         return False
     head.hash = hash_of(&lane.table, head.target.at, head.target.len)
     expect(&lane.table, head.hash)
-    if not parse_rest(&lane.rules, &lane.learned, start, p, end, head):
+    if not parse_rest(&lane.rules, &lane.judged, start, p, end, head):
         return False
     if lane.conns.draining:
         head.mode = CLOSE
@@ -84,7 +85,10 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
     while p < end:
         if not read_head(lane, p, end, &head):
             return hand_over(lane, fd, p, end, False)
+        conn = &lane.conns.all[fd]
         record = find(&lane.table, head.target.at, head.target.len, head.hash)
+        if record == NULL:
+            record = find_path(&lane.table, head.target)
         if record == NULL and lane.servlets.looks_up:
             hold_gil(&lane.gil)
             record = look_up(&lane.servlets, &lane.table, &head)
@@ -145,7 +149,7 @@ cdef inline Rep *add_file(
     Answering *lane, Conn *conn, Head *head, const char *start, Record *record
 ) noexcept nogil:
     """Put a file's answer behind the others. Its representation, or NULL where the answer, or its log line, is Python's."""
-    cdef Rep *rep = choose(record, head.accept)
+    cdef Rep *rep = choose(record, head.accept if head.has_accept else NULL)
     cdef size_t log_mark = lane.log.len
     cdef Answer *answer
     cdef int matched = 0

@@ -20,9 +20,8 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.forwarded import Origin
 from zcserve.http import FieldLines
-from zcserve.net.bodies import Hold
-from zcserve.net.reply import Reply
 from zcserve.paths import SentPath
+from zcserve.site.reply import Reply
 
 
 class Head(Protocol):
@@ -44,6 +43,13 @@ class HeadLines(NamedTuple):
 
     version: bytes
     lines: FieldLines = ()
+
+
+class Hold(Protocol):
+    """What a request's body counts for (net/bodies.py)."""
+
+    def release(self) -> None:
+        """The request is done with. Harmless when repeated."""
 
 
 class Stored:
@@ -147,14 +153,10 @@ class Resource(Protocol):
     """What an application has at a target.
 
     body_bytes_max   the largest body that is read for it
-    quick            whether `Application.look_up` may find a function for it
     """
 
     @property
     def body_bytes_max(self) -> int: ...
-
-    @property
-    def quick(self) -> bool: ...
 
     def respond(self, exchange: Exchange) -> Answer | None:
         """Answer in the loop's thread, or return None and `exchange.finish` later. Must not raise."""
