@@ -22,6 +22,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
 TESTS = (
+    "tests/net/test_grammar.py",
     "tests/net/test_lane.py",
     "tests/net/test_lane_conditions.py",
     "tests/net/test_lane_quick.py",
