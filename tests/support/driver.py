@@ -61,7 +61,7 @@ class Driver:
         prefixes = tuple(
             b"HTTP/1.1 %b\r\nDate: x\r\n%b" % (status, connection)
             for connection in (b"", b"Connection: keep-alive\r\n", b"Connection: close\r\n")
-            for status in (b"200 OK", b"304 Not Modified")
+            for status in (b"200 OK", b"304 Not Modified", b"404 Not Found", b"301 Moved Permanently")
         )
         self.lane.set_second(self.second, prefixes, b"NOW")
         for fd, _ in self.lane.poll(timeout):

@@ -30,7 +30,7 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport connections, endings, learned, proxies, servlets, table, uses
+from zcserve.net.lane cimport absent, connections, endings, learned, proxies, servlets, table, uses
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, read_head
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, RECV_BYTES, Conn, Conns,
@@ -38,8 +38,8 @@ from zcserve.net.lane.connections cimport (
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.log cimport close_log, is_log_filling, open_log, set_log_time, taken_lines
 from zcserve.net.lane.loop cimport Loop, run
-from zcserve.net.lane.output cimport set_prefixes
-from zcserve.net.lane.records cimport REPS_MAX, bury, record_of_file
+from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes
+from zcserve.net.lane.records cimport REPS_MAX, bury, record_of_file, record_of_page
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
     EPOLL_CLOEXEC, PyEval_RestoreThread, PyEval_SaveThread, close, epoll_create1, errno, monotonic,
@@ -78,6 +78,7 @@ cdef class Lane:
         if lane.conns.buffer == NULL:
             raise MemoryError
         table.open_table(&lane.table, seed)
+        absent.open_absent(&lane.absent, urandom(16))
         learned.open_learned(&lane.learned, seed)
         open_sightings(&lane.sightings)
         if log_on:
@@ -108,6 +109,7 @@ cdef class Lane:
         cdef Answering *lane = &self.loop.answering
         connections.free_all(&lane.conns)
         table.close_table(&lane.table)
+        absent.close_absent(&lane.absent)
         servlets.close_servlets(&lane.servlets)
         learned.close_learned(&lane.learned)
         close_sightings(&lane.sightings)
@@ -228,7 +230,7 @@ cdef class Lane:
     # --- what Python teaches ----------------------------------------------------------------------------------
 
     def set_second(self, int64_t second, tuple prefixes not None, bytes log_time not None):
-        """The prefixes of this second: (200, 304) for each of KEEP, KEEP_10, CLOSE; and the time as the log writes it."""
+        """The prefixes of this second: (200, 304, 404, 301) for each of KEEP, KEEP_10, CLOSE; and the time as the log writes it."""
         set_prefixes(&self.loop.answering.output, prefixes)
         self.prefixes = prefixes
         self.loop.second = second
@@ -247,6 +249,11 @@ cdef class Lane:
         table.drop_key(&self.loop.answering.table, key)
         if 0 < len(representations) <= REPS_MAX:
             table.insert_file(&self.loop.answering.table, key, record_of_file(key, representations))
+
+    def put_redirect(self, bytes key not None, bytes page not None, uint32_t head_len):
+        """Teach what is answered with 301, and `page`: what stands behind the prefix, of which `head_len` bytes are its head."""
+        table.drop_key(&self.loop.answering.table, key)
+        table.insert_or_free(&self.loop.answering.table, key, record_of_page(key, MOVED, page, head_len))
 
     def consult(self, look_up):
         """Ask what answers a target that was not put: `look_up` is an `Application`'s. None: no more."""
@@ -294,6 +301,51 @@ cdef class Lane:
     def knows(self, bytes key not None):
         """Whether a resource is taught."""
         return table.find_key(&self.loop.answering.table, key) != NULL
+
+    # --- what is absent ---------------------------------------------------------------------------------------
+
+    def know(self, pieces, uint32_t count):
+        """These are all the keys that lead somewhere, about `count` of them: what is none of them is absent from now on."""
+        cdef absent.Absent *known = &self.loop.answering.absent
+        absent.begin_set(known, count)
+        for keys in pieces:
+            self.add_keys(keys)
+        known.is_known = known.slots != NULL
+
+    def add_keys(self, keys):
+        """These keys are not absent."""
+        cdef absent.Absent *known = &self.loop.answering.absent
+        cdef bytes key
+        for key in keys:
+            absent.add_hash(known, absent.hash_key(known, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+
+    def remove_keys(self, keys):
+        """These keys lead nowhere: they are absent, and what was taught of them is forgotten."""
+        cdef absent.Absent *known = &self.loop.answering.absent
+        cdef bytes key
+        for key in keys:
+            absent.remove_hash(known, absent.hash_key(known, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+            self.forget_key(key)
+
+    def set_not_found(self, bytes page not None, uint32_t head_len):
+        """What is absent gets this, with 404; as in `put_redirect`."""
+        absent.set_page(&self.loop.answering.absent, &self.loop.answering.table.dead, NOT_FOUND, page, head_len)
+        bury(&self.loop.answering.table.dead)
+
+    def is_absent(self, bytes target not None):
+        """Whether a target is known to be absent."""
+        cdef absent.Text text = absent.Text(PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target))
+        return absent.page_of(&self.loop.answering.absent, text) != NULL
+
+    @property
+    def keys_bytes(self):
+        """What the set of keys takes."""
+        cdef absent.Absent *known = &self.loop.answering.absent
+        return sizeof(uint64_t) * (<size_t> known.size + (known.older_size if known.older != NULL else 0))
+
+    def keyed_hash(self, bytes data not None, uint64_t first, uint64_t second):
+        """For tests: the set's hash, under this key."""
+        return absent.siphash13(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), first, second)
 
     # --- what Python is told ----------------------------------------------------------------------------------
 

@@ -253,12 +253,15 @@ class Answering:
 
     def _respond(self) -> Reply | None:
         """The answer where the application has none. Raises HttpError."""
-        method, target = self.method, self.target
+        method, target, fields = self.method, self.target, self.fields
         if method in (b"GET", b"HEAD"):
             (generation, resource), query = self._find(target)
             if isinstance(resource, Redirect):
+                self._teach_redirect(resource)
                 return reply.redirect(resource.location, query, with_content=self.has_content)
             if resource is None:
+                if fields.plain:  # the front may know what is absent
+                    self._service.loop.front.learn(self._head, fields)
                 return reply.not_found(self._site.live.not_found_page, with_content=self.has_content)
             return self._respond_entry(generation, resource)
         if method == b"OPTIONS":
@@ -268,6 +271,12 @@ class Answering:
         if method in KNOWN_METHODS:
             return reply.page(405, with_content=True, extra=reply.ALLOW)
         return reply.page(501, with_content=True)
+
+    def _teach_redirect(self, redirect: Redirect) -> None:
+        """Have the front answer so by itself, where the target always leads there."""
+        site, fields = self._site, self.fields
+        if fields.plain and site.application is None and site.live.resources.get(self.target) is redirect:
+            self._service.loop.front.teach_redirect(self._head, self.target, redirect.location, fields)
 
     def _find(self, target: bytes) -> tuple[Found, bytes | None]:
         """What a target names, and its query. Raises HttpError 400."""

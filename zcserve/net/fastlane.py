@@ -13,7 +13,7 @@ from __future__ import annotations
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -26,12 +26,13 @@ from zcserve.config.table import Config
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
 from zcserve.http import coding_quality
+from zcserve.net import reply
 from zcserve.net.access_log import AccessLog
 from zcserve.net.exchange import Quick
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, Fields
 from zcserve.net.front import Front, Kind
 from zcserve.net.poller import Poller
-from zcserve.net.reply import Prefixes
+from zcserve.net.reply import Prefixes, Reply
 
 if TYPE_CHECKING:
     from zcserve.cache.store import Store
@@ -45,6 +46,8 @@ Representation = tuple[Entry, int, bytes | memoryview, int, int, int, int, int, 
 
 # The lane's numbers for content codings, in the order of `Lane.learn`'s meanings.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
+# The statuses that the lane knows, in the order of its prefixes.
+STATUSES = (200, 304, 404, 301)
 # So many keys are forgotten one by one; of more, all are.
 KEYS_FORGOTTEN_MAX = 1000
 # Entries that are told of their uses in one turn: half a millisecond.
@@ -161,7 +164,7 @@ class FastLane(Front):
         if second != self._second:
             self._second = second
             of = self._prefixes.of
-            prefixes = tuple(of(status, mode) for mode in (KEEP, KEEP_10, CLOSE) for status in (200, 304))
+            prefixes = tuple(of(status, mode) for mode in (KEEP, KEEP_10, CLOSE) for status in STATUSES)
             self.lane.set_second(second, prefixes, time.strftime(self._log_time, time.gmtime(second)).encode())
             self._tells_uses = True
         if self._tells_uses:
@@ -219,9 +222,30 @@ class FastLane(Front):
         """As `Front.learn`."""
         self._teacher.learn(head, fields)
 
+    def teach_redirect(self, head: bytes, target: bytes, location: bytes, fields: Fields) -> None:
+        """As `Front.teach_redirect`."""
+        self.lane.put_redirect(target, *_page_of(reply.redirect(location, None, with_content=True)))
+        self._teacher.learn(head, fields)
+
     def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
         """As `Front.consult`."""
         self.lane.consult(look_up)
+
+    def know_keys(self, pieces: Iterable[Collection[bytes]], count: int) -> None:
+        """As `Front.know_keys`."""
+        self.lane.know(pieces, count)
+
+    def add_keys(self, keys: Collection[bytes]) -> None:
+        """As `Front.add_keys`."""
+        self.lane.add_keys(keys)
+
+    def remove_keys(self, keys: Collection[bytes]) -> None:
+        """As `Front.remove_keys`."""
+        self.lane.remove_keys(keys)
+
+    def set_not_found(self, page: bytes | None) -> None:
+        """As `Front.set_not_found`."""
+        self.lane.set_not_found(*_page_of(reply.not_found(page, with_content=True)))
 
     def forget_keys(self, keys: Collection[bytes], resources: int) -> list[object]:
         """As `Front.forget_keys`."""
@@ -256,6 +280,12 @@ class FastLane(Front):
     def running(self) -> tuple[str | None, int]:
         """As `Front.running`."""
         return self.lane.running, -self.lane.requests
+
+
+def _page_of(made: Reply) -> tuple[bytes, int]:
+    """What the lane takes of a page: all of it, and its head's length."""
+    page = b"".join(bytes(part) for part in made.segments if isinstance(part, bytes))
+    return page, len(page) - made.length
 
 
 class Teacher:

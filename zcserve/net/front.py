@@ -12,7 +12,7 @@ it is idle (`give`). Everything happens in the loop's thread, but for `running`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 from zcserve.cache.curve import MissRatioCurve
@@ -124,8 +124,26 @@ class Front:
     def learn(self, head: bytes, fields: Fields) -> None:
         """Remember what the field values of a request mean."""
 
+    def teach_redirect(self, head: bytes, target: bytes, location: bytes, fields: Fields) -> None:
+        """As `teach`: this target always leads to 301 and this location."""
+
     def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
         """Ask `Application.look_up` what answers a target that was not taught."""
+
+    # --- what is absent -------------------------------------------------------------------------------------------
+
+    def know_keys(self, pieces: Iterable[Collection[bytes]], count: int) -> None:
+        """These are all the keys that lead somewhere, `count` of them: a target that is none of them may be answered
+        with 404. Where that is never said, none is."""
+
+    def add_keys(self, keys: Collection[bytes]) -> None:
+        """These keys may lead somewhere from now on: told before they do."""
+
+    def remove_keys(self, keys: Collection[bytes]) -> None:
+        """These keys lead nowhere: told after they did."""
+
+    def set_not_found(self, page: bytes | None) -> None:
+        """The content of the site's page for 404; None: it has none."""
 
     # --- what it forgets ----------------------------------------------------------------------------------------
 

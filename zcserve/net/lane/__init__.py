@@ -1,12 +1,12 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
     system text  <  records gil  <  learned choice sightings uses  <  table head  <  proxies log output
-        <  connections servlets  <  endings answering  <  loop  <  _lane
+        <  connections servlets absent  <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
 | system      | what is taken from the system and from CPython                              |
-| text        | classes of characters, comparisons, decimal numbers, the hash               |
+| text        | classes of characters, comparisons, decimal numbers, hashes                 |
 | records     | what can be sent, and how long it lives                                     |
 | learned     | field values whose meaning Python told                                      |
 | gil         | when the interpreter's lock is held                                         |
@@ -20,6 +20,7 @@
 | output      | answers that are gathered and sent, and what is left of one                 |
 | connections | which connections there are, and whose they are                             |
 | endings     | how connections end, and when                                               |
+| absent      | which keys lead nowhere, and the answer to them                             |
 | servlets    | functions of Python's that are called from here                             |
 | answering   | the bytes of one connection -> answers, or a connection that is handed over |
 | loop        | turns of epoll, and each connection's share of them                         |

@@ -12,6 +12,7 @@ reach it.
 
 from libc.stdint cimport int64_t, uint64_t
 
+from zcserve.net.lane.absent cimport Absent, page_of
 from zcserve.net.lane.choice cimport choose, none_match
 from zcserve.net.lane.connections cimport (
     CLOSES, CLOSES_DEAF, FIRST_FLIGHT_BYTES, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, OWNER_PYTHON, STAYS, TRUSTED, Conn, Conns, keep_input,
@@ -22,7 +23,7 @@ from zcserve.net.lane.head cimport Head, Rules, parse_request_line, parse_rest
 from zcserve.net.lane.learned cimport CLOSE, Learned
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
-    ANSWERS_MAX, BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, Answer, Output, add_answer, send_answers, send_pending, unpin,
+    ANSWERS_MAX, BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, NOT_FOUND, OK, Answer, Output, add_answer, send_answers, send_pending, unpin,
 )
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.records cimport Record, Rep
@@ -45,6 +46,7 @@ cdef struct Answering:
     int64_t bytes_spared         # of `Output.bytes_left`, for an answer that is begun: a next one is not, after a batch was sent
     Rules rules
     Table table
+    Absent absent
     Learned learned
     Proxies proxies
     Sightings sightings
@@ -88,10 +90,12 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
             hold_gil(&lane.gil)
             record = look_up(&lane.servlets, &lane.table, &head)
             conn = &lane.conns.all[fd]
+        elif record == NULL:
+            record = page_of(&lane.absent, head.target)
         if record == NULL or (head.forwarded and is_by_proxy(lane, conn) and not knows_client(lane, &head, record)):
             return hand_over(lane, fd, p, end, False)
         if record.count:
-            rep = add_file(lane, conn, &head, p, record)
+            rep = add_file(lane, conn, &head, p, record) if record.status == OK else add_page(lane, conn, &head, p, record)
             if rep == NULL:
                 return hand_over(lane, fd, p, end, False)
             p = answered_up_to(lane, conn, &head, p, end)
@@ -164,6 +168,21 @@ cdef inline Rep *add_file(
         sight(&lane.sightings, record, rep, lane.turn)
     touch(&lane.table.uses, record, rep, lane.turn)
     return rep
+
+
+cdef inline Rep *add_page(
+    Answering *lane, Conn *conn, const Head *head, const char *start, Record *record
+) noexcept nogil:
+    """As `add_file`, for a page that says another status: nothing of it is chosen, and no condition is about it."""
+    cdef size_t log_mark = lane.log.len
+    cdef Answer *answer
+    if lane.log.on and not may_log(&lane.log, head):
+        return NULL
+    answer = add_answer(&lane.output, head, start, record, record.reps, False)
+    answer.log_mark = log_mark
+    if lane.log.on:
+        write_line(lane, conn, head, 404 if record.status == NOT_FOUND else 301, answer.size)
+    return record.reps
 
 
 # --- the log's client ---------------------------------------------------------------------------------------

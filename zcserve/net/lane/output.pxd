@@ -26,6 +26,13 @@ cdef enum:
     PREFIX_MAX = 160             # status line, Server, Date, Connection: 104 bytes
     MODES = 3                    # KEEP, KEEP_10, CLOSE
 
+cdef enum:                       # which prefix: by status
+    OK = 0
+    NOT_MODIFIED = 1
+    NOT_FOUND = 2
+    MOVED = 3                    # 301
+    STATUSES = 4
+
 cdef enum:                       # how a step ended
     DONE = 0
     BLOCKED = 1                  # the socket takes no more: an event will tell
@@ -46,8 +53,8 @@ cdef struct Output:
     int begun                    # the answer that `send_answers` left in `Pending`
     size_t flight                # bytes that were sent together
     int64_t bytes_left           # that the connection at hand may send in this turn
-    const char *prefix[MODES][2]     # by mode: 200, 304
-    size_t prefix_len[MODES][2]
+    const char *prefix[MODES][STATUSES]
+    size_t prefix_len[MODES][STATUSES]
     uint64_t requests, bytes_sent, not_modified      # numbers for Python
     iovec iov[IOVECS_MAX]
     Answer answers[ANSWERS_MAX]
@@ -65,34 +72,35 @@ cdef struct Pending:             # of one answer; the record is kept till it is 
 
 
 cdef inline int set_prefixes(Output *output, tuple prefixes) except -1:
-    """(200, 304) for each mode; the caller keeps them. Raises ValueError."""
+    """For each mode one of each status; the caller keeps them. Raises ValueError."""
     cdef int i
     cdef bytes prefix
-    if len(prefixes) != 2 * MODES:
-        raise ValueError("six prefixes are wanted")
+    if len(prefixes) != MODES * STATUSES:
+        raise ValueError("not a prefix for each mode and status")
     for prefix in prefixes:
         if not 0 < len(prefix) <= PREFIX_MAX:
             raise ValueError("a prefix longer than PREFIX_MAX")
-    for i in range(2 * MODES):
+    for i in range(MODES * STATUSES):
         prefix = prefixes[i]
-        output.prefix[i // 2][i % 2] = PyBytes_AS_STRING(prefix)
-        output.prefix_len[i // 2][i % 2] = PyBytes_GET_SIZE(prefix)
+        output.prefix[i // STATUSES][i % STATUSES] = PyBytes_AS_STRING(prefix)
+        output.prefix_len[i // STATUSES][i % STATUSES] = PyBytes_GET_SIZE(prefix)
     return 0
 
 
 cdef inline Answer *add_answer(
     Output *output, const Head *head, const char *start, Record *record, Rep *rep, bint matched
 ) noexcept nogil:
-    """Put an answer behind the others: 304 where a tag `matched`, else 200."""
+    """Put an answer behind the others: 304 where a tag `matched`, else what the record says."""
     cdef Answer *answer = &output.answers[output.count]
     cdef iovec *iov = &output.iov[2 * output.count]
+    cdef int status = NOT_MODIFIED if matched else record.status
     answer.start = start
     answer.record = record
     answer.rep = rep
     answer.not_modified = matched
     answer.size = rep.size if head.is_get and not matched else 0
-    iov[0].iov_base = <void *> output.prefix[head.mode][matched]
-    iov[0].iov_len = output.prefix_len[head.mode][matched]
+    iov[0].iov_base = <void *> output.prefix[head.mode][status]
+    iov[0].iov_len = output.prefix_len[head.mode][status]
     if matched:
         iov[1].iov_base = <void *> (rep.head + rep.tail)
         iov[1].iov_len = rep.head_len - rep.tail
