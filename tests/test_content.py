@@ -165,7 +165,7 @@ def test_what_changed_before_the_loop_runs_is_caught_up_with(site: Site) -> None
     page = site.write("page", b"1")
     site.write("gone", b"x")
     server = Server(Config(root=site.root, port=0))
-    server._open()
+    server.open()
     try:
         publish(page, b"22")
         (site.root / "gone").unlink()
@@ -176,7 +176,7 @@ def test_what_changed_before_the_loop_runs_is_caught_up_with(site: Site) -> None
         assert b"/gone" not in server.site.live.resources
         assert server.store.resident == 2
     finally:
-        server._close()
+        server.close()
 
 
 def test_a_root_that_leads_elsewhere_before_the_loop_runs_is_what_is_served(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_root_that_leads_elsewhere_before_the_loop_runs_is_what_is_served(tmp_
     root = tmp_path / "root"
     root.symlink_to("1")
     server = Server(Config(root=root, port=0))
-    server._open()
+    server.open()
     try:
         (tmp_path / "next").symlink_to("2")
         (tmp_path / "next").rename(root)
@@ -200,21 +200,21 @@ def test_a_root_that_leads_elsewhere_before_the_loop_runs_is_what_is_served(tmp_
         assert server.content.counters.failed == 1
         assert server.content.due < math.inf
     finally:
-        server._close()
+        server.close()
 
 
 def test_what_is_not_whole_before_the_loop_runs_is_looked_at_in_its_time(site: Site) -> None:
     """No further event may come: the loop must know when to look."""
     page = site.write("page", b"1")
     server = Server(Config(root=site.root, port=0))
-    server._open()
+    server.open()
     try:
         with page.open("wb", buffering=0) as file:
             file.write(b"22")
             server.content.catch_up()
             assert server.content.due < math.inf
     finally:
-        server._close()
+        server.close()
 
 
 def test_content_that_comes_late_for_an_entry_that_left_is_not_kept(

@@ -200,7 +200,7 @@ def test_only_svgz_has_a_coding_of_its_own() -> None:
 
 
 def test_no_extension_has_two_types() -> None:
-    extensions = [extension for line in media_types._TABLE.splitlines() for extension in line.split()[1:]]
+    extensions = [extension for line in media_types.TABLE.splitlines() for extension in line.split()[1:]]
     assert len(extensions) == len(set(extensions))
     assert all(extension == extension.lower() for extension in extensions)
 

@@ -82,12 +82,12 @@ def test_what_is_handed_over_is_taken_once_and_goes_no_further(opened: ExitStack
 class Outcome:
     """A successor in a loop, run until something is decided."""
 
-    def __init__(self, program: str, monkeypatch: Any) -> None:
+    def __init__(self, program: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.loop = Loop(Poller())
         self.served: list[int] = []
         self.failed: list[str] = []
         self.program = program
-        monkeypatch.setattr(upgrade, "_run_again", self._start)
+        monkeypatch.setattr(upgrade, "run_again", self._start)
         self.successor = Successor(self.loop, self._on_served, self._on_failed, self._on_ready)
         self.ready = 0
         self.frozen_by = ""
@@ -130,7 +130,7 @@ class Outcome:
 
 
 @pytest.fixture
-def outcome(monkeypatch: Any) -> Iterator[Callable[[str], Outcome]]:
+def outcome(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Outcome]]:
     with ExitStack() as stack:
 
         def make(program: str) -> Outcome:
@@ -185,7 +185,7 @@ def test_the_new_program_is_asked_when_it_serves(
     assert one.served == [one.process.pid]
     deadline = time.monotonic() + WITHIN_S
     while len(known) < count and time.monotonic() < deadline:
-        one.loop._turn()
+        one.loop.run_once()
     assert known == [0, 1][:count]
 
 
@@ -226,7 +226,7 @@ def test_a_program_that_does_not_serve_has_ended_when_it_is_told(
 
 
 def test_a_program_that_has_ended_when_it_is_heard_to_serve_does_not(
-    outcome: Callable[[str], Outcome], monkeypatch: Any
+    outcome: Callable[[str], Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = outcome("control.send(b'ready'); control.recv(2); control.send(b'serving'); sys.exit(3)")
     go = one.successor.go
@@ -241,7 +241,9 @@ def test_a_program_that_has_ended_when_it_is_heard_to_serve_does_not(
     assert "exit code 3" in one.failed[0]
 
 
-def test_a_program_that_takes_too_long_is_ended(outcome: Callable[[str], Outcome], monkeypatch: Any) -> None:
+def test_a_program_that_takes_too_long_is_ended(
+    outcome: Callable[[str], Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(upgrade, "READY_WITHIN_S", 0.2)
     one = outcome("time.sleep(600)")
     one.run()
@@ -249,7 +251,9 @@ def test_a_program_that_takes_too_long_is_ended(outcome: Callable[[str], Outcome
     assert "did not serve within 0.2 s" in one.failed[0]
 
 
-def test_a_program_that_cannot_be_ended_is_told_of_once(outcome: Callable[[str], Outcome], monkeypatch: Any) -> None:
+def test_a_program_that_cannot_be_ended_is_told_of_once(
+    outcome: Callable[[str], Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(upgrade, "READY_WITHIN_S", 0.2)
     monkeypatch.setattr(upgrade, "KILLED_WITHIN_S", 0.2)
     monkeypatch.setattr(subprocess.Popen, "kill", lambda _: None)
@@ -336,7 +340,7 @@ def test_it_waits_at_a_descriptor_with_any_number() -> None:
 
 
 @pytest.mark.parametrize("why", ["the other ends", "it is to end"])
-def test_it_waits_for_go_no_more(monkeypatch: Any, why: str) -> None:
+def test_it_waits_for_go_no_more(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
     monkeypatch.setattr(upgrade, "STOPPING_SEEN_S", 0.01)
     ours, theirs = socket.socketpair()
     with ours:

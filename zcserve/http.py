@@ -20,7 +20,7 @@ import time
 from datetime import date
 from enum import Enum
 from ipaddress import AddressValueError, IPv6Address
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from zcserve.errors import HttpError
 from zcserve.phrases import PHRASES
@@ -37,6 +37,12 @@ def status_line(status: int) -> bytes:
 # 8.6, 15.3.5, 15.3.6, 15.4.5).
 WITHOUT_CONTENT: dict[int, int | None] = {204: None, 205: 0, 304: None}
 
+
+def has_content(method: bytes, status: int) -> bool:
+    """Whether content follows the head of an answer (RFC 9110 section 6.4.1): the one place that knows."""
+    return method != b"HEAD" and status not in WITHOUT_CONTENT
+
+
 # IANA's method registry, without PRI (HTTP/2's preface, not a method). Known means 405, unknown 501.
 KNOWN_METHODS: frozenset[bytes] = frozenset(
     b"""GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY
@@ -46,6 +52,9 @@ KNOWN_METHODS: frozenset[bytes] = frozenset(
 )
 
 # --- tokens, field values, lists --------------------------------------------------------------------------
+
+# Field lines (RFC 9110 section 5.2) in whatever protocol: names and values, in order.
+FieldLines: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
 _ALNUM = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -264,6 +273,8 @@ def resolve_ranges(
             start, stop = first, size if last is None else min(last + 1, size)
         if start < stop:
             found.append((start, stop, place))
+    if len(found) == 1:  # what most clients ask for
+        return [found[0][:2]]
     found.sort()
     merged: list[tuple[int, int, int]] = []
     overlaps = 0

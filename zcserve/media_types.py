@@ -24,7 +24,7 @@ from zcserve.errors import UsageError, nearest
 _UNKNOWN = "application/octet-stream"
 
 # One type a line, and its extensions. IANA's names where there is one, else what browsers and nginx use.
-_TABLE = """
+TABLE = """
 text/html                       html htm shtml shtm ehtml
 text/css                        css
 text/javascript                 js mjs cjs es
@@ -280,7 +280,7 @@ def _nearest_type(value: str, extension: str) -> str:
     """The known type most like what was written; the extension's own, where nothing is like it."""
     from difflib import get_close_matches  # only a mistake pays for it
 
-    known = sorted({line.split()[0] for line in _TABLE.splitlines() if line})
+    known = sorted({line.split()[0] for line in TABLE.splitlines() if line})
     alike = get_close_matches(value.lower(), known, 1)
     return alike[0] if alike else media_type(f"a.{extension}").partition(";")[0]
 
@@ -297,7 +297,7 @@ class MediaTypes:
 
     def __init__(self, charset: str = DEFAULT_CHARSET, own: Iterable[str] = ()) -> None:
         self._charset = "" if charset.lower() == NO_CHARSET else f"; charset={charset}"
-        table = (line.split() for line in _TABLE.splitlines() if line)
+        table = (line.split() for line in TABLE.splitlines() if line)
         self._types = {f".{name}": self._with_charset(essence) for essence, *names in table for name in names}
         self._codings = dict(_OWN_CODINGS)
         for extension, value in map(parse_type, own):

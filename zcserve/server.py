@@ -52,7 +52,7 @@ from zcserve.net.connection import take_over
 from zcserve.net.fastlane import open_front
 from zcserve.net.listener import Inherited, Listener, Reserve, bind
 from zcserve.net.loop import Loop
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.program import close_inherited
@@ -92,7 +92,7 @@ class Server:
 
     # --- starting -----------------------------------------------------------------------------------------
 
-    def _open(self, *, progress: bool = False) -> None:
+    def open(self, *, progress: bool = False) -> None:
         """Everything but the first turn of the loop: what is needed later, threads and descriptors, is there then.
         Raises UsageError."""
         try:
@@ -280,7 +280,7 @@ class Server:
         return self._addresses[0]
 
     def __enter__(self) -> Server:
-        self._open()
+        self.open()
         self._thread = threading.Thread(target=self.loop.run, name="zcserve", daemon=True)
         self._thread.start()
         return self
@@ -291,7 +291,7 @@ class Server:
         self.loop.call_soon(self._drain.end)
         assert self._thread is not None
         self._thread.join()
-        self._close()
+        self.close()
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; the exit code."""
@@ -302,7 +302,7 @@ class Server:
         self._predecessor = Predecessor.of(os.environ)
         if self._predecessor is not None:
             close_inherited(self._predecessor.descriptors)
-        self._open(progress=True)
+        self.open(progress=True)
         signals.end_in_order(self._on_end_signal)
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
         signal.signal(signal.SIGUSR1, lambda *_: self._log.reopen() if self._log is not None else None)
@@ -317,7 +317,7 @@ class Server:
             self.loop.run()
         finally:
             signals.forget(self.loop)
-        if not self._close() or self._has_files_that_may_hang() or not log.prints_are_out():
+        if not self.close() or self._has_files_that_may_hang() or not log.prints_are_out():
             # Nothing ends a thread that waits in the kernel, and the interpreter would close what it reads from, or
             # wait for it.
             log.flush()
@@ -343,7 +343,7 @@ class Server:
         self._succession.give_up()
         self._drain.begin()
 
-    def _close(self) -> bool:
+    def close(self) -> bool:
         """Give everything back. False where a thread hangs: what it may use, should it ever go on, is kept."""
         for ending in list(self._service.endings):
             ending.close()

@@ -282,7 +282,7 @@ class Successor:
             write(fd, memory)
             handover = Handover(os.getpid(), self._theirs.fileno(), listeners, fd, memory.slabs, memory.pages)
             if self._outcome is _Outcome.OPEN:
-                self._program = _run_again(handover)
+                self._program = run_again(handover)
                 self._end_if_unwanted()
         except Exception as error:
             self._why_not_started = f"it could not be started: {str(error) or reason_of(error)}"
@@ -440,7 +440,7 @@ class Successor:
             self._failed((self._why_not_started or self._why) + ending)
 
 
-def _run_again(handover: Handover) -> Program:
+def run_again(handover: Handover) -> Program:
     log.put_back()
     environ = {**os.environ, VARIABLE: json.dumps(asdict(handover)), AWAITS_READY: f"{_ASKS} {_YIELDS}"}
     return Program([sys.executable, *sys.orig_argv[1:]], environ, handover.descriptors())

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
 
 import pytest
 
@@ -38,7 +37,9 @@ def test_what_lies_on_a_disk_is_closed_at_once() -> None:
     assert not is_open(fd)
 
 
-def test_a_close_that_hangs_holds_up_nothing_but_its_device(monkeypatch: Any, wait_until: WaitUntil) -> None:
+def test_a_close_that_hangs_holds_up_nothing_but_its_device(
+    monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
+) -> None:
     closing.start()
     far, farther = opened(), opened()
     go_on = threading.Event()

@@ -302,7 +302,7 @@ def test_its_threads_are_there_before_any_job(tree: Tree) -> None:
     fetcher.close()
 
 
-def test_threads_that_cannot_be_had_are_told_at_once(tree: Tree, monkeypatch: Any) -> None:
+def test_threads_that_cannot_be_had_are_told_at_once(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

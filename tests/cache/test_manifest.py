@@ -214,7 +214,7 @@ def test_what_another_setting_made_is_not_taken_over(tree: Tree, settings: Any) 
     assert content_of(body_at(now, b"/large.bin")) == noise(LARGE)
 
 
-def test_a_manifest_of_another_format_is_not_read(tree: Tree, monkeypatch: Any) -> None:
+def test_a_manifest_of_another_format_is_not_read(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     tree.plant(FILES)
     old, generation = loaded(tree)
     fd = os.memfd_create("manifest")

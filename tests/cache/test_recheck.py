@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -25,7 +24,7 @@ def tree(tmp_path: Path) -> Tree:
 
 
 @pytest.fixture
-def follow(tree: Tree) -> Iterator[Any]:
+def follow(tree: Tree) -> Iterator[Callable[[], tuple[Generation, Watcher]]]:
     watchers: list[Watcher] = []
 
     def start() -> tuple[Generation, Watcher]:
@@ -43,7 +42,7 @@ def found(watcher: Watcher) -> Changes:
     return watcher.take(0.0)
 
 
-def test_what_differs_is_told_and_nothing_else(tree: Tree, follow: Any) -> None:
+def test_what_differs_is_told_and_nothing_else(tree: Tree, follow: Callable[[], tuple[Generation, Watcher]]) -> None:
     tree.plant(
         {"same": b"x", "edited": b"x", "gone": b"x", "d/index.html": b"x", "e/f": b"x", os.fsdecode(b"\xff"): b"x"}
     )
@@ -62,7 +61,9 @@ def test_what_differs_is_told_and_nothing_else(tree: Tree, follow: Any) -> None:
     assert changes.trees == {b"e/"}
 
 
-def test_a_root_that_leads_elsewhere_is_everything(tree: Tree, follow: Any) -> None:
+def test_a_root_that_leads_elsewhere_is_everything(
+    tree: Tree, follow: Callable[[], tuple[Generation, Watcher]]
+) -> None:
     generation, watcher = follow()
     tree.path.rename(tree.path.parent / "away")
     tree.path.mkdir()
@@ -70,7 +71,9 @@ def test_a_root_that_leads_elsewhere_is_everything(tree: Tree, follow: Any) -> N
     assert found(watcher).everything is not None
 
 
-def test_the_looks_are_spread_over_the_interval(tree: Tree, follow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_looks_are_spread_over_the_interval(
+    tree: Tree, follow: Callable[[], tuple[Generation, Watcher]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     tree.plant({f"{number % 3}/{number}": b"x" for number in range(300)})
     generation, watcher = follow()
     looked: list[bytes] = []

@@ -95,7 +95,7 @@ def test_a_load_waits_for_what_is_made_in_time(making: Callable[..., Making]) ->
 
 
 def test_there_is_a_thread_for_each_core_and_no_more(
-    making: Callable[..., Making], wait_until: WaitUntil, monkeypatch: Any
+    making: Callable[..., Making], wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(variants, "threads_max", lambda: 3)
     here = making({f"{number}.css": prose(5000 + number) for number in range(9)})
@@ -109,7 +109,7 @@ def test_there_is_a_thread_for_each_core_and_no_more(
 
 
 def test_the_smallest_and_the_latest_come_first(
-    making: Callable[..., Making], wait_until: WaitUntil, monkeypatch: Any
+    making: Callable[..., Making], wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(variants, "threads_max", lambda: 1)
     here = making({"a.css": prose(5000), "b.css": prose(9000), "c.css": prose(7000), "d.css": prose(20_000)})
@@ -181,7 +181,7 @@ def test_nothing_is_begun_while_another_process_takes_over(
 
 
 def test_where_no_thread_can_be_had_files_are_served_as_they_are(
-    making: Callable[..., Making], monkeypatch: Any, caplog: pytest.LogCaptureFixture
+    making: Callable[..., Making], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = making({"a.css": prose(5000)}, compress_wait_s=60)
 
@@ -213,7 +213,10 @@ def test_where_memory_is_short_a_variant_takes_its_files_place(
 
 
 def test_it_says_at_once_what_it_does_and_how_far_it_is(
-    making: Callable[..., Making], wait_until: WaitUntil, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+    making: Callable[..., Making],
+    wait_until: WaitUntil,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(variants, "TOLD_EVERY_S", 0.02)

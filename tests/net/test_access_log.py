@@ -16,7 +16,7 @@ from zcserve.config.table import Config
 from zcserve.net import access_log
 from zcserve.net.access_log import AccessLog, Record, as_combined, as_json
 from zcserve.net.fields import Fields
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 
 SECOND = 1_000_000_000  # 2001-09-09T01:46:40Z

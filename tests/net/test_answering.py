@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.memory import HandFetcher, body_of
-from zcserve import Config
+from zcserve import Config, http, paths
 from zcserve.cache.entry import Entry, Fleeting, Redirect
 from zcserve.cache.fetcher import Renewed
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
+from zcserve.net import answering
 from zcserve.net.answering import RENEWALS_MAX, Answering
 from zcserve.net.bodies import Allowance
-from zcserve.net.exchange import Answer, Exchange, Made, Stored
+from zcserve.net.exchange import Answer, Exchange, Stored
+from zcserve.net.framing import frame
+from zcserve.net.head import SentHead
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
-from zcserve.net.reply import Prefixes, Reply
+from zcserve.net.prefixes import Prefixes
+from zcserve.net.reply import Reply
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.paths import SentPath
+from zcserve.servlets.request import request_of
 from zcserve.site.site import Site
 
 CONTENT = b"the content"
@@ -37,10 +42,18 @@ class Asks:
 
     def __init__(self) -> None:
         self.resumptions = 0
+        self.said = b""
+        self.taught: list[Entry | Redirect | None] = []
         self.failed = False
 
     def addresses(self) -> tuple[object, object]:
         return ("192.0.2.7", 4), ("192.0.2.1", 80)
+
+    def head(self) -> SentHead:
+        return SentHead(self.said)
+
+    def teach(self, resource: Entry | Redirect | None) -> None:
+        self.taught.append(resource)
 
     def resumed(self) -> None:
         self.resumptions += 1
@@ -55,11 +68,11 @@ class Place:
     body_bytes_max = 100
     quick = False
 
-    def __init__(self, made: Made | None) -> None:
+    def __init__(self, made: Answer | None) -> None:
         self.made = made
         self.exchanges: list[Exchange] = []
 
-    def respond(self, exchange: Exchange) -> Made | None:
+    def respond(self, exchange: Exchange) -> Answer | None:
         self.exchanges.append(exchange)
         return self.made
 
@@ -83,7 +96,7 @@ def entry_of(key: bytes, body: Fleeting | None) -> Entry:
 class Desk:
     """A service without connections, and the request at hand."""
 
-    def __init__(self, root: Path, made: Made | None) -> None:
+    def __init__(self, root: Path, made: Answer | None) -> None:
         self.loop = Loop(Poller())
         self.fetcher = HandFetcher()
         self.asks = Asks()
@@ -113,20 +126,21 @@ class Desk:
         )
         parsed = self.service.parser.parse(head, 0)
         assert parsed is not None
-        made = Answering(self.service, self.site, self.asks, *parsed[:3], head)
+        self.asks.said = head
+        made = Answering(self.service, self.site, self.asks, *parsed[:3])
         made.find_resource()
         return made
 
     def turn(self) -> None:
         self.loop.call_soon(lambda: None)
-        self.loop._turn()
+        self.loop.run_once()
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Any:
+def desk(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
     made: list[Desk] = []
 
-    def build(answer: Made | None = None) -> Desk:
+    def build(answer: Answer | None = None) -> Desk:
         made.append(Desk(tmp_path, answer))
         return made[-1]
 
@@ -135,9 +149,15 @@ def desk(tmp_path: Path) -> Any:
         one.loop.close()
 
 
-def content_of(step: object) -> bytes:
+def status_of(step: object) -> int:
     assert isinstance(step, Reply)
-    return b"".join(bytes(one) for one in step.segments).partition(b"\r\n\r\n")[2]  # type: ignore[arg-type]
+    return step.status
+
+
+def content_of(step: object, method: bytes = b"GET") -> bytes:
+    assert isinstance(step, Reply)
+    segments, _, _ = frame(step, method, b"HTTP/1.0")
+    return b"".join(bytes(one) for one in segments).partition(b"\r\n\r\n")[2]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -159,28 +179,33 @@ def content_of(step: object) -> bytes:
     ],
 )
 def test_what_is_known_is_answered_at_once(
-    desk: Any, method: bytes, target: bytes, lines: tuple[bytes, ...], status: int, content: bytes | None
+    desk: Callable[..., Desk],
+    method: bytes,
+    target: bytes,
+    lines: tuple[bytes, ...],
+    status: int,
+    content: bytes | None,
 ) -> None:
     here = desk()
     step = here.request(target, *lines, method=method).answer()
     assert isinstance(step, Reply)
     assert step.status == status
-    assert content is None or content_of(step) == content
+    assert content is None or content_of(step, method) == content
     assert not here.asks.resumptions
 
 
-def test_what_is_not_resident_is_loaded_and_then_answered(desk: Any) -> None:
+def test_what_is_not_resident_is_loaded_and_then_answered(desk: Callable[..., Desk]) -> None:
     here = desk()
     request = here.request(b"/cold", b"Range: bytes=0-3")
     assert request.answer() is None
-    assert request.wait is not None
+    assert request.wait
     here.fetcher.done[0](body_of(CONTENT))
-    assert (here.asks.resumptions, request.wait) == (1, None)
+    assert (here.asks.resumptions, bool(request.wait)) == (1, False)
     step = request.go_on()
-    assert (step.status, content_of(step)) == (206, CONTENT[:4])
+    assert (status_of(step), content_of(step)) == (206, CONTENT[:4])
 
 
-def test_a_file_that_changes_all_the_time_is_given_up(desk: Any) -> None:
+def test_a_file_that_changes_all_the_time_is_given_up(desk: Callable[..., Desk]) -> None:
     here = desk()
     request = here.request(b"/cold")
     step = request.answer()
@@ -192,17 +217,17 @@ def test_a_file_that_changes_all_the_time_is_given_up(desk: Any) -> None:
     assert step.status == 503
 
 
-def test_the_choice_is_made_when_the_answer_can_be_sent(desk: Any) -> None:
+def test_the_choice_is_made_when_the_answer_can_be_sent(desk: Callable[..., Desk]) -> None:
     here = desk()
     request = here.request(b"/cold")
     assert request.answer() is None
     here.fetcher.done[0](Renewed())
     del here.generation.resources[b"/cold"]  # between `resumed` and `go_on`
-    assert request.go_on().status == 404
+    assert status_of(request.go_on()) == 404
 
 
 @pytest.mark.parametrize(("target", "status"), [(b"/cold", 503), (b"/app", 504)])
-def test_what_takes_too_long_has_another_answer(desk: Any, target: bytes, status: int) -> None:
+def test_what_takes_too_long_has_another_answer(desk: Callable[..., Desk], target: bytes, status: int) -> None:
     here = desk()
     request = here.request(target)
     assert request.answer() is None
@@ -211,14 +236,14 @@ def test_what_takes_too_long_has_another_answer(desk: Any, target: bytes, status
     for exchange in here.place.exchanges:
         exchange.abandoned = lambda: left.append(True)
     request.expire()
-    assert request.go_on().status == status
+    assert status_of(request.go_on()) == status
     assert (request.wait, request.is_with_application) == (None, False)
     assert here.fetcher.cancelled == (target == b"/cold")
     assert left == [True] * (target == b"/app")
 
 
-def test_an_application_answers_now_or_later(desk: Any) -> None:
-    answer = Answer(200, b"", b"made")
+def test_an_application_answers_now_or_later(desk: Callable[..., Desk]) -> None:
+    answer = Reply(200, (), b"made")
     now = desk(answer)
     assert now.request(b"/app").answer() is answer
     later = desk()
@@ -232,15 +257,17 @@ def test_an_application_answers_now_or_later(desk: Any) -> None:
     assert request.go_on() is answer
 
 
-def test_an_entry_of_the_application_is_negotiated_like_a_file(desk: Any) -> None:
+def test_an_entry_of_the_application_is_negotiated_like_a_file(desk: Callable[..., Desk]) -> None:
     here = desk()
     entry = here.generation.resources[b"/page"]
-    here.place.made = Stored(here.generation, entry, fields=b"A: b\r\n")
-    assert here.request(b"/app", b'If-None-Match: "tag"').answer().status == 304
+    assert isinstance(entry, Entry)
+    here.place.made = Stored(here.generation, entry, fields=((b"A", b"b"),))
+    assert status_of(here.request(b"/app", b'If-None-Match: "tag"').answer()) == 304
     step = here.request(b"/app").answer()
-    assert (step.segments[0], content_of(step)) == (b"A: b\r\n", CONTENT)
+    assert isinstance(step, Reply)
+    assert (step.added, content_of(step)) == (((b"A", b"b"),), CONTENT)
     here.place.made = Stored(here.generation, entry, status=418)
-    assert here.request(b"/app", b'If-None-Match: "tag"').answer().status == 418
+    assert status_of(here.request(b"/app", b'If-None-Match: "tag"').answer()) == 418
 
 
 class Closes:
@@ -256,7 +283,7 @@ class Closes:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_an_answer_that_is_not_wanted_is_discarded_once(desk: Any, when: str) -> None:
+def test_an_answer_that_is_not_wanted_is_discarded_once(desk: Callable[..., Desk], when: str) -> None:
     here = desk()
     stream = Closes()
     request = here.request(b"/app")
@@ -264,18 +291,18 @@ def test_an_answer_that_is_not_wanted_is_discarded_once(desk: Any, when: str) ->
     (exchange,) = here.place.exchanges
     if when == "before":
         request.cancel()
-        exchange.finish(Answer(200, b"", stream))
+        exchange.finish(Reply(200, (), stream))
         here.turn()
         assert not here.asks.resumptions
     else:
-        exchange.finish(Answer(200, b"", stream))
+        exchange.finish(Reply(200, (), stream))
         here.turn()
         request.cancel()
     request.cancel()
     assert stream.closed == 1
 
 
-def test_nothing_comes_of_a_load_that_is_not_wanted(desk: Any) -> None:
+def test_nothing_comes_of_a_load_that_is_not_wanted(desk: Callable[..., Desk]) -> None:
     here = desk()
     request = here.request(b"/cold")
     assert request.answer() is None
@@ -285,8 +312,10 @@ def test_nothing_comes_of_a_load_that_is_not_wanted(desk: Any) -> None:
     assert (here.fetcher.cancelled, here.asks.resumptions, here.asks.failed) == (1, 0, False)
 
 
-def test_a_body_is_kept_for_the_application_and_counts_until_the_answer_is_on_its_way(desk: Any) -> None:
-    here = desk(Answer(200, b"", b"made"))
+def test_a_body_is_kept_for_the_application_and_counts_until_the_answer_is_on_its_way(
+    desk: Callable[..., Desk],
+) -> None:
+    here = desk(Reply(200, (), b"made"))
     request = here.request(b"/app", b"Content-Length: 5", method=b"POST")
     body = request.begin_body()
     body.feed(b"12345", 0, 10)
@@ -300,10 +329,61 @@ def test_a_body_is_kept_for_the_application_and_counts_until_the_answer_is_on_it
         large.begin_body()
 
 
-def test_a_body_that_no_resource_wants_is_thrown_away(desk: Any) -> None:
+def test_a_body_that_no_resource_wants_is_thrown_away(desk: Callable[..., Desk]) -> None:
     here = desk()
     request = here.request(b"/page", b"Content-Length: 5", method=b"POST")
     body = request.begin_body()
     body.feed(b"12345", 0, 10)
     assert here.service.bodies.held == 0
-    assert request.end_body(body).status == 405
+    assert status_of(request.end_body(body)) == 405
+
+
+def test_what_a_target_always_leads_to_is_taught(desk: Callable[..., Desk]) -> None:
+    here = desk(Reply(200, (), b"made"))
+    here.loop.front.learns = True
+    page = here.generation.resources[b"/page"]
+    assert isinstance(page, Entry)
+    here.request(b"/page").answer()
+    here.request(b"/page?v=1").answer()  # a query names no entry of its own
+    assert here.asks.taught == [page]
+    here.place.quick = True
+    here.request(b"/app").answer()
+    assert here.asks.taught == [page, None]
+    here.place.made = Stored(here.generation, page)
+    here.place.quick = False
+    here.request(b"/app").answer()
+    assert here.asks.taught == [page, None]
+    here.place.made = Stored(here.generation, page, own=True)
+    here.request(b"/app").answer()
+    assert here.asks.taught == [page, None, page]
+
+
+def test_an_application_is_told_what_the_request_says(desk: Callable[..., Desk]) -> None:
+    here = desk()
+    here.request(b"/app", b"X-A:  1 ", b"x-a: 2").answer()
+    (exchange,) = here.place.exchanges
+    assert exchange.head.version == b"HTTP/1.1"
+    assert exchange.head.lines == ((b"Host", b"test"), (b"X-A", b"1"), (b"x-a", b"2"))
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "status"),
+    [(b"/x/../app", b"GET", 200), (b"//absent", b"GET", 404), (b"/%70age", b"POST", 405)],
+)
+def test_the_canonical_form_of_a_target_is_computed_once(
+    desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch, target: bytes, method: bytes, status: int
+) -> None:
+    computed: list[bytes] = []
+
+    def canonical_of(decoded: bytes) -> bytes:
+        computed.append(decoded)
+        return http.canonical_of(decoded)
+
+    monkeypatch.setattr(paths, "canonical_of", canonical_of)
+    monkeypatch.setattr(answering, "canonical_path", canonical_of)
+    here = desk(Reply(200, (), b"made"))
+    assert status_of(here.request(target, method=method).answer()) == status
+    assert len(computed) == 1
+    for exchange in here.place.exchanges:
+        assert request_of(exchange, {}).path == "/app"
+    assert len(computed) == 1

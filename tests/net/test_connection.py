@@ -6,6 +6,7 @@ client takes, what time it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from zcserve.net.connection import RECV_BYTES, Connection
 from zcserve.net.front import Front, Kind
 from zcserve.net.loop import Loop
 from zcserve.net.poller import ERROR, HANG_UP, READ, WRITE
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.net.states import State
@@ -92,7 +93,7 @@ class House:
         """One turn of the loop, in which `transport` has something to report."""
         if transport is not None:
             self.front.reports.append((transport.fd, mask))
-        self.loop._turn()
+        self.loop.run_once()
 
     def settle(self) -> None:
         """Turns until nothing more is to be done now."""
@@ -104,7 +105,7 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Any:
+def house(tmp_path: Path) -> Iterator[Callable[..., House]]:
     (tmp_path / "root").mkdir()
     made: list[House] = []
 
@@ -121,7 +122,7 @@ def statuses(transport: MemoryTransport) -> list[int]:
     return [int(piece[:3]) for piece in transport.sent.split(b"HTTP/1.1 ")[1:]]
 
 
-def test_requests_of_one_read_are_answered_together_and_leave_together(house: Any) -> None:
+def test_requests_of_one_read_are_answered_together_and_leave_together(house: Callable[..., House]) -> None:
     here = house()
     connection, transport = here.connect(GET + ABSENT + GET)
     here.turn(transport)
@@ -132,7 +133,7 @@ def test_requests_of_one_read_are_answered_together_and_leave_together(house: An
 
 
 @pytest.mark.parametrize("cut", range(1, len(GET)))
-def test_a_head_may_come_in_any_two_pieces(house: Any, cut: int) -> None:
+def test_a_head_may_come_in_any_two_pieces(house: Callable[..., House], cut: int) -> None:
     here = house()
     connection, transport = here.connect(GET[:cut])
     here.turn(transport)
@@ -142,7 +143,7 @@ def test_a_head_may_come_in_any_two_pieces(house: Any, cut: int) -> None:
     assert (connection.state, statuses(transport)) == (State.IDLE, [200])
 
 
-def test_after_a_full_read_no_event_is_waited_for(house: Any) -> None:
+def test_after_a_full_read_no_event_is_waited_for(house: Callable[..., House]) -> None:
     here = house()
     many = GET * (RECV_BYTES // len(GET) + 5)
     _, transport = here.connect(many)
@@ -151,7 +152,7 @@ def test_after_a_full_read_no_event_is_waited_for(house: Any) -> None:
     assert len(statuses(transport)) == many.count(b"GET")
 
 
-def test_a_full_client_is_waited_for_and_what_it_sends_meanwhile_is_not_read(house: Any) -> None:
+def test_a_full_client_is_waited_for_and_what_it_sends_meanwhile_is_not_read(house: Callable[..., House]) -> None:
     here = house()
     connection, transport = here.connect(GET + GET, room=10)
     here.turn(transport)
@@ -166,7 +167,7 @@ def test_a_full_client_is_waited_for_and_what_it_sends_meanwhile_is_not_read(hou
     assert statuses(transport) == [200, 200, 200]
 
 
-def test_a_slow_reader_may_go_on_and_one_that_reads_nothing_is_closed(house: Any) -> None:
+def test_a_slow_reader_may_go_on_and_one_that_reads_nothing_is_closed(house: Callable[..., House]) -> None:
     here = house(write_timeout_s=10.0)
     connection, transport = here.connect(GET, room=10)
     transport.queued = 100
@@ -183,7 +184,7 @@ def test_a_slow_reader_may_go_on_and_one_that_reads_nothing_is_closed(house: Any
 
 
 @pytest.mark.parametrize("how", ["error", "end", "reset"])
-def test_a_client_that_leaves_is_closed_and_its_body_is_free(house: Any, how: str) -> None:
+def test_a_client_that_leaves_is_closed_and_its_body_is_free(house: Callable[..., House], how: str) -> None:
     here = house()
     connection, transport = here.connect(GET, room=10)
     here.turn(transport)
@@ -203,7 +204,7 @@ def test_a_client_that_leaves_is_closed_and_its_body_is_free(house: Any, how: st
     assert not here.service.connections
 
 
-def test_the_last_answer_ends_at_once_where_nothing_can_be_lost(house: Any) -> None:
+def test_the_last_answer_ends_at_once_where_nothing_can_be_lost(house: Callable[..., House]) -> None:
     here = house()
     connection, transport = here.connect(LAST)
     transport.queued = 300
@@ -212,7 +213,9 @@ def test_the_last_answer_ends_at_once_where_nothing_can_be_lost(house: Any) -> N
 
 
 @pytest.mark.parametrize("behind", [b"more", b"x" * RECV_BYTES])
-def test_with_more_input_the_end_is_told_and_what_comes_is_thrown_away(house: Any, behind: bytes) -> None:
+def test_with_more_input_the_end_is_told_and_what_comes_is_thrown_away(
+    house: Callable[..., House], behind: bytes
+) -> None:
     here = house()
     _, transport = here.connect(LAST + behind)
     transport.queued = 300
@@ -227,7 +230,7 @@ def test_with_more_input_the_end_is_told_and_what_comes_is_thrown_away(house: An
     assert not here.service.endings
 
 
-def test_what_is_not_resident_is_waited_for_without_the_client(house: Any) -> None:
+def test_what_is_not_resident_is_waited_for_without_the_client(house: Callable[..., House]) -> None:
     here = house()
     connection, transport = here.connect(COLD + GET)
     here.turn(transport)
@@ -239,7 +242,7 @@ def test_what_is_not_resident_is_waited_for_without_the_client(house: Any) -> No
 
 
 @pytest.mark.parametrize("how", ["error", "end"])
-def test_what_comes_for_a_client_that_left_is_nothing(house: Any, how: str) -> None:
+def test_what_comes_for_a_client_that_left_is_nothing(house: Callable[..., House], how: str) -> None:
     here = house()
     connection, transport = here.connect(COLD)
     here.turn(transport)
@@ -249,7 +252,7 @@ def test_what_comes_for_a_client_that_left_is_nothing(house: Any, how: str) -> N
     assert transport.sent == b""
 
 
-def test_a_file_that_does_not_come_is_503_and_the_connection_goes_on(house: Any) -> None:
+def test_a_file_that_does_not_come_is_503_and_the_connection_goes_on(house: Callable[..., House]) -> None:
     here = house()
     connection, transport = here.connect(COLD + GET)
     here.turn(transport)
@@ -260,7 +263,7 @@ def test_a_file_that_does_not_come_is_503_and_the_connection_goes_on(house: Any)
 
 
 @pytest.mark.parametrize(("comes", "status"), [(b"GET /pa", 408), (b"", 0)])
-def test_half_a_request_is_told_and_silence_is_not(house: Any, comes: bytes, status: int) -> None:
+def test_half_a_request_is_told_and_silence_is_not(house: Callable[..., House], comes: bytes, status: int) -> None:
     here = house()
     _, transport = here.connect(comes)
     if comes:
@@ -271,7 +274,7 @@ def test_half_a_request_is_told_and_silence_is_not(house: Any, comes: bytes, sta
     assert transport.is_closed or transport.is_output_ended
 
 
-def test_a_request_that_came_while_the_loop_was_busy_is_answered_at_its_deadline(house: Any) -> None:
+def test_a_request_that_came_while_the_loop_was_busy_is_answered_at_its_deadline(house: Callable[..., House]) -> None:
     here = house()
     connection, transport = here.connect(GET)
     connection.expire()
@@ -279,9 +282,11 @@ def test_a_request_that_came_while_the_loop_was_busy_is_answered_at_its_deadline
     assert (connection.state, statuses(transport)) == (State.IDLE, [200])
 
 
-def test_a_turns_share_of_bytes_is_kept_and_the_rest_needs_no_event(house: Any) -> None:
+def test_a_turns_share_of_bytes_is_kept_and_the_rest_needs_no_event(house: Callable[..., House]) -> None:
     here = house(turn_bytes_max=4096)
-    here.service.sites[0].live.resources[b"/page"].body = here.body = body_of(bytes(3000))
+    entry = here.service.sites[0].live.resources[b"/page"]
+    assert isinstance(entry, Entry)
+    entry.body = here.body = body_of(bytes(3000))
     connection, transport = here.connect(GET * 4)
     transport.room = 5000
     here.turn(transport)
@@ -295,7 +300,7 @@ def test_a_turns_share_of_bytes_is_kept_and_the_rest_needs_no_event(house: Any) 
     assert connection.state is State.IDLE
 
 
-def test_a_draining_server_tells_that_an_answer_is_the_last(house: Any) -> None:
+def test_a_draining_server_tells_that_an_answer_is_the_last(house: Callable[..., House]) -> None:
     here = house()
     here.service.draining = True
     _, transport = here.connect(GET + GET)

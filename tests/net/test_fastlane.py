@@ -31,7 +31,7 @@ from zcserve.errors import UsageError
 from zcserve.net.fastlane import FastLane, Teacher, open_front
 from zcserve.net.fields import Fields
 from zcserve.net.poller import Poller
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 
 pytest.importorskip("zcserve.net._lane")
 
@@ -131,7 +131,9 @@ def test_the_engine_is_what_was_chosen(tmp_path: Path, engine: Any, native: bool
     front.close()
 
 
-def test_where_it_is_not_built_native_is_an_error_and_auto_is_python(tmp_path: Path, monkeypatch: Any) -> None:
+def test_where_it_is_not_built_native_is_an_error_and_auto_is_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "zcserve.net._lane", None)
     with pytest.raises(UsageError, match="native is not built here"):
         open_front(Config(root=tmp_path, engine="native"), Prefixes(), None)
@@ -270,15 +272,22 @@ def test_an_evicted_body_is_given_back_and_answered_again(start: Callable[..., S
         assert ask_lane(server, client, "/big").body == BIG
 
 
-def test_a_body_that_is_being_sent_is_passed_over(start: Callable[..., Server], wait_until: WaitUntil) -> None:
-    server = start()
-    with slow_reader(server, wait_until) as client:
-        entry = entry_of(server, b"/big")
-        assert server.store._policy.pop(server.store.is_sending) is entry_of(server, b"/page")
-        assert server.store._policy.pop(server.store.is_sending) is None
+def test_a_body_that_is_being_sent_is_passed_over(
+    start: Callable[..., Server], site: Site, wait_until: WaitUntil
+) -> None:
+    for name in ("one", "two"):
+        site.write(name, bytes(LARGE))
+    server = start(memory="20M")  # two of the three
+    big, one, two = (entry_of(server, key) for key in (b"/big", b"/one", b"/two"))
+    with slow_reader(server, wait_until) as client, Client(server.port) as second:
+        for target, entry, other in (("/one", one, two), ("/two", two, one)) * 2:
+            assert second.get(target).body == bytes(LARGE)
+            assert (big.body is None, entry.body is None, other.body is None) == (False, False, True)
         assert read_on(client).body == BIG
-        wait_until(lambda: not lane_of(server).pinned(entry))
-        assert server.store._policy.pop(server.store.is_sending) is entry
+        wait_until(lambda: not lane_of(server).pinned(big))
+        for target in ("/one", "/two") * 2:
+            assert second.get(target).body == bytes(LARGE)
+        assert (big.body is None, one.body is None, two.body is None) == (True, False, False)
 
 
 @pytest.mark.parametrize("how", ["evicted", "replaced", "gone"])

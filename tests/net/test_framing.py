@@ -1,12 +1,16 @@
-"""zcserve.net.framing: answers and pieces of streams in, segments out."""
+"""zcserve.net.framing: replies and pieces of streams in, segments out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
-from zcserve.cache.entry import Span
-from zcserve.net.exchange import Answer, Piece
+from tests.support.memory import body_of
+from zcserve.cache.entry import Segment, Span
+from zcserve.cache.heads import ALL, BUT_LENGTH, BUT_TYPE
 from zcserve.net.framing import CutShortError, Outgoing, frame
+from zcserve.net.reply import Piece, Reply
 
 
 class Endless:
@@ -19,6 +23,13 @@ class Endless:
 
     def close(self) -> None:
         self.closed += 1
+
+
+FIELDS = ((b"A", b"b"), (b"C", b"d"))
+
+
+def joined(segments: Iterable[Segment]) -> bytes:
+    return b"".join(bytes(one) for one in segments)  # type: ignore[arg-type]
 
 
 def sent(outgoing: Outgoing, *pieces: Piece) -> bytes:
@@ -74,41 +85,44 @@ def test_a_piece_of_a_file_is_a_chunk() -> None:
     assert isinstance(piece, Span)
 
 
-def test_an_answer_knows_the_length_of_its_bytes_and_closes_a_stream_that_nobody_sends() -> None:
-    assert Answer(200, b"", b"abc").length == 3
-    assert Answer(200, b"", b"").length == 0
+def test_an_answer_knows_the_length_of_its_bytes_and_closes_a_stream_that_is_not_sent() -> None:
+    assert Reply(200, (), b"abc").length == 3
+    assert Reply(200, (), b"").length == 0
     stream = Endless()
-    Answer(200, b"", stream).discard()
-    Answer(200, b"", b"abc").discard()
+    Reply(200, (), stream).discard()
+    Reply(200, (), b"abc").discard()
     assert stream.closed == 1
 
 
 @pytest.mark.parametrize(
-    ("status", "has_content", "content", "length", "line", "follows"),
+    ("status", "method", "content", "length", "line", "follows"),
     [
-        (200, True, b"abc", None, b"Content-Length: 3\r\n", b"abc"),
-        (200, False, b"abc", None, b"Content-Length: 3\r\n", b""),
-        (200, True, (b"ab", b"c"), 3, b"Content-Length: 3\r\n", b"abc"),
-        (200, True, b"", None, b"Content-Length: 0\r\n", b""),
-        (204, True, b"abc", None, b"", b""),
-        (304, True, b"abc", None, b"", b""),
+        (200, b"GET", b"abc", None, b"Content-Length: 3\r\n", b"abc"),
+        (200, b"HEAD", b"abc", None, b"Content-Length: 3\r\n", b""),
+        (200, b"POST", (b"ab", b"c"), 3, b"Content-Length: 3\r\n", b"abc"),
+        (200, b"HEAD", (), 3, b"Content-Length: 3\r\n", b""),
+        (200, b"HEAD", (), None, b"", b""),
+        (200, b"GET", b"", None, b"Content-Length: 0\r\n", b""),
+        (204, b"GET", b"abc", None, b"", b""),
+        (205, b"GET", b"abc", None, b"Content-Length: 0\r\n", b""),
+        (304, b"GET", b"abc", None, b"", b""),
     ],
 )
 @pytest.mark.parametrize("chunks", [False, True])
 def test_content_that_is_there_is_told_by_its_length(
     status: int,
-    has_content: bool,
+    method: bytes,
     content: bytes | tuple[bytes, ...],
     length: int | None,
     line: bytes,
     follows: bytes,
     chunks: bool,
 ) -> None:
-    answer = Answer(status, b"A: b\r\n", content) if length is None else Answer(status, b"A: b\r\n", content, length)
-    made, outgoing = frame(answer, has_content=has_content, chunks=chunks)
-    assert outgoing is None
-    assert (made.status, made.length) == (status, len(follows))
-    assert b"".join(bytes(one) for one in made.segments) == line + b"A: b\r\n\r\n" + follows  # type: ignore[arg-type]
+    segments, sent_bytes, outgoing = frame(
+        Reply(status, FIELDS, content, length), method, b"HTTP/1.1" if chunks else b"HTTP/1.0"
+    )
+    assert (sent_bytes, outgoing) == (len(follows), None)
+    assert joined(segments) == line + b"A: b\r\nC: d\r\n\r\n" + follows
 
 
 @pytest.mark.parametrize(
@@ -123,17 +137,35 @@ def test_content_that_is_there_is_told_by_its_length(
 def test_a_stream_is_framed_as_the_client_can_understand(
     length: int | None, chunks: bool, line: bytes, last: bool
 ) -> None:
-    made, outgoing = frame(Answer(200, b"", Endless(), length), has_content=True, chunks=chunks)
-    assert made.segments == (line + b"\r\n",)
+    segments, _, outgoing = frame(Reply(200, FIELDS, Endless(), length), b"GET", b"HTTP/1.1" if chunks else b"HTTP/1.0")
+    assert joined(segments) == line + b"A: b\r\nC: d\r\n\r\n"
     assert outgoing is not None
     assert outgoing.last is last
 
 
 @pytest.mark.parametrize(
-    ("status", "has_content", "line"),
-    [(200, False, b"Transfer-Encoding: chunked\r\n"), (204, True, b""), (304, True, b"")],
+    ("status", "method", "line"),
+    [(200, b"HEAD", b"Transfer-Encoding: chunked\r\n"), (204, b"GET", b""), (304, b"GET", b"")],
 )
-def test_a_stream_that_is_not_sent_is_closed(status: int, has_content: bool, line: bytes) -> None:
+def test_a_stream_that_is_not_sent_is_closed(status: int, method: bytes, line: bytes) -> None:
     stream = Endless()
-    made, outgoing = frame(Answer(status, b"", stream), has_content=has_content, chunks=True)
-    assert (made.segments, made.length, outgoing, stream.closed) == ((line + b"\r\n",), 0, None, 1)
+    framed = frame(Reply(status, (), stream), method, b"HTTP/1.1")
+    assert (framed, stream.closed) == (((line + b"\r\n",), 0, None), 1)
+
+
+@pytest.mark.parametrize(
+    ("part", "length", "lines"),
+    [
+        (ALL, 100, [b"Content-Length: 100", b"Content-Type: text/plain; charset=utf-8"]),
+        (BUT_LENGTH, 7, [b"Content-Length: 7", b"A: b", b"C: d", b"Content-Type: text/plain; charset=utf-8"]),
+        (BUT_TYPE, 7, [b"Content-Length: 7", b"A: b", b"C: d", b"Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT"]),
+    ],
+)
+def test_fields_that_were_made_at_load_stand_behind_those_of_the_reply(
+    part: int, length: int, lines: list[bytes]
+) -> None:
+    body = body_of(b"x" * 100)
+    segments, _, _ = frame(Reply(200, FIELDS, b"x" * length, body=body, part=part), b"HEAD", b"HTTP/1.1")
+    head = joined(segments)
+    assert head.split(b"\r\n")[: len(lines)] == lines
+    assert head.endswith(b'\r\nETag: "tag"\r\n\r\n')

@@ -8,15 +8,18 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import zcserve
 from zcserve.cache.entry import Entry
-from zcserve.net.fastlane import FastLane
+from zcserve.net.fastlane import KEYS_FORGOTTEN_MAX, FastLane
 from zcserve.net.front import Front, Kind
 from zcserve.net.poller import READ, WRITE, Poller
+from zcserve.net.prefixes import Prefixes
 
 PACKAGE = Path(zcserve.__file__).parent
 CONTRACT = {name for name in vars(Front) if not name.startswith("_")}
@@ -46,6 +49,48 @@ def test_a_front_without_a_lane_has_no_client_and_nothing_to_tell() -> None:
     front.drop(Entry(b"/a", b"", 0, None))
     front.drain()
     front.end(idle_only=True)
+
+
+class NotedLane:
+    """A lane that notes what it is told."""
+
+    count = 9
+    hash_seed = 0
+    poll = take = None
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        return lambda *said: self.told.append((name, *said)) or ["given up"]
+
+
+def fast() -> tuple[FastLane, NotedLane]:
+    lane: Any = NotedLane()
+    return FastLane(lane, Prefixes(), None, log_json=False), lane
+
+
+def test_few_keys_are_forgotten_one_by_one_and_many_all_at_once() -> None:
+    front, lane = fast()
+    assert front.forget_keys([b"/a", b"/b"], 7) == []
+    assert lane.told == [("forget_key", b"/a"), ("forget_key", b"/b")]
+    assert front.forget_keys([b"/a"] * (KEYS_FORGOTTEN_MAX + 1), 7) == ["given up"]
+    assert lane.told[2:] == [("clear", 7)]
+
+
+def test_at_most_half_of_the_lanes_connections_are_shed() -> None:
+    front, lane = fast()
+    front.shed(16)
+    front.shed(2)
+    assert lane.told == [("shed", 5), ("shed", 2)]
+
+
+def test_the_lane_is_told_a_peer_by_its_address() -> None:
+    front, lane = fast()
+    front.introduce(5, socket.AF_INET, "127.0.0.1")
+    front.introduce(6, socket.AF_INET6, "::1")
+    front.introduce(7, socket.AF_UNIX, "unix:")
+    assert [address for _, _, _, address in lane.told] == [b"\x7f\0\0\1", bytes(15) + b"\1", b""]
 
 
 @pytest.mark.parametrize(("kind", "told"), [(Kind.CLIENT, READ | WRITE), (Kind.SOURCE, READ), (Kind.LISTENER, READ)])

@@ -589,7 +589,7 @@ def requests_for_the_log() -> list[bytes]:
     ("family", "peer"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"), (socket.AF_UNIX, "unix:")]
 )
 def test_log_lines_are_the_general_lanes(
-    drive: Callable[..., Driver], form: str, family: Any, peer: str, monkeypatch: Any, tmp_path: Path
+    drive: Callable[..., Driver], form: str, family: Any, peer: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     if family == socket.AF_INET6:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -12,6 +12,7 @@ from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.cache.heads import HEAD_BYTES
+from zcserve.net.sampler import Sampler
 
 ENGINES = pytest.mark.parametrize("engine", ["python", "native"])
 FILES = 60
@@ -20,7 +21,7 @@ REQUESTS = 1500
 
 
 @pytest.fixture
-def thrash(site: Site, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Any:
+def thrash(site: Site, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Server]:
     """`thrash(engine)`: a server that cannot keep all its files and measures every use."""
     monkeypatch.setattr("zcserve.net.sampler.EVERY", 1)
     for number in range(FILES):
@@ -52,7 +53,7 @@ def stack_distances(targets: list[int]) -> list[float]:
 
 @ENGINES
 def test_the_curve_agrees_with_a_simulation_of_the_same_requests(
-    thrash: Any, wait_until: WaitUntil, engine: str
+    thrash: Callable[..., Server], wait_until: WaitUntil, engine: str
 ) -> None:
     server = thrash(engine)
     with Client(server.port) as client:
@@ -64,7 +65,7 @@ def test_the_curve_agrees_with_a_simulation_of_the_same_requests(
         for target in targets:
             assert client.get(f"/{target}").body == bytes([target]) * SIZE
     sampler = server.site.sampler
-    assert sampler is not None
+    assert isinstance(sampler, Sampler)
     with Client(server.port) as client:
         wait_until(lambda: client.get("/absent") and sampler.curve.accesses >= REQUESTS)  # told once a second
     distances = stack_distances(targets)
@@ -74,7 +75,9 @@ def test_the_curve_agrees_with_a_simulation_of_the_same_requests(
 
 
 @ENGINES
-def test_nothing_is_sampled_while_everything_fits(thrash: Any, wait_until: WaitUntil, engine: str) -> None:
+def test_nothing_is_sampled_while_everything_fits(
+    thrash: Callable[..., Server], wait_until: WaitUntil, engine: str
+) -> None:
     server = thrash(engine, memory="16M")
     with Client(server.port) as client:
         dates = {client.get("/1")["Date"]}
@@ -88,7 +91,10 @@ def test_nothing_is_sampled_while_everything_fits(thrash: Any, wait_until: WaitU
 
 
 def test_the_log_says_what_more_memory_would_give(
-    thrash: Any, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    thrash: Callable[..., Server],
+    wait_until: WaitUntil,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("zcserve.foresight.MEMORY_TOLD_EVERY_S", 0.0)
     caplog.set_level("INFO")

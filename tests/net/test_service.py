@@ -15,7 +15,7 @@ from zcserve.config.table import Config
 from zcserve.net.bodies import Allowance
 from zcserve.net.front import Front
 from zcserve.net.loop import Loop
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.site.site import Site

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.connection_side import Side
+from zcserve.cache.heads import encode_fields
 from zcserve.errors import HttpError
 from zcserve.servlets.streams import AsyncStream
 from zcserve.servlets.workers import BusyError, Pool
@@ -76,7 +77,8 @@ def test_what_an_error_is_answered_with(side: Side, error: BaseException, status
 
 def test_an_http_error_has_fields(side: Side) -> None:
     def fields_of(error: HttpError) -> list[bytes]:
-        return side.context.fail("x", side.exchange().exchange, error).fields.splitlines()
+        fields = side.context.fail("x", side.exchange().exchange, error).fields
+        return encode_fields(fields).splitlines()
 
     html, json, nosniff = (
         b"Content-Type: text/html; charset=utf-8", b"Content-Type: application/json", b"X-Content-Type-Options: nosniff"
@@ -96,7 +98,7 @@ def test_an_http_error_has_fields(side: Side) -> None:
         HttpError(403, headers=problem)
 
 
-def test_an_http_error_that_cannot_be_sent_is_told_with_its_line(side: Side, caplog: Any) -> None:
+def test_an_http_error_that_cannot_be_sent_is_told_with_its_line(side: Side, caplog: pytest.LogCaptureFixture) -> None:
     try:
         raise HttpError(401, headers={"X": "a\nb"})  # this line
     except HttpError as error:

@@ -237,7 +237,7 @@ def test_frameworks_are_seen() -> None:
 
 @pytest.mark.parametrize("application", [coroutine, lambda *_: coroutine(None, None, None), lambda s, r, w: None])
 def test_a_wrong_wsgi_is_a_line_that_says_how_to_tell(
-    side: Side, mount: Callable[..., Wsgi | Asgi], caplog: Any, application: Any
+    side: Side, mount: Callable[..., Wsgi | Asgi], caplog: pytest.LogCaptureFixture, application: Any
 ) -> None:
     answer = side.ask(mount(application, "wsgi:"), "/app/x")
     assert answer.status == 500
@@ -254,7 +254,7 @@ def test_a_wrong_asgi_ends_the_start(mount: Callable[..., Wsgi | Asgi], applicat
 
 
 def test_a_factory_that_looks_like_wsgi_is_a_line_that_says_how_to_tell(
-    side: Side, mount: Callable[..., Wsgi | Asgi], caplog: Any
+    side: Side, mount: Callable[..., Wsgi | Asgi], caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = side.ask(mount(lambda name, debug=False: plain), "/app/x")
     assert answer.status == 500
@@ -263,7 +263,7 @@ def test_a_factory_that_looks_like_wsgi_is_a_line_that_says_how_to_tell(
 
 
 def test_an_error_of_the_applications_own_is_no_wrong_gateway(
-    side: Side, mount: Callable[..., Wsgi | Asgi], caplog: Any
+    side: Side, mount: Callable[..., Wsgi | Asgi], caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(environ: Any, start_response: Any) -> list[bytes]:
         raise TypeError("its own")

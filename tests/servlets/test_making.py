@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.result_kitchen import Kitchen, content_of
-from zcserve.net.exchange import Answer, Made, Stored
+from zcserve.net.exchange import Answer, Stored
+from zcserve.net.reply import Reply
 from zcserve.servlets.making import Call
 from zcserve.servlets.response import Response
 from zcserve.servlets.results import STALE_TTLS_MAX
@@ -82,8 +83,8 @@ def give_up(kitchen: Kitchen) -> None:
     call.expire()
 
 
-def status_of(made: Made | None) -> int:
-    assert isinstance(made, Answer)
+def status_of(made: Answer | None) -> int:
+    assert isinstance(made, Reply)
     return made.status
 
 

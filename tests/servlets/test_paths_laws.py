@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -87,7 +88,7 @@ def path_info(path: bytes, prefix: list[bytes]) -> bytes | None:
 
 
 @pytest.fixture(scope="module")
-def side(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def side(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Side]:
     side = Side(tmp_path_factory.mktemp("root"))
     side.context.tasks.begin()
     yield side

@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 
 from tests.support.waiting import Growth
+from zcserve.net.reply import HTML_FIELDS
 from zcserve.servlets.response import (
     COOKIE_BYTES_MAX,
-    HTML_FIELDS,
     OF_A_FILE,
     RESERVED,
     Rendered,
     Response,
-    encode_fields,
+    checked_fields,
     render,
 )
 
-HTML = b"Content-Type: text/html; charset=utf-8\r\n"
-JSON = b"Content-Type: application/json\r\n"
-NOSNIFF = b"X-Content-Type-Options: nosniff\r\n"
+HTML = (b"Content-Type", b"text/html; charset=utf-8")
+JSON = (b"Content-Type", b"application/json")
+NOSNIFF = (b"X-Content-Type-Options", b"nosniff")
 
 
 def pieces() -> Iterator[bytes]:
@@ -41,7 +41,7 @@ class Bytes(bytes):
 
 
 @pytest.mark.parametrize(
-    ("value", "fields", "content"),
+    ("value", "kind", "content"),
     [
         (b"", HTML, b""),
         (b"a\xff", HTML, b"a\xff"),
@@ -52,18 +52,18 @@ class Bytes(bytes):
         (["\ud800é"], JSON, b'["\\ud800\\u00e9"]'),
     ],
 )
-def test_a_value_is_html_or_json(value: Any, fields: bytes, content: bytes) -> None:
-    expected = Rendered(200, fields + NOSNIFF, content, None)
+def test_a_value_is_html_or_json(value: Any, kind: tuple[bytes, bytes], content: bytes) -> None:
+    expected = Rendered(200, (kind, NOSNIFF), content, None)
     assert render(value) == expected
     assert render(Response(value)) == expected
 
 
 def test_the_fields_of_plain_html_are_a_constant() -> None:
     assert render(b"a").fields is HTML_FIELDS
-    assert render(b"a").fields == HTML + NOSNIFF
+    assert render(b"a").fields == (HTML, NOSNIFF)
 
 
-def test_an_iterator_is_content_that_nobody_has_touched() -> None:
+def test_an_iterator_is_content_that_is_not_touched() -> None:
     for value in (pieces(), iter([b"a"]), pieces_that_wait()):
         for returned in (value, Response(value)):
             rendered = render(returned)
@@ -108,8 +108,8 @@ def test_any_other_status_is_an_error_at_once(status: Any) -> None:
 def test_a_status_without_content_loses_it_and_its_type(status: int) -> None:
     for body in (b"a", {"a": 1}, pieces(), None):
         response = Response(body, status, {"X": "y", "Content-type": "text/plain", "ETag": '"z"'})  # type: ignore[arg-type]
-        assert render(response) == (status, b'X: y\r\nETag: "z"\r\n', b"", None)
-    assert render(Response(status=status).send_file("/a")) == (status, b"", b"", None)
+        assert render(response) == (status, ((b"X", b"y"), (b"ETag", b'"z"')), b"", None)
+    assert render(Response(status=status).send_file("/a")) == (status, (), b"", None)
 
 
 # --- header fields
@@ -120,15 +120,17 @@ def test_headers_are_a_mapping_or_pairs_and_keep_their_order() -> None:
     response = Response(headers=iter([("A", "1"), ("B", "2"), ("a", "3")]))
     response.add_header("C", "\xe9\t ")
     assert response.headers == (("A", "1"), ("B", "2"), ("a", "3"), ("C", "\xe9\t "))
-    assert render(response).fields == HTML + b"A: 1\r\nB: 2\r\na: 3\r\nC: \xe9\t \r\n" + NOSNIFF
+    assert render(response).fields == (
+        HTML, (b"A", b"1"), (b"B", b"2"), (b"a", b"3"), (b"C", b"\xe9\t "), NOSNIFF
+    )  # fmt: skip
     assert Response().headers == ()
 
 
 def test_a_type_that_is_given_stands_and_so_does_what_is_said_of_sniffing() -> None:
-    assert render(Response({}, content_type="a/b")).fields == b"Content-Type: a/b\r\n" + NOSNIFF
-    assert render(Response(b"", headers={"content-type": "a/b"})).fields == b"content-type: a/b\r\n" + NOSNIFF
+    assert render(Response({}, content_type="a/b")).fields == ((b"Content-Type", b"a/b"), NOSNIFF)
+    assert render(Response(b"", headers={"content-type": "a/b"})).fields == ((b"content-type", b"a/b"), NOSNIFF)
     own = {"x-content-type-options": "x"}
-    assert render(Response(b"", headers=own)).fields == HTML + b"x-content-type-options: x\r\n"
+    assert render(Response(b"", headers=own)).fields == (HTML, (b"x-content-type-options", b"x"))
 
 
 def test_a_second_type_is_an_error() -> None:
@@ -138,7 +140,7 @@ def test_a_second_type_is_an_error() -> None:
 
 @pytest.mark.parametrize("name", ["", " ", "a b", "a:", "a\r\nb", "a\n", "\0", "é", "\uff21", "\ud800", "a(", "\u212a"])
 def test_a_name_that_is_no_token_is_an_error(name: str) -> None:
-    for add in (lambda: Response(headers={name: "a"}), lambda: encode_fields([(name, "a")])):
+    for add in (lambda: Response(headers={name: "a"}), lambda: checked_fields([(name, "a")])):
         with pytest.raises(ValueError, match="no name of a header field"):
             add()
 
@@ -152,7 +154,7 @@ def test_a_value_with_a_control_character_or_beyond_latin_1_is_an_error(value: s
         lambda: Response(headers=[("X", value)]),
         lambda: Response(content_type=value),
         lambda: response.add_header("X", value),
-        lambda: encode_fields([("A", "b"), ("X", value)]),
+        lambda: checked_fields([("A", "b"), ("X", value)]),
     ):
         with pytest.raises(ValueError, match="the value of"):
             add()
@@ -171,9 +173,9 @@ def test_names_and_values_are_str(pair: Any) -> None:
         Response(headers=[pair])
 
 
-def test_encoded_fields_are_lines() -> None:
-    assert encode_fields([]) == b""
-    assert encode_fields([("A", ""), ("b", "c: d")]) == b"A: \r\nb: c: d\r\n"
+def test_checked_fields_are_bytes() -> None:
+    assert checked_fields([]) == ()
+    assert checked_fields([("A", ""), ("b", "c: \xe9")]) == ((b"A", b""), (b"b", b"c: \xe9"))
 
 
 # --- cookies
@@ -202,7 +204,9 @@ def test_each_cookie_is_a_field_of_its_own() -> None:
     response = Response()
     response.set_cookie("a", "", samesite=None, path=None, httponly=False)
     response.set_cookie("a", '"x=y"', samesite=None, path=None, httponly=False)
-    assert render(response).fields == HTML + b'Set-Cookie: a=\r\nSet-Cookie: a="x=y"\r\n' + NOSNIFF
+    assert render(response).fields == (
+        HTML, (b"Set-Cookie", b"a="), (b"Set-Cookie", b'a="x=y"'), NOSNIFF
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -260,7 +264,7 @@ def test_a_file_replaces_the_body_and_brings_its_own_type() -> None:
     assert response.send_file("/big.iso") is response
     assert response.file == "/big.iso"
     response.add_header("Cache-Control", "no-store")
-    assert render(response) == (404, b"X: y\r\nCache-Control: no-store\r\n", b"", "/big.iso")
+    assert render(response) == (404, ((b"X", b"y"), (b"Cache-Control", b"no-store")), b"", "/big.iso")
 
 
 @pytest.mark.parametrize("path", ["", "a", "../a", "http://a/"])
@@ -270,7 +274,7 @@ def test_a_file_is_named_from_the_root(path: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(OF_A_FILE))
-def test_a_file_has_fields_that_nobody_else_may_give(name: str) -> None:
+def test_a_file_has_fields_that_it_alone_gives(name: str) -> None:
     response = Response(headers={name.title(): "x"})
     with pytest.raises(ValueError, match=f"its own {name}"):
         response.send_file("/a")
@@ -289,6 +293,6 @@ def test_fields_cost_what_they_are_long(growth: Growth) -> None:
         response = Response()
         for _ in range(size):
             response.add_header("X-Many", "a value of some bytes")
-        assert response.render().fields.count(b"X-Many: a value of some bytes\r\n") == size
+        assert response.render().fields.count((b"X-Many", b"a value of some bytes")) == size
 
     assert growth(make, 10_000) < 8

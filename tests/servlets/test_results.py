@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +14,10 @@ import pytest
 from tests.support.result_kitchen import Kitchen, content_of
 from zcserve.cache.entry import Entry
 from zcserve.errors import HttpError
-from zcserve.net.exchange import Answer
+from zcserve.net.reply import Reply
 from zcserve.servlets.kept import SWEPT_AT_ONCE
 from zcserve.servlets.response import Response
-from zcserve.servlets.results import CONSIDERED_MAX, STALE_TTLS_MAX
+from zcserve.servlets.results import CONSIDERED_MAX, LOOK_EVERY_S, STALE_TTLS_MAX
 
 
 def test_a_result_has_a_head_as_a_file_has(kitchen: Kitchen) -> None:
@@ -92,7 +94,7 @@ def test_an_old_result_outlives_so_many_failures_and_no_more(
     assert kitchen.entry(route) is first
     kitchen.expire()
     made = kitchen.ask(route)
-    assert isinstance(made, Answer)
+    assert isinstance(made, Reply)
     assert made.status in (500, 503)
     assert kitchen.calls == STALE_TTLS_MAX + 2
     told = [record.getMessage() for record in caplog.records]
@@ -120,7 +122,7 @@ def test_a_result_that_may_not_be_kept_any_more_is_dropped(kitchen: Kitchen, cap
     kitchen.expire()
     assert kitchen.kept() is None
     made = kitchen.ask(route)
-    assert isinstance(made, Answer)
+    assert isinstance(made, Reply)
     assert made.content == b"yours"
     assert "is not kept: it has Set-Cookie: a=b" in caplog.text
 
@@ -159,7 +161,7 @@ def test_what_finds_no_room_is_answered(tmp_path: Path) -> None:
     route = kitchen.route(lambda n: b"x" * (600 << 10))
     for _ in range(2):
         made = kitchen.ask(route)
-        assert isinstance(made, Answer)
+        assert isinstance(made, Reply)
         assert made.content == b"x" * (600 << 10)
     assert kitchen.calls == 2
     assert not len(kitchen.results)
@@ -251,17 +253,24 @@ def test_no_more_than_some_are_considered_to_make_room_for_one(tmp_path: Path) -
         kitchen.close()
 
 
-def test_files_are_looked_at_while_there_are_results(kitchen: Kitchen) -> None:
-    looking = kitchen.results._looking
-    assert looking.due() == float("inf")
+def test_files_are_looked_at_while_there_are_results(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("zcserve.servlets.results.time", SimpleNamespace(monotonic=lambda: now))
+
+    def time_passes() -> None:
+        nonlocal now
+        now += LOOK_EVERY_S + 1
+        kitchen.timers.fire(now)
+
+    time_passes()
+    assert kitchen.looks == []
     kitchen.entry(kitchen.route(lambda n: str(n)))
     for n in range(1, 3):
-        assert looking.due() < float("inf")
-        looking.expire()
+        time_passes()
         assert len(kitchen.looks) == n
     kitchen.expire()
-    looking.expire()
-    assert looking.due() == float("inf")
+    for _ in range(3):
+        time_passes()
     assert len(kitchen.looks) == 2
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.connection_side import Side
 from tests.support.waiting import WaitUntil
-from zcserve.net.exchange import Piece, Stream
+from zcserve.net.reply import Piece, Stream
 from zcserve.servlets.streams import (
     EMPTY_MAX,
     SILENT_PAUSE_S,

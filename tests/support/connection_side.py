@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pytest
@@ -22,9 +23,14 @@ from zcserve import Config
 from zcserve.cache.entry import DiskSpan, Segment, Span
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
-from zcserve.net.exchange import Answer, Exchange, Made, Piece, Stream
+from zcserve.http import WITHOUT_CONTENT
+from zcserve.net.exchange import Answer, Exchange
 from zcserve.net.failures import Failures
+from zcserve.net.head import SentHead
+from zcserve.net.reply import Piece, Reply, Stream
+from zcserve.net.request import split_target
 from zcserve.net.timers import Timers
+from zcserve.paths import SentPath
 from zcserve.servlets.context import Context
 from zcserve.servlets.workers import AsyncThread, Pool
 from zcserve.site.site import Site
@@ -108,7 +114,7 @@ class Asked:
         self, side: Side, method: bytes, target: bytes, head: bytes, body: bytes, peer: object, own: object
     ) -> None:
         self.side = side
-        self.made: Made | None = None
+        self.made: Answer | None = None
 
         def addresses() -> tuple[object, object]:
             assert threading.current_thread() is side.thread
@@ -116,12 +122,15 @@ class Asked:
                 raise OSError("not connected")
             return peer, own
 
-        def finish(_: Exchange, made: Made) -> None:
+        def finish(_: Exchange, made: Answer) -> None:
             side.calls.put(lambda: self.take(made))
 
-        self.exchange = Exchange(method, target, head, body, "127.0.0.1", addresses, finish)
+        sent, query = split_target(target)
+        self.exchange = Exchange(
+            method, target, SentPath(sent), query, SentHead(head), body, "127.0.0.1", addresses, finish
+        )
 
-    def take(self, made: Made) -> None:
+    def take(self, made: Answer) -> None:
         """What the application has made: once for each request."""
         assert self.made is None, "answered twice"
         self.made = made
@@ -133,22 +142,22 @@ class Asked:
             self.take(made)
         return self
 
-    def outcome(self) -> Made:
+    def outcome(self) -> Answer:
         """What was made, when it is there."""
         self.side.turn_until(lambda: self.made is not None)
         assert self.made is not None
         return self.made
 
-    def answer(self) -> Answer:
-        """The same, where it is an answer of its own."""
+    def answer(self) -> Reply:
+        """The same, where it is a reply of its own."""
         made = self.outcome()
-        assert isinstance(made, Answer)
+        assert isinstance(made, Reply)
         return made
 
     def stream(self) -> Stream:
         """The answer's content, which is a stream."""
         content = self.answer().content
-        assert not isinstance(content, (bytes, tuple))
+        assert not isinstance(content, (bytes, tuple, NoneType))
         return content
 
     def pull(self) -> Piece | None:
@@ -177,22 +186,21 @@ class Asked:
                 if not piece:
                     break
                 content += bytes_of(piece)
-            answer.content.close()
+            answer.discard()
         return Got(answer, content, whole)
 
 
 class Got:
     """An answer that was read. `whole` is False where it was cut short."""
 
-    def __init__(self, answer: Answer, content: bytes, whole: bool) -> None:
+    def __init__(self, answer: Reply, content: bytes, whole: bool) -> None:
         self.answer = answer
         self.status = answer.status
         self.fields = answer.fields
-        self.length = answer.length
+        self.length = WITHOUT_CONTENT.get(answer.status, answer.length)  # as framing.py tells it
         self.content = content
         self.whole = whole
 
     def __getitem__(self, name: str) -> list[str]:
         """The values of a field."""
-        lines = (line.partition(b": ") for line in self.fields.split(b"\r\n") if line)
-        return [value.decode("latin-1") for key, _, value in lines if key.decode().lower() == name.lower()]
+        return [value.decode("latin-1") for key, value in self.fields if key.decode().lower() == name.lower()]

@@ -11,11 +11,12 @@ from zcserve.cache.entry import ComposedEntry, Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.loader import Loader
 from zcserve.cache.store import Store
-from zcserve.net.exchange import Answer, Made, Stored
+from zcserve.net.exchange import Answer, Stored
 from zcserve.net.front import Front
+from zcserve.net.reply import Reply
 from zcserve.net.timers import Timers
 from zcserve.servlets.calls import Caller, Outcome
-from zcserve.servlets.context import Asked as Named
+from zcserve.servlets.context import RequestLine
 from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.results import Keeping, Result, Results
 from zcserve.servlets.routes import Route
@@ -41,10 +42,10 @@ class Kitchen:
         context.turn = lambda: self.calls
         self.results = Results(context, caller, keeping, answer_of=self._answer_of, look=lambda: look(True))
 
-    def _answer_of(self, outcome: Outcome, route: Route, asked: Named) -> Made:
+    def _answer_of(self, outcome: Outcome, route: Route, asked: RequestLine) -> Answer:
         if isinstance(outcome, BaseException):
             return self.side.context.fail(route.where, asked, outcome)
-        assert isinstance(outcome, Answer)
+        assert isinstance(outcome, Reply)
         return outcome
 
     def route(self, make: Callable[[int], object], *, thread: bool = False) -> Route:
@@ -64,7 +65,7 @@ class Kitchen:
             asked.take(made)
         return asked
 
-    def ask(self, route: Route, target: str = "/it") -> Made:
+    def ask(self, route: Route, target: str = "/it") -> Answer:
         """A request's answer. An entry is used then, as a connection does."""
         asked = self.asked(route, target)
         made = asked.outcome()

@@ -195,6 +195,6 @@ def _measured(kinds: str, monkeypatch: pytest.MonkeyPatch, out: Path) -> set[str
         asked.update(workloads)
         return command_line.Measured([], {})
 
-    monkeypatch.setattr(command_line, "_measure", measured)
+    monkeypatch.setattr(command_line, "measure", measured)
     assert command_line.main(["ordinary", "--workloads", kinds, "--out", str(out)]) == 0
     return asked

@@ -78,7 +78,7 @@ def test_the_report_names_what_was_not_measured(
         cells = [cell for group in plan(TARGETS, peers) for cell in group]
         return command_line.Measured([Sample(one.workload, one.peer, 1, 10, 10.0, 5.0, 1, 2, ()) for one in cells], {})
 
-    monkeypatch.setattr(command_line, "_measure", measured)
+    monkeypatch.setattr(command_line, "measure", measured)
     assert command_line.main(["servlets", "--out", str(tmp_path)]) == 0
     written = (tmp_path / "servlets.md").read_text()
     assert "| hello servlet | hello of bjoern | CPU/request | <= 0.80 |  |  | not measured |" in written

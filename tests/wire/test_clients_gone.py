@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client, accepted
-from tests.support.command import StartCommand
+from tests.support.command import Command, StartCommand
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from tests.support.waiting import WaitUntil
@@ -277,7 +277,9 @@ async def tasks(request):
 
 
 @pytest.fixture(params=["python", "native"])
-def process(request: pytest.FixtureRequest, site: Site, command: StartCommand, tmp_path: Path) -> Any:
+def process(
+    request: pytest.FixtureRequest, site: Site, command: StartCommand, tmp_path: Path
+) -> Callable[..., Command]:
     """`process(*flags)`: a server of this engine, in a process of its own, with `STREAMS`."""
     if request.param == "native":
         pytest.importorskip("zcserve.net._lane")
@@ -312,7 +314,9 @@ def warm(server: Any) -> tuple[int, int]:
     return seen[-1]
 
 
-def test_clients_that_gave_up_do_not_fill_the_connections(process: Any, wait_until: WaitUntil) -> None:
+def test_clients_that_gave_up_do_not_fill_the_connections(
+    process: Callable[..., Command], wait_until: WaitUntil
+) -> None:
     """As `timeout 1 curl -sN .../events &`, thirty times, where twenty connections are allowed."""
     if shutil.which("curl") is None:
         pytest.skip("curl is not here")
@@ -363,7 +367,7 @@ const [port, count] = process.argv.slice(1);
 """
 
 
-def test_fetches_that_were_aborted_leave_nothing_behind(process: Any, wait_until: WaitUntil) -> None:
+def test_fetches_that_were_aborted_leave_nothing_behind(process: Callable[..., Command], wait_until: WaitUntil) -> None:
     if shutil.which("node") is None:
         pytest.skip("node is not here")
     server = process()
@@ -390,7 +394,7 @@ const kept = () => new Promise(done => { new EventSource("/event-source").onmess
 
 @pytest.mark.peer
 def test_event_sources_that_a_browser_left_leave_nothing_behind(
-    process: Any, site: Site, wait_until: WaitUntil, tmp_path: Path
+    process: Callable[..., Command], site: Site, wait_until: WaitUntil, tmp_path: Path
 ) -> None:
     """Some are closed by their page, three by leaving the page."""
     site.write("after.html", b"another page")

@@ -10,7 +10,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import pytest
 
@@ -172,7 +172,7 @@ def test_a_client_that_reads_nothing_is_closed(
 
 
 @pytest.mark.parametrize("where", ["tcp", "unix"])
-def test_a_slow_reader_that_reads_gets_everything(site: Site, serve: Serve, tmp_path: Any, where: str) -> None:
+def test_a_slow_reader_that_reads_gets_everything(site: Site, serve: Serve, tmp_path: Path, where: str) -> None:
     content = bytes(range(256)) * (LARGE // 256)
     site.write("large", content)
     path = str(tmp_path / "socket")

@@ -32,7 +32,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     root = tmp_path_factory.mktemp("site")
     make_site(root)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reply, "_boundary", lambda: b"boundary")
+        patch.setattr(reply, "new_boundary", lambda: b"boundary")
         with (
             Server(Config(root=root, port=0, engine="native", trust_siblings=True)) as native,
             Server(Config(root=root, port=0, engine="python", trust_siblings=True)) as python,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,6 +12,7 @@ from tests.support.client import Client
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, StageClient, write_servlets
 from tests.support.waiting import WaitUntil
+from zcserve import Server
 
 SERVLETS = """
 from tests.support.stage import wait_for
@@ -38,7 +39,7 @@ def kept(request, name):
 
 
 @pytest.fixture
-def start(live: Serve, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Any:
+def start(live: Serve, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., Server]]:
     caplog.set_level(logging.WARNING)
     servlets = str(write_servlets(tmp_path, told=SERVLETS))
     yield lambda **config: live(site.root, servlets=servlets, **config)
@@ -46,11 +47,11 @@ def start(live: Serve, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Any:
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def test_an_application_that_takes_too_long(start: Any, told: Any) -> None:
+def test_an_application_that_takes_too_long(start: Callable[..., Server], told: Callable[[], list[str]]) -> None:
     server = start(app_timeout_s=0.2)
     with Client(server.port) as client:
         assert client.get("/slow/%1b%ff?q").status == 504
@@ -62,11 +63,11 @@ def test_an_application_that_takes_too_long(start: Any, told: Any) -> None:
     ]
 
 
-def test_no_thread_is_free(start: Any, told: Any, wait_until: WaitUntil) -> None:
+def test_no_thread_is_free(start: Callable[..., Server], told: Callable[[], list[str]], wait_until: WaitUntil) -> None:
     server = start(servlet_threads=1, servlet_queue_max=1)
     with StageClient(server.port) as first, StageClient(server.port) as second, Client(server.port) as third:
         first.send(b"GET /thread HTTP/1.1\r\nHost: test\r\n\r\n")
-        wait_until(lambda: server.site.application.context.pool._idle == 0)
+        wait_until(lambda: server.site.application.context.pool.idle == 0)
         second.send(b"GET /kept/a HTTP/1.1\r\nHost: test\r\n\r\n")
         wait_until(lambda: server.site.application.context.pool.waiting == 1)
         assert third.get("/thread").status == 503
@@ -78,7 +79,7 @@ def test_no_thread_is_free(start: Any, told: Any, wait_until: WaitUntil) -> None
     assert all("--servlet-queue-max" in line for line in told())
 
 
-def test_no_room_for_bodies(start: Any, told: Any, wait_until: WaitUntil) -> None:
+def test_no_room_for_bodies(start: Callable[..., Server], told: Callable[[], list[str]], wait_until: WaitUntil) -> None:
     server = start(servlet_bodies_max=1000)
     post = b"POST /thread HTTP/1.1\r\nHost: test\r\nContent-Length: 600\r\n\r\n"
     with Client(server.port) as first, Client(server.port) as second:
@@ -91,7 +92,9 @@ def test_no_room_for_bodies(start: Any, told: Any, wait_until: WaitUntil) -> Non
     assert "--servlet-bodies-max" in line
 
 
-def test_a_download_whose_file_changes(site: Site, start: Any, told: Any, wait_until: WaitUntil) -> None:
+def test_a_download_whose_file_changes(
+    site: Site, start: Callable[..., Server], told: Callable[[], list[str]], wait_until: WaitUntil
+) -> None:
     site.write("big", b"x" * 8_000_000)
     server = start(memory="64K", watch=False)
     with Client(server.port, receive_buffer=65536) as client:

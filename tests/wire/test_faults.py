@@ -107,7 +107,7 @@ def is_open(path: Path) -> bool:
 
 
 @pytest.fixture
-def begin(wait_until: WaitUntil) -> Any:
+def begin(wait_until: WaitUntil) -> Callable[..., Client]:
     """`begin(server)`: a client whose answer is under way: it asked for /file and has not read a byte."""
 
     def start(server: Server, request: bytes = GET_FILE) -> Client:
@@ -160,7 +160,7 @@ EVERY_HARM = pytest.mark.parametrize("harm", [cut_short, rewrite_in_place, repla
 @EVERY_SIZE
 @EVERY_HARM
 def test_resident_content_arrives_whole_and_unchanged(
-    site: Site, serve: Serve, begin: Any, harm: Callable[[Path], None], size: int
+    site: Site, serve: Serve, begin: Callable[..., Client], harm: Callable[[Path], None], size: int
 ) -> None:
     content = content_of(size)
     path = site.write("file", content)
@@ -175,7 +175,12 @@ def test_resident_content_arrives_whole_and_unchanged(
 @EVERY_SIZE
 @EVERY_HARM
 def test_content_from_a_descriptor_arrives_whole_or_the_connection_ends_early(
-    site: Site, serve: Serve, begin: Any, wait_until: WaitUntil, harm: Callable[[Path], None], size: int
+    site: Site,
+    serve: Serve,
+    begin: Callable[..., Client],
+    wait_until: WaitUntil,
+    harm: Callable[[Path], None],
+    size: int,
 ) -> None:
     content = content_of(size)
     path = site.write("file", content)
@@ -201,7 +206,9 @@ def test_content_from_a_descriptor_arrives_whole_or_the_connection_ends_early(
         assert after["ETag"] != before["ETag"]
 
 
-def test_a_file_sent_in_place_and_cut_short_ends_the_connection_early(site: Site, serve: Serve, begin: Any) -> None:
+def test_a_file_sent_in_place_and_cut_short_ends_the_connection_early(
+    site: Site, serve: Serve, begin: Callable[..., Client]
+) -> None:
     path = site.write("file", content_of(SIZES["large"]))
     site.write("other", b"alive")
     server = serve(site.root, in_place=True)
@@ -227,7 +234,7 @@ def test_content_that_left_the_page_cache_arrives(site: Site, serve: Serve) -> N
 
 
 def test_a_disk_that_fails_under_an_answer_ends_the_connection_early(
-    site: Site, serve: Serve, begin: Any, monkeypatch: pytest.MonkeyPatch
+    site: Site, serve: Serve, begin: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.write("file", content_of(SIZES["large"]))
     server = serve(site.root, **NOT_RESIDENT)
@@ -277,7 +284,7 @@ def test_bytes_already_in_the_socket_outlive_eviction(
 
 @EVERY_SIZE
 def test_an_answer_under_way_outlives_its_entry(
-    site: Site, serve: Serve, begin: Any, wait_until: WaitUntil, size: int
+    site: Site, serve: Serve, begin: Callable[..., Client], wait_until: WaitUntil, size: int
 ) -> None:
     content = content_of(size)
     path = site.write("file", content)
@@ -299,7 +306,9 @@ def test_an_answer_under_way_outlives_its_entry(
         assert hurry(slow).read().body == content
 
 
-def test_everything_in_flight_at_once_leaves_the_server_answering(site: Site, serve: Serve, begin: Any) -> None:
+def test_everything_in_flight_at_once_leaves_the_server_answering(
+    site: Site, serve: Serve, begin: Callable[..., Client]
+) -> None:
     files = {f"/file{number}": bytes([number]) * 100_000 for number in range(12)}
     for target, content in files.items():
         site.write(target[1:], content)
@@ -387,7 +396,7 @@ def test_a_file_that_went_away_and_came_back_is_served_after_a_reload(
 @BOTH
 @EVERY_SIZE
 def test_a_client_that_resets_leaves_nothing_behind(
-    site: Site, serve: Serve, begin: Any, wait_until: WaitUntil, kept: dict[str, Any], size: int
+    site: Site, serve: Serve, begin: Callable[..., Client], wait_until: WaitUntil, kept: dict[str, Any], size: int
 ) -> None:
     path = site.write("file", content_of(size))
     server = serve(site.root, **kept)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client, Response
-from tests.support.command import StartCommand
+from tests.support.command import Command, StartCommand
 from tests.support.hanging import Hanging
 from tests.support.processes import children_of
 from tests.support.site import Site
@@ -38,8 +38,8 @@ SOON_S = 5 * (TIMEOUT + 0.3)
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> Any:
-    return request.param
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def hanging(tmp_path: Path, command: StartCommand) -> Iterator[Hanging]:
 
 
 @pytest.fixture
-def server(hanging: Hanging, site: Site, command: StartCommand, engine: str, tmp_path: Path) -> Any:
+def server(hanging: Hanging, site: Site, command: StartCommand, engine: str, tmp_path: Path) -> Command:
     """Of /far/N.bin and /near/N.bin nothing is in memory, and /page is."""
     site.write("page", b"a page")
     (hanging.source / "near").mkdir()
@@ -73,7 +73,7 @@ def ask(port: int, target: str) -> Client:
     return client
 
 
-def test_what_hangs_is_answered_503_in_time_and_all_else_goes_on(hanging: Hanging, server: Any) -> None:
+def test_what_hangs_is_answered_503_in_time_and_all_else_goes_on(hanging: Hanging, server: Command) -> None:
     hanging.stop()
     with ExitStack() as stack, Client(server.port) as other:
         began = time.monotonic()
@@ -93,7 +93,7 @@ def test_what_hangs_is_answered_503_in_time_and_all_else_goes_on(hanging: Hangin
         assert answer.body == LARGE[11:]
 
 
-def test_a_file_that_hangs_is_not_waited_for_again_and_again(hanging: Hanging, server: Any) -> None:
+def test_a_file_that_hangs_is_not_waited_for_again_and_again(hanging: Hanging, server: Command) -> None:
     """Once it is known that a file system hangs, 503 comes at once, and stopped threads are not more than a few."""
     hanging.stop()
     with ExitStack() as stack:
@@ -110,7 +110,7 @@ def test_a_file_that_hangs_is_not_waited_for_again_and_again(hanging: Hanging, s
         assert any("its file system hangs" in line for line in server.lines)
 
 
-def test_clients_that_left_do_not_fill_the_server(hanging: Hanging, server: Any, wait_until: WaitUntil) -> None:
+def test_clients_that_left_do_not_fill_the_server(hanging: Hanging, server: Command, wait_until: WaitUntil) -> None:
     """80 connections are allowed: 100 ask for what hangs, and leave."""
     hanging.stop()
     for number in range(100):
@@ -128,7 +128,7 @@ def _page(port: int) -> list[bytes]:
 
 
 def test_a_download_whose_file_hangs_is_cut_and_its_neighbour_is_not(
-    hanging: Hanging, server: Any, wait_until: WaitUntil
+    hanging: Hanging, server: Command, wait_until: WaitUntil
 ) -> None:
     with Client(server.port, receive_buffer=65536) as far, Client(server.port, receive_buffer=65536) as near:
         for client, target in ((far, "/far/huge"), (near, "/near/huge")):
@@ -203,7 +203,7 @@ def test_a_file_of_which_nothing_can_be_read_is_answered_before_its_head(
         assert '" 503 ' in line
 
 
-def test_sigterm_ends_within_grace_while_loaders_hang(hanging: Hanging, server: Any, tmp_path: Path) -> None:
+def test_sigterm_ends_within_grace_while_loaders_hang(hanging: Hanging, server: Command, tmp_path: Path) -> None:
     with Client(server.port) as client:
         assert client.get("/page").status == 200
         hanging.stop()
@@ -259,7 +259,7 @@ def upgrading(
     engine: str,
     wait_until: WaitUntil,
     request: pytest.FixtureRequest,
-) -> Iterator[tuple[Any, int]]:
+) -> Iterator[tuple[Command, int]]:
     """A server that has a file in place of a file system that hangs, and the process that is to take over from it.
 
     No file was closed before: bindfs is asked at the first close, and its answer is for all. /proc/PID/stat and wchan

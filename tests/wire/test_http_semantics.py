@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -340,7 +339,7 @@ def test_the_index_file_is_the_first_of_the_configured_names(site: Site, serve: 
         assert client.get("/").status == 404
 
 
-def test_absent_and_forbidden_are_one_and_the_same(site: Site, serve: Serve, tmp_path: Any) -> None:
+def test_absent_and_forbidden_are_one_and_the_same(site: Site, serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "outside.txt").write_bytes(b"a secret")
     (site.root / "link.txt").symlink_to(tmp_path / "outside.txt")
     site.write(".hidden", b"a secret")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -40,7 +39,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Any:
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     caplog.set_level(logging.WARNING)
     return lambda: [record.getMessage() for record in caplog.records if record.name == loading.__name__]
 
@@ -48,7 +47,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Any:
 def test_a_mount_whose_import_hangs(
     site: Site,
     live: Serve,
-    told: Any,
+    told: Callable[[], list[str]],
     wait_until: WaitUntil,
     becomes: Becomes,
     tmp_path: Path,
@@ -74,7 +73,7 @@ def test_a_mount_whose_import_hangs(
 
 
 def test_a_servlet_whose_import_hangs(
-    site: Site, live: Serve, told: Any, becomes: Becomes, tmp_path: Path, wait_until: WaitUntil
+    site: Site, live: Serve, told: Callable[[], list[str]], becomes: Becomes, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     folder = write_servlets(tmp_path, one=SERVLET % "old", other=SERVLET % "other")
     server = live(site.root, servlets=str(folder))

@@ -166,7 +166,7 @@ def test_who_has_nothing_to_say_for_ever_is_let_go_with_its_client(
             wait_until(lambda: happened == ["begun"])
             client.reset()
         wait_until(lambda: happened == ["begun", "closed"])
-    wait_until(lambda: server.site.application.context.pool._idle == 1)
+    wait_until(lambda: server.site.application.context.pool.idle == 1)
 
 
 @pytest.mark.parametrize("first", [True, False])

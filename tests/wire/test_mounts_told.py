@@ -34,13 +34,13 @@ async def hopping_asgi(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"asgi"})
 
 
-def lines_of(caplog: Any, what: str) -> list[str]:
+def lines_of(caplog: pytest.LogCaptureFixture, what: str) -> list[str]:
     return [record.getMessage() for record in caplog.records if what in record.getMessage()]
 
 
 @pytest.mark.parametrize("application", [hopping_wsgi, hopping_asgi])
 def test_hop_by_hop_fields_are_left_out_and_told_once(
-    application: Any, mounted: Mounted, client_of: ConnectTo, caplog: Any
+    application: Any, mounted: Mounted, client_of: ConnectTo, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert all(map(is_hop_by_hop, HOP_BY_HOP))
     client = client_of(mounted(application))
@@ -56,7 +56,9 @@ def test_hop_by_hop_fields_are_left_out_and_told_once(
         assert told.startswith("mount /app=")
 
 
-def test_a_websocket_is_refused_with_a_line_that_says_why(mounted: Mounted, client_of: ConnectTo, caplog: Any) -> None:
+def test_a_websocket_is_refused_with_a_line_that_says_why(
+    mounted: Mounted, client_of: ConnectTo, caplog: pytest.LogCaptureFixture
+) -> None:
     called: list[str] = []
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -105,7 +107,7 @@ def test_asgi_is_seen_in_whatever_is_callable(application: Any, mounted: Mounted
 
 
 def test_a_wrong_guess_is_a_line(
-    live: Serve, site: Site, module: NameApplication, client_of: ConnectTo, caplog: Any
+    live: Serve, site: Site, module: NameApplication, client_of: ConnectTo, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = client_of(live(site.root, mount=(f"/app=wsgi:{module(OfItsOwn())}",)))
     assert asked(client, "/app/").status == 500

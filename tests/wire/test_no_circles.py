@@ -287,9 +287,9 @@ KINDS["/asgi/hang is left"] = leaves("/asgi/hang", BODY)
 
 # What is made for a request, and not once for many.
 OF_A_REQUEST = {
-    *(f"zcserve.net.{name}" for name in ("connection.Connection", "exchange.Exchange", "exchange.Answer")),
+    *(f"zcserve.net.{name}" for name in ("connection.Connection", "exchange.Exchange", "head.SentHead")),
     *(f"zcserve.net.{name}" for name in ("exchange.Stored", "framing.Outgoing", "bodies.Hold", "reply.Reply")),
-    *(f"zcserve.net.{name}" for name in ("request.Discard", "request.Collect", "answering.Answering")),
+    *(f"zcserve.net.{name}" for name in ("received.Discard", "received.Collect", "answering.Answering")),
     *(f"zcserve.net.{name}" for name in ("output.Output", "transport.SocketTransport")),
     *(f"zcserve.servlets.streams.{name}" for name in ("Begun", "LoopStream", "PoolStream", "AsyncStream")),
     *(f"zcserve.servlets.{name}" for name in ("request.Request", "making.Call", "results.Result", "wsgi._Call")),
@@ -406,7 +406,7 @@ def test_no_object_stays_when_its_request_is_done_with(server: Server, no_collec
 
 @pytest.mark.parametrize("target", ["/loop/file", "/thread/bytes", "/ttl/loop/bytes", "/nothing", "/async/stream"])
 def test_an_idle_connection_keeps_nothing_of_its_last_request(server: Server, no_collector: None, target: str) -> None:
-    kinds = {"Stored", "Servlet", "Exchange", "Request", "Reply", "Outgoing", "Answer"}
+    kinds = {"Stored", "Servlet", "Exchange", "Request", "Reply", "Outgoing", "SentHead"}
     with StageClient(server.port) as client:
         client.ask(target)
         client.read()

@@ -12,12 +12,14 @@ import random
 import select
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.client import Client
 from tests.support.site import Serve, Site
+from zcserve import Server
 from zcserve.net.fastlane import FastLane
 
 hypothesis = pytest.importorskip("hypothesis")
@@ -194,7 +196,7 @@ def machine(server: Any) -> type[RuleBasedStateMachine]:
 
 
 @pytest.fixture(params=ENGINES)
-def server(request: Any, site: Site, serve: Serve, tmp_path: Any) -> Any:
+def server(request: pytest.FixtureRequest, site: Site, serve: Serve, tmp_path: Path) -> Server:
     """One of each engine, whose turns are short."""
     if request.param == "native":
         pytest.importorskip("zcserve.net._lane")
@@ -207,7 +209,7 @@ def server(request: Any, site: Site, serve: Serve, tmp_path: Any) -> Any:
     return serve(site.root, engine=request.param, servlets=str(servlets), pipeline_max=4, turn_bytes_max=1 << 24)
 
 
-def test_what_is_sent_while_an_answer_is_blocked_is_answered_behind_it(server: Any) -> None:
+def test_what_is_sent_while_an_answer_is_blocked_is_answered_behind_it(server: Server) -> None:
     small = ASKS[0]
     for behind in range(3):
         peer = Peer(server.port, 4096)
@@ -219,7 +221,7 @@ def test_what_is_sent_while_an_answer_is_blocked_is_answered_behind_it(server: A
         peer.client.close()
 
 
-def test_everything_that_is_asked_for_is_answered(server: Any) -> None:
+def test_everything_that_is_asked_for_is_answered(server: Server) -> None:
     # A failure waits for an answer that never comes: to make it smaller would take minutes.
     few = settings(max_examples=40, stateful_step_count=20, deadline=None, phases=(Phase.generate,))
     run_state_machine_as_test(machine(server), settings=few)

@@ -448,7 +448,7 @@ def test_a_server_ends_while_its_content_is_replaced(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_a_release_is_known_when_it_is_served(releases: Releases, live: Serve, monkeypatch: Any) -> None:
+def test_a_release_is_known_when_it_is_served(releases: Releases, live: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     releases.make(2)
     server = live(releases.root)
     content = server.content

@@ -6,12 +6,12 @@ import json
 import logging
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.site import Serve, Site
 from tests.support.stage import StageClient, write_servlets
+from zcserve import Server
 
 LIMIT = 5000
 
@@ -37,7 +37,7 @@ TARGETS = ("/csp?bodies", "/thread", "/async")
 
 
 @pytest.fixture
-def bodies(live: Serve, site: Site, tmp_path: Path) -> Any:
+def bodies(live: Serve, site: Site, tmp_path: Path) -> Server:
     folder = write_servlets(tmp_path, bodies=BODIES)
     return live(site.root, servlets=str(folder), servlet_body_bytes_max=LIMIT)
 
@@ -52,7 +52,7 @@ def chunked(body: bytes, step: int) -> bytes:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("size", [0, 1, 19, LIMIT - 1, LIMIT])
-def test_a_body_arrives_whole(bodies: Any, target: str, size: int) -> None:
+def test_a_body_arrives_whole(bodies: Server, target: str, size: int) -> None:
     body = (b"0123456789\0\xff\r\n" * size)[:size]
     expected = {"size": size, "body": body[:20].decode("latin-1")}
     with StageClient(bodies.port) as client:
@@ -69,7 +69,7 @@ def test_a_body_arrives_whole(bodies: Any, target: str, size: int) -> None:
 
 @pytest.mark.parametrize("framing", ["counted", "chunked"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_body_may_come_in_pieces(bodies: Any, target: str, framing: str) -> None:
+def test_a_body_may_come_in_pieces(bodies: Server, target: str, framing: str) -> None:
     head = f"POST {target} HTTP/1.1\r\nHost: test\r\n".encode()
     if framing == "counted":
         request = head + b"Content-Length: 10\r\n\r\n0123456789"
@@ -85,14 +85,14 @@ def test_a_body_may_come_in_pieces(bodies: Any, target: str, framing: str) -> No
             assert json.loads(client.read().body)["body"] == "0123456789"
 
 
-def test_without_a_body_there_is_an_empty_one(bodies: Any) -> None:
+def test_without_a_body_there_is_an_empty_one(bodies: Server) -> None:
     with StageClient(bodies.port) as client:
         for target in TARGETS:
             response = client.get(target, method="POST")
             assert json.loads(response.body)["size"] == 0
 
 
-def test_a_body_that_is_waited_for_is_asked_for(bodies: Any) -> None:
+def test_a_body_that_is_waited_for_is_asked_for(bodies: Server) -> None:
     with StageClient(bodies.port) as client:
         for target in TARGETS * 2:
             head = f"POST {target} HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
@@ -102,7 +102,7 @@ def test_a_body_that_is_waited_for_is_asked_for(bodies: Any) -> None:
             assert json.loads(client.read().body)["body"] == "abc"
 
 
-def test_a_body_that_comes_unasked_is_not_asked_for(bodies: Any) -> None:
+def test_a_body_that_comes_unasked_is_not_asked_for(bodies: Server) -> None:
     with StageClient(bodies.port) as client:
         client.send(b"POST /async HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc")
         assert client.read().status == 200
@@ -121,7 +121,7 @@ def test_a_body_that_comes_unasked_is_not_asked_for(bodies: Any) -> None:
     ],
     ids=["length", "expected", "huge", "sent", "one chunk", "many chunks"],
 )
-def test_a_body_beyond_the_limit_is_refused(bodies: Any, target: str, request_of: bytes) -> None:
+def test_a_body_beyond_the_limit_is_refused(bodies: Server, target: str, request_of: bytes) -> None:
     with StageClient(bodies.port) as client:
         client.send(request_of.replace(b"%b", target.encode()))
         response = client.read()
@@ -129,7 +129,7 @@ def test_a_body_beyond_the_limit_is_refused(bodies: Any, target: str, request_of
         assert client.read_to_end() == b""
 
 
-def test_a_malformed_chunk_never_reaches_a_servlet(bodies: Any) -> None:
+def test_a_malformed_chunk_never_reaches_a_servlet(bodies: Server) -> None:
     with StageClient(bodies.port) as client:
         head = b"POST /csp?bodies HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
         client.send(head + b"3\r\nabcd\r\n0\r\n\r\n")
@@ -137,14 +137,14 @@ def test_a_malformed_chunk_never_reaches_a_servlet(bodies: Any) -> None:
         assert (response.status, response["Connection"]) == (400, b"close")
 
 
-def test_a_client_that_leaves_within_a_body_calls_nobody(bodies: Any) -> None:
+def test_a_client_that_leaves_within_a_body_calls_nobody(bodies: Server) -> None:
     with StageClient(bodies.port) as client:
         client.send(b"POST /csp?bodies HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n012")
     with StageClient(bodies.port) as client:
         assert client.get("/csp?bodies").status == 200
 
 
-def test_forms_and_json_are_read(bodies: Any) -> None:
+def test_forms_and_json_are_read(bodies: Server) -> None:
     form = "Content-Type: application/x-www-form-urlencoded"
     with StageClient(bodies.port) as client:
         client.ask("/csp?bodies", form, method="POST", body=b"a=1&a=%C3%BC+&b=")

@@ -79,7 +79,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     folder = write_servlets(tmp_path_factory.mktemp("code"), mixed=MIXED)
     config: dict[str, Any] = {"root": root, "port": 0, "servlets": str(folder), "servlet_slow_s": 60.0}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reply, "_boundary", lambda: b"boundary")
+        patch.setattr(reply, "new_boundary", lambda: b"boundary")
         patch.setattr(secrets, "token_hex", lambda size: "0" * 2 * size)
         with (
             Server(Config(**config, engine="native")) as native,

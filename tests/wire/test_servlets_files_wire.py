@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.following import Becomes
 from tests.support.site import Serve, Site
 from tests.support.stage import StageClient, write_servlets
+from zcserve import Server
 
 TIMES = 3  # by Python, then by the lane that learned from it, then by the lane again
 
@@ -87,7 +87,7 @@ def teapot(request, rest):
 
 
 @pytest.fixture
-def sends(live: Serve, site: Site, tmp_path: Path) -> Any:
+def sends(live: Serve, site: Site, tmp_path: Path) -> Server:
     site.write("file.txt", b"0123456789" * 50)
     site.write("file.txt.gz", b"\x1f\x8bshorter")
     site.write("dir/a b", b"blank")
@@ -95,7 +95,7 @@ def sends(live: Serve, site: Site, tmp_path: Path) -> Any:
     return live(site.root, servlets=str(write_servlets(tmp_path, sends=SENDS)), trust_siblings=True)
 
 
-def test_a_file_is_sent_with_everything_that_belongs_to_it(sends: Any) -> None:
+def test_a_file_is_sent_with_everything_that_belongs_to_it(sends: Server) -> None:
     with StageClient(sends.port) as client:
         for _ in range(TIMES):
             own, sent = client.get("/file.txt"), client.get("/send/file.txt")
@@ -118,7 +118,7 @@ def test_a_file_is_sent_with_everything_that_belongs_to_it(sends: Any) -> None:
             assert client.get("/send/dir/a%20b").body == b"blank"
 
 
-def test_a_status_of_its_own_goes_with_the_whole_file(sends: Any) -> None:
+def test_a_status_of_its_own_goes_with_the_whole_file(sends: Server) -> None:
     with StageClient(sends.port) as client:
         for _ in range(TIMES):
             for lines in ((), ("Range: bytes=3-5",), ("If-None-Match: *",)):
@@ -126,7 +126,7 @@ def test_a_status_of_its_own_goes_with_the_whole_file(sends: Any) -> None:
                 assert (response.status, response.body) == (418, b"0123456789" * 50)
 
 
-def test_a_file_may_answer_a_post(sends: Any) -> None:
+def test_a_file_may_answer_a_post(sends: Server) -> None:
     with StageClient(sends.port) as client:
         for _ in range(TIMES):
             client.ask("/send/file.txt", "Range: bytes=0-1", method="POST", body=b"x")
@@ -154,7 +154,7 @@ def test_an_answer_to_a_post_has_its_content_though_the_file_cannot_be_loaded(
 
 
 @pytest.mark.parametrize("target", ["/missing", "/dir", "/", "/../file", "/%66ile.txt"])
-def test_what_is_no_file_is_not_found(sends: Any, target: str) -> None:
+def test_what_is_no_file_is_not_found(sends: Server, target: str) -> None:
     with StageClient(sends.port) as client:
         for _ in range(TIMES):
             assert client.get("/send" + target.replace("%", "%25")).status == 404

@@ -6,14 +6,15 @@ Whatever it is, it is answered once, by a well-formed response, and the connecti
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from tests.support.waiting import WaitUntil
+from zcserve import Server
 
 WHERES = ("loop", "thread", "async", "ttl", "ttl-thread")
 TIMES = 2
@@ -159,14 +160,14 @@ KINDS = [line.split('"')[1] for line in ODD.splitlines() if line.startswith('   
 
 
 @pytest.fixture
-def odd(live: Serve, site: Site, tmp_path: Path) -> Any:
+def odd(live: Serve, site: Site, tmp_path: Path) -> Callable[..., Server]:
     site.write("page", b"a page")
     return lambda **config: live(site.root, servlets=str(write_servlets(tmp_path, odd=ODD)), **config)
 
 
 @pytest.mark.parametrize("dev", [False, True])
 def test_whatever_a_servlet_does_is_answered_and_the_connection_goes_on(
-    odd: Any, dev: bool, caplog: pytest.LogCaptureFixture
+    odd: Callable[..., Server], dev: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = odd(dev=dev)
     assert EXPECTED.keys() <= set(KINDS)
@@ -242,7 +243,7 @@ def test_a_target_that_tries_something(live: Serve, site: Site, tmp_path: Path, 
         ("/x/..//named/./a", "/named/a", "a"),
     ],
 )
-def test_a_parameter_is_what_the_path_says(odd: Any, sent: str, path: str, name: str) -> None:
+def test_a_parameter_is_what_the_path_says(odd: Callable[..., Server], sent: str, path: str, name: str) -> None:
     with StageClient(odd().port) as client:
         for _ in range(TIMES + 1):
             assert client.get(sent).body.decode() == f'["{path}","{name}"]'

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -75,7 +74,7 @@ PIECE_BYTES = 8 + (1 << 16)
 
 
 @pytest.fixture
-def endless(live: Serve, site: Site, tmp_path: Path) -> Any:
+def endless(live: Serve, site: Site, tmp_path: Path) -> Server:
     site.write("page", b"page")
     return live(site.root, servlets=str(write_servlets(tmp_path, endless=ENDLESS)))
 
@@ -93,7 +92,7 @@ def rest(wait_until: WaitUntil) -> int:
 
 
 @pytest.mark.parametrize("where", WHERES)
-def test_a_client_that_does_not_read_is_made_no_pieces_for(endless: Any, wait_until: WaitUntil, where: str) -> None:
+def test_a_client_that_does_not_read_is_made_no_pieces_for(endless: Server, wait_until: WaitUntil, where: str) -> None:
     with StageClient(endless.port, receive_buffer=4096) as slow, StageClient(endless.port) as other:
         slow.ask(f"/{where}")
         wait_until(lambda: JOURNAL)
@@ -115,7 +114,7 @@ def test_a_client_that_does_not_read_is_made_no_pieces_for(endless: Any, wait_un
 @pytest.mark.parametrize("where", WHERES)
 @pytest.mark.parametrize("reset", [False, True])
 def test_a_client_that_goes_away_closes_the_generator(
-    endless: Any, wait_until: WaitUntil, where: str, reset: bool
+    endless: Server, wait_until: WaitUntil, where: str, reset: bool
 ) -> None:
     with StageClient(endless.port) as client:
         client.ask(f"/{where}")
@@ -132,7 +131,7 @@ def test_a_client_that_goes_away_closes_the_generator(
 
 
 @pytest.mark.parametrize("where", WHERES)
-def test_a_head_request_closes_the_generator(endless: Any, wait_until: WaitUntil, where: str) -> None:
+def test_a_head_request_closes_the_generator(endless: Server, wait_until: WaitUntil, where: str) -> None:
     with StageClient(endless.port) as client:
         for n in range(1, 4):
             response = client.get(f"/{where}", method="HEAD")

@@ -16,6 +16,7 @@ import pytest
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
 from tests.support.waiting import WaitUntil
+from zcserve import Server
 
 TIMES = 3  # by Python, then by the lane that learned from it, then by the lane again
 
@@ -118,12 +119,12 @@ async def in_task(request, kind):
 
 
 @pytest.fixture
-def calls(live: Serve, site: Site, tmp_path: Path) -> Any:
+def calls(live: Serve, site: Site, tmp_path: Path) -> Server:
     return live(site.root, servlets=str(write_servlets(tmp_path, calls=CALLS)))
 
 
 @pytest.fixture
-def makes(live: Serve, site: Site, tmp_path: Path) -> Any:
+def makes(live: Serve, site: Site, tmp_path: Path) -> Server:
     return live(site.root, servlets=str(write_servlets(tmp_path, made=MADE)))
 
 
@@ -155,7 +156,7 @@ def without_date(head: bytes) -> bytes:
         ("/async?x=1", {"path": "/async", "query": [["x", "1"]]}),
     ],
 )
-def test_a_target_leads_to_a_function_with_its_parameters(calls: Any, target: str, expected: dict[str, Any]) -> None:
+def test_a_target_leads_to_a_function_with_its_parameters(calls: Server, target: str, expected: dict[str, Any]) -> None:
     with StageClient(calls.port) as client:
         for _ in range(TIMES):
             response = client.get(target)
@@ -165,7 +166,7 @@ def test_a_target_leads_to_a_function_with_its_parameters(calls: Any, target: st
             assert (said["method"], said["client"], said["body"]) == ("GET", "127.0.0.1", "")
 
 
-def test_a_literal_goes_before_a_parameter(calls: Any) -> None:
+def test_a_literal_goes_before_a_parameter(calls: Server) -> None:
     with StageClient(calls.port) as client:
         assert client.get("/hello/me").body == b"me"
         assert client.get("/hello/mee").body != b"me"
@@ -176,7 +177,7 @@ def test_a_literal_goes_before_a_parameter(calls: Any) -> None:
     ["/csp", "/csp?", "/csp?nobody", "/csp?calls=1", "/csp?&calls", "/csp/?calls", "/csp?Calls", "/csp?_shared",
      "/hello", "/hello/a/b", "/below/a", "/below/a/", "/servlets/calls.py", "/csp?..%2Fcalls"],
 )  # fmt: skip
-def test_what_leads_nowhere_is_not_found(calls: Any, target: str) -> None:
+def test_what_leads_nowhere_is_not_found(calls: Server, target: str) -> None:
     with StageClient(calls.port) as client:
         for _ in range(TIMES):
             assert client.get(target).status == 404
@@ -192,7 +193,7 @@ def test_what_leads_nowhere_is_not_found(calls: Any, target: str) -> None:
         ("/threaded", b"GET, HEAD, OPTIONS, POST"),
     ],
 )
-def test_other_methods_are_told_which_there_are(calls: Any, target: str, allow: bytes) -> None:
+def test_other_methods_are_told_which_there_are(calls: Server, target: str, allow: bytes) -> None:
     with StageClient(calls.port) as client:
         for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} - set(allow.decode().split(", ")):
             client.ask(target, method=method)
@@ -203,13 +204,13 @@ def test_other_methods_are_told_which_there_are(calls: Any, target: str, allow: 
         assert response["Content-Length"] == b"0"
 
 
-def test_a_servlet_may_answer_options_itself(calls: Any) -> None:
+def test_a_servlet_may_answer_options_itself(calls: Server) -> None:
     with StageClient(calls.port) as client:
         assert client.get("/options", method="OPTIONS").body == b"my own"
         assert client.get("/options")["Allow"] == b"OPTIONS"
 
 
-def test_the_servers_options_are_not_a_servlets(calls: Any) -> None:
+def test_the_servers_options_are_not_a_servlets(calls: Server) -> None:
     with StageClient(calls.port) as client:
         assert client.get("*", method="OPTIONS").status == 200
         assert client.get("/hello/you", method="TRACE").status == 405
@@ -219,7 +220,7 @@ def test_the_servers_options_are_not_a_servlets(calls: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_complete_content_is_counted(makes: Any, kind: str) -> None:
+def test_complete_content_is_counted(makes: Server, kind: str) -> None:
     _, status, content_type, content = KINDS[kind]
     with StageClient(makes.port) as client:
         for where in WHERES:
@@ -238,7 +239,7 @@ def test_complete_content_is_counted(makes: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", STREAMS)
-def test_iterators_are_sent_in_chunks(makes: Any, kind: str) -> None:
+def test_iterators_are_sent_in_chunks(makes: Server, kind: str) -> None:
     _, status, content_type, pieces = STREAMS[kind]
     with StageClient(makes.port) as client:
         for where in WHERES:
@@ -256,7 +257,7 @@ def test_iterators_are_sent_in_chunks(makes: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("lines", [(), ("Connection: keep-alive",)])
-def test_in_http_1_0_the_end_of_a_stream_is_the_connections(makes: Any, lines: tuple[str, ...]) -> None:
+def test_in_http_1_0_the_end_of_a_stream_is_the_connections(makes: Server, lines: tuple[str, ...]) -> None:
     for kind, (_, status, _, pieces) in STREAMS.items():
         for where in WHERES:
             with StageClient(makes.port) as client:
@@ -267,7 +268,7 @@ def test_in_http_1_0_the_end_of_a_stream_is_the_connections(makes: Any, lines: t
                 assert response["Connection"] == b"close"
 
 
-def test_in_http_1_0_counted_content_may_keep_the_connection(makes: Any) -> None:
+def test_in_http_1_0_counted_content_may_keep_the_connection(makes: Server) -> None:
     with StageClient(makes.port) as client:
         for where in WHERES * TIMES:
             client.ask(f"/{where}/bytes", "Connection: keep-alive", version="1.0")
@@ -279,7 +280,7 @@ def test_in_http_1_0_counted_content_may_keep_the_connection(makes: Any) -> None
 
 
 @pytest.mark.parametrize("kind", ["bytes", "dict", "iterator", "async-generator"])
-def test_a_connection_ends_when_the_client_asks_for_it(makes: Any, kind: str) -> None:
+def test_a_connection_ends_when_the_client_asks_for_it(makes: Server, kind: str) -> None:
     content = KINDS[kind][3] if kind in KINDS else b"".join(STREAMS[kind][3])
     for where in WHERES * 2:
         with StageClient(makes.port) as client:
@@ -370,7 +371,7 @@ def stream(request):
             assert [client.read().body for _ in range(7)] == bodies[3:]
 
 
-def test_a_pipeline_is_answered_however_it_is_cut(calls: Any, site: Site) -> None:
+def test_a_pipeline_is_answered_however_it_is_cut(calls: Server, site: Site) -> None:
     site.write("page", b"page")
     requests = [
         b"GET /csp?calls&n=1 HTTP/1.1\r\nHost: test\r\n\r\n",

@@ -8,8 +8,8 @@ import re
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -147,7 +147,7 @@ def test_reloads_under_load_fail_no_request_and_drop_no_connection(
 
 
 def test_a_root_that_cannot_be_read_at_sighup_leaves_the_old_content(
-    root: Path, command: StartCommand, wait_until: WaitUntil, unprivileged: Any
+    root: Path, command: StartCommand, wait_until: WaitUntil, unprivileged: Callable[[], None]
 ) -> None:
     server = command(root, preexec_fn=unprivileged)
     with Client(server.port) as client:
@@ -166,7 +166,7 @@ def test_a_root_that_cannot_be_read_at_sighup_leaves_the_old_content(
 
 
 @pytest.fixture
-def unprivileged() -> Any:
+def unprivileged() -> Callable[[], None]:
     """A `preexec_fn` after which file modes count for root, too: exec gives no capability that is not in the bounding
     set (capabilities(7))."""
     import ctypes

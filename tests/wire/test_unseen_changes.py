@@ -25,8 +25,8 @@ RECHECK = {"recheck_s": 0.05}
 
 
 @pytest.fixture(params=["64M", "4K"], ids=["resident", "cold"])
-def memory(request: pytest.FixtureRequest) -> Any:
-    return request.param
+def memory(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 def test_a_write_through_another_hard_link(

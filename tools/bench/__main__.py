@@ -75,7 +75,7 @@ class Measured:
         return {"rows": rows, "samples": [asdict(sample) for sample in self.samples]}
 
 
-def _measure(
+def measure(
     peers: dict[str, Peer],
     workloads: dict[str, Workload],
     groups: list[list[rounds.Cell]],
@@ -113,7 +113,7 @@ def _write(path: Path, text: str) -> None:
 def _requests(options: argparse.Namespace) -> int:
     peers = _chosen_peers(options.peers)
     workloads = {name: WORKLOADS[name] for name in _known(options.workloads, WORKLOADS, "workload")}
-    done = _measure(peers, workloads, rounds.table_of_cells(peers, workloads), options)
+    done = measure(peers, workloads, rounds.table_of_cells(peers, workloads), options)
     rows, ratios, faults = summary.rows(done.samples), summary.ratios(done.samples), summary.faults(done.samples)
     report.write_results(
         [report.requests_table(rows), report.ratios_table(ratios)],
@@ -155,7 +155,7 @@ def _promises(
     groups = plan(possible, needed - absent.keys())
     cells = [cell for group in groups for cell in group]
     chosen = {name: peer for name, peer in peers.items() if name in {cell.peer for cell in cells}}
-    done = _measure(chosen, {cell.workload: workloads[cell.workload] for cell in cells}, groups, options)
+    done = measure(chosen, {cell.workload: workloads[cell.workload] for cell in cells}, groups, options)
     where = done.where | ({"not measured": "; ".join(absent.values())} if absent else {})
     rows, faults = summary.rows(done.samples), summary.faults(done.samples)
     found = outcomes(targets, done.samples)
@@ -175,7 +175,7 @@ def _sweep(options: argparse.Namespace) -> int:
     names = _known(options.sweeps, sweep.SWEEPS, "sweep")
     peers = _chosen_peers(options.peers or ",".join(name for name in installed() if name != "zcserve-log"))
     workloads = sweep.loads(names)
-    done = _measure(peers, workloads, rounds.table_of_cells(peers, workloads), options)
+    done = measure(peers, workloads, rounds.table_of_cells(peers, workloads), options)
     faults = summary.faults(done.samples)
     options.out.mkdir(parents=True, exist_ok=True)
     rows = summary.rows(done.samples)

@@ -26,6 +26,7 @@ from zcserve.cache import closing, heads
 from zcserve.cache.pages import Extent
 from zcserve.cache.slab import Block, Slab
 from zcserve.cache.unseen import hide
+from zcserve.http import FieldLines
 
 _IDENTITY = struct.Struct("=QQQqq")
 # So many bytes of an identity say what the content depends on; the rest is ctime.
@@ -403,12 +404,12 @@ class ComposedEntry(Entry):
     It cannot be loaded: once it is evicted, what composed it must do so again; its variants go with it.
 
     content_type  Content-Type's value
-    fields        further header lines, each with its CRLF; a 304 carries them, too
+    fields        further ones; a 304 carries them, too
     """
 
     __slots__ = ("__weakref__", "content_type", "fields")
 
-    def __init__(self, key: bytes, size: int, modified: int | None, content_type: str, fields: bytes) -> None:
+    def __init__(self, key: bytes, size: int, modified: int | None, content_type: str, fields: FieldLines) -> None:
         super().__init__(key, b"", size, modified)
         self.content_type = content_type
         self.fields = fields

@@ -1,8 +1,8 @@
-"""Response heads, computed at load.
+"""Response heads in HTTP/1's form, computed at load.
 
 A response is `prefix | head | body`. The prefix (status line, Date, Server, Connection) changes every second and is
-the same for all responses (net/reply.py); the head is all that belongs to one representation, down to the blank line.
-Its fields stand in an order that makes every other response a slice of it:
+the same for all responses (net/prefixes.py); the head is all that belongs to one representation, down to the blank
+line. Its fields stand in an order that makes every other response a slice of it:
 
     Content-Length: 1000\\r\\n                     lead: left out where another length is sent
     Content-Type, Last-Modified, Accept-Ranges, X-Content-Type-Options, Content-Encoding
@@ -11,14 +11,14 @@ Its fields stand in an order that makes every other response a slice of it:
 What an application adds (cache/entry.py, `ComposedEntry`) stands in the tail: its policies go with a 304 as well.
 
 So 200 is the whole, HEAD the whole without a body, 304 the tail, and 206 its own Content-Range and
-Content-Length before the rest. Nothing is assembled when a request comes.
+Content-Length before the rest (`start`). Nothing is assembled when a request comes.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from zcserve.http import format_date
+from zcserve.http import FieldLines, format_date
 from zcserve.media_types import MEDIA_TYPES, MediaTypes
 
 Buffer = bytes | memoryview
@@ -27,6 +27,20 @@ Buffer = bytes | memoryview
 HEAD_BYTES = 320
 
 _TAIL_MARK = b"\r\nETag: "
+
+
+# Which of the fields of a head a response has: all but the length; all but length and type; all; those of a 304.
+BUT_LENGTH, BUT_TYPE, ALL, TAIL = 1, 2, 3, 4
+
+
+def encode_fields(fields: FieldLines) -> bytes:
+    """Field lines in HTTP/1's form (RFC 9112 section 5), each with its CRLF."""
+    if len(fields) > 4:
+        return b"\r\n".join((*map(b": ".join, fields), b""))
+    lines = b""
+    for field in fields:
+        lines += b"%b: %b\r\n" % field
+    return lines
 
 
 @lru_cache(maxsize=4096)
@@ -80,17 +94,23 @@ def build(
 
 
 def compose(
-    content_type: str, size: int, modified: int | None, etag: bytes, encoding: bytes, more: bytes, vary: bool
+    content_type: str, size: int, modified: int | None, etag: bytes, encoding: bytes, more: FieldLines, vary: bool
 ) -> bytes:
-    """As `build`, of content that comes from no file: its type is told, and so are further header lines (`more`)."""
-    return _filled(_template(content_type, encoding, more, vary), size, modified, etag)
+    """As `build`, of content that comes from no file: its type is told, and so are further fields (`more`)."""
+    return _filled(_template(content_type, encoding, encode_fields(more), vary), size, modified, etag)
 
 
-def lead_end(head: Buffer) -> int:
-    """Where Content-Length's line ends."""
-    return bytes(head[:64]).index(b"\r\n") + 2
+def start(head: Buffer, part: int) -> int:
+    """Where in a head that part of it begins (`BUT_LENGTH`, ...) which goes on to the blank line."""
+    if part == BUT_LENGTH:
+        return bytes(head[:64]).index(b"\r\n") + 2
+    if part == TAIL:
+        return bytes(head).rindex(_TAIL_MARK) + 2
+    if part == BUT_TYPE:
+        return bytes(head).index(b"\r\n", start(head, BUT_LENGTH)) + 2
+    return 0
 
 
-def tail_start(head: Buffer) -> int:
-    """Where the fields begin that a 304 carries."""
-    return bytes(head).rindex(_TAIL_MARK) + 2
+def content_type(head: Buffer) -> bytes:
+    """Content-Type's value."""
+    return bytes(head[start(head, BUT_LENGTH) + len(b"Content-Type: ") : start(head, BUT_TYPE) - 2])

@@ -150,7 +150,7 @@ class Content:
     # --- in the loaders' threads ----------------------------------------------------------------------------
 
     def _renew(self, generation: Generation, entry: Entry) -> bool:
-        """As `Fetcher.renew`: what lies at a path now takes its entry's place, before the watcher tells of it. Not
+        """As `Fetcher.outdated`: what lies at a path now takes its entry's place, before the watcher tells of it. Not
         while the file is being written, and not when the root leads elsewhere: changes of the old root are no news."""
         if generation is not self.site.live:
             self._loader.succeed(generation, entry)

@@ -22,7 +22,7 @@ from functools import partial
 from zcserve.errors import reason_of
 from zcserve.log import Log
 from zcserve.net.fields import Fields
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 from zcserve.net.timers import SLOTS_PER_S, Timers
 from zcserve.outlet import Outlet, Replaced, Writer
 

@@ -2,10 +2,10 @@
 
     find --a file--> negotiate, conditions, ranges ------------> Reply
       |                 \\--not resident--> a loader reads it --> go on
-      \\--the application's--> Answer, or an entry as above, or later ----> go on
+      \\--the application's--> Reply, or an entry as above, or later -----> go on
 
 An `Answering` knows no socket, no framing and not what state its connection is in: it gives a step to what began it
-(the `Asker`), which decides how the answer is framed, whether content follows and whether the connection goes on, and
+(the `Asker`), which decides how the reply is written, whether content follows and whether the connection goes on, and
 writes the log. Where a step is None, a thread or an application works, and `Asker.resumed` tells when that is over;
 then `go_on` gives the next step. It is asked for when the answer can be sent, and not before: so the choice is made
 among what is there then, and errors are raised where those of `answer` are.
@@ -24,10 +24,10 @@ from zcserve.cache.fetcher import Fetched, Renewed, Wait
 from zcserve.cache.index import Generation
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
-from zcserve.http import KNOWN_METHODS, canonical_path
+from zcserve.http import KNOWN_METHODS, canonical_path, has_content
 from zcserve.net import negotiate, reply, spans
 from zcserve.net.bodies import Hold
-from zcserve.net.exchange import Answer, Exchange, Made, Resource, Stored
+from zcserve.net.exchange import Answer, Exchange, Head, Resource, Stored
 from zcserve.net.fields import Fields
 from zcserve.net.received import Collect, Discard
 from zcserve.net.reply import Reply
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # How often a file may change under one request before the client is asked to come again.
 RENEWALS_MAX = 3
 
-Step: TypeAlias = Reply | Answer | None
+Step: TypeAlias = Reply | None
 
 
 class Asker(Protocol):
@@ -57,6 +57,13 @@ class Asker(Protocol):
     def addresses(self) -> tuple[object, object]:
         """As `Transport.addresses`."""
 
+    def head(self) -> Head:
+        """What else the request at hand says, for an application."""
+
+    def teach(self, resource: Entry | Redirect | None) -> None:
+        """What the request at hand asks for may be answered faster the next time: `resource`, to which its target
+        always leads; None: the front knows that by itself, or asks for it (what is absent, a servlet in the loop)."""
+
     def resumed(self) -> None:
         """What a step of None waited for is there, and `Answering.go_on` may be called, now or later. Once for each
         such step, in the loop's thread, never from inside a call of the asker's."""
@@ -68,19 +75,18 @@ class Asker(Protocol):
 class Answering:
     """One request. All in the loop's thread.
 
-    head      the request line and header lines, as sent, with the empty line
     resource  the application's, that answers the request; None: a file does, or nothing
     wait      for what a loader reads
     """
 
     __slots__ = (
+        "_answer",
         "_asker",
         "_body",
         "_exchange",
-        "_head",
         "_hold",
-        "_made",
         "_next",
+        "_place",
         "_renewals",
         "_service",
         "_site",
@@ -93,14 +99,7 @@ class Answering:
     )
 
     def __init__(
-        self,
-        service: Service,
-        site: Site,
-        asker: Asker,
-        method: bytes,
-        target: bytes,
-        fields: Fields,
-        head: bytes,
+        self, service: Service, site: Site, asker: Asker, method: bytes, target: bytes, fields: Fields
     ) -> None:
         self._service = service
         self._site = site
@@ -108,24 +107,18 @@ class Answering:
         self.method = method
         self.target = target
         self.fields = fields
-        self._head = head
         self.resource: Resource | None = None
         self._body = b""  # kept for the resource
         self._hold: Hold | None = None  # what the body counts for
         self.wait: Wait | None = None
         self._exchange: Exchange | None = None  # whose answer is waited for
-        self._made: Made | None = None  # the application's answer, until `go_on`
+        self._answer: Answer | None = None  # the application's, until `go_on`
         self._stored: Stored | None = None  # the entry that the application answers with
         self._renewals = 0
+        self._place: tuple[SentPath, bytes | None] | None = None  # the target's path and query, where they were read
         self._next: Callable[[], Step] | None = None  # what to do with what was waited for
 
     # --- what the asker calls -----------------------------------------------------------------------------
-
-    @property
-    def has_content(self) -> bool:
-        """Whether content follows an answer's head, if its status has any: the one place that knows (RFC 9110 section
-        9.3.2)."""
-        return self.method != b"HEAD"
 
     @property
     def is_with_application(self) -> bool:
@@ -143,6 +136,7 @@ class Answering:
             path = SentPath(sent)
         except HttpError:
             return  # `_respond` says so
+        self._place = path, query
         if self.method in (b"GET", b"HEAD") and path.key in site.live.resources:
             return
         websocket = self.fields.websocket and self.method == b"GET"
@@ -173,12 +167,12 @@ class Answering:
         except HttpError as error:
             if error.close:
                 raise
-            return reply.page(error.status, with_content=self.has_content)
+            return reply.page(error.status)
 
-    def give(self, made: Made) -> None:
-        """What the application has made of this request already: `go_on` leads to it."""
-        self._made = made
-        self._next = self._give_made
+    def give(self, answer: Answer) -> None:
+        """The application has answered this request already: `go_on` leads to its answer."""
+        self._answer = answer
+        self._next = self._take_answer
 
     def go_on(self) -> Step:
         """The next step after `Asker.resumed`. Raises HttpError as `answer`."""
@@ -197,15 +191,15 @@ class Answering:
         else:
             self.tell(f"answered 504, the application gave no answer within --app-timeout ({config.app_timeout_s:g} s)")
             self._abandon()
-            self._next = partial(reply.page, 504, with_content=self.has_content)
+            self._next = partial(reply.page, 504)
 
     def cancel(self) -> None:
         """The answer is not wanted any more, and no `resumed` comes. Harmless when repeated."""
         self._asker = self._next = None
         self._cease_to_wait()
-        made, self._made = self._made, None
-        if made is not None:
-            made.discard()
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.discard()
         self._abandon()
 
     def end(self) -> None:
@@ -253,47 +247,52 @@ class Answering:
 
     def _respond(self) -> Reply | None:
         """The answer where the application has none. Raises HttpError."""
-        method, target, fields = self.method, self.target, self.fields
+        method, target = self.method, self.target
         if method in (b"GET", b"HEAD"):
             (generation, resource), query = self._find(target)
             if isinstance(resource, Redirect):
-                self._teach_redirect(resource)
-                return reply.redirect(resource.location, query, with_content=self.has_content)
+                if self._site.live.resources.get(target) is resource:
+                    self._teach(resource)
+                return reply.redirect(resource.location, query)
             if resource is None:
-                if fields.plain:  # the front may know what is absent
-                    self._service.loop.front.learn(self._head, fields)
-                return reply.not_found(self._site.live.not_found_page, with_content=self.has_content)
+                self._teach(None)
+                return reply.not_found(self._site.live.not_found_page)
             return self._respond_entry(generation, resource)
         if method == b"OPTIONS":
             if target != b"*" and self._find(target)[0].resource is None:
-                return reply.not_found(self._site.live.not_found_page, with_content=True)
+                return reply.not_found(self._site.live.not_found_page)
             return reply.options()
         if method in KNOWN_METHODS:
-            return reply.page(405, with_content=True, extra=reply.ALLOW)
-        return reply.page(501, with_content=True)
+            return reply.page(405, reply.ALLOW)
+        return reply.page(501)
 
-    def _teach_redirect(self, redirect: Redirect) -> None:
-        """Have the front answer so by itself, where the target always leads there."""
-        site, fields = self._site, self.fields
-        if fields.plain and site.application is None and site.live.resources.get(self.target) is redirect:
-            self._service.loop.front.teach_redirect(self._head, self.target, redirect.location, fields)
+    def _teach(self, redirect: Redirect | None) -> None:
+        """Have the front answer so by itself, where the target always leads there, or nowhere."""
+        asker, learns = self._asker, self._service.loop.front.learns
+        if learns and self.fields.plain and self._site.application is None and asker is not None:
+            asker.teach(redirect)
 
     def _find(self, target: bytes) -> tuple[Found, bytes | None]:
         """What a target names, and its query. Raises HttpError 400."""
         found = self._site.find(target)
         if found.resource is not None:
             return found, None
-        path, query = split_target(target)
-        return self._site.find(canonical_path(path)), query
+        if self._place is None:
+            sent, query = split_target(target)
+            return self._site.find(canonical_path(sent)), query
+        path, query = self._place
+        if not path.is_plain:
+            raise HttpError(400, "NUL or bad percent-encoding in the path")
+        return self._site.find(path.key), query
 
     def _respond_entry(self, generation: Generation, base: Entry) -> Reply | None:
         service, fields = self._service, self.fields
         chosen = service.choose(generation, base, fields.accept)
         if chosen is None:
-            return reply.page(406, with_content=self.has_content, extra=reply.VARY)
+            return reply.page(406, reply.VARY)
         body = chosen.body
-        if self._may_be_taught(base):
-            service.loop.front.teach(self._head, self.target, base, fields)
+        if service.loop.front.learns and self._may_be_taught(base) and self._asker is not None:
+            self._asker.teach(base)
         if body is not None:
             self._site.note_use(chosen, service.loop.turn)
             return self._represent(chosen, body)
@@ -312,16 +311,15 @@ class Answering:
     def _represent(self, chosen: Entry, body: Body) -> Reply | None:
         """Conditions and ranges, now that the content is at hand."""
         fields, stored = self.fields, self._stored
-        with_content = self.has_content
         decision = negotiate.WHOLE
         # Conditions and ranges are about a successful GET or HEAD (RFC 9110 sections 13.2.1, 14.2).
         if not fields.plain and self.method in (b"GET", b"HEAD") and (stored is None or stored.status == 200):
             ranges_max = self._service.config.ranges_max
-            decision = negotiate.decide(fields, chosen, is_get=with_content, ranges_max=ranges_max)
-        made = _reply_of(decision, chosen, body, with_content=with_content)
+            decision = negotiate.decide(fields, chosen, is_get=self.method == b"GET", ranges_max=ranges_max)
+        answer = _reply_of(decision, chosen, body)
         if stored is not None:
-            made = made.dressed(stored.status, stored.fields)
-        return made if not body.holds_descriptor or self._is_begun(made) else None
+            answer.dress(stored.status, stored.fields)
+        return answer if not body.holds_descriptor or self._is_begun(answer) else None
 
     def _on_loaded(self, chosen: Entry, result: Fetched) -> None:
         self.wait = None
@@ -340,41 +338,42 @@ class Answering:
     def _unavailable(self, why: str = "its file cannot be read, or changes too often") -> Reply:
         """The content cannot be had for now."""
         self.tell(f"answered 503, {why}")
-        return reply.page(503, with_content=self.has_content, extra=reply.RETRY)
+        return reply.unavailable()
 
-    def _is_begun(self, made: Reply | Answer) -> bool:
+    def _is_begun(self, answer: Reply) -> bool:
         """Whether the first piece of a file is at hand, if the answer has any: before the head is sent, so that there
         is another answer where the file cannot be read. Else a thread reads it."""
-        span = made.first_span()
+        span = answer.first_span() if has_content(self.method, answer.status) else None
         if span is None or spans.is_at_hand(span):
             return True
-        self.wait = spans.read_in_thread(self._service.fetcher, span, partial(self._on_first_piece, made, span))
+        self.wait = spans.read_in_thread(self._service.fetcher, span, partial(self._on_first_piece, answer, span))
         return False
 
-    def _on_first_piece(self, made: Reply | Answer, span: DiskSpan, piece: memoryview | None) -> None:
+    def _on_first_piece(self, answer: Reply, span: DiskSpan, piece: memoryview | None) -> None:
         self.wait = None
-        self._resume(partial(self._begin, made, span, piece))
+        self._resume(partial(self._begin, answer, span, piece))
 
-    def _begin(self, made: Reply | Answer, span: DiskSpan, piece: memoryview | None) -> Step:
+    def _begin(self, answer: Reply, span: DiskSpan, piece: memoryview | None) -> Step:
         if piece is None:
             return self._unavailable()
-        made.begin(span, piece)
-        return made
+        answer.begin(span, piece)
+        return answer
 
     # --- the application ----------------------------------------------------------------------------------
 
     def _ask(self, resource: Resource) -> Step:
         """Have the application answer."""
-        service, fields, asker = self._service, self.fields, self._asker
+        asker = self._asker
         assert asker is not None
-        if resource.quick and fields.plain:
-            service.loop.front.learn(self._head, fields)
-        head = self._head.lstrip(b"\r\n")
+        if resource.quick and self.fields.plain:
+            asker.teach(None)
+        assert self._place is not None
         body, self._body = self._body, b""
         exchange = Exchange(
             self.method,
             self.target,
-            head,
+            *self._place,
+            asker.head(),
             body,
             asker.client,
             asker.addresses,
@@ -382,37 +381,37 @@ class Answering:
             self._hold,
             asker.origin,
         )
-        made = resource.respond(exchange)
-        if made is None:
+        answer = resource.respond(exchange)
+        if answer is None:
             self._exchange = exchange
             return None
-        return self._take(made)
+        return self._take(answer)
 
-    def _on_finished(self, exchange: Exchange, made: Made) -> None:
+    def _on_finished(self, exchange: Exchange, answer: Answer) -> None:
         """In any thread."""
-        self._service.loop.call_soon(partial(self._finished, exchange, made))
+        self._service.loop.call_soon(partial(self._finished, exchange, answer))
 
-    def _finished(self, exchange: Exchange, made: Made) -> None:
+    def _finished(self, exchange: Exchange, answer: Answer) -> None:
         exchange.end()
         if exchange is not self._exchange:
-            made.discard()
+            answer.discard()
             if exchange.hold is not None:
                 exchange.hold.release()
             return
         self._exchange = None
-        self._made = made
-        self._resume(self._give_made)
+        self._answer = answer
+        self._resume(self._take_answer)
 
-    def _give_made(self) -> Step:
-        made, self._made = self._made, None
-        assert made is not None
-        return self._take(made)
+    def _take_answer(self) -> Step:
+        answer, self._answer = self._answer, None
+        assert answer is not None
+        return self._take(answer)
 
-    def _take(self, made: Made) -> Step:
+    def _take(self, answer: Answer) -> Step:
         """An answer of the application."""
-        if isinstance(made, Stored):
-            return self._take_stored(made)
-        return made if not self.has_content or self._is_begun(made) else None
+        if isinstance(answer, Stored):
+            return self._take_stored(answer)
+        return answer if self._is_begun(answer) else None
 
     def _take_stored(self, stored: Stored) -> Step:
         """An entry of the cache, as if it had been asked for."""
@@ -426,21 +425,21 @@ class Answering:
             return self._ask(self.resource)
         fresh = stored.generation.resources.get(stored.entry.key)
         if not isinstance(fresh, Entry):
-            return reply.not_found(None, with_content=self.has_content)
+            return reply.not_found(None)
         stored.entry = fresh
         return self._take_stored(stored)
 
 
-def _reply_of(decision: negotiate.Decision, chosen: Entry, body: Body, *, with_content: bool) -> Reply:
-    vary = reply.VARY if chosen.variants or chosen.encoding else b""
+def _reply_of(decision: negotiate.Decision, chosen: Entry, body: Body) -> Reply:
+    vary = reply.VARY if chosen.variants or chosen.encoding else ()
     match decision.status:
         case 206:
             return reply.partial(body, decision.ranges)
         case 304:
             return reply.not_modified(body)
         case 412:
-            return reply.page(412, with_content=with_content, extra=vary)
+            return reply.page(412, vary)
         case 416:
-            return reply.unsatisfiable(chosen.size, extra=vary)
+            return reply.unsatisfiable(chosen.size, vary)
         case _:
-            return reply.whole(body, with_content=with_content)
+            return reply.whole(body)

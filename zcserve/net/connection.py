@@ -15,7 +15,7 @@ from math import inf
 
 from zcserve.errors import HttpError
 from zcserve.net.ending import Ending, may_close
-from zcserve.net.exchange import Made
+from zcserve.net.exchange import Answer
 from zcserve.net.front import Kind
 from zcserve.net.http1 import Http1, Stop
 from zcserve.net.output import Flushed, Output
@@ -27,6 +27,7 @@ from zcserve.net.transport import SocketTransport, Transport
 # Read at a time. A browser's head is 0.5-2 KB; a longer one takes another turn.
 RECV_BYTES = 8192
 
+_CLIENT = Kind.CLIENT
 _DONE = Flushed.DONE
 _HEAD, _IDLE, _BODY, _WRITE, _WAIT, _CLOSED = State
 
@@ -62,7 +63,7 @@ class Connection:
         if from_front:
             self._loop.handlers[transport.fd] = self._on_request
         else:
-            self._loop.add(transport.fd, self._on_request, Kind.CLIENT)
+            self._loop.add(transport.fd, self._on_request, _CLIENT)
         self._output = Output()
         self._http = Http1(service, self, self._output, transport.peer, transport.addresses)
         self._clock = Clock(service, self._http, self._output)
@@ -70,17 +71,17 @@ class Connection:
         if not from_front:  # else `go_on` does, if there is something to wait for
             self._loop.timers.arm(self)
 
-    def go_on(self, data: bytes, made: Made | None, *, hung_up: bool) -> None:
+    def go_on(self, data: bytes, answer: Answer | None, *, hung_up: bool) -> None:
         """Go on where the front stopped, with what is in `Handed`. Where it had asked the application for the first
         request, that answer is sent: an application is called once for a request, and the target may lead elsewhere by
         now."""
         self._hung_up = hung_up
         self._http.inbox = data
         try:
-            if made is None:
+            if answer is None:
                 self._answer()
             else:
-                self._http.take(made)
+                self._http.take(answer)
                 self.resumed()
         except Exception:
             self.fail()
@@ -387,8 +388,8 @@ def take_over(service: Service, fd: int) -> None:
     """The front hands a connection over: it is Python's until it is given back (`Connection._await_request`)."""
     handed = service.loop.front.take(fd)
     if handed is not None:
-        peer, data, _, hung_up, made = handed
-        Connection(service, SocketTransport.of(fd, peer), from_front=True).go_on(data, made, hung_up=hung_up)
+        peer, data, _, hung_up, answer = handed
+        Connection(service, SocketTransport.of(fd, peer), from_front=True).go_on(data, answer, hung_up=hung_up)
 
 
 _HANDLERS: dict[State, Callable[[Connection, int], None]] = {

@@ -11,7 +11,7 @@ client sends is read and thrown away until one of these comes:
 
 No event tells that the queue has become empty, so it is looked at a few times in a linger timeout.
 
-`Ending` has the socket by then, and the connection is no more: an ending is small, knows no HTTP, and is counted among
+By then the connection object is gone, and an `Ending` has the socket: it is small, knows no HTTP, and is counted among
 the open connections. `may_close` tells when the second step can be left out.
 """
 

@@ -1,14 +1,14 @@
-"""What a connection and an application say to each other.
+"""What a request and an application say to each other.
 
-An *application* answers what no file does (zcserve/servlets). The connection finds the *resource* that a target names,
-reads the request's body, and asks the resource to `respond` to an `Exchange`. The answer is
+An *application* answers what no file does (zcserve/servlets). The request finds the *resource* that its target names,
+reads its body, and asks the resource to `respond` to an `Exchange`. The answer is
 
-- `Answer`: status, fields, and content: bytes, segments (pieces of files, sent without a copy), or a `Stream`;
+- `Reply` (reply.py): status, fields, and content: bytes, segments (pieces of files, sent without a copy), or a stream;
 - `Stored`: an entry of the cache, negotiated, conditioned and cut into ranges like any file;
 - None: it comes later, from any thread, by `exchange.finish`.
 
-An application knows no socket, and a connection no servlet. Framing (net/framing.py), Date, HEAD and the order of
-pipelined answers are the connection's business; an answer's fields hold none of them.
+An application knows no socket and no protocol, and a connection no servlet. Fields are names and values both ways.
+Framing, Date, HEAD and the order of pipelined answers are the protocol's; an answer's fields hold none of them.
 """
 
 from __future__ import annotations
@@ -16,85 +16,45 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from zcserve.cache.entry import Body, DiskSpan, Entry, Segment
+from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.forwarded import Origin
-from zcserve.http import WITHOUT_CONTENT
-from zcserve.net import spans
+from zcserve.http import FieldLines
 from zcserve.net.bodies import Hold
+from zcserve.net.reply import Reply
 from zcserve.paths import SentPath
 
-Piece: TypeAlias = Segment
-Give: TypeAlias = Callable[["Piece | None"], None]
 
+class Head(Protocol):
+    """What the head of a request says, in whatever protocol it came.
 
-# Statuses that have neither content nor a length, whatever the answer holds.
-BODILESS = frozenset(status for status, length in WITHOUT_CONTENT.items() if length is None)
-
-
-class Stream(Protocol):
-    """Content that comes piece by piece, each when the one before is out: the client sets the pace."""
-
-    def pull(self, give: Give) -> None:
-        """Have the next piece brought. `give` is called once, in the loop's thread, now or later: with a piece, with
-        b"" at the end, or with None when it failed, so that the response is cut short. Must not raise."""
-
-    def close(self) -> None:
-        """No more is wanted. Called once, in the loop's thread, after the end, too; a piece may be on its way. Must not
-        raise."""
-
-
-class Answer:
-    """A response that an application made.
-
-    status   200 to 599 (RFC 9110 section 15)
-    fields   header lines, each with its CRLF, checked; none of those that are the connection's business
-    content  bytes; or segments and their `length` in bytes; or a stream, `length` None where it is not known
-    body     whose memory the segments refer to
+    version  as the client named it: b"HTTP/1.1"
+    lines    the fields as sent, without blanks around the values
     """
 
-    __slots__ = ("body", "content", "fields", "length", "status")
+    @property
+    def version(self) -> bytes: ...
 
-    def __init__(
-        self,
-        status: int,
-        fields: bytes,
-        content: bytes | tuple[Segment, ...] | Stream = b"",
-        length: int | None = None,
-        body: Body | None = None,
-    ) -> None:
-        self.status = status
-        self.fields = fields
-        self.content = content
-        self.length = len(content) if isinstance(content, bytes) else length
-        self.body = body
+    @property
+    def lines(self) -> FieldLines: ...
 
-    def first_span(self) -> DiskSpan | None:
-        """As `spans.first_span`."""
-        if not isinstance(self.content, tuple) or not self.length or self.status in BODILESS:
-            return None
-        return spans.first_span(self.content, self.body)
 
-    def begin(self, span: DiskSpan, piece: memoryview) -> None:
-        """As `spans.begun`."""
-        assert isinstance(self.content, tuple)
-        self.content = spans.begun(self.content, span, piece)
+class HeadLines(NamedTuple):
+    """A `Head` that needs no reading."""
 
-    def discard(self) -> None:
-        """It is not sent."""
-        if not isinstance(self.content, (bytes, tuple)):
-            self.content.close()
+    version: bytes
+    lines: FieldLines = ()
 
 
 class Stored:
-    """A response made of an entry of the cache; `fields` are further header lines. A `status` other than 200 goes with
-    the whole content. `own`: the entry is the target's own, so that the fast lane may be taught it; where its content
-    is not resident any more, the resource is asked again."""
+    """A response made of an entry of the cache, with further `fields`. A `status` other than 200 goes with the whole
+    content. `own`: the entry is the target's own, so that the fast lane may be taught it; where its content is not
+    resident any more, the resource is asked again."""
 
     __slots__ = ("entry", "fields", "generation", "own", "status")
 
     def __init__(
-        self, generation: Generation, entry: Entry, *, status: int = 200, fields: bytes = b"", own: bool = False
+        self, generation: Generation, entry: Entry, *, status: int = 200, fields: FieldLines = (), own: bool = False
     ) -> None:
         self.generation = generation
         self.entry = entry
@@ -106,14 +66,15 @@ class Stored:
         """It is not sent."""
 
 
-Made: TypeAlias = Answer | Stored
+Answer: TypeAlias = Reply | Stored
 
 
 class Exchange:
     """One request on its way through an application.
 
     method, target   as sent
-    head             the request line and header lines, as sent, with the empty line
+    path, query      the target's; a query of None: it has no question mark
+    head             what else the request says
     body             complete
     client           the client's address without a port, "unix:" for a unix socket: the peer's, or what a trusted proxy
                      says
@@ -124,22 +85,39 @@ class Exchange:
                      before it was given: the client has gone away, or it took too long
     """
 
-    __slots__ = ("_finish", "abandoned", "addresses", "body", "client", "head", "hold", "method", "origin", "target")
+    __slots__ = (
+        "_finish",
+        "abandoned",
+        "addresses",
+        "body",
+        "client",
+        "head",
+        "hold",
+        "method",
+        "origin",
+        "path",
+        "query",
+        "target",
+    )
 
     def __init__(
         self,
         method: bytes,
         target: bytes,
-        head: bytes,
+        path: SentPath,
+        query: bytes | None,
+        head: Head,
         body: bytes,
         client: str,
         addresses: Callable[[], tuple[object, object]],
-        finish: Callable[[Exchange, Made], None],
+        finish: Callable[[Exchange, Answer], None],
         hold: Hold | None = None,
         origin: Origin | None = None,
     ) -> None:
         self.method = method
         self.target = target
+        self.path = path
+        self.query = query
         self.head = head
         self.body = body
         self.client = client
@@ -149,9 +127,9 @@ class Exchange:
         self.abandoned: Callable[[], object] | None = None
         self._finish = finish
 
-    def finish(self, made: Made) -> None:
+    def finish(self, answer: Answer) -> None:
         """Give the answer that `respond` left for later. Any thread; once. Discarded if the client is gone."""
-        self._finish(self, made)
+        self._finish(self, answer)
 
     def abandon(self) -> None:
         """The client is gone. In the loop's thread."""
@@ -178,7 +156,7 @@ class Resource(Protocol):
     @property
     def quick(self) -> bool: ...
 
-    def respond(self, exchange: Exchange) -> Made | None:
+    def respond(self, exchange: Exchange) -> Answer | None:
         """Answer in the loop's thread, or return None and `exchange.finish` later. Must not raise."""
 
 
@@ -186,13 +164,14 @@ class Quick(NamedTuple):
     """The answer to one target's plain GETs and HEADs at once: a function that the fast lane calls with a request.
 
     function  what a request is answered with; bytes are the content of a 200 with `fields`
-    request   makes the request of method, target, head as sent, client, body (none) and `params`
+    request   makes the request of method, target, the head's bytes as sent, client, body (none) and `params`
     where     the function's place, should it take long
     notice    a descriptor that has something to read when things may have changed, -1 for none
     sure_s    for how long it need not be asked otherwise
     is_fresh  asked then, but not twice a turn: False when the request must be asked for by `Application.find`
-    finish    (method, what else was returned) -> the fields and the content of a 200, whatever the method; or what was
-              made and is not so simple, for the connection that takes over; may raise what an iterator raises
+    fields    in HTTP/1's form (`heads.encode_fields`), made once
+    finish    (method, what else was returned) -> the fields, in that form, and the content of a 200, whatever the
+              method; or another answer, for the connection that takes over; may raise what an iterator raises
     fail      (method, what was raised) -> the same
     """
 
@@ -204,8 +183,8 @@ class Quick(NamedTuple):
     notice: int
     sure_s: float
     is_fresh: Callable[[], bool]
-    finish: Callable[[bytes, object], tuple[bytes, bytes] | Made]
-    fail: Callable[[bytes, BaseException], Made]
+    finish: Callable[[bytes, object], tuple[bytes, bytes] | Answer]
+    fail: Callable[[bytes, BaseException], Answer]
 
 
 class Application(Protocol):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from zcserve.cache import heads
 from zcserve.cache.curve import MissRatioCurve
-from zcserve.cache.entry import Body, Entry, Packed, Paged, each_coding
+from zcserve.cache.entry import Body, Entry, Packed, Paged, Redirect, each_coding
 from zcserve.config.table import Config
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
@@ -30,9 +30,11 @@ from zcserve.net import reply
 from zcserve.net.access_log import AccessLog
 from zcserve.net.exchange import Quick
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, Fields
+from zcserve.net.framing import frame
 from zcserve.net.front import Front, Kind
 from zcserve.net.poller import Poller
-from zcserve.net.reply import Prefixes, Reply
+from zcserve.net.prefixes import Prefixes
+from zcserve.net.reply import Reply
 
 if TYPE_CHECKING:
     from zcserve.cache.store import Store
@@ -214,17 +216,12 @@ class FastLane(Front):
         """As `Front.reserve`."""
         self.lane.reserve(resources)
 
-    def teach(self, head: bytes, target: bytes, base: Entry, fields: Fields) -> None:
+    def teach(self, head: bytes, target: bytes, resource: Entry | Redirect, fields: Fields) -> None:
         """As `Front.teach`."""
-        self._teacher.teach(head, target, base, fields)
+        self._teacher.teach(head, target, resource, fields)
 
     def learn(self, head: bytes, fields: Fields) -> None:
         """As `Front.learn`."""
-        self._teacher.learn(head, fields)
-
-    def teach_redirect(self, head: bytes, target: bytes, location: bytes, fields: Fields) -> None:
-        """As `Front.teach_redirect`."""
-        self.lane.put_redirect(target, *_page_of(reply.redirect(location, None, with_content=True)))
         self._teacher.learn(head, fields)
 
     def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
@@ -245,7 +242,7 @@ class FastLane(Front):
 
     def set_not_found(self, page: bytes | None) -> None:
         """As `Front.set_not_found`."""
-        self.lane.set_not_found(*_page_of(reply.not_found(page, with_content=True)))
+        self.lane.set_not_found(*_page_of(reply.not_found(page)))
 
     def forget_keys(self, keys: Collection[bytes], resources: int) -> list[object]:
         """As `Front.forget_keys`."""
@@ -284,8 +281,9 @@ class FastLane(Front):
 
 def _page_of(made: Reply) -> tuple[bytes, int]:
     """What the lane takes of a page: all of it, and its head's length."""
-    page = b"".join(bytes(part) for part in made.segments if isinstance(part, bytes))
-    return page, len(page) - made.length
+    segments, length, _ = frame(made, b"GET", b"HTTP/1.1")
+    page = b"".join(part for part in segments if isinstance(part, bytes))
+    return page, len(page) - length
 
 
 class Teacher:
@@ -294,11 +292,15 @@ class Teacher:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
 
-    def teach(self, head: bytes, target: bytes, base: Entry, fields: Fields) -> None:
-        """A request for `base` was answered: `head` is what it said, `target` what always leads to it."""
+    def teach(self, head: bytes, target: bytes, resource: Entry | Redirect, fields: Fields) -> None:
+        """A request for `resource` was answered: `head` is what it said, `target` what always leads there."""
         self.learn(head, fields)
-        if not self._lane.knows(target):
-            self._put(target, base)
+        if self._lane.knows(target):
+            return
+        if isinstance(resource, Redirect):
+            self._lane.put_redirect(target, *_page_of(reply.redirect(resource.location, None)))
+        else:
+            self._put(target, resource)
 
     def learn(self, head: bytes, fields: Fields) -> None:
         """Remember what the field values of a request mean."""
@@ -344,7 +346,7 @@ class Teacher:
                 head_bytes, fd, offset = len(content), body.fd, body.offset
             else:
                 return  # all or nothing: the choice is among all of them
-            tail = heads.tail_start(body.head())
+            tail = heads.start(body.head(), heads.TAIL)
             tag = tail + len(b"ETag: ")
             coding = CODINGS.index(entry.encoding)
             representations.append(

@@ -25,7 +25,7 @@ from zcserve.http import (
     parse_ranges,
 )
 
-# What the prefix of the answer says about the connection (an index into reply.Prefixes).
+# What the prefix of the answer says about the connection (an index into `Prefixes.ok`).
 KEEP, KEEP_10, CLOSE = 0, 1, 2
 
 CHUNKED = -1  # `Fields.body` for a body whose length its chunks tell

@@ -1,13 +1,15 @@
-"""HTTP/1's framing of an application's answers: how a client knows where the content ends (RFC 9112 section 6.3).
+"""A reply in HTTP/1's form: its field lines, and how a client knows where the content ends (RFC 9112 section 6.3).
 
 By Content-Length where the length is known; else by chunks (section 7.1), or, for HTTP/1.0, by the connection's end.
+What stands before that is the prefix (prefixes.py).
 """
 
 from __future__ import annotations
 
 from zcserve.cache.entry import DiskSpan, Segment, Span
-from zcserve.net.exchange import BODILESS, Answer, Piece, Stream
-from zcserve.net.reply import Reply
+from zcserve.cache.heads import ALL, encode_fields, start
+from zcserve.http import WITHOUT_CONTENT, has_content
+from zcserve.net.reply import Piece, Reply, Stream
 
 
 class CutShortError(Exception):
@@ -53,28 +55,40 @@ def _cut(piece: Piece, length: int) -> Piece:
     return piece[:length]
 
 
-def frame(made: Answer, *, has_content: bool, chunks: bool) -> tuple[Reply, Outgoing | None]:
-    """An answer's head with its content, where that is there; or its head alone with what frames the stream that
-    follows.
-
-    has_content  whether content follows a head at all (it does not for HEAD)
-    chunks       whether the client knows them (HTTP/1.1)
+def frame(reply: Reply, method: bytes, version: bytes) -> tuple[tuple[Segment, ...], int, Outgoing | None]:
+    """What stands behind the prefix: the head, and the content where that is there; how many bytes of content those
+    are; and the stream that follows, if one does. `method` and `version` are the request's: b"HTTP/1.1" knows chunks.
     """
-    is_bodiless = made.status in BODILESS
-    framing = b""
-    if made.length is not None and not is_bodiless:  # RFC 9110 section 8.6
-        framing = b"Content-Length: %d\r\n" % made.length
-    elif chunks and not is_bodiless and not isinstance(made.content, (bytes, tuple)):
-        framing = b"Transfer-Encoding: chunked\r\n"
-    head = framing + made.fields + b"\r\n"
-    content = made.content
-    if isinstance(content, (bytes, tuple)):
-        length = made.length if has_content and not is_bodiless and made.length is not None else 0
-        segments = (content,) if isinstance(content, bytes) else content
-        return Reply(made.status, (head, *segments) if length else (head,), length, made.body), None
-    if not has_content or is_bodiless:
-        content.close()
-        return Reply(made.status, (head,)), None
-    return Reply(made.status, (head,)), Outgoing(
-        content, made.status, made.length, chunked=made.length is None and chunks
-    )
+    status, content, part = reply.status, reply.content, reply.part
+    follows = has_content(method, status)
+    lines = b""
+    if part < ALL:  # else the length stands with what was made at load, or there is none
+        length = WITHOUT_CONTENT.get(status, reply.length)  # RFC 9110 section 8.6
+        lines = encode_fields(reply.fields)
+        if length is not None:
+            lines = b"Content-Length: %d\r\n%b" % (length, lines)
+        elif version == b"HTTP/1.1" and status not in WITHOUT_CONTENT and reply.is_stream:
+            lines = b"Transfer-Encoding: chunked\r\n" + lines
+    if reply.added:
+        lines = encode_fields(reply.added) + lines
+    head: tuple[Segment, ...]
+    if part:
+        body = reply.body
+        assert body is not None
+        if content is None and follows:
+            return (lines, *body.whole()) if lines else body.whole(), body.size, None
+        made_at_load = body.head()
+        rest = made_at_load if part == ALL else made_at_load[start(made_at_load, part) :]
+        head = (lines, rest) if lines else (rest,)
+    else:
+        head = (lines + b"\r\n",)
+    if follows and content:
+        if isinstance(content, bytes):
+            return head + (content,), len(content), None  # noqa: RUF005 - no list is made on the way
+        if isinstance(content, tuple):
+            return head + content, reply.length or 0, None
+        chunked = reply.length is None and version == b"HTTP/1.1"
+        return head, 0, Outgoing(content, status, reply.length, chunked=chunked)
+    if content:
+        reply.discard()
+    return head, 0, None

@@ -16,8 +16,8 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 from zcserve.cache.curve import MissRatioCurve
-from zcserve.cache.entry import Entry
-from zcserve.net.exchange import Made, Quick
+from zcserve.cache.entry import Entry, Redirect
+from zcserve.net.exchange import Answer, Quick
 from zcserve.net.fields import Fields
 
 if TYPE_CHECKING:
@@ -36,15 +36,15 @@ class Kind(enum.Enum):
 # A connection that is handed over: the client's address as `Transport.peer`; what was read of it and is not answered;
 # whether it was answered before; whether the client has closed its side; and what the application has made of the first
 # request that was read, or None: it was not called.
-Handed: TypeAlias = tuple[str, bytes, bool, bool, Made | None]
+Handed: TypeAlias = tuple[str, bytes, bool, bool, Answer | None]
 
 
 class Front:
     """The contract, and a front without clients.
 
     engine     its name
-    learns     whether `teach` does anything. Only the plain hit (`Http1.fill`) asks: to call what does nothing would be
-               half a percent of it
+    learns     whether `teach` does anything. Only what answers with a file asks (`Http1.fill`, `Answering`): to call
+               what does nothing would be half a percent of a plain hit, 2% of a range
     hash_seed  what `take_sightings` numbers resources by
     """
 
@@ -118,14 +118,11 @@ class Front:
     def reserve(self, resources: int) -> None:
         """So many resources may be taught."""
 
-    def teach(self, head: bytes, target: bytes, base: Entry, fields: Fields) -> None:
-        """A request for `base` was answered: `head` is what it said, `target` what always leads to it."""
+    def teach(self, head: bytes, target: bytes, resource: Entry | Redirect, fields: Fields) -> None:
+        """A request for `resource` was answered: `head` is what it said, `target` what always leads there."""
 
     def learn(self, head: bytes, fields: Fields) -> None:
         """Remember what the field values of a request mean."""
-
-    def teach_redirect(self, head: bytes, target: bytes, location: bytes, fields: Fields) -> None:
-        """As `teach`: this target always leads to 301 and this location."""
 
     def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
         """Ask `Application.look_up` what answers a target that was not taught."""

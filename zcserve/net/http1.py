@@ -12,19 +12,21 @@ import enum
 from collections.abc import Callable
 from typing import Protocol
 
-from zcserve.cache.entry import Body, Entry
+from zcserve.cache.entry import Body, Entry, Redirect, Segment
 from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
 from zcserve.net import reply, spans
 from zcserve.net.answering import Answering, Step
-from zcserve.net.exchange import Made, Piece
+from zcserve.net.exchange import Answer
 from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import CutShortError, Outgoing, frame
+from zcserve.net.head import SentHead
 from zcserve.net.output import Output
 from zcserve.net.pace import Pace
+from zcserve.net.prefixes import CONTINUE
 from zcserve.net.received import Discard
-from zcserve.net.reply import Reply
+from zcserve.net.reply import Piece, Reply
 from zcserve.net.request import Parsed
 from zcserve.net.service import Service
 
@@ -71,6 +73,7 @@ class Http1:
     __slots__ = (
         "_answered",
         "_body",
+        "_head",
         "_outgoing",
         "_output",
         "_owner",
@@ -107,6 +110,7 @@ class Http1:
         self.origin: Origin | None = None
         self._proxies = service.proxies if service.proxies is not None and service.proxies.trusts(peer) else None
         self.inbox = b""
+        self._head = b""  # of the request at hand, as sent
         self._request: Answering | None = None  # the one at hand, unless a plain hit answers it
         self._body: Discard | None = None  # the request's, until it is complete
         self.pace: Pace | None = None
@@ -158,7 +162,8 @@ class Http1:
                     site.note_use(hit, loop.turn)
                     stop = self._emit_hit(method, target, fields, body)
                 else:
-                    self._request = request = Answering(service, site, self, method, target, fields, data[start:at])
+                    self._request = request = Answering(service, site, self, method, target, fields)
+                    self._head = data[start:at]
                     if site.application is not None:
                         request.find_resource()
                     if fields.body:
@@ -203,22 +208,29 @@ class Http1:
         """Answer the request at hand, unless its answer must be waited for."""
         if step is None:
             return Stop.LOAD
-        if isinstance(step, Reply):
-            return self._emit(step)
-        request = self._request
-        assert request is not None
-        chunks = request.fields.version == b"HTTP/1.1"
-        made, outgoing = frame(step, has_content=request.has_content, chunks=chunks)
-        return self._emit(made) if outgoing is None else self._emit_stream(request.fields, made, outgoing)
+        return self._emit(step)
 
-    def _emit(self, made: Reply, *, close: bool = False) -> Stop | None:
-        """Put a response into `_output`, and tell whether more may follow at once."""
+    def _emit(self, answer: Reply, *, method: bytes = b"GET", close: bool = False) -> Stop | None:
+        """Put a response into `_output`, and tell whether more may follow at once. `method` is that of what is no
+        request."""
         service, request = self._service, self._request
-        mode = CLOSE if close or service.draining or request is None else request.fields.mode
-        self._output.add((service.prefixes.of(made.status, mode), *made.segments), made.body)
+        if request is None:
+            mode, version = CLOSE, b""
+        else:
+            method, fields = request.method, request.fields
+            mode, version = CLOSE if close or service.draining else fields.mode, fields.version
+        segments, length, outgoing = frame(answer, method, version)
+        if outgoing is not None:
+            return self._emit_stream(answer, segments, outgoing, mode)
+        body = answer.body
+        self._output.add((service.prefixes.of(answer.status, mode), *segments), body)
         if service.log is not None:
-            self._log(made.status, made.length)
-        is_copied = made.is_copied()
+            self._log(answer.status, length)
+        is_copied = True  # so that other answers go out with it
+        if body is not None:
+            is_copied = body.copied
+        elif isinstance(answer.content, tuple):
+            is_copied = spans.first_span(segments, None) is None
         if request is not None:
             if not is_copied:
                 self._output.about = request.method, request.target
@@ -240,15 +252,15 @@ class Http1:
         """Answer what cannot be understood, and end: nothing behind it can be trusted. `unparsed` begins the request,
         where it could not even be parsed: HEAD gets no content, whatever else is wrong (RFC 9110 section 9.3.2)."""
         request = self._request
-        with_content = (request is None or request.has_content) and unparsed != b"HEAD "
+        method = b"HEAD" if unparsed == b"HEAD " else request.method if request is not None else b"GET"
         if error.status == 503:
             self.tell(f"answered 503, {error.reason}")
         if request is not None:
             self._end_request(request)
         self._body = None
         self.lingers = True
-        extra = reply.RETRY if error.status == 503 else b""
-        self._emit(reply.page(error.status, with_content=with_content, extra=extra), close=True)
+        answer = reply.unavailable() if error.status == 503 else reply.page(error.status)
+        self._emit(answer, method=method, close=True)
         return Stop.END
 
     def _begin_body(self, request: Answering, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
@@ -258,12 +270,12 @@ class Http1:
         if expects and request.resource is None and request.method not in (b"GET", b"HEAD", b"OPTIONS"):
             # The final answer instead of 100, and no knowing whether the body comes (RFC 9110 section 10.1.1).
             self.lingers = True
-            made = request.answer()
-            assert isinstance(made, Reply)
-            return at, self._emit(made, close=True)
+            answer = request.answer()
+            assert answer is not None
+            return at, self._emit(answer, close=True)
         self._body = request.begin_body()
         if expects and at == len(data):
-            self._output.add((reply.CONTINUE,))
+            self._output.add((CONTINUE,))
         self.pace = Pace(self._service.config, self._service.loop.now)
         return self._feed_body(data, at, share)
 
@@ -296,20 +308,35 @@ class Http1:
     def _end_request(self, request: Answering) -> None:
         """The request at hand is answered: an idle connection keeps nothing of it, an old generation least of all."""
         self._request = None
+        self._head = b""
         request.end()
 
     # --- answers that were waited for ---------------------------------------------------------------------
 
-    def take(self, made: Made) -> None:
-        """The inbox's first request, which the fast lane understood, is the one at hand, and `made` is what the
-        application has made of it: `go_on` leads to it."""
+    def take(self, answer: Answer) -> None:
+        """The inbox's first request, which the fast lane understood, is the one at hand, and the application has
+        answered it: `go_on` leads to its `answer`."""
         parsed = self._parse(self.inbox, 0)
         assert parsed is not None
         method, target, fields, at = parsed
-        self._request = Answering(self._service, self._site, self, method, target, fields, self.inbox[:at])
-        self._request.give(made)
+        self._request = Answering(self._service, self._site, self, method, target, fields)
+        self._head = self.inbox[:at]
+        self._request.give(answer)
         self.inbox = self.inbox[at:]
         self._service.requests += 1
+
+    def head(self) -> SentHead:
+        """As `Asker.head`."""
+        return SentHead(self._head)
+
+    def teach(self, resource: Entry | Redirect | None) -> None:
+        """As `Asker.teach`."""
+        request, front = self._request, self._service.loop.front
+        assert request is not None
+        if resource is None:
+            front.learn(self._head, request.fields)
+        else:
+            front.teach(self._head, request.target, resource, request.fields)
 
     def resumed(self) -> None:
         """As `Asker.resumed`."""
@@ -356,6 +383,7 @@ class Http1:
         if self._outgoing is not None:
             self._end_stream()
         self._request = None
+        self._head = b""
 
     def close(self) -> None:
         """The connection has ended, or is not this object's any more."""
@@ -366,13 +394,12 @@ class Http1:
 
     # --- answers that come piece by piece -----------------------------------------------------------------
 
-    def _emit_stream(self, fields: Fields, made: Reply, outgoing: Outgoing) -> Stop:
+    def _emit_stream(self, answer: Reply, segments: tuple[Segment, ...], outgoing: Outgoing, mode: int) -> Stop:
         """Begin an answer whose content comes piece by piece."""
-        service = self._service
-        if service.draining or fields.mode == CLOSE:
-            outgoing.last = True
-        mode = CLOSE if outgoing.last else fields.mode
-        self._output.add((service.prefixes.of(made.status, mode), *made.segments))
+        if outgoing.last:
+            mode = CLOSE
+        outgoing.last = mode == CLOSE
+        self._output.add((self._service.prefixes.of(answer.status, mode), *segments), answer.body)
         self._outgoing = outgoing
         return Stop.STREAM
 

@@ -4,11 +4,11 @@ Edge-triggered, a listener is told once of a queue that fills: after an accept t
 event comes. So a listener that stops early, for its turn's share, for want of descriptors or at the connection limit,
 is *starved* until it has seen EAGAIN, and is tried again in the next turn, when a connection closes, or a little later.
 
-At the limit endings whose client has everything make room, then the connections that have been idle longest. Where
-descriptors are short, resident bodies that hold one go first (`--in-place`), and of the idle connections those alone
-that are older than `FRESH_S`; if there are only younger ones, the newcomer waits in the kernel's queue until they are.
-When none is idle, the descriptor held in reserve takes one client at a time out of the queue to tell it 503. What was
-closed and refused is told (shortage.py).
+At the limit, endings whose clients have everything are closed, and then the connections that have been idle longest.
+Where descriptors are short, resident bodies that hold one are evicted first (`--in-place`), and only idle connections
+that are older than `FRESH_S` are closed; while all are younger, new clients wait in the kernel's queue. When no
+connection is idle, the descriptor held in reserve takes one client at a time out of the queue, to answer it with 503.
+The log says what was closed and refused (shortage.py).
 
 A client whose machine has vanished sends no FIN. The kernel finds that out: by probes where nothing is on its way
 (keepalive), and by TCP_USER_TIMEOUT where something is, which is the kernel's own `--write-timeout`. Accepted sockets
@@ -38,6 +38,7 @@ from zcserve.net import reply
 from zcserve.net.connection import Connection
 from zcserve.net.ending import Ending
 from zcserve.net.fields import CLOSE
+from zcserve.net.framing import frame
 from zcserve.net.front import Kind
 from zcserve.net.service import Service
 from zcserve.net.states import FRESH_S
@@ -338,10 +339,10 @@ class Listener:
             return
         self._service.shortage.note(self._short_of_descriptors(), self._loop.now, refused=1)
         transport = self._transport_of(fd, peer)
-        made = reply.page(503, with_content=True, extra=b"Retry-After: 1\r\n")
+        segments, _, _ = frame(reply.unavailable(), b"GET", b"")
         prefix = self._service.prefixes.of(503, CLOSE)
         try:
-            transport.send([prefix, *made.segments])  # type: ignore[list-item]
+            transport.send([prefix, *segments])  # type: ignore[list-item]
             Ending(self._service, transport, watched=False, freed=self._reserve.take_back)
         except OSError:
             transport.close()

@@ -106,9 +106,10 @@ class Loop:
     def run(self) -> None:
         """Turn until stopped."""
         while not self._stopped:
-            self._turn()
+            self.run_once()
 
-    def _turn(self) -> None:
+    def run_once(self) -> None:
+        """One turn."""
         events = self.front.poll(self._timeout())
         self.now = time.monotonic()
         self.turn = self.front.turn

@@ -12,8 +12,9 @@ from contextlib import suppress
 from zcserve.net.front import Front, Kind
 
 READ, WRITE, HANG_UP, ERROR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLRDHUP | select.EPOLLHUP, select.EPOLLERR
-_CLIENT = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
-_SOURCE = select.EPOLLIN | select.EPOLLET
+_OF_CLIENT = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_OF_SOURCE = select.EPOLLIN | select.EPOLLET
+_CLIENT = Kind.CLIENT
 
 # Events taken from the kernel at a time: enough to spread the cost of the call, few enough to keep turns short.
 EVENTS_MAX = 256
@@ -34,7 +35,7 @@ class Poller(Front):
 
     def watch(self, fd: int, kind: Kind) -> None:
         """As `Front.watch`."""
-        self._epoll.register(fd, _CLIENT if kind is Kind.CLIENT else _SOURCE)
+        self._epoll.register(fd, _OF_CLIENT if kind is _CLIENT else _OF_SOURCE)
 
     def forget(self, fd: int) -> None:
         """As `Front.forget`."""

@@ -2,7 +2,7 @@
 
 The fast lane notes by itself what is sampled, as the curve's rule says, and is asked for it once a second; it is asked,
 too, before the general lane tells of a use of its own, since the curve wants them in order. Sampling begins when
-something does not fit into memory: before that more memory would give nothing, and nothing should be paid for.
+something does not fit into memory: before that, more memory would change nothing, and sampling has a price.
 """
 
 from __future__ import annotations

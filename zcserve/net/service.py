@@ -17,7 +17,7 @@ from zcserve.net import negotiate
 from zcserve.net.bodies import Allowance
 from zcserve.net.failures import Failures
 from zcserve.net.loop import Loop
-from zcserve.net.reply import Prefixes
+from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.shortage import Shortage
 from zcserve.site.site import Site

@@ -22,25 +22,26 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from zcserve.cache.entry import Entry
+from zcserve.cache.heads import encode_fields
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
-from zcserve.net.exchange import Answer, Exchange, Made, Quick, Resource, Stored
+from zcserve.net.exchange import Answer, Exchange, Quick, Resource, Stored
 from zcserve.net.failures import Failures
 from zcserve.net.front import Front
+from zcserve.net.reply import HTML_FIELDS, Reply, not_found, page
 from zcserve.net.request import split_target
 from zcserve.net.timers import Timers
 from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
-from zcserve.servlets.context import Asked, Context, page
+from zcserve.servlets.context import Context, RequestLine
 from zcserve.servlets.folder import Folder, Module
 from zcserve.servlets.folder_events import FolderEvents
 from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.mounts import Mounts
-from zcserve.servlets.request import SERVLET_PATH, Request
-from zcserve.servlets.response import HTML_FIELDS
+from zcserve.servlets.request import SERVLET_PATH, Request, request_of
 from zcserve.servlets.results import Keeping, Results
 from zcserve.servlets.routes import Route
 from zcserve.servlets.websockets import NoWebSockets
@@ -57,7 +58,7 @@ REFRESHES_MAX = 5
 QUICK_TARGET_BYTES_MAX = 1024
 
 
-class _Asked(NamedTuple):
+class _Line(NamedTuple):
     method: bytes
     target: bytes
 
@@ -77,7 +78,7 @@ class Servlet:
         self.quick = route is not None and not (route.thread or route.is_async or route.ttl)
         self._owner = owner
 
-    def respond(self, exchange: Exchange) -> Made | None:
+    def respond(self, exchange: Exchange) -> Answer | None:
         """As `Resource.respond`."""
         method = exchange.method.decode()
         route = self.by_method.get(method)
@@ -87,15 +88,13 @@ class Servlet:
         results = self._owner.results
         if route.ttl is not None and results is not None and "GET" in route.methods:
             return results.respond(route, params, exchange)
-        request = Request(
-            exchange.method, exchange.target, exchange.head, exchange.client, exchange.body, params, exchange.origin
-        )
+        request = request_of(exchange, params)
         return self._owner.call(route, request, exchange)
 
-    def _without_route(self, method: str) -> Answer:
+    def _without_route(self, method: str) -> Reply:
         """OPTIONS, or 405 (RFC 9110 sections 9.3.7, 15.5.6)."""
-        allow = f"Allow: {', '.join(sorted({*self.by_method, 'OPTIONS'}))}\r\n".encode()
-        return Answer(200, allow) if method == "OPTIONS" else page(405, fields=allow)
+        allow = ((b"Allow", ", ".join(sorted({*self.by_method, "OPTIONS"})).encode()),)
+        return Reply(200, allow) if method == "OPTIONS" else page(405, allow)
 
 
 class Broken:
@@ -109,7 +108,7 @@ class Broken:
         self._module = module
         self.names = {module.name, ""}
 
-    def respond(self, exchange: Exchange) -> Made | None:
+    def respond(self, exchange: Exchange) -> Answer | None:
         """500."""
         module = self._module
         return self._context.failure_page(f"the servlet {module.name} does not load: see the log", module.error)
@@ -124,7 +123,7 @@ class Refreshing:
         self.body_bytes_max = owner.config.servlet_body_bytes_max
         self._owner = owner
 
-    def respond(self, exchange: Exchange) -> Made | None:
+    def respond(self, exchange: Exchange) -> Answer | None:
         """Load, and go on."""
         waiting = [exchange]
         exchange.abandoned = waiting.clear  # a body is not held for one that is gone
@@ -135,17 +134,16 @@ class Refreshing:
         if not waiting:
             return
         owner, exchange = self._owner, waiting[0]
-        sent, query = split_target(exchange.target)
-        path = SentPath(sent)
+        path, query = exchange.path, exchange.query
         found = owner.find(path, query)
         if found is self:
             if left:
                 owner.refresh(partial(self._again, waiting, left - 1))
                 return
             found = owner.find_as_it_is(path, query)
-        made = found.respond(exchange) if found is not None else owner.not_found()
-        if made is not None:
-            exchange.finish(made)
+        answer = found.respond(exchange) if found is not None else owner.not_found()
+        if answer is not None:
+            exchange.finish(answer)
 
 
 class Servlets:
@@ -176,7 +174,7 @@ class Servlets:
         self.results: Results | None = None
         if keeping is not None:
             self.results = Results(
-                self.context, self._caller, keeping, answer_of=self._made, look=self._load_what_changed
+                self.context, self._caller, keeping, answer_of=self._answer_of, look=self._load_what_changed
             )
         self._refreshing = Refreshing(self)
         self._no_websockets = NoWebSockets()
@@ -363,37 +361,37 @@ class Servlets:
             function=partial(route.function, **params) if params else route.function,
             request=Request,
             params=params,
-            fields=HTML_FIELDS,
+            fields=encode_fields(HTML_FIELDS),
             where=route.where,
             notice=self._folder_events.fd,
             sure_s=SURE_S,
             is_fresh=lambda: not self._is_stale(folder, found),
-            finish=lambda method, value: self._finish(value, route, _Asked(method, target)),
-            fail=lambda method, error: self.context.fail(route.where, _Asked(method, target), error),
+            finish=lambda method, value: self._finish(value, route, _Line(method, target)),
+            fail=lambda method, error: self.context.fail(route.where, _Line(method, target), error),
         )
 
-    def _finish(self, value: object, route: Route, asked: Asked) -> tuple[bytes, bytes] | Made:
+    def _finish(self, value: object, route: Route, asked: RequestLine) -> tuple[bytes, bytes] | Answer:
         """As `Quick.finish`."""
         outcome = self._caller.outcome(route.where, value, partial(self.context.cut_short, route.where, asked))
-        made = self._made(outcome, route, asked)
-        if isinstance(made, Answer) and isinstance(made.content, bytes) and made.status == 200:
-            return made.fields, made.content
-        return made
+        answer = self._answer_of(outcome, route, asked)
+        if isinstance(answer, Reply) and isinstance(answer.content, bytes) and answer.status == 200:
+            return encode_fields(answer.fields), answer.content
+        return answer
 
-    def call(self, route: Route, request: Request, exchange: Exchange) -> Made | None:
+    def call(self, route: Route, request: Request, exchange: Exchange) -> Answer | None:
         """Call a servlet and answer with what it returns; None: later."""
-        answers: list[Made] = []
+        answers: list[Answer] = []
         at_once = True
         unwanted = False
 
         def done(outcome: Outcome) -> None:
             if unwanted and isinstance(outcome, CancelledError):
                 return  # our own doing, and no request waits
-            made = self._made(outcome, route, exchange)
+            answer = self._answer_of(outcome, route, exchange)
             if at_once:
-                answers.append(made)
+                answers.append(answer)
             else:
-                exchange.finish(made)
+                exchange.finish(answer)
 
         def abandon() -> None:
             nonlocal unwanted
@@ -410,14 +408,14 @@ class Servlets:
             exchange.abandoned = abandon
         return answers[0] if answers else None
 
-    def _made(self, outcome: Outcome, route: Route, asked: Asked) -> Made:
+    def _answer_of(self, outcome: Outcome, route: Route, asked: RequestLine) -> Answer:
         if isinstance(outcome, FileAsked):
             return self._file(outcome)
         if isinstance(outcome, BaseException):
             return self.context.fail(route.where, asked, outcome)
         return outcome
 
-    def _file(self, asked: FileAsked) -> Made:
+    def _file(self, asked: FileAsked) -> Answer:
         """A resource of the site, or 404."""
         try:
             key = canonical_path(encode_path(asked.path.encode(errors="surrogateescape")))
@@ -428,10 +426,9 @@ class Servlets:
             return self.not_found()
         return Stored(owner, entry, status=asked.status, fields=asked.fields)
 
-    def not_found(self) -> Answer:
+    def not_found(self) -> Reply:
         """404, as for a file that is not there."""
-        site_page = self.context.site.live.not_found_page
-        return page(404) if site_page is None else Answer(404, HTML_FIELDS, site_page)
+        return not_found(self.context.site.live.not_found_page)
 
     def close(self) -> None:
         """End threads and applications."""

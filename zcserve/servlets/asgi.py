@@ -14,16 +14,16 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future
-from functools import partial
 from math import inf
 from typing import Any, TypeAlias
 
 from zcserve.errors import UsageError
 from zcserve.log import Block, Log
-from zcserve.net.exchange import Answer, Exchange, Made
-from zcserve.servlets.context import Context, unavailable
-from zcserve.servlets.files import Part, segments
-from zcserve.servlets.gateway import Asked, ClientGoneError, LeftOut, Promised, Pushed, promise
+from zcserve.net.exchange import Answer, Exchange
+from zcserve.net.reply import Reply, unavailable
+from zcserve.servlets.context import Context
+from zcserve.servlets.files import Part
+from zcserve.servlets.gateway import ClientGoneError, GatewayRequest, LeftOut, Promised, Pushed, promise
 from zcserve.servlets.gateways import WrongGatewayError, call_asgi
 from zcserve.servlets.streams import let_others_go_on
 
@@ -73,30 +73,30 @@ class Asgi:
         """Tell the application that the server has ended, and wait for `SHUTDOWN_WITHIN_S` at most, or until then."""
         self.lifespan.end(self.context, until)
 
-    def respond(self, exchange: Exchange) -> Made | None:
+    def respond(self, exchange: Exchange) -> Answer | None:
         """As `Resource.respond`."""
-        call = _Call(self, Asked(self.prefix, exchange))
+        call = _Call(self, GatewayRequest(self.prefix, exchange))
         exchange.abandoned = call.lose
         running = self.context.tasks.start(call.run())
         self.calls.add(running)
         running.add_done_callback(self.calls.discard)
         return None
 
-    def scope(self, asked: Asked) -> Scope:
+    def scope(self, request: GatewayRequest) -> Scope:
         """What the application is told (HTTP connection scope, version 2.4)."""
         scope: Scope = {
             "type": "http",
             "asgi": VERSIONS,
-            "http_version": asked.version.removeprefix("HTTP/"),
-            "method": asked.exchange.method.decode("latin-1"),
-            "scheme": asked.scheme,
-            "path": (asked.prefix + asked.path).decode(errors="replace"),
-            "raw_path": asked.raw_path,
-            "query_string": asked.query,
-            "root_path": asked.prefix.decode(errors="replace"),
-            "headers": [(name.lower(), value) for name, value in asked.lines],
-            "client": asked.peer,
-            "server": asked.own,
+            "http_version": request.version.removeprefix("HTTP/"),
+            "method": request.exchange.method.decode("latin-1"),
+            "scheme": request.scheme,
+            "path": (request.prefix + request.path).decode(errors="replace"),
+            "raw_path": request.raw_path,
+            "query_string": request.query,
+            "root_path": request.prefix.decode(errors="replace"),
+            "headers": [(name.lower(), value) for name, value in request.lines],
+            "client": request.peer,
+            "server": request.own,
             "extensions": {"http.response.pathsend": {}, "http.response.zerocopysend": {}},
         }
         if self.lifespan.running:
@@ -107,11 +107,11 @@ class Asgi:
 class _Call:
     """One request, in the asyncio thread: a `receive`, a `send`, and what came of them."""
 
-    def __init__(self, asgi: Asgi, asked: Asked) -> None:
+    def __init__(self, asgi: Asgi, request: GatewayRequest) -> None:
         self._asgi = asgi
         self._context = asgi.context
-        self._asked = asked
-        self._exchange = asked.exchange
+        self._request = request
+        self._exchange = request.exchange
         self._received = False
         self._promised: Promised | None = None
         self._answered = False
@@ -119,14 +119,13 @@ class _Call:
         self._lost = False  # the client is gone
         self._over = asyncio.Event()  # complete or lost
         self._pushed: Pushed | None = None
-        self._left: int | None = None  # bytes that were promised and not given yet
         self._discarded = 0
         self._empty = 0  # messages in a row that said nothing
 
     async def run(self) -> None:
         """The application's whole task. Never raises but when cancelled: SystemExit would end the thread of all."""
         try:
-            await call_asgi(self._asgi.application, self._asgi.scope(self._asked), self._receive, self._send)
+            await call_asgi(self._asgi.application, self._asgi.scope(self._request), self._receive, self._send)
             if not self._complete and not self._lost:
                 raise RuntimeError("the application returned before its response was complete")
         except asyncio.CancelledError:
@@ -149,7 +148,7 @@ class _Call:
         else:
             self._give_up(self._context.fail(self._asgi.name, self._exchange, error))
 
-    def _give_up(self, answer: Answer | None) -> None:
+    def _give_up(self, answer: Reply | None) -> None:
         """Answer so, or if the head is out already, cut the content short."""
         if not self._answered and answer is not None:
             self._exchange.finish(answer)
@@ -179,13 +178,14 @@ class _Call:
             self._empty += 1
             await let_others_go_on(self._empty)
             return  # ignored, as the specification says
-        if self._lost and self._left != 0:  # behind a length that was promised nothing is waited for
+        if self._lost and self._is_incomplete():
             raise ClientGoneError("the client is gone")
         kind = message["type"]
         if kind == "http.response.start":
             if self._promised is not None:
                 raise RuntimeError("http.response.start was sent twice")
-            self._promised = promise(int(message["status"]), _pairs(message.get("headers", ())), self._asgi.left_out)
+            pairs = _pairs(message.get("headers", ()))
+            self._promised = promise(self._exchange, int(message["status"]), pairs, self._asgi.left_out)
             return
         if self._promised is None:
             raise RuntimeError(f"{kind} was sent before http.response.start")
@@ -208,19 +208,19 @@ class _Call:
 
     async def _give(self, content: bytes | Part, more: bool) -> None:
         """Send a piece of content, and the head before the first."""
-        assert self._promised is not None
-        if not self._promised.has_content(self._exchange.method):
-            self._discard(self._promised, 0 if more else len(content), more)
+        promised = self._promised
+        assert promised is not None
+        if not promised.has_content:
+            self._discard(promised, 0 if more else len(content), more)
             return
-        self._count(self._promised, content, more)
+        promised.take(len(content), last=not more)
         if not self._answered and not more:
-            self._finish(self._promised, content)
+            self._finish(promised, content)
             return
         if self._pushed is None:
             self._answered = True
             self._pushed = Pushed(self._context.call_soon, self.lose)
-            status, fields, length = self._promised
-            self._exchange.finish(Answer(status, fields, self._pushed, length))
+            self._exchange.finish(promised.reply(self._pushed))
         if len(content):
             self._empty = 0
             await self._push(self._pushed, content)
@@ -235,34 +235,22 @@ class _Call:
         self._answered = self._complete = True
         self._over.set()
 
-    def _count(self, promised: Promised, content: bytes | Part, more: bool) -> None:
-        """Hold the application to its Content-Length. Raises ValueError."""
-        if not self._answered:
-            self._left = promised.length
-        if self._left is not None:
-            self._left -= len(content)
-            if self._left < 0:
-                raise ValueError("more content than the Content-Length says")
-            if self._left and not more:
-                raise ValueError(f"{self._left} bytes less than the Content-Length says")
+    def _is_incomplete(self) -> bool:
+        """Whether content is still to come: behind a length that was promised nothing is waited for."""
+        return self._promised is None or self._promised.left != 0
 
     def _finish(self, promised: Promised, content: bytes | Part) -> None:
         """The whole content at once."""
         self._end()
         if isinstance(content, bytes):
-            self._exchange.finish(Answer(promised.status, promised.fields, content))
+            self._exchange.finish(promised.reply(content))
         else:
-            self._context.call_soon(partial(self._finish_part, promised, content))
-
-    def _finish_part(self, promised: Promised, part: Part) -> None:
-        """In the loop's thread."""
-        content, body = segments(self._context.site, part, self._context.turn())
-        self._exchange.finish(Answer(promised.status, promised.fields, content, len(part), body))
+            self._context.call_soon(lambda: self._exchange.finish(promised.reply_with(content, self._context)))
 
     async def _push(self, pushed: Pushed, content: bytes | Part) -> None:
         """Wait until a piece is out. Raises ClientGoneError."""
         out = pushed.put(content if isinstance(content, bytes) else content.span())
-        if not await asyncio.wrap_future(out) and self._left != 0:
+        if not await asyncio.wrap_future(out) and self._is_incomplete():
             self._on_lost()
             raise ClientGoneError("the client is gone")
 

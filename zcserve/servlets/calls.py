@@ -14,7 +14,8 @@ from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
-from zcserve.net.exchange import Answer, Piece, Stream
+from zcserve.http import FieldLines
+from zcserve.net.reply import Piece, Reply, Stream
 from zcserve.servlets.context import Context
 from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.request import Request
@@ -33,11 +34,11 @@ from zcserve.servlets.streams import (
 
 
 class FileAsked(NamedTuple):
-    """A servlet wants a resource of the site to be sent, with further header lines."""
+    """A servlet wants a resource of the site to be sent, with further fields."""
 
     path: str
     status: int
-    fields: bytes
+    fields: FieldLines
 
 
 class Started(NamedTuple):
@@ -52,7 +53,7 @@ class Started(NamedTuple):
     withdraw: Callable[[], bool]
 
 
-Outcome: TypeAlias = Answer | FileAsked | BaseException
+Outcome: TypeAlias = Reply | FileAsked | BaseException
 Done: TypeAlias = Callable[[Outcome], None]
 
 
@@ -86,7 +87,7 @@ class Caller:
         if not self._context.pool.withdraw(job):
             unwanted.append(True)
 
-    def outcome(self, where: str, value: object, failed: Failed) -> Answer | FileAsked:
+    def outcome(self, where: str, value: object, failed: Failed) -> Reply | FileAsked:
         """The outcome of a value that a servlet returned in the loop's thread. Raises what its iterator does."""
         return self._begin(
             render(value),
@@ -138,27 +139,27 @@ class Caller:
         stream_of: Callable[[Iterator[object]], Stream],
         failed: Failed,
         is_over: Callable[[], bool] = lambda: False,
-    ) -> Answer | FileAsked:
+    ) -> Reply | FileAsked:
         content = rendered.content
         if isinstance(content, bytes):
             return _plain(rendered, content)
         if isinstance(content, AsyncIterator):
-            return Answer(rendered.status, rendered.fields, self._async_stream(content, failed))
+            return Reply(rendered.status, rendered.fields, self._async_stream(content, failed))
         return _begun(rendered, next_piece(content, is_over), stream_of(content))
 
     def _async_stream(self, pieces: AsyncIterator[object], failed: Failed) -> Stream:
         return AsyncStream(pieces, self._context.tasks, self._context.call_soon, failed)
 
 
-def _plain(rendered: Rendered, content: bytes) -> Answer | FileAsked:
+def _plain(rendered: Rendered, content: bytes) -> Reply | FileAsked:
     if rendered.file is not None:
         return FileAsked(rendered.file, rendered.status, rendered.fields)
-    return Answer(rendered.status, rendered.fields, content)
+    return Reply(rendered.status, rendered.fields, content)
 
 
-def _begun(rendered: Rendered, first: Piece | None, rest: Stream) -> Answer:
+def _begun(rendered: Rendered, first: Piece | None, rest: Stream) -> Reply:
     """`first` is None where there are only empty pieces yet: then the head goes out before anything is known."""
-    return Answer(rendered.status, rendered.fields, rest if first is None else Begun(first, rest))
+    return Reply(rendered.status, rendered.fields, rest if first is None else Begun(first, rest))
 
 
 def _outcome_of(task: Future[Outcome]) -> Outcome:

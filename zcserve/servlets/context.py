@@ -17,11 +17,10 @@ from typing import Protocol
 from zcserve.config.table import Config
 from zcserve.errors import HttpError, reason_of
 from zcserve.log import Log
-from zcserve.net.exchange import Answer
 from zcserve.net.failures import Failures
-from zcserve.net.reply import PAGE_FIELDS, page_content
+from zcserve.net.reply import Reply, page, unavailable
 from zcserve.phrases import PHRASES
-from zcserve.servlets.response import JSON_FIELD, NOSNIFF_FIELD, encode_fields, encode_json
+from zcserve.servlets.response import JSON_FIELDS, checked_fields, encode_json
 from zcserve.servlets.streams import SILENT_PAUSE_S, SILENT_TURNS_MAX
 from zcserve.servlets.workers import AsyncThread, Pool
 from zcserve.site.site import Site
@@ -32,8 +31,8 @@ _log = Log(__name__)
 ID_BYTES = 4
 
 
-class Asked(Protocol):
-    """A request, as far as the log names it."""
+class RequestLine(Protocol):
+    """A request, as the log names it."""
 
     @property
     def method(self) -> bytes: ...
@@ -63,12 +62,12 @@ class Context:
         else:
             self.call_later(SILENT_PAUSE_S, call)
 
-    def busy(self, asked: Asked, why: object) -> Answer:
+    def busy(self, asked: RequestLine, why: object) -> Reply:
         """503, and a line that says why. In the loop's thread."""
         self.failures.note(asked.method, asked.target, f"answered 503, {why}")
         return unavailable()
 
-    def fail(self, what: str, asked: Asked, error: BaseException) -> Answer:
+    def fail(self, what: str, asked: RequestLine, error: BaseException) -> Reply:
         """The answer where `what` ("servlets/hello.py:3", "mount /app") raised `error`."""
         answer, error = _judged(error)
         if answer is not None:
@@ -80,17 +79,17 @@ class Context:
         trace = "".join(traceback.format_exception(error)) if self.config.dev else ""
         return self.failure_page(f"error {number}", trace)
 
-    def failure_page(self, said: str, trace: str) -> Answer:
+    def failure_page(self, said: str, trace: str) -> Reply:
         """500, with a traceback for developers."""
         shown = f"<pre>{escape(trace)}</pre>" if self.config.dev else ""
-        return page(500, f"<p>{escape(said)}</p>{shown}")
+        return page(500, (), f"<p>{escape(said)}</p>{shown}")
 
-    def cut_short(self, what: str, asked: Asked, error: BaseException) -> None:
+    def cut_short(self, what: str, asked: RequestLine, error: BaseException) -> None:
         """`what` raised when its answer had begun: all that can be done is to end it early."""
         _log.error("%s failed at %s; its answer was cut short:", what, _request_of(asked), exc_info=error)
 
 
-def _judged(error: BaseException) -> tuple[Answer | None, BaseException]:
+def _judged(error: BaseException) -> tuple[Reply | None, BaseException]:
     """What an error is answered with, None for a failure, and what it is. An `HttpError` with fields or content that
     cannot be sent is a failure, which tells of both."""
     try:
@@ -100,37 +99,27 @@ def _judged(error: BaseException) -> tuple[Answer | None, BaseException]:
         return None, wrong
 
 
-def _answer_of(error: BaseException) -> Answer | None:
+def _answer_of(error: BaseException) -> Reply | None:
     """The answer that an `HttpError` is; None for a failure. A servlet may have made it of anything: a status that is
-    none, or a subclass that says neither, is a failure. Raises what `encode_fields` and `encode_json` raise."""
+    none, or a subclass that says neither, is a failure. Raises what `checked_fields` and `encode_json` raise."""
     status = getattr(error, "status", None) if isinstance(error, HttpError) else None
     if not isinstance(status, int) or not 400 <= status <= 599:
         return None
     status = int(status)
     pairs = getattr(error, "headers", ())
-    fields = encode_fields(pairs)
+    fields = checked_fields(pairs)
     said = getattr(error, "json", None)
     if said is None:
         reason = _reason_of(error)
-        return page(status, f"<p>{escape(reason)}</p>" if reason != PHRASES.get(status) else "", fields)
-    kind = b"" if any(name.lower() == "content-type" for name, _ in pairs) else JSON_FIELD
-    return Answer(status, kind + fields + NOSNIFF_FIELD, encode_json(said))
+        return page(status, fields, f"<p>{escape(reason)}</p>" if reason != PHRASES.get(status) else "")
+    kind, nosniff = JSON_FIELDS
+    first = () if any(name.lower() == b"content-type" for name, _ in fields) else (kind,)
+    return Reply(status, (*first, *fields, nosniff), encode_json(said))
 
 
 def _reason_of(error: BaseException) -> str:
     return str(getattr(error, "reason", ""))
 
 
-def page(status: int, more: str = "", fields: bytes = b"") -> Answer:
-    """A page that says a status; `more` is HTML, `fields` are further header lines."""
-    shown = more.encode(errors="backslashreplace").decode()  # a reason may hold half a surrogate pair, by way of JSON
-    return Answer(status, PAGE_FIELDS + fields, page_content(status, shown))
-
-
-def unavailable() -> Answer:
-    """503 (RFC 9110 section 15.6.4)."""
-    return page(503, fields=b"Retry-After: 1\r\n")
-
-
-def _request_of(asked: Asked) -> str:
+def _request_of(asked: RequestLine) -> str:
     return f"{asked.method.decode('latin-1')} {asked.target.decode('latin-1')}"

@@ -1,8 +1,8 @@
 """What the two kinds of mounted applications have in common, whichever way they are called (wsgi.py, asgi.py).
 
-    Asked      what a request's head says
-    Promised   the part of a response that an application names before its content: checked, and without framing
-    Pushed     content that its maker pushes, rather than the connection pulls it
+    GatewayRequest  what is told about a request
+    Promised        what an application says before its content, checked and without framing; the content is held to it
+    Pushed          content that its maker pushes, rather than the connection pulls it
 
 Nothing here calls an application, or knows a thread.
 """
@@ -10,19 +10,20 @@ Nothing here calls an application, or knows a thread.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from zcserve.forwarded import UNIX, Origin
-from zcserve.http import WITHOUT_CONTENT
+from zcserve.http import FieldLines, has_content
 from zcserve.log import Log
-from zcserve.net.exchange import Answer, Exchange, Give, Piece
-from zcserve.net.request import authority, split_target
-from zcserve.paths import SentPath
-from zcserve.servlets.response import RESERVED, encode_fields
+from zcserve.net.exchange import Exchange
+from zcserve.net.reply import Give, Piece, Reply, Stream
+from zcserve.net.request import authority
+from zcserve.servlets.context import Context
+from zcserve.servlets.files import Part, segments
+from zcserve.servlets.response import RESERVED, checked_fields
 from zcserve.servlets.streams import CallSoon
 
 _log = Log(__name__)
@@ -37,7 +38,7 @@ HOP_BY_HOP: Mapping[str, str] = {name: why for name, why in RESERVED.items() if 
 # --- what is asked ----------------------------------------------------------------------------------------
 
 
-class Asked:
+class GatewayRequest:
     """What a mounted application is told about a request.
 
     prefix   where the application is mounted, decoded
@@ -55,14 +56,12 @@ class Asked:
     def __init__(self, prefix: bytes, exchange: Exchange) -> None:
         """In the loop's thread."""
         self.exchange = exchange
-        raw_path, query = split_target(exchange.target)
-        self.raw_path = raw_path
-        self.query = query or b""
-        self.path = SentPath(raw_path).behind(prefix.count(b"/"))
+        self.raw_path = exchange.path.sent
+        self.query = exchange.query or b""
+        self.path = exchange.path.behind(prefix.count(b"/"))
         self.prefix = unquote_to_bytes(prefix)
-        request_line, *lines = exchange.head.split(b"\r\n")
-        self.version = request_line.rpartition(b" ")[2].decode("latin-1")
-        self.lines = [_split_line(line) for line in lines if line]
+        self.version = exchange.head.version.decode("latin-1")
+        self.lines: Sequence[tuple[bytes, bytes]] = exchange.head.lines
         meant = authority(exchange.target)
         if meant is not None:
             self.lines = [(b"Host", meant), *(line for line in self.lines if line[0].lower() != b"host")]
@@ -89,11 +88,6 @@ class Asked:
             self.lines = [(b"Host", origin.host), *others]
 
 
-def _split_line(line: bytes) -> tuple[bytes, bytes]:
-    name, _, value = line.partition(b":")
-    return name, value.strip(b" \t")
-
-
 def _host_and_port(address: object) -> tuple[str, int] | None:
     match address:
         case (str(host), int(port), *_):
@@ -105,22 +99,47 @@ def _host_and_port(address: object) -> tuple[str, int] | None:
 # --- what is promised -------------------------------------------------------------------------------------
 
 
-class Promised(NamedTuple):
-    """The beginning of a response: status, header lines, and the Content-Length that it named, if it did."""
+class Promised:
+    """The beginning of a response to an exchange, and how much of its content is still to be given.
 
-    status: int
-    fields: bytes
-    length: int | None
+    length       the Content-Length that the application named; None: it named none
+    left         bytes of that which were not given yet
+    has_content  whether content is sent
+    """
 
-    def has_content(self, method: bytes) -> bool:
-        """Whether content is sent (RFC 9110 section 6.4.1)."""
-        return method != b"HEAD" and self.status not in WITHOUT_CONTENT
+    __slots__ = ("_fields", "_status", "has_content", "left", "length")
 
-    def without_content(self, size: int) -> Answer:
-        """The answer where none is. `size` is that of the content that there would be, 0 where it is not known: a HEAD
-        tells it (section 9.3.2)."""
-        length = WITHOUT_CONTENT.get(self.status, size or None if self.length is None else self.length)
-        return Answer(self.status, self.fields, (), length)
+    def __init__(self, exchange: Exchange, status: int, fields: FieldLines, length: int | None) -> None:
+        self._status = status
+        self._fields = fields
+        self.length = self.left = length
+        self.has_content = has_content(exchange.method, status)
+
+    def take(self, size: int, *, last: bool = False) -> None:
+        """Count a piece of content, perhaps the last. Raises ValueError where the length that was promised is passed,
+        or is not reached."""
+        if self.left is None:
+            return
+        left = self.left - size
+        if left < 0:
+            raise ValueError("more content than the Content-Length says")
+        if last and left:
+            raise ValueError(f"{left} bytes less than the Content-Length says")
+        self.left = left
+
+    def reply(self, content: bytes | Stream) -> Reply:
+        """The answer with its whole content, or with a stream that brings the length that was promised."""
+        return Reply(self._status, self._fields, content, self.length)
+
+    def reply_with(self, part: Part, context: Context) -> Reply:
+        """The answer whose content is a part of a file. In the loop's thread."""
+        content, body = segments(context.site, part, context.turn())
+        return Reply(self._status, self._fields, content, part.length, body)
+
+    def without_content(self, size: int) -> Reply:
+        """The answer where none is sent. `size` is that of the content that there would be, 0 where it is not known: a
+        HEAD tells it (RFC 9110 section 9.3.2)."""
+        return Reply(self._status, self._fields, (), size or None if self.length is None else self.length)
 
 
 class LeftOut:
@@ -145,7 +164,7 @@ def _named_by_connection(pairs: Iterable[tuple[str, str]]) -> set[str]:
     return {option.strip(" \t").lower() for value in values for option in value.split(",")}
 
 
-def promise(status: int, pairs: Iterable[tuple[str, str]], left_out: LeftOut) -> Promised:
+def promise(exchange: Exchange, status: int, pairs: Iterable[tuple[str, str]], left_out: LeftOut) -> Promised:
     """Check what an application says before its content. Which server will send it no application knows, so what is
     hop-by-hop (RFC 9110 section 7.6.1) is left out. Raises ValueError."""
     if not 200 <= status <= 599:
@@ -164,7 +183,7 @@ def promise(status: int, pairs: Iterable[tuple[str, str]], left_out: LeftOut) ->
             left_out.tell(lower)
         elif lower not in OUR_OWN:
             kept.append((name, value))
-    return Promised(status, encode_fields(kept), length)
+    return Promised(exchange, status, checked_fields(kept), length)
 
 
 class ClientGoneError(ConnectionAbortedError):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from zcserve.http import parse_date
-from zcserve.net.exchange import Made, Stored
+from zcserve.http import FieldLines, parse_date
+from zcserve.net.exchange import Answer, Stored
 from zcserve.servlets.response import OF_A_FILE
 
 # A slab has room for a head of 4096 bytes (cache/store.py), and there are fields besides the servlet's.
 FIELDS_BYTES_MAX = 3072
+_LINE_BYTES = len(b": \r\n")  # of each, beside its name and value
 
-# Fields, in lower case, of what is not for everybody, or that an entry's head would contradict.
+# Fields, in lower case, of what is not for every client, or that an entry's head would contradict.
 _NOT_KEPT = (OF_A_FILE | {"set-cookie"}) - {"content-type", "last-modified", "x-content-type-options"}
-_NOT_FOR_EVERYBODY = frozenset(("no-store", "private"))
+_NOT_FOR_ALL = frozenset(("no-store", "private"))
 
 
 class Judged(NamedTuple):
@@ -21,41 +22,39 @@ class Judged(NamedTuple):
 
     content_type: str
     modified: int | None
-    fields: bytes
+    fields: FieldLines
 
 
-def judge(made: Made, ttl: float) -> Judged | str:
+def judge(answer: Answer, ttl: float) -> Judged | str:
     """What the entry of an answer says, or why there can be none."""
-    if isinstance(made, Stored):
+    if isinstance(answer, Stored):
         return "it is a file"
-    if made.status != 200:
-        return f"its status is {made.status}"
-    if not isinstance(made.content, bytes):
+    if answer.status != 200:
+        return f"its status is {answer.status}"
+    if not isinstance(answer.content, bytes):
         return "it is a stream"
-    if len(made.fields) > FIELDS_BYTES_MAX:
-        return "its header lines are too long"
+    if sum(len(name) + len(value) + _LINE_BYTES for name, value in answer.fields) > FIELDS_BYTES_MAX:
+        return "its fields are too long"
     content_type, modified = "", None
-    fields = b""
+    kept: list[tuple[bytes, bytes]] = []
     directives: set[str] = set()
-    for line in made.fields.split(b"\r\n")[:-1]:
-        text = line.decode("latin-1")
-        name, _, value = text.partition(": ")
-        name = name.lower()
+    for field in answer.fields:
+        name, value = field[0].decode().lower(), field[1].decode("latin-1")
         if name == "content-type":
             content_type = value
         elif name == "last-modified":
-            modified = parse_date(value.encode("latin-1"))
+            modified = parse_date(field[1])
         elif name in _NOT_KEPT or (name == "vary" and _tokens(value) != {"accept-encoding"}):
-            return f"it has {text}"
+            return f"it has {field[0].decode()}: {value}"
         elif name not in ("vary", "x-content-type-options"):  # those the head has where they apply
-            fields += line + b"\r\n"
+            kept.append(field)
             if name == "cache-control":
                 directives |= _tokens(value)
-    if directives & _NOT_FOR_EVERYBODY:
+    if directives & _NOT_FOR_ALL:
         return f"it has Cache-Control: {', '.join(sorted(directives))}"
     if not directives:
-        fields += b"Cache-Control: max-age=%d\r\n" % max(1, int(ttl))
-    return Judged(content_type, modified, fields)
+        kept.append((b"Cache-Control", b"max-age=%d" % max(1, int(ttl))))
+    return Judged(content_type, modified, tuple(kept))
 
 
 def _tokens(value: str) -> set[str]:

@@ -4,7 +4,7 @@
                                 -> it may not      -> `not_kept`: the requests get this answer, or calls of their own
          -> the deadline passes -> it is given up  -> `not_kept`: the requests get 504
 
-The request that makes a result says nothing of the client: no header lines, no cookies, no address, and the method is
+The request that makes a result says nothing of the client: no fields, no cookies, no address, and the method is
 GET.
 
 A call has a deadline (`servlet_result_timeout_s`). What it returns later is thrown away. A thread cannot be ended, so a
@@ -26,10 +26,11 @@ from typing import NamedTuple, TypeAlias
 
 from zcserve.cache.fetcher import HANDED_OUT_MAX
 from zcserve.log import Log
-from zcserve.net.exchange import Answer, Exchange, Made, Stored
+from zcserve.net.exchange import Answer, Exchange, HeadLines, Stored
+from zcserve.net.reply import Reply, page
 from zcserve.net.timers import Expiring, Timers
 from zcserve.servlets.calls import Caller, Outcome, Started
-from zcserve.servlets.context import Asked, Context, page
+from zcserve.servlets.context import Context, RequestLine
 from zcserve.servlets.judge import Judged, judge
 from zcserve.servlets.kept import Source
 from zcserve.servlets.request import Request
@@ -42,6 +43,8 @@ _log = Log(__name__)
 HUNG_MAX = 2
 # Of what is kept: clients choose queries, and ten thousand of 8 KB would be 80 MB beside the budget.
 TARGET_BYTES_MAX = 1024
+# What a request says that makes a result.
+_HEAD = HeadLines(b"HTTP/1.1")
 
 
 class Call(Expiring):
@@ -65,16 +68,16 @@ class Call(Expiring):
 
     @property
     def method(self) -> bytes:
-        """As `Asked.method`."""
+        """As `RequestLine.method`."""
         return b"GET"
 
     @property
     def target(self) -> bytes:
-        """As `Asked.target`."""
+        """As `RequestLine.target`."""
         return self.source.target
 
 
-AnswerOf: TypeAlias = Callable[[Outcome, Route, Asked], Made]
+AnswerOf: TypeAlias = Callable[[Outcome, Route, RequestLine], Answer]
 
 
 class Keeper(NamedTuple):
@@ -84,7 +87,7 @@ class Keeper(NamedTuple):
     not_kept  nothing for the source can be kept; whether that is a failure
     """
 
-    keep: Callable[[Call, Answer, Judged], None]
+    keep: Callable[[Call, Reply, Judged], None]
     not_kept: Callable[[Source, bool], None]
 
 
@@ -113,7 +116,7 @@ class Making:
         self._begin(call)
         return True
 
-    def join(self, call: Call, exchange: Exchange) -> Made | None:
+    def join(self, call: Call, exchange: Exchange) -> Answer | None:
         """Have a request wait for this call, too. 503 where as many wait as may."""
         if len(call.waiting) >= self._context.config.servlet_queue_max:
             why = "as many requests wait for its result as --servlet-queue-max allows"
@@ -139,8 +142,7 @@ class Making:
             self._wait(call, exchange)
         call.at = time.monotonic() + self._context.config.servlet_result_timeout_s
         self._timers.arm(call)
-        head = b"GET %b HTTP/1.1\r\n\r\n" % source.target
-        request = Request(b"GET", source.target, head, "", b"", source.params)
+        request = Request(b"GET", source.target, _HEAD, "", b"", source.params)
         failed = partial(self._context.cut_short, source.route.where, call)
         try:
             call.started = self._caller.call(source.route, request, failed, partial(self._returned, call))
@@ -185,7 +187,7 @@ class Making:
             judged = "its target is too long"
         is_wanted = self.wanted.get(source.target) is call
         if isinstance(judged, Judged) and is_wanted:
-            assert isinstance(answer, Answer)
+            assert isinstance(answer, Reply)
             self._keeper.keep(call, answer, judged)
             return
         if isinstance(judged, str):
@@ -201,7 +203,7 @@ class Making:
         if not isinstance(outcome, CancelledError):
             self._answer_of(outcome, call.source.route, call).discard()
 
-    def answer(self, call: Call, answer: Made, *, for_all: bool) -> None:
+    def answer(self, call: Call, answer: Answer, *, for_all: bool) -> None:
         """Answer the requests that wait; an answer that is not for all is the first one's, and each other request has
         a call of its own."""
         waiting = list(call.waiting)
@@ -214,7 +216,7 @@ class Making:
             for exchange in waiting[1:]:
                 self._begin(Call(call.source, [exchange], self._give_up))
 
-    def hand_out(self, waiting: Sequence[Exchange], answer: Made) -> None:
+    def hand_out(self, waiting: Sequence[Exchange], answer: Answer) -> None:
         """Answer a few requests in a turn, as the fetcher does."""
         for exchange in waiting[:HANDED_OUT_MAX]:
             exchange.finish(answer)

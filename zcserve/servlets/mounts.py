@@ -28,7 +28,7 @@ from zcserve.errors import HttpError, LoadError, UsageError, ZcserveError, line_
 from zcserve.http import canonical_path
 from zcserve.log import Block, Log, put_back
 from zcserve.net import forks
-from zcserve.net.exchange import Exchange, Made
+from zcserve.net.exchange import Answer, Exchange
 from zcserve.servlets import imports
 from zcserve.servlets.asgi import SHUTDOWN_WITHIN_S, Asgi
 from zcserve.servlets.context import Context
@@ -162,7 +162,7 @@ class Mounted:
         self.name = current.name
         self.body_bytes_max = current.body_bytes_max
 
-    def respond(self, exchange: Exchange) -> Made | None:
+    def respond(self, exchange: Exchange) -> Answer | None:
         """As `Resource.respond`."""
         return self.current.respond(exchange)
 

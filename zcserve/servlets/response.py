@@ -1,10 +1,11 @@
-"""From what a servlet returned to a status, header lines and content.
+"""From what a servlet returned to a status, fields and content.
 
-A response cannot be split: header lines are made in one function, `_line`, which lets no CR, LF or other control
-character into them, nor a field that frames the message or speaks for the server. It says so when the servlet makes the
-mistake, not when the response is sent, so that the traceback shows the line that did it.
+A response cannot be split: every field is checked in one function, `_field`, which lets no CR, LF or other control
+character into it, nor a field that frames the message or speaks for the server. It says so when the servlet makes the
+mistake, not when the response is sent, so that the traceback shows the line that did it. Behind it nothing is checked
+again.
 
-Nothing here sends: what content becomes on the wire (framing, chunks, files) is told by `Rendered` to application.py.
+Nothing here sends: `Rendered` tells application.py what the content is (bytes, pieces, a file).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, Self, TypeAlias
 
-from zcserve.http import WITHOUT_CONTENT, is_field_value, is_token
+from zcserve.http import WITHOUT_CONTENT, FieldLines, is_field_value, is_token
+from zcserve.net.reply import HTML_FIELDS
 
 Body: TypeAlias = bytes | str | dict[Any, Any] | list[Any] | Iterator[Any] | AsyncIterator[Any]
 
@@ -49,11 +51,8 @@ OF_A_FILE = frozenset(
 
 _NAMES_KEPT = 256  # a site's servlets send some dozens of field names
 
-NOSNIFF_FIELD = b"X-Content-Type-Options: nosniff\r\n"
-_HTML = b"Content-Type: text/html; charset=utf-8\r\n"
-JSON_FIELD = b"Content-Type: application/json\r\n"
-# All fields of bytes or a str that were returned as they are.
-HTML_FIELDS: bytes = _HTML + NOSNIFF_FIELD
+# What bytes or a str have that were returned as they are is `HTML_FIELDS`; this is the same for JSON.
+JSON_FIELDS: FieldLines = ((b"Content-Type", b"application/json"), *HTML_FIELDS[1:])
 
 # NaN and the infinities are no JSON: they raise ValueError.
 _encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -63,21 +62,21 @@ _encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=
 
 @lru_cache(maxsize=_NAMES_KEPT)
 def _name(name: str) -> bytes:
-    """A field's name, its colon and a space. Raises ValueError for what is no token, and for `RESERVED`."""
+    """A field's name. Raises ValueError for what is no token, and for `RESERVED`."""
     encoded = name.encode("utf-8", "replace")
     if not is_token(encoded):
         raise ValueError(f"{name!r} is no name of a header field: it must be a token (RFC 9110 section 5.1)")
     why = RESERVED.get(name.lower())
     if why is not None:
         raise ValueError(f"{name} is not for a servlet to send: {why}")
-    return encoded + b": "
+    return encoded
 
 
-def _line(name: str, value: str) -> bytes:
-    """A header line with its CRLF. Raises ValueError; TypeError for a name or value that is no str."""
+def _field(name: str, value: str) -> tuple[bytes, bytes]:
+    """A field, checked. Raises ValueError; TypeError for a name or value that is no str."""
     if not isinstance(name, str) or not isinstance(value, str):
         raise TypeError(f"a header field is a pair of str, not of {type(name).__name__} and {type(value).__name__}")
-    start = _name(name)
+    checked = _name(name)
     try:
         encoded = value.encode("latin-1")
     except UnicodeEncodeError:
@@ -86,16 +85,16 @@ def _line(name: str, value: str) -> bytes:
         ) from None
     if not is_field_value(encoded):
         raise ValueError(f"the value of {name} has a line end or another control character")
-    return start + encoded + b"\r\n"
+    return checked, encoded
 
 
-def encode_fields(pairs: Iterable[tuple[str, str]]) -> bytes:
-    """Header lines, each with its CRLF, of names and values (RFC 9112 section 5).
+def checked_fields(pairs: Iterable[tuple[str, str]]) -> FieldLines:
+    """Names and values as fields (RFC 9110 section 5).
 
     Raises ValueError for a name that is no token or one of `RESERVED`, and for a value that is not latin-1 or holds a
     control character but HTAB.
     """
-    return b"".join([_line(name, value) for name, value in pairs])
+    return tuple([_field(name, value) for name, value in pairs])
 
 
 # --- cookies ----------------------------------------------------------------------------------------------
@@ -149,7 +148,7 @@ class Response:
     that would make a malformed response raises ValueError at once.
     """
 
-    __slots__ = ("_file", "_lines", "_named", "_pairs", "_status", "body")
+    __slots__ = ("_fields", "_file", "_named", "_pairs", "_status", "body")
 
     def __init__(
         self,
@@ -162,7 +161,7 @@ class Response:
         self.body = body
         self.status = status
         self._file: str | None = None
-        self._lines: list[bytes] = []  # joined once: a sum would copy all of them for each
+        self._fields: list[tuple[bytes, bytes]] = []
         self._pairs: list[tuple[str, str]] = []
         self._named: set[str] = set()
         if content_type is not None:
@@ -192,14 +191,14 @@ class Response:
         return tuple(self._pairs)
 
     def add_header(self, name: str, value: str) -> None:
-        """Add a field; one that is there stays. Raises ValueError as `encode_fields`, and for a second Content-Type."""
-        line = _line(name, value)
+        """Add a field; those that are there stay. Raises ValueError as `checked_fields`, and for two Content-Types."""
+        field = _field(name, value)
         lower = name.lower()
         if lower == "content-type" and lower in self._named:
             raise ValueError("Content-Type is there already: a response has one (RFC 9110 section 8.3)")
         if self.file is not None:
             _check_beside_file((lower,))
-        self._lines.append(line)
+        self._fields.append(field)
         self._pairs.append((name, value))
         self._named.add(lower)
 
@@ -252,15 +251,14 @@ class Response:
     def render(self) -> Rendered:
         """The response's parts; see `render` below."""
         if self._status in WITHOUT_CONTENT:
-            pairs = [pair for pair in self._pairs if pair[0].lower() != "content-type"]
-            return Rendered(self._status, encode_fields(pairs), b"", None)
+            kept = tuple(field for field in self._fields if field[0].lower() != b"content-type")
+            return Rendered(self._status, kept, b"", None)
         if self.file is not None:
-            return Rendered(self._status, b"".join(self._lines), b"", self.file)
-        kind, content = _content(self.body)
-        lines = self._lines if "content-type" in self._named else [kind, *self._lines]
-        if "x-content-type-options" not in self._named:
-            lines = [*lines, NOSNIFF_FIELD]
-        return Rendered(self._status, b"".join(lines), content, None)
+            return Rendered(self._status, tuple(self._fields), b"", self.file)
+        (kind, nosniff), content = _content(self.body)
+        first = () if "content-type" in self._named else (kind,)
+        last = () if "x-content-type-options" in self._named else (nosniff,)
+        return Rendered(self._status, (*first, *self._fields, *last), content, None)
 
 
 def _check_beside_file(names: Iterable[str]) -> None:
@@ -276,13 +274,13 @@ def _check_beside_file(names: Iterable[str]) -> None:
 class Rendered(NamedTuple):
     """A response as the application sends it.
 
-    fields   header lines, each with its CRLF
+    fields   names and values, checked
     content  complete, or an iterator of pieces; b"" when a file is sent
     file     the resource whose content is sent, None for none
     """
 
     status: int
-    fields: bytes
+    fields: FieldLines
     content: bytes | Iterator[object] | AsyncIterator[object]
     file: str | None
 
@@ -297,21 +295,21 @@ def render(value: object) -> Rendered:
         return Rendered(200, HTML_FIELDS, value, None)
     if isinstance(value, Response):
         return value.render()
-    kind, content = _content(value)
-    return Rendered(200, kind + NOSNIFF_FIELD, content, None)
+    fields, content = _content(value)
+    return Rendered(200, fields, content, None)
 
 
-def _content(value: object) -> tuple[bytes, bytes | Iterator[object] | AsyncIterator[object]]:
-    """The line that names the content's type, and the content."""
+def _content(value: object) -> tuple[FieldLines, bytes | Iterator[object] | AsyncIterator[object]]:
+    """The fields of such content (its type, and that it is to be believed), and the content."""
     if isinstance(value, bytes):
-        return _HTML, value
+        return HTML_FIELDS, value
     if isinstance(value, str):
-        return _HTML, value.encode("utf-8")
+        return HTML_FIELDS, value.encode("utf-8")
     if isinstance(value, dict | list):
-        return JSON_FIELD, encode_json(value)
+        return JSON_FIELDS, encode_json(value)
     if hasattr(value, "__next__") or hasattr(value, "__anext__"):
         pieces: Any = value
-        return _HTML, pieces
+        return HTML_FIELDS, pieces
     raise TypeError(
         f"a servlet returned {type(value).__name__}; it may return bytes, str, dict, list, "
         "Response, an iterator or an async iterator"

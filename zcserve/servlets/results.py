@@ -33,11 +33,10 @@ from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.loader import Loader
 from zcserve.cache.preload import forget
 from zcserve.log import Log
-from zcserve.net.exchange import Answer, Exchange, Made, Stored
+from zcserve.net.exchange import Answer, Exchange, Stored
 from zcserve.net.front import Front
-from zcserve.net.request import split_target
+from zcserve.net.reply import Reply
 from zcserve.net.timers import Deadline, Expiring, Timers
-from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller
 from zcserve.servlets.context import Context
 from zcserve.servlets.judge import Judged
@@ -121,7 +120,7 @@ class Results:
     def __len__(self) -> int:
         return len(self.kept)
 
-    def respond(self, route: Route, params: dict[str, str], exchange: Exchange) -> Made | None:
+    def respond(self, route: Route, params: dict[str, str], exchange: Exchange) -> Answer | None:
         """Answer a GET or HEAD, as `Resource.respond`."""
         target = exchange.target
         kept = self.kept.get(target)
@@ -132,7 +131,7 @@ class Results:
         call = self.making.wanted.get(target)
         if call is not None and call.source.route is route:
             return self.making.join(call, exchange)
-        source = Source(route, target, params, SentPath(split_target(target)[0]).key)
+        source = Source(route, target, params, exchange.path.key)
         if self.making.make(source, [exchange]):
             return None
         return self._context.busy(exchange, f"{HUNG_MAX} calls that make its result have not returned")
@@ -142,7 +141,7 @@ class Results:
 
     # --- keeping ------------------------------------------------------------------------------------------
 
-    def _keep(self, call: Call, answer: Answer, judged: Judged) -> None:
+    def _keep(self, call: Call, answer: Reply, judged: Judged) -> None:
         content = answer.content
         assert isinstance(content, bytes)
         entry = ComposedEntry(call.target, len(content), judged.modified, judged.content_type, judged.fields)
@@ -163,7 +162,7 @@ class Results:
         else:
             self._drop([kept])
 
-    def _made_resident(self, call: Call, answer: Answer, entry: ComposedEntry | None) -> None:
+    def _made_resident(self, call: Call, answer: Reply, entry: ComposedEntry | None) -> None:
         """A thread made the result resident, as `entry`; or found that nothing has changed, and this is the old one; or
         found no room."""
         kept = self.kept.get(call.target)
@@ -178,7 +177,7 @@ class Results:
             self._drop([kept])
         self.making.answer(call, answer, for_all=True)
 
-    def _put(self, call: Call, answer: Answer, entry: ComposedEntry) -> None:
+    def _put(self, call: Call, answer: Reply, entry: ComposedEntry) -> None:
         kept = self.kept.get(call.target)
         is_new = kept is None or kept.entry is not entry
         if kept is None:

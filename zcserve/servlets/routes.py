@@ -98,7 +98,7 @@ def servlet(
     """Make a function answer `path`, a pattern; several of these may stand above one function.
 
     methods  GET (with HEAD) unless told
-    ttl      the result of a GET is for everybody, and is kept for so many seconds (zcserve/servlets/results.py): the
+    ttl      the result of a GET is for every client, and is kept for so many seconds (zcserve/servlets/results.py): the
              request has method GET, target, query and the path's parameters, but no header lines, cookies or client
     thread   it may block: it runs in a pool of threads
 

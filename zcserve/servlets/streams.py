@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeAlias
 
-from zcserve.net.exchange import Give, Piece, Stream
+from zcserve.net.reply import Give, Piece, Stream
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
 
 Failed: TypeAlias = Callable[[BaseException], object]

@@ -11,15 +11,15 @@ import time
 from math import inf
 
 from zcserve.log import Log
-from zcserve.net.exchange import Exchange, Made
-from zcserve.servlets.context import page
+from zcserve.net.exchange import Answer, Exchange
+from zcserve.net.reply import page
 
 _log = Log(__name__)
 
 # Seldom enough for a log that people read, often enough to be seen while an application is tried.
 TOLD_EVERY_S = 60.0
 
-_PAGE = page(501, "<p>WebSockets are not spoken here.</p>")
+_PAGE = page(501, (), "<p>WebSockets are not spoken here.</p>")
 
 
 class NoWebSockets:
@@ -32,7 +32,7 @@ class NoWebSockets:
         self._told_at = -inf
         self._untold = 0
 
-    def respond(self, exchange: Exchange) -> Made | None:
+    def respond(self, exchange: Exchange) -> Answer | None:
         """501 (RFC 9110 section 15.6.2)."""
         now = time.monotonic()
         if now - self._told_at < TOLD_EVERY_S:

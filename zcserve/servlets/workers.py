@@ -38,13 +38,14 @@ class BusyError(ZcserveError):
 
 class Pool:
     """At most `threads` threads, and at most `waiting_max` jobs that wait for one. The first thread is started by
-    `begin`, the others when they are needed: where the system has no more, those that there are do all."""
+    `begin`, the others when they are needed: where the system has no more, those that there are do all. `idle` threads
+    have no job."""
 
     def __init__(self, threads: int, waiting_max: int) -> None:
         self._threads_max = threads
         self._waiting_max = waiting_max
         self._threads = 0
-        self._idle = 0
+        self.idle = 0
         self._closed = False
         # In order, and keyed by the job, so that one that is not wanted any more is found at once.
         self._begun: OrderedDict[Callable[[], None], None] = OrderedDict()
@@ -77,7 +78,7 @@ class Pool:
             if (len(self._new) >= self._waiting_max and not begun) or self._closed:
                 raise BusyError("no thread is free, and as many requests wait for one as --servlet-queue-max allows")
             (self._begun if begun else self._new)[job] = None
-            if self._idle >= self.waiting:
+            if self.idle >= self.waiting:
                 self._changed.notify()
                 return
             if self._threads == self._threads_max:
@@ -119,10 +120,10 @@ class Pool:
 
     def _next(self) -> Callable[[], None] | None:
         with self._changed:
-            self._idle += 1
+            self.idle += 1
             while not self._begun and not self._new and not self._closed:
                 self._changed.wait()
-            self._idle -= 1
+            self.idle -= 1
             if self._closed:
                 return None
             return (self._begun or self._new).popitem(last=False)[0]

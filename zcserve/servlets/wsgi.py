@@ -21,10 +21,11 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from zcserve.log import Log
-from zcserve.net.exchange import Answer, Exchange, Made
+from zcserve.net.exchange import Answer, Exchange
+from zcserve.net.reply import Reply
 from zcserve.servlets.context import Context
-from zcserve.servlets.files import Part, segments
-from zcserve.servlets.gateway import Asked, ClientGoneError, LeftOut, Promised, Pushed, promise
+from zcserve.servlets.files import Part
+from zcserve.servlets.gateway import ClientGoneError, GatewayRequest, LeftOut, Promised, Pushed, promise
 from zcserve.servlets.gateways import call_wsgi
 from zcserve.servlets.streams import EMPTY_MAX, SILENT_PAUSE_S, SILENT_TURNS_MAX, Begun, PoolStream
 from zcserve.servlets.workers import BusyError
@@ -59,9 +60,9 @@ class Wsgi:
     def close(self, until: float = inf) -> None:
         """Nothing."""
 
-    def respond(self, exchange: Exchange) -> Made | None:
+    def respond(self, exchange: Exchange) -> Answer | None:
         """As `Resource.respond`."""
-        call = _Call(self, Asked(self.prefix, exchange))
+        call = _Call(self, GatewayRequest(self.prefix, exchange))
         exchange.abandoned = call.abandon
         try:
             self.context.pool.submit(call.run)
@@ -74,17 +75,16 @@ class Wsgi:
 class _Call:
     """One request, in the pool: the application's call, and what came of it."""
 
-    def __init__(self, wsgi: Wsgi, asked: Asked) -> None:
+    def __init__(self, wsgi: Wsgi, request: GatewayRequest) -> None:
         self._wsgi = wsgi
         self._context = wsgi.context
-        self._asked = asked
-        self._exchange = asked.exchange
+        self._request = request
+        self._exchange = request.exchange
         self._variables = Variables()
         self._abandoned = False
         self._promised: Promised | None = None
         self._answered = False  # what was promised cannot be taken back
         self._written: Pushed | None = None
-        self._left: int | None = None  # bytes that were promised and not given yet
         self._result: Iterable[bytes] = ()
         self._pieces: Iterable[bytes] = ()
         self._silent = 0  # how often in a row the first piece was asked for and not given
@@ -101,12 +101,12 @@ class _Call:
         if not self._abandoned:
             self._proceed(self._make)
 
-    def _proceed(self, step: Callable[[], Answer | None]) -> None:
+    def _proceed(self, step: Callable[[], Reply | None]) -> None:
         made = self._variables.run(self._attempt, step)
         if self._silent:
             self._context.call_soon(partial(self._context.again, self._silent, self._resume))
             return
-        if isinstance(made, Answer):
+        if isinstance(made, Reply):
             self._exchange.finish(made)
             if isinstance(made.content, Begun):
                 return  # which closes it
@@ -120,7 +120,7 @@ class _Call:
     def _run_on(self) -> None:
         self._proceed(self._begin_content)
 
-    def _attempt(self, step: Callable[[], Answer | None]) -> Answer | None:
+    def _attempt(self, step: Callable[[], Reply | None]) -> Reply | None:
         try:
             return step()
         except ClientGoneError:
@@ -130,7 +130,7 @@ class _Call:
             return self._failed(error)
         return None
 
-    def _make(self) -> Answer | None:
+    def _make(self) -> Reply | None:
         """Call the application; None where its answer is on its way already."""
         self._result = call_wsgi(self._wsgi.application, self._environ(), self._start_response)
         if self._written is None:
@@ -138,7 +138,7 @@ class _Call:
         self._write_rest()
         return None
 
-    def _failed(self, error: BaseException) -> Answer | None:
+    def _failed(self, error: BaseException) -> Reply | None:
         if not self._answered:
             return self._context.fail(self._wsgi.name, self._exchange, error)
         self._cut_short(error)
@@ -158,10 +158,10 @@ class _Call:
 
     # --- the answer ---------------------------------------------------------------------------------------
 
-    def _answer(self) -> Answer | None:
+    def _answer(self) -> Reply | None:
         """What the application returned, as far as it can be known now. Raises what the application raises."""
         result, promised = self._result, self._promised
-        if isinstance(result, FileWrapper) and promised is not None and promised.has_content(self._exchange.method):
+        if isinstance(result, FileWrapper) and promised is not None and promised.has_content:
             part = result.part()
             if part is not None:
                 self._send_part(promised, part)
@@ -170,7 +170,7 @@ class _Call:
         self._iterator = iter(self._pieces)
         return self._begin_content()
 
-    def _begin_content(self) -> Answer | None:
+    def _begin_content(self) -> Reply | None:
         """The answer, with its first piece; None, and `_silent`, where too many pieces were empty. Raises what the
         application raises."""
         assert self._iterator is not None
@@ -183,21 +183,21 @@ class _Call:
         if promised is None:
             raise AssertionError("the application returned without having called start_response")
         is_complete = isinstance(self._pieces, tuple)
-        if not promised.has_content(self._exchange.method):
+        if not promised.has_content:
             return promised.without_content(len(first) if is_complete else 0)
-        self._left = promised.length
-        self._take(first)
-        if not first or self._left == 0 or is_complete:
-            self._check_complete()
-            return Answer(promised.status, promised.fields, first)
+        promised.take(len(first), last=is_complete or not first)
+        if is_complete or not first or promised.left == 0:
+            return promised.reply(first)
         self._answered = True
         context = self._context
         rest = PoolStream(_Pieces(self), context.pool, context.call_soon, context.again, self._cut_short)
-        return Answer(promised.status, promised.fields, Begun(first, rest), promised.length)
+        return promised.reply(Begun(first, rest))
 
     def _is_unwanted(self) -> bool:
         """Whether the client is gone; to be asked where nothing is said, so that nothing is sent that would tell."""
-        return self._abandoned or (self._written is not None and self._written.is_closed and self._left != 0)
+        if self._written is None or self._promised is None:
+            return self._abandoned
+        return self._abandoned or (self._written.is_closed and self._promised.left != 0)
 
     def _first(self, iterator: Iterator[bytes]) -> bytes | None:
         """As `next_piece`, but for pieces of WSGI. Raises ClientGoneError."""
@@ -212,30 +212,21 @@ class _Call:
                 raise ClientGoneError("the client is gone")
         return None
 
-    def _take(self, piece: bytes) -> None:
-        """Count a piece against the Content-Length. Raises ValueError."""
-        if self._left is not None:
-            self._left -= len(piece)
-            if self._left < 0:
-                raise ValueError("more content than the Content-Length says")
-
-    def _check_complete(self) -> None:
-        if self._left:
-            raise ValueError(f"{self._left} bytes less than the Content-Length says")
-
     def next_piece(self) -> bytes:
         """The next piece of a response whose first is out. Raises StopIteration, or what the application raises."""
         return self._variables.run(self._next)
 
     def _next(self) -> bytes:
-        if self._left == 0 or self._iterator is None:
+        promised = self._promised
+        assert promised is not None
+        if promised.left == 0 or self._iterator is None:
             raise StopIteration  # enough: PEP 3333, "Handling the Content-Length Header"
         try:
             piece = _checked(next(self._iterator))
         except StopIteration:
-            self._check_complete()
+            promised.take(0, last=True)
             raise
-        self._take(piece)
+        promised.take(len(piece))
         return piece
 
     def close(self) -> None:
@@ -245,16 +236,10 @@ class _Call:
     def _send_part(self, promised: Promised, part: Part) -> None:
         """A file, without a copy, from its position to its end or as far as was promised."""
         if promised.length is not None:
-            if promised.length > part.length:
-                raise ValueError("the file is shorter than the Content-Length says")
             part.cut(promised.length)
+        promised.take(part.length, last=True)
         self._answered = True
-        self._context.call_soon(partial(self._finish_part, promised, part))
-
-    def _finish_part(self, promised: Promised, part: Part) -> None:
-        """In the loop's thread."""
-        content, body = segments(self._context.site, part, self._context.turn())
-        self._exchange.finish(Answer(promised.status, promised.fields, content, part.length, body))
+        self._context.call_soon(lambda: self._exchange.finish(promised.reply_with(part, self._context)))
 
     # --- start_response and write -------------------------------------------------------------------------
 
@@ -272,7 +257,7 @@ class _Call:
             raise AssertionError("start_response was called again, and without exc_info")
         if not (status[:3].isascii() and status[:3].isdigit() and status[3:4] in ("", " ")):
             raise ValueError(f"{status!r} is not a status, such as '200 OK'")
-        self._promised = promise(int(status[:3]), headers, self._wsgi.left_out)
+        self._promised = promise(self._exchange, int(status[:3]), headers, self._wsgi.left_out)
         return self._write
 
     def _write(self, data: bytes) -> None:
@@ -289,44 +274,41 @@ class _Call:
                 time.sleep(SILENT_PAUSE_S)
             return
         self._wrote_nothing = 0
+        self._promised.take(len(data))
         if self._written is None:
-            self._left = self._promised.length
-            self._take(data)
             self._answered = True
             self._written = Pushed(self._context.call_soon)
-            status, fields, length = self._promised
-            self._exchange.finish(Answer(status, fields, self._written, length))
-        else:
-            self._take(data)
-        if not self._written.put(data).result() and self._left != 0:
+            self._exchange.finish(self._promised.reply(self._written))
+        if not self._written.put(data).result() and self._promised.left != 0:
             raise ClientGoneError("the client does not read any more")
 
     def _write_rest(self) -> None:
         """What the application returned after it had written."""
         assert self._written is not None
+        assert self._promised is not None
         for piece in self._result:
             self._write(piece)
-        self._check_complete()
+        self._promised.take(0, last=True)
         self._written.put(b"")
 
     # --- environ ------------------------------------------------------------------------------------------
 
     def _environ(self) -> dict[str, Any]:
         """PEP 3333, "environ Variables"; text is latin-1 of the bytes ("A Note On String Types")."""
-        asked, exchange = self._asked, self._exchange
-        host, port = asked.own or ("localhost", 80)
+        request, exchange = self._request, self._exchange
+        host, port = request.own or ("localhost", 80)
         environ: dict[str, Any] = {
             "REQUEST_METHOD": exchange.method.decode("latin-1"),
-            "SCRIPT_NAME": asked.prefix.decode("latin-1"),
-            "PATH_INFO": asked.path.decode("latin-1"),
-            "QUERY_STRING": asked.query.decode("latin-1"),
+            "SCRIPT_NAME": request.prefix.decode("latin-1"),
+            "PATH_INFO": request.path.decode("latin-1"),
+            "QUERY_STRING": request.query.decode("latin-1"),
             "REQUEST_URI": exchange.target.decode("latin-1"),
             "SERVER_NAME": host,
             "SERVER_PORT": str(port),
-            "SERVER_PROTOCOL": asked.version,
-            "REMOTE_ADDR": exchange.client if asked.peer else "",
+            "SERVER_PROTOCOL": request.version,
+            "REMOTE_ADDR": exchange.client if request.peer else "",
             "wsgi.version": (1, 0),
-            "wsgi.url_scheme": asked.scheme,
+            "wsgi.url_scheme": request.scheme,
             "wsgi.input": io.BytesIO(exchange.body),
             "wsgi.errors": _ErrorLog(self._wsgi.name),
             "wsgi.multithread": True,
@@ -334,9 +316,9 @@ class _Call:
             "wsgi.run_once": False,
             "wsgi.file_wrapper": FileWrapper,
         }
-        if asked.peer and asked.peer[1]:  # a proxy need not tell it
-            environ["REMOTE_PORT"] = str(asked.peer[1])
-        environ |= _variables(asked.lines, len(exchange.body))
+        if request.peer and request.peer[1]:  # a proxy need not tell it
+            environ["REMOTE_PORT"] = str(request.peer[1])
+        environ |= _variables(request.lines, len(exchange.body))
         return environ
 
 

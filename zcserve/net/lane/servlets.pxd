@@ -3,7 +3,7 @@
 """Servlets that run in the loop: looked up in Python once a target, and called from here.
 
 What is found (`Quick`, net/exchange.py) stands in the table beside the files, in a record without representations, with a
-`Servlet` behind it. An answer gets a record that is in no table. What an application makes that is not so simple (`Made`)
+`Servlet` behind it. An answer gets a record that is in no table. Another answer of an application (`Answer`)
 waits in `made`, for the connection that is handed over with it.
 
 The loop calls `look_up`, `ask` and `discard_made`, after it has taken the GIL (gil.pxd). They do not raise: what is wrong
@@ -55,7 +55,7 @@ cdef struct Servlets:
     bint looks_up
     PyObject *look_up            # `Application.look_up`, of `Lane`
     PyObject *quick              # the keys of what it found, of `Lane`
-    PyObject *made               # descriptor -> `Made`, until it is taken, of `Lane`
+    PyObject *made               # descriptor -> `Answer`, until it is taken, of `Lane`
     PyObject *origin             # `Proxies.origin` (forwarded.py), of `Lane`
     PyObject *running            # where the servlet is that is being called, NULL for none
     PyObject *last_client        # as str
