@@ -241,7 +241,7 @@ def test_content_that_comes_late_for_an_entry_that_left_is_not_kept(
     wait_until(lambda: entry(server, b"/page").variants)
     go.set()
     wait_until(lambda: got)
-    assert got[0].size == 1000  # whoever asked gets it
+    assert got[0].size == 1000  # the request gets it
     assert old.body is None
     wait_until(lambda: server.store.resident == 2)
 

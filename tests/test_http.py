@@ -314,7 +314,7 @@ def test_ranges_are_resolved_against_a_size(value: bytes, size: int, parts: list
     ("value", "count_max"),
     [
         (b"bytes=0-0,2-2,4-4", 2),
-        (b"bytes=90-,91-,92-", 2),  # counted before anybody looks whether they can be satisfied
+        (b"bytes=90-,91-,92-", 2),  # counted before it is looked whether they can be satisfied
         (b"bytes=0-,0-,0-,0-", 10),
         (b"bytes=0-2,2-4,4-6,6-8", 10),
         (b"bytes=6-8,4-6,2-4,0-2", 10),

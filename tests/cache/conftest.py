@@ -12,7 +12,7 @@ from tests.support.trees import Tree
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Iterator[Tree]:
-    """An empty root; everybody may read it, whatever the umask."""
+    """An empty root; every user may read it, with any umask."""
     path = tmp_path / "www"
     path.mkdir()
     path.chmod(0o755)

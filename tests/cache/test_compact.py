@@ -47,7 +47,7 @@ class House:
         del self.contents[entry]
 
     def thin_out(self, keep_every: int) -> list[Entry]:
-        """Have the others leave; who stays."""
+        """Have the others leave; those that stay."""
         entries = list(self.contents)
         for number, entry in enumerate(entries):
             if number % keep_every:
@@ -149,7 +149,7 @@ def test_no_more_is_committed_than_may_be(house: House) -> None:
     assert spent[-1] < committed // 2
 
 
-def test_who_sends_from_a_body_that_was_moved_sends_what_it_was(house: House) -> None:
+def test_a_body_that_is_moved_is_sent_as_it_was(house: House) -> None:
     stayed = filled(house).thin_out(8)
     before = memfds("zcserve-slab")
     old = {entry: body_of(entry) for entry in stayed[:3]}
@@ -186,7 +186,7 @@ def test_what_is_being_sent_is_left_for_later(house: House) -> None:
     house.check()
 
 
-def test_who_refers_to_a_body_is_told_and_it_counts_as_let_go(house: House) -> None:
+def test_the_owner_of_a_reference_is_told_and_it_counts_as_let_go(house: House) -> None:
     stayed = filled(house).thin_out(8)
     held = {entry: body_of(entry) for entry in stayed[::2]}
     told: list[Entry] = []
@@ -237,7 +237,7 @@ def test_an_entry_that_comes_and_goes_leaves_no_trace(house: House) -> None:
     assert held_elsewhere(stayed) == held_elsewhere(gone) == 0
 
 
-def test_a_list_is_tidied_a_few_at_a_time_and_has_everybody_meanwhile() -> None:
+def test_a_list_is_tidied_a_few_at_a_time_and_has_all_meanwhile() -> None:
     count = 100 * TIDIED_AT_ONCE
     house = House(count * 200)
     stayed = [house.come(100) for _ in range(count)]
@@ -345,7 +345,7 @@ def test_to_be_moved_is_no_news_to_the_policy(make_store: Callable[..., Store], 
     assert [(entry, entry.filed, entry.tick, entry.uses) for entry in store._policy.entries()] == filed
 
 
-def test_nobody_is_evicted_while_holes_can_be_closed(make_store: Callable[..., Store]) -> None:
+def test_nothing_is_evicted_while_holes_can_be_closed(make_store: Callable[..., Store]) -> None:
     store = make_store()
     present = files(BUDGET // 1100, 1000)
     for tick, entry in enumerate(present):

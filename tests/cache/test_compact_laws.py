@@ -27,7 +27,7 @@ CHOICE = st.integers(0)
 
 
 class CompactingStore(RuleBasedStateMachine):
-    """A store beside a model: what each entry's body must hold, and who refers to which body."""
+    """A store beside a model: what each entry's body must hold, and what refers to which body."""
 
     def __init__(self) -> None:
         super().__init__()

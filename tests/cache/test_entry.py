@@ -75,7 +75,7 @@ def opened(path: Path) -> OpenFile:
     return OpenFile(fd, identity_of(os.fstat(fd)))
 
 
-def test_an_open_file_is_closed_when_nobody_refers_to_it(tmp_path: Path) -> None:
+def test_an_open_file_is_closed_with_its_last_reference(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     file = opened(tmp_path / "a")
     link = f"/proc/self/fd/{file.fd}"
@@ -231,7 +231,7 @@ def test_a_packed_body_is_its_own_block_and_has_no_room_for_more() -> None:
     assert not hasattr(body, "__dict__")
 
 
-def test_whoever_holds_a_body_holds_its_memory() -> None:
+def test_a_reference_to_a_body_holds_its_memory() -> None:
     slabs = Slabs(1 << 20)
     (body,) = slabs.write([(HEAD, noise(3000))], Packed)
     slabs.reclaim()

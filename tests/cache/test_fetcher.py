@@ -1,4 +1,4 @@
-"""Loading on demand: one job for all who ask, results in the loop's thread, and what a file's troubles end in."""
+"""Loading on demand: one job for all that ask, results in the loop's thread, and what a file's troubles end in."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def bench(tree: Tree) -> Iterator[Bench]:
 # --- jobs -------------------------------------------------------------------------------------------------
 
 
-def test_many_who_ask_for_one_key_share_one_job(bench: Bench) -> None:
+def test_many_that_ask_for_one_key_share_one_job(bench: Bench) -> None:
     release = threading.Event()
     runs: list[int] = []
     results: list[object] = []
@@ -97,12 +97,12 @@ def test_many_who_ask_for_one_key_share_one_job(bench: Bench) -> None:
     assert set(results) == {"content"}
 
 
-def test_who_asks_after_a_job_has_ended_gets_a_new_one(bench: Bench) -> None:
+def test_a_wish_after_a_job_has_ended_gets_a_new_one(bench: Bench) -> None:
     results = iter(["first", "second"])
     assert [bench.run("key", lambda: next(results)) for _ in range(2)] == ["first", "second"]
 
 
-def test_who_asks_before_the_result_was_delivered_still_shares_it(bench: Bench) -> None:
+def test_a_wish_before_the_result_was_delivered_still_shares_it(bench: Bench) -> None:
     began = threading.Event()
     results: list[object] = []
 
@@ -152,7 +152,7 @@ def test_a_job_that_raises_gives_none_and_a_line_in_the_log(bench: Bench, caplog
     assert bench.run("key", lambda: "goes on") == "goes on"
 
 
-def test_one_who_fails_to_take_a_result_does_not_keep_it_from_the_others(bench: Bench) -> None:
+def test_one_that_fails_to_take_a_result_does_not_keep_it_from_the_others(bench: Bench) -> None:
     results: list[object] = []
 
     def fail(result: object) -> None:
@@ -176,9 +176,9 @@ def test_a_result_that_many_wait_for_is_handed_out_a_few_at_a_time(bench: Bench)
         bench.fetcher.run("key", lambda: gate.wait(WITHIN_S), lambda _: order.append("waited"))
     gate.set()
     bench.turns.turn_until(lambda: bool(order))
-    bench.turns.call_soon(lambda: order.append("somebody else"))
+    bench.turns.call_soon(lambda: order.append("another"))
     bench.turns.turn_until(lambda: len(order) > 3 * HANDED_OUT_MAX)
-    assert order.index("somebody else") <= 2 * HANDED_OUT_MAX
+    assert order.index("another") <= 2 * HANDED_OUT_MAX
     assert order.count("waited") == 3 * HANDED_OUT_MAX
 
 
@@ -314,7 +314,7 @@ def test_threads_that_cannot_be_had_are_told_at_once(tree: Tree, monkeypatch: py
 # --- jobs that hang ---------------------------------------------------------------------------------------
 
 
-def test_who_has_ceased_to_wait_hears_nothing_and_is_not_kept(bench: Bench) -> None:
+def test_a_wait_that_is_withdrawn_hears_nothing_and_is_not_kept(bench: Bench) -> None:
     release = threading.Event()
     results: list[object] = []
 

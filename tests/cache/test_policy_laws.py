@@ -1,5 +1,5 @@
 """Every policy against a short simulation of its published description, eviction by eviction, for objects of one size;
-and what holds for all policies whatever happens: who goes was free to go, and nobody is lost."""
+and what holds for all policies at all times: an entry that goes was free to go, and none is lost."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class ReferenceSieve(Reference):
         super().__init__(capacity)
         self.queue: list[int] = []
         self.visited: dict[int, bool] = {}
-        self.hand: int | None = None  # who is looked at next; None: the tail
+        self.hand: int | None = None  # what is looked at next; None: the tail
 
     def holds(self, x: int) -> bool:
         return x in self.queue
@@ -128,7 +128,7 @@ class ReferenceSieve(Reference):
 
 class ReferenceS3Fifo(Reference):
     """Yang et al., SOSP'23, Algorithm 1, but for one thing: when its EVICTS moves an object to a full M, it evicts from
-    M and goes on; here, as in the authors' libCacheSim, that is left to the next EVICT. Who returns from G leaves a
+    M and goes on; here, as in the authors' libCacheSim, that is left to the next EVICT. What returns from G leaves a
     hole: G is a stretch of time, the last 0.9 x capacity that entered it (their section on implementation)."""
 
     def __init__(self, capacity: int) -> None:

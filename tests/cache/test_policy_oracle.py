@@ -27,7 +27,7 @@ def zipf(exponent: float, seed: int) -> list[int]:
 
 
 def scanned(keys: list[int]) -> list[int]:
-    """With a scan of three times the capacity, of what nobody asks for otherwise, after every thousand requests."""
+    """With a scan of three times the capacity, of what is not asked for otherwise, after every thousand requests."""
     mixed: list[int] = []
     for at in range(0, len(keys), 1000):
         mixed += keys[at : at + 1000]
@@ -94,8 +94,8 @@ def test_s3_fifo_hits_where_libcachesim_hits(trace: str, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("trace", TRACES)
 def test_s3_fifo_hits_as_often_as_libcachesim_with_ghosts_as_published(trace: str) -> None:
-    # In libCacheSim who returns leaves room for one ghost more, and is looked for before room is made for him, so that
-    # the oldest ghosts are remembered a little longer than in a stretch of time.
+    # In libCacheSim what returns leaves room for one ghost more, and is looked for before room is made for it, so
+    # that the oldest ghosts are remembered a little longer than in a stretch of time.
     oracle = evicted_once(libcachesim.S3FIFO(CAPACITY, hashpower=HASH_POWER))
     ours = Cached(POLICIES["s3-fifo"](), CAPACITY)
     keys = TRACES[trace]

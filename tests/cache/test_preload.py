@@ -227,7 +227,7 @@ def test_what_is_asked_for_first_is_loaded_although_it_is_large(tree: Tree) -> N
 
 @contextmanager
 def unreadable(tree: Tree, *names: str) -> Iterator[Generation]:
-    """What a walk found; nobody but root may read these, and nobody is root inside."""
+    """What a walk found; only root may read these, and the loader is not root inside."""
     for path in tree.path.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     closed = [tree.path / name for name in names]
@@ -293,7 +293,7 @@ def test_a_sibling_that_may_not_be_read_is_named(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.css.gz", "a.css.br"])
-def test_a_sibling_that_is_gone_leaves_no_body_that_nobody_names(tree: Tree, name: str) -> None:
+def test_a_sibling_that_is_gone_leaves_no_body_without_a_name(tree: Tree, name: str) -> None:
     tree.plant({"a.css": b"base", "a.css.br": b"br", "a.css.gz": b"gz"})
     generation = tree.walk()
     (tree.path / name).unlink()
@@ -463,7 +463,7 @@ def test_unchanged_files_are_shared_and_only_those(tree: Tree) -> None:
     assert entry_of(generation, b"/touched").etag == entry_of(last, b"/touched").etag != b""
 
 
-def test_retired_bodies_give_their_memory_back_when_nobody_sends_them(tree: Tree) -> None:
+def test_retired_bodies_give_their_memory_back_when_they_are_not_being_sent(tree: Tree) -> None:
     tree.plant({"small": noise(3000), "large": noise(100 * KIB), "kept": noise(50 * KIB)})
     loader = tree.loader()
     last, _ = preloaded(tree, loader)

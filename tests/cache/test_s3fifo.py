@@ -24,7 +24,7 @@ def test_two_hits_take_a_newcomer_into_the_main_queue(hits: int, stays: bool) ->
 
 
 @pytest.mark.parametrize(("asked_after", "remembered"), [(10, True), (17, True), (18, False), (30, False)])
-def test_who_is_asked_for_again_soon_after_is_let_into_the_main_queue(asked_after: int, remembered: bool) -> None:
+def test_what_is_asked_for_again_soon_after_is_let_into_the_main_queue(asked_after: int, remembered: bool) -> None:
     cache = Cached(S3Fifo(), 10)
     cache.get("a")
     cache.run(range(10))
@@ -90,7 +90,7 @@ def test_empty_files_have_a_size() -> None:
     assert [policy.pop() for _ in range(4)] == [*entries, None]
 
 
-def test_who_is_being_sent_is_passed_over_in_either_queue() -> None:
+def test_what_is_being_sent_is_passed_over_in_either_queue() -> None:
     policy = S3Fifo()
     entries = [resident() for _ in range(4)]
     for entry in entries:
@@ -103,7 +103,7 @@ def test_who_is_being_sent_is_passed_over_in_either_queue() -> None:
         assert policy.pop(lambda entry, those=in_flight: entries.index(entry) in those) is expected  # type: ignore[misc]
 
 
-def test_who_is_promoted_may_go_at_once_when_all_others_are_being_sent() -> None:
+def test_what_is_promoted_may_go_at_once_when_all_others_are_being_sent() -> None:
     policy = S3Fifo()
     large, passing, small = resident(size=100_000), resident(), resident()
     for entry in (large, passing):
@@ -115,7 +115,7 @@ def test_who_is_promoted_may_go_at_once_when_all_others_are_being_sent() -> None
     assert policy.pop(lambda entry: entry is large) is small
 
 
-def test_who_is_dropped_is_out_and_no_ghost() -> None:
+def test_what_is_dropped_is_out_and_no_ghost() -> None:
     cache = Cached(S3Fifo(), 10)
     cache.run("aaab")
     cache.run(range(10))  # a is in the main queue, b gone

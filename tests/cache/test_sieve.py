@@ -26,7 +26,7 @@ def test_one_example_by_hand() -> None:
     assert cache.evicted == ["C", "E", "F"]
 
 
-def test_who_was_hit_is_passed_once_and_keeps_its_place() -> None:
+def test_what_was_hit_is_passed_once_and_keeps_its_place() -> None:
     cache = cached("abc")
     cache.get("a")
     cache.run("de")
@@ -36,7 +36,7 @@ def test_who_was_hit_is_passed_once_and_keeps_its_place() -> None:
     assert cache.holds("afg") == [True, True, True]
 
 
-def test_the_hand_begins_anew_before_those_who_come_when_it_passed_the_newest() -> None:
+def test_the_hand_begins_anew_before_those_that_come_when_it_passed_the_newest() -> None:
     cache = cached("abc")
     cache.run("ab")
     cache.get("d")
@@ -64,7 +64,7 @@ def test_a_scan_passes_through_without_displacing_what_is_used() -> None:
     assert set(cache.evicted) <= set(range(1000))
 
 
-def test_who_is_being_sent_is_passed_over_and_stays_as_it_was() -> None:
+def test_what_is_being_sent_is_passed_over_and_stays_as_it_was() -> None:
     policy = Sieve()
     a, b, c = entries = [resident() for _ in range(3)]
     for entry in entries:
@@ -73,10 +73,10 @@ def test_who_is_being_sent_is_passed_over_and_stays_as_it_was() -> None:
     assert policy.pop(lambda entry: entry in (a, b)) is c
     assert policy.pop(lambda entry: True) is None
     assert len(policy) == 2
-    assert policy.pop() is b  # a was hit, and nobody cleared its bit while it was sent
+    assert policy.pop() is b  # a was hit, and its bit was not cleared while it was sent
 
 
-def test_who_is_dropped_is_out_wherever_the_hand_stands() -> None:
+def test_what_is_dropped_is_out_wherever_the_hand_stands() -> None:
     for gone in range(4):
         policy = Sieve()
         entries = [resident() for _ in range(4)]

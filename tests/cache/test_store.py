@@ -1,4 +1,4 @@
-"""The budget: what it holds, who makes room, when memory comes back."""
+"""The budget: what it holds, what makes room, when memory comes back."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ def test_a_body_that_can_never_fit_evicts_nobody(store: Store) -> None:
     assert all(entry.body is not None for entry in entries)
 
 
-def test_room_that_would_have_to_be_made_is_not_taken_when_nobody_may_go(store: Store) -> None:
+def test_room_that_would_have_to_be_made_is_not_taken_when_none_may_go(store: Store) -> None:
     entries = [put_large(store, noise(BUDGET // 4, i)) for i in range(3)]
     newcomer = new_entry(10)
     assert store.place([(newcomer, HEAD, b"x" * 10)], evict=False)
@@ -300,7 +300,7 @@ def test_room_that_would_have_to_be_made_is_not_taken_when_nobody_may_go(store: 
     assert store.evictions == 0
 
 
-def test_at_the_descriptor_limit_not_everybody_goes_in_vain(store: Store) -> None:
+def test_at_the_descriptor_limit_not_all_go_in_vain(store: Store) -> None:
     entries = [put_large(store, noise(BUDGET // 16, i)) for i in range(16)]
     with no_descriptors_left():
         store.reserve(BUDGET // 16)
@@ -397,7 +397,7 @@ def test_what_is_pinned_outlives_a_scan_of_ten_times_the_budget(pinning: tuple[S
     for number in range(10 * BUDGET // 20_000):
         put(store, noise(20_000 if number % 2 else 9000, number), tick=number)
         assert store.committed <= BUDGET
-    # Nobody loads it again: what is resident was never evicted, though it may have been moved.
+    # It is not loaded again: what is resident was never evicted, though it may have been moved.
     assert [entry and content_of(body_of(entry)) for entry in entries] == [noise(size, size) for size in sizes]
 
 

@@ -23,7 +23,7 @@ from zcserve.errors import NoThreadError
 
 
 class Gate:
-    """gzip that waits to be let go. `begun` counts who came."""
+    """gzip that waits to be let go. `begun` counts its uses."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
@@ -142,7 +142,7 @@ def test_what_is_forgotten_meanwhile_gets_no_variant(making: Callable[..., Makin
     assert here.loader.store.resident == len(here.entry(b"/b.css").variants) == 1
 
 
-def test_who_waits_does_something_meanwhile_which_may_end_it(making: Callable[..., Making]) -> None:
+def test_a_wait_does_something_meanwhile_which_may_end_it(making: Callable[..., Making]) -> None:
     here = making({"a.css": prose(5000)}, compress_wait_s=60)
 
     class EndedError(Exception):

@@ -152,7 +152,7 @@ def test_a_file_is_told_when_its_writer_closes_it(tree: Tree, follow: Callable[.
     assert site.entry(f"/{name}".encode()).size == 15
 
 
-def test_a_file_that_nobody_closes_is_told_when_it_is_quiet(tree: Tree, follow: Callable[..., Followed]) -> None:
+def test_a_file_that_stays_open_is_told_when_it_is_quiet(tree: Tree, follow: Callable[..., Followed]) -> None:
     tree.plant({})
     site = follow()
     with open(tree.path / "a", "wb", buffering=0) as file:
@@ -613,7 +613,7 @@ def test_a_queue_that_overflowed_means_everything(tree: Tree, follow: Callable[.
     assert site.changes().names == {b"": {b"a", b"a.new"}}
 
 
-def test_a_queue_overflows_when_nobody_reads(tree: Tree, follow: Callable[..., Followed]) -> None:
+def test_a_queue_overflows_when_it_is_not_read(tree: Tree, follow: Callable[..., Followed]) -> None:
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     if limit > 100_000:
         pytest.skip("this queue is long")

@@ -36,7 +36,7 @@ from zcserve.net.prefixes import Prefixes
 pytest.importorskip("zcserve.net._lane")
 
 NEVER = 300.0  # seconds: a deadline that is not the test's subject
-LARGE = 8 << 20  # more than any socket takes that nobody reads from
+LARGE = 8 << 20  # more than any socket takes whose client reads nothing
 PAGE = random.Random("page").randbytes(1000)
 BIG = random.Random("big").randbytes(LARGE)
 GET_BIG = b"GET /big HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -116,7 +116,7 @@ def slow_reader(server: Server, wait_until: WaitUntil) -> Iterator[Client]:
 
 
 def read_on(client: Client) -> Response:
-    """The answer of a slow reader, who reads as fast as others from now on."""
+    """The answer of a slow reader, which reads as fast as others from now on."""
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     return client.read()
 
@@ -291,7 +291,7 @@ def test_a_body_that_is_being_sent_is_passed_over(
 
 
 @pytest.mark.parametrize("how", ["evicted", "replaced", "gone"])
-def test_a_slow_reader_gets_the_whole_of_what_he_asked_for(
+def test_a_slow_reader_gets_the_whole_of_what_it_asked_for(
     start: Callable[..., Server], site: Site, wait_until: WaitUntil, how: str
 ) -> None:
     server = start()
@@ -396,21 +396,21 @@ def test_close_with_more_behind_it_is_answered_in_order_and_nothing_more(start: 
             assert client.at_end()
 
 
-def test_who_says_nothing_is_closed(start: Callable[..., Server]) -> None:
+def test_a_client_that_says_nothing_is_closed(start: Callable[..., Server]) -> None:
     server = start(head_timeout_s=0.2, idle_timeout_s=NEVER)
     with Client(server.port) as client:
         assert client.at_end()
     assert lane_of(server).count == 0
 
 
-def test_who_has_been_idle_is_closed(start: Callable[..., Server]) -> None:
+def test_a_client_that_has_been_idle_is_closed(start: Callable[..., Server]) -> None:
     server = start(idle_timeout_s=0.3, head_timeout_s=NEVER)
     with Client(server.port) as client:
         assert ask_lane(server, client, "/page").body == PAGE
         assert client.at_end()
 
 
-def test_who_does_not_read_is_closed(start: Callable[..., Server], wait_until: WaitUntil) -> None:
+def test_a_client_that_does_not_read_is_closed(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start(write_timeout_s=0.3)
     with slow_reader(server, wait_until) as client:
         wait_until(lambda: lane_of(server).count == 0)
@@ -419,7 +419,7 @@ def test_who_does_not_read_is_closed(start: Callable[..., Server], wait_until: W
             client.read()
 
 
-def test_who_sends_and_does_not_read_is_closed(start: Callable[..., Server], wait_until: WaitUntil) -> None:
+def test_a_client_that_sends_and_does_not_read_is_closed(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start(write_timeout_s=0.3)
     lane = lane_of(server)
     with slow_reader(server, wait_until) as client:
@@ -433,7 +433,7 @@ def test_who_sends_and_does_not_read_is_closed(start: Callable[..., Server], wai
         wait_until(closed)
 
 
-def test_who_reads_slowly_gets_it_all(start: Callable[..., Server], wait_until: WaitUntil) -> None:
+def test_a_client_that_reads_slowly_gets_it_all(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start(write_timeout_s=0.4, turn_bytes_max=1 << 20)
     with slow_reader(server, wait_until) as client:
         received = 0
@@ -445,7 +445,7 @@ def test_who_reads_slowly_gets_it_all(start: Callable[..., Server], wait_until: 
             received += len(client.socket.recv(1 << 20)) or pytest.fail("closed early")
 
 
-def test_who_resets_in_the_middle_lets_go_of_the_body(start: Callable[..., Server], wait_until: WaitUntil) -> None:
+def test_a_reset_in_the_middle_lets_go_of_the_body(start: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = start()
     with slow_reader(server, wait_until) as client:
         client.reset()

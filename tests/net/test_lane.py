@@ -295,7 +295,7 @@ def test_what_is_dropped_is_let_go(lane: Any) -> None:
     lane.drop(representations[0][0])
     lane.put(b"/1", [packed(b"another")])
     del representations, one
-    lane.poll(0)  # who is replaced is buried in the next turn
+    lane.poll(0)  # what is replaced is freed in the next turn
     gc.collect()
     assert [end() is None for end in ends] == [True] * 4 + [False] * 4
     lane.clear()
@@ -546,7 +546,7 @@ def test_a_connection_comes_back_with_what_came_meanwhile(drive: Callable[..., D
         arrived = select.poll()
         arrived.register(fd, select.POLLRDHUP)
         assert arrived.poll(20_000)
-        driver.turn()  # tells Python of it, who does nothing
+        driver.turn()  # tells Python of it, which does nothing
         driver.lane.resume(fd, True)
         driver.until(lambda: driver.lane.count == 0)  # it saw the end, too
         assert client.read().body == b"content"
@@ -634,7 +634,7 @@ def test_clients_that_queue_up_are_each_given_what_is_theirs(drive: Callable[...
     lane.put(b"/a", [packed(b"content")])
     lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
     says = [PLAIN, PLAIN[:-2] + b"Connection: close\r\n\r\n", b"", b"GET /a HT", PLAIN + b"TRACE"]
-    # More than a listener accepts at a time, and who is handed over comes between the others.
+    # More than a listener accepts at a time, and those that are handed over come between the others.
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(driver.where)) for _ in range(120)]
         for client, said in zip(clients, itertools.cycle(says), strict=False):
@@ -647,7 +647,7 @@ def test_clients_that_queue_up_are_each_given_what_is_theirs(drive: Callable[...
                 assert client.read().body == b"content"
             if b"close" in said:
                 assert client.at_end()
-        clients[0].send(PLAIN)  # who was served at once is watched all the same
+        clients[0].send(PLAIN)  # a connection that was served at once is watched all the same
         clients[2].send(PLAIN)
         driver.until(lambda: lane.requests == 74)
         clients[0].close()
@@ -717,7 +717,7 @@ def test_answers_are_whole_and_in_order_wherever_the_socket_stops(
     assert [words[5] + b" " + words[8] for words in lines] == logged
 
 
-def test_who_has_sent_what_nobody_read_is_not_shed(drive: Callable[..., Driver]) -> None:
+def test_a_connection_with_unread_bytes_is_not_shed(drive: Callable[..., Driver]) -> None:
     driver = drive()
     driver.lane.put(b"/a", [packed(b"content")])
     with Client(driver.where) as silent, Client(driver.where) as speaker:
@@ -935,7 +935,7 @@ def test_uses_are_noted_as_the_rule_says(lane: Any, drive: Callable[..., Driver]
     driver.lane.put(b"/a", [packed(b"x" * 100)])
     with Client(driver.where) as client:
         driver.ask(client, PLAIN)
-        assert driver.lane.take_sightings() == []  # nobody asked
+        assert driver.lane.take_sightings() == []  # nothing was asked for
         driver.lane.sample(1.0, 1, 1)
         driver.ask(client, PLAIN * 3, 3)
         first, *others = driver.lane.take_sightings()

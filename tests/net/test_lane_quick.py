@@ -1,4 +1,4 @@
-"""The lane and who answers at once: whom it looks up, calls and forgets, and what becomes of the answers.
+"""The lane and functions that answer at once: which it looks up, calls and forgets, and what becomes of the answers.
 
 The lane runs in the test's own thread, as in test_lane.py. `Stage` is the application: a function a path.
 """
@@ -179,10 +179,10 @@ def unread(client: Client) -> int:
     return int.from_bytes(fcntl.ioctl(client.socket, termios.FIONREAD, b"\0\0\0\0"), sys.byteorder)
 
 
-# --- who is looked up and called ------------------------------------------------------------------------------
+# --- what is looked up and called -----------------------------------------------------------------------------
 
 
-def test_who_answers_is_looked_up_once_and_called_each_time(stage: Callable[..., Stage]) -> None:
+def test_a_function_is_looked_up_once_and_called_each_time(stage: Callable[..., Stage]) -> None:
     driver = stage()
     requests: list[Request] = []
     driver.functions[TARGET] = lambda request: requests.append(request) or b"hello"
@@ -208,7 +208,7 @@ def test_each_target_is_one_of_its_own(stage: Callable[..., Stage]) -> None:
     assert driver.looked_up == targets
 
 
-def test_what_nobody_answers_is_asked_for_each_time_and_handed_over(stage: Callable[..., Stage]) -> None:
+def test_a_target_without_a_function_is_looked_up_each_time_and_handed_over(stage: Callable[..., Stage]) -> None:
     driver = stage()
     for count in (1, 2):
         with Client(driver.where) as client:
@@ -220,7 +220,7 @@ def test_what_nobody_answers_is_asked_for_each_time_and_handed_over(stage: Calla
 
 
 @pytest.mark.parametrize("wrong", [RuntimeError("no"), KeyboardInterrupt(), None])
-def test_a_look_up_that_fails_finds_nobody(stage: Callable[..., Stage], wrong: BaseException | None) -> None:
+def test_a_look_up_that_fails_finds_nothing(stage: Callable[..., Stage], wrong: BaseException | None) -> None:
     driver = stage()
 
     def look_up(target: bytes) -> Any:
@@ -235,7 +235,7 @@ def test_a_look_up_that_fails_finds_nobody(stage: Callable[..., Stage], wrong: B
     assert not driver.lane.knows(TARGET)
 
 
-def test_who_is_not_fresh_is_handed_over_uncalled(stage: Callable[..., Stage]) -> None:
+def test_a_function_that_is_not_fresh_is_handed_over_uncalled(stage: Callable[..., Stage]) -> None:
     driver = stage()
     driver.fresh = False
     with Client(driver.where) as client:
@@ -244,7 +244,7 @@ def test_who_is_not_fresh_is_handed_over_uncalled(stage: Callable[..., Stage]) -
     assert driver.called == []
 
 
-def test_whether_he_is_fresh_is_asked_once_a_turn(stage: Callable[..., Stage]) -> None:
+def test_whether_it_is_fresh_is_asked_once_a_turn(stage: Callable[..., Stage]) -> None:
     driver = stage()
     with Client(driver.where) as client:
         for _ in range(2):
@@ -253,7 +253,7 @@ def test_whether_he_is_fresh_is_asked_once_a_turn(stage: Callable[..., Stage]) -
     assert len(driver.asked_if_fresh) == len(set(driver.asked_if_fresh)) < 40
 
 
-def test_while_nothing_is_noticed_nobody_is_asked(stage: Callable[..., Stage]) -> None:
+def test_while_nothing_is_noticed_freshness_is_not_asked(stage: Callable[..., Stage]) -> None:
     driver = stage()
     driver.notice, writer = os.pipe()
     driver.sure_s = 300.0
@@ -274,7 +274,7 @@ def test_while_nothing_is_noticed_nobody_is_asked(stage: Callable[..., Stage]) -
         os.close(driver.notice)
 
 
-def test_whoever_is_asked_may_have_everybody_forgotten(stage: Callable[..., Stage]) -> None:
+def test_what_is_asked_for_freshness_may_have_all_forgotten(stage: Callable[..., Stage]) -> None:
     driver = stage()
 
     def forget() -> None:
@@ -299,7 +299,7 @@ def test_where_freshness_cannot_be_told_the_general_lane_says_why(stage: Callabl
     assert driver.called == []
 
 
-def test_nobody_is_consulted_any_more(stage: Callable[..., Stage]) -> None:
+def test_a_look_up_that_is_taken_away_is_not_asked_any_more(stage: Callable[..., Stage]) -> None:
     driver = stage()
     with Client(driver.where) as client:
         driver.ask(client, get(TARGET))
@@ -615,8 +615,8 @@ def test_a_client_that_leaves_within_an_answer_leaves_nothing(stage: Callable[..
         assert driver.ask(client, get(TARGET, method=b"HEAD"), method="HEAD")[0]["Content-Length"] == b"%d" % LARGE
 
 
-def test_who_has_his_turn_again_is_not_lost_to_those_who_come_before_him(stage: Callable[..., Stage]) -> None:
-    # The listener stands in front of a connection that has more to do, and accepts others who have, too.
+def test_a_connection_that_has_its_turn_again_is_not_lost_to_those_before_it(stage: Callable[..., Stage]) -> None:
+    # The listener stands in front of a connection that has more to do, and accepts others that have, too.
     driver = stage(family=socket.AF_UNIX, turn_bytes_max=4096)
     content = random.Random(0).randbytes(40_000)
     whole = packed(content)
@@ -633,7 +633,7 @@ def test_who_has_his_turn_again_is_not_lost_to_those_who_come_before_him(stage: 
         for client in late + early:
             client.send(PLAIN)
         length = len(b"HTTP/1.1 200 OK\r\nDate: x\r\n" + head + content)
-        for client in early + late:  # before anybody reads: no event brings back who is lost
+        for client in early + late:  # before any is read: no event brings back one that is lost
             driver.until(lambda client=client: unread(client) == length)
             assert client.read_exactly(length).endswith(content)
 
@@ -667,7 +667,7 @@ def test_what_is_handed_over_is_not_logged_here(stage: Callable[..., Stage]) -> 
 # --- ends -----------------------------------------------------------------------------------------------------
 
 
-def test_when_nobody_new_is_accepted_an_answer_is_the_last(stage: Callable[..., Stage]) -> None:
+def test_when_no_connection_is_accepted_an_answer_is_the_last(stage: Callable[..., Stage]) -> None:
     driver = stage()
     with Client(driver.where) as client:
         driver.ask(client, get(TARGET))
@@ -724,13 +724,13 @@ def test_a_function_may_end_all_connections_and_is_still_heard(stage: Callable[.
     os.close(reused[0])  # it was not closed a second time
 
 
-def test_who_waits_while_a_function_runs_is_not_called_idle(stage: Callable[..., Stage]) -> None:
+def test_a_client_that_waits_while_a_function_runs_is_not_called_idle(stage: Callable[..., Stage]) -> None:
     driver = stage(head_timeout_s=1.0)
     with Client(driver.where) as silent, Client(driver.where) as client:
 
         def function(_: Request) -> bytes:
             silent.send(get(b"/quick"))
-            time.sleep(1.2)  # longer than anybody may be silent
+            time.sleep(1.2)  # longer than a client may be silent
             return b"slow"
 
         driver.functions[TARGET] = function
@@ -764,7 +764,7 @@ def test_the_table_of_connections_may_grow_while_a_function_runs(stage: Callable
     assert driver.taken == []
 
 
-def test_what_cannot_be_handed_over_is_given_to_nobody_else(stage: Callable[..., Stage]) -> None:
+def test_what_cannot_be_handed_over_is_not_given_to_another(stage: Callable[..., Stage]) -> None:
     driver = stage()
     with Client(driver.where) as client:
         own = client.socket.getsockname()

@@ -96,7 +96,7 @@ def test_a_unix_socket_is_bound_at_its_path(opened: ExitStack, tmp_path: Path) -
     assert not sock.getblocking()
 
 
-def test_a_socket_that_nobody_listens_on_any_more_is_replaced(opened: ExitStack, tmp_path: Path) -> None:
+def test_a_socket_without_a_listener_is_replaced(opened: ExitStack, tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(path)
@@ -106,7 +106,7 @@ def test_a_socket_that_nobody_listens_on_any_more_is_replaced(opened: ExitStack,
         client.connect(path)
 
 
-def test_a_socket_that_somebody_listens_on_is_left_alone(opened: ExitStack, tmp_path: Path) -> None:
+def test_a_socket_with_a_listener_is_left_alone(opened: ExitStack, tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(path)

@@ -137,7 +137,7 @@ def test_what_a_handler_leaves_for_the_next_turn_is_done_in_the_next(loop: Loop,
 
 
 class Failing:
-    """A handler that raises, and whoever it belongs to is told."""
+    """A handler that raises, and its owner is told."""
 
     def __init__(self) -> None:
         self.failed = 0
@@ -192,7 +192,7 @@ def test_a_failure_that_cannot_be_dealt_with_ends_nothing(loop: Loop, caplog: py
     assert "could not be closed" in caplog.text
 
 
-def test_a_call_that_raises_and_belongs_to_nobody_is_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_call_that_raises_and_has_no_owner_is_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
     def raises() -> None:
         raise RuntimeError("on purpose")
 
@@ -306,7 +306,7 @@ def test_closing_gives_the_descriptors_back() -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_who_calls_after_the_end_writes_into_nobody_elses_file(tmp_path: Path) -> None:
+def test_a_call_after_the_end_writes_into_no_other_file(tmp_path: Path) -> None:
     loop = Loop(Poller())
     loop.close()
     with ExitStack() as stack:

@@ -95,7 +95,7 @@ def test_a_deadline_that_became_none_is_forgotten() -> None:
     assert (deadline.fired, deadline.armed, timers.timeout(11.0)) == (0, inf, -1)
 
 
-def test_who_is_disarmed_does_not_fire_and_is_not_kept() -> None:
+def test_a_timer_that_is_disarmed_does_not_fire_and_is_not_kept() -> None:
     timers, (gone, stays) = armed(10.0, 10.0)
     timers.disarm(gone)
     timers.disarm(gone)
@@ -103,7 +103,7 @@ def test_who_is_disarmed_does_not_fire_and_is_not_kept() -> None:
     assert (gone.fired, stays.fired) == (0, 1)
 
 
-def test_who_expires_may_arm_anew() -> None:
+def test_what_expires_may_arm_anew() -> None:
     class Again(Deadline):
         def expire(self) -> None:
             super().expire()
@@ -120,7 +120,7 @@ def test_who_expires_may_arm_anew() -> None:
 
 
 @pytest.mark.parametrize("victim_at", [10.0, 10.5])
-def test_who_expires_may_disarm_another_of_the_same_moment(victim_at: float) -> None:
+def test_what_expires_may_disarm_another_of_the_same_moment(victim_at: float) -> None:
     victims: list[Deadline] = []
 
     class Killer(Deadline):

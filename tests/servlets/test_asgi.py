@@ -81,7 +81,7 @@ def test_send_returns_when_its_piece_is_out(side: Side) -> None:
 
     asked = side.exchange().sent_to(mounted(side, application))
     assert asked.answer().length is None
-    side.turn_until(lambda: out == [b""])  # the head alone waits for nobody
+    side.turn_until(lambda: out == [b""])  # the head alone does not wait
     assert asked.pull() == b"one"
     assert out == [b""]
     assert asked.pull() == b"two"
@@ -192,7 +192,7 @@ def test_what_fails_before_its_head_is_out_is_a_500_with_an_id_that_the_log_repe
     number = got.content.partition(b"error ")[2][:8].decode()
     assert number
     assert number in caplog.text
-    # The asyncio thread is everybody's: it goes on.
+    # The asyncio thread is shared: it goes on.
     assert side.ask(mounted(side, sending(start(), body(b"next")))).content == b"next"
 
 
@@ -478,7 +478,7 @@ def test_an_application_lives_from_start_to_close(side: Side) -> None:
 
 
 @pytest.mark.parametrize("starting", ["raise", "return"])
-def test_who_takes_no_part_in_lifespan_is_served_without(
+def test_an_application_without_lifespan_is_served_without(
     side: Side, starting: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     application = Living(starting)
@@ -490,7 +490,7 @@ def test_who_takes_no_part_in_lifespan_is_served_without(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_who_cannot_start_keeps_the_server_from_starting_and_is_not_left_waiting(
+def test_an_application_that_cannot_start_keeps_the_server_from_starting_and_is_not_left_waiting(
     side: Side, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asgi, "FAILED_WITHIN_S", 0.01)

@@ -1,4 +1,4 @@
-"""What is told of failures, and failures where nobody looks for them."""
+"""What is told of failures, and failures where they are not looked for."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_what_closing_an_asynchronous_iterator_raises_is_told_once(side: Side, m
     assert side.context.tasks.start(asyncio.sleep(0, "goes on")).result(20) == "goes on"
 
 
-def test_where_no_thread_can_be_started_who_would_need_the_first_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_thread_can_be_started_the_job_that_needs_the_first_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

@@ -214,7 +214,7 @@ def test_of_nothing_there_are_no_segments(known: Known) -> None:
     )
 
 
-def test_a_part_closes_its_descriptor_when_nobody_sends_it(file: Path) -> None:
+def test_a_part_closes_its_descriptor_when_it_is_not_sent(file: Path) -> None:
     part = Part.of_path(file)
     fd = part.file.fd
     segment = part.span()

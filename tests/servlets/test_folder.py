@@ -311,7 +311,7 @@ def test_ctrl_c_ends_the_server_and_not_only_the_servlet(servlets: Servlets) -> 
 
 
 def test_a_file_that_cannot_be_read_says_so(servlets: Servlets) -> None:
-    os.symlink("/proc/self/mem", servlets.directory / "hello.py")  # a regular file whose first bytes nobody can read
+    os.symlink("/proc/self/mem", servlets.directory / "hello.py")  # a regular file whose first bytes cannot be read
     servlets.folder.refresh()
     assert "Input/output error" in servlets.module("hello").error
     assert servlets.module("hello").routes == ()

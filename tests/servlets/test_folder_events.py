@@ -1,4 +1,4 @@
-"""A events tells of every change in a directory before whoever made it could ask anything."""
+"""Events tell of every change in a directory before the program that made it could ask anything."""
 
 from __future__ import annotations
 

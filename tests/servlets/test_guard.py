@@ -1,4 +1,4 @@
-"""Who holds the loop is named once, with its stack; who does not, is not."""
+"""A servlet that holds the loop is named once, with its stack; one that does not, is not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def hold(until: threading.Event) -> bool:
     return until.wait(20)
 
 
-def test_who_holds_the_loop_is_named_once_with_where_it_is(
+def test_a_servlet_that_holds_the_loop_is_named_once_with_where_it_is(
     guard: LoopGuard, caplog: pytest.LogCaptureFixture, wait_until: WaitUntil
 ) -> None:
     def told() -> list[str]:

@@ -341,7 +341,7 @@ def test_a_path_that_is_not_utf8_is_told_all_the_same() -> None:
     assert Request(b"GET", b"/%ff/a", b"HTTP/1.1", "", b"").path == "/\ufffd/a"
 
 
-def test_nobody_waits_for_what_another_thread_computes() -> None:
+def test_no_thread_waits_for_what_another_thread_computes() -> None:
     waiting, go = threading.Event(), threading.Event()
 
     class Slow:

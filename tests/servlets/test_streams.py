@@ -221,7 +221,7 @@ def test_many_empty_pieces_are_no_piece_and_others_have_their_turn(side: Side, m
     assert pulled(side, stream) == b""
 
 
-def test_an_iterator_that_never_says_anything_is_closed_when_nobody_waits(
+def test_an_iterator_that_never_says_anything_is_closed_when_no_client_waits(
     side: Side, make: Make, failures: list[BaseException], wait_until: WaitUntil
 ) -> None:
     closed = threading.Event()

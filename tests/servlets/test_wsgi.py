@@ -157,7 +157,7 @@ def test_close_is_called_when_the_client_leaves_in_the_middle(side: Side) -> Non
     assert content.taken == 1
 
 
-def test_who_left_before_the_application_began_is_not_answered(side: Side) -> None:
+def test_a_client_that_left_before_the_application_began_is_not_answered(side: Side) -> None:
     release, called = threading.Event(), []
 
     def application(environ: Any, start_response: Any) -> Any:

@@ -1,7 +1,7 @@
 """Fuzzing the lane's parser against the general lane's: `python -m tests.support.fuzz_parse --seconds 60`.
 
 The law: what the lane takes for a plain request, the general lane takes for the same request, and for one that asks
-for nothing the lane does not look at. What the lane refuses, it merely hands over: that is no error, whatever it is.
+for nothing the lane does not look at. What the lane refuses, it merely hands over: that is never an error.
 
 Inputs are mutations of a corpus (tests/fuzz/corpus) and made-up requests (grammar.py). Those that the lane accepts are
 mutated further, since only acceptance can be wrong; those that broke the law are kept in the corpus with --keep.

@@ -27,6 +27,6 @@ class Site:
 
 
 class Serve(Protocol):
-    """A fixture that starts servers: `config` is whatever `Config` takes besides the root."""
+    """A fixture that starts servers: `config` is what `Config` takes besides the root."""
 
     def __call__(self, root: Path, **config: Any) -> Server: ...

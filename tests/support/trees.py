@@ -145,7 +145,7 @@ def memfd_meter(name: str) -> Callable[[], int]:
 
 @contextlib.contextmanager
 def no_descriptors_left() -> Iterator[None]:
-    """Whatever opens a descriptor meets EMFILE."""
+    """Each attempt to open a descriptor meets EMFILE."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest_free)
@@ -158,7 +158,7 @@ def no_descriptors_left() -> Iterator[None]:
 
 @contextlib.contextmanager
 def as_nobody() -> Iterator[None]:
-    """Without root's privilege to read everything; whoever is not root stays who he is."""
+    """Without root's privilege to read everything; another user stays as it is."""
     if os.geteuid() != 0:
         yield
         return

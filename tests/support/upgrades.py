@@ -77,7 +77,7 @@ class Line:
         self._wait_until(lambda: not is_alive(pid))
 
     def end(self) -> None:
-        """End all that are left, whatever has been said of them; `command` waits for the first one."""
+        """End all that are left, also those that have not said that they serve; `command` waits for the first one."""
         end(pid for pid in {int(pid) for pid in self.said(r"process (\d+)")} - {self.first.pid} if is_alive(pid))
         if self.first.process.poll() is None:
             end([self.first.pid])
@@ -90,7 +90,7 @@ class StartLine(Protocol):
 
 
 class Load:
-    """Clients that never pause. `faults` is whatever an answer should not be."""
+    """Clients that never pause. `faults` are the answers that are not as expected."""
 
     def __init__(self, port: int, expected: dict[str, bytes]) -> None:
         self.faults: list[str] = []

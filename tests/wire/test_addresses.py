@@ -107,7 +107,7 @@ def test_a_unix_socket_that_a_dead_server_left_is_replaced(root: Path, serve: Se
     assert is_served_at(str(path))
 
 
-def test_a_unix_socket_that_somebody_listens_at_is_refused_and_left_alone(root: Path, serve: Serve, path: Path) -> None:
+def test_a_unix_socket_with_a_listener_is_refused_and_left_alone(root: Path, serve: Serve, path: Path) -> None:
     serve(root, listen=(f"unix:{path}",))
     with pytest.raises(UsageError, match="in use"), Server(Config(root=root, listen=(f"unix:{path}",))):
         pass
@@ -153,7 +153,7 @@ def test_a_port_that_is_taken_is_one_line_and_exit_code_2(root: Path, serve: Ser
 
 
 def test_an_address_that_is_not_ours_is_one_line_and_exit_code_2(root: Path) -> None:
-    ended = run(root, "--host", "192.0.2.1")  # RFC 5737: nobody's
+    ended = run(root, "--host", "192.0.2.1")  # RFC 5737: no host's
     assert ended.returncode == 2
     assert len(ended.stderr.splitlines()) == 1
     assert "192.0.2.1" in ended.stderr

@@ -75,7 +75,7 @@ def test_a_child_that_an_application_forked_ends_when_it_comes_back(
                 wait_until(lambda status=status: status.read_text().rpartition(")")[2].split()[0] == "Z")
             finally:
                 os.kill(child, signal.SIGKILL)
-        assert [int(client.get("/asgi").body) > 0 for _ in range(3)] == [True] * 3  # nobody takes its wake-ups
+        assert [int(client.get("/asgi").body) > 0 for _ in range(3)] == [True] * 3  # nothing takes its wake-ups
     wait_until(lambda: sum("came back" in line for line in server.lines) == 7)
 
 

@@ -112,7 +112,7 @@ def _index(server: Server, wait_until: WaitUntil) -> None:
 
 
 @pytest.mark.parametrize("engine", ["python", "auto"])
-def test_threads_that_all_wait_for_a_disk_keep_nobody_from_what_is_resident(
+def test_threads_that_all_wait_for_a_disk_keep_no_client_from_what_is_resident(
     site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     site.write("warm", b"warm")

@@ -23,7 +23,7 @@ from zcserve.net.states import State
 # Longer than any test may take: a deadline that is not the test's subject.
 NEVER = 300
 REQUEST = b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n"
-LARGE = 8 << 20  # more than any socket takes that nobody reads from
+LARGE = 8 << 20  # more than any socket takes whose client reads nothing
 
 
 def connections(server: Server) -> list[State]:

@@ -52,7 +52,7 @@ def test_streams(engines: Engines, seed: int) -> None:
         for _ in range(STREAMS_PER_SEED):
             count = 1 if rng.random() < 0.4 else rng.randint(2, PIPELINE_MAX)
             stream = maker.stream(count)
-            if rng.random() < 0.5:  # whether the connection goes on shows by who answers this
+            if rng.random() < 0.5:  # whether the connection goes on shows by what answers this
                 stream += b"OPTIONS * HTTP/1.1\r\nHost: test\r\n\r\n"
             cut_off += not compare(engines, maker.pieces(stream), 0.0005 if rng.random() < 0.2 else 0.0)
 

@@ -119,7 +119,7 @@ def in_flight(server: Server) -> bool:
 def test_everything_in_flight_at_once(
     site: Site, serve: Serve, wait_until: WaitUntil, policy: str, engine: str
 ) -> None:
-    # Three times the budget, each body asked for again and again, more than a socket takes, by one who reads nothing.
+    # Three times the budget, each body asked for again and again, more than a socket takes, by one that reads nothing.
     contents = plant(site, 3 * BUDGET, (100 * KIB, 300 * KIB))
     asked = 40
     site.write("small", b"small")

@@ -62,7 +62,7 @@ def inverted(content: bytes) -> bytes:
 
 def throttle(server: Server, size: int) -> None:
     """Let connections to come take less than `size` bytes at a time: they inherit the listener's send buffer. Eight
-    MiB are more than any socket takes that nobody reads from."""
+    MiB are more than any socket takes whose client reads nothing."""
     if size >= SIZES["large"]:
         return
     with listening(server.port) as sock:
@@ -498,7 +498,7 @@ def test_what_fails_behind_the_last_piece_of_a_stream_ends_its_connection(
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_many_who_wait_for_one_cold_file_load_it_once_and_nobody_else_waits(
+def test_many_that_wait_for_one_cold_file_load_it_once_and_no_other_waits(
     site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     content = content_of(size)
@@ -521,7 +521,7 @@ def test_many_who_wait_for_one_cold_file_load_it_once_and_nobody_else_waits(
     assert len(loads) == 1
 
 
-def test_requests_that_nobody_reads_the_answers_of_cost_no_memory(site: Site, command: StartCommand) -> None:
+def test_requests_whose_answers_are_not_read_cost_no_memory(site: Site, command: StartCommand) -> None:
     from tools.bench.proc import memory_bytes
 
     content = content_of(10_000)

@@ -113,7 +113,7 @@ def test_100_continue_is_said_before_the_body_is_sent(client: Client, expect: st
         (("Expect: a miracle", "Connection: keep-alive"), b"", "1.0"),
     ],
 )
-def test_100_continue_is_not_said_where_nobody_waits(
+def test_100_continue_is_not_said_where_no_client_waits(
     client: Client, lines: tuple[str, ...], body: bytes, version: str
 ) -> None:
     client.send(head(*lines, version=version) + body + GET_NEXT)
@@ -134,7 +134,7 @@ def test_a_body_too_large_is_refused_before_it_is_sent(client: Client, line: str
     assert client.at_end()
 
 
-def test_who_asks_before_sending_to_a_method_that_takes_nothing_is_told_at_once(client: Client) -> None:
+def test_a_client_that_asks_before_sending_to_a_method_that_takes_nothing_is_told_at_once(client: Client) -> None:
     client.send(head(LENGTH, "Expect: 100-continue", method="PUT"))
     response = client.read()
     assert (response.status, response["Connection"]) == (405, b"close")

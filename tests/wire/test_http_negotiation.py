@@ -102,7 +102,7 @@ def test_the_coding_wanted_most_is_sent_and_the_smallest_among_equals(
         ("/absent.js", "identity;q=0", 404),
     ],
 )
-def test_406_is_for_those_alone_who_refuse_identity_too(client: Client, path: str, accept: str, status: int) -> None:
+def test_406_is_for_those_alone_that_refuse_identity_too(client: Client, path: str, accept: str, status: int) -> None:
     response = client.get(path, f"Accept-Encoding: {accept}")
     assert response.status == status
     if status == 406:
@@ -110,7 +110,7 @@ def test_406_is_for_those_alone_who_refuse_identity_too(client: Client, path: st
     assert client.get("/plain.js").body == SCRIPT
 
 
-def test_a_variant_larger_than_its_file_is_for_those_who_refuse_the_file(client: Client) -> None:
+def test_a_variant_larger_than_its_file_is_for_those_that_refuse_the_file(client: Client) -> None:
     assert client.get("/tiny.js", "Accept-Encoding: gzip").body == b"x"
     assert client.get("/tiny.js", "Accept-Encoding: gzip, identity;q=0").body == b"larger than its file"
 

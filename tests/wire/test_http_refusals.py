@@ -1,6 +1,6 @@
 """Requests that are refused, over a real socket: the status, why not served, and that the connection ends.
 
-Most are 400: whoever cannot tell where a request ends must not guess (RFC 9112 section 11.2).
+Most are 400: a server that cannot tell where a request ends must not guess (RFC 9112 section 11.2).
 """
 
 from __future__ import annotations

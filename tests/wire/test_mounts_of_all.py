@@ -134,7 +134,7 @@ def test_files_go_first_then_servlets_then_the_application(
 
 
 @pytest.mark.parametrize("gateway", ["wsgi", "writing"])
-def test_who_has_nothing_to_say_for_ever_is_let_go_with_its_client(
+def test_an_application_that_never_says_anything_is_closed_with_its_client(
     live: Serve, site: Site, module: NameApplication, wait_until: WaitUntil, gateway: str
 ) -> None:
     """PEP 3333 lets an application yield b"" while it has nothing to say."""

@@ -559,7 +559,7 @@ class Endless:
 
 
 @pytest.mark.parametrize("gateway", ["wsgi", "writing", "asgi"])
-def test_who_does_not_read_is_not_asked_for(
+def test_for_a_client_that_does_not_read_the_application_is_not_asked_for(
     gateway: str, mounted: Mounted, client_of: ConnectTo, site: Site, wait_until: WaitUntil
 ) -> None:
     site.write("static.txt", b"static")

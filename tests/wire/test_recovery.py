@@ -28,7 +28,7 @@ PR_SET_DUMPABLE = 4
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """A root of a user who may not read everything, and who can come to it."""
+    """A root of a user that may not read everything, and that can come to it."""
     path = Path(tempfile.mkdtemp(prefix="zcserve-root-"))
     path.chmod(0o755)
     try:

@@ -1,6 +1,6 @@
 """Releases: the root is a symlink that is re-pointed, under load, by either engine.
 
-A release's page names its assets, as a build tool writes it; whoever got the page asks for them at once.
+A release's page names its assets, as a build tool writes it; a client that got the page asks for them at once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reloads: the next generation is built beside the present one, and flipped to when it is complete.
 
-Nobody watches the root here, so that nothing changes before it is asked for.
+The root is not watched here, so that nothing changes before it is asked for.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def test_a_reload_that_fails_by_a_mistake_of_ours_leaves_the_old_content(
 
 
 def _hold_walks(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Semaphore, threading.Event]:
-    """Walks from now on wait: a semaphore that counts those who began, an event that lets them go on."""
+    """Walks from now on wait: a semaphore that counts those that began, an event that lets them go on."""
     began, go = threading.Semaphore(0), threading.Event()
 
     def held(*args: Any, **kwargs: Any) -> Any:
@@ -237,5 +237,5 @@ def test_a_server_that_ends_waits_for_its_reload(
         server.reload()
         assert began.acquire(timeout=60)
         threading.Timer(0.1, go.set).start()
-    assert go.is_set()  # it was waited for: nobody writes into memory that was given back
+    assert go.is_set()  # it was waited for: nothing writes into memory that was given back
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

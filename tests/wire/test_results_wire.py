@@ -223,7 +223,7 @@ def test_the_servlet_is_called_once_a_ttl(counted: Callable[..., Server], wait_u
 
 
 @pytest.mark.parametrize("kind", ["thread", "async"])
-def test_nobody_waits_for_a_result_that_is_made_again(
+def test_no_client_waits_for_a_result_that_is_made_again(
     counted: Callable[..., Server], becomes: Becomes, wait_until: WaitUntil, kind: str
 ) -> None:
     server = counted(0.1)
@@ -269,7 +269,7 @@ def test_a_servlet_that_fails_at_once_is_a_500_and_asked_again(counted: Callable
         assert [client.get(f"/{kind}").body for _ in range(TIMES)] == [b"3"] * TIMES
 
 
-def test_what_nobody_used_vanishes(counted: Callable[..., Server], wait_until: WaitUntil) -> None:
+def test_what_was_not_used_vanishes(counted: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = counted(0.1)
     with Client(server.port) as client:
         assert client.get("/loop").body == b"1"
@@ -281,7 +281,7 @@ def test_what_nobody_used_vanishes(counted: Callable[..., Server], wait_until: W
 
 
 @pytest.mark.parametrize("target", ["/first/plain", "/first-async"])
-def test_those_who_ask_while_it_is_made_wait_for_one_call(
+def test_clients_that_ask_while_it_is_made_wait_for_one_call(
     counted: Callable[..., Server], wait_until: WaitUntil, target: str
 ) -> None:
     server = counted(60)
@@ -298,7 +298,7 @@ def test_those_who_ask_while_it_is_made_wait_for_one_call(
     assert called() == ["1"]
 
 
-def test_what_is_not_for_everybody_answers_one(counted: Callable[..., Server], wait_until: WaitUntil) -> None:
+def test_what_is_not_for_all_answers_one(counted: Callable[..., Server], wait_until: WaitUntil) -> None:
     server = counted(60)
     clients = [StageClient(server.port) for _ in range(5)]
     for client in clients:
@@ -312,7 +312,9 @@ def test_what_is_not_for_everybody_answers_one(counted: Callable[..., Server], w
     assert not len(results_of(server))
 
 
-def test_who_leaves_while_it_is_made_is_not_missed(counted: Callable[..., Server], wait_until: WaitUntil) -> None:
+def test_a_client_that_leaves_while_it_is_made_is_not_missed(
+    counted: Callable[..., Server], wait_until: WaitUntil
+) -> None:
     server = counted(60)
     with StageClient(server.port) as gone:
         gone.ask("/first/plain")
@@ -327,7 +329,7 @@ def test_who_leaves_while_it_is_made_is_not_missed(counted: Callable[..., Server
 # --- which ------------------------------------------------------------------------------------------------
 
 
-def test_a_result_knows_the_target_and_nothing_of_who_asked(live: Serve, site: Site, tmp_path: Path) -> None:
+def test_a_result_knows_the_target_and_nothing_of_its_clients(live: Serve, site: Site, tmp_path: Path) -> None:
     server = live(site.root, servlets=str(write_servlets(tmp_path, q=QUERIES)))
     with Client(server.port) as client:
         client.get("/csp?q&a=1", "Cookie: secret=1", "Authorization: Basic eDp5", method="HEAD")

@@ -301,7 +301,7 @@ def post(kind: str, body: bytes) -> bytes:
 
 # name -> request, what the servlet is told, what werkzeug says
 DIFFERENT: dict[str, tuple[bytes, Callable[[Said], Any], Callable[[Meant], Any], Any, Any]] = {
-    "what is no UTF-8 in a query is U+FFFD, not percent signs that nobody sent": (
+    "what is no UTF-8 in a query is U+FFFD, not percent signs that were not sent": (
         get("/loop/x?a=%ff"), lambda said: said["query"], lambda oracle: list(oracle.args.items()),
         [["a", "\ufffd"]], [("a", "%FF")],
     ),

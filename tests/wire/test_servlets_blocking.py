@@ -1,4 +1,4 @@
-"""Blocking is contained: threads, the asyncio thread, the pool's bound, and who holds the loop; on both engines."""
+"""Blocking is contained: threads, the asyncio thread, the pool's bound, and what holds the loop; on both engines."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_a_thread_that_failed_works_on(start: Start) -> None:
             assert client.get("/fine").body == b"fine"
 
 
-# --- who holds the loop ---------------------------------------------------------------------------------------
+# --- what holds the loop --------------------------------------------------------------------------------------
 
 HOLDING = """
 from tests.support.stage import wait_for
@@ -225,7 +225,7 @@ def held(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize(("target", "line"), [("/csp?slow", 8), ("/stream", 15), ("/closing", 20)])
-def test_who_holds_the_loop_is_named_with_its_stack(
+def test_a_servlet_that_holds_the_loop_is_named_with_its_stack(
     start: Start, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, target: str, line: int
 ) -> None:
     server = start(HOLDING, servlet_slow_s=0.1)
@@ -253,7 +253,7 @@ def test_who_holds_the_loop_is_named_with_its_stack(
     assert len(held(caplog)) == 2  # once each
 
 
-def test_who_waits_in_a_thread_holds_nobody(
+def test_a_wait_in_a_thread_holds_up_nothing(
     start: Start, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start(HOLDING, servlet_slow_s=0.2)

@@ -1,4 +1,4 @@
-"""Servlets and the site's files: who goes before whom, and files as answers; on both engines."""
+"""Servlets and the site's files: what goes before what, and files as answers; on both engines."""
 
 from __future__ import annotations
 

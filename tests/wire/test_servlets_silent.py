@@ -139,7 +139,7 @@ def start(live: Serve, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("first", ["nothing", "something"])
 @pytest.mark.parametrize("where", ["loop", "thread", "async", "wsgi", "asgi"])
-def test_one_that_never_says_anything_keeps_nobody_waiting_and_ends_with_its_client(
+def test_one_that_never_says_anything_keeps_no_client_waiting_and_ends_with_its_client(
     start: Callable[..., Server], wait_until: WaitUntil, where: str, first: str
 ) -> None:
     server = start(servlet_threads=1)

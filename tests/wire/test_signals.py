@@ -18,7 +18,7 @@ from tests.support.command import StartCommand
 from tests.support.site import Site
 from tests.support.waiting import WaitUntil
 
-LARGE = 8 << 20  # more than any socket takes that nobody reads from
+LARGE = 8 << 20  # more than any socket takes whose client reads nothing
 CONTENT = bytes(range(256)) * (LARGE // 256)
 
 
@@ -40,7 +40,7 @@ def begin(port: int) -> Client:
 
 
 def refuses(port: int) -> bool:
-    """Whether nobody listens there any more."""
+    """Whether nothing listens there any more."""
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) != 0
 
