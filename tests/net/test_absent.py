@@ -184,7 +184,7 @@ def test_to_grow_takes_no_key_along_but_some_for_each_that_is_added(tmp_path: Pa
     while lane.keys_bytes == both:
         lane.add_keys([b"/%d" % next(more)])
         steps += 1
-    assert abs(steps - before // 8 // 8) <= 2
+    assert abs(steps - before // 8 // 4) <= 2
     lane.close()
 
 

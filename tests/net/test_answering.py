@@ -128,7 +128,8 @@ class Desk:
         assert parsed is not None
         self.asks.said = head
         made = Answering(self.service, self.site, self.asks, *parsed[:3])
-        made.find_resource()
+        if self.site.application is not None:
+            made.find_resource()
         return made
 
     def turn(self) -> None:
@@ -356,6 +357,23 @@ def test_what_a_target_always_leads_to_is_taught(desk: Callable[..., Desk]) -> N
     here.place.made = Stored(here.generation, page, own=True)
     here.request(b"/app").answer()
     assert here.asks.taught == [page, None, page]
+
+
+def test_where_a_directory_lies_and_what_is_absent_is_taught_unless_an_application_may_own_it(
+    desk: Callable[..., Desk],
+) -> None:
+    here = desk()
+    here.loop.front.learns = True
+    application, here.site.application = here.site.application, None
+    for target in (b"/dir", b"/none", b"//dir"):  # the last one is no key
+        here.request(target).answer()
+    here.request(b"/dir", b"Range: bytes=0-1").answer()  # the front does not understand all of it
+    taught = [here.generation.resources[b"/dir"], None]
+    assert here.asks.taught == taught
+    here.site.application = application
+    for target in (b"/dir", b"/none"):
+        here.request(target).answer()
+    assert here.asks.taught == taught
 
 
 def test_an_application_is_told_what_the_request_says(desk: Callable[..., Desk]) -> None:

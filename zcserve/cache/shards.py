@@ -125,10 +125,10 @@ def filled(items: Iterable[tuple[Key, Value]]) -> Table[Key, Value]:
     return table
 
 
-def in_pieces(items: Iterable[Value]) -> Iterator[list[Value]]:
+def in_pieces(items: Iterable[Value], at_once: int = ENTERED_AT_ONCE) -> Iterator[list[Value]]:
     """These items, as many at once as make no long step."""
     rest = iter(items)
-    while some := list(islice(rest, ENTERED_AT_ONCE)):
+    while some := list(islice(rest, at_once)):
         yield some
 
 

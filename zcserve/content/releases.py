@@ -41,6 +41,8 @@ TRIED_AGAIN_AFTER_S = 1.0
 TRIED_AGAIN_MAX_S = 60.0
 # What a reload leaves is collected at once where that takes no longer; where it takes N times as long, every Nth time.
 COLLECTION_S = 0.005
+# So many keys that come or go are told to the front in one step of the loop: a millisecond where its set just grew.
+KEYS_TOLD_AT_ONCE = 500
 
 Step: TypeAlias = Callable[[], None]
 
@@ -216,7 +218,7 @@ class Releases:
         """Have the front know the keys of the generation that is about to be live. Nothing is patched meanwhile."""
         in_loop(partial(self._live.expect_next, following))
         known = self._site.live.resources
-        for keys in in_pieces(key for key in following.resources if key not in known):
+        for keys in in_pieces((key for key in following.resources if key not in known), KEYS_TOLD_AT_ONCE):
             in_loop(partial(self._live.expect, keys))
 
     def _catch_up_and_flip(self, built: Built, changed: Shards[bytes, bool]) -> list[Generation]:
@@ -273,7 +275,7 @@ class Releases:
         generation, *older = self._site.generations
         for old in over:
             known = keys if keys is not None else chain.from_iterable(old.keys_in_pieces())
-            for gone in in_pieces(key for key in known if self._site.find(key).resource is None):
+            for gone in in_pieces((key for key in known if self._site.find(key).resource is None), KEYS_TOLD_AT_ONCE):
                 in_loop(partial(self._live.settle, gone))
         kept = {id(entry) for old in older for entry in old.entries()}
         for old in over:

@@ -9,8 +9,8 @@ is removed. Two names have one hash by chance in 3 of 100 million sites of a mil
 Keys are added before they lead anywhere and removed after they did, so that no key which leads somewhere is ever called absent.
 Where the set cannot grow for lack of memory, it is given up, and Python answers again.
 
-No step is long. The set is made with room for its keys (12 bytes each); beyond that it doubles, and each key that is added later
-takes some slots of the older set along. Meanwhile both are searched. Slots are searched one behind the other, from a place that
+No step is long. The set is made with room for its keys (12 bytes each); beyond that it doubles, and each key that is added or
+removed later takes some slots of the older set along. Meanwhile both are searched. Slots are searched one behind the other, from a place that
 the upper half of the hash tells; a hash that goes is replaced by those behind it, so that each search ends at an empty slot. In
 the older set it leaves GONE.
 """
@@ -26,7 +26,7 @@ from zcserve.net.lane.text cimport Text, siphash13
 cdef enum:
     HASHES_MIN = 1024            # slots
     HASHES_MAX = 0x40000000      # likewise: 8 GB
-    MOVED_AT_ONCE = 8            # slots of the older set, for each key that is added: three would do
+    MOVED_AT_ONCE = 4            # slots of the older set, for each key: three would do
 
 cdef enum:                       # what stands in a slot, besides hashes
     EMPTY = 0
@@ -181,6 +181,7 @@ cdef inline void remove_hash(Absent *absent, uint64_t hash) noexcept nogil:
         at = seek(absent.older, absent.older_size, hash)
         if absent.older[at] == hash:
             absent.older[at] = GONE
+        move_some(absent)
     at = seek(absent.slots, absent.size, hash)
     if absent.slots[at] == hash:
         absent.count -= 1

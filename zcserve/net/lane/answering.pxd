@@ -23,7 +23,7 @@ from zcserve.net.lane.head cimport Head, Rules, parse_request_line, parse_rest
 from zcserve.net.lane.learned cimport CLOSE, Learned
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
-    ANSWERS_MAX, BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, NOT_FOUND, OK, Answer, Output, add_answer, send_answers, send_pending, unpin,
+    ANSWERS_MAX, BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, OK, Answer, Output, add_answer, code_of, send_answers, send_pending, unpin,
 )
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.records cimport Record, Rep
@@ -95,7 +95,7 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
         if record == NULL or (head.forwarded and is_by_proxy(lane, conn) and not knows_client(lane, &head, record)):
             return hand_over(lane, fd, p, end, False)
         if record.count:
-            rep = add_file(lane, conn, &head, p, record) if record.status == OK else add_page(lane, conn, &head, p, record)
+            rep = add_file(lane, conn, &head, p, record)
             if rep == NULL:
                 return hand_over(lane, fd, p, end, False)
             p = answered_up_to(lane, conn, &head, p, end)
@@ -147,14 +147,16 @@ cdef inline const char *answered_up_to(
 cdef inline Rep *add_file(
     Answering *lane, Conn *conn, Head *head, const char *start, Record *record
 ) noexcept nogil:
-    """Put a file's answer behind the others. Its representation, or NULL where the answer, or its log line, is Python's."""
-    cdef Rep *rep = choose(record, head.accept)
+    """Put the answer of a file, or of a page that says another status, behind the others. Its representation, or NULL where the
+    answer, or its log line, is Python's. Of a page nothing is chosen or counted, and no condition is about it."""
+    cdef bint is_file = record.status == OK
+    cdef Rep *rep = choose(record, head.accept) if is_file else record.reps
     cdef size_t log_mark = lane.log.len
     cdef Answer *answer
     cdef int matched = 0
     if rep == NULL or (lane.log.on and not may_log(&lane.log, head)):
         return NULL
-    if head.none_match.at != NULL:
+    if head.none_match.at != NULL and is_file:
         matched = none_match(rep, head.none_match)
         if matched < 0:
             return NULL
@@ -163,26 +165,13 @@ cdef inline Rep *add_file(
     if not matched:
         expect_bytes(rep.head, min(rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0), <size_t> PREFETCH_BYTES))
     if lane.log.on:
-        write_line(lane, conn, head, 304 if matched else 200, answer.size)
+        write_line(lane, conn, head, 304 if matched else code_of(record.status), answer.size)
+    if not is_file:
+        return rep
     if lane.sightings.unit > 0:
         sight(&lane.sightings, record, rep, lane.turn)
     touch(&lane.table.uses, record, rep, lane.turn)
     return rep
-
-
-cdef inline Rep *add_page(
-    Answering *lane, Conn *conn, const Head *head, const char *start, Record *record
-) noexcept nogil:
-    """As `add_file`, for a page that says another status: nothing of it is chosen, and no condition is about it."""
-    cdef size_t log_mark = lane.log.len
-    cdef Answer *answer
-    if lane.log.on and not may_log(&lane.log, head):
-        return NULL
-    answer = add_answer(&lane.output, head, start, record, record.reps, False)
-    answer.log_mark = log_mark
-    if lane.log.on:
-        write_line(lane, conn, head, 404 if record.status == NOT_FOUND else 301, answer.size)
-    return record.reps
 
 
 # --- the log's client ---------------------------------------------------------------------------------------

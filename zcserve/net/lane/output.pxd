@@ -71,6 +71,13 @@ cdef struct Pending:             # of one answer; the record is kept till it is 
     char prefix[PREFIX_MAX]
 
 
+cdef inline int code_of(int status) noexcept nogil:
+    """The number of the status that a record has."""
+    if status == OK:
+        return 200
+    return 404 if status == NOT_FOUND else 301
+
+
 cdef inline int set_prefixes(Output *output, tuple prefixes) except -1:
     """For each mode one of each status; the caller keeps them. Raises ValueError."""
     cdef int i
