@@ -54,6 +54,11 @@ FLOORS_WITHIN = {
         ("keys",),
         ("sources",),
     ),
+    "site": (
+        ("reply",),
+        ("exchange",),
+        ("site",),
+    ),
     "content": (
         ("told", "merging"),
         ("builder",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +18,17 @@ from zcserve.forwarded import Origin
 from zcserve.net import answering
 from zcserve.net.answering import RENEWALS_MAX, Answering
 from zcserve.net.bodies import Allowance
-from zcserve.net.exchange import Answer, Exchange, Stored
 from zcserve.net.framing import frame
 from zcserve.net.head import SentHead
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
-from zcserve.net.reply import Reply
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.paths import SentPath
 from zcserve.servlets.request import request_of
+from zcserve.site.exchange import Answer, Exchange, Stored
+from zcserve.site.reply import Reply
 from zcserve.site.site import Site
 
 CONTENT = b"the content"
@@ -85,6 +85,12 @@ class Places:
 
     def find(self, path: SentPath, query: bytes | None, *, websocket: bool = False) -> Place | None:
         return self.place if path.key == b"/app" else None
+
+    def look_up(self, target: bytes) -> None:
+        """Nothing is answered at once."""
+
+    def forget(self, keys: Collection[bytes]) -> None:
+        """It knows nothing of files."""
 
 
 def entry_of(key: bytes, body: Fleeting | None) -> Entry:

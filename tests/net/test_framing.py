@@ -10,7 +10,7 @@ from tests.support.memory import body_of
 from zcserve.cache.entry import Segment, Span
 from zcserve.cache.heads import ALL, BUT_LENGTH, BUT_TYPE
 from zcserve.net.framing import CutShortError, Outgoing, frame
-from zcserve.net.reply import Piece, Reply
+from zcserve.site.reply import Piece, Reply
 
 
 class Endless:

@@ -28,9 +28,9 @@ from tests.support.driver import PLAIN, Driver, packed
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS
 from tests.support.waiting import WaitUntil
-from zcserve.net.exchange import Quick
 from zcserve.net.fastlane import CONNECTION_11
 from zcserve.net.fields import CLOSE
+from zcserve.site.exchange import Quick
 
 pytest.importorskip("zcserve.net._lane")
 

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from tests.support.memory import HandFetcher, MemoryTransport
+from zcserve.cache import spans
 from zcserve.cache.entry import DiskSpan, Fleeting, ForeignSpan, OpenFile, Segment, Span, identity_of
 from zcserve.cache.fetcher import Wait
-from zcserve.net import output, spans
+from zcserve.cache.spans import TornError
+from zcserve.net import output
 from zcserve.net.output import Flushed, Output
-from zcserve.net.spans import TornError
 from zcserve.net.transport import SocketTransport
 
 MUCH = 1 << 30

@@ -147,6 +147,23 @@ def test_a_file_of_the_site_is_sent_from_the_cache(known: Known, path: str, key:
     assert entry.uses == uses + 1
 
 
+class Listener:
+    """A sampler that notes what is used, and when."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Entry, int]] = []
+
+    def note(self, entry: Entry, turn: int) -> None:
+        self.heard.append((entry, turn))
+
+
+def test_a_file_that_an_application_sends_is_a_use_like_any_other(known: Known) -> None:
+    entry = known.load(b"/large")
+    known.site.sampler = listener = Listener()
+    segments(known.site, Part.of_path(known.site.root.path + "/large"), 7)
+    assert (listener.heard, entry.tick) == ([(entry, 7)], 7)
+
+
 def test_a_range_of_a_file_of_the_site_is_a_part_of_its_body(known: Known) -> None:
     known.load(b"/large")
     with open(known.site.root.path + "/large", "rb") as opened:

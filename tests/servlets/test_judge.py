@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from zcserve.cache.entry import Entry, Span
-from zcserve.net.exchange import Answer, Stored
-from zcserve.net.reply import HTML_FIELDS, Reply
 from zcserve.servlets.judge import FIELDS_BYTES_MAX, Judged, judge
 from zcserve.servlets.response import Response
+from zcserve.site.exchange import Answer, Stored
+from zcserve.site.reply import HTML_FIELDS, Reply
 
 HTML = "text/html; charset=utf-8"
 

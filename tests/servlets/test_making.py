@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.result_kitchen import Kitchen, content_of
-from zcserve.net.exchange import Answer, Stored
-from zcserve.net.reply import Reply
 from zcserve.servlets.making import Call
 from zcserve.servlets.response import Response
 from zcserve.servlets.results import STALE_TTLS_MAX
+from zcserve.site.exchange import Answer, Stored
+from zcserve.site.reply import Reply
 
 
 def test_all_requests_that_wait_have_one_call(kitchen: Kitchen) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.support.waiting import Growth
-from zcserve.net.reply import HTML_FIELDS
 from zcserve.servlets.response import (
     COOKIE_BYTES_MAX,
     OF_A_FILE,
@@ -19,6 +18,7 @@ from zcserve.servlets.response import (
     checked_fields,
     render,
 )
+from zcserve.site.reply import HTML_FIELDS
 
 HTML = (b"Content-Type", b"text/html; charset=utf-8")
 JSON = (b"Content-Type", b"application/json")

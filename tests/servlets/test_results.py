@@ -14,10 +14,10 @@ import pytest
 from tests.support.result_kitchen import Kitchen, content_of
 from zcserve.cache.entry import Entry
 from zcserve.errors import HttpError
-from zcserve.net.reply import Reply
 from zcserve.servlets.kept import SWEPT_AT_ONCE
 from zcserve.servlets.response import Response
 from zcserve.servlets.results import CONSIDERED_MAX, LOOK_EVERY_S, STALE_TTLS_MAX
+from zcserve.site.reply import Reply
 
 
 def test_a_result_has_a_head_as_a_file_has(kitchen: Kitchen) -> None:

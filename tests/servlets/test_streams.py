@@ -14,7 +14,6 @@ import pytest
 
 from tests.support.connection_side import Side
 from tests.support.waiting import WaitUntil
-from zcserve.net.reply import Piece, Stream
 from zcserve.servlets.streams import (
     EMPTY_MAX,
     SILENT_PAUSE_S,
@@ -25,6 +24,7 @@ from zcserve.servlets.streams import (
     piece_of,
 )
 from zcserve.servlets.workers import Pool
+from zcserve.site.reply import Piece, Stream
 
 Make = Callable[..., Stream]
 

@@ -27,7 +27,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def entry_of(site: Site, key: bytes) -> Entry:
-    entry = site.find(key).resource
+    _, entry = site.find(key)
     assert isinstance(entry, Entry)
     return entry
 
@@ -53,8 +53,8 @@ def test_a_redirect_and_what_is_no_key_as_it_was_sent_is_no_hit(site: Site, targ
 
 
 def test_a_key_leads_to_a_file_or_a_redirect_or_nothing(site: Site) -> None:
-    assert isinstance(site.find(b"/page").resource, Entry)
-    assert isinstance(site.find(b"/docs").resource, Redirect)
+    assert isinstance(site.find(b"/page")[1], Entry)
+    assert isinstance(site.find(b"/docs")[1], Redirect)
     assert site.find(b"/absent") == (site.live, None)
 
 
@@ -64,14 +64,14 @@ def test_an_older_generation_answers_only_what_the_live_one_has_nothing_for(site
     site.serve(second, site.generations)
     site.serve(third, site.generations)
     assert site.generations == (third, second, first)
-    found = [site.find(key).generation for key in (b"/page", b"/second", b"/a%20b", b"/absent")]
+    found = [site.find(key)[0] for key in (b"/page", b"/second", b"/a%20b", b"/absent")]
     assert found == [third, second, first, third]
     assert site.hit(b"/second") is None  # what is old is not taught, and not served before an application
 
 
 def test_what_is_reachable_no_more_is_not_found(site: Site, tmp_path: Path) -> None:
     site.serve(release(tmp_path / "two", "page"))
-    assert site.find(b"/a%20b").resource is None
+    assert site.find(b"/a%20b") == (site.live, None)
 
 
 def test_the_root_is_the_live_generations(site: Site, tmp_path: Path) -> None:

@@ -24,15 +24,15 @@ from zcserve.cache.entry import DiskSpan, Segment, Span
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.http import WITHOUT_CONTENT
-from zcserve.net.exchange import Answer, Exchange
 from zcserve.net.failures import Failures
 from zcserve.net.head import SentHead
-from zcserve.net.reply import Piece, Reply, Stream
 from zcserve.net.request import split_target
 from zcserve.net.timers import Timers
 from zcserve.paths import SentPath
 from zcserve.servlets.context import Context
 from zcserve.servlets.workers import AsyncThread, Pool
+from zcserve.site.exchange import Answer, Exchange
+from zcserve.site.reply import Piece, Reply, Stream
 from zcserve.site.site import Site
 
 TIMEOUT_S = 20.0

@@ -11,15 +11,15 @@ from zcserve.cache.entry import ComposedEntry, Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.loader import Loader
 from zcserve.cache.store import Store
-from zcserve.net.exchange import Answer, Stored
 from zcserve.net.front import Front
-from zcserve.net.reply import Reply
 from zcserve.net.timers import Timers
 from zcserve.servlets.calls import Caller, Outcome
 from zcserve.servlets.context import RequestLine
 from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.results import Keeping, Result, Results
 from zcserve.servlets.routes import Route
+from zcserve.site.exchange import Answer, Stored
+from zcserve.site.reply import Reply
 
 TTL = 3600.0  # longer than a test: what expires is told so
 

@@ -21,7 +21,7 @@ from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.cache.entry import Entry
 from zcserve.net.fastlane import FastLane
-from zcserve.net.reply import not_found
+from zcserve.site.reply import not_found
 
 Known = Callable[[Server], None]
 

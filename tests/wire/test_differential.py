@@ -18,7 +18,7 @@ import pytest
 from tests.support.engines import TARGETS, Engines, ask, compare, lane_share, make_site, tags_of
 from tests.support.grammar import Maker
 from zcserve import Config, Server
-from zcserve.net import reply
+from zcserve.site import reply
 
 pytest.importorskip("zcserve.net._lane")
 

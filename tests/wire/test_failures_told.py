@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import Client
+from tests.support.servlets import servlets_of
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, StageClient, write_servlets
 from tests.support.waiting import WaitUntil
@@ -67,9 +68,9 @@ def test_no_thread_is_free(start: Callable[..., Server], told: Callable[[], list
     server = start(servlet_threads=1, servlet_queue_max=1)
     with StageClient(server.port) as first, StageClient(server.port) as second, Client(server.port) as third:
         first.send(b"GET /thread HTTP/1.1\r\nHost: test\r\n\r\n")
-        wait_until(lambda: server.site.application.context.pool.idle == 0)
+        wait_until(lambda: servlets_of(server).context.pool.idle == 0)
         second.send(b"GET /kept/a HTTP/1.1\r\nHost: test\r\n\r\n")
-        wait_until(lambda: server.site.application.context.pool.waiting == 1)
+        wait_until(lambda: servlets_of(server).context.pool.waiting == 1)
         assert third.get("/thread").status == 503
         assert third.get("/kept/b").status == 503
         with Client(server.port) as fourth:

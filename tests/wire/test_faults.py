@@ -33,10 +33,10 @@ from tests.support.stage import EVENTS, write_servlets
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.cache.entry import DiskSpan, Entry, Span
+from zcserve.cache.spans import DISK_PIECE_BYTES
 from zcserve.net.connection import RECV_BYTES
 from zcserve.net.output import Output
 from zcserve.net.request import Parser
-from zcserve.net.spans import DISK_PIECE_BYTES
 from zcserve.net.states import State
 from zcserve.net.transport import Transport
 

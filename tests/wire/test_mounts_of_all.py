@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.following import Becomes
+from tests.support.servlets import servlets_of
 from tests.support.site import Serve, Site
 from tests.support.stage import JOURNAL, NameApplication, StageClient, write_servlets
 from tests.support.waiting import WaitUntil
@@ -166,7 +167,7 @@ def test_an_application_that_never_says_anything_is_closed_with_its_client(
             wait_until(lambda: happened == ["begun"])
             client.reset()
         wait_until(lambda: happened == ["begun", "closed"])
-    wait_until(lambda: server.site.application.context.pool.idle == 1)
+    wait_until(lambda: servlets_of(server).context.pool.idle == 1)
 
 
 @pytest.mark.parametrize("first", [True, False])

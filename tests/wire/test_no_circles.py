@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.servlets import servlets_of
 from tests.support.site import Serve, Site
 from tests.support.stage import JOURNAL, StageClient, write_servlets
 from tests.support.waiting import WaitUntil
@@ -369,7 +370,7 @@ def no_collector() -> Iterator[None]:
 def is_quiet(server: Server) -> bool:
     """Whether nothing is under way: no connection, job of a thread, or body."""
     service = server.service
-    at_work = service.connections or service.fetcher.waiting or server.site.application.context.pool.waiting
+    at_work = service.connections or service.fetcher.waiting or servlets_of(server).context.pool.waiting
     return not at_work and not service.count() and not service.bodies.held
 
 

@@ -16,13 +16,13 @@ import pytest
 
 from tests.support.client import Client, Response
 from tests.support.following import Becomes
+from tests.support.servlets import results_of
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
 from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.net.fastlane import FastLane
 from zcserve.servlets.kept import SWEPT_AT_ONCE
-from zcserve.servlets.results import Results
 
 TIMES = 3
 PROSE = "".join(f"Line {n} of a page that is worth compressing.\n" for n in range(200)).encode()
@@ -98,12 +98,6 @@ def big(request):
 def called() -> list[str]:
     """What the servlets wrote down."""
     return list(JOURNAL)
-
-
-def results_of(server: Server) -> Results:
-    results = server.site.application.results
-    assert isinstance(results, Results)
-    return results
 
 
 def fields_of(response: Response) -> list[tuple[bytes, bytes]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import StartCommand
+from tests.support.servlets import servlets_of
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from tests.support.waiting import WaitUntil
@@ -153,7 +154,7 @@ def test_when_the_pool_is_full_the_rest_is_refused_at_once(start: Start, wait_un
         for client in busy[2:]:
             client.ask("/thread")
         other = stack.enter_context(StageClient(server.port))
-        wait_until(lambda: server.site.application.context.pool.waiting == 3)
+        wait_until(lambda: servlets_of(server).context.pool.waiting == 3)
         for target in ("/thread", "/thread-stream") * TIMES:
             response = other.get(target)
             assert (response.status, response["Retry-After"], response["Connection"]) == (503, b"1", None)

@@ -16,8 +16,8 @@ from tests.support.engines import Engines, ask, compare, make_site, tags_of
 from tests.support.grammar import Maker
 from tests.support.stage import write_servlets
 from zcserve import Config, Server
-from zcserve.net import reply
 from zcserve.net.fastlane import FastLane
+from zcserve.site import reply
 
 pytest.importorskip("zcserve.net._lane")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.servlets import results_of, servlets_of
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from tests.support.waiting import WaitUntil
@@ -305,7 +306,7 @@ def test_of_a_long_target_nothing_is_kept(live: Serve, site: Site, tmp_path: Pat
     with StageClient(server.port) as client:
         said = [client.get(f"/kept?{'q' * size}").body for size in (1000, 1000, 7000, 7000)]
         assert said == [b"0 1000", b"0 1000", b"1 7000", b"2 7000"]
-        assert len(server.site.application.results) == 1
+        assert len(results_of(server)) == 1
         for size in (1000, 7000) * TIMES:
             assert client.get(f"/quick?{'q' * size}").body == b"%d" % size
 
@@ -327,11 +328,11 @@ def test_who_left_before_a_thread_was_free_is_not_asked_for(
         first.ask("/thread/1")
         wait_until(lambda: JOURNAL == ["1"])
         second.ask("/thread/2")
-        wait_until(lambda: server.site.application.context.pool.waiting == 1)
+        wait_until(lambda: servlets_of(server).context.pool.waiting == 1)
         third.ask("/thread/3")
-        wait_until(lambda: server.site.application.context.pool.waiting == 2)
+        wait_until(lambda: servlets_of(server).context.pool.waiting == 2)
         second.reset()
-        wait_until(lambda: server.site.application.context.pool.waiting == 1)  # its place is free
+        wait_until(lambda: servlets_of(server).context.pool.waiting == 1)  # its place is free
         EVENTS["go"].set()
         assert (first.read().body, third.read().body) == (b"1", b"3")
     assert JOURNAL == ["1", "3"]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.servlets import results_of, servlets_of
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from tests.support.waiting import WaitUntil
@@ -174,7 +175,7 @@ def test_a_queued_request_whose_client_has_left_gives_up_its_place(
     start: Callable[..., Server], wait_until: WaitUntil, target: str
 ) -> None:
     server = start(servlet_threads=1, servlet_queue_max=2)
-    pool = server.site.application.context.pool
+    pool = servlets_of(server).context.pool
     with ExitStack() as stack:
         working = stack.enter_context(StageClient(server.port))
         working.ask("/work")
@@ -206,7 +207,7 @@ def test_a_result_whose_servlet_hangs_serves_its_time_and_then_requests_end_by_a
     start: Callable[..., Server], wait_until: WaitUntil, kind: str
 ) -> None:
     server = start(servlet_result_timeout_s=0.3)
-    results = server.site.application.results
+    results = results_of(server)
     with StageClient(server.port) as client:
 
         def asked() -> tuple[int, bytes]:
@@ -227,7 +228,7 @@ def test_a_result_whose_servlet_hangs_serves_its_time_and_then_requests_end_by_a
         EVENTS["go"].set()
         wait_until(lambda: not results.making.hung)
         assert wait_until(lambda: (answer := asked())[0] == 200 and answer)[1] != b"1"
-    assert server.site.application.context.pool.waiting == 0
+    assert servlets_of(server).context.pool.waiting == 0
 
 
 def test_clients_that_wait_for_one_hung_result_are_bounded(start: Callable[..., Server], wait_until: WaitUntil) -> None:

@@ -73,7 +73,7 @@ class Span:
 
 
 class DiskSpan:
-    """`length` bytes from `offset` of a file that others may write: sent by checked copies (net/spans.py). `sent` knows
+    """`length` bytes from `offset` of a file that others may write: sent by checked copies (spans.py). `sent` knows
     what one response has sent of it before, where the file's ETag does not tell what it must be."""
 
     __slots__ = ("file", "length", "offset", "sent")

@@ -144,7 +144,7 @@ class Live:
     def settle(self, keys: Collection[bytes]) -> None:
         """These keys led somewhere: those that lead nowhere now are absent. Some thousand at a time, too."""
         find, coming = self.site.find, self._next.resources
-        gone = [key for key in keys if find(key).resource is None and coming.get(key) is None]
+        gone = [key for key in keys if find(key)[1] is None and coming.get(key) is None]
         if gone and self._tells_keys:
             self._loop.front.remove_keys(gone)
 

@@ -275,7 +275,7 @@ class Releases:
         generation, *older = self._site.generations
         for old in over:
             known = keys if keys is not None else chain.from_iterable(old.keys_in_pieces())
-            for gone in in_pieces((key for key in known if self._site.find(key).resource is None), KEYS_TOLD_AT_ONCE):
+            for gone in in_pieces((key for key in known if self._site.find(key)[1] is None), KEYS_TOLD_AT_ONCE):
                 in_loop(partial(self._live.settle, gone))
         kept = {id(entry) for old in older for entry in old.entries()}
         for old in over:

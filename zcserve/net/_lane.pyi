@@ -4,8 +4,8 @@ from typing import final
 from zcserve.cache.entry import Entry
 from zcserve.config.table import Config
 from zcserve.forwarded import Origin
-from zcserve.net.exchange import Answer, Quick
 from zcserve.net.fastlane import Representation
+from zcserve.site.exchange import Answer, Quick
 
 @final
 class Lane:

@@ -19,20 +19,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from zcserve.cache import spans
 from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect
 from zcserve.cache.fetcher import Fetched, Renewed, Wait
 from zcserve.cache.index import Generation
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
 from zcserve.http import KNOWN_METHODS, canonical_path, has_content
-from zcserve.net import negotiate, reply, spans
+from zcserve.net import negotiate
 from zcserve.net.bodies import Hold
-from zcserve.net.exchange import Answer, Exchange, Head, Resource, Stored
 from zcserve.net.fields import Fields
 from zcserve.net.received import Collect, Discard
-from zcserve.net.reply import Reply
 from zcserve.net.request import split_target
 from zcserve.paths import SentPath
+from zcserve.site import reply
+from zcserve.site.exchange import Answer, Exchange, Head, Resource, Stored
+from zcserve.site.reply import Reply
 from zcserve.site.site import Found, Site
 
 if TYPE_CHECKING:
@@ -259,7 +261,7 @@ class Answering:
                 return reply.not_found(self._site.live.not_found_page)
             return self._respond_entry(generation, resource)
         if method == b"OPTIONS":
-            if target != b"*" and self._find(target)[0].resource is None:
+            if target != b"*" and self._find(target)[0][1] is None:
                 return reply.not_found(self._site.live.not_found_page)
             return reply.options()
         if method in KNOWN_METHODS:
@@ -275,7 +277,7 @@ class Answering:
     def _find(self, target: bytes) -> tuple[Found, bytes | None]:
         """What a target names, and its query. Raises HttpError 400."""
         found = self._site.find(target)
-        if found.resource is not None:
+        if found[1] is not None:
             return found, None
         if self._place is None:
             sent, query = split_target(target)

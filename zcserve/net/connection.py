@@ -15,7 +15,6 @@ from math import inf
 
 from zcserve.errors import HttpError
 from zcserve.net.ending import Ending, may_close
-from zcserve.net.exchange import Answer
 from zcserve.net.front import Kind
 from zcserve.net.http1 import Http1, Stop
 from zcserve.net.output import Flushed, Output
@@ -23,6 +22,7 @@ from zcserve.net.poller import ERROR, HANG_UP, WRITE
 from zcserve.net.service import Service
 from zcserve.net.states import MOVES, Clock, State
 from zcserve.net.transport import SocketTransport, Transport
+from zcserve.site.exchange import Answer
 
 # Read at a time. A browser's head is 0.5-2 KB; a longer one takes another turn.
 RECV_BYTES = 8192

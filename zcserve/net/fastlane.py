@@ -26,15 +26,15 @@ from zcserve.config.table import Config
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
 from zcserve.http import coding_quality
-from zcserve.net import reply
 from zcserve.net.access_log import AccessLog
-from zcserve.net.exchange import Quick
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, Fields
 from zcserve.net.framing import frame
 from zcserve.net.front import Front, Kind
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
-from zcserve.net.reply import Reply
+from zcserve.site import reply
+from zcserve.site.exchange import Quick
+from zcserve.site.reply import Reply
 
 if TYPE_CHECKING:
     from zcserve.cache.store import Store

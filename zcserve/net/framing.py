@@ -9,7 +9,7 @@ from __future__ import annotations
 from zcserve.cache.entry import DiskSpan, Segment, Span
 from zcserve.cache.heads import ALL, encode_fields, start
 from zcserve.http import WITHOUT_CONTENT, has_content
-from zcserve.net.reply import Piece, Reply, Stream
+from zcserve.site.reply import Piece, Reply, Stream
 
 
 class CutShortError(Exception):

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.entry import Entry, Redirect
-from zcserve.net.exchange import Answer, Quick
 from zcserve.net.fields import Fields
+from zcserve.site.exchange import Answer, Quick
 
 if TYPE_CHECKING:
     from zcserve.cache.store import Store

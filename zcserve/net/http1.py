@@ -12,13 +12,12 @@ import enum
 from collections.abc import Callable
 from typing import Protocol
 
+from zcserve.cache import spans
 from zcserve.cache.entry import Body, Entry, Redirect, Segment
 from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
-from zcserve.net import reply, spans
 from zcserve.net.answering import Answering, Step
-from zcserve.net.exchange import Answer
 from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import CutShortError, Outgoing, frame
 from zcserve.net.head import SentHead
@@ -26,9 +25,11 @@ from zcserve.net.output import Output
 from zcserve.net.pace import Pace
 from zcserve.net.prefixes import CONTINUE
 from zcserve.net.received import Discard
-from zcserve.net.reply import Piece, Reply
 from zcserve.net.request import Parsed
 from zcserve.net.service import Service
+from zcserve.site import reply
+from zcserve.site.exchange import Answer
+from zcserve.site.reply import Piece, Reply
 
 
 class Stop(enum.Enum):

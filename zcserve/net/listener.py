@@ -34,7 +34,6 @@ from math import inf
 from zcserve.config.addresses import Address, UnixAddress
 from zcserve.errors import UsageError, reason_of
 from zcserve.log import Log
-from zcserve.net import reply
 from zcserve.net.connection import Connection
 from zcserve.net.ending import Ending
 from zcserve.net.fields import CLOSE
@@ -43,6 +42,7 @@ from zcserve.net.front import Kind
 from zcserve.net.service import Service
 from zcserve.net.states import FRESH_S
 from zcserve.net.transport import SocketTransport
+from zcserve.site import reply
 
 _log = Log(__name__)
 

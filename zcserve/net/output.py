@@ -13,10 +13,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable
 
+from zcserve.cache import spans
 from zcserve.cache.entry import Body, DiskSpan, ForeignSpan, Segment, Span
 from zcserve.cache.fetcher import Fetcher, Wait
-from zcserve.net import spans
-from zcserve.net.spans import TornError
+from zcserve.cache.spans import TornError
 from zcserve.net.transport import Transport
 
 # Buffers in one send: half of IOV_MAX (1024), and more than pipeline_max requests need.

@@ -28,10 +28,8 @@ from zcserve.cache.root import Root
 from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
-from zcserve.net.exchange import Answer, Exchange, Quick, Resource, Stored
 from zcserve.net.failures import Failures
 from zcserve.net.front import Front
-from zcserve.net.reply import HTML_FIELDS, Reply, not_found, page
 from zcserve.net.request import split_target
 from zcserve.net.timers import Timers
 from zcserve.paths import SentPath
@@ -46,6 +44,8 @@ from zcserve.servlets.results import Keeping, Results
 from zcserve.servlets.routes import Route
 from zcserve.servlets.websockets import NoWebSockets
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
+from zcserve.site.exchange import Answer, Exchange, Quick, Resource, Stored
+from zcserve.site.reply import HTML_FIELDS, Reply, not_found, page
 from zcserve.site.site import Site
 
 # How long the folder's files are not asked for their status while the kernel tells of no change. It cannot tell of all.

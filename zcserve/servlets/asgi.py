@@ -19,13 +19,13 @@ from typing import Any, TypeAlias
 
 from zcserve.errors import UsageError
 from zcserve.log import Block, Log
-from zcserve.net.exchange import Answer, Exchange
-from zcserve.net.reply import Reply, unavailable
 from zcserve.servlets.context import Context
 from zcserve.servlets.files import Part
 from zcserve.servlets.gateway import ClientGoneError, GatewayRequest, LeftOut, Promised, Pushed, promise
 from zcserve.servlets.gateways import WrongGatewayError, call_asgi
 from zcserve.servlets.streams import let_others_go_on
+from zcserve.site.exchange import Answer, Exchange
+from zcserve.site.reply import Reply, unavailable
 
 _log = Log(__name__)
 

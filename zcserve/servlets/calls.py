@@ -15,7 +15,6 @@ from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from zcserve.http import FieldLines
-from zcserve.net.reply import Piece, Reply, Stream
 from zcserve.servlets.context import Context
 from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.request import Request
@@ -31,6 +30,7 @@ from zcserve.servlets.streams import (
     next_piece,
     next_piece_async,
 )
+from zcserve.site.reply import Piece, Reply, Stream
 
 
 class FileAsked(NamedTuple):

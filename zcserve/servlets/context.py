@@ -18,11 +18,11 @@ from zcserve.config.table import Config
 from zcserve.errors import HttpError, reason_of
 from zcserve.log import Log
 from zcserve.net.failures import Failures
-from zcserve.net.reply import Reply, page, unavailable
 from zcserve.phrases import PHRASES
 from zcserve.servlets.response import JSON_FIELDS, checked_fields, encode_json
 from zcserve.servlets.streams import SILENT_PAUSE_S, SILENT_TURNS_MAX
 from zcserve.servlets.workers import AsyncThread, Pool
+from zcserve.site.reply import Reply, page, unavailable
 from zcserve.site.site import Site
 
 _log = Log(__name__)

@@ -18,13 +18,13 @@ from urllib.parse import unquote_to_bytes
 from zcserve.forwarded import UNIX, Origin
 from zcserve.http import FieldLines, has_content
 from zcserve.log import Log
-from zcserve.net.exchange import Exchange
-from zcserve.net.reply import Give, Piece, Reply, Stream
 from zcserve.net.request import authority
 from zcserve.servlets.context import Context
 from zcserve.servlets.files import Part, segments
 from zcserve.servlets.response import RESERVED, checked_fields
 from zcserve.servlets.streams import CallSoon
+from zcserve.site.exchange import Exchange
+from zcserve.site.reply import Give, Piece, Reply, Stream
 
 _log = Log(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from zcserve.http import FieldLines, parse_date
-from zcserve.net.exchange import Answer, Stored
 from zcserve.servlets.response import OF_A_FILE
+from zcserve.site.exchange import Answer, Stored
 
 # A slab has room for a head of 4096 bytes (cache/store.py), and there are fields besides the servlet's.
 FIELDS_BYTES_MAX = 3072

@@ -26,8 +26,6 @@ from typing import NamedTuple, TypeAlias
 
 from zcserve.cache.fetcher import HANDED_OUT_MAX
 from zcserve.log import Log
-from zcserve.net.exchange import Answer, Exchange, HeadLines, Stored
-from zcserve.net.reply import Reply, page
 from zcserve.net.timers import Expiring, Timers
 from zcserve.servlets.calls import Caller, Outcome, Started
 from zcserve.servlets.context import Context, RequestLine
@@ -36,6 +34,8 @@ from zcserve.servlets.kept import Source
 from zcserve.servlets.request import Request
 from zcserve.servlets.routes import Route
 from zcserve.servlets.workers import BusyError
+from zcserve.site.exchange import Answer, Exchange, HeadLines, Stored
+from zcserve.site.reply import Reply, page
 
 _log = Log(__name__)
 

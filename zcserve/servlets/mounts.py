@@ -28,7 +28,6 @@ from zcserve.errors import HttpError, LoadError, UsageError, ZcserveError, line_
 from zcserve.http import canonical_path
 from zcserve.log import Block, Log, put_back
 from zcserve.net import forks
-from zcserve.net.exchange import Answer, Exchange
 from zcserve.servlets import imports
 from zcserve.servlets.asgi import SHUTDOWN_WITHIN_S, Asgi
 from zcserve.servlets.context import Context
@@ -38,6 +37,7 @@ from zcserve.servlets.imports import Imports
 from zcserve.servlets.loading import told_when_late
 from zcserve.servlets.remount import GATHER_S, Remount
 from zcserve.servlets.wsgi import Wsgi
+from zcserve.site.exchange import Answer, Exchange
 
 _log = Log(__name__)
 

@@ -22,10 +22,10 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
-from zcserve.net.exchange import Exchange, Head
 from zcserve.net.head import SentHead
 from zcserve.net.request import authority, split_target
 from zcserve.paths import SentPath
+from zcserve.site.exchange import Exchange, Head
 
 # Where servlets are found by name: /csp?NAME&key=value (the path is the ancestor's).
 SERVLET_PATH = b"/csp"

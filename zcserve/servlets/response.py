@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Self, TypeAlias
 
 from zcserve.http import WITHOUT_CONTENT, FieldLines, is_field_value, is_token
-from zcserve.net.reply import HTML_FIELDS
+from zcserve.site.reply import HTML_FIELDS
 
 Body: TypeAlias = bytes | str | dict[Any, Any] | list[Any] | Iterator[Any] | AsyncIterator[Any]
 

@@ -33,9 +33,7 @@ from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.loader import Loader
 from zcserve.cache.preload import forget
 from zcserve.log import Log
-from zcserve.net.exchange import Answer, Exchange, Stored
 from zcserve.net.front import Front
-from zcserve.net.reply import Reply
 from zcserve.net.timers import Deadline, Expiring, Timers
 from zcserve.servlets.calls import Caller
 from zcserve.servlets.context import Context
@@ -44,6 +42,8 @@ from zcserve.servlets.kept import Kept, Source, sweep
 from zcserve.servlets.making import HUNG_MAX, AnswerOf, Call, Keeper, Making
 from zcserve.servlets.resident import forget_all, is_resident, make_resident, with_variants
 from zcserve.servlets.routes import Route
+from zcserve.site.exchange import Answer, Exchange, Stored
+from zcserve.site.reply import Reply
 
 _log = Log(__name__)
 

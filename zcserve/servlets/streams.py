@@ -13,8 +13,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeAlias
 
-from zcserve.net.reply import Give, Piece, Stream
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
+from zcserve.site.reply import Give, Piece, Stream
 
 Failed: TypeAlias = Callable[[BaseException], object]
 CallSoon: TypeAlias = Callable[[Callable[[], object]], None]

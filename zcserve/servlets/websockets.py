@@ -11,8 +11,8 @@ import time
 from math import inf
 
 from zcserve.log import Log
-from zcserve.net.exchange import Answer, Exchange
-from zcserve.net.reply import page
+from zcserve.site.exchange import Answer, Exchange
+from zcserve.site.reply import page
 
 _log = Log(__name__)
 

@@ -21,14 +21,14 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from zcserve.log import Log
-from zcserve.net.exchange import Answer, Exchange
-from zcserve.net.reply import Reply
 from zcserve.servlets.context import Context
 from zcserve.servlets.files import Part
 from zcserve.servlets.gateway import ClientGoneError, GatewayRequest, LeftOut, Promised, Pushed, promise
 from zcserve.servlets.gateways import call_wsgi
 from zcserve.servlets.streams import EMPTY_MAX, SILENT_PAUSE_S, SILENT_TURNS_MAX, Begun, PoolStream
 from zcserve.servlets.workers import BusyError
+from zcserve.site.exchange import Answer, Exchange
+from zcserve.site.reply import Reply
 
 _log = Log(__name__)
 

@@ -2,7 +2,7 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Servlets that run in the loop: looked up in Python once a target, and called from here.
 
-What is found (`Quick`, net/exchange.py) stands in the table beside the files, in a record without representations, with a
+What is found (`Quick`, site/exchange.py) stands in the table beside the files, in a record without representations, with a
 `Servlet` behind it. An answer gets a record that is in no table. Another answer of an application (`Answer`)
 waits in `made`, for the connection that is handed over with it.
 

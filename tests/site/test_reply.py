@@ -1,4 +1,4 @@
-"""zcserve.net.reply: which fields and what content a request is answered with."""
+"""zcserve.site.reply: which fields and what content a request is answered with."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 
 from zcserve.cache import heads
 from zcserve.cache.entry import Body, Segment, Span
-from zcserve.net import reply
 from zcserve.net.framing import frame
+from zcserve.site import reply
 
 HEAD = heads.build("a.txt", 100, 0, b'"tag"', encoding=b"", cache_control="max-age=1", vary=True)
 CONTENT = bytes(range(100))

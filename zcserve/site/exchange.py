@@ -20,9 +20,8 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.forwarded import Origin
 from zcserve.http import FieldLines
-from zcserve.net.bodies import Hold
-from zcserve.net.reply import Reply
 from zcserve.paths import SentPath
+from zcserve.site.reply import Reply
 
 
 class Head(Protocol):
@@ -44,6 +43,13 @@ class HeadLines(NamedTuple):
 
     version: bytes
     lines: FieldLines = ()
+
+
+class Hold(Protocol):
+    """What a request's body counts for (net/bodies.py)."""
+
+    def release(self) -> None:
+        """The request is done with. Harmless when repeated."""
 
 
 class Stored:

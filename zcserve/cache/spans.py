@@ -10,7 +10,7 @@ the response goes on if it is the same.
 A `ForeignSpan` is a file that is sent without a copy, since an application or `--in-place` says so: by `sendfile`,
 piece by piece, where all of the piece lies in the page cache, and else read by a thread like the others.
 
-Nothing here sends: that is output.py's.
+Nothing here sends: that is net/output.py's.
 """
 
 from __future__ import annotations

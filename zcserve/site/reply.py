@@ -15,11 +15,10 @@ from functools import cache
 from types import NoneType
 from typing import Protocol, TypeAlias
 
-from zcserve.cache import heads
+from zcserve.cache import heads, spans
 from zcserve.cache.entry import Body, DiskSpan, Segment
 from zcserve.cache.heads import ALL, BUT_LENGTH, BUT_TYPE, TAIL
 from zcserve.http import FieldLines
-from zcserve.net import spans
 from zcserve.phrases import PHRASES
 
 ALLOW: FieldLines = ((b"Allow", b"GET, HEAD, OPTIONS"),)
