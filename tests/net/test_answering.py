@@ -43,7 +43,6 @@ class Asks:
     def __init__(self) -> None:
         self.resumptions = 0
         self.said = b""
-        self.taught: list[Entry | Redirect | None] = []
         self.failed = False
 
     def addresses(self) -> tuple[object, object]:
@@ -51,9 +50,6 @@ class Asks:
 
     def head(self) -> SentHead:
         return SentHead(self.said)
-
-    def teach(self, resource: Entry | Redirect | None) -> None:
-        self.taught.append(resource)
 
     def resumed(self) -> None:
         self.resumptions += 1
@@ -66,7 +62,6 @@ class Place:
     """A resource of an application that answers with `made`, or later."""
 
     body_bytes_max = 100
-    quick = False
 
     def __init__(self, made: Answer | None) -> None:
         self.made = made
@@ -345,41 +340,46 @@ def test_a_body_that_no_resource_wants_is_thrown_away(desk: Callable[..., Desk])
     assert status_of(request.end_body(body)) == 405
 
 
+class Learning(Poller):
+    """A front that notes what it is taught."""
+
+    learns = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taught: list[tuple[bytes, Entry | Redirect, bool]] = []
+
+    def teach(self, target: bytes, resource: Entry | Redirect, *, any_query: bool) -> None:
+        self.taught.append((target, resource, any_query))
+
+
 def test_what_a_target_always_leads_to_is_taught(desk: Callable[..., Desk]) -> None:
     here = desk(Reply(200, (), b"made"))
-    here.loop.front.learns = True
+    here.loop.front = front = Learning()
     page = here.generation.resources[b"/page"]
     assert isinstance(page, Entry)
     here.request(b"/page").answer()
-    here.request(b"/page?v=1").answer()  # a query names no entry of its own
-    assert here.asks.taught == [page]
-    here.place.quick = True
-    here.request(b"/app").answer()
-    assert here.asks.taught == [page, None]
+    here.request(b"/page?v=1").answer()
+    assert front.taught == [(b"/page", page, True)] * 2
+    for other_spelling in (b"/%70age", b"http://test/page", b"/page/?", b"/app"):
+        here.request(other_spelling).answer()
     here.place.made = Stored(here.generation, page)
-    here.place.quick = False
     here.request(b"/app").answer()
-    assert here.asks.taught == [page, None]
+    assert len(front.taught) == 2
     here.place.made = Stored(here.generation, page, own=True)
-    here.request(b"/app").answer()
-    assert here.asks.taught == [page, None, page]
+    here.request(b"/app?v=1").answer()
+    assert front.taught[2:] == [(b"/app?v=1", page, False)]
 
 
-def test_where_a_directory_lies_and_what_is_absent_is_taught_unless_an_application_may_own_it(
-    desk: Callable[..., Desk],
-) -> None:
+def test_where_a_directory_lies_is_taught_unless_an_application_may_own_it(desk: Callable[..., Desk]) -> None:
     here = desk()
-    here.loop.front.learns = True
+    here.loop.front = front = Learning()
+    here.request(b"/dir").answer()
     application, here.site.application = here.site.application, None
-    for target in (b"/dir", b"/none", b"//dir"):  # the last one is no key
+    for target in (b"/dir", b"//dir", b"/dir?x", b"/none"):  # of these the first is the only key
         here.request(target).answer()
-    here.request(b"/dir", b"Range: bytes=0-1").answer()  # the front does not understand all of it
-    taught = [here.generation.resources[b"/dir"], None]
-    assert here.asks.taught == taught
     here.site.application = application
-    for target in (b"/dir", b"/none"):
-        here.request(target).answer()
-    assert here.asks.taught == taught
+    assert front.taught == [(b"/dir", here.generation.resources[b"/dir"], False)]
 
 
 def test_an_application_is_told_what_the_request_says(desk: Callable[..., Desk]) -> None:

@@ -29,7 +29,6 @@ from zcserve import Config, Server
 from zcserve.cache.entry import Entry, OnDisk
 from zcserve.errors import UsageError
 from zcserve.net.fastlane import FastLane, Teacher, open_front
-from zcserve.net.fields import Fields
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
 
@@ -158,7 +157,7 @@ def test_what_was_answered_once_is_the_lanes(start: Callable[..., Server]) -> No
     assert lane.requests == 1
 
 
-@pytest.mark.parametrize("target", ["/page?x", "/%70age", "http://test/page", "/./page"])
+@pytest.mark.parametrize("target", ["/page#x?y", "/%70age", "http://test/page", "/./page"])
 def test_other_spellings_stay_pythons(start: Callable[..., Server], target: str) -> None:
     server = start()
     with Client(server.port) as client:
@@ -169,6 +168,45 @@ def test_other_spellings_stay_pythons(start: Callable[..., Server], target: str)
     assert lane_of(server).requests == before
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_file_with_any_query_is_the_file_and_the_lanes(start: Callable[..., Server], method: str) -> None:
+    server = start()
+    with Client(server.port) as client:
+        page = client.get("/page?first", method=method)
+        before = lane_of(server).requests
+        for query in ("", "v=42", "v=43", "a=b&c=%2F?/../", '"', "x#y", "x" * 2000):
+            got = client.get(f"/page?{query}", method=method)
+            assert (got.status, got.body, got.all("ETag")) == (page.status, page.body, page.all("ETag"))
+        assert client.get("/page", method=method).body == page.body
+    assert lane_of(server).requests == before + 8
+
+
+def test_the_log_has_the_query_of_a_file(site: Site, serve: Serve, tmp_path: Path, wait_until: WaitUntil) -> None:
+    site.write("page", PAGE)
+    log = tmp_path / "access.log"
+    server = serve(site.root, engine="native", access_log=str(log))
+    with Client(server.port) as client:
+        for query in ("?a", "?", "", "?b%20\\c"):
+            client.get("/page" + query)
+    wait_until(lambda: log.read_text().count("\n") == 4)
+    asked = [line.split('"')[1] for line in log.read_text().splitlines()]
+    assert asked == [f"GET /page{query} HTTP/1.1" for query in ("?a", "?", "", "?b%20\\x5cc")]
+
+
+def test_what_a_servlet_keeps_for_one_query_is_for_no_other(site: Site, serve: Serve) -> None:
+    site.write("page", PAGE)
+    folder = site.root.parent / "servlets"
+    folder.mkdir()
+    source = "import zcserve\n\n@zcserve.servlet('/kept', ttl=60)\ndef kept(request):\n    return request.target\n"
+    (folder / "kept.py").write_text(source)
+    server = serve(site.root, engine="native", servlets=str(folder))
+    with Client(server.port) as client:
+        for target in ("/kept", "/kept?a", "/kept?b", "/kept?", "/kept"):
+            assert ask_lane(server, client, target).body == target.encode()
+        ask_lane(server, client, "/page?a")
+        assert client.get("/kept/page?a").status == 404
+
+
 class Listening:
     """A lane that notes what it is taught."""
 
@@ -177,7 +215,7 @@ class Listening:
         self.dropped: list[Entry] = []
         self._on_put = on_put
 
-    def put(self, key: bytes, representations: Any) -> None:
+    def put(self, key: bytes, representations: Any, *, any_query: bool) -> None:
         """Note it, and let something happen."""
         self.puts.append(representations)
         self._on_put()
@@ -193,7 +231,7 @@ class Listening:
 
 def teach(lane: Listening, entry: Entry) -> None:
     """Tell a lane of the test's of an entry that was asked for as /a.txt."""
-    Teacher(cast(Any, lane)).teach(b"", b"/a.txt", entry, Fields())
+    Teacher(cast(Any, lane)).teach(b"/a.txt", entry, any_query=True)
 
 
 def test_a_resource_is_taught_whole_or_not_at_all(site: Site, serve: Serve) -> None:

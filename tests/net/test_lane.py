@@ -15,7 +15,7 @@ import socket
 import tempfile
 import threading
 import weakref
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -29,24 +29,21 @@ from tests.support.client import Client
 from tests.support.driver import PLAIN, Driver, Fake, packed
 from tests.support.grammar import BROWSER, Maker
 from zcserve import Config
-from zcserve.cache.entry import Entry
 from zcserve.errors import HttpError
 from zcserve.net import access_log
-from zcserve.net.fastlane import ACCEPT, CONNECTION_10, CONNECTION_11, HOST, Teacher
+from zcserve.net.fastlane import CODINGS, judge
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10
 from zcserve.net.request import Parser
 
 Lane: Any = pytest.importorskip("zcserve.net._lane").Lane
 
-MEANINGS_MAX = 1024
 TABLE_SIZE = 1024  # at first
 
 
 @pytest.fixture
 def lane(tmp_path: Path) -> Iterator[Any]:
-    """A lane that knows the Host "test"."""
-    made = Lane(Config(root=tmp_path), False)
-    made.learn(HOST, b"test", (1, 0, 0, 0))
+    """A lane with its judge."""
+    made = Lane(Config(root=tmp_path), False, judge)
     yield made
     made.close()
 
@@ -356,59 +353,80 @@ def test_descriptors_that_are_not_pythons_are_refused(lane: Any) -> None:
 
 # --- what values mean -----------------------------------------------------------------------------------------
 
+UNSURE = b"foo;q=0.5, bar;q=0"  # of this C cannot tell the qualities
+ANOTHER = b"foo%d;q=0.5, bar;q=0"
+
+
+class Judge:
+    """The judge, which counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[bytes] = Counter()
+
+    def __call__(self, kind: int, value: bytes) -> tuple[int, ...]:
+        """As `judge`."""
+        self.asked[value] += 1
+        return judge(kind, value)
+
 
 def accepts(lane: Any, value: bytes) -> bool:
     """Whether the lane knows what an Accept-Encoding means."""
     return lane.parse(b"GET /a HTTP/1.1\r\nHost: test\r\nAccept-Encoding: %b\r\n\r\n" % value) is not None
 
 
-def test_only_learned_values_are_understood(lane: Any) -> None:
-    assert not accepts(lane, b"gzip")
-    lane.learn(ACCEPT, b"gzip", (1000, 0, 1000, 0))
-    assert accepts(lane, b"gzip")
-    assert not accepts(lane, b"GZIP")
-    assert not accepts(lane, b"")
-    lane.learn(ACCEPT, b"", (1000, 0, 0, 0))
-    assert accepts(lane, b"")
+def test_what_c_is_unsure_about_is_asked_of_python_and_remembered_at_second_sight(tmp_path: Path) -> None:
+    ask = Judge()
+    lane = Lane(Config(root=tmp_path), False, ask)
+    assert [accepts(lane, UNSURE) for _ in range(5)] == [True] * 5
+    assert accepts(lane, b"gzip, br")
+    assert ask.asked == {UNSURE: 2}
 
 
-def test_a_value_is_known_as_what_it_was_learned_as(lane: Any) -> None:
-    lane.learn(ACCEPT, b"close", (1000, 0, 0, 0))
-    head = b"GET /a HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
-    assert lane.parse(head) is None
-    lane.learn(CONNECTION_10, b"close", (CLOSE, 0, 0, 0))
-    assert lane.parse(head) is None
-    lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
-    assert lane.parse(head)[3] == CLOSE
+def test_without_a_judge_what_c_is_unsure_about_is_not_the_lanes(tmp_path: Path) -> None:
+    assert not accepts(Lane(Config(root=tmp_path), False), UNSURE)
 
 
-def test_at_the_limit_everything_is_forgotten_but_the_last(lane: Any) -> None:
-    values = [b"gzip;q=0.%d" % number for number in range(MEANINGS_MAX - 1)]  # one place is the Host's
-    for value in values:
-        lane.learn(ACCEPT, value, (1000, 0, 1, 0))
-    assert all(accepts(lane, value) for value in values)
-    lane.learn(ACCEPT, values[0], (1000, 0, 2, 0))  # known already
-    assert accepts(lane, values[1])
-    lane.learn(ACCEPT, b"one more", (1000, 0, 0, 0))
-    lane.learn(HOST, b"test", (1, 0, 0, 0))
-    assert not any(accepts(lane, value) for value in values)
-    assert accepts(lane, b"one more")
+def test_a_value_is_known_as_what_it_was_judged_as(lane: Any) -> None:
+    for _ in range(3):
+        assert lane.parse(b"GET /a HTTP/1.1\r\nHost: [::1]\r\nAccept-Encoding: [::1]\r\n\r\n") is not None
+        assert lane.parse(b"GET /a HTTP/1.1\r\nHost: [::g]\r\n\r\n") is None
+        assert lane.parse(b"GET /a HTTP/1.1\r\nHost: %b\r\n\r\n" % UNSURE) is None
 
 
-def test_long_values_are_not_learned(lane: Any) -> None:
-    lane.learn(ACCEPT, b"x" * 512, (1000, 0, 0, 0))
-    lane.learn(ACCEPT, b"x" * 513, (1000, 0, 0, 0))
-    assert accepts(lane, b"x" * 512)
-    assert not accepts(lane, b"x" * 513)
+@pytest.mark.parametrize("sights", [1, 2])
+def test_a_flood_of_new_values_drives_out_nothing_that_is_in_use(tmp_path: Path, sights: int) -> None:
+    ask = Judge()
+    lane = Lane(Config(root=tmp_path), False, ask)
+    used = [ANOTHER % number for number in range(100, 120)]
+    for value in used * 100:
+        assert accepts(lane, value)
+    for number in range(3000):
+        for _ in range(sights):
+            assert accepts(lane, ANOTHER % (1000 + number))
+        for value in used if number % 30 == 0 else ():
+            assert accepts(lane, value)
+    assert all(ask.asked[value] == 2 for value in used)
 
 
-@pytest.mark.parametrize(
-    ("kind", "meaning"),
-    [(CONNECTION_11, (3, 0, 0, 0)), (CONNECTION_10, (-1, 0, 0, 0)), (ACCEPT, (1,)), (4, (1, 0, 0, 0))],
-)
-def test_a_meaning_that_is_none_is_refused(lane: Any, kind: int, meaning: Any) -> None:
-    with pytest.raises(ValueError, match=r"no meaning|no mode"):
-        lane.learn(kind, b"x", meaning)
+def test_long_values_are_judged_each_time(tmp_path: Path) -> None:
+    ask = Judge()
+    lane = Lane(Config(root=tmp_path), False, ask)
+    at_limit, beyond = UNSURE.rjust(512, b"x"), UNSURE.rjust(513, b"x")
+    for _ in range(5):
+        assert accepts(lane, at_limit)
+        assert accepts(lane, beyond)
+    assert ask.asked == {at_limit: 2, beyond: 5}
+
+
+@pytest.mark.parametrize("meaning", [(), (1, 2, 3), (1,) * 5, None, "four", ("1",) * 4, (1 << 64, 0, 0, 0)])
+def test_a_meaning_that_is_none_makes_the_request_the_general_lanes(tmp_path: Path, meaning: Any) -> None:
+    lane = Lane(Config(root=tmp_path), False, lambda kind, value: meaning)
+    assert not any(accepts(lane, UNSURE) for _ in range(3))
+
+
+def test_a_judge_that_raises_makes_the_request_the_general_lanes(tmp_path: Path) -> None:
+    lane = Lane(Config(root=tmp_path), False, partial(int, b"no number"))
+    assert not any(accepts(lane, UNSURE) for _ in range(3))
 
 
 # --- the parser -----------------------------------------------------------------------------------------------
@@ -422,9 +440,10 @@ def test_a_meaning_that_is_none_is_refused(lane: Any, kind: int, meaning: Any) -
         (PLAIN.replace(b"1.1", b"1.0"), (len(PLAIN), b"GET", b"/a", CLOSE)),
         (b"GET / HTTP/1.0\r\n\r\n", (18, b"GET", b"/", CLOSE)),
         (b"GET / HTTP/1.0\r\nconnection: keep-alive\t\r\n\r\n", (43, b"GET", b"/", KEEP_10)),
-        (b"GET / HTTP/1.0\r\nConnection: x\r\n\r\n", None),
+        (b"GET / HTTP/1.0\r\nConnection: x\r\n\r\n", (33, b"GET", b"/", CLOSE)),
         (b"GET / HTTP/1.1\r\n\r\n", None),
-        (b"GET / HTTP/1.1\r\nHost: other\r\n\r\n", None),
+        (b"GET / HTTP/1.1\r\nHost: other\r\n\r\n", (31, b"GET", b"/", KEEP)),
+        (b"GET / HTTP/1.1\r\nHost: oth er\r\n\r\n", None),
         (b"GET / HTTP/1.1\r\nHost: test\r\nhost: test\r\n\r\n", None),
         (b"GET / HTTP/1.1\r\nhOsT:test\r\n\r\n", (29, b"GET", b"/", KEEP)),
         (b"POST / HTTP/1.1\r\nHost: test\r\n\r\n", None),
@@ -434,7 +453,6 @@ def test_a_meaning_that_is_none_is_refused(lane: Any, kind: int, meaning: Any) -
     + [(PLAIN[:length], None) for length in range(len(PLAIN))],
 )
 def test_heads(lane: Any, head: bytes, expected: Any) -> None:
-    lane.learn(CONNECTION_10, b"keep-alive", (KEEP_10, 0, 0, 0))
     assert lane.parse(head) == expected
 
 
@@ -443,7 +461,7 @@ def test_heads(lane: Any, head: bytes, expected: Any) -> None:
     [
         b"Range: bytes=0-1", b"If-Range: x", b"If-Match: *", b"If-Unmodified-Since: x", b"If-Modified-Since: x",
         b"Expect: 100-continue", b"Content-Length: 0", b"Transfer-Encoding: chunked", b"Connection: upgrade",
-        b"Accept-Encoding: lzma", b" folded", b"no colon", b": no name", b"Na me: x", b"Name : x", b"Name: \x00",
+        b" folded", b"no colon", b": no name", b"Na me: x", b"Name : x", b"Name: \x00",
         b"Name: \x7f", b"Name: a\nb", b"Name: a\rb", b"N\x80: x",
     ],
 )  # fmt: skip
@@ -457,7 +475,7 @@ def test_a_browsers_head_is_the_lanes(lane: Any) -> None:
     assert lane.parse(b"GET / HTTP/1.1\r\nHost: test\r\n" + lines + b"\r\n") is not None
 
 
-def judged(parser: Parser, data: bytes) -> int:
+def verdict_on(parser: Parser, data: bytes) -> int:
     """What the general lane says of a head: 200, or the status of its refusal."""
     try:
         return 200 if parser.parse(data, 0) is not None else 0
@@ -468,11 +486,10 @@ def judged(parser: Parser, data: bytes) -> int:
 def test_limits_are_the_general_lanes(tmp_path: Path) -> None:
     config = Config(root=tmp_path, head_bytes_max=2048, head_fields_max=20, target_bytes_max=300)
     lane, parser = Lane(config, False), Parser(config)
-    lane.learn(HOST, b"test", (1, 0, 0, 0))
     heads = [b"GET /%b HTTP/1.1\r\nHost: test\r\n\r\n" % (b"x" * count) for count in range(290, 310)]
     heads += [b"GET / HTTP/1.1\r\nHost: test\r\n%b\r\n" % (b"A: b\r\n" * count) for count in range(15, 25)]
     heads += [b"GET / HTTP/1.1\r\nHost: test\r\nX: %b\r\n\r\n" % (b"x" * count) for count in range(1990, 2040)]
-    verdicts = {(judged(parser, head) == 200, lane.parse(head) is not None) for head in heads}
+    verdicts = {(verdict_on(parser, head) == 200, lane.parse(head) is not None) for head in heads}
     assert verdicts == {(True, True), (False, False)}
 
 
@@ -493,6 +510,19 @@ def test_a_hit_is_answered_and_counted(drive: Callable[..., Driver]) -> None:
     driver.until(lambda: lane.count == 0)
 
 
+@pytest.mark.parametrize("any_query", [False, True])
+def test_a_query_leads_where_its_path_does_only_if_any_does(drive: Callable[..., Driver], any_query: bool) -> None:
+    driver = drive()
+    driver.lane.put(b"/a", [packed(b"content")], any_query=any_query)
+    with Client(driver.where) as client:
+        request = PLAIN.replace(b"/a", b"/a?b?c")
+        if any_query:
+            assert driver.ask(client, request)[0].body == b"content"
+            request = PLAIN.replace(b"/a", b"/?/a")
+        client.send(request)
+        assert driver.next_taken()[1][1] == request
+
+
 @pytest.mark.parametrize(
     ("accept", "expected"),
     [
@@ -504,10 +534,12 @@ def test_the_representation_that_is_wanted(
     drive: Callable[..., Driver], accept: tuple[int, ...], expected: bytes | None
 ) -> None:
     driver = drive()
-    driver.lane.learn(ACCEPT, b"it", accept)
+    weights = [
+        b"%b;q=%.3f" % (coding or b"identity", quality / 1000) for coding, quality in zip(CODINGS, accept, strict=True)
+    ]
     driver.lane.put(b"/a", [packed(b"identity"), packed(b"br", coding=1), packed(b"gz", coding=2)])
     with Client(driver.where) as client:
-        request = PLAIN[:-2] + b"Accept-Encoding: it\r\n\r\n"
+        request = PLAIN[:-2] + b"Accept-Encoding: %b\r\n\r\n" % b", ".join(weights)
         if expected is not None:
             assert driver.ask(client, request)[0].body == expected
         else:
@@ -605,7 +637,6 @@ def test_log_lines_are_the_general_lanes(
     answered = 0
     for request in requests_for_the_log():
         method, target, fields, _ = parser.parse(request, 0) or pytest.fail("not a request")
-        teach(lane, request, fields)
         with Client(driver.where) as client:
             client.send(request)
             before = lane.requests
@@ -623,16 +654,10 @@ def test_log_lines_are_the_general_lanes(
     assert answered > 40
 
 
-def teach(lane: Any, head: bytes, fields: Any) -> None:
-    """Teach values alone: the entry has no body."""
-    Teacher(lane).teach(head, b"/", Entry(b"/", b"", 0, None), fields)
-
-
 def test_clients_that_queue_up_are_each_given_what_is_theirs(drive: Callable[..., Driver]) -> None:
     driver = drive()
     lane = driver.lane
     lane.put(b"/a", [packed(b"content")])
-    lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
     says = [PLAIN, PLAIN[:-2] + b"Connection: close\r\n\r\n", b"", b"GET /a HT", PLAIN + b"TRACE"]
     # More than a listener accepts at a time, and those that are handed over come between the others.
     with contextlib.ExitStack() as stack:
@@ -686,7 +711,6 @@ def test_answers_are_whole_and_in_order_wherever_the_socket_stops(
 ) -> None:
     rng = random.Random(seed)
     driver = drive(log=True, family=family)
-    driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
     driver.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     expected, stream, logged = b"", b"", []
     for number in range(150):
@@ -821,7 +845,6 @@ def test_a_pipeline_has_its_share_of_a_turn_and_no_more(drive: Callable[..., Dri
 def test_an_event_of_a_connection_that_is_gone_reaches_no_other(drive: Callable[..., Driver], owner: str) -> None:
     driver = drive()
     driver.lane.put(b"/a", [packed(b"content")])
-    driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
     with Client(driver.where) as gone, contextlib.ExitStack() as stack:
         if owner == "python":
             gone.send(b"x")
@@ -869,7 +892,6 @@ def test_an_answer_arrives_whole_though_the_client_sends_on(drive: Callable[...,
     driver = drive()
     content = random.Random(3).randbytes(3 << 20)
     driver.lane.put(b"/a", [packed(content)])
-    driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
     with Client(driver.where, receive_buffer=65536) as client:
         client.send(PLAIN if how == "draining" else PLAIN[:-2] + b"Connection: close\r\n\r\n")
         driver.until(lambda: driver.lane.requests)
@@ -894,7 +916,6 @@ def test_a_client_that_neither_ends_nor_reads_is_ended(drive: Callable[..., Driv
     driver = drive(linger_timeout_s=0.2, write_timeout_s=0.4)
     driver.lane.put(b"/a", [packed(b"x")])
     driver.lane.put(b"/large", [packed(bytes(8 << 20))])
-    driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
     with Client(driver.where) as silent, Client(driver.where, receive_buffer=4096) as deaf:
         silent.send(PLAIN[:-2] + b"Connection: close\r\n\r\n" + PLAIN)
         deaf.send(PLAIN.replace(b"/a", b"/large")[:-2] + b"Connection: close\r\n\r\n")

@@ -28,8 +28,6 @@ from tests.support.driver import PLAIN, Driver, packed
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS
 from tests.support.waiting import WaitUntil
-from zcserve.net.fastlane import CONNECTION_11
-from zcserve.net.fields import CLOSE
 from zcserve.site.exchange import Quick
 
 pytest.importorskip("zcserve.net._lane")
@@ -528,7 +526,6 @@ def test_files_and_functions_are_answered_in_order_each_once(
 ) -> None:
     rng = random.Random(seed)
     driver = stage(log=True, family=family, turn_bytes_max=8192)
-    driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
     driver.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     expected, stream, logged, called = b"", b"", [], []
     for number in range(150):
@@ -681,7 +678,6 @@ def test_when_no_connection_is_accepted_an_answer_is_the_last(stage: Callable[..
 
 def test_what_stands_behind_a_last_request_is_not_asked(stage: Callable[..., Stage]) -> None:
     driver = stage()
-    driver.lane.learn(CONNECTION_11, b"close", (CLOSE, 0, 0, 0))
     with Client(driver.where) as client:
         answers = driver.ask(client, get(TARGET) + get(TARGET, b"Connection: close") + get(TARGET), 2)
         assert [answer.all("connection") for answer in answers] == [[], [b"close"]]

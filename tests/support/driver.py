@@ -13,7 +13,7 @@ import pytest
 from tests.support.client import Client, Response
 from tests.support.waiting import Predicate, T
 from zcserve import Config
-from zcserve.net.fastlane import HOST
+from zcserve.net.fastlane import judge
 
 Lane: Any = pytest.importorskip("zcserve.net._lane").Lane
 
@@ -43,8 +43,7 @@ class Driver:
     def __init__(
         self, root: Path, *, log: bool = False, family: socket.AddressFamily = socket.AF_INET, **config: Any
     ) -> None:
-        self.lane = Lane(Config(root=root, **config), log)
-        self.lane.learn(HOST, b"test", (1, 0, 0, 0))
+        self.lane = Lane(Config(root=root, **config), log, judge)
         self.listener = socket.socket(family, socket.SOCK_STREAM)
         self.listener.setblocking(False)
         address: Any = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}.get(family, str(root / "socket"))

@@ -24,9 +24,8 @@ import mmh3
 
 from tests.support.grammar import Maker
 from zcserve import Config
-from zcserve.cache.entry import Entry
 from zcserve.errors import HttpError
-from zcserve.net.fastlane import Teacher
+from zcserve.net.fastlane import judge
 from zcserve.net.fields import Fields
 from zcserve.net.request import Parser
 
@@ -53,35 +52,29 @@ class Law:
         from zcserve.net._lane import Lane
 
         config = Config(root=Path(tempfile.gettempdir()), **LIMITS)
-        self.lane = Lane(config, log_on)
+        self.lane = Lane(config, log_on, judge)
         self.parser = Parser(config, log_fields=log_on)
         self.inputs = self.accepted = 0
-        self._teacher = Teacher(self.lane)
-        self._nowhere = Entry(b"/", b"", 0, None)  # has no body, so that values alone are taught
 
     def check(self, data: bytes) -> bool:
-        """Whether the lane accepts `data`, once it was taught its values. Raises BrokenError."""
+        """Whether the lane accepts `data`. Raises BrokenError."""
         self.inputs += 1
-        by_lane = None
-        for _ in ("untaught", "taught"):
-            by_lane = self.lane.parse(data)
-            try:
-                parsed = self.parser.parse(data, 0)
-            except HttpError:
-                parsed = None
-            if parsed is None:
-                if by_lane is not None:
-                    raise BrokenError(data, "only the lane takes")
-                return False
-            method, target, fields, end = parsed
-            if by_lane is not None:
-                if by_lane != (end, method, target, fields.mode):
-                    raise BrokenError(data, f"the lane sees {by_lane}, the parser {parsed} in")
-                if asks_for_more(fields):
-                    raise BrokenError(data, "the lane does not look at all that is asked for in")
-            self._teacher.teach(data[:end], target, self._nowhere, fields)
-        self.accepted += by_lane is not None
-        return by_lane is not None
+        by_lane = self.lane.parse(data)
+        try:
+            parsed = self.parser.parse(data, 0)
+        except HttpError:
+            parsed = None
+        if by_lane is None:
+            return False
+        if parsed is None:
+            raise BrokenError(data, "only the lane takes")
+        method, target, fields, end = parsed
+        if by_lane != (end, method, target, fields.mode):
+            raise BrokenError(data, f"the lane sees {by_lane}, the parser {parsed} in")
+        if asks_for_more(fields):
+            raise BrokenError(data, "the lane does not look at all that is asked for in")
+        self.accepted += 1
+        return True
 
 
 def asks_for_more(fields: Fields) -> bool:

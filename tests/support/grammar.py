@@ -32,8 +32,10 @@ ODD_TARGETS = (
     b"/" + b"long" * 2500, b"/404.html", b"/large.bin?",
 )  # fmt: skip
 
-HOSTS = (b"test", b"test:8080", b"127.0.0.1", b"[::1]:80", b"EXAMPLE.com", b"", b"a.b-c_d~e", b"%41")
-ODD_HOSTS = (b"te st", b"test:99999", b"[::1", b"user@test", b"test/", b"test\x80", b":80", b"a,b", b"test:")
+QUERIES = (b"v=42", b"", b"a=b&c=%2F", b"?", b"#", b"/../x", b"x" * 300)
+
+HOSTS = (b"test", b"test:8080", b"127.0.0.1", b"[::1]:80", b"EXAMPLE.com", b"", b"a.b-c_d~e", b"%41", b"a,b", b"test:")
+ODD_HOSTS = (b"te st", b"test:99999", b"[::1", b"[::g]", b"user@test", b"test/", b"test\x80", b":80", b"a%4")
 
 CODINGS = (b"gzip", b"br", b"zstd", b"identity", b"*", b"deflate", b"x-gzip", b"GZIP", b"compress", b"")
 WEIGHTS = (b"", b"", b"", b";q=1", b";q=0", b";q=0.5", b"; q=0.001", b" ;q=1.000", b";Q=0.2", b";q=2", b";q=.5", b";q=")
@@ -117,7 +119,7 @@ class Maker:
         """One request with its body."""
         rng = self.rng
         method = rng.choice(ODD_METHODS) if self.odd() else rng.choice(METHODS)
-        target = rng.choice(ODD_TARGETS) if self.odd() else rng.choice(self.targets)
+        target = rng.choice(ODD_TARGETS) if self.odd() else self.target()
         if self.absent and rng.random() < self.absent:
             target = self.absent_target()
         version = b"HTTP/1.0" if rng.random() < 0.05 else b"HTTP/1.1"
@@ -140,12 +142,27 @@ class Maker:
         end = rng.choice((b"", b"/", b"?x", b"/%08x" % rng.getrandbits(32)))
         return b"/" + b"/".join(segments) + end
 
+    def target(self) -> bytes:
+        """A target, some with a query, which may be a new one."""
+        rng = self.rng
+        target = rng.choice(self.targets)
+        if rng.random() < 0.2:
+            target += b"?" + (rng.choice(QUERIES) if rng.random() < 0.5 else b"%x" % rng.getrandbits(64))
+        return target
+
+    def host(self) -> bytes:
+        """A Host's value, which may be a new one."""
+        rng = self.rng
+        if self.odd():
+            return rng.choice(ODD_HOSTS)
+        return rng.choice(HOSTS) if rng.random() < 0.8 else b"%x.test:%d" % (rng.getrandbits(64), rng.getrandbits(16))
+
     def fields(self, version: bytes) -> list[Field]:
         """The fields of a head, in any order, some twice or missing."""
         rng = self.rng
         fields: list[Field] = []
         if version != b"HTTP/1.0" or rng.random() < 0.5:
-            fields.append((b"Host", rng.choice(ODD_HOSTS) if self.odd() else rng.choice(HOSTS)))
+            fields.append((b"Host", self.host()))
         if rng.random() < 0.5:
             fields += rng.sample(BROWSER, rng.randint(1, len(BROWSER)))
             fields.append((b"Cookie", b"id=%032x" % rng.getrandbits(128)))

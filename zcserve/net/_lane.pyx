@@ -5,10 +5,9 @@
 """The compiled fast lane: answers what is plain and hot before Python hears of it.
 
 `Lane` waits as `poller.Poller` does (`fastlane.FastLane` makes a front of it), and answers by itself: a well-formed GET or HEAD of a resource it was
-taught, whose field values it was taught too. All else goes to the general lane with the bytes already read. The lane
-decides nothing, as a TLB does not: what a Host, an Accept-Encoding or a Connection value means
-was decided in Python and learned (`learn`), what a path leads to was looked up in Python and put (`put`), and both can
-be forgotten at any time. For what leads to nothing that was put, an application may know what answers it at once, in Python
+taught. All else goes to the general lane with the bytes already read. The lane decides nothing, as a TLB does not: what a path
+leads to was looked up in Python and put (`put`), and can be forgotten at any time. What a Host, an Accept-Encoding or a Connection
+value means is the RFCs' text, which it reads itself; where it is unsure, it asks Python's `judge`. For what leads to nothing that was put, an application may know what answers it at once, in Python
 (`consult`): that is put, too, and the answer is sent from here.
 
 This class is the lane as Python sees it. What it does stands in its units (lane/__init__.py), as functions on structs that run
@@ -30,11 +29,13 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport absent, connections, endings, learned, proxies, servlets, table, uses
+from zcserve.net.lane cimport absent, connections, endings, judged, proxies, servlets, table, uses
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, read_head
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, RECV_BYTES, Conn, Conns,
 )
+from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, numbers_of
+from zcserve.net.lane.grammar cimport read_value as read_numbers
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.log cimport close_log, is_log_filling, open_log, set_log_time, taken_lines
 from zcserve.net.lane.loop cimport Loop, run
@@ -44,8 +45,35 @@ from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
     EPOLL_CLOEXEC, PyEval_RestoreThread, PyEval_SaveThread, close, epoll_create1, errno, monotonic,
 )
+from zcserve.net.lane.text cimport Text
 
 cdef double SWEEP_INTERVAL_MAX_S = 1.0
+
+
+def read_value(int kind, bytes value not None):
+    """For tests: the numbers that a value of this kind means (lane/grammar.pxd), None where the lane is unsure. Raises
+    ValueError for a kind that there is not."""
+    cdef int64_t numbers[NUMBERS_MAX]
+    cdef Text copy
+    if not 0 <= kind < KINDS:
+        raise ValueError("no kind of value")
+    copy = copied(value)
+    try:
+        if not read_numbers(kind, copy, numbers):
+            return None
+        return tuple([numbers[i] for i in range(numbers_of(kind))])
+    finally:
+        free(<void *> copy.at)
+
+
+cdef Text copied(bytes data):
+    """A copy of just this size, so that a sanitizer sees its end. Raises MemoryError."""
+    cdef size_t length = PyBytes_GET_SIZE(data)
+    cdef char *copy = <char *> malloc(length + (not length))
+    if copy == NULL:
+        raise MemoryError
+    memcpy(copy, PyBytes_AS_STRING(data), length)
+    return Text(copy, length)
 
 
 @cython.final
@@ -55,7 +83,7 @@ cdef class Lane:
 
     cdef Loop loop
     cdef tuple prefixes              # of this second
-    cdef object look_up, origin      # see `consult`, `trust`
+    cdef object judge, look_up, origin      # see `__init__`, `consult`, `trust`
     cdef set quick                   # the keys of what was found by `look_up`
     cdef dict made                   # descriptor -> what the application made of a request, until it is taken
 
@@ -68,7 +96,8 @@ cdef class Lane:
         lane.servlets.quick = <PyObject *> self.quick
         lane.servlets.made = <PyObject *> self.made
 
-    def __init__(self, config, bint log_on):
+    def __init__(self, config, bint log_on, judge=None):
+        """`judge` says what a value means of which the grammar in C is unsure: `fastlane.judge`. None: such requests are handed over."""
         cdef Answering *lane = &self.loop.answering
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
         lane.conns.epfd = epoll_create1(EPOLL_CLOEXEC)
@@ -79,7 +108,10 @@ cdef class Lane:
             raise MemoryError
         table.open_table(&lane.table, seed)
         absent.open_absent(&lane.absent, urandom(16))
-        learned.open_learned(&lane.learned, seed)
+        judged.open_judged(&lane.judged, seed)
+        self.judge = judge
+        lane.judged.judge = <PyObject *> judge if judge is not None else NULL
+        lane.judged.gil = &lane.gil
         open_sightings(&lane.sightings)
         if log_on:
             open_log(&lane.log, config.access_log_format == "json")
@@ -111,7 +143,7 @@ cdef class Lane:
         table.close_table(&lane.table)
         absent.close_absent(&lane.absent)
         servlets.close_servlets(&lane.servlets)
-        learned.close_learned(&lane.learned)
+        judged.close_judged(&lane.judged)
         close_sightings(&lane.sightings)
         close_log(&lane.log)
         free(lane.proxies.networks)
@@ -237,18 +269,14 @@ cdef class Lane:
         self.loop.second_until = 0
         set_log_time(&self.loop.answering.log, log_time)
 
-    def learn(self, int kind, bytes value not None, tuple meaning not None):
-        """Remember what a field value means; `meaning` is four numbers. Everything is forgotten when too much is known."""
-        learned.learn(&self.loop.answering.learned, kind, value, meaning)
-
-    def put(self, bytes key not None, list representations not None):
+    def put(self, bytes key not None, list representations not None, *, bint any_query=False):
         """Teach a resource: [(entry, coding, head or head with content, head's length, tail, tag, tag's length, fd, offset,
-        size, body)].
+        size, body)]; `any_query`: with each query behind the key it is the same.
 
         Raises ValueError for offsets that lie outside of what they are about."""
         table.drop_key(&self.loop.answering.table, key)
         if 0 < len(representations) <= REPS_MAX:
-            table.insert_file(&self.loop.answering.table, key, record_of_file(key, representations))
+            table.insert_file(&self.loop.answering.table, key, record_of_file(key, representations, any_query))
 
     def put_redirect(self, bytes key not None, bytes page not None, uint32_t head_len):
         """Teach what is answered with 301, and `page`: what stands behind the prefix, of which `head_len` bytes are its head."""
@@ -380,17 +408,15 @@ cdef class Lane:
     def parse(self, bytes data not None):
         """For tests and fuzzing: (length, method, target, mode) of the plain head at the front of `data`, or None."""
         cdef Head head
-        cdef size_t length = PyBytes_GET_SIZE(data)
-        cdef char *copy = <char *> malloc(length + (not length))   # of just this size: a sanitizer sees its end
-        if copy == NULL:
-            raise MemoryError
-        memcpy(copy, PyBytes_AS_STRING(data), length)
+        cdef Text copy = copied(data)
+        self.loop.answering.gil.held = True      # the caller has it
         try:
-            if not read_head(&self.loop.answering, copy, copy + length, &head):
+            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
                 return None
             return head.length, b"GET" if head.is_get else b"HEAD", head.target.at[: head.target.len], head.mode
         finally:
-            free(copy)
+            self.loop.answering.gil.held = False
+            free(<void *> copy.at)
 
     @property
     def running(self):

@@ -62,10 +62,6 @@ class Asker(Protocol):
     def head(self) -> Head:
         """What else the request at hand says, for an application."""
 
-    def teach(self, resource: Entry | Redirect | None) -> None:
-        """What the request at hand asks for may be answered faster the next time: `resource`, to which its target
-        always leads; None: the front knows that by itself, or asks for it (what is absent, a servlet in the loop)."""
-
     def resumed(self) -> None:
         """What a step of None waited for is there, and `Answering.go_on` may be called, now or later. Once for each
         such step, in the loop's thread, never from inside a call of the asker's."""
@@ -253,11 +249,10 @@ class Answering:
         if method in (b"GET", b"HEAD"):
             (generation, resource), query = self._find(target)
             if isinstance(resource, Redirect):
-                if self._site.live.resources.get(target) is resource:
-                    self._teach(resource)
+                if self._site.application is None and self._site.live.resources.get(target) is resource:
+                    self._service.loop.front.teach(target, resource, any_query=False)
                 return reply.redirect(resource.location, query)
             if resource is None:
-                self._teach(None)
                 return reply.not_found(self._site.live.not_found_page)
             return self._respond_entry(generation, resource)
         if method == b"OPTIONS":
@@ -267,12 +262,6 @@ class Answering:
         if method in KNOWN_METHODS:
             return reply.page(405, reply.ALLOW)
         return reply.page(501)
-
-    def _teach(self, redirect: Redirect | None) -> None:
-        """Have the front answer so by itself, where the target always leads there, or nowhere."""
-        asker, learns = self._asker, self._service.loop.front.learns
-        if learns and self.fields.plain and self._site.application is None and asker is not None:
-            asker.teach(redirect)
 
     def _find(self, target: bytes) -> tuple[Found, bytes | None]:
         """What a target names, and its query. Raises HttpError 400."""
@@ -293,8 +282,8 @@ class Answering:
         if chosen is None:
             return reply.page(406, reply.VARY)
         body = chosen.body
-        if service.loop.front.learns and self._may_be_taught(base) and self._asker is not None:
-            self._asker.teach(base)
+        if service.loop.front.learns:
+            self._teach(base)
         if body is not None:
             self._site.note_use(chosen, service.loop.turn)
             return self._represent(chosen, body)
@@ -304,11 +293,15 @@ class Answering:
             self.wait = service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
         return None
 
-    def _may_be_taught(self, base: Entry) -> bool:
-        """Whether this entry is what the target always leads to."""
-        if self._stored is not None:
-            return self._stored.own
-        return self._site.hit(self.target) is base
+    def _teach(self, base: Entry) -> None:
+        """Tell the front what always leads to this entry."""
+        front = self._service.loop.front
+        path = self.target.partition(b"?")[0]
+        if self._stored is None:
+            if self._site.hit(path) is base:
+                front.teach(path, base, any_query=True)
+        elif self._stored.own:
+            front.teach(self.target, base, any_query=False)
 
     def _represent(self, chosen: Entry, body: Body) -> Reply | None:
         """Conditions and ranges, now that the content is at hand."""
@@ -367,8 +360,6 @@ class Answering:
         """Have the application answer."""
         asker = self._asker
         assert asker is not None
-        if resource.quick and self.fields.plain:
-            asker.teach(None)
         assert self._place is not None
         body, self._body = self._body, b""
         exchange = Exchange(

@@ -1,8 +1,8 @@
 """The fast lane: the compiled lane as a front, what it is taught, and when it must forget.
 
-The lane (`_lane.pyx`) answers what it was taught and hands over the rest. It is taught after the fact: a request that
-the general lane found plain and answered has field values that are worth remembering, and a resource that is worth
-putting. So whatever the lane knows, the general lane decided. It forgets a resource when one of its representations
+The lane (`_lane.pyx`) answers what it was taught and hands over the rest. It is taught after the fact: what the general
+lane has answered is worth putting. So whatever the lane knows, the general lane decided. What values of fields mean it
+reads by itself, and asks `judge` where it is unsure. It forgets a resource when one of its representations
 is evicted or replaced, and all of them when another generation is served.
 
 Without the compiled module there is no lane, and the poller (poller.py) is the front.
@@ -25,9 +25,9 @@ from zcserve.cache.entry import Body, Entry, Packed, Paged, Redirect, each_codin
 from zcserve.config.table import Config
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
-from zcserve.http import coding_quality
+from zcserve.http import coding_quality, is_host, parse_accept_encoding, parse_list
 from zcserve.net.access_log import AccessLog
-from zcserve.net.fields import CLOSE, KEEP, KEEP_10, Fields
+from zcserve.net.fields import CLOSE, KEEP, KEEP_10, mode_of
 from zcserve.net.framing import frame
 from zcserve.net.front import Front, Kind
 from zcserve.net.poller import Poller
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 # content is sent from (-1: none, it is packed) with its offset; the content's size; and the body that keeps it all.
 Representation = tuple[Entry, int, bytes | memoryview, int, int, int, int, int, int, int, Body]
 
-# The lane's numbers for content codings, in the order of `Lane.learn`'s meanings.
+# The lane's numbers for content codings, in the order of what an Accept-Encoding means.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
 # The statuses that the lane knows, in the order of its prefixes.
 STATUSES = (200, 304, 404, 301)
@@ -56,7 +56,7 @@ KEYS_FORGOTTEN_MAX = 1000
 TICKS_AT_ONCE = 1000
 # The lane's kinds of field values.
 HOST, ACCEPT, CONNECTION_11, CONNECTION_10 = range(4)
-_LEARNED = {b"host": HOST, b"accept-encoding": ACCEPT, b"connection": CONNECTION_11}
+UPGRADE = 3  # beside KEEP, KEEP_10 and CLOSE: whether it matters the Upgrade field says, which the lane does not read
 
 
 def open_front(config: Config, prefixes: Prefixes, log: AccessLog | None) -> Front:
@@ -65,7 +65,7 @@ def open_front(config: Config, prefixes: Prefixes, log: AccessLog | None) -> Fro
         return Poller()
     from zcserve.net._lane import Lane
 
-    lane = Lane(config, log is not None)
+    lane = Lane(config, log is not None, judge)
     trusted = Trusted(config.proxy_headers)
     networks = [(int(one.version), one.network_address.packed, one.prefixlen) for one in trusted.networks]
     lane.trust(networks, trusted.unix, Proxies(trusted).origin)
@@ -100,6 +100,19 @@ def why_not_native(here: Path = Path(__file__).parent) -> str:
             "(ZCSERVE_BUILD_NATIVE=1 shows what fails)"
         )
     return ""
+
+
+def judge(kind: int, value: bytes) -> tuple[int, ...]:
+    """What a field's one value means, in the lane's numbers: of a Host 1, or 0 where it is none; of an Accept-Encoding
+    the qualities of `CODINGS`; of a Connection its mode."""
+    if kind == HOST:
+        return (int(is_host(value)),)
+    if kind == ACCEPT:
+        accept = parse_accept_encoding(value)
+        return tuple(coding_quality(accept, coding or b"identity") for coding in CODINGS)
+    if any(option.lower() == b"upgrade" for option in parse_list(value)):
+        return (UPGRADE,)
+    return (mode_of([value], kind == CONNECTION_11),)
 
 
 class FastLane(Front):
@@ -216,13 +229,9 @@ class FastLane(Front):
         """As `Front.reserve`."""
         self.lane.reserve(resources)
 
-    def teach(self, head: bytes, target: bytes, resource: Entry | Redirect, fields: Fields) -> None:
+    def teach(self, target: bytes, resource: Entry | Redirect, *, any_query: bool) -> None:
         """As `Front.teach`."""
-        self._teacher.teach(head, target, resource, fields)
-
-    def learn(self, head: bytes, fields: Fields) -> None:
-        """As `Front.learn`."""
-        self._teacher.learn(head, fields)
+        self._teacher.teach(target, resource, any_query=any_query)
 
     def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
         """As `Front.consult`."""
@@ -292,47 +301,16 @@ class Teacher:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
 
-    def teach(self, head: bytes, target: bytes, resource: Entry | Redirect, fields: Fields) -> None:
-        """A request for `resource` was answered: `head` is what it said, `target` what always leads there."""
-        self.learn(head, fields)
+    def teach(self, target: bytes, resource: Entry | Redirect, *, any_query: bool) -> None:
+        """As `Front.teach`."""
         if self._lane.knows(target):
             return
         if isinstance(resource, Redirect):
             self._lane.put_redirect(target, *_page_of(reply.redirect(resource.location, None)))
         else:
-            self._put(target, resource)
+            self._put(target, resource, any_query)
 
-    def learn(self, head: bytes, fields: Fields) -> None:
-        """Remember what the field values of a request mean."""
-        values: dict[int, list[bytes]] = {}
-        for line in head.split(b"\r\n")[1:]:
-            name, _, value = line.partition(b":")
-            kind = _LEARNED.get(name.lower())
-            if kind is not None:
-                values.setdefault(kind, []).append(value.strip(b" \t"))
-        for kind, seen in values.items():
-            if len(seen) == 1:
-                self._learn(kind, seen[0], fields)
-
-    def _learn(self, kind: int, value: bytes, fields: Fields) -> None:
-        meaning = (1, 0, 0, 0)
-        if kind == ACCEPT:
-            assert fields.accept is not None
-            accept = fields.accept
-            meaning = (
-                coding_quality(accept, b"identity"),
-                coding_quality(accept, b"br"),
-                coding_quality(accept, b"gzip"),
-                coding_quality(accept, b"zstd"),
-            )
-        elif b"upgrade" in value.lower():
-            return  # whether that matters the Upgrade field says, which the lane does not read
-        elif kind == CONNECTION_11:
-            kind = CONNECTION_11 if fields.version == b"HTTP/1.1" else CONNECTION_10
-            meaning = (fields.mode, 0, 0, 0)
-        self._lane.learn(kind, value, meaning)
-
-    def _put(self, target: bytes, base: Entry) -> None:
+    def _put(self, target: bytes, base: Entry, any_query: bool) -> None:
         representations: list[Representation] = []
         for entry in each_coding(base):
             body = entry.body
@@ -352,7 +330,7 @@ class Teacher:
             representations.append(
                 (entry, coding, content, head_bytes, tail, tag, len(entry.etag), fd, offset, body.size, body)
             )
-        self._lane.put(target, representations)
+        self._lane.put(target, representations, any_query=any_query)
         for entry, *_, body in representations:
             if entry.body is not body:  # evicted meanwhile, before the lane could be told
                 self._lane.drop(entry)

@@ -118,7 +118,7 @@ def combine(lines: tuple[Line, ...], version_11: bool) -> Fields:
     fields.version = b"HTTP/1.1" if version_11 else b"HTTP/1.0"
     _check_host(values.get(_HOST, []), version_11)
     fields.body = _body_length(values.get(_LENGTH, []), values.get(_CODING, []), version_11)
-    fields.mode = _mode(values.get(_CONNECTION, []), version_11)
+    fields.mode = mode_of(values.get(_CONNECTION, []), version_11)
     fields.expects = _expects(values.get(_EXPECT, []), version_11) and bool(fields.body)
     accept = values.get(_ACCEPT)
     fields.accept = None if accept is None else parse_accept_encoding(b",".join(accept))
@@ -186,8 +186,8 @@ def _is_among(element: bytes, values: list[bytes]) -> bool:
     return any(element == each.lower() for value in values for each in parse_list(value))
 
 
-def _mode(values: list[bytes], version_11: bool) -> int:
-    """RFC 9112 section 9.3."""
+def mode_of(values: list[bytes], version_11: bool) -> int:
+    """What the values of Connection say of it: KEEP, KEEP_10 or CLOSE (RFC 9112 section 9.3)."""
     options = {option.lower() for value in values for option in parse_list(value)}
     if b"close" in options:
         return CLOSE

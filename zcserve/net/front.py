@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.entry import Entry, Redirect
-from zcserve.net.fields import Fields
 from zcserve.site.exchange import Answer, Quick
 
 if TYPE_CHECKING:
@@ -118,11 +117,8 @@ class Front:
     def reserve(self, resources: int) -> None:
         """So many resources may be taught."""
 
-    def teach(self, head: bytes, target: bytes, resource: Entry | Redirect, fields: Fields) -> None:
-        """A request for `resource` was answered: `head` is what it said, `target` what always leads there."""
-
-    def learn(self, head: bytes, fields: Fields) -> None:
-        """Remember what the field values of a request mean."""
+    def teach(self, target: bytes, resource: Entry | Redirect, *, any_query: bool) -> None:
+        """`target` always leads to `resource`; `any_query`: with each query behind it, too."""
 
     def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
         """Ask `Application.look_up` what answers a target that was not taught."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from zcserve.cache import spans
-from zcserve.cache.entry import Body, Entry, Redirect, Segment
+from zcserve.cache.entry import Body, Entry, Segment
 from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
@@ -159,7 +159,7 @@ class Http1:
                     and (not body.holds_descriptor or spans.is_ready(body))
                 ):
                     if learns and isinstance(base, Entry):
-                        front.teach(data[start:at], target, base, fields)
+                        front.teach(target, base, any_query=True)
                     site.note_use(hit, loop.turn)
                     stop = self._emit_hit(method, target, fields, body)
                 else:
@@ -329,15 +329,6 @@ class Http1:
     def head(self) -> SentHead:
         """As `Asker.head`."""
         return SentHead(self._head)
-
-    def teach(self, resource: Entry | Redirect | None) -> None:
-        """As `Asker.teach`."""
-        request, front = self._request, self._service.loop.front
-        assert request is not None
-        if resource is None:
-            front.learn(self._head, request.fields)
-        else:
-            front.teach(self._head, request.target, resource, request.fields)
 
     def resumed(self) -> None:
         """As `Asker.resumed`."""

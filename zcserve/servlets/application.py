@@ -100,8 +100,6 @@ class Servlet:
 class Broken:
     """A servlet that does not load. It says so; in development always, else as long as no version of it ever did."""
 
-    quick = False
-
     def __init__(self, owner: Servlets, module: Module) -> None:
         self.body_bytes_max = owner.config.servlet_body_bytes_max
         self._context = owner.context
@@ -116,8 +114,6 @@ class Broken:
 
 class Refreshing:
     """Where something changed that must be loaded first."""
-
-    quick = False
 
     def __init__(self, owner: Servlets) -> None:
         self.body_bytes_max = owner.config.servlet_body_bytes_max

@@ -56,7 +56,6 @@ class Asgi:
         self.application = application
         self.context = context
         self.body_bytes_max = context.config.servlet_body_bytes_max
-        self.quick = False
         self.left_out = LeftOut(name)
         self.lifespan = Lifespan(application, name)
         self.calls: set[Future[None]] = set()  # that have not returned

@@ -154,8 +154,6 @@ def _reason(error: BaseException) -> str:
 class Mounted:
     """A `Resource` at a prefix: whatever application is there by the time that a request is complete."""
 
-    quick = False
-
     def __init__(self, current: Wsgi | Asgi) -> None:
         self.current = current
         self.prefix = current.prefix

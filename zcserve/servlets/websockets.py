@@ -25,7 +25,6 @@ _PAGE = page(501, (), "<p>WebSockets are not spoken here.</p>")
 class NoWebSockets:
     """A `Resource`. One for all targets, in the loop's thread."""
 
-    quick = False
     body_bytes_max = 0
 
     def __init__(self) -> None:

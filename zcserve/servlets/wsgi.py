@@ -48,7 +48,6 @@ class Wsgi:
         self.application = application
         self.context = context
         self.body_bytes_max = context.config.servlet_body_bytes_max
-        self.quick = False
         self.left_out = LeftOut(name)
 
     def start(self) -> None:

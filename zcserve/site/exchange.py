@@ -153,14 +153,10 @@ class Resource(Protocol):
     """What an application has at a target.
 
     body_bytes_max   the largest body that is read for it
-    quick            whether `Application.look_up` may find a function for it
     """
 
     @property
     def body_bytes_max(self) -> int: ...
-
-    @property
-    def quick(self) -> bool: ...
 
     def respond(self, exchange: Exchange) -> Answer | None:
         """Answer in the loop's thread, or return None and `exchange.finish` later. Must not raise."""

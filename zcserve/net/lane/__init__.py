@@ -1,6 +1,6 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text  <  records gil  <  learned choice sightings uses  <  table head  <  proxies log output
+    system text  <  records gil  <  grammar choice sightings uses  <  judged table  <  head  <  proxies log output
         <  connections servlets absent  <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
@@ -8,6 +8,7 @@
 | system      | what is taken from the system and from CPython                              |
 | text        | classes of characters, comparisons, decimal numbers, hashes                 |
 | records     | what can be sent, and how long it lives                                     |
+| grammar     | what the value of a field means                                             |
 | learned     | field values whose meaning Python told                                      |
 | gil         | when the interpreter's lock is held                                         |
 | choice      | which representation a request gets                                         |

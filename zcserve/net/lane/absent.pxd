@@ -18,7 +18,7 @@ the older set it leaves GONE.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memchr, memcpy
 
 from zcserve.net.lane.records cimport Dead, Record, maybe_dead, record_of_page, release
 from zcserve.net.lane.text cimport Text, siphash13
@@ -254,7 +254,9 @@ cdef inline int digit(char c) noexcept nogil:
 
 
 cdef inline Record *page_of(const Absent *absent, Text target) noexcept nogil:
-    """The answer to what is known to be absent; NULL for all else."""
-    if not absent.is_known or absent.page == NULL or not is_own_key(target):
+    """The answer to a target whose path is known to be absent, whatever its query is; NULL for all else."""
+    cdef const char *query = <const char *> memchr(target.at, c'?', target.len)
+    cdef Text path = Text(target.at, query - target.at) if query != NULL else target
+    if not absent.is_known or absent.page == NULL or not is_own_key(path):
         return NULL
-    return NULL if has(absent, hash_key(absent, target.at, target.len)) else absent.page
+    return NULL if has(absent, hash_key(absent, path.at, path.len)) else absent.page

@@ -19,8 +19,9 @@ from zcserve.net.lane.connections cimport (
     name_peer, queued_out, tell, watch_fresh,
 )
 from zcserve.net.lane.gil cimport Gil, hold_gil
+from zcserve.net.lane.grammar cimport CLOSE
 from zcserve.net.lane.head cimport Head, Rules, parse_request_line, parse_rest
-from zcserve.net.lane.learned cimport CLOSE, Learned
+from zcserve.net.lane.judged cimport Judged
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
     ANSWERS_MAX, BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, OK, Answer, Output, add_answer, code_of, send_answers, send_pending, unpin,
@@ -30,7 +31,7 @@ from zcserve.net.lane.records cimport Record, Rep
 from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, look_up, spare
 from zcserve.net.lane.sightings cimport Sightings, sight
 from zcserve.net.lane.system cimport expect_bytes
-from zcserve.net.lane.table cimport Table, expect, find, hash_of
+from zcserve.net.lane.table cimport Table, expect, find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
 from zcserve.net.lane.uses cimport touch
 
@@ -47,7 +48,7 @@ cdef struct Answering:
     Rules rules
     Table table
     Absent absent
-    Learned learned
+    Judged judged
     Proxies proxies
     Sightings sightings
     Log log
@@ -64,7 +65,7 @@ cdef inline bint read_head(Answering *lane, const char *start, const char *end, 
         return False
     head.hash = hash_of(&lane.table, head.target.at, head.target.len)
     expect(&lane.table, head.hash)
-    if not parse_rest(&lane.rules, &lane.learned, start, p, end, head):
+    if not parse_rest(&lane.rules, &lane.judged, start, p, end, head):
         return False
     if lane.conns.draining:
         head.mode = CLOSE
@@ -85,7 +86,10 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
     while p < end:
         if not read_head(lane, p, end, &head):
             return hand_over(lane, fd, p, end, False)
+        conn = &lane.conns.all[fd]
         record = find(&lane.table, head.target.at, head.target.len, head.hash)
+        if record == NULL:
+            record = find_path(&lane.table, head.target)
         if record == NULL and lane.servlets.looks_up:
             hold_gil(&lane.gil)
             record = look_up(&lane.servlets, &lane.table, &head)
@@ -150,7 +154,7 @@ cdef inline Rep *add_file(
     """Put the answer of a file, or of a page that says another status, behind the others. Its representation, or NULL where the
     answer, or its log line, is Python's. Of a page nothing is chosen or counted, and no condition is about it."""
     cdef bint is_file = record.status == OK
-    cdef Rep *rep = choose(record, head.accept) if is_file else record.reps
+    cdef Rep *rep = choose(record, head.accept if head.has_accept else NULL) if is_file else record.reps
     cdef size_t log_mark = lane.log.len
     cdef Answer *answer
     cdef int matched = 0

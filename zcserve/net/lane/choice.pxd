@@ -5,19 +5,19 @@
 Of Accept-Encoding it sees only what the field means, of If-None-Match the value.
 """
 
-from libc.stdint cimport int32_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcmp
 
 from zcserve.net.lane.records cimport Record, Rep
 from zcserve.net.lane.text cimport Text
 
 
-cdef inline Rep *choose(Record *record, const int32_t *accept) noexcept nogil:
+cdef inline Rep *choose(Record *record, const int64_t *accept) noexcept nogil:
     """As negotiate.choose: the most wanted, the smallest among equals; NULL when none is acceptable. `accept`: a quality for each
     coding; NULL without Accept-Encoding."""
     cdef Rep *best = NULL
     cdef int i
-    cdef int32_t quality, best_quality = 0
+    cdef int64_t quality, best_quality = 0
     if accept == NULL:
         return &record.reps[0]
     for i in range(record.count):

@@ -4,17 +4,19 @@
 judge.
 
 So each function answers one question only: is this head the lane's? "No" is no error, and says nothing of the request. The
-unit reads the grammar of RFC 9112 sections 3 and 5 and decides nothing that an operator can configure: the meaning of Host,
-Accept-Encoding and Connection is looked up in what Python told (learned.pxd). Every read is bounded by `end`. A `Head` refers
+unit reads the grammar of RFC 9112 sections 3 and 5 and decides nothing that an operator can configure; what the values of Host,
+Accept-Encoding and Connection mean it asks of judged.pxd. Every read is bounded by `end`. A `Head` refers
 to the bytes it was read from.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, memset
 
-from zcserve.net.lane.learned cimport (
-    CLOSE, KEEP, KIND_ACCEPT, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, Learned, meaning,
+from zcserve.net.lane.grammar cimport (
+    CLOSE, KEEP, KIND_ACCEPT, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, NUMBERS_MAX, UPGRADE,
 )
+from zcserve.net.lane.judged cimport Judged, means
+from zcserve.net.lane.records cimport CODINGS
 from zcserve.net.lane.text cimport Text, is_blank, is_target, is_token, is_value, same_name
 
 cdef enum:
@@ -42,7 +44,8 @@ cdef struct Head:
     Text target
     uint32_t hash                # of the target
     int fields
-    const int32_t *accept        # qualities by coding, NULL for no Accept-Encoding
+    bint has_accept              # Accept-Encoding: qualities by coding
+    int64_t accept[CODINGS]
     Text connection, none_match, referer, agent
     Text clients                 # the value of X-Forwarded-For
     Text client                  # the client's name, nothing where it is the peer
@@ -72,7 +75,7 @@ cdef inline const char *parse_request_line(const Rules *rules, const char *start
 
 
 cdef inline bint parse_rest(
-    const Rules *rules, const Learned *learned, const char *start, const char *p, const char *end, Head *head
+    const Rules *rules, Judged *judged, const char *start, const char *p, const char *end, Head *head
 ) noexcept nogil:
     """The version at `p`, all fields, and what they mean together; `start` is the head's."""
     if memcmp(p, b" HTTP/1.1\r\n", VERSION_LEN) == 0:
@@ -81,7 +84,7 @@ cdef inline bint parse_rest(
         return False
     p += VERSION_LEN
     while end - p >= 2 and p[0] != c'\r':
-        p = parse_field(rules, learned, p, end, head)
+        p = parse_field(rules, judged, p, end, head)
         if p == NULL:
             return False
     if end - p < 2 or p[1] != c'\n':
@@ -89,11 +92,11 @@ cdef inline bint parse_rest(
     if <size_t> (p - 2 - start) > rules.head_bytes_max or head.fields > rules.fields_max:
         return False
     head.length = p + 2 - start
-    return agrees(learned, head)
+    return agrees(judged, head)
 
 
 cdef inline const char *parse_field(
-    const Rules *rules, const Learned *learned, const char *p, const char *end, Head *head
+    const Rules *rules, Judged *judged, const char *p, const char *end, Head *head
 ) noexcept nogil:
     """A field's line at `p`, taken up. Where the next line begins; NULL where the request is the general lane's."""
     cdef Text name, value
@@ -116,13 +119,13 @@ cdef inline const char *parse_field(
         value_end -= 1
     value.len = value_end - value.at
     head.fields += 1
-    return p + 2 if heed(rules, learned, name, value, head) else NULL
+    return p + 2 if heed(rules, judged, name, value, head) else NULL
 
 
-cdef inline bint heed(const Rules *rules, const Learned *learned, Text name, Text value, Head *head) noexcept nogil:
+cdef inline bint heed(const Rules *rules, Judged *judged, Text name, Text value, Head *head) noexcept nogil:
     """Take up a field. False: its request is for the general lane. A field that no line names means nothing to a GET of a file."""
     if name.len == 4:
-        return not same_name(name.at, b"host", 4) or heed_host(learned, value, head)
+        return not same_name(name.at, b"host", 4) or heed_host(judged, value, head)
     if name.len == 5:
         return not same_name(name.at, b"range", 5)
     if name.len == 6:
@@ -140,7 +143,7 @@ cdef inline bint heed(const Rules *rules, const Learned *learned, Text name, Tex
     if name.len == 14:
         return not same_name(name.at, b"content-length", 14)
     if name.len == 15 and same_name(name.at, b"accept-encoding", 15):
-        return heed_accept(learned, value, head)
+        return heed_accept(judged, value, head)
     if name.len == 17 and same_name(name.at, b"transfer-encoding", 17):
         return False
     if name.len == 17 and same_name(name.at, b"if-modified-since", 17):
@@ -153,18 +156,19 @@ cdef inline bint heed(const Rules *rules, const Learned *learned, Text name, Tex
     return True
 
 
-cdef inline bint heed_host(const Learned *learned, Text value, Head *head) noexcept nogil:
-    if head.has_host or meaning(learned, KIND_HOST, value) == NULL:
+cdef inline bint heed_host(Judged *judged, Text value, Head *head) noexcept nogil:
+    cdef int64_t is_host[NUMBERS_MAX]
+    if head.has_host:
         return False
     head.has_host = True
-    return True
+    return means(judged, KIND_HOST, value, is_host) and is_host[0]
 
 
-cdef inline bint heed_accept(const Learned *learned, Text value, Head *head) noexcept nogil:
-    if head.accept != NULL:
+cdef inline bint heed_accept(Judged *judged, Text value, Head *head) noexcept nogil:
+    if head.has_accept:
         return False
-    head.accept = meaning(learned, KIND_ACCEPT, value)
-    return head.accept != NULL
+    head.has_accept = True
+    return means(judged, KIND_ACCEPT, value, head.accept)
 
 
 cdef inline void heed_proxy(Text name, Text value, Head *head) noexcept nogil:
@@ -188,9 +192,9 @@ cdef inline bint is_first(Text *known, Text value) noexcept nogil:
     return True
 
 
-cdef inline bint agrees(const Learned *learned, Head *head) noexcept nogil:
+cdef inline bint agrees(Judged *judged, Head *head) noexcept nogil:
     """Whether the fields make a request of the lane's; and what the connection does after it."""
-    cdef const int32_t *known
+    cdef int64_t mode[NUMBERS_MAX]
     if head.minor and not head.has_host:
         return False
     if head.has_date and head.none_match.at == NULL:
@@ -198,8 +202,7 @@ cdef inline bint agrees(const Learned *learned, Head *head) noexcept nogil:
     if head.connection.at == NULL:
         head.mode = KEEP if head.minor else CLOSE
         return True
-    known = meaning(learned, KIND_CONNECTION_11 if head.minor else KIND_CONNECTION_10, head.connection)
-    if known == NULL:
+    if not means(judged, KIND_CONNECTION_11 if head.minor else KIND_CONNECTION_10, head.connection, mode):
         return False
-    head.mode = known[0]
-    return True
+    head.mode = <int> mode[0]
+    return head.mode != UPGRADE

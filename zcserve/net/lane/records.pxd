@@ -44,6 +44,7 @@ cdef struct Record:              # one allocation, its representations and its k
     char *key
     Rep *reps
     int count
+    bint any_query               # what its key leads to with each query behind it, too
     int touched_at               # where it stands among the touched, -1 for nowhere
     bint dropped
     int refs                     # why it may not be freed: sends under way, and a tick that was not drained
@@ -75,7 +76,7 @@ cdef inline Record *new_record(const char *key, size_t key_len, const Rep *reps,
     return record
 
 
-cdef inline Record *record_of_file(bytes key, list representations) except NULL:
+cdef inline Record *record_of_file(bytes key, list representations, bint any_query) except NULL:
     """A record of at most REPS_MAX representations, as `Lane.put` gets them. Raises ValueError for offsets that lie outside of what
     they are about, MemoryError."""
     cdef Rep reps[REPS_MAX]
@@ -101,6 +102,7 @@ cdef inline Record *record_of_file(bytes key, list representations) except NULL:
     record = new_record(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), reps, count)
     if record == NULL:
         raise MemoryError
+    record.any_query = any_query
     Py_INCREF(keep)
     record.keep = <PyObject *> keep
     return record

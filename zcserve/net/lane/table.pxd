@@ -18,11 +18,11 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp
+from libc.string cimport memchr, memcmp
 
 from zcserve.net.lane.records cimport Dead, Record, bury, maybe_dead, release
 from zcserve.net.lane.system cimport CACHE_LINE, hide, prefetch
-from zcserve.net.lane.text cimport murmur3
+from zcserve.net.lane.text cimport Text, murmur3
 from zcserve.net.lane.uses cimport TICKS_AT_ONCE, Uses, close_uses, untouch, untouch_some
 
 cdef enum:
@@ -122,6 +122,16 @@ cdef inline Record *find(const Table *table, const char *key, size_t length, uin
             return record
         at = (at + 1) & table.mask
     return NULL
+
+
+cdef inline Record *find_path(const Table *table, Text target) noexcept nogil:
+    """The record of a target's path, where a query changes nothing; NULL, too, for a target without a query."""
+    cdef const char *query = <const char *> memchr(target.at, c'?', target.len)
+    cdef Record *record
+    if query == NULL:
+        return NULL
+    record = find(table, target.at, query - target.at, hash_of(table, target.at, query - target.at))
+    return record if record != NULL and record.any_query else NULL
 
 
 cdef inline Record *find_key(const Table *table, bytes key) noexcept:
