@@ -25,7 +25,7 @@ from zcserve.cache.entry import Body, Entry, Packed, Paged, Redirect, each_codin
 from zcserve.config.table import Config
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
-from zcserve.http import coding_quality, is_host, parse_accept_encoding, parse_list
+from zcserve.http import FieldLines, coding_quality, is_host, parse_accept_encoding, parse_list
 from zcserve.net.access_log import AccessLog
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, mode_of
 from zcserve.net.framing import frame
@@ -48,8 +48,8 @@ Representation = tuple[Entry, int, bytes | memoryview, int, int, int, int, int, 
 
 # The lane's numbers for content codings, in the order of what an Accept-Encoding means.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
-# The statuses that the lane knows, in the order of its prefixes.
-STATUSES = (200, 304, 404, 301)
+# What the lane answers, in the order of `Lane.set_second`'s prefixes.
+STATUSES = (200, 304, 206, 412, 416, 404, 301)
 # So many keys are forgotten one by one; of more, all are.
 KEYS_FORGOTTEN_MAX = 1000
 # Entries that are told of their uses in one turn: half a millisecond.
@@ -102,6 +102,23 @@ def why_not_native(here: Path = Path(__file__).parent) -> str:
     return ""
 
 
+def _framed(page: Reply) -> tuple[bytes, bytes]:
+    """The head of a page, and its content."""
+    (head, *_), _, _ = frame(page, b"GET", b"HTTP/1.1")
+    assert isinstance(head, bytes)
+    assert isinstance(page.content, bytes)
+    return head, page.content
+
+
+def _page_of(status: int, vary: FieldLines) -> tuple[bytes, bytes, bytes]:
+    """What stands before and behind the content's size in the page of a status, and its content."""
+    is_failed = status == 412
+    page = reply.page(412, vary) if is_failed else reply.unsatisfiable(0, vary)
+    head, content = _framed(page)
+    before, _, behind = head.partition(b"*/0")
+    return (head, b"", content) if is_failed else (before + b"*/", behind, content)
+
+
 def judge(kind: int, value: bytes) -> tuple[int, ...]:
     """What a field's one value means, in the lane's numbers: of a Host 1, or 0 where it is none; of an Accept-Encoding
     the qualities of `CODINGS`; of a Connection its mode."""
@@ -130,6 +147,7 @@ class FastLane(Front):
         # The lane's own methods: a function of Python's around them would be on the way of each turn and connection.
         self.poll = lane.poll  # type: ignore[method-assign]
         self.take = lane.take  # type: ignore[method-assign]
+        lane.set_pages([_page_of(status, vary) for status in (412, 416) for vary in ((), reply.VARY)])
         self._teacher = Teacher(lane)
         self._prefixes = prefixes
         self._log = log
@@ -251,7 +269,7 @@ class FastLane(Front):
 
     def set_not_found(self, page: bytes | None) -> None:
         """As `Front.set_not_found`."""
-        self.lane.set_not_found(*_page_of(reply.not_found(page)))
+        self.lane.set_not_found(*_framed(reply.not_found(page)))
 
     def forget_keys(self, keys: Collection[bytes], resources: int) -> list[object]:
         """As `Front.forget_keys`."""
@@ -288,13 +306,6 @@ class FastLane(Front):
         return self.lane.running, -self.lane.requests
 
 
-def _page_of(made: Reply) -> tuple[bytes, int]:
-    """What the lane takes of a page: all of it, and its head's length."""
-    segments, length, _ = frame(made, b"GET", b"HTTP/1.1")
-    page = b"".join(part for part in segments if isinstance(part, bytes))
-    return page, len(page) - length
-
-
 class Teacher:
     """Teaches one lane what the general lane has found out."""
 
@@ -306,7 +317,7 @@ class Teacher:
         if self._lane.knows(target):
             return
         if isinstance(resource, Redirect):
-            self._lane.put_redirect(target, *_page_of(reply.redirect(resource.location, None)))
+            self._lane.put_redirect(target, *_framed(reply.redirect(resource.location, None)))
         else:
             self._put(target, resource, any_query)
 

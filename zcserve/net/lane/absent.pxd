@@ -78,9 +78,9 @@ cdef inline void give_up(Absent *absent) noexcept nogil:
     absent.size = absent.count = 0
 
 
-cdef inline int set_page(Absent *absent, Dead *dead, int status, bytes page, uint32_t head_len) except -1:
+cdef inline int set_page(Absent *absent, Dead *dead, int status, bytes head, bytes content) except -1:
     """What is absent gets this from now on."""
-    cdef Record *record = record_of_page(b"", status, page, head_len)
+    cdef Record *record = record_of_page(b"", status, head, content)
     if absent.page != NULL:
         absent.page.dropped = True
         maybe_dead(dead, absent.page)
