@@ -256,15 +256,21 @@ def test_a_page_that_is_replaced_while_it_is_sent_stays_until_it_is_out(driver: 
         assert driver.ask(client, request(b"/b"))[0].body == b"gone!"
 
 
-def test_a_redirect_is_answered_until_its_key_is_removed(driver: Driver) -> None:
-    driver.lane.put_redirect(b"/a", b"Location: /a/\r\n" + PAGE[0], PAGE[1])
+def test_a_redirect_takes_the_query_along_until_its_key_is_removed(driver: Driver) -> None:
+    driver.lane.put_redirect(b"/a", b"Content-Length: 5\r\nLocation: /a/\r\n\r\n", b"moved")
 
-    def ask(method: str = "GET") -> Response:
+    def ask(target: bytes, method: str = "GET") -> Response:
         with Client(driver.where) as client:
-            return driver.ask(client, request(b"/a", method=method.encode()), method=method)[0]
+            return driver.ask(client, request(target, method=method.encode()), method=method)[0]
 
-    for method, body in (("GET", b"gone!"), ("HEAD", b"")):
-        got = ask(method)
-        assert (got.status, got["Location"], got.body) == (301, b"/a/", body)
+    for query in (b"", b"?", b"?x=1&y?"):
+        for method, body in (("GET", b"moved"), ("HEAD", b"")):
+            got = ask(b"/a" + query, method)
+            assert (got.status, got["Location"], got.body) == (301, b"/a/" + query, body)
     driver.lane.remove_keys([b"/a"])
-    assert ask().status == 404
+    assert (ask(b"/a").status, ask(b"/a?x").status) == (404, 404)
+
+
+def test_what_is_no_head_is_refused(lane: Any) -> None:
+    with pytest.raises(ValueError, match="head"):
+        lane.put_redirect(b"/a", b"\r\n", b"")

@@ -376,10 +376,10 @@ def test_where_a_directory_lies_is_taught_unless_an_application_may_own_it(desk:
     here.loop.front = front = Learning()
     here.request(b"/dir").answer()
     application, here.site.application = here.site.application, None
-    for target in (b"/dir", b"//dir", b"/dir?x", b"/none"):  # of these the first is the only key
+    for target in (b"/dir", b"//dir", b"/dir?x", b"/none"):  # the second is no key, the last one leads nowhere
         here.request(target).answer()
     here.site.application = application
-    assert front.taught == [(b"/dir", here.generation.resources[b"/dir"], False)]
+    assert front.taught == [(b"/dir", here.generation.resources[b"/dir"], True)] * 2
 
 
 def test_an_application_is_told_what_the_request_says(desk: Callable[..., Desk]) -> None:

@@ -135,8 +135,9 @@ def test_a_directory_that_went_is_redirected_to_no_more(site: Site, live: Serve,
             site.write("dir/index.html", b"index")
             known(server)
             for method in ("GET", "HEAD", "GET", "HEAD"):
-                answer = client.get("/dir", method=method)
-                assert (answer.status, answer["Location"]) == (301, b"/dir/")
+                for query in ("", "?a=b"):
+                    answer = client.get("/dir" + query, method=method)
+                    assert (answer.status, answer["Location"]) == (301, f"/dir/{query}".encode())
             shutil.rmtree(site.root / "dir")
             known(server)
             assert [client.get(target).status for target in ("/dir", "/dir/", "/dir")] == [404] * 3

@@ -43,7 +43,7 @@ from zcserve.net.lane.loop cimport Loop, run
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport NO_DATE, REPS_MAX, Rep, bury, record_of_file, record_of_page
+from zcserve.net.lane.records cimport NO_DATE, REPS_MAX, Record, Rep, bury, record_of_file, record_of_page
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
     EPOLL_CLOEXEC, PyEval_RestoreThread, PyEval_SaveThread, close, epoll_create1, errno, monotonic,
@@ -291,9 +291,15 @@ cdef class Lane:
             table.insert_file(&self.loop.answering.table, key, record_of_file(key, representations, any_query))
 
     def put_redirect(self, bytes key not None, bytes head not None, bytes content not None):
-        """Teach what is answered with 301: what stands behind the prefix."""
+        """Teach what is answered with 301, whatever its query is: what stands behind the prefix, with the location in the head's
+        last line. Raises ValueError for a head without lines."""
+        cdef Record *record
+        if not head.endswith(b"\r\n\r\n"):
+            raise ValueError("not a head")
+        record = record_of_page(key, MOVED, head, content)
+        record.any_query = True
         table.drop_key(&self.loop.answering.table, key)
-        table.insert_or_free(&self.loop.answering.table, key, record_of_page(key, MOVED, head, content))
+        table.insert_or_free(&self.loop.answering.table, key, record)
 
     def consult(self, look_up):
         """Ask what answers a target that was not put: `look_up` is an `Application`'s. None: no more."""

@@ -21,7 +21,7 @@
 | proxies     | the client that a trusted peer names                                        |
 | log         | lines of the access log                                                     |
 | output      | answers that are gathered and sent, and what is left of one                 |
-| parts       | answers whose head is made when they are asked for: 206, 412, 416           |
+| parts       | answers whose head is made when they are asked for: 206, 301, 412, 416      |
 | connections | which connections there are, and whose they are                             |
 | endings     | how connections end, and when                                               |
 | absent      | which keys lead nowhere, and the answer to them                             |

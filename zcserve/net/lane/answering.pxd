@@ -27,7 +27,7 @@ from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
     BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, OK, Answer, Output, add_answer, code_of, has_room, send_answers, send_pending, unpin,
 )
-from zcserve.net.lane.parts cimport Pages, add_page, add_part
+from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Record, Rep
@@ -166,12 +166,14 @@ cdef inline Answer *add_file(
         return NULL
     if head.conditions.present and is_file:
         status = decide(&head.conditions, rep, head.is_get, lane.rules.ranges_max, lane.second, &part)
-    if status == 200 or status == 304 or not is_file:
+    if status == 200 or status == 304 or status == 404:
         answer = add_answer(&lane.output, head, start, record, rep, status == 304)
         if status == 200:
             expect_bytes(rep.head, min(rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0), <size_t> PREFETCH_BYTES))
     elif status == 206:
         answer = add_part(&lane.output, head, start, record, rep, part)
+    elif status == 301:
+        answer = add_redirect(&lane.output, head, start, record)
     elif status == UNSURE:
         return NULL
     else:
