@@ -129,7 +129,8 @@ class Desk:
         assert parsed is not None
         self.asks.said = head
         made = Answering(self.service, self.site, self.asks, *parsed[:3])
-        made.find_resource()
+        if self.site.application is not None:
+            made.find_resource()
         return made
 
     def turn(self) -> None:
@@ -346,10 +347,10 @@ class Learning(Poller):
 
     def __init__(self) -> None:
         super().__init__()
-        self.taught: list[tuple[bytes, Entry, bool]] = []
+        self.taught: list[tuple[bytes, Entry | Redirect, bool]] = []
 
-    def teach(self, target: bytes, base: Entry, *, any_query: bool) -> None:
-        self.taught.append((target, base, any_query))
+    def teach(self, target: bytes, resource: Entry | Redirect, *, any_query: bool) -> None:
+        self.taught.append((target, resource, any_query))
 
 
 def test_what_a_target_always_leads_to_is_taught(desk: Callable[..., Desk]) -> None:
@@ -368,6 +369,17 @@ def test_what_a_target_always_leads_to_is_taught(desk: Callable[..., Desk]) -> N
     here.place.made = Stored(here.generation, page, own=True)
     here.request(b"/app?v=1").answer()
     assert front.taught[2:] == [(b"/app?v=1", page, False)]
+
+
+def test_where_a_directory_lies_is_taught_unless_an_application_may_own_it(desk: Callable[..., Desk]) -> None:
+    here = desk()
+    here.loop.front = front = Learning()
+    here.request(b"/dir").answer()
+    application, here.site.application = here.site.application, None
+    for target in (b"/dir", b"//dir", b"/dir?x", b"/none"):  # the second is no key, the last one leads nowhere
+        here.request(target).answer()
+    here.site.application = application
+    assert front.taught == [(b"/dir", here.generation.resources[b"/dir"], True)] * 2
 
 
 def test_an_application_is_told_what_the_request_says(desk: Callable[..., Desk]) -> None:

@@ -12,6 +12,12 @@ from collections.abc import Sequence
 
 Field = tuple[bytes, bytes]
 
+# What the segments of a path that leads nowhere are made of: ends of the classes that a canonical path tells apart.
+SEGMENT_BITS = (
+    b"a", b"Z", b"0", b".", b"..", b".env", b"%20", b"%C3%A4", b"%c3", b"%2F", b"%41", b"%", b"%00", b"~", b"|", b"\"",
+    b"!$&'()*+,;=:@", b"wp-login.php",
+)  # fmt: skip
+
 # Where a byte changes meaning: ends of the classes that the grammar of RFC 9112 tells apart.
 TELLING_BYTES = b'\0\t\n\r !"#%()+,-./09:;=?@AZ[\\]^_`az{|}~\x7f\x80\xff'
 
@@ -76,15 +82,21 @@ ODD_DATES = (
 
 class Maker:
     """Makes requests for `targets`, whose entity tags are among `tags`; `mischief` is the chance of an odd choice, of
-    which a request has about twenty."""
+    which a request has about twenty, `absent` that of a target that leads nowhere."""
 
     def __init__(
-        self, rng: random.Random, targets: Sequence[bytes], tags: Sequence[bytes] = (b'"none"',), mischief: float = 0.01
+        self,
+        rng: random.Random,
+        targets: Sequence[bytes],
+        tags: Sequence[bytes] = (b'"none"',),
+        mischief: float = 0.01,
+        absent: float = 0.0,
     ) -> None:
         self.rng = rng
         self.targets = targets
         self.tags = tags
         self.mischief = mischief
+        self.absent = absent
 
     def odd(self) -> bool:
         """Whether the next choice is an odd one."""
@@ -107,6 +119,8 @@ class Maker:
         rng = self.rng
         method = rng.choice(ODD_METHODS) if self.odd() else rng.choice(METHODS)
         target = rng.choice(ODD_TARGETS) if self.odd() else self.target()
+        if self.absent and rng.random() < self.absent:
+            target = self.absent_target()
         version = b"HTTP/1.0" if rng.random() < 0.05 else b"HTTP/1.1"
         if self.odd():
             version = rng.choice((b"HTTP/1.2", b"HTTP/2.0", b"http/1.1", b"HTTP/0.9", b"HTTP/1.10", b"HTTP/1.", b""))
@@ -118,6 +132,14 @@ class Maker:
         lines = b"".join(self.line(name, value) for name, value in fields)
         space = rng.choice((b"  ", b"\t", b"")) if self.odd() else b" "
         return method + space + target + b" " + version + b"\r\n" + lines + b"\r\n" + body
+
+    def absent_target(self) -> bytes:
+        """A path that leads nowhere, nearly always, and is another one each time; some are not canonical."""
+        rng = self.rng
+        bits = SEGMENT_BITS if rng.random() < 0.3 else (b"a", b"B", b".env", b"-", b"%20")
+        segments = [b"".join(rng.choices(bits, k=rng.randint(0, 3))) for _ in range(rng.randint(1, 3))]
+        end = rng.choice((b"", b"/", b"?x", b"/%08x" % rng.getrandbits(32)))
+        return b"/" + b"/".join(segments) + end
 
     def target(self) -> bytes:
         """A target, some with a query, which may be a new one."""

@@ -25,6 +25,7 @@ pytest.importorskip("zcserve.net._lane")
 SEEDS = 8
 STREAMS_PER_SEED = 400
 PIPELINE_MAX = 20
+ASKED = (*TARGETS, b"/dir", b"/absent", b"/.env", b"/dir/absent%20too")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_streams(engines: Engines, seed: int) -> None:
     rng = random.Random(seed)
-    maker = Maker(rng, TARGETS, engines.tags, mischief=0.003 if seed % 2 else 0.03)
+    maker = Maker(rng, ASKED, engines.tags, mischief=0.003 if seed % 2 else 0.03, absent=0.15)
     cut_off = 0
 
     def work() -> None:
@@ -62,7 +63,7 @@ def test_streams(engines: Engines, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_plain_streams_are_the_lanes(engines: Engines, seed: int) -> None:
     rng = random.Random(100 + seed)
-    maker = Maker(rng, TARGETS, engines.tags, mischief=0)
+    maker = Maker(rng, ASKED, engines.tags, mischief=0)
     streams = [maker.stream(rng.randint(1, PIPELINE_MAX)) for _ in range(60)]
     for stream in streams:
         assert compare(engines, [stream]) or b"close" in stream.lower()

@@ -120,10 +120,16 @@ def enter(table: Table[Key, Value], items: Mapping[Key, Value] | Iterable[tuple[
 def filled(items: Iterable[tuple[Key, Value]]) -> Table[Key, Value]:
     """A table of these items; as long as it is one dict, in their order."""
     table: Table[Key, Value] = {}
-    rest = iter(items)
-    while some := list(islice(rest, ENTERED_AT_ONCE)):
+    for some in in_pieces(items):
         table = enter(table, some)
     return table
+
+
+def in_pieces(items: Iterable[Value], at_once: int = ENTERED_AT_ONCE) -> Iterator[list[Value]]:
+    """These items, as many at once as make no long step."""
+    rest = iter(items)
+    while some := list(islice(rest, at_once)):
+        yield some
 
 
 def marked(keys: Iterable[Key]) -> Iterator[tuple[Key, bool]]:

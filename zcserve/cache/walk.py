@@ -34,7 +34,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Protocol
@@ -47,7 +47,7 @@ from zcserve.cache.order import in_order
 from zcserve.cache.pairing import Pairing, families
 from zcserve.cache.patch import Patch
 from zcserve.cache.root import DISTURBED, SCARCE, OutsideRootError, Root
-from zcserve.cache.shards import ENTERED_AT_ONCE, Table, enter, filled, marked
+from zcserve.cache.shards import Table, enter, filled, in_pieces, marked
 from zcserve.cache.unseen import hide
 from zcserve.errors import UsageError, reason_of
 from zcserve.http import encode_path
@@ -294,8 +294,7 @@ class _Visit:
 
     def _enter(self, path: bytes, entries: Iterable[Entry]) -> None:
         """Make a directory's files resources, and its index."""
-        rest = iter(entries)
-        while some := list(islice(rest, ENTERED_AT_ONCE)):
+        for some in in_pieces(entries):
             keys = list(map(_key_of, some))
             self.found = enter(self.found, zip(keys, some, strict=True))
             hide(keys)

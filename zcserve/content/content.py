@@ -10,7 +10,7 @@ from math import inf
 from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
-from zcserve.cache.naming import path_of
+from zcserve.cache.naming import directory_of, keys_of, path_of
 from zcserve.cache.pairing import entry_at
 from zcserve.cache.preload import Preloaded
 from zcserve.cache.watcher import Watcher
@@ -50,6 +50,7 @@ class Content:
         if built.generation.is_disturbed:
             again = self._releases.try_again_later()
             _log.warning("a file system does not work: all is walked again in %g s", again)
+        live.tell_keys()
         live.follow(built.watcher)
         self._releases.tidy_variants()
 
@@ -163,7 +164,11 @@ class Content:
             begun = self._jobs.in_loop(partial(self._begin_to_renew, path_of(entry)))
         except ClosingError:
             return False
-        return begun is not None and self._renewals.renew(generation, entry, fresh, begun, self._jobs.call_soon)
+        if begun is None or not self._renewals.renew(generation, entry, fresh, begun, self._jobs.call_soon):
+            return False
+        if fresh is None:
+            self._jobs.call_soon(partial(self._live.settle, [entry.key, *keys_of(directory_of(entry.key))]))
+        return True
 
     def _begin_to_renew(self, path: bytes) -> Begun | None:
         return None if self.watcher is not None and self.watcher.holds(path) else self._renewals.begin()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from math import inf
 
 from zcserve.cache.entry import Entry
-from zcserve.cache.index import Generation
+from zcserve.cache.index import NOT_FOUND_KEY, Generation
 from zcserve.cache.patch import Patch
 from zcserve.cache.shards import Shards, marked
 from zcserve.cache.watcher import Watcher
@@ -47,6 +47,8 @@ class Live:
         self._loop = service.loop
         self._config = config
         self.plan = plan
+        self._next = site.live  # once a flip to it is near: the next generation
+        self._tells_keys = site.application is None
 
     def all_served(self) -> Iterator[Generation]:
         """The generations of every site."""
@@ -88,20 +90,27 @@ class Live:
         known = generation.resources
         was = [old for key in keys if isinstance(old := known.get(key), Entry)]
         comes_or_goes = any(patch.resources[key] is None or key not in known for key in keys)
+        self.expect([key for key in keys if patch.resources[key] is not None])
         patch.apply(generation, keys)
+        if NOT_FOUND_KEY in keys:
+            self.tell_page()
         if self.is_building:
             self.laid.update(marked(keys))
         self._forget_keys(keys, files_come_or_go=comes_or_goes)
+        self.settle([key for key in keys if patch.resources[key] is None])
         unneeded += [old for old in was if known.get(old.key) is not old]
         return unneeded
 
     def flip(self, built: Built, changed: Collection[bytes]) -> tuple[list[Generation], list[object]]:
-        """The next generation is the live one. The generations whose time is over, and what the lane gave up."""
+        """The next generation is the live one, and the front expects its keys already. The generations whose time is
+        over, and what the lane gave up."""
         last, watcher = self.site.live, self.watcher
         self.follow(built.watcher)  # first, since it can fail
         last.until = self._loop.now + self._config.keep_for_s
         older, kept = self.site.generations, self._config.keep_generations
         self.site.serve(built.generation, older[:kept])
+        self._next = built.generation
+        self.tell_page()
         if watcher is not None:
             self._loop.forget(watcher.fd)
         self.plan()
@@ -109,6 +118,35 @@ class Live:
         for then in waiting:
             then()
         return list(older[kept:]), self._forget_keys(changed)
+
+    # --- what is absent -------------------------------------------------------------------------------------------
+
+    def tell_keys(self) -> None:
+        """Have the front know what is absent. With an application it does not: what leads nowhere may be its own."""
+        live = self.site.live
+        if self._tells_keys:
+            self.tell_page()
+            self._loop.front.know_keys(live.keys_in_pieces(), len(live.resources))
+
+    def tell_page(self) -> None:
+        """Have the front know the page for what is absent."""
+        self._loop.front.set_not_found(self.site.live.not_found_page)
+
+    def expect(self, keys: Collection[bytes]) -> None:
+        """These keys will lead somewhere. Before they do, and some thousand at a time: no step is to be long."""
+        if self._tells_keys:
+            self._loop.front.add_keys(keys)
+
+    def expect_next(self, following: Generation) -> None:
+        """A flip to this generation is near: what it has is not absent any more, once it was expected."""
+        self._next = following
+
+    def settle(self, keys: Collection[bytes]) -> None:
+        """These keys led somewhere: those that lead nowhere now are absent. Some thousand at a time, too."""
+        find, coming = self.site.find, self._next.resources
+        gone = [key for key in keys if find(key)[1] is None and coming.get(key) is None]
+        if gone and self._tells_keys:
+            self._loop.front.remove_keys(gone)
 
     def after_flip(self, then: Callable[[], None]) -> None:
         """Call `then` when the next generation is the live one. In any thread."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from itertools import chain, compress, islice
+from itertools import chain, compress
 from operator import is_not
 from urllib.parse import unquote_to_bytes
 
@@ -11,11 +11,9 @@ from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation
 from zcserve.cache.naming import base_of, directory_of, is_index, keys_of, siblings_of
 from zcserve.cache.patch import Patch
+from zcserve.cache.shards import in_pieces
 from zcserve.cache.watcher import Watcher
 from zcserve.http import encode_path
-
-# So many keys are compared in C before another thread may have the GIL: a millisecond.
-KEYS_AT_ONCE = 1_000
 
 
 def _is_whole(key: bytes, watcher: Watcher) -> bool:
@@ -54,8 +52,7 @@ def difference(last: Generation, generation: Generation) -> Iterator[bytes]:
     """The keys that lead elsewhere than they did, or nowhere. `last` may be patched meanwhile."""
     now, was = generation.resources.get, last.resources.get
     shared = 0
-    keys = iter(generation.resources)
-    while some := list(islice(keys, KEYS_AT_ONCE)):
+    for some in in_pieces(generation.resources):
         shared += len(some)
         for key in compress(some, map(is_not, map(was, some), map(now, some))):
             old = was(key)

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from itertools import chain
 from math import inf
+from typing import TypeAlias
 
 from zcserve.cache.burial import bury, empty
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
+from zcserve.cache.loader import call
 from zcserve.cache.preload import Preloaded, preload, retire
-from zcserve.cache.shards import Shards, marked
+from zcserve.cache.shards import Shards, in_pieces, marked
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.content.builder import Builder, Built, ClosingError, close_soon
@@ -39,6 +41,10 @@ TRIED_AGAIN_AFTER_S = 1.0
 TRIED_AGAIN_MAX_S = 60.0
 # What a reload leaves is collected at once where that takes no longer; where it takes N times as long, every Nth time.
 COLLECTION_S = 0.005
+# So many keys that come or go are told to the front in one step of the loop: a millisecond where its set just grew.
+KEYS_TOLD_AT_ONCE = 500
+
+Step: TypeAlias = Callable[[], None]
 
 
 class Releases:
@@ -119,6 +125,9 @@ class Releases:
                     self._loader.forget(entry)
                 if not caught.keys:
                     break
+                self._live.expect(caught.keys)
+                self._live.settle(caught.keys)
+                self._live.tell_page()
             leads_elsewhere = built.watcher is not None and not built.generation.root.is_in_place()
             if not (built.is_lost or leads_elsewhere) or not self._flip_at_once():
                 break
@@ -133,10 +142,11 @@ class Releases:
             return False
         changed = Shards[bytes, bool]()
         changed.update(marked(difference(last, built.generation)))
+        self._expect(built.generation, call)
         over, _ = self._live.flip(built, changed)
         if watcher is not None:
             watcher.close()
-        self._tidy_up(built, changed, over)
+        self._tidy_up(built, changed, over, call)
         return True
 
     # --- in the builder's thread --------------------------------------------------------------------------
@@ -164,7 +174,7 @@ class Releases:
         self._tried_again_after = 0.0
         if watcher is not None:
             close_soon(watcher)
-        self._tidy_up(built, changed, over)
+        self._tidy_up(built, changed, over, self._jobs.in_loop)
         empty(changed)
 
     def _failed(self, error: UsageError | OSError, last: Generation) -> None:
@@ -204,6 +214,13 @@ class Releases:
                 break
         return keys
 
+    def _expect(self, following: Generation, in_loop: Callable[[Step], None]) -> None:
+        """Have the front know the keys of the generation that is about to be live. Nothing is patched meanwhile."""
+        in_loop(partial(self._live.expect_next, following))
+        known = self._site.live.resources
+        for keys in in_pieces((key for key in following.resources if key not in known), KEYS_TOLD_AT_ONCE):
+            in_loop(partial(self._live.expect, keys))
+
     def _catch_up_and_flip(self, built: Built, changed: Shards[bytes, bool]) -> list[Generation]:
         """In the patches' thread: catch up with the rest, and flip. The generations whose time is over."""
         if self._renewals.is_paused:
@@ -212,17 +229,20 @@ class Releases:
         changed.update(caught.keys)
         self._renewals.await_successor(self._jobs.call_soon)
         changed.update(self._live.laid)
+        self._expect(built.generation, self._jobs.in_loop)
         over, given_up = self._jobs.in_loop(partial(self._live.flip, built, changed))
         self._builder.forget_unless_in(built.generation, caught.unneeded)
         bury(given_up)
         return over
 
-    def _tidy_up(self, built: Built, changed: Shards[bytes, bool], over: list[Generation]) -> None:
-        """After a flip: let go of what is not needed any more, and tell."""
+    def _tidy_up(
+        self, built: Built, changed: Shards[bytes, bool], over: list[Generation], in_loop: Callable[[Step], None]
+    ) -> None:
+        """After a flip: let go of what is not needed any more, and tell. The loop makes its steps by `in_loop`."""
         generation, report = built.generation, built.report
         self._loader.variants.follow(generation)
         self._store.count_index(self._site.id, generation.index_bytes)
-        self._retire(over, None if self._config.keep_generations else changed)
+        self._retire(over, in_loop, None if self._config.keep_generations else changed)
         if report.left_out:
             for old in self._site.generations[1:]:
                 retire(old, generation, self._loader)  # reachable still, but the new content needs the room
@@ -246,11 +266,17 @@ class Releases:
 
     def retire(self, over: list[Generation]) -> None:
         """In the builder's thread: their time is over."""
-        self._jobs.submit(self._jobs.builders, partial(self._retire, over))
+        self._jobs.submit(self._jobs.builders, partial(self._retire, over, self._jobs.in_loop))
 
-    def _retire(self, over: list[Generation], keys: Collection[bytes] | None = None) -> None:
-        """Forget what only they have. It stands under `keys`, if that is known."""
+    def _retire(
+        self, over: list[Generation], in_loop: Callable[[Step], None], keys: Collection[bytes] | None = None
+    ) -> None:
+        """Forget what only they have, and have it be absent. It stands under `keys`, if that is known."""
         generation, *older = self._site.generations
+        for old in over:
+            known = keys if keys is not None else chain.from_iterable(old.keys_in_pieces())
+            for gone in in_pieces((key for key in known if self._site.find(key)[1] is None), KEYS_TOLD_AT_ONCE):
+                in_loop(partial(self._live.settle, gone))
         kept = {id(entry) for old in older for entry in old.entries()}
         for old in over:
             for key in keys if keys is not None else chain.from_iterable(old.keys_in_pieces()):

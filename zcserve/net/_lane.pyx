@@ -29,7 +29,7 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport connections, endings, judged, proxies, servlets, table, uses
+from zcserve.net.lane cimport absent, connections, endings, judged, proxies, servlets, table, uses
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
@@ -40,10 +40,10 @@ from zcserve.net.lane.grammar cimport read_value as read_numbers
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.log cimport close_log, is_log_filling, open_log, set_log_time, taken_lines
 from zcserve.net.lane.loop cimport Loop, run
-from zcserve.net.lane.output cimport set_prefixes
+from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport NO_DATE, REPS_MAX, Rep, bury, record_of_file
+from zcserve.net.lane.records cimport NO_DATE, REPS_MAX, Record, Rep, bury, record_of_file, record_of_page
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
     EPOLL_CLOEXEC, PyEval_RestoreThread, PyEval_SaveThread, close, epoll_create1, errno, monotonic,
@@ -111,6 +111,7 @@ cdef class Lane:
         if lane.conns.buffer == NULL:
             raise MemoryError
         table.open_table(&lane.table, seed)
+        absent.open_absent(&lane.absent, urandom(16))
         judged.open_judged(&lane.judged, seed)
         self.judge = judge
         lane.judged.judge = <PyObject *> judge if judge is not None else NULL
@@ -145,6 +146,7 @@ cdef class Lane:
         cdef Answering *lane = &self.loop.answering
         connections.free_all(&lane.conns)
         table.close_table(&lane.table)
+        absent.close_absent(&lane.absent)
         servlets.close_servlets(&lane.servlets)
         judged.close_judged(&lane.judged)
         close_sightings(&lane.sightings)
@@ -266,8 +268,8 @@ cdef class Lane:
     # --- what Python teaches ----------------------------------------------------------------------------------
 
     def set_second(self, int64_t second, tuple prefixes not None, bytes log_time not None):
-        """The prefixes of this second: of 200, 304, 206, 412 and 416 for each of KEEP, KEEP_10, CLOSE; and the time as the log
-        writes it."""
+        """The prefixes of this second: of 200, 304, 206, 412, 416, 404 and 301 for each of KEEP, KEEP_10, CLOSE; and the time as
+        the log writes it."""
         set_prefixes(&self.loop.answering.output, prefixes)
         self.prefixes = prefixes
         self.loop.answering.second = second
@@ -287,6 +289,17 @@ cdef class Lane:
         table.drop_key(&self.loop.answering.table, key)
         if 0 < len(representations) <= REPS_MAX:
             table.insert_file(&self.loop.answering.table, key, record_of_file(key, representations, any_query))
+
+    def put_redirect(self, bytes key not None, bytes head not None, bytes content not None):
+        """Teach what is answered with 301, whatever its query is: what stands behind the prefix, with the location in the head's
+        last line. Raises ValueError for a head without lines."""
+        cdef Record *record
+        if not head.endswith(b"\r\n\r\n"):
+            raise ValueError("not a head")
+        record = record_of_page(key, MOVED, head, content)
+        record.any_query = True
+        table.drop_key(&self.loop.answering.table, key)
+        table.insert_or_free(&self.loop.answering.table, key, record)
 
     def consult(self, look_up):
         """Ask what answers a target that was not put: `look_up` is an `Application`'s. None: no more."""
@@ -338,6 +351,51 @@ cdef class Lane:
     def knows(self, bytes key not None):
         """Whether a resource is taught."""
         return table.find_key(&self.loop.answering.table, key) != NULL
+
+    # --- what is absent ---------------------------------------------------------------------------------------
+
+    def know(self, pieces, uint32_t count):
+        """These are all the keys that lead somewhere, about `count` of them: what is none of them is absent from now on."""
+        cdef absent.Absent *known = &self.loop.answering.absent
+        absent.begin_set(known, count)
+        for keys in pieces:
+            self.add_keys(keys)
+        known.is_known = known.slots != NULL
+
+    def add_keys(self, keys):
+        """These keys are not absent."""
+        cdef absent.Absent *known = &self.loop.answering.absent
+        cdef bytes key
+        for key in keys:
+            absent.add_hash(known, absent.hash_key(known, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+
+    def remove_keys(self, keys):
+        """These keys lead nowhere: they are absent, and what was taught of them is forgotten."""
+        cdef absent.Absent *known = &self.loop.answering.absent
+        cdef bytes key
+        for key in keys:
+            absent.remove_hash(known, absent.hash_key(known, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+            self.forget_key(key)
+
+    def set_not_found(self, bytes head not None, bytes content not None):
+        """What is absent gets this, with 404; as in `put_redirect`."""
+        absent.set_page(&self.loop.answering.absent, &self.loop.answering.table.dead, NOT_FOUND, head, content)
+        bury(&self.loop.answering.table.dead)
+
+    def is_absent(self, bytes target not None):
+        """Whether a target is known to be absent."""
+        cdef absent.Text text = absent.Text(PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target))
+        return absent.page_of(&self.loop.answering.absent, text) != NULL
+
+    @property
+    def keys_bytes(self):
+        """What the set of keys takes."""
+        cdef absent.Absent *known = &self.loop.answering.absent
+        return sizeof(uint64_t) * (<size_t> known.size + (known.older_size if known.older != NULL else 0))
+
+    def keyed_hash(self, bytes data not None, uint64_t first, uint64_t second):
+        """For tests: the set's hash, under this key."""
+        return absent.siphash13(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), first, second)
 
     # --- what Python is told ----------------------------------------------------------------------------------
 

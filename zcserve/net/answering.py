@@ -249,6 +249,9 @@ class Answering:
         if method in (b"GET", b"HEAD"):
             (generation, resource), query = self._find(target)
             if isinstance(resource, Redirect):
+                path = target.partition(b"?")[0]
+                if self._site.application is None and self._site.live.resources.get(path) is resource:
+                    self._service.loop.front.teach(path, resource, any_query=True)
                 return reply.redirect(resource.location, query)
             if resource is None:
                 return reply.not_found(self._site.live.not_found_page)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from zcserve.cache import heads
 from zcserve.cache.curve import MissRatioCurve
-from zcserve.cache.entry import Body, Entry, Packed, Paged, each_coding
+from zcserve.cache.entry import Body, Entry, Packed, Paged, Redirect, each_coding
 from zcserve.config.table import Config
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
@@ -34,6 +34,7 @@ from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
 from zcserve.site import reply
 from zcserve.site.exchange import Quick
+from zcserve.site.reply import Reply
 
 if TYPE_CHECKING:
     from zcserve.cache.store import Store
@@ -48,7 +49,7 @@ Representation = tuple[Entry, int, bytes | memoryview, int, int, int, int, int, 
 # The lane's numbers for content codings, in the order of what an Accept-Encoding means.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
 # What the lane answers, in the order of `Lane.set_second`'s prefixes.
-STATUSES = (200, 304, 206, 412, 416)
+STATUSES = (200, 304, 206, 412, 416, 404, 301)
 # So many keys are forgotten one by one; of more, all are.
 KEYS_FORGOTTEN_MAX = 1000
 # Entries that are told of their uses in one turn: half a millisecond.
@@ -101,13 +102,19 @@ def why_not_native(here: Path = Path(__file__).parent) -> str:
     return ""
 
 
+def _framed(page: Reply) -> tuple[bytes, bytes]:
+    """The head of a page, and its content."""
+    (head, *_), _, _ = frame(page, b"GET", b"HTTP/1.1")
+    assert isinstance(head, bytes)
+    assert isinstance(page.content, bytes)
+    return head, page.content
+
+
 def _page_of(status: int, vary: FieldLines) -> tuple[bytes, bytes, bytes]:
     """What stands before and behind the content's size in the page of a status, and its content."""
     is_failed = status == 412
     page = reply.page(412, vary) if is_failed else reply.unsatisfiable(0, vary)
-    (head, content), _, _ = frame(page, b"GET", b"HTTP/1.1")
-    assert isinstance(head, bytes)
-    assert isinstance(content, bytes)
+    head, content = _framed(page)
     before, _, behind = head.partition(b"*/0")
     return (head, b"", content) if is_failed else (before + b"*/", behind, content)
 
@@ -240,13 +247,29 @@ class FastLane(Front):
         """As `Front.reserve`."""
         self.lane.reserve(resources)
 
-    def teach(self, target: bytes, base: Entry, *, any_query: bool) -> None:
+    def teach(self, target: bytes, resource: Entry | Redirect, *, any_query: bool) -> None:
         """As `Front.teach`."""
-        self._teacher.teach(target, base, any_query=any_query)
+        self._teacher.teach(target, resource, any_query=any_query)
 
     def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
         """As `Front.consult`."""
         self.lane.consult(look_up)
+
+    def know_keys(self, pieces: Iterable[Collection[bytes]], count: int) -> None:
+        """As `Front.know_keys`."""
+        self.lane.know(pieces, count)
+
+    def add_keys(self, keys: Collection[bytes]) -> None:
+        """As `Front.add_keys`."""
+        self.lane.add_keys(keys)
+
+    def remove_keys(self, keys: Collection[bytes]) -> None:
+        """As `Front.remove_keys`."""
+        self.lane.remove_keys(keys)
+
+    def set_not_found(self, page: bytes | None) -> None:
+        """As `Front.set_not_found`."""
+        self.lane.set_not_found(*_framed(reply.not_found(page)))
 
     def forget_keys(self, keys: Collection[bytes], resources: int) -> list[object]:
         """As `Front.forget_keys`."""
@@ -293,10 +316,14 @@ class Teacher:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
 
-    def teach(self, target: bytes, base: Entry, *, any_query: bool) -> None:
+    def teach(self, target: bytes, resource: Entry | Redirect, *, any_query: bool) -> None:
         """As `Front.teach`."""
-        if not self._lane.knows(target):
-            self._put(target, base, any_query)
+        if self._lane.knows(target):
+            return
+        if isinstance(resource, Redirect):
+            self._lane.put_redirect(target, *_framed(reply.redirect(resource.location, None)))
+        else:
+            self._put(target, resource, any_query)
 
     def _put(self, target: bytes, base: Entry, any_query: bool) -> None:
         representations: list[Representation] = []

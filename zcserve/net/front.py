@@ -12,11 +12,11 @@ it is idle (`give`). Everything happens in the loop's thread, but for `running`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 from zcserve.cache.curve import MissRatioCurve
-from zcserve.cache.entry import Entry
+from zcserve.cache.entry import Entry, Redirect
 from zcserve.site.exchange import Answer, Quick
 
 if TYPE_CHECKING:
@@ -118,11 +118,26 @@ class Front:
     def reserve(self, resources: int) -> None:
         """So many resources may be taught."""
 
-    def teach(self, target: bytes, base: Entry, *, any_query: bool) -> None:
-        """`target` always leads to `base`; `any_query`: with each query behind it, too."""
+    def teach(self, target: bytes, resource: Entry | Redirect, *, any_query: bool) -> None:
+        """`target` always leads to `resource`; `any_query`: with each query behind it, too."""
 
     def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
         """Ask `Application.look_up` what answers a target that was not taught."""
+
+    # --- what is absent -------------------------------------------------------------------------------------------
+
+    def know_keys(self, pieces: Iterable[Collection[bytes]], count: int) -> None:
+        """These are all the keys that lead somewhere, `count` of them: a target that is none of them may be answered
+        with 404. Where that is never said, none is."""
+
+    def add_keys(self, keys: Collection[bytes]) -> None:
+        """These keys may lead somewhere from now on: told before they do."""
+
+    def remove_keys(self, keys: Collection[bytes]) -> None:
+        """These keys lead nowhere: told after they did."""
+
+    def set_not_found(self, page: bytes | None) -> None:
+        """The content of the site's page for 404; None: it has none."""
 
     # --- what it forgets ----------------------------------------------------------------------------------------
 

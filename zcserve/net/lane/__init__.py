@@ -1,12 +1,12 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
     system text  <  records gil  <  grammar choice sightings uses  <  judged ranges table  <  conditions  <  head
-        <  proxies log output  <  connections parts servlets  <  endings answering  <  loop  <  _lane
+        <  proxies log output  <  connections parts servlets absent  <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
 | system      | what is taken from the system and from CPython                              |
-| text        | classes of characters, comparisons, decimal numbers, the hash               |
+| text        | classes of characters, comparisons, decimal numbers, hashes                 |
 | records     | what can be sent, and how long it lives                                     |
 | grammar     | what the value of a field means                                             |
 | judged      | what a value means, as the grammar says it or else Python                   |
@@ -21,9 +21,10 @@
 | proxies     | the client that a trusted peer names                                        |
 | log         | lines of the access log                                                     |
 | output      | answers that are gathered and sent, and what is left of one                 |
-| parts       | answers whose head is made when they are asked for: 206, 412, 416           |
+| parts       | answers whose head is made when they are asked for: 206, 301, 412, 416      |
 | connections | which connections there are, and whose they are                             |
 | endings     | how connections end, and when                                               |
+| absent      | which keys lead nowhere, and the answer to them                             |
 | servlets    | functions of Python's that are called from here                             |
 | answering   | the bytes of one connection -> answers, or a connection that is handed over |
 | loop        | turns of epoll, and each connection's share of them                         |

@@ -12,6 +12,7 @@ reach it.
 
 from libc.stdint cimport int64_t, uint64_t
 
+from zcserve.net.lane.absent cimport Absent, page_of
 from zcserve.net.lane.choice cimport choose
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
@@ -24,9 +25,9 @@ from zcserve.net.lane.head cimport Head, Rules, parse_request_line, parse_rest
 from zcserve.net.lane.judged cimport Judged
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
-    BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, Answer, Output, add_answer, has_room, send_answers, send_pending, unpin,
+    BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, OK, Answer, Output, add_answer, code_of, has_room, send_answers, send_pending, unpin,
 )
-from zcserve.net.lane.parts cimport Pages, add_page, add_part
+from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Record, Rep
@@ -51,6 +52,7 @@ cdef struct Answering:
     int64_t bytes_spared         # of `Output.bytes_left`, for an answer that is begun: a next one is not, after a batch was sent
     Rules rules
     Table table
+    Absent absent
     Judged judged
     Proxies proxies
     Sightings sightings
@@ -98,6 +100,8 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
             hold_gil(&lane.gil)
             record = look_up(&lane.servlets, &lane.table, &head)
             conn = &lane.conns.all[fd]
+        elif record == NULL:
+            record = page_of(&lane.absent, head.target)
         if record == NULL or (head.forwarded and is_by_proxy(lane, conn) and not knows_client(lane, &head, record)):
             return hand_over(lane, fd, p, end, False)
         if record.count:
@@ -150,22 +154,26 @@ cdef inline const char *answered_up_to(
 cdef inline Answer *add_file(
     Answering *lane, Conn *conn, Head *head, const char *start, Record *record
 ) noexcept nogil:
-    """Put a file's answer behind the others; NULL where the answer, or its log line, is Python's."""
-    cdef Rep *rep = choose(record, head.accept if head.has_accept else NULL)
+    """Put the answer of a file, or of a page that says another status, behind the others; NULL where the answer, or its log line,
+    is Python's. Of a page nothing is chosen or counted, and no condition is about it."""
+    cdef bint is_file = record.status == OK
+    cdef Rep *rep = choose(record, head.accept if head.has_accept else NULL) if is_file else record.reps
     cdef size_t log_mark = lane.log.len
     cdef Answer *answer
     cdef Part part
-    cdef int status = 200
+    cdef int status = code_of(record.status)
     if rep == NULL or (lane.log.on and not may_log(&lane.log, head)):
         return NULL
-    if head.conditions.present:
+    if head.conditions.present and is_file:
         status = decide(&head.conditions, rep, head.is_get, lane.rules.ranges_max, lane.second, &part)
-    if status == 200 or status == 304:
+    if status == 200 or status == 304 or status == 404:
         answer = add_answer(&lane.output, head, start, record, rep, status == 304)
         if status == 200:
             expect_bytes(rep.head, min(rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0), <size_t> PREFETCH_BYTES))
     elif status == 206:
         answer = add_part(&lane.output, head, start, record, rep, part)
+    elif status == 301:
+        answer = add_redirect(&lane.output, head, start, record)
     elif status == UNSURE:
         return NULL
     else:
@@ -175,6 +183,8 @@ cdef inline Answer *add_file(
     answer.log_mark = log_mark
     if lane.log.on:
         write_line(lane, conn, head, status, answer.size)
+    if not is_file:
+        return answer
     if lane.sightings.unit > 0:
         sight(&lane.sightings, record, rep, lane.turn)
     touch(&lane.table.uses, record, rep, lane.turn)

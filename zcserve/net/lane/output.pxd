@@ -34,7 +34,9 @@ cdef enum:                       # which prefix: by status
     PARTIAL = 2
     FAILED = 3                   # 412
     UNSATISFIABLE = 4            # 416
-    STATUSES = 5
+    NOT_FOUND = 5
+    MOVED = 6                    # 301
+    STATUSES = 7
 
 cdef enum:                       # how a step ended
     DONE = 0
@@ -77,6 +79,13 @@ cdef struct Pending:             # of one answer; the record is kept till it is 
     int span_fd
 
 
+cdef inline int code_of(int status) noexcept nogil:
+    """The number of the status that a record has."""
+    if status == OK:
+        return 200
+    return 404 if status == NOT_FOUND else 301
+
+
 cdef inline int set_prefixes(Output *output, tuple prefixes) except -1:
     """For each mode one of each status; the caller keeps them. Raises ValueError."""
     cdef int i
@@ -96,14 +105,15 @@ cdef inline int set_prefixes(Output *output, tuple prefixes) except -1:
 cdef inline Answer *add_answer(
     Output *output, const Head *head, const char *start, Record *record, Rep *rep, bint matched
 ) noexcept nogil:
-    """Put an answer behind the others: 304 where a condition `matched`, else 200."""
+    """Put an answer behind the others: 304 where a condition `matched`, else what the record says."""
     cdef Answer *answer = &output.answers[output.count]
     cdef iovec *iov = &output.iov[2 * output.count]
+    cdef int status = NOT_MODIFIED if matched else record.status
     answer.size = rep.size if head.is_get and not matched else 0
     answer.span_offset = rep.offset
     answer.span_len = answer.size if rep.fd >= 0 else 0
-    iov[0].iov_base = <void *> output.prefix[head.mode][matched]
-    iov[0].iov_len = output.prefix_len[head.mode][matched]
+    iov[0].iov_base = <void *> output.prefix[head.mode][status]
+    iov[0].iov_len = output.prefix_len[head.mode][status]
     if matched:
         iov[1].iov_base = <void *> (rep.head + rep.tail)
         iov[1].iov_len = rep.head_len - rep.tail

@@ -1,7 +1,7 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Answers whose head is made when they are asked for: a part of content (206), and the pages that say that there is none (416)
-or that a condition failed (412).
+"""Answers whose head is made when they are asked for: a part of content (206), the pages that say that there is none (416)
+or that a condition failed (412), and a redirect (301), which takes the query along.
 
 Byte for byte what site/reply.py makes. Of a part the status line, Content-Length and Content-Range are written, and the head's other
 fields copied behind them. The pages are Python's: it tells what stands before and behind the size of the content (`set_pages`).
@@ -16,7 +16,7 @@ from posix.types cimport off_t
 
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.output cimport (
-    FAILED, MADE_BYTES, PARTIAL, UNSATISFIABLE, Answer, Output, put_behind,
+    FAILED, MADE_BYTES, MOVED, PARTIAL, UNSATISFIABLE, Answer, Output, put_behind,
 )
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Record, Rep
@@ -26,6 +26,7 @@ from zcserve.net.lane.text cimport Text, decimal
 cdef enum:
     # Measured on loopback: to read and send 1 KB costs 0.86 of a send of the head and a sendfile, 8 KB 0.95, 12 KB 1.0, 16 KB 1.05.
     READ_BYTES_MAX = 8192
+    LAST_LINE_ENDS = 4           # a head's last line, and the empty one
     OWN_BYTES_MAX = 160          # two lines of 16 to 19 characters and four numbers
 
 cdef struct Page:                # before and behind the size of the representation, and its content
@@ -109,6 +110,24 @@ cdef inline Answer *add_page(
     if head.is_get:
         append(&at, page.content.at, page.content.len)
     return put_made(output, at, page.content.len if head.is_get else 0, start, record, rep)
+
+
+cdef inline Answer *add_redirect(Output *output, const Head *head, const char *start, Record *record) noexcept nogil:
+    """Put 301 behind the other answers, with the request's query behind the location, which is the head's last line; NULL where
+    there is no room for it."""
+    cdef Rep *rep = record.reps
+    cdef const char *query = <const char *> memchr(head.target.at, c'?', head.target.len)
+    cdef size_t query_len = head.target.at + head.target.len - query if query != NULL else 0
+    cdef size_t size = <size_t> rep.size if head.is_get else 0
+    cdef char *at = output.made + output.made_len
+    if output.prefix_len[head.mode][MOVED] + rep.head_len + query_len + size > MADE_BYTES - output.made_len:
+        return NULL
+    append(&at, output.prefix[head.mode][MOVED], output.prefix_len[head.mode][MOVED])
+    append(&at, rep.head, rep.head_len - LAST_LINE_ENDS)
+    if query_len:
+        append(&at, query, query_len)
+    append(&at, rep.head + rep.head_len - LAST_LINE_ENDS, LAST_LINE_ENDS + size)
+    return put_made(output, at, size, start, record, rep)
 
 
 cdef inline Answer *put_made(

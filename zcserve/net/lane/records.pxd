@@ -7,7 +7,8 @@ objects own. The record holds those objects by `keep` as long as it lives. It li
 to it (`refs`: answers under way, and a use that Python was not told yet). Without the GIL a record can only be noted as dead
 (`maybe_dead`); `bury` frees it, with the GIL.
 
-Odd: a record without representations (`count` 0) belongs to a servlet, see servlets.pxd.
+Odd: a record without representations (`count` 0) belongs to a servlet, see servlets.pxd. One with another `status` than 200 is a
+page that says so: its representation is never chosen among others, compared or counted.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer, Py_buffer
@@ -55,6 +56,7 @@ cdef struct Record:              # one allocation, its representations and its k
     bint dropped
     int refs                     # why it may not be freed: sends under way, and a tick that was not drained
     int sending
+    int status                   # which prefix (output.pxd)
     PyObject *keep
 
 cdef struct Dead:                # dropped, and nothing refers to them
@@ -109,6 +111,26 @@ cdef inline Record *record_of_file(bytes key, list representations, bint any_que
     if record == NULL:
         raise MemoryError
     record.any_query = any_query
+    Py_INCREF(keep)
+    record.keep = <PyObject *> keep
+    return record
+
+
+cdef inline Record *record_of_page(bytes key, int status, bytes head, bytes content) except NULL:
+    """A record of a page. Raises MemoryError."""
+    cdef Rep rep
+    cdef Record *record
+    page = head + content
+    keep = [(page, page, None)]
+    memset(&rep, 0, sizeof(Rep))
+    rep.head = PyBytes_AS_STRING(page)
+    rep.head_len = <uint32_t> PyBytes_GET_SIZE(head)
+    rep.fd = -1
+    rep.size = PyBytes_GET_SIZE(content)
+    record = new_record(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), &rep, 1)
+    if record == NULL:
+        raise MemoryError
+    record.status = status
     Py_INCREF(keep)
     record.keep = <PyObject *> keep
     return record

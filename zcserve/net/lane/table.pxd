@@ -228,13 +228,20 @@ cdef inline bint insert(Table *table, Record *record) except -1:
     return True
 
 
+cdef inline bint insert_or_free(Table *table, bytes key, Record *record) except -1:
+    """Put a record that has this key into the table; False: it is freed, there is no place."""
+    record.hash = hash_of(table, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+    if insert(table, record):
+        return True
+    release(record)
+    return False
+
+
 cdef inline int insert_file(Table *table, bytes key, Record *record) except -1:
     """Put a record of `record_of_file`; or free it, where there is no place."""
     cdef list keep = <list> record.keep
     cdef dict entries = <dict> table.entries
-    record.hash = hash_of(table, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
-    if not insert(table, record):
-        release(record)
+    if not insert_or_free(table, key, record):
         return 0
     for kept in keep:
         hide(<PyObject *> kept)
