@@ -3,7 +3,7 @@
 """Conditions and ranges: the fields that make an answer depend on more than its target, and what they decide.
 
 The twin of net/negotiate.py's `decide`, with what net/fields.py and http.py read in the values (RFC 9110 sections 8.8.3, 13.1, 13.2.2,
-5.6.7): exactly their decision, or UNSURE. Unsure are the two old forms of a date, several ranges, and an If-Range with a date of the last
+5.6.7): exactly their decision, or UNSURE. Unsure are dates whose year has two digits, several ranges, and an If-Range with a date of the last
 seconds. A field that comes twice is the general lane's before this is asked (`note_condition`). Every read is bounded by the end of
 the value.
 
@@ -29,6 +29,7 @@ cdef enum:                       # which field; `Conditions.present` has a bit f
 
 cdef enum:
     FIXDATE_LEN = 29             # Sun, 06 Nov 1994 08:49:37 GMT
+    ASCTIME_LEN = 24             # Sun Nov  6 08:49:37 1994
 
 cdef struct Conditions:          # values are set where `present` says so
     unsigned int present
@@ -180,27 +181,41 @@ cdef inline int commas(Text value) noexcept nogil:
 
 
 cdef inline bint read_date(Text value, int64_t *seconds) noexcept nogil:
-    """As http.parse_date: seconds since 1970, or NO_DATE for what is none. False where the value may be of an old form: those begin
-    with a capital, and have no comma behind the third letter."""
+    """As http.parse_date: seconds since 1970, or NO_DATE for what is none. False where the value may be of the form whose year has two
+    digits: it begins with a capital, and its fourth letter is one."""
     cdef const char *p = value.at
-    cdef int day, month, year, hour, minute, second
     seconds[0] = NO_DATE
-    if value.len >= 4 and p[3] != c',' and c'A' <= p[0] <= c'Z':
-        return False
-    if (
-        value.len != FIXDATE_LEN or p[3] != c',' or p[4] != c' ' or p[7] != c' ' or p[11] != c' ' or p[16] != c' '
-        or p[19] != c':' or p[22] != c':' or memcmp(p + 25, b" GMT", 4) != 0
-    ):
+    if value.len == FIXDATE_LEN and p[3] == c',':
+        if (
+            p[4] == c' ' and p[7] == c' ' and p[11] == c' ' and p[16] == c' ' and memcmp(p + 25, b" GMT", 4) == 0
+            and name_at(DAYS, 7, p) >= 0
+        ):
+            seconds[0] = seconds_of(two_digits(p + 5), p + 8, p + 12, p + 17)
         return True
-    day, month, year = two_digits(p + 5), name_at(MONTHS, 12, p + 8), 100 * two_digits(p + 12) + two_digits(p + 14)
-    hour, minute, second = two_digits(p + 17), two_digits(p + 20), two_digits(p + 23)
-    if (
-        name_at(DAYS, 7, p) < 0 or month < 0 or two_digits(p + 12) < 0 or two_digits(p + 14) < 0 or year < 1
-        or not 1 <= day <= days_of(month, year) or not 0 <= hour <= 23 or not 0 <= minute <= 59 or not 0 <= second <= 60
-    ):
+    if value.len == ASCTIME_LEN and p[3] == c' ':
+        if p[7] == c' ' and p[10] == c' ' and p[19] == c' ' and name_at(DAYS, 7, p) >= 0:
+            seconds[0] = seconds_of(digit(p[9]) if p[8] == c' ' else two_digits(p + 8), p + 4, p + 20, p + 11)
         return True
-    seconds[0] = 86400 * days_since_1970(year, month, day) + 3600 * hour + 60 * minute + second
-    return True
+    return value.len < 4 or p[3] == c',' or p[3] == c' ' or not c'A' <= p[0] <= c'Z'
+
+
+cdef inline int64_t seconds_of(int day, const char *month_at, const char *year_at, const char *time) noexcept nogil:
+    """Of a day, a month's name, four digits of a year, and 08:49:37; NO_DATE for what is none."""
+    cdef int month = name_at(MONTHS, 12, month_at), century = two_digits(year_at), year = two_digits(year_at + 2)
+    cdef int hour = two_digits(time), minute = two_digits(time + 3), second = two_digits(time + 6)
+    if (
+        century < 0 or year < 0 or century + year == 0 or month < 0 or time[2] != c':' or time[5] != c':'
+        or not 0 <= hour <= 23 or not 0 <= minute <= 59 or not 0 <= second <= 60
+    ):
+        return NO_DATE
+    year += 100 * century
+    if not 1 <= day <= days_of(month, year):
+        return NO_DATE
+    return 86400 * days_since_1970(year, month, day) + 3600 * hour + 60 * minute + second
+
+
+cdef inline int digit(char c) noexcept nogil:
+    return c - c'0' if c'0' <= c <= c'9' else -1
 
 
 cdef inline int two_digits(const char *p) noexcept nogil:
