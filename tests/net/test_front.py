@@ -67,7 +67,9 @@ class NotedLane:
 
 def fast() -> tuple[FastLane, NotedLane]:
     lane: Any = NotedLane()
-    return FastLane(lane, Prefixes(), None, log_json=False), lane
+    front = FastLane(lane, Prefixes(), None, log_json=False)
+    lane.told.clear()
+    return front, lane
 
 
 def test_few_keys_are_forgotten_one_by_one_and_many_all_at_once() -> None:

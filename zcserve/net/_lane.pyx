@@ -327,6 +327,10 @@ cdef class Lane:
         """Whether the lane refers to this entry's body."""
         return entry in <dict> self.loop.answering.table.entries
 
+    def note_use(self, entry, uint64_t turn):
+        """Python uses a representation in this turn: the turn of the use before, as far as the lane knows; 0 for none."""
+        return table.note_use(&self.loop.answering.table, entry, turn)
+
     def pinned(self, entry):
         """Whether the lane is in the middle of sending from this entry. Any thread that holds the GIL may ask."""
         return table.is_sending(&self.loop.answering.table, entry)

@@ -266,6 +266,10 @@ class FastLane(Front):
         """As `Front.tell_uses`."""
         self.lane.drain_ticks()
 
+    def note_use(self, entry: Entry, turn: int) -> int:
+        """As `Front.note_use`."""
+        return self.lane.note_use(entry, turn)
+
     def sample(self, curve: MissRatioCurve) -> None:
         """As `Front.sample`."""
         self.lane.sample(curve.unit, curve.pause, curve.every)

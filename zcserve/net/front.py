@@ -142,6 +142,10 @@ class Front:
     def tell_uses(self) -> None:
         """Write into each entry how often it was used, and when last (`uses`, `tick`)."""
 
+    def note_use(self, entry: Entry, turn: int) -> int:
+        """Python uses a representation in this turn: that of the use before, as far as the front knows; 0 for none."""
+        return 0
+
     def sample(self, curve: MissRatioCurve) -> None:
         """From now on note uses by the rule of this curve."""
 
