@@ -199,10 +199,8 @@ class Http1:
         if service.log is not None:
             self._log(answer.status, length)
         is_copied = True  # so that other answers go out with it
-        if body is not None:
-            is_copied = body.copied
-        elif isinstance(answer.content, tuple):
-            is_copied = spans.first_span(segments, None) is None
+        if isinstance(answer.content, tuple) or (body is not None and not body.copied):
+            is_copied = spans.are_copied(segments)
         if request is not None:
             if not is_copied:
                 self._output.about = request.method, request.target
