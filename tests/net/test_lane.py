@@ -819,6 +819,27 @@ def test_new_clients_for_python_keep_no_connection_from_its_turn(drive: Callable
         driver.until(lambda: len(driver.taken) == 200)
 
 
+def test_connections_of_pythons_keep_none_from_its_turn_and_wait_for_theirs(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    driver.lane.put(b"/a", [packed(b"content")])
+    with contextlib.ExitStack() as stack:
+        quiet = stack.enter_context(Client(driver.where))
+        driver.ask(quiet, PLAIN)
+        others = [stack.enter_context(Client(driver.where)) for _ in range(100)]
+        for other in others:
+            other.send(b"x")
+        driver.until(lambda: len(driver.taken) == len(others))
+        driver.told.clear()
+        for other in others:
+            other.send(b"y")
+        quiet.send(PLAIN)
+        driver.turn()
+        assert select.select([quiet.socket], [], [], 20)[0]
+        assert len(driver.told) <= 16
+        driver.until(lambda: len(driver.told) >= len(others))
+        assert set(driver.told) == {fd for fd, _ in driver.taken}
+
+
 def test_connections_that_come_back_keep_none_from_its_turn(drive: Callable[..., Driver]) -> None:
     driver = drive()
     driver.lane.put(b"/a", [packed(b"content")])

@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from math import inf
 from pathlib import Path
 
 import pytest
 
-from zcserve.net.loop import Loop
+from zcserve.net.loop import STEPS_MAX, Loop
 from zcserve.net.poller import Poller
 
 JOIN_S = 20
@@ -118,6 +119,21 @@ def test_a_number_that_was_given_up_after_a_batch_is_heard_in_the_next(loop: Loo
     loop.again(lambda: loop.again(lambda: loop.again(loop.stop)))
     loop.run()
     assert sorted(told) == sorted(two.readers)
+
+
+def test_of_many_steps_the_oldest_are_done_in_a_turn_and_what_has_come_is_not_kept_waiting(
+    loop: Loop, two: Pipes
+) -> None:
+    told: list[int] = []
+    for reader in two.readers:
+        loop.add(reader, lambda mask: told.append(-1))
+    for number in range(STEPS_MAX + 4):
+        loop.again(partial(told.append, number))
+    loop.run_once()
+    assert told == [-1, -1, *range(STEPS_MAX)]
+    loop.again(partial(told.append, STEPS_MAX + 4))
+    loop.run_once()
+    assert told[-5:] == list(range(STEPS_MAX, STEPS_MAX + 5))
 
 
 def test_what_a_handler_leaves_for_the_next_turn_is_done_in_the_next(loop: Loop, two: Pipes) -> None:

@@ -17,7 +17,7 @@ from tests.support.memory import HandFetcher, MemoryTransport
 from zcserve.cache import spans
 from zcserve.cache.entry import DiskSpan, Fleeting, ForeignSpan, OpenFile, Segment, Span, identity_of
 from zcserve.cache.fetcher import Wait
-from zcserve.cache.spans import TornError
+from zcserve.cache.spans import SMALL_BYTES, TornError
 from zcserve.net import output
 from zcserve.net.output import Flushed, Output
 from zcserve.net.transport import SocketTransport
@@ -277,6 +277,37 @@ def test_a_head_and_its_file_may_share_a_packet_and_buffers_alone_wait_for_nothi
     assert of(b"head", span, b"head", memoryview(b"body")).flush(transport, MUCH) is Flushed.DONE
     assert transport.flags == "bfs"
     assert transport.sent == b"head" + DATA + b"headbody"
+
+
+def test_a_little_of_a_file_leaves_with_its_head_in_one_send(span: Span) -> None:
+    transport = MemoryTransport()
+    little, more = Span(span.fd, 5, SMALL_BYTES), Span(span.fd, 5, SMALL_BYTES + 1)
+    assert of(b"head", little, b"next", little).flush(transport, MUCH) is Flushed.DONE
+    assert (transport.flags, transport.sent) == (
+        "s",
+        b"head" + DATA[5:][:SMALL_BYTES] + b"next" + DATA[5:][:SMALL_BYTES],
+    )
+    transport = MemoryTransport()
+    assert of(b"head", more).flush(transport, MUCH) is Flushed.DONE
+    assert transport.flags == "bf"
+
+
+def test_what_is_copied_for_one_send_is_bounded(span: Span) -> None:
+    transport = MemoryTransport(room=0)
+    out = of(b"head", *[Span(span.fd, 0, SMALL_BYTES)] * 100)
+    assert out.flush(transport, MUCH) is Flushed.BLOCKED
+    transport.room = MUCH
+    assert out.flush(transport, MUCH) is Flushed.DONE
+    assert len(transport.flags) > 100 * SMALL_BYTES // (output.COPIED_BYTES + SMALL_BYTES)
+    assert transport.sent == b"head" + DATA[:SMALL_BYTES] * 100
+
+
+def test_a_little_of_a_file_that_has_become_shorter_is_torn() -> None:
+    fd = os.memfd_create("test")
+    try:
+        assert of(b"head", Span(fd, 0, 10)).flush(MemoryTransport(), MUCH) is Flushed.TORN
+    finally:
+        os.close(fd)
 
 
 @pytest.mark.parametrize("step", [1, 7, 100_000])

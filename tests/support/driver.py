@@ -55,6 +55,7 @@ class Driver:
         self.where: Any = self.listener.getsockname()
         self.second = 0
         self.taken: list[tuple[int, Any]] = []
+        self.told: list[int] = []  # whose other events were told of
 
     def turn(self, timeout: float = 0.0) -> None:
         """One turn of the loop; what is handed over is kept in `taken`."""
@@ -69,6 +70,8 @@ class Driver:
             taken = self.lane.take(fd)
             if taken is not None:
                 self.taken.append((fd, taken))
+            else:
+                self.told.append(fd)
 
     def until(self, condition: Predicate[T]) -> T:
         """Turn until something is true."""

@@ -30,6 +30,8 @@ from zcserve.cache.tags import is_identity_tag
 DISK_PIECE_BYTES = 128 * 1024
 # How often a file may get a new ctime while one piece of it is read.
 COLD_TRIES = 10
+# So little of a memfd is copied: that costs a microsecond or two, a call of `sendfile` and a packet of its own more.
+SMALL_BYTES = 16384
 # What tells that a file system does not know RWF_NOWAIT.
 _NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
@@ -189,6 +191,24 @@ def first_span(segments: tuple[Segment, ...], body: Body | None) -> DiskSpan | N
         if isinstance(segment, DiskSpan):
             return segment
     return None
+
+
+def are_copied(segments: tuple[Segment, ...]) -> bool:
+    """Whether all of it is memory, or so little of a file that it is sent as such (`copy`)."""
+    return all(not isinstance(segment, (Span, DiskSpan)) or is_small(segment) for segment in segments)
+
+
+def is_small(segment: Span | DiskSpan) -> bool:
+    """Whether a copy costs less than a call of `sendfile`."""
+    return isinstance(segment, Span) and segment.length <= SMALL_BYTES
+
+
+def copy(span: Span) -> bytes:
+    """The bytes of a span. Raises TornError, OSError."""
+    data = os.pread(span.fd, span.length, span.offset)
+    if len(data) < span.length:
+        raise TornError
+    return data
 
 
 def begun(segments: tuple[Segment, ...], span: DiskSpan, piece: memoryview) -> tuple[Segment, ...]:

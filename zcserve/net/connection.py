@@ -16,8 +16,9 @@ from math import inf
 from zcserve.errors import HttpError
 from zcserve.net.ending import Ending, may_close
 from zcserve.net.front import Kind
-from zcserve.net.http1 import Http1, Stop
+from zcserve.net.http1 import Http1
 from zcserve.net.output import Flushed, Output
+from zcserve.net.owner import Stop
 from zcserve.net.poller import ERROR, HANG_UP, WRITE
 from zcserve.net.service import Service
 from zcserve.net.states import MOVES, Clock, State
@@ -63,17 +64,16 @@ class Connection:
         self._stop = Stop.BYTES
         self.armed = inf
         self.state = _HEAD
-        if stay is not None:
-            self._loop.handlers[transport.fd] = self._on_request
-        else:
-            self._loop.add(transport.fd, self._on_request, _CLIENT)
         self._output = Output()
         self._http = Http1(service, self, self._output, transport.peer, transport.addresses)
         self._clock = Clock(service, self._http, self._output, inf if stay is None else IDLE_S)
         self._stay = stay
-        service.connections.add(self)
-        if stay is None:  # else `go_on` does, if there is something to wait for
+        if stay is not None:  # `go_on` arms it, if there is something to wait for
+            self._loop.handlers[transport.fd] = self._on_request
+        else:
+            self._loop.add(transport.fd, self._on_request, _CLIENT)
             self._loop.timers.arm(self)
+        service.connections.add(self)
 
     def go_on(self, data: bytes, answer: Answer | None, *, hung_up: bool) -> None:
         """Go on where the front stopped, with what is in `Handed`. Where it had asked the application for the first
@@ -102,10 +102,7 @@ class Connection:
         self.state = state
         self._clock.since = self._loop.now
         if state is _CLOSED:
-            if keep:
-                self._loop.release(self.transport.fd)
-            else:
-                self._loop.forget(self.transport.fd)
+            (self._loop.release if keep else self._loop.forget)(self.transport.fd)
             self._loop.timers.disarm(self)
             return
         self._loop.handlers[self.transport.fd] = _HANDLERS[state].__get__(self)
@@ -169,10 +166,6 @@ class Connection:
         elif self.state in (_HEAD, _IDLE) and not self._http.inbox and not self.transport.has_unread():
             self.end()
 
-    def fail(self) -> None:
-        """A handler raised: whatever it was about, this connection is not to be trusted."""
-        self.end()
-
     def end(self, *, says_no_more: bool = False) -> None:
         """End in order: what was sent arrives. What was not sent is dropped. `says_no_more` as in `may_close`."""
         if self.state is _CLOSED:
@@ -184,6 +177,8 @@ class Connection:
         self._leave(keep=True)
         Ending(self._service, self.transport, watched=True)
         self._http.close()
+
+    fail = end  # a handler raised: whatever it was about, this connection is not to be trusted
 
     def close(self) -> None:
         """End now, whatever is on its way: the client is gone, or reads nothing."""
@@ -211,8 +206,7 @@ class Connection:
         except BlockingIOError:
             return
         except OSError:
-            self.close()
-            return
+            data = b""
         if not data:
             self.close()  # half a request, or none: no answer is waited for
             return
@@ -246,22 +240,20 @@ class Connection:
     def _let_application_go(self) -> None:
         """The client has closed its side, as clients do that are gone: nothing is waited for that an application has
         yet to make. What is complete before it is still sent."""
-        if not self._http.is_applications_turn:
-            return
-        if self._output.segments:
+        is_owed = self._http.is_applications_turn
+        if is_owed and self._output.segments:
             self._http.abandon()
             self._stop = Stop.END
-        else:
+        elif is_owed:
             self.end()
 
     # --- a request's way ----------------------------------------------------------------------------------
 
     def _answer(self) -> None:
         """Answer and send until something must be waited for."""
-        service = self._service
-        answered = service.requests
+        answered = self._service.requests
         self._stop = self._http.fill()
-        if service.requests != answered:
+        if self._service.requests != answered:
             self._clock.since = self._loop.now  # what is left begins another request, whose clock starts here
         self._send()
 

@@ -144,11 +144,11 @@ class FastLane(Front):
     def __init__(self, lane: Lane, prefixes: Prefixes, log: AccessLog | None, *, log_json: bool) -> None:
         self.lane = lane
         self.hash_seed = lane.hash_seed
-        # The lane's own methods: a function of Python's around them would be on the way of each turn and connection.
+        # The methods themselves: a function around them would be on the way of each turn, connection and request.
         self.poll = lane.poll  # type: ignore[method-assign]
         self.take = lane.take  # type: ignore[method-assign]
         lane.set_pages([_page_of(status, vary) for status in (412, 416) for vary in ((), reply.VARY)])
-        self._teacher = Teacher(lane)
+        self.teach = Teacher(lane).teach  # type: ignore[method-assign]
         self._prefixes = prefixes
         self._log = log
         self._log_time = "%Y-%m-%dT%H:%M:%SZ" if log_json else "%d/%b/%Y:%H:%M:%S +0000"
@@ -246,10 +246,6 @@ class FastLane(Front):
     def reserve(self, resources: int) -> None:
         """As `Front.reserve`."""
         self.lane.reserve(resources)
-
-    def teach(self, target: bytes, resource: Entry | Redirect, *, any_query: bool) -> None:
-        """As `Front.teach`."""
-        self._teacher.teach(target, resource, any_query=any_query)
 
     def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
         """As `Front.consult`."""

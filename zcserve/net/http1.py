@@ -8,9 +8,7 @@ the connection, waits for.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
-from typing import Protocol
 
 from zcserve.cache import spans
 from zcserve.cache.entry import Body, Entry, Segment
@@ -19,44 +17,19 @@ from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
 from zcserve.net.answering import Answering, Step
 from zcserve.net.fields import CLOSE, Fields
-from zcserve.net.framing import CutShortError, Outgoing, frame
+from zcserve.net.framing import Outgoing, frame
 from zcserve.net.head import SentHead
 from zcserve.net.output import Output
+from zcserve.net.owner import Owner, Stop
 from zcserve.net.pace import Pace
 from zcserve.net.prefixes import CONTINUE
 from zcserve.net.received import Discard
 from zcserve.net.request import Parsed
+from zcserve.net.sending import Sending
 from zcserve.net.service import Service
 from zcserve.site import reply
 from zcserve.site.exchange import Answer
-from zcserve.site.reply import Piece, Reply
-
-
-class Stop(enum.Enum):
-    """Why `Http1.fill` stopped answering."""
-
-    BYTES = 1  # no complete request is left
-    BODY = 2  # a body is not complete
-    LOAD = 3  # a thread loads, or an application has not answered yet
-    SHARE = 4  # this turn's share is answered, or a large body goes out first
-    END = 5  # the connection ends after this answer
-    STREAM = 6  # the answer's next piece is wanted
-
-
-class Owner(Protocol):
-    """The connection."""
-
-    def resumed(self) -> None:
-        """As `Asker.resumed`: `Http1.go_on` may be called."""
-
-    def proceed(self, stop: Stop) -> None:
-        """A piece of a stream is in the output; what comes then is `stop`."""
-
-    def end(self) -> None:
-        """The answer at hand cannot be finished."""
-
-    def fail(self) -> None:
-        """A step raised."""
+from zcserve.site.reply import Reply
 
 
 class Http1:
@@ -69,20 +42,19 @@ class Http1:
     lingers     the client may send more than was read, so that the connection must not be closed at once
     plain       how many plain hits it has answered in a row
     pace        of the body that is read
-    pulled      the stream's next piece is waited for
     """
 
     __slots__ = (
         "_answered",
         "_body",
         "_head",
-        "_outgoing",
         "_output",
         "_owner",
         "_peer",
         "_proxies",
         "_request",
         "_round",
+        "_sending",
         "_service",
         "_site",
         "addresses",
@@ -92,7 +64,6 @@ class Http1:
         "origin",
         "pace",
         "plain",
-        "pulled",
     )
 
     def __init__(
@@ -117,8 +88,7 @@ class Http1:
         self._request: Answering | None = None  # the one at hand, unless a plain hit answers it
         self._body: Discard | None = None  # the request's, until it is complete
         self.pace: Pace | None = None
-        self._outgoing: Outgoing | None = None
-        self.pulled = False
+        self._sending: Sending | None = None  # the answer that is begun, and comes piece by piece
         self.lingers = False
         self.plain = 0
         self._round = self._answered = 0  # the turn in which this many requests were answered
@@ -129,14 +99,12 @@ class Http1:
         """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
         service = self._service
         parse = service.parser.parse if self._proxies is None else self._parse
-        site, loop = self._site, service.loop
+        site, loop, front = self._site, service.loop, service.loop.front
         resources = site.live.resources  # a hit is what `Site.hit` finds, without a call for each
-        front, learns = loop.front, loop.front.learns
         data = self.inbox
         at = count = others = 0  # the last request that was no plain hit had this number
         if self._round != loop.rounds:
-            self._round = loop.rounds
-            self._answered = 0
+            self._round, self._answered = loop.rounds, 0
         try:
             if self._body is not None:
                 at, stop = self._feed_body(data, 0, service.config.pipeline_max - self._answered)
@@ -161,7 +129,7 @@ class Http1:
                     and (body := hit.body) is not None
                     and (not body.holds_descriptor or spans.is_ready(body))
                 ):
-                    if learns and isinstance(base, Entry):
+                    if front.learns and isinstance(base, Entry):
                         front.teach(target, base, any_query=True)
                     site.note_use(hit, loop.turn)
                     stop = self._emit_hit(method, target, fields, body)
@@ -212,9 +180,7 @@ class Http1:
 
     def _emit_step(self, step: Step) -> Stop | None:
         """Answer the request at hand, unless its answer must be waited for."""
-        if step is None:
-            return Stop.LOAD
-        return self._emit(step)
+        return Stop.LOAD if step is None else self._emit(step)
 
     def _emit(self, answer: Reply, *, method: bytes = b"GET", close: bool = False) -> Stop | None:
         """Put a response into `_output`, and tell whether more may follow at once. `method` is that of what is no
@@ -233,10 +199,8 @@ class Http1:
         if service.log is not None:
             self._log(answer.status, length)
         is_copied = True  # so that other answers go out with it
-        if body is not None:
-            is_copied = body.copied
-        elif isinstance(answer.content, tuple):
-            is_copied = spans.first_span(segments, None) is None
+        if isinstance(answer.content, tuple) or (body is not None and not body.copied):
+            is_copied = spans.are_copied(segments)
         if request is not None:
             if not is_copied:
                 self._output.about = request.method, request.target
@@ -361,11 +325,15 @@ class Http1:
     @property
     def is_applications_turn(self) -> bool:
         """Whether an application owes an answer, or a stream its next piece."""
-        return self.pulled or (self._request is not None and self._request.is_with_application)
+        return self._is_piece_awaited or (self._request is not None and self._request.is_with_application)
+
+    @property
+    def _is_piece_awaited(self) -> bool:
+        return self._sending is not None and self._sending.is_awaited
 
     def expire(self) -> bool:
         """What is waited for takes too long: `go_on` leads to another answer. False where one is begun already."""
-        if self.pulled or self._request is None:
+        if self._is_piece_awaited or self._request is None:
             limit_s = self._service.config.app_timeout_s
             self.tell(f"its stream was cut, it gave no piece within --app-timeout ({limit_s:g} s)")
             return False
@@ -377,8 +345,8 @@ class Http1:
         self._body = None
         if self._request is not None:
             self._request.cancel()
-        if self._outgoing is not None:
-            self._end_stream()
+        if self._sending is not None:
+            self._sending.close()
         self._request = None
         self._head = b""
 
@@ -397,44 +365,16 @@ class Http1:
             mode = CLOSE
         outgoing.last = mode == CLOSE
         self._output.add((self._service.prefixes.of(answer.status, mode), *segments), answer.body)
-        self._outgoing = outgoing
+        assert self._owner is not None
+        self._sending = Sending(outgoing, self._output, self._owner, self._end_stream)
         return Stop.STREAM
 
     def pull(self) -> bool:
-        """Have the stream's next piece brought, now that the last one is out. Whether it is waited for."""
-        if self._outgoing is not None:
-            self.pulled = True
-            self._outgoing.stream.pull(self._on_piece)
-        return self.pulled
+        """As `Sending.pull`; False, too, where nothing comes piece by piece."""
+        return self._sending is not None and self._sending.pull()
 
-    def _on_piece(self, piece: Piece | None) -> None:
-        self.pulled = False
-        outgoing, owner = self._outgoing, self._owner
-        if outgoing is None or owner is None:
-            return  # the client is gone
-        try:
-            owner.proceed(self._take_piece(outgoing, piece))
-        except CutShortError:
-            owner.end()  # before the end that was promised: the client sees that something is missing
-        except Exception:  # what made the piece calls here, and cannot tell the connection
-            owner.fail()
-            raise
-
-    def _take_piece(self, outgoing: Outgoing, piece: Piece | None) -> Stop:
-        """Put a piece into the output. Raises CutShortError."""
-        if piece is None:
-            raise CutShortError
-        self._output.add(outgoing.frame(piece))
-        if not outgoing.ended:
-            return Stop.STREAM
-        self._end_stream()
-        return Stop.END if outgoing.last else Stop.SHARE
-
-    def _end_stream(self) -> None:
-        outgoing, self._outgoing = self._outgoing, None
-        self.pulled = False
-        assert outgoing is not None
-        outgoing.stream.close()
+    def _end_stream(self, outgoing: Outgoing) -> None:
+        self._sending = None
         if self._service.log is not None:
             self._log(outgoing.status, outgoing.sent)
         if self._request is not None:

@@ -1,8 +1,9 @@
 """What waits to be sent to one client: in order, as few system calls as fit, never a copy of what can be referred to.
 
-Buffers go out together by one `send`; a `Span` by `send_file`, behind its head so that both share a packet. Of a file
-that others may write each piece is checked before it leaves (spans.py); where that would wait for a disk, `flush` says
-COLD, a thread reads the piece that `cold` names, and `supply` puts it in its place.
+Buffers go out together by one `send`, and with them what is small of a `Span`, as a copy; a larger one goes by
+`send_file`, behind its head so that both share a packet. Of a file that others may write each piece is checked before
+it leaves (spans.py); where that would wait for a disk, `flush` says COLD, a thread reads the piece that `cold` names,
+and `supply` puts it in its place.
 
 The segments refer to memory that bodies keep. As long as something is left to send, the bodies are pinned, so that the
 evictor takes others first.
@@ -21,6 +22,8 @@ from zcserve.net.transport import Transport
 
 # Buffers in one send: half of IOV_MAX (1024), and more than pipeline_max requests need.
 BUFFERS_MAX = 512
+# Of files, copied for one send: what a socket takes at once. More would be copied for nothing where it is full.
+COPIED_BYTES = 65536
 
 
 class Flushed(enum.Enum):
@@ -98,10 +101,14 @@ class Output:
         segments = self.segments
         buffers: list[bytes | memoryview] = []
         send = transport.send
+        copied = 0
         for segment in segments[:BUFFERS_MAX]:
             if isinstance(segment, (Span, DiskSpan)):
-                send = transport.send_before_file
-                break
+                if not isinstance(segment, Span) or not spans.is_small(segment) or copied >= COPIED_BYTES:
+                    send = transport.send_before_file
+                    break
+                segment = spans.copy(segment)
+                copied += len(segment)
             buffers.append(segment)
         sent = count = send(buffers)
         done = 0

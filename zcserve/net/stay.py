@@ -9,8 +9,8 @@ none is kept for long on a guess: the first time a connection goes back at the f
 from __future__ import annotations
 
 # How often it may be idle before it goes back, when it was handed over for the first time in a row, the second, ...
-# The last: a hand-over costs about one request, and so 2% of 64.
-KEPT = (1, 4, 16, 64)
+# The last: a hand-over costs one or two requests, and so 1% of them; kept in vain, they cost 3 ms.
+KEPT = (1, 4, 16, 64, 256)
 # So many requests in a row that the front would have answered: kept, each costs some 8 us more than there, and a
 # hand-over costs 10 to 20.
 PLAIN_MAX = 4

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from types import NoneType
 from typing import Protocol, TypeAlias
 
@@ -157,6 +157,7 @@ def redirect(location: bytes, query: bytes | None) -> Reply:
     return page(301, ((b"Location", target),))
 
 
+@cache
 def options() -> Reply:
     """What a resource, or the server (`*`), can do (RFC 9110 section 9.3.7)."""
     return Reply(200, _OPTIONS_FIELDS, ())
@@ -167,6 +168,7 @@ def unsatisfiable(size: int, more: FieldLines = ()) -> Reply:
     return page(416, ((b"Content-Range", b"bytes */%d" % size), (b"Accept-Ranges", b"bytes"), *more))
 
 
+@lru_cache(maxsize=4)  # one for each site's page
 def not_found(site_page: bytes | None) -> Reply:
     """404, one and the same for what is absent and what is forbidden; with the site's own page if it has one."""
     return page(404) if site_page is None else Reply(404, HTML_FIELDS, site_page)
