@@ -9,7 +9,7 @@
 | text        | classes of characters, comparisons, decimal numbers, the hash               |
 | records     | what can be sent, and how long it lives                                     |
 | grammar     | what the value of a field means                                             |
-| learned     | field values whose meaning Python told                                      |
+| judged      | what the value of a field means where grammar is unsure: Python tells it    |
 | gil         | when the interpreter's lock is held                                         |
 | choice      | which representation a request gets                                         |
 | sightings   | uses that are sampled                                                       |
