@@ -23,10 +23,13 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[1]
 TESTS = (
     "tests/net/test_lane.py",
+    "tests/net/test_lane_conditions.py",
     "tests/net/test_lane_quick.py",
     "tests/net/test_fastlane.py",
     "tests/net/test_sampler.py",
     "tests/wire/test_differential.py",
+    "tests/wire/test_lane_conditions_wire.py",
+    "tests/wire/test_pending_laws.py",
     "tests/wire/test_proxies.py",
     "tests/cache/test_walk.py",
     "tests/cache/test_walk_laws.py",

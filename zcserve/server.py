@@ -305,7 +305,7 @@ class Server:
         self.open(progress=True)
         signals.end_in_order(self._on_end_signal)
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
-        signal.signal(signal.SIGUSR1, lambda *_: self._log.reopen() if self._log is not None else None)
+        signal.signal(signal.SIGUSR1, lambda *_: self.loop.call_soon(self._reopen_log))
         signal.signal(signal.SIGUSR2, lambda *_: self.loop.call_soon(self._succession.upgrade))
         try:
             self._succession.begin(lambda: self._stopping)
@@ -336,6 +336,11 @@ class Server:
             os._exit(128 + number)
         self.loop.call_soon(self.stop)
         self._stopping = True
+
+    def _reopen_log(self) -> None:
+        """In the loop, which has taken the fast lane's lines by then: they belong to the old file."""
+        if self._log is not None:
+            self._log.reopen()
 
     def stop(self) -> None:
         """Stop accepting and end when what is in flight is finished. In the loop's thread: `call_soon`."""

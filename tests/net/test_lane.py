@@ -459,8 +459,10 @@ def test_heads(lane: Any, head: bytes, expected: Any) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b"Range: bytes=0-1", b"If-Range: x", b"If-Match: *", b"If-Unmodified-Since: x", b"If-Modified-Since: x",
-        b"Expect: 100-continue", b"Content-Length: 0", b"Transfer-Encoding: chunked", b"Connection: upgrade",
+        b"Range: bytes=0-1\r\nRange: bytes=0-1", b"If-Range: x\r\nIf-Range: x", b"If-Match: *\r\nIf-Match: *",
+        b"If-None-Match: *\r\nIf-None-Match: *", b"If-Modified-Since: x\r\nIf-Modified-Since: x",
+        b"If-Unmodified-Since: x\r\nIf-Unmodified-Since: x", b"Expect: 100-continue", b"Content-Length: 0",
+        b"Transfer-Encoding: chunked", b"Connection: upgrade",
         b" folded", b"no colon", b": no name", b"Na me: x", b"Name : x", b"Name: \x00",
         b"Name: \x7f", b"Name: a\nb", b"Name: a\rb", b"N\x80: x",
     ],
@@ -739,6 +741,36 @@ def test_answers_are_whole_and_in_order_wherever_the_socket_stops(
     assert received == expected
     lines = [line.split() for line in driver.lane.take_log().splitlines()]
     assert [words[5] + b" " + words[8] for words in lines] == logged
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_parts_are_whole_and_in_order_wherever_the_socket_stops(drive: Callable[..., Driver], seed: int) -> None:
+    rng = random.Random(seed)
+    driver = drive()
+    driver.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    content = rng.randbytes(30_000)
+    slab = packed(content)
+    head = slab[2][: slab[3]]
+    expected, stream, received = b"", b"", b""
+    with tempfile.TemporaryFile() as file, Client(driver.where, receive_buffer=4096) as client:
+        file.write(b"before" + content)
+        file.flush()
+        driver.lane.put(b"/slab", [slab])
+        driver.lane.put(b"/pages", [(Fake(), 0, head, *slab[3:7], file.fileno(), 6, len(content), Fake())])
+        for _ in range(80):
+            start = rng.randrange(len(content))
+            stop = min(start + rng.choice((1, 10, 1000, 5000, 20_000)), len(content))
+            target = rng.choice((b"/slab", b"/pages"))
+            stream += b"GET %b HTTP/1.1\r\nHost: test\r\nRange: bytes=%d-%d\r\n\r\n" % (target, start, stop - 1)
+            expected += b"HTTP/1.1 206 Partial Content\r\nDate: x\r\nContent-Length: %d\r\n" % (stop - start)
+            expected += b"Content-Range: bytes %d-%d/%d\r\n" % (start, stop - 1, len(content))
+            expected += head[head.index(b"\n") + 1 :] + content[start:stop]
+        client.send(stream)
+        while len(received) < len(expected):
+            driver.turn()
+            if rng.random() < 0.7 and select.select([client.socket], [], [], 0)[0]:
+                received += client.socket.recv(rng.choice((1, 50, 1000, 8000)))
+    assert received == expected
 
 
 def test_a_connection_with_unread_bytes_is_not_shed(drive: Callable[..., Driver]) -> None:

@@ -13,7 +13,8 @@ import pytest
 from tests.support.client import Client, Response
 from tests.support.waiting import Predicate, T
 from zcserve import Config
-from zcserve.net.fastlane import judge
+from zcserve.http import status_line
+from zcserve.net.fastlane import STATUSES, judge
 
 Lane: Any = pytest.importorskip("zcserve.net._lane").Lane
 
@@ -26,6 +27,7 @@ class Fake:
 
     tick = 0
     uses = 0
+    modified = None
 
 
 def packed(content: bytes, entry: Any = None, *, coding: int = 0, tag: bytes = b'"tag"') -> tuple[Any, ...]:
@@ -58,9 +60,9 @@ class Driver:
         """One turn of the loop; what is handed over is kept in `taken`."""
         self.second = int(time.time())
         prefixes = tuple(
-            b"HTTP/1.1 %b\r\nDate: x\r\n%b" % (status, connection)
+            status_line(status) + b"Date: x\r\n" + connection
             for connection in (b"", b"Connection: keep-alive\r\n", b"Connection: close\r\n")
-            for status in (b"200 OK", b"304 Not Modified")
+            for status in STATUSES
         )
         self.lane.set_second(self.second, prefixes, b"NOW")
         for fd, _ in self.lane.poll(timeout):

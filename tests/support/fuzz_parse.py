@@ -1,7 +1,8 @@
 """Fuzzing the lane's parser against the general lane's: `python -m tests.support.fuzz_parse --seconds 60`.
 
-The law: what the lane takes for a plain request, the general lane takes for the same request, and for one that asks
-for nothing the lane does not look at. What the lane refuses, it merely hands over: that is never an error.
+The law: what the lane takes for a plain request, the general lane takes for the same request, and what conditions and
+ranges come to in the lane, they come to in the general lane. What the lane refuses, it merely hands over: that is never
+an error.
 
 Inputs are mutations of a corpus (tests/fuzz/corpus) and made-up requests (grammar.py). Those that the lane accepts are
 mutated further, since only acceptance can be wrong; those that broke the law are kept in the corpus with --keep.
@@ -24,9 +25,11 @@ import mmh3
 
 from tests.support.grammar import Maker
 from zcserve import Config
+from zcserve.cache.entry import Entry
 from zcserve.errors import HttpError
 from zcserve.net.fastlane import judge
 from zcserve.net.fields import Fields
+from zcserve.net.negotiate import decide
 from zcserve.net.request import Parser
 
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
@@ -34,6 +37,7 @@ CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
 LIMITS: dict[str, Any] = {"head_bytes_max": 1500, "head_fields_max": 25, "target_bytes_max": 200}
 # Accepted inputs that are mutated further.
 POOL_MAX = 2000
+RANGES_MAX = 16
 MADE_EVERY = 4  # inputs: one made up, the others mutated
 
 
@@ -51,10 +55,12 @@ class Law:
     def __init__(self, log_on: bool = False) -> None:
         from zcserve.net._lane import Lane
 
-        config = Config(root=Path(tempfile.gettempdir()), **LIMITS)
+        config = Config(root=Path(tempfile.gettempdir()), ranges_max=RANGES_MAX, **LIMITS)
         self.lane = Lane(config, log_on, judge)
         self.parser = Parser(config, log_fields=log_on)
         self.inputs = self.accepted = 0
+        self._file = Entry(b"/", b"", 1000, 1_000_000_000)  # one second of grammar.py's
+        self._file.etag = b'"tag"'
 
     def check(self, data: bytes) -> bool:
         """Whether the lane accepts `data`. Raises BrokenError."""
@@ -71,17 +77,19 @@ class Law:
         method, target, fields, end = parsed
         if by_lane != (end, method, target, fields.mode):
             raise BrokenError(data, f"the lane sees {by_lane}, the parser {parsed} in")
-        if asks_for_more(fields):
+        if fields.body or fields.expects:
             raise BrokenError(data, "the lane does not look at all that is asked for in")
+        self._check_decision(data, method, fields)
         self.accepted += 1
         return True
 
-
-def asks_for_more(fields: Fields) -> bool:
-    """Whether a request asks for something that the lane does not look at."""
-    conditions = (fields.ranges, fields.if_range, fields.match, fields.unmodified_since)
-    overruled = fields.modified_since is None or fields.none_match is not None
-    return bool(fields.body) or fields.expects or any(one is not None for one in conditions) or not overruled
+    def _check_decision(self, data: bytes, method: bytes, fields: Fields) -> None:
+        """Whether the conditions and ranges of a head come to the same. Raises BrokenError."""
+        entry = self._file
+        by_lane = self.lane.decide(data, entry.etag, entry.modified, entry.size, int(time.time()))
+        by_twin = decide(fields, entry, is_get=method == b"GET", ranges_max=RANGES_MAX)
+        if by_lane is not None and by_lane != (by_twin.status, *(by_twin.ranges or ((0, 0),))[0]):
+            raise BrokenError(data, f"the lane decides {by_lane}, its twin {by_twin} of")
 
 
 def corpus() -> list[bytes]:

@@ -93,10 +93,24 @@ def test_every_condition_on_a_tag(engines: Engines) -> None:
     maker = Maker(rng, TARGETS, engines.tags)
     for _ in range(300):
         lines = [b"If-None-Match: " + maker.none_match(), b"Accept-Encoding: " + maker.accept(), b"Host: test"]
-        if rng.random() < 0.2:
-            lines.append(b"If-Modified-Since: Wed, 09 Sep 2026 00:00:00 GMT")
         target = rng.choice(TARGETS)
         compare(engines, [b"GET %b HTTP/1.1\r\n%b\r\n\r\n" % (target, b"\r\n".join(lines))])
+
+
+def test_every_condition_and_range_of_every_kind_of_body(engines: Engines) -> None:
+    rng = random.Random(500)
+    maker = Maker(rng, TARGETS, engines.tags, mischief=0.1)
+    for _ in range(300):
+        heads = []
+        for _ in range(rng.randint(1, 6)):
+            fields = maker.conditions() or [(b"Range", maker.range())]
+            fields += [(b"Host", b"test"), (b"Accept-Encoding", rng.choice((b"gzip, br", b"identity")))]
+            rng.shuffle(fields)
+            lines = b"".join(maker.line(name, value) for name, value in fields)
+            heads.append(
+                b"%b %b HTTP/1.1\r\n%b\r\n" % (rng.choice((b"GET", b"GET", b"HEAD")), rng.choice(TARGETS), lines)
+            )
+        compare(engines, maker.pieces(b"".join(heads)))
 
 
 def test_whatever_hypothesis_thinks_of(engines: Engines) -> None:

@@ -70,6 +70,8 @@ ASKS = [
     *(Ask(get(target), 200, content) for target, content in CONTENT.items()),
     Ask(get("/page", "Range: bytes=10-19"), 206, b"p" * 10),
     Ask(get("/large", "Range: bytes=-3000000"), 206, CONTENT["/large"][-3_000_000:]),
+    Ask(get("/middle", "Range: bytes=100-4195"), 206, CONTENT["/middle"][100:4196]),
+    Ask(get("/large", "Range: bytes=99999999-"), 416, None),
     Ask(get("/page?query"), 200, CONTENT["/page"]),
     Ask(get("/small", "X-Long: " + "x" * 3000), 200, CONTENT["/small"]),
     Ask(get("/page").replace(b"GET", b"HEAD"), 200, b""),

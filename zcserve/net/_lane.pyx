@@ -31,16 +31,19 @@ from os import urandom
 
 from zcserve.net.lane cimport connections, endings, judged, proxies, servlets, table, uses
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, read_head
+from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, RECV_BYTES, Conn, Conns,
 )
-from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, numbers_of
+from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of
 from zcserve.net.lane.grammar cimport read_value as read_numbers
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.log cimport close_log, is_log_filling, open_log, set_log_time, taken_lines
 from zcserve.net.lane.loop cimport Loop, run
 from zcserve.net.lane.output cimport set_prefixes
-from zcserve.net.lane.records cimport REPS_MAX, bury, record_of_file
+from zcserve.net.lane.parts cimport set_pages
+from zcserve.net.lane.ranges cimport Part
+from zcserve.net.lane.records cimport NO_DATE, REPS_MAX, Rep, bury, record_of_file
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
     EPOLL_CLOEXEC, PyEval_RestoreThread, PyEval_SaveThread, close, epoll_create1, errno, monotonic,
@@ -83,6 +86,7 @@ cdef class Lane:
 
     cdef Loop loop
     cdef tuple prefixes              # of this second
+    cdef list pages                  # see `set_pages`
     cdef object judge, look_up, origin      # see `__init__`, `consult`, `trust`
     cdef set quick                   # the keys of what was found by `look_up`
     cdef dict made                   # descriptor -> what the application made of a request, until it is taken
@@ -124,6 +128,7 @@ cdef class Lane:
         lane.rules.head_bytes_max = config.head_bytes_max
         lane.rules.target_bytes_max = config.target_bytes_max
         lane.rules.fields_max = config.head_fields_max
+        lane.rules.ranges_max = config.ranges_max
         lane.rules.logs = log_on
         lane.bytes_spared = max(0, config.turn_bytes_max - BATCH_BYTES)
         self.loop.turn_bytes_max = config.turn_bytes_max
@@ -260,12 +265,18 @@ cdef class Lane:
     # --- what Python teaches ----------------------------------------------------------------------------------
 
     def set_second(self, int64_t second, tuple prefixes not None, bytes log_time not None):
-        """The prefixes of this second: (200, 304) for each of KEEP, KEEP_10, CLOSE; and the time as the log writes it."""
+        """The prefixes of this second: of 200, 304, 206, 412 and 416 for each of KEEP, KEEP_10, CLOSE; and the time as the log
+        writes it."""
         set_prefixes(&self.loop.answering.output, prefixes)
         self.prefixes = prefixes
-        self.loop.second = second
+        self.loop.answering.second = second
         self.loop.second_until = 0
         set_log_time(&self.loop.answering.log, log_time)
+
+    def set_pages(self, list pages not None):
+        """What stands before and behind the content's size, and the page, of 412 and 416: each without Vary and with it."""
+        set_pages(&self.loop.answering.pages, pages)
+        self.pages = pages
 
     def put(self, bytes key not None, list representations not None, *, bint any_query=False):
         """Teach a resource: [(entry, coding, head or head with content, head's length, tail, tag, tag's length, fd, offset,
@@ -362,6 +373,27 @@ cdef class Lane:
             if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
                 return None
             return head.length, b"GET" if head.is_get else b"HEAD", head.target.at[: head.target.len], head.mode
+        finally:
+            self.loop.answering.gil.held = False
+            free(<void *> copy.at)
+
+    def decide(self, bytes data not None, bytes etag not None, modified, int64_t size, int64_t now):
+        """For tests and fuzzing: (status, start, stop) of the answer to the plain head at the front of `data`, of a representation
+        with this tag, Last-Modified (seconds since 1970, or None) and size; None where the general lane is to judge."""
+        cdef Head head
+        cdef Part part = Part(0, 0)
+        cdef Text copy = copied(data)
+        cdef Rep rep
+        cdef int status
+        rep.head = PyBytes_AS_STRING(etag)
+        rep.tag, rep.tag_len, rep.size = 0, PyBytes_GET_SIZE(etag), size
+        rep.modified = NO_DATE if modified is None else modified
+        self.loop.answering.gil.held = True      # the caller has it
+        try:
+            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
+                return None
+            status = decide(&head.conditions, &rep, head.is_get, self.loop.answering.rules.ranges_max, now, &part)
+            return (status, part.start, part.stop) if status == 206 else (status, 0, 0) if status != UNSURE else None
         finally:
             self.loop.answering.gil.held = False
             free(<void *> copy.at)

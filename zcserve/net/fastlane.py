@@ -25,12 +25,14 @@ from zcserve.cache.entry import Body, Entry, Packed, Paged, each_coding
 from zcserve.config.table import Config
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
-from zcserve.http import coding_quality, is_host, parse_accept_encoding, parse_list
+from zcserve.http import FieldLines, coding_quality, is_host, parse_accept_encoding, parse_list
 from zcserve.net.access_log import AccessLog
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, mode_of
+from zcserve.net.framing import frame
 from zcserve.net.front import Front, Kind
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
+from zcserve.site import reply
 from zcserve.site.exchange import Quick
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ Representation = tuple[Entry, int, bytes | memoryview, int, int, int, int, int, 
 
 # The lane's numbers for content codings, in the order of what an Accept-Encoding means.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
+# What the lane answers, in the order of `Lane.set_second`'s prefixes.
+STATUSES = (200, 304, 206, 412, 416)
 # So many keys are forgotten one by one; of more, all are.
 KEYS_FORGOTTEN_MAX = 1000
 # Entries that are told of their uses in one turn: half a millisecond.
@@ -97,6 +101,17 @@ def why_not_native(here: Path = Path(__file__).parent) -> str:
     return ""
 
 
+def _page_of(status: int, vary: FieldLines) -> tuple[bytes, bytes, bytes]:
+    """What stands before and behind the content's size in the page of a status, and its content."""
+    is_failed = status == 412
+    page = reply.page(412, vary) if is_failed else reply.unsatisfiable(0, vary)
+    (head, content), _, _ = frame(page, b"GET", b"HTTP/1.1")
+    assert isinstance(head, bytes)
+    assert isinstance(content, bytes)
+    before, _, behind = head.partition(b"*/0")
+    return (head, b"", content) if is_failed else (before + b"*/", behind, content)
+
+
 def judge(kind: int, value: bytes) -> tuple[int, ...]:
     """What a field's one value means, in the lane's numbers: of a Host 1, or 0 where it is none; of an Accept-Encoding
     the qualities of `CODINGS`; of a Connection its mode."""
@@ -125,6 +140,7 @@ class FastLane(Front):
         # The lane's own methods: a function of Python's around them would be on the way of each turn and connection.
         self.poll = lane.poll  # type: ignore[method-assign]
         self.take = lane.take  # type: ignore[method-assign]
+        lane.set_pages([_page_of(status, vary) for status in (412, 416) for vary in ((), reply.VARY)])
         self._teacher = Teacher(lane)
         self._prefixes = prefixes
         self._log = log
@@ -174,7 +190,7 @@ class FastLane(Front):
         if second != self._second:
             self._second = second
             of = self._prefixes.of
-            prefixes = tuple(of(status, mode) for mode in (KEEP, KEEP_10, CLOSE) for status in (200, 304))
+            prefixes = tuple(of(status, mode) for mode in (KEEP, KEEP_10, CLOSE) for status in STATUSES)
             self.lane.set_second(second, prefixes, time.strftime(self._log_time, time.gmtime(second)).encode())
             self._tells_uses = True
         if self._tells_uses:

@@ -1,7 +1,7 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text  <  records gil  <  grammar choice sightings uses  <  judged table  <  head  <  proxies log output
-        <  connections servlets  <  endings answering  <  loop  <  _lane
+    system text  <  records gil  <  grammar choice sightings uses  <  judged ranges table  <  conditions  <  head
+        <  proxies log output  <  connections parts servlets  <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
@@ -9,8 +9,10 @@
 | text        | classes of characters, comparisons, decimal numbers, the hash               |
 | records     | what can be sent, and how long it lives                                     |
 | grammar     | what the value of a field means                                             |
-| judged      | what the value of a field means where grammar is unsure: Python tells it    |
+| judged      | what a value means, as the grammar says it or else Python                   |
 | gil         | when the interpreter's lock is held                                         |
+| ranges      | a Range field -> a part of content                                          |
+| conditions  | what conditions and ranges decide                                           |
 | choice      | which representation a request gets                                         |
 | sightings   | uses that are sampled                                                       |
 | uses        | uses that Python is told of                                                 |
@@ -19,6 +21,7 @@
 | proxies     | the client that a trusted peer names                                        |
 | log         | lines of the access log                                                     |
 | output      | answers that are gathered and sent, and what is left of one                 |
+| parts       | answers whose head is made when they are asked for: 206, 412, 416           |
 | connections | which connections there are, and whose they are                             |
 | endings     | how connections end, and when                                               |
 | servlets    | functions of Python's that are called from here                             |

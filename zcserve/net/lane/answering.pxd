@@ -12,20 +12,23 @@ reach it.
 
 from libc.stdint cimport int64_t, uint64_t
 
-from zcserve.net.lane.choice cimport choose, none_match
+from zcserve.net.lane.choice cimport choose
+from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
     CLOSES, CLOSES_DEAF, FIRST_FLIGHT_BYTES, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, OWNER_PYTHON, STAYS, TRUSTED, Conn, Conns, keep_input,
     name_peer, queued_out, tell, watch_fresh,
 )
 from zcserve.net.lane.gil cimport Gil, hold_gil
-from zcserve.net.lane.grammar cimport CLOSE
+from zcserve.net.lane.grammar cimport CLOSE, UNSURE
 from zcserve.net.lane.head cimport Head, Rules, parse_request_line, parse_rest
 from zcserve.net.lane.judged cimport Judged
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
-    ANSWERS_MAX, BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, Answer, Output, add_answer, send_answers, send_pending, unpin,
+    BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, Answer, Output, add_answer, has_room, send_answers, send_pending, unpin,
 )
+from zcserve.net.lane.parts cimport Pages, add_page, add_part
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
+from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Record, Rep
 from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, look_up, spare
 from zcserve.net.lane.sightings cimport Sightings, sight
@@ -41,6 +44,7 @@ cdef enum:
 
 cdef struct Answering:
     uint64_t turn                # counts turns
+    int64_t second               # whose prefixes Python has set
     int handed_count             # connections that were handed over in this turn
     int requests_left            # of the connection at hand, in this turn
     int64_t bytes_spared         # of `Output.bytes_left`, for an answer that is begun: a next one is not, after a batch was sent
@@ -53,6 +57,7 @@ cdef struct Answering:
     Servlets servlets
     Gil gil
     Conns conns
+    Pages pages
     Output output
 
 
@@ -78,7 +83,7 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
     cdef Conn *conn = &lane.conns.all[fd]
     cdef Head head
     cdef Record *record
-    cdef Rep *rep
+    cdef Answer *added
     cdef int result
     cdef size_t batch = 0
     while p < end:
@@ -95,15 +100,12 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
         if record == NULL or (head.forwarded and is_by_proxy(lane, conn) and not knows_client(lane, &head, record)):
             return hand_over(lane, fd, p, end, False)
         if record.count:
-            rep = add_file(lane, conn, &head, p, record)
-            if rep == NULL:
+            added = add_file(lane, conn, &head, p, record)
+            if added == NULL:
                 return hand_over(lane, fd, p, end, False)
             p = answered_up_to(lane, conn, &head, p, end)
-            batch += rep.size
-            if (
-                p < end and rep.fd < 0 and batch <= BATCH_BYTES
-                and lane.output.count < ANSWERS_MAX and lane.requests_left > 0
-            ):
+            batch += added.size
+            if p < end and not added.span_len and batch <= BATCH_BYTES and has_room(&lane.output) and lane.requests_left > 0:
                 continue
             result = flush(lane, fd, p, end)
         elif lane.output.count:  # they leave before a servlet is called
@@ -144,30 +146,38 @@ cdef inline const char *answered_up_to(
 # --- files --------------------------------------------------------------------------------------------------
 
 
-cdef inline Rep *add_file(
+cdef inline Answer *add_file(
     Answering *lane, Conn *conn, Head *head, const char *start, Record *record
 ) noexcept nogil:
-    """Put a file's answer behind the others. Its representation, or NULL where the answer, or its log line, is Python's."""
+    """Put a file's answer behind the others; NULL where the answer, or its log line, is Python's."""
     cdef Rep *rep = choose(record, head.accept if head.has_accept else NULL)
     cdef size_t log_mark = lane.log.len
     cdef Answer *answer
-    cdef int matched = 0
+    cdef Part part
+    cdef int status = 200
     if rep == NULL or (lane.log.on and not may_log(&lane.log, head)):
         return NULL
-    if head.none_match.at != NULL:
-        matched = none_match(rep, head.none_match)
-        if matched < 0:
-            return NULL
-    answer = add_answer(&lane.output, head, start, record, rep, matched)
+    if head.conditions.present:
+        status = decide(&head.conditions, rep, head.is_get, lane.rules.ranges_max, lane.second, &part)
+    if status == 200 or status == 304:
+        answer = add_answer(&lane.output, head, start, record, rep, status == 304)
+        if status == 200:
+            expect_bytes(rep.head, min(rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0), <size_t> PREFETCH_BYTES))
+    elif status == 206:
+        answer = add_part(&lane.output, head, start, record, rep, part)
+    elif status == UNSURE:
+        return NULL
+    else:
+        answer = add_page(&lane.output, &lane.pages, status, head, start, record, rep)
+    if answer == NULL:
+        return NULL
     answer.log_mark = log_mark
-    if not matched:
-        expect_bytes(rep.head, min(rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0), <size_t> PREFETCH_BYTES))
     if lane.log.on:
-        write_line(lane, conn, head, 304 if matched else 200, answer.size)
+        write_line(lane, conn, head, status, answer.size)
     if lane.sightings.unit > 0:
         sight(&lane.sightings, record, rep, lane.turn)
     touch(&lane.table.uses, record, rep, lane.turn)
-    return rep
+    return answer
 
 
 # --- the log's client ---------------------------------------------------------------------------------------

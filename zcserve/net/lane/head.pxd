@@ -12,6 +12,9 @@ to the bytes it was read from.
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, memset
 
+from zcserve.net.lane.conditions cimport (
+    IF_RANGE, MATCH, MODIFIED_SINCE, NONE_MATCH, RANGE, UNMODIFIED_SINCE, Conditions, note_condition,
+)
 from zcserve.net.lane.grammar cimport (
     CLOSE, KEEP, KIND_ACCEPT, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, NUMBERS_MAX, UPGRADE,
 )
@@ -32,13 +35,14 @@ cdef enum:                       # `Head.forwarded`: fields that name the client
 cdef struct Rules:               # what is the lane's, and which fields are of interest
     size_t head_bytes_max, target_bytes_max
     int fields_max
+    int ranges_max
     bint logs                    # Referer and User-Agent
     bint trusts                  # Forwarded and X-Forwarded-*
 
 cdef struct Head:
     bint is_get                  # else it is HEAD
     int minor                    # of HTTP/1.1 or 1.0
-    bint has_host, has_date
+    bint has_host
     int mode                     # what the connection does after it: KEEP, KEEP_10, CLOSE
     uint8_t forwarded
     Text target
@@ -46,16 +50,18 @@ cdef struct Head:
     int fields
     bint has_accept              # Accept-Encoding: qualities by coding
     int64_t accept[CODINGS]
-    Text connection, none_match, referer, agent
+    Text connection, referer, agent
     Text clients                 # the value of X-Forwarded-For
     Text client                  # the client's name, nothing where it is the peer
     size_t length                # of the whole head
+    Conditions conditions        # last: their values are not cleared
 
 
 cdef inline const char *parse_request_line(const Rules *rules, const char *start, const char *end, Head *head) noexcept nogil:
     """Begin a head: method and target. Where the version stands, or NULL."""
     cdef const char *p = start
-    memset(head, 0, sizeof(Head))
+    memset(head, 0, <const char *> &head.conditions - <const char *> head)
+    head.conditions.present = 0
     if end - p < HEAD_BYTES_MIN:
         return NULL
     if memcmp(p, b"GET ", 4) == 0:
@@ -127,19 +133,21 @@ cdef inline bint heed(const Rules *rules, Judged *judged, Text name, Text value,
     if name.len == 4:
         return not same_name(name.at, b"host", 4) or heed_host(judged, value, head)
     if name.len == 5:
-        return not same_name(name.at, b"range", 5)
+        return not same_name(name.at, b"range", 5) or note_condition(&head.conditions, RANGE, value)
     if name.len == 6:
         return not same_name(name.at, b"expect", 6)
     if name.len == 7:
         return not rules.logs or not same_name(name.at, b"referer", 7) or is_first(&head.referer, value)
     if name.len == 8:
-        return not same_name(name.at, b"if-range", 8) and not same_name(name.at, b"if-match", 8)
+        if same_name(name.at, b"if-range", 8):
+            return note_condition(&head.conditions, IF_RANGE, value)
+        return not same_name(name.at, b"if-match", 8) or note_condition(&head.conditions, MATCH, value)
     if name.len == 10:
         if same_name(name.at, b"connection", 10):
             return is_first(&head.connection, value)
         return not rules.logs or not same_name(name.at, b"user-agent", 10) or is_first(&head.agent, value)
     if name.len == 13:
-        return not same_name(name.at, b"if-none-match", 13) or is_first(&head.none_match, value)
+        return not same_name(name.at, b"if-none-match", 13) or note_condition(&head.conditions, NONE_MATCH, value)
     if name.len == 14:
         return not same_name(name.at, b"content-length", 14)
     if name.len == 15 and same_name(name.at, b"accept-encoding", 15):
@@ -147,10 +155,9 @@ cdef inline bint heed(const Rules *rules, Judged *judged, Text name, Text value,
     if name.len == 17 and same_name(name.at, b"transfer-encoding", 17):
         return False
     if name.len == 17 and same_name(name.at, b"if-modified-since", 17):
-        head.has_date = True
-        return True
-    if name.len == 19:
-        return not same_name(name.at, b"if-unmodified-since", 19)
+        return note_condition(&head.conditions, MODIFIED_SINCE, value)
+    if name.len == 19 and same_name(name.at, b"if-unmodified-since", 19):
+        return note_condition(&head.conditions, UNMODIFIED_SINCE, value)
     if rules.trusts:
         heed_proxy(name, value, head)
     return True
@@ -196,8 +203,6 @@ cdef inline bint agrees(Judged *judged, Head *head) noexcept nogil:
     """Whether the fields make a request of the lane's; and what the connection does after it."""
     cdef int64_t mode[NUMBERS_MAX]
     if head.minor and not head.has_host:
-        return False
-    if head.has_date and head.none_match.at == NULL:
         return False
     if head.connection.at == NULL:
         head.mode = KEEP if head.minor else CLOSE

@@ -38,7 +38,6 @@ cdef struct Loop:
     int accepts_left             # of this turn
     int pipeline_max             # requests of one connection in a turn
     int64_t turn_bytes_max       # likewise
-    int64_t second               # whose prefixes Python has set
     double second_until          # by the monotonic clock; the wall clock is looked at then, and after each `set_second`
     Answering answering
     epoll_event events[EVENTS_MAX]
@@ -200,7 +199,7 @@ cdef inline bint is_another_second(Loop *loop) noexcept nogil:
     cdef timespec t
     clock_gettime(CLOCK_REALTIME, &t)
     loop.second_until = loop.answering.conns.now + 1 - t.tv_nsec * 1e-9
-    return t.tv_sec != loop.second
+    return t.tv_sec != loop.answering.second
 
 
 cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:

@@ -2,15 +2,16 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Output: answers that are gathered and sent with one system call, and what is left of one where the socket takes no more.
 
-An answer is two iovecs: a prefix of this second (status line, Server, Date, Connection), and a part of its representation's
-head with the content behind it. Content that lies in a file of its own (`Rep.fd`) follows by sendfile. What waits for a
-socket is one answer, by reference (`Pending`); answers behind it are taken back, as if they had not been made. The unit knows
-no connections and no requests.
+An answer is two iovecs: one that nothing keeps (a prefix of this second: status line, Server, Date, Connection; or a text that was
+`made` for this answer alone and begins with one), and a part of what the record keeps. Content that lies in a file of its own
+(`Rep.fd`) follows by sendfile. What waits for a socket is one answer (`Pending`): a copy of what nothing keeps, the rest by
+reference; answers behind it are taken back, as if they had not been made. The unit knows no connections and no requests.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint16_t, uint64_t
-from libc.string cimport memcpy, memmove, memset
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
 from posix.types cimport off_t
 
 from zcserve.net.lane.head cimport Head
@@ -25,6 +26,15 @@ cdef enum:
     COPY_BYTES_MAX = 4096        # measured: a copy of this size costs less than what sendmsg has over send
     PREFIX_MAX = 160             # status line, Server, Date, Connection: 104 bytes
     MODES = 3                    # KEEP, KEEP_10, CLOSE
+    MADE_BYTES = 65536           # texts that are made for answers; another batch begins where half of it is used
+
+cdef enum:                       # which prefix: by status
+    OK = 0
+    NOT_MODIFIED = 1
+    PARTIAL = 2
+    FAILED = 3                   # 412
+    UNSATISFIABLE = 4            # 416
+    STATUSES = 5
 
 cdef enum:                       # how a step ended
     DONE = 0
@@ -39,6 +49,7 @@ cdef struct Answer:              # two iovecs on their way
     Record *record
     Rep *rep
     int64_t size                 # of its content, 0 for none
+    int64_t span_offset, span_len    # content that follows from `rep.fd`, 0 for none
     bint not_modified
 
 cdef struct Output:
@@ -46,51 +57,51 @@ cdef struct Output:
     int begun                    # the answer that `send_answers` left in `Pending`
     size_t flight                # bytes that were sent together
     int64_t bytes_left           # that the connection at hand may send in this turn
-    const char *prefix[MODES][2]     # by mode: 200, 304
-    size_t prefix_len[MODES][2]
+    const char *prefix[MODES][STATUSES]
+    size_t prefix_len[MODES][STATUSES]
     uint64_t requests, bytes_sent, not_modified      # numbers for Python
     iovec iov[IOVECS_MAX]
     Answer answers[ANSWERS_MAX]
     char copy[COPY_BYTES_MAX]
+    size_t made_len
+    char made[MADE_BYTES]
 
 cdef struct Pending:             # of one answer; the record is kept till it is out
     Record *record
+    char *own                    # a copy of what nothing keeps; NULL for none
+    size_t own_at, own_len       # so much of it is out, and it is so long
     const char *rest
     size_t rest_len
     int64_t span_offset
     int64_t span_len
     int span_fd
-    uint16_t prefix_len
-    char prefix[PREFIX_MAX]
 
 
 cdef inline int set_prefixes(Output *output, tuple prefixes) except -1:
-    """(200, 304) for each mode; the caller keeps them. Raises ValueError."""
+    """For each mode one of each status; the caller keeps them. Raises ValueError."""
     cdef int i
     cdef bytes prefix
-    if len(prefixes) != 2 * MODES:
-        raise ValueError("six prefixes are wanted")
+    if len(prefixes) != MODES * STATUSES:
+        raise ValueError("not a prefix for each mode and status")
     for prefix in prefixes:
         if not 0 < len(prefix) <= PREFIX_MAX:
             raise ValueError("a prefix longer than PREFIX_MAX")
-    for i in range(2 * MODES):
+    for i in range(MODES * STATUSES):
         prefix = prefixes[i]
-        output.prefix[i // 2][i % 2] = PyBytes_AS_STRING(prefix)
-        output.prefix_len[i // 2][i % 2] = PyBytes_GET_SIZE(prefix)
+        output.prefix[i // STATUSES][i % STATUSES] = PyBytes_AS_STRING(prefix)
+        output.prefix_len[i // STATUSES][i % STATUSES] = PyBytes_GET_SIZE(prefix)
     return 0
 
 
 cdef inline Answer *add_answer(
     Output *output, const Head *head, const char *start, Record *record, Rep *rep, bint matched
 ) noexcept nogil:
-    """Put an answer behind the others: 304 where a tag `matched`, else 200."""
+    """Put an answer behind the others: 304 where a condition `matched`, else 200."""
     cdef Answer *answer = &output.answers[output.count]
     cdef iovec *iov = &output.iov[2 * output.count]
-    answer.start = start
-    answer.record = record
-    answer.rep = rep
-    answer.not_modified = matched
     answer.size = rep.size if head.is_get and not matched else 0
+    answer.span_offset = rep.offset
+    answer.span_len = answer.size if rep.fd >= 0 else 0
     iov[0].iov_base = <void *> output.prefix[head.mode][matched]
     iov[0].iov_len = output.prefix_len[head.mode][matched]
     if matched:
@@ -99,9 +110,24 @@ cdef inline Answer *add_answer(
     else:
         iov[1].iov_base = <void *> rep.head
         iov[1].iov_len = rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0)
+    answer.not_modified = matched
+    return put_behind(output, start, record, rep)
+
+
+cdef inline Answer *put_behind(Output *output, const char *start, Record *record, Rep *rep) noexcept nogil:
+    """The answer behind the last one is complete: `start` is where its request begins."""
+    cdef Answer *answer = &output.answers[output.count]
+    answer.start = start
+    answer.record = record
+    answer.rep = rep
     output.count += 1
     count_answer(output, answer, 1)
     return answer
+
+
+cdef inline bint has_room(const Output *output) noexcept nogil:
+    """Whether another answer may be gathered, whatever it is."""
+    return output.count < ANSWERS_MAX and output.made_len <= MADE_BYTES // 2
 
 
 cdef inline void count_answer(Output *output, const Answer *answer, int by) noexcept nogil:
@@ -116,10 +142,11 @@ cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pend
     cdef size_t done
     cdef int i = 0, answers = output.count
     cdef Answer *last = &output.answers[answers - 1]
-    cdef bint span = last.rep.fd >= 0 and last.size > 0
+    cdef bint span = last.span_len > 0
     # What a close follows at once goes out with its FIN, in one packet.
     cdef ssize_t count = send_iovecs(output, fd, 2 * answers, span, MSG_NOSIGNAL | (MSG_MORE if span or closing else 0))
     output.count = 0
+    output.made_len = 0          # it stays as it is until the next answer is made
     if count < 0:
         if errno != EAGAIN and errno != EINTR:
             return GONE
@@ -132,7 +159,8 @@ cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pend
     if i == 2 * answers and not span:
         return DONE
     output.begun = min(i // 2, answers - 1)
-    hold(&output.answers[output.begun], &output.iov[2 * output.begun], i - 2 * output.begun, done, pending)
+    if not hold(&output.answers[output.begun], &output.iov[2 * output.begun], i - 2 * output.begun, done, pending):
+        return GONE
     for i in range(output.begun + 1, answers):
         count_answer(output, &output.answers[i], -1)
         output.answers[i].rep.uses -= 1
@@ -140,13 +168,15 @@ cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pend
 
 
 cdef inline ssize_t send_iovecs(Output *output, int fd, int count, bint span, int flags) noexcept nogil:
-    """Little is copied together and sent by send."""
+    """Little is copied together and sent by send, and one text as it is."""
     cdef msghdr message
     cdef size_t total = 0
     cdef int i
     for i in range(count):
         total += output.iov[i].iov_len
     output.flight = total
+    if count == 2 and not output.iov[1].iov_len and not span:
+        return send(fd, output.iov[0].iov_base, total, flags)
     if total > COPY_BYTES_MAX or span:
         memset(&message, 0, sizeof(msghdr))
         message.msg_iov = output.iov
@@ -159,28 +189,34 @@ cdef inline ssize_t send_iovecs(Output *output, int fd, int count, bint span, in
     return send(fd, output.copy, total, flags)
 
 
-cdef inline void hold(const Answer *answer, const iovec *iov, int whole, size_t done, Pending *pending) noexcept nogil:
-    """Keep what is left of an answer: `whole` iovecs of it are out, and `done` bytes of the next one."""
-    pending.record = answer.record
-    pending.record.refs += 1
-    pending.record.sending += 1
+cdef inline bint hold(const Answer *answer, const iovec *iov, int whole, size_t done, Pending *pending) noexcept nogil:
+    """Keep what is left of an answer: `whole` iovecs of it are out, and `done` bytes of the next one. False without memory."""
     if whole == 0:
-        pending.prefix_len = <uint16_t> min(iov[0].iov_len - done, <size_t> PREFIX_MAX)
-        memcpy(pending.prefix, <const char *> iov[0].iov_base + done, pending.prefix_len)
+        pending.own_at = 0
+        pending.own_len = iov[0].iov_len - done
+        pending.own = <char *> malloc(pending.own_len)
+        if pending.own == NULL:
+            pending.own_len = 0
+            return False
+        memcpy(pending.own, <const char *> iov[0].iov_base + done, pending.own_len)
         done = 0
     if whole <= 1:
         pending.rest = <const char *> iov[1].iov_base + done
         pending.rest_len = iov[1].iov_len - done
     pending.span_fd = answer.rep.fd
-    pending.span_offset = answer.rep.offset
-    pending.span_len = answer.size if answer.rep.fd >= 0 else 0
+    pending.span_offset = answer.span_offset
+    pending.span_len = answer.span_len
+    pending.record = answer.record
+    pending.record.refs += 1
+    pending.record.sending += 1
+    return True
 
 
 cdef inline int send_pending(Output *output, int fd, Pending *pending) noexcept nogil:
     """Send what is left. DONE, GONE, BLOCKED, or ENOUGH for this turn."""
     cdef ssize_t count
     cdef off_t offset
-    while pending.prefix_len or pending.rest_len:
+    while pending.own_at < pending.own_len or pending.rest_len:
         if output.bytes_left <= 0:
             return ENOUGH
         count = send_rest(fd, pending)
@@ -207,9 +243,9 @@ cdef inline ssize_t send_rest(int fd, Pending *pending) noexcept nogil:
     cdef msghdr message
     cdef iovec two[2]
     cdef ssize_t count
-    cdef size_t of_prefix
-    two[0].iov_base = pending.prefix
-    two[0].iov_len = pending.prefix_len
+    cdef size_t of_own
+    two[0].iov_base = pending.own + pending.own_at
+    two[0].iov_len = pending.own_len - pending.own_at
     two[1].iov_base = <void *> pending.rest
     two[1].iov_len = pending.rest_len
     memset(&message, 0, sizeof(msghdr))
@@ -218,11 +254,10 @@ cdef inline ssize_t send_rest(int fd, Pending *pending) noexcept nogil:
     count = sendmsg(fd, &message, MSG_NOSIGNAL | (MSG_MORE if pending.span_len else 0))
     if count <= 0:
         return count
-    of_prefix = min(<size_t> count, <size_t> pending.prefix_len)
-    pending.prefix_len -= <uint16_t> of_prefix
-    memmove(pending.prefix, pending.prefix + of_prefix, pending.prefix_len)
-    pending.rest += count - of_prefix
-    pending.rest_len -= count - of_prefix
+    of_own = min(<size_t> count, two[0].iov_len)
+    pending.own_at += of_own
+    pending.rest += count - of_own
+    pending.rest_len -= count - of_own
     return count
 
 
@@ -235,7 +270,9 @@ cdef inline int sent_nothing() noexcept nogil:
 cdef inline void unpin(Pending *pending, Dead *dead) noexcept nogil:
     """Nothing is left of an answer, or it is not sent any more."""
     cdef Record *record = pending.record
-    pending.prefix_len = 0
+    free(pending.own)
+    pending.own = NULL
+    pending.own_at = pending.own_len = 0
     pending.rest_len = 0
     pending.span_len = 0
     pending.record = NULL

@@ -13,7 +13,7 @@ Odd: a record without representations (`count` 0) belongs to a servlet, see serv
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer, Py_buffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
@@ -23,18 +23,25 @@ cdef enum:
     REPS_MAX = 4
     CODINGS = 4                  # identity, br, gzip, zstd
 
+cdef extern from *:
+    """
+    #define ZC_NO_DATE INT64_MIN
+    """
+    const int64_t NO_DATE "ZC_NO_DATE"
+
 cdef struct Rep:
     const char *head             # for a packed body, the content follows
-    int coding
     uint32_t head_len
     uint32_t tail                # where the fields begin that a 304 carries
     uint32_t tag                 # where the ETag stands, with its quotes
-    uint32_t tag_len
+    uint16_t tag_len
+    uint8_t coding
     int fd                       # -1 for a packed body, else content lies at `offset` of this descriptor
+    uint32_t uses                # since the last drain
     int64_t offset
     int64_t size
+    int64_t modified             # Last-Modified in seconds since 1970, NO_DATE for none
     uint64_t tick                # the turn of its last use
-    uint32_t uses                # since the last drain
     uint64_t told                # the turn in which it was last sighted
 
 cdef struct Record:              # one allocation, its representations and its key behind it: few lines of cache a hit
@@ -83,7 +90,8 @@ cdef inline Record *record_of_file(bytes key, list representations, bint any_que
     cdef list keep = []
     cdef int count = 0
     for entry, coding, head, head_len, tail, tag, tag_len, fd, offset, size, body in representations:
-        reps[count] = Rep(NULL, coding, head_len, tail, tag, tag_len, fd, offset, size, entry.tick, 0, 0)
+        modified = NO_DATE if entry.modified is None else entry.modified
+        reps[count] = Rep(NULL, head_len, tail, tag, tag_len, coding, fd, 0, offset, size, modified, entry.tick, 0)
         PyObject_GetBuffer(head, &view, PyBUF_SIMPLE)
         reps[count].head = <const char *> view.buf
         length = view.len

@@ -56,6 +56,7 @@ cdef extern from * nogil:
     #define zc_recv(fd, buffer, length, flags) syscall(SYS_recvfrom, fd, buffer, (size_t) (length), flags, NULL, NULL)
     #define zc_send(fd, buffer, length, flags) syscall(SYS_sendto, fd, buffer, (size_t) (length), flags, NULL, (size_t) 0)
     #define zc_sendmsg(fd, message, flags) syscall(SYS_sendmsg, fd, message, flags)
+    #define zc_pread(fd, buffer, length, offset) syscall(SYS_pread64, fd, buffer, (size_t) (length), (off_t) (offset))
     #define zc_accept4(fd, address, length, flags) ((int) syscall(SYS_accept4, fd, address, length, flags))
     #define zc_epoll_wait(epfd, events, most, timeout) \
         ((int) syscall(SYS_epoll_pwait, epfd, events, most, timeout, NULL, (size_t) 8))
@@ -63,6 +64,7 @@ cdef extern from * nogil:
     ssize_t recv "zc_recv"(int fd, void *buffer, size_t length, int flags)
     ssize_t send "zc_send"(int fd, const void *buffer, size_t length, int flags)
     ssize_t sendmsg "zc_sendmsg"(int fd, const msghdr *message, int flags)
+    ssize_t pread "zc_pread"(int fd, void *buffer, size_t length, off_t offset)
     int accept4 "zc_accept4"(int fd, sockaddr *address, socklen_t *length, int flags)
     int epoll_wait "zc_epoll_wait"(int epfd, epoll_event *events, int maxevents, int timeout)
 

@@ -1,0 +1,236 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Conditions and ranges: the fields that make an answer depend on more than its target, and what they decide.
+
+The twin of net/negotiate.py's `decide`, with what net/fields.py and http.py read in the values (RFC 9110 sections 8.8.3, 13.1, 13.2.2,
+5.6.7): exactly their decision, or UNSURE. Unsure are the two old forms of a date, several ranges, and an If-Range with a date of the last
+seconds. A field that comes twice is the general lane's before this is asked (`note_condition`). Every read is bounded by the end of
+the value.
+
+Odd: dates are compared as numbers. To read one takes less than to find the Last-Modified in a head.
+"""
+
+from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memcmp
+
+from zcserve.net.lane.grammar cimport ELEMENTS_MAX, UNSURE
+from zcserve.net.lane.ranges cimport Part, resolve_range
+from zcserve.net.lane.records cimport NO_DATE, Rep
+from zcserve.net.lane.text cimport Text, is_blank
+
+cdef enum:                       # which field; `Conditions.present` has a bit for each
+    NONE_MATCH = 0
+    MODIFIED_SINCE = 1
+    RANGE = 2
+    IF_RANGE = 3
+    MATCH = 4
+    UNMODIFIED_SINCE = 5
+    CONDITIONS = 6
+
+cdef enum:
+    FIXDATE_LEN = 29             # Sun, 06 Nov 1994 08:49:37 GMT
+
+cdef struct Conditions:          # values are set where `present` says so
+    unsigned int present
+    Text values[CONDITIONS]
+
+cdef struct Tags:                # what a list of entity tags says of one tag
+    bint well_formed
+    int count                    # of tags
+    bint any                     # it is `*`
+    bint matches                 # by weak comparison
+    bint matches_strongly
+
+# A `.pxd` can hold no tables, so this is C.
+cdef extern from * nogil:
+    """
+    static const char zc_months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    static const char zc_days[] = "MonTueWedThuFriSatSun";
+    static const unsigned short zc_days_before[12] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
+    """
+    const char *MONTHS "zc_months"
+    const char *DAYS "zc_days"
+    const unsigned short *DAYS_BEFORE "zc_days_before"
+
+
+cdef inline bint note_condition(Conditions *conditions, int which, Text value) noexcept nogil:
+    """Keep a field's value; False where there is one already."""
+    cdef unsigned int bit = 1u << which
+    if conditions.present & bit:
+        return False
+    conditions.present |= bit
+    conditions.values[which] = value
+    return True
+
+
+cdef inline bint has(const Conditions *conditions, int which) noexcept nogil:
+    return (conditions.present >> which) & 1
+
+
+cdef inline int decide(
+    const Conditions *conditions, const Rep *rep, bint is_get, int ranges_max, int64_t now, Part *part
+) noexcept nogil:
+    """As negotiate.decide: 200, 206 with its `part`, 304, 412, 416; or UNSURE. `now` is the second."""
+    cdef Tags tags
+    cdef int64_t date
+    if has(conditions, MATCH):
+        tags = read_tags(conditions.values[MATCH], rep)
+        if not (tags.any or (tags.well_formed and tags.matches_strongly)):
+            return 412
+    elif has(conditions, UNMODIFIED_SINCE) and rep.modified != NO_DATE:
+        if not read_date(conditions.values[UNMODIFIED_SINCE], &date):
+            return UNSURE
+        if date != NO_DATE and rep.modified > date:
+            return 412
+    if has(conditions, NONE_MATCH):
+        if is_the_tag(conditions.values[NONE_MATCH], rep):
+            return 304
+        tags = read_tags(conditions.values[NONE_MATCH], rep)
+        if tags.any or (tags.well_formed and tags.matches):
+            return 304
+    elif has(conditions, MODIFIED_SINCE) and rep.modified != NO_DATE:
+        if not read_date(conditions.values[MODIFIED_SINCE], &date):
+            return UNSURE
+        if date != NO_DATE and rep.modified <= date:
+            return 304
+    if not is_get or not has(conditions, RANGE):
+        return 200
+    return decide_range(conditions, rep, ranges_max, now, part)
+
+
+cdef inline int decide_range(const Conditions *conditions, const Rep *rep, int ranges_max, int64_t now, Part *part) noexcept nogil:
+    """200, 206, 416 or UNSURE, where the other conditions hold (RFC 9110 sections 13.1.5, 14.2). A date in If-Range is a strong
+    validator where the file could not have changed again within its second."""
+    cdef Tags tags
+    cdef int64_t date
+    if not has(conditions, IF_RANGE) or is_the_tag(conditions.values[IF_RANGE], rep):
+        return resolve_range(conditions.values[RANGE], rep.size, ranges_max, part)
+    tags = read_tags(conditions.values[IF_RANGE], rep)
+    if tags.well_formed and tags.count == 1 and not tags.any:
+        return resolve_range(conditions.values[RANGE], rep.size, ranges_max, part) if tags.matches_strongly else 200
+    if not read_date(conditions.values[IF_RANGE], &date):
+        return UNSURE
+    if date == NO_DATE or rep.modified != date:
+        return 200
+    if rep.modified >= now - 1:
+        return UNSURE            # the second may be over by the time that the twin looks at it
+    return resolve_range(conditions.values[RANGE], rep.size, ranges_max, part)
+
+
+# --- entity tags --------------------------------------------------------------------------------------------
+
+
+cdef inline bint is_the_tag(Text value, const Rep *rep) noexcept nogil:
+    """Whether a value is the representation's own tag, and nothing else."""
+    return value.len == rep.tag_len and memcmp(value.at, rep.head + rep.tag, value.len) == 0
+
+
+cdef inline Tags read_tags(Text value, const Rep *rep) noexcept nogil:
+    """As http.parse_entity_tags, and what of it matches (RFC 9110 sections 8.8.3.2, 13.1.1, 13.1.2)."""
+    cdef Tags tags = Tags(False, 0, False, False, False)
+    cdef const char *p = value.at
+    cdef const char *end = value.at + value.len
+    cdef const char *tag
+    cdef bint weak
+    if commas(value) >= ELEMENTS_MAX:
+        return tags
+    if value.len == 1 and p[0] == c'*':
+        tags.any = True
+        return tags
+    while p < end:
+        while p < end and is_blank(p[0]):
+            p += 1
+        weak = end - p >= 3 and p[0] == c'W' and p[1] == c'/' and p[2] == c'"'
+        tag = p + 2 * weak
+        if tag < end and tag[0] == c'"':
+            p = tag + 1
+            while p < end and is_tag_byte(<uint8_t> p[0]):
+                p += 1
+            if p == end or p[0] != c'"':
+                return tags
+            p += 1
+            tags.count += 1
+            if is_the_tag(Text(tag, p - tag), rep):
+                tags.matches = True
+                tags.matches_strongly |= not weak
+            while p < end and is_blank(p[0]):
+                p += 1
+        if p < end:
+            if p[0] != c',':
+                return tags
+            p += 1
+    tags.well_formed = True
+    return tags
+
+
+cdef inline bint is_tag_byte(uint8_t c) noexcept nogil:
+    """Whether it may stand between the quotes of a tag (etagc)."""
+    return c == c'!' or (c'#' <= c <= c'~') or c >= 0x80
+
+
+cdef inline int commas(Text value) noexcept nogil:
+    cdef int n = 0
+    cdef size_t i
+    for i in range(value.len):
+        n += value.at[i] == c','
+    return n
+
+
+# --- dates --------------------------------------------------------------------------------------------------
+
+
+cdef inline bint read_date(Text value, int64_t *seconds) noexcept nogil:
+    """As http.parse_date: seconds since 1970, or NO_DATE for what is none. False where the value may be of an old form: those begin
+    with a capital, and have no comma behind the third letter."""
+    cdef const char *p = value.at
+    cdef int day, month, year, hour, minute, second
+    seconds[0] = NO_DATE
+    if value.len >= 4 and p[3] != c',' and c'A' <= p[0] <= c'Z':
+        return False
+    if (
+        value.len != FIXDATE_LEN or p[3] != c',' or p[4] != c' ' or p[7] != c' ' or p[11] != c' ' or p[16] != c' '
+        or p[19] != c':' or p[22] != c':' or memcmp(p + 25, b" GMT", 4) != 0
+    ):
+        return True
+    day, month, year = two_digits(p + 5), name_at(MONTHS, 12, p + 8), 100 * two_digits(p + 12) + two_digits(p + 14)
+    hour, minute, second = two_digits(p + 17), two_digits(p + 20), two_digits(p + 23)
+    if (
+        name_at(DAYS, 7, p) < 0 or month < 0 or two_digits(p + 12) < 0 or two_digits(p + 14) < 0 or year < 1
+        or not 1 <= day <= days_of(month, year) or not 0 <= hour <= 23 or not 0 <= minute <= 59 or not 0 <= second <= 60
+    ):
+        return True
+    seconds[0] = 86400 * days_since_1970(year, month, day) + 3600 * hour + 60 * minute + second
+    return True
+
+
+cdef inline int two_digits(const char *p) noexcept nogil:
+    """The number that two digits write, -1 for what are none."""
+    if not (c'0' <= p[0] <= c'9' and c'0' <= p[1] <= c'9'):
+        return -1
+    return 10 * (p[0] - c'0') + (p[1] - c'0')
+
+
+cdef inline int name_at(const char *names, int count, const char *p) noexcept nogil:
+    """Which of `count` names of three letters stands there, -1 for none."""
+    cdef int i
+    for i in range(count):
+        if p[0] == names[3 * i] and p[1] == names[3 * i + 1] and p[2] == names[3 * i + 2]:
+            return i
+    return -1
+
+
+cdef inline bint is_leap(int year) noexcept nogil:
+    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+
+
+cdef inline int days_of(int month, int year) noexcept nogil:
+    """How long a month is; January is 0."""
+    if month == 11:
+        return 31
+    return DAYS_BEFORE[month + 1] - DAYS_BEFORE[month] + (month == 1 and is_leap(year))
+
+
+cdef inline int64_t days_since_1970(int year, int month, int day) noexcept nogil:
+    """Of the Gregorian calendar, from the year 1 on."""
+    cdef int y = year - 1
+    return 365 * y + y // 4 - y // 100 + y // 400 + DAYS_BEFORE[month] + (month > 1 and is_leap(year)) + day - 719163
