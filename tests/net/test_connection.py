@@ -27,6 +27,7 @@ from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.net.states import State
+from zcserve.net.stay import IDLE_S, KEPT, PLAIN_MAX, Stay
 from zcserve.site.site import Site
 
 GET = b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -44,6 +45,8 @@ class HandFront(Front):
     def __init__(self) -> None:
         self.reports: list[tuple[int, int]] = []
         self.watched: set[int] = set()
+        self.given: list[float] = []  # since when they were idle
+        self.takes = False
         self.waits = False  # the loop has nothing to do now
 
     def poll(self, timeout: float) -> list[tuple[int, int]]:
@@ -57,6 +60,11 @@ class HandFront(Front):
 
     def forget(self, fd: int) -> None:
         self.watched.remove(fd)
+
+    def give(self, fd: int, since: float) -> bool:
+        if self.takes:
+            self.given.append(since)
+        return self.takes
 
 
 class House:
@@ -89,6 +97,13 @@ class House:
     def connect(self, comes: bytes = b"", **more: Any) -> tuple[Connection, MemoryTransport]:
         transport = MemoryTransport(comes, **more)
         return Connection(self.service, transport), transport
+
+    def take_over(self, in_vain: int) -> tuple[Connection, MemoryTransport]:
+        """As `take_over` in net/connection.py."""
+        self.front.takes = True
+        transport = MemoryTransport()
+        self.front.watched.add(transport.fd)
+        return Connection(self.service, transport, Stay(in_vain)), transport
 
     def turn(self, transport: MemoryTransport | None = None, mask: int = READ) -> None:
         """One turn of the loop, in which `transport` has something to report."""
@@ -308,3 +323,87 @@ def test_a_draining_server_tells_that_an_answer_is_the_last(house: Callable[...,
     here.turn(transport)
     assert statuses(transport) == [200]
     assert b"Connection: close\r\n" in transport.sent
+
+
+# --- connections that the front handed over ---------------------------------------------------------------------------
+
+
+def answered_before_it_goes_back(here: House, in_vain: int, request: bytes) -> int:
+    """How often a client is answered, one request at a time, before the front has it again."""
+    _, transport = here.take_over(in_vain)
+    for count in range(1, 1000):
+        transport.comes = request
+        here.turn(transport)
+        if here.front.given:
+            assert transport.released > 0
+            assert not transport.is_closed
+            return count
+    pytest.fail("it is kept")
+
+
+@pytest.mark.parametrize("in_vain", [1, 2, 3, 4, 5, 255])
+def test_the_more_often_it_was_handed_over_in_vain_the_longer_it_is_kept(
+    house: Callable[..., House], in_vain: int
+) -> None:
+    kept = KEPT[min(in_vain, len(KEPT)) - 1]
+    assert answered_before_it_goes_back(house(), in_vain, ABSENT) == kept
+
+
+def test_plain_requests_in_a_row_have_it_go_back(house: Callable[..., House]) -> None:
+    assert answered_before_it_goes_back(house(), len(KEPT), GET) == PLAIN_MAX
+
+
+def test_plain_requests_between_others_do_not_have_it_go_back(house: Callable[..., House]) -> None:
+    request = GET * (PLAIN_MAX - 1) + ABSENT + GET
+    assert answered_before_it_goes_back(house(), len(KEPT), request) == KEPT[-1]
+
+
+def test_one_that_is_kept_goes_back_after_a_second_and_its_idle_time_is_told(house: Callable[..., House]) -> None:
+    here = house()
+    connection, transport = here.take_over(len(KEPT))
+    transport.comes = ABSENT
+    here.turn(transport)
+    since = here.loop.now
+    assert (connection.state, connection.due()) == (State.IDLE, since + IDLE_S)
+    assert not here.front.given
+    connection.expire()
+    assert (connection.state, here.front.given) == (State.CLOSED, [since])
+    assert not transport.is_closed
+
+
+def test_one_that_is_kept_and_whose_client_has_ended_is_closed_in_time(house: Callable[..., House]) -> None:
+    here = house()
+    connection, transport = here.take_over(len(KEPT))
+    transport.comes = ABSENT
+    here.turn(transport, READ | HANG_UP)
+    connection.expire()
+    assert (connection.state, here.front.given) == (State.CLOSED, [])
+
+
+def test_the_keep_alive_timeout_ends_one_that_is_kept_where_it_is_shorter(house: Callable[..., House]) -> None:
+    here = house(idle_timeout_s=0.5)
+    connection, transport = here.take_over(len(KEPT))
+    transport.comes = ABSENT
+    here.turn(transport)
+    assert connection.due() == here.loop.now + 0.5
+
+
+def test_a_server_that_ends_ends_one_that_is_kept(house: Callable[..., House]) -> None:
+    here = house()
+    connection, transport = here.take_over(len(KEPT))
+    transport.comes = ABSENT
+    here.turn(transport)
+    here.service.draining = here.service.ending = True
+    connection.drain()
+    assert (connection.state, here.front.given) == (State.CLOSED, [])
+
+
+def test_one_that_is_kept_may_be_shed_at_the_limit(house: Callable[..., House]) -> None:
+    here = house()
+    connection, transport = here.take_over(len(KEPT))
+    transport.comes = ABSENT
+    here.turn(transport)
+    here.loop.now += 1.5
+    assert connection.may_be_shed(0.0)
+    assert connection.shed()
+    assert connection.state is State.CLOSED

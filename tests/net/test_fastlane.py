@@ -31,6 +31,7 @@ from zcserve.errors import UsageError
 from zcserve.net.fastlane import FastLane, Teacher, open_front
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
+from zcserve.net.stay import KEPT
 
 pytest.importorskip("zcserve.net._lane")
 
@@ -69,9 +70,9 @@ def entry_of(server: Server, key: bytes) -> Entry:
 
 
 def ask_lane(server: Server, client: Client, target: str, *lines: str, method: str = "GET") -> Response:
-    """Ask until the lane answers: the first answers teach it."""
+    """Ask until the lane answers: the first answers teach it, and the general lane may keep a client a while."""
     lane = lane_of(server)
-    for _ in range(20):
+    for _ in range(2 * sum(KEPT)):
         before = lane.requests
         response = client.get(target, *lines, method=method)
         if lane.requests > before:
@@ -501,6 +502,64 @@ def test_half_closed_clients_are_answered_and_ended(start: Callable[..., Server]
             client.socket.shutdown(1)
             assert [client.read().body for _ in range(3)] == [PAGE] * 3
             assert client.at_end()
+
+
+# --- clients that the lane cannot answer ---------------------------------------------------------------------------
+
+
+def count_hand_overs(server: Server) -> list[int]:
+    """A list that grows by one each time that the lane hands a connection over."""
+    handed: list[int] = []
+    server.loop.handed_over.subscribe(handed.append)
+    return handed
+
+
+def test_a_client_that_needs_the_general_lane_stays_with_it(start: Callable[..., Server]) -> None:
+    server = start(idle_timeout_s=NEVER)
+    handed = count_hand_overs(server)
+    with Client(server.port) as client:
+        for _ in range(160):
+            assert client.get("/page", method="OPTIONS").status == 200
+        assert len(handed) == 6  # after 1, 4, 16, 64 and 64
+        assert (lane_of(server).count, lane_of(server).foreign, server.service.count()) == (0, 1, 1)
+
+
+def test_a_client_that_needs_it_no_more_is_the_lanes_again(start: Callable[..., Server]) -> None:
+    server = start(idle_timeout_s=NEVER)
+    warm(server, "/page")
+    lane = lane_of(server)
+    with Client(server.port) as client:
+        for _ in range(30):
+            client.get("/page", method="OPTIONS")
+        before = lane.requests
+        for _ in range(4):
+            assert client.get("/page").body == PAGE
+        assert lane.requests == before
+        for _ in range(10):
+            assert client.get("/page").body == PAGE
+        assert lane.requests == before + 10
+        handed = count_hand_overs(server)
+        for _ in range(3):  # the first time again: it goes back at once
+            client.get("/page", method="OPTIONS")
+            for _ in range(5):
+                client.get("/page")
+        assert (len(handed), lane.requests) == (3, before + 25)
+
+
+def test_a_client_that_pauses_is_the_lanes_again_and_its_idle_time_counts_from_its_last_answer(
+    start: Callable[..., Server], wait_until: WaitUntil
+) -> None:
+    server = start(idle_timeout_s=1.6)
+    lane = lane_of(server)
+    with Client(server.port) as client:
+        for _ in range(30):
+            client.get("/page", method="OPTIONS")
+        assert (lane.count, lane.foreign) == (0, 1)
+        answered = time.monotonic()
+        wait_until(lambda: (lane.count, lane.foreign) == (1, 0))
+        assert time.monotonic() - answered > 0.9
+        assert client.at_end()
+        assert 1.5 < time.monotonic() - answered < 2.5
 
 
 # --- too many of them -----------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def test_only_what_makes_a_server_asks_which_front_there_is() -> None:
 def test_a_front_without_a_lane_has_no_client_and_nothing_to_tell() -> None:
     front = Front()
     assert front.count(3) == 3
-    assert (front.take(5), front.give(5), front.shed(16)) == (None, False, 0)
+    assert (front.take(5), front.give(5, 0.0), front.shed(16)) == (None, False, 0)
     assert (front.forget_keys([b"/a"] * 5000, 5000), front.take_sightings(), front.descriptors()) == ([], [], [])
     assert front.running() == (None, 0)
     front.drop(Entry(b"/a", b"", 0, None))
@@ -67,7 +67,9 @@ class NotedLane:
 
 def fast() -> tuple[FastLane, NotedLane]:
     lane: Any = NotedLane()
-    return FastLane(lane, Prefixes(), None, log_json=False), lane
+    front = FastLane(lane, Prefixes(), None, log_json=False)
+    lane.told.clear()
+    return front, lane
 
 
 def test_few_keys_are_forgotten_one_by_one_and_many_all_at_once() -> None:

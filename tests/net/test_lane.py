@@ -14,6 +14,7 @@ import select
 import socket
 import tempfile
 import threading
+import time
 import weakref
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -344,7 +345,7 @@ def test_no_or_too_many_representations_are_not_taken(lane: Any, count: int) -> 
 def test_descriptors_that_are_not_pythons_are_refused(lane: Any) -> None:
     for fd in (-1, 0, 1 << 20):
         with pytest.raises(ValueError, match="no connection"):
-            lane.resume(fd, True)
+            lane.resume(fd, time.monotonic())
         with pytest.raises(ValueError, match="no connection"):
             lane.introduce(fd, socket.AF_INET, bytes(4))
         lane.forget(fd)
@@ -581,7 +582,7 @@ def test_a_connection_comes_back_with_what_came_meanwhile(drive: Callable[..., D
         arrived.register(fd, select.POLLRDHUP)
         assert arrived.poll(20_000)
         driver.turn()  # tells Python of it, which does nothing
-        driver.lane.resume(fd, True)
+        driver.lane.resume(fd, time.monotonic())
         driver.until(lambda: driver.lane.count == 0)  # it saw the end, too
         assert client.read().body == b"content"
         assert client.at_end()
@@ -822,7 +823,7 @@ def test_connections_that_come_back_keep_none_from_its_turn(drive: Callable[...,
         quiet.send(PLAIN)
         back, driver.taken = driver.taken, []
         for fd, _ in back:
-            driver.lane.resume(fd, True)
+            driver.lane.resume(fd, time.monotonic())
         driver.until(lambda: select.select([quiet.socket], [], [], 0)[0])
         assert len(driver.taken) <= 64
         driver.until(lambda: len(driver.taken) == len(others))

@@ -179,10 +179,11 @@ cdef class Lane:
         """Python closes this descriptor. It is taken out of epoll at once: its open file may live on in another process."""
         connections.forget(&self.loop.answering.conns, fd)
 
-    def resume(self, int fd, bint answered):
-        """Take a connection from Python: it owes nothing and holds no bytes. What comes in is read here from now on."""
+    def resume(self, int fd, double since):
+        """Take a connection from Python, which answered it last at `since` (monotonic): it owes nothing and holds no bytes. What
+        comes in is read here from now on."""
         cdef Conns *conns = &self.loop.answering.conns
-        connections.resume(conns, fd, connections.foreign_conn(conns, fd), answered)
+        connections.resume(conns, fd, connections.foreign_conn(conns, fd), since)
 
     def poll(self, double timeout):
         """(descriptor, mask) of what needs Python's attention; waits at most `timeout` seconds (-1: without end).
@@ -194,7 +195,7 @@ cdef class Lane:
         cdef Conns *conns = &lane.conns
         cdef int i
         cdef list reports = []
-        conns.reports_count = lane.handed_count = 0
+        conns.reports_count = lane.errands = 0
         conns.due = conns.full = is_log_filling(&lane.log)
         lane.gil.thread = PyEval_SaveThread()
         run(&self.loop, timeout)
@@ -209,7 +210,7 @@ cdef class Lane:
         return reports
 
     def take(self, int fd):
-        """What was handed over with `fd`: (peer, bytes read, whether it was answered before, whether the peer hung up, what the
+        """What was handed over with `fd`: (peer, bytes read, how often in a row that was in vain, whether the peer hung up, what the
         application made of the first request, or None).
 
         None: nothing was. The connection is Python's from now on.
@@ -224,7 +225,7 @@ cdef class Lane:
         connections.free_inbox(conn)
         connections.name_peer(conn)
         peer = conn.name[: conn.name_len].decode("ascii")
-        return peer, data, bool(conn.answered), bool(conn.hung_up), self.made.pop(fd, None)
+        return peer, data, conn.in_vain, bool(conn.hung_up), self.made.pop(fd, None)
 
     def descriptors(self):
         """Its own descriptors, and those of connections that no handler knows."""
@@ -325,6 +326,10 @@ cdef class Lane:
     def holds(self, entry):
         """Whether the lane refers to this entry's body."""
         return entry in <dict> self.loop.answering.table.entries
+
+    def note_use(self, entry, uint64_t turn):
+        """Python uses a representation in this turn: the turn of the use before, as far as the lane knows; 0 for none."""
+        return table.note_use(&self.loop.answering.table, entry, turn)
 
     def pinned(self, entry):
         """Whether the lane is in the middle of sending from this entry. Any thread that holds the GIL may ask."""

@@ -21,6 +21,7 @@ from zcserve.net.output import Flushed, Output
 from zcserve.net.poller import ERROR, HANG_UP, WRITE
 from zcserve.net.service import Service
 from zcserve.net.states import MOVES, Clock, State
+from zcserve.net.stay import IDLE_S, Stay
 from zcserve.net.transport import SocketTransport, Transport
 from zcserve.site.exchange import Answer
 
@@ -44,13 +45,15 @@ class Connection:
         "_output",
         "_read",
         "_service",
+        "_stay",
         "_stop",
         "armed",
         "state",
         "transport",
     )
 
-    def __init__(self, service: Service, transport: Transport, *, from_front: bool = False) -> None:
+    def __init__(self, service: Service, transport: Transport, stay: Stay | None = None) -> None:
+        """`stay`: the front handed it over, and watches it already."""
         self._service = service
         self._loop = service.loop
         self.transport = transport
@@ -60,15 +63,16 @@ class Connection:
         self._stop = Stop.BYTES
         self.armed = inf
         self.state = _HEAD
-        if from_front:
+        if stay is not None:
             self._loop.handlers[transport.fd] = self._on_request
         else:
             self._loop.add(transport.fd, self._on_request, _CLIENT)
         self._output = Output()
         self._http = Http1(service, self, self._output, transport.peer, transport.addresses)
-        self._clock = Clock(service, self._http, self._output)
+        self._clock = Clock(service, self._http, self._output, inf if stay is None else IDLE_S)
+        self._stay = stay
         service.connections.add(self)
-        if not from_front:  # else `go_on` does, if there is something to wait for
+        if stay is None:  # else `go_on` does, if there is something to wait for
             self._loop.timers.arm(self)
 
     def go_on(self, data: bytes, answer: Answer | None, *, hung_up: bool) -> None:
@@ -124,7 +128,7 @@ class Connection:
             self._expire_wait()
         elif state is _WRITE:
             self.close()  # the client reads nothing: waiting for it would be in vain
-        else:
+        elif state is not _IDLE or not self._goes_back():
             self.end()
 
     def _expire_wait(self) -> None:
@@ -328,16 +332,22 @@ class Connection:
                 if not self.transport.has_unread():
                     self.end()
                     return
-            elif not self._hung_up and self._loop.front.give(self.transport.fd):
-                self._leave(keep=True)
-                self.transport.release()
-                self._http.close()
+            elif (self._stay is None or self._stay.is_over(self._http.plain)) and self._goes_back():
                 return
         if self.state is not state:
             missed = self.state not in (_HEAD, _IDLE)
             self._set_state(state)
             if missed:
                 self._loop.again(self._read_on)
+
+    def _goes_back(self) -> bool:
+        """Give the connection, which owes nothing, to the front, where that takes it."""
+        if self._hung_up or not self._loop.front.give(self.transport.fd, self._clock.since):
+            return False
+        self._leave(keep=True)
+        self.transport.release()
+        self._http.close()
+        return True
 
     def _answer_on(self) -> None:
         if self.state is _WAIT and not self._output.segments:
@@ -388,8 +398,8 @@ def take_over(service: Service, fd: int) -> None:
     """The front hands a connection over: it is Python's until it is given back (`Connection._await_request`)."""
     handed = service.loop.front.take(fd)
     if handed is not None:
-        peer, data, _, hung_up, answer = handed
-        Connection(service, SocketTransport.of(fd, peer), from_front=True).go_on(data, answer, hung_up=hung_up)
+        peer, data, in_vain, hung_up, answer = handed
+        Connection(service, SocketTransport.of(fd, peer), Stay(in_vain)).go_on(data, answer, hung_up=hung_up)
 
 
 _HANDLERS: dict[State, Callable[[Connection, int], None]] = {

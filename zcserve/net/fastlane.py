@@ -217,9 +217,9 @@ class FastLane(Front):
         """As `Front.introduce`."""
         self.lane.introduce(fd, family, b"" if family == socket.AF_UNIX else socket.inet_pton(family, peer))
 
-    def give(self, fd: int) -> bool:
+    def give(self, fd: int, since: float) -> bool:
         """As `Front.give`."""
-        self.lane.resume(fd, True)
+        self.lane.resume(fd, since)
         return True
 
     def shed(self, most: int) -> int:
@@ -269,6 +269,10 @@ class FastLane(Front):
     def tell_uses(self) -> None:
         """As `Front.tell_uses`."""
         self.lane.drain_ticks()
+
+    def note_use(self, entry: Entry, turn: int) -> int:
+        """As `Front.note_use`."""
+        return self.lane.note_use(entry, turn)
 
     def sample(self, curve: MissRatioCurve) -> None:
         """As `Front.sample`."""

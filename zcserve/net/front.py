@@ -33,9 +33,10 @@ class Kind(enum.Enum):
 
 
 # A connection that is handed over: the client's address as `Transport.peer`; what was read of it and is not answered;
-# whether it was answered before; whether the client has closed its side; and what the application has made of the first
-# request that was read, or None: it was not called.
-Handed: TypeAlias = tuple[str, bytes, bool, bool, Answer | None]
+# how often in a row it was handed over with fewer than four requests answered in between, this time included; whether
+# the client has closed its side; and what the application has made of the first request that was read, or None: it was
+# not called.
+Handed: TypeAlias = tuple[str, bytes, int, bool, Answer | None]
 
 
 class Front:
@@ -97,9 +98,9 @@ class Front:
         """What was handed over with `fd`, which is Python's from now on. None: nothing was."""
         return None
 
-    def give(self, fd: int) -> bool:
-        """Take a connection that owes nothing and of which no bytes are held; what has come meanwhile is read here.
-        False: it stays Python's."""
+    def give(self, fd: int, since: float) -> bool:
+        """Take a connection that owes nothing and of which no bytes are held; what has come meanwhile is read here. It
+        is idle `since` then, by the loop's clock. False: it stays Python's."""
         return False
 
     def shed(self, most: int) -> int:
@@ -140,6 +141,10 @@ class Front:
 
     def tell_uses(self) -> None:
         """Write into each entry how often it was used, and when last (`uses`, `tick`)."""
+
+    def note_use(self, entry: Entry, turn: int) -> int:
+        """Python uses a representation in this turn: that of the use before, as far as the front knows; 0 for none."""
+        return 0
 
     def sample(self, curve: MissRatioCurve) -> None:
         """From now on note uses by the rule of this curve."""

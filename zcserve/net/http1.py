@@ -67,6 +67,7 @@ class Http1:
     client      the client's address for the log: the peer's, or what a trusted proxy says
     origin      what such a proxy says of the request at hand
     lingers     the client may send more than was read, so that the connection must not be closed at once
+    plain       how many plain hits it has answered in a row
     pace        of the body that is read
     pulled      the stream's next piece is waited for
     """
@@ -90,6 +91,7 @@ class Http1:
         "lingers",
         "origin",
         "pace",
+        "plain",
         "pulled",
     )
 
@@ -118,6 +120,7 @@ class Http1:
         self._outgoing: Outgoing | None = None
         self.pulled = False
         self.lingers = False
+        self.plain = 0
         self._round = self._answered = 0  # the turn in which this many requests were answered
 
     # --- requests -----------------------------------------------------------------------------------------
@@ -130,7 +133,7 @@ class Http1:
         resources = site.live.resources  # a hit is what `Site.hit` finds, without a call for each
         front, learns = loop.front, loop.front.learns
         data = self.inbox
-        at = count = 0
+        at = count = others = 0  # the last request that was no plain hit had this number
         if self._round != loop.rounds:
             self._round = loop.rounds
             self._answered = 0
@@ -163,6 +166,7 @@ class Http1:
                     site.note_use(hit, loop.turn)
                     stop = self._emit_hit(method, target, fields, body)
                 else:
+                    others = count
                     self._request = request = Answering(service, site, self, method, target, fields)
                     self._head = data[start:at]
                     if site.application is not None:
@@ -182,6 +186,7 @@ class Http1:
             if count:
                 service.requests += count
                 self._answered += count
+                self.plain = count - others if others else self.plain + count
 
     def _parse(self, data: bytes, start: int) -> Parsed | None:
         """As `Parser.parse`, and which client asks: the peer, as long as the head is not understood."""

@@ -1,7 +1,8 @@
 """The loop: the only place where anything waits.
 
 A turn is: wait for descriptors, let their handlers do a bounded piece of work, let those go on that had more to do in
-the turn before, fire the deadlines. Each handler and each step comes once in a turn.
+the turn before, fire the deadlines. Each handler and each step comes once in a turn, and of the steps so few that what
+has come meanwhile does not wait for all of them.
 
 A report is for the descriptor's owner at the time of the report. A number that is given up while a batch of reports is
 worked through may belong to another connection at once (accept takes the lowest free number), and a report that the
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from io import FileIO
+from itertools import islice
 from math import inf
 
 from zcserve.events import Event
@@ -34,6 +36,8 @@ _log = Log(__name__)
 
 Handler = Callable[[int], object]
 
+# Steps of a turn. One may be all of `pipeline_max`: some milliseconds, for which the others wait.
+STEPS_MAX = 16
 # A call whose wake-up is lost waits for the next one: the write is tried again.
 WAKE_TRIES = 3
 
@@ -119,9 +123,7 @@ class Loop:
         self.now = time.monotonic()
         self.turn = self.front.turn
         self.rounds += 1
-        again: dict[Callable[[], object], None] | None = None
-        if self._again:
-            again, self._again = self._again, {}
+        again = self._steps() if self._again else None
         given_up = self._given_up
         if given_up:
             given_up.clear()
@@ -147,6 +149,13 @@ class Loop:
             for step in again:
                 self._guarded(step)
         self.timers.fire(self.now, self._guarded)
+
+    def _steps(self) -> list[Callable[[], object]]:
+        """Those that go on in this turn: the oldest."""
+        steps = list(islice(self._again, STEPS_MAX))
+        for step in steps:
+            del self._again[step]
+        return steps
 
     def _timeout(self) -> float:
         if self._again:

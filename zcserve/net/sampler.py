@@ -35,10 +35,11 @@ class Sampler:
         self.drain()
         curve = self.curve
         size = HEAD_BYTES + entry.size
+        last = max(entry.tick, self._front.note_use(entry, turn))  # either may have used it since
         self._gap -= 1
         if self._gap <= 0:
             self._gap = curve.gap()
-            curve.measure(size, entry.tick)
+            curve.measure(size, last)
         hash32 = mmh3.hash(entry.key, self._seed, signed=False) ^ CODINGS.index(entry.encoding)
         if curve.is_sampled(hash32, size):
             curve.follow(hash32, size, turn)

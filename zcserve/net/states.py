@@ -59,12 +59,14 @@ class Clock:
               an answer or a piece. BODY has the body's clock (`Http1.pace`), a file that is read the thread's
     """
 
-    __slots__ = ("_http", "_output", "_service", "accepted", "since")
+    __slots__ = ("_http", "_idle_s", "_output", "_service", "accepted", "since")
 
-    def __init__(self, service: Service, http: Http1, output: Output) -> None:
+    def __init__(self, service: Service, http: Http1, output: Output, idle_s: float = inf) -> None:
+        """`idle_s`: IDLE lasts so long at most, if not shorter."""
         self._service = service
         self._http = http
         self._output = output
+        self._idle_s = min(idle_s, service.config.idle_timeout_s)
         self.since = self.accepted = service.loop.now
 
     def due(self, state: State) -> float:
@@ -76,7 +78,7 @@ class Clock:
                     return self.accepted + FRESH_S
                 return self.since + config.head_timeout_s
             case State.IDLE:
-                return self.since + config.idle_timeout_s
+                return self.since + self._idle_s
             case State.BODY if (pace := self._http.pace) is not None:
                 return pace.due()
             case State.WRITE:

@@ -15,8 +15,8 @@ from libc.stdint cimport int64_t, uint64_t
 from zcserve.net.lane.choice cimport choose
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
-    CLOSES, CLOSES_DEAF, FIRST_FLIGHT_BYTES, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, OWNER_PYTHON, STAYS, TRUSTED, Conn, Conns, keep_input,
-    name_peer, queued_out, tell, watch_fresh,
+    CLOSES, CLOSES_DEAF, FIRST_FLIGHT_BYTES, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, Conns, hand, keep_input, name_peer,
+    queued_out, watch_fresh,
 )
 from zcserve.net.lane.gil cimport Gil, hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
@@ -38,14 +38,15 @@ from zcserve.net.lane.text cimport Text
 from zcserve.net.lane.uses cimport touch
 
 cdef enum:
-    HANDED_MAX = 8               # connections that are handed over in a turn: Python takes 40 us for each, or more
+    ERRANDS_MAX = 16             # of Python's in a turn: it takes 20 us for each, or more, and others wait for so long
+    HAND_OVER_ERRANDS = 2        # what a hand-over counts; an event of a connection of Python's is one
     PREFETCH_BYTES = 2048        # of content; the processor foresees the rest by itself
     BATCH_BYTES = 65536          # answered before it is sent: what a socket takes at once
 
 cdef struct Answering:
     uint64_t turn                # counts turns
     int64_t second               # whose prefixes Python has set
-    int handed_count             # connections that were handed over in this turn
+    int errands                  # that Python was given in this turn
     int requests_left            # of the connection at hand, in this turn
     int64_t bytes_spared         # of `Output.bytes_left`, for an answer that is begun: a next one is not, after a batch was sent
     Rules rules
@@ -134,7 +135,7 @@ cdef inline const char *answered_up_to(
 ) noexcept nogil:
     """Where the next request begins. Behind the last one nothing is read."""
     lane.requests_left -= 1
-    conn.answered = True
+    conn.answered += 1
     p += head.length
     conn.closing = STAYS
     if head.mode == CLOSE:
@@ -320,14 +321,10 @@ cdef inline int hand_over(Answering *lane, int fd, const char *p, const char *en
         result = flush(lane, fd, p, end)
         if result != DONE or conn.inbox_len:
             return result
-    if lane.handed_count >= HANDED_MAX and not at_once:
+    if lane.errands >= ERRANDS_MAX and not at_once:
         return keep_input(conn, p, end) or ENOUGH
     if watch_fresh(&lane.conns, fd, conn) < 0 or (p < end and keep_input(conn, p, end) < 0):
         return GONE
-    conn.owner = OWNER_PYTHON
-    conn.handed = True
-    lane.conns.count -= 1
-    lane.conns.foreign += 1
-    lane.handed_count += 1
-    tell(&lane.conns, fd, 0)
+    lane.errands += HAND_OVER_ERRANDS
+    hand(&lane.conns, fd, conn)
     return HAND_OVER

@@ -25,6 +25,7 @@ from zcserve.net.lane.text cimport c_length
 cdef enum:
     RECV_BYTES = 16384
     REPORTS_MAX = 512            # events, hand-overs and listeners that one call of `poll` tells of
+    WORTH_GIVING = 4             # a hand-over costs what this many requests save that are answered here (net/stay.py)
     FIRST_FLIGHT_BYTES = 14600   # leaves at once whatever the client acknowledges: the initial window (RFC 6928)
 
 cdef enum:
@@ -47,7 +48,6 @@ cdef enum:                       # `Conn.closing`
 cdef struct Conn:
     uint32_t generation          # of the descriptor's number: an event of the connection before carries another
     uint8_t owner
-    uint8_t answered             # had a request: idle, not waiting for the first head
     uint8_t closing
     uint8_t queued               # stands in `again`
     uint8_t readable             # an edge told so, and no recv has found the socket empty since
@@ -55,11 +55,15 @@ cdef struct Conn:
     uint8_t fresh                # accepted, and not watched yet
     uint8_t handed               # handed over, and not taken yet: `inbox` is what was read
     uint8_t lingering            # the output has ended with a FIN; what comes in is thrown away
+    uint8_t in_vain              # how often in a row it was handed over with too little answered here in between
+    uint32_t events              # of Python's connection, that it was not told yet
     uint8_t trust                # whether the peer is a proxy that is listened to
     uint8_t family
     unsigned char address[16]
     uint8_t name_len             # the peer as the log writes it, 0 until it does
     char name[NAME_MAX]
+    uint64_t answered            # with one it is idle, and waits no more for the first head
+    uint64_t given               # how many they were when Python gave it
     double born                  # when it was accepted
     double since                 # of the last answer, or of the last progress of what is pending
     Pending pending              # while it has a record
@@ -179,16 +183,31 @@ cdef inline Conn *foreign_conn(Conns *conns, int fd) except NULL:
     return &conns.all[fd]
 
 
-cdef inline void resume(Conns *conns, int fd, Conn *conn, bint answered) noexcept nogil:
-    """A connection of Python's becomes the lane's."""
+cdef inline void resume(Conns *conns, int fd, Conn *conn, double since) noexcept nogil:
+    """A connection of Python's, which answered it last at `since`, becomes the lane's."""
     conn.owner = OWNER_LANE
-    conn.answered = answered
+    conn.answered += 1
+    conn.given = conn.answered
     conn.closing = STAYS
+    conn.events = 0
     conn.readable = True         # edges that Python did not act upon are not told again
-    conn.since = conns.now
+    conn.since = since
     conns.count += 1
     conns.foreign -= 1
     run_again(conns, fd)
+
+
+cdef inline void hand(Conns *conns, int fd, Conn *conn) noexcept nogil:
+    """A connection of the lane becomes Python's, which may `take` it."""
+    conn.owner = OWNER_PYTHON
+    conn.handed = True
+    if conn.answered - conn.given >= WORTH_GIVING:
+        conn.in_vain = 0
+    elif conn.in_vain < 255:
+        conn.in_vain += 1
+    conns.count -= 1
+    conns.foreign += 1
+    tell(conns, fd, 0)
 
 
 cdef inline void name_peer(Conn *conn) noexcept nogil:

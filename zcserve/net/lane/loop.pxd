@@ -13,10 +13,10 @@ meanwhile; a connection that stops before stands in `Conns.again`.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
 
-from zcserve.net.lane.answering cimport Answering, answer, go_on, has_had_its_share
+from zcserve.net.lane.answering cimport ERRANDS_MAX, Answering, answer, go_on, has_had_its_share
 from zcserve.net.lane.connections cimport (
-    OWNER_LANE, OWNER_LISTENER, OWNER_NONE, RECV_BYTES, Conn, Conns, free_inbox, nothing_read, renew, room_for, run_again, tell,
-    watch_fresh,
+    OWNER_LANE, OWNER_LISTENER, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, free_inbox, nothing_read, renew, room_for,
+    run_again, tell, watch_fresh,
 )
 from zcserve.net.lane.endings cimport end, end_idle, finish, linger, sweep
 from zcserve.net.lane.gil cimport let_gil_go
@@ -266,10 +266,26 @@ cdef inline void take_up(Loop *loop, int fd, uint32_t mask) noexcept nogil:
             let_gil_go(&loop.answering.gil)
     elif owner == OWNER_LISTENER:
         accept_from(loop, fd)
+    elif owner == OWNER_PYTHON:
+        tell_in_turn(loop, fd, mask)
     elif owner != OWNER_NONE:
-        if mask & <uint32_t> (EPOLLRDHUP | EPOLLHUP):
-            conns.all[fd].hung_up = True     # for when the connection comes back
         tell(conns, fd, mask)
+
+
+cdef inline void tell_in_turn(Loop *loop, int fd, uint32_t mask) noexcept nogil:
+    """Tell Python of its connection's event; where it has enough to do, the event waits, and the lane's clients do not."""
+    cdef Conns *conns = &loop.answering.conns
+    cdef Conn *conn = &conns.all[fd]
+    if mask & <uint32_t> (EPOLLRDHUP | EPOLLHUP):
+        conn.hung_up = True      # for when the connection comes back
+    conn.events |= mask
+    if loop.answering.errands >= ERRANDS_MAX:
+        run_again(conns, fd)
+        if conn.queued:          # else there is no memory
+            return
+    loop.answering.errands += 1
+    tell(conns, fd, conn.events)
+    conn.events = 0
 
 
 cdef inline void take_up_again(Loop *loop) noexcept nogil:
@@ -288,6 +304,8 @@ cdef inline void take_up_again(Loop *loop) noexcept nogil:
             accept_from(loop, fd)
         elif conns.all[fd].owner == OWNER_LANE:
             serve(loop, fd, 0)
+        elif conns.all[fd].events:
+            tell_in_turn(loop, fd, 0)
     conns.again_count -= at
     if at and conns.again_count:
         memmove(conns.again, conns.again + at, conns.again_count * sizeof(int))

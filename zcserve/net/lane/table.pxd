@@ -16,7 +16,7 @@ collector, as content is (cache/unseen.py).
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp
 
@@ -158,18 +158,39 @@ cdef inline Record **find_left(const Table *table, bytes key) noexcept:
     return NULL
 
 
+cdef inline Record *find_any(const Table *table, bytes key) noexcept:
+    """A record, moved or still to move; NULL for none."""
+    cdef Record *record = find_key(table, key)
+    cdef Record **left
+    if record == NULL:
+        left = find_left(table, key)
+        record = left[0] if left != NULL else NULL
+    return record
+
+
 cdef inline bint is_sending(const Table *table, entry):
     """Whether the lane is in the middle of sending from this entry."""
     cdef Record *record
-    cdef Record **left
     for key in tuple((<dict> table.entries).get(entry, ())):
-        record = find_key(table, key)
-        if record == NULL:
-            left = find_left(table, key)
-            record = left[0] if left != NULL else NULL
+        record = find_any(table, key)
         if record != NULL and record.sending:
             return True
     return False
+
+
+cdef inline uint64_t note_use(const Table *table, entry, uint64_t turn) except? 0:
+    """Python uses a representation in this turn: the turn of the use before, as the lane knows it; 0 for none."""
+    cdef Record *record
+    cdef uint64_t last = 0
+    cdef int i
+    for key in tuple((<dict> table.entries).get(entry, ())):
+        record = find_any(table, key)
+        if record != NULL:
+            for i, (known, _, _) in enumerate(<list> record.keep):
+                if known is entry:
+                    last = max(last, record.reps[i].tick)
+                    record.reps[i].tick = turn
+    return last
 
 
 # --- putting ------------------------------------------------------------------------------------------------
