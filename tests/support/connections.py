@@ -1,4 +1,4 @@
-"""A service's connections as what they are: the rest of the server knows less of them (`service.Client`)."""
+"""A service's connections as what they are: the rest of the server knows less of them (`service.Connected`)."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from zcserve.net.shortage import Shortage
 from zcserve.site.site import Site
 
 
-class Client(Protocol):
+class Connected(Protocol):
     """What has to be known of a connection (connection.py) by all else."""
 
     @property
@@ -74,7 +74,7 @@ class Service:
     ending: bool = False  # idle connections are closed, too
     hurried: bool = False  # an ending lasts only until everything has arrived
     requests: int = 0
-    connections: set[Client] = field(default_factory=set)
+    connections: set[Connected] = field(default_factory=set)
     endings: set[Leaving] = field(default_factory=set)
     closed: Event[()] = field(default_factory=Event[()])
     shortage: Shortage = field(init=False)
