@@ -136,6 +136,12 @@ def test_no_modules_of_a_package_import_each_other_in_a_circle(package: str) -> 
     ).prepare()
 
 
+@pytest.mark.parametrize("order", [FLOORS[:-1], FLOORS_WITHIN["config"]], ids=["zcserve", "config"])
+def test_the_map_gives_this_order(order: tuple[tuple[str, ...], ...]) -> None:
+    line = "  <  ".join(" ".join(names) for names in order)
+    assert f"\n    {line}\n" in (PACKAGE / "README.md").read_text()
+
+
 def test_every_floor_is_of_a_room_that_exists() -> None:
     assert FLOOR.keys() == {room(file) for file in MODULES} - {"__init__"}
 
