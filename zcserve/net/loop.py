@@ -104,7 +104,7 @@ class Loop:
                         break
 
     def wake_at(self, at: float, owner: object) -> None:
-        """A turn is wanted then, for what a timer's slot is too coarse. Each has one such time; inf: none."""
+        """A turn is wanted then, for what a timer's slot is too coarse. An owner has one such time; inf: none."""
         self._wake_times[owner] = at
         self._wake_at = min(self._wake_times.values())
 
