@@ -173,7 +173,7 @@ def told_curve(*accesses: tuple[int, int], half_life: int = 1 << 18) -> MissRati
 def test_a_curve_of_nothing_hits_nothing() -> None:
     curve = MissRatioCurve()
     assert curve.hit_ratio(1 << 60) == 0.0
-    assert curve.miss_ratio(0) == 1.0
+    assert curve.hit_ratio(0) == 0.0
     assert curve.accesses == 0
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.connections import connections_of
 from tests.support.memory import HandFetcher, MemoryTransport, body_of
 from zcserve import Config
 from zcserve.cache.entry import Entry
@@ -283,7 +284,7 @@ def test_half_a_request_is_told_and_silence_is_not(house: Callable[..., House], 
     _, transport = here.connect(comes)
     if comes:
         here.turn(transport)
-    connection = next(iter(here.service.connections))
+    (connection,) = connections_of(here.service)
     connection.expire()
     assert statuses(transport) == ([status] if status else [])
     assert transport.is_closed or transport.is_output_ended

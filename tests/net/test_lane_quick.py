@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client
+from tests.support.connections import connections_of
 from tests.support.driver import PLAIN, Driver, packed
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS
@@ -865,7 +866,7 @@ def test_an_answer_that_waits_behind_another_is_given_up_with_its_client(
     server = serve(site.root, engine=engine, listen=(f"unix:{where}",), mount=(f"/app={module}:application",))
     with Client(where) as client:
         client.send(get(b"/page") * 40 + get(b"/app/"))
-        wait_until(lambda: any(one._is_resumed for one in [*server.service.connections]))
+        wait_until(lambda: any(one._is_resumed for one in connections_of(server.service)))
         assert not EVENTS["closed"].is_set()
         client.close()
         assert EVENTS["closed"].wait(20)

@@ -274,6 +274,18 @@ def test_each_turn_is_told_and_counted(loop: Loop) -> None:
     assert told == [1, 2]
 
 
+def test_each_that_wants_a_turn_has_it_at_its_time(loop: Loop) -> None:
+    early, late = object(), object()
+    began = time.monotonic()
+    loop.wake_at(loop.now + 0.01, early)
+    loop.wake_at(loop.now + JOIN_S, late)
+    loop.run_once()
+    loop.wake_at(inf, early)
+    loop.wake_at(loop.now + 0.01, late)
+    loop.run_once()
+    assert 0.01 < time.monotonic() - began < JOIN_S
+
+
 def test_a_deadline_wakes_the_loop(loop: Loop) -> None:
     class Deadline:
         armed = inf

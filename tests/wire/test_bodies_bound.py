@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.command import StartCommand
+from tests.support.connections import connections_of
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
 from tests.support.waiting import WaitUntil
@@ -406,7 +407,7 @@ def test_a_body_has_its_own_time_also_right_behind_another(
         client.send(head + b"1")
 
         def due() -> float:
-            (connection,) = server.service.connections
+            (connection,) = connections_of(server.service)
             return connection.due()
 
         wait_until(lambda: server.service.connections and due())

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import Client
+from tests.support.connections import connections_of
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Server
@@ -28,7 +29,7 @@ LARGE = 8 << 20  # more than any socket takes whose client reads nothing
 
 def connections(server: Server) -> list[State]:
     """The state of each connection."""
-    return [connection.state for connection in list(server.service.connections)]
+    return [connection.state for connection in connections_of(server.service)]
 
 
 def drip(client: Client, data: bytes, pause_s: float = 0.02) -> None:

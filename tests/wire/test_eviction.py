@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.client import Client
 from tests.support.command import StartCommand
+from tests.support.connections import connections_of
 from tests.support.eviction import ENGINES, POLICIES, entry_of, within_budget
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
@@ -109,7 +110,7 @@ def test_files_larger_than_the_budget_evict_nobody(site: Site, serve: Serve, pol
 
 def in_flight(server: Server) -> bool:
     """Whether something is being sent, from memory or from a file."""
-    if any(connection.state in (State.WRITE, State.WAIT) for connection in list(server.service.connections)):
+    if any(connection.state in (State.WRITE, State.WAIT) for connection in connections_of(server.service)):
         return True
     return any(entry.body is not None and server.store.is_sending(entry) for entry in server.site.live.entries())
 

@@ -28,6 +28,7 @@ import pytest
 
 from tests.support.client import Client, listening
 from tests.support.command import StartCommand
+from tests.support.connections import connections_of
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, write_servlets
 from tests.support.waiting import WaitUntil
@@ -77,13 +78,13 @@ def hurry(client: Client) -> Client:
 
 def states(server: Server) -> list[State]:
     """What each connection waits for."""
-    return [connection.state for connection in list(server.service.connections)]
+    return [connection.state for connection in connections_of(server.service)]
 
 
 def state_of(server: Server, client: Client) -> State | None:
     """What the connection of this client waits for; others have their answers before the server knows it."""
     address = client.socket.getsockname()
-    for connection in list(server.service.connections):
+    for connection in connections_of(server.service):
         with contextlib.suppress(OSError):  # it is being closed
             if connection.transport.addresses()[0] == address:
                 return connection.state

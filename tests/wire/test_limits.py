@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.client import Client
 from tests.support.command import StartCommand
+from tests.support.connections import connections_of
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve.net.states import FRESH_S, State
@@ -79,12 +80,11 @@ def test_at_the_connection_limit_a_newcomer_waits_while_all_are_busy(
     busy = [Client(server.port, receive_buffer=2048) for _ in range(2)]
     for client in busy:
         client.send(GET_LARGE)
-    connections = server.service.connections
-    wait_until(lambda: [connection.state for connection in list(connections)] == [State.WRITE] * 2)
+    wait_until(lambda: [connection.state for connection in connections_of(server.service)] == [State.WRITE] * 2)
     with Client(server.port) as newcomer:
         newcomer.send(GET_PAGE)
         assert not select.select([newcomer.socket], [], [], 0.3)[0]
-        assert len(connections) == 2
+        assert len(connections_of(server.service)) == 2
         busy[0].close()
         assert newcomer.read().body == b"a page"
         assert len(busy[1].read().body) == LARGE

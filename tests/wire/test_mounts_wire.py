@@ -18,6 +18,7 @@ from wsgiref.validate import validator
 import pytest
 
 from tests.support.command import StartCommand
+from tests.support.connections import connections_of
 from tests.support.site import Serve, Site
 from tests.support.stage import ConnectTo, Mounted, NameApplication, StageClient, asked, form
 from tests.support.waiting import WaitUntil
@@ -645,7 +646,7 @@ def test_more_requests_than_may_wait_are_503_and_others_are_served(
     first.ask("/app/")
     wait_until(lambda: waiting)
     second.ask("/app/")
-    wait_until(lambda: [one.state for one in server.service.connections].count(State.WAIT) == 2)
+    wait_until(lambda: [one.state for one in connections_of(server.service)].count(State.WAIT) == 2)
     busy = asked(third, "/app/")
     assert (busy.status, busy["Retry-After"]) == (503, b"1")
     assert asked(third, "/static.txt").body == b"static"

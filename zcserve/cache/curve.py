@@ -176,12 +176,9 @@ class MissRatioCurve:
         return len(self._slots)
 
     def hit_ratio(self, memory_bytes: int) -> float:
-        """The share of accesses that find their body in so many bytes; 0.0 if there were no accesses."""
+        """The share of accesses that find their body in so many bytes: a first use finds none. 0.0 if there were no
+        accesses."""
         return self.points([memory_bytes])[0][1]
-
-    def miss_ratio(self, memory_bytes: int) -> float:
-        """What is missing to 1.0; a first use is a miss in any memory."""
-        return 1.0 - self.hit_ratio(memory_bytes)
 
     def points(self, memories: Iterable[int]) -> list[tuple[int, float]]:
         """(bytes, hit ratio) of each of the memories, from one pass over the histogram."""

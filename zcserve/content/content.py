@@ -124,7 +124,8 @@ class Content:
         due = inf
         if not self._renewals.is_paused:
             due = min(self._patches.due(self._loop.now), self._releases.due, self._rechecks.due())
-        self.due = self._loop.wake_at = min(due, self._live.next_over())
+        self.due = min(due, self._live.next_over())
+        self._loop.wake_at(self.due, self)
 
     def each_turn(self) -> None:
         """Hand what is due to the threads."""

@@ -187,7 +187,7 @@ def _cost(target: bytes, fields: Fields | None) -> int:
 
 
 def _printable(value: bytes) -> str:
-    """`value` so that nobody can forge a line or a field with it."""
+    """`value` so that it forges no line and no field."""
     return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", value.decode("latin-1"))
 
 

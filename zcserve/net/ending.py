@@ -19,15 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
 
 from zcserve.net.front import Kind
 from zcserve.net.poller import ERROR
+from zcserve.net.service import Service
 from zcserve.net.timers import SLOTS_PER_S
 from zcserve.net.transport import Transport
-
-if TYPE_CHECKING:
-    from zcserve.net.service import Service
 
 # How often the queue is looked at in a linger timeout: the timeout is kept to a quarter of itself.
 LOOKS = 4

@@ -13,21 +13,26 @@ sees to it.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn, Protocol
 from weakref import WeakSet
 
 from zcserve.log import Log
 from zcserve.net.front import Front
-
-if TYPE_CHECKING:
-    from zcserve.net.loop import Loop
 
 _log = Log(__name__)
 
 # The exit status of a child that came back: EX_SOFTWARE of sysexits.h.
 CAME_BACK = 70
 
-_loops: WeakSet[Loop] = WeakSet()
+
+class Holder(Protocol):
+    """What has descriptors that a child must not keep: a loop."""
+
+    def let_go(self, null: int) -> None:
+        """In the child: have the numbers lead where `null` does."""
+
+
+_holders: WeakSet[Holder] = WeakSet()
 
 
 class Ended(Front):
@@ -38,25 +43,25 @@ class Ended(Front):
         end()
 
 
-def let_go_in_children(loop: Loop) -> None:
+def let_go_in_children(holder: Holder) -> None:
     """Have each process that is forked from now on give up the descriptors of this loop."""
-    _loops.add(loop)
+    _holders.add(holder)
 
 
-def keep_in_children(loop: Loop) -> None:
+def keep_in_children(holder: Holder) -> None:
     """This loop is closed: its numbers may belong to other files by now."""
-    _loops.discard(loop)
+    _holders.discard(holder)
 
 
 def _let_go() -> None:
     """In the child, in the thread that forked, which is its only one."""
-    if not _loops:
+    if not _holders:
         return
     null = os.open("/", os.O_PATH | os.O_CLOEXEC)  # takes and gives nothing; a container may have no /dev/null
-    for loop in list(_loops):
-        loop.let_go(null)
+    for holder in list(_holders):
+        holder.let_go(null)
     os.close(null)
-    _loops.clear()  # a child of the child may have other files by these numbers
+    _holders.clear()  # a child of the child may have other files by these numbers
 
 
 def end() -> NoReturn:

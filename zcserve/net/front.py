@@ -1,9 +1,9 @@
 """What stands in front of a loop: it waits for events, and may answer requests before Python hears of them.
 
-`Front` is the contract, and a front that answers nothing: there is no one to teach, nothing to forget, no client of its
-own. `Poller` (poller.py) adds the waiting, which makes the general lane complete; `FastLane` (fastlane.py) has the
-compiled lane, and overrides everything. So whatever stands above tells the front what happens and never asks which one
-it is. Only `open_front` (fastlane.py) chooses.
+`Front` is the contract, and a front that answers nothing: nothing is taught, nothing forgotten, no client is its own.
+`Poller` (poller.py) adds the waiting, which makes the general lane complete; `FastLane` (fastlane.py) has the compiled
+lane, and overrides everything. So whatever stands above tells the front what happens and never asks which one it is.
+Only `open_front` (fastlane.py) chooses.
 
 A connection belongs to the front or to Python, never to both: the front hands it over (`take`), and gets it back when
 it is idle (`give`). Everything happens in the loop's thread, but for `running`.

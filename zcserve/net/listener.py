@@ -41,7 +41,7 @@ from zcserve.net.framing import frame
 from zcserve.net.front import Kind
 from zcserve.net.service import Service
 from zcserve.net.states import FRESH_S
-from zcserve.net.transport import SocketTransport
+from zcserve.net.transport import SocketTransport, Transport
 from zcserve.site import reply
 
 _log = Log(__name__)
@@ -305,7 +305,7 @@ class Listener:
             _log.error("a connection cannot be watched: %s", reason_of(error))
             transport.close()
 
-    def _transport_of(self, fd: int, peer: object) -> SocketTransport:
+    def _transport_of(self, fd: int, peer: object) -> Transport:
         """What was accepted, and from where."""
         sock = socket.SocketType(self._family, socket.SOCK_STREAM, self._sock.proto, fd)
         sock.setblocking(False)

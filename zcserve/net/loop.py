@@ -50,7 +50,6 @@ class Loop:
     now          the monotonic clock at the turn's start
     turn         counts turns, those in which the fast lane alone had work among them
     rounds       counts turns of this loop
-    wake_at      a turn is wanted then, for what a timer's slot is too coarse; inf: no such time
     each_turn    event: a turn has begun
     handed_over  event: the fast lane hands the connection with this descriptor over
     """
@@ -65,7 +64,8 @@ class Loop:
         self.rounds = 0
         self.each_turn: Event[()] = Event()
         self.handed_over: Event[int] = Event()
-        self.wake_at = inf
+        self._wake_times: dict[object, float] = {}
+        self._wake_at = inf  # the first of these
         self._again: dict[Callable[[], object], None] = {}
         self._given_up: set[int] = set()  # numbers whose reports in the batch at hand are dropped
         self._calls: deque[Callable[[], object]] = deque()
@@ -102,6 +102,11 @@ class Loop:
                 with suppress(OSError):
                     if self._wake.write(_ONE):
                         break
+
+    def wake_at(self, at: float, owner: object) -> None:
+        """A turn is wanted then, for what a timer's slot is too coarse. An owner has one such time; inf: none."""
+        self._wake_times[owner] = at
+        self._wake_at = min(self._wake_times.values())
 
     def stop(self) -> None:
         """End `run` after this turn."""
@@ -156,9 +161,9 @@ class Loop:
         if self._again:
             return 0
         timeout = self.timers.timeout(self.now)
-        if self.wake_at == inf:
+        if self._wake_at == inf:
             return timeout
-        wait = max(self.wake_at - self.now, 0.0)
+        wait = max(self._wake_at - self.now, 0.0)
         return wait if timeout < 0 else min(wait, timeout)
 
     def _woken(self, _: int) -> None:

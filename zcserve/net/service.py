@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Fetcher
@@ -22,9 +22,38 @@ from zcserve.net.request import Parser
 from zcserve.net.shortage import Shortage
 from zcserve.site.site import Site
 
-if TYPE_CHECKING:
-    from zcserve.net.connection import Connection
-    from zcserve.net.ending import Ending
+
+class Connected(Protocol):
+    """What has to be known of a connection (connection.py) by all else."""
+
+    @property
+    def idle_since(self) -> float:
+        """As `Clock.idle_since`."""
+
+    def may_be_shed(self, age_s: float) -> bool:
+        """As `Clock.may_be_shed`."""
+
+    def shed(self) -> bool:
+        """End to make room; False where something would be lost."""
+
+    def drain(self) -> None:
+        """The server stops: end when nothing is owed."""
+
+    def end(self) -> None:
+        """End in order."""
+
+
+class Leaving(Protocol):
+    """What has to be known of a connection that ends (ending.py) by all else."""
+
+    def has_arrived(self) -> bool:
+        """Whether the client's kernel has all that was sent."""
+
+    def hurry(self) -> None:
+        """The server ends: wait no longer than until everything has arrived."""
+
+    def close(self) -> None:
+        """Give the descriptor back."""
 
 
 @dataclass(slots=True)
@@ -45,8 +74,8 @@ class Service:
     ending: bool = False  # idle connections are closed, too
     hurried: bool = False  # an ending lasts only until everything has arrived
     requests: int = 0
-    connections: set[Connection] = field(default_factory=set)
-    endings: set[Ending] = field(default_factory=set)
+    connections: set[Connected] = field(default_factory=set)
+    endings: set[Leaving] = field(default_factory=set)
     closed: Event[()] = field(default_factory=Event[()])
     shortage: Shortage = field(init=False)
     failures: Failures = field(init=False)

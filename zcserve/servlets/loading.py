@@ -17,7 +17,7 @@ from zcserve.log import Log
 
 _log = Log(__name__)
 
-# Longer than an import takes, and shorter than anyone looks for the reason elsewhere.
+# Longer than an import takes, and short enough that the reason is not looked for elsewhere.
 TOLD_AFTER_S = 10.0
 
 
