@@ -29,7 +29,7 @@ from zcserve.http import FieldLines, coding_quality, is_host, parse_accept_encod
 from zcserve.net.access_log import AccessLog
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, mode_of
 from zcserve.net.framing import frame
-from zcserve.net.front import Front, Kind
+from zcserve.net.front import Front, Kind, Turns
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
 from zcserve.site import reply
@@ -39,7 +39,6 @@ from zcserve.site.reply import Reply
 if TYPE_CHECKING:
     from zcserve.cache.store import Store
     from zcserve.net._lane import Lane
-    from zcserve.net.loop import Loop
 
 # What `Lane.put` takes of one representation: entry, coding, its head (with a packed body's content behind it), the
 # head's length, where in it a 304's fields begin, where its ETag stands and how long that is; the descriptor that
@@ -182,7 +181,7 @@ class FastLane(Front):
         """As `Front.close`."""
         self.lane.close()
 
-    def begin(self, loop: Loop, store: Store) -> None:
+    def begin(self, loop: Turns, store: Store) -> None:
         """As `Front.begin`."""
         self._call_soon = loop.call_soon
         loop.each_turn.subscribe(self._each_turn)

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.entry import Entry, Redirect
+from zcserve.events import Event
+from zcserve.net.timers import Timers
 from zcserve.site.exchange import Answer, Quick
 
 if TYPE_CHECKING:
     from zcserve.cache.store import Store
-    from zcserve.net.loop import Loop
 
 
 class Kind(enum.Enum):
@@ -37,6 +38,16 @@ class Kind(enum.Enum):
 # the client has closed its side; and what the application has made of the first request that was read, or None: it was
 # not called.
 Handed: TypeAlias = tuple[str, bytes, int, bool, Answer | None]
+
+
+class Turns(Protocol):
+    """What of a loop (loop.py) a front subscribes to."""
+
+    each_turn: Event[()]
+    timers: Timers
+
+    def call_soon(self, call: Callable[[], object]) -> None:
+        """Have it called in the loop's thread. Any thread may ask."""
 
 
 class Front:
@@ -82,7 +93,7 @@ class Front:
     def close(self) -> None:
         """Close its connections, and watch nothing any more."""
 
-    def begin(self, loop: Loop, store: Store) -> None:
+    def begin(self, loop: Turns, store: Store) -> None:
         """From now on `loop` turns, and it serves what lies in `store`: subscribe to what has to be known of both."""
 
     # --- connections --------------------------------------------------------------------------------------------
