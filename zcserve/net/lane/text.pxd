@@ -7,7 +7,7 @@ RFC 9110 section 5.6.2 (token), RFC 9110 section 5.5 (field value), RFC 9112 sec
 allow.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 
