@@ -95,17 +95,9 @@ def finish(lane: Any) -> None:
 
 def crowded_keys(seed: int) -> list[bytes]:
     """Keys that want the same few slots at the table's end and beginning, and some with equal hashes."""
-    by_hash: dict[int, list[bytes]] = defaultdict(list)
-    crowded = []
-    for number in range(200_000):
-        key = b"/%d" % number
-        value = mmh3.hash(key, seed, signed=False)
-        by_hash[value].append(key)
-        if (value + 2) % TABLE_SIZE < 4:
-            crowded.append(key)
-    twins = [key for keys in by_hash.values() if len(keys) > 1 for key in keys]
-    assert len(twins) >= 2
-    return crowded + twins
+    keys = (b"/%d" % number for number in range(200_000))
+    crowded = [key for key in keys if (mmh3.hash(key, seed, signed=False) + 2) % TABLE_SIZE < 4]
+    return crowded + keys_of_one_hash(2)
 
 
 def test_the_table_does_what_a_dict_does(lane: Any) -> None:

@@ -35,8 +35,7 @@ from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, RECV_BYTES, Conn, Conns,
 )
-from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of
-from zcserve.net.lane.grammar cimport read_value as read_numbers
+from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value as read_numbers
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.log cimport close_log, is_log_filling, open_log, set_log_time, taken_lines
 from zcserve.net.lane.loop cimport Loop, run
@@ -48,7 +47,7 @@ from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
     EPOLL_CLOEXEC, PyEval_RestoreThread, PyEval_SaveThread, close, epoll_create1, errno, monotonic,
 )
-from zcserve.net.lane.text cimport Text
+from zcserve.net.lane.text cimport Text, copied
 
 cdef double SWEEP_INTERVAL_MAX_S = 1.0
 
@@ -67,16 +66,6 @@ def read_value(int kind, bytes value not None):
         return tuple([numbers[i] for i in range(numbers_of(kind))])
     finally:
         free(<void *> copy.at)
-
-
-cdef Text copied(bytes data):
-    """A copy of just this size, so that a sanitizer sees its end. Raises MemoryError."""
-    cdef size_t length = PyBytes_GET_SIZE(data)
-    cdef char *copy = <char *> malloc(length + (not length))
-    if copy == NULL:
-        raise MemoryError
-    memcpy(copy, PyBytes_AS_STRING(data), length)
-    return Text(copy, length)
 
 
 @cython.final

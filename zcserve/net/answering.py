@@ -249,9 +249,8 @@ class Answering:
         if method in (b"GET", b"HEAD"):
             (generation, resource), query = self._find(target)
             if isinstance(resource, Redirect):
-                path = target.partition(b"?")[0]
-                if self._site.application is None and self._site.live.resources.get(path) is resource:
-                    self._service.loop.front.teach(path, resource, any_query=True)
+                if self._site.application is None:
+                    self._teach(resource)
                 return reply.redirect(resource.location, query)
             if resource is None:
                 return reply.not_found(self._site.live.not_found_page)
@@ -294,15 +293,14 @@ class Answering:
             self.wait = service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
         return None
 
-    def _teach(self, base: Entry) -> None:
-        """Tell the front what always leads to this entry."""
-        front = self._service.loop.front
-        path = self.target.partition(b"?")[0]
+    def _teach(self, resource: Entry | Redirect) -> None:
+        """Tell the front what always leads there."""
+        path, front = self.target.partition(b"?")[0], self._service.loop.front
         if self._stored is None:
-            if self._site.hit(path) is base:
-                front.teach(path, base, any_query=True)
+            if self._site.live.resources.get(path) is resource:
+                front.teach(path, resource, any_query=True)
         elif self._stored.own:
-            front.teach(self.target, base, any_query=False)
+            front.teach(self.target, resource, any_query=False)
 
     def _represent(self, chosen: Entry, body: Body) -> Reply | None:
         """Conditions and ranges, now that the content is at hand."""

@@ -387,7 +387,7 @@ class Connection:
 
 
 def take_over(service: Service, fd: int) -> None:
-    """The front hands a connection over: it is Python's until it is given back (`Connection._await_request`)."""
+    """The front hands a connection over: it is Python's until it is given back (`Connection._goes_back`)."""
     handed = service.loop.front.take(fd)
     if handed is not None:
         peer, data, in_vain, hung_up, answer = handed
