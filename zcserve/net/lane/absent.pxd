@@ -3,8 +3,8 @@
 """What is absent: a set of all keys that lead somewhere. A target that is its own key and is not in the set gets 404.
 
 The set holds a hash of 64 bits for each key, no key. A key that is not there and has the hash of one that is (or that went, and
-was not removed yet) is answered in Python. The hash is keyed: no one can make a name that takes another one's hash along when it
-is removed. Two names have one hash by chance in 3 of 100 million sites of a million keys.
+was not removed yet) is answered in Python. The hash is keyed: a client cannot make a name that takes another name's hash along
+when it is removed. Two names have one hash by chance in 3 of 100 million sites of a million keys.
 
 Keys are added before they lead anywhere and removed after they did, so that no key which leads somewhere is ever called absent.
 Where the set cannot grow for lack of memory, it is given up, and Python answers again.
