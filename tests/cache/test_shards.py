@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -93,6 +94,23 @@ def test_no_step_of_a_large_table_is_long() -> None:
     for one in tables_of(table):
         timed(partial(list, one))
     assert sorted(steps)[-3] < STEP_S  # two may be spoilt by the machine; a dict has five such steps
+
+
+class WrittenMeanwhile(dict[int, str]):
+    """A first table: each time that it is looked at, its key is written, as another thread does it."""
+
+    def __init__(self) -> None:
+        super().__init__({7: "old"})
+        self.table = Shards(self)
+
+    def get(self, key: int, default: Any = None) -> Any:
+        self.table[key] = "new"
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("look", [Shards.get, Shards.__contains__, Shards.__getitem__])
+def test_a_key_that_is_written_between_two_looks_is_found(look: Callable[[Any, int], object]) -> None:
+    assert look(WrittenMeanwhile().table, 7)
 
 
 def test_other_threads_find_a_key_all_the_time_that_it_is_written(few: int) -> None:

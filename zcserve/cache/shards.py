@@ -9,7 +9,8 @@ shards of it where it would have more. To copy it would be one more long step: t
 as it is, and is never added to. What is written goes to the other tables.
 
 What is odd: while a key is written that the first table has, it is in two tables for a moment. The first has the older
-value: other threads look there last. The tables are hidden from the collector (unseen.py) whatever is written.
+value: other threads look there last, and then once more where it is written, since it may have left the first by then.
+The tables are hidden from the collector (unseen.py) whatever is written.
 """
 
 from __future__ import annotations
@@ -58,8 +59,13 @@ class Shards(MutableMapping[Key, Value], Generic[Key, Value]):
     @overload
     def get(self, key: Key, /, default: Other) -> Value | Other: ...
     def get(self, key: Key, /, default: object = None) -> object:
-        found = self._tables[hash(key) % TABLES].get(key, _NOTHING)
-        return found if found is not _NOTHING else self._first.get(key, default)
+        table = self._tables[hash(key) % TABLES]
+        found = table.get(key, _NOTHING)
+        if found is _NOTHING:
+            found = self._first.get(key, _NOTHING)
+            if found is _NOTHING:
+                return table.get(key, default)  # it may have been written between these two
+        return found
 
     def __getitem__(self, key: Key) -> Value:
         found = self.get(key, _NOTHING)
@@ -68,7 +74,7 @@ class Shards(MutableMapping[Key, Value], Generic[Key, Value]):
         return cast(Value, found)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._tables[hash(key) % TABLES] or key in self._first
+        return self.get(cast(Key, key), _NOTHING) is not _NOTHING
 
     def __setitem__(self, key: Key, value: Value) -> None:
         table = self._tables[hash(key) % TABLES]
