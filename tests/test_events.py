@@ -1,4 +1,4 @@
-"""zcserve.events: who is told, in which order, and what they answer."""
+"""zcserve.events: the subscribers of an event, the order in which they are called, and their answers."""
 
 from __future__ import annotations
 

@@ -811,16 +811,22 @@ def test_new_clients_for_python_keep_no_connection_from_its_turn(drive: Callable
         driver.until(lambda: len(driver.taken) == 200)
 
 
+def quiet_beside_taken(stack: contextlib.ExitStack, driver: Driver, count: int) -> tuple[Client, list[Client]]:
+    """A client that was answered once, and so many whose connections Python has."""
+    quiet = stack.enter_context(Client(driver.where))
+    driver.ask(quiet, PLAIN)
+    others = [stack.enter_context(Client(driver.where)) for _ in range(count)]
+    for other in others:
+        other.send(b"x")
+    driver.until(lambda: len(driver.taken) == count)
+    return quiet, others
+
+
 def test_connections_of_pythons_keep_none_from_its_turn_and_wait_for_theirs(drive: Callable[..., Driver]) -> None:
     driver = drive()
     driver.lane.put(b"/a", [packed(b"content")])
     with contextlib.ExitStack() as stack:
-        quiet = stack.enter_context(Client(driver.where))
-        driver.ask(quiet, PLAIN)
-        others = [stack.enter_context(Client(driver.where)) for _ in range(100)]
-        for other in others:
-            other.send(b"x")
-        driver.until(lambda: len(driver.taken) == len(others))
+        quiet, others = quiet_beside_taken(stack, driver, 100)
         driver.told.clear()
         for other in others:
             other.send(b"y")
@@ -836,12 +842,7 @@ def test_connections_that_come_back_keep_none_from_its_turn(drive: Callable[...,
     driver = drive()
     driver.lane.put(b"/a", [packed(b"content")])
     with contextlib.ExitStack() as stack:
-        quiet = stack.enter_context(Client(driver.where))
-        driver.ask(quiet, PLAIN)
-        others = [stack.enter_context(Client(driver.where)) for _ in range(200)]
-        for other in others:
-            other.send(b"x")
-        driver.until(lambda: len(driver.taken) == len(others))
+        quiet, others = quiet_beside_taken(stack, driver, 200)
         for other in others:
             other.send(b"y")
         driver.turn()  # tells Python of it, which does nothing

@@ -242,11 +242,11 @@ cdef inline bint is_segment_left_out(const char *p, const char *end) noexcept no
 
 cdef inline bint is_escaped(char high, char low) noexcept nogil:
     """Whether `http.encode_path` writes a byte by these two digits."""
-    cdef int byte = 16 * digit(high) + digit(low)
-    return digit(high) >= 0 and digit(low) >= 0 and byte != 0 and not KEY[byte & 0xFF]
+    cdef int byte = 16 * hex_digit(high) + hex_digit(low)
+    return hex_digit(high) >= 0 and hex_digit(low) >= 0 and byte != 0 and not KEY[byte & 0xFF]
 
 
-cdef inline int digit(char c) noexcept nogil:
+cdef inline int hex_digit(char c) noexcept nogil:
     """A hex digit in upper case; -1 for anything else."""
     if c'0' <= c <= c'9':
         return c - c'0'

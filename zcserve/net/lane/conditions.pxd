@@ -16,7 +16,7 @@ from libc.string cimport memcmp
 from zcserve.net.lane.grammar cimport ELEMENTS_MAX, UNSURE
 from zcserve.net.lane.ranges cimport Part, resolve_range
 from zcserve.net.lane.records cimport NO_DATE, Rep
-from zcserve.net.lane.text cimport Text, is_blank
+from zcserve.net.lane.text cimport Text, skip_blanks
 
 cdef enum:                       # which field; `Conditions.present` has a bit for each
     NONE_MATCH = 0
@@ -139,8 +139,7 @@ cdef inline Tags read_tags(Text value, const Rep *rep) noexcept nogil:
         tags.any = True
         return tags
     while p < end:
-        while p < end and is_blank(p[0]):
-            p += 1
+        p = skip_blanks(p, end)
         weak = end - p >= 3 and p[0] == c'W' and p[1] == c'/' and p[2] == c'"'
         tag = p + 2 * weak
         if tag < end and tag[0] == c'"':
@@ -154,8 +153,7 @@ cdef inline Tags read_tags(Text value, const Rep *rep) noexcept nogil:
             if is_the_tag(Text(tag, p - tag), rep):
                 tags.matches = True
                 tags.matches_strongly |= not weak
-            while p < end and is_blank(p[0]):
-                p += 1
+            p = skip_blanks(p, end)
         if p < end:
             if p[0] != c',':
                 return tags

@@ -13,7 +13,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memchr
 
 from zcserve.net.lane.records cimport CODINGS
-from zcserve.net.lane.text cimport Text, is_blank, is_hex, is_host_char, is_token, same_name
+from zcserve.net.lane.text cimport Text, is_blank, is_hex, is_host_char, is_token, same_name, skip_blanks
 
 cdef enum:
     UNSURE = -1
@@ -214,12 +214,6 @@ cdef inline const char *read_weight(const char *p, const char *end, int64_t *wei
     if weight[0] > WEIGHT_MAX:
         return p - 1             # its last digit
     return skip_blanks(p, end)
-
-
-cdef inline const char *skip_blanks(const char *p, const char *end) noexcept nogil:
-    while p < end and is_blank(p[0]):
-        p += 1
-    return p
 
 
 cdef inline void weigh(const int64_t *weights, int64_t *qualities) noexcept nogil:

@@ -18,7 +18,7 @@ from zcserve.net.lane.conditions cimport (
 from zcserve.net.lane.grammar cimport CLOSE, KEEP, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, NUMBERS_MAX, UPGRADE
 from zcserve.net.lane.judged cimport Judged, accept_means, means
 from zcserve.net.lane.records cimport CODINGS
-from zcserve.net.lane.text cimport Text, is_blank, is_target, is_token, is_value, same_name
+from zcserve.net.lane.text cimport Text, is_blank, is_target, is_token, is_value, same_name, skip_blanks
 
 cdef enum:
     HEAD_BYTES_MIN = 18          # GET / HTTP/1.1 and two line ends
@@ -112,8 +112,7 @@ cdef inline const char *parse_field(
         return NULL
     name.len = p - name.at
     p += 1
-    while p < end and is_blank(p[0]):
-        p += 1
+    p = skip_blanks(p, end)
     value.at = p
     p = <const char *> memchr(p, c'\r', end - p)
     if p == NULL or end - p < 2 or p[1] != c'\n' or not is_value(value.at, p - value.at):

@@ -12,7 +12,7 @@ from libc.string cimport memchr, memcmp, memcpy
 
 from zcserve.net.lane.head cimport X_FORWARDED, X_FORWARDED_FOR, X_FORWARDED_FORS, Head
 from zcserve.net.lane.system cimport AF_INET, AF_INET6, inet_ntop, inet_pton
-from zcserve.net.lane.text cimport Text, c_length, is_blank
+from zcserve.net.lane.text cimport Text, c_length, is_blank, skip_blanks
 
 cdef enum:
     HOPS_MAX = 8                 # proxies, of which one has named the next; more are Python's to read
@@ -115,8 +115,7 @@ cdef inline Text last_element(const char *start, const char *end) noexcept nogil
     at = end
     while at > start and (at - 1)[0] != c',':
         at -= 1
-    while at < end and is_blank(at[0]):
-        at += 1
+    at = skip_blanks(at, end)
     return Text(at, end - at)
 
 

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memchr
 
 from zcserve.net.lane.grammar cimport UNSURE
-from zcserve.net.lane.text cimport Text, is_blank, same_name
+from zcserve.net.lane.text cimport Text, same_name, skip_blanks
 
 cdef enum:
     POSITION_DIGITS_MAX = 19     # as http.py's
@@ -36,15 +36,13 @@ cdef inline int resolve_range(Text value, int64_t size, int ranges_max, Part *pa
     if value.len < 6 or not same_name(p, b"bytes", 5) or p[5] != c'=':
         return 200
     p += 6
-    while p < end and is_blank(p[0]):
-        p += 1
+    p = skip_blanks(p, end)
     has_first = read_position(&p, end, &first)
     if p == end or p[0] != c'-':
         return 200
     p += 1
     has_last = read_position(&p, end, &last)
-    while p < end and is_blank(p[0]):
-        p += 1
+    p = skip_blanks(p, end)
     if p != end or not (has_first or has_last) or (has_first and has_last and last < first):
         return 200
     if ranges_max < 1 or (not size and not has_first and last):

@@ -78,6 +78,13 @@ cdef inline bint is_blank(char c) noexcept nogil:
     return c == c' ' or c == c'\t'
 
 
+cdef inline const char *skip_blanks(const char *p, const char *end) noexcept nogil:
+    """Where spaces and tabs end (OWS, RFC 9110 section 5.6.3)."""
+    while p < end and is_blank(p[0]):
+        p += 1
+    return p
+
+
 cdef inline bint is_value(const char *text, size_t length) noexcept nogil:
     """Whether all bytes may stand in a field value; without a way out in the middle, so that it becomes vector code."""
     cdef uint8_t bad = 0, c
