@@ -41,6 +41,7 @@ class HandFront(Front):
     """Reports what a test says, for descriptors that are numbers only."""
 
     turn = 0
+    learns = True
 
     def __init__(self) -> None:
         self.reports: list[tuple[int, int]] = []

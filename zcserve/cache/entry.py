@@ -93,6 +93,8 @@ class ForeignSpan(DiskSpan):
 
 
 Segment: TypeAlias = bytes | memoryview | Span | DiskSpan
+# The types of those that are no buffers: `isdisjoint` looks through segments without a step of Python's for each.
+FILES = frozenset((Span, DiskSpan, ForeignSpan))
 
 
 class Look(enum.Enum):

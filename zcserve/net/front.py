@@ -54,8 +54,8 @@ class Front:
     """The contract, and a front without clients.
 
     engine     its name
-    learns     whether `teach` does anything. Only what answers with a file asks (`Http1.fill`, `Answering`): to call
-               what does nothing would be half a percent of a plain hit, 2% of a range
+    learns     whether `teach` and `give` do anything. Only what comes with each request asks (`Http1.fill`,
+               `Answering`, `Connection`): to call what does nothing would be half a percent of a plain hit
     hash_seed  what `take_sightings` numbers resources by
     """
 

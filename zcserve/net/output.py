@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from zcserve.cache import spans
-from zcserve.cache.entry import Body, DiskSpan, ForeignSpan, Segment, Span
+from zcserve.cache.entry import FILES, Body, DiskSpan, ForeignSpan, Segment, Span
 from zcserve.cache.fetcher import Fetcher, Wait
 from zcserve.cache.spans import TornError
-from zcserve.net.transport import Transport
+from zcserve.net.transport import Buffers, Transport
 
 # Buffers in one send: half of IOV_MAX (1024), and more than pipeline_max requests need.
 BUFFERS_MAX = 512
@@ -98,28 +99,35 @@ class Output:
 
     def _send_buffers(self, transport: Transport) -> int:
         """Send the buffers at the front; how many bytes were taken."""
-        segments = self.segments
+        segments: list[Any] = self.segments
+        buffers, send = segments, transport.send
+        if len(segments) > BUFFERS_MAX or not FILES.isdisjoint(map(type, segments)):
+            buffers, send = self._gather(transport)
+        count = send(buffers)
+        if count == sum(map(len, buffers)):  # almost always
+            del segments[: len(buffers)]
+            return count
+        left = count
+        for done, buffer in enumerate(buffers):
+            if left < len(buffer):
+                segments[done] = memoryview(buffer)[left:]
+                del segments[:done]
+                break
+            left -= len(buffer)
+        return count
+
+    def _gather(self, transport: Transport) -> tuple[list[bytes | memoryview], Callable[[Buffers], int]]:
+        """The buffers at the front with what is small of a `Span`, and what sends them."""
         buffers: list[bytes | memoryview] = []
-        send = transport.send
         copied = 0
-        for segment in segments[:BUFFERS_MAX]:
+        for segment in self.segments[:BUFFERS_MAX]:
             if isinstance(segment, (Span, DiskSpan)):
                 if not isinstance(segment, Span) or not spans.is_small(segment) or copied >= COPIED_BYTES:
-                    send = transport.send_before_file
-                    break
+                    return buffers, transport.send_before_file
                 segment = spans.copy(segment)
                 copied += len(segment)
             buffers.append(segment)
-        sent = count = send(buffers)
-        done = 0
-        for buffer in buffers:
-            if count < len(buffer):
-                segments[done] = memoryview(buffer)[count:]
-                break
-            count -= len(buffer)
-            done += 1
-        del segments[:done]
-        return sent
+        return buffers, transport.send
 
     def _send_file(self, transport: Transport, span: Span | DiskSpan, share: int) -> int:
         """Send the next piece of a file, the first segment; how many bytes were taken, 0 where the piece is cold."""

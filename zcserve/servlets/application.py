@@ -35,7 +35,7 @@ from zcserve.net.timers import Timers
 from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
 from zcserve.servlets.context import Context, RequestLine
-from zcserve.servlets.folder import Folder, Module
+from zcserve.servlets.folder import Folder, Loaded, Module
 from zcserve.servlets.folder_events import FolderEvents
 from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.mounts import Mounts
@@ -177,6 +177,8 @@ class Servlets:
         self._loader = Pool(1, 1)
         self._waiting: list[Callable[[], None]] = []
         self._folder_events: FolderEvents  # of the folder
+        self._found_in: Loaded | None = None  # where these were found, by key
+        self._found: dict[bytes, Servlet | Broken] = {}
         self._changes: frozenset[str] = frozenset()  # what is to be loaded, or is being loaded
         self._sure_until = 0.0
         self._is_late = False  # what is being loaded takes long: nothing waits for it
@@ -235,7 +237,12 @@ class Servlets:
     def _look_up(self, path: SentPath, query: bytes | None) -> Servlet | Broken | None:
         if self._folder is None or not path.is_plain:
             return None
-        modules, table = self._folder.loaded
+        loaded = self._folder.loaded
+        if loaded is not self._found_in:
+            self._found_in, self._found = loaded, {}
+        if (known := self._found.get(path.key)) is not None:
+            return known
+        modules, table = loaded
         if path.key == SERVLET_PATH:
             module = modules.get(_name_in(query or b""))
             return self._of_modules(table.named(module.name) or {}, {}, [module]) if module is not None else None
@@ -245,7 +252,10 @@ class Servlets:
         if match.open_at is not None and match.open_at < self._mounts.depth(path.key):
             return None  # the application's path says more than the servlet's pattern
         names = {route.name for route in match.by_method.values()}
-        return self._of_modules(match.by_method, match.params, [modules[name] for name in names])
+        found = self._of_modules(match.by_method, match.params, [modules[name] for name in names])
+        if found is not None and not match.params:  # there are as many as the table has
+            self._found[path.key] = found
+        return found
 
     def _of_modules(
         self, by_method: Mapping[str, Route], params: dict[str, str], modules: Sequence[Module]
