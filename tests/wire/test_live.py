@@ -97,6 +97,7 @@ def test_directories_move_in_out_and_about(site: Site, tmp_path: Path, live: Ser
     with Client(server.port) as client:
         outside.rename(site.root / "in")
         becomes(client, "/in/below/page", b"from outside")
+        becomes(client, "/in/", b"index")  # in another piece of the patch
         assert client.get("/in")["Location"] == b"/in/"
         (site.root / "in").rename(site.root / "renamed")
         becomes(client, "/renamed/below/page", b"from outside")
