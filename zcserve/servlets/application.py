@@ -289,7 +289,8 @@ class Servlets:
         """Have the folder loaded anew by a thread, then call `then`."""
         self._waiting.append(then)
         if len(self._waiting) == 1 and not self._is_late:
-            self._loader.submit(self._load)
+            everything, self._everything = self._everything, False
+            self._loader.submit(partial(self._load, everything))
 
     def _load_what_changed(self) -> None:
         """Look at all files, though no request asks."""
@@ -303,9 +304,8 @@ class Servlets:
             self._everything = True
             self.refresh(lambda: None)
 
-    def _load(self) -> None:
+    def _load(self, everything: bool) -> None:
         assert self._folder is not None
-        everything, self._everything = self._everything, False
         try:
             self._folder.refresh(everything=everything)
         finally:
