@@ -63,6 +63,87 @@ def drive(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
         driver.close()
 
 
+# --- what is asked for the first time ---------------------------------------------------------------------------
+
+
+def get(*targets: bytes) -> bytes:
+    """Requests for these targets, one behind the other."""
+    return b"".join(PLAIN.replace(b"/a", target) for target in targets)
+
+
+@pytest.fixture
+def asked(drive: Callable[..., Driver]) -> tuple[Driver, list[bytes]]:
+    """A driver whose lane may ask, and what it has asked for. Each path that begins with /f leads to its own name, and
+    so does /once for one query alone."""
+    driver, paths = drive(pipeline_max=100), []
+
+    def teach(path: bytes) -> None:
+        paths.append(path)
+        if path == b"/fails":
+            raise RuntimeError
+        if path.startswith((b"/f", b"/once")):
+            put(driver.lane, path, packed(path), any_query=path != b"/once")
+
+    driver.lane.learn(teach)
+    return driver, paths
+
+
+def test_what_is_not_known_is_asked_for_once_by_its_path(asked: tuple[Driver, list[bytes]]) -> None:
+    driver, paths = asked
+    with Client(driver.where) as client:
+        got = driver.ask(client, get(b"/f1", b"/f2?a", b"/f1?b", b"/f2", b"/f3?", b"/f1"), 6)
+        assert [one.body for one in got] == [b"/f1", b"/f2", b"/f1", b"/f2", b"/f3", b"/f1"]
+        assert driver.ask(client, get(b"/f4").replace(b"GET", b"HEAD"), method="HEAD")[0]["Content-Length"] == b"3"
+    assert (paths, driver.taken) == ([b"/f1", b"/f2", b"/f3", b"/f4"], [])
+
+
+@pytest.mark.parametrize("target", [b"/none", b"/none?f", b"/once?a", b"/fails", b"/%66", b"http://test/f"])
+def test_what_is_not_taught_when_it_is_asked_for_is_handed_over(
+    asked: tuple[Driver, list[bytes]], target: bytes
+) -> None:
+    driver, paths = asked
+    with Client(driver.where) as client:
+        client.send(get(b"/f1", target, b"/f2"))
+        assert driver.next_taken()[1][1] == get(target, b"/f2")
+        assert client.read().body == b"/f1"
+    assert paths == [b"/f1", target.partition(b"?")[0]]
+
+
+def test_what_is_known_to_be_absent_is_not_asked_for(asked: tuple[Driver, list[bytes]]) -> None:
+    driver, paths = asked
+    driver.lane.know([[b"/f1"]], 1)
+    driver.lane.set_not_found(b"Content-Length: 4\r\n\r\n", b"none")
+    with Client(driver.where) as client:
+        assert [one.status for one in driver.ask(client, get(b"/f2", b"/f1", b"/f2?a"), 3)] == [404, 200, 404]
+    assert paths == [b"/f1"]
+
+
+def test_what_is_still_to_move_when_it_is_asked_for_is_moved_and_not_taught_again(
+    asked: tuple[Driver, list[bytes]],
+) -> None:
+    driver, paths = asked
+    lane = driver.lane
+    for number in range(TABLE_SIZE // 2):
+        put(lane, b"/%d" % number, packed(b"%d" % number), any_query=True)
+    finish(lane)
+    targets = [b"/7", b"/f", b"/7", b"/8?x", b"/7"]  # the second one has the table grow
+    with Client(driver.where) as client:
+        assert [one.body for one in driver.ask(client, get(*targets), 5)] == [b"7", b"/f", b"7", b"8", b"7"]
+    assert paths == [b"/f"]
+    finish(lane)
+    assert all(lane.knows(b"/%d" % number) for number in range(TABLE_SIZE // 2))
+
+
+def test_a_lane_that_is_closed_asks_no_more(lane: Any) -> None:
+    teacher = Fake()
+    end = weakref.ref(teacher)
+    lane.learn(partial(setattr, teacher, "key"))
+    del teacher
+    assert end() is not None
+    lane.close()
+    assert end() is None
+
+
 # --- the hash -------------------------------------------------------------------------------------------------
 
 
