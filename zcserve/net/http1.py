@@ -99,7 +99,7 @@ class Http1:
         """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
         service = self._service
         parse = service.parser.parse if self._proxies is None else self._parse
-        site, loop, front = self._site, service.loop, service.loop.front
+        site, loop = self._site, service.loop
         resources = site.live.resources  # a hit is what `Site.hit` finds, without a call for each
         data = self.inbox
         at = count = others = 0  # the last request that was no plain hit had this number
@@ -129,8 +129,6 @@ class Http1:
                     and (body := hit.body) is not None
                     and (not body.holds_descriptor or spans.is_ready(body))
                 ):
-                    if front.learns and isinstance(base, Entry):
-                        front.teach(target, base, any_query=True)
                     site.note_use(hit, loop.turn)
                     stop = self._emit_hit(method, target, fields, body)
                 else:
