@@ -3,15 +3,17 @@
 """How connections of the lane end: when they are through, when their time is over, when there are too many.
 
 Input that comes after a close has the kernel send a reset, which throws away what it still has to send, and what the client
-has not read. So a client that may send more, and one that may not have received everything yet, gets a FIN and is read from
-until it ends (`half_close`, RFC 9112 section 9.6); `sweep` bounds that.
+has not read. So a client that may send more gets a FIN and is read from until it ends (`half_close`, RFC 9112 section 9.6);
+`sweep` bounds that. A client that has said that it sends no more is relied upon for what has left: should it send all the same,
+the reset stands behind the answer. Where a part has not left, it is read from, too, until its kernel has everything: the FIN is
+the queue's last byte, and when that is acknowledged an event says that the socket is writable, as it was before.
 
 The unit knows no HTTP.
 """
 
 from zcserve.net.lane.connections cimport (
-    CLOSES, FIRST_FLIGHT_BYTES, OWNER_LANE, OWNER_NONE, RECV_BYTES, Conn, Conns, free_inbox, nothing_read, queued_out, run_again,
-    wait_for_unread, watch_fresh,
+    CLOSES, CLOSES_DEAF, OWNER_LANE, OWNER_NONE, RECV_BYTES, Conn, Conns, free_inbox, nothing_read, queued_out, run_again,
+    unsent, wait_for_unread, watch_fresh,
 )
 from zcserve.net.lane.output cimport GONE, unpin
 from zcserve.net.lane.system cimport FIONREAD, MSG_DONTWAIT, SHUT_WR, close, ioctl, monotonic, recv, shutdown, ssize_t
@@ -41,10 +43,11 @@ cdef inline void end(Conns *conns, int fd) noexcept nogil:
 cdef inline void finish(Conns *conns, int fd, Conn *conn) noexcept nogil:
     """The last answer is with the kernel."""
     cdef int unread = 0
-    if conn.closing == CLOSES and not conns.draining:
+    if conn.closing == CLOSES:
+        shutdown(fd, SHUT_WR)    # what waits for more to share a packet with, leaves
         ioctl(fd, FIONREAD, &unread)
-        if not unread:
-            end(conns, fd)       # the client said that it sends no more, and all of it is under way
+        if not unread and not unsent(fd):
+            end(conns, fd)
             return
     half_close(conns, fd, conn)
 
@@ -83,16 +86,19 @@ cdef inline void linger(Conns *conns, int fd, Conn *conn) noexcept nogil:
     cdef ssize_t length
     for i in range(LINGER_READS_MAX):
         if not conn.readable:
-            return
+            break
         length = recv(fd, conns.buffer, RECV_BYTES, 0)
         if length <= 0:
             if nothing_read(conn, length) == GONE:
                 end(conns, fd)
                 return
         else:
+            conn.closing = CLOSES_DEAF
             conn.readable = length == RECV_BYTES or conn.hung_up
     if conn.readable:
         run_again(conns, fd)
+    elif conn.closing == CLOSES and not queued_out(fd):
+        end(conns, fd)
 
 
 cdef inline void abort(Conns *conns, int fd) noexcept nogil:
@@ -139,7 +145,7 @@ cdef inline int shed(Conns *conns, int most) noexcept nogil:
     for i in range(found):
         if done and ended and not conns.all[victims[i]].lingering:
             break                # those that have ended are room enough
-        if not wait_for_unread(conns, victims[i]) and queued_out(victims[i]) <= FIRST_FLIGHT_BYTES:
+        if not wait_for_unread(conns, victims[i]) and not unsent(victims[i]):
             end(conns, victims[i])
             done += 1
     return done
