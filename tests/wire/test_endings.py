@@ -296,6 +296,32 @@ def test_an_answer_in_the_kernels_queue_survives_the_end_of_grace(
     EVENTS["go"].set()
 
 
+def is_refused(port: int) -> bool:
+    """Whether nothing listens any more."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_last_answer_survives_the_end_of_grace_whatever_is_sent_behind_it(
+    root: Path, command: StartCommand, wait_until: WaitUntil, engine: str
+) -> None:
+    server = command(root, "--engine", engine, "--grace", "0s")
+    with Client(server.port) as taught:
+        assert taught.get("/little", method="HEAD").status == 200
+    with Client(server.port, receive_buffer=4096) as client:
+        client.send(GET % (b"/little", b""))
+        select.select([client.socket], [], [], 20)  # the rest is in the kernel's queue
+        os.kill(server.pid, signal.SIGTERM)
+        wait_until(lambda: is_refused(server.port))
+        with suppress(ConnectionError):
+            for _ in range(20):
+                client.send(b"x")
+                select.select([], [], [], 0.01)
+        assert client.read().body == LITTLE
+    assert server.wait() == 0
+
+
 def test_an_ending_lasts_while_the_client_reads_and_no_longer(root: Path, serve: Serve, wait_until: WaitUntil) -> None:
     """`linger` counts from when everything has arrived, `write` from the last progress."""
     server = serve(root, engine="python", linger_timeout_s=0.1, write_timeout_s=0.3)

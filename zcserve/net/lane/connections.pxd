@@ -86,6 +86,7 @@ cdef struct Conns:
     int foreign                  # connections of Python
     int most                     # of both together
     bint draining, ending        # each answer is its connection's last; idle connections are closed, too
+    bint hurried                 # and what has ended is closed as soon as everything has arrived
     bint drained                 # the last one is gone and Python was not told yet
     bint due                     # Python is to have its turn when this one is over
     bint full                    # or before anything else is done

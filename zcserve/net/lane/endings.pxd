@@ -16,7 +16,7 @@ from zcserve.net.lane.connections cimport (
     unsent, wait_for_unread, watch_fresh,
 )
 from zcserve.net.lane.output cimport GONE, unpin
-from zcserve.net.lane.system cimport FIONREAD, MSG_DONTWAIT, SHUT_WR, close, ioctl, monotonic, recv, shutdown, ssize_t
+from zcserve.net.lane.system cimport FIONREAD, SHUT_WR, close, ioctl, monotonic, recv, shutdown, ssize_t
 
 cdef enum:
     YOUNG_S = 1                  # the first request of a younger connection may be on its way
@@ -97,46 +97,54 @@ cdef inline void linger(Conns *conns, int fd, Conn *conn) noexcept nogil:
             conn.readable = length == RECV_BYTES or conn.hung_up
     if conn.readable:
         run_again(conns, fd)
-    elif conn.closing == CLOSES and not queued_out(fd):
+    elif (conn.closing == CLOSES or conns.hurried) and not queued_out(fd):
         end(conns, fd)
 
 
-cdef inline void abort(Conns *conns, int fd) noexcept nogil:
-    """Close now, in the midst of whatever it was, and let arrive what is with the kernel: that needs a FIN before the
-    close, and no unread input, or the kernel resets the connection and throws its queue away."""
-    cdef int i
+cdef inline void cut(Conns *conns, int fd) noexcept nogil:
+    """End a connection in the midst of whatever it was: what is with the kernel still arrives."""
     cdef Conn *conn = &conns.all[fd]
-    shutdown(fd, SHUT_WR)
-    for i in range(LINGER_READS_MAX):
-        if recv(fd, conns.buffer, RECV_BYTES, MSG_DONTWAIT) <= 0:
-            break
     if conn.handed:
         conn.handed = False
         conn.owner = OWNER_LANE
         conns.count += 1
         conns.foreign -= 1
-    end(conns, fd)
+    unpin(&conn.pending, conns.dead)
+    if not conn.lingering:
+        half_close(conns, fd, conn)
+    elif not queued_out(fd):
+        end(conns, fd)
 
 
 cdef inline void close_all(Conns *conns, bint idle_only) noexcept nogil:
-    """End the lane's connections; `idle_only`: those that owe nothing, and the others when they are through."""
+    """End the lane's connections; `idle_only`: those that owe nothing, and the others when they are through. Else there is no
+    time but for what is with the kernel: `abort_all` says when that is over."""
     cdef int fd
     conns.draining = conns.ending = True
+    conns.hurried |= not idle_only
     for fd in range(conns.size):
         if idle_only:
             if conns.all[fd].owner == OWNER_LANE:
                 end_idle(conns, fd)
         elif conns.all[fd].owner == OWNER_LANE or conns.all[fd].handed:
-            abort(conns, fd)
+            cut(conns, fd)
     conns.next_sweep = min(conns.next_sweep, conns.now + YOUNG_S / 4.0)      # for the young ones
+
+
+cdef inline void abort_all(Conns *conns) noexcept nogil:
+    """Close what `close_all` has left."""
+    cdef int fd
+    for fd in range(conns.size):
+        end(conns, fd)
 
 
 # --- when there are too many --------------------------------------------------------------------------------
 
 
 cdef inline int shed(Conns *conns, int most) noexcept nogil:
-    """Close up to `most` connections, those that have ended first, then the longest idle; how many were closed. Not one that has
-    sent what was not read yet, or has not taken all of its answer: closing would reset it."""
+    """Close up to `most` connections, those that have ended first, then the longest idle; how many were closed. Not one whose
+    first request may be on its way, or that was answered in this turn; and not one that has sent what was not read yet, or to
+    which not all has left: closing would reset it."""
     cdef int i, found, done = 0
     cdef int victims[SHED_MAX]
     cdef bint ended
