@@ -231,6 +231,7 @@ cdef class Lane:
     def close(self):
         """Close the lane's connections and the epoll descriptor. No application is consulted any more: it may refer to the lane."""
         self.close_all(False)
+        endings.abort_all(&self.loop.answering.conns)
         for made in self.made.values():
             made.discard()
         self.made.clear()
@@ -245,14 +246,12 @@ cdef class Lane:
         self.loop.answering.conns.draining = True
 
     def close_all(self, bint idle_only):
-        """End the lane's connections; `idle_only`: those that owe nothing, and the others when they are through."""
+        """As `endings.close_all`."""
         endings.close_all(&self.loop.answering.conns, idle_only)
         bury(&self.loop.answering.table.dead)
 
     def shed(self, int most):
-        """Close up to `most` connections, those that have ended first, then the longest idle; how many were closed. Not one
-        whose first request may be on its way, or that was answered in this turn; and not one that has sent what was not
-        read yet, or has not taken all of its answer: closing would reset it."""
+        """As `endings.shed`."""
         return endings.shed(&self.loop.answering.conns, most)
 
     # --- what Python teaches ----------------------------------------------------------------------------------

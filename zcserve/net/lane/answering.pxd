@@ -16,7 +16,7 @@ from zcserve.net.lane.absent cimport Absent, page_of
 from zcserve.net.lane.choice cimport choose
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
-    CLOSES, CLOSES_DEAF, FIRST_FLIGHT_BYTES, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, Conns, hand, keep_input, name_peer,
+    CLOSES, CLOSES_DEAF, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, Conns, hand, keep_input, name_peer,
     queued_out, watch_fresh,
 )
 from zcserve.net.lane.finding cimport FIND_REQUESTS, Finder, find_out, may_find
@@ -159,7 +159,7 @@ cdef inline const char *answered_up_to(
     p += head.length
     conn.closing = STAYS
     if head.mode == CLOSE:
-        conn.closing = CLOSES if p == end else CLOSES_DEAF
+        conn.closing = CLOSES if p == end and not lane.conns.draining else CLOSES_DEAF
         return end
     return p
 
@@ -305,12 +305,8 @@ cdef inline int flush(Answering *lane, int fd, const char *p, const char *end) n
     cdef int answers = lane.output.count
     cdef Answer *behind
     cdef int result = send_answers(&lane.output, fd, conn.closing, &conn.pending)
-    if result == DONE:
-        if conn.closing and lane.output.flight > FIRST_FLIGHT_BYTES:
-            conn.closing = CLOSES_DEAF       # a part may wait for the client's acknowledgement
-        return DONE
-    if result == GONE:
-        return GONE
+    if result == DONE or result == GONE:
+        return result
     if lane.output.begun + 1 < answers:
         behind = &lane.output.answers[lane.output.begun + 1]
         conn.closing = STAYS
@@ -325,8 +321,6 @@ cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
     """Send what is pending. DONE, GONE, BLOCKED, or ENOUGH for this turn."""
     cdef int64_t left = lane.output.bytes_left
     cdef int result
-    if conn.closing:
-        conn.closing = CLOSES_DEAF   # a part may wait in the kernel, where a reset would take it
     result = send_pending(&lane.output, fd, &conn.pending)
     if lane.output.bytes_left != left:
         conn.since = lane.conns.now

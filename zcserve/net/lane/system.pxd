@@ -81,7 +81,7 @@ cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, ...)
 
 cdef extern from "<linux/sockios.h>" nogil:
-    int SIOCOUTQ
+    int SIOCOUTQ, SIOCOUTQNSD
 
 cdef extern from "<asm/ioctls.h>" nogil:
     int FIONREAD
