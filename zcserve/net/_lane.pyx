@@ -6,7 +6,7 @@
 
 `Lane` waits as `poller.Poller` does (`fastlane.FastLane` makes a front of it), and answers by itself: a well-formed GET or HEAD of a resource it was
 taught. All else goes to the general lane with the bytes already read. The lane decides nothing, as a TLB does not: what a path
-leads to was looked up in Python and put (`put`), and can be forgotten at any time. What a Host, an Accept-Encoding or a Connection
+leads to is looked up in Python when it is asked for, and put (`learn`, `put`), and can be forgotten at any time. What a Host, an Accept-Encoding or a Connection
 value means is the RFCs' text, which it reads itself; where it is unsure, it asks Python's `judge`. For what leads to nothing that was put, an application may know what answers it at once, in Python
 (`consult`): that is put, too, and the answer is sent from here.
 
