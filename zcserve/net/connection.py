@@ -356,7 +356,7 @@ class Connection:
         if flushed is _DONE:
             return True
         if flushed is Flushed.GONE:
-            self.close()
+            self.end()  # or a file system has no sendfile, or no luck: what stands before it arrives
         elif flushed is Flushed.TORN:
             self._cut("its file has changed")
         elif flushed is Flushed.COLD:
