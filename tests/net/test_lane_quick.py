@@ -39,11 +39,17 @@ TEXT_FIELDS = b"Content-Type: text/plain\r\n"
 TARGET = b"/csp?hello"
 NOBODY = b"/csp?nobody"
 LARGE = 10 << 20
+BODY_MAX = 1000
 
 
 def get(target: bytes, *lines: bytes, method: bytes = b"GET") -> bytes:
     """A plain request."""
     return b"%b %b HTTP/1.1\r\nHost: test\r\n%b\r\n" % (method, target, b"".join(line + b"\r\n" for line in lines))
+
+
+def send(method: bytes, target: bytes, body: bytes, *lines: bytes) -> bytes:
+    """A plain request with a body."""
+    return get(target, b"Content-Length: %d" % len(body), *lines, method=method) + body
 
 
 def always(content: bytes) -> Callable[[object], bytes]:
@@ -98,8 +104,8 @@ class Stage(Driver):
         self.fails = False
         self.lane.consult(self.look_up)
 
-    def look_up(self, target: bytes) -> Quick | None:
-        self.looked_up.append(target)
+    def look_up(self, method: bytes, target: bytes) -> Quick | None:
+        self.looked_up.append(target if method == b"GET" else method + b" " + target)
         function = self.functions.get(target) or self.functions.get(target.partition(b"&")[0])
         return None if function is None else self.quick(function)
 
@@ -114,6 +120,7 @@ class Stage(Driver):
             params={"a": "b"},
             fields=FIELDS,
             where="hello.py:1",
+            body_bytes_max=BODY_MAX,
             notice=self.notice,
             sure_s=self.sure_s,
             is_fresh=self.is_fresh,
@@ -222,7 +229,7 @@ def test_a_target_without_a_function_is_looked_up_each_time_and_handed_over(stag
 def test_a_look_up_that_fails_finds_nothing(stage: Callable[..., Stage], wrong: BaseException | None) -> None:
     driver = stage()
 
-    def look_up(target: bytes) -> Any:
+    def look_up(method: bytes, target: bytes) -> Any:
         if wrong is not None:
             raise wrong
         return ("too", "few")
@@ -402,6 +409,87 @@ def test_a_smaller_answer_after_a_larger_one_holds_nothing_of_it(stage: Callable
         for number, size in enumerate(sizes):
             letter = b"%c" % (97 + number % 26)
             assert driver.ask(client, get(b"%b&%d&%b" % (TARGET, size, letter)))[0].body == letter * size
+
+
+# --- requests with a body -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"PATCH", b"DELETE"])
+def test_a_function_is_given_the_body_that_came_with_the_head(stage: Callable[..., Stage], method: bytes) -> None:
+    driver = stage(log=True)
+    requests: list[Request] = []
+    driver.functions[TARGET] = lambda request: requests.append(request) or request.body
+    bodies = [b"", b"x", bytes(range(256)), get(TARGET), b"\r\n\r\n", b"y" * BODY_MAX]
+    with Client(driver.where) as client:
+        stream = b"".join(send(method, TARGET, body) for body in bodies) + get(TARGET, method=method)
+        answers = driver.ask(client, stream, len(bodies) + 1)
+    assert [answer.body for answer in answers] == [*bodies, b""]
+    head = get(TARGET, b"Content-Length: 1", method=method)
+    assert requests[1].__dict__ == Request(method, TARGET, head, "127.0.0.1", b"x", {"a": "b"}).__dict__
+    assert driver.called == [(method, TARGET)] * 7
+    assert driver.looked_up == [method + b" " + TARGET]
+    lines = driver.lane.take_log().splitlines()
+    assert [line.split()[4:6] for line in lines] == [[b'"' + method, TARGET]] * 7
+    assert (driver.lane.requests, driver.taken) == (7, [])
+
+
+def test_each_method_of_a_target_is_looked_up_by_itself(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    driver.functions[TARGET] = lambda request: request.method
+    stream = get(TARGET) + send(b"POST", TARGET, b"GET") + get(TARGET, method=b"HEAD") + send(b"PUT", TARGET, b"")
+    with Client(driver.where) as client:
+        for _ in range(2):
+            client.send(stream)
+            head = answer_of(b"HEAD", head_only=True)
+            expected = answer_of(b"GET") + answer_of(b"POST") + head + answer_of(b"PUT")
+            assert read_all(driver, client, len(expected)) == expected
+    assert driver.looked_up == [TARGET, b"POST " + TARGET, b"PUT " + TARGET]
+    driver.lane.forget_quick()
+    assert not any(driver.lane.knows(key) for key in driver.looked_up)
+
+
+def test_a_file_does_not_answer_what_is_sent_to_it(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    driver.lane.put(b"/a", [packed(b"a file")], any_query=True)
+    driver.lane.know([[b"/a"]], 1)
+    driver.lane.set_not_found(b"Content-Length: 0\r\n\r\n", b"")
+    for target in (b"/a", b"/a?query", b"/missing"):
+        with Client(driver.where) as client:
+            client.send(send(b"POST", target, b"body"))
+            driver.until(lambda: driver.taken)
+            assert driver.handed_over() == (send(b"POST", target, b"body"), None)
+            driver.lane.forget(driver.taken.pop()[0])
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        send(b"POST", TARGET, b"z" * (BODY_MAX + 1)),
+        get(TARGET, b"Content-Length: 5", method=b"POST") + b"four",
+        get(TARGET, b"Transfer-Encoding: chunked", method=b"POST") + b"1\r\nx\r\n0\r\n\r\n",
+        send(b"POST", TARGET, b"x", b"Expect: 100-continue"),
+        send(b"GET", TARGET, b"x"),
+    ],
+    ids=["larger than it may be", "incomplete", "chunked", "expecting", "of a GET"],
+)
+def test_another_body_is_handed_over_and_its_function_not_called(stage: Callable[..., Stage], request_: bytes) -> None:
+    driver = stage()
+    with Client(driver.where) as client:
+        driver.ask(client, send(b"POST", TARGET, b"x"))
+        client.send(request_)
+        assert driver.handed_over() == (request_, None)
+    assert driver.called == [(b"POST", TARGET)]
+
+
+def test_what_a_function_made_of_a_body_goes_with_its_whole_request(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    driver.functions[TARGET] = lambda request: {"a": 1}
+    stream = send(b"POST", TARGET, b"body") + get(b"/next")
+    with Client(driver.where) as client:
+        client.send(stream)
+        data, made = driver.handed_over()
+    assert (data, made.value) == (stream, {"a": 1})
+    assert len(driver.called) == 1
 
 
 # --- what is forgotten ----------------------------------------------------------------------------------------

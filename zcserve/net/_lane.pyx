@@ -417,14 +417,14 @@ cdef class Lane:
         return table.hash_of(&self.loop.answering.table, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
     def parse(self, bytes data not None):
-        """For tests and fuzzing: (length, method, target, mode) of the plain head at the front of `data`, or None."""
+        """For tests and fuzzing: (length, method, target, mode) of the plain request at the front of `data`, or None."""
         cdef Head head
         cdef Text copy = copied(data)
         self.loop.answering.gil.held = True      # the caller has it
         try:
             if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
                 return None
-            return head.length, b"GET" if head.is_get else b"HEAD", head.target.at[: head.target.len], head.mode
+            return head.length + head.body, head.method.at[: head.method.len], head.target.at[: head.target.len], head.mode
         finally:
             self.loop.answering.gil.held = False
             free(<void *> copy.at)
@@ -442,7 +442,7 @@ cdef class Lane:
         rep.modified = NO_DATE if modified is None else modified
         self.loop.answering.gil.held = True      # the caller has it
         try:
-            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
+            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head) or head.for_servlet:
                 return None
             status = decide(&head.conditions, &rep, head.is_get, self.loop.answering.rules.ranges_max, now, &part)
             return (status, part.start, part.stop) if status == 206 else (status, 0, 0) if status != UNSURE else None

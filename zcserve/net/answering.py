@@ -168,7 +168,10 @@ class Answering:
             return reply.page(error.status)
 
     def give(self, answer: Answer) -> None:
-        """The application has answered this request already: `go_on` leads to its answer."""
+        """The application has answered this request already, and may keep its body: `go_on` leads to its answer."""
+        if self.fields.body:
+            self._hold = Hold(self._service.bodies)
+            self._hold.count(self.fields.body)
         self._answer = answer
         self._next = self._take_answer
 

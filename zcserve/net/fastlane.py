@@ -246,7 +246,7 @@ class FastLane(Front):
         """As `Front.reserve`."""
         self.lane.reserve(resources)
 
-    def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
+    def consult(self, look_up: Callable[[bytes, bytes], Quick | None]) -> None:
         """As `Front.consult`."""
         self.lane.consult(look_up)
 

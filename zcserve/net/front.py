@@ -132,8 +132,8 @@ class Front:
     def teach(self, target: bytes, resource: Entry | Redirect, *, any_query: bool) -> None:
         """`target` always leads to `resource`; `any_query`: with each query behind it, too."""
 
-    def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
-        """Ask `Application.look_up` what answers a target that was not taught."""
+    def consult(self, look_up: Callable[[bytes, bytes], Quick | None]) -> None:
+        """Ask `Application.look_up` what answers a request for a target that was not taught."""
 
     # --- what is absent -------------------------------------------------------------------------------------------
 

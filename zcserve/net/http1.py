@@ -292,7 +292,7 @@ class Http1:
         self._request = Answering(self._service, self._site, self, method, target, fields)
         self._head = self.inbox[:at]
         self._request.give(answer)
-        self.inbox = self.inbox[at:]
+        self.inbox = self.inbox[at + fields.body :]
         self._service.requests += 1
 
     def head(self) -> SentHead:

@@ -21,7 +21,7 @@ from zcserve.net.lane.connections cimport (
 )
 from zcserve.net.lane.gil cimport Gil, hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
-from zcserve.net.lane.head cimport Head, Rules, parse_request_line, parse_rest
+from zcserve.net.lane.head cimport Head, Rules, key_of, parse_request_line, parse_rest
 from zcserve.net.lane.judged cimport Judged
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
@@ -65,11 +65,13 @@ cdef struct Answering:
 
 
 cdef inline bint read_head(Answering *lane, const char *start, const char *end, Head *head) noexcept nogil:
-    """Whether a head of the lane's begins at `start`. Its record comes from memory while the fields are parsed."""
+    """Whether a head of the lane's begins at `start`, with all of its body. Its record comes from memory while the fields are parsed."""
     cdef const char *p = parse_request_line(&lane.rules, start, end, head)
+    cdef Text key
     if p == NULL:
         return False
-    head.hash = hash_of(&lane.table, head.target.at, head.target.len)
+    key = key_of(head)
+    head.hash = hash_of(&lane.table, key.at, key.len)
     expect(&lane.table, head.hash)
     if not parse_rest(&lane.rules, &lane.judged, start, p, end, head):
         return False
@@ -93,15 +95,8 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
         if not read_head(lane, p, end, &head):
             return hand_over(lane, fd, p, end, False)
         conn = &lane.conns.all[fd]
-        record = find(&lane.table, head.target.at, head.target.len, head.hash)
-        if record == NULL:
-            record = find_path(&lane.table, head.target)
-        if record == NULL and lane.servlets.looks_up:
-            hold_gil(&lane.gil)
-            record = look_up(&lane.servlets, &lane.table, &head)
-            conn = &lane.conns.all[fd]
-        elif record == NULL:
-            record = page_of(&lane.absent, head.target)
+        record = find_record(lane, &head)
+        conn = &lane.conns.all[fd]
         if record == NULL or (head.forwarded and is_by_proxy(lane, conn) and not knows_client(lane, &head, record)):
             return hand_over(lane, fd, p, end, False)
         if record.count:
@@ -129,6 +124,20 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
     return DONE
 
 
+cdef inline Record *find_record(Answering *lane, const Head *head) noexcept nogil:
+    """What a request is answered with; NULL where Python is to say it."""
+    cdef Text key = key_of(head)
+    cdef Record *record = find(&lane.table, key.at, key.len, head.hash)
+    if record == NULL and not head.for_servlet:
+        record = find_path(&lane.table, head.target)
+    if record != NULL:
+        return record
+    if lane.servlets.looks_up:
+        hold_gil(&lane.gil)
+        return look_up(&lane.servlets, &lane.table, head)
+    return page_of(&lane.absent, head.target) if not head.for_servlet else NULL
+
+
 cdef inline bint has_had_its_share(const Answering *lane) noexcept nogil:
     """Whether the connection at hand has to let the others have their turn."""
     return lane.requests_left <= 0 or lane.output.bytes_left <= lane.bytes_spared
@@ -140,7 +149,7 @@ cdef inline const char *answered_up_to(
     """Where the next request begins. Behind the last one nothing is read."""
     lane.requests_left -= 1
     conn.answered += 1
-    p += head.length
+    p += head.length + head.body
     conn.closing = STAYS
     if head.mode == CLOSE:
         conn.closing = CLOSES if p == end else CLOSES_DEAF
@@ -262,6 +271,7 @@ cdef inline int ask_servlet(
     name_peer(conn)
     asked.fd = fd
     asked.head = Text(p, head.length)
+    asked.body = Text(p + head.length, head.body)
     asked.peer = Text(<const char *> conn.name, conn.name_len)
     asked.by_proxy = head.forwarded and is_by_proxy(lane, conn)
     asked.turn = lane.turn

@@ -109,7 +109,7 @@ cdef inline Answer *add_answer(
     cdef Answer *answer = &output.answers[output.count]
     cdef iovec *iov = &output.iov[2 * output.count]
     cdef int status = NOT_MODIFIED if matched else record.status
-    answer.size = rep.size if head.is_get and not matched else 0
+    answer.size = rep.size if (head.is_get or head.for_servlet) and not matched else 0
     answer.span_offset = rep.offset
     answer.span_len = answer.size if rep.fd >= 0 else 0
     iov[0].iov_base = <void *> output.prefix[head.mode][status]

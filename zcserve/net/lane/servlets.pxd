@@ -17,7 +17,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
-from zcserve.net.lane.head cimport Head
+from zcserve.net.lane.head cimport Head, key_of
 from zcserve.net.lane.output cimport DONE, GONE, HAND_OVER
 from zcserve.net.lane.proxies cimport NAME_MAX
 from zcserve.net.lane.records cimport Record, Rep, bury, maybe_dead, new_record, release
@@ -31,22 +31,25 @@ cdef enum:
     SPARE_BYTES_MIN = 4096       # of the record that is kept from one answer to the next
     SPARE_BYTES_MAX = 65536
 
-cdef enum:                       # the parts of `Record.keep`: the target, and what a `Quick` consists of
+cdef enum:                       # the parts of `Record.keep`: what was looked up, and what a `Quick` consists of
     TARGET = 0
-    FUNCTION = 1
-    REQUEST = 2
-    PARAMS = 3
-    FIELDS = 4
-    WHERE = 5
-    NOTICE = 6
-    SURE_S = 7
-    IS_FRESH = 8
-    FINISH = 9
-    FAIL = 10
-    PARTS = 11
+    METHOD = 1
+    FUNCTION = 2
+    REQUEST = 3
+    PARAMS = 4
+    FIELDS = 5
+    WHERE = 6
+    BODY_MAX = 7
+    NOTICE = 8
+    SURE_S = 9
+    IS_FRESH = 10
+    FINISH = 11
+    FAIL = 12
+    PARTS = 13
 
 cdef struct Servlet:             # behind its record
     int notice
+    size_t body_max              # bytes
     double sure_s
     double fresh_at              # the time and the turn in which it was found fresh
     uint64_t fresh_in
@@ -66,7 +69,7 @@ cdef struct Servlets:
 
 cdef struct Asked:               # one request, for a servlet
     int fd
-    Text head                    # as sent
+    Text head, body              # as sent
     Text peer                    # its name
     bint by_proxy                # a trusted peer says something of it
     uint64_t turn
@@ -97,44 +100,48 @@ cdef inline int forget_quick(Servlets *servlets, Table *table) except -1:
 
 
 cdef inline Record *look_up(Servlets *servlets, Table *table, const Head *head) noexcept with gil:
-    """What answers this target at once, as a record without representations; NULL for nothing."""
+    """What answers this request at once, as a record without representations; NULL for nothing."""
     cdef Record *record
-    cdef bytes target = head.target.at[: head.target.len]
+    cdef Text known_by = key_of(head)
+    cdef bytes key = known_by.at[: known_by.len]
+    cdef bytes target = head.target.at[: head.target.len] if head.for_servlet else key
+    cdef bytes method = head.method.at[: head.method.len] if head.for_servlet else b"GET"
     try:
-        found = (<object> servlets.look_up)(target)
+        found = (<object> servlets.look_up)(method, target)
         if found is None:
             return NULL
         quick = <set> servlets.quick
         if len(quick) >= QUICK_MAX:
             forget_quick(servlets, table)
-        drop_key(table, target)  # one that is still to move
-        record = new_servlet(target, head.hash, (target, *found))
+        drop_key(table, key)     # one that is still to move
+        record = new_servlet(key, head.hash, (target, method, *found))
         if not insert(table, record):
             release(record)
             return NULL
-        quick.add(target)
+        quick.add(key)
         return record
     except BaseException:
         return NULL
 
 
-cdef inline Record *new_servlet(bytes target, uint32_t hash, tuple parts) except NULL:
+cdef inline Record *new_servlet(bytes key, uint32_t hash, tuple parts) except NULL:
     """A record that keeps a servlet's parts. Raises ValueError for others, MemoryError."""
-    cdef size_t length = PyBytes_GET_SIZE(target)
+    cdef size_t length = PyBytes_GET_SIZE(key), body_max
     cdef int notice
     cdef double sure_s
     cdef Record *record
     if len(parts) != PARTS or not isinstance(parts[FIELDS], bytes):
         raise ValueError("not the parts of a servlet")
     notice = parts[NOTICE]
+    body_max = parts[BODY_MAX]
     sure_s = parts[SURE_S]
     record = new_record(NULL, sizeof(Servlet) + length, NULL, 0)
     if record == NULL:
         raise MemoryError
-    servlet_of(record)[0] = Servlet(notice, sure_s, -1e9, 0)
+    servlet_of(record)[0] = Servlet(notice, body_max, sure_s, -1e9, 0)
     record.key = <char *> (servlet_of(record) + 1)
     record.key_len = <uint32_t> length
-    memcpy(record.key, PyBytes_AS_STRING(target), length)
+    memcpy(record.key, PyBytes_AS_STRING(key), length)
     record.hash = hash
     Py_INCREF(parts)
     record.keep = <PyObject *> parts
@@ -163,7 +170,7 @@ cdef inline int ask_parts(
 ) noexcept:
     cdef int failed = HAND_OVER
     try:
-        if servlet.fresh_in != asked.turn and not is_fresh(servlet, parts, asked):
+        if asked.body.len > servlet.body_max or (servlet.fresh_in != asked.turn and not is_fresh(servlet, parts, asked)):
             return HAND_OVER
         failed = GONE            # an application does not raise, and is not called twice
         made = call(servlets, parts, asked, head)
@@ -202,16 +209,17 @@ cdef inline object call(Servlets *servlets, tuple parts, const Asked *asked, Hea
     tells of."""
     cdef str client = name_of(servlets, asked.peer)
     cdef bytes said = asked.head.at[: asked.head.len]
-    cdef bytes method = b"GET" if head.is_get else b"HEAD"
+    cdef bytes method = <bytes> parts[METHOD] if head.is_get or head.for_servlet else b"HEAD"
+    cdef bytes body = asked.body.at[: asked.body.len]
     cdef object origin = (<object> servlets.origin)(client, said) if asked.by_proxy else None
     if origin is not None:
         client = origin.client.name
     servlets.running = <PyObject *> parts[WHERE]
     try:
         if origin is None:
-            request = parts[REQUEST](method, parts[TARGET], said, client, b"", parts[PARAMS])
+            request = parts[REQUEST](method, parts[TARGET], said, client, body, parts[PARAMS])
         else:
-            request = parts[REQUEST](method, parts[TARGET], said, client, b"", parts[PARAMS], origin)
+            request = parts[REQUEST](method, parts[TARGET], said, client, body, parts[PARAMS], origin)
         value = parts[FUNCTION](request)
         return value if type(value) is bytes else parts[FINISH](method, value)
     except BaseException as error:
