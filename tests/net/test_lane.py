@@ -597,7 +597,7 @@ def test_the_rest_is_handed_over_with_its_bytes(drive: Callable[..., Driver], re
     with Client(driver.where) as client:
         assert driver.ask(client, PLAIN + rest)[0].body == b"content"
         driver.until(lambda: driver.taken)
-        assert driver.taken[0][1] == ("127.0.0.1", rest, True, False, None)
+        assert driver.taken[0][1] == ("127.0.0.1", rest, True, False, None, b"")
         assert (driver.lane.count, driver.lane.foreign) == (0, 1)
 
 

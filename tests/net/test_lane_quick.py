@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import gc
+import itertools
 import os
 import random
 import select
@@ -149,7 +150,7 @@ class Stage(Driver):
 
     def handed_over(self) -> tuple[bytes, Any]:
         """Wait for a connection to be handed over: its bytes, and what was made of the first request."""
-        _, (_, data, _, _, made) = self.until(lambda: self.taken)[-1]
+        _, (_, data, _, _, made, _) = self.until(lambda: self.taken)[-1]
         return data, made
 
 
@@ -649,6 +650,115 @@ def test_files_and_functions_are_answered_in_order_each_once(
     assert [words[5] + b" " + words[8] for words in lines] == logged
     assert driver.lane.requests == 150
     assert driver.lane.bytes_sent == sum(int(line.split()[1]) for line in logged)
+
+
+def test_pipelined_answers_of_functions_and_files_leave_together(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    sent: list[int] = []
+
+    def forget(_: Request) -> bytes:
+        driver.lane.forget_key(b"/a")
+        return b"forgotten"
+
+    def run(client: Client) -> bool:
+        sent.clear()
+        driver.lane.put(b"/a", [packed(b"a file")])
+        answers = driver.ask(client, stream, 22)
+        assert [answer.body for answer in answers] == [b"hello", b"a file"] * 10 + [b"forgotten", b"hello"]
+        return sent == [0] * 11
+
+    driver.functions[b"/forgets"] = forget
+    stream = (get(TARGET) + PLAIN) * 10 + get(b"/forgets") + get(TARGET)
+    with Client(driver.where) as client:
+        driver.functions[TARGET] = lambda _: sent.append(unread(client)) or b"hello"
+        assert any(run(client) for _ in range(20))  # on a busy machine the time of a turn may be over before
+
+
+def test_what_a_function_made_goes_with_the_answers_before_it_that_the_socket_did_not_take(
+    stage: Callable[..., Stage],
+) -> None:
+    driver = stage()
+    driver.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    contents = [random.Random(number).randbytes(20_000) for number in range(3)]
+    driver.functions[TARGET] = lambda request: contents[int(request.target[-1:])]
+    driver.functions[b"/made"] = lambda _: {"a": 1}
+    targets = [b"%b&%d" % (TARGET, number) for number in range(3)]
+    last = get(b"/made") + get(TARGET + b"&0")
+    with Client(driver.where, receive_buffer=4096) as client:
+        client.send(b"".join(map(get, targets)) + last)
+        _, (_, data, _, _, made, unsent) = driver.until(lambda: driver.taken)[-1]
+        assert (data, made.value, made.discarded) == (last, {"a": 1}, 0)
+        assert unsent
+        expected = b"".join(map(answer_of, contents))
+        assert client.read_exactly(len(expected) - len(unsent)) + unsent == expected
+    assert len(driver.called) == 4
+
+
+def wait_a_millisecond() -> None:
+    until = time.perf_counter() + 0.001
+    while time.perf_counter() < until:
+        pass
+
+
+def test_what_is_asked_for_while_functions_run_is_answered_after_some_of_them(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    driver.lane.put(b"/a", [packed(b"a file")])
+    answered: list[bool] = []
+    with contextlib.ExitStack() as stack:
+        flood = [stack.enter_context(Client(driver.where)) for _ in range(8)]
+        other = stack.enter_context(Client(driver.where))
+        driver.ask(other, PLAIN)
+
+        def function(_: Request) -> bytes:
+            if not answered:
+                other.send(PLAIN)
+            wait_a_millisecond()
+            answered.append(unread(other) > 0)
+            return b"hello"
+
+        driver.functions[TARGET] = function
+        for client in flood:
+            client.send(get(TARGET) * 20)
+        driver.until(lambda: len(answered) == 160)
+    assert answered.index(True) <= 6
+
+
+def test_clients_that_have_functions_called_take_turns(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    names = [b"%b&%d" % (TARGET, number) for number in range(5)]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(driver.where)) for _ in names]
+        for client, name in zip(clients, names, strict=True):
+            driver.ask(client, get(name))
+        driver.called.clear()
+        for client, name in zip(clients, names, strict=True):
+            client.send(get(name) * 200)
+        driver.until(lambda: len(driver.called) == 1000)
+    shares = [next(group) for _, group in itertools.groupby(target for _, target in driver.called)]
+    assert len(shares) >= 25  # none has all of its 200 before the others
+    last = {name: shares.index(name) for name in names}
+    for at, name in enumerate(shares[5:], 5):
+        others = set(names) - {name} if at < 25 else set()
+        assert others <= set(shares[last[name] : at])
+        last[name] = at
+
+
+def test_a_function_is_not_called_for_a_client_that_is_gone_when_its_turn_comes(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    driver.functions[TARGET] = lambda _: [wait_a_millisecond() for _ in range(3)] and b"hello"
+    driver.functions[b"/gone"] = always(b"nothing")
+    with Client(driver.where) as client, Client(driver.where) as gone:
+        for one in (client, gone):
+            driver.ask(one, get(b"/gone"))
+        client.send(get(TARGET) * 3)
+        gone.send(get(b"/gone"))
+        driver.called.clear()
+        driver.turn()
+        assert driver.called == [(b"GET", TARGET)]
+        gone.reset()
+        driver.until(lambda: driver.lane.count == 1)
+        driver.until(lambda: len(driver.called) == 3)
+    assert driver.called == [(b"GET", TARGET)] * 3
 
 
 def test_what_is_behind_a_large_answer_is_not_asked_before_it_is_out(stage: Callable[..., Stage]) -> None:

@@ -39,7 +39,7 @@ from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, re
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.log cimport close_log, is_log_filling, open_log, set_log_time, taken_lines
 from zcserve.net.lane.loop cimport Loop, run
-from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes
+from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport NO_DATE, REPS_MAX, Record, Rep, bury, record_of_file, record_of_page
@@ -202,7 +202,7 @@ cdef class Lane:
 
     def take(self, int fd):
         """What was handed over with `fd`: (peer, bytes read, how often in a row that was in vain, whether the peer hung up, what the
-        application made of the first request, or None).
+        application made of the first request, or None, what is to be sent before that).
 
         None: nothing was. The connection is Python's from now on.
         """
@@ -215,8 +215,8 @@ cdef class Lane:
         data = PyBytes_FromStringAndSize(conn.inbox, conn.inbox_len) if conn.inbox_len else b""
         connections.free_inbox(conn)
         connections.name_peer(conn)
-        peer = conn.name[: conn.name_len].decode("ascii")
-        return peer, data, conn.in_vain, bool(conn.hung_up), self.made.pop(fd, None)
+        left = unsent(&conn.pending, conns.dead)
+        return conn.name[: conn.name_len].decode("ascii"), data, conn.in_vain, bool(conn.hung_up), self.made.pop(fd, None), left
 
     def descriptors(self):
         """Its own descriptors, and those of connections that no handler knows."""

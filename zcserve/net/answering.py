@@ -78,23 +78,9 @@ class Answering:
     """
 
     __slots__ = (
-        "_answer",
-        "_asker",
-        "_body",
-        "_exchange",
-        "_hold",
-        "_next",
-        "_place",
-        "_renewals",
-        "_service",
-        "_site",
-        "_stored",
-        "fields",
-        "method",
-        "resource",
-        "target",
-        "wait",
-    )
+        "_answer", "_asker", "_body", "_exchange", "_hold", "_next", "_place", "_renewals", "_service", "_site",
+        "_stored", "fields", "method", "resource", "target", "wait",
+    )  # fmt: skip
 
     def __init__(
         self, service: Service, site: Site, asker: Asker, method: bytes, target: bytes, fields: Fields
@@ -377,6 +363,7 @@ class Answering:
             asker.origin,
         )
         answer = resource.respond(exchange)
+        self._service.loop.calling.called()
         if answer is None:
             self._exchange = exchange
             return None

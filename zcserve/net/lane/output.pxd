@@ -43,6 +43,7 @@ cdef enum:                       # how a step ended
     BLOCKED = 1                  # the socket takes no more: an event will tell
     ENOUGH = 2                   # for this turn
     HAND_OVER = 3                # the connection is Python's
+    NOT_YET = 4                  # the next request waits for its servlet to be called
     GONE = -1                    # the connection is to be closed, or is closed
 
 cdef struct Answer:              # two iovecs on their way
@@ -109,7 +110,7 @@ cdef inline Answer *add_answer(
     cdef Answer *answer = &output.answers[output.count]
     cdef iovec *iov = &output.iov[2 * output.count]
     cdef int status = NOT_MODIFIED if matched else record.status
-    answer.size = rep.size if (head.is_get or head.for_servlet) and not matched else 0
+    answer.size = rep.size if head.is_get and not matched else 0
     answer.span_offset = rep.offset
     answer.span_len = answer.size if rep.fd >= 0 else 0
     iov[0].iov_base = <void *> output.prefix[head.mode][status]
@@ -133,6 +134,26 @@ cdef inline Answer *put_behind(Output *output, const char *start, Record *record
     output.count += 1
     count_answer(output, answer, 1)
     return answer
+
+
+cdef inline void add_text(
+    Output *output, const char *start, Record *record, const char *text, size_t length, int64_t size
+) noexcept nogil:
+    """`text`, which the record keeps, is what has been answered by now: another answer with so much content, behind the others."""
+    cdef Answer *answer = &output.answers[0]
+    if output.count:
+        output.requests += 1
+        output.bytes_sent += size
+    else:
+        answer.size = size
+        answer.span_offset = answer.span_len = 0
+        answer.not_modified = False
+        put_behind(output, start, record, record.reps)
+    answer.record = record
+    answer.rep = record.reps
+    output.iov[0].iov_len = 0
+    output.iov[1].iov_base = <void *> text
+    output.iov[1].iov_len = length
 
 
 cdef inline bint has_room(const Output *output) noexcept nogil:
@@ -185,8 +206,8 @@ cdef inline ssize_t send_iovecs(Output *output, int fd, int count, bint span, in
     for i in range(count):
         total += output.iov[i].iov_len
     output.flight = total
-    if count == 2 and not output.iov[1].iov_len and not span:
-        return send(fd, output.iov[0].iov_base, total, flags)
+    if count == 2 and not span and (not output.iov[0].iov_len or not output.iov[1].iov_len):
+        return send(fd, output.iov[0].iov_base if output.iov[0].iov_len else output.iov[1].iov_base, total, flags)
     if total > COPY_BYTES_MAX or span:
         memset(&message, 0, sizeof(msghdr))
         message.msg_iov = output.iov
@@ -290,3 +311,12 @@ cdef inline void unpin(Pending *pending, Dead *dead) noexcept nogil:
         record.refs -= 1
         record.sending -= 1
         maybe_dead(dead, record)
+
+
+cdef inline bytes unsent(Pending *pending, Dead *dead):
+    """What is left of an answer without content in a file of its own; it is pending no more."""
+    if pending.record == NULL:
+        return b""
+    left = pending.own[pending.own_at : pending.own_len] + pending.rest[: pending.rest_len]
+    unpin(pending, dead)
+    return left

@@ -64,7 +64,7 @@ cdef struct Dead:                # dropped, and nothing refers to them
     int count, size
 
 
-cdef inline Record *new_record(const char *key, size_t key_len, const Rep *reps, int count) noexcept:
+cdef inline Record *new_record(const char *key, size_t key_len, const Rep *reps, int count) noexcept nogil:
     """A record in whole lines of cache; NULL without memory. Without a key there is room for what else it is to hold."""
     cdef size_t size = sizeof(Record) + count * sizeof(Rep) + key_len
     cdef Record *record = <Record *> aligned_alloc(CACHE_LINE, (size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE)
