@@ -16,9 +16,10 @@ from zcserve.net.lane.absent cimport Absent, page_of
 from zcserve.net.lane.choice cimport choose
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
-    CLOSES, CLOSES_DEAF, FIRST_FLIGHT_BYTES, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, Conns, hand, keep_input, name_peer,
+    CLOSES, CLOSES_DEAF, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, Conns, hand, keep_input, name_peer,
     queued_out, watch_fresh,
 )
+from zcserve.net.lane.finding cimport FIND_REQUESTS, Finder, find_out, may_find
 from zcserve.net.lane.gil cimport Gil, hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
 from zcserve.net.lane.head cimport Head, Rules, key_of, parse_request_line, parse_rest
@@ -30,7 +31,7 @@ from zcserve.net.lane.output cimport (
 from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport Record, Rep
+from zcserve.net.lane.records cimport Record, Rep, reps_of
 from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, let_said_go, look_up, settle
 from zcserve.net.lane.sightings cimport Sightings, sight
 from zcserve.net.lane.system cimport expect_bytes, monotonic
@@ -57,6 +58,7 @@ cdef struct Answering:
     Rules rules
     Table table
     Absent absent
+    Finder finder
     Judged judged
     Proxies proxies
     Sightings sightings
@@ -98,8 +100,11 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
     while p < end:
         if not read_head(lane, p, end, &head):
             return hand_over(lane, fd, p, end, False)
-        conn = &lane.conns.all[fd]
-        record = find_record(lane, &head)
+        record = find_known(lane, &head)
+        if record == NULL:
+            if not may_find(&lane.finder):
+                return put_off(lane, fd, p, end, ENOUGH)
+            record = find_first(lane, &head)
         conn = &lane.conns.all[fd]
         if record == NULL or (head.forwarded and is_by_proxy(lane, conn) and not knows_client(lane, &head, record)):
             return hand_over(lane, fd, p, end, False)
@@ -127,18 +132,27 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
     return DONE
 
 
-cdef inline Record *find_record(Answering *lane, const Head *head) noexcept nogil:
-    """What a request is answered with; NULL where Python is to say it."""
+cdef inline Record *find_known(const Answering *lane, const Head *head) noexcept nogil:
+    """What the table has for a request."""
     cdef Text key = key_of(head)
     cdef Record *record = find(&lane.table, key.at, key.len, head.hash)
-    if record == NULL and not head.for_servlet:
-        record = find_path(&lane.table, head.target)
-    if record != NULL:
-        return record
+    return find_path(&lane.table, head.target) if record == NULL and not head.for_servlet else record
+
+
+cdef inline Record *find_first(Answering *lane, const Head *head) noexcept nogil:
+    """What answers a request that the table has nothing for: an application's servlet, the page for what is absent, or what Python
+    finds. The table of connections may have grown."""
+    cdef Record *record = NULL
     if lane.servlets.looks_up:
         hold_gil(&lane.gil)
-        return look_up(&lane.servlets, &lane.table, head)
-    return page_of(&lane.absent, head.target) if not head.for_servlet else NULL
+        record = look_up(&lane.servlets, &lane.table, head)
+    elif not head.for_servlet:
+        record = page_of(&lane.absent, head.target)
+    if record == NULL and not head.for_servlet:
+        hold_gil(&lane.gil)
+        record = find_out(&lane.finder, &lane.table, head.target)
+        lane.requests_left -= FIND_REQUESTS - 1
+    return record
 
 
 cdef inline bint has_had_its_share(const Answering *lane) noexcept nogil:
@@ -155,7 +169,7 @@ cdef inline const char *answered_up_to(
     p += head.length + head.body
     conn.closing = STAYS
     if head.mode == CLOSE:
-        conn.closing = CLOSES if p == end else CLOSES_DEAF
+        conn.closing = CLOSES if p == end and not lane.conns.draining else CLOSES_DEAF
         return end
     return p
 
@@ -169,7 +183,7 @@ cdef inline Answer *add_file(
     """Put the answer of a file, or of a page that says another status, behind the others; NULL where the answer, or its log line,
     is Python's. Of a page nothing is chosen or counted, and no condition is about it."""
     cdef bint is_file = record.status == OK
-    cdef Rep *rep = choose(record, head.accept if head.has_accept else NULL) if is_file else record.reps
+    cdef Rep *rep = choose(record, head.accept if head.has_accept else NULL) if is_file else reps_of(record)
     cdef size_t log_mark = lane.log.len
     cdef Answer *answer
     cdef Part part
@@ -238,14 +252,13 @@ cdef inline int answer_servlet(
     """As `answer`, for the request at `at`. DONE: its answer is said, and not sent. NOT_YET: it was not called, and all before it is
     out."""
     cdef const char *p = at[0]
-    cdef Conn *conn = &lane.conns.all[fd]
+    cdef Conn *conn
     cdef int result = HAND_OVER
     if not may_call(lane):
-        result = flush(lane, fd, p, end) if lane.output.count else DONE
-        return result if result != DONE or conn.inbox_len else keep_input(conn, p, end) or NOT_YET
+        return put_off(lane, fd, p, end, NOT_YET)
+    hold_gil(&lane.gil)
     if lane.output.count and not settle(&lane.servlets, &lane.output):
         return GONE
-    hold_gil(&lane.gil)
     if not lane.log.on or may_log(&lane.log, head):
         result = ask_servlet(lane, fd, head, found, p)
     if result == HAND_OVER:
@@ -319,12 +332,8 @@ cdef inline int flush(Answering *lane, int fd, const char *p, const char *end) n
     cdef int result = send_answers(&lane.output, fd, conn.closing, &conn.pending)
     if lane.servlets.said_len:
         let_said_go(&lane.servlets, &lane.table)
-    if result == DONE:
-        if conn.closing and lane.output.flight > FIRST_FLIGHT_BYTES:
-            conn.closing = CLOSES_DEAF       # a part may wait for the client's acknowledgement
-        return DONE
-    if result == GONE:
-        return GONE
+    if result == DONE or result == GONE:
+        return result
     if lane.output.begun + 1 < answers:
         behind = &lane.output.answers[lane.output.begun + 1]
         conn.closing = STAYS
@@ -339,8 +348,6 @@ cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
     """Send what is pending. DONE, GONE, BLOCKED, or ENOUGH for this turn."""
     cdef int64_t left = lane.output.bytes_left
     cdef int result
-    if conn.closing:
-        conn.closing = CLOSES_DEAF   # a part may wait in the kernel, where a reset would take it
     result = send_pending(&lane.output, fd, &conn.pending)
     if lane.output.bytes_left != left:
         conn.since = lane.conns.now
@@ -351,18 +358,30 @@ cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
     return result
 
 
+cdef inline int put_off(Answering *lane, int fd, const char *p, const char *end, int result) noexcept nogil:
+    """What is asked from `p` on is for another turn: it waits in the inbox. `result`, ENOUGH or NOT_YET; as `flush`, where more hinders
+    it."""
+    cdef Conn *conn = &lane.conns.all[fd]
+    cdef int flushed
+    if lane.output.count:
+        flushed = flush(lane, fd, p, end)
+        if flushed != DONE or conn.inbox_len:
+            return flushed
+    return keep_input(conn, p, end) or result
+
+
 cdef inline int hand_over(Answering *lane, int fd, const char *p, const char *end, bint at_once) noexcept nogil:
     """The connection becomes Python's, with the bytes from `p` on. Not before all that was answered is out: till then
     they wait in the inbox, and are judged again. So do they where Python has enough to do for this turn. Unless `at_once`: the
     request may be answered by now, so Python gets what the socket does not take of the answers before it, too."""
     cdef Conn *conn = &lane.conns.all[fd]
     cdef int result
+    if lane.errands >= ERRANDS_MAX and not at_once:
+        return put_off(lane, fd, p, end, ENOUGH)
     if lane.output.count:
         result = flush(lane, fd, p, end)
         if result == GONE or not at_once and (result != DONE or conn.inbox_len):
             return result
-    if lane.errands >= ERRANDS_MAX and not at_once:
-        return keep_input(conn, p, end) or ENOUGH
     if watch_fresh(&lane.conns, fd, conn) < 0 or (p < end and keep_input(conn, p, end) < 0):
         return GONE
     lane.errands += HAND_OVER_ERRANDS

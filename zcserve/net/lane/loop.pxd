@@ -20,6 +20,7 @@ from zcserve.net.lane.connections cimport (
     nothing_read, renew, room_for, run_again, tell, watch_fresh,
 )
 from zcserve.net.lane.endings cimport end, end_idle, finish, linger, sweep
+from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET
 from zcserve.net.lane.system cimport (
@@ -236,6 +237,7 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
         let_gil_go(&loop.answering.gil)
     loop.accepts_left = ACCEPTS_MAX
     loop.answering.calling_left = CALLING_S
+    loop.answering.finder.left = FINDS_MAX
     loop.events_at = loop.events_count = 0
     loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, timeout)
     loop.answering.turn += 1
@@ -316,12 +318,13 @@ cdef inline void tell_in_turn(Loop *loop, int fd, uint32_t mask) noexcept nogil:
 
 
 cdef inline void take_up_again(Loop *loop) noexcept nogil:
-    """Serve those that had more to do; what comes behind them has its turn the next time."""
+    """Serve those that had more to do; what comes behind them has its turn the next time, and goes before them then."""
     cdef Conns *conns = &loop.answering.conns
     cdef int fd, at = 0
     cdef int count = min(conns.again.count, RESUMED_MAX)
     loop.answering.turn += 1     # what is read now may be younger than the events
-    while at < count and not conns.full:
+    loop.answering.finder.left = FINDS_MAX       # else events could take them all, each time
+    while at < count and not conns.full and may_find(&loop.answering.finder):
         fd = conns.again.fds[at]
         at += 1
         if conns.all[fd].queued != AGAIN:

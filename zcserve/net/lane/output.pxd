@@ -15,7 +15,7 @@ from libc.string cimport memcpy, memset
 from posix.types cimport off_t
 
 from zcserve.net.lane.head cimport Head
-from zcserve.net.lane.records cimport Dead, Record, Rep, maybe_dead
+from zcserve.net.lane.records cimport Dead, Record, Rep, maybe_dead, reps_of
 from zcserve.net.lane.system cimport (
     EAGAIN, EINTR, MSG_MORE, MSG_NOSIGNAL, errno, iovec, msghdr, send, sendfile, sendmsg, ssize_t,
 )
@@ -58,7 +58,6 @@ cdef struct Answer:              # two iovecs on their way
 cdef struct Output:
     int count                    # of answers that are not sent yet
     int begun                    # the answer that `send_answers` left in `Pending`
-    size_t flight                # bytes that were sent together
     int64_t bytes_left           # that the connection at hand may send in this turn
     const char *prefix[MODES][STATUSES]
     size_t prefix_len[MODES][STATUSES]
@@ -148,9 +147,9 @@ cdef inline void add_text(
         answer.size = size
         answer.span_offset = answer.span_len = 0
         answer.not_modified = False
-        put_behind(output, start, record, record.reps)
+        put_behind(output, start, record, reps_of(record))
     answer.record = record
-    answer.rep = record.reps
+    answer.rep = reps_of(record)
     output.iov[0].iov_len = 0
     output.iov[1].iov_base = <void *> text
     output.iov[1].iov_len = length
@@ -205,7 +204,6 @@ cdef inline ssize_t send_iovecs(Output *output, int fd, int count, bint span, in
     cdef int i
     for i in range(count):
         total += output.iov[i].iov_len
-    output.flight = total
     if count == 2 and not span and (not output.iov[0].iov_len or not output.iov[1].iov_len):
         return send(fd, output.iov[0].iov_base if output.iov[0].iov_len else output.iov[1].iov_base, total, flags)
     if total > COPY_BYTES_MAX or span:

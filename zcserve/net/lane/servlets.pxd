@@ -25,9 +25,9 @@ from zcserve.net.lane.grammar cimport CLOSE
 from zcserve.net.lane.head cimport Head, key_of
 from zcserve.net.lane.output cimport DONE, GONE, HAND_OVER, OK, Output
 from zcserve.net.lane.proxies cimport NAME_MAX
-from zcserve.net.lane.records cimport Record, Rep, bury, maybe_dead, new_record, release
+from zcserve.net.lane.records cimport Record, Rep, bury, maybe_dead, new_record, release, reps_of
 from zcserve.net.lane.system cimport FIONREAD, ioctl
-from zcserve.net.lane.table cimport Table, drop_key, insert
+from zcserve.net.lane.table cimport Table, drop_key, insert, text_of
 from zcserve.net.lane.text cimport Text, decimal
 
 cdef enum:
@@ -101,9 +101,8 @@ cdef inline int forget_quick(Servlets *servlets, Table *table) except -1:
     """Look up anew what was found."""
     quick = <set> servlets.quick
     for key in quick:
-        drop_key(table, key)
+        drop_key(table, text_of(key))
     quick.clear()
-    bury(&table.dead)
     return 0
 
 
@@ -121,7 +120,7 @@ cdef inline Record *look_up(Servlets *servlets, Table *table, const Head *head) 
         quick = <set> servlets.quick
         if len(quick) >= QUICK_MAX:
             forget_quick(servlets, table)
-        drop_key(table, key)     # one that is still to move
+        drop_key(table, known_by)        # one that is still to move
         record = new_servlet(key, head.hash, (target, method, *found))
         if not insert(table, record):
             release(record)
@@ -291,7 +290,7 @@ cdef inline bint say(Servlets *servlets, const Output *output, const Head *head,
     return True
 
 
-cdef inline bint has_room_to_say(Servlets *servlets, size_t more) noexcept nogil:
+cdef inline bint has_room_to_say(Servlets *servlets, size_t more) noexcept:
     """Have a record with so much room behind what was said. False without memory."""
     cdef Record *record
     cdef Rep rep
@@ -314,7 +313,7 @@ cdef inline bint has_room_to_say(Servlets *servlets, size_t more) noexcept nogil
     return True
 
 
-cdef inline bint settle(Servlets *servlets, Output *output) noexcept nogil:
+cdef inline bint settle(Servlets *servlets, Output *output) noexcept with gil:
     """Copy what is gathered behind what was said: while a servlet runs, what it refers to may go. False without memory."""
     cdef size_t total = 0
     cdef int i, first = 2 if servlets.said_len else 0
@@ -330,7 +329,7 @@ cdef inline bint settle(Servlets *servlets, Output *output) noexcept nogil:
     output.count = 1
     output.made_len = 0
     output.answers[0].record = servlets.said
-    output.answers[0].rep = servlets.said.reps
+    output.answers[0].rep = reps_of(servlets.said)
     output.iov[0].iov_len = 0
     output.iov[1].iov_base = servlets.said.key
     output.iov[1].iov_len = servlets.said_len
