@@ -6,6 +6,7 @@ client takes, what time it is.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,7 +44,6 @@ class HandFront(Front):
     """Reports what a test says, for descriptors that are numbers only."""
 
     turn = 0
-    learns = True
 
     def __init__(self) -> None:
         self.reports: list[tuple[int, int]] = []
@@ -231,6 +231,42 @@ def test_the_last_answer_ends_at_once_where_nothing_can_be_lost(house: Callable[
     assert (connection.state, transport.is_closed, transport.is_output_ended) == (State.CLOSED, True, False)
 
 
+def test_what_was_sent_before_a_failure_that_is_not_the_clients_arrives(
+    house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = house()
+    connection, transport = here.connect(GET, room=10)
+    transport.queued = 10
+    here.turn(transport)
+
+    def fails(*_: object) -> int:
+        raise OSError(errno.EIO, "on purpose")
+
+    monkeypatch.setattr(transport, "send", fails)
+    here.turn(transport, WRITE)
+    assert (connection.state, transport.is_output_ended, transport.is_closed) == (State.CLOSED, True, False)
+
+
+@pytest.mark.parametrize("keeps_to_it", [True, False])
+def test_a_last_answer_that_has_not_left_is_waited_for_and_longer_where_more_is_sent(
+    house: Callable[..., House], keeps_to_it: bool
+) -> None:
+    here = house(linger_timeout_s=300.0)
+    _, transport = here.connect(LAST)
+    transport.held = transport.queued = 300
+    here.turn(transport)
+    here.settle()
+    assert (transport.is_output_ended, transport.is_closed) == (True, False)
+    if not keeps_to_it:
+        transport.comes = b"more"
+        here.turn(transport)
+        here.settle()
+    transport.held = transport.queued = 0
+    here.turn(transport, WRITE)
+    here.settle()
+    assert (transport.is_closed, len(here.service.endings)) == (keeps_to_it, not keeps_to_it)
+
+
 @pytest.mark.parametrize("behind", [b"more", b"x" * RECV_BYTES])
 def test_with_more_input_the_end_is_told_and_what_comes_is_thrown_away(
     house: Callable[..., House], behind: bytes
@@ -361,9 +397,9 @@ def calls_for(here: House, request: bytes) -> int:
         (b"GET /page?v=1", b"", 0),
         (b"GET /page", b"If-None-Match: *\r\n", 15),
         (b"GET /page", b"Range: bytes=0-3\r\n", 18),
-        (b"GET /absent", b"", 9),
-        (b"OPTIONS /page", b"", 5),
-        (b"DELETE /page", b"", 3),
+        (b"GET /absent", b"", 10),
+        (b"OPTIONS /page", b"", 6),
+        (b"DELETE /page", b"", 4),
     ],
 )
 def test_what_waits_for_nothing_takes_few_calls_more_than_a_page(

@@ -13,7 +13,7 @@ from itertools import chain
 from math import inf
 from typing import TypeAlias
 
-from zcserve.cache.burial import bury, empty
+from zcserve.cache.burial import empty
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import call
@@ -143,7 +143,7 @@ class Releases:
         changed = Shards[bytes, bool]()
         changed.update(marked(difference(last, built.generation)))
         self._expect(built.generation, call)
-        over, _ = self._live.flip(built, changed)
+        over = self._live.flip(built, changed)
         if watcher is not None:
             watcher.close()
         self._tidy_up(built, changed, over, call)
@@ -170,10 +170,9 @@ class Releases:
         finally:
             live.is_building = False
             self._jobs.call_soon(live.plan)
+            self._close_unless_live(watcher)
         live.is_adrift = False
         self._tried_again_after = 0.0
-        if watcher is not None:
-            close_soon(watcher)
         self._tidy_up(built, changed, over, self._jobs.in_loop)
         empty(changed)
 
@@ -195,13 +194,16 @@ class Releases:
                 if not built.is_lost or not left:
                     return built, changed, self._jobs.in_patches(partial(self._catch_up_and_flip, built, changed))
             except BaseException:
-                if built.watcher is not None:
-                    close_soon(built.watcher)
+                self._close_unless_live(built.watcher)
                 raise
-            assert built.watcher is not None
-            close_soon(built.watcher)
+            self._close_unless_live(built.watcher)
             retire(built.generation, last, self._loader)
         raise AssertionError
+
+    def _close_unless_live(self, watcher: Watcher | None) -> None:
+        """A server that ends may have flipped, though the thread that waited for it does not hear of it."""
+        if watcher is not None and watcher is not self._live.watcher:
+            close_soon(watcher)
 
     def _caught_up(self, built: Built, last: Generation) -> Shards[bytes, bool]:
         """Have what was built catch up with what has changed since, until that is nothing; the keys."""
@@ -230,9 +232,8 @@ class Releases:
         self._renewals.await_successor(self._jobs.call_soon)
         changed.update(self._live.laid)
         self._expect(built.generation, self._jobs.in_loop)
-        over, given_up = self._jobs.in_loop(partial(self._live.flip, built, changed))
+        over = self._jobs.in_loop(partial(self._live.flip, built, changed))
         self._builder.forget_unless_in(built.generation, caught.unneeded)
-        bury(given_up)
         return over
 
     def _tidy_up(

@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from zcserve.cache import spans
-from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect
+from zcserve.cache.entry import Body, DiskSpan, Entry
 from zcserve.cache.fetcher import Fetched, Renewed, Wait
 from zcserve.cache.index import Generation
 from zcserve.errors import HttpError
@@ -29,7 +29,6 @@ from zcserve.http import KNOWN_METHODS, canonical_path, has_content
 from zcserve.net import negotiate
 from zcserve.net.bodies import Hold
 from zcserve.net.fields import Fields
-from zcserve.net.front import Front
 from zcserve.net.received import Collect, Discard
 from zcserve.net.request import split_target
 from zcserve.paths import SentPath
@@ -81,23 +80,9 @@ class Answering:
     """
 
     __slots__ = (
-        "_answer",
-        "_asker",
-        "_body",
-        "_exchange",
-        "_hold",
-        "_next",
-        "_place",
-        "_renewals",
-        "_service",
-        "_site",
-        "_stored",
-        "fields",
-        "method",
-        "resource",
-        "target",
-        "wait",
-    )
+        "_answer", "_asker", "_body", "_exchange", "_hold", "_next", "_place", "_renewals", "_service", "_site",
+        "_stored", "fields", "method", "resource", "target", "wait",
+    )  # fmt: skip
 
     def __init__(
         self, service: Service, site: Site, asker: Asker, method: bytes, target: bytes, fields: Fields
@@ -171,7 +156,10 @@ class Answering:
             return reply.page(error.status)
 
     def give(self, answer: Answer) -> None:
-        """The application has answered this request already: `go_on` leads to its answer."""
+        """The application has answered this request already, and may keep its body: `go_on` leads to its answer."""
+        if self.fields.body:
+            self._hold = Hold(self._service.bodies)
+            self._hold.count(self.fields.body)
         self._answer = answer
         self._next = self._take_answer
 
@@ -248,7 +236,7 @@ class Answering:
 
     def _respond(self) -> Step:
         """The answer where the application has none. Raises HttpError."""
-        found = look_up(self._service, self._site, self.method, self.target, self._place)
+        found = look_up(self._site, self.method, self.target, self._place)
         return found if isinstance(found, Reply) else self.respond_entry(*found)
 
     def respond_entry(self, generation: Generation, base: Entry) -> Step:
@@ -258,8 +246,8 @@ class Answering:
         if chosen is None:
             return reply.page(406, reply.VARY)
         body = chosen.body
-        if service.loop.front.learns:
-            self._teach(base)
+        if self._stored is not None and self._stored.own:
+            service.loop.front.teach(self.target, base)
         if body is not None:
             self._site.note_use(chosen, service.loop.turn)
             return self._represent(chosen, body)
@@ -268,14 +256,6 @@ class Answering:
         else:
             self.wait = service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
         return None
-
-    def _teach(self, entry: Entry) -> None:
-        """Tell the front what always leads there."""
-        front = self._service.loop.front
-        if self._stored is None:
-            teach(front, self._site, self.target, entry)
-        elif self._stored.own:
-            front.teach(self.target, entry, any_query=False)
 
     def _represent(self, chosen: Entry, body: Body) -> Reply | None:
         """Conditions and ranges, now that the content is at hand."""
@@ -348,6 +328,7 @@ class Answering:
             asker.origin,
         )
         answer = resource.respond(exchange)
+        self._service.loop.calling.called()
         if answer is None:
             self._exchange = exchange
             return None
@@ -397,7 +378,6 @@ class Answering:
 
 
 def look_up(
-    service: Service,
     site: Site,
     method: bytes,
     target: bytes,
@@ -411,8 +391,6 @@ def look_up(
             return generation, resource
         if resource is None:
             return reply.not_found(site.live.not_found_page)
-        if site.application is None and service.loop.front.learns:
-            teach(service.loop.front, site, target, resource)
         return reply.redirect(resource.location, query)
     if method == b"OPTIONS":
         if target != b"*" and _find(site, target, place)[0][1] is None:
@@ -433,13 +411,6 @@ def _find(site: Site, target: bytes, place: tuple[SentPath, bytes | None] | None
     if not path.is_plain:
         raise HttpError(400, "NUL or bad percent-encoding in the path")
     return site.find(path.key), query
-
-
-def teach(front: Front, site: Site, target: bytes, resource: Entry | Redirect) -> None:
-    """Tell the front where a target's path always leads, if it leads to this."""
-    path = target.partition(b"?")[0]
-    if site.live.resources.get(path) is resource:
-        front.teach(path, resource, any_query=True)
 
 
 def represent(fields: Fields, method: bytes, chosen: Entry, body: Body, ranges_max: int) -> Reply | None:

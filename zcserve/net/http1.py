@@ -39,32 +39,14 @@ class Http1:
     inbox       what was read and not answered
     addresses   as `Asker.addresses`
     origin      what such a proxy says of the request at hand
-    lingers     the client may send more than was read, so that the connection must not be closed at once
     plain       how many plain hits it has answered in a row
     pace        of the body that is read
     """
 
     __slots__ = (
-        "_answered",
-        "_body",
-        "_head",
-        "_output",
-        "_owner",
-        "_peer",
-        "_proxies",
-        "_request",
-        "_round",
-        "_sending",
-        "_service",
-        "_site",
-        "_writer",
-        "addresses",
-        "inbox",
-        "lingers",
-        "origin",
-        "pace",
-        "plain",
-    )
+        "_answered", "_body", "_called", "_head", "_output", "_owner", "_peer", "_proxies", "_request", "_round",
+        "_sending", "_service", "_site", "_writer", "addresses", "inbox", "origin", "pace", "plain",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -90,9 +72,8 @@ class Http1:
         self._body: Discard | None = None  # the request's, until it is complete
         self.pace: Pace | None = None
         self._sending: Sending | None = None  # the answer that is begun, and comes piece by piece
-        self.lingers = False
         self.plain = 0
-        self._round = self._answered = 0  # the turn in which this many requests were answered
+        self._round = self._answered = self._called = 0  # the turn of so many answers and applications' calls
 
     # --- requests -----------------------------------------------------------------------------------------
 
@@ -105,7 +86,7 @@ class Http1:
         data = self.inbox
         at = count = others = 0  # the last request that was no hit had this number
         if self._round != loop.rounds:
-            self._round, self._answered = loop.rounds, 0
+            self._round, self._answered, self._called = loop.rounds, 0, 0
         try:
             if self._body is not None:
                 at, stop = self._feed_body(data, 0, service.config.pipeline_max - self._answered)
@@ -132,16 +113,16 @@ class Http1:
                     and (body := hit.body) is not None
                     and (not body.holds_descriptor or (fields.plain and spans.is_ready(body)))
                 ):
-                    if loop.front.learns and isinstance(base, Entry):
-                        loop.front.teach(target.partition(b"?")[0], base, any_query=True)
                     site.note_use(hit, loop.turn)
                     if fields.ranges is not None and len(fields.ranges) > 1:  # no front answers several
                         others = count
                     stop = writer.write_hit(method, target, fields, hit, body)
                 elif fields.body or site.application is not None:
-                    others = count
-                    at, stop = self._begin(method, target, fields, data, start, at, share - count)
+                    request = Answering(service, site, self, method, target, fields)
+                    at, stop = self._begin(request, data, start, at, share - count)
                     share = service.config.pipeline_max - self._answered
+                    count -= at == start
+                    others = count
                 else:
                     others = count
                     stop = self._respond(method, target, fields)
@@ -157,6 +138,23 @@ class Http1:
                 self._answered += count
                 self.plain = count - others if others else self.plain + count
 
+    def _begin(self, request: Answering, data: bytes, start: int, at: int, share: int) -> tuple[int, Stop | None]:
+        """Begin a request that may be an application's, or has a body, with the head from `start` to `at`. The offset
+        behind what was read; `start` where it must wait for its turn. `share` as in `_feed_body`."""
+        if self._site.application is not None:
+            request.find_resource()
+            if not request.fields.body and not self._has_turn(request):
+                return start, Stop.TURN
+        self._request, self._head = request, data[start:at]
+        if request.fields.body:
+            return self._begin_body(request, data, at, share)
+        return at, self._emit_step(request.answer())
+
+    def _has_turn(self, request: Answering) -> bool:
+        """Whether it is answered now: applications are not called too often in a turn."""
+        self._called += request.resource is not None
+        return request.resource is None or self._service.loop.calling.may_call(self._called)
+
     def _parse(self, data: bytes, start: int) -> Parsed | None:
         """As `Parser.parse`, and which client asks: the peer, as long as the head is not understood."""
         self._writer.client, self.origin = self._peer, None
@@ -167,32 +165,21 @@ class Http1:
                 self._writer.client = self.origin.client.name
         return parsed
 
-    def _begin(
-        self, method: bytes, target: bytes, fields: Fields, data: bytes, start: int, at: int, share: int
-    ) -> tuple[int, Stop | None]:
-        """A request that may be an application's, or has a body. Its head stands in `data[start:at]`; the offset behind
-        what was read. `share` as in `_feed_body`."""
-        self._request = request = Answering(self._service, self._site, self, method, target, fields)
-        if self._site.application is not None:
-            self._head = data[start:at]
-            request.find_resource()
-        if fields.body:
-            return self._begin_body(request, data, at, share)
-        return at, self._emit_step(request.answer())
-
     def _respond(self, method: bytes, target: bytes, fields: Fields) -> Stop | None:
         """A request without a body, where there is no application. Only for content that is not at hand something is
         kept of it."""
         service, site = self._service, self._site
         try:
-            found = look_up(service, site, method, target)
+            found = look_up(site, method, target)
         except HttpError as error:
             if error.close:
                 self._request = Answering(service, site, self, method, target, fields)
                 raise
             found = reply.page(error.status)
         if isinstance(found, Reply):
-            return self._writer.write_all(found, method, target, fields)
+            stop = self._writer.write(found, method, target, fields)
+            assert not isinstance(stop, Outgoing)
+            return stop
         self._request = request = Answering(service, site, self, method, target, fields)
         return self._emit_step(request.respond_entry(*found))
 
@@ -220,9 +207,8 @@ class Http1:
         if request is not None:
             self._end_request(request)
         self._body = None
-        self.lingers = True
         answer = reply.unavailable() if error.status == 503 else reply.page(error.status)
-        self._writer.write_all(answer, method, b"", None)
+        self._writer.write(answer, method, b"", None)
         return Stop.END
 
     def _begin_body(self, request: Answering, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
@@ -231,7 +217,6 @@ class Http1:
         expects = request.fields.expects
         if expects and request.resource is None and request.method not in (b"GET", b"HEAD", b"OPTIONS"):
             # The final answer instead of 100, and no knowing whether the body comes (RFC 9110 section 10.1.1).
-            self.lingers = True
             answer = request.answer()
             return at, self._emit_step(answer, True)
         self._body = request.begin_body()
@@ -251,6 +236,8 @@ class Http1:
         self._answered += body.lines - before
         if not body.done:
             return at, Stop.SHARE if body.rests else Stop.BODY
+        if not self._has_turn(request):
+            return at, Stop.TURN
         self._body = None
         return at, self._emit_step(request.end_body(body))
 
@@ -283,13 +270,18 @@ class Http1:
         self._request = Answering(self._service, self._site, self, method, target, fields)
         self._head = self.inbox[:at]
         self._request.give(answer)
-        self.inbox = self.inbox[at:]
+        self.inbox = self.inbox[at + fields.body :]
         self._service.requests += 1
 
     @property
     def client(self) -> str:
         """As `Asker.client`."""
         return self._writer.client
+
+    @property
+    def says_no_more(self) -> bool | None:
+        """As `Writer.says_no_more`."""
+        return self._writer.says_no_more
 
     def head(self) -> SentHead:
         """As `Asker.head`."""

@@ -21,15 +21,18 @@ from zcserve.site.reply import Reply
 class Writer:
     """Of one connection.
 
-    client  the client's address for the log: the peer's, or what a trusted proxy says
+    client        the client's address for the log: the peer's, or what a trusted proxy says
+    says_no_more  the last answer is given: whether the client has said that it sends nothing behind its request. None
+                  until then
     """
 
-    __slots__ = ("_output", "_service", "client")
+    __slots__ = ("_output", "_service", "client", "says_no_more")
 
     def __init__(self, service: Service, output: Output, client: str) -> None:
         self._service = service
         self._output = output
         self.client = client
+        self.says_no_more: bool | None = None
 
     def write_hit(self, method: bytes, target: bytes, fields: Fields, chosen: Entry, body: Body) -> Stop | None:
         """Answer a GET or HEAD with a representation whose content is at hand, as far as its conditions and ranges
@@ -38,7 +41,9 @@ class Writer:
         if not fields.plain:
             answer = represent(fields, method, chosen, body, service.config.ranges_max)
             if answer is not None:
-                return self.write_all(answer, method, target, fields)
+                stop = self.write(answer, method, target, fields)
+                assert not isinstance(stop, Outgoing)
+                return stop
         mode = CLOSE if service.draining else fields.mode
         stop = None
         if method == b"GET":
@@ -50,7 +55,10 @@ class Writer:
             self._output.add((service.prefixes.ok[mode], body.head()), body)
         if service.log is not None:
             service.log(self.client, method, target, fields, 200, body.size if method == b"GET" else 0)
-        return Stop.END if mode == CLOSE else stop
+        if mode == CLOSE:
+            self.says_no_more = fields.mode == CLOSE
+            return Stop.END
+        return stop
 
     def write(
         self, answer: Reply, method: bytes, target: bytes, fields: Fields | None, close: bool = False
@@ -66,6 +74,8 @@ class Writer:
         if outgoing is not None:
             outgoing.last |= mode == CLOSE
             mode = CLOSE if outgoing.last else mode
+        if mode == CLOSE:
+            self.says_no_more = fields is not None and fields.mode == CLOSE and not close
         self._output.add((service.prefixes.of(answer.status, mode), *segments), answer.body)
         if outgoing is not None:
             return outgoing
@@ -76,12 +86,6 @@ class Writer:
             self._output.about = method, target
             stop = Stop.SHARE
         return Stop.END if mode == CLOSE else stop
-
-    def write_all(self, answer: Reply, method: bytes, target: bytes, fields: Fields | None) -> Stop | None:
-        """As `write`, of an answer that does not come piece by piece."""
-        stop = self.write(answer, method, target, fields)
-        assert not isinstance(stop, Outgoing)
-        return stop
 
     def log(self, method: bytes, target: bytes, fields: Fields, status: int, length: int) -> None:
         """Write the log's line of what has come piece by piece."""
