@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from zcserve.cache import spans
 from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect
@@ -281,16 +281,17 @@ class Answering:
         chosen = service.choose(generation, base, fields.accept)
         if chosen is None:
             return reply.page(406, reply.VARY)
-        body = chosen.body
+        body = chosen.body or service.fetcher.opened(chosen)
         if service.loop.front.learns:
             self._teach(base)
         if body is not None:
             self._site.note_use(chosen, service.loop.turn)
             return self._represent(chosen, body)
+        done = partial(self._on_fetched, partial(self._loaded, chosen))
         if self._stored is not None and self._stored.own:
-            service.loop.call_soon(partial(self._on_loaded, chosen, Renewed()))  # only its resource can make it again
+            service.loop.call_soon(partial(done, Renewed()))  # only its resource can make it again
         else:
-            self.wait = service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
+            self.wait = service.fetcher.fetch(generation, base, chosen, done)
         return None
 
     def _teach(self, resource: Entry | Redirect) -> None:
@@ -304,30 +305,31 @@ class Answering:
 
     def _represent(self, chosen: Entry, body: Body) -> Reply | None:
         """Conditions and ranges, now that the content is at hand."""
-        fields, stored = self.fields, self._stored
-        decision = negotiate.WHOLE
-        # Conditions and ranges are about a successful GET or HEAD (RFC 9110 sections 13.2.1, 14.2).
-        if not fields.plain and self.method in (b"GET", b"HEAD") and (stored is None or stored.status == 200):
-            ranges_max = self._service.config.ranges_max
-            decision = negotiate.decide(fields, chosen, is_get=self.method == b"GET", ranges_max=ranges_max)
+        stored = self._stored
+        status = 200 if stored is None else stored.status
+        decision = _decide(self.method, self.fields, status, chosen, self._service.config.ranges_max)
         answer = _reply_of(decision, chosen, body)
         if stored is not None:
             answer.dress(stored.status, stored.fields)
         return answer if not body.holds_descriptor or self._is_begun(answer) else None
 
-    def _on_loaded(self, chosen: Entry, result: Fetched) -> None:
+    def _on_fetched(self, then: Callable[[Any], Step], result: Any) -> None:
         self.wait = None
-        self._resume(partial(self._loaded, chosen, result))
+        self._resume(partial(then, result))
 
     def _loaded(self, chosen: Entry, result: Fetched) -> Step:
         """Answer with what a thread brought."""
-        self._renewals += 1
         if isinstance(result, Body):
             self._site.note_use(chosen, self._service.loop.turn, was_resident=False)
             return self._represent(chosen, result)
-        if isinstance(result, Renewed) and self._renewals <= RENEWALS_MAX:
-            return self.answer() if self._stored is None else self._renew_stored(self._stored)
-        return self._unavailable()
+        return self._anew() if isinstance(result, Renewed) else self._unavailable()
+
+    def _anew(self) -> Step:
+        """Answer again: the file that was chosen is not what its entry says."""
+        self._renewals += 1
+        if self._renewals > RENEWALS_MAX:
+            return self._unavailable()
+        return self.answer() if self._stored is None else self._renew_stored(self._stored)
 
     def _unavailable(self, why: str = "its file cannot be read, or changes too often") -> Reply:
         """The content cannot be had for now."""
@@ -340,14 +342,15 @@ class Answering:
         span = answer.first_span() if has_content(self.method, answer.status) else None
         if span is None or spans.is_at_hand(span):
             return True
-        self.wait = spans.read_in_thread(self._service.fetcher, span, partial(self._on_first_piece, answer, span))
+        done = partial(self._on_fetched, partial(self._begin, answer, span))
+        self.wait = spans.read_in_thread(self._service.fetcher, span, done)
         return False
 
-    def _on_first_piece(self, answer: Reply, span: DiskSpan, piece: memoryview | None) -> None:
-        self.wait = None
-        self._resume(partial(self._begin, answer, span, piece))
-
     def _begin(self, answer: Reply, span: DiskSpan, piece: memoryview | None) -> Step:
+        """Answer with a file whose first piece a thread has read."""
+        is_of_site = self.resource is None or self._stored is not None  # else the application named the very file
+        if is_of_site and (piece is None or span.file.is_stale):
+            return self._anew()
         if piece is None:
             return self._unavailable()
         answer.begin(span, piece)
@@ -420,6 +423,14 @@ class Answering:
             return reply.not_found(None)
         stored.entry = fresh
         return self._take_stored(stored)
+
+
+def _decide(method: bytes, fields: Fields, status: int, chosen: Entry, ranges_max: int) -> negotiate.Decision:
+    """What a request's conditions and ranges lead to: they are about a successful GET or HEAD (RFC 9110 sections
+    13.2.1, 14.2)."""
+    if fields.plain or method not in (b"GET", b"HEAD") or status != 200:
+        return negotiate.WHOLE
+    return negotiate.decide(fields, chosen, is_get=method == b"GET", ranges_max=ranges_max)
 
 
 def _reply_of(decision: negotiate.Decision, chosen: Entry, body: Body) -> Reply:

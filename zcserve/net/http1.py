@@ -126,7 +126,7 @@ class Http1:
                     hit = service.choose(site.live, base, fields.accept) if base.variants else base
                 if (
                     hit is not None
-                    and (body := hit.body) is not None
+                    and (body := hit.body or service.fetcher.opened(hit)) is not None
                     and (not body.holds_descriptor or spans.is_ready(body))
                 ):
                     if front.learns and isinstance(base, Entry):

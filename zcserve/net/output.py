@@ -81,7 +81,7 @@ class Output:
                         return self._pause(Flushed.COLD)
                     sent += count
                 else:
-                    sent += self._send_buffers(transport)
+                    sent += self._send_buffers(transport, share - sent)
         except BlockingIOError:
             self._queued = transport.unacknowledged()
             return self._pause(Flushed.BLOCKED)
@@ -96,29 +96,37 @@ class Output:
         self.about = None
         return _DONE
 
-    def _send_buffers(self, transport: Transport) -> int:
-        """Send the buffers at the front; how many bytes were taken."""
+    def _send_buffers(self, transport: Transport, left: int) -> int:
+        """Send the buffers at the front, and with them the first piece of a file that is copied; how many bytes were
+        taken."""
         segments = self.segments
         buffers: list[bytes | memoryview] = []
         send = transport.send
+        span = piece = None
         copied = 0
         for segment in segments[:BUFFERS_MAX]:
             if isinstance(segment, (Span, DiskSpan)):
                 if not isinstance(segment, Span) or not spans.is_small(segment) or copied >= COPIED_BYTES:
-                    send = transport.send_before_file
+                    span, piece = segment, _piece_behind(segment, left)
+                    if piece is None:
+                        send = transport.send_before_file
                     break
                 segment = spans.copy(segment)
                 copied += len(segment)
             buffers.append(segment)
-        sent = count = send(buffers)
+        sent = count = send(buffers if piece is None else (*buffers, piece))
         done = 0
         for buffer in buffers:
             if count < len(buffer):
                 segments[done] = memoryview(buffer)[count:]
+                piece = None
                 break
             count -= len(buffer)
             done += 1
         del segments[:done]
+        if piece is not None:
+            assert isinstance(span, DiskSpan)
+            sent += self._send_piece(transport, span, piece, count) - count
         return sent
 
     def _send_file(self, transport: Transport, span: Span | DiskSpan, left: int) -> int:
@@ -140,10 +148,9 @@ class Output:
         spans.took(self.segments, span, count, length)
         return count
 
-    def _send_piece(self, transport: Transport, span: DiskSpan, piece: memoryview) -> int:
-        """Send the bytes of a file that were read and checked, until the transport takes no more: what it does not take
-        is read again, so a try is cheaper."""
-        count = 0
+    def _send_piece(self, transport: Transport, span: DiskSpan, piece: memoryview, count: int = 0) -> int:
+        """Send the bytes of a file that were read and checked, of which `count` are taken already, until the transport
+        takes no more: what it does not take is read again, so a try is cheaper."""
         try:
             while count < len(piece):
                 count += transport.send((piece[count:],))
@@ -199,3 +206,14 @@ class Output:
         self._is_pinned = False
         for body in self._kept:
             body.pins -= 1
+
+
+def _piece_behind(span: Span | DiskSpan, left: int) -> memoryview | None:
+    """The first piece of a file that is copied, to be sent with what is before it. None: that is sent without it,
+    whatever becomes of the file."""
+    if isinstance(span, Span | ForeignSpan):
+        return None
+    try:
+        return spans.next_piece(span, left)
+    except TornError:
+        return None
