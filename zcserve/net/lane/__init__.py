@@ -1,12 +1,13 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text  <  records gil  <  grammar choice sightings uses  <  judged ranges table  <  conditions  <  head
+    system text  <  scan records gil  <  grammar choice sightings uses  <  judged ranges table  <  conditions  <  head
         <  proxies log output  <  connections parts servlets absent  <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
 | system      | what is taken from the system and from CPython                              |
 | text        | classes of characters, comparisons, decimal numbers, hashes                 |
+| scan        | where a target, a name or a value ends                                      |
 | records     | what can be sent, and how long it lives                                     |
 | grammar     | what the value of a field means                                             |
 | judged      | what a value means, as the grammar says it or else Python                   |

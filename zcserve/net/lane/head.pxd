@@ -10,7 +10,7 @@ to the bytes it was read from.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
-from libc.string cimport memchr, memcmp, memset
+from libc.string cimport memcmp, memset
 
 from zcserve.net.lane.conditions cimport (
     IF_RANGE, MATCH, MODIFIED_SINCE, NONE_MATCH, RANGE, UNMODIFIED_SINCE, Conditions, note_condition,
@@ -18,10 +18,11 @@ from zcserve.net.lane.conditions cimport (
 from zcserve.net.lane.grammar cimport CLOSE, KEEP, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, NUMBERS_MAX, UPGRADE
 from zcserve.net.lane.judged cimport Judged, accept_means, means
 from zcserve.net.lane.records cimport CODINGS
-from zcserve.net.lane.text cimport Text, is_blank, is_target, is_token, is_value, same_name, skip_blanks
+from zcserve.net.lane.scan cimport name_end, target_end, value_end
+from zcserve.net.lane.text cimport Text, same_name
 
 cdef enum:
-    HEAD_BYTES_MIN = 18          # GET / HTTP/1.1 and two line ends
+    HEAD_BYTES_MIN = 18          # GET / HTTP/1.1 and two line ends; no less than BLOCK_MAX (scan.pxd)
     VERSION_LEN = 11             # with the blank before it and the line end
 
 cdef enum:                       # `Head.forwarded`: fields that name the client, to be listened to where the peer is trusted
@@ -70,8 +71,7 @@ cdef inline const char *parse_request_line(const Rules *rules, const char *start
     else:
         return NULL
     head.target.at = p
-    while p < end and is_target(p[0]):
-        p += 1
+    p = target_end(p, end)
     head.target.len = p - head.target.at
     if head.target.len == 0 or head.target.len > rules.target_bytes_max or end - p < VERSION_LEN:
         return NULL
@@ -103,58 +103,61 @@ cdef inline const char *parse_field(
     const Rules *rules, Judged *judged, const char *p, const char *end, Head *head
 ) noexcept nogil:
     """A field's line at `p`, taken up. Where the next line begins; NULL where the request is the general lane's."""
-    cdef Text name, value
-    cdef const char *value_end
-    name.at = p
-    while p < end and is_token(p[0]):
-        p += 1
-    if p == end or p[0] != c':' or p == name.at:
+    cdef Text value
+    cdef const char *colon = name_end(p, end)
+    cdef const char *line_end
+    if colon == end or colon[0] != c':' or colon == p:
         return NULL
-    name.len = p - name.at
-    p += 1
-    p = skip_blanks(p, end)
-    value.at = p
-    p = <const char *> memchr(p, c'\r', end - p)
-    if p == NULL or end - p < 2 or p[1] != c'\n' or not is_value(value.at, p - value.at):
+    line_end = value_end(colon + 1, end)
+    if end - line_end < 2 or line_end[0] != c'\r' or line_end[1] != c'\n':
         return NULL
-    value_end = p
-    while value_end > value.at and is_blank((value_end - 1)[0]):
-        value_end -= 1
-    value.len = value_end - value.at
+    value = trimmed(Text(colon + 1, line_end - colon - 1))
     head.fields += 1
-    return p + 2 if heed(rules, judged, name, value, head) else NULL
+    return line_end + 2 if heed(rules, judged, Text(p, colon - p), value, head) else NULL
+
+
+cdef inline Text trimmed(Text value) noexcept nogil:
+    """Without the white space around it. Of what a value may hold, nothing else is that small."""
+    while value.len and <uint8_t> value.at[0] <= c' ':
+        value.at += 1
+        value.len -= 1
+    while value.len and <uint8_t> value.at[value.len - 1] <= c' ':
+        value.len -= 1
+    return value
 
 
 cdef inline bint heed(const Rules *rules, Judged *judged, Text name, Text value, Head *head) noexcept nogil:
     """Take up a field. False: its request is for the general lane. A field that no line names means nothing to a GET of a file."""
     if name.len == 4:
         return not same_name(name.at, b"host", 4) or heed_host(judged, value, head)
-    if name.len == 5:
+    elif name.len == 5:
         return not same_name(name.at, b"range", 5) or note_condition(&head.conditions, RANGE, value)
-    if name.len == 6:
+    elif name.len == 6:
         return not same_name(name.at, b"expect", 6)
-    if name.len == 7:
+    elif name.len == 7:
         return not rules.logs or not same_name(name.at, b"referer", 7) or is_first(&head.referer, value)
-    if name.len == 8:
+    elif name.len == 8:
         if same_name(name.at, b"if-range", 8):
             return note_condition(&head.conditions, IF_RANGE, value)
         return not same_name(name.at, b"if-match", 8) or note_condition(&head.conditions, MATCH, value)
-    if name.len == 10:
+    elif name.len == 10:
         if same_name(name.at, b"connection", 10):
             return is_first(&head.connection, value)
         return not rules.logs or not same_name(name.at, b"user-agent", 10) or is_first(&head.agent, value)
-    if name.len == 13:
+    elif name.len == 13:
         return not same_name(name.at, b"if-none-match", 13) or note_condition(&head.conditions, NONE_MATCH, value)
-    if name.len == 14:
+    elif name.len == 14:
         return not same_name(name.at, b"content-length", 14)
-    if name.len == 15 and same_name(name.at, b"accept-encoding", 15):
-        return heed_accept(judged, value, head)
-    if name.len == 17 and same_name(name.at, b"transfer-encoding", 17):
-        return False
-    if name.len == 17 and same_name(name.at, b"if-modified-since", 17):
-        return note_condition(&head.conditions, MODIFIED_SINCE, value)
-    if name.len == 19 and same_name(name.at, b"if-unmodified-since", 19):
-        return note_condition(&head.conditions, UNMODIFIED_SINCE, value)
+    elif name.len == 15:
+        if same_name(name.at, b"accept-encoding", 15):
+            return heed_accept(judged, value, head)
+    elif name.len == 17:
+        if same_name(name.at, b"transfer-encoding", 17):
+            return False
+        if same_name(name.at, b"if-modified-since", 17):
+            return note_condition(&head.conditions, MODIFIED_SINCE, value)
+    elif name.len == 19:
+        return not same_name(name.at, b"if-unmodified-since", 19) or note_condition(&head.conditions, UNMODIFIED_SINCE, value)
     if rules.trusts:
         heed_proxy(name, value, head)
     return True
