@@ -1,7 +1,8 @@
 """What all tests share: a tree to serve, a server in a thread, a server as a process, and waiting without luck.
 
 Everything a test starts ends with it. A server listens on a port of the kernel's choosing, so that any number of tests
-run beside each other. With ZCSERVE_TEST_STRICT=1 (`.ci/run`, where everything is installed) a skip is a failure.
+run beside each other. With ZCSERVE_TEST_STRICT=1 (`.ci/run`, where everything is installed) a skip is a failure; with
+ZCSERVE_TEST_UNHURRIED=1 a change shows in many small and late steps, and what fails is a test that does not wait.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import waiting
+from tests.support import unhurried, waiting
 from tests.support.command import Command, StartCommand
 from tests.support.site import Serve, Site
 from tests.support.waiting import Growth, WaitUntil
@@ -39,6 +40,8 @@ SERVED_BETWEEN_COLLECTIONS = 25
 _served = itertools.count(1)
 
 STRICT = os.environ.get("ZCSERVE_TEST_STRICT") == "1"
+if unhurried.IS_WANTED:
+    unhurried.begin()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -26,6 +26,7 @@ from tests.support.command import StartCommand
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
+from zcserve.cache import store
 from zcserve.cache.entry import Entry, OnDisk
 from zcserve.errors import UsageError
 from zcserve.net.fastlane import FastLane, Teacher, open_front
@@ -312,8 +313,9 @@ def test_an_evicted_body_is_given_back_and_answered_again(start: Callable[..., S
 
 
 def test_a_body_that_is_being_sent_is_passed_over(
-    start: Callable[..., Server], site: Site, wait_until: WaitUntil
+    start: Callable[..., Server], site: Site, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(store, "LET_GO_S", NEVER)  # what it does not send it lets go of, however late its turn comes
     for name in ("one", "two"):
         site.write(name, bytes(LARGE))
     server = start(memory="20M")  # two of the three

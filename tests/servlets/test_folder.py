@@ -48,7 +48,7 @@ class Servlets:
         beside.replace(self.directory / file)
 
     def changed(self) -> bool:
-        return self.folder.changed() or any(module.changed() for module in self.folder.modules.values())
+        return bool(self.folder.loaded.changes())
 
     def seen(self) -> Servlets:
         """What a request does first: refresh if something changed; then nothing has."""
@@ -138,7 +138,7 @@ def test_what_has_not_changed_is_not_loaded_again_unless_everything_is(servlets:
 def test_modules_and_table_are_replaced_and_not_changed(servlets: Servlets) -> None:
     servlets.write("hello.py", returning("one"))
     servlets.seen()
-    modules, table = servlets.folder.loaded
+    modules, table, _ = servlets.folder.loaded
     function = table.named("hello")["GET"].function  # type: ignore[index]
     servlets.write("hello.py", returning("two!"))
     servlets.write("more.py", returning("more"))
@@ -234,7 +234,7 @@ def test_a_folder_that_cannot_be_read_goes_on_with_what_was_loaded(
     away = servlets.directory.rename(servlets.directory.with_name("away"))
     servlets.folder.refresh()
     assert servlets.call("hello") == "hello"
-    assert not servlets.folder.changed()
+    assert "" not in servlets.folder.loaded.changes()
     assert "cannot be read" in errors(caplog)[0]
     away.rename(servlets.directory)
     servlets.write("hello.py", returning("again"))

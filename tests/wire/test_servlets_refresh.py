@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.site import Serve, Site
-from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
+from tests.support.stage import EVENTS, JOURNAL, WAIT_S, StageClient, write_servlet, write_servlets
 from tests.support.waiting import WaitUntil
 from zcserve import Server
+from zcserve.servlets.folder import Folder
+from zcserve.servlets.folder_events import FolderEvents
 
 TIMES = 3
 
@@ -266,7 +268,7 @@ assert EVENTS["loaded"].wait(WAIT_S)
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_who_asks_for_what_loads_waits_and_nobody_else(
+def test_a_request_for_what_loads_waits_and_no_other_does(
     start: Start, folder: Path, wait_until: WaitUntil, target: str
 ) -> None:
     server = start()
@@ -286,7 +288,7 @@ def test_who_asks_for_what_loads_waits_and_nobody_else(
     assert JOURNAL == ["loading"]  # once for both
 
 
-def test_a_client_that_leaves_while_it_loads_harms_nobody(
+def test_a_client_that_leaves_while_it_loads_harms_no_other(
     start: Start, folder: Path, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start()
@@ -310,6 +312,36 @@ def test_what_changes_while_it_loads_is_loaded_again(start: Start, folder: Path,
         write_servlet(folder, "page", answering("three"))
         EVENTS["loaded"].set()
         assert client.read().body == b"three"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_edit_that_a_load_takes_up_while_a_request_looks_for_its_servlet_is_answered(
+    start: Start, folder: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    refresh, take = Folder.refresh, FolderEvents.take
+
+    def refreshed_meanwhile(loads: Folder, *, everything: bool = False) -> None:
+        JOURNAL.append("loading")
+        assert EVENTS["a request looks"].wait(WAIT_S)
+        refresh(loads, everything=everything)
+        EVENTS["loaded"].set()
+
+    def taken_slowly(events: FolderEvents) -> bool:
+        if EVENTS["edited"].is_set():
+            EVENTS["a request looks"].set()
+            assert EVENTS["loaded"].wait(WAIT_S)
+        return take(events)
+
+    server = start()
+    with StageClient(server.port) as client:
+        assert asked(client, (target,)) == {b"one"}
+        monkeypatch.setattr(Folder, "refresh", refreshed_meanwhile)
+        monkeypatch.setattr(FolderEvents, "take", taken_slowly)
+        server.reload()
+        wait_until(lambda: JOURNAL == ["loading"])
+        EVENTS["edited"].set()
+        write_servlet(folder, "page", answering("two"))
+        assert client.get(target).body == b"two"
 
 
 def test_a_file_that_never_rests_is_answered_by_a_version_of_it(start: Start, folder: Path) -> None:

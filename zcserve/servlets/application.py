@@ -6,7 +6,8 @@
 
 **Edit and refresh.** A request that may lead to a servlet asks whether something in the folder has changed
 (folder_events.py). If so it waits, with all that come after it, until a thread has loaded what did; all others are
-served meanwhile.
+served meanwhile. What was loaded is used from one step of the loop on: so what a request finds, and what is asked
+whether it has changed, belong together, also while a thread loads the next.
 
 What the lane was told of a target is forgotten when the folder or the site's files change: files go before servlets.
 """
@@ -35,7 +36,7 @@ from zcserve.net.timers import Timers
 from zcserve.paths import SentPath
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
 from zcserve.servlets.context import Context, RequestLine
-from zcserve.servlets.folder import Folder, Module
+from zcserve.servlets.folder import NOTHING_LOADED, Folder, Module
 from zcserve.servlets.folder_events import FolderEvents
 from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.mounts import Mounts
@@ -177,6 +178,7 @@ class Servlets:
         self._loader = Pool(1, 1)
         self._waiting: list[Callable[[], None]] = []
         self._folder_events: FolderEvents  # of the folder
+        self._in_use = NOTHING_LOADED
         self._changes: frozenset[str] = frozenset()  # what is to be loaded, or is being loaded
         self._sure_until = 0.0
         self._is_late = False  # what is being loaded takes long: nothing waits for it
@@ -191,6 +193,7 @@ class Servlets:
             self._folder.refresh()
             self._folder.late.subscribe(partial(call_soon, self._load_is_late))
             self._folder_events = self._folder.listen()
+            self._in_use = self._folder.loaded
 
     def start(self) -> None:
         """Be ready for requests. Raises UsageError where an application cannot; `close` is due then, too."""
@@ -208,14 +211,14 @@ class Servlets:
         """What there is, for people."""
         told = []
         if self._folder is not None:
-            modules = self._folder.modules.values()
+            modules = self._in_use.modules.values()
             broken = sum(bool(module.error) for module in modules)
             told.append(f"{len(modules)} in {self.config.servlets}" + f", {broken} of them broken" * bool(broken))
         return "; ".join([*told, *(f"mounted {text}" for text in self.config.mount)])
 
     def broken(self) -> list[str]:
         """The servlets that do not load: file, line and what is wrong, a line each."""
-        return [module.fault() for module in self._folder.modules.values() if module.error] if self._folder else []
+        return [module.fault() for module in self._in_use.modules.values() if module.error]
 
     # --- from a target to a resource ----------------------------------------------------------------------
 
@@ -224,7 +227,7 @@ class Servlets:
         if websocket:
             return self._no_websockets if self.find_as_it_is(path, query) is not None else None
         found = self._look_up(path, query)
-        if self._folder is not None and self._is_stale(self._folder, found):
+        if self._folder is not None and self._is_stale(found):
             return self._refreshing
         return found or self._mounts.find(path.key)
 
@@ -235,7 +238,7 @@ class Servlets:
     def _look_up(self, path: SentPath, query: bytes | None) -> Servlet | Broken | None:
         if self._folder is None or not path.is_plain:
             return None
-        modules, table = self._folder.loaded
+        modules, table, _ = self._in_use
         if path.key == SERVLET_PATH:
             module = modules.get(_name_in(query or b""))
             return self._of_modules(table.named(module.name) or {}, {}, [module]) if module is not None else None
@@ -267,14 +270,14 @@ class Servlets:
 
     # --- edit and refresh ---------------------------------------------------------------------------------
 
-    def _is_stale(self, folder: Folder, found: Servlet | Broken | None) -> bool:
+    def _is_stale(self, found: Servlet | Broken | None) -> bool:
         """Whether something must be loaded before a request that leads to this, or nowhere, may be answered."""
         if self._is_late:
             return False
         now = time.monotonic()
         if self._folder_events.take() or now > self._sure_until:
             self._sure_until = now + SURE_S
-            changes = folder.changes()
+            changes = self._in_use.changes()
             if changes != self._changes:
                 self._changes = changes
                 self._front.forget_quick()
@@ -286,11 +289,12 @@ class Servlets:
         """Have the folder loaded anew by a thread, then call `then`."""
         self._waiting.append(then)
         if len(self._waiting) == 1 and not self._is_late:
-            self._loader.submit(self._load)
+            everything, self._everything = self._everything, False
+            self._loader.submit(partial(self._load, everything))
 
     def _load_what_changed(self) -> None:
         """Look at all files, though no request asks."""
-        if self._folder is not None and self._is_stale(self._folder, None):
+        if self._folder is not None and self._is_stale(None):
             self.refresh(lambda: None)
 
     def reload(self) -> None:
@@ -300,9 +304,8 @@ class Servlets:
             self._everything = True
             self.refresh(lambda: None)
 
-    def _load(self) -> None:
+    def _load(self, everything: bool) -> None:
         assert self._folder is not None
-        everything, self._everything = self._everything, False
         try:
             self._folder.refresh(everything=everything)
         finally:
@@ -325,9 +328,10 @@ class Servlets:
         self._sure_until = 0.0  # what was written while it was loaded is not loaded
         self._folder_events.close()
         self._folder_events = self._folder.listen()
+        self._in_use = self._folder.loaded
         self._front.forget_quick()
         if self.results is not None:
-            modules = self._folder.modules.values()
+            modules = self._in_use.modules.values()
             self.results.servlets_changed(route for module in modules for route in module.routes)
         self._go_on()
         if self._everything:  # it was asked for meanwhile
@@ -351,8 +355,7 @@ class Servlets:
 
     def _quick(self, found: Servlet, target: bytes) -> Quick:
         """How a servlet that runs in the loop is called by the lane."""
-        route, params, folder = found.by_method["GET"], found.params, self._folder
-        assert folder is not None
+        route, params = found.by_method["GET"], found.params
         return Quick(
             function=partial(route.function, **params) if params else route.function,
             request=Request,
@@ -361,7 +364,7 @@ class Servlets:
             where=route.where,
             notice=self._folder_events.fd,
             sure_s=SURE_S,
-            is_fresh=lambda: not self._is_stale(folder, found),
+            is_fresh=lambda: not self._is_stale(found),
             finish=lambda method, value: self._finish(value, route, _Line(method, target)),
             fail=lambda method, error: self.context.fail(route.where, _Line(method, target), error),
         )

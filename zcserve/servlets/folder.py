@@ -1,8 +1,8 @@
 """A folder of servlets: NAME.py is the servlet NAME, and a changed file is another version of it.
 
 `refresh` reads what is there, loads what differs from what was loaded, and lays everything that loads and does not
-conflict into a new `Table`. What does not goes on as its last good version. Both results are flipped as a whole, so
-that other threads see old or new. This module calls no servlet; when to refresh is the caller's business.
+conflict into a new `Table`. What does not goes on as its last good version. Both are one `Loaded`, which does not
+change: the caller flips to it as a whole. This module calls no servlet; when to refresh is the caller's business.
 
 - **A version is its sources**: the file itself and those of the folder that it imports, found in its syntax tree,
   however deep. They are read once a refresh and compiled from what was read. Python's own .pyc files are neither read
@@ -269,15 +269,26 @@ class Module:
 
 
 class Loaded(NamedTuple):
-    """What was loaded together: servlets by name, and the table of their routes."""
+    """What was loaded together: servlets by name, the table of their routes, and the names that the directory had then
+    (None: it was not read yet)."""
 
     modules: dict[str, Module]
     table: Table
+    listing: _Listing | None
+
+    def changes(self) -> frozenset[str]:
+        """The servlets that are not what was loaded any more, "" for the directory's own names: one os.stat for each
+        file, and one for the directory."""
+        found = {name for name, module in self.modules.items() if module.changed()}
+        return frozenset(found | {""} if self.listing is None or self.listing.changed() else found)
+
+
+NOTHING_LOADED = Loaded({}, Table(), None)
 
 
 class Folder:
-    """The servlets of a directory. `loaded` is replaced by `refresh`, and does not change else: other threads take it
-    once and use what they have.
+    """The servlets of a directory. `loaded` is replaced by `refresh`, in whichever thread: others take it once, and ask
+    what they took both for a servlet and for its `changes`.
 
     late  event: a servlet takes long to load, in another thread
     """
@@ -287,8 +298,7 @@ class Folder:
         if not directory.is_dir():
             raise UsageError(f"servlets: {str(directory)!r} is not a directory")
         self.directory = Path(os.path.abspath(directory))  # symlinks stay: where they lead may change
-        self.loaded = Loaded({}, Table())
-        self._listing: _Listing | None = None
+        self.loaded = NOTHING_LOADED
         self._sources: dict[str, SourceFile] = {}
         self._ignored: set[str] = set()
         self.late: Event[()] = Event()
@@ -302,15 +312,6 @@ class Folder:
         """What tells whether it is worth asking `changed`, of what is loaded now."""
         return FolderEvents(self.directory, [f"{name}.py" for name in self._sources])
 
-    def changed(self) -> bool:
-        """Whether something was added to or taken from the directory: one os.stat."""
-        return self._listing is None or self._listing.changed()
-
-    def changes(self) -> frozenset[str]:
-        """The servlets that are not what `refresh` read any more, "" for the directory's own names."""
-        found = {name for name, module in self.modules.items() if module.changed()}
-        return frozenset(found | {""} if self.changed() else found)
-
     def refresh(self, *, everything: bool = False) -> None:
         """Load what is new or has changed (or `everything`), drop what is gone, and make the new table.
 
@@ -319,10 +320,10 @@ class Folder:
         """
         listing = _Listing(self.directory)
         if listing.content is not None:
-            self._renew(self._read(listing.content, everything))
+            self._renew(listing, self._read(listing.content, everything))
         else:
             _log.error("servlets: %s cannot be read, what was loaded goes on", self.directory)
-        self._listing = listing
+            self.loaded = self.loaded._replace(listing=listing)
 
     def _read(self, names: list[str], everything: bool) -> dict[str, SourceFile]:
         """The sources of servlets and helpers by name; those that have not changed are the same as before."""
@@ -345,7 +346,7 @@ class Folder:
             _log.warning("servlets: %s is ignored: %s", repr(file), why)
         return False
 
-    def _renew(self, sources: dict[str, SourceFile]) -> None:
+    def _renew(self, listing: _Listing, sources: dict[str, SourceFile]) -> None:
         made_of = {name: _with_imports(name, sources) for name in sources}
         known = {name: (sources[name], made_of[name]) for name in sources if name.startswith("_")}
         replaced = _helpers.renew(known)
@@ -362,7 +363,7 @@ class Folder:
         modules, table = _settled(loaded)
         self._report(loaded, modules)
         self._forget(modules)
-        self.loaded, self._sources = Loaded(modules, table), sources
+        self.loaded, self._sources = Loaded(modules, table, listing), sources
         _show(modules.values())
 
     def _load(self, name: str, source: SourceFile, sources: SourceFiles, replaced: Iterable[str]) -> Module:

@@ -1,0 +1,98 @@
+"""A server whose threads come late and whose steps are small: what a busy machine does once in a thousand runs, often.
+
+A test that waits for one effect of a change and then asserts another one passes on a quiet machine and fails on a busy
+one. With ZCSERVE_TEST_UNHURRIED=1 (`tests/conftest.py`) such effects come one by one, in this process and in those that
+`Command` starts. Tests of deadlines, bounds of time and memory may fail then; all others must not.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from zcserve.cache import burial, fetcher, watcher
+from zcserve.cache.crew import Crew
+from zcserve.content import live, patches, releases
+from zcserve.content.jobs import Jobs
+from zcserve.net.loop import Loop
+from zcserve.net.output import Output
+from zcserve.servlets import kept, making
+from zcserve.servlets.workers import Pool
+
+IS_WANTED = os.environ.get("ZCSERVE_TEST_UNHURRIED") == "1"
+
+LATE_S = 0.03
+# A thread may come late for so long at once, and for so much of its time: a burst takes twice as long, and no more.
+LATE_AT_ONCE_S = 0.5
+LATE_SHARE = 0.5
+
+_own = threading.local()
+
+# One key, one event, one result, one request at a time, where a server takes some hundred.
+_SMALL: dict[Any, dict[str, float]] = {
+    patches: {"KEYS_LAID_AT_ONCE": 1, "EVENTS_READ_S": 0},
+    live: {"EVENTS_READ_S": 0},
+    watcher: {"_READ_BYTES": 16 + 256, "SETTLE_S": 0},  # the longest event (inotify(7)), and each is news
+    releases: {"KEYS_TOLD_AT_ONCE": 1},
+    burial: {"LET_GO_AT_ONCE": 1},
+    kept: {"SWEPT_AT_ONCE": 1},
+    fetcher: {"HANDED_OUT_MAX": 1},
+    making: {"HANDED_OUT_MAX": 1},
+}
+# A thread that has begun, a job that it has taken, a step that it asks for, an answer that is out, a turn that is over:
+# after one of so many it comes late.
+_BEFORE = {(threading.Thread, "run"): 1, (Jobs, "in_loop"): 1, (Loop, "call_soon"): 2}
+_AFTER = {(Loop, "call_soon"): 2, (Crew, "_next"): 1, (Pool, "_next"): 1, (Output, "flush"): 5, (Loop, "run_once"): 20}
+
+
+def begin() -> None:
+    """Be unhurried from now on."""
+    for module, constants in _SMALL.items():
+        for name, value in constants.items():
+            assert hasattr(module, name), f"{module.__name__}.{name}"
+            setattr(module, name, value)
+    for late, methods in ((_late_before, _BEFORE), (_late_after, _AFTER)):
+        for (owner, name), each in methods.items():
+            setattr(owner, name, late(getattr(owner, name), each))
+
+
+def _late_before(method: Callable[..., Any], each: int) -> Callable[..., Any]:
+    @wraps(method)
+    def called(*args: Any, **named: Any) -> Any:
+        come_late(each)
+        return method(*args, **named)
+
+    return called
+
+
+def _late_after(method: Callable[..., Any], each: int) -> Callable[..., Any]:
+    @wraps(method)
+    def called(*args: Any, **named: Any) -> Any:
+        try:
+            return method(*args, **named)
+        finally:
+            come_late(each)
+
+    return called
+
+
+def come_late(each: int) -> None:
+    """Sleep once in so many calls, unless this thread was late enough."""
+    now = time.monotonic()
+    left, then = getattr(_own, "left", (LATE_AT_ONCE_S, now))
+    left = min(left + (now - then) * LATE_SHARE, LATE_AT_ONCE_S)
+    late = random.uniform(0, LATE_S) if left > 0 and random.random() * each < 1 else 0.0
+    _own.left = left - late, now
+    time.sleep(late)
+
+
+if __name__ == "__main__":
+    from zcserve.cli import main
+
+    begin()
+    raise SystemExit(main())
