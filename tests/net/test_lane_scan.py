@@ -38,7 +38,8 @@ def ends(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     source.write_text(code[1].replace("static inline const char *", "const char *"))
     built = source.with_suffix(".so")
     subprocess.run([compiler, "-shared", "-fPIC", "-O2", request.param, "-o", built, source], check=True)
-    library, found = ctypes.CDLL(str(built)), {}
+    library = ctypes.CDLL(str(built))
+    found: dict[str, End] = {}
     for name in CLASSES:
         function = library[name]
         function.argtypes, function.restype = (ctypes.c_void_p, ctypes.c_void_p), ctypes.c_void_p

@@ -295,7 +295,7 @@ class Answering:
 
     def _teach(self, resource: Entry | Redirect) -> None:
         """Tell the front what always leads there."""
-        path, front = self.target.partition(b"?")[0], self._service.loop.front
+        path, front = split_target(self.target)[0], self._service.loop.front
         if self._stored is None:
             if self._site.live.resources.get(path) is resource:
                 front.teach(path, resource, any_query=True)

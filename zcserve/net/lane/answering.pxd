@@ -21,7 +21,7 @@ from zcserve.net.lane.connections cimport (
 )
 from zcserve.net.lane.gil cimport Gil, hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
-from zcserve.net.lane.head cimport Head, Rules, parse_request_line, parse_rest
+from zcserve.net.lane.head cimport Head, Rules, find_place, parse_request_line, parse_rest
 from zcserve.net.lane.judged cimport Judged
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
@@ -69,7 +69,9 @@ cdef inline bint read_head(Answering *lane, const char *start, const char *end, 
     cdef const char *p = parse_request_line(&lane.rules, start, end, head)
     if p == NULL:
         return False
-    head.hash = hash_of(&lane.table, head.target.at, head.target.len)
+    if not find_place(&lane.judged, head):
+        return False
+    head.hash = hash_of(&lane.table, head.place.at, head.place.len)
     expect(&lane.table, head.hash)
     if not parse_rest(&lane.rules, &lane.judged, start, p, end, head):
         return False
@@ -92,16 +94,8 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
     while p < end:
         if not read_head(lane, p, end, &head):
             return hand_over(lane, fd, p, end, False)
+        record = find_record(lane, &head)
         conn = &lane.conns.all[fd]
-        record = find(&lane.table, head.target.at, head.target.len, head.hash)
-        if record == NULL:
-            record = find_path(&lane.table, head.target)
-        if record == NULL and lane.servlets.looks_up:
-            hold_gil(&lane.gil)
-            record = look_up(&lane.servlets, &lane.table, &head)
-            conn = &lane.conns.all[fd]
-        elif record == NULL:
-            record = page_of(&lane.absent, head.target)
         if record == NULL or (head.forwarded and is_by_proxy(lane, conn) and not knows_client(lane, &head, record)):
             return hand_over(lane, fd, p, end, False)
         if record.count:
@@ -127,6 +121,23 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
         if p < end and has_had_its_share(lane):
             return keep_input(conn, p, end) or ENOUGH
     return DONE
+
+
+cdef inline Record *find_record(Answering *lane, Head *head) noexcept nogil:
+    """What answers a target, NULL for what only Python can answer. A servlet is told its target as it was sent: so what answers one
+    in origin-form answers no other."""
+    cdef Record *record = find(&lane.table, head.place.at, head.place.len, head.hash)
+    if record == NULL:
+        record = find_path(&lane.table, head.place)
+    if not lane.servlets.looks_up:
+        return record if record != NULL else page_of(&lane.absent, head.place)
+    if head.is_absolute and (record == NULL or not record.count):
+        head.hash = hash_of(&lane.table, head.target.at, head.target.len)
+        record = find(&lane.table, head.target.at, head.target.len, head.hash)
+    if record == NULL:
+        hold_gil(&lane.gil)
+        record = look_up(&lane.servlets, &lane.table, head)
+    return record
 
 
 cdef inline bint has_had_its_share(const Answering *lane) noexcept nogil:

@@ -10,7 +10,7 @@ to the bytes it was read from.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
-from libc.string cimport memcmp, memset
+from libc.string cimport memchr, memcmp, memset
 
 from zcserve.net.lane.conditions cimport (
     IF_RANGE, MATCH, MODIFIED_SINCE, NONE_MATCH, RANGE, UNMODIFIED_SINCE, Conditions, note_condition,
@@ -45,7 +45,9 @@ cdef struct Head:
     int mode                     # what the connection does after it: KEEP, KEEP_10, CLOSE
     uint8_t forwarded
     Text target
-    uint32_t hash                # of the target
+    bint is_absolute             # the target names a host, too: http://host/place
+    Text place                   # what names a resource: path and query
+    uint32_t hash                # of the place
     int fields
     bint has_accept              # Accept-Encoding: qualities by coding
     int64_t accept[CODINGS]
@@ -76,6 +78,34 @@ cdef inline const char *parse_request_line(const Rules *rules, const char *start
     if head.target.len == 0 or head.target.len > rules.target_bytes_max or end - p < VERSION_LEN:
         return NULL
     return p
+
+
+cdef inline bint find_place(Judged *judged, Head *head) noexcept nogil:
+    """The target's path and query, in origin-form or in absolute-form, whose host replaces what Host says (RFC 9112 sections 3.2.1,
+    3.2.2); there is one site, so that it decides nothing. False for all else, and for a query without a path."""
+    cdef Text target = head.target
+    cdef Text host
+    cdef int64_t is_host[NUMBERS_MAX]
+    cdef const char *p
+    cdef const char *end = target.at + target.len
+    head.place = target
+    if target.at[0] == c'/':
+        return True
+    head.is_absolute = True
+    if target.len > 8 and same_name(target.at, b"https://", 8):
+        host.at = target.at + 8
+    elif target.len > 7 and same_name(target.at, b"http://", 7):
+        host.at = target.at + 7
+    else:
+        return False
+    p = host.at
+    while p < end and p[0] != c'/' and p[0] != c'?' and p[0] != c'#':
+        p += 1
+    host.len = p - host.at
+    if not host.len or not means(judged, KIND_HOST, host, is_host) or not is_host[0]:
+        return False
+    head.place = Text(p, end - p) if p < end else Text(b"/", 1)
+    return head.place.at[0] == c'/' and memchr(head.place.at, c'#', head.place.len) == NULL
 
 
 cdef inline bint parse_rest(

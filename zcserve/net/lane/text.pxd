@@ -13,8 +13,8 @@ from libc.string cimport memcpy
 
 
 # A `.pxd` can hold no tables, so these are C: 1 for what a token is made of, for what a host's name is made of, and for what a log
-# line holds as it is. So is `same_name`, which has to be inline: whether `name` is `lower` but for case; of small letters, digits and
-# dashes. It compares words, not bytes: with a `length` that the compiler knows that is a few instructions.
+# line holds as it is. So is `same_name`, which has to be inline: whether `name` is `lower` but for case; of small letters, digits,
+# dashes, colons and slashes. It compares words, not bytes: with a `length` that the compiler knows that is a few instructions.
 cdef extern from * nogil:
     """
     static const unsigned char zc_token[256] = {
