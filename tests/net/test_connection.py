@@ -228,6 +228,26 @@ def test_the_last_answer_ends_at_once_where_nothing_can_be_lost(house: Callable[
     assert (connection.state, transport.is_closed, transport.is_output_ended) == (State.CLOSED, True, False)
 
 
+@pytest.mark.parametrize("keeps_to_it", [True, False])
+def test_a_last_answer_that_has_not_left_is_waited_for_and_longer_where_more_is_sent(
+    house: Callable[..., House], keeps_to_it: bool
+) -> None:
+    here = house(linger_timeout_s=300.0)
+    _, transport = here.connect(LAST)
+    transport.held = transport.queued = 300
+    here.turn(transport)
+    here.settle()
+    assert (transport.is_output_ended, transport.is_closed) == (True, False)
+    if not keeps_to_it:
+        transport.comes = b"more"
+        here.turn(transport)
+        here.settle()
+    transport.held = transport.queued = 0
+    here.turn(transport, WRITE)
+    here.settle()
+    assert (transport.is_closed, len(here.service.endings)) == (keeps_to_it, not keeps_to_it)
+
+
 @pytest.mark.parametrize("behind", [b"more", b"x" * RECV_BYTES])
 def test_with_more_input_the_end_is_told_and_what_comes_is_thrown_away(
     house: Callable[..., House], behind: bytes

@@ -166,16 +166,16 @@ class Connection:
         elif self.state in (_HEAD, _IDLE) and not self._http.inbox and not self.transport.has_unread():
             self.end()
 
-    def end(self, *, says_no_more: bool = False) -> None:
-        """End in order: what was sent arrives. What was not sent is dropped. `says_no_more` as in `may_close`."""
+    def end(self) -> None:
+        """End in order: what was sent arrives. What was not sent is dropped."""
         if self.state is _CLOSED:
             return
-        says_no_more |= self._hung_up
-        if (self._hung_up or not self._http.lingers) and may_close(self.transport, says_no_more=says_no_more):
+        says_no_more = self._hung_up or (self._http.says_no_more if not self._http.inbox else False)
+        if may_close(self.transport, says_no_more=says_no_more):
             self.close()
             return
         self._leave(keep=True)
-        Ending(self._service, self.transport, watched=True)
+        Ending(self._service, self.transport, watched=True, says_no_more=bool(says_no_more))
         self._http.close()
 
     fail = end  # a handler raised: whatever it was about, this connection is not to be trusted
@@ -284,10 +284,7 @@ class Connection:
         if stop is Stop.BYTES:
             self._await_request()
         elif stop is Stop.END:
-            # A client that has said that it closes sends no more (RFC 9112 section 9.6); but one that was long in
-            # reading its answer is not relied upon.
-            was_quick = self.state is not _WRITE and not self._http.inbox
-            self.end(says_no_more=was_quick and not self._service.draining)
+            self.end()
         elif stop is Stop.BODY:
             if self.state is not _BODY:
                 if self.state is _WRITE and self._http.pace is not None:  # else the clock goes on while it rests

@@ -39,9 +39,11 @@ class Http1:
     addresses   as `Asker.addresses`
     client      the client's address for the log: the peer's, or what a trusted proxy says
     origin      what such a proxy says of the request at hand
-    lingers     the client may send more than was read, so that the connection must not be closed at once
     plain       how many plain hits it has answered in a row
     pace        of the body that is read
+
+    says_no_more  the last answer is given: whether the client has said that it sends nothing behind its request. None
+                  until then
     """
 
     __slots__ = (
@@ -60,10 +62,10 @@ class Http1:
         "addresses",
         "client",
         "inbox",
-        "lingers",
         "origin",
         "pace",
         "plain",
+        "says_no_more",
     )
 
     def __init__(
@@ -89,7 +91,7 @@ class Http1:
         self._body: Discard | None = None  # the request's, until it is complete
         self.pace: Pace | None = None
         self._sending: Sending | None = None  # the answer that is begun, and comes piece by piece
-        self.lingers = False
+        self.says_no_more: bool | None = None
         self.plain = 0
         self._round = self._answered = 0  # the turn in which this many requests were answered
 
@@ -99,7 +101,7 @@ class Http1:
         """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
         service = self._service
         parse = service.parser.parse if self._proxies is None else self._parse
-        site, loop, front = self._site, service.loop, service.loop.front
+        site, loop = self._site, service.loop
         resources = site.live.resources  # a hit is what `Site.hit` finds, without a call for each
         data = self.inbox
         at = count = others = 0  # the last request that was no plain hit had this number
@@ -129,8 +131,6 @@ class Http1:
                     and (body := hit.body) is not None
                     and (not body.holds_descriptor or spans.is_ready(body))
                 ):
-                    if front.learns and isinstance(base, Entry):
-                        front.teach(target, base, any_query=True)
                     site.note_use(hit, loop.turn)
                     stop = self._emit_hit(method, target, fields, body)
                 else:
@@ -176,7 +176,10 @@ class Http1:
             stop = Stop.SHARE
         if service.log is not None:
             service.log(self.client, method, target, fields, 200, body.size)
-        return Stop.END if mode == CLOSE else stop
+        if mode == CLOSE:
+            self.says_no_more = fields.mode == CLOSE
+            return Stop.END
+        return stop
 
     def _emit_step(self, step: Step) -> Stop | None:
         """Answer the request at hand, unless its answer must be waited for."""
@@ -186,12 +189,18 @@ class Http1:
         """Put a response into `_output`, and tell whether more may follow at once. `method` is that of what is no
         request."""
         service, request = self._service, self._request
+        says_no_more = False
         if request is None:
             mode, version = CLOSE, b""
         else:
             method, fields = request.method, request.fields
             mode, version = CLOSE if close or service.draining else fields.mode, fields.version
+            says_no_more = fields.mode == CLOSE and not close
         segments, length, outgoing = frame(answer, method, version)
+        if outgoing is not None and outgoing.last:
+            mode = CLOSE
+        if mode == CLOSE:
+            self.says_no_more = says_no_more
         if outgoing is not None:
             return self._emit_stream(answer, segments, outgoing, mode)
         body = answer.body
@@ -228,7 +237,6 @@ class Http1:
         if request is not None:
             self._end_request(request)
         self._body = None
-        self.lingers = True
         answer = reply.unavailable() if error.status == 503 else reply.page(error.status)
         self._emit(answer, method=method, close=True)
         return Stop.END
@@ -239,7 +247,6 @@ class Http1:
         expects = request.fields.expects
         if expects and request.resource is None and request.method not in (b"GET", b"HEAD", b"OPTIONS"):
             # The final answer instead of 100, and no knowing whether the body comes (RFC 9110 section 10.1.1).
-            self.lingers = True
             answer = request.answer()
             assert answer is not None
             return at, self._emit(answer, close=True)
@@ -361,8 +368,6 @@ class Http1:
 
     def _emit_stream(self, answer: Reply, segments: tuple[Segment, ...], outgoing: Outgoing, mode: int) -> Stop:
         """Begin an answer whose content comes piece by piece."""
-        if outgoing.last:
-            mode = CLOSE
         outgoing.last = mode == CLOSE
         self._output.add((self._service.prefixes.of(answer.status, mode), *segments), answer.body)
         assert self._owner is not None

@@ -16,9 +16,10 @@ from zcserve.net.lane.absent cimport Absent, page_of
 from zcserve.net.lane.choice cimport choose
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
-    CLOSES, CLOSES_DEAF, FIRST_FLIGHT_BYTES, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, Conns, hand, keep_input, name_peer,
+    CLOSES, CLOSES_DEAF, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, Conns, hand, keep_input, name_peer,
     queued_out, watch_fresh,
 )
+from zcserve.net.lane.finding cimport FIND_REQUESTS, Finder, find_out, may_find
 from zcserve.net.lane.gil cimport Gil, hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
 from zcserve.net.lane.head cimport Head, Rules, find_place, parse_request_line, parse_rest
@@ -30,7 +31,7 @@ from zcserve.net.lane.output cimport (
 from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport Record, Rep
+from zcserve.net.lane.records cimport Record, Rep, reps_of
 from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, look_up, spare
 from zcserve.net.lane.sightings cimport Sightings, sight
 from zcserve.net.lane.system cimport expect_bytes
@@ -53,6 +54,7 @@ cdef struct Answering:
     Rules rules
     Table table
     Absent absent
+    Finder finder
     Judged judged
     Proxies proxies
     Sightings sightings
@@ -94,7 +96,13 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
     while p < end:
         if not read_head(lane, p, end, &head):
             return hand_over(lane, fd, p, end, False)
-        record = find_record(lane, &head)
+        record = find(&lane.table, head.place.at, head.place.len, head.hash)
+        if record == NULL:
+            record = find_path(&lane.table, head.place)
+        if record == NULL or (head.is_absolute and not record.count):
+            if not may_find(&lane.finder):
+                return put_off(lane, fd, p, end)
+            record = find_first(lane, &head)
         conn = &lane.conns.all[fd]
         if record == NULL or (head.forwarded and is_by_proxy(lane, conn) and not knows_client(lane, &head, record)):
             return hand_over(lane, fd, p, end, False)
@@ -123,20 +131,24 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
     return DONE
 
 
-cdef inline Record *find_record(Answering *lane, Head *head) noexcept nogil:
-    """What answers a target, NULL for what only Python can answer. A servlet is told its target as it was sent: so what answers one
-    in origin-form answers no other."""
-    cdef Record *record = find(&lane.table, head.place.at, head.place.len, head.hash)
-    if record == NULL:
-        record = find_path(&lane.table, head.place)
-    if not lane.servlets.looks_up:
-        return record if record != NULL else page_of(&lane.absent, head.place)
-    if head.is_absolute and (record == NULL or not record.count):
-        head.hash = hash_of(&lane.table, head.target.at, head.target.len)
-        record = find(&lane.table, head.target.at, head.target.len, head.hash)
+cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
+    """What answers a target that is not in the table: an application's servlet, the page for what is absent, or what Python finds. A
+    servlet is told its target as it was sent, so one in absolute-form has a record of its own. The table of connections may have
+    grown."""
+    cdef Record *record = NULL
+    if lane.servlets.looks_up:
+        if head.is_absolute:
+            head.hash = hash_of(&lane.table, head.target.at, head.target.len)
+            record = find(&lane.table, head.target.at, head.target.len, head.hash)
+        if record == NULL:
+            hold_gil(&lane.gil)
+            record = look_up(&lane.servlets, &lane.table, head)
+    else:
+        record = page_of(&lane.absent, head.place)
     if record == NULL:
         hold_gil(&lane.gil)
-        record = look_up(&lane.servlets, &lane.table, head)
+        record = find_out(&lane.finder, &lane.table, head.place)
+        lane.requests_left -= FIND_REQUESTS - 1
     return record
 
 
@@ -154,7 +166,7 @@ cdef inline const char *answered_up_to(
     p += head.length
     conn.closing = STAYS
     if head.mode == CLOSE:
-        conn.closing = CLOSES if p == end else CLOSES_DEAF
+        conn.closing = CLOSES if p == end and not lane.conns.draining else CLOSES_DEAF
         return end
     return p
 
@@ -168,7 +180,7 @@ cdef inline Answer *add_file(
     """Put the answer of a file, or of a page that says another status, behind the others; NULL where the answer, or its log line,
     is Python's. Of a page nothing is chosen or counted, and no condition is about it."""
     cdef bint is_file = record.status == OK
-    cdef Rep *rep = choose(record, head.accept if head.has_accept else NULL) if is_file else record.reps
+    cdef Rep *rep = choose(record, head.accept if head.has_accept else NULL) if is_file else reps_of(record)
     cdef size_t log_mark = lane.log.len
     cdef Answer *answer
     cdef Part part
@@ -254,7 +266,7 @@ cdef inline int answer_servlet(
     if lane.conns.draining:      # since the servlet was called, perhaps by itself
         head.mode = CLOSE
     at[0] = answered_up_to(lane, conn, head, p, end)
-    answer = add_answer(&lane.output, head, p, record, record.reps, False)
+    answer = add_answer(&lane.output, head, p, record, reps_of(record), False)
     answer.log_mark = lane.log.len
     if lane.log.on:
         write_line(lane, conn, head, 200, answer.size)
@@ -300,12 +312,8 @@ cdef inline int flush(Answering *lane, int fd, const char *p, const char *end) n
     cdef int answers = lane.output.count
     cdef Answer *behind
     cdef int result = send_answers(&lane.output, fd, conn.closing, &conn.pending)
-    if result == DONE:
-        if conn.closing and lane.output.flight > FIRST_FLIGHT_BYTES:
-            conn.closing = CLOSES_DEAF       # a part may wait for the client's acknowledgement
-        return DONE
-    if result == GONE:
-        return GONE
+    if result == DONE or result == GONE:
+        return result
     if lane.output.begun + 1 < answers:
         behind = &lane.output.answers[lane.output.begun + 1]
         conn.closing = STAYS
@@ -320,8 +328,6 @@ cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
     """Send what is pending. DONE, GONE, BLOCKED, or ENOUGH for this turn."""
     cdef int64_t left = lane.output.bytes_left
     cdef int result
-    if conn.closing:
-        conn.closing = CLOSES_DEAF   # a part may wait in the kernel, where a reset would take it
     result = send_pending(&lane.output, fd, &conn.pending)
     if lane.output.bytes_left != left:
         conn.since = lane.conns.now
@@ -332,18 +338,29 @@ cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
     return result
 
 
-cdef inline int hand_over(Answering *lane, int fd, const char *p, const char *end, bint at_once) noexcept nogil:
-    """The connection becomes Python's, with the bytes from `p` on. Not before all that was answered is out: till then
-    they wait in the inbox, and are judged again. So do they where Python has enough to do for this turn, unless `at_once`: the
-    request is answered by now, and the others have theirs first."""
+cdef inline int put_off(Answering *lane, int fd, const char *p, const char *end) noexcept nogil:
+    """What is asked from `p` on is for another turn: it waits in the inbox. ENOUGH; as `flush`, where more hinders it."""
     cdef Conn *conn = &lane.conns.all[fd]
     cdef int result
     if lane.output.count:
         result = flush(lane, fd, p, end)
         if result != DONE or conn.inbox_len:
             return result
+    return keep_input(conn, p, end) or ENOUGH
+
+
+cdef inline int hand_over(Answering *lane, int fd, const char *p, const char *end, bint at_once) noexcept nogil:
+    """The connection becomes Python's, with the bytes from `p` on. Not before all that was answered is out: till then
+    they wait in the inbox, and are judged again. So do they where Python has enough to do for this turn, unless `at_once`: the
+    request is answered by now, and the others have theirs first."""
+    cdef Conn *conn = &lane.conns.all[fd]
+    cdef int result
     if lane.errands >= ERRANDS_MAX and not at_once:
-        return keep_input(conn, p, end) or ENOUGH
+        return put_off(lane, fd, p, end)
+    if lane.output.count:
+        result = flush(lane, fd, p, end)
+        if result != DONE or conn.inbox_len:
+            return result
     if watch_fresh(&lane.conns, fd, conn) < 0 or (p < end and keep_input(conn, p, end) < 0):
         return GONE
     lane.errands += HAND_OVER_ERRANDS

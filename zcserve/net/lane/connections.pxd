@@ -18,7 +18,7 @@ from zcserve.net.lane.proxies cimport NAME_MAX
 from zcserve.net.lane.records cimport Dead
 from zcserve.net.lane.system cimport (
     AF_INET, AF_INET6, EAGAIN, EINTR, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLL_CTL_ADD, EPOLL_CTL_DEL, MSG_DONTWAIT,
-    MSG_PEEK, SIOCOUTQ, close, epoll_ctl, epoll_event, errno, inet_ntop, ioctl, recv, ssize_t,
+    MSG_PEEK, SIOCOUTQ, SIOCOUTQNSD, close, epoll_ctl, epoll_event, errno, inet_ntop, ioctl, recv, ssize_t,
 )
 from zcserve.net.lane.text cimport c_length
 
@@ -26,7 +26,6 @@ cdef enum:
     RECV_BYTES = 16384
     REPORTS_MAX = 512            # events, hand-overs and listeners that one call of `poll` tells of
     WORTH_GIVING = 4             # a hand-over costs what this many requests save that are answered here (net/stay.py)
-    FIRST_FLIGHT_BYTES = 14600   # leaves at once whatever the client acknowledges: the initial window (RFC 6928)
 
 cdef enum:
     OWNER_NONE = 0
@@ -42,8 +41,8 @@ cdef enum:                       # `Conn.trust`
 
 cdef enum:                       # `Conn.closing`
     STAYS = 0
-    CLOSES = 1                   # when what is pending is out
-    CLOSES_DEAF = 2              # likewise, and the client has sent more, which nothing reads
+    CLOSES = 1                   # when what is pending is out: the client has said so, and that it sends no more
+    CLOSES_DEAF = 2              # likewise, and the client may send more, which nothing reads
 
 cdef struct Conn:
     uint32_t generation          # of the descriptor's number: an event of the connection before carries another
@@ -87,6 +86,7 @@ cdef struct Conns:
     int foreign                  # connections of Python
     int most                     # of both together
     bint draining, ending        # each answer is its connection's last; idle connections are closed, too
+    bint hurried                 # and what has ended is closed as soon as everything has arrived
     bint drained                 # the last one is gone and Python was not told yet
     bint due                     # Python is to have its turn when this one is over
     bint full                    # or before anything else is done
@@ -292,6 +292,14 @@ cdef inline int queued_out(int fd) noexcept nogil:
     """Bytes that the kernel has taken and the peer has not acknowledged."""
     cdef int count = 0
     ioctl(fd, SIOCOUTQ, &count)
+    return count
+
+
+cdef inline int unsent(int fd) noexcept nogil:
+    """Bytes that the kernel has taken and that have not left: the rest goes before all that a close may lead to. A unix socket
+    has no such count: what it takes is with the peer."""
+    cdef int count = 0
+    ioctl(fd, SIOCOUTQNSD, &count)
     return count
 
 

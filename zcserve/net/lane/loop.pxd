@@ -19,6 +19,7 @@ from zcserve.net.lane.connections cimport (
     run_again, tell, watch_fresh,
 )
 from zcserve.net.lane.endings cimport end, end_idle, finish, linger, sweep
+from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE
 from zcserve.net.lane.system cimport (
@@ -214,6 +215,7 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
         return False
     let_gil_go(&loop.answering.gil)
     loop.accepts_left = ACCEPTS_MAX
+    loop.answering.finder.left = FINDS_MAX
     loop.events_at = loop.events_count = 0
     loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, wait_ms(loop, until, worked))
     loop.answering.turn += 1
@@ -289,12 +291,13 @@ cdef inline void tell_in_turn(Loop *loop, int fd, uint32_t mask) noexcept nogil:
 
 
 cdef inline void take_up_again(Loop *loop) noexcept nogil:
-    """Serve those that had more to do; what comes behind them has its turn the next time."""
+    """Serve those that had more to do; what comes behind them has its turn the next time, and goes before them then."""
     cdef Conns *conns = &loop.answering.conns
     cdef int fd, at = 0
     cdef int count = min(conns.again_count, RESUMED_MAX)
     loop.answering.turn += 1     # what is read now may be younger than the events
-    while at < count and not conns.full:
+    loop.answering.finder.left = FINDS_MAX       # else events could take them all, each time
+    while at < count and not conns.full and may_find(&loop.answering.finder):
         fd = conns.again[at]
         at += 1
         if not conns.all[fd].queued:

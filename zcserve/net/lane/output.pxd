@@ -57,7 +57,6 @@ cdef struct Answer:              # two iovecs on their way
 cdef struct Output:
     int count                    # of answers that are not sent yet
     int begun                    # the answer that `send_answers` left in `Pending`
-    size_t flight                # bytes that were sent together
     int64_t bytes_left           # that the connection at hand may send in this turn
     const char *prefix[MODES][STATUSES]
     size_t prefix_len[MODES][STATUSES]
@@ -184,7 +183,6 @@ cdef inline ssize_t send_iovecs(Output *output, int fd, int count, bint span, in
     cdef int i
     for i in range(count):
         total += output.iov[i].iov_len
-    output.flight = total
     if count == 2 and not output.iov[1].iov_len and not span:
         return send(fd, output.iov[0].iov_base, total, flags)
     if total > COPY_BYTES_MAX or span:

@@ -20,9 +20,9 @@ from libc.string cimport memcmp, memcpy, memset
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.output cimport DONE, GONE, HAND_OVER
 from zcserve.net.lane.proxies cimport NAME_MAX
-from zcserve.net.lane.records cimport Record, Rep, bury, maybe_dead, new_record, release
+from zcserve.net.lane.records cimport Record, Rep, bury, maybe_dead, new_record, release, reps_of
 from zcserve.net.lane.system cimport FIONREAD, ioctl
-from zcserve.net.lane.table cimport Table, drop_key, insert
+from zcserve.net.lane.table cimport Table, drop_key, insert, text_of
 from zcserve.net.lane.text cimport Text, decimal
 
 cdef enum:
@@ -90,9 +90,8 @@ cdef inline int forget_quick(Servlets *servlets, Table *table) except -1:
     """Look up anew what was found."""
     quick = <set> servlets.quick
     for key in quick:
-        drop_key(table, key)
+        drop_key(table, text_of(key))
     quick.clear()
-    bury(&table.dead)
     return 0
 
 
@@ -107,7 +106,7 @@ cdef inline Record *look_up(Servlets *servlets, Table *table, const Head *head) 
         quick = <set> servlets.quick
         if len(quick) >= QUICK_MAX:
             forget_quick(servlets, table)
-        drop_key(table, target)  # one that is still to move
+        drop_key(table, head.target)  # one that is still to move
         record = new_servlet(target, head.hash, (target, *found))
         if not insert(table, record):
             release(record)
@@ -261,8 +260,8 @@ cdef inline Record *record_of_answer(Servlets *servlets, bytes fields, bytes con
     memcpy(at + 2, PyBytes_AS_STRING(fields), fields_len)
     at += 2 + fields_len
     memcpy(at, b"\r\n", 2)
-    record.reps.head_len = <uint32_t> (at + 2 - record.key)
-    record.reps.size = size
+    reps_of(record).head_len = <uint32_t> (at + 2 - record.key)
+    reps_of(record).size = size
     memcpy(at + 2, PyBytes_AS_STRING(content), size)
     return record
 
@@ -280,7 +279,7 @@ cdef inline Record *spare_record(Servlets *servlets, size_t room) noexcept:
         if record == NULL:
             return NULL
         record.dropped = True
-        record.reps.head = record.key
+        reps_of(record).head = record.key
     record.refs = 1
     return record
 
