@@ -35,4 +35,17 @@ A unit is structs, which are passed by pointer, and functions, which are all inl
 with one runtime of Cython's, and a call from one unit into another costs what a call inside a unit costs. A `.pxd`
 can hold no variables and no classes: what a unit keeps stands in its struct, and `Lane` is the only class. A function
 gets the structs that it works on, never more; `Answering` and `Loop` hold those of the units below them.
+
+`digest` tells which sources a compiled lane is of: setup.py, which runs this file by itself, writes it into the lane.
 """
+
+from hashlib import sha256
+from pathlib import Path
+
+
+def digest(folder: Path) -> str:
+    """Of the text that the lane in this folder (net/) is compiled from; "" where that is not there."""
+    sources = [folder / "_lane.pyx", *sorted((folder / "lane").glob("*.pxd"))]
+    if not sources[0].exists():
+        return ""
+    return sha256(b"\0".join(part for path in sources for part in (path.name.encode(), path.read_bytes()))).hexdigest()

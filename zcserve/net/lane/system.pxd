@@ -131,3 +131,12 @@ cdef inline void expect_bytes(const char *start, size_t length) noexcept nogil:
     while line < start + length:
         prefetch(line)
         line += CACHE_LINE
+
+
+cdef extern from *:
+    """
+    #ifndef ZC_SOURCES
+    #define ZC_SOURCES ""
+    #endif
+    """
+    const char *SOURCES "ZC_SOURCES"     # setup.py's: the digest of what this is compiled from
