@@ -205,6 +205,7 @@ class Server:
             proxies=Proxies(Trusted(config.proxy_headers)) if config.proxy_headers else None,
         )
         loop.front.reserve(self._service.count_keys())
+        loop.front.learn(self.site.lasting)
         loop.handed_over.subscribe(partial(take_over, self._service))
         if config.servlets or config.mount:
             self._open_application(undo)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client, Response
-from tests.support.driver import Driver, packed
+from tests.support.driver import Driver, packed, put
 from zcserve import Config
 from zcserve.errors import HttpError
 from zcserve.http import canonical_path
@@ -222,7 +222,7 @@ def test_what_is_absent_gets_the_page_with_its_prefix_and_its_line_in_the_log(dr
 
 
 def test_absent_and_present_answers_leave_together_in_order(driver: Driver) -> None:
-    driver.lane.put(b"/a", [packed(b"here")])
+    put(driver.lane, b"/a", packed(b"here"))
     with Client(driver.where) as client:
         got = driver.ask(client, request(b"/b") + request(b"/a") + request(b"/c") + request(b"/a"), count=4)
     assert [(one.status, one.body) for one in got] == [(404, b"gone!"), (200, b"here")] * 2

@@ -81,7 +81,7 @@ class Places:
     def find(self, path: SentPath, query: bytes | None, *, websocket: bool = False) -> Place | None:
         return self.place if path.key == b"/app" else None
 
-    def look_up(self, target: bytes) -> None:
+    def look_up(self, method: bytes, target: bytes) -> None:
         """Nothing is answered at once."""
 
     def forget(self, keys: Collection[bytes]) -> None:
@@ -343,43 +343,40 @@ def test_a_body_that_no_resource_wants_is_thrown_away(desk: Callable[..., Desk])
 class Learning(Poller):
     """A front that notes what it is taught."""
 
-    learns = True
-
     def __init__(self) -> None:
         super().__init__()
-        self.taught: list[tuple[bytes, Entry | Redirect, bool]] = []
+        self.taught: list[tuple[bytes, Entry]] = []
 
-    def teach(self, target: bytes, resource: Entry | Redirect, *, any_query: bool) -> None:
-        self.taught.append((target, resource, any_query))
+    def teach(self, target: bytes, entry: Entry) -> None:
+        self.taught.append((target, entry))
 
 
-def test_what_a_target_always_leads_to_is_taught(desk: Callable[..., Desk]) -> None:
+def test_what_an_application_keeps_is_taught_and_no_file(desk: Callable[..., Desk]) -> None:
     here = desk(Reply(200, (), b"made"))
     here.loop.front = front = Learning()
     page = here.generation.resources[b"/page"]
     assert isinstance(page, Entry)
-    here.request(b"/page").answer()
-    here.request(b"/page?v=1").answer()
-    assert front.taught == [(b"/page", page, True)] * 2
-    for other_spelling in (b"/%70age", b"http://test/page", b"/page/?", b"/app"):
-        here.request(other_spelling).answer()
+    for target in (b"/page", b"/page?v=1", b"/dir", b"/app"):
+        here.request(target).answer()
     here.place.made = Stored(here.generation, page)
     here.request(b"/app").answer()
-    assert len(front.taught) == 2
+    assert not front.taught
     here.place.made = Stored(here.generation, page, own=True)
     here.request(b"/app?v=1").answer()
-    assert front.taught[2:] == [(b"/app?v=1", page, False)]
+    assert front.taught == [(b"/app?v=1", page)]
 
 
-def test_where_a_directory_lies_is_taught_unless_an_application_may_own_it(desk: Callable[..., Desk]) -> None:
+def test_a_path_leads_to_its_file_for_good_and_to_a_directory_unless_an_application_may_own_it(
+    desk: Callable[..., Desk],
+) -> None:
     here = desk()
-    here.loop.front = front = Learning()
-    here.request(b"/dir").answer()
-    application, here.site.application = here.site.application, None
-    for target in (b"/dir", b"//dir", b"/dir?x", b"/none"):  # the second is no key, the last one leads nowhere
-        here.request(target).answer()
-    here.site.application = application
-    assert front.taught == [(b"/dir", here.generation.resources[b"/dir"], True)] * 2
+    resources = here.generation.resources
+    assert here.site.lasting(b"/page") is resources[b"/page"]
+    for other_spelling in (b"/%70age", b"http://test/page", b"/page?", b"/none", b"/dir", b"", b"*"):
+        assert here.site.lasting(other_spelling) is None
+    here.site.application = None
+    assert here.site.lasting(b"/dir") is resources[b"/dir"]
+    assert here.site.lasting(b"//dir") is None
 
 
 def test_an_application_is_told_what_the_request_says(desk: Callable[..., Desk]) -> None:

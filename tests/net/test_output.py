@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.memory import HandFetcher, MemoryTransport
 from zcserve.cache import spans
-from zcserve.cache.entry import DiskSpan, Fleeting, ForeignSpan, OpenFile, Segment, Span, identity_of
+from zcserve.cache.entry import FIRST_PIECE_BYTES, DiskSpan, Fleeting, ForeignSpan, OpenFile, Segment, Span, identity_of
 from zcserve.cache.fetcher import Wait
 from zcserve.cache.spans import SMALL_BYTES, TornError
 from zcserve.net import output
@@ -267,6 +267,49 @@ def test_what_is_found_at_hand_is_what_is_sent_whatever_other_loops_read(
     thread.join(20)
     assert flushed(pair, of(one)) is Flushed.DONE
     assert pair[1].recv(10_000) == b"one" * 1000
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes each read of a file, or look at it, was for."""
+    found: list[int] = []
+    real = os.preadv
+
+    def noted(fd: int, buffers: Any, offset: int, flags: int = 0) -> int:
+        found.append(sum(map(len, buffers)))
+        return real(fd, buffers, offset, flags)
+
+    monkeypatch.setattr(os, "preadv", noted)
+    return found
+
+
+@pytest.mark.parametrize("kind", [DiskSpan, ForeignSpan])
+def test_pieces_grow_as_long_as_the_client_takes_them_and_a_turn_has_room_for_them(
+    tmp_path: Path, looks: list[int], kind: type[DiskSpan]
+) -> None:
+    content = DATA * 8
+    (tmp_path / "file").write_bytes(content)
+    disk = on_disk(tmp_path / "file")
+    out, transport = of(kind(disk.file, 0, disk.length)), MemoryTransport()
+    first, most = FIRST_PIECE_BYTES, spans.PIECE_BYTES_MAX
+    turns = []
+    while out.segments:
+        assert out.flush(transport, 2 * most) is not Flushed.COLD
+        turns.append([-(-length // 4096) * 4096 for length in looks])
+        looks.clear()
+    assert transport.sent == content
+    assert turns[0] == [first, 2 * first, most, first]  # the last one has what is left of the turn, and the least
+    assert turns[1] == turns[2] == [most, most]
+
+
+def test_what_a_slow_client_does_not_take_is_hardly_read_again(tmp_path: Path, looks: list[int]) -> None:
+    (tmp_path / "file").write_bytes(DATA * 8)
+    out, transport = of(on_disk(tmp_path / "file")), MemoryTransport()
+    for _ in range(20):
+        transport.room = 40_000
+        assert out.flush(transport, MUCH) is Flushed.BLOCKED
+    assert transport.sent == (DATA * 8)[: 20 * 40_000]
+    assert sum(looks) <= FIRST_PIECE_BYTES + 3 * len(transport.sent)  # 6 times as many in pieces of one length
 
 
 # --- on a client in memory --------------------------------------------------------------------------------

@@ -161,6 +161,7 @@ def test_a_client_that_is_gone(client: Any) -> None:
         read_and_send(transport)
     assert not transport.has_unread()
     assert not transport.unacknowledged()
+    assert not transport.unsent()
 
 
 @pytest.mark.parametrize("how", ["close", "release"])
@@ -189,6 +190,19 @@ def test_a_slow_reader_is_told_from_one_that_does_not_read() -> None:
     assert queued > 0
     client.hears(queued)
     assert transport.unacknowledged() < queued
+    client.close()
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_what_has_not_left_is_told(family: int) -> None:
+    """Of a unix socket all has left: it is with the client at once."""
+    client = SocketClient(family)
+    transport = client.transport
+    assert transport.unsent() == 0
+    taken = filled(transport, bytes(1 << 20))
+    assert (transport.unsent() > 0) == (family == socket.AF_INET)
+    client.hears(taken)
+    assert transport.unsent() == 0
     client.close()
 
 

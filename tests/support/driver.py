@@ -14,7 +14,7 @@ from tests.support.client import Client, Response
 from tests.support.waiting import Predicate, T
 from zcserve import Config
 from zcserve.http import status_line
-from zcserve.net.fastlane import STATUSES, judge
+from zcserve.net.fastlane import CODINGS, STATUSES, judge
 
 Lane: Any = pytest.importorskip("zcserve.net._lane").Lane
 
@@ -22,21 +22,61 @@ PLAIN = b"GET /a HTTP/1.1\r\nHost: test\r\n\r\n"
 LEAD = b"Content-Length: %d\r\nContent-Type: text/plain\r\n"
 
 
-class Fake:
-    """An entry or a body: something that can be held, and whose end can be seen."""
+class Held:
+    """A body: something that can be held, and whose end can be seen."""
 
+    def __init__(self, head: bytes, content: bytes, *, fd: int = -1, offset: int = 0) -> None:
+        """`fd`: where the content lies, from `offset` on; -1: behind the head."""
+        self.head = head
+        self.size = len(content)
+        buffer = head + content if fd < 0 else head
+        self.where: tuple[Any, ...] | None = (buffer, 0, len(head), fd, offset)
+
+    def place(self) -> tuple[Any, ...] | None:
+        """As `Body.place`."""
+        return self.where
+
+
+class Fake:
+    """An entry: likewise. It has the first key that it is `put` under."""
+
+    key = b""
     tick = 0
     uses = 0
     modified = None
 
+    def __init__(self, body: Held | None = None, encoding: bytes = b"", etag: bytes = b'"tag"') -> None:
+        self.body = body
+        self.encoding = encoding
+        self.etag = etag
 
-def packed(content: bytes, entry: Any = None, *, coding: int = 0, tag: bytes = b'"tag"') -> tuple[Any, ...]:
-    """A representation that lies in one piece, as `Teacher` describes it."""
-    lead = LEAD % len(content)
-    head = lead + b"ETag: " + tag + b"\r\n\r\n"
-    at = len(lead)
+
+def packed(content: bytes, entry: Fake | None = None, *, coding: int = 0, tag: bytes = b'"tag"') -> Fake:
+    """An entry, another or this one, whose body lies in one piece."""
     entry = entry or Fake()
-    return (entry, coding, head + content, len(head), at, at + 6, len(tag), -1, 0, len(content), Fake())
+    head = LEAD % len(content) + b"ETag: " + tag + b"\r\n\r\n"
+    entry.body, entry.encoding, entry.etag = Held(head, content), CODINGS[coding], tag
+    return entry
+
+
+def head_of(entry: Fake) -> bytes:
+    """The head of what was `packed`."""
+    assert entry.body is not None
+    return entry.body.head
+
+
+def laid_out(entry: Fake) -> bytes:
+    """Its head and content."""
+    assert entry.body is not None
+    assert entry.body.where is not None
+    return bytes(entry.body.where[0])
+
+
+def put(lane: Any, key: bytes, *entries: Fake, any_query: bool = False) -> None:
+    """Teach a lane these representations."""
+    for entry in entries:
+        entry.key = entry.key or key
+    lane.put(key, entries, any_query=any_query)
 
 
 class Driver:

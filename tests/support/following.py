@@ -11,6 +11,7 @@ from typing import Protocol
 import mmh3
 
 from tests.support.client import Client, Response
+from zcserve import Server
 from zcserve.cache.tags import content_tag
 
 WITHIN_S = 20.0  # a thread that is to end does so
@@ -33,6 +34,9 @@ def checked(response: Response) -> Response:
     if response["Content-Encoding"] is None:
         assert response["ETag"] == tag_of(response.body)
     return response
+
+
+Known = Callable[[Server], None]
 
 
 class Becomes(Protocol):

@@ -24,6 +24,7 @@ class MemoryTransport:
     sent    what was sent to it, and `flags` how: one letter for each call, `s`end, send `b`efore a file, `f`ile
     room    how many bytes it takes before it is full; None: any
     queued  what `unacknowledged` tells
+    held    what `unsent` tells
     gone    it was reset
     """
 
@@ -35,7 +36,7 @@ class MemoryTransport:
         self.sent = b""
         self.flags = ""
         self.room = room
-        self.queued = 0
+        self.queued = self.held = 0
         self.gone = False
         self.is_output_ended = False
         self.is_closed = False
@@ -72,6 +73,9 @@ class MemoryTransport:
 
     def unacknowledged(self) -> int:
         return self.queued
+
+    def unsent(self) -> int:
+        return self.held
 
     def end_output(self) -> bool:
         self.is_output_ended = not self.gone

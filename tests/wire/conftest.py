@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ import pytest
 
 from tests.support.client import Client, Response
 from tests.support.command import StartCommand
-from tests.support.following import Becomes
+from tests.support.following import Becomes, Known
 from tests.support.site import Serve, Site
 from tests.support.stage import ConnectTo, Mounted, NameApplication, StageClient
 from tests.support.upgrades import Line, StartLine
@@ -45,6 +46,18 @@ def live(request: pytest.FixtureRequest, serve: Serve) -> Serve:
     if request.param == "native":
         pytest.importorskip("zcserve.net._lane")
     return lambda root, **config: serve(root, **{"engine": request.param} | config)
+
+
+@pytest.fixture
+def known() -> Known:
+    """`known(server)` waits until all that has changed by now is served."""
+
+    def wait(server: Server) -> None:
+        told = threading.Event()
+        server.loop.call_soon(lambda: server.content.when_known(told.set))
+        assert told.wait(20)
+
+    return wait
 
 
 @pytest.fixture

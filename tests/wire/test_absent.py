@@ -8,34 +8,18 @@ from __future__ import annotations
 
 import random
 import shutil
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.client import Client
-from tests.support.following import Becomes, asking, publish
+from tests.support.following import Becomes, Known, asking, publish
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.cache.entry import Entry
 from zcserve.net.fastlane import FastLane
 from zcserve.site.reply import not_found
-
-Known = Callable[[Server], None]
-
-
-@pytest.fixture
-def known() -> Known:
-    """`known(server)` waits until all that has changed by now is served."""
-
-    def wait(server: Server) -> None:
-        told = threading.Event()
-        server.loop.call_soon(lambda: server.content.when_known(told.set))
-        assert told.wait(20)
-
-    return wait
 
 
 def answered_by_lane(server: Server) -> int | None:

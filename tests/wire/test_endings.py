@@ -12,6 +12,7 @@ import signal
 import socket
 import textwrap
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ ENGINES = ["python", "native"]
 
 @pytest.fixture
 def root(site: Site) -> Path:
-    """Files of three sizes."""
+    """Files of four sizes."""
     site.write("page", b"a page")
+    site.write("little", CONTENT[: 12 << 10])
     site.write("medium", CONTENT[: 200 << 10])
     site.write("large", CONTENT)
     assert isinstance(site.root, Path)
@@ -187,10 +189,48 @@ def test_clients_that_close_after_each_request_cost_no_lingering(
 ) -> None:
     """The server closes first, at once: the client still has its socket open, and says no more."""
     server = serve(root, engine=engine, linger_timeout_s=300)
+    with Client(server.port) as taught:
+        assert taught.get(target.decode(), method="HEAD").status == 200
     with Client(server.port) as client:
         client.send(GET % (target, b"Connection: close\r\n"))
         client.read()
         wait_until(lambda: server.service.count() == 0)
+
+
+LAST = b"Connection: close\r\n"
+# What a client asks before it says that it closes, and what it is answered.
+PAGE, LITTLE, MEDIUM = b"a page", CONTENT[: 12 << 10], CONTENT[: 200 << 10]
+LASTS: dict[bytes, list[bytes]] = {
+    GET % (b"/little", LAST): [LITTLE],
+    GET % (b"/medium", LAST): [MEDIUM],
+    b"GET /medium HTTP/1.0\r\n\r\n": [MEDIUM],
+    GET % (b"/little", b"") + GET % (b"/page", LAST): [LITTLE, PAGE],
+    GET % (b"/medium", b"") + GET % (b"/page", LAST): [MEDIUM, PAGE],
+    GET % (b"/medium", b"Range: bytes=0-8191\r\n") + b"GET /page HTTP/1.0\r\n\r\n": [MEDIUM[:8192], PAGE],
+    b"GET /csp?pieces HTTP/1.0\r\n\r\n": [LITTLE],
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_last_answer_arrives_whatever_its_client_sends_behind_it(
+    root: Path, serve: Serve, tmp_path: Path, engine: str
+) -> None:
+    """The client has said that it closes, so that the server may close at once; but a part waits until it reads."""
+    folder = write_servlets(tmp_path)
+    (folder / "pieces.py").write_text("def get(request):\n    yield from (bytes(range(256)) for _ in range(48))\n")
+    server = serve(root, engine=engine, servlets=str(folder))
+    with Client(server.port) as other:
+        for target in ("/page", "/little", "/medium"):
+            assert other.get(target, method="HEAD").status == 200
+        for requests, contents in LASTS.items():
+            with Client(server.port, receive_buffer=4096) as client:
+                client.send(requests)
+                select.select([client.socket], [], [], 20)
+                for _ in range(3):  # the loop's turns
+                    assert other.get("/page").status == 200
+                    with suppress(ConnectionError):
+                        client.send(b"x")
+                assert [client.read().body for _ in contents] == contents, requests
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -254,6 +294,32 @@ def test_an_answer_in_the_kernels_queue_survives_the_end_of_grace(
         assert client.read().body == CONTENT[: 200 << 10]
         assert client.at_end()
     EVENTS["go"].set()
+
+
+def is_refused(port: int) -> bool:
+    """Whether nothing listens any more."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_last_answer_survives_the_end_of_grace_whatever_is_sent_behind_it(
+    root: Path, command: StartCommand, wait_until: WaitUntil, engine: str
+) -> None:
+    server = command(root, "--engine", engine, "--grace", "0s")
+    with Client(server.port) as taught:
+        assert taught.get("/little", method="HEAD").status == 200
+    with Client(server.port, receive_buffer=4096) as client:
+        client.send(GET % (b"/little", b""))
+        select.select([client.socket], [], [], 20)  # the rest is in the kernel's queue
+        os.kill(server.pid, signal.SIGTERM)
+        wait_until(lambda: is_refused(server.port))
+        with suppress(ConnectionError):
+            for _ in range(20):
+                client.send(b"x")
+                select.select([], [], [], 0.01)
+        assert client.read().body == LITTLE
+    assert server.wait() == 0
 
 
 def test_an_ending_lasts_while_the_client_reads_and_no_longer(root: Path, serve: Serve, wait_until: WaitUntil) -> None:

@@ -33,8 +33,7 @@ from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, write_servlets
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
-from zcserve.cache.entry import DiskSpan, Entry, Span
-from zcserve.cache.spans import DISK_PIECE_BYTES
+from zcserve.cache.entry import FIRST_PIECE_BYTES, DiskSpan, Entry, Span
 from zcserve.net.connection import RECV_BYTES
 from zcserve.net.output import Output
 from zcserve.net.request import Parser
@@ -626,8 +625,8 @@ def test_a_turn_sends_a_bounded_share_to_each_connection(
         for client in (first, second) * 4:
             assert client.read().body == content
     # The last piece may begin below the share: a piece of a file that is not resident, or the head.
-    assert max(sent.values()) <= server.config.turn_bytes_max + DISK_PIECE_BYTES
-    assert len(sent) >= 8 * SIZES["large"] // (server.config.turn_bytes_max + DISK_PIECE_BYTES)
+    assert max(sent.values()) <= server.config.turn_bytes_max + FIRST_PIECE_BYTES
+    assert len(sent) >= 8 * SIZES["large"] // (server.config.turn_bytes_max + FIRST_PIECE_BYTES)
 
 
 @pytest.mark.parametrize("engine", ["python", "native"])

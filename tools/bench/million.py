@@ -189,6 +189,8 @@ def look_ups(root: Path, paths: Sequence[str]) -> tuple[float, float | None]:
 
 
 def _look_up(root: Path, paths: Sequence[str]) -> tuple[float, float | None]:
+    from zcserve.cache.entry import Entry, Paged
+    from zcserve.cache.pages import Extent, Pages
     from zcserve.cache.root import Root
     from zcserve.cache.walk import walk
     from zcserve.config.table import Config
@@ -201,9 +203,11 @@ def _look_up(root: Path, paths: Sequence[str]) -> tuple[float, float | None]:
     except ImportError:
         return in_index, None
     lane = Lane(Config(root=root), False)
-    head = b"ETag: x\r\n\r\n"
+    body = Paged(b"\r\nETag: x\r\n\r\n", 0, 0, 0, Extent(Pages(), 0, 0))
     for key, entry in resources.items():
-        lane.put(key, [(entry, 0, head, len(head), 0, 6, 1, -1, 0, 0, head)])  # type: ignore[list-item]
+        if isinstance(entry, Entry):
+            entry.body, entry.etag = body, b"x"
+            lane.put(key, (entry,))
     return in_index, _timed(lane.knows, picked)
 
 

@@ -24,11 +24,3 @@ def let_go(things: list[Any]) -> None:
     """Take everything out of a list."""
     while things:
         del things[-LET_GO_AT_ONCE:]
-
-
-def bury(given_up: list[object]) -> None:
-    """Free what was given up, tables among it. In a thread that may take its time."""
-    while given_up:
-        one = given_up.pop()
-        if isinstance(one, dict):
-            empty(one)

@@ -72,17 +72,25 @@ class Span:
         self.length = length
 
 
+# So much of a file is read at first, before anything tells how much its client takes: 15 us of copying.
+FIRST_PIECE_BYTES = 128 * 1024
+
+
 class DiskSpan:
     """`length` bytes from `offset` of a file that others may write: sent by checked copies (spans.py). `sent` knows
-    what one response has sent of it before, where the file's ETag does not tell what it must be."""
+    what one response has sent of it before, where the file's ETag does not tell what it must be. `ask` is how many
+    bytes its next piece has."""
 
-    __slots__ = ("file", "length", "offset", "sent")
+    __slots__ = ("ask", "file", "length", "offset", "sent")
 
-    def __init__(self, file: OpenFile, offset: int, length: int, sent: Sent | None = None) -> None:
+    def __init__(
+        self, file: OpenFile, offset: int, length: int, sent: Sent | None = None, ask: int = FIRST_PIECE_BYTES
+    ) -> None:
         self.file = file
         self.offset = offset
         self.length = length
         self.sent = sent
+        self.ask = ask
 
 
 class ForeignSpan(DiskSpan):
@@ -93,6 +101,9 @@ class ForeignSpan(DiskSpan):
 
 
 Segment: TypeAlias = bytes | memoryview | Span | DiskSpan
+# A buffer that holds a head, where that begins in it, and how long it is; and the descriptor that content is sent from,
+# with the offset there. -1: it stands behind the head.
+Place: TypeAlias = tuple[heads.Buffer, int, int, int, int]
 
 
 class Look(enum.Enum):
@@ -175,6 +186,11 @@ class Body:
         """Content bytes [start, stop)."""
         raise NotImplementedError
 
+    def place(self) -> Place | None:
+        """Where it lies as long as it lives, for what sends it without asking again (the fast lane). None: not in
+        memory of ours, or only for now."""
+        return None
+
     def whole(self) -> tuple[Segment, ...]:
         """Head and content. Made at the first hit and kept: most files of a large site are never requested."""
         if not self._whole:
@@ -208,6 +224,9 @@ class Packed(Block, Body):
     def part(self, start: int, stop: int) -> memoryview:
         return self.view()[self.head_bytes + start : self.head_bytes + stop]
 
+    def place(self) -> Place:
+        return self.slab.view, self.offset, self.head_bytes, -1, 0
+
     def _lay_out(self) -> tuple[Segment, ...]:
         return (self.view(),)
 
@@ -231,6 +250,9 @@ class Paged(Body):
     def part(self, start: int, stop: int) -> Segment:
         return Span(self.fd, self.offset + start, stop - start)
 
+    def place(self) -> Place | None:
+        return self._head, 0, len(self._head), self.fd, self.offset
+
 
 class InPlace(Paged):
     """The file itself is the body (`--in-place`)."""
@@ -246,6 +268,9 @@ class InPlace(Paged):
     def device(self) -> bytes:
         """Where it lies: `device_of` it."""
         return device_of(self._file.identity)
+
+    def place(self) -> None:
+        """None: of a file that is sent in place pages may be cold."""
 
     def part(self, start: int, stop: int) -> Segment:
         return ForeignSpan(self._file, start, stop - start)

@@ -22,12 +22,15 @@ from collections.abc import Callable
 from functools import partial
 
 from zcserve.cache.doubt import still_holds
-from zcserve.cache.entry import Body, DiskSpan, ForeignSpan, Look, Segment, Sent, Span, device_of
+from zcserve.cache.entry import FIRST_PIECE_BYTES, Body, DiskSpan, ForeignSpan, Look, Segment, Sent, Span, device_of
 from zcserve.cache.fetcher import Fetcher, Wait
 from zcserve.cache.tags import is_identity_tag
 
-# Copied at a time from a file that is not resident.
-DISK_PIECE_BYTES = 128 * 1024
+# A piece has as many bytes as its client is likely to take at once: twice as many as it took of the last one, if it
+# took all of that, and else as many. More than the most would leave the processor's own cache before it is sent, and
+# hold the loop for more than 0.1 ms.
+PIECE_BYTES_MIN = 16 * 1024
+PIECE_BYTES_MAX = 512 * 1024
 # How often a file may get a new ctime while one piece of it is read.
 COLD_TRIES = 10
 # So little of a memfd is copied: that costs a microsecond or two, a call of `sendfile` and a packet of its own more.
@@ -43,13 +46,13 @@ class _Seen(threading.local):
     """What a thread's loop has found to be at hand and sends next, so that it is not read twice."""
 
     def __init__(self) -> None:
-        self.buffer = memoryview(bytearray(DISK_PIECE_BYTES))
+        self.buffer = memoryview(bytearray(PIECE_BYTES_MAX))
         self.span: DiskSpan | None = None
         self.piece = self.buffer[:0]
 
 
 _seen = _Seen()
-_pages = [memoryview(bytearray(_PAGE_BYTES))] * (DISK_PIECE_BYTES // _PAGE_BYTES)
+_pages = [memoryview(bytearray(_PAGE_BYTES))] * (PIECE_BYTES_MAX // _PAGE_BYTES)
 
 
 class TornError(Exception):
@@ -57,17 +60,23 @@ class TornError(Exception):
 
 
 def took(
-    segments: list[Segment], span: Span | DiskSpan, count: int, piece: memoryview | None = None, at: int = 0
+    segments: list[Segment], span: Span | DiskSpan, count: int, offered: int, piece: memoryview | None = None
 ) -> None:
-    """`count` bytes of `span`, which is segment `at`, are on their way: what is left of it takes its place. `piece` is
-    what they are, where they were read."""
+    """`count` bytes of `span`, which is the first segment, are on their way, of `offered`: what is left of it takes its
+    place. `piece` is what they are, where they were read."""
     if count == span.length:
-        del segments[at]
+        del segments[0]
     elif isinstance(span, Span):  # a new object: the body's own span is shared by all of its responses
-        segments[at] = Span(span.fd, span.offset + count, span.length - count)
+        segments[0] = Span(span.fd, span.offset + count, span.length - count)
     else:
-        sent = _note(span, piece[:count]) if piece is not None else None
-        segments[at] = type(span)(span.file, span.offset + count, span.length - count, sent)
+        ask = max(count, PIECE_BYTES_MIN) if count < offered else max(span.ask, min(2 * count, PIECE_BYTES_MAX))
+        segments[0] = _behind(span, count, piece, ask)
+
+
+def _behind(span: DiskSpan, count: int, piece: memoryview | None, ask: int) -> DiskSpan:
+    """What is left of a span behind the first `count` bytes of it, or of `piece`, where they were read."""
+    sent = _note(span, piece[:count]) if piece is not None else None
+    return type(span)(span.file, span.offset + count, span.length - count, sent, ask)
 
 
 def _note(span: DiskSpan, piece: memoryview) -> Sent | None:
@@ -91,10 +100,10 @@ def is_at_hand(span: DiskSpan) -> bool:
     """Whether the next piece of a span can be sent without waiting for a disk. It is sent next, or read again."""
     _seen.span = None
     if isinstance(span, ForeignSpan):
-        is_there = _is_in_memory(span)
+        is_there = _is_in_memory(span, _length(span, FIRST_PIECE_BYTES))
     else:
         try:
-            piece = _read(span)
+            piece = _read(span, FIRST_PIECE_BYTES)
         except TornError:  # a thread finds that out
             piece = None
         is_there = piece is not None
@@ -104,19 +113,21 @@ def is_at_hand(span: DiskSpan) -> bool:
     return is_there
 
 
-def next_piece(span: DiskSpan) -> memoryview | None:
-    """The next bytes of `span`, valid until the loop reads another; None: not without waiting (`read_cold`). Raises
-    TornError."""
-    piece = _seen.piece if span is _seen.span else _read(span)
+def next_piece(span: DiskSpan, left: int) -> memoryview | None:
+    """The next bytes of `span`, where `left` are left of a turn's share; valid until the loop reads another. None: not
+    without waiting (`read_cold`). Raises TornError."""
+    piece = _seen.piece if span is _seen.span else _read(span, left)
     _seen.span = None
     return piece
 
 
-def next_length(span: ForeignSpan) -> int:
-    """How many of the next bytes of `span` `sendfile` can send now without waiting for a disk; 0: none."""
-    is_there = span is _seen.span or _is_in_memory(span)
+def next_length(span: ForeignSpan, left: int) -> int:
+    """How many of the next bytes of `span` `sendfile` can send now without waiting for a disk, where `left` are left of
+    a turn's share; 0: none."""
+    length = _length(span, FIRST_PIECE_BYTES if span is _seen.span else left)
+    is_there = span is _seen.span or _is_in_memory(span, length)
     _seen.span = None
-    return min(span.length, DISK_PIECE_BYTES) if is_there else 0
+    return length if is_there else 0
 
 
 def forget() -> None:
@@ -124,9 +135,8 @@ def forget() -> None:
     _seen.span = None
 
 
-def _is_in_memory(span: ForeignSpan) -> bool:
-    """Whether each page of the next piece can be read without waiting for a disk."""
-    length = min(span.length, DISK_PIECE_BYTES)
+def _is_in_memory(span: ForeignSpan, length: int) -> bool:
+    """Whether each page of the next `length` bytes can be read without waiting for a disk."""
     try:
         seen = os.preadv(span.file.fd, _pages[: -(-length // _PAGE_BYTES)], span.offset, os.RWF_NOWAIT)
     except OSError:
@@ -134,10 +144,15 @@ def _is_in_memory(span: ForeignSpan) -> bool:
     return seen >= length
 
 
-def _read(span: DiskSpan) -> memoryview | None:
+def _length(span: DiskSpan, left: int) -> int:
+    """How many bytes the next piece has, where `left` are left of a turn's share."""
+    return min(span.length, span.ask, max(left, FIRST_PIECE_BYTES))
+
+
+def _read(span: DiskSpan, left: int) -> memoryview | None:
     """The next bytes of a file that is not resident; None: not without waiting. Raises TornError."""
     _seen.span = None
-    piece = _seen.buffer[: min(span.length, DISK_PIECE_BYTES)]
+    piece = _seen.buffer[: _length(span, left)]
     try:
         count = os.preadv(span.file.fd, [piece], span.offset, os.RWF_NOWAIT)
     except BlockingIOError:
@@ -156,7 +171,7 @@ def _read(span: DiskSpan) -> memoryview | None:
 
 def read_cold(span: DiskSpan) -> memoryview:
     """The next bytes of `span`; blocks, so a thread does it. Raises OSError, TornError."""
-    piece = memoryview(bytearray(min(span.length, DISK_PIECE_BYTES)))
+    piece = memoryview(bytearray(min(span.length, FIRST_PIECE_BYTES)))
     for _ in range(COLD_TRIES):
         count = os.preadv(span.file.fd, [piece], span.offset)
         if not count:
@@ -222,5 +237,5 @@ def put_in_place(segments: list[Segment], piece: memoryview, at: int = 0) -> Non
     """Let `piece`, which `read_cold` read of segment `at`, be sent in its place, and then the rest of it."""
     span = segments[at]
     assert isinstance(span, DiskSpan)
-    took(segments, span, len(piece), piece, at)
-    segments.insert(at, piece)
+    count = len(piece)
+    segments[at : at + 1] = [piece, _behind(span, count, piece, span.ask)] if count < span.length else [piece]

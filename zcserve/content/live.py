@@ -101,9 +101,9 @@ class Live:
         unneeded += [old for old in was if known.get(old.key) is not old]
         return unneeded
 
-    def flip(self, built: Built, changed: Collection[bytes]) -> tuple[list[Generation], list[object]]:
+    def flip(self, built: Built, changed: Collection[bytes]) -> list[Generation]:
         """The next generation is the live one, and the front expects its keys already. The generations whose time is
-        over, and what the lane gave up."""
+        over."""
         last, watcher = self.site.live, self.watcher
         self.follow(built.watcher)  # first, since it can fail
         last.until = self._loop.now + self._config.keep_for_s
@@ -117,7 +117,8 @@ class Live:
         waiting, self._waiting = self._waiting, []
         for then in waiting:
             then()
-        return list(older[kept:]), self._forget_keys(changed)
+        self._forget_keys(changed)
+        return list(older[kept:])
 
     # --- what is absent -------------------------------------------------------------------------------------------
 
@@ -152,12 +153,11 @@ class Live:
         """Call `then` when the next generation is the live one. In any thread."""
         self._waiting.append(then)
 
-    def _forget_keys(self, keys: Collection[bytes], *, files_come_or_go: bool = True) -> list[object]:
-        """The front lets go of these, and the application of what it knew of them. What the front gives up is for a
-        thread to free."""
+    def _forget_keys(self, keys: Collection[bytes], *, files_come_or_go: bool = True) -> None:
+        """The front lets go of these, and the application of what it knew of them."""
         if self.site.application is not None and files_come_or_go:
             self.site.application.forget(keys)
-        return self._loop.front.forget_keys(keys, self._service.count_keys())
+        self._loop.front.forget_keys(keys, self._service.count_keys())
 
     def next_over(self) -> float:
         """When the time of one of the older generations is over; infinity where there is none."""

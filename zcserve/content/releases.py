@@ -13,7 +13,7 @@ from itertools import chain
 from math import inf
 from typing import TypeAlias
 
-from zcserve.cache.burial import bury, empty
+from zcserve.cache.burial import empty
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import call
@@ -143,7 +143,7 @@ class Releases:
         changed = Shards[bytes, bool]()
         changed.update(marked(difference(last, built.generation)))
         self._expect(built.generation, call)
-        over, _ = self._live.flip(built, changed)
+        over = self._live.flip(built, changed)
         if watcher is not None:
             watcher.close()
         self._tidy_up(built, changed, over, call)
@@ -232,9 +232,8 @@ class Releases:
         self._renewals.await_successor(self._jobs.call_soon)
         changed.update(self._live.laid)
         self._expect(built.generation, self._jobs.in_loop)
-        over, given_up = self._jobs.in_loop(partial(self._live.flip, built, changed))
+        over = self._jobs.in_loop(partial(self._live.flip, built, changed))
         self._builder.forget_unless_in(built.generation, caught.unneeded)
-        bury(given_up)
         return over
 
     def _tidy_up(

@@ -6,7 +6,7 @@
 
 `Lane` waits as `poller.Poller` does (`fastlane.FastLane` makes a front of it), and answers by itself: a well-formed GET or HEAD of a resource it was
 taught. All else goes to the general lane with the bytes already read. The lane decides nothing, as a TLB does not: what a path
-leads to was looked up in Python and put (`put`), and can be forgotten at any time. What a Host, an Accept-Encoding or a Connection
+leads to is looked up in Python when it is asked for, and put (`learn`, `put`), and can be forgotten at any time. What a Host, an Accept-Encoding or a Connection
 value means is the RFCs' text, which it reads itself; where it is unsure, it asks Python's `judge`. For what leads to nothing that was put, an application may know what answers it at once, in Python
 (`consult`): that is put, too, and the answer is sent from here.
 
@@ -39,10 +39,10 @@ from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, re
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.log cimport close_log, is_log_filling, open_log, set_log_time, taken_lines
 from zcserve.net.lane.loop cimport Loop, run
-from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes
+from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport NO_DATE, REPS_MAX, Record, Rep, bury, record_of_file, record_of_page
+from zcserve.net.lane.records cimport NO_DATE, Record, Rep, bury, record_of_page
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
     EPOLL_CLOEXEC, PyEval_RestoreThread, PyEval_SaveThread, close, epoll_create1, errno, monotonic,
@@ -76,7 +76,7 @@ cdef class Lane:
     cdef Loop loop
     cdef tuple prefixes              # of this second
     cdef list pages                  # see `set_pages`
-    cdef object judge, look_up, origin      # see `__init__`, `consult`, `trust`
+    cdef object judge, look_up, teach, origin      # see `__init__`, `consult`, `learn`, `trust`
     cdef set quick                   # the keys of what was found by `look_up`
     cdef dict made                   # descriptor -> what the application made of a request, until it is taken
 
@@ -202,7 +202,7 @@ cdef class Lane:
 
     def take(self, int fd):
         """What was handed over with `fd`: (peer, bytes read, how often in a row that was in vain, whether the peer hung up, what the
-        application made of the first request, or None).
+        application made of the first request, or None, what is to be sent before that).
 
         None: nothing was. The connection is Python's from now on.
         """
@@ -215,8 +215,8 @@ cdef class Lane:
         data = PyBytes_FromStringAndSize(conn.inbox, conn.inbox_len) if conn.inbox_len else b""
         connections.free_inbox(conn)
         connections.name_peer(conn)
-        peer = conn.name[: conn.name_len].decode("ascii")
-        return peer, data, conn.in_vain, bool(conn.hung_up), self.made.pop(fd, None)
+        left = unsent(&conn.pending, conns.dead)
+        return conn.name[: conn.name_len].decode("ascii"), data, conn.in_vain, bool(conn.hung_up), self.made.pop(fd, None), left
 
     def descriptors(self):
         """Its own descriptors, and those of connections that no handler knows."""
@@ -231,10 +231,12 @@ cdef class Lane:
     def close(self):
         """Close the lane's connections and the epoll descriptor. No application is consulted any more: it may refer to the lane."""
         self.close_all(False)
+        endings.abort_all(&self.loop.answering.conns)
         for made in self.made.values():
             made.discard()
         self.made.clear()
         self.consult(None)
+        self.learn(None)
         if self.loop.answering.conns.epfd >= 0:
             close(self.loop.answering.conns.epfd)
             self.loop.answering.conns.epfd = -1
@@ -244,14 +246,12 @@ cdef class Lane:
         self.loop.answering.conns.draining = True
 
     def close_all(self, bint idle_only):
-        """End the lane's connections; `idle_only`: those that owe nothing, and the others when they are through."""
+        """As `endings.close_all`."""
         endings.close_all(&self.loop.answering.conns, idle_only)
         bury(&self.loop.answering.table.dead)
 
     def shed(self, int most):
-        """Close up to `most` connections, those that have ended first, then the longest idle; how many were closed. Not one
-        whose first request may be on its way, or that was answered in this turn; and not one that has sent what was not
-        read yet, or has not taken all of its answer: closing would reset it."""
+        """As `endings.shed`."""
         return endings.shed(&self.loop.answering.conns, most)
 
     # --- what Python teaches ----------------------------------------------------------------------------------
@@ -270,25 +270,24 @@ cdef class Lane:
         set_pages(&self.loop.answering.pages, pages)
         self.pages = pages
 
-    def put(self, bytes key not None, list representations not None, *, bint any_query=False):
-        """Teach a resource: [(entry, coding, head or head with content, head's length, tail, tag, tag's length, fd, offset,
-        size, body)]; `any_query`: with each query behind the key it is the same.
+    def put(self, bytes key not None, tuple entries not None, *, bint any_query=False):
+        """Teach a resource: a file's entry, and its variants. `any_query`: with each query behind the key it is the same.
+        Nothing is taught of what is not all in memory (`Body.place`).
 
-        Raises ValueError for offsets that lie outside of what they are about."""
-        table.drop_key(&self.loop.answering.table, key)
-        if 0 < len(representations) <= REPS_MAX:
-            table.insert_file(&self.loop.answering.table, key, record_of_file(key, representations, any_query))
+        Raises ValueError for a key that is neither an entry's nor its directory's, and for what does not add up."""
+        table.put_file(&self.loop.answering.table, key, entries, any_query)
 
     def put_redirect(self, bytes key not None, bytes head not None, bytes content not None):
         """Teach what is answered with 301, whatever its query is: what stands behind the prefix, with the location in the head's
         last line. Raises ValueError for a head without lines."""
-        cdef Record *record
         if not head.endswith(b"\r\n\r\n"):
             raise ValueError("not a head")
-        record = record_of_page(key, MOVED, head, content)
-        record.any_query = True
-        table.drop_key(&self.loop.answering.table, key)
-        table.insert_or_free(&self.loop.answering.table, key, record)
+        table.put_page(&self.loop.answering.table, key, record_of_page(key, MOVED, head, content))
+
+    def learn(self, teach):
+        """Have `teach` called for a path that is not known: it puts what the path leads to, if that may be put. None: no more."""
+        self.teach = teach
+        self.loop.answering.finder.teach = <PyObject *> teach if teach is not None else NULL
 
     def consult(self, look_up):
         """Ask what answers a target that was not put: `look_up` is an `Application`'s. None: no more."""
@@ -300,10 +299,11 @@ cdef class Lane:
     def forget_quick(self):
         """Look up anew what was found."""
         servlets.forget_quick(&self.loop.answering.servlets, &self.loop.answering.table)
+        bury(&self.loop.answering.table.dead)
 
     def forget_key(self, bytes key not None):
         """Forget one resource, if it was taught: its key leads elsewhere now."""
-        table.drop_key(&self.loop.answering.table, key)
+        table.drop_key(&self.loop.answering.table, table.text_of(key))
         bury(&self.loop.answering.table.dead)
 
     def drop(self, entry):
@@ -312,9 +312,9 @@ cdef class Lane:
 
     def clear(self, uint32_t resources=0):
         """Forget all resources, in the next turns: a hundred thousand are too much for one. There is room for so many
-        `resources` then. A part of what that gives up is returned, for another thread to free."""
+        `resources` then."""
         self.quick.clear()
-        return [table.clear(&self.loop.answering.table, resources)]
+        table.clear(&self.loop.answering.table, resources)
 
     def reserve(self, uint32_t resources):
         """Have room for so many resources, so that the table need not grow."""
@@ -327,7 +327,8 @@ cdef class Lane:
 
     def holds(self, entry):
         """Whether the lane refers to this entry's body."""
-        return entry in <dict> self.loop.answering.table.entries
+        cdef Record *found[2]
+        return table.find_with(&self.loop.answering.table, entry, found) > 0
 
     def note_use(self, entry, uint64_t turn):
         """Python uses a representation in this turn: the turn of the use before, as far as the lane knows; 0 for none."""
@@ -339,7 +340,7 @@ cdef class Lane:
 
     def knows(self, bytes key not None):
         """Whether a resource is taught."""
-        return table.find_key(&self.loop.answering.table, key) != NULL
+        return table.find_key(&self.loop.answering.table, table.text_of(key)) != NULL
 
     # --- what is absent ---------------------------------------------------------------------------------------
 
@@ -353,17 +354,12 @@ cdef class Lane:
 
     def add_keys(self, keys):
         """These keys are not absent."""
-        cdef absent.Absent *known = &self.loop.answering.absent
-        cdef bytes key
-        for key in keys:
-            absent.add_hash(known, absent.hash_key(known, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+        absent.add_keys(&self.loop.answering.absent, keys)
 
     def remove_keys(self, keys):
         """These keys lead nowhere: they are absent, and what was taught of them is forgotten."""
-        cdef absent.Absent *known = &self.loop.answering.absent
-        cdef bytes key
+        absent.remove_keys(&self.loop.answering.absent, keys)
         for key in keys:
-            absent.remove_hash(known, absent.hash_key(known, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
             self.forget_key(key)
 
     def set_not_found(self, bytes head not None, bytes content not None):
@@ -417,14 +413,14 @@ cdef class Lane:
         return table.hash_of(&self.loop.answering.table, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
     def parse(self, bytes data not None):
-        """For tests and fuzzing: (length, method, target, mode) of the plain head at the front of `data`, or None."""
+        """For tests and fuzzing: (length, method, target, mode) of the plain request at the front of `data`, or None."""
         cdef Head head
         cdef Text copy = copied(data)
         self.loop.answering.gil.held = True      # the caller has it
         try:
             if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
                 return None
-            return head.length, b"GET" if head.is_get else b"HEAD", head.target.at[: head.target.len], head.mode
+            return head.length + head.body, head.method.at[: head.method.len], head.target.at[: head.target.len], head.mode
         finally:
             self.loop.answering.gil.held = False
             free(<void *> copy.at)
@@ -442,7 +438,7 @@ cdef class Lane:
         rep.modified = NO_DATE if modified is None else modified
         self.loop.answering.gil.held = True      # the caller has it
         try:
-            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
+            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head) or head.for_servlet:
                 return None
             status = decide(&head.conditions, &rep, head.is_get, self.loop.answering.rules.ranges_max, now, &part)
             return (status, part.start, part.stop) if status == 206 else (status, 0, 0) if status != UNSURE else None

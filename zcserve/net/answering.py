@@ -78,23 +78,9 @@ class Answering:
     """
 
     __slots__ = (
-        "_answer",
-        "_asker",
-        "_body",
-        "_exchange",
-        "_hold",
-        "_next",
-        "_place",
-        "_renewals",
-        "_service",
-        "_site",
-        "_stored",
-        "fields",
-        "method",
-        "resource",
-        "target",
-        "wait",
-    )
+        "_answer", "_asker", "_body", "_exchange", "_hold", "_next", "_place", "_renewals", "_service", "_site",
+        "_stored", "fields", "method", "resource", "target", "wait",
+    )  # fmt: skip
 
     def __init__(
         self, service: Service, site: Site, asker: Asker, method: bytes, target: bytes, fields: Fields
@@ -168,7 +154,10 @@ class Answering:
             return reply.page(error.status)
 
     def give(self, answer: Answer) -> None:
-        """The application has answered this request already: `go_on` leads to its answer."""
+        """The application has answered this request already, and may keep its body: `go_on` leads to its answer."""
+        if self.fields.body:
+            self._hold = Hold(self._service.bodies)
+            self._hold.count(self.fields.body)
         self._answer = answer
         self._next = self._take_answer
 
@@ -249,8 +238,6 @@ class Answering:
         if method in (b"GET", b"HEAD"):
             (generation, resource), query = self._find(target)
             if isinstance(resource, Redirect):
-                if self._site.application is None:
-                    self._teach(resource)
                 return reply.redirect(resource.location, query)
             if resource is None:
                 return reply.not_found(self._site.live.not_found_page)
@@ -282,8 +269,8 @@ class Answering:
         if chosen is None:
             return reply.page(406, reply.VARY)
         body = chosen.body
-        if service.loop.front.learns:
-            self._teach(base)
+        if self._stored is not None and self._stored.own:
+            service.loop.front.teach(self.target, base)
         if body is not None:
             self._site.note_use(chosen, service.loop.turn)
             return self._represent(chosen, body)
@@ -292,15 +279,6 @@ class Answering:
         else:
             self.wait = service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
         return None
-
-    def _teach(self, resource: Entry | Redirect) -> None:
-        """Tell the front what always leads there."""
-        path, front = self.target.partition(b"?")[0], self._service.loop.front
-        if self._stored is None:
-            if self._site.live.resources.get(path) is resource:
-                front.teach(path, resource, any_query=True)
-        elif self._stored.own:
-            front.teach(self.target, resource, any_query=False)
 
     def _represent(self, chosen: Entry, body: Body) -> Reply | None:
         """Conditions and ranges, now that the content is at hand."""
@@ -374,6 +352,7 @@ class Answering:
             asker.origin,
         )
         answer = resource.respond(exchange)
+        self._service.loop.calling.called()
         if answer is None:
             self._exchange = exchange
             return None

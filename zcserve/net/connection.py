@@ -38,20 +38,9 @@ class Connection:
     """One client, from accept to close."""
 
     __slots__ = (
-        "_clock",
-        "_http",
-        "_hung_up",
-        "_is_resumed",
-        "_loop",
-        "_output",
-        "_read",
-        "_service",
-        "_stay",
-        "_stop",
-        "armed",
-        "state",
-        "transport",
-    )
+        "_clock", "_http", "_hung_up", "_is_resumed", "_loop", "_output", "_read", "_service", "_stay", "_stop",
+        "armed", "state", "transport",
+    )  # fmt: skip
 
     def __init__(self, service: Service, transport: Transport, stay: Stay | None = None) -> None:
         """`stay`: the front handed it over, and watches it already."""
@@ -75,18 +64,21 @@ class Connection:
             self._loop.timers.arm(self)
         service.connections.add(self)
 
-    def go_on(self, data: bytes, answer: Answer | None, *, hung_up: bool) -> None:
-        """Go on where the front stopped, with what is in `Handed`. Where it had asked the application for the first
-        request, that answer is sent: an application is called once for a request, and the target may lead elsewhere by
-        now."""
+    def go_on(self, data: bytes, answer: Answer | None, unsent: bytes, *, hung_up: bool) -> None:
+        """Go on where the front stopped, with what is in `Handed`; `unsent` goes out first. Where it had asked the
+        application for the first request, that answer is sent: an application is called once for a request, and the
+        target may lead elsewhere by now."""
         self._hung_up = hung_up
         self._http.inbox = data
+        if unsent:
+            self._output.add((unsent,))
         try:
             if answer is None:
                 self._answer()
             else:
                 self._http.take(answer)
-                self.resumed()
+                self._is_resumed, self._stop = True, Stop.LOAD
+                self._send()
         except Exception:
             self.fail()
             raise
@@ -166,16 +158,16 @@ class Connection:
         elif self.state in (_HEAD, _IDLE) and not self._http.inbox and not self.transport.has_unread():
             self.end()
 
-    def end(self, *, says_no_more: bool = False) -> None:
-        """End in order: what was sent arrives. What was not sent is dropped. `says_no_more` as in `may_close`."""
+    def end(self) -> None:
+        """End in order: what was sent arrives. What was not sent is dropped."""
         if self.state is _CLOSED:
             return
-        says_no_more |= self._hung_up
-        if (self._hung_up or not self._http.lingers) and may_close(self.transport, says_no_more=says_no_more):
+        says_no_more = self._hung_up or (self._http.says_no_more if not self._http.inbox else False)
+        if may_close(self.transport, says_no_more=says_no_more):
             self.close()
             return
         self._leave(keep=True)
-        Ending(self._service, self.transport, watched=True)
+        Ending(self._service, self.transport, watched=True, says_no_more=bool(says_no_more))
         self._http.close()
 
     fail = end  # a handler raised: whatever it was about, this connection is not to be trusted
@@ -284,10 +276,7 @@ class Connection:
         if stop is Stop.BYTES:
             self._await_request()
         elif stop is Stop.END:
-            # A client that has said that it closes sends no more (RFC 9112 section 9.6); but one that was long in
-            # reading its answer is not relied upon.
-            was_quick = self.state is not _WRITE and not self._http.inbox
-            self.end(says_no_more=was_quick and not self._service.draining)
+            self.end()
         elif stop is Stop.BODY:
             if self.state is not _BODY:
                 if self.state is _WRITE and self._http.pace is not None:  # else the clock goes on while it rests
@@ -303,6 +292,8 @@ class Connection:
                 self._loop.timers.arm(self)
             if stop is Stop.SHARE:
                 self._loop.again(self._answer_on)
+            elif stop is Stop.TURN:
+                self._loop.calling.later(self._answer_on)
             elif stop is Stop.STREAM:
                 self._loop.again(self._pull)
             elif self._http.is_applications_turn:
@@ -359,7 +350,7 @@ class Connection:
         if flushed is _DONE:
             return True
         if flushed is Flushed.GONE:
-            self.close()
+            self.end()  # or a file system has no sendfile, or no luck: what stands before it arrives
         elif flushed is Flushed.TORN:
             self._cut("its file has changed")
         elif flushed is Flushed.COLD:
@@ -390,8 +381,8 @@ def take_over(service: Service, fd: int) -> None:
     """The front hands a connection over: it is Python's until it is given back (`Connection._goes_back`)."""
     handed = service.loop.front.take(fd)
     if handed is not None:
-        peer, data, in_vain, hung_up, answer = handed
-        Connection(service, SocketTransport.of(fd, peer), Stay(in_vain)).go_on(data, answer, hung_up=hung_up)
+        peer, data, in_vain, hung_up, answer, unsent = handed
+        Connection(service, SocketTransport.of(fd, peer), Stay(in_vain)).go_on(data, answer, unsent, hung_up=hung_up)
 
 
 _HANDLERS: dict[State, Callable[[Connection, int], None]] = {

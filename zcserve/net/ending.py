@@ -6,10 +6,12 @@ have arrived ends in two steps: its sending half is closed (the client reads the
 client sends is read and thrown away until one of these comes:
 
     the client closes        nothing can be lost any more
-    the queue is empty       the client's kernel has the answer; `linger_timeout_s` later the socket is closed
+    the queue is empty       the client's kernel has the answer; `linger_timeout_s` later the socket is closed, or at
+                             once where the client has said that it sends no more, and has kept to it
     the queue does not fall  for `write_timeout_s`: the client reads nothing
 
-No event tells that the queue has become empty, so it is looked at a few times in a linger timeout.
+The FIN is the queue's last byte. When it is acknowledged an event says that the socket is writable, as it was before;
+none tells that the queue falls, so it is looked at a few times in a linger timeout.
 
 By then the connection object is gone, and an `Ending` has the socket: it is small, knows no HTTP, and is counted among
 the open connections. `may_close` tells when the second step can be left out.
@@ -30,29 +32,42 @@ from zcserve.net.transport import Transport
 LOOKS = 4
 
 
-def may_close(transport: Transport, *, says_no_more: bool) -> bool:
+def may_close(transport: Transport, *, says_no_more: bool | None) -> bool:
     """Whether a connection can be closed at once and everything that was sent still arrives.
 
-    says_no_more   the client has closed its side, or has said that it will
+    True   the client has closed its side, or has said that it will (`Connection: close`, RFC 9112 section 9.6). It is
+           relied upon for what is under way: should it send on all the same, the reset stands behind the answer
+    False  it may be sending: the server ends what the client would go on with
+    None   it is idle
     """
-    return not transport.has_unread() and (says_no_more or not transport.unacknowledged())
+    if says_no_more is False or transport.has_unread():
+        return False
+    return not (transport.unsent() if says_no_more else transport.unacknowledged())
 
 
 class Ending:
     """A transport of which nothing more is wanted, until the client has what was sent.
 
-    `watched` tells that the loop has the descriptor already; `freed` hears that the descriptor is free again.
+    `watched` tells that the loop has the descriptor already; `says_no_more` is True of `may_close`; `freed` hears that
+    the descriptor is free again.
     """
 
-    __slots__ = ("_freed", "_look_at", "_loop", "_queued", "_service", "_since", "_transport", "armed")
+    __slots__ = ("_freed", "_look_at", "_loop", "_queued", "_says_no_more", "_service", "_since", "_transport", "armed")
 
     def __init__(
-        self, service: Service, transport: Transport, *, watched: bool, freed: Callable[[], None] = lambda: None
+        self,
+        service: Service,
+        transport: Transport,
+        *,
+        watched: bool,
+        says_no_more: bool = False,
+        freed: Callable[[], None] = lambda: None,
     ) -> None:
         """Closes the sending half. Raises OSError where it cannot be watched; it is closed then."""
         self._service = service
         self._loop = service.loop
         self._transport = transport
+        self._says_no_more = says_no_more
         self._freed = freed
         self._queued = 0
         self._since = self._loop.now  # of the last progress
@@ -87,10 +102,12 @@ class Ending:
         try:
             count = self._transport.discard()
         except BlockingIOError:
+            self.expire()  # the FIN may be acknowledged
             return
         except OSError:
             count = 0
         if count:
+            self._says_no_more = False
             self._loop.again(self._read_on)
         else:
             self.close()
@@ -112,7 +129,8 @@ class Ending:
         if queued < self._queued:
             self._queued = queued
             self._since = now
-        limit = config.write_timeout_s if queued else 0.0 if self._service.hurried else config.linger_timeout_s
+        is_over = self._says_no_more or self._service.hurried
+        limit = config.write_timeout_s if queued else 0.0 if is_over else config.linger_timeout_s
         if now - self._since >= limit:
             self.close()
         else:

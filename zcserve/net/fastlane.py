@@ -1,9 +1,10 @@
 """The fast lane: the compiled lane as a front, what it is taught, and when it must forget.
 
-The lane (`_lane.pyx`) answers what it was taught and hands over the rest. It is taught after the fact: what the general
-lane has answered is worth putting. So whatever the lane knows, the general lane decided. What values of fields mean it
-reads by itself, and asks `judge` where it is unsure. It forgets a resource when one of its representations
-is evicted or replaced, and all of them when another generation is served.
+The lane (`_lane.pyx`) answers what it was taught and hands over the rest. It is taught what is asked for: where it does
+not know a path, it asks `Site.lasting` (`learn`); what an application keeps is put when the general lane has answered
+with it. So it decides nothing. What values of fields mean it reads by itself, and asks `judge` where it is unsure.
+It forgets a resource when one of its representations is evicted or replaced, and all of them when another generation
+is served.
 
 Without the compiled module there is no lane, and the poller (poller.py) is the front.
 """
@@ -19,9 +20,8 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zcserve.cache import heads
 from zcserve.cache.curve import MissRatioCurve
-from zcserve.cache.entry import Body, Entry, Packed, Paged, Redirect, each_coding
+from zcserve.cache.entry import Entry, Redirect, each_coding
 from zcserve.config.table import Config
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
@@ -39,11 +39,6 @@ from zcserve.site.reply import Reply
 if TYPE_CHECKING:
     from zcserve.cache.store import Store
     from zcserve.net._lane import Lane
-
-# What `Lane.put` takes of one representation: entry, coding, its head (with a packed body's content behind it), the
-# head's length, where in it a 304's fields begin, where its ETag stands and how long that is; the descriptor that
-# content is sent from (-1: none, it is packed) with its offset; the content's size; and the body that keeps it all.
-Representation = tuple[Entry, int, bytes | memoryview, int, int, int, int, int, int, int, Body]
 
 # The lane's numbers for content codings, in the order of what an Accept-Encoding means.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
@@ -131,6 +126,15 @@ def judge(kind: int, value: bytes) -> tuple[int, ...]:
     return (mode_of([value], kind == CONNECTION_11),)
 
 
+def _teach(lane: Lane, find: Callable[[bytes], Entry | Redirect | None], path: bytes) -> None:
+    """Put what a path leads to."""
+    resource = find(path)
+    if isinstance(resource, Entry):
+        lane.put(path, each_coding(resource), any_query=True)
+    elif resource is not None:
+        lane.put_redirect(path, *_framed(reply.redirect(resource.location, None)))
+
+
 class FastLane(Front):
     """The compiled lane as a front: most of what is told to it goes to the lane as it is.
 
@@ -138,7 +142,6 @@ class FastLane(Front):
     """
 
     engine = "native"
-    learns = True
 
     def __init__(self, lane: Lane, prefixes: Prefixes, log: AccessLog | None, *, log_json: bool) -> None:
         self.lane = lane
@@ -147,7 +150,6 @@ class FastLane(Front):
         self.poll = lane.poll  # type: ignore[method-assign]
         self.take = lane.take  # type: ignore[method-assign]
         lane.set_pages([_page_of(status, vary) for status in (412, 416) for vary in ((), reply.VARY)])
-        self.teach = Teacher(lane).teach  # type: ignore[method-assign]
         self._prefixes = prefixes
         self._log = log
         self._log_time = "%Y-%m-%dT%H:%M:%SZ" if log_json else "%d/%b/%Y:%H:%M:%S +0000"
@@ -246,7 +248,16 @@ class FastLane(Front):
         """As `Front.reserve`."""
         self.lane.reserve(resources)
 
-    def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
+    def learn(self, find: Callable[[bytes], Entry | Redirect | None]) -> None:
+        """As `Front.learn`."""
+        self.lane.learn(partial(_teach, self.lane, find))
+
+    def teach(self, target: bytes, entry: Entry) -> None:
+        """As `Front.teach`."""
+        if not self.lane.knows(target):
+            self.lane.put(target, each_coding(entry))
+
+    def consult(self, look_up: Callable[[bytes, bytes], Quick | None]) -> None:
         """As `Front.consult`."""
         self.lane.consult(look_up)
 
@@ -266,13 +277,13 @@ class FastLane(Front):
         """As `Front.set_not_found`."""
         self.lane.set_not_found(*_framed(reply.not_found(page)))
 
-    def forget_keys(self, keys: Collection[bytes], resources: int) -> list[object]:
+    def forget_keys(self, keys: Collection[bytes], resources: int) -> None:
         """As `Front.forget_keys`."""
         if len(keys) > KEYS_FORGOTTEN_MAX:
-            return self.lane.clear(resources)
+            self.lane.clear(resources)
+            return
         for key in keys:
             self.lane.forget_key(key)
-        return []
 
     def forget_quick(self) -> None:
         """As `Front.forget_quick`."""
@@ -303,44 +314,3 @@ class FastLane(Front):
     def running(self) -> tuple[str | None, int]:
         """As `Front.running`."""
         return self.lane.running, -self.lane.requests
-
-
-class Teacher:
-    """Teaches one lane what the general lane has found out."""
-
-    def __init__(self, lane: Lane) -> None:
-        self._lane = lane
-
-    def teach(self, target: bytes, resource: Entry | Redirect, *, any_query: bool) -> None:
-        """As `Front.teach`."""
-        if self._lane.knows(target):
-            return
-        if isinstance(resource, Redirect):
-            self._lane.put_redirect(target, *_framed(reply.redirect(resource.location, None)))
-        else:
-            self._put(target, resource, any_query)
-
-    def _put(self, target: bytes, base: Entry, any_query: bool) -> None:
-        representations: list[Representation] = []
-        for entry in each_coding(base):
-            body = entry.body
-            if isinstance(body, Packed):
-                content: bytes | memoryview = body.block.view()
-                head_bytes, fd, offset = body.head_bytes, -1, 0
-            elif (
-                isinstance(body, Paged) and not body.holds_descriptor
-            ):  # of a file that is sent in place pages may be cold
-                content = body.head()
-                head_bytes, fd, offset = len(content), body.fd, body.offset
-            else:
-                return  # all or nothing: the choice is among all of them
-            tail = heads.start(body.head(), heads.TAIL)
-            tag = tail + len(b"ETag: ")
-            coding = CODINGS.index(entry.encoding)
-            representations.append(
-                (entry, coding, content, head_bytes, tail, tag, len(entry.etag), fd, offset, body.size, body)
-            )
-        self._lane.put(target, representations, any_query=any_query)
-        for entry, *_, body in representations:
-            if entry.body is not body:  # evicted meanwhile, before the lane could be told
-                self._lane.drop(entry)

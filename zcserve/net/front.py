@@ -35,9 +35,9 @@ class Kind(enum.Enum):
 
 # A connection that is handed over: the client's address as `Transport.peer`; what was read of it and is not answered;
 # how often in a row it was handed over with fewer than four requests answered in between, this time included; whether
-# the client has closed its side; and what the application has made of the first request that was read, or None: it was
-# not called.
-Handed: TypeAlias = tuple[str, bytes, int, bool, Answer | None]
+# the client has closed its side; what the application has made of the first request that was read, or None: it was
+# not called; and what is to be sent before all else.
+Handed: TypeAlias = tuple[str, bytes, int, bool, Answer | None, bytes]
 
 
 class Turns(Protocol):
@@ -54,13 +54,10 @@ class Front:
     """The contract, and a front without clients.
 
     engine     its name
-    learns     whether `teach` does anything. Only what answers with a file asks (`Http1.fill`, `Answering`): to call
-               what does nothing would be half a percent of a plain hit, 2% of a range
     hash_seed  what `take_sightings` numbers resources by
     """
 
     engine = "python"
-    learns = False
     hash_seed = 0
 
     # --- waiting ------------------------------------------------------------------------------------------------
@@ -129,11 +126,14 @@ class Front:
     def reserve(self, resources: int) -> None:
         """So many resources may be taught."""
 
-    def teach(self, target: bytes, resource: Entry | Redirect, *, any_query: bool) -> None:
-        """`target` always leads to `resource`; `any_query`: with each query behind it, too."""
+    def learn(self, find: Callable[[bytes], Entry | Redirect | None]) -> None:
+        """Ask `Site.lasting` what a path leads to that is asked for and not known."""
 
-    def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
-        """Ask `Application.look_up` what answers a target that was not taught."""
+    def teach(self, target: bytes, entry: Entry) -> None:
+        """`target`, with the query that it has, leads to `entry` until this is told otherwise."""
+
+    def consult(self, look_up: Callable[[bytes, bytes], Quick | None]) -> None:
+        """Ask `Application.look_up` what answers a request for a target that was not taught."""
 
     # --- what is absent -------------------------------------------------------------------------------------------
 
@@ -152,10 +152,8 @@ class Front:
 
     # --- what it forgets ----------------------------------------------------------------------------------------
 
-    def forget_keys(self, keys: Collection[bytes], resources: int) -> list[object]:
-        """These keys lead elsewhere now; there are so many `resources` in all. What is given up is returned, for a
-        thread to free (cache/burial.py)."""
-        return []
+    def forget_keys(self, keys: Collection[bytes], resources: int) -> None:
+        """These keys lead elsewhere now; there are so many `resources` in all."""
 
     def forget_quick(self) -> None:
         """Consult anew for what was found so."""

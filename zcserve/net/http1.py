@@ -39,32 +39,18 @@ class Http1:
     addresses   as `Asker.addresses`
     client      the client's address for the log: the peer's, or what a trusted proxy says
     origin      what such a proxy says of the request at hand
-    lingers     the client may send more than was read, so that the connection must not be closed at once
     plain       how many plain hits it has answered in a row
     pace        of the body that is read
+
+    says_no_more  the last answer is given: whether the client has said that it sends nothing behind its request. None
+                  until then
     """
 
     __slots__ = (
-        "_answered",
-        "_body",
-        "_head",
-        "_output",
-        "_owner",
-        "_peer",
-        "_proxies",
-        "_request",
-        "_round",
-        "_sending",
-        "_service",
-        "_site",
-        "addresses",
-        "client",
-        "inbox",
-        "lingers",
-        "origin",
-        "pace",
-        "plain",
-    )
+        "_answered", "_body", "_called", "_head", "_output", "_owner", "_peer", "_proxies", "_request",
+        "_round", "_sending", "_service", "_site", "addresses", "client", "inbox", "origin", "pace", "plain",
+        "says_no_more",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -89,9 +75,9 @@ class Http1:
         self._body: Discard | None = None  # the request's, until it is complete
         self.pace: Pace | None = None
         self._sending: Sending | None = None  # the answer that is begun, and comes piece by piece
-        self.lingers = False
+        self.says_no_more: bool | None = None
         self.plain = 0
-        self._round = self._answered = 0  # the turn in which this many requests were answered
+        self._round = self._answered = self._called = 0  # the turn of so many answers and applications' calls
 
     # --- requests -----------------------------------------------------------------------------------------
 
@@ -99,12 +85,12 @@ class Http1:
         """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
         service = self._service
         parse = service.parser.parse if self._proxies is None else self._parse
-        site, loop, front = self._site, service.loop, service.loop.front
+        site, loop = self._site, service.loop
         resources = site.live.resources  # a hit is what `Site.hit` finds, without a call for each
         data = self.inbox
         at = count = others = 0  # the last request that was no plain hit had this number
         if self._round != loop.rounds:
-            self._round, self._answered = loop.rounds, 0
+            self._round, self._answered, self._called = loop.rounds, 0, 0
         try:
             if self._body is not None:
                 at, stop = self._feed_body(data, 0, service.config.pipeline_max - self._answered)
@@ -129,21 +115,14 @@ class Http1:
                     and (body := hit.body) is not None
                     and (not body.holds_descriptor or spans.is_ready(body))
                 ):
-                    if front.learns and isinstance(base, Entry):
-                        front.teach(target, base, any_query=True)
                     site.note_use(hit, loop.turn)
                     stop = self._emit_hit(method, target, fields, body)
                 else:
+                    request = Answering(service, site, self, method, target, fields)
+                    at, stop = self._begin(request, data, start, at, share - count)
+                    share = service.config.pipeline_max - self._answered
+                    count -= at == start
                     others = count
-                    self._request = request = Answering(service, site, self, method, target, fields)
-                    self._head = data[start:at]
-                    if site.application is not None:
-                        request.find_resource()
-                    if fields.body:
-                        at, stop = self._begin_body(request, data, at, share - count)
-                        share = service.config.pipeline_max - self._answered
-                    else:
-                        stop = self._emit_step(request.answer())
                 if stop is not None:
                     return stop
             return Stop.BYTES
@@ -155,6 +134,23 @@ class Http1:
                 service.requests += count
                 self._answered += count
                 self.plain = count - others if others else self.plain + count
+
+    def _begin(self, request: Answering, data: bytes, start: int, at: int, share: int) -> tuple[int, Stop | None]:
+        """Begin a request that is no plain hit, with the head from `start` to `at`. The offset behind what was read;
+        `start` where it must wait for its turn. `share` as in `_feed_body`."""
+        if self._site.application is not None:
+            request.find_resource()
+            if not request.fields.body and not self._has_turn(request):
+                return start, Stop.TURN
+        self._request, self._head = request, data[start:at]
+        if request.fields.body:
+            return self._begin_body(request, data, at, share)
+        return at, self._emit_step(request.answer())
+
+    def _has_turn(self, request: Answering) -> bool:
+        """Whether it is answered now: applications are not called too often in a turn."""
+        self._called += request.resource is not None
+        return request.resource is None or self._service.loop.calling.may_call(self._called)
 
     def _parse(self, data: bytes, start: int) -> Parsed | None:
         """As `Parser.parse`, and which client asks: the peer, as long as the head is not understood."""
@@ -176,7 +172,10 @@ class Http1:
             stop = Stop.SHARE
         if service.log is not None:
             service.log(self.client, method, target, fields, 200, body.size)
-        return Stop.END if mode == CLOSE else stop
+        if mode == CLOSE:
+            self.says_no_more = fields.mode == CLOSE
+            return Stop.END
+        return stop
 
     def _emit_step(self, step: Step) -> Stop | None:
         """Answer the request at hand, unless its answer must be waited for."""
@@ -186,12 +185,18 @@ class Http1:
         """Put a response into `_output`, and tell whether more may follow at once. `method` is that of what is no
         request."""
         service, request = self._service, self._request
+        says_no_more = False
         if request is None:
             mode, version = CLOSE, b""
         else:
             method, fields = request.method, request.fields
             mode, version = CLOSE if close or service.draining else fields.mode, fields.version
+            says_no_more = fields.mode == CLOSE and not close
         segments, length, outgoing = frame(answer, method, version)
+        if outgoing is not None and outgoing.last:
+            mode = CLOSE
+        if mode == CLOSE:
+            self.says_no_more = says_no_more
         if outgoing is not None:
             return self._emit_stream(answer, segments, outgoing, mode)
         body = answer.body
@@ -228,7 +233,6 @@ class Http1:
         if request is not None:
             self._end_request(request)
         self._body = None
-        self.lingers = True
         answer = reply.unavailable() if error.status == 503 else reply.page(error.status)
         self._emit(answer, method=method, close=True)
         return Stop.END
@@ -239,7 +243,6 @@ class Http1:
         expects = request.fields.expects
         if expects and request.resource is None and request.method not in (b"GET", b"HEAD", b"OPTIONS"):
             # The final answer instead of 100, and no knowing whether the body comes (RFC 9110 section 10.1.1).
-            self.lingers = True
             answer = request.answer()
             assert answer is not None
             return at, self._emit(answer, close=True)
@@ -260,6 +263,8 @@ class Http1:
         self._answered += body.lines - before
         if not body.done:
             return at, Stop.SHARE if body.rests else Stop.BODY
+        if not self._has_turn(request):
+            return at, Stop.TURN
         self._body = None
         return at, self._emit_step(request.end_body(body))
 
@@ -292,7 +297,7 @@ class Http1:
         self._request = Answering(self._service, self._site, self, method, target, fields)
         self._head = self.inbox[:at]
         self._request.give(answer)
-        self.inbox = self.inbox[at:]
+        self.inbox = self.inbox[at + fields.body :]
         self._service.requests += 1
 
     def head(self) -> SentHead:
@@ -361,8 +366,6 @@ class Http1:
 
     def _emit_stream(self, answer: Reply, segments: tuple[Segment, ...], outgoing: Outgoing, mode: int) -> Stop:
         """Begin an answer whose content comes piece by piece."""
-        if outgoing.last:
-            mode = CLOSE
         outgoing.last = mode == CLOSE
         self._output.add((self._service.prefixes.of(answer.status, mode), *segments), answer.body)
         assert self._owner is not None

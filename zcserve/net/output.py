@@ -34,7 +34,7 @@ class Flushed(enum.Enum):
     ENOUGH = 3  # this turn's share is sent: no event will tell
     COLD = 4  # the next bytes of a file cannot be had without waiting: `cold`
     TORN = 5  # a file changed while it was being sent: the response must end before its Content-Length
-    GONE = 6  # the client is gone
+    GONE = 6  # the client is gone, or a file cannot be sent
 
 
 _DONE = Flushed.DONE
@@ -121,24 +121,35 @@ class Output:
         del segments[:done]
         return sent
 
-    def _send_file(self, transport: Transport, span: Span | DiskSpan, share: int) -> int:
-        """Send the next piece of a file, the first segment; how many bytes were taken, 0 where the piece is cold."""
-        piece = None
+    def _send_file(self, transport: Transport, span: Span | DiskSpan, left: int) -> int:
+        """Send the next piece of a file, the first segment; how many bytes were taken, 0 where the piece is cold.
+        `left` is what is left of the turn's share."""
         if isinstance(span, Span):
-            count = transport.send_file(span.fd, span.offset, min(span.length, share))
+            length = min(span.length, left)
+            count = transport.send_file(span.fd, span.offset, length)
         elif isinstance(span, ForeignSpan):
-            length = spans.next_length(span)
+            length = spans.next_length(span, left)
             if not length:
                 return 0
             count = transport.send_file(span.file.fd, span.offset, length)
         else:
-            piece = spans.next_piece(span)
-            if piece is None:
-                return 0
-            count = transport.send((piece,))
+            piece = spans.next_piece(span, left)
+            return self._send_piece(transport, span, piece) if piece is not None else 0
         if not count:
             raise TornError  # only a file that is sent in place can end early
-        spans.took(self.segments, span, count, piece)
+        spans.took(self.segments, span, count, length)
+        return count
+
+    def _send_piece(self, transport: Transport, span: DiskSpan, piece: memoryview) -> int:
+        """Send the bytes of a file that were read and checked, until the transport takes no more: what it does not take
+        is read again, so a try is cheaper."""
+        count = 0
+        try:
+            while count < len(piece):
+                count += transport.send((piece[count:],))
+        finally:
+            if count:
+                spans.took(self.segments, span, count, len(piece), piece)
         return count
 
     def _pause(self, why: Flushed) -> Flushed:

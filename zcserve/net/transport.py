@@ -25,6 +25,9 @@ Buffers: TypeAlias = Sequence[bytes | memoryview]
 # Read at a time and thrown away (`discard`).
 DISCARD_BYTES = 64 * 1024
 
+# <linux/sockios.h>: how much of what was sent has not left (Python's modules have no name for it).
+SIOCOUTQNSD = 0x894B
+
 _discarded = bytearray(DISCARD_BYTES)
 _NO_COUNT = struct.pack("i", 0)
 
@@ -68,6 +71,10 @@ class Transport(Protocol):
     def unacknowledged(self) -> int:
         """Bytes that were sent and that the client's machine does not have yet; a number that falls tells that the
         client reads. 0 when it is gone."""
+
+    def unsent(self) -> int:
+        """Bytes that were sent and have not left this machine, since the client's window is full, or the path's. The
+        others arrive before any reset that a `close` may lead to. 0 when it is gone."""
 
     def end_output(self) -> bool:
         """Tell the client that nothing more comes (FIN), behind what was sent. False when it is gone."""
@@ -125,8 +132,15 @@ class SocketTransport:
 
     def unacknowledged(self) -> int:
         """As `Transport.unacknowledged` (SIOCOUTQ, tcp(7))."""
+        return self._count(termios.TIOCOUTQ)
+
+    def unsent(self) -> int:
+        """As `Transport.unsent`. A unix socket has no such count: what it takes is with the client."""
+        return self._count(SIOCOUTQNSD)
+
+    def _count(self, what: int) -> int:
         try:
-            count: int = struct.unpack("i", fcntl.ioctl(self.fd, termios.TIOCOUTQ, _NO_COUNT))[0]
+            count: int = struct.unpack("i", fcntl.ioctl(self.fd, what, _NO_COUNT))[0]
         except OSError:
             return 0
         return count

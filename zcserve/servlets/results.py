@@ -27,7 +27,6 @@ from functools import partial
 from math import inf
 from typing import NamedTuple
 
-from zcserve.cache.burial import bury
 from zcserve.cache.entry import ComposedEntry, Entry, each_coding
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.loader import Loader
@@ -293,9 +292,7 @@ class Results:
         """Drop those of these results whose time is over, and keep none of those that are being made. The lane answers
         with none of them from now on; all else is done little by little."""
         self.making.want_no_more(self._is_over)
-        given_up = self._front.forget_keys([kept.source.target for kept in results], self._count_keys())
-        if given_up:
-            self._fetcher.run(object(), partial(bury, given_up), lambda _: None)
+        self._front.forget_keys([kept.source.target for kept in results], self._count_keys())
         sweep(iter(results), self._drop_what_is_over, self._context.call_soon)
 
     def _drop_what_is_over(self, results: list[Result]) -> None:

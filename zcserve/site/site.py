@@ -80,6 +80,12 @@ class Site:
                     return old, kept
         return live, resource
 
+    def lasting(self, path: bytes) -> Entry | Redirect | None:
+        """What a path that is its own key leads to for all requests that read, whatever their query, until the front
+        is told otherwise (`Front.forget_keys`). None: only the request itself can tell."""
+        resource = self.live.resources.get(path)
+        return resource if self.application is None or isinstance(resource, Entry) else None
+
     def note_use(self, entry: Entry, turn: int, *, was_resident: bool = True) -> None:
         """A representation is sent in this turn of the loop: the only place that writes a use, but for the fast lane's
         own (net/lane/uses.pxd). What had to be loaded first is new to the evictor, and counts no use."""

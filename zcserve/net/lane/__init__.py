@@ -1,7 +1,7 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
     system text  <  records gil  <  grammar choice sightings uses  <  judged ranges table  <  conditions  <  head
-        <  proxies log output  <  connections parts servlets absent  <  endings answering  <  loop  <  _lane
+        <  proxies log output  <  connections parts servlets absent finding  <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
@@ -26,6 +26,7 @@
 | endings     | how connections end, and when                                               |
 | absent      | which keys lead nowhere, and the answer to them                             |
 | servlets    | functions of Python's that are called from here                             |
+| finding     | what Python teaches when it is asked for                                    |
 | answering   | the bytes of one connection -> answers, or a connection that is handed over |
 | loop        | turns of epoll, and each connection's share of them                         |
 

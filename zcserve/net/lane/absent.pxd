@@ -207,6 +207,21 @@ cdef inline uint32_t distance(uint32_t start, uint32_t at, uint32_t size) noexce
     return at - start if at >= start else at + size - start
 
 
+cdef inline int add_keys(Absent *absent, keys) except -1:
+    """These keys, of bytes, are not absent."""
+    cdef bytes key
+    for key in keys:
+        add_hash(absent, hash_key(absent, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+    return 0
+
+
+cdef inline int remove_keys(Absent *absent, keys) except -1:
+    cdef bytes key
+    for key in keys:
+        remove_hash(absent, hash_key(absent, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+    return 0
+
+
 # --- a request ----------------------------------------------------------------------------------------------
 
 

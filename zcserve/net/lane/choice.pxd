@@ -4,7 +4,7 @@
 
 from libc.stdint cimport int64_t
 
-from zcserve.net.lane.records cimport Record, Rep
+from zcserve.net.lane.records cimport Record, Rep, reps_of
 
 
 cdef inline Rep *choose(Record *record, const int64_t *accept) noexcept nogil:
@@ -14,12 +14,12 @@ cdef inline Rep *choose(Record *record, const int64_t *accept) noexcept nogil:
     cdef int i
     cdef int64_t quality, best_quality = 0
     if accept == NULL:
-        return &record.reps[0]
+        return &reps_of(record)[0]
     for i in range(record.count):
-        quality = accept[record.reps[i].coding]
+        quality = accept[reps_of(record)[i].coding]
         if quality > best_quality or (
-            quality == best_quality and best != NULL and record.reps[i].size < best.size
+            quality == best_quality and best != NULL and reps_of(record)[i].size < best.size
         ):
-            best = &record.reps[i]
+            best = &reps_of(record)[i]
             best_quality = quality
     return best

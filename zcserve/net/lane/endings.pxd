@@ -3,18 +3,20 @@
 """How connections of the lane end: when they are through, when their time is over, when there are too many.
 
 Input that comes after a close has the kernel send a reset, which throws away what it still has to send, and what the client
-has not read. So a client that may send more, and one that may not have received everything yet, gets a FIN and is read from
-until it ends (`half_close`, RFC 9112 section 9.6); `sweep` bounds that.
+has not read. So a client that may send more gets a FIN and is read from until it ends (`half_close`, RFC 9112 section 9.6);
+`sweep` bounds that. A client that has said that it sends no more is relied upon for what has left: should it send all the same,
+the reset stands behind the answer. Where a part has not left, it is read from, too, until its kernel has everything: the FIN is
+the queue's last byte, and when that is acknowledged an event says that the socket is writable, as it was before.
 
 The unit knows no HTTP.
 """
 
 from zcserve.net.lane.connections cimport (
-    CLOSES, FIRST_FLIGHT_BYTES, OWNER_LANE, OWNER_NONE, RECV_BYTES, Conn, Conns, free_inbox, nothing_read, queued_out, run_again,
-    wait_for_unread, watch_fresh,
+    CLOSES, CLOSES_DEAF, OWNER_LANE, OWNER_NONE, RECV_BYTES, Conn, Conns, free_inbox, nothing_read, queued_out, run_again,
+    unsent, wait_for_unread, watch_fresh,
 )
 from zcserve.net.lane.output cimport GONE, unpin
-from zcserve.net.lane.system cimport FIONREAD, MSG_DONTWAIT, SHUT_WR, close, ioctl, monotonic, recv, shutdown, ssize_t
+from zcserve.net.lane.system cimport FIONREAD, SHUT_WR, close, ioctl, monotonic, recv, shutdown, ssize_t
 
 cdef enum:
     YOUNG_S = 1                  # the first request of a younger connection may be on its way
@@ -41,10 +43,11 @@ cdef inline void end(Conns *conns, int fd) noexcept nogil:
 cdef inline void finish(Conns *conns, int fd, Conn *conn) noexcept nogil:
     """The last answer is with the kernel."""
     cdef int unread = 0
-    if conn.closing == CLOSES and not conns.draining:
+    if conn.closing == CLOSES:
+        shutdown(fd, SHUT_WR)    # what waits for more to share a packet with, leaves
         ioctl(fd, FIONREAD, &unread)
-        if not unread:
-            end(conns, fd)       # the client said that it sends no more, and all of it is under way
+        if not unread and not unsent(fd):
+            end(conns, fd)
             return
     half_close(conns, fd, conn)
 
@@ -83,54 +86,65 @@ cdef inline void linger(Conns *conns, int fd, Conn *conn) noexcept nogil:
     cdef ssize_t length
     for i in range(LINGER_READS_MAX):
         if not conn.readable:
-            return
+            break
         length = recv(fd, conns.buffer, RECV_BYTES, 0)
         if length <= 0:
             if nothing_read(conn, length) == GONE:
                 end(conns, fd)
                 return
         else:
+            conn.closing = CLOSES_DEAF
             conn.readable = length == RECV_BYTES or conn.hung_up
     if conn.readable:
         run_again(conns, fd)
+    elif (conn.closing == CLOSES or conns.hurried) and not queued_out(fd):
+        end(conns, fd)
 
 
-cdef inline void abort(Conns *conns, int fd) noexcept nogil:
-    """Close now, in the midst of whatever it was, and let arrive what is with the kernel: that needs a FIN before the
-    close, and no unread input, or the kernel resets the connection and throws its queue away."""
-    cdef int i
+cdef inline void cut(Conns *conns, int fd) noexcept nogil:
+    """End a connection in the midst of whatever it was: what is with the kernel still arrives."""
     cdef Conn *conn = &conns.all[fd]
-    shutdown(fd, SHUT_WR)
-    for i in range(LINGER_READS_MAX):
-        if recv(fd, conns.buffer, RECV_BYTES, MSG_DONTWAIT) <= 0:
-            break
     if conn.handed:
         conn.handed = False
         conn.owner = OWNER_LANE
         conns.count += 1
         conns.foreign -= 1
-    end(conns, fd)
+    unpin(&conn.pending, conns.dead)
+    if not conn.lingering:
+        half_close(conns, fd, conn)
+    elif not queued_out(fd):
+        end(conns, fd)
 
 
 cdef inline void close_all(Conns *conns, bint idle_only) noexcept nogil:
-    """End the lane's connections; `idle_only`: those that owe nothing, and the others when they are through."""
+    """End the lane's connections; `idle_only`: those that owe nothing, and the others when they are through. Else there is no
+    time but for what is with the kernel: `abort_all` says when that is over."""
     cdef int fd
     conns.draining = conns.ending = True
+    conns.hurried |= not idle_only
     for fd in range(conns.size):
         if idle_only:
             if conns.all[fd].owner == OWNER_LANE:
                 end_idle(conns, fd)
         elif conns.all[fd].owner == OWNER_LANE or conns.all[fd].handed:
-            abort(conns, fd)
+            cut(conns, fd)
     conns.next_sweep = min(conns.next_sweep, conns.now + YOUNG_S / 4.0)      # for the young ones
+
+
+cdef inline void abort_all(Conns *conns) noexcept nogil:
+    """Close what `close_all` has left."""
+    cdef int fd
+    for fd in range(conns.size):
+        end(conns, fd)
 
 
 # --- when there are too many --------------------------------------------------------------------------------
 
 
 cdef inline int shed(Conns *conns, int most) noexcept nogil:
-    """Close up to `most` connections, those that have ended first, then the longest idle; how many were closed. Not one that has
-    sent what was not read yet, or has not taken all of its answer: closing would reset it."""
+    """Close up to `most` connections, those that have ended first, then the longest idle; how many were closed. Not one whose
+    first request may be on its way, or that was answered in this turn; and not one that has sent what was not read yet, or to
+    which not all has left: closing would reset it."""
     cdef int i, found, done = 0
     cdef int victims[SHED_MAX]
     cdef bint ended
@@ -139,7 +153,7 @@ cdef inline int shed(Conns *conns, int most) noexcept nogil:
     for i in range(found):
         if done and ended and not conns.all[victims[i]].lingering:
             break                # those that have ended are room enough
-        if not wait_for_unread(conns, victims[i]) and queued_out(victims[i]) <= FIRST_FLIGHT_BYTES:
+        if not wait_for_unread(conns, victims[i]) and not unsent(victims[i]):
             end(conns, victims[i])
             done += 1
     return done

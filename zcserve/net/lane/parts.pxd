@@ -19,7 +19,7 @@ from zcserve.net.lane.output cimport (
     FAILED, MADE_BYTES, MOVED, PARTIAL, UNSATISFIABLE, Answer, Output, put_behind,
 )
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport Record, Rep
+from zcserve.net.lane.records cimport Record, Rep, reps_of
 from zcserve.net.lane.system cimport iovec, pread, ssize_t
 from zcserve.net.lane.text cimport Text, decimal
 
@@ -115,7 +115,7 @@ cdef inline Answer *add_page(
 cdef inline Answer *add_redirect(Output *output, const Head *head, const char *start, Record *record) noexcept nogil:
     """Put 301 behind the other answers, with the request's query behind the location, which is the head's last line; NULL where
     there is no room for it."""
-    cdef Rep *rep = record.reps
+    cdef Rep *rep = reps_of(record)
     cdef const char *query = <const char *> memchr(head.target.at, c'?', head.target.len)
     cdef size_t query_len = head.target.at + head.target.len - query if query != NULL else 0
     cdef size_t size = <size_t> rep.size if head.is_get else 0

@@ -3,22 +3,22 @@
 """Records: what the lane can send, and how long it is kept.
 
 A `Record` is one resource: its key, and its representations (`Rep`), of which each refers to a head and content that Python
-objects own. The record holds those objects by `keep` as long as it lives. It lives until it is `dropped` and nothing refers
+objects own. It holds those objects as long as it lives. It lives until it is `dropped` and nothing refers
 to it (`refs`: answers under way, and a use that Python was not told yet). Without the GIL a record can only be noted as dead
 (`maybe_dead`); `bury` frees it, with the GIL.
 
+A record is made for each file that is asked for, so each byte of it counts: with its representation it takes 128 bytes and its key.
+
 Odd: a record without representations (`count` 0) belongs to a servlet, see servlets.pxd. One with another `status` than 200 is a
-page that says so: its representation is never chosen among others, compared or counted.
+page that says so: its representation has no entry, and is never chosen among others, compared or counted.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer, Py_buffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from cpython.ref cimport Py_XDECREF, Py_XINCREF, PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy, memset
-
-from zcserve.net.lane.system cimport CACHE_LINE, aligned_alloc
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
 
 cdef enum:
     REPS_MAX = 4
@@ -32,88 +32,157 @@ cdef extern from *:
 
 cdef struct Rep:
     const char *head             # for a packed body, the content follows
-    uint32_t head_len
-    uint32_t tail                # where the fields begin that a 304 carries
-    uint32_t tag                 # where the ETag stands, with its quotes
-    uint16_t tag_len
-    uint8_t coding
-    int fd                       # -1 for a packed body, else content lies at `offset` of this descriptor
-    uint32_t uses                # since the last drain
+    PyObject *entry              # whose representation it is; NULL for a page
+    PyObject *body               # what keeps head and content
     int64_t offset
     int64_t size
     int64_t modified             # Last-Modified in seconds since 1970, NO_DATE for none
     uint64_t tick                # the turn of its last use
     uint64_t told                # the turn in which it was last sighted
+    uint32_t head_len
+    uint32_t tail                # where the fields begin that a 304 carries
+    uint32_t tag                 # where the ETag stands, with its quotes
+    uint32_t uses                # since the last drain
+    int fd                       # -1 for a packed body, else content lies at `offset` of this descriptor
+    uint16_t tag_len
+    uint8_t coding
 
 cdef struct Record:              # one allocation, its representations and its key behind it: few lines of cache a hit
     uint32_t hash
     uint32_t key_len
     char *key
-    Rep *reps
-    int count
-    bint any_query               # what its key leads to with each query behind it, too
+    PyObject *keep               # what a servlet consists of
     int touched_at               # where it stands among the touched, -1 for nowhere
-    bint dropped
     int refs                     # why it may not be freed: sends under way, and a tick that was not drained
     int sending
-    int status                   # which prefix (output.pxd)
-    PyObject *keep
+    uint8_t count                # of representations
+    uint8_t any_query            # what its key leads to with each query behind it, too
+    uint8_t dropped
+    uint8_t status               # which prefix (output.pxd)
 
 cdef struct Dead:                # dropped, and nothing refers to them
     Record **records
     int count, size
 
 
+cdef inline Rep *reps_of(Record *record) noexcept nogil:
+    return <Rep *> (record + 1)
+
+
 cdef inline Record *new_record(const char *key, size_t key_len, const Rep *reps, int count) noexcept:
-    """A record in whole lines of cache; NULL without memory. Without a key there is room for what else it is to hold."""
-    cdef size_t size = sizeof(Record) + count * sizeof(Rep) + key_len
-    cdef Record *record = <Record *> aligned_alloc(CACHE_LINE, (size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE)
+    """A record, which holds what its representations refer to; NULL without memory. Without a key there is room for what else it is
+    to hold."""
+    cdef Record *record = <Record *> malloc(sizeof(Record) + count * sizeof(Rep) + key_len)
+    cdef int i
     if record == NULL:
         return NULL
     memset(record, 0, sizeof(Record))
-    record.reps = <Rep *> (record + 1)
-    record.count = count
-    record.key = <char *> (record.reps + count)
+    record.count = <uint8_t> count
+    record.key = <char *> (reps_of(record) + count)
     record.key_len = <uint32_t> key_len
     record.touched_at = -1
-    if count:
-        memcpy(record.reps, reps, count * sizeof(Rep))
+    for i in range(count):
+        reps_of(record)[i] = reps[i]
+        Py_XINCREF(reps[i].entry)
+        Py_XINCREF(reps[i].body)
     if key != NULL:
         memcpy(record.key, key, key_len)
     return record
 
 
-cdef inline Record *record_of_file(bytes key, list representations, bint any_query) except NULL:
-    """A record of at most REPS_MAX representations, as `Lane.put` gets them. Raises ValueError for offsets that lie outside of what
-    they are about, MemoryError."""
+cdef inline Record *record_of_file(bytes key, tuple entries, bint any_query) except? NULL:
+    """A record of a file's representations, as `Lane.put` gets them; NULL where they are not all in memory, or more than
+    REPS_MAX. Raises ValueError for what does not add up, MemoryError."""
     cdef Rep reps[REPS_MAX]
     cdef Record *record
-    cdef Py_buffer view
-    cdef list keep = []
+    cdef list bodies = []        # the record may refer to them once it is made, and not before
     cdef int count = 0
-    for entry, coding, head, head_len, tail, tag, tag_len, fd, offset, size, body in representations:
-        modified = NO_DATE if entry.modified is None else entry.modified
-        reps[count] = Rep(NULL, head_len, tail, tag, tag_len, coding, fd, 0, offset, size, modified, entry.tick, 0)
-        PyObject_GetBuffer(head, &view, PyBUF_SIMPLE)
-        reps[count].head = <const char *> view.buf
-        length = view.len
-        PyBuffer_Release(&view)          # `keep` holds the memory: a slab's mapping outlives its blocks
-        if not (
-            0 <= coding < CODINGS
-            and 0 <= tail <= tag <= tag + tag_len <= head_len
-            and 0 <= size
-            and head_len + (size if fd < 0 else 0) <= length
-        ):
-            raise ValueError(f"a representation of {key!r} that does not add up")
-        keep.append((entry, head, body))
+    for entry in entries:
+        body = entry.body        # read once: another thread may evict it
+        place = None if body is None else body.place()
+        if place is None or count == REPS_MAX:
+            return NULL
+        fill_rep(&reps[count], entry, body, place)
+        bodies.append(body)
         count += 1
+    if not count:
+        return NULL
     record = new_record(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), reps, count)
     if record == NULL:
         raise MemoryError
     record.any_query = any_query
-    Py_INCREF(keep)
-    record.keep = <PyObject *> keep
     return record
+
+
+cdef inline int fill_rep(Rep *rep, entry, body, place) except -1:
+    """Describe a representation whose body lies in this `place`. Raises ValueError for what does not add up."""
+    cdef Py_buffer view
+    cdef bytes tag = entry.etag
+    cdef int64_t start, length, room
+    buffer, start, length, rep.fd, rep.offset = place
+    rep.size = body.size
+    PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+    rep.head = <const char *> view.buf + start
+    room = view.len
+    PyBuffer_Release(&view)      # the body keeps the memory: a slab's mapping outlives its blocks
+    if not (
+        0 <= start and 0 <= length <= 0xFFFFFFFF and 0 <= rep.size and PyBytes_GET_SIZE(tag) <= 0xFFFF
+        and start + length + (rep.size if rep.fd < 0 else 0) <= room
+    ):
+        raise ValueError(f"{entry.key!r} lies outside of what it lies in")
+    rep.entry = <PyObject *> entry
+    rep.body = <PyObject *> body
+    rep.head_len = <uint32_t> length
+    rep.coding = coding_of(entry.encoding)
+    rep.tag_len = <uint16_t> PyBytes_GET_SIZE(tag)
+    rep.modified = NO_DATE if entry.modified is None else entry.modified
+    rep.tick = entry.tick
+    rep.told = rep.uses = 0
+    find_tail(rep, PyBytes_AS_STRING(tag))
+    return 0
+
+
+cdef inline uint8_t coding_of(bytes name) except 0xFF:
+    """The number of a content coding. Raises ValueError for one that the lane does not know."""
+    if not name:
+        return 0
+    if name == b"br":
+        return 1
+    if name == b"gzip":
+        return 2
+    if name == b"zstd":
+        return 3
+    raise ValueError(f"no coding: {name!r}")
+
+
+cdef inline int find_tail(Rep *rep, const char *tag) except -1:
+    """Find where the fields of a 304 begin (cache/heads.py): with the last ETag, which is `tag`. Raises ValueError."""
+    cdef int64_t at = <int64_t> rep.head_len - 8
+    while at >= 0 and memcmp(rep.head + at, b"\r\nETag: ", 8) != 0:
+        at -= 1
+    rep.tail = <uint32_t> (at + 2)
+    rep.tag = <uint32_t> (at + 8)
+    if at < 0 or rep.tag + rep.tag_len > rep.head_len or memcmp(rep.head + rep.tag, tag, rep.tag_len) != 0:
+        raise ValueError("a head without its ETag")
+    return 0
+
+
+cdef inline bint is_resident(Record *record):
+    """Whether all that a record of a file refers to is what its entries have in memory."""
+    cdef int i
+    for i in range(record.count):
+        if (<object> reps_of(record)[i].entry).body is not <object> reps_of(record)[i].body:
+            return False
+    return True
+
+
+cdef inline bint is_with(Record *record, entry) noexcept:
+    """Whether one of a record's representations is this entry's."""
+    cdef int i
+    for i in range(record.count):
+        if reps_of(record)[i].entry == <PyObject *> entry:
+            return True
+    return False
 
 
 cdef inline Record *record_of_page(bytes key, int status, bytes head, bytes content) except NULL:
@@ -121,25 +190,26 @@ cdef inline Record *record_of_page(bytes key, int status, bytes head, bytes cont
     cdef Rep rep
     cdef Record *record
     page = head + content
-    keep = [(page, page, None)]
     memset(&rep, 0, sizeof(Rep))
     rep.head = PyBytes_AS_STRING(page)
+    rep.body = <PyObject *> page
     rep.head_len = <uint32_t> PyBytes_GET_SIZE(head)
     rep.fd = -1
     rep.size = PyBytes_GET_SIZE(content)
     record = new_record(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), &rep, 1)
     if record == NULL:
         raise MemoryError
-    record.status = status
-    Py_INCREF(keep)
-    record.keep = <PyObject *> keep
+    record.status = <uint8_t> status
     return record
 
 
 cdef inline void release(Record *record) noexcept:
     """Free a record and let its Python objects go."""
-    if record.keep != NULL:
-        Py_DECREF(<object> record.keep)
+    cdef int i
+    for i in range(record.count):
+        Py_XDECREF(reps_of(record)[i].entry)
+        Py_XDECREF(reps_of(record)[i].body)
+    Py_XDECREF(record.keep)
     free(record)
 
 

@@ -81,7 +81,7 @@ cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, ...)
 
 cdef extern from "<linux/sockios.h>" nogil:
-    int SIOCOUTQ
+    int SIOCOUTQ, SIOCOUTQNSD
 
 cdef extern from "<asm/ioctls.h>" nogil:
     int FIONREAD
@@ -107,9 +107,6 @@ cdef extern from "<arpa/inet.h>" nogil:
     int inet_pton(int family, const char *text, void *address)
     const char *inet_ntop(int family, const void *source, char *target, socklen_t size)
 
-cdef extern from "<stdlib.h>" nogil:
-    void *aligned_alloc(size_t alignment, size_t size)
-
 cdef enum:
     CACHE_LINE = 64
 
@@ -118,9 +115,6 @@ cdef extern from "Python.h" nogil:
         pass
     PyThreadState *PyEval_SaveThread()
     void PyEval_RestoreThread(PyThreadState *thread)
-
-cdef extern from "Python.h":
-    void hide "PyObject_GC_UnTrack"(PyObject *thing)     # cache/unseen.py says why
 
 cdef inline double monotonic() noexcept nogil:
     cdef timespec t

@@ -6,22 +6,23 @@ Keys are hashed with a secret seed, since clients choose what is looked up; and 
 since keys can be computed that have one hash under every seed. What finds no place is left to the general lane.
 
 Nothing here takes long. A table that grows or is cleared is left behind (`Limbo`), and `do_chores` sees to a piece of it
-after each turn; what still stands there is not found, and the general lane answers for it meanwhile. The table in use has no
+after each turn; what still stands there and is asked for moves at once (finding.pxd). The table in use has no
 tombs: what follows a record that goes is moved. One that was left behind gets `tomb` where a record stood: a search goes on
 behind it.
 
-`entries` leads from an entry (a representation's Python object) to the keys it was put under. It is hidden from the
-collector, as content is (cache/unseen.py).
+An entry (a representation's Python object) is found by its own `key`: under that, or that of its directory, whose index it is then,
+stands all that it may be put under (`may_be_under`).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp
 
-from zcserve.net.lane.records cimport Dead, Record, bury, maybe_dead, release
-from zcserve.net.lane.system cimport CACHE_LINE, hide, prefetch
+from zcserve.net.lane.records cimport (
+    Dead, Record, bury, is_resident, is_with, maybe_dead, record_of_file, release, reps_of,
+)
+from zcserve.net.lane.system cimport CACHE_LINE, prefetch
 from zcserve.net.lane.text cimport Text, murmur3
 from zcserve.net.lane.uses cimport TICKS_AT_ONCE, Uses, close_uses, untouch, untouch_some
 
@@ -44,21 +45,17 @@ cdef struct Table:
     Record **slots
     uint32_t count
     Limbo *limbo
-    PyObject *entries            # a dict: entry -> set of keys
     Uses uses
     Dead dead
     Record tomb
 
 
 cdef inline int open_table(Table *table, uint32_t seed) except -1:
-    entries = {}
     table.seed = seed
     table.mask = SLOTS_MIN - 1
     table.slots = <Record **> calloc(SLOTS_MIN, sizeof(Record *))
     if table.slots == NULL:
         raise MemoryError
-    Py_INCREF(entries)
-    table.entries = <PyObject *> entries
     table.tomb.key_len = 0xFFFFFFFFu
     return 0
 
@@ -78,8 +75,6 @@ cdef inline void close_table(Table *table) noexcept:
         free(limbo)
     bury(&table.dead)
     free(table.dead.records)
-    if table.entries != NULL:
-        Py_DECREF(<object> table.entries)
 
 
 cdef inline void release_all(Table *table, Record **slots, uint32_t at, uint32_t mask) noexcept:
@@ -134,16 +129,17 @@ cdef inline Record *find_path(const Table *table, Text target) noexcept nogil:
     return record if record != NULL and record.any_query else NULL
 
 
-cdef inline Record *find_key(const Table *table, bytes key) noexcept:
-    cdef const char *start = PyBytes_AS_STRING(key)
-    return find(table, start, PyBytes_GET_SIZE(key), hash_of(table, start, PyBytes_GET_SIZE(key)))
+cdef inline Text text_of(bytes key) noexcept:
+    return Text(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
 
-cdef inline Record **find_left(const Table *table, bytes key) noexcept:
+cdef inline Record *find_key(const Table *table, Text key) noexcept nogil:
+    return find(table, key.at, key.len, hash_of(table, key.at, key.len))
+
+
+cdef inline Record **find_left(const Table *table, Text key) noexcept nogil:
     """The slot of a record that is still to move; NULL for none."""
-    cdef const char *start = PyBytes_AS_STRING(key)
-    cdef size_t length = PyBytes_GET_SIZE(key)
-    cdef uint32_t at, hash = hash_of(table, start, length)
+    cdef uint32_t at, hash = hash_of(table, key.at, key.len)
     cdef Limbo *limbo = table.limbo
     cdef int probe
     while limbo != NULL:
@@ -151,14 +147,14 @@ cdef inline Record **find_left(const Table *table, bytes key) noexcept:
         for probe in range(PROBES_MAX if limbo.moves else 0):
             if limbo.slots[at] == NULL:
                 break
-            if is_of(limbo.slots[at], start, length, hash):
+            if is_of(limbo.slots[at], key.at, key.len, hash):
                 return &limbo.slots[at]
             at = (at + 1) & limbo.mask
         limbo = limbo.next
     return NULL
 
 
-cdef inline Record *find_any(const Table *table, bytes key) noexcept:
+cdef inline Record *find_any(const Table *table, Text key) noexcept nogil:
     """A record, moved or still to move; NULL for none."""
     cdef Record *record = find_key(table, key)
     cdef Record **left
@@ -168,28 +164,54 @@ cdef inline Record *find_any(const Table *table, bytes key) noexcept:
     return record
 
 
-cdef inline bint is_sending(const Table *table, entry):
+cdef inline Text directory_of(Text key) noexcept nogil:
+    """The key of the directory that an entry's key lies in."""
+    while key.len and key.at[key.len - 1] != c'/':
+        key.len -= 1
+    return key
+
+
+cdef inline bint may_be_under(bytes key, Text own) noexcept:
+    """Whether an entry that has the key `own` may be put under `key`."""
+    cdef Text text = text_of(key)
+    return text.len in (own.len, directory_of(own).len) and memcmp(text.at, own.at, text.len) == 0
+
+
+cdef inline int find_with(const Table *table, entry, Record **found) except -1:
+    """The records that an entry's representation belongs to; how many."""
+    cdef bytes own = entry.key
+    cdef Text key = text_of(own)
+    cdef Text directory = directory_of(key)
+    cdef int count = 0
+    found[0] = find_any(table, key)
+    count += found[0] != NULL and is_with(found[0], entry)
+    if directory.len < key.len:
+        found[count] = find_any(table, directory)
+        count += found[count] != NULL and is_with(found[count], entry)
+    return count
+
+
+cdef inline bint is_sending(const Table *table, entry) except -1:
     """Whether the lane is in the middle of sending from this entry."""
-    cdef Record *record
-    for key in tuple((<dict> table.entries).get(entry, ())):
-        record = find_any(table, key)
-        if record != NULL and record.sending:
+    cdef Record *found[2]
+    cdef int i
+    for i in range(find_with(table, entry, found)):
+        if found[i].sending:
             return True
     return False
 
 
 cdef inline uint64_t note_use(const Table *table, entry, uint64_t turn) except? 0:
     """Python uses a representation in this turn: the turn of the use before, as the lane knows it; 0 for none."""
-    cdef Record *record
+    cdef Record *found[2]
     cdef uint64_t last = 0
-    cdef int i
-    for key in tuple((<dict> table.entries).get(entry, ())):
-        record = find_any(table, key)
-        if record != NULL:
-            for i, (known, _, _) in enumerate(<list> record.keep):
-                if known is entry:
-                    last = max(last, record.reps[i].tick)
-                    record.reps[i].tick = turn
+    cdef int i, place
+    for i in range(find_with(table, entry, found)):
+        for place in range(found[i].count):
+            rep = &reps_of(found[i])[place]
+            if <object> rep.entry is entry:
+                last = max(last, rep.tick)
+                rep.tick = turn
     return last
 
 
@@ -228,29 +250,48 @@ cdef inline bint insert(Table *table, Record *record) except -1:
     return True
 
 
-cdef inline bint insert_or_free(Table *table, bytes key, Record *record) except -1:
-    """Put a record that has this key into the table; False: it is freed, there is no place."""
-    record.hash = hash_of(table, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+cdef inline bint insert_or_free(Table *table, Record *record) except -1:
+    """Put a record into the table; False: it is freed, there is no place."""
+    record.hash = hash_of(table, record.key, record.key_len)
     if insert(table, record):
         return True
     release(record)
     return False
 
 
-cdef inline int insert_file(Table *table, bytes key, Record *record) except -1:
-    """Put a record of `record_of_file`; or free it, where there is no place."""
-    cdef list keep = <list> record.keep
-    cdef dict entries = <dict> table.entries
-    if not insert_or_free(table, key, record):
+cdef inline int put_file(Table *table, bytes key, tuple entries, bint any_query) except -1:
+    """As `Lane.put`."""
+    cdef Record *record = record_of_file(key, entries, any_query)
+    cdef bytes own
+    drop_key(table, text_of(key))
+    if record == NULL:
         return 0
-    for kept in keep:
-        hide(<PyObject *> kept)
-        keys = entries.setdefault(kept[0], set())
-        keys.add(key)
-        hide(<PyObject *> keys)
-    hide(<PyObject *> keep)
-    hide(<PyObject *> entries)
+    for entry in entries:
+        own = entry.key
+        if not may_be_under(key, text_of(own)):
+            release(record)
+            raise ValueError(f"{key!r} is no key of {own!r}")
+    if insert_or_free(table, record) and not is_resident(record):
+        drop_key(table, text_of(key))    # evicted meanwhile, before the lane could be told
     return 0
+
+
+cdef inline int put_page(Table *table, bytes key, Record *record) except -1:
+    """Put what is the same with each query."""
+    record.any_query = True
+    drop_key(table, text_of(key))
+    insert_or_free(table, record)
+    return 0
+
+
+cdef inline Record *moved(Table *table, Text key) noexcept:
+    """A record that was still to move, moved; NULL where there is none."""
+    cdef Record **left = find_left(table, key)
+    cdef Record *record = left[0] if left != NULL else NULL
+    if record == NULL or not place(table.slots, table.mask, record):
+        return NULL
+    left[0] = &table.tomb
+    return record
 
 
 cdef inline int leave_table(Table *table, uint32_t mask, bint moves) except -1:
@@ -279,7 +320,7 @@ cdef inline int leave_table(Table *table, uint32_t mask, bint moves) except -1:
 # --- dropping -----------------------------------------------------------------------------------------------
 
 
-cdef inline int drop_key(Table *table, bytes key) except -1:
+cdef inline int drop_key(Table *table, Text key) except -1:
     """Take a record out of the table, if there is one."""
     cdef Record *record = find_key(table, key)
     cdef Record **left
@@ -292,7 +333,6 @@ cdef inline int drop_key(Table *table, bytes key) except -1:
         record = left[0]
         left[0] = &table.tomb
     table.count -= 1
-    forget_entries(table, record)
     return let_go(table, record)
 
 
@@ -314,18 +354,6 @@ cdef inline void take_out(Table *table, Record *record) noexcept nogil:
     table.slots[hole] = NULL
 
 
-cdef inline int forget_entries(Table *table, Record *record) except -1:
-    cdef bytes key = record.key[: record.key_len]
-    cdef dict entries = <dict> table.entries
-    for entry, _, _ in (<list> record.keep if record.count else ()):
-        keys = entries.get(entry)
-        if keys is not None:
-            keys.discard(key)
-            if not keys:
-                del entries[entry]
-    return 0
-
-
 cdef inline int let_go(Table *table, Record *record) except -1:
     """A record is in no table any more: it is freed when nothing is sent from it."""
     untouch(&table.uses, record)
@@ -336,27 +364,22 @@ cdef inline int let_go(Table *table, Record *record) except -1:
 
 cdef inline int drop_entry(Table *table, entry) except -1:
     """Take out every record that a representation belongs to."""
-    keys = (<dict> table.entries).pop(entry, None)
-    if keys is None:
-        return 0
-    untouch_some(&table.uses, &table.dead, TICKS_AT_ONCE)     # so that eviction knows the uses of the last second
-    for key in keys:
-        drop_key(table, key)
+    cdef Record *found[2]
+    cdef int i, count = find_with(table, entry, found)
+    if count:
+        untouch_some(&table.uses, &table.dead, TICKS_AT_ONCE)     # so that eviction knows the uses of the last second
+    for i in range(count):
+        drop_key(table, Text(found[i].key, found[i].key_len))
     bury(&table.dead)
     return 0
 
 
-cdef inline object clear(Table *table, uint32_t resources):
-    """Take out everything, in the next turns, and have room for so many records; the `entries` that there were."""
-    given_up = <object> table.entries
-    entries = {}
+cdef inline int clear(Table *table, uint32_t resources) except -1:
+    """Take out everything, in the next turns, and have room for so many records."""
     leave_table(table, max(table.mask, mask_for(resources)), False)
     table.count = 0
-    Py_INCREF(entries)
-    table.entries = <PyObject *> entries
-    Py_DECREF(given_up)          # of two references, one is the caller's now
     do_chores(table)
-    return given_up
+    return 0
 
 
 cdef inline int reserve(Table *table, uint32_t resources) except -1:
@@ -393,7 +416,6 @@ cdef inline bint do_chores(Table *table) except -1:
         if not limbo.moves:
             let_go(table, record)
         elif not place(table.slots, table.mask, record):
-            forget_entries(table, record)
             table.count -= 1
             let_go(table, record)
     bury(&table.dead)

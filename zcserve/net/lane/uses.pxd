@@ -8,7 +8,7 @@ A use writes the representation's own counters; the record is noted once. Entrie
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, realloc
 
-from zcserve.net.lane.records cimport Dead, Record, Rep, maybe_dead
+from zcserve.net.lane.records cimport Dead, Record, Rep, maybe_dead, reps_of
 
 cdef enum:
     TICKS_AT_ONCE = 256          # told when something is evicted: a tenth of a millisecond
@@ -49,6 +49,7 @@ cdef inline void touch(Uses *uses, Record *record, Rep *rep, uint64_t turn) noex
 cdef inline int untouch(Uses *uses, Record *record) except -1:
     """Tell the entries of a record's uses, and take it out of what was touched."""
     cdef Record *last
+    cdef Rep *rep
     cdef int i
     if record.touched_at < 0:
         return 0
@@ -58,11 +59,13 @@ cdef inline int untouch(Uses *uses, Record *record) except -1:
     last.touched_at = record.touched_at
     record.touched_at = -1
     record.refs -= 1
-    for i, (entry, _, _) in enumerate(<list> record.keep):
-        if record.reps[i].uses:
-            entry.tick = max(entry.tick, record.reps[i].tick)
-            entry.uses += record.reps[i].uses
-            record.reps[i].uses = 0
+    for i in range(record.count):
+        rep = &reps_of(record)[i]
+        if rep.uses:
+            entry = <object> rep.entry
+            entry.tick = max(entry.tick, rep.tick)
+            entry.uses += rep.uses
+            rep.uses = 0
     return 0
 
 
