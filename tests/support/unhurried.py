@@ -24,6 +24,7 @@ from zcserve.net.output import Output
 from zcserve.servlets import kept, making
 from zcserve.servlets.workers import Pool
 
+PROGRAM = ("-P", __file__)  # as a file: the zcserve that it finds is its caller's business
 IS_WANTED = os.environ.get("ZCSERVE_TEST_UNHURRIED") == "1"
 
 LATE_S = 0.03
