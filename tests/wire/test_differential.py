@@ -1,7 +1,8 @@
 """The two engines give the same answers, byte for byte, to whatever they are asked.
 
 Two servers of one root, one with the fast lane and one without. Each made-up stream of bytes goes to the native server
-twice (what it was taught the first time, it answers in the lane the second time) and to the Python server once.
+twice and to the Python server once. Before some of them the lane is made to forget everything, so that it sees what it
+is asked for first for the first time, and then again.
 Everything must be equal: heads, contents, and where the connection ends. Only Date may differ, and 100 (Continue),
 which depends on how the client's pieces meet the server's reads.
 
@@ -11,6 +12,7 @@ A seed names a case: `test_streams[7]` makes the same streams every time.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +20,7 @@ import pytest
 from tests.support.engines import TARGETS, Engines, ask, compare, lane_share, make_site, tags_of
 from tests.support.grammar import CONNECTIONS, Maker
 from zcserve import Config, Server
+from zcserve.net.fastlane import KEYS_FORGOTTEN_MAX
 from zcserve.site import reply
 
 pytest.importorskip("zcserve.net._lane")
@@ -41,6 +44,15 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
             yield Engines(native, python, tags_of(python.port))
 
 
+def forget(server: Server) -> None:
+    """Have the lane know nothing: what it is asked for next it sees for the first time."""
+    done = threading.Event()
+    front = server.loop.front
+    keys = [b"/"] * (KEYS_FORGOTTEN_MAX + 1)
+    server.loop.call_soon(lambda: (front.forget_keys(keys, len(ASKED)), done.set()))
+    assert done.wait(20)
+
+
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_streams(engines: Engines, seed: int) -> None:
     rng = random.Random(seed)
@@ -54,6 +66,8 @@ def test_streams(engines: Engines, seed: int) -> None:
             stream = maker.stream(count)
             if rng.random() < 0.5:  # whether the connection goes on shows by what answers this
                 stream += b"OPTIONS * HTTP/1.1\r\nHost: test\r\n\r\n"
+            if rng.random() < 0.3:
+                forget(engines.native)
             cut_off += not compare(engines, maker.pieces(stream), 0.0005 if rng.random() < 0.2 else 0.0)
 
     assert lane_share(engines, work) > 0.2

@@ -2,8 +2,8 @@
 
 A hand-over costs as much as a request: a `Connection` is made, armed, and torn down when it is given back. So a client
 that asks for what the front cannot answer is kept. Whether it is one the front tells, which sees what comes: how often
-in a row it had to hand this connection over again at once. What the front can answer grows while it is taught, and so
-none is kept for long on a guess: the first time a connection goes back at the first chance.
+in a row it had to hand this connection over again at once. What was not in memory is so when it was loaded, and so none
+is kept for long on a guess: the first time a connection goes back at the first chance.
 """
 
 from __future__ import annotations

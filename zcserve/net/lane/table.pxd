@@ -6,7 +6,7 @@ Keys are hashed with a secret seed, since clients choose what is looked up; and 
 since keys can be computed that have one hash under every seed. What finds no place is left to the general lane.
 
 Nothing here takes long. A table that grows or is cleared is left behind (`Limbo`), and `do_chores` sees to a piece of it
-after each turn; what still stands there is not found, and the general lane answers for it meanwhile. The table in use has no
+after each turn; what still stands there and is asked for moves at once (finding.pxd). The table in use has no
 tombs: what follows a record that goes is moved. One that was left behind gets `tomb` where a record stood: a search goes on
 behind it.
 
