@@ -54,7 +54,9 @@ WRONG = [(32, b"HEAD", b"/a", 0), (32, b"GET", b"/b", 0), (32, b"GET", b"/a", 2)
         ((33, b"GET", b"/a", 0), b"GET /a HTTP/1.1\r\nHost: wr ong\r\n\r\n", "only the lane"),
         ((46, b"GET", b"/a", 0), b"GET /a HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", "only the lane"),
         ((46, b"GET", b"/a", 0), b"GET /a HTTP/1.1\r\nHost: a\r\nRange: bytes=0-9\r\n\r\n", "the lane decides"),
-        ((47, b"GET", b"/a", 0), b"GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n", "does not look"),
+        ((49, b"GET", b"/a", 0), b"GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab", "does not look"),
+        ((48, b"PUT", b"/a", 0), b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab", "the lane sees"),
+        ((49, b"PUT", b"/a", 0), b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na", "the lane sees"),
     ],
 )
 def test_a_lane_that_sees_something_else_is_found(answer: Any, head: bytes, found: str) -> None:

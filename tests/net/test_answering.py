@@ -81,7 +81,7 @@ class Places:
     def find(self, path: SentPath, query: bytes | None, *, websocket: bool = False) -> Place | None:
         return self.place if path.key == b"/app" else None
 
-    def look_up(self, target: bytes) -> None:
+    def look_up(self, method: bytes, target: bytes) -> None:
         """Nothing is answered at once."""
 
     def forget(self, keys: Collection[bytes]) -> None:

@@ -6,6 +6,7 @@ client takes, what time it is.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,22 @@ def test_the_last_answer_ends_at_once_where_nothing_can_be_lost(house: Callable[
     transport.queued = 300
     here.turn(transport)
     assert (connection.state, transport.is_closed, transport.is_output_ended) == (State.CLOSED, True, False)
+
+
+def test_what_was_sent_before_a_failure_that_is_not_the_clients_arrives(
+    house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = house()
+    connection, transport = here.connect(GET, room=10)
+    transport.queued = 10
+    here.turn(transport)
+
+    def fails(*_: object) -> int:
+        raise OSError(errno.EIO, "on purpose")
+
+    monkeypatch.setattr(transport, "send", fails)
+    here.turn(transport, WRITE)
+    assert (connection.state, transport.is_output_ended, transport.is_closed) == (State.CLOSED, True, False)
 
 
 @pytest.mark.parametrize("keeps_to_it", [True, False])

@@ -563,7 +563,13 @@ def test_a_judge_that_raises_makes_the_request_the_general_lanes(tmp_path: Path)
         (b"GET / HTTP/1.1\r\nHost: oth er\r\n\r\n", None),
         (b"GET / HTTP/1.1\r\nHost: test\r\nhost: test\r\n\r\n", None),
         (b"GET / HTTP/1.1\r\nhOsT:test\r\n\r\n", (29, b"GET", b"/", KEEP)),
-        (b"POST / HTTP/1.1\r\nHost: test\r\n\r\n", None),
+        (b"POST / HTTP/1.1\r\nHost: test\r\n\r\n", (31, b"POST", b"/", KEEP)),
+        (b"PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\nabGET", (51, b"PUT", b"/", KEEP)),
+        (b"PATCH / HTTP/1.0\r\ncontent-length:0 \r\n\r\nGET", (39, b"PATCH", b"/", CLOSE)),
+        (b"DELETE / HTTP/1.1\r\nContent-Length: 3\r\nHost: test\r\n\r\nabc", (55, b"DELETE", b"/", KEEP)),
+        (b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\nab", None),
+        (b"POSTS / HTTP/1.1\r\nHost: test\r\n\r\n", None),
+        (b"OPTIONS / HTTP/1.1\r\nHost: test\r\n\r\n", None),
         (b"get / HTTP/1.1\r\nHost: test\r\n\r\n", None),
         (b"\r\n" + PLAIN, None),
     ]
@@ -587,6 +593,27 @@ def test_heads(lane: Any, head: bytes, expected: Any) -> None:
 def test_lines_that_are_not_the_lanes(lane: Any, line: bytes) -> None:
     assert lane.parse(b"GET / HTTP/1.1\r\nHost: test\r\n%b\r\n\r\n" % line) is None
     assert lane.parse(b"GET / HTTP/1.1\r\n%b\r\nHost: test\r\n\r\n" % line) is None
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Length: 1\r\nContent-Length: 1", b"Content-Length: 1, 1", b"Content-Length: 01",
+        b"Content-Length: +1", b"Content-Length: -0", b"Content-Length: 1 1", b"Content-Length:",
+        b"Content-Length: 0x1", b"Content-Length: 1;",
+        b"Content-Length: 4294967297", b"Content-Length: 18446744073709551617", b"Content-Length: 00",
+        b"Content-Length: 1\r\nTransfer-Encoding: chunked", b"Transfer-Encoding: chunked\r\nContent-Length: 1",
+        b"Content-Length: 1\r\nTransfer-Encoding: identity", b"Transfer-Encoding: chunked", b"Content-Length : 1",
+        b"Content-Length: 1\r\nExpect: 100-continue", b"Content-Length:\x0b1", b"Content-Length: \xb1",
+        b" Content-Length: 1", b"Content-Length: 1\r\n 2", b"Content-Length: 1\n", b"Content-Length: 1.",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"PATCH", b"DELETE"])
+def test_a_body_whose_end_could_be_read_in_two_ways_is_not_the_lanes(lane: Any, method: bytes, lines: bytes) -> None:
+    body = b"1\r\nx\r\n0\r\n\r\n" + b"x" * 1000
+    assert lane.parse(b"%b / HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\n%b" % (method, body)) is not None
+    assert lane.parse(b"%b / HTTP/1.1\r\nHost: test\r\n%b\r\n\r\n%b" % (method, lines, body)) is None
+    assert lane.parse(b"%b / HTTP/1.1\r\n%b\r\nHost: test\r\n\r\n%b" % (method, lines, body)) is None
 
 
 def test_a_browsers_head_is_the_lanes(lane: Any) -> None:
@@ -682,7 +709,7 @@ def test_the_rest_is_handed_over_with_its_bytes(drive: Callable[..., Driver], re
     with Client(driver.where) as client:
         assert driver.ask(client, PLAIN + rest)[0].body == b"content"
         driver.until(lambda: driver.taken)
-        assert driver.taken[0][1] == ("127.0.0.1", rest, True, False, None)
+        assert driver.taken[0][1] == ("127.0.0.1", rest, True, False, None, b"")
         assert (driver.lane.count, driver.lane.foreign) == (0, 1)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import gc
+import itertools
 import os
 import random
 import select
@@ -39,11 +40,17 @@ TEXT_FIELDS = b"Content-Type: text/plain\r\n"
 TARGET = b"/csp?hello"
 NOBODY = b"/csp?nobody"
 LARGE = 10 << 20
+BODY_MAX = 1000
 
 
 def get(target: bytes, *lines: bytes, method: bytes = b"GET") -> bytes:
     """A plain request."""
     return b"%b %b HTTP/1.1\r\nHost: test\r\n%b\r\n" % (method, target, b"".join(line + b"\r\n" for line in lines))
+
+
+def send(method: bytes, target: bytes, body: bytes, *lines: bytes) -> bytes:
+    """A plain request with a body."""
+    return get(target, b"Content-Length: %d" % len(body), *lines, method=method) + body
 
 
 def always(content: bytes) -> Callable[[object], bytes]:
@@ -98,8 +105,8 @@ class Stage(Driver):
         self.fails = False
         self.lane.consult(self.look_up)
 
-    def look_up(self, target: bytes) -> Quick | None:
-        self.looked_up.append(target)
+    def look_up(self, method: bytes, target: bytes) -> Quick | None:
+        self.looked_up.append(target if method == b"GET" else method + b" " + target)
         function = self.functions.get(target) or self.functions.get(target.partition(b"&")[0])
         return None if function is None else self.quick(function)
 
@@ -114,6 +121,7 @@ class Stage(Driver):
             params={"a": "b"},
             fields=FIELDS,
             where="hello.py:1",
+            body_bytes_max=BODY_MAX,
             notice=self.notice,
             sure_s=self.sure_s,
             is_fresh=self.is_fresh,
@@ -142,7 +150,7 @@ class Stage(Driver):
 
     def handed_over(self) -> tuple[bytes, Any]:
         """Wait for a connection to be handed over: its bytes, and what was made of the first request."""
-        _, (_, data, _, _, made) = self.until(lambda: self.taken)[-1]
+        _, (_, data, _, _, made, _) = self.until(lambda: self.taken)[-1]
         return data, made
 
 
@@ -222,7 +230,7 @@ def test_a_target_without_a_function_is_looked_up_each_time_and_handed_over(stag
 def test_a_look_up_that_fails_finds_nothing(stage: Callable[..., Stage], wrong: BaseException | None) -> None:
     driver = stage()
 
-    def look_up(target: bytes) -> Any:
+    def look_up(method: bytes, target: bytes) -> Any:
         if wrong is not None:
             raise wrong
         return ("too", "few")
@@ -404,6 +412,87 @@ def test_a_smaller_answer_after_a_larger_one_holds_nothing_of_it(stage: Callable
             assert driver.ask(client, get(b"%b&%d&%b" % (TARGET, size, letter)))[0].body == letter * size
 
 
+# --- requests with a body -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"PATCH", b"DELETE"])
+def test_a_function_is_given_the_body_that_came_with_the_head(stage: Callable[..., Stage], method: bytes) -> None:
+    driver = stage(log=True)
+    requests: list[Request] = []
+    driver.functions[TARGET] = lambda request: requests.append(request) or request.body
+    bodies = [b"", b"x", bytes(range(256)), get(TARGET), b"\r\n\r\n", b"y" * BODY_MAX]
+    with Client(driver.where) as client:
+        stream = b"".join(send(method, TARGET, body) for body in bodies) + get(TARGET, method=method)
+        answers = driver.ask(client, stream, len(bodies) + 1)
+    assert [answer.body for answer in answers] == [*bodies, b""]
+    head = get(TARGET, b"Content-Length: 1", method=method)
+    assert requests[1].__dict__ == Request(method, TARGET, head, "127.0.0.1", b"x", {"a": "b"}).__dict__
+    assert driver.called == [(method, TARGET)] * 7
+    assert driver.looked_up == [method + b" " + TARGET]
+    lines = driver.lane.take_log().splitlines()
+    assert [line.split()[4:6] for line in lines] == [[b'"' + method, TARGET]] * 7
+    assert (driver.lane.requests, driver.taken) == (7, [])
+
+
+def test_each_method_of_a_target_is_looked_up_by_itself(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    driver.functions[TARGET] = lambda request: request.method
+    stream = get(TARGET) + send(b"POST", TARGET, b"GET") + get(TARGET, method=b"HEAD") + send(b"PUT", TARGET, b"")
+    with Client(driver.where) as client:
+        for _ in range(2):
+            client.send(stream)
+            head = answer_of(b"HEAD", head_only=True)
+            expected = answer_of(b"GET") + answer_of(b"POST") + head + answer_of(b"PUT")
+            assert read_all(driver, client, len(expected)) == expected
+    assert driver.looked_up == [TARGET, b"POST " + TARGET, b"PUT " + TARGET]
+    driver.lane.forget_quick()
+    assert not any(driver.lane.knows(key) for key in driver.looked_up)
+
+
+def test_a_file_does_not_answer_what_is_sent_to_it(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    put(driver.lane, b"/a", packed(b"a file"), any_query=True)
+    driver.lane.know([[b"/a"]], 1)
+    driver.lane.set_not_found(b"Content-Length: 0\r\n\r\n", b"")
+    for target in (b"/a", b"/a?query", b"/missing"):
+        with Client(driver.where) as client:
+            client.send(send(b"POST", target, b"body"))
+            driver.until(lambda: driver.taken)
+            assert driver.handed_over() == (send(b"POST", target, b"body"), None)
+            driver.lane.forget(driver.taken.pop()[0])
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        send(b"POST", TARGET, b"z" * (BODY_MAX + 1)),
+        get(TARGET, b"Content-Length: 5", method=b"POST") + b"four",
+        get(TARGET, b"Transfer-Encoding: chunked", method=b"POST") + b"1\r\nx\r\n0\r\n\r\n",
+        send(b"POST", TARGET, b"x", b"Expect: 100-continue"),
+        send(b"GET", TARGET, b"x"),
+    ],
+    ids=["larger than it may be", "incomplete", "chunked", "expecting", "of a GET"],
+)
+def test_another_body_is_handed_over_and_its_function_not_called(stage: Callable[..., Stage], request_: bytes) -> None:
+    driver = stage()
+    with Client(driver.where) as client:
+        driver.ask(client, send(b"POST", TARGET, b"x"))
+        client.send(request_)
+        assert driver.handed_over() == (request_, None)
+    assert driver.called == [(b"POST", TARGET)]
+
+
+def test_what_a_function_made_of_a_body_goes_with_its_whole_request(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    driver.functions[TARGET] = lambda request: {"a": 1}
+    stream = send(b"POST", TARGET, b"body") + get(b"/next")
+    with Client(driver.where) as client:
+        client.send(stream)
+        data, made = driver.handed_over()
+    assert (data, made.value) == (stream, {"a": 1})
+    assert len(driver.called) == 1
+
+
 # --- what is forgotten ----------------------------------------------------------------------------------------
 
 
@@ -561,6 +650,115 @@ def test_files_and_functions_are_answered_in_order_each_once(
     assert [words[5] + b" " + words[8] for words in lines] == logged
     assert driver.lane.requests == 150
     assert driver.lane.bytes_sent == sum(int(line.split()[1]) for line in logged)
+
+
+def test_pipelined_answers_of_functions_and_files_leave_together(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    sent: list[int] = []
+
+    def forget(_: Request) -> bytes:
+        driver.lane.forget_key(b"/a")
+        return b"forgotten"
+
+    def run(client: Client) -> bool:
+        sent.clear()
+        put(driver.lane, b"/a", packed(b"a file"))
+        answers = driver.ask(client, stream, 22)
+        assert [answer.body for answer in answers] == [b"hello", b"a file"] * 10 + [b"forgotten", b"hello"]
+        return sent == [0] * 11
+
+    driver.functions[b"/forgets"] = forget
+    stream = (get(TARGET) + PLAIN) * 10 + get(b"/forgets") + get(TARGET)
+    with Client(driver.where) as client:
+        driver.functions[TARGET] = lambda _: sent.append(unread(client)) or b"hello"
+        assert any(run(client) for _ in range(20))  # on a busy machine the time of a turn may be over before
+
+
+def test_what_a_function_made_goes_with_the_answers_before_it_that_the_socket_did_not_take(
+    stage: Callable[..., Stage],
+) -> None:
+    driver = stage()
+    driver.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    contents = [random.Random(number).randbytes(20_000) for number in range(3)]
+    driver.functions[TARGET] = lambda request: contents[int(request.target[-1:])]
+    driver.functions[b"/made"] = lambda _: {"a": 1}
+    targets = [b"%b&%d" % (TARGET, number) for number in range(3)]
+    last = get(b"/made") + get(TARGET + b"&0")
+    with Client(driver.where, receive_buffer=4096) as client:
+        client.send(b"".join(map(get, targets)) + last)
+        _, (_, data, _, _, made, unsent) = driver.until(lambda: driver.taken)[-1]
+        assert (data, made.value, made.discarded) == (last, {"a": 1}, 0)
+        assert unsent
+        expected = b"".join(map(answer_of, contents))
+        assert client.read_exactly(len(expected) - len(unsent)) + unsent == expected
+    assert len(driver.called) == 4
+
+
+def wait_a_millisecond() -> None:
+    until = time.perf_counter() + 0.001
+    while time.perf_counter() < until:
+        pass
+
+
+def test_what_is_asked_for_while_functions_run_is_answered_after_some_of_them(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    put(driver.lane, b"/a", packed(b"a file"))
+    answered: list[bool] = []
+    with contextlib.ExitStack() as stack:
+        flood = [stack.enter_context(Client(driver.where)) for _ in range(8)]
+        other = stack.enter_context(Client(driver.where))
+        driver.ask(other, PLAIN)
+
+        def function(_: Request) -> bytes:
+            if not answered:
+                other.send(PLAIN)
+            wait_a_millisecond()
+            answered.append(unread(other) > 0)
+            return b"hello"
+
+        driver.functions[TARGET] = function
+        for client in flood:
+            client.send(get(TARGET) * 20)
+        driver.until(lambda: len(answered) == 160)
+    assert answered.index(True) <= 6
+
+
+def test_clients_that_have_functions_called_take_turns(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    names = [b"%b&%d" % (TARGET, number) for number in range(5)]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(driver.where)) for _ in names]
+        for client, name in zip(clients, names, strict=True):
+            driver.ask(client, get(name))
+        driver.called.clear()
+        for client, name in zip(clients, names, strict=True):
+            client.send(get(name) * 200)
+        driver.until(lambda: len(driver.called) == 1000)
+    shares = [next(group) for _, group in itertools.groupby(target for _, target in driver.called)]
+    assert len(shares) >= 25  # none has all of its 200 before the others
+    last = {name: shares.index(name) for name in names}
+    for at, name in enumerate(shares[5:], 5):
+        others = set(names) - {name} if at < 25 else set()
+        assert others <= set(shares[last[name] : at])
+        last[name] = at
+
+
+def test_a_function_is_not_called_for_a_client_that_is_gone_when_its_turn_comes(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    driver.functions[TARGET] = lambda _: [wait_a_millisecond() for _ in range(3)] and b"hello"
+    driver.functions[b"/gone"] = always(b"nothing")
+    with Client(driver.where) as client, Client(driver.where) as gone:
+        for one in (client, gone):
+            driver.ask(one, get(b"/gone"))
+        client.send(get(TARGET) * 3)
+        gone.send(get(b"/gone"))
+        driver.called.clear()
+        driver.turn()
+        assert driver.called == [(b"GET", TARGET)]
+        gone.reset()
+        driver.until(lambda: driver.lane.count == 1)
+        driver.until(lambda: len(driver.called) == 3)
+    assert driver.called == [(b"GET", TARGET)] * 3
 
 
 def test_what_is_behind_a_large_answer_is_not_asked_before_it_is_out(stage: Callable[..., Stage]) -> None:

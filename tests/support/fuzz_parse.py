@@ -75,9 +75,9 @@ class Law:
         if parsed is None:
             raise BrokenError(data, "only the lane takes")
         method, target, fields, end = parsed
-        if by_lane != (end, method, target, fields.mode):
+        if by_lane != (end + fields.body, method, target, fields.mode) or len(data) < end + fields.body:
             raise BrokenError(data, f"the lane sees {by_lane}, the parser {parsed} in")
-        if fields.body or fields.expects:
+        if fields.body < 0 or fields.expects or (fields.body and method in (b"GET", b"HEAD")):
             raise BrokenError(data, "the lane does not look at all that is asked for in")
         self._check_decision(data, method, fields)
         self.accepted += 1

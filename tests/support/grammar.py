@@ -22,6 +22,7 @@ SEGMENT_BITS = (
 TELLING_BYTES = b'\0\t\n\r !"#%()+,-./09:;=?@AZ[\\]^_`az{|}~\x7f\x80\xff'
 
 METHODS = (b"GET",) * 14 + (b"HEAD",) * 4
+SENDING_METHODS = (b"POST", b"POST", b"POST", b"PUT", b"PATCH", b"DELETE")
 ODD_METHODS = (b"POST", b"PUT", b"OPTIONS", b"DELETE", b"TRACE", b"get", b"GETS", b"HEADS", b"BREW", b"G\tT", b"")
 
 ODD_TARGETS = (
@@ -82,7 +83,8 @@ ODD_DATES = (
 
 class Maker:
     """Makes requests for `targets`, whose entity tags are among `tags`; `mischief` is the chance of an odd choice, of
-    which a request has about twenty, `absent` that of a target that leads nowhere."""
+    which a request has about twenty, `absent` that of a target that leads nowhere, `sends` that of a method that has a
+    body."""
 
     def __init__(
         self,
@@ -91,12 +93,14 @@ class Maker:
         tags: Sequence[bytes] = (b'"none"',),
         mischief: float = 0.01,
         absent: float = 0.0,
+        sends: float = 0.0,
     ) -> None:
         self.rng = rng
         self.targets = targets
         self.tags = tags
         self.mischief = mischief
         self.absent = absent
+        self.sends = sends
 
     def odd(self) -> bool:
         """Whether the next choice is an odd one."""
@@ -118,6 +122,8 @@ class Maker:
         """One request with its body."""
         rng = self.rng
         method = rng.choice(ODD_METHODS) if self.odd() else rng.choice(METHODS)
+        if self.sends and rng.random() < self.sends:
+            method = rng.choice(SENDING_METHODS)
         target = rng.choice(ODD_TARGETS) if self.odd() else self.target()
         if self.absent and rng.random() < self.absent:
             target = self.absent_target()
@@ -129,6 +135,7 @@ class Maker:
         if method not in (b"GET", b"HEAD") or self.odd():
             framing, body = self.body()
             fields += framing
+            rng.shuffle(fields)
         lines = b"".join(self.line(name, value) for name, value in fields)
         space = rng.choice((b"  ", b"\t", b"")) if self.odd() else b" "
         return method + space + target + b" " + version + b"\r\n" + lines + b"\r\n" + body
@@ -251,7 +258,9 @@ class Maker:
         """Framing fields and the body that belongs to them, or does not."""
         rng = self.rng
         content = rng.randbytes(rng.choice((0, 1, 5, 700)))
-        if rng.random() < 0.5:
+        if rng.random() < 0.2:  # what would be a request, were the body's end misread
+            content = rng.choice((b"", b"0\r\n\r\n", b"x")) + b"GET /smuggled HTTP/1.1\r\nHost: test\r\n\r\n"
+        if rng.random() < (0.9 if self.sends else 0.5):
             return [(b"Content-Length", b"%d" % (len(content) + (self.odd() and 1)))], content
         chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if content else b"0\r\nTrailer: x\r\n\r\n"
         return [(b"Transfer-Encoding", b"chunked")], chunks

@@ -27,9 +27,9 @@ from zcserve.servlets.workers import Pool
 IS_WANTED = os.environ.get("ZCSERVE_TEST_UNHURRIED") == "1"
 
 LATE_S = 0.03
-# A thread may come late for so long at once, and for so much of its time: a burst takes twice as long, and no more.
+# A thread may come late for so long at once, and for so much of its time: a burst ends.
 LATE_AT_ONCE_S = 0.5
-LATE_SHARE = 0.5
+LATE_SHARE = 0.2
 
 _own = threading.local()
 

@@ -448,6 +448,32 @@ def test_a_server_ends_while_its_content_is_replaced(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+def test_a_server_that_ends_just_after_a_flip_closes_each_watcher_once(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
+) -> None:
+    from zcserve.content import releases as content_releases
+
+    flipped = threading.Event()
+    closed: list[Watcher] = []
+    close = Watcher.close
+
+    def closed_at_once(watcher: Watcher) -> None:
+        closed.append(watcher)
+        close(watcher)
+
+    def buried_late(_: object) -> None:
+        flipped.set()
+        wait_until(lambda: not any(thread.name.startswith("zcserve-builder") for thread in threading.enumerate()))
+
+    monkeypatch.setattr(Watcher, "close", closed_at_once)
+    monkeypatch.setattr(content_releases, "close_soon", closed_at_once)
+    monkeypatch.setattr(content_releases, "bury", buried_late)
+    with Server(Config(root=releases.root, port=0)) as server:
+        server.reload()
+        assert flipped.wait(60)
+    assert len(closed) == len(set(closed)) == 2
+
+
 def test_a_release_is_known_when_it_is_served(releases: Releases, live: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     releases.make(2)
     server = live(releases.root)

@@ -32,6 +32,12 @@ def get(request):
 def post(request):
     return {"body": request.body.hex(), "length": len(request.body)}
 
+@servlet("/kind/{kind}", methods=["POST", "PATCH", "DELETE"])
+def told(request, kind):
+    kinds = {"said": [request.method, request.target, request.headers.pairs, request.client, request.params],
+             "text": lambda: request.json(), "empty": lambda: request.form.pairs, "made": lambda: request.body}
+    return kinds[kind]() if kind != "said" else kinds[kind]
+
 @servlet("/kind/{kind}")
 def kind(request, kind):
     return KINDS[kind](request)
@@ -111,7 +117,7 @@ def test_each_kind_of_answer(engines: Engines, target: bytes) -> None:
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_streams_for_servlets_and_files(engines: Engines, seed: int) -> None:
     rng = random.Random(seed)
-    maker = Maker(rng, TARGETS, engines.tags, mischief=0.003 if seed % 2 else 0.02)
+    maker = Maker(rng, TARGETS, engines.tags, mischief=0.003 if seed % 2 else 0.02, sends=0.3)
     cut_off = 0
     for _ in range(STREAMS_PER_SEED):
         stream = maker.stream(1 if rng.random() < 0.4 else rng.randint(2, PIPELINE_MAX))
@@ -143,3 +149,26 @@ def test_the_lane_asks_servlets_itself(engines: Engines) -> None:
     before = lane.requests
     ask(engines.native.port, [stream])
     assert lane.requests - before == 40
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_sent_to_servlets_in_one_piece_is_the_lanes(engines: Engines, seed: int) -> None:
+    assert isinstance(engines.native.loop.front, FastLane)
+    lane = engines.native.loop.front.lane
+    rng = random.Random(400 + seed)
+    requests = []
+    for _ in range(30):
+        body = rng.choice((b"", b"{}", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", rng.randbytes(rng.randrange(900))))
+        lines = [b"Host: test", b"Content-Length: %d" % len(body), b"X: y", b"Content-Type: application/json"]
+        rng.shuffle(lines)
+        method, target = rng.choice(((b"POST", b"/kind/made"), (b"PATCH", b"/kind/made?q"), (b"DELETE", b"/kind/said")))
+        requests.append(b"%b %b HTTP/1.1\r\n%b\r\n\r\n%b" % (method, target, b"\r\n".join(lines), body))
+    stream = b"".join(requests)
+    assert len(stream) < 16_384
+    assert compare(engines, [stream])
+    before = lane.requests
+    ask(engines.native.port, [stream])
+    assert lane.requests - before == 30
+    stream = b"".join(requests[:3])
+    for at in range(1, len(stream), 23):
+        compare_all(engines, [stream[:at], stream[at:]])

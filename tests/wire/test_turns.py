@@ -24,6 +24,7 @@ import pytest
 from tests.support.client import Client
 from tests.support.command import Command, StartCommand
 from tests.support.site import Site
+from tests.support.stage import write_servlets
 from tests.support.waiting import WaitUntil
 
 ENGINES = ["python", "native"]
@@ -33,6 +34,16 @@ MEDIAN_S, LONGEST_S = 0.02, 1.0
 # When a signal, a timer and a changed file have acted: 0.3 s on a quiet machine.
 ACTS_WITHIN_S = 1.5
 FLOOD_S = 20  # it is ended when the test is over
+
+# A tenth of a millisecond each, so that 64 pipelines of 100 are 0.64 s.
+HELLO = """
+import time
+def get(request):
+    until = time.perf_counter() + 0.0001
+    while time.perf_counter() < until:
+        pass
+    return b"hello"
+"""
 
 # A flood is a process or some, each an epoll loop over `count` connections: argv is port, count, kind and seconds.
 FLOOD = """
@@ -53,6 +64,7 @@ burst, of = {
     "given back": (get("/page", "Range: bytes=0-0\\r\\n", 1024) * 16, 16),
     "pipelined": (get("/page") * 300, 300),
     "large": (get("/large") * 8, 8),
+    "called": (get("/csp?hello") * 100, 100),
     "pieces": (post + b"1\\r\\nx\\r\\n" * 2000 + b"0\\r\\n" + b"a:\\r\\n" * 2000 + b"\\r\\n", 1),
 }[kind]
 until = time.monotonic() + seconds
@@ -197,7 +209,7 @@ def refuses(port: int) -> bool:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("kind", "count"),
-    [("new", 100), ("given back", 16), ("pipelined", 64), ("large", 32), ("pieces", 64)],
+    [("new", 100), ("given back", 16), ("pipelined", 64), ("large", 32), ("pieces", 64), ("called", 64)],
     ids=lambda value: str(value),
 )
 def test_nobody_starves(
@@ -205,8 +217,9 @@ def test_nobody_starves(
 ) -> None:
     site.write("page", b"a page")
     site.write("large", bytes(65536))
+    folder = write_servlets(site.root.parent, hello=HELLO)
     small: Path = site.write("small", b"old")
-    server = command(site.root, "--engine", engine, "--grace", "1s")
+    server = command(site.root, "--engine", engine, "--grace", "1s", "--servlets", str(folder))
     with Client(server.port) as client:
         assert client.get("/small").body == b"old"
         with flooding(server.port, count, kind):

@@ -170,10 +170,9 @@ class Releases:
         finally:
             live.is_building = False
             self._jobs.call_soon(live.plan)
+            self._close_unless_live(watcher)
         live.is_adrift = False
         self._tried_again_after = 0.0
-        if watcher is not None:
-            close_soon(watcher)
         self._tidy_up(built, changed, over, self._jobs.in_loop)
         empty(changed)
 
@@ -195,13 +194,16 @@ class Releases:
                 if not built.is_lost or not left:
                     return built, changed, self._jobs.in_patches(partial(self._catch_up_and_flip, built, changed))
             except BaseException:
-                if built.watcher is not None:
-                    close_soon(built.watcher)
+                self._close_unless_live(built.watcher)
                 raise
-            assert built.watcher is not None
-            close_soon(built.watcher)
+            self._close_unless_live(built.watcher)
             retire(built.generation, last, self._loader)
         raise AssertionError
+
+    def _close_unless_live(self, watcher: Watcher | None) -> None:
+        """A server that ends may have flipped, though the thread that waited for it does not hear of it."""
+        if watcher is not None and watcher is not self._live.watcher:
+            close_soon(watcher)
 
     def _caught_up(self, built: Built, last: Generation) -> Shards[bytes, bool]:
         """Have what was built catch up with what has changed since, until that is nothing; the keys."""

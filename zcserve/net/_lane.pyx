@@ -39,7 +39,7 @@ from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, re
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.log cimport close_log, is_log_filling, open_log, set_log_time, taken_lines
 from zcserve.net.lane.loop cimport Loop, run
-from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes
+from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport NO_DATE, Record, Rep, bury, record_of_page
@@ -202,7 +202,7 @@ cdef class Lane:
 
     def take(self, int fd):
         """What was handed over with `fd`: (peer, bytes read, how often in a row that was in vain, whether the peer hung up, what the
-        application made of the first request, or None).
+        application made of the first request, or None, what is to be sent before that).
 
         None: nothing was. The connection is Python's from now on.
         """
@@ -215,8 +215,8 @@ cdef class Lane:
         data = PyBytes_FromStringAndSize(conn.inbox, conn.inbox_len) if conn.inbox_len else b""
         connections.free_inbox(conn)
         connections.name_peer(conn)
-        peer = conn.name[: conn.name_len].decode("ascii")
-        return peer, data, conn.in_vain, bool(conn.hung_up), self.made.pop(fd, None)
+        left = unsent(&conn.pending, conns.dead)
+        return conn.name[: conn.name_len].decode("ascii"), data, conn.in_vain, bool(conn.hung_up), self.made.pop(fd, None), left
 
     def descriptors(self):
         """Its own descriptors, and those of connections that no handler knows."""
@@ -413,14 +413,14 @@ cdef class Lane:
         return table.hash_of(&self.loop.answering.table, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
     def parse(self, bytes data not None):
-        """For tests and fuzzing: (length, method, target, mode) of the plain head at the front of `data`, or None."""
+        """For tests and fuzzing: (length, method, target, mode) of the plain request at the front of `data`, or None."""
         cdef Head head
         cdef Text copy = copied(data)
         self.loop.answering.gil.held = True      # the caller has it
         try:
             if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
                 return None
-            return head.length, b"GET" if head.is_get else b"HEAD", head.target.at[: head.target.len], head.mode
+            return head.length + head.body, head.method.at[: head.method.len], head.target.at[: head.target.len], head.mode
         finally:
             self.loop.answering.gil.held = False
             free(<void *> copy.at)
@@ -438,7 +438,7 @@ cdef class Lane:
         rep.modified = NO_DATE if modified is None else modified
         self.loop.answering.gil.held = True      # the caller has it
         try:
-            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
+            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head) or head.for_servlet:
                 return None
             status = decide(&head.conditions, &rep, head.is_get, self.loop.answering.rules.ranges_max, now, &part)
             return (status, part.start, part.stop) if status == 206 else (status, 0, 0) if status != UNSURE else None

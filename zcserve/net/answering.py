@@ -78,23 +78,9 @@ class Answering:
     """
 
     __slots__ = (
-        "_answer",
-        "_asker",
-        "_body",
-        "_exchange",
-        "_hold",
-        "_next",
-        "_place",
-        "_renewals",
-        "_service",
-        "_site",
-        "_stored",
-        "fields",
-        "method",
-        "resource",
-        "target",
-        "wait",
-    )
+        "_answer", "_asker", "_body", "_exchange", "_hold", "_next", "_place", "_renewals", "_service", "_site",
+        "_stored", "fields", "method", "resource", "target", "wait",
+    )  # fmt: skip
 
     def __init__(
         self, service: Service, site: Site, asker: Asker, method: bytes, target: bytes, fields: Fields
@@ -168,7 +154,10 @@ class Answering:
             return reply.page(error.status)
 
     def give(self, answer: Answer) -> None:
-        """The application has answered this request already: `go_on` leads to its answer."""
+        """The application has answered this request already, and may keep its body: `go_on` leads to its answer."""
+        if self.fields.body:
+            self._hold = Hold(self._service.bodies)
+            self._hold.count(self.fields.body)
         self._answer = answer
         self._next = self._take_answer
 
@@ -363,6 +352,7 @@ class Answering:
             asker.origin,
         )
         answer = resource.respond(exchange)
+        self._service.loop.calling.called()
         if answer is None:
             self._exchange = exchange
             return None

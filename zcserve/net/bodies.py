@@ -47,6 +47,10 @@ class Allowance:
             self._collect()
             if self.held + count > self.bytes_max:
                 self._refuse()
+        self.count(count)
+
+    def count(self, count: int) -> None:
+        """As `take`, for what is there already: it is not refused."""
         self._held += count
 
     def give_back(self, count: int) -> None:
@@ -79,6 +83,11 @@ class Hold:
     def grow(self, count: int) -> None:
         """Count `count` bytes more. Raises HttpError 503. In the loop's thread."""
         self._allowance.take(count)
+        self._bytes += count
+
+    def count(self, count: int) -> None:
+        """Count `count` bytes more, of a body that an application has already. In the loop's thread."""
+        self._allowance.count(count)
         self._bytes += count
 
     def release(self) -> None:

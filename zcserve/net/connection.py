@@ -38,20 +38,9 @@ class Connection:
     """One client, from accept to close."""
 
     __slots__ = (
-        "_clock",
-        "_http",
-        "_hung_up",
-        "_is_resumed",
-        "_loop",
-        "_output",
-        "_read",
-        "_service",
-        "_stay",
-        "_stop",
-        "armed",
-        "state",
-        "transport",
-    )
+        "_clock", "_http", "_hung_up", "_is_resumed", "_loop", "_output", "_read", "_service", "_stay", "_stop",
+        "armed", "state", "transport",
+    )  # fmt: skip
 
     def __init__(self, service: Service, transport: Transport, stay: Stay | None = None) -> None:
         """`stay`: the front handed it over, and watches it already."""
@@ -75,18 +64,21 @@ class Connection:
             self._loop.timers.arm(self)
         service.connections.add(self)
 
-    def go_on(self, data: bytes, answer: Answer | None, *, hung_up: bool) -> None:
-        """Go on where the front stopped, with what is in `Handed`. Where it had asked the application for the first
-        request, that answer is sent: an application is called once for a request, and the target may lead elsewhere by
-        now."""
+    def go_on(self, data: bytes, answer: Answer | None, unsent: bytes, *, hung_up: bool) -> None:
+        """Go on where the front stopped, with what is in `Handed`; `unsent` goes out first. Where it had asked the
+        application for the first request, that answer is sent: an application is called once for a request, and the
+        target may lead elsewhere by now."""
         self._hung_up = hung_up
         self._http.inbox = data
+        if unsent:
+            self._output.add((unsent,))
         try:
             if answer is None:
                 self._answer()
             else:
                 self._http.take(answer)
-                self.resumed()
+                self._is_resumed, self._stop = True, Stop.LOAD
+                self._send()
         except Exception:
             self.fail()
             raise
@@ -300,6 +292,8 @@ class Connection:
                 self._loop.timers.arm(self)
             if stop is Stop.SHARE:
                 self._loop.again(self._answer_on)
+            elif stop is Stop.TURN:
+                self._loop.calling.later(self._answer_on)
             elif stop is Stop.STREAM:
                 self._loop.again(self._pull)
             elif self._http.is_applications_turn:
@@ -356,7 +350,7 @@ class Connection:
         if flushed is _DONE:
             return True
         if flushed is Flushed.GONE:
-            self.close()
+            self.end()  # or a file system has no sendfile, or no luck: what stands before it arrives
         elif flushed is Flushed.TORN:
             self._cut("its file has changed")
         elif flushed is Flushed.COLD:
@@ -387,8 +381,8 @@ def take_over(service: Service, fd: int) -> None:
     """The front hands a connection over: it is Python's until it is given back (`Connection._goes_back`)."""
     handed = service.loop.front.take(fd)
     if handed is not None:
-        peer, data, in_vain, hung_up, answer = handed
-        Connection(service, SocketTransport.of(fd, peer), Stay(in_vain)).go_on(data, answer, hung_up=hung_up)
+        peer, data, in_vain, hung_up, answer, unsent = handed
+        Connection(service, SocketTransport.of(fd, peer), Stay(in_vain)).go_on(data, answer, unsent, hung_up=hung_up)
 
 
 _HANDLERS: dict[State, Callable[[Connection, int], None]] = {

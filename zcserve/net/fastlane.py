@@ -257,7 +257,7 @@ class FastLane(Front):
         if not self.lane.knows(target):
             self.lane.put(target, each_coding(entry))
 
-    def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
+    def consult(self, look_up: Callable[[bytes, bytes], Quick | None]) -> None:
         """As `Front.consult`."""
         self.lane.consult(look_up)
 

@@ -35,9 +35,9 @@ class Kind(enum.Enum):
 
 # A connection that is handed over: the client's address as `Transport.peer`; what was read of it and is not answered;
 # how often in a row it was handed over with fewer than four requests answered in between, this time included; whether
-# the client has closed its side; and what the application has made of the first request that was read, or None: it was
-# not called.
-Handed: TypeAlias = tuple[str, bytes, int, bool, Answer | None]
+# the client has closed its side; what the application has made of the first request that was read, or None: it was
+# not called; and what is to be sent before all else.
+Handed: TypeAlias = tuple[str, bytes, int, bool, Answer | None, bytes]
 
 
 class Turns(Protocol):
@@ -132,8 +132,8 @@ class Front:
     def teach(self, target: bytes, entry: Entry) -> None:
         """`target`, with the query that it has, leads to `entry` until this is told otherwise."""
 
-    def consult(self, look_up: Callable[[bytes], Quick | None]) -> None:
-        """Ask `Application.look_up` what answers a target that was not taught."""
+    def consult(self, look_up: Callable[[bytes, bytes], Quick | None]) -> None:
+        """Ask `Application.look_up` what answers a request for a target that was not taught."""
 
     # --- what is absent -------------------------------------------------------------------------------------------
 

@@ -47,26 +47,10 @@ class Http1:
     """
 
     __slots__ = (
-        "_answered",
-        "_body",
-        "_head",
-        "_output",
-        "_owner",
-        "_peer",
-        "_proxies",
-        "_request",
-        "_round",
-        "_sending",
-        "_service",
-        "_site",
-        "addresses",
-        "client",
-        "inbox",
-        "origin",
-        "pace",
-        "plain",
+        "_answered", "_body", "_called", "_head", "_output", "_owner", "_peer", "_proxies", "_request",
+        "_round", "_sending", "_service", "_site", "addresses", "client", "inbox", "origin", "pace", "plain",
         "says_no_more",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -93,7 +77,7 @@ class Http1:
         self._sending: Sending | None = None  # the answer that is begun, and comes piece by piece
         self.says_no_more: bool | None = None
         self.plain = 0
-        self._round = self._answered = 0  # the turn in which this many requests were answered
+        self._round = self._answered = self._called = 0  # the turn of so many answers and applications' calls
 
     # --- requests -----------------------------------------------------------------------------------------
 
@@ -106,7 +90,7 @@ class Http1:
         data = self.inbox
         at = count = others = 0  # the last request that was no plain hit had this number
         if self._round != loop.rounds:
-            self._round, self._answered = loop.rounds, 0
+            self._round, self._answered, self._called = loop.rounds, 0, 0
         try:
             if self._body is not None:
                 at, stop = self._feed_body(data, 0, service.config.pipeline_max - self._answered)
@@ -134,16 +118,11 @@ class Http1:
                     site.note_use(hit, loop.turn)
                     stop = self._emit_hit(method, target, fields, body)
                 else:
+                    request = Answering(service, site, self, method, target, fields)
+                    at, stop = self._begin(request, data, start, at, share - count)
+                    share = service.config.pipeline_max - self._answered
+                    count -= at == start
                     others = count
-                    self._request = request = Answering(service, site, self, method, target, fields)
-                    self._head = data[start:at]
-                    if site.application is not None:
-                        request.find_resource()
-                    if fields.body:
-                        at, stop = self._begin_body(request, data, at, share - count)
-                        share = service.config.pipeline_max - self._answered
-                    else:
-                        stop = self._emit_step(request.answer())
                 if stop is not None:
                     return stop
             return Stop.BYTES
@@ -155,6 +134,23 @@ class Http1:
                 service.requests += count
                 self._answered += count
                 self.plain = count - others if others else self.plain + count
+
+    def _begin(self, request: Answering, data: bytes, start: int, at: int, share: int) -> tuple[int, Stop | None]:
+        """Begin a request that is no plain hit, with the head from `start` to `at`. The offset behind what was read;
+        `start` where it must wait for its turn. `share` as in `_feed_body`."""
+        if self._site.application is not None:
+            request.find_resource()
+            if not request.fields.body and not self._has_turn(request):
+                return start, Stop.TURN
+        self._request, self._head = request, data[start:at]
+        if request.fields.body:
+            return self._begin_body(request, data, at, share)
+        return at, self._emit_step(request.answer())
+
+    def _has_turn(self, request: Answering) -> bool:
+        """Whether it is answered now: applications are not called too often in a turn."""
+        self._called += request.resource is not None
+        return request.resource is None or self._service.loop.calling.may_call(self._called)
 
     def _parse(self, data: bytes, start: int) -> Parsed | None:
         """As `Parser.parse`, and which client asks: the peer, as long as the head is not understood."""
@@ -267,6 +263,8 @@ class Http1:
         self._answered += body.lines - before
         if not body.done:
             return at, Stop.SHARE if body.rests else Stop.BODY
+        if not self._has_turn(request):
+            return at, Stop.TURN
         self._body = None
         return at, self._emit_step(request.end_body(body))
 
@@ -299,7 +297,7 @@ class Http1:
         self._request = Answering(self._service, self._site, self, method, target, fields)
         self._head = self.inbox[:at]
         self._request.give(answer)
-        self.inbox = self.inbox[at:]
+        self.inbox = self.inbox[at + fields.body :]
         self._service.requests += 1
 
     def head(self) -> SentHead:

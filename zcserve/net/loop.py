@@ -1,8 +1,8 @@
 """The loop: the only place where anything waits.
 
 A turn is: wait for descriptors, let their handlers do a bounded piece of work, let those go on that had more to do in
-the turn before, fire the deadlines. Each handler and each step comes once in a turn, and of the steps so few that what
-has come meanwhile does not wait for all of them.
+the turn before, and those that wait to call an application (calling.py), fire the deadlines. Each handler and each step
+comes once in a turn, and of the steps so few that what has come meanwhile does not wait for all of them.
 
 A report is for the descriptor's owner at the time of the report. A number that is given up while a batch of reports is
 worked through may belong to another connection at once (accept takes the lowest free number), and a report that the
@@ -28,6 +28,7 @@ from math import inf
 
 from zcserve.events import Event
 from zcserve.log import Log
+from zcserve.net.calling import CALLING_S, Calling
 from zcserve.net.forks import Ended, end, keep_in_children, let_go_in_children
 from zcserve.net.front import Front, Kind
 from zcserve.net.timers import Timers
@@ -50,6 +51,7 @@ class Loop:
     now          the monotonic clock at the turn's start
     turn         counts turns, those in which the fast lane alone had work among them
     rounds       counts turns of this loop
+    calling      which applications are called in this turn
     each_turn    event: a turn has begun
     handed_over  event: the fast lane hands the connection with this descriptor over
     """
@@ -62,6 +64,7 @@ class Loop:
         self.now = time.monotonic()
         self.turn = 0
         self.rounds = 0
+        self.calling = Calling()
         self.each_turn: Event[()] = Event()
         self.handed_over: Event[int] = Event()
         self._wake_times: dict[object, float] = {}
@@ -123,6 +126,7 @@ class Loop:
         self.now = time.monotonic()
         self.turn = self.front.turn
         self.rounds += 1
+        self.calling.left = CALLING_S
         again = self._steps() if self._again else None
         given_up = self._given_up
         if given_up:
@@ -148,6 +152,8 @@ class Loop:
         if again:
             for step in again:
                 self._guarded(step)
+        if self.calling.waiting:
+            self.calling.run(self._guarded)
         self.timers.fire(self.now, self._guarded)
 
     def _steps(self) -> list[Callable[[], object]]:
@@ -158,7 +164,7 @@ class Loop:
         return steps
 
     def _timeout(self) -> float:
-        if self._again:
+        if self._again or self.calling.waiting:
             return 0
         timeout = self.timers.timeout(self.now)
         if self._wake_at == inf:
@@ -203,5 +209,6 @@ class Loop:
         keep_in_children(self)
         self._calls.clear()
         self._again.clear()
+        self.calling.waiting.clear()
         self.front.close()
         self._wake.close()

@@ -34,7 +34,7 @@ class Flushed(enum.Enum):
     ENOUGH = 3  # this turn's share is sent: no event will tell
     COLD = 4  # the next bytes of a file cannot be had without waiting: `cold`
     TORN = 5  # a file changed while it was being sent: the response must end before its Content-Length
-    GONE = 6  # the client is gone
+    GONE = 6  # the client is gone, or a file cannot be sent
 
 
 _DONE = Flushed.DONE

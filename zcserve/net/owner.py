@@ -15,6 +15,7 @@ class Stop(enum.Enum):
     SHARE = 4  # this turn's share is answered, or a large body goes out first
     END = 5  # the connection ends after this answer
     STREAM = 6  # the answer's next piece is wanted
+    TURN = 7  # the next request is an application's, which is called in its turn (calling.py)
 
 
 class Owner(Protocol):

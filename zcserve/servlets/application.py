@@ -75,9 +75,12 @@ class Servlet:
         self.params = params
         self.names = names
         self.body_bytes_max = owner.config.servlet_body_bytes_max
-        route = by_method.get("GET")
-        self.quick = route is not None and not (route.thread or route.is_async or route.ttl)
         self._owner = owner
+
+    def quick(self, method: bytes) -> Route | None:
+        """What answers such requests in the loop, each anew; None: nothing does."""
+        route = self.by_method.get(method.decode())
+        return None if route is None or route.thread or route.is_async or route.ttl else route
 
     def respond(self, exchange: Exchange) -> Answer | None:
         """As `Resource.respond`."""
@@ -339,8 +342,8 @@ class Servlets:
 
     # --- answers ------------------------------------------------------------------------------------------
 
-    def look_up(self, target: bytes) -> Quick | None:
-        """As `Application.look_up`: where no file goes before it."""
+    def look_up(self, method: bytes, target: bytes) -> Quick | None:
+        """As `Application.look_up`: where no file goes before it, as files do for requests that read."""
         if len(target) > QUICK_TARGET_BYTES_MAX:
             return None
         try:
@@ -349,19 +352,23 @@ class Servlets:
         except HttpError:
             return None
         found = self._look_up(path, query)
-        if not isinstance(found, Servlet) or not found.quick or not self._changes.isdisjoint(found.names):
+        if not isinstance(found, Servlet) or not self._changes.isdisjoint(found.names):
             return None
-        return self._quick(found, target) if path.key not in self.context.site.live.resources else None
+        route = found.quick(method)
+        if route is None or (method == b"GET" and path.key in self.context.site.live.resources):
+            return None
+        return self._quick(found, route, target)
 
-    def _quick(self, found: Servlet, target: bytes) -> Quick:
+    def _quick(self, found: Servlet, route: Route, target: bytes) -> Quick:
         """How a servlet that runs in the loop is called by the lane."""
-        route, params = found.by_method["GET"], found.params
+        params = found.params
         return Quick(
             function=partial(route.function, **params) if params else route.function,
             request=Request,
             params=params,
             fields=encode_fields(HTML_FIELDS),
             where=route.where,
+            body_bytes_max=min(found.body_bytes_max, self.config.servlet_bodies_bytes()),
             notice=self._folder_events.fd,
             sure_s=SURE_S,
             is_fresh=lambda: not self._is_stale(found),

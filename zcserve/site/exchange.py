@@ -163,11 +163,12 @@ class Resource(Protocol):
 
 
 class Quick(NamedTuple):
-    """The answer to one target's plain GETs and HEADs at once: a function that the fast lane calls with a request.
+    """The answer to plain requests for one target at once: a function that the fast lane calls with a request.
 
     function  what a request is answered with; bytes are the content of a 200 with `fields`
-    request   makes the request of method, target, the head's bytes as sent, client, body (none) and `params`
+    request   makes the request of method, target, the head's bytes as sent, client, body and `params`
     where     the function's place, should it take long
+    body_bytes_max   requests with larger bodies are not its
     notice    a descriptor that has something to read when things may have changed, -1 for none
     sure_s    for how long it need not be asked otherwise
     is_fresh  asked then, but not twice a turn: False when the request must be asked for by `Application.find`
@@ -182,6 +183,7 @@ class Quick(NamedTuple):
     params: Mapping[str, str]
     fields: bytes
     where: str
+    body_bytes_max: int
     notice: int
     sure_s: float
     is_fresh: Callable[[], bool]
@@ -196,8 +198,9 @@ class Application(Protocol):
         """The resource that a target names, by its path and its query; `websocket` tells that the client wants to go on
         in that protocol. None: nothing of the application's."""
 
-    def look_up(self, target: bytes) -> Quick | None:
-        """What answers a target at once, for the fast lane, which calls it from then on. None: there is nothing."""
+    def look_up(self, method: bytes, target: bytes) -> Quick | None:
+        """What answers such requests at once, for the fast lane, which calls it from then on; GET stands for HEAD, too.
+        None: there is nothing."""
 
     def forget(self, keys: Collection[bytes]) -> None:
         """What the site's files are has changed at these keys of the index."""

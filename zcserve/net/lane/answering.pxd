@@ -22,19 +22,19 @@ from zcserve.net.lane.connections cimport (
 from zcserve.net.lane.finding cimport FIND_REQUESTS, Finder, find_out, may_find
 from zcserve.net.lane.gil cimport Gil, hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
-from zcserve.net.lane.head cimport Head, Rules, parse_request_line, parse_rest
+from zcserve.net.lane.head cimport Head, Rules, key_of, parse_request_line, parse_rest
 from zcserve.net.lane.judged cimport Judged
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
-    BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, OK, Answer, Output, add_answer, code_of, has_room, send_answers, send_pending, unpin,
+    BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, Output, add_answer, add_text, code_of, has_room, send_answers, send_pending, unpin,
 )
 from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Record, Rep, reps_of
-from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, look_up, spare
+from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, let_said_go, look_up, settle
 from zcserve.net.lane.sightings cimport Sightings, sight
-from zcserve.net.lane.system cimport expect_bytes
+from zcserve.net.lane.system cimport expect_bytes, monotonic
 from zcserve.net.lane.table cimport Table, expect, find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
 from zcserve.net.lane.uses cimport touch
@@ -50,6 +50,10 @@ cdef struct Answering:
     int64_t second               # whose prefixes Python has set
     int errands                  # that Python was given in this turn
     int requests_left            # of the connection at hand, in this turn
+    int calls_left               # likewise, of servlets
+    bint is_called_up            # it has waited for its servlet
+    double called_at             # when its last call ended, 0 for none
+    double calling_left          # seconds of this turn in which servlets may be called
     int64_t bytes_spared         # of `Output.bytes_left`, for an answer that is begun: a next one is not, after a batch was sent
     Rules rules
     Table table
@@ -67,11 +71,13 @@ cdef struct Answering:
 
 
 cdef inline bint read_head(Answering *lane, const char *start, const char *end, Head *head) noexcept nogil:
-    """Whether a head of the lane's begins at `start`. Its record comes from memory while the fields are parsed."""
+    """Whether a head of the lane's begins at `start`, with all of its body. Its record comes from memory while the fields are parsed."""
     cdef const char *p = parse_request_line(&lane.rules, start, end, head)
+    cdef Text key
     if p == NULL:
         return False
-    head.hash = hash_of(&lane.table, head.target.at, head.target.len)
+    key = key_of(head)
+    head.hash = hash_of(&lane.table, key.at, key.len)
     expect(&lane.table, head.hash)
     if not parse_rest(&lane.rules, &lane.judged, start, p, end, head):
         return False
@@ -94,12 +100,10 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
     while p < end:
         if not read_head(lane, p, end, &head):
             return hand_over(lane, fd, p, end, False)
-        record = find(&lane.table, head.target.at, head.target.len, head.hash)
-        if record == NULL:
-            record = find_path(&lane.table, head.target)
+        record = find_known(lane, &head)
         if record == NULL:
             if not may_find(&lane.finder):
-                return put_off(lane, fd, p, end)
+                return put_off(lane, fd, p, end, ENOUGH)
             record = find_first(lane, &head)
         conn = &lane.conns.all[fd]
         if record == NULL or (head.forwarded and is_by_proxy(lane, conn) and not knows_client(lane, &head, record)):
@@ -112,15 +116,14 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
             batch += added.size
             if p < end and not added.span_len and batch <= BATCH_BYTES and has_room(&lane.output) and lane.requests_left > 0:
                 continue
-            result = flush(lane, fd, p, end)
-        elif lane.output.count:  # they leave before a servlet is called
-            result = flush(lane, fd, p, end)
-            if result == DONE and not conn.inbox_len:
-                batch = 0
-                continue
         else:
             result = answer_servlet(lane, fd, &head, record, &p, end)
+            if result != DONE:
+                return result
             conn = &lane.conns.all[fd]
+            if p < end and lane.servlets.said_len <= BATCH_BYTES and lane.requests_left > 0:
+                continue
+        result = flush(lane, fd, p, end)
         if result != DONE or conn.inbox_len:
             return result
         batch = 0
@@ -129,16 +132,23 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
     return DONE
 
 
-cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
-    """What answers a target that is not in the table: an application's servlet, the page for what is absent, or what Python finds. The
-    table of connections may have grown."""
-    cdef Record *record
+cdef inline Record *find_known(const Answering *lane, const Head *head) noexcept nogil:
+    """What the table has for a request."""
+    cdef Text key = key_of(head)
+    cdef Record *record = find(&lane.table, key.at, key.len, head.hash)
+    return find_path(&lane.table, head.target) if record == NULL and not head.for_servlet else record
+
+
+cdef inline Record *find_first(Answering *lane, const Head *head) noexcept nogil:
+    """What answers a request that the table has nothing for: an application's servlet, the page for what is absent, or what Python
+    finds. The table of connections may have grown."""
+    cdef Record *record = NULL
     if lane.servlets.looks_up:
         hold_gil(&lane.gil)
         record = look_up(&lane.servlets, &lane.table, head)
-    else:
+    elif not head.for_servlet:
         record = page_of(&lane.absent, head.target)
-    if record == NULL:
+    if record == NULL and not head.for_servlet:
         hold_gil(&lane.gil)
         record = find_out(&lane.finder, &lane.table, head.target)
         lane.requests_left -= FIND_REQUESTS - 1
@@ -156,7 +166,7 @@ cdef inline const char *answered_up_to(
     """Where the next request begins. Behind the last one nothing is read."""
     lane.requests_left -= 1
     conn.answered += 1
-    p += head.length
+    p += head.length + head.body
     conn.closing = STAYS
     if head.mode == CLOSE:
         conn.closing = CLOSES if p == end and not lane.conns.draining else CLOSES_DEAF
@@ -239,57 +249,72 @@ cdef inline void write_line(Answering *lane, Conn *conn, const Head *head, int s
 cdef inline int answer_servlet(
     Answering *lane, int fd, Head *head, Record *found, const char **at, const char *end
 ) noexcept nogil:
-    """As `answer`, for the request at `at`, and alone: what a servlet has done cannot be taken back."""
+    """As `answer`, for the request at `at`. DONE: its answer is said, and not sent. NOT_YET: it was not called, and all before it is
+    out."""
     cdef const char *p = at[0]
     cdef Conn *conn
-    cdef Record *record = NULL
-    cdef Answer *answer
     cdef int result = HAND_OVER
+    if not may_call(lane):
+        return put_off(lane, fd, p, end, NOT_YET)
     hold_gil(&lane.gil)
+    if lane.output.count and not settle(&lane.servlets, &lane.output):
+        return GONE
     if not lane.log.on or may_log(&lane.log, head):
-        result = ask_servlet(lane, fd, head, found, p, &record)
+        result = ask_servlet(lane, fd, head, found, p)
     if result == HAND_OVER:
         result = hand_over(lane, fd, p, end, True)
         if result != HAND_OVER:
             discard_made(&lane.servlets, fd)
         return result
-    if result != DONE:
-        return result
     conn = &lane.conns.all[fd]
-    if lane.conns.draining:      # since the servlet was called, perhaps by itself
-        head.mode = CLOSE
+    if result != DONE:
+        if lane.output.count and conn.owner == OWNER_LANE:
+            flush(lane, fd, p, end)
+        return GONE
     at[0] = answered_up_to(lane, conn, head, p, end)
-    answer = add_answer(&lane.output, head, p, record, reps_of(record), False)
-    answer.log_mark = lane.log.len
+    add_text(&lane.output, p, lane.servlets.said, lane.servlets.said.key, lane.servlets.said_len, lane.servlets.content_size)
     if lane.log.on:
-        write_line(lane, conn, head, 200, answer.size)
-    result = flush(lane, fd, at[0], end)
-    spare(&lane.servlets, &lane.table, record)
-    return result
+        write_line(lane, conn, head, 200, lane.servlets.content_size)
+    return DONE
 
 
-cdef inline int ask_servlet(
-    Answering *lane, int fd, Head *head, Record *found, const char *p, Record **record
-) noexcept nogil:
+cdef inline bint may_call(const Answering *lane) noexcept nogil:
+    """Whether the connection at hand may have a servlet called: those that wait for it come first, and none is called when servlets
+    have had their time in this turn."""
+    if lane.calling_left <= 0 or lane.calls_left <= 0:
+        return False
+    return lane.is_called_up or not lane.conns.calling.count
+
+
+cdef inline int ask_servlet(Answering *lane, int fd, Head *head, Record *found, const char *p) noexcept nogil:
     """As `servlets.ask`; GONE, too, where the servlet had all connections closed."""
     cdef Conn *conn = &lane.conns.all[fd]
     cdef Asked asked
+    cdef double now
     cdef int result
     name_peer(conn)
     asked.fd = fd
     asked.head = Text(p, head.length)
+    asked.body = Text(p + head.length, head.body)
     asked.peer = Text(<const char *> conn.name, conn.name_len)
     asked.by_proxy = head.forwarded and is_by_proxy(lane, conn)
+    asked.draining = &lane.conns.draining
     asked.turn = lane.turn
     asked.now = lane.conns.now
     lane.conns.asking = fd
-    result = ask(&lane.servlets, &lane.table, found, &asked, head, record)
+    if not lane.called_at:
+        lane.called_at = monotonic()
+    result = ask(&lane.servlets, &lane.table, found, &asked, head, &lane.output)
+    now = monotonic()
+    lane.calling_left -= now - lane.called_at
+    lane.called_at = now
+    lane.calls_left -= 1
     lane.conns.asking = -1
     if lane.conns.all[fd].owner == OWNER_LANE:
         return result
-    if record[0] != NULL:
-        spare(&lane.servlets, &lane.table, record[0])
     discard_made(&lane.servlets, fd)
+    lane.output.count = 0        # nothing is left to send it to
+    let_said_go(&lane.servlets, &lane.table)
     return GONE
 
 
@@ -305,6 +330,8 @@ cdef inline int flush(Answering *lane, int fd, const char *p, const char *end) n
     cdef int answers = lane.output.count
     cdef Answer *behind
     cdef int result = send_answers(&lane.output, fd, conn.closing, &conn.pending)
+    if lane.servlets.said_len:
+        let_said_go(&lane.servlets, &lane.table)
     if result == DONE or result == GONE:
         return result
     if lane.output.begun + 1 < answers:
@@ -331,28 +358,29 @@ cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
     return result
 
 
-cdef inline int put_off(Answering *lane, int fd, const char *p, const char *end) noexcept nogil:
-    """What is asked from `p` on is for another turn: it waits in the inbox. ENOUGH; as `flush`, where more hinders it."""
+cdef inline int put_off(Answering *lane, int fd, const char *p, const char *end, int result) noexcept nogil:
+    """What is asked from `p` on is for another turn: it waits in the inbox. `result`, ENOUGH or NOT_YET; as `flush`, where more hinders
+    it."""
     cdef Conn *conn = &lane.conns.all[fd]
-    cdef int result
+    cdef int flushed
     if lane.output.count:
-        result = flush(lane, fd, p, end)
-        if result != DONE or conn.inbox_len:
-            return result
-    return keep_input(conn, p, end) or ENOUGH
+        flushed = flush(lane, fd, p, end)
+        if flushed != DONE or conn.inbox_len:
+            return flushed
+    return keep_input(conn, p, end) or result
 
 
 cdef inline int hand_over(Answering *lane, int fd, const char *p, const char *end, bint at_once) noexcept nogil:
     """The connection becomes Python's, with the bytes from `p` on. Not before all that was answered is out: till then
-    they wait in the inbox, and are judged again. So do they where Python has enough to do for this turn, unless `at_once`: the
-    request is answered by now, and the others have theirs first."""
+    they wait in the inbox, and are judged again. So do they where Python has enough to do for this turn. Unless `at_once`: the
+    request may be answered by now, so Python gets what the socket does not take of the answers before it, too."""
     cdef Conn *conn = &lane.conns.all[fd]
     cdef int result
     if lane.errands >= ERRANDS_MAX and not at_once:
-        return put_off(lane, fd, p, end)
+        return put_off(lane, fd, p, end, ENOUGH)
     if lane.output.count:
         result = flush(lane, fd, p, end)
-        if result != DONE or conn.inbox_len:
+        if result == GONE or not at_once and (result != DONE or conn.inbox_len):
             return result
     if watch_fresh(&lane.conns, fd, conn) < 0 or (p < end and keep_input(conn, p, end) < 0):
         return GONE

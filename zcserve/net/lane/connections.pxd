@@ -11,7 +11,7 @@ The unit knows no HTTP. `wait_for_unread` and `run_again` are how it has a conne
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memmove, memset
 
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, Pending, unpin
 from zcserve.net.lane.proxies cimport NAME_MAX
@@ -39,6 +39,10 @@ cdef enum:                       # `Conn.trust`
     TRUSTED = 1
     NOT_TRUSTED = 2
 
+cdef enum:                       # `Conn.queued`: the queue that it stands in
+    AGAIN = 1
+    CALLING = 2
+
 cdef enum:                       # `Conn.closing`
     STAYS = 0
     CLOSES = 1                   # when what is pending is out: the client has said so, and that it sends no more
@@ -48,7 +52,7 @@ cdef struct Conn:
     uint32_t generation          # of the descriptor's number: an event of the connection before carries another
     uint8_t owner
     uint8_t closing
-    uint8_t queued               # stands in `again`
+    uint8_t queued
     uint8_t readable             # an edge told so, and no recv has found the socket empty since
     uint8_t hung_up              # the peer sends no more
     uint8_t fresh                # accepted, and not watched yet
@@ -65,7 +69,7 @@ cdef struct Conn:
     uint64_t given               # how many they were when Python gave it
     double born                  # when it was accepted
     double since                 # of the last answer, or of the last progress of what is pending
-    Pending pending              # while it has a record
+    Pending pending              # while it has a record; of one that is handed over, what is to be sent first
     int outq                     # bytes that the kernel had to send when that was looked at
     char *inbox                  # read, and to be answered when all that is left is out
     uint32_t inbox_len
@@ -76,6 +80,10 @@ cdef struct Report:              # for Python: what is ready, or 0 for a connect
 
 cdef struct Timeouts:            # seconds
     double idle, head, write, linger
+
+cdef struct Queue:               # of descriptors
+    int *fds
+    int count, size
 
 cdef struct Conns:
     Conn *all                    # by descriptor
@@ -91,8 +99,8 @@ cdef struct Conns:
     bint due                     # Python is to have its turn when this one is over
     bint full                    # or before anything else is done
     int asking                   # the connection whose request a servlet is answering, -1 for none
-    int *again                   # connections and listeners that have more to do
-    int again_count, again_size
+    Queue again                  # connections and listeners that have more to do
+    Queue calling                # connections whose next request waits for its servlet to be called
     double sweep_interval, next_sweep
     Timeouts timeouts
     Dead *dead                   # where a record goes that was sent from
@@ -235,18 +243,33 @@ cdef inline void tell(Conns *conns, int fd, uint32_t mask) noexcept nogil:
 
 
 cdef inline void run_again(Conns *conns, int fd) noexcept nogil:
+    if not conns.all[fd].queued and put_last(&conns.again, fd):
+        conns.all[fd].queued = AGAIN
+
+
+cdef inline void call_later(Conns *conns, int fd) noexcept nogil:
+    if put_last(&conns.calling, fd):
+        conns.all[fd].queued = CALLING
+
+
+cdef inline bint put_last(Queue *queue, int fd) noexcept nogil:
+    """False without memory."""
     cdef int *grown
-    if conns.all[fd].queued:
-        return
-    if conns.again_count == conns.again_size:
-        grown = <int *> realloc(conns.again, (2 * conns.again_size + 64) * sizeof(int))
+    if queue.count == queue.size:
+        grown = <int *> realloc(queue.fds, (2 * queue.size + 64) * sizeof(int))
         if grown == NULL:
-            return
-        conns.again = grown
-        conns.again_size = 2 * conns.again_size + 64
-    conns.all[fd].queued = True
-    conns.again[conns.again_count] = fd
-    conns.again_count += 1
+            return False
+        queue.fds = grown
+        queue.size = 2 * queue.size + 64
+    queue.fds[queue.count] = fd
+    queue.count += 1
+    return True
+
+
+cdef inline void drop_first(Queue *queue, int count) noexcept nogil:
+    queue.count -= count
+    if count and queue.count:
+        memmove(queue.fds, queue.fds + count, queue.count * sizeof(int))
 
 
 cdef inline bint wait_for_unread(Conns *conns, int fd) noexcept nogil:
@@ -316,4 +339,5 @@ cdef inline void free_all(Conns *conns) noexcept:
         close(conns.epfd)
     free(conns.buffer)
     free(conns.all)
-    free(conns.again)
+    free(conns.again.fds)
+    free(conns.calling.fds)

@@ -22,6 +22,7 @@ cdef enum:
     WEIGHT_MAX = 1000            # weights are in thousandths
     PORT_MAX = 65535
     PORT_DIGITS_MAX = 5
+    LENGTH_DIGITS_MAX = 9        # of a body: no buffer of the lane's holds more
 
 cdef enum:                       # kinds of values
     KIND_HOST = 0                # 1 for a Host, 0 for none
@@ -90,6 +91,23 @@ cdef inline bint is_port(const char *p, const char *end) noexcept nogil:
         digits += 1
         p += 1
     return p == end and port <= PORT_MAX
+
+
+# --- Content-Length -------------------------------------------------------------------------------------------
+
+
+cdef inline int64_t read_length(Text value) noexcept nogil:
+    """The number that decimal digits without leading zeros spell (RFC 9110 section 8.6), as `fields._body_length` reads it; UNSURE
+    for all else, and for more digits than a body of the lane's has."""
+    cdef const char *p = value.at
+    cdef const char *end = p + value.len
+    cdef int64_t length = 0
+    if p == end or value.len > LENGTH_DIGITS_MAX or (p[0] == c'0' and value.len > 1):
+        return UNSURE
+    while p < end and c'0' <= p[0] <= c'9':
+        length = 10 * length + p[0] - c'0'
+        p += 1
+    return length if p == end else UNSURE
 
 
 # --- Connection -----------------------------------------------------------------------------------------------

@@ -15,7 +15,9 @@ from libc.string cimport memchr, memcmp, memset
 from zcserve.net.lane.conditions cimport (
     IF_RANGE, MATCH, MODIFIED_SINCE, NONE_MATCH, RANGE, UNMODIFIED_SINCE, Conditions, note_condition,
 )
-from zcserve.net.lane.grammar cimport CLOSE, KEEP, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, NUMBERS_MAX, UPGRADE
+from zcserve.net.lane.grammar cimport (
+    CLOSE, KEEP, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, NUMBERS_MAX, UNSURE, UPGRADE, read_length,
+)
 from zcserve.net.lane.judged cimport Judged, accept_means, means
 from zcserve.net.lane.records cimport CODINGS
 from zcserve.net.lane.text cimport Text, is_blank, is_target, is_token, is_value, same_name, skip_blanks
@@ -38,7 +40,11 @@ cdef struct Rules:               # what is the lane's, and which fields are of i
     bint trusts                  # Forwarded and X-Forwarded-*
 
 cdef struct Head:
-    bint is_get                  # else it is HEAD
+    Text method
+    bint is_get
+    bint for_servlet             # POST, PUT, PATCH or DELETE: no file's, and it may have a body; else it is GET or HEAD
+    bint has_length              # Content-Length
+    size_t body                  # bytes behind the head
     int minor                    # of HTTP/1.1 or 1.0
     bint has_host
     int mode                     # what the connection does after it: KEEP, KEEP_10, CLOSE
@@ -68,7 +74,11 @@ cdef inline const char *parse_request_line(const Rules *rules, const char *start
     elif memcmp(p, b"HEAD ", 5) == 0:
         p += 5
     else:
-        return NULL
+        head.for_servlet = True
+        p += servlet_method(p)
+        if p == start:
+            return NULL
+    head.method = Text(start, p - 1 - start)
     head.target.at = p
     while p < end and is_target(p[0]):
         p += 1
@@ -78,10 +88,29 @@ cdef inline const char *parse_request_line(const Rules *rules, const char *start
     return p
 
 
+cdef inline size_t servlet_method(const char *p) noexcept nogil:
+    """The length of a method that servlets alone answer, with the blank behind it; 0 for another one."""
+    if memcmp(p, b"POST ", 5) == 0:
+        return 5
+    if memcmp(p, b"PUT ", 4) == 0:
+        return 4
+    if memcmp(p, b"PATCH ", 6) == 0:
+        return 6
+    return 7 if memcmp(p, b"DELETE ", 7) == 0 else 0
+
+
+cdef inline Text key_of(const Head *head) noexcept nogil:
+    """What the table has the answer under: the target; where it is for servlets, the method, a blank and the target, which no file's
+    key is."""
+    if not head.for_servlet:
+        return head.target
+    return Text(head.method.at, head.target.at + head.target.len - head.method.at)
+
+
 cdef inline bint parse_rest(
     const Rules *rules, Judged *judged, const char *start, const char *p, const char *end, Head *head
 ) noexcept nogil:
-    """The version at `p`, all fields, and what they mean together; `start` is the head's."""
+    """The version at `p`, all fields, what they mean together, and whether all of the body is there; `start` is the head's."""
     if memcmp(p, b" HTTP/1.1\r\n", VERSION_LEN) == 0:
         head.minor = 1
     elif memcmp(p, b" HTTP/1.0\r\n", VERSION_LEN) != 0:
@@ -96,7 +125,7 @@ cdef inline bint parse_rest(
     if <size_t> (p - 2 - start) > rules.head_bytes_max or head.fields > rules.fields_max:
         return False
     head.length = p + 2 - start
-    return agrees(judged, head)
+    return head.body <= <size_t> (end - start) - head.length and agrees(judged, head)
 
 
 cdef inline const char *parse_field(
@@ -146,7 +175,7 @@ cdef inline bint heed(const Rules *rules, Judged *judged, Text name, Text value,
     if name.len == 13:
         return not same_name(name.at, b"if-none-match", 13) or note_condition(&head.conditions, NONE_MATCH, value)
     if name.len == 14:
-        return not same_name(name.at, b"content-length", 14)
+        return not same_name(name.at, b"content-length", 14) or heed_length(value, head)
     if name.len == 15 and same_name(name.at, b"accept-encoding", 15):
         return heed_accept(judged, value, head)
     if name.len == 17 and same_name(name.at, b"transfer-encoding", 17):
@@ -166,6 +195,16 @@ cdef inline bint heed_host(Judged *judged, Text value, Head *head) noexcept nogi
         return False
     head.has_host = True
     return means(judged, KIND_HOST, value, is_host) and is_host[0]
+
+
+cdef inline bint heed_length(Text value, Head *head) noexcept nogil:
+    """Where the next request begins depends on it: one, in one spelling, of a method that has a body, or it is Python's."""
+    cdef int64_t length = read_length(value)
+    if head.has_length or not head.for_servlet or length == UNSURE:
+        return False
+    head.has_length = True
+    head.body = <size_t> length
+    return True
 
 
 cdef inline bint heed_accept(Judged *judged, Text value, Head *head) noexcept nogil:

@@ -2,26 +2,27 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The loop: turns of epoll, and each connection's share of them.
 
-A turn is one epoll_wait, all its events, and at most RESUMED_MAX of those connections that had more to do; Python hears of
-what is its own when the turn is over. So nothing that keeps the lane or Python busy keeps either from looking at the other
+A turn is one epoll_wait, all its events, at most RESUMED_MAX of those connections that had more to do, and servlets for some
+milliseconds; Python hears of what is its own when the turn is over. So nothing that keeps the lane or Python busy keeps either from looking at the other
 descriptors, signals and timers. A turn that is broken off goes on in the next call.
 
 An edge is told once. What it told of stands in `Conn.readable` until a recv finds the socket empty, whatever happens
-meanwhile; a connection that stops before stands in `Conns.again`.
+meanwhile; a connection that stops before stands in `Conns.again`. One that asks for a servlet when servlets have had their time stands
+in `Conns.calling`, and those that stand there come first: what floods servlets shares them, and nothing else waits for it.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy
 
 from zcserve.net.lane.answering cimport ERRANDS_MAX, Answering, answer, go_on, has_had_its_share
 from zcserve.net.lane.connections cimport (
-    OWNER_LANE, OWNER_LISTENER, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, free_inbox, nothing_read, renew, room_for,
-    run_again, tell, watch_fresh,
+    AGAIN, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, call_later, drop_first, free_inbox,
+    nothing_read, renew, room_for, run_again, tell, watch_fresh,
 )
 from zcserve.net.lane.endings cimport end, end_idle, finish, linger, sweep
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
-from zcserve.net.lane.output cimport DONE, ENOUGH, GONE
+from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET
 from zcserve.net.lane.system cimport (
     AF_INET, AF_INET6, CLOCK_REALTIME, EAGAIN, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4,
     clock_gettime, close, epoll_event, epoll_wait, errno, monotonic, recv, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
@@ -31,8 +32,15 @@ from zcserve.net.lane.table cimport has_chores
 
 cdef enum:
     EVENTS_MAX = 256             # of one epoll_wait
+    CALLS_MAX = 32               # of servlets, by one connection in a turn: they cost more than a turn does
     RESUMED_MAX = 64             # connections of `again` that are served in a turn
     ACCEPTS_MAX = 64             # in a turn
+
+cdef extern from *:
+    """
+    #define ZC_CALLING_S 0.002
+    """
+    const double CALLING_S "ZC_CALLING_S"        # in a turn servlets are called for so long, and the last one to its end
 
 cdef struct Loop:
     int events_count, events_at
@@ -55,10 +63,16 @@ cdef inline void serve(Loop *loop, int fd, uint32_t mask) noexcept nogil:
         conn.hung_up = True
     if mask & ~<uint32_t> EPOLLOUT:
         conn.readable = True
+    if conn.queued == CALLING:
+        if mask & <uint32_t> (EPOLLERR | EPOLLHUP):
+            end(conns, fd)       # nothing can be sent to it any more
+        return
     if conn.lingering:
         linger(conns, fd, conn)
         return
     loop.answering.requests_left = loop.pipeline_max
+    loop.answering.calls_left = CALLS_MAX
+    loop.answering.called_at = 0
     loop.answering.output.bytes_left = loop.turn_bytes_max
     if conn.pending.record != NULL:
         if mask and not mask & <uint32_t> (EPOLLOUT | EPOLLERR | EPOLLHUP):
@@ -85,6 +99,8 @@ cdef inline bint goes_on(Loop *loop, int fd, int result) noexcept nogil:
         end(conns, fd)
     elif result == ENOUGH:
         run_again(conns, fd)
+    elif result == NOT_YET:
+        call_later(conns, fd)
     elif result == DONE and conns.all[fd].closing:
         finish(conns, fd, &conns.all[fd])
     else:
@@ -186,8 +202,10 @@ cdef inline void run(Loop *loop, double timeout) noexcept nogil:
                 return           # the events wait for the new second's prefixes
         if not take_up_events(loop):
             return
-        if conns.again_count:
+        if conns.again.count:
             take_up_again(loop)
+        if conns.calling.count:
+            take_up_calls(loop)
         if conns.due or has_chores(&loop.answering.table) or timeout == 0 or (until >= 0 and conns.now >= until):
             return
 
@@ -206,6 +224,7 @@ cdef inline bint is_another_second(Loop *loop) noexcept nogil:
 cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
     """Begin a turn; False when Python is needed instead."""
     cdef Conns *conns = &loop.answering.conns
+    cdef int timeout
     if until >= 0:               # a deadline of Python's: the last turn may have taken long
         conns.now = monotonic()
     if conns.now >= conns.next_sweep:
@@ -213,11 +232,14 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
     if conns.drained:
         conns.drained = False
         return False
-    let_gil_go(&loop.answering.gil)
+    timeout = wait_ms(loop, until, worked)
+    if timeout:                  # else servlets go on, and other threads have their turns while they run
+        let_gil_go(&loop.answering.gil)
     loop.accepts_left = ACCEPTS_MAX
+    loop.answering.calling_left = CALLING_S
     loop.answering.finder.left = FINDS_MAX
     loop.events_at = loop.events_count = 0
-    loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, wait_ms(loop, until, worked))
+    loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, timeout)
     loop.answering.turn += 1
     conns.now = monotonic()
     if loop.events_count < 0:
@@ -230,7 +252,7 @@ cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept no
     """How long to wait. After work there are log lines for Python, and a signal may have come: at most a second."""
     cdef const Conns *conns = &loop.answering.conns
     cdef double left = 1 if worked else -1
-    if conns.again_count or has_chores(&loop.answering.table):
+    if conns.again.count or conns.calling.count or has_chores(&loop.answering.table):
         return 0
     if conns.count and (left < 0 or conns.next_sweep - conns.now < left):
         left = max(conns.next_sweep - conns.now, 0)
@@ -262,16 +284,21 @@ cdef inline void take_up(Loop *loop, int fd, uint32_t mask) noexcept nogil:
     cdef Conns *conns = &loop.answering.conns
     cdef uint8_t owner = conns.all[fd].owner
     if owner == OWNER_LANE:
-        loop.answering.gil.asked = False
-        serve(loop, fd, mask)
-        if not loop.answering.gil.asked:
-            let_gil_go(&loop.answering.gil)
+        serve_in_turn(loop, fd, mask)
     elif owner == OWNER_LISTENER:
         accept_from(loop, fd)
     elif owner == OWNER_PYTHON:
         tell_in_turn(loop, fd, mask)
     elif owner != OWNER_NONE:
         tell(conns, fd, mask)
+
+
+cdef inline void serve_in_turn(Loop *loop, int fd, uint32_t mask) noexcept nogil:
+    """As `serve`; the interpreter's lock is held from one that needs it to the next."""
+    loop.answering.gil.asked = False
+    serve(loop, fd, mask)
+    if not loop.answering.gil.asked:
+        let_gil_go(&loop.answering.gil)
 
 
 cdef inline void tell_in_turn(Loop *loop, int fd, uint32_t mask) noexcept nogil:
@@ -294,21 +321,35 @@ cdef inline void take_up_again(Loop *loop) noexcept nogil:
     """Serve those that had more to do; what comes behind them has its turn the next time, and goes before them then."""
     cdef Conns *conns = &loop.answering.conns
     cdef int fd, at = 0
-    cdef int count = min(conns.again_count, RESUMED_MAX)
+    cdef int count = min(conns.again.count, RESUMED_MAX)
     loop.answering.turn += 1     # what is read now may be younger than the events
     loop.answering.finder.left = FINDS_MAX       # else events could take them all, each time
     while at < count and not conns.full and may_find(&loop.answering.finder):
-        fd = conns.again[at]
+        fd = conns.again.fds[at]
         at += 1
-        if not conns.all[fd].queued:
+        if conns.all[fd].queued != AGAIN:
             continue             # it is about a connection that was closed
         conns.all[fd].queued = False
         if conns.all[fd].owner == OWNER_LISTENER:
             accept_from(loop, fd)
         elif conns.all[fd].owner == OWNER_LANE:
-            serve(loop, fd, 0)
+            serve_in_turn(loop, fd, 0)
         elif conns.all[fd].events:
             tell_in_turn(loop, fd, 0)
-    conns.again_count -= at
-    if at and conns.again_count:
-        memmove(conns.again, conns.again + at, conns.again_count * sizeof(int))
+    drop_first(&conns.again, at)
+
+
+cdef inline void take_up_calls(Loop *loop) noexcept nogil:
+    """Have servlets called for those that have waited longest, while servlets have time in this turn."""
+    cdef Conns *conns = &loop.answering.conns
+    cdef int fd, at = 0
+    cdef int count = conns.calling.count
+    loop.answering.is_called_up = True
+    while at < count and not conns.full and loop.answering.calling_left > 0:
+        fd = conns.calling.fds[at]
+        at += 1
+        if conns.all[fd].queued == CALLING:      # else it is about a connection that was closed
+            conns.all[fd].queued = False
+            serve_in_turn(loop, fd, 0)
+    loop.answering.is_called_up = False
+    drop_first(&conns.calling, at)

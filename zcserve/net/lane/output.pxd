@@ -15,7 +15,7 @@ from libc.string cimport memcpy, memset
 from posix.types cimport off_t
 
 from zcserve.net.lane.head cimport Head
-from zcserve.net.lane.records cimport Dead, Record, Rep, maybe_dead
+from zcserve.net.lane.records cimport Dead, Record, Rep, maybe_dead, reps_of
 from zcserve.net.lane.system cimport (
     EAGAIN, EINTR, MSG_MORE, MSG_NOSIGNAL, errno, iovec, msghdr, send, sendfile, sendmsg, ssize_t,
 )
@@ -43,6 +43,7 @@ cdef enum:                       # how a step ended
     BLOCKED = 1                  # the socket takes no more: an event will tell
     ENOUGH = 2                   # for this turn
     HAND_OVER = 3                # the connection is Python's
+    NOT_YET = 4                  # the next request waits for its servlet to be called
     GONE = -1                    # the connection is to be closed, or is closed
 
 cdef struct Answer:              # two iovecs on their way
@@ -134,6 +135,26 @@ cdef inline Answer *put_behind(Output *output, const char *start, Record *record
     return answer
 
 
+cdef inline void add_text(
+    Output *output, const char *start, Record *record, const char *text, size_t length, int64_t size
+) noexcept nogil:
+    """`text`, which the record keeps, is what has been answered by now: another answer with so much content, behind the others."""
+    cdef Answer *answer = &output.answers[0]
+    if output.count:
+        output.requests += 1
+        output.bytes_sent += size
+    else:
+        answer.size = size
+        answer.span_offset = answer.span_len = 0
+        answer.not_modified = False
+        put_behind(output, start, record, reps_of(record))
+    answer.record = record
+    answer.rep = reps_of(record)
+    output.iov[0].iov_len = 0
+    output.iov[1].iov_base = <void *> text
+    output.iov[1].iov_len = length
+
+
 cdef inline bint has_room(const Output *output) noexcept nogil:
     """Whether another answer may be gathered, whatever it is."""
     return output.count < ANSWERS_MAX and output.made_len <= MADE_BYTES // 2
@@ -183,8 +204,8 @@ cdef inline ssize_t send_iovecs(Output *output, int fd, int count, bint span, in
     cdef int i
     for i in range(count):
         total += output.iov[i].iov_len
-    if count == 2 and not output.iov[1].iov_len and not span:
-        return send(fd, output.iov[0].iov_base, total, flags)
+    if count == 2 and not span and (not output.iov[0].iov_len or not output.iov[1].iov_len):
+        return send(fd, output.iov[0].iov_base if output.iov[0].iov_len else output.iov[1].iov_base, total, flags)
     if total > COPY_BYTES_MAX or span:
         memset(&message, 0, sizeof(msghdr))
         message.msg_iov = output.iov
@@ -288,3 +309,12 @@ cdef inline void unpin(Pending *pending, Dead *dead) noexcept nogil:
         record.refs -= 1
         record.sending -= 1
         maybe_dead(dead, record)
+
+
+cdef inline bytes unsent(Pending *pending, Dead *dead):
+    """What is left of an answer without content in a file of its own; it is pending no more."""
+    if pending.record == NULL:
+        return b""
+    left = pending.own[pending.own_at : pending.own_len] + pending.rest[: pending.rest_len]
+    unpin(pending, dead)
+    return left

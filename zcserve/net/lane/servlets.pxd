@@ -3,8 +3,12 @@
 """Servlets that run in the loop: looked up in Python once a target, and called from here.
 
 What is found (`Quick`, site/exchange.py) stands in the table beside the files, in a record without representations, with a
-`Servlet` behind it. An answer gets a record that is in no table. Another answer of an application (`Answer`)
-waits in `made`, for the connection that is handed over with it.
+`Servlet` behind it. Another answer of an application than bytes (`Answer`) waits in `made`, for the connection that is handed over
+with it.
+
+Answers to pipelined requests leave together. What a servlet has done cannot be taken back, as a file's answer can, and what a file's
+answer refers to may go while a servlet runs. So all answers up to the last servlet's are one text, `said`, in a record that is in no
+table: what the socket does not take of it is pending, whole.
 
 The loop calls `look_up`, `ask` and `discard_made`, after it has taken the GIL (gil.pxd). They do not raise: what is wrong
 with a request, the general lane says. Python objects that this unit shares with `Lane` belong to `Lane`, which the collector
@@ -13,12 +17,13 @@ can look into.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
-from zcserve.net.lane.head cimport Head
-from zcserve.net.lane.output cimport DONE, GONE, HAND_OVER
+from zcserve.net.lane.grammar cimport CLOSE
+from zcserve.net.lane.head cimport Head, key_of
+from zcserve.net.lane.output cimport DONE, GONE, HAND_OVER, OK, Output
 from zcserve.net.lane.proxies cimport NAME_MAX
 from zcserve.net.lane.records cimport Record, Rep, bury, maybe_dead, new_record, release, reps_of
 from zcserve.net.lane.system cimport FIONREAD, ioctl
@@ -28,25 +33,28 @@ from zcserve.net.lane.text cimport Text, decimal
 cdef enum:
     QUICK_MAX = 4096             # targets that Python answers; clients choose queries
     LENGTH_LINE_MAX = 38         # Content-Length with 20 digits
-    SPARE_BYTES_MIN = 4096       # of the record that is kept from one answer to the next
-    SPARE_BYTES_MAX = 65536
+    SAID_BYTES_MIN = 4096        # of the record that is kept from one turn to the next
+    SAID_BYTES_MAX = 131072
 
-cdef enum:                       # the parts of `Record.keep`: the target, and what a `Quick` consists of
+cdef enum:                       # the parts of `Record.keep`: what was looked up, and what a `Quick` consists of
     TARGET = 0
-    FUNCTION = 1
-    REQUEST = 2
-    PARAMS = 3
-    FIELDS = 4
-    WHERE = 5
-    NOTICE = 6
-    SURE_S = 7
-    IS_FRESH = 8
-    FINISH = 9
-    FAIL = 10
-    PARTS = 11
+    METHOD = 1
+    FUNCTION = 2
+    REQUEST = 3
+    PARAMS = 4
+    FIELDS = 5
+    WHERE = 6
+    BODY_MAX = 7
+    NOTICE = 8
+    SURE_S = 9
+    IS_FRESH = 10
+    FINISH = 11
+    FAIL = 12
+    PARTS = 13
 
 cdef struct Servlet:             # behind its record
     int notice
+    size_t body_max              # bytes
     double sure_s
     double fresh_at              # the time and the turn in which it was found fresh
     uint64_t fresh_in
@@ -62,20 +70,23 @@ cdef struct Servlets:
     Text last                    # the same, in `last_name`
     char last_name[NAME_MAX]
     char origin_name[NAME_MAX]
-    Record *spare                # of the last answer
+    Record *said                 # its text is what servlets have said to the connection at hand, and what was answered before that
+    size_t said_len
+    int64_t content_size         # of the last answer
 
 cdef struct Asked:               # one request, for a servlet
     int fd
-    Text head                    # as sent
+    Text head, body              # as sent
     Text peer                    # its name
     bint by_proxy                # a trusted peer says something of it
+    const bint *draining         # each answer is its connection's last
     uint64_t turn
     double now
 
 
 cdef inline void close_servlets(Servlets *servlets) noexcept:
-    if servlets.spare != NULL:
-        release(servlets.spare)
+    if servlets.said != NULL:
+        release(servlets.said)
     Py_XDECREF(servlets.last_client)
 
 
@@ -96,44 +107,48 @@ cdef inline int forget_quick(Servlets *servlets, Table *table) except -1:
 
 
 cdef inline Record *look_up(Servlets *servlets, Table *table, const Head *head) noexcept with gil:
-    """What answers this target at once, as a record without representations; NULL for nothing."""
+    """What answers this request at once, as a record without representations; NULL for nothing."""
     cdef Record *record
-    cdef bytes target = head.target.at[: head.target.len]
+    cdef Text known_by = key_of(head)
+    cdef bytes key = known_by.at[: known_by.len]
+    cdef bytes target = head.target.at[: head.target.len] if head.for_servlet else key
+    cdef bytes method = head.method.at[: head.method.len] if head.for_servlet else b"GET"
     try:
-        found = (<object> servlets.look_up)(target)
+        found = (<object> servlets.look_up)(method, target)
         if found is None:
             return NULL
         quick = <set> servlets.quick
         if len(quick) >= QUICK_MAX:
             forget_quick(servlets, table)
-        drop_key(table, head.target)  # one that is still to move
-        record = new_servlet(target, head.hash, (target, *found))
+        drop_key(table, known_by)        # one that is still to move
+        record = new_servlet(key, head.hash, (target, method, *found))
         if not insert(table, record):
             release(record)
             return NULL
-        quick.add(target)
+        quick.add(key)
         return record
     except BaseException:
         return NULL
 
 
-cdef inline Record *new_servlet(bytes target, uint32_t hash, tuple parts) except NULL:
+cdef inline Record *new_servlet(bytes key, uint32_t hash, tuple parts) except NULL:
     """A record that keeps a servlet's parts. Raises ValueError for others, MemoryError."""
-    cdef size_t length = PyBytes_GET_SIZE(target)
+    cdef size_t length = PyBytes_GET_SIZE(key), body_max
     cdef int notice
     cdef double sure_s
     cdef Record *record
     if len(parts) != PARTS or not isinstance(parts[FIELDS], bytes):
         raise ValueError("not the parts of a servlet")
     notice = parts[NOTICE]
+    body_max = parts[BODY_MAX]
     sure_s = parts[SURE_S]
     record = new_record(NULL, sizeof(Servlet) + length, NULL, 0)
     if record == NULL:
         raise MemoryError
-    servlet_of(record)[0] = Servlet(notice, sure_s, -1e9, 0)
+    servlet_of(record)[0] = Servlet(notice, body_max, sure_s, -1e9, 0)
     record.key = <char *> (servlet_of(record) + 1)
     record.key_len = <uint32_t> length
-    memcpy(record.key, PyBytes_AS_STRING(target), length)
+    memcpy(record.key, PyBytes_AS_STRING(key), length)
     record.hash = hash
     Py_INCREF(parts)
     record.keep = <PyObject *> parts
@@ -144,38 +159,41 @@ cdef inline Record *new_servlet(bytes target, uint32_t hash, tuple parts) except
 
 
 cdef inline int ask(
-    Servlets *servlets, Table *table, Record *found, const Asked *asked, Head *head, Record **record
+    Servlets *servlets, Table *table, Record *found, const Asked *asked, Head *head, const Output *output
 ) noexcept with gil:
-    """DONE with an answer in a record of its own, HAND_OVER, perhaps with something in `made`, or GONE."""
+    """DONE with an answer behind what was said, HAND_OVER, perhaps with something in `made`, or GONE."""
     cdef tuple parts = <tuple> found.keep
     cdef int result
     bury(&table.dead)            # what the last answers were sent from
     found.refs += 1              # the servlet may have it dropped
-    result = ask_parts(servlets, parts, servlet_of(found), asked, head, record)
+    result = ask_parts(servlets, parts, servlet_of(found), asked, head, output)
     found.refs -= 1
     maybe_dead(&table.dead, found)
     return result
 
 
 cdef inline int ask_parts(
-    Servlets *servlets, tuple parts, Servlet *servlet, const Asked *asked, Head *head, Record **record
+    Servlets *servlets, tuple parts, Servlet *servlet, const Asked *asked, Head *head, const Output *output
 ) noexcept:
     cdef int failed = HAND_OVER
+    cdef bint is_said
     try:
-        if servlet.fresh_in != asked.turn and not is_fresh(servlet, parts, asked):
+        if asked.body.len > servlet.body_max or (servlet.fresh_in != asked.turn and not is_fresh(servlet, parts, asked)):
             return HAND_OVER
         failed = GONE            # an application does not raise, and is not called twice
         made = call(servlets, parts, asked, head)
+        if asked.draining[0]:    # since the servlet was called, perhaps by itself
+            head.mode = CLOSE
         if type(made) is bytes:
-            record[0] = record_of_answer(servlets, <bytes> parts[FIELDS], <bytes> made)
+            is_said = say(servlets, output, head, <bytes> parts[FIELDS], <bytes> made)
         elif type(made) is tuple:
             fields, content = made
-            record[0] = record_of_answer(servlets, bytes(fields), bytes(content))    # of a class of its own, perhaps
+            is_said = say(servlets, output, head, bytes(fields), bytes(content))     # of a class of its own, perhaps
         else:
             if made is not None:
                 (<dict> servlets.made)[asked.fd] = made
             return HAND_OVER
-        return GONE if record[0] == NULL else DONE
+        return DONE if is_said else GONE
     except BaseException:
         return failed
 
@@ -201,16 +219,17 @@ cdef inline object call(Servlets *servlets, tuple parts, const Asked *asked, Hea
     tells of."""
     cdef str client = name_of(servlets, asked.peer)
     cdef bytes said = asked.head.at[: asked.head.len]
-    cdef bytes method = b"GET" if head.is_get else b"HEAD"
+    cdef bytes method = <bytes> parts[METHOD] if head.is_get or head.for_servlet else b"HEAD"
+    cdef bytes body = asked.body.at[: asked.body.len]
     cdef object origin = (<object> servlets.origin)(client, said) if asked.by_proxy else None
     if origin is not None:
         client = origin.client.name
     servlets.running = <PyObject *> parts[WHERE]
     try:
         if origin is None:
-            request = parts[REQUEST](method, parts[TARGET], said, client, b"", parts[PARAMS])
+            request = parts[REQUEST](method, parts[TARGET], said, client, body, parts[PARAMS])
         else:
-            request = parts[REQUEST](method, parts[TARGET], said, client, b"", parts[PARAMS], origin)
+            request = parts[REQUEST](method, parts[TARGET], said, client, body, parts[PARAMS], origin)
         value = parts[FUNCTION](request)
         return value if type(value) is bytes else parts[FINISH](method, value)
     except BaseException as error:
@@ -243,16 +262,17 @@ cdef inline str name_of(Servlets *servlets, Text peer):
 # --- answers ------------------------------------------------------------------------------------------------
 
 
-cdef inline Record *record_of_answer(Servlets *servlets, bytes fields, bytes content) noexcept:
-    """An answer's head and content; its memory is the last one's where that is enough. NULL without memory."""
-    cdef Record *record
+cdef inline bint say(Servlets *servlets, const Output *output, const Head *head, bytes fields, bytes content) noexcept:
+    """Put an answer behind what was said. False without memory."""
+    cdef size_t prefix_len = output.prefix_len[head.mode][OK]
     cdef size_t fields_len = PyBytes_GET_SIZE(fields), size = PyBytes_GET_SIZE(content)
-    cdef size_t room = LENGTH_LINE_MAX + fields_len + 2 + size
+    cdef bint has_content = head.is_get or head.for_servlet
     cdef char *at
-    record = spare_record(servlets, room) if room <= 0xFFFFFFFFu else NULL
-    if record == NULL:
-        return NULL
-    at = record.key
+    if not has_room_to_say(servlets, prefix_len + LENGTH_LINE_MAX + fields_len + 2 + (size if has_content else 0)):
+        return False
+    at = servlets.said.key + servlets.said_len
+    memcpy(at, output.prefix[head.mode][OK], prefix_len)
+    at += prefix_len
     memcpy(at, b"Content-Length: ", 16)
     at += 16
     at += decimal(size, at)
@@ -260,37 +280,71 @@ cdef inline Record *record_of_answer(Servlets *servlets, bytes fields, bytes con
     memcpy(at + 2, PyBytes_AS_STRING(fields), fields_len)
     at += 2 + fields_len
     memcpy(at, b"\r\n", 2)
-    reps_of(record).head_len = <uint32_t> (at + 2 - record.key)
-    reps_of(record).size = size
-    memcpy(at + 2, PyBytes_AS_STRING(content), size)
-    return record
+    at += 2
+    servlets.content_size = 0
+    if has_content:
+        memcpy(at, PyBytes_AS_STRING(content), size)
+        at += size
+        servlets.content_size = size
+    servlets.said_len = at - servlets.said.key
+    return True
 
 
-cdef inline Record *spare_record(Servlets *servlets, size_t room) noexcept:
-    """A record in no table, with so much room where a key stands."""
-    cdef Record *record = servlets.spare
+cdef inline bint has_room_to_say(Servlets *servlets, size_t more) noexcept:
+    """Have a record with so much room behind what was said. False without memory."""
+    cdef Record *record
     cdef Rep rep
-    servlets.spare = NULL
-    if record == NULL or record.key_len < room:
-        free(record)
-        memset(&rep, 0, sizeof(Rep))
-        rep.fd = -1
-        record = new_record(NULL, max(room, <size_t> SPARE_BYTES_MIN), &rep, 1)
-        if record == NULL:
-            return NULL
-        record.dropped = True
-        reps_of(record).head = record.key
+    cdef size_t room = servlets.said_len + more
+    if servlets.said != NULL and servlets.said.key_len >= room:
+        return True
+    if room > 0xFFFFFFFFu:
+        return False
+    memset(&rep, 0, sizeof(Rep))
+    rep.fd = -1
+    record = new_record(NULL, max(room, <size_t> SAID_BYTES_MIN), &rep, 1)
+    if record == NULL:
+        return False
+    record.dropped = True
     record.refs = 1
-    return record
+    if servlets.said != NULL:
+        memcpy(record.key, servlets.said.key, servlets.said_len)
+        free(servlets.said)
+    servlets.said = record
+    return True
 
 
-cdef inline void spare(Servlets *servlets, Table *table, Record *record) noexcept nogil:
-    """An answer is sent, or what is left of it is pending."""
+cdef inline bint settle(Servlets *servlets, Output *output) noexcept with gil:
+    """Copy what is gathered behind what was said: while a servlet runs, what it refers to may go. False without memory."""
+    cdef size_t total = 0
+    cdef int i, first = 2 if servlets.said_len else 0
+    for i in range(first, 2 * output.count):
+        total += output.iov[i].iov_len
+    if not total:
+        return True
+    if not has_room_to_say(servlets, total):
+        return False
+    for i in range(first, 2 * output.count):
+        memcpy(servlets.said.key + servlets.said_len, output.iov[i].iov_base, output.iov[i].iov_len)
+        servlets.said_len += output.iov[i].iov_len
+    output.count = 1
+    output.made_len = 0
+    output.answers[0].record = servlets.said
+    output.answers[0].rep = reps_of(servlets.said)
+    output.iov[0].iov_len = 0
+    output.iov[1].iov_base = servlets.said.key
+    output.iov[1].iov_len = servlets.said_len
+    return True
+
+
+cdef inline void let_said_go(Servlets *servlets, Table *table) noexcept nogil:
+    """What was said is sent, or what is left of it is pending."""
+    cdef Record *record = servlets.said
+    servlets.said_len = 0
+    if record == NULL or (record.refs == 1 and record.key_len <= SAID_BYTES_MAX):
+        return
+    servlets.said = NULL
     record.refs -= 1
-    if record.refs or record.key_len > SPARE_BYTES_MAX:
-        maybe_dead(&table.dead, record)
-    else:
-        servlets.spare = record
+    maybe_dead(&table.dead, record)
 
 
 # --- what an application made -------------------------------------------------------------------------------

@@ -1,0 +1,57 @@
+"""When applications are called that answer in the loop's thread: for some milliseconds of each turn, first those that
+have waited longest.
+
+A client may send hundreds of requests at once, and each may take a servlet a millisecond. What is answered by files
+does not wait for all of them, and those that call share the time: a connection has so many calls in a turn, and then
+stands behind the others. The fast lane does the same (net/lane/loop.pxd).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+# In a turn applications are called for so long, and the last call to its end.
+CALLING_S = 0.002
+# Calls of one connection in a turn: they cost more than a turn does.
+CALLS_MAX = 32
+
+
+class Calling:
+    """One loop's. `waiting` are steps that call an application, in their order; `left`: the seconds of this turn."""
+
+    __slots__ = ("_is_called_up", "_since", "left", "waiting")
+
+    def __init__(self) -> None:
+        self.left = CALLING_S
+        self.waiting: dict[Callable[[], object], None] = {}
+        self._since = 0.0  # the end of the last call, or when a connection began to have some
+        self._is_called_up = False  # a step that has waited runs
+
+    def may_call(self, calls: int) -> bool:
+        """Whether a connection with so many calls in this turn, the next one among them, may have that now. Else let a
+        step wait that does it (`later`)."""
+        if calls == 1:
+            self._since = time.monotonic()
+        return calls <= CALLS_MAX and self.left > 0 and (self._is_called_up or not self.waiting)
+
+    def later(self, step: Callable[[], object]) -> None:
+        """Call `step` when the time has come. Once, however often this is said."""
+        self.waiting[step] = None
+
+    def called(self) -> None:
+        """An application was called."""
+        now = time.monotonic()
+        self.left -= now - self._since
+        self._since = now
+
+    def run(self, guarded: Callable[[Callable[[], object]], None]) -> None:
+        """The steps that wait, as long as there is time in this turn, each once."""
+        self._is_called_up = True
+        for _ in range(len(self.waiting)):
+            if self.left <= 0:
+                break
+            step = next(iter(self.waiting))
+            del self.waiting[step]
+            guarded(step)
+        self._is_called_up = False
