@@ -202,13 +202,23 @@ def test_a_small_body_is_read_once_and_sent_while_no_room_may_be_made(
     loader.store.thaw()
 
 
-def test_the_file_of_a_body_on_disk_is_closed_with_it(tree: Tree) -> None:
+@pytest.mark.parametrize("is_shed", [False, True], ids=["its entry is gone", "descriptors are short"])
+def test_the_file_of_a_body_on_disk_is_open_until_nothing_needs_it(tree: Tree, is_shed: bool) -> None:
     tree.plant({"a.bin": noise(LARGE)})
     loader = tree.loader(memory=1 << 20)
     root, entry = tree.entry(b"/a.bin")
     before = descriptors(tree.path.parent)
     body = loader.load(root, entry)
+    assert entry.body is None
+    assert loader.store.opened.get(entry) is body
+    if is_shed:
+        assert loader.store.shed_descriptor()
+        assert not loader.store.shed_descriptor()
+    else:
+        loader.forget(entry)
+    assert loader.store.opened.get(entry) is None
     assert descriptors(tree.path.parent) == before + 1
+    assert content_of(body) == noise(LARGE)
     del body
     assert descriptors(tree.path.parent) == before
 

@@ -112,6 +112,9 @@ class HandFetcher:
         self.done.append(done)
         return Wait(None, None, done)
 
+    def opened(self, entry: Entry) -> None:
+        """Nothing is open already."""
+
     def cancel(self, wait: Wait) -> None:
         self.cancelled += 1
 

@@ -1,5 +1,5 @@
-"""Cold files and everybody else: a file is read once however many ask for it, and who asks for what is resident never
-waits for a thread or a disk.
+"""Cold files and all other clients: a file is read once however many ask for it, and a client that asks for what is
+resident never waits for a thread or a disk.
 
 A slow disk is a loader that waits for an event; that the loop's own thread makes no call that could wait is read from
 its system calls.
@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from tests.support.command import StartCommand
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Server
-from zcserve.cache.entry import Entry
+from zcserve.cache import closing, opened
+from zcserve.cache.entry import Entry, device_of, identity_of
 
 LARGE = os.urandom(3_000_000)
 WITHIN_S = 60.0
@@ -185,6 +186,104 @@ def test_a_file_that_changes_while_a_thread_reads_it_ends_the_connection_early(
         assert changed.is_set()
         assert LARGE.startswith(client.buffer)
         assert len(client.buffer) < len(LARGE)
+
+
+# --- files that stay open -----------------------------------------------------------------------------------------
+
+RANGE = b"GET /file HTTP/1.1\r\nHost: test\r\nRange: bytes=100-199\r\n\r\n"
+
+
+@pytest.mark.parametrize("engine", ["python", "auto"])
+def test_a_file_that_stays_on_disk_is_opened_once_for_many_requests(
+    site: Site, serve: Serve, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setattr(opened, "KEPT_S", 600.0)
+    path = site.write("file", LARGE)
+    _skip_unless_kept(path)
+    server = serve(site.root, memory="64K", engine=engine, watch=False)
+    with Client(server.port) as client, Client(server.port) as other:
+        assert client.get("/file").body == LARGE
+        gate = Gate(server, monkeypatch)  # a load would wait
+        for one in (client, other) * 3:
+            assert one.get("/file").body == LARGE
+            one.send(RANGE)
+            assert one.read().body == LARGE[100:200]
+    assert gate.loads == []
+
+
+def _skip_unless_kept(path: Path) -> None:
+    if closing.may_hang(device_of(identity_of(path.stat()))):
+        pytest.skip("the files of this test lie on no disk")
+
+
+def replaced(path: Path, content: bytes) -> None:
+    other = path.with_name("other")
+    other.write_bytes(content)
+    other.rename(path)
+
+
+def rewritten(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def rewritten_behind_its_dates(path: Path, content: bytes) -> None:
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def removed(path: Path, content: bytes) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("engine", ["python", "auto"])
+@pytest.mark.parametrize("in_memory", [True, False], ids=["in the page cache", "on the disk"])
+@pytest.mark.parametrize("change", [replaced, rewritten, rewritten_behind_its_dates, removed])
+def test_an_open_file_that_is_not_what_the_index_says_is_found_anew(
+    site: Site,
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: str,
+    in_memory: bool,
+    change: Callable[[Path, bytes], None],
+) -> None:
+    path = site.write("file", LARGE)
+    server = serve(site.root, memory="64K", engine=engine, watch=False)
+    real = os.preadv
+
+    def without_cache(fd: int, buffers: Any, offset: int, flags: int = 0) -> int:
+        if flags & os.RWF_NOWAIT:
+            raise BlockingIOError
+        return real(fd, buffers, offset)
+
+    if not in_memory:
+        monkeypatch.setattr(os, "preadv", without_cache)
+    other = LARGE[::-1]
+    with Client(server.port) as client:
+        assert client.get("/file").body == LARGE
+        assert client.get("/file").body == LARGE
+        change(path, other)
+        answer = client.get("/file")
+        if change is removed:
+            assert answer.status == 404
+        else:
+            assert answer.body == other
+            client.send(RANGE)
+            assert client.read().body == other[100:200]
+
+
+@pytest.mark.parametrize("engine", ["python", "auto"])
+def test_an_open_file_with_a_new_ctime_and_the_same_content_is_the_same(site: Site, serve: Serve, engine: str) -> None:
+    path = site.write("file", LARGE)
+    server = serve(site.root, memory="64K", engine=engine, watch=False)
+    with Client(server.port) as client:
+        tag = client.get("/file")["ETag"]
+        for mode in (0o600, 0o644):
+            path.chmod(mode)
+            for _ in range(2):
+                answer = client.get("/file")
+                assert (answer.body, answer["ETag"]) == (LARGE, tag)
 
 
 # --- system calls -------------------------------------------------------------------------------------------------

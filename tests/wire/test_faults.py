@@ -33,6 +33,7 @@ from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, write_servlets
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
+from zcserve.cache import opened
 from zcserve.cache.entry import FIRST_PIECE_BYTES, DiskSpan, Entry, Span
 from zcserve.net.connection import RECV_BYTES
 from zcserve.net.output import Output
@@ -352,8 +353,14 @@ def test_an_edit_of_the_same_size_within_the_same_second_has_another_etag(
 
 @pytest.mark.parametrize("target", ["/link", "/dir/file"])
 def test_what_a_swapped_symlink_leads_out_to_is_as_absent_as_anything(
-    site: Site, serve: Serve, tmp_path: Path, target: str
+    site: Site,
+    serve: Serve,
+    tmp_path: Path,
+    wait_until: WaitUntil,
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
 ) -> None:
+    monkeypatch.setattr(opened, "KEPT_S", 0.05)
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").write_bytes(b"a secret")
@@ -366,6 +373,7 @@ def test_what_a_swapped_symlink_leads_out_to_is_as_absent_as_anything(
         for name, where in (("link", outside / "file"), ("dir", outside)):
             (site.root / name).unlink()
             (site.root / name).symlink_to(where)
+        wait_until(lambda: client.get(target).status != 200)
         refused, absent = client.get(target), client.get("/absent")
     assert refused.status == absent.status == 404
     assert [field for field in refused.fields if field[0] != b"date"] == [
@@ -405,6 +413,7 @@ def test_a_client_that_resets_leaves_nothing_behind(
     assert is_open(path) == (kept is NOT_RESIDENT)
     client.reset()
     wait_until(lambda: not states(server))
+    server.store.opened.close()  # what the next request would find open
     wait_until(lambda: not is_open(path))
     with Client(server.port) as client:
         assert client.get("/file").body == content_of(size)

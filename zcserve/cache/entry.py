@@ -118,14 +118,16 @@ class Look(enum.Enum):
 
 class OpenFile:
     """A descriptor with the identity and, where it is known, the ETag that its content was promised under; closed when
-    the object dies."""
+    the object dies. `is_stale`: no new response begins with it, its path may lead to another file, or what it holds is
+    in doubt."""
 
-    __slots__ = ("etag", "fd", "identity")
+    __slots__ = ("etag", "fd", "identity", "is_stale")
 
     def __init__(self, fd: int, identity: bytes, etag: bytes = b"") -> None:
         self.fd = fd
         self.identity = identity
         self.etag = etag
+        self.is_stale = False
 
     def look(self, sent: Sent | None = None) -> Look:
         """Whether the content still is what was promised; or what it was when it was `sent`.
@@ -141,6 +143,7 @@ class OpenFile:
             return Look.CHANGED
         if status.st_nlink:
             return Look.DOUBTFUL
+        self.is_stale = True
         promise.identity = now
         return Look.SAME
 
@@ -325,7 +328,7 @@ class Entry:
     made      whether the variant is made from its base (`--compress`) rather than read from a sibling
     etag      strong, with quotes; b"" until the content was read once
     tick      the loop's turn that last used it (cache/evictor.py)
-    uses      how often it was asked for and was resident
+    uses      how often it was asked for and was at hand
     """
 
     __slots__ = (

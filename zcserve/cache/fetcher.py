@@ -119,6 +119,10 @@ class Fetcher:
         job = partial(self._load, generation, base, chosen)
         return self.run(chosen, job, done, device_of(chosen.identity), path_of(chosen))
 
+    def opened(self, entry: Entry) -> Body | None:
+        """The body of a file that stays on disk, where it is open already: there is nothing to fetch."""
+        return self._loader.store.opened.get(entry)
+
     def remake(self, generation: Generation, base: Entry, variant: Entry) -> None:
         """Make a variant again that was evicted, for later requests; one at a time, since it is work."""
         if not self._remaking:

@@ -285,7 +285,10 @@ class Loader:
 
     def _on_disk(self, file: OpenFile, entry: Entry) -> OnDisk:
         self._reader.tag(file, entry)
-        return OnDisk(self.head_of(entry), file, entry.size)
+        body = OnDisk(self.head_of(entry), file, entry.size)
+        if entry.size > self.store.largest and not entry.encoding:  # else room may come, or a sibling be judged anew
+            self.store.opened.keep(entry, body)
+        return body
 
     def _make_again(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
         """A made variant that was evicted: compress its base anew."""

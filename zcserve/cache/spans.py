@@ -108,7 +108,7 @@ def is_ready(body: Body) -> bool:
 
 
 def is_at_hand(span: DiskSpan) -> bool:
-    """Whether the next piece of a span can be sent without waiting for a disk. It is sent next, or read again."""
+    """Whether a span can be begun without waiting for a disk. Its first piece is sent next, or read again."""
     _seen.span = None
     if isinstance(span, ForeignSpan):
         is_there = _is_in_memory(span, _length(span, FIRST_PIECE_BYTES))
@@ -117,7 +117,7 @@ def is_at_hand(span: DiskSpan) -> bool:
             piece = _read(span, FIRST_PIECE_BYTES)
         except TornError:  # a thread finds that out
             piece = None
-        is_there = piece is not None
+        is_there = piece is not None and not span.file.is_stale
         _seen.piece = piece or _seen.piece
     if is_there:
         _seen.span = span
@@ -206,6 +206,7 @@ def _read_or_none(span: DiskSpan) -> memoryview | None:
     try:
         return read_cold(span)
     except (OSError, TornError):
+        span.file.is_stale = True
         return None
 
 

@@ -40,6 +40,7 @@ from zcserve.cache.compact import Compactor
 from zcserve.cache.entry import Body, Entry, Packed, Paged
 from zcserve.cache.evictor import LeastRecentlyUsed, Policy
 from zcserve.cache.memfd import PAGE_BYTES, round_up
+from zcserve.cache.opened import Opened
 from zcserve.cache.pages import Extent, Pages
 from zcserve.cache.room import Room
 from zcserve.cache.s3fifo import S3Fifo
@@ -179,6 +180,7 @@ class Store:
         self._is_pinned = pinned
         self._pinned: set[Entry] = set()
         self._pinned_bytes = 0
+        self.opened = Opened()
         self._holders = 0  # bodies that hold a descriptor of their own
         self._frozen = False
         self.starting = False  # memory that the kernel does not give is an error now, but for RLIMIT_FSIZE
@@ -326,6 +328,7 @@ class Store:
 
     def drop(self, entry: Entry) -> None:
         """Forget an entry's body: the entry left the index."""
+        self.opened.drop(entry)
         with self._lock:
             if entry.body is not None:
                 self._policy.discard(entry)
@@ -339,8 +342,10 @@ class Store:
         return spare or (evict and self.shed_descriptor())
 
     def shed_descriptor(self) -> bool:
-        """Evict the least recently used body that holds a descriptor of its own (`--in-place`), whatever the policy;
-        False where there is none, or all are being sent."""
+        """Close a file that stays on disk, or evict the least recently used body that holds a descriptor of its own
+        (`--in-place`), whatever the policy; False where there is none, or all are being sent."""
+        if self.opened.shed():
+            return True
         with self._lock:
             holders = [
                 entry
@@ -420,6 +425,7 @@ class Store:
 
     def close(self) -> None:
         """Give everything back. No body may be sent from after this."""
+        self.opened.close()
         with self._lock:
             self._pages.close()
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from zcserve.cache import spans
 from zcserve.cache.entry import Body, DiskSpan, Entry
@@ -245,16 +245,17 @@ class Answering:
         chosen = service.choose(generation, base, fields.accept)
         if chosen is None:
             return reply.page(406, reply.VARY)
-        body = chosen.body
+        body = chosen.body or service.fetcher.opened(chosen)
         if self._stored is not None and self._stored.own:
             service.loop.front.teach(self.target, base)
         if body is not None:
             self._site.note_use(chosen, service.loop.turn)
             return self._represent(chosen, body)
+        done = partial(self._on_fetched, partial(self._loaded, chosen))
         if self._stored is not None and self._stored.own:
-            service.loop.call_soon(partial(self._on_loaded, chosen, Renewed()))  # only its resource can make it again
+            service.loop.call_soon(partial(done, Renewed()))  # only its resource can make it again
         else:
-            self.wait = service.fetcher.fetch(generation, base, chosen, partial(self._on_loaded, chosen))
+            self.wait = service.fetcher.fetch(generation, base, chosen, done)
         return None
 
     def _represent(self, chosen: Entry, body: Body) -> Reply | None:
@@ -269,19 +270,23 @@ class Answering:
             answer = answer.dressed(stored.status, stored.fields)
         return answer if not body.holds_descriptor or self._is_begun(answer) else None
 
-    def _on_loaded(self, chosen: Entry, result: Fetched) -> None:
+    def _on_fetched(self, then: Callable[[Any], Step], result: Any) -> None:
         self.wait = None
-        self._resume(partial(self._loaded, chosen, result))
+        self._resume(partial(then, result))
 
     def _loaded(self, chosen: Entry, result: Fetched) -> Step:
         """Answer with what a thread brought."""
-        self._renewals += 1
         if isinstance(result, Body):
             self._site.note_use(chosen, self._service.loop.turn, was_resident=False)
             return self._represent(chosen, result)
-        if isinstance(result, Renewed) and self._renewals <= RENEWALS_MAX:
-            return self.answer() if self._stored is None else self._renew_stored(self._stored)
-        return self._unavailable()
+        return self._anew() if isinstance(result, Renewed) else self._unavailable()
+
+    def _anew(self) -> Step:
+        """Answer again: the file that was chosen is not what its entry says."""
+        self._renewals += 1
+        if self._renewals > RENEWALS_MAX:
+            return self._unavailable()
+        return self.answer() if self._stored is None else self._renew_stored(self._stored)
 
     def _unavailable(self, why: str = "its file cannot be read, or changes too often") -> Reply:
         """The content cannot be had for now."""
@@ -294,14 +299,15 @@ class Answering:
         span = answer.first_span() if has_content(self.method, answer.status) else None
         if span is None or spans.is_at_hand(span):
             return True
-        self.wait = spans.read_in_thread(self._service.fetcher, span, partial(self._on_first_piece, answer, span))
+        done = partial(self._on_fetched, partial(self._begin, answer, span))
+        self.wait = spans.read_in_thread(self._service.fetcher, span, done)
         return False
 
-    def _on_first_piece(self, answer: Reply, span: DiskSpan, piece: memoryview | None) -> None:
-        self.wait = None
-        self._resume(partial(self._begin, answer, span, piece))
-
     def _begin(self, answer: Reply, span: DiskSpan, piece: memoryview | None) -> Step:
+        """Answer with a file whose first piece a thread has read."""
+        is_of_site = self.resource is None or self._stored is not None  # else the application named the very file
+        if is_of_site and (piece is None or span.file.is_stale):
+            return self._anew()
         if piece is None:
             return self._unavailable()
         answer.begin(span, piece)

@@ -110,7 +110,7 @@ class Http1:
                     hit = base if fields.plain and not base.variants else service.choose(live, base, fields.accept)
                 if (
                     hit is not None
-                    and (body := hit.body) is not None
+                    and (body := hit.body or service.fetcher.opened(hit)) is not None
                     and (not body.holds_descriptor or (fields.plain and spans.is_ready(body)))
                 ):
                     site.note_use(hit, loop.turn)

@@ -19,7 +19,7 @@ from zcserve.cache import spans
 from zcserve.cache.entry import FILES, Body, DiskSpan, ForeignSpan, Segment, Span
 from zcserve.cache.fetcher import Fetcher, Wait
 from zcserve.cache.spans import TornError
-from zcserve.net.transport import Buffers, Transport
+from zcserve.net.transport import Transport
 
 # Buffers in one send: half of IOV_MAX (1024), and more than pipeline_max requests need.
 BUFFERS_MAX = 512
@@ -82,7 +82,7 @@ class Output:
                         return self._pause(Flushed.COLD)
                     sent += count
                 else:
-                    sent += self._send_buffers(transport)
+                    sent += self._send_buffers(transport, share - sent)
         except BlockingIOError:
             self._queued = transport.unacknowledged()
             return self._pause(Flushed.BLOCKED)
@@ -97,37 +97,55 @@ class Output:
         self.about = None
         return _DONE
 
-    def _send_buffers(self, transport: Transport) -> int:
-        """Send the buffers at the front; how many bytes were taken."""
+    def _send_buffers(self, transport: Transport, left: int) -> int:
+        """Send the buffers at the front, and what belongs to them of files; how many bytes were taken."""
         segments: list[Any] = self.segments
-        buffers, send = segments, transport.send
         if len(segments) > BUFFERS_MAX or not FILES.isdisjoint(map(type, segments)):
-            buffers, send = self._gather(transport)
-        count = send(buffers)
-        if count == sum(map(len, buffers)):  # almost always
-            del segments[: len(buffers)]
-            return count
-        left = count
-        for done, buffer in enumerate(buffers):
-            if left < len(buffer):
-                segments[done] = memoryview(buffer)[left:]
-                del segments[:done]
-                break
-            left -= len(buffer)
+            return self._send_before_file(transport, left)
+        count = transport.send(segments)
+        if count == sum(map(len, segments)):  # almost always
+            segments.clear()
+        else:
+            self._took(segments, count)
         return count
 
-    def _gather(self, transport: Transport) -> tuple[list[bytes | memoryview], Callable[[Buffers], int]]:
-        """The buffers at the front with what is small of a `Span`, and what sends them."""
+    def _send_before_file(self, transport: Transport, left: int) -> int:
+        """Send the buffers at the front, and with them what is small of a `Span`, and the first piece of a file that is
+        copied."""
         buffers: list[bytes | memoryview] = []
+        send = transport.send
+        span = piece = None
         copied = 0
         for segment in self.segments[:BUFFERS_MAX]:
             if isinstance(segment, (Span, DiskSpan)):
                 if not isinstance(segment, Span) or not spans.is_small(segment) or copied >= COPIED_BYTES:
-                    return buffers, transport.send_before_file
+                    span, piece = segment, _piece_behind(segment, left)
+                    if piece is None:
+                        send = transport.send_before_file
+                    break
                 segment = spans.copy(segment)
                 copied += len(segment)
             buffers.append(segment)
-        return buffers, transport.send
+        sent = send(buffers if piece is None else (*buffers, piece))
+        behind = self._took(buffers, sent)
+        if piece is not None and behind >= 0:
+            assert isinstance(span, DiskSpan)
+            sent += self._send_piece(transport, span, piece, behind) - behind
+        return sent
+
+    def _took(self, buffers: list[bytes | memoryview], count: int) -> int:
+        """`count` bytes are taken of `buffers`, which are the first segments or copies of them, and of what was sent
+        behind them: how many of that; -1: not even all of the buffers."""
+        done = 0
+        for buffer in buffers:
+            if count < len(buffer):
+                self.segments[done] = memoryview(buffer)[count:]
+                count = -1
+                break
+            count -= len(buffer)
+            done += 1
+        del self.segments[:done]
+        return count
 
     def _send_file(self, transport: Transport, span: Span | DiskSpan, left: int) -> int:
         """Send the next piece of a file, the first segment; how many bytes were taken, 0 where the piece is cold.
@@ -148,10 +166,9 @@ class Output:
         spans.took(self.segments, span, count, length)
         return count
 
-    def _send_piece(self, transport: Transport, span: DiskSpan, piece: memoryview) -> int:
-        """Send the bytes of a file that were read and checked, until the transport takes no more: what it does not take
-        is read again, so a try is cheaper."""
-        count = 0
+    def _send_piece(self, transport: Transport, span: DiskSpan, piece: memoryview, count: int = 0) -> int:
+        """Send the bytes of a file that were read and checked, of which `count` are taken already, until the transport
+        takes no more: what it does not take is read again, so a try is cheaper."""
         try:
             while count < len(piece):
                 count += transport.send((piece[count:],))
@@ -207,3 +224,14 @@ class Output:
         self._is_pinned = False
         for body in self._kept:
             body.pins -= 1
+
+
+def _piece_behind(span: Span | DiskSpan, left: int) -> memoryview | None:
+    """The first piece of a file that is copied, to be sent with what is before it. None: that is sent without it,
+    whatever becomes of the file."""
+    if isinstance(span, Span | ForeignSpan):
+        return None
+    try:
+        return spans.next_piece(span, left)
+    except TornError:
+        return None
