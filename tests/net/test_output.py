@@ -298,8 +298,12 @@ def test_pieces_grow_as_long_as_the_client_takes_them_and_a_turn_has_room_for_th
         turns.append([-(-length // 4096) * 4096 for length in looks])
         looks.clear()
     assert transport.sent == content
-    assert turns[0] == [first, 2 * first, most, first]  # the last one has what is left of the turn, and the least
-    assert turns[1] == turns[2] == [most, most]
+    if kind is DiskSpan:  # a copy counts twice
+        assert turns[0] == [first, 2 * first, first]  # the last one has what is left of the turn, and the least
+        assert turns[1] == turns[2] == [most]
+    else:
+        assert turns[0] == [first, 2 * first, most, first]
+        assert turns[1] == turns[2] == [most, most]
 
 
 def test_what_a_slow_client_does_not_take_is_hardly_read_again(tmp_path: Path, looks: list[int]) -> None:

@@ -24,6 +24,9 @@ from zcserve.net.transport import Transport
 BUFFERS_MAX = 512
 # Of files, copied for one send: what a socket takes at once. More would be copied for nothing where it is full.
 COPIED_BYTES = 65536
+# A byte of a turn's share that is copied from a file counts as so many: the loop is busy for two to three times as long
+# as with `sendfile`, and others wait for it.
+COPY_COST = 2
 
 
 class Flushed(enum.Enum):
@@ -98,7 +101,7 @@ class Output:
 
     def _send_buffers(self, transport: Transport, left: int) -> int:
         """Send the buffers at the front, and with them the first piece of a file that is copied; how many bytes were
-        taken."""
+        taken, as they count."""
         segments = self.segments
         buffers: list[bytes | memoryview] = []
         send = transport.send
@@ -130,8 +133,8 @@ class Output:
         return sent
 
     def _send_file(self, transport: Transport, span: Span | DiskSpan, left: int) -> int:
-        """Send the next piece of a file, the first segment; how many bytes were taken, 0 where the piece is cold.
-        `left` is what is left of the turn's share."""
+        """Send the next piece of a file, the first segment; how many bytes were taken, as they count, 0 where the piece
+        is cold. `left` is what is left of the turn's share."""
         if isinstance(span, Span):
             length = min(span.length, left)
             count = transport.send_file(span.fd, span.offset, length)
@@ -141,7 +144,7 @@ class Output:
                 return 0
             count = transport.send_file(span.file.fd, span.offset, length)
         else:
-            piece = spans.next_piece(span, left)
+            piece = spans.next_piece(span, left // COPY_COST)
             return self._send_piece(transport, span, piece) if piece is not None else 0
         if not count:
             raise TornError  # only a file that is sent in place can end early
@@ -150,14 +153,14 @@ class Output:
 
     def _send_piece(self, transport: Transport, span: DiskSpan, piece: memoryview, count: int = 0) -> int:
         """Send the bytes of a file that were read and checked, of which `count` are taken already, until the transport
-        takes no more: what it does not take is read again, so a try is cheaper."""
+        takes no more: what it does not take is read again, so a try is cheaper. What they count for."""
         try:
             while count < len(piece):
                 count += transport.send((piece[count:],))
         finally:
             if count:
                 spans.took(self.segments, span, count, len(piece), piece)
-        return count
+        return count * COPY_COST
 
     def _pause(self, why: Flushed) -> Flushed:
         """Something is left."""
@@ -214,6 +217,6 @@ def _piece_behind(span: Span | DiskSpan, left: int) -> memoryview | None:
     if isinstance(span, Span | ForeignSpan):
         return None
     try:
-        return spans.next_piece(span, left)
+        return spans.next_piece(span, left // COPY_COST)
     except TornError:
         return None
