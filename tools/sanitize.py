@@ -29,6 +29,7 @@ TESTS = (
     "tests/net/test_fastlane.py",
     "tests/net/test_sampler.py",
     "tests/wire/test_differential.py",
+    "tests/wire/test_first_sight.py",
     "tests/wire/test_lane_conditions_wire.py",
     "tests/wire/test_pending_laws.py",
     "tests/wire/test_proxies.py",

@@ -11,6 +11,7 @@ import itertools
 import random
 import resource
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -30,7 +31,8 @@ from zcserve import Config, Server
 from zcserve.cache import store
 from zcserve.cache.entry import Entry
 from zcserve.errors import UsageError
-from zcserve.net.fastlane import FastLane, open_front
+from zcserve.net import fastlane
+from zcserve.net.fastlane import FastLane, open_front, why_not_native
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.stay import KEPT
@@ -144,6 +146,22 @@ def test_where_it_is_not_built_native_is_an_error_and_auto_is_python(
     front.close()
 
 
+def test_a_lane_that_is_not_of_the_sources_beside_it_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without sources, as where only what is compiled was installed, there is nothing to compare."""
+    net = Path(fastlane.__file__).parent
+    shutil.copytree(net, tmp_path / "net", ignore=shutil.ignore_patterns("*.so", "*.c", "*.py", "__pycache__"))
+    assert why_not_native() == why_not_native(tmp_path / "net") == why_not_native(tmp_path) == ""
+    with (tmp_path / "net/lane/text.pxd").open("a") as unit:
+        unit.write("# changed\n")
+    assert "_lane.cpython" in why_not_native(tmp_path / "net")
+    assert "was compiled from other sources than those beside it; have a C compiler" in why_not_native(tmp_path / "net")
+    monkeypatch.delattr("zcserve.net._lane.sources")  # one that was built before this was compared
+    with pytest.raises(UsageError, match="was compiled from other sources"):
+        open_front(Config(root=tmp_path, engine="native"), Prefixes(), None)
+
+
 # --- teaching -------------------------------------------------------------------------------------------------
 
 
@@ -203,7 +221,7 @@ def test_the_first_sights_of_some_clients_leave_room_for_others_in_each_turn(sit
         server.close()
 
 
-@pytest.mark.parametrize("target", ["/page#x?y", "/%70age", "http://test/page", "/./page"])
+@pytest.mark.parametrize("target", ["/page#x?y", "/%70age", "http://test?/page", "/./page"])
 def test_other_spellings_stay_pythons(start: Callable[..., Server], target: str) -> None:
     server = start()
     with Client(server.port) as client:
@@ -212,6 +230,46 @@ def test_other_spellings_stay_pythons(start: Callable[..., Server], target: str)
         for _ in range(3):
             client.get(target)
     assert lane_of(server).requests == before
+
+
+@pytest.mark.parametrize("host", ["test", "example.com:8080", "[::1]:80", "%41"])
+def test_a_target_with_a_host_is_its_path_and_the_lanes(site: Site, serve: Serve, host: str) -> None:
+    """The first request teaches the path; of the host it only matters that it is one."""
+    site.write("page", PAGE)
+    site.write("index.html", b"home")
+    site.write("folder/index.html", b"inside")
+    server = serve(site.root, engine="native")
+    with Client(server.port) as client:
+        for target in ("page", "", "folder"):
+            client.get(f"http://test/{target}")
+    before = lane_of(server).requests
+    with Client(server.port) as client:
+        for scheme in ("http", "https", "HttP"):
+            assert client.get(f"{scheme}://{host}/page").body == PAGE
+        assert client.get(f"http://{host}/page?a=b").body == PAGE
+        assert client.get("/page").body == PAGE
+        assert client.get(f"http://{host}").body == client.get(f"http://{host}/").body == b"home"
+        assert client.get(f"http://{host}/folder?a").all("Location") == [b"/folder/?a"]
+        assert client.get(f"http://{host}/absent").status == 404
+        assert lane_of(server).requests == before + 9
+        assert client.get(f"http://{host}/page", "Host: other").status == 400  # a second Host
+
+
+def test_a_servlet_and_the_log_are_told_the_target_as_it_was_sent(
+    site: Site, serve: Serve, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    site.write("page", PAGE)
+    folder, log = site.root.parent / "servlets", tmp_path / "access.log"
+    folder.mkdir()
+    source = "import zcserve\n\n@zcserve.servlet('/told')\ndef told(request):\n    return request.target\n"
+    (folder / "told.py").write_text(source)
+    server = serve(site.root, engine="native", servlets=str(folder), access_log=str(log))
+    with Client(server.port) as client:
+        for target in ("/told", "http://test/told", "/told", "http://test/told", "http://other/told"):
+            assert ask_lane(server, client, target).body == target.encode()
+        assert ask_lane(server, client, "http://test/page").body == PAGE
+    wait_until(lambda: "http://test/page" in log.read_text())
+    assert '"GET http://other/told HTTP/1.1"' in log.read_text()
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -343,6 +343,30 @@ def test_a_call_after_the_end_writes_into_no_other_file(tmp_path: Path) -> None:
         assert [os.fstat(file.fileno()).st_size for file in files] == [0] * 8
 
 
+def test_a_call_that_is_late_while_the_loop_ends_writes_into_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = Loop(Poller())
+    writes, go = threading.Event(), threading.Event()
+    write = os.write
+
+    def written_late(fd: int, data: bytes) -> int:
+        writes.set()
+        assert go.wait(20)
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", written_late)
+    thread = threading.Thread(target=loop.call_soon, args=(lambda: None,), daemon=True)
+    thread.start()
+    assert writes.wait(20)
+    loop.close()
+    with ExitStack() as stack:
+        files = [stack.enter_context((tmp_path / str(number)).open("wb", buffering=0)) for number in range(8)]
+        go.set()
+        thread.join(20)
+        assert [os.fstat(file.fileno()).st_size for file in files] == [0] * 8
+
+
 def in_a_child(fd: int) -> bytes:
     """What a forked child reads from this descriptor."""
     told, tell = os.pipe()

@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from zcserve.http import format_date
+from zcserve.net import prefixes as module
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10
 from zcserve.net.prefixes import Prefixes
 
@@ -25,7 +27,9 @@ def test_a_prefix_has_status_server_date_and_connection(
 
 def test_the_date_is_computed_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000_000.0
+    computed = []
     monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setattr(module, "format_date", lambda second: computed.append(second) or format_date(second))
     prefixes = Prefixes()
     first, ok = prefixes.of(404, KEEP), prefixes.ok
     now += 0.9
@@ -36,3 +40,4 @@ def test_the_date_is_computed_once_a_second(monkeypatch: pytest.MonkeyPatch) -> 
     prefixes.refresh()
     assert b"01:46:41" in prefixes.of(404, KEEP)
     assert b"01:46:41" in prefixes.ok[KEEP]
+    assert computed == [1_000_000_000, 1_000_000_001]

@@ -211,6 +211,7 @@ def test_files_go_before_results(kitchen: Kitchen) -> None:
         kitchen.entry(route, target)
     kitchen.side.site.live.resources[b"/a"] = Entry(b"/a", b"", 0, None)
     kitchen.results.files_changed([b"/a"])
+    kitchen.side.turn_until(lambda: len(kitchen.results) == 1)
     assert list(kitchen.results.kept) == [b"/b"]
 
 

@@ -19,7 +19,7 @@ from tests.support import unhurried
 from tests.support.waiting import wait_until
 
 CHECKOUT = Path(zcserve.__file__).parents[1]
-PROGRAM = "tests.support.unhurried" if unhurried.IS_WANTED else "zcserve"
+PROGRAM = unhurried.PROGRAM if unhurried.IS_WANTED else ("-m", "zcserve")
 READY_WITHIN_S = 60.0  # a loaded machine with one process per core; only what is broken takes so long
 
 
@@ -37,7 +37,7 @@ class Command:
         self.port = 0
         with stdout.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", PROGRAM, *argv],
+                [sys.executable, *PROGRAM, *argv],
                 env=clean | {"PYTHONPATH": str(CHECKOUT)} | environ,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

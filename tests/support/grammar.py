@@ -127,6 +127,7 @@ class Maker:
         target = rng.choice(ODD_TARGETS) if self.odd() else self.target()
         if self.absent and rng.random() < self.absent:
             target = self.absent_target()
+            target = self.absolute(target) if rng.random() < 0.05 else target
         version = b"HTTP/1.0" if rng.random() < 0.05 else b"HTTP/1.1"
         if self.odd():
             version = rng.choice((b"HTTP/1.2", b"HTTP/2.0", b"http/1.1", b"HTTP/0.9", b"HTTP/1.10", b"HTTP/1.", b""))
@@ -149,12 +150,17 @@ class Maker:
         return b"/" + b"/".join(segments) + end
 
     def target(self) -> bytes:
-        """A target, some with a query, which may be a new one."""
+        """A target, some with a query, which may be a new one, some in absolute-form."""
         rng = self.rng
         target = rng.choice(self.targets)
         if rng.random() < 0.2:
             target += b"?" + (rng.choice(QUERIES) if rng.random() < 0.5 else b"%x" % rng.getrandbits(64))
-        return target
+        return self.absolute(target) if rng.random() < 0.05 else target
+
+    def absolute(self, target: bytes) -> bytes:
+        """The same in absolute-form, of a host that there may be."""
+        host = self.rng.choice((b"", b"te^st", b"a@test")) if self.odd() else self.host() or b"test"
+        return self.rng.choice((b"http", b"HTTP", b"https")) + b"://" + host + target
 
     def host(self) -> bytes:
         """A Host's value, which may be a new one."""

@@ -24,6 +24,7 @@ from zcserve.net.output import Output
 from zcserve.servlets import kept, making
 from zcserve.servlets.workers import Pool
 
+PROGRAM = ("-P", __file__)  # as a file: the zcserve that it finds is its caller's business
 IS_WANTED = os.environ.get("ZCSERVE_TEST_UNHURRIED") == "1"
 
 LATE_S = 0.03
@@ -37,7 +38,7 @@ _own = threading.local()
 _SMALL: dict[Any, dict[str, float]] = {
     patches: {"KEYS_LAID_AT_ONCE": 1, "EVENTS_READ_S": 0},
     live: {"EVENTS_READ_S": 0},
-    watcher: {"_READ_BYTES": 16 + 256, "SETTLE_S": 0},  # the longest event (inotify(7)), and each is news
+    watcher: {"_READ_BYTES": 16 + 256, "_READS_MAX": 16384, "SETTLE_S": 0},  # the longest event (inotify(7))
     releases: {"KEYS_TOLD_AT_ONCE": 1},
     burial: {"LET_GO_AT_ONCE": 1},
     kept: {"SWEPT_AT_ONCE": 1},

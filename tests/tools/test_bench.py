@@ -613,7 +613,7 @@ def test_targets_without_their_peer_are_left_out_and_said_to_be_not_measured() -
     table = report.targets_table(outcomes(TARGETS, SAMPLES))
     said = {(row[1], row[2]): row[-1] for row in table.rows if row[0].startswith("1000-byte")}
     assert said == {("floor", CPU): "not measured", ("nginx", CPU): "no", ("h2o", CPU): "not measured"}
-    assert len(table.rows) == len(TARGETS) == 12
+    assert len(table.rows) == len(TARGETS) == 15
     assert {len(row) for row in table.rows} == {len(table.columns)}
 
 

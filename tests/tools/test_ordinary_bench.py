@@ -26,6 +26,8 @@ from tools.bench.workloads import Workload
 ALL = [target for targets in TARGETS.values() for target in targets]
 AIMS = {  # kind -> at most so many times our own page (the copy), nginx's, h2o's
     "plain": (None, 0.60, 0.75),
+    "browser": (1.15, 0.60, 0.90),
+    "absolute": (1.10, 0.70, None),
     "range": (1.25, 0.65, 1.0),
     "range-open": (1.25, 0.65, 1.0),
     "range-suffix": (1.25, 0.65, 1.0),

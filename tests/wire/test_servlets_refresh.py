@@ -252,7 +252,7 @@ def test_what_never_loaded_says_so_until_it_does(
             response = client.get("/csp?page")
             assert response.status == 500
             assert (b"ZeroDivisionError" in response.body) == dev
-            assert client.get("/page").status == 404  # nobody knows of it
+            assert client.get("/page").status == 404  # no version of it has named the path
         write_servlet(folder, "page", answering("one"))
         assert client.get("/page").body == b"one"
         assert asked(client) == {b"one"}

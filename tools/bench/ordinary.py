@@ -24,7 +24,7 @@ from tools.bench.rounds import Cell
 from tools.bench.servlets import bjoern, fastpysgi, with_servlets
 from tools.bench.steady import NUMBER
 from tools.bench.targets import P99, Target
-from tools.bench.workloads import Workload
+from tools.bench.workloads import BROWSER_HEADERS, Workload
 
 CONNECTIONS = 64
 PACE = 0.6
@@ -217,7 +217,11 @@ KINDS = {
         "416, a range beyond the end",
         [Request(_LARGE, (("Range", f"bytes={_LARGE_BYTES}-"),), status=416, file="")], None, _TOLD,
     ),
-    "absolute": Kind("absolute-form target", [Request(f"http://127.0.0.1:{{port}}{PAGE}")], None, _TOLD_NGINX),
+    "absolute": Kind("absolute-form target", [Request(f"http://127.0.0.1:{{port}}{PAGE}")], 1.10, _below(0.70)),
+    "browser": Kind(
+        "Chrome's head", [Request(headers=(*BROWSER_HEADERS.items(), ("Cookie", f"session={_NEW}")))], 1.15,
+        _below(0.60, h2o=0.90),
+    ),
     "mixture-pipelined": Kind(f"the mixture, {PIPELINE} at once", _mixture(), None, _TOLD, pipeline=PIPELINE),
 }  # fmt: skip
 PACED = ("plain", "mixture")

@@ -6,6 +6,8 @@ from zcserve.config.table import Config
 from zcserve.forwarded import Origin
 from zcserve.site.exchange import Answer, Quick
 
+sources: str
+
 def read_value(kind: int, value: bytes) -> tuple[int, ...] | None: ...
 
 @final

@@ -45,11 +45,13 @@ from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport NO_DATE, Record, Rep, bury, record_of_page
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
-    EPOLL_CLOEXEC, PyEval_RestoreThread, PyEval_SaveThread, close, epoll_create1, errno, monotonic,
+    EPOLL_CLOEXEC, SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, epoll_create1, errno, monotonic,
 )
 from zcserve.net.lane.text cimport Text, copied
 
 cdef double SWEEP_INTERVAL_MAX_S = 1.0
+
+sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of those beside it
 
 
 def read_value(int kind, bytes value not None):

@@ -16,13 +16,10 @@ the handler's own `fail` (a connection closes itself) is called.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from io import FileIO
 from itertools import islice
 from math import inf
 
@@ -32,6 +29,7 @@ from zcserve.net.calling import CALLING_S, Calling
 from zcserve.net.forks import Ended, end, keep_in_children, let_go_in_children
 from zcserve.net.front import Front, Kind
 from zcserve.net.timers import Timers
+from zcserve.net.wake import Wake
 
 _log = Log(__name__)
 
@@ -39,10 +37,6 @@ Handler = Callable[[int], object]
 
 # Steps of a turn. One may be all of `pipeline_max`: some milliseconds, for which the others wait.
 STEPS_MAX = 16
-# A call whose wake-up is lost waits for the next one: the write is tried again.
-WAKE_TRIES = 3
-
-_ONE = (1).to_bytes(8, sys.byteorder)  # what an eventfd takes
 
 
 class Loop:
@@ -72,10 +66,9 @@ class Loop:
         self._again: dict[Callable[[], object], None] = {}
         self._given_up: set[int] = set()  # numbers whose reports in the batch at hand are dropped
         self._calls: deque[Callable[[], object]] = deque()
-        # As a file object, which knows that it is closed: a thread may come late, and the number be another file's.
-        self._wake = FileIO(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+")
+        self._wake: Wake | None = Wake()
         self._stopped = False
-        self.add(self._wake.fileno(), self._woken)
+        self.add(self._wake.fd, self._woken)
         let_go_in_children(self)
 
     def add(self, fd: int, handler: Handler, kind: Kind = Kind.SOURCE) -> None:
@@ -100,11 +93,8 @@ class Loop:
     def call_soon(self, call: Callable[[], object]) -> None:
         """Call `call` in the loop's thread soon; never, when it has ended. Other threads may use this method alone."""
         self._calls.append(call)
-        with suppress(ValueError):  # it is closed
-            for _ in range(WAKE_TRIES):
-                with suppress(OSError):
-                    if self._wake.write(_ONE):
-                        break
+        if (wake := self._wake) is not None:
+            wake.tell()
 
     def wake_at(self, at: float, owner: object) -> None:
         """A turn is wanted then, for what a timer's slot is too coarse. An owner has one such time; inf: none."""
@@ -173,8 +163,8 @@ class Loop:
         return wait if timeout < 0 else min(wait, timeout)
 
     def _woken(self, _: int) -> None:
-        with suppress(OSError):  # what was queued is done all the same: it is told of once
-            self._wake.read(8)
+        if self._wake is not None:
+            self._wake.clear()
         for _ in range(len(self._calls)):
             self._guarded(self._calls.popleft())
 
@@ -211,4 +201,4 @@ class Loop:
         self._again.clear()
         self.calling.waiting.clear()
         self.front.close()
-        self._wake.close()
+        self._wake = None

@@ -21,6 +21,7 @@ class Prefixes:
 
     def __init__(self) -> None:
         self.second = 0
+        self._date = b""
         self._made: dict[tuple[int, int], bytes] = {}
         self.ok: tuple[bytes, bytes, bytes] = (b"", b"", b"")
         self.refresh()
@@ -31,6 +32,7 @@ class Prefixes:
         if second == self.second:
             return False
         self.second = second
+        self._date = format_date(second)
         self._made.clear()
         self.ok = (self.of(200, KEEP), self.of(200, KEEP_10), self.of(200, CLOSE))
         return True
@@ -42,7 +44,7 @@ class Prefixes:
             prefix = b"%bServer: %b\r\nDate: %b\r\n%b" % (
                 status_line(status),
                 SERVER,
-                format_date(self.second),
+                self._date,
                 _CONNECTION[mode],
             )
             self._made[status, mode] = prefix

@@ -17,8 +17,8 @@ from contextlib import suppress
 
 from zcserve import threads
 from zcserve.cache import _inotify as inotify
-from zcserve.errors import NoThreadError
 from zcserve.log import Log
+from zcserve.net.wake import Wake
 from zcserve.servlets.imports import Imports
 
 _log = Log(__name__)
@@ -105,12 +105,8 @@ class Remount:
         self._watches = watches
         self._edits = Edits()
         self._asked = self._ended = False
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        try:
-            self._thread = threads.start(self._run, "zcserve-mounts")
-        except NoThreadError:
-            os.close(self._wake)
-            raise
+        self._wake: Wake | None = Wake()
+        self._thread = threads.start(self._run, "zcserve-mounts")
 
     def ask(self) -> None:
         """Have everything loaded anew, whether it changed or not. Any thread."""
@@ -119,16 +115,16 @@ class Remount:
 
     def look(self) -> None:
         """There is something new to watch, or to retire. Any thread."""
-        if not self._ended:
-            os.eventfd_write(self._wake, 1)
+        if (wake := self._wake) is not None:
+            wake.tell()
 
     def close(self) -> None:
         """Load nothing any more. A load that is under way is waited for `END_WITHIN_S`."""
         self._ended = True
-        os.eventfd_write(self._wake, 1)
+        self.look()
         self._thread.join(END_WITHIN_S)
         if not self._thread.is_alive():
-            os.close(self._wake)
+            self._wake = None
             self._edits.close()
 
     def _run(self) -> None:
@@ -161,10 +157,11 @@ class Remount:
 
     def _wait(self, seconds: float | None) -> None:
         """Until something is told, or the time is over."""
+        wake = self._wake
+        assert wake is not None
         poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
+        poll.register(wake.fd, select.POLLIN)
         if self._edits.fd >= 0:
             poll.register(self._edits.fd, select.POLLIN)
         poll.poll(None if seconds is None else seconds * 1000)
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
+        wake.clear()

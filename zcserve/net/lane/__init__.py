@@ -1,12 +1,13 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text  <  records gil  <  grammar choice sightings uses  <  judged ranges table  <  conditions  <  head
+    system text  <  scan records gil  <  grammar choice sightings uses  <  judged ranges table  <  conditions  <  head
         <  proxies log output  <  connections parts servlets absent finding  <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
 | system      | what is taken from the system and from CPython                              |
 | text        | classes of characters, comparisons, decimal numbers, hashes                 |
+| scan        | where a target, a name or a value ends                                      |
 | records     | what can be sent, and how long it lives                                     |
 | grammar     | what the value of a field means                                             |
 | judged      | what a value means, as the grammar says it or else Python                   |
@@ -34,4 +35,17 @@ A unit is structs, which are passed by pointer, and functions, which are all inl
 with one runtime of Cython's, and a call from one unit into another costs what a call inside a unit costs. A `.pxd`
 can hold no variables and no classes: what a unit keeps stands in its struct, and `Lane` is the only class. A function
 gets the structs that it works on, never more; `Answering` and `Loop` hold those of the units below them.
+
+`digest` tells which sources a compiled lane is of: setup.py, which runs this file by itself, writes it into the lane.
 """
+
+from hashlib import sha256
+from pathlib import Path
+
+
+def digest(folder: Path) -> str:
+    """Of the text that the lane in this folder (net/) is compiled from; "" where that is not there."""
+    sources = [folder / "_lane.pyx", *sorted((folder / "lane").glob("*.pxd"))]
+    if not sources[0].exists():
+        return ""
+    return sha256(b"\0".join(part for path in sources for part in (path.name.encode(), path.read_bytes()))).hexdigest()

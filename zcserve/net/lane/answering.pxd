@@ -22,7 +22,7 @@ from zcserve.net.lane.connections cimport (
 from zcserve.net.lane.finding cimport FIND_REQUESTS, Finder, find_out, may_find
 from zcserve.net.lane.gil cimport Gil, hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
-from zcserve.net.lane.head cimport Head, Rules, key_of, parse_request_line, parse_rest
+from zcserve.net.lane.head cimport Head, Rules, find_place, key_of, parse_request_line, parse_rest
 from zcserve.net.lane.judged cimport Judged
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
@@ -75,6 +75,8 @@ cdef inline bint read_head(Answering *lane, const char *start, const char *end, 
     cdef const char *p = parse_request_line(&lane.rules, start, end, head)
     cdef Text key
     if p == NULL:
+        return False
+    if not find_place(&lane.judged, head):
         return False
     key = key_of(head)
     head.hash = hash_of(&lane.table, key.at, key.len)
@@ -133,24 +135,36 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
 
 
 cdef inline Record *find_known(const Answering *lane, const Head *head) noexcept nogil:
-    """What the table has for a request."""
+    """What the table has for a request. A servlet is told its target as it was sent, so one in absolute-form has a record of its
+    own (`find_first`)."""
     cdef Text key = key_of(head)
     cdef Record *record = find(&lane.table, key.at, key.len, head.hash)
-    return find_path(&lane.table, head.target) if record == NULL and not head.for_servlet else record
+    if head.for_servlet:
+        return record
+    if record == NULL:
+        record = find_path(&lane.table, head.place)
+    return NULL if record != NULL and head.is_absolute and not record.count else record
 
 
-cdef inline Record *find_first(Answering *lane, const Head *head) noexcept nogil:
+cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
     """What answers a request that the table has nothing for: an application's servlet, the page for what is absent, or what Python
     finds. The table of connections may have grown."""
     cdef Record *record = NULL
+    cdef Text place = head.place
     if lane.servlets.looks_up:
-        hold_gil(&lane.gil)
-        record = look_up(&lane.servlets, &lane.table, head)
+        if head.is_absolute and not head.for_servlet:
+            head.place = head.target
+            head.hash = hash_of(&lane.table, head.target.at, head.target.len)
+            record = find(&lane.table, head.target.at, head.target.len, head.hash)
+        if record == NULL:
+            hold_gil(&lane.gil)
+            record = look_up(&lane.servlets, &lane.table, head)
+        head.place = place
     elif not head.for_servlet:
-        record = page_of(&lane.absent, head.target)
+        record = page_of(&lane.absent, place)
     if record == NULL and not head.for_servlet:
         hold_gil(&lane.gil)
-        record = find_out(&lane.finder, &lane.table, head.target)
+        record = find_out(&lane.finder, &lane.table, place)
         lane.requests_left -= FIND_REQUESTS - 1
     return record
 

@@ -3,19 +3,20 @@
 """Conditions and ranges: the fields that make an answer depend on more than its target, and what they decide.
 
 The twin of net/negotiate.py's `decide`, with what net/fields.py and http.py read in the values (RFC 9110 sections 8.8.3, 13.1, 13.2.2,
-5.6.7): exactly their decision, or UNSURE. Unsure are dates whose year has two digits, several ranges, and an If-Range with a date of the last
-seconds. A field that comes twice is the general lane's before this is asked (`note_condition`). Every read is bounded by the end of
-the value.
+5.6.7): exactly their decision, or UNSURE. Unsure are several ranges, an If-Range with a date of the last seconds, and a date whose year
+has two digits and is 50 years away to the second. A field that comes twice is the general lane's before this is asked
+(`note_condition`). Every read is bounded by the end of the value.
 
 Odd: dates are compared as numbers. To read one takes less than to find the Last-Modified in a head.
 """
 
 from libc.stdint cimport int64_t, uint8_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, strlen
 
 from zcserve.net.lane.grammar cimport ELEMENTS_MAX, UNSURE
 from zcserve.net.lane.ranges cimport Part, resolve_range
 from zcserve.net.lane.records cimport NO_DATE, Rep
+from zcserve.net.lane.system cimport gmtime_r, time_t, tm
 from zcserve.net.lane.text cimport Text, skip_blanks
 
 cdef enum:                       # which field; `Conditions.present` has a bit for each
@@ -30,6 +31,7 @@ cdef enum:                       # which field; `Conditions.present` has a bit f
 cdef enum:
     FIXDATE_LEN = 29             # Sun, 06 Nov 1994 08:49:37 GMT
     ASCTIME_LEN = 24             # Sun Nov  6 08:49:37 1994
+    BEHIND_DAY_LEN = 24          # Sunday, 06-Nov-94 08:49:37 GMT
 
 cdef struct Conditions:          # values are set where `present` says so
     unsigned int present
@@ -47,10 +49,12 @@ cdef extern from * nogil:
     """
     static const char zc_months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     static const char zc_days[] = "MonTueWedThuFriSatSun";
+    static const char *const zc_day_ends[7] = {"day", "sday", "nesday", "rsday", "day", "urday", "day"};
     static const unsigned short zc_days_before[12] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
     """
     const char *MONTHS "zc_months"
     const char *DAYS "zc_days"
+    const char **DAY_ENDS "zc_day_ends"
     const unsigned short *DAYS_BEFORE "zc_days_before"
 
 
@@ -79,7 +83,7 @@ cdef inline int decide(
         if not (tags.any or (tags.well_formed and tags.matches_strongly)):
             return 412
     elif has(conditions, UNMODIFIED_SINCE) and rep.modified != NO_DATE:
-        if not read_date(conditions.values[UNMODIFIED_SINCE], &date):
+        if not read_date(conditions.values[UNMODIFIED_SINCE], now, &date):
             return UNSURE
         if date != NO_DATE and rep.modified > date:
             return 412
@@ -90,7 +94,7 @@ cdef inline int decide(
         if tags.any or (tags.well_formed and tags.matches):
             return 304
     elif has(conditions, MODIFIED_SINCE) and rep.modified != NO_DATE:
-        if not read_date(conditions.values[MODIFIED_SINCE], &date):
+        if not read_date(conditions.values[MODIFIED_SINCE], now, &date):
             return UNSURE
         if date != NO_DATE and rep.modified <= date:
             return 304
@@ -109,7 +113,7 @@ cdef inline int decide_range(const Conditions *conditions, const Rep *rep, int r
     tags = read_tags(conditions.values[IF_RANGE], rep)
     if tags.well_formed and tags.count == 1 and not tags.any:
         return resolve_range(conditions.values[RANGE], rep.size, ranges_max, part) if tags.matches_strongly else 200
-    if not read_date(conditions.values[IF_RANGE], &date):
+    if not read_date(conditions.values[IF_RANGE], now, &date):
         return UNSURE
     if date == NO_DATE or rep.modified != date:
         return 200
@@ -178,35 +182,75 @@ cdef inline int commas(Text value) noexcept nogil:
 # --- dates --------------------------------------------------------------------------------------------------
 
 
-cdef inline bint read_date(Text value, int64_t *seconds) noexcept nogil:
-    """As http.parse_date: seconds since 1970, or NO_DATE for what is none. False where the value may be of the form whose year has two
-    digits: it begins with a capital, and its fourth letter is one."""
+cdef inline bint read_date(Text value, int64_t now, int64_t *seconds) noexcept nogil:
+    """As http.parse_date: seconds since 1970, or NO_DATE for what is none. False where a second more or less of `now` decides."""
     cdef const char *p = value.at
+    cdef size_t name
+    cdef int year
     seconds[0] = NO_DATE
-    if value.len == FIXDATE_LEN and p[3] == c',':
+    if value.len == FIXDATE_LEN:
         if (
-            p[4] == c' ' and p[7] == c' ' and p[11] == c' ' and p[16] == c' ' and memcmp(p + 25, b" GMT", 4) == 0
-            and name_at(DAYS, 7, p) >= 0
+            p[3] == c',' and p[4] == c' ' and p[7] == c' ' and p[11] == c' ' and p[16] == c' '
+            and memcmp(p + 25, b" GMT", 4) == 0 and name_at(DAYS, 7, p) >= 0
         ):
-            seconds[0] = seconds_of(two_digits(p + 5), p + 8, p + 12, p + 17)
-        return True
-    if value.len == ASCTIME_LEN and p[3] == c' ':
-        if p[7] == c' ' and p[10] == c' ' and p[19] == c' ' and name_at(DAYS, 7, p) >= 0:
-            seconds[0] = seconds_of(digit(p[9]) if p[8] == c' ' else two_digits(p + 8), p + 4, p + 20, p + 11)
-        return True
-    return value.len < 4 or p[3] == c',' or p[3] == c' ' or not c'A' <= p[0] <= c'Z'
+            seconds[0] = seconds_of(two_digits(p + 5), p + 8, four_digits(p + 12), p + 17)
+    elif value.len == ASCTIME_LEN:
+        if (
+            p[3] == c' ' and p[7] == c' ' and p[10] == c' ' and p[19] == c' ' and name_at(DAYS, 7, p) >= 0
+        ):
+            seconds[0] = seconds_of(digit(p[9]) if p[8] == c' ' else two_digits(p + 8), p + 4, four_digits(p + 20), p + 11)
+    elif value.len > FIXDATE_LEN:
+        name = long_day_len(p)
+        p += name
+        if (
+            name and value.len == name + BEHIND_DAY_LEN and p[0] == c',' and p[1] == c' ' and p[4] == c'-' and p[8] == c'-'
+            and p[11] == c' ' and memcmp(p + 20, b" GMT", 4) == 0
+        ):
+            year = year_of(p + 2, now - 1)
+            if year != year_of(p + 2, now + 2):      # the twin looks at its own clock, a little later
+                return False
+            seconds[0] = seconds_of(two_digits(p + 2), p + 5, year, p + 12)
+    return True
 
 
-cdef inline int64_t seconds_of(int day, const char *month_at, const char *year_at, const char *time) noexcept nogil:
-    """Of a day, a month's name, four digits of a year, and 08:49:37; NO_DATE for what is none."""
-    cdef int month = name_at(MONTHS, 12, month_at), century = two_digits(year_at), year = two_digits(year_at + 2)
+cdef inline size_t long_day_len(const char *p) noexcept nogil:
+    """How long the whole name of a day is that stands there, 0 for none; FIXDATE_LEN bytes can be read."""
+    cdef int day = name_at(DAYS, 7, p)
+    if day < 0 or memcmp(p + 3, DAY_ENDS[day], strlen(DAY_ENDS[day])) != 0:
+        return 0
+    return 3 + strlen(DAY_ENDS[day])
+
+
+cdef inline int year_of(const char *date, int64_t now) noexcept nogil:
+    """Of 06-Nov-94 08:49:37 the latest year that is no more than 50 years after `now`; negative for none."""
+    cdef time_t second = <time_t> now
+    cdef tm today
+    cdef int year = two_digits(date + 7), last
+    if year < 0 or gmtime_r(&second, &today) == NULL:
+        return -1
+    last = today.tm_year + 1900 + 50
+    year += last - last % 100
+    if order_of(
+        year, name_at(MONTHS, 12, date + 3), two_digits(date), two_digits(date + 10), two_digits(date + 13), two_digits(date + 16)
+    ) > order_of(last, today.tm_mon, today.tm_mday, today.tm_hour, today.tm_min, today.tm_sec):
+        year -= 100
+    return year
+
+
+cdef inline int64_t order_of(int64_t year, int month, int day, int hour, int minute, int second) noexcept nogil:
+    """A number that is greater for what is later, whether it is a date or none; each has at most two digits but for the year."""
+    return ((((year * 100 + month) * 100 + day) * 100 + hour) * 100 + minute) * 100 + second
+
+
+cdef inline int64_t seconds_of(int day, const char *month_at, int year, const char *time) noexcept nogil:
+    """Of a day, a month's name, a year (negative: none), and 08:49:37; NO_DATE for what is none."""
+    cdef int month = name_at(MONTHS, 12, month_at)
     cdef int hour = two_digits(time), minute = two_digits(time + 3), second = two_digits(time + 6)
     if (
-        century < 0 or year < 0 or century + year == 0 or month < 0 or time[2] != c':' or time[5] != c':'
+        year <= 0 or month < 0 or time[2] != c':' or time[5] != c':'
         or not 0 <= hour <= 23 or not 0 <= minute <= 59 or not 0 <= second <= 60
     ):
         return NO_DATE
-    year += 100 * century
     if not 1 <= day <= days_of(month, year):
         return NO_DATE
     return 86400 * days_since_1970(year, month, day) + 3600 * hour + 60 * minute + second
@@ -221,6 +265,12 @@ cdef inline int two_digits(const char *p) noexcept nogil:
     if not (c'0' <= p[0] <= c'9' and c'0' <= p[1] <= c'9'):
         return -1
     return 10 * (p[0] - c'0') + (p[1] - c'0')
+
+
+cdef inline int four_digits(const char *p) noexcept nogil:
+    """Likewise of four."""
+    cdef int hundreds = two_digits(p), rest = two_digits(p + 2)
+    return 100 * hundreds + rest if hundreds >= 0 and rest >= 0 else -1
 
 
 cdef inline int name_at(const char *names, int count, const char *p) noexcept nogil:

@@ -20,10 +20,11 @@ from zcserve.net.lane.grammar cimport (
 )
 from zcserve.net.lane.judged cimport Judged, accept_means, means
 from zcserve.net.lane.records cimport CODINGS
-from zcserve.net.lane.text cimport Text, is_blank, is_target, is_token, is_value, same_name, skip_blanks
+from zcserve.net.lane.scan cimport name_end, target_end, value_end
+from zcserve.net.lane.text cimport Text, same_name
 
 cdef enum:
-    HEAD_BYTES_MIN = 18          # GET / HTTP/1.1 and two line ends
+    HEAD_BYTES_MIN = 18          # GET / HTTP/1.1 and two line ends; no less than BLOCK_MAX (scan.pxd)
     VERSION_LEN = 11             # with the blank before it and the line end
 
 cdef enum:                       # `Head.forwarded`: fields that name the client, to be listened to where the peer is trusted
@@ -50,7 +51,9 @@ cdef struct Head:
     int mode                     # what the connection does after it: KEEP, KEEP_10, CLOSE
     uint8_t forwarded
     Text target
-    uint32_t hash                # of the target
+    bint is_absolute             # the target names a host, too: http://host/place
+    Text place                   # what names a resource: path and query
+    uint32_t hash                # of its key (`key_of`)
     int fields
     bint has_accept              # Accept-Encoding: qualities by coding
     int64_t accept[CODINGS]
@@ -80,12 +83,39 @@ cdef inline const char *parse_request_line(const Rules *rules, const char *start
             return NULL
     head.method = Text(start, p - 1 - start)
     head.target.at = p
-    while p < end and is_target(p[0]):
-        p += 1
+    p = target_end(p, end)
     head.target.len = p - head.target.at
     if head.target.len == 0 or head.target.len > rules.target_bytes_max or end - p < VERSION_LEN:
         return NULL
     return p
+
+
+cdef inline bint find_place(Judged *judged, Head *head) noexcept nogil:
+    """The target's path and query, in origin-form or in absolute-form, whose host replaces what Host says (RFC 9112 sections 3.2.1,
+    3.2.2); there is one site, so that it decides nothing. False for all else, and for a query without a path."""
+    cdef Text target = head.target
+    cdef Text host
+    cdef int64_t is_host[NUMBERS_MAX]
+    cdef const char *p
+    cdef const char *end = target.at + target.len
+    head.place = target
+    if target.at[0] == c'/':
+        return True
+    head.is_absolute = True
+    if target.len > 8 and same_name(target.at, b"https://", 8):
+        host.at = target.at + 8
+    elif target.len > 7 and same_name(target.at, b"http://", 7):
+        host.at = target.at + 7
+    else:
+        return False
+    p = host.at
+    while p < end and p[0] != c'/' and p[0] != c'?' and p[0] != c'#':
+        p += 1
+    host.len = p - host.at
+    if not host.len or not means(judged, KIND_HOST, host, is_host) or not is_host[0]:
+        return False
+    head.place = Text(p, end - p) if p < end else Text(b"/", 1)
+    return head.place.at[0] == c'/' and memchr(head.place.at, c'#', head.place.len) == NULL
 
 
 cdef inline size_t servlet_method(const char *p) noexcept nogil:
@@ -100,10 +130,10 @@ cdef inline size_t servlet_method(const char *p) noexcept nogil:
 
 
 cdef inline Text key_of(const Head *head) noexcept nogil:
-    """What the table has the answer under: the target; where it is for servlets, the method, a blank and the target, which no file's
+    """What the table has the answer under: path and query; where it is for servlets, the method, a blank and the target, which no file's
     key is."""
     if not head.for_servlet:
-        return head.target
+        return head.place
     return Text(head.method.at, head.target.at + head.target.len - head.method.at)
 
 
@@ -132,58 +162,61 @@ cdef inline const char *parse_field(
     const Rules *rules, Judged *judged, const char *p, const char *end, Head *head
 ) noexcept nogil:
     """A field's line at `p`, taken up. Where the next line begins; NULL where the request is the general lane's."""
-    cdef Text name, value
-    cdef const char *value_end
-    name.at = p
-    while p < end and is_token(p[0]):
-        p += 1
-    if p == end or p[0] != c':' or p == name.at:
+    cdef Text value
+    cdef const char *colon = name_end(p, end)
+    cdef const char *line_end
+    if colon == end or colon[0] != c':' or colon == p:
         return NULL
-    name.len = p - name.at
-    p += 1
-    p = skip_blanks(p, end)
-    value.at = p
-    p = <const char *> memchr(p, c'\r', end - p)
-    if p == NULL or end - p < 2 or p[1] != c'\n' or not is_value(value.at, p - value.at):
+    line_end = value_end(colon + 1, end)
+    if end - line_end < 2 or line_end[0] != c'\r' or line_end[1] != c'\n':
         return NULL
-    value_end = p
-    while value_end > value.at and is_blank((value_end - 1)[0]):
-        value_end -= 1
-    value.len = value_end - value.at
+    value = trimmed(Text(colon + 1, line_end - colon - 1))
     head.fields += 1
-    return p + 2 if heed(rules, judged, name, value, head) else NULL
+    return line_end + 2 if heed(rules, judged, Text(p, colon - p), value, head) else NULL
+
+
+cdef inline Text trimmed(Text value) noexcept nogil:
+    """Without the white space around it. Of what a value may hold, nothing else is that small."""
+    while value.len and <uint8_t> value.at[0] <= c' ':
+        value.at += 1
+        value.len -= 1
+    while value.len and <uint8_t> value.at[value.len - 1] <= c' ':
+        value.len -= 1
+    return value
 
 
 cdef inline bint heed(const Rules *rules, Judged *judged, Text name, Text value, Head *head) noexcept nogil:
     """Take up a field. False: its request is for the general lane. A field that no line names means nothing to a GET of a file."""
     if name.len == 4:
         return not same_name(name.at, b"host", 4) or heed_host(judged, value, head)
-    if name.len == 5:
+    elif name.len == 5:
         return not same_name(name.at, b"range", 5) or note_condition(&head.conditions, RANGE, value)
-    if name.len == 6:
+    elif name.len == 6:
         return not same_name(name.at, b"expect", 6)
-    if name.len == 7:
+    elif name.len == 7:
         return not rules.logs or not same_name(name.at, b"referer", 7) or is_first(&head.referer, value)
-    if name.len == 8:
+    elif name.len == 8:
         if same_name(name.at, b"if-range", 8):
             return note_condition(&head.conditions, IF_RANGE, value)
         return not same_name(name.at, b"if-match", 8) or note_condition(&head.conditions, MATCH, value)
-    if name.len == 10:
+    elif name.len == 10:
         if same_name(name.at, b"connection", 10):
             return is_first(&head.connection, value)
         return not rules.logs or not same_name(name.at, b"user-agent", 10) or is_first(&head.agent, value)
-    if name.len == 13:
+    elif name.len == 13:
         return not same_name(name.at, b"if-none-match", 13) or note_condition(&head.conditions, NONE_MATCH, value)
-    if name.len == 14:
+    elif name.len == 14:
         return not same_name(name.at, b"content-length", 14) or heed_length(value, head)
-    if name.len == 15 and same_name(name.at, b"accept-encoding", 15):
-        return heed_accept(judged, value, head)
-    if name.len == 17 and same_name(name.at, b"transfer-encoding", 17):
-        return False
-    if name.len == 17 and same_name(name.at, b"if-modified-since", 17):
-        return note_condition(&head.conditions, MODIFIED_SINCE, value)
-    if name.len == 19 and same_name(name.at, b"if-unmodified-since", 19):
-        return note_condition(&head.conditions, UNMODIFIED_SINCE, value)
+    elif name.len == 15:
+        if same_name(name.at, b"accept-encoding", 15):
+            return heed_accept(judged, value, head)
+    elif name.len == 17:
+        if same_name(name.at, b"transfer-encoding", 17):
+            return False
+        if same_name(name.at, b"if-modified-since", 17):
+            return note_condition(&head.conditions, MODIFIED_SINCE, value)
+    elif name.len == 19:
+        return not same_name(name.at, b"if-unmodified-since", 19) or note_condition(&head.conditions, UNMODIFIED_SINCE, value)
     if rules.trusts:
         heed_proxy(name, value, head)
     return True

@@ -116,8 +116,8 @@ cdef inline Answer *add_redirect(Output *output, const Head *head, const char *s
     """Put 301 behind the other answers, with the request's query behind the location, which is the head's last line; NULL where
     there is no room for it."""
     cdef Rep *rep = reps_of(record)
-    cdef const char *query = <const char *> memchr(head.target.at, c'?', head.target.len)
-    cdef size_t query_len = head.target.at + head.target.len - query if query != NULL else 0
+    cdef const char *query = <const char *> memchr(head.place.at, c'?', head.place.len)
+    cdef size_t query_len = head.place.at + head.place.len - query if query != NULL else 0
     cdef size_t size = <size_t> rep.size if head.is_get else 0
     cdef char *at = output.made + output.made_len
     if output.prefix_len[head.mode][MOVED] + rep.head_len + query_len + size > MADE_BYTES - output.made_len:

@@ -100,8 +100,12 @@ cdef extern from "<time.h>" nogil:
     struct timespec:
         int64_t tv_sec
         long tv_nsec
+    ctypedef int64_t time_t
+    struct tm:
+        int tm_sec, tm_min, tm_hour, tm_mday, tm_mon, tm_year
     int CLOCK_MONOTONIC, CLOCK_REALTIME
     int clock_gettime(int clock, timespec *result)
+    tm *gmtime_r(const time_t *seconds, tm *result)
 
 cdef extern from "<arpa/inet.h>" nogil:
     int inet_pton(int family, const char *text, void *address)
@@ -127,3 +131,12 @@ cdef inline void expect_bytes(const char *start, size_t length) noexcept nogil:
     while line < start + length:
         prefetch(line)
         line += CACHE_LINE
+
+
+cdef extern from *:
+    """
+    #ifndef ZC_SOURCES
+    #define ZC_SOURCES ""
+    #endif
+    """
+    const char *SOURCES "ZC_SOURCES"     # setup.py's: the digest of what this is compiled from

@@ -3,8 +3,7 @@
 """Bytes of text: classes of characters, comparisons, numbers in decimal, and hashes of a key.
 
 All functions work on a pointer and a length, and read nothing behind it. The unit knows no HTTP but for the characters that
-RFC 9110 section 5.6.2 (token), RFC 9110 section 5.5 (field value), RFC 9112 section 3.2 (target) and RFC 3986 section 3.2.2 (host)
-allow.
+RFC 9110 section 5.6.2 (token) and RFC 3986 section 3.2.2 (host) allow.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -14,8 +13,8 @@ from libc.string cimport memcpy
 
 
 # A `.pxd` can hold no tables, so these are C: 1 for what a token is made of, for what a host's name is made of, and for what a log
-# line holds as it is. So is `same_name`, which has to be inline: whether `name` is `lower` but for case; of small letters, digits and
-# dashes. It compares words, not bytes: with a `length` that the compiler knows that is a few instructions.
+# line holds as it is. So is `same_name`, which has to be inline: whether `name` is `lower` but for case; of small letters, digits,
+# dashes, colons and slashes. It compares words, not bytes: with a `length` that the compiler knows that is a few instructions.
 cdef extern from * nogil:
     """
     static const unsigned char zc_token[256] = {
@@ -68,11 +67,6 @@ cdef inline bint is_hex(char c) noexcept nogil:
     return c'0' <= c <= c'9' or c'a' <= (c | 0x20) <= c'f'
 
 
-cdef inline bint is_target(char c) noexcept nogil:
-    """Whether a request's target may hold it: what is visible in ASCII."""
-    return c'!' <= c <= c'~'
-
-
 cdef inline bint is_blank(char c) noexcept nogil:
     """Whether it may stand around a field's value (OWS)."""
     return c == c' ' or c == c'\t'
@@ -83,16 +77,6 @@ cdef inline const char *skip_blanks(const char *p, const char *end) noexcept nog
     while p < end and is_blank(p[0]):
         p += 1
     return p
-
-
-cdef inline bint is_value(const char *text, size_t length) noexcept nogil:
-    """Whether all bytes may stand in a field value; without a way out in the middle, so that it becomes vector code."""
-    cdef uint8_t bad = 0, c
-    cdef size_t i
-    for i in range(length):
-        c = <uint8_t> text[i]
-        bad |= ((c < c' ') & (c != c'\t')) | (c == 0x7F)
-    return not bad
 
 
 cdef inline bint is_plain(const char *text, size_t length) noexcept nogil:
