@@ -298,8 +298,12 @@ def test_pieces_grow_as_long_as_the_client_takes_them_and_a_turn_has_room_for_th
         turns.append([-(-length // 4096) * 4096 for length in looks])
         looks.clear()
     assert transport.sent == content
-    assert turns[0] == [first, 2 * first, most, first]  # the last one has what is left of the turn, and the least
-    assert turns[1] == turns[2] == [most, most]
+    if kind is DiskSpan:  # a copy counts twice
+        assert turns[0] == [first, 2 * first, first]  # the last one has what is left of the turn, and the least
+        assert turns[1] == turns[2] == [most]
+    else:
+        assert turns[0] == [first, 2 * first, most, first]
+        assert turns[1] == turns[2] == [most, most]
 
 
 def test_what_a_slow_client_does_not_take_is_hardly_read_again(tmp_path: Path, looks: list[int]) -> None:
@@ -309,7 +313,8 @@ def test_what_a_slow_client_does_not_take_is_hardly_read_again(tmp_path: Path, l
         transport.room = 40_000
         assert out.flush(transport, MUCH) is Flushed.BLOCKED
     assert transport.sent == (DATA * 8)[: 20 * 40_000]
-    assert sum(looks) <= FIRST_PIECE_BYTES + 3 * len(transport.sent)  # 6 times as many in pieces of one length
+    # 6 times as many in pieces of one length, 3 times where what is not taken is read again at once.
+    assert 2 * sum(looks) <= 2 * FIRST_PIECE_BYTES + 5 * len(transport.sent)
 
 
 # --- on a client in memory --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import os
 import re
 import resource
 import shutil
+import socket
 import subprocess
 import threading
 from collections import Counter
@@ -271,6 +272,33 @@ def test_an_open_file_that_is_not_what_the_index_says_is_found_anew(
             assert answer.body == other
             client.send(RANGE)
             assert client.read().body == other[100:200]
+
+
+@pytest.mark.parametrize("engine", ["python", "auto"])
+@pytest.mark.parametrize("change", [replaced, rewritten, rewritten_behind_its_dates])
+def test_an_open_file_that_changes_under_a_download_is_never_mixed(
+    site: Site, serve: Serve, engine: str, change: Callable[[Path, bytes], None]
+) -> None:
+    content, other = LARGE * 3, LARGE[::-1] * 3  # more than a socket takes
+    path = site.write("file", content)
+    server = serve(site.root, memory="64K", engine=engine, watch=False)
+    with Client(server.port) as client:
+        assert client.get("/file").body == content
+        with Client(server.port, receive_buffer=4096) as slow:
+            slow.send(request("/file"))
+            head = slow.read_head()
+            assert b"\r\nContent-Length: %d\r\n" % len(content) in head
+            change(path, other)
+            assert client.get("/file").body == other
+            slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            try:
+                body = slow.read_exactly(len(content))
+            except EOFError:
+                body = slow.buffer
+                assert change is not replaced  # that leaves the old file as it was
+                assert len(body) < len(content)
+            assert content.startswith(body)
+            assert (len(body) == len(content)) == (change is replaced)
 
 
 @pytest.mark.parametrize("engine", ["python", "auto"])

@@ -25,6 +25,9 @@ from zcserve.net.transport import Transport
 BUFFERS_MAX = 512
 # Of files, copied for one send: what a socket takes at once. More would be copied for nothing where it is full.
 COPIED_BYTES = 65536
+# A byte of a turn's share that is copied from a file counts as so many: the loop is busy for two to three times as long
+# as with `sendfile`, and others wait for it.
+COPY_COST = 2
 
 
 class Flushed(enum.Enum):
@@ -98,7 +101,8 @@ class Output:
         return _DONE
 
     def _send_buffers(self, transport: Transport, left: int) -> int:
-        """Send the buffers at the front, and what belongs to them of files; how many bytes were taken."""
+        """Send the buffers at the front, and what belongs to them of files; how many bytes were taken, as they
+        count."""
         segments: list[Any] = self.segments
         if len(segments) > BUFFERS_MAX or not FILES.isdisjoint(map(type, segments)):
             return self._send_before_file(transport, left)
@@ -148,8 +152,8 @@ class Output:
         return count
 
     def _send_file(self, transport: Transport, span: Span | DiskSpan, left: int) -> int:
-        """Send the next piece of a file, the first segment; how many bytes were taken, 0 where the piece is cold.
-        `left` is what is left of the turn's share."""
+        """Send the next piece of a file, the first segment; how many bytes were taken, as they count, 0 where the piece
+        is cold. `left` is what is left of the turn's share."""
         if isinstance(span, Span):
             length = min(span.length, left)
             count = transport.send_file(span.fd, span.offset, length)
@@ -159,7 +163,7 @@ class Output:
                 return 0
             count = transport.send_file(span.file.fd, span.offset, length)
         else:
-            piece = spans.next_piece(span, left)
+            piece = spans.next_piece(span, left // COPY_COST)
             return self._send_piece(transport, span, piece) if piece is not None else 0
         if not count:
             raise TornError  # only a file that is sent in place can end early
@@ -168,14 +172,14 @@ class Output:
 
     def _send_piece(self, transport: Transport, span: DiskSpan, piece: memoryview, count: int = 0) -> int:
         """Send the bytes of a file that were read and checked, of which `count` are taken already, until the transport
-        takes no more: what it does not take is read again, so a try is cheaper."""
+        takes no more: what it does not take is read again, so a try is cheaper. What they count for."""
         try:
             while count < len(piece):
                 count += transport.send((piece[count:],))
         finally:
             if count:
                 spans.took(self.segments, span, count, len(piece), piece)
-        return count
+        return count * COPY_COST
 
     def _pause(self, why: Flushed) -> Flushed:
         """Something is left."""
@@ -232,6 +236,6 @@ def _piece_behind(span: Span | DiskSpan, left: int) -> memoryview | None:
     if isinstance(span, Span | ForeignSpan):
         return None
     try:
-        return spans.next_piece(span, left)
+        return spans.next_piece(span, left // COPY_COST)
     except TornError:
         return None
