@@ -28,6 +28,7 @@ from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
     BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, Output, add_answer, add_text, code_of, has_room, send_answers, send_pending, unpin,
 )
+from zcserve.net.lane.owned cimport Owned, is_still_owned, may_own, seems_fresh
 from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
@@ -58,6 +59,7 @@ cdef struct Answering:
     Rules rules
     Table table
     Absent absent
+    Owned owned
     Finder finder
     Judged judged
     Proxies proxies
@@ -143,16 +145,27 @@ cdef inline Record *find_first(Answering *lane, const Head *head) noexcept nogil
     """What answers a request that the table has nothing for: an application's servlet, the page for what is absent, or what Python
     finds. The table of connections may have grown."""
     cdef Record *record = NULL
-    if lane.servlets.looks_up:
+    if not head.for_servlet and not may_own(&lane.owned, head.target):
+        record = page_of(&lane.absent, head.target)
+        if record != NULL and not is_fresh(lane):
+            return NULL
+    elif lane.servlets.look_up != NULL:
         hold_gil(&lane.gil)
         record = look_up(&lane.servlets, &lane.table, head)
-    elif not head.for_servlet:
-        record = page_of(&lane.absent, head.target)
     if record == NULL and not head.for_servlet:
         hold_gil(&lane.gil)
         record = find_out(&lane.finder, &lane.table, head.target)
         lane.requests_left -= FIND_REQUESTS - 1
     return record
+
+
+cdef inline bint is_fresh(Answering *lane) noexcept nogil:
+    """Whether an application owns what it did."""
+    cdef Owned *owned = &lane.owned
+    if owned.is_fresh == NULL or seems_fresh(&owned.freshness, lane.turn, lane.conns.now):
+        return True
+    hold_gil(&lane.gil)
+    return is_still_owned(owned, lane.turn, lane.conns.now)
 
 
 cdef inline bint has_had_its_share(const Answering *lane) noexcept nogil:

@@ -344,6 +344,7 @@ cdef inline void take_up_calls(Loop *loop) noexcept nogil:
     cdef Conns *conns = &loop.answering.conns
     cdef int fd, at = 0
     cdef int count = conns.calling.count
+    loop.answering.turn += 1     # as above
     loop.answering.is_called_up = True
     while at < count and not conns.full and loop.answering.calling_left > 0:
         fd = conns.calling.fds[at]
