@@ -424,7 +424,7 @@ cdef class Lane:
         try:
             if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
                 return None
-            return head.length + head.body, head.method.at[: head.method.len], head.target.at[: head.target.len], head.mode
+            return head.length + head.body, data[: head.method_len], head.target.at[: head.target.len], head.mode
         finally:
             self.loop.answering.gil.held = False
             free(<void *> copy.at)

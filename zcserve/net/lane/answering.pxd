@@ -22,7 +22,7 @@ from zcserve.net.lane.connections cimport (
 from zcserve.net.lane.finding cimport FIND_REQUESTS, Finder, find_out, may_find
 from zcserve.net.lane.gil cimport Gil, hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
-from zcserve.net.lane.head cimport Head, Rules, key_of, parse_request_line, parse_rest
+from zcserve.net.lane.head cimport Head, Rules, parse_request_line, parse_rest
 from zcserve.net.lane.judged cimport Judged
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
@@ -75,11 +75,9 @@ cdef struct Answering:
 cdef inline bint read_head(Answering *lane, const char *start, const char *end, Head *head) noexcept nogil:
     """Whether a head of the lane's begins at `start`, with all of its body. Its record comes from memory while the fields are parsed."""
     cdef const char *p = parse_request_line(&lane.rules, start, end, head)
-    cdef Text key
     if p == NULL:
         return False
-    key = key_of(head)
-    head.hash = hash_of(&lane.table, key.at, key.len)
+    head.hash = hash_of(&lane.table, head.key.at, head.key.len)
     expect(&lane.table, head.hash)
     if not parse_rest(&lane.rules, &lane.judged, start, p, end, head):
         return False
@@ -136,8 +134,7 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
 
 cdef inline Record *find_known(const Answering *lane, const Head *head) noexcept nogil:
     """What the table has for a request."""
-    cdef Text key = key_of(head)
-    cdef Record *record = find(&lane.table, key.at, key.len, head.hash)
+    cdef Record *record = find(&lane.table, head.key.at, head.key.len, head.hash)
     return find_path(&lane.table, head.target) if record == NULL and not head.for_servlet else record
 
 

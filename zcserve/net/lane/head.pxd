@@ -40,7 +40,7 @@ cdef struct Rules:               # what is the lane's, and which fields are of i
     bint trusts                  # Forwarded and X-Forwarded-*
 
 cdef struct Head:
-    Text method
+    size_t method_len
     bint is_get
     bint for_servlet             # POST, PUT, PATCH or DELETE: no file's, and it may have a body; else it is GET or HEAD
     bint has_length              # Content-Length
@@ -50,7 +50,8 @@ cdef struct Head:
     int mode                     # what the connection does after it: KEEP, KEEP_10, CLOSE
     uint8_t forwarded
     Text target
-    uint32_t hash                # of the target
+    Text key                     # what the table has the answer under: the target, or method, blank and target, which no file's key is
+    uint32_t hash                # of the key
     int fields
     bint has_accept              # Accept-Encoding: qualities by coding
     int64_t accept[CODINGS]
@@ -70,19 +71,22 @@ cdef inline const char *parse_request_line(const Rules *rules, const char *start
         return NULL
     if memcmp(p, b"GET ", 4) == 0:
         head.is_get = True
+        head.method_len = 3
         p += 4
     elif memcmp(p, b"HEAD ", 5) == 0:
+        head.method_len = 4
         p += 5
     else:
         head.for_servlet = True
         p += servlet_method(p)
         if p == start:
             return NULL
-    head.method = Text(start, p - 1 - start)
+        head.method_len = p - 1 - start
     head.target.at = p
     while p < end and is_target(p[0]):
         p += 1
     head.target.len = p - head.target.at
+    head.key = head.target if not head.for_servlet else Text(start, p - start)
     if head.target.len == 0 or head.target.len > rules.target_bytes_max or end - p < VERSION_LEN:
         return NULL
     return p
@@ -99,12 +103,8 @@ cdef inline size_t servlet_method(const char *p) noexcept nogil:
     return 7 if memcmp(p, b"DELETE ", 7) == 0 else 0
 
 
-cdef inline Text key_of(const Head *head) noexcept nogil:
-    """What the table has the answer under: the target; where it is for servlets, the method, a blank and the target, which no file's
-    key is."""
-    if not head.for_servlet:
-        return head.target
-    return Text(head.method.at, head.target.at + head.target.len - head.method.at)
+cdef inline Text method_of(const Head *head) noexcept nogil:
+    return Text(head.target.at - 1 - head.method_len, head.method_len)
 
 
 cdef inline bint parse_rest(

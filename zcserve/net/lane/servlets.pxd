@@ -22,7 +22,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 from zcserve.net.lane.grammar cimport CLOSE
-from zcserve.net.lane.head cimport Head, key_of
+from zcserve.net.lane.head cimport Head, method_of
 from zcserve.net.lane.output cimport DONE, GONE, HAND_OVER, OK, Output
 from zcserve.net.lane.owned cimport Freshness, is_found_fresh, seems_fresh
 from zcserve.net.lane.proxies cimport NAME_MAX
@@ -105,10 +105,10 @@ cdef inline int forget_quick(Servlets *servlets, Table *table) except -1:
 cdef inline Record *look_up(Servlets *servlets, Table *table, const Head *head) noexcept with gil:
     """What answers this request at once, as a record without representations; NULL for nothing."""
     cdef Record *record
-    cdef Text known_by = key_of(head)
-    cdef bytes key = known_by.at[: known_by.len]
+    cdef Text said = method_of(head)
+    cdef bytes key = head.key.at[: head.key.len]
     cdef bytes target = head.target.at[: head.target.len] if head.for_servlet else key
-    cdef bytes method = head.method.at[: head.method.len] if head.for_servlet else b"GET"
+    cdef bytes method = said.at[: said.len] if head.for_servlet else b"GET"
     try:
         found = (<object> servlets.look_up)(method, target)
         if found is None:
@@ -116,7 +116,7 @@ cdef inline Record *look_up(Servlets *servlets, Table *table, const Head *head) 
         quick = <set> servlets.quick
         if len(quick) >= QUICK_MAX:
             forget_quick(servlets, table)
-        drop_key(table, known_by)        # one that is still to move
+        drop_key(table, head.key)        # one that is still to move
         record = new_servlet(key, head.hash, (target, method, *found))
         if not insert(table, record):
             release(record)
