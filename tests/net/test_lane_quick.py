@@ -30,7 +30,7 @@ from tests.support.driver import PLAIN, Driver, Fake, Held, head_of, laid_out, p
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS
 from tests.support.waiting import WaitUntil
-from zcserve.site.exchange import Quick
+from zcserve.site.exchange import Owned, Quick
 
 pytest.importorskip("zcserve.net._lane")
 
@@ -410,6 +410,74 @@ def test_a_smaller_answer_after_a_larger_one_holds_nothing_of_it(stage: Callable
         for number, size in enumerate(sizes):
             letter = b"%c" % (97 + number % 26)
             assert driver.ask(client, get(b"%b&%d&%b" % (TARGET, size, letter)))[0].body == letter * size
+
+
+# --- what is absent beside an application ---------------------------------------------------------------------
+
+PAGE = b"Content-Length: 4\r\n\r\n"
+
+
+def absent_stage(stage: Callable[..., Stage], owned: Owned | None) -> Stage:
+    """A stage whose lane knows that /file/a is all that there is."""
+    driver = stage()
+    driver.lane.know([[b"/file/a"]], 1)
+    driver.lane.set_not_found(PAGE, b"none")
+    driver.lane.consult(driver.look_up, owned)
+    return driver
+
+
+@pytest.mark.parametrize(
+    ("target", "is_answered"),
+    [
+        (b"/nothing", True), (b"/nothing?csp", True), (b"/cspx?hello", True), (b"/file/b", True), (b"/cs/p", True),
+        (b"/csp?hello", False), (b"/csp", False), (b"/app", False), (b"/app/", False), (b"/app/x?y", False),
+        (b"/a%70p/x", False), (b"//app", False), (b"/x/../app", False), (b"http://test/csp?nobody", False),
+        (b"/file/a", False), (b"*", False), (b"/", True),
+    ],
+)  # fmt: skip
+def test_what_an_application_cannot_own_is_absent_without_python(
+    stage: Callable[..., Stage], target: bytes, is_answered: bool
+) -> None:
+    driver = absent_stage(stage, Owned([b"csp", b"app"]))
+    driver.functions.clear()
+    with Client(driver.where) as client:
+        client.send(get(target))
+        driver.until(lambda: driver.taken or unread(client))
+        assert bool(driver.taken) is not is_answered
+        if is_answered:
+            assert client.read().status == 404
+            assert driver.looked_up == []
+
+
+def test_beside_an_application_that_may_own_every_path_nothing_is_absent_without_python(
+    stage: Callable[..., Stage],
+) -> None:
+    for owned in (None, Owned(None)):
+        driver = absent_stage(stage, owned)
+        with Client(driver.where) as client:
+            client.send(get(b"/nothing"))
+            assert driver.handed_over() == (get(b"/nothing"), None)
+        assert driver.looked_up == [b"/nothing"]
+
+
+def test_what_is_absent_is_asked_of_python_when_there_may_be_more_than_was_loaded(stage: Callable[..., Stage]) -> None:
+    notice, writer = os.pipe()
+    try:
+        driver = absent_stage(stage, None)
+        driver.lane.consult(driver.look_up, Owned([b"csp"], notice, 300.0, driver.is_fresh))
+        with Client(driver.where) as client:
+            for _ in range(3):
+                assert driver.ask(client, get(b"/nothing"))[0].status == 404
+            assert len(driver.asked_if_fresh) == 1
+            os.write(writer, b"x")
+            assert driver.ask(client, get(b"/nothing"))[0].status == 404
+            assert len(driver.asked_if_fresh) == 2
+            driver.fresh = False
+            client.send(get(b"/nothing"))
+            assert driver.handed_over() == (get(b"/nothing"), None)
+    finally:
+        os.close(notice)
+        os.close(writer)
 
 
 # --- requests with a body -------------------------------------------------------------------------------------

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import random
 import shutil
-from pathlib import Path
 
 import pytest
 
 from tests.support.client import Client
 from tests.support.following import Becomes, Known, asking, publish
 from tests.support.site import Serve, Site
+from tests.support.stage import write_servlet, write_servlets
 from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.cache.entry import Entry
@@ -212,16 +212,66 @@ def test_what_only_a_release_had_whose_time_is_over_is_absent(
     wait_until(lambda: may_be_absent(server, b"/1.js") or not is_native(server))
 
 
-# --- applications ---------------------------------------------------------------------------------------------
+# --- beside an application ------------------------------------------------------------------------------------
+
+ROUTES = """
+from zcserve import servlet
+
+@servlet("/shop/{name}", methods=["POST"])
+def buy(request, name):
+    return name
+
+def get(request):
+    return b"hello"
+"""
+MORE = """
+from zcserve import servlet
+
+@servlet("/new/{name:path}")
+def new(request, name):
+    return name
+"""
+THEIRS = {"/csp?hello", "/csp?nobody", "/csp", "/shop/x", "/shop", "/app", "/app/x?y", "/%61pp/x", "/n%65w/x"}
+PROGRAM = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "3")])
+    return [b"app"]
+"""
 
 
-def test_with_an_application_the_front_calls_nothing_absent(site: Site, live: Serve, tmp_path: Path) -> None:
-    folder = tmp_path / "servlets"
-    folder.mkdir()
-    (folder / "hello.py").write_text(
-        "from zcserve import servlet\n\n@servlet('/there/{name}')\ndef hello(request, name):\n    return name\n"
-    )
-    server = live(site.root, servlets=str(folder))
-    assert not may_be_absent(server, b"/nothing")
+def test_beside_servlets_and_mounts_all_that_is_theirs_is_found_and_the_rest_is_absent(
+    site: Site, live: Serve, known: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = site.root.parent / "mounted"
+    code.mkdir()
+    (code / "absent_beside.py").write_text(PROGRAM)
+    monkeypatch.chdir(code)
+    folder = write_servlets(site.root.parent, hello=ROUTES)
+    site.write("dir/page", b"page")
+    server = live(site.root, servlets=str(folder), mount=("/app=absent_beside:application",))
+    expected = {
+        "/csp?hello": 200, "/csp?nobody": 404, "/csp": 404, "/shop/x": 405, "/shop": 404, "/app": 200, "/app/x?y": 200,
+        "/apple": 404, "/dir/page": 200, "/dir/none": 404, "/new/x": 404, "/n%65w/x": 404, "/%61pp/x": 200,
+    }  # fmt: skip
+
+    def statuses(client: Client) -> dict[str, int]:
+        return {target: client.get(target).status for target in expected}
+
     with Client(server.port) as client:
-        assert [client.get(target).status for target in ("/nothing", "/there/x", "/there/y/z")] == [404, 200, 404]
+        for _ in range(2):
+            assert statuses(client) == expected
+        assert may_be_absent(server, b"/nothing") or not is_native(server)
+        assert not any(may_be_absent(server, target.encode()) for target in expected if target in THEIRS)
+        with Client(server.port) as other:
+            before = answered_by_lane(server)
+            for number in range(20):
+                assert other.get(f"/nothing/{number}").status == 404
+            assert before is None or answered_by_lane(server) == before + 20
+        site.write("dir/none", b"now")
+        known(server)
+        write_servlet(folder, "more", MORE)
+        assert statuses(client) == {**expected, "/dir/none": 200, "/new/x": 200, "/n%65w/x": 200}
+        (folder / "more.py").unlink()
+        (site.root / "dir" / "none").unlink()
+        known(server)
+        assert statuses(client) == expected

@@ -48,7 +48,6 @@ class Live:
         self._config = config
         self.plan = plan
         self._next = site.live  # once a flip to it is near: the next generation
-        self._tells_keys = site.application is None
 
     def all_served(self) -> Iterator[Generation]:
         """The generations of every site."""
@@ -123,11 +122,10 @@ class Live:
     # --- what is absent -------------------------------------------------------------------------------------------
 
     def tell_keys(self) -> None:
-        """Have the front know what is absent. With an application it does not: what leads nowhere may be its own."""
+        """Have the front know what is absent."""
         live = self.site.live
-        if self._tells_keys:
-            self.tell_page()
-            self._loop.front.know_keys(live.keys_in_pieces(), len(live.resources))
+        self.tell_page()
+        self._loop.front.know_keys(live.keys_in_pieces(), len(live.resources))
 
     def tell_page(self) -> None:
         """Have the front know the page for what is absent."""
@@ -135,8 +133,7 @@ class Live:
 
     def expect(self, keys: Collection[bytes]) -> None:
         """These keys will lead somewhere. Before they do, and some thousand at a time: no step is to be long."""
-        if self._tells_keys:
-            self._loop.front.add_keys(keys)
+        self._loop.front.add_keys(keys)
 
     def expect_next(self, following: Generation) -> None:
         """A flip to this generation is near: what it has is not absent any more, once it was expected."""
@@ -146,7 +143,7 @@ class Live:
         """These keys led somewhere: those that lead nowhere now are absent. Some thousand at a time, too."""
         find, coming = self.site.find, self._next.resources
         gone = [key for key in keys if find(key)[1] is None and coming.get(key) is None]
-        if gone and self._tells_keys:
+        if gone:
             self._loop.front.remove_keys(gone)
 
     def after_flip(self, then: Callable[[], None]) -> None:

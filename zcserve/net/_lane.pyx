@@ -29,7 +29,7 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport absent, connections, endings, judged, proxies, servlets, table, uses
+from zcserve.net.lane cimport absent, connections, endings, judged, owned as owning, proxies, servlets, table, uses
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
@@ -78,7 +78,7 @@ cdef class Lane:
     cdef Loop loop
     cdef tuple prefixes              # of this second
     cdef list pages                  # see `set_pages`
-    cdef object judge, look_up, teach, origin      # see `__init__`, `consult`, `learn`, `trust`
+    cdef object judge, look_up, owned, teach, origin       # see `__init__`, `consult`, `learn`, `trust`
     cdef set quick                   # the keys of what was found by `look_up`
     cdef dict made                   # descriptor -> what the application made of a request, until it is taken
 
@@ -103,6 +103,7 @@ cdef class Lane:
             raise MemoryError
         table.open_table(&lane.table, seed)
         absent.open_absent(&lane.absent, urandom(16))
+        absent.open_absent(&lane.owned.segments, urandom(16))
         judged.open_judged(&lane.judged, seed)
         self.judge = judge
         lane.judged.judge = <PyObject *> judge if judge is not None else NULL
@@ -138,6 +139,7 @@ cdef class Lane:
         connections.free_all(&lane.conns)
         table.close_table(&lane.table)
         absent.close_absent(&lane.absent)
+        absent.give_up(&lane.owned.segments)
         servlets.close_servlets(&lane.servlets)
         judged.close_judged(&lane.judged)
         close_sightings(&lane.sightings)
@@ -291,12 +293,13 @@ cdef class Lane:
         self.teach = teach
         self.loop.answering.finder.teach = <PyObject *> teach if teach is not None else NULL
 
-    def consult(self, look_up):
-        """Ask what answers a target that was not put: `look_up` is an `Application`'s. None: no more."""
+    def consult(self, look_up, owned=None):
+        """Ask an `Application`'s `look_up` about what nothing was put for, if it may be `owned`; None: all may. Without both there is none."""
+        cdef Answering *lane = &self.loop.answering
         self.forget_quick()
-        self.look_up = look_up
-        self.loop.answering.servlets.look_up = <PyObject *> look_up
-        self.loop.answering.servlets.looks_up = look_up is not None
+        owning.own(&lane.owned, look_up is not None or owned is not None, owned)
+        self.look_up, self.owned = look_up, owned
+        lane.servlets.look_up = <PyObject *> look_up if look_up is not None else NULL
 
     def forget_quick(self):
         """Look up anew what was found."""
@@ -372,7 +375,7 @@ cdef class Lane:
     def is_absent(self, bytes target not None):
         """Whether a target is known to be absent."""
         cdef absent.Text text = absent.Text(PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target))
-        return absent.page_of(&self.loop.answering.absent, text) != NULL
+        return not owning.may_own(&self.loop.answering.owned, text) and absent.page_of(&self.loop.answering.absent, text) != NULL
 
     @property
     def keys_bytes(self):
@@ -422,7 +425,7 @@ cdef class Lane:
         try:
             if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
                 return None
-            return head.length + head.body, head.method.at[: head.method.len], head.target.at[: head.target.len], head.mode
+            return head.length + head.body, data[: head.method_len], head.target.at[: head.target.len], head.mode
         finally:
             self.loop.answering.gil.held = False
             free(<void *> copy.at)

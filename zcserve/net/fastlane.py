@@ -35,7 +35,7 @@ from zcserve.net.lane import digest
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
 from zcserve.site import reply
-from zcserve.site.exchange import Quick
+from zcserve.site.exchange import Owned, Quick
 from zcserve.site.reply import Reply
 
 if TYPE_CHECKING:
@@ -266,9 +266,9 @@ class FastLane(Front):
         if not self.lane.knows(target):
             self.lane.put(target, each_coding(entry))
 
-    def consult(self, look_up: Callable[[bytes, bytes], Quick | None]) -> None:
+    def consult(self, look_up: Callable[[bytes, bytes], Quick | None] | None, owned: Owned) -> None:
         """As `Front.consult`."""
-        self.lane.consult(look_up)
+        self.lane.consult(look_up, owned)
 
     def know_keys(self, pieces: Iterable[Collection[bytes]], count: int) -> None:
         """As `Front.know_keys`."""

@@ -19,7 +19,7 @@ from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.events import Event
 from zcserve.net.timers import Timers
-from zcserve.site.exchange import Answer, Quick
+from zcserve.site.exchange import Answer, Owned, Quick
 
 if TYPE_CHECKING:
     from zcserve.cache.store import Store
@@ -134,8 +134,9 @@ class Front:
     def teach(self, target: bytes, entry: Entry) -> None:
         """`target`, with the query that it has, leads to `entry` until this is told otherwise."""
 
-    def consult(self, look_up: Callable[[bytes, bytes], Quick | None]) -> None:
-        """Ask `Application.look_up` what answers a request for a target that was not taught."""
+    def consult(self, look_up: Callable[[bytes, bytes], Quick | None] | None, owned: Owned) -> None:
+        """Ask `Application.look_up` what answers a request for a target that was not taught, and that the application
+        may own; anew for what was found before. None: nothing answers at once."""
 
     # --- what is absent -------------------------------------------------------------------------------------------
 

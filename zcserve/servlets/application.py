@@ -45,7 +45,7 @@ from zcserve.servlets.results import Keeping, Results
 from zcserve.servlets.routes import Route
 from zcserve.servlets.websockets import NoWebSockets
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
-from zcserve.site.exchange import Answer, Exchange, Quick, Resource, Stored
+from zcserve.site.exchange import Answer, Exchange, Owned, Quick, Resource, Stored
 from zcserve.site.reply import HTML_FIELDS, Reply, not_found, page
 from zcserve.site.site import Site
 
@@ -208,8 +208,17 @@ class Servlets:
         self._loop_guard.begin()
         self._mounts.start()
         self.context.call_soon(self._loop_guard.look_at_this_thread)
-        if self._folder is not None:
-            self._front.consult(self.look_up)
+        self._have_front_consult()
+
+    def _have_front_consult(self) -> None:
+        """Tell the front what there is, anew when that has changed."""
+        segments, mounted = self._in_use.table.first_segments(), self._mounts.first_segments()
+        owned = None if segments is None or mounted is None else {SERVLET_PATH[1:], *segments, *mounted}
+        if self._folder is None:
+            self._front.consult(None, Owned(mounted))
+        else:
+            is_fresh = lambda: not self._is_stale(None)  # noqa: E731
+            self._front.consult(self.look_up, Owned(owned, self._folder_events.fd, SURE_S, is_fresh))
 
     def describe(self) -> str:
         """What there is, for people."""
@@ -338,7 +347,7 @@ class Servlets:
         self._folder_events.close()
         self._folder_events = self._folder.listen()
         self._in_use, self._found = self._folder.loaded, {}
-        self._front.forget_quick()
+        self._have_front_consult()
         if self.results is not None:
             modules = self._in_use.modules.values()
             self.results.servlets_changed(route for module in modules for route in module.routes)

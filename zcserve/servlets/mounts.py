@@ -20,7 +20,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -218,6 +218,10 @@ class Mounts:
             if not prefix:
                 return None
             prefix = prefix[: prefix.rfind(b"/")]
+
+    def first_segments(self) -> Collection[bytes] | None:
+        """The first segments of the paths that lie below a mount; None: all do."""
+        return None if b"" in self._by_prefix else {prefix.split(b"/")[1] for prefix in self._by_prefix}
 
     def depth(self, path: bytes) -> int:
         """The segments of the prefix that `find` goes by, 0 where it finds nothing."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
@@ -281,6 +281,11 @@ class Table:
         if node.open_at is not None:
             texts[-1] = path.behind(node.open_at)[1:].decode(errors="replace")
         return Match(node.by_method, dict(zip(node.names, texts, strict=True)), node.open_at)
+
+    def first_segments(self) -> Collection[bytes] | None:
+        """The first segments of all paths that `find` may find something at, as in keys; None: each may be one."""
+        root = self._root
+        return None if root.segment is not None or root.rest is not None else root.literals.keys()
 
     def named(self, name: str) -> Mapping[str, Route] | None:
         """The routes of /csp?NAME by method."""

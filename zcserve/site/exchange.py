@@ -191,6 +191,21 @@ class Quick(NamedTuple):
     fail: Callable[[bytes, BaseException], Answer]
 
 
+class Owned(NamedTuple):
+    """What an application may have an answer for where there is no file.
+
+    segments  the first segments that its paths have, as in an index's keys; None: it may own every path
+    notice    as of `Quick`
+    sure_s    likewise
+    is_fresh  likewise: False when a request may lead to what is not loaded yet; None: there is no such thing
+    """
+
+    segments: Collection[bytes] | None
+    notice: int = -1
+    sure_s: float = 0.0
+    is_fresh: Callable[[], bool] | None = None
+
+
 class Application(Protocol):
     """Answers what no file does. All methods belong to the loop's thread."""
 

@@ -1,7 +1,8 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
     system text  <  scan records gil  <  grammar choice sightings uses  <  judged ranges table  <  conditions  <  head
-        <  proxies log output  <  connections parts servlets absent finding  <  endings answering  <  loop  <  _lane
+        <  proxies log output  <  connections parts absent finding  <  owned  <  servlets  <  endings answering
+        <  loop  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
@@ -26,6 +27,7 @@
 | connections | which connections there are, and whose they are                             |
 | endings     | how connections end, and when                                               |
 | absent      | which keys lead nowhere, and the answer to them                             |
+| owned       | which paths an application may own                                          |
 | servlets    | functions of Python's that are called from here                             |
 | finding     | what Python teaches when it is asked for                                    |
 | answering   | the bytes of one connection -> answers, or a connection that is handed over |

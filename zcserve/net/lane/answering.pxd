@@ -28,6 +28,7 @@ from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
     BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, Output, add_answer, add_text, code_of, has_room, send_answers, send_pending, unpin,
 )
+from zcserve.net.lane.owned cimport Owned, is_still_owned, may_own, seems_fresh
 from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
@@ -58,6 +59,7 @@ cdef struct Answering:
     Rules rules
     Table table
     Absent absent
+    Owned owned
     Finder finder
     Judged judged
     Proxies proxies
@@ -151,7 +153,11 @@ cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
     finds. The table of connections may have grown."""
     cdef Record *record = NULL
     cdef Text place = head.place
-    if lane.servlets.looks_up:
+    if not head.for_servlet and not may_own(&lane.owned, place):
+        record = page_of(&lane.absent, place)
+        if record != NULL and not is_fresh(lane):
+            return NULL
+    elif lane.servlets.look_up != NULL:
         if head.is_absolute and not head.for_servlet:
             head.place = head.target
             head.hash = hash_of(&lane.table, head.target.at, head.target.len)
@@ -160,13 +166,20 @@ cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
             hold_gil(&lane.gil)
             record = look_up(&lane.servlets, &lane.table, head)
         head.place = place
-    elif not head.for_servlet:
-        record = page_of(&lane.absent, place)
     if record == NULL and not head.for_servlet:
         hold_gil(&lane.gil)
         record = find_out(&lane.finder, &lane.table, place)
         lane.requests_left -= FIND_REQUESTS - 1
     return record
+
+
+cdef inline bint is_fresh(Answering *lane) noexcept nogil:
+    """Whether an application owns what it did."""
+    cdef Owned *owned = &lane.owned
+    if owned.is_fresh == NULL or seems_fresh(&owned.freshness, lane.turn, lane.conns.now):
+        return True
+    hold_gil(&lane.gil)
+    return is_still_owned(owned, lane.turn, lane.conns.now)
 
 
 cdef inline bint has_had_its_share(const Answering *lane) noexcept nogil:

@@ -41,7 +41,7 @@ cdef struct Rules:               # what is the lane's, and which fields are of i
     bint trusts                  # Forwarded and X-Forwarded-*
 
 cdef struct Head:
-    Text method
+    size_t method_len
     bint is_get
     bint for_servlet             # POST, PUT, PATCH or DELETE: no file's, and it may have a body; else it is GET or HEAD
     bint has_length              # Content-Length
@@ -73,15 +73,17 @@ cdef inline const char *parse_request_line(const Rules *rules, const char *start
         return NULL
     if memcmp(p, b"GET ", 4) == 0:
         head.is_get = True
+        head.method_len = 3
         p += 4
     elif memcmp(p, b"HEAD ", 5) == 0:
+        head.method_len = 4
         p += 5
     else:
         head.for_servlet = True
         p += servlet_method(p)
         if p == start:
             return NULL
-    head.method = Text(start, p - 1 - start)
+        head.method_len = p - 1 - start
     head.target.at = p
     p = target_end(p, end)
     head.target.len = p - head.target.at
@@ -134,7 +136,11 @@ cdef inline Text key_of(const Head *head) noexcept nogil:
     key is."""
     if not head.for_servlet:
         return head.place
-    return Text(head.method.at, head.target.at + head.target.len - head.method.at)
+    return Text(head.target.at - 1 - head.method_len, head.method_len + 1 + head.target.len)
+
+
+cdef inline Text method_of(const Head *head) noexcept nogil:
+    return Text(head.target.at - 1 - head.method_len, head.method_len)
 
 
 cdef inline bint parse_rest(

@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from zcserve.net.lane.head cimport Head
+from zcserve.net.lane.head cimport Head, method_of
 from zcserve.net.lane.text cimport Text, decimal, is_plain
 
 cdef enum:
@@ -83,7 +83,7 @@ cdef inline void log_json(Log *log, Text client, const Head *head, int status, i
     write(log, b'", "peer": "', 12)
     write(log, client.at, client.len)
     write(log, b'", "method": "', 14)
-    write(log, head.method.at, head.method.len)
+    write_method(log, head)
     write(log, b'", "target": "', 14)
     write(log, head.target.at, head.target.len)
     write(log, b'", "version": "HTTP/1.', 22)
@@ -104,7 +104,7 @@ cdef inline void log_combined(Log *log, Text client, const Head *head, int statu
     write(log, b" - - [", 6)
     write(log, log.time, log.time_len)
     write(log, b'] "', 3)
-    write(log, head.method.at, head.method.len)
+    write_method(log, head)
     write(log, b" ", 1)
     write(log, head.target.at, head.target.len)
     write(log, b' HTTP/1.', 8)
@@ -123,6 +123,11 @@ cdef inline void write(Log *log, const char *text, size_t length) noexcept nogil
     if length:                   # `text` may be NULL else
         memcpy(log.lines + log.len, text, length)
         log.len += length
+
+
+cdef inline void write_method(Log *log, const Head *head) noexcept nogil:
+    cdef Text method = method_of(head)
+    write(log, method.at, method.len)
 
 
 cdef inline void write_number(Log *log, int64_t number) noexcept nogil:

@@ -59,6 +59,7 @@ cdef inline void serve(Loop *loop, int fd, uint32_t mask) noexcept nogil:
     """A connection's share of this turn: what is pending goes out, then what has come in is read and answered."""
     cdef Conns *conns = &loop.answering.conns
     cdef Conn *conn = &conns.all[fd]
+    cdef int result
     if mask & <uint32_t> (EPOLLRDHUP | EPOLLHUP):
         conn.hung_up = True
     if mask & ~<uint32_t> EPOLLOUT:
@@ -80,9 +81,10 @@ cdef inline void serve(Loop *loop, int fd, uint32_t mask) noexcept nogil:
         if not goes_on(loop, fd, go_on(&loop.answering, fd, conn)):
             return
     while conn.inbox_len or conn.readable:
-        if not goes_on(loop, fd, read_and_answer(loop, fd, conn)):
-            return
+        result = read_and_answer(loop, fd, conn)
         conn = &conns.all[fd]
+        if (result != DONE or conn.closing) and not goes_on(loop, fd, result):
+            return
         if (conn.inbox_len or conn.readable) and has_had_its_share(&loop.answering):
             run_again(conns, fd)
             return
@@ -344,6 +346,7 @@ cdef inline void take_up_calls(Loop *loop) noexcept nogil:
     cdef Conns *conns = &loop.answering.conns
     cdef int fd, at = 0
     cdef int count = conns.calling.count
+    loop.answering.turn += 1     # as above
     loop.answering.is_called_up = True
     while at < count and not conns.full and loop.answering.calling_left > 0:
         fd = conns.calling.fds[at]

@@ -22,11 +22,11 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 from zcserve.net.lane.grammar cimport CLOSE
-from zcserve.net.lane.head cimport Head, key_of
+from zcserve.net.lane.head cimport Head, key_of, method_of
 from zcserve.net.lane.output cimport DONE, GONE, HAND_OVER, OK, Output
+from zcserve.net.lane.owned cimport Freshness, is_found_fresh, seems_fresh
 from zcserve.net.lane.proxies cimport NAME_MAX
 from zcserve.net.lane.records cimport Record, Rep, bury, maybe_dead, new_record, release, reps_of
-from zcserve.net.lane.system cimport FIONREAD, ioctl
 from zcserve.net.lane.table cimport Table, drop_key, insert, text_of
 from zcserve.net.lane.text cimport Text, decimal
 
@@ -53,15 +53,11 @@ cdef enum:                       # the parts of `Record.keep`: what was looked u
     PARTS = 13
 
 cdef struct Servlet:             # behind its record
-    int notice
     size_t body_max              # bytes
-    double sure_s
-    double fresh_at              # the time and the turn in which it was found fresh
-    uint64_t fresh_in
+    Freshness freshness
 
 cdef struct Servlets:
-    bint looks_up
-    PyObject *look_up            # `Application.look_up`, of `Lane`
+    PyObject *look_up            # `Application.look_up`, of `Lane`; NULL for none
     PyObject *quick              # the keys of what it found, of `Lane`
     PyObject *made               # descriptor -> `Answer`, until it is taken, of `Lane`
     PyObject *origin             # `Proxies.origin` (forwarded.py), of `Lane`
@@ -109,10 +105,11 @@ cdef inline int forget_quick(Servlets *servlets, Table *table) except -1:
 cdef inline Record *look_up(Servlets *servlets, Table *table, const Head *head) noexcept with gil:
     """What answers this request at once, as a record without representations; NULL for nothing."""
     cdef Record *record
-    cdef Text known_by = key_of(head)
-    cdef bytes key = known_by.at[: known_by.len]
+    cdef Text said = method_of(head)
+    cdef Text under = key_of(head)
+    cdef bytes key = under.at[: under.len]
     cdef bytes target = head.target.at[: head.target.len] if head.for_servlet else key
-    cdef bytes method = head.method.at[: head.method.len] if head.for_servlet else b"GET"
+    cdef bytes method = said.at[: said.len] if head.for_servlet else b"GET"
     try:
         found = (<object> servlets.look_up)(method, target)
         if found is None:
@@ -120,7 +117,7 @@ cdef inline Record *look_up(Servlets *servlets, Table *table, const Head *head) 
         quick = <set> servlets.quick
         if len(quick) >= QUICK_MAX:
             forget_quick(servlets, table)
-        drop_key(table, known_by)        # one that is still to move
+        drop_key(table, under)        # one that is still to move
         record = new_servlet(key, head.hash, (target, method, *found))
         if not insert(table, record):
             release(record)
@@ -145,7 +142,7 @@ cdef inline Record *new_servlet(bytes key, uint32_t hash, tuple parts) except NU
     record = new_record(NULL, sizeof(Servlet) + length, NULL, 0)
     if record == NULL:
         raise MemoryError
-    servlet_of(record)[0] = Servlet(notice, body_max, sure_s, -1e9, 0)
+    servlet_of(record)[0] = Servlet(body_max, Freshness(notice, sure_s, -1e9, 0))
     record.key = <char *> (servlet_of(record) + 1)
     record.key_len = <uint32_t> length
     memcpy(record.key, PyBytes_AS_STRING(key), length)
@@ -178,8 +175,11 @@ cdef inline int ask_parts(
     cdef int failed = HAND_OVER
     cdef bint is_said
     try:
-        if asked.body.len > servlet.body_max or (servlet.fresh_in != asked.turn and not is_fresh(servlet, parts, asked)):
+        if asked.body.len > servlet.body_max:
             return HAND_OVER
+        if not seems_fresh(&servlet.freshness, asked.turn, asked.now):
+            if not is_found_fresh(&servlet.freshness, parts[IS_FRESH], asked.turn, asked.now):
+                return HAND_OVER
         failed = GONE            # an application does not raise, and is not called twice
         made = call(servlets, parts, asked, head)
         if asked.draining[0]:    # since the servlet was called, perhaps by itself
@@ -196,22 +196,6 @@ cdef inline int ask_parts(
         return DONE if is_said else GONE
     except BaseException:
         return failed
-
-
-cdef inline bint is_fresh(Servlet *servlet, tuple parts, const Asked *asked) except -1:
-    """Whether nothing has changed that a servlet is made of; once a turn, and mostly by one look."""
-    cdef int unread = 0
-    if (
-        servlet.notice < 0
-        or asked.now > servlet.fresh_at + servlet.sure_s
-        or ioctl(servlet.notice, FIONREAD, &unread) < 0
-        or unread
-    ):
-        if not parts[IS_FRESH]():
-            return False
-        servlet.fresh_at = asked.now
-    servlet.fresh_in = asked.turn
-    return True
 
 
 cdef inline object call(Servlets *servlets, tuple parts, const Asked *asked, Head *head):

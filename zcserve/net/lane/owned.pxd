@@ -1,0 +1,100 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Which paths an application may own: what no file leads to is absent only where it is not the application's.
+
+Each path that an application owns begins with a segment that stands in its routes or its mounts, or it may own all of them
+(`exchange.Owned`). So the first segment of a path that is its own key tells, and no path is read as a pattern here. What has changed
+in the application's folder may own more: `Freshness` is what tells of that, mostly by one look a turn.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memchr
+
+from zcserve.net.lane.absent cimport Absent, add_hash, begin_set, give_up, has, hash_key, is_own_key
+from zcserve.net.lane.system cimport FIONREAD, ioctl
+from zcserve.net.lane.text cimport Text
+
+cdef struct Freshness:
+    int notice                   # has something to read when things may have changed, -1 for none
+    double sure_s                # for so long nothing need be asked otherwise
+    double fresh_at              # the time and the turn in which it was found fresh
+    uint64_t fresh_in
+
+cdef struct Owned:
+    bint something               # there is an application
+    bint all                     # which may own every path
+    Absent segments              # a set of first segments: which paths it may own
+    Freshness freshness
+    PyObject *is_fresh           # of `Lane`; NULL: nothing changes
+
+
+cdef inline int own(Owned *owned, bint something, parts) except -1:
+    """From now on this is an application's; `parts` as `exchange.Owned`, None: all. Raises for others."""
+    cdef bytes segment
+    owned.something = something
+    owned.all = True             # while it is made, and where it cannot be
+    owned.is_fresh = NULL
+    give_up(&owned.segments)
+    if parts is None or parts[0] is None:
+        return 0
+    segments, notice, sure_s, is_fresh = parts
+    begin_set(&owned.segments, <uint32_t> len(segments))
+    for segment in segments:
+        add_hash(&owned.segments, hash_key(&owned.segments, PyBytes_AS_STRING(segment), PyBytes_GET_SIZE(segment)))
+    owned.freshness = Freshness(notice, sure_s, -1e9, 0)
+    owned.is_fresh = <PyObject *> is_fresh if is_fresh is not None else NULL
+    owned.all = owned.segments.slots == NULL
+    return 0
+
+
+cdef inline bint may_own(const Owned *owned, Text target) noexcept nogil:
+    """Whether an application may own a target; where its path is not its own key, that is not told."""
+    cdef const char *query
+    cdef const char *slash
+    if not owned.something or owned.all:
+        return owned.something
+    query = <const char *> memchr(target.at, c'?', target.len)
+    if query != NULL:
+        target.len = query - target.at
+    if not is_own_key(target):
+        return True
+    target = Text(target.at + 1, target.len - 1)
+    slash = <const char *> memchr(target.at, c'/', target.len)
+    if slash != NULL:
+        target.len = slash - target.at
+    return has(&owned.segments, hash_key(&owned.segments, target.at, target.len))
+
+
+cdef inline bint seems_fresh(Freshness *freshness, uint64_t turn, double now) noexcept nogil:
+    """Whether nothing can have changed since it was found fresh; looked at once a turn."""
+    cdef int unread = 0
+    if freshness.fresh_in == turn:
+        return True
+    if (
+        freshness.notice < 0
+        or now > freshness.fresh_at + freshness.sure_s
+        or ioctl(freshness.notice, FIONREAD, &unread) < 0
+        or unread
+    ):
+        return False
+    freshness.fresh_in = turn
+    return True
+
+
+cdef inline bint is_found_fresh(Freshness *freshness, object is_fresh, uint64_t turn, double now) except -1:
+    """Ask Python."""
+    if not is_fresh():
+        return False
+    freshness.fresh_at = now
+    freshness.fresh_in = turn
+    return True
+
+
+cdef inline bint is_still_owned(Owned *owned, uint64_t turn, double now) noexcept with gil:
+    """Whether Python says that the application owns what it did. The caller has the GIL already."""
+    try:
+        return is_found_fresh(&owned.freshness, <object> owned.is_fresh, turn, now)
+    except BaseException:        # the general lane fails as it does, and says so
+        return False
