@@ -7,8 +7,10 @@ client takes, what time it is.
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -362,6 +364,60 @@ def test_a_draining_server_tells_that_an_answer_is_the_last(house: Callable[...,
     assert b"Connection: close\r\n" in transport.sent
 
 
+# --- what an answer costs ---------------------------------------------------------------------------------------------
+
+
+def calls_for(here: House, request: bytes) -> int:
+    """How many functions of the server run for one more request of a connection."""
+    here.service.log = None
+    _, transport = here.connect()
+    for _ in range(3):  # what is remembered is there then
+        transport.comes = request
+        here.turn(transport)
+    calls = 0
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        nonlocal calls
+        calls += event == "call" and "/zcserve/" in frame.f_code.co_filename
+
+    transport.comes = request
+    sys.setprofile(note)
+    try:
+        here.turn(transport)
+    finally:
+        sys.setprofile(None)
+    assert transport.sent.count(b"HTTP/1.1 ") == 4
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "more"),
+    [
+        (b"HEAD /page", b"", 0),
+        (b"GET /page?v=1", b"", 0),
+        (b"GET /page", b"If-None-Match: *\r\n", 15),
+        (b"GET /page", b"Range: bytes=0-3\r\n", 18),
+        (b"GET /absent", b"", 10),
+        (b"OPTIONS /page", b"", 6),
+        (b"DELETE /page", b"", 4),
+    ],
+)
+def test_what_waits_for_nothing_takes_few_calls_more_than_a_page(
+    house: Callable[..., House], line: bytes, field: bytes, more: int
+) -> None:
+    here = house()
+    request = line + b" HTTP/1.1\r\nHost: test\r\n" + field + b"\r\n"
+    assert calls_for(here, request) <= calls_for(here, GET) + more
+
+
+def test_a_head_whose_target_is_none_gets_no_content(house: Callable[..., House]) -> None:
+    here = house()
+    _, transport = here.connect(b"HEAD nothing HTTP/1.1\r\nHost: test\r\n\r\n")
+    here.turn(transport)
+    assert statuses(transport) == [400]
+    assert transport.sent.endswith(b"\r\n\r\n")
+
+
 # --- connections that the front handed over ---------------------------------------------------------------------------
 
 
@@ -388,6 +444,22 @@ def test_the_more_often_it_was_handed_over_in_vain_the_longer_it_is_kept(
 
 def test_plain_requests_in_a_row_have_it_go_back(house: Callable[..., House]) -> None:
     assert answered_before_it_goes_back(house(), len(KEPT), GET) == PLAIN_MAX
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    ["HEAD /page", "GET /page?v=1", "GET /page HTTP/1.1\r\nRange: bytes=1-2"],
+    ids=["HEAD", "query", "range"],
+)
+def test_what_the_front_answers_by_itself_has_it_go_back(house: Callable[..., House], request_line: str) -> None:
+    line, _, field = request_line.partition(" HTTP/1.1")
+    request = f"{line} HTTP/1.1{field}\r\nHost: test\r\n\r\n".encode()
+    assert answered_before_it_goes_back(house(), len(KEPT), request) == PLAIN_MAX
+
+
+def test_several_ranges_which_no_front_answers_do_not_have_it_go_back(house: Callable[..., House]) -> None:
+    request = GET.replace(b"\r\n\r\n", b"\r\nRange: bytes=0-1,4-5\r\n\r\n")
+    assert answered_before_it_goes_back(house(), len(KEPT), request) == KEPT[-1]
 
 
 def test_plain_requests_between_others_do_not_have_it_go_back(house: Callable[..., House]) -> None:

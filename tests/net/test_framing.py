@@ -94,6 +94,15 @@ def test_an_answer_knows_the_length_of_its_bytes_and_closes_a_stream_that_is_not
     assert stream.closed == 1
 
 
+def test_a_reply_that_is_sent_again_is_written_once() -> None:
+    made = Reply(404, FIELDS, b"abc")
+    first, again = frame(made, b"GET", b"HTTP/1.1"), frame(made, b"GET", b"HTTP/1.0")
+    assert first == again
+    assert first[0][0] is again[0][0]
+    assert frame(made, b"HEAD", b"HTTP/1.1") == (first[0][:1], 0, None)
+    assert joined(frame(made.dressed(404, ((b"E", b"f"),)), b"GET", b"HTTP/1.1")[0]) == b"E: f\r\n" + joined(first[0])
+
+
 @pytest.mark.parametrize(
     ("status", "method", "content", "length", "line", "follows"),
     [

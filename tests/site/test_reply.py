@@ -126,9 +126,7 @@ def test_the_fields_have_an_order(made: reply.Reply, lines: list[bytes]) -> None
 
 
 def test_what_an_application_adds_to_a_file_stands_first_and_changes_no_status_but_200() -> None:
-    made = reply.whole(BODY)
-    made.dress(418, ((b"X", b"y"),))
+    made = reply.whole(BODY).dressed(418, ((b"X", b"y"),))
     assert (made.status, bytes_of(made)) == (418, ([b"X: y", *HEAD.split(b"\r\n")[:-2]], CONTENT))
-    part = reply.partial(BODY, ((10, 20),))
-    part.dress(418, ((b"X", b"y"),))
+    part = reply.partial(BODY, ((10, 20),)).dressed(418, ((b"X", b"y"),))
     assert (part.status, bytes_of(part)[0][:2]) == (206, [b"X: y", b"Content-Length: 10"])

@@ -41,7 +41,7 @@ class Request:
     """A request, and the status of the right answer, whose content is the bytes of `file`.
 
     `parts` of it, from and to, where there are any: one is the content, several are in it. Without a file the server
-    answers in words of its own or, where the request has a body, with this body.
+    answers in words of its own or, where a request with a body gets 200, with this body. `chunked`: it is one chunk.
     """
 
     target: str = PAGE
@@ -52,6 +52,7 @@ class Request:
     status: int = 200
     file: str = PAGE
     parts: tuple[tuple[int, int], ...] = ()
+    chunked: bool = False
 
     def fitted(self, validators: dict[str, str], port: int) -> Request:
         """The request as it is for one server."""
@@ -62,9 +63,11 @@ class Request:
     @property
     def text(self) -> bytes:
         """The bytes that are sent."""
-        length = (("Content-Length", str(len(self.body))),) if self.body else ()
-        fields = "".join(f"{name}: {value}\r\n" for name, value in (("Host", self.host), *self.headers, *length))
-        return f"{self.method} {self.target} HTTP/1.1\r\n{fields}\r\n{self.body}".encode()
+        body, framing = self.body, (("Content-Length", str(len(self.body))),) if self.body else ()
+        if self.chunked:
+            body, framing = f"{len(body):x}\r\n{body}\r\n0\r\n\r\n", (("Transfer-Encoding", "chunked"),)
+        fields = "".join(f"{name}: {value}\r\n" for name, value in (("Host", self.host), *self.headers, *framing))
+        return f"{self.method} {self.target} HTTP/1.1\r\n{fields}\r\n{body}".encode()
 
     def record(self, found: Found) -> Record:
         """What steady.c is to send and to expect, where `found` is the right answer."""
@@ -80,7 +83,7 @@ class Request:
         if self.status == HTTPStatus.NOT_MODIFIED:
             return not found.body
         if not self.file:
-            return not self.body or found.body == self.body.encode()
+            return not self.body or self.status != HTTPStatus.OK or found.body == self.body.encode()
         path = Path(f"{root}{self.file}{CODINGS[found.field('Content-Encoding')]}")
         if self.method == "HEAD":
             return not found.body and found.field("Content-Length") == str(path.stat().st_size)

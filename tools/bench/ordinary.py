@@ -167,6 +167,7 @@ def _below(nginx: float, **others: float | None) -> tuple[tuple[str, float | Non
 
 
 _RANGE = 1.25
+_HANDED = (("zcserve-python", 1.10),)
 _TOLD, _TOLD_NGINX = (("nginx", None), ("h2o", None)), (("nginx", None),)
 KINDS = {
     "plain": Kind("1000-byte page", [_PLAIN], None, (("nginx", 0.60), ("h2o", 0.75), ("caddy", None))),
@@ -209,9 +210,18 @@ KINDS = {
     "tag-any": Kind("If-None-Match: *", [_if("If-None-Match", "*", 304)], None, _TOLD_NGINX),
     "match": Kind("If-Match, the tag", [_if("If-Match", "{etag}")], None, _TOLD),
     "unmodified": Kind("If-Unmodified-Since", [_if("If-Unmodified-Since", "{modified}")], None, _TOLD),
-    # The lane hands it over: that costs little more than the Python engine alone.
+    # The lane hands these over: that costs little more than the Python engine alone.
     "ranges": Kind(
-        "two ranges", [_ranged("0-99,1000-1099", (0, 100), (1000, 1100))], None, (("zcserve-python", 1.10), *_TOLD)
+        "two ranges", [_ranged("0-99,1000-1099", (0, 100), (1000, 1100))], None, (*_HANDED, *_TOLD)
+    ),
+    "options": Kind("OPTIONS", [Request(method="OPTIONS", file="")], None, _HANDED),
+    "not-allowed": Kind("DELETE, 405", [Request(method="DELETE", status=405, file="")], None, _HANDED),
+    "unread": Kind(
+        "POST to a file, 405", [Request(method="POST", body="hello", status=405, file="")], None, _HANDED
+    ),
+    "chunked": Kind(
+        "chunked POST to a file, 405", [Request(method="POST", body="hello", status=405, file="", chunked=True)], None,
+        _HANDED,
     ),
     "range-beyond": Kind(
         "416, a range beyond the end",

@@ -101,6 +101,8 @@ class ForeignSpan(DiskSpan):
 
 
 Segment: TypeAlias = bytes | memoryview | Span | DiskSpan
+# The types of those that are no buffers: `isdisjoint` looks through segments without a step of Python's for each.
+FILES = frozenset((Span, DiskSpan, ForeignSpan))
 # A buffer that holds a head, where that begins in it, and how long it is; and the descriptor that content is sent from,
 # with the offset there. -1: it stands behind the head.
 Place: TypeAlias = tuple[heads.Buffer, int, int, int, int]

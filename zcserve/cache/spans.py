@@ -22,7 +22,18 @@ from collections.abc import Callable
 from functools import partial
 
 from zcserve.cache.doubt import still_holds
-from zcserve.cache.entry import FIRST_PIECE_BYTES, Body, DiskSpan, ForeignSpan, Look, Segment, Sent, Span, device_of
+from zcserve.cache.entry import (
+    FILES,
+    FIRST_PIECE_BYTES,
+    Body,
+    DiskSpan,
+    ForeignSpan,
+    Look,
+    Segment,
+    Sent,
+    Span,
+    device_of,
+)  # fmt: skip
 from zcserve.cache.fetcher import Fetcher, Wait
 from zcserve.cache.tags import is_identity_tag
 
@@ -211,7 +222,9 @@ def first_span(segments: tuple[Segment, ...], body: Body | None) -> DiskSpan | N
 
 def are_copied(segments: tuple[Segment, ...]) -> bool:
     """Whether all of it is memory, or so little of a file that it is sent as such (`copy`)."""
-    return all(not isinstance(segment, (Span, DiskSpan)) or is_small(segment) for segment in segments)
+    return FILES.isdisjoint(map(type, segments)) or all(
+        not isinstance(segment, (Span, DiskSpan)) or is_small(segment) for segment in segments
+    )
 
 
 def is_small(segment: Span | DiskSpan) -> bool:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from zcserve.cache import spans
-from zcserve.cache.entry import Body, DiskSpan, Entry, Redirect
+from zcserve.cache.entry import Body, DiskSpan, Entry
 from zcserve.cache.fetcher import Fetched, Renewed, Wait
 from zcserve.cache.index import Generation
 from zcserve.errors import HttpError
@@ -49,12 +49,14 @@ Step: TypeAlias = Reply | None
 class Asker(Protocol):
     """What began a request: an HTTP/1 connection.
 
-    client  the client's address without a port, "unix:" for a unix socket: the peer's, or what a trusted proxy says
     origin  what a trusted proxy says of the request; None: nothing
     """
 
-    client: str
     origin: Origin | None
+
+    @property
+    def client(self) -> str:
+        """The client's address without a port, "unix:" for a unix socket: the peer's, or what a trusted proxy says."""
 
     def addresses(self) -> tuple[object, object]:
         """As `Transport.addresses`."""
@@ -232,38 +234,13 @@ class Answering:
 
     # --- files --------------------------------------------------------------------------------------------
 
-    def _respond(self) -> Reply | None:
+    def _respond(self) -> Step:
         """The answer where the application has none. Raises HttpError."""
-        method, target = self.method, self.target
-        if method in (b"GET", b"HEAD"):
-            (generation, resource), query = self._find(target)
-            if isinstance(resource, Redirect):
-                return reply.redirect(resource.location, query)
-            if resource is None:
-                return reply.not_found(self._site.live.not_found_page)
-            return self._respond_entry(generation, resource)
-        if method == b"OPTIONS":
-            if target != b"*" and self._find(target)[0][1] is None:
-                return reply.not_found(self._site.live.not_found_page)
-            return reply.options()
-        if method in KNOWN_METHODS:
-            return reply.page(405, reply.ALLOW)
-        return reply.page(501)
+        found = look_up(self._site, self.method, self.target, self._place)
+        return found if isinstance(found, Reply) else self.respond_entry(*found)
 
-    def _find(self, target: bytes) -> tuple[Found, bytes | None]:
-        """What a target names, and its query. Raises HttpError 400."""
-        found = self._site.find(target)
-        if found[1] is not None:
-            return found, None
-        if self._place is None:
-            sent, query = split_target(target)
-            return self._site.find(canonical_path(sent)), query
-        path, query = self._place
-        if not path.is_plain:
-            raise HttpError(400, "NUL or bad percent-encoding in the path")
-        return self._site.find(path.key), query
-
-    def _respond_entry(self, generation: Generation, base: Entry) -> Reply | None:
+    def respond_entry(self, generation: Generation, base: Entry) -> Step:
+        """The answer of what a target names."""
         service, fields = self._service, self.fields
         chosen = service.choose(generation, base, fields.accept)
         if chosen is None:
@@ -283,12 +260,14 @@ class Answering:
 
     def _represent(self, chosen: Entry, body: Body) -> Reply | None:
         """Conditions and ranges, now that the content is at hand."""
-        stored = self._stored
-        status = 200 if stored is None else stored.status
-        decision = _decide(self.method, self.fields, status, chosen, self._service.config.ranges_max)
-        answer = _reply_of(decision, chosen, body)
+        stored, answer = self._stored, None
+        # Conditions and ranges are about a successful GET or HEAD (RFC 9110 sections 13.2.1, 14.2).
+        if not self.fields.plain and self.method in (b"GET", b"HEAD") and (stored is None or stored.status == 200):
+            answer = represent(self.fields, self.method, chosen, body, self._service.config.ranges_max)
+        if answer is None:
+            answer = reply.whole(body)
         if stored is not None:
-            answer.dress(stored.status, stored.fields)
+            answer = answer.dressed(stored.status, stored.fields)
         return answer if not body.holds_descriptor or self._is_begun(answer) else None
 
     def _on_fetched(self, then: Callable[[Any], Step], result: Any) -> None:
@@ -385,12 +364,12 @@ class Answering:
         """An answer of the application."""
         if isinstance(answer, Stored):
             return self._take_stored(answer)
-        return answer if self._is_begun(answer) else None
+        return answer if isinstance(answer.content, bytes) or self._is_begun(answer) else None
 
     def _take_stored(self, stored: Stored) -> Step:
         """An entry of the cache, as if it had been asked for."""
         self._stored = stored
-        return self._respond_entry(stored.generation, stored.entry)
+        return self.respond_entry(stored.generation, stored.entry)
 
     def _renew_stored(self, stored: Stored) -> Step:
         """What an application named has changed since, or what it made was evicted."""
@@ -404,24 +383,50 @@ class Answering:
         return self._take_stored(stored)
 
 
-def _decide(method: bytes, fields: Fields, status: int, chosen: Entry, ranges_max: int) -> negotiate.Decision:
-    """What a request's conditions and ranges lead to: they are about a successful GET or HEAD (RFC 9110 sections
-    13.2.1, 14.2)."""
-    if fields.plain or method not in (b"GET", b"HEAD") or status != 200:
-        return negotiate.WHOLE
-    return negotiate.decide(fields, chosen, is_get=method == b"GET", ranges_max=ranges_max)
+def look_up(
+    site: Site,
+    method: bytes,
+    target: bytes,
+    place: tuple[SentPath, bytes | None] | None = None,
+) -> Reply | tuple[Generation, Entry]:
+    """What a site says to a request without an application: the answer, or whose content is asked for. `place`: the
+    target's path and query, where they were read. Raises HttpError 400."""
+    if method in (b"GET", b"HEAD"):
+        (generation, resource), query = _find(site, target, place)
+        if isinstance(resource, Entry):
+            return generation, resource
+        if resource is None:
+            return reply.not_found(site.live.not_found_page)
+        return reply.redirect(resource.location, query)
+    if method == b"OPTIONS":
+        if target != b"*" and _find(site, target, place)[0][1] is None:
+            return reply.not_found(site.live.not_found_page)
+        return reply.options()
+    return reply.page(405, reply.ALLOW) if method in KNOWN_METHODS else reply.page(501)
 
 
-def _reply_of(decision: negotiate.Decision, chosen: Entry, body: Body) -> Reply:
+def _find(site: Site, target: bytes, place: tuple[SentPath, bytes | None] | None) -> tuple[Found, bytes | None]:
+    """What a target names, and its query. Raises HttpError 400."""
+    found = site.find(target)
+    if found[1] is not None:
+        return found, None
+    if place is None:
+        sent, query = split_target(target)
+        return site.find(canonical_path(sent)), query
+    path, query = place
+    if not path.is_plain:
+        raise HttpError(400, "NUL or bad percent-encoding in the path")
+    return site.find(path.key), query
+
+
+def represent(fields: Fields, method: bytes, chosen: Entry, body: Body, ranges_max: int) -> Reply | None:
+    """What the conditions and ranges of a GET or HEAD make of a representation; None: all of it is the answer."""
+    decision = negotiate.decide(fields, chosen, is_get=method == b"GET", ranges_max=ranges_max)
+    if decision.status == 200:
+        return None
+    if decision.status == 206:
+        return reply.partial(body, decision.ranges)
+    if decision.status == 304:
+        return reply.not_modified(body)
     vary = reply.VARY if chosen.variants or chosen.encoding else ()
-    match decision.status:
-        case 206:
-            return reply.partial(body, decision.ranges)
-        case 304:
-            return reply.not_modified(body)
-        case 412:
-            return reply.page(412, vary)
-        case 416:
-            return reply.unsatisfiable(chosen.size, vary)
-        case _:
-            return reply.whole(body)
+    return reply.page(412, vary) if decision.status == 412 else reply.unsatisfiable(chosen.size, vary)

@@ -4,8 +4,8 @@ The states (states.py) change in one place (`_set_state`), which knows the lawfu
 handler, and starts the state's clock. While output waits, or a thread works, nothing is read: a client that sends and
 never reads costs what is in its inbox, which one read bounds.
 
-Requests of one read are answered together (`Http1.fill`), and leave together (`_flush`); `_answer` alternates the two
-until something must be waited for. A turn's share is bounded by `pipeline_max` and `turn_bytes_max`.
+Requests of one read are answered together (`Http1.fill`), and leave together (`Output.flush`); `_answer` alternates the
+two until something must be waited for. A turn's share is bounded by `pipeline_max` and `turn_bytes_max`.
 """
 
 from __future__ import annotations
@@ -270,7 +270,10 @@ class Connection:
 
     def _send(self) -> None:
         """Send what is answered, then do what `Http1.fill` stopped for."""
-        if self._output.segments and not self._flush():
+        output = self._output
+        share = self._service.config.turn_bytes_max
+        if output.segments and (flushed := output.flush(self.transport, share)) is not _DONE:
+            self._pause(flushed)
             return
         stop = self._stop
         if stop is Stop.BYTES:
@@ -308,14 +311,14 @@ class Connection:
             self._loop.timers.arm(self)
 
     def _await_request(self) -> None:
-        state = _HEAD
+        state, front, stay = _HEAD, self._loop.front, self._stay
         if not self._http.inbox:
             state = _IDLE
             if self._service.ending:
                 if not self.transport.has_unread():
                     self.end()
                     return
-            elif (self._stay is None or self._stay.is_over(self._http.plain)) and self._goes_back():
+            elif front.takes and (stay is None or stay.is_over(self._http.plain)) and self._goes_back():
                 return
         if self.state is not state:
             missed = self.state not in (_HEAD, _IDLE)
@@ -344,11 +347,8 @@ class Connection:
 
     # --- output -------------------------------------------------------------------------------------------
 
-    def _flush(self) -> bool:
-        """Send what is in `_output`; True when all of it is out. Else the state says what is waited for."""
-        flushed = self._output.flush(self.transport, self._service.config.turn_bytes_max)
-        if flushed is _DONE:
-            return True
+    def _pause(self, flushed: Flushed) -> None:
+        """Something of `_output` is not sent: the state says what is waited for."""
         if flushed is Flushed.GONE:
             self.end()  # or a file system has no sendfile, or no luck: what stands before it arrives
         elif flushed is Flushed.TORN:
@@ -364,7 +364,6 @@ class Connection:
             self._clock.since = self._loop.now
             if flushed is Flushed.ENOUGH:
                 self._loop.again(self._write_on)
-        return False
 
     def _write_on(self) -> None:
         if self.state is _WRITE and self._output.rests:

@@ -150,6 +150,7 @@ class FastLane(Front):
     """
 
     engine = "native"
+    takes = True
 
     def __init__(self, lane: Lane, prefixes: Prefixes, log: AccessLog | None, *, log_json: bool) -> None:
         self.lane = lane

@@ -59,11 +59,46 @@ def frame(reply: Reply, method: bytes, version: bytes) -> tuple[tuple[Segment, .
     """What stands behind the prefix: the head, and the content where that is there; how many bytes of content those
     are; and the stream that follows, if one does. `method` and `version` are the request's: b"HTTP/1.1" knows chunks.
     """
-    status, content, part = reply.status, reply.content, reply.part
-    follows = has_content(method, status)
+    follows = has_content(method, reply.status)
+    form = reply.form
+    if form is None and isinstance(reply.content, bytes) and not reply.part:
+        form = reply.form = _form_of(reply)
+    if form is not None:
+        return (form, len(form[-1]), None) if follows and len(form) > 1 else (form[:1], 0, None)
+    content = reply.content
+    head = _head_of(reply, version, is_whole=follows and content is None)
+    if not follows or not content:
+        if content is None and follows:
+            assert reply.body is not None
+            return head, reply.body.size, None
+        if content:
+            reply.discard()
+        return head, 0, None
+    if isinstance(content, bytes):
+        content = (content,)
+    if isinstance(content, tuple):
+        return head + content, reply.length or 0, None
+    chunked = reply.length is None and version == b"HTTP/1.1"
+    return head, 0, Outgoing(content, reply.status, reply.length, chunked=chunked)
+
+
+def _form_of(reply: Reply) -> tuple[bytes, ...]:
+    """The head of a reply whose content is bytes, with no field of its body's; and the content, if there is any."""
+    assert isinstance(reply.content, bytes)
+    length = WITHOUT_CONTENT.get(reply.status, reply.length)  # RFC 9110 section 8.6
+    lines = encode_fields(reply.fields)
+    head = lines + b"\r\n" if length is None else b"Content-Length: %d\r\n%b\r\n" % (length, lines)
+    if reply.added:
+        head = encode_fields(reply.added) + head
+    return (head, reply.content) if reply.content else (head,)
+
+
+def _head_of(reply: Reply, version: bytes, *, is_whole: bool) -> tuple[Segment, ...]:
+    """The head of any other reply; `is_whole`: with all that its body has behind it."""
+    status, part = reply.status, reply.part
     lines = b""
     if part < ALL:  # else the length stands with what was made at load, or there is none
-        length = WITHOUT_CONTENT.get(status, reply.length)  # RFC 9110 section 8.6
+        length = WITHOUT_CONTENT.get(status, reply.length)
         lines = encode_fields(reply.fields)
         if length is not None:
             lines = b"Content-Length: %d\r\n%b" % (length, lines)
@@ -71,24 +106,15 @@ def frame(reply: Reply, method: bytes, version: bytes) -> tuple[tuple[Segment, .
             lines = b"Transfer-Encoding: chunked\r\n" + lines
     if reply.added:
         lines = encode_fields(reply.added) + lines
-    head: tuple[Segment, ...]
-    if part:
-        body = reply.body
-        assert body is not None
-        if content is None and follows:
-            return (lines, *body.whole()) if lines else body.whole(), body.size, None
-        made_at_load = body.head()
-        rest = made_at_load if part == ALL else made_at_load[start(made_at_load, part) :]
-        head = (lines, rest) if lines else (rest,)
-    else:
+    if not part:
         head = (lines + b"\r\n",)
-    if follows and content:
-        if isinstance(content, bytes):
-            return head + (content,), len(content), None  # noqa: RUF005 - no list is made on the way
-        if isinstance(content, tuple):
-            return head + content, reply.length or 0, None
-        chunked = reply.length is None and version == b"HTTP/1.1"
-        return head, 0, Outgoing(content, status, reply.length, chunked=chunked)
-    if content:
-        reply.discard()
-    return head, 0, None
+        if not (reply.content or reply.length):
+            reply.form = head
+        return head
+    body = reply.body
+    assert body is not None
+    if is_whole:
+        return (lines, *body.whole()) if lines else body.whole()
+    made_at_load = body.head()
+    rest = made_at_load if part == ALL else made_at_load[start(made_at_load, part) :]
+    return (lines, rest) if lines else (rest,)

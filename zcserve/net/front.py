@@ -54,10 +54,12 @@ class Front:
     """The contract, and a front without clients.
 
     engine     its name
+    takes      whether `give` does anything: a call of it for each request would be half a percent of a plain hit
     hash_seed  what `take_sightings` numbers resources by
     """
 
     engine = "python"
+    takes = False
     hash_seed = 0
 
     # --- waiting ------------------------------------------------------------------------------------------------

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from zcserve.cache import spans
-from zcserve.cache.entry import Body, Entry, Segment
+from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
-from zcserve.net.answering import Answering, Step
-from zcserve.net.fields import CLOSE, Fields
-from zcserve.net.framing import Outgoing, frame
+from zcserve.net.answering import Answering, Step, look_up
+from zcserve.net.fields import Fields
+from zcserve.net.framing import Outgoing
 from zcserve.net.head import SentHead
 from zcserve.net.output import Output
 from zcserve.net.owner import Owner, Stop
@@ -27,6 +27,7 @@ from zcserve.net.received import Discard
 from zcserve.net.request import Parsed
 from zcserve.net.sending import Sending
 from zcserve.net.service import Service
+from zcserve.net.writer import Writer
 from zcserve.site import reply
 from zcserve.site.exchange import Answer
 from zcserve.site.reply import Reply
@@ -37,19 +38,14 @@ class Http1:
 
     inbox       what was read and not answered
     addresses   as `Asker.addresses`
-    client      the client's address for the log: the peer's, or what a trusted proxy says
     origin      what such a proxy says of the request at hand
     plain       how many plain hits it has answered in a row
     pace        of the body that is read
-
-    says_no_more  the last answer is given: whether the client has said that it sends nothing behind its request. None
-                  until then
     """
 
     __slots__ = (
-        "_answered", "_body", "_called", "_head", "_output", "_owner", "_peer", "_proxies", "_request",
-        "_round", "_sending", "_service", "_site", "addresses", "client", "inbox", "origin", "pace", "plain",
-        "says_no_more",
+        "_answered", "_body", "_called", "_head", "_output", "_owner", "_peer", "_proxies", "_request", "_round",
+        "_sending", "_service", "_site", "_writer", "addresses", "inbox", "origin", "pace", "plain",
     )  # fmt: skip
 
     def __init__(
@@ -66,7 +62,8 @@ class Http1:
         self._site = service.site_of(b"")  # for every request: the parser keeps no Host
         self._owner: Owner | None = owner  # None when the connection has ended
         self._output = output
-        self._peer = self.client = peer
+        self._peer = peer
+        self._writer = Writer(service, output, peer)
         self.origin: Origin | None = None
         self._proxies = service.proxies if service.proxies is not None and service.proxies.trusts(peer) else None
         self.inbox = b""
@@ -75,7 +72,6 @@ class Http1:
         self._body: Discard | None = None  # the request's, until it is complete
         self.pace: Pace | None = None
         self._sending: Sending | None = None  # the answer that is begun, and comes piece by piece
-        self.says_no_more: bool | None = None
         self.plain = 0
         self._round = self._answered = self._called = 0  # the turn of so many answers and applications' calls
 
@@ -85,10 +81,10 @@ class Http1:
         """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
         service = self._service
         parse = service.parser.parse if self._proxies is None else self._parse
-        site, loop = self._site, service.loop
-        resources = site.live.resources  # a hit is what `Site.hit` finds, without a call for each
+        site, writer, loop, live = self._site, self._writer, service.loop, self._site.live
+        resources = live.resources  # a hit is what `Site.hit` finds, without a call for each
         data = self.inbox
-        at = count = others = 0  # the last request that was no plain hit had this number
+        at = count = others = 0  # the last request that was no hit had this number
         if self._round != loop.rounds:
             self._round, self._answered, self._called = loop.rounds, 0, 0
         try:
@@ -107,22 +103,29 @@ class Http1:
                 method, target, fields, at = parsed
                 count += 1
                 base = resources.get(target)
+                if base is None and b"?" in target:  # a query changes nothing of a file
+                    base = resources.get(target.partition(b"?")[0])
                 hit = None
-                if fields.plain and method == b"GET" and isinstance(base, Entry):
-                    hit = service.choose(site.live, base, fields.accept) if base.variants else base
+                if isinstance(base, Entry) and (method == b"GET" or method == b"HEAD") and not fields.body:
+                    hit = base if fields.plain and not base.variants else service.choose(live, base, fields.accept)
                 if (
                     hit is not None
                     and (body := hit.body or service.fetcher.opened(hit)) is not None
-                    and (not body.holds_descriptor or spans.is_ready(body))
+                    and (not body.holds_descriptor or (fields.plain and spans.is_ready(body)))
                 ):
                     site.note_use(hit, loop.turn)
-                    stop = self._emit_hit(method, target, fields, body)
-                else:
+                    if fields.ranges is not None and len(fields.ranges) > 1:  # no front answers several
+                        others = count
+                    stop = writer.write_hit(method, target, fields, hit, body)
+                elif fields.body or site.application is not None:
                     request = Answering(service, site, self, method, target, fields)
                     at, stop = self._begin(request, data, start, at, share - count)
                     share = service.config.pipeline_max - self._answered
                     count -= at == start
                     others = count
+                else:
+                    others = count
+                    stop = self._respond(method, target, fields)
                 if stop is not None:
                     return stop
             return Stop.BYTES
@@ -136,8 +139,8 @@ class Http1:
                 self.plain = count - others if others else self.plain + count
 
     def _begin(self, request: Answering, data: bytes, start: int, at: int, share: int) -> tuple[int, Stop | None]:
-        """Begin a request that is no plain hit, with the head from `start` to `at`. The offset behind what was read;
-        `start` where it must wait for its turn. `share` as in `_feed_body`."""
+        """Begin a request that may be an application's, or has a body, with the head from `start` to `at`. The offset
+        behind what was read; `start` where it must wait for its turn. `share` as in `_feed_body`."""
         if self._site.application is not None:
             request.find_resource()
             if not request.fields.body and not self._has_turn(request):
@@ -154,74 +157,45 @@ class Http1:
 
     def _parse(self, data: bytes, start: int) -> Parsed | None:
         """As `Parser.parse`, and which client asks: the peer, as long as the head is not understood."""
-        self.client, self.origin = self._peer, None
+        self._writer.client, self.origin = self._peer, None
         parsed = self._service.parser.parse(data, start)
         if parsed is not None and self._proxies is not None:
             self.origin = self._proxies.origin(self._peer, data[start : parsed[3]])
             if self.origin is not None:
-                self.client = self.origin.client.name
+                self._writer.client = self.origin.client.name
         return parsed
 
-    def _emit_hit(self, method: bytes, target: bytes, fields: Fields, body: Body) -> Stop | None:
-        service = self._service
-        mode = CLOSE if service.draining else fields.mode
-        self._output.add((service.prefixes.ok[mode], *body.whole()), body)
-        stop = None
-        if not body.copied:
-            self._output.about = method, target
-            stop = Stop.SHARE
-        if service.log is not None:
-            service.log(self.client, method, target, fields, 200, body.size)
-        if mode == CLOSE:
-            self.says_no_more = fields.mode == CLOSE
-            return Stop.END
-        return stop
+    def _respond(self, method: bytes, target: bytes, fields: Fields) -> Stop | None:
+        """A request without a body, where there is no application. Only for content that is not at hand something is
+        kept of it."""
+        service, site = self._service, self._site
+        try:
+            found = look_up(site, method, target)
+        except HttpError as error:
+            if error.close:
+                self._request = Answering(service, site, self, method, target, fields)
+                raise
+            found = reply.page(error.status)
+        if isinstance(found, Reply):
+            stop = self._writer.write(found, method, target, fields)
+            assert not isinstance(stop, Outgoing)
+            return stop
+        self._request = request = Answering(service, site, self, method, target, fields)
+        return self._emit_step(request.respond_entry(*found))
 
-    def _emit_step(self, step: Step) -> Stop | None:
+    def _emit_step(self, step: Step, close: bool = False) -> Stop | None:
         """Answer the request at hand, unless its answer must be waited for."""
-        return Stop.LOAD if step is None else self._emit(step)
-
-    def _emit(self, answer: Reply, *, method: bytes = b"GET", close: bool = False) -> Stop | None:
-        """Put a response into `_output`, and tell whether more may follow at once. `method` is that of what is no
-        request."""
-        service, request = self._service, self._request
-        says_no_more = False
-        if request is None:
-            mode, version = CLOSE, b""
-        else:
-            method, fields = request.method, request.fields
-            mode, version = CLOSE if close or service.draining else fields.mode, fields.version
-            says_no_more = fields.mode == CLOSE and not close
-        segments, length, outgoing = frame(answer, method, version)
-        if outgoing is not None and outgoing.last:
-            mode = CLOSE
-        if mode == CLOSE:
-            self.says_no_more = says_no_more
-        if outgoing is not None:
-            return self._emit_stream(answer, segments, outgoing, mode)
-        body = answer.body
-        self._output.add((service.prefixes.of(answer.status, mode), *segments), body)
-        if service.log is not None:
-            self._log(answer.status, length)
-        is_copied = True  # so that other answers go out with it
-        if isinstance(answer.content, tuple) or (body is not None and not body.copied):
-            is_copied = spans.are_copied(segments)
-        if request is not None:
-            if not is_copied:
-                self._output.about = request.method, request.target
-            self._end_request(request)
-        if mode == CLOSE:
-            return Stop.END
-        return None if is_copied else Stop.SHARE
-
-    def _log(self, status: int, length: int) -> None:
-        """Write the log's line of the answer at hand, and `length` bytes of content."""
-        log, request = self._service.log, self._request
-        assert log is not None
-        if request is None:  # what was sent is no request
-            log(self.client, b"", b"", None, status, length)
-        else:
-            log(self.client, request.method, request.target, request.fields, status, length)
+        if step is None:
+            return Stop.LOAD
+        request = self._request
+        assert request is not None
+        stop = self._writer.write(step, request.method, request.target, request.fields, close)
+        if isinstance(stop, Outgoing):
+            assert self._owner is not None
+            self._sending = Sending(stop, self._output, self._owner, self._end_stream)
+            return Stop.STREAM
+        self._end_request(request)
+        return stop
 
     def refuse(self, error: HttpError, unparsed: bytes = b"") -> Stop:
         """Answer what cannot be understood, and end: nothing behind it can be trusted. `unparsed` begins the request,
@@ -234,7 +208,7 @@ class Http1:
             self._end_request(request)
         self._body = None
         answer = reply.unavailable() if error.status == 503 else reply.page(error.status)
-        self._emit(answer, method=method, close=True)
+        self._writer.write(answer, method, b"", None)
         return Stop.END
 
     def _begin_body(self, request: Answering, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
@@ -244,8 +218,7 @@ class Http1:
         if expects and request.resource is None and request.method not in (b"GET", b"HEAD", b"OPTIONS"):
             # The final answer instead of 100, and no knowing whether the body comes (RFC 9110 section 10.1.1).
             answer = request.answer()
-            assert answer is not None
-            return at, self._emit(answer, close=True)
+            return at, self._emit_step(answer, True)
         self._body = request.begin_body()
         if expects and at == len(data):
             self._output.add((CONTINUE,))
@@ -299,6 +272,16 @@ class Http1:
         self._request.give(answer)
         self.inbox = self.inbox[at + fields.body :]
         self._service.requests += 1
+
+    @property
+    def client(self) -> str:
+        """As `Asker.client`."""
+        return self._writer.client
+
+    @property
+    def says_no_more(self) -> bool | None:
+        """As `Writer.says_no_more`."""
+        return self._writer.says_no_more
 
     def head(self) -> SentHead:
         """As `Asker.head`."""
@@ -364,21 +347,14 @@ class Http1:
 
     # --- answers that come piece by piece -----------------------------------------------------------------
 
-    def _emit_stream(self, answer: Reply, segments: tuple[Segment, ...], outgoing: Outgoing, mode: int) -> Stop:
-        """Begin an answer whose content comes piece by piece."""
-        outgoing.last = mode == CLOSE
-        self._output.add((self._service.prefixes.of(answer.status, mode), *segments), answer.body)
-        assert self._owner is not None
-        self._sending = Sending(outgoing, self._output, self._owner, self._end_stream)
-        return Stop.STREAM
-
     def pull(self) -> bool:
         """As `Sending.pull`; False, too, where nothing comes piece by piece."""
         return self._sending is not None and self._sending.pull()
 
     def _end_stream(self, outgoing: Outgoing) -> None:
         self._sending = None
-        if self._service.log is not None:
-            self._log(outgoing.status, outgoing.sent)
-        if self._request is not None:
-            self._end_request(self._request)
+        request = self._request
+        if request is None:
+            return
+        self._writer.log(request.method, request.target, request.fields, outgoing.status, outgoing.sent)
+        self._end_request(request)

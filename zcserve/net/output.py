@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from zcserve.cache import spans
-from zcserve.cache.entry import Body, DiskSpan, ForeignSpan, Segment, Span
+from zcserve.cache.entry import FILES, Body, DiskSpan, ForeignSpan, Segment, Span
 from zcserve.cache.fetcher import Fetcher, Wait
 from zcserve.cache.spans import TornError
 from zcserve.net.transport import Transport
@@ -100,14 +101,26 @@ class Output:
         return _DONE
 
     def _send_buffers(self, transport: Transport, left: int) -> int:
-        """Send the buffers at the front, and with them the first piece of a file that is copied; how many bytes were
-        taken, as they count."""
-        segments = self.segments
+        """Send the buffers at the front, and what belongs to them of files; how many bytes were taken, as they
+        count."""
+        segments: list[Any] = self.segments
+        if len(segments) > BUFFERS_MAX or not FILES.isdisjoint(map(type, segments)):
+            return self._send_before_file(transport, left)
+        count = transport.send(segments)
+        if count == sum(map(len, segments)):  # almost always
+            segments.clear()
+        else:
+            self._took(segments, count)
+        return count
+
+    def _send_before_file(self, transport: Transport, left: int) -> int:
+        """Send the buffers at the front, and with them what is small of a `Span`, and the first piece of a file that is
+        copied."""
         buffers: list[bytes | memoryview] = []
         send = transport.send
         span = piece = None
         copied = 0
-        for segment in segments[:BUFFERS_MAX]:
+        for segment in self.segments[:BUFFERS_MAX]:
             if isinstance(segment, (Span, DiskSpan)):
                 if not isinstance(segment, Span) or not spans.is_small(segment) or copied >= COPIED_BYTES:
                     span, piece = segment, _piece_behind(segment, left)
@@ -117,20 +130,26 @@ class Output:
                 segment = spans.copy(segment)
                 copied += len(segment)
             buffers.append(segment)
-        sent = count = send(buffers if piece is None else (*buffers, piece))
+        sent = send(buffers if piece is None else (*buffers, piece))
+        behind = self._took(buffers, sent)
+        if piece is not None and behind >= 0:
+            assert isinstance(span, DiskSpan)
+            sent += self._send_piece(transport, span, piece, behind) - behind
+        return sent
+
+    def _took(self, buffers: list[bytes | memoryview], count: int) -> int:
+        """`count` bytes are taken of `buffers`, which are the first segments or copies of them, and of what was sent
+        behind them: how many of that; -1: not even all of the buffers."""
         done = 0
         for buffer in buffers:
             if count < len(buffer):
-                segments[done] = memoryview(buffer)[count:]
-                piece = None
+                self.segments[done] = memoryview(buffer)[count:]
+                count = -1
                 break
             count -= len(buffer)
             done += 1
-        del segments[:done]
-        if piece is not None:
-            assert isinstance(span, DiskSpan)
-            sent += self._send_piece(transport, span, piece, count) - count
-        return sent
+        del self.segments[:done]
+        return count
 
     def _send_file(self, transport: Transport, span: Span | DiskSpan, left: int) -> int:
         """Send the next piece of a file, the first segment; how many bytes were taken, as they count, 0 where the piece

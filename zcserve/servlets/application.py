@@ -182,6 +182,7 @@ class Servlets:
         self._waiting: list[Callable[[], None]] = []
         self._folder_events: FolderEvents  # of the folder
         self._in_use = NOTHING_LOADED
+        self._found: dict[bytes, Servlet | Broken] = {}  # in it, by key
         self._changes: frozenset[str] = frozenset()  # what is to be loaded, or is being loaded
         self._sure_until = 0.0
         self._is_late = False  # what is being loaded takes long: nothing waits for it
@@ -241,6 +242,8 @@ class Servlets:
     def _look_up(self, path: SentPath, query: bytes | None) -> Servlet | Broken | None:
         if self._folder is None or not path.is_plain:
             return None
+        if (known := self._found.get(path.key)) is not None:
+            return known
         modules, table, _ = self._in_use
         if path.key == SERVLET_PATH:
             module = modules.get(_name_in(query or b""))
@@ -251,7 +254,10 @@ class Servlets:
         if match.open_at is not None and match.open_at < self._mounts.depth(path.key):
             return None  # the application's path says more than the servlet's pattern
         names = {route.name for route in match.by_method.values()}
-        return self._of_modules(match.by_method, match.params, [modules[name] for name in names])
+        found = self._of_modules(match.by_method, match.params, [modules[name] for name in names])
+        if found is not None and not match.params:  # there are as many as the table has
+            self._found[path.key] = found
+        return found
 
     def _of_modules(
         self, by_method: Mapping[str, Route], params: dict[str, str], modules: Sequence[Module]
@@ -331,7 +337,7 @@ class Servlets:
         self._sure_until = 0.0  # what was written while it was loaded is not loaded
         self._folder_events.close()
         self._folder_events = self._folder.listen()
-        self._in_use = self._folder.loaded
+        self._in_use, self._found = self._folder.loaded, {}
         self._front.forget_quick()
         if self.results is not None:
             modules = self._in_use.modules.values()

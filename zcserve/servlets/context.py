@@ -22,7 +22,7 @@ from zcserve.phrases import PHRASES
 from zcserve.servlets.response import JSON_FIELDS, checked_fields, encode_json
 from zcserve.servlets.streams import SILENT_PAUSE_S, SILENT_TURNS_MAX
 from zcserve.servlets.workers import AsyncThread, Pool
-from zcserve.site.reply import Reply, page, unavailable
+from zcserve.site.reply import Reply, new_page, unavailable
 from zcserve.site.site import Site
 
 _log = Log(__name__)
@@ -82,7 +82,7 @@ class Context:
     def failure_page(self, said: str, trace: str) -> Reply:
         """500, with a traceback for developers."""
         shown = f"<pre>{escape(trace)}</pre>" if self.config.dev else ""
-        return page(500, (), f"<p>{escape(said)}</p>{shown}")
+        return new_page(500, (), f"<p>{escape(said)}</p>{shown}")
 
     def cut_short(self, what: str, asked: RequestLine, error: BaseException) -> None:
         """`what` raised when its answer had begun: all that can be done is to end it early."""
@@ -111,7 +111,7 @@ def _answer_of(error: BaseException) -> Reply | None:
     said = getattr(error, "json", None)
     if said is None:
         reason = _reason_of(error)
-        return page(status, fields, f"<p>{escape(reason)}</p>" if reason != PHRASES.get(status) else "")
+        return new_page(status, fields, f"<p>{escape(reason)}</p>" if reason != PHRASES.get(status) else "")
     kind, nosniff = JSON_FIELDS
     first = () if any(name.lower() == b"content-type" for name, _ in fields) else (kind,)
     return Reply(status, (*first, *fields, nosniff), encode_json(said))

@@ -12,14 +12,14 @@ from math import inf
 
 from zcserve.log import Log
 from zcserve.site.exchange import Answer, Exchange
-from zcserve.site.reply import page
+from zcserve.site.reply import new_page
 
 _log = Log(__name__)
 
 # Seldom enough for a log that people read, often enough to be seen while an application is tried.
 TOLD_EVERY_S = 60.0
 
-_PAGE = page(501, (), "<p>WebSockets are not spoken here.</p>")
+_PAGE = new_page(501, (), "<p>WebSockets are not spoken here.</p>")
 
 
 class NoWebSockets:

@@ -58,9 +58,10 @@ class Reply:
     body     whose memory the content refers to; None: the content's own
     part     which of the body's fields it has, behind its own: `heads.ALL`, ...; 0: none of them
     added    fields that stand in front of all others: an application's, of a file that it sends
+    form     how a protocol writes it, kept by that for the next time; None: not written yet, or not worth keeping
     """
 
-    __slots__ = ("added", "body", "content", "fields", "length", "part", "status")
+    __slots__ = ("added", "body", "content", "fields", "form", "length", "part", "status")
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Reply:
         self.body = body
         self.part = part
         self.added: FieldLines = ()
+        self.form: tuple[bytes, ...] | None = None
 
     @property
     def is_stream(self) -> bool:
@@ -99,11 +101,12 @@ class Reply:
         assert isinstance(content, tuple)
         self.content = spans.begun(content, span, piece)
 
-    def dress(self, status: int, fields: FieldLines) -> None:
-        """Have it bring further fields, and another status where it is a plain 200."""
-        self.added = fields
-        if self.status == 200:
-            self.status = status
+    def dressed(self, status: int, fields: FieldLines) -> Reply:
+        """This with further fields, and with another status where it is a plain 200."""
+        own = self.status if self.status != 200 else status
+        dressed = Reply(own, self.fields, self.content, self.length, self.body, self.part)
+        dressed.added = fields
+        return dressed
 
     def discard(self) -> None:
         """It is not sent."""
@@ -153,8 +156,9 @@ def new_boundary() -> bytes:
 
 def redirect(location: bytes, query: bytes | None) -> Reply:
     """301 to a directory with its slash, the query kept."""
-    target = location if query is None else location + b"?" + query
-    return page(301, ((b"Location", target),))
+    if query is None:
+        return page(301, ((b"Location", location),))
+    return new_page(301, ((b"Location", location + b"?" + query),))
 
 
 @cache
@@ -165,7 +169,7 @@ def options() -> Reply:
 
 def unsatisfiable(size: int, more: FieldLines = ()) -> Reply:
     """416 (RFC 9110 section 15.5.17), with further fields."""
-    return page(416, ((b"Content-Range", b"bytes */%d" % size), (b"Accept-Ranges", b"bytes"), *more))
+    return new_page(416, ((b"Content-Range", b"bytes */%d" % size), (b"Accept-Ranges", b"bytes"), *more))
 
 
 @lru_cache(maxsize=4)  # one for each site's page
@@ -174,9 +178,15 @@ def not_found(site_page: bytes | None) -> Reply:
     return page(404) if site_page is None else Reply(404, HTML_FIELDS, site_page)
 
 
-def page(status: int, fields: FieldLines = (), said: str = "") -> Reply:
+def new_page(status: int, fields: FieldLines, said: str = "") -> Reply:
     """A small page that says the status, with further fields; `said` is HTML."""
     return Reply(status, HTML_FIELDS + fields, _content(status, said) if said else _content_of(status))
+
+
+@lru_cache(maxsize=64)
+def page(status: int, fields: FieldLines = ()) -> Reply:
+    """As `new_page`, one and the same each time: for fields that repeat."""
+    return new_page(status, fields)
 
 
 def unavailable() -> Reply:

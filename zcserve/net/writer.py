@@ -1,0 +1,93 @@
+"""What is put into a connection's output for one answer: the second's prefix, head and content, in HTTP/1's form; and
+the access log's line of it.
+
+It decides nothing but what its owner must know: whether more may be answered at once (`Stop`). A large body goes out
+first, so that what follows is not answered for a client that has gone away.
+"""
+
+from __future__ import annotations
+
+from zcserve.cache import spans
+from zcserve.cache.entry import Body, Entry
+from zcserve.net.answering import represent
+from zcserve.net.fields import CLOSE, Fields
+from zcserve.net.framing import Outgoing, frame
+from zcserve.net.output import Output
+from zcserve.net.owner import Stop
+from zcserve.net.service import Service
+from zcserve.site.reply import Reply
+
+
+class Writer:
+    """Of one connection.
+
+    client        the client's address for the log: the peer's, or what a trusted proxy says
+    says_no_more  the last answer is given: whether the client has said that it sends nothing behind its request. None
+                  until then
+    """
+
+    __slots__ = ("_output", "_service", "client", "says_no_more")
+
+    def __init__(self, service: Service, output: Output, client: str) -> None:
+        self._service = service
+        self._output = output
+        self.client = client
+        self.says_no_more: bool | None = None
+
+    def write_hit(self, method: bytes, target: bytes, fields: Fields, chosen: Entry, body: Body) -> Stop | None:
+        """Answer a GET or HEAD with a representation whose content is at hand, as far as its conditions and ranges
+        go."""
+        service = self._service
+        if not fields.plain:
+            answer = represent(fields, method, chosen, body, service.config.ranges_max)
+            if answer is not None:
+                stop = self.write(answer, method, target, fields)
+                assert not isinstance(stop, Outgoing)
+                return stop
+        mode = CLOSE if service.draining else fields.mode
+        stop = None
+        if method == b"GET":
+            self._output.add((service.prefixes.ok[mode], *body.whole()), body)
+            if not body.copied:
+                self._output.about = method, target
+                stop = Stop.SHARE
+        else:
+            self._output.add((service.prefixes.ok[mode], body.head()), body)
+        if service.log is not None:
+            service.log(self.client, method, target, fields, 200, body.size if method == b"GET" else 0)
+        if mode == CLOSE:
+            self.says_no_more = fields.mode == CLOSE
+            return Stop.END
+        return stop
+
+    def write(
+        self, answer: Reply, method: bytes, target: bytes, fields: Fields | None, close: bool = False
+    ) -> Stop | Outgoing | None:
+        """Answer. What comes piece by piece is begun: it and its line in the log are the caller's. Without `fields`
+        what is answered is no request."""
+        service = self._service
+        if fields is None:
+            mode, version = CLOSE, b""
+        else:
+            mode, version = CLOSE if close or service.draining else fields.mode, fields.version
+        segments, length, outgoing = frame(answer, method, version)
+        if outgoing is not None:
+            outgoing.last |= mode == CLOSE
+            mode = CLOSE if outgoing.last else mode
+        if mode == CLOSE:
+            self.says_no_more = fields is not None and fields.mode == CLOSE and not close
+        self._output.add((service.prefixes.of(answer.status, mode), *segments), answer.body)
+        if outgoing is not None:
+            return outgoing
+        if service.log is not None:
+            service.log(self.client, method if fields is not None else b"", target, fields, answer.status, length)
+        stop = None  # other answers go out with what is copied
+        if answer.form is None and not spans.are_copied(segments):
+            self._output.about = method, target
+            stop = Stop.SHARE
+        return Stop.END if mode == CLOSE else stop
+
+    def log(self, method: bytes, target: bytes, fields: Fields, status: int, length: int) -> None:
+        """Write the log's line of what has come piece by piece."""
+        if self._service.log is not None:
+            self._service.log(self.client, method, target, fields, status, length)
