@@ -4,6 +4,8 @@ index says."""
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,26 @@ def test_a_file_whose_close_may_hang_is_not_kept(path: Path, monkeypatch: pytest
     bodies.keep(entry, body)
     assert bodies.get(entry) is None
     assert not bodies.shed()
+
+
+def test_a_file_that_is_asked_for_no_more_is_closed_after_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies, calls = Opened(), list[tuple[float, Callable[[], object]]]()
+    bodies.begin(lambda call: call(), lambda seconds, call: calls.append((seconds, call)))
+    for _ in range(3):
+        entry, body = made(path)
+        bodies.keep(entry, body)
+        bodies.drop(entry)
+    bodies.keep(entry, body)
+    ((seconds, expire),) = calls  # one, however often a file comes and goes
+    assert seconds == opened.KEPT_S
+    fd = body.file.fd
+    del body
+    expire()
+    assert is_open(fd)  # it came later
+    now = time.monotonic() + opened.KEPT_S
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    calls.pop()[1]()
+    assert not is_open(fd)
+    assert len(calls) == 1
+    calls.pop()[1]()
+    assert calls == []

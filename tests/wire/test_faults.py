@@ -3,8 +3,8 @@
 Resident content is ours: it arrives whole, whatever becomes of its file. Content sent from a descriptor arrives whole
 or the connection ends before Content-Length. Whatever happens, the next client is answered.
 
-A test knows that an answer is under way when its connection waits for the socket; `throttle` makes every body longer
-than what a socket takes.
+A test knows that an answer is under way when its connection waits for the socket, or the lane sends its file;
+`throttle` makes every body longer than what a socket takes.
 """
 
 from __future__ import annotations
@@ -113,8 +113,9 @@ def begin(wait_until: WaitUntil) -> Callable[..., Client]:
 
     def start(server: Server, request: bytes = GET_FILE) -> Client:
         client = Client(server.port, receive_buffer=2048)
+        entry = entry_of(server, request.split()[1])
         client.send(request)
-        wait_until(lambda: state_of(server, client) is State.WRITE)
+        wait_until(lambda: state_of(server, client) is State.WRITE or server.store.is_sending(entry))
         return client
 
     return start
@@ -161,11 +162,11 @@ EVERY_HARM = pytest.mark.parametrize("harm", [cut_short, rewrite_in_place, repla
 @EVERY_SIZE
 @EVERY_HARM
 def test_resident_content_arrives_whole_and_unchanged(
-    site: Site, serve: Serve, begin: Callable[..., Client], harm: Callable[[Path], None], size: int
+    site: Site, live: Serve, begin: Callable[..., Client], harm: Callable[[Path], None], size: int
 ) -> None:
     content = content_of(size)
     path = site.write("file", content)
-    server = serve(site.root, **RESIDENT)
+    server = live(site.root, **RESIDENT)
     throttle(server, size)
     with begin(server) as slow, Client(server.port) as other:
         harm(path)
@@ -285,11 +286,11 @@ def test_bytes_already_in_the_socket_outlive_eviction(
 
 @EVERY_SIZE
 def test_an_answer_under_way_outlives_its_entry(
-    site: Site, serve: Serve, begin: Callable[..., Client], wait_until: WaitUntil, size: int
+    site: Site, live: Serve, begin: Callable[..., Client], wait_until: WaitUntil, size: int
 ) -> None:
     content = content_of(size)
     path = site.write("file", content)
-    server = serve(site.root, **RESIDENT)
+    server = live(site.root, **RESIDENT)
     throttle(server, size)
     with begin(server) as slow, Client(server.port) as client:
         old = server.site.live
@@ -308,12 +309,12 @@ def test_an_answer_under_way_outlives_its_entry(
 
 
 def test_everything_in_flight_at_once_leaves_the_server_answering(
-    site: Site, serve: Serve, begin: Callable[..., Client]
+    site: Site, live: Serve, begin: Callable[..., Client]
 ) -> None:
     files = {f"/file{number}": bytes([number]) * 100_000 for number in range(12)}
     for target, content in files.items():
         site.write(target[1:], content)
-    server = serve(site.root, memory="512K")  # of 1.2 MB, and what is being sent cannot go
+    server = live(site.root, memory="512K")  # of 1.2 MB, and what is being sent cannot go
     throttle(server, 100_000)
     slow = {target: begin(server, b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n" % target.encode()) for target in files}
     with Client(server.port) as client:
@@ -404,15 +405,15 @@ def test_a_file_that_went_away_and_came_back_is_served_after_a_reload(
 @BOTH
 @EVERY_SIZE
 def test_a_client_that_resets_leaves_nothing_behind(
-    site: Site, serve: Serve, begin: Callable[..., Client], wait_until: WaitUntil, kept: dict[str, Any], size: int
+    site: Site, live: Serve, begin: Callable[..., Client], wait_until: WaitUntil, kept: dict[str, Any], size: int
 ) -> None:
     path = site.write("file", content_of(size))
-    server = serve(site.root, **kept)
+    server = live(site.root, **kept)
     throttle(server, size)
     client = begin(server)
     assert is_open(path) == (kept is NOT_RESIDENT)
     client.reset()
-    wait_until(lambda: not states(server))
+    wait_until(lambda: server.service.count() == 0)
     server.store.opened.close()  # what the next request would find open
     wait_until(lambda: not is_open(path))
     with Client(server.port) as client:

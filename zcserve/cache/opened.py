@@ -7,7 +7,8 @@ the operator's limit of descriptors is for are clients.
 A body that is kept here holds what the index says, as far as the index knows: whatever replaces its entry drops it
 (`Store.drop`), as it drops what is resident. An open file besides tells by its own status when it was changed, or lost
 its name; then it is given out no more, and its path is opened anew. What it does not tell, such as a symlink that leads
-elsewhere now, is found where nothing watches after KEPT_S, when the path is opened anew, too.
+elsewhere now, is found where nothing watches after KEPT_S, when the path is opened anew, too. Then it is closed, though
+no request asks for it: a file system can be unmounted, and a file that was removed frees its disk.
 
 Only files of disks are kept: one that another machine or program serves must be asked for in a thread anyway, and its
 close may hang.
@@ -18,9 +19,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 
 from zcserve.cache.closing import may_hang
 from zcserve.cache.entry import Entry, OnDisk, device_of
+
+CallSoon = Callable[[Callable[[], object]], object]
+CallLater = Callable[[float, Callable[[], object]], object]
 
 OPENED_MAX = 128
 # So long a file is given out: a thread that opens it once a second costs nothing beside the requests of that second.
@@ -33,6 +39,12 @@ class Opened:
     def __init__(self) -> None:
         self._bodies: OrderedDict[Entry, tuple[OnDisk, float]] = OrderedDict()
         self._lock = threading.Lock()
+        self._is_timed = False  # `_expire` will be called
+        self._expire_later: Callable[[], object] = lambda: None
+
+    def begin(self, call_soon: CallSoon, call_later: CallLater) -> None:
+        """Have a loop close what has been open for KEPT_S."""
+        self._expire_later = partial(call_soon, partial(call_later, KEPT_S, self._expire))
 
     def keep(self, entry: Entry, body: OnDisk) -> None:
         """Keep a body open that was just made, instead of the one that was asked for longest ago."""
@@ -40,11 +52,14 @@ class Opened:
             return
         last = None
         with self._lock:
+            was_timed, self._is_timed = self._is_timed, True
             before = self._bodies.pop(entry, None)
             self._bodies[entry] = body, time.monotonic() + KEPT_S
             if len(self._bodies) > OPENED_MAX:
                 last = self._bodies.popitem(last=False)
         del before, last  # closed, unless they are being sent, without the lock
+        if not was_timed:
+            self._expire_later()
 
     def get(self, entry: Entry) -> OnDisk | None:
         """The body of an entry, if it is open and holds what the entry says."""
@@ -60,6 +75,17 @@ class Opened:
                 return body
             del self._bodies[entry]
         return None
+
+    def _expire(self) -> None:
+        """Close what has been open for long enough, and look again while anything is left."""
+        now = time.monotonic()
+        with self._lock:
+            late = [entry for entry, (_, until) in self._bodies.items() if until <= now]
+            closed = [self._bodies.pop(entry) for entry in late]
+            self._is_timed = is_left = bool(self._bodies)
+        del closed
+        if is_left:
+            self._expire_later()
 
     def drop(self, entry: Entry) -> None:
         """The entry left the index, or its head is another now."""

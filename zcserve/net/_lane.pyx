@@ -206,10 +206,8 @@ cdef class Lane:
 
     def take(self, int fd):
         """What was handed over with `fd`: (peer, bytes read, how often in a row that was in vain, whether the peer hung up, what the
-        application made of the first request, or None, what is to be sent before that).
-
-        None: nothing was. The connection is Python's from now on.
-        """
+        application made of the first request, or None, what is to be sent before that); None: nothing was. The connection is Python's
+        from now on."""
         cdef Conns *conns = &self.loop.answering.conns
         cdef Conn *conn
         if not 0 <= fd < conns.size or not conns.all[fd].handed:
