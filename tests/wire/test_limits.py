@@ -136,7 +136,8 @@ def test_where_descriptors_run_out_the_idlest_connections_make_room(
     clients = []
     for _ in range(50):
         client = Client(server.port)
-        assert client.get("/page").body == b"a page"
+        response = client.get("/page")
+        assert (response.status, response.body) == (200, b"a page"), server.lines
         clients.append(client)
     assert clients[0].at_end()
     assert clients[-1].get("/page").body == b"a page"
