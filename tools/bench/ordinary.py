@@ -48,7 +48,7 @@ import pathlib
 import sys
 import fastpysgi
 FILES = {{}}
-for path in (pathlib.Path(sys.argv[2]) / {SITE[1:]!r}).iterdir():
+for path in (pathlib.Path(sys.argv[2]) / {SITE[1:]!r}).glob("*"):  # none where other kinds are asked for
     if path.suffix not in (".br", ".gz"):
         kind = ("Content-Type", mimetypes.guess_type(path.name)[0] or "application/octet-stream")
         found = [("", [kind], path.read_bytes())]
