@@ -324,14 +324,14 @@ def test_a_last_answer_survives_the_end_of_grace_whatever_is_sent_behind_it(
 
 def test_an_ending_lasts_while_the_client_reads_and_no_longer(root: Path, serve: Serve, wait_until: WaitUntil) -> None:
     """`linger` counts from when everything has arrived, `write` from the last progress."""
-    server = serve(root, engine="python", linger_timeout_s=0.1, write_timeout_s=0.3)
+    server = serve(root, engine="python", linger_timeout_s=0.1, write_timeout_s=1.0)
     junk = GET % (b"/page", b"") * 3
     with begin(server.port, b"Connection: close\r\n") as client:
         client.send(junk)
         pieces = [client.buffer]
         while sum(map(len, pieces)) < LARGE:  # longer than either timeout
             pieces.append(client.socket.recv(1 << 17))
-            select.select([], [], [], 0.01)
+            select.select([], [], [], 0.02)
         assert b"".join(pieces) == CONTENT
         wait_until(lambda: server.service.count() == 0)  # though the client does not close
     with begin(server.port, b"Connection: close\r\n") as client:
