@@ -314,6 +314,58 @@ def test_what_changes_while_it_loads_is_loaded_again(start: Start, folder: Path,
         assert client.read().body == b"three"
 
 
+def test_a_path_is_not_absent_while_the_servlet_that_is_to_own_it_loads(
+    start: Start, folder: Path, wait_until: WaitUntil
+) -> None:
+    server = start()
+    with StageClient(server.port) as first, StageClient(server.port) as second:
+        assert first.get("/absent").status == second.get("/absent").status == 404
+        write_servlet(folder, "late", SLOW + answering("late", "/late"))
+        first.send(b"GET /absent HTTP/1.1\r\nHost: test\r\n\r\n")  # hears of the change, and waits for the load
+        wait_until(lambda: JOURNAL == ["loading"])
+        second.send(b"GET /late HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert not second.has_bytes(0.1)
+        EVENTS["loaded"].set()
+        assert second.read().body == b"late"
+        assert first.read().status == 404
+
+
+def test_what_follows_an_edit_on_its_own_connection_knows_of_it(start: Start, folder: Path) -> None:
+    """All come in one packet: what was looked at before the edit is looked at anew."""
+    write_servlet(
+        folder,
+        "edit",
+        f"""
+from pathlib import Path
+
+from tests.support.stage import write_servlet
+
+number = itertools.count()
+
+def post(request):
+    text = "%d" % next(number)
+    write_servlet(Path({str(folder)!r}), "page", {answering("at TEXT", "/page")!r}.replace("TEXT", text))
+    write_servlet(Path({str(folder)!r}), "more", {answering("more", "/moreTEXT")!r}.replace("TEXT", text))
+    return text
+""",
+    )
+    server = start()
+    with StageClient(server.port) as client:
+        for number in range(5):
+            more, before = b"/more%d" % number, b"/more%d" % (number - 1)
+            asked = [
+                b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n" % path for path in (b"/page", more, b"/page", more, before)
+            ]
+            requests[2:2] = [b"POST /csp?edit HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n"]
+            client.send(b"".join(requests))
+            assert client.read().body == (b"at %d" % (number - 1) if number else b"one")
+            assert client.read().status == 404
+            assert client.read().body == b"%d" % number
+            assert client.read().body == b"at %d" % number
+            assert client.read().body == b"more"
+            assert client.read().status == 404
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_an_edit_that_a_load_takes_up_while_a_request_looks_for_its_servlet_is_answered(
     start: Start, folder: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, target: str

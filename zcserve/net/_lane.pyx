@@ -301,6 +301,7 @@ cdef class Lane:
 
     def forget_quick(self):
         """Look up anew what was found."""
+        owning.doubt(&self.loop.answering.owned.freshness)
         servlets.forget_quick(&self.loop.answering.servlets, &self.loop.answering.table)
         bury(&self.loop.answering.table.dead)
 

@@ -102,7 +102,8 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
     cdef int result
     cdef size_t batch = 0
     while p < end:
-        if not read_head(lane, p, end, &head):
+        # What a servlet did may be about what follows it.
+        if not read_head(lane, p, end, &head) or (conn.called_in == lane.turn and not is_fresh(lane)):
             return hand_over(lane, fd, p, end, False)
         record = find_known(lane, &head)
         if record == NULL:
@@ -125,6 +126,8 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
             if result != DONE:
                 return result
             conn = &lane.conns.all[fd]
+            conn.called_in = lane.turn
+            lane.owned.freshness.fresh_in = 0    # looked at anew
             if p < end and lane.servlets.said_len <= BATCH_BYTES and lane.requests_left > 0:
                 continue
         result = flush(lane, fd, p, end)

@@ -66,6 +66,7 @@ cdef struct Conn:
     uint8_t name_len             # the peer as the log writes it, 0 until it does
     char name[NAME_MAX]
     uint64_t answered            # with one it is idle, and waits no more for the first head
+    uint64_t called_in           # the turn in which a servlet was called for it last
     uint64_t given               # how many they were when Python gave it
     double born                  # when it was accepted
     double since                 # of the last answer, or of the last progress of what is pending

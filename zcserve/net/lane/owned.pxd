@@ -37,14 +37,16 @@ cdef inline int own(Owned *owned, bint something, parts) except -1:
     owned.all = True             # while it is made, and where it cannot be
     owned.is_fresh = NULL
     give_up(&owned.segments)
-    if parts is None or parts[0] is None:
+    if parts is None:
         return 0
     segments, notice, sure_s, is_fresh = parts
+    owned.freshness = Freshness(notice, sure_s, -1e9, 0)
+    owned.is_fresh = <PyObject *> is_fresh if is_fresh is not None else NULL
+    if segments is None:
+        return 0
     begin_set(&owned.segments, <uint32_t> len(segments))
     for segment in segments:
         add_hash(&owned.segments, hash_key(&owned.segments, PyBytes_AS_STRING(segment), PyBytes_GET_SIZE(segment)))
-    owned.freshness = Freshness(notice, sure_s, -1e9, 0)
-    owned.is_fresh = <PyObject *> is_fresh if is_fresh is not None else NULL
     owned.all = owned.segments.slots == NULL
     return 0
 
@@ -81,6 +83,12 @@ cdef inline bint seems_fresh(Freshness *freshness, uint64_t turn, double now) no
         return False
     freshness.fresh_in = turn
     return True
+
+
+cdef inline void doubt(Freshness *freshness) noexcept nogil:
+    """Something has changed: only Python knows when that is loaded."""
+    freshness.fresh_at = -1e9
+    freshness.fresh_in = 0
 
 
 cdef inline bint is_found_fresh(Freshness *freshness, object is_fresh, uint64_t turn, double now) except -1:
