@@ -353,7 +353,7 @@ def post(request):
     with StageClient(server.port) as client:
         for number in range(5):
             more, before = b"/more%d" % number, b"/more%d" % (number - 1)
-            asked = [
+            requests = [
                 b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n" % path for path in (b"/page", more, b"/page", more, before)
             ]
             requests[2:2] = [b"POST /csp?edit HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n"]
