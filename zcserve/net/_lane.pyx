@@ -30,7 +30,7 @@ from libc.string cimport memcpy
 from os import urandom
 
 from zcserve.net.lane cimport absent, connections, endings, judged, owned as owning, proxies, servlets, table, uses
-from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, read_head
+from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, pace_errands, read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, RECV_BYTES, Conn, Conns,
@@ -183,14 +183,14 @@ cdef class Lane:
     def poll(self, double timeout):
         """(descriptor, mask) of what needs Python's attention; waits at most `timeout` seconds (-1: without end).
 
-        Under load it returns when the second changes, for `set_second`. A report of a descriptor that Python does not
-        know, with the mask 0, is a connection that was handed over: `take` it.
-        """
+        Under load it returns when the second changes, for `set_second`. A report of a descriptor that Python does not know, with the
+        mask 0, is a connection that was handed over: `take` it."""
         cdef Answering *lane = &self.loop.answering
         cdef Conns *conns = &lane.conns
         cdef int i
         cdef list reports = []
-        conns.reports_count = lane.errands = 0
+        conns.reports_count = 0
+        pace_errands(lane)
         conns.due = conns.full = is_log_filling(&lane.log)
         lane.gil.thread = PyEval_SaveThread()
         run(&self.loop, timeout)

@@ -41,7 +41,9 @@ from zcserve.net.lane.text cimport Text
 from zcserve.net.lane.uses cimport touch
 
 cdef enum:
-    ERRANDS_MAX = 16             # of Python's in a turn: it takes 20 us for each, or more, and others wait for so long
+    ERRANDS_MIN = 16             # of Python's in a turn, for which others wait: as many as take ERRANDS_US, between these
+    ERRANDS_MAX = 64
+    ERRANDS_US = 1000
     HAND_OVER_ERRANDS = 2        # what a hand-over counts; an event of a connection of Python's is one
     PREFETCH_BYTES = 2048        # of content; the processor foresees the rest by itself
     BATCH_BYTES = 65536          # answered before it is sent: what a socket takes at once
@@ -50,6 +52,8 @@ cdef struct Answering:
     uint64_t turn                # counts turns
     int64_t second               # whose prefixes Python has set
     int errands                  # that Python was given in this turn
+    int errands_max
+    double errand_at             # when it was given the last one
     int requests_left            # of the connection at hand, in this turn
     int calls_left               # likewise, of servlets
     bint is_called_up            # it has waited for its servlet
@@ -400,13 +404,22 @@ cdef inline int put_off(Answering *lane, int fd, const char *p, const char *end,
     return keep_input(conn, p, end) or result
 
 
+cdef inline void pace_errands(Answering *lane) noexcept nogil:
+    """Begin a turn: how many errands Python may be given in it, as long as it took for those of the turn before."""
+    if lane.errands:
+        lane.errands_max = <int> min(ERRANDS_MAX, max(ERRANDS_MIN, ERRANDS_US * 1e-6 * lane.errands / (monotonic() - lane.errand_at)))
+    elif not lane.errands_max:
+        lane.errands_max = ERRANDS_MIN
+    lane.errands = 0
+
+
 cdef inline int hand_over(Answering *lane, int fd, const char *p, const char *end, bint at_once) noexcept nogil:
     """The connection becomes Python's, with the bytes from `p` on. Not before all that was answered is out: till then
     they wait in the inbox, and are judged again. So do they where Python has enough to do for this turn. Unless `at_once`: the
     request may be answered by now, so Python gets what the socket does not take of the answers before it, too."""
     cdef Conn *conn = &lane.conns.all[fd]
     cdef int result
-    if lane.errands >= ERRANDS_MAX and not at_once:
+    if lane.errands >= lane.errands_max and not at_once:
         return put_off(lane, fd, p, end, ENOUGH)
     if lane.output.count:
         result = flush(lane, fd, p, end)
@@ -415,5 +428,6 @@ cdef inline int hand_over(Answering *lane, int fd, const char *p, const char *en
     if watch_fresh(&lane.conns, fd, conn) < 0 or (p < end and keep_input(conn, p, end) < 0):
         return GONE
     lane.errands += HAND_OVER_ERRANDS
+    lane.errand_at = monotonic()
     hand(&lane.conns, fd, conn)
     return HAND_OVER

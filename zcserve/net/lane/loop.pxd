@@ -14,7 +14,7 @@ in `Conns.calling`, and those that stand there come first: what floods servlets 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from zcserve.net.lane.answering cimport ERRANDS_MAX, Answering, answer, go_on, has_had_its_share
+from zcserve.net.lane.answering cimport Answering, answer, go_on, has_had_its_share
 from zcserve.net.lane.connections cimport (
     AGAIN, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, call_later, drop_first, free_inbox,
     nothing_read, renew, room_for, run_again, tell, watch_fresh,
@@ -310,11 +310,12 @@ cdef inline void tell_in_turn(Loop *loop, int fd, uint32_t mask) noexcept nogil:
     if mask & <uint32_t> (EPOLLRDHUP | EPOLLHUP):
         conn.hung_up = True      # for when the connection comes back
     conn.events |= mask
-    if loop.answering.errands >= ERRANDS_MAX:
+    if loop.answering.errands >= loop.answering.errands_max:
         run_again(conns, fd)
         if conn.queued:          # else there is no memory
             return
     loop.answering.errands += 1
+    loop.answering.errand_at = monotonic()
     tell(conns, fd, conn.events)
     conn.events = 0
 
