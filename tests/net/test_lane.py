@@ -974,7 +974,11 @@ def test_connections_of_pythons_keep_none_from_its_turn_and_wait_for_theirs(driv
         quiet.send(PLAIN)
         driver.turn()
         assert select.select([quiet.socket], [], [], 20)[0]
-        assert len(driver.told) <= 16
+        assert 16 <= len(driver.told) <= 64  # by how long those of the turn before took
+        time.sleep(0.1)  # these take long
+        told = len(driver.told)
+        driver.turn()
+        assert told < len(driver.told) <= told + 16
         driver.until(lambda: len(driver.told) >= len(others))
         assert set(driver.told) == {fd for fd, _ in driver.taken}
 
@@ -1012,7 +1016,7 @@ def test_what_python_has_to_do_keeps_no_hit_waiting(drive: Callable[..., Driver]
         driver.turn()
         assert quiet.read().body == b"content"  # behind a hundred events in one batch
         assert driver.lane.count + len(driver.taken) == 102
-        assert 0 < len(driver.taken) <= 16
+        assert 0 < len(driver.taken) <= 32
         newcomer.send(PLAIN)
         driver.turn()
         assert newcomer.read().body == b"content"
