@@ -1,7 +1,7 @@
 """How a server ends: in order, or at once.
 
     begin   listeners are closed; what is under way is answered, and that was the connection's last answer
-    end     after --grace, or by a second signal: what is under way is cut short
+    end     after --grace: what is under way is cut short. A second signal waits for none of this (server.py)
     last    what the kernel has queued goes out, for LAST_S at most
     over    no connection is left, or no time: the loop stops
 

@@ -38,7 +38,7 @@ QUICK_MAX = 4096
 FIELDS = b"Content-Type: text/html\r\n"
 TEXT_FIELDS = b"Content-Type: text/plain\r\n"
 TARGET = b"/csp?hello"
-NOBODY = b"/csp?nobody"
+MISSING = b"/csp?missing"
 LARGE = 10 << 20
 BODY_MAX = 1000
 
@@ -219,11 +219,11 @@ def test_a_target_without_a_function_is_looked_up_each_time_and_handed_over(stag
     driver = stage()
     for count in (1, 2):
         with Client(driver.where) as client:
-            client.send(get(NOBODY))
+            client.send(get(MISSING))
             driver.until(lambda count=count: len(driver.taken) == count)
-            assert driver.handed_over() == (get(NOBODY), None)
-    assert driver.looked_up == [NOBODY] * 2
-    assert not driver.lane.knows(NOBODY)
+            assert driver.handed_over() == (get(MISSING), None)
+    assert driver.looked_up == [MISSING] * 2
+    assert not driver.lane.knows(MISSING)
 
 
 @pytest.mark.parametrize("wrong", [RuntimeError("no"), KeyboardInterrupt(), None])
@@ -431,7 +431,7 @@ def absent_stage(stage: Callable[..., Stage], owned: Owned | None) -> Stage:
     [
         (b"/nothing", True), (b"/nothing?csp", True), (b"/cspx?hello", True), (b"/file/b", True), (b"/cs/p", True),
         (b"/csp?hello", False), (b"/csp", False), (b"/app", False), (b"/app/", False), (b"/app/x?y", False),
-        (b"/a%70p/x", False), (b"//app", False), (b"/x/../app", False), (b"http://test/csp?nobody", False),
+        (b"/a%70p/x", False), (b"//app", False), (b"/x/../app", False), (b"http://test/csp?missing", False),
         (b"/file/a", False), (b"*", False), (b"/", True),
     ],
 )  # fmt: skip
@@ -1047,8 +1047,8 @@ def test_what_cannot_be_handed_over_is_not_given_to_another(stage: Callable[...,
     assert [made.discarded for made in driver.made] == [1]
     assert driver.taken == []
     with Client(driver.where) as other:
-        other.send(get(NOBODY))
-        assert driver.handed_over() == (get(NOBODY), None)
+        other.send(get(MISSING))
+        assert driver.handed_over() == (get(MISSING), None)
 
 
 def test_others_may_run_while_the_lane_waits_and_while_it_needs_no_python(stage: Callable[..., Stage]) -> None:
