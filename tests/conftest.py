@@ -8,10 +8,9 @@ ZCSERVE_TEST_UNHURRIED=1 a change shows in many small and late steps, and what f
 from __future__ import annotations
 
 import gc
-import itertools
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +34,9 @@ else:
     settings.load_profile("zcserve")
 
 
-# A closed server is cyclic garbage that holds descriptors; a run has hundreds of them, and select() ends at 1024.
-SERVED_BETWEEN_COLLECTIONS = 25
-_served = itertools.count(1)
+# A closed server is cyclic garbage that holds descriptors until it is collected; without garbage, a worker between two
+# tests has about 14 open.
+DESCRIPTORS_MAX = 200
 
 STRICT = os.environ.get("ZCSERVE_TEST_STRICT") == "1"
 if unhurried.IS_WANTED:
@@ -71,6 +70,27 @@ def pytest_make_collect_report() -> Iterator[None]:
     return report
 
 
+def _descriptors() -> list[str]:
+    """What each open descriptor of this process leads to."""
+    names = []
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            names.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return names
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """A test that leaves descriptors open fails, and not one that has too few of them an hour later."""
+    yield
+    if len(os.listdir("/proc/self/fd")) > DESCRIPTORS_MAX:
+        gc.collect()
+        gc.collect()  # the first one's finalizers leave some for the second
+        left = _descriptors()
+        if len(left) > DESCRIPTORS_MAX:
+            pytest.fail(f"{len(left)} descriptors are open after this test: {sorted(left)}")
+
+
 @pytest.fixture
 def wait_until() -> WaitUntil:
     """`wait_until(predicate, timeout=20.0)`."""
@@ -98,9 +118,6 @@ def serve() -> Iterator[Serve]:
             return stack.enter_context(Server(Config(root=root, **{"port": 0} | config)))
 
         yield start
-    if next(_served) % SERVED_BETWEEN_COLLECTIONS == 0:
-        gc.collect()
-        gc.collect()  # the first one's finalizers leave some for the second
 
 
 @pytest.fixture

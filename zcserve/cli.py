@@ -122,7 +122,9 @@ def _complain(line: str) -> None:
         if sys.stderr is None:
             return
         with suppress(io.UnsupportedOperation):
-            if not select.select([], [sys.stderr], [], COMPLAINED_WITHIN_S)[1]:
+            poll = select.poll()
+            poll.register(sys.stderr, select.POLLOUT)
+            if not poll.poll(COMPLAINED_WITHIN_S * 1000):
                 return
         print(line, file=sys.stderr, flush=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import select
 import struct
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.trees import Tree, as_nobody, descriptors, entry_of, publish
+from tests.support.waiting import is_readable
 from zcserve.cache import _inotify as inotify
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation
@@ -48,7 +48,7 @@ class Followed:
 
     def changes(self, wait_s: float = 0.0) -> Changes:
         """What is told `wait_s` seconds later (0: as soon as it is due)."""
-        while select.select([self.watcher.fd], [], [], 0)[0]:
+        while is_readable(self.watcher.fd):
             self.watcher.read(self.now)
         due = self.watcher.due(self.now)
         self.now += wait_s
@@ -758,7 +758,7 @@ def test_a_walk_in_a_thread_and_a_loop_that_reads_do_not_disturb_each_other(
         while thread.is_alive():
             watcher.read(site.now)
     assert churn.returncode == 0
-    while site.watcher.due(site.now) < math.inf or select.select([watcher.fd], [], [], 0)[0]:
+    while site.watcher.due(site.now) < math.inf or is_readable(watcher.fd):
         site.follow()
     fresh = tree.walk()
     assert {key: getattr(resource, "identity", b"") for key, resource in generation.resources.items()} == {

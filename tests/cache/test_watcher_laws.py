@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import select
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import is_readable
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
@@ -104,7 +104,7 @@ BATCHES = st.lists(st.lists(st.tuples(st.sampled_from(DEEDS), PATHS, PATHS), min
 def catch_up(watcher: Watcher, generation: Generation, now: float) -> float:
     """Read until nothing is left to be taken; what time it is then."""
     for _ in range(100):
-        while select.select([watcher.fd], [], [], 0)[0]:
+        while is_readable(watcher.fd):
             assert watcher.read(now)
         due = watcher.due(now)
         if due == float("inf"):

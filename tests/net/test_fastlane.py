@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import random
 import resource
-import select
 import shutil
 import signal
 import socket
@@ -26,7 +25,7 @@ import pytest
 from tests.support.client import Client, Response
 from tests.support.command import StartCommand
 from tests.support.site import Serve, Site
-from tests.support.waiting import WaitUntil
+from tests.support.waiting import WaitUntil, is_readable
 from zcserve import Config, Server
 from zcserve.cache import store
 from zcserve.cache.entry import Entry
@@ -211,7 +210,7 @@ def test_the_first_sights_of_some_clients_leave_room_for_others_in_each_turn(sit
                 server.loop.call_soon(lambda: None)
                 server.loop.run_once()
                 found.append(lane.requests)
-                if select.select([bystander.socket], [], [], 0)[0] and bystander.read().body == PAGE:
+                if is_readable(bystander.socket) and bystander.read().body == PAGE:
                     answered_at = lane.requests
             assert max(after - before for before, after in itertools.pairwise(found)) <= 2 * (64 + 1)
             assert answered_at <= 300  # not behind all that the others want
@@ -529,7 +528,7 @@ def test_a_client_that_reads_slowly_gets_it_all(start: Callable[..., Server], wa
         end = time.monotonic() + 1.5  # some deadlines long
         while time.monotonic() < end:
             received += len(client.socket.recv(4096))
-            select.select([], [], [], 0.01)
+            time.sleep(0.01)
         while received < LARGE:
             received += len(client.socket.recv(1 << 20)) or pytest.fail("closed early")
 

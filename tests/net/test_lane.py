@@ -29,6 +29,7 @@ import pytest
 from tests.support.client import Client
 from tests.support.driver import PLAIN, Driver, Fake, Held, head_of, laid_out, packed, put
 from tests.support.grammar import BROWSER, Maker
+from tests.support.waiting import is_readable
 from zcserve import Config
 from zcserve.errors import HttpError
 from zcserve.net import access_log
@@ -842,7 +843,7 @@ def test_a_pipeline_longer_than_the_socket_takes_is_answered_in_order(drive: Cal
         client.send(stream * 3)
         while len(received) < len(expected):
             driver.turn()
-            if select.select([client.socket], [], [], 0)[0]:
+            if is_readable(client.socket):
                 received += client.socket.recv(8192)
     assert received == expected
     logged = [line.split(b'"')[1] for line in driver.lane.take_log().splitlines()]
@@ -879,7 +880,7 @@ def test_answers_are_whole_and_in_order_wherever_the_socket_stops(
         client.send(stream)
         while True:
             driver.turn()
-            if rng.random() < 0.7 and select.select([client.socket], [], [], 0)[0]:
+            if rng.random() < 0.7 and is_readable(client.socket):
                 data = client.socket.recv(rng.choice((1, 50, 1000, 8000)))
                 if not data:
                     break
@@ -914,7 +915,7 @@ def test_parts_are_whole_and_in_order_wherever_the_socket_stops(drive: Callable[
         client.send(stream)
         while len(received) < len(expected):
             driver.turn()
-            if rng.random() < 0.7 and select.select([client.socket], [], [], 0)[0]:
+            if rng.random() < 0.7 and is_readable(client.socket):
                 received += client.socket.recv(rng.choice((1, 50, 1000, 8000)))
     assert received == expected
 
@@ -931,7 +932,7 @@ def test_a_connection_with_unread_bytes_is_not_shed(drive: Callable[..., Driver]
         assert driver.lane.shed(2) == 1
         assert driver.lane.count == 1
         assert silent.at_end()
-        driver.until(lambda: select.select([speaker.socket], [], [], 0)[0])
+        driver.until(lambda: is_readable(speaker.socket))
         assert speaker.read().body == b"content"
 
 
@@ -947,7 +948,7 @@ def test_new_clients_for_python_keep_no_connection_from_its_turn(drive: Callable
         for _ in range(200):
             stack.enter_context(Client(driver.where)).send(b"x")
         quiet.send(PLAIN)
-        driver.until(lambda: select.select([quiet.socket], [], [], 0)[0])
+        driver.until(lambda: is_readable(quiet.socket))
         assert len(driver.taken) <= 64
         driver.until(lambda: len(driver.taken) == 200)
 
@@ -973,7 +974,7 @@ def test_connections_of_pythons_keep_none_from_its_turn_and_wait_for_theirs(driv
             other.send(b"y")
         quiet.send(PLAIN)
         driver.turn()
-        assert select.select([quiet.socket], [], [], 20)[0]
+        assert is_readable(quiet.socket, 20)
         assert 16 <= len(driver.told) <= 64  # by how long those of the turn before took
         time.sleep(0.1)  # these take long
         told = len(driver.told)
@@ -995,7 +996,7 @@ def test_connections_that_come_back_keep_none_from_its_turn(drive: Callable[...,
         back, driver.taken = driver.taken, []
         for fd, _ in back:
             driver.lane.resume(fd, time.monotonic())
-        driver.until(lambda: select.select([quiet.socket], [], [], 0)[0])
+        driver.until(lambda: is_readable(quiet.socket))
         assert len(driver.taken) <= 64
         driver.until(lambda: len(driver.taken) == len(others))
 
@@ -1104,7 +1105,7 @@ def test_an_answer_arrives_whole_though_the_client_sends_on(drive: Callable[...,
         received = b""
         while True:
             driver.turn()
-            data = client.socket.recv(65536) if select.select([client.socket], [], [], 0.01)[0] else None
+            data = client.socket.recv(65536) if is_readable(client.socket, 0.01) else None
             if data == b"":
                 break
             received += data or b""

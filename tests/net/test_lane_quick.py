@@ -11,7 +11,6 @@ import gc
 import itertools
 import os
 import random
-import select
 import socket
 import sys
 import termios
@@ -29,7 +28,7 @@ from tests.support.connections import connections_of
 from tests.support.driver import PLAIN, Driver, Fake, Held, head_of, laid_out, packed, put
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS
-from tests.support.waiting import WaitUntil
+from tests.support.waiting import WaitUntil, is_readable
 from zcserve.site.exchange import Owned, Quick
 
 pytest.importorskip("zcserve.net._lane")
@@ -172,7 +171,7 @@ def read_all(driver: Stage, client: Client, length: int) -> bytes:
     received = bytearray()
 
     def more() -> bool:
-        while len(received) < length and select.select([client.socket], [], [], 0)[0]:
+        while len(received) < length and is_readable(client.socket):
             received.extend(client.socket.recv(1 << 18))
             driver.turn()
         return len(received) >= length
@@ -707,7 +706,7 @@ def test_files_and_functions_are_answered_in_order_each_once(
         client.send(stream)
         while True:
             driver.turn()
-            if rng.random() < 0.7 and select.select([client.socket], [], [], 0)[0]:
+            if rng.random() < 0.7 and is_readable(client.socket):
                 data = client.socket.recv(rng.choice((1, 50, 1000, 50_000)))
                 if not data:
                     break
@@ -869,7 +868,7 @@ def test_a_client_that_leaves_within_an_answer_leaves_nothing(stage: Callable[..
         with Client(driver.where, receive_buffer=4096) as client:
             client.send(get(TARGET) * 3)
             driver.until(lambda: driver.called)
-            driver.until(lambda: select.select([client.socket], [], [], 0)[0])
+            driver.until(lambda: is_readable(client.socket))
             client.socket.recv(1000)
             if reset:
                 client.reset()

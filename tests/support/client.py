@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Self
+
+from tests.support.waiting import is_readable
 
 TIMEOUT_S = 20.0
 
@@ -140,7 +141,7 @@ class Client:
 
     def has_bytes(self, within_s: float) -> bool:
         """Whether something comes within a time."""
-        return bool(select.select([self.socket], [], [], within_s)[0])
+        return is_readable(self.socket, within_s)
 
     def at_end(self) -> bool:
         """Whether the server closes, in order, without sending anything more; waits for one or the other."""
@@ -175,7 +176,9 @@ def listening(port: int) -> socket.socket:
 
 def _socket_of_ours(is_it: Callable[[socket.socket], Any]) -> socket.socket:
     for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError), ExitStack() as stack:  # not a socket, not connected, or closed since
+        with suppress(OSError), ExitStack() as stack:  # not connected, or closed since
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                continue
             # `socket.dup` would make the server's blocking: that is a property of what both descriptors refer to.
             sock = stack.enter_context(socket.socket(fileno=os.dup(int(name))))
             if is_it(sock):

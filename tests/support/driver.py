@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client, Response
-from tests.support.waiting import Predicate, T
+from tests.support.waiting import Predicate, T, is_readable
 from zcserve import Config
 from zcserve.http import status_line
 from zcserve.net.fastlane import CODINGS, STATUSES, judge
@@ -132,7 +131,7 @@ class Driver:
         answers = []
         for _ in range(count):
             if not client.buffer:
-                self.until(lambda: select.select([client.socket], [], [], 0)[0])
+                self.until(lambda: is_readable(client.socket))
             answers.append(client.read(method=method))
         return answers
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import select
 import socket
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.support.client import Client
+from tests.support.waiting import is_readable
 from zcserve import Server
 from zcserve.net.fastlane import FastLane
 
@@ -98,7 +98,7 @@ def ask(port: int, pieces: list[bytes], pause_s: float = 0.0, quiet_s: float = 0
                 sock.sendall(piece)
                 if pause_s:
                     time.sleep(pause_s)
-            while quiet_s and select.select([sock], [], [], quiet_s)[0]:
+            while quiet_s and is_readable(sock, quiet_s):
                 received.append(sock.recv(1 << 18))
                 if not received[-1]:
                     break

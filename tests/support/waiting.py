@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Callable
 from typing import Literal, Protocol, TypeVar
@@ -27,6 +28,19 @@ def wait_until(predicate: Predicate[T], timeout: float = 20.0) -> T:
             pytest.fail(f"not true within {timeout} s: {predicate!r}")
         time.sleep(0.005)
     return value
+
+
+class HasFileno(Protocol):
+    """A socket, a file, a pipe's end."""
+
+    def fileno(self) -> int: ...
+
+
+def is_readable(file: HasFileno | int, within_s: float = 0.0) -> bool:
+    """Whether bytes, an end or an error come within a time. `select` would refuse descriptors from 1024 on."""
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(within_s * 1000))
 
 
 Growth = Callable[[Callable[[int], object], int], float]

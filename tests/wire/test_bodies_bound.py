@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import select
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from tests.support.command import StartCommand
 from tests.support.connections import connections_of
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
-from tests.support.waiting import WaitUntil
+from tests.support.waiting import WaitUntil, is_readable
 from tools.bench.proc import memory_bytes
 from zcserve import Server
 
@@ -361,7 +360,7 @@ def test_a_body_that_trickles_ends(
     with begin_slowly(server, request_line, first) as client:
         for _ in range(400):  # for 32 times as long as it may, with less than one byte of 20 that are wanted
             client.send(b"x")
-            if select.select([client.socket], [], [], 0.02)[0]:
+            if is_readable(client.socket, 0.02):
                 break
         else:
             pytest.fail("a byte now and then keeps the body on its way")
@@ -376,7 +375,7 @@ def test_a_rest_between_chunks_does_not_set_the_clock_of_a_body_anew(start: Call
         client.send(f"{KEPT} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
         for _ in range(250):
             client.send(b"1\r\nx\r\n" * 3)
-            if select.select([client.socket], [], [], 0.02)[0]:
+            if is_readable(client.socket, 0.02):
                 break
         else:
             pytest.fail("a few chunks now and then keep the body on its way")
@@ -392,7 +391,7 @@ def test_a_body_that_comes_fast_enough_may_take_its_time(start: Callable[..., Se
         while time.monotonic() < until:  # 20 times as fast as need be
             client.send(b"x" * 400)
             left -= 400
-            assert not select.select([client.socket], [], [], 0.02)[0]
+            assert not is_readable(client.socket, 0.02)
         client.send(b"x" * left)
         assert client.read().status == 200
 

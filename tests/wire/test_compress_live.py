@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import re
-import select
 import shutil
 import signal
 import socket
@@ -25,7 +24,7 @@ from tests.support.command import StartCommand
 from tests.support.eviction import entry_of
 from tests.support.following import Becomes
 from tests.support.site import Serve, Site
-from tests.support.waiting import WaitUntil
+from tests.support.waiting import WaitUntil, is_readable
 from zcserve import Server
 
 TEXT = b"let x = 1; // and so on\n" * 400
@@ -260,7 +259,7 @@ def test_systemd_waits_for_variants_and_files_are_counted(
         notified.bind(str(path))
         server = command(site.root, "--compress", environ={"NOTIFY_SOCKET": str(path)} | slowly(0.1))
         words: list[bytes] = []
-        while select.select([notified], [], [], 0.2)[0]:
+        while is_readable(notified, 0.2):
             words.append(notified.recv(4096))
     assert re.fullmatch(rb"EXTEND_TIMEOUT_USEC=30000000\nSTATUS=compress: 2 files, .* KiB, by \d+ threads", words[0])
     assert words[-1].startswith(b"READY=1")

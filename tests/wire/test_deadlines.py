@@ -6,7 +6,6 @@ What must end is waited for; what must live on is given many times the pace that
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import pytest
 
 from tests.support.client import Client
 from tests.support.site import Serve, Site
-from tests.support.waiting import WaitUntil
+from tests.support.waiting import WaitUntil, is_readable
 from zcserve import Server
 
 # Longer than any test may take: a deadline that is not the test's subject.
@@ -29,7 +28,7 @@ def drip(client: Client, data: bytes, pause_s: float = 0.02) -> None:
     """Send byte by byte until the server says something."""
     for at in range(len(data)):
         client.send(data[at : at + 1])
-        if select.select([client.socket], [], [], pause_s)[0]:
+        if is_readable(client.socket, pause_s):
             return
     pytest.fail(f"{len(data)} bytes went out and no deadline ended it")
 
@@ -76,7 +75,7 @@ def test_the_clock_of_a_head_begins_with_its_own_first_byte(start: Callable[...,
         client.send(REQUEST[:half])
         end = time.monotonic() + 1.0
         while time.monotonic() < end:
-            select.select([], [], [], 0.03)
+            time.sleep(0.03)
             client.send(REQUEST[half:] + REQUEST[:half])
             assert client.read().status == 200
         drip(client, REQUEST[half:-2] + b"X-More: and more\r\n" * 500)  # the last half is never completed
@@ -88,7 +87,7 @@ def test_the_clock_of_the_first_head_begins_with_its_first_byte(start: Callable[
     """A browser connects before it knows what to ask."""
     with Client(start(head=1.5, engine="python").port) as client:
         for piece in (REQUEST[:9], REQUEST[9:]):
-            select.select([], [], [], 0.8)
+            time.sleep(0.8)
             client.send(piece)
         assert client.read().status == 200
 
@@ -128,7 +127,7 @@ def test_a_connection_in_use_outlives_every_deadline_of_a_single_request(start: 
         end = time.monotonic() + 2.5
         while time.monotonic() < end:
             assert client.get("/page").body == b"a page"
-            select.select([client.socket], [], [], 0.02)
+            is_readable(client.socket, 0.02)
 
 
 def test_a_client_that_does_not_close_after_an_error_is_closed(

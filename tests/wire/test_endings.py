@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import resource
-import select
 import signal
 import socket
 import textwrap
@@ -22,7 +21,7 @@ from tests.support.client import Client
 from tests.support.command import StartCommand
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlets
-from tests.support.waiting import WaitUntil
+from tests.support.waiting import WaitUntil, is_readable
 from zcserve import Config, Server
 from zcserve.config.table import Engine
 from zcserve.net.states import FRESH_S
@@ -51,7 +50,7 @@ def read_slowly(client: Client, count: int) -> bytes:
     while count > 0 and (data := client.socket.recv(min(count, 1 << 16))):
         pieces.append(data)
         count -= len(data)
-        select.select([], [], [], 0.001)
+        time.sleep(0.001)
     return b"".join(pieces)
 
 
@@ -225,7 +224,7 @@ def test_the_last_answer_arrives_whatever_its_client_sends_behind_it(
         for requests, contents in LASTS.items():
             with Client(server.port, receive_buffer=4096) as client:
                 client.send(requests)
-                select.select([client.socket], [], [], 20)
+                is_readable(client.socket, 20)
                 for _ in range(3):  # the loop's turns
                     assert other.get("/page").status == 200
                     with suppress(ConnectionError):
@@ -272,7 +271,7 @@ def test_the_pieces_of_a_stream_that_fails_arrive(site: Site, serve: Serve, tmp_
         client.send(GET % (b"/cut", b"") * 100)
         for n in range(30):
             assert client.read_chunk() == b"%05d" % n * 2000
-            select.select([], [], [], 0.005)
+            time.sleep(0.005)
         with pytest.raises(EOFError):
             client.read_chunk()
 
@@ -311,13 +310,13 @@ def test_a_last_answer_survives_the_end_of_grace_whatever_is_sent_behind_it(
         assert taught.get("/little", method="HEAD").status == 200
     with Client(server.port, receive_buffer=4096) as client:
         client.send(GET % (b"/little", b""))
-        select.select([client.socket], [], [], 20)  # the rest is in the kernel's queue
+        is_readable(client.socket, 20)  # the rest is in the kernel's queue
         os.kill(server.pid, signal.SIGTERM)
         wait_until(lambda: is_refused(server.port))
         with suppress(ConnectionError):
             for _ in range(20):
                 client.send(b"x")
-                select.select([], [], [], 0.01)
+                time.sleep(0.01)
         assert client.read().body == LITTLE
     assert server.wait() == 0
 
@@ -331,7 +330,7 @@ def test_an_ending_lasts_while_the_client_reads_and_no_longer(root: Path, serve:
         pieces = [client.buffer]
         while sum(map(len, pieces)) < LARGE:  # longer than either timeout
             pieces.append(client.socket.recv(1 << 17))
-            select.select([], [], [], 0.02)
+            time.sleep(0.02)
         assert b"".join(pieces) == CONTENT
         wait_until(lambda: server.service.count() == 0)  # though the client does not close
     with begin(server.port, b"Connection: close\r\n") as client:

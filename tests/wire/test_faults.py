@@ -14,7 +14,7 @@ import functools
 import itertools
 import os
 import random
-import select
+import selectors
 import socket
 import subprocess
 import sys
@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -558,9 +558,15 @@ def _send_until_nobody_takes_more(sockets: list[socket.socket], data: bytes, byt
     sent = dict.fromkeys(sockets, 0)
     for sock in sockets:
         sock.setblocking(False)
-    while writable := select.select([], [sock for sock in sockets if sent[sock] < bytes_max], [], 1.0)[1]:
-        for sock in writable:
-            sent[sock] += sock.send(data[sent[sock] % len(data) :])
+    with selectors.PollSelector() as writable:
+        for sock in sockets:
+            writable.register(sock, selectors.EVENT_WRITE)
+        while writable.get_map() and (ready := writable.select(1.0)):
+            for key, _ in ready:
+                sock = cast(socket.socket, key.fileobj)
+                sent[sock] += sock.send(data[sent[sock] % len(data) :])
+                if sent[sock] >= bytes_max:
+                    writable.unregister(sock)
     return list(sent.values())
 
 

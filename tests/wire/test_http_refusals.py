@@ -5,7 +5,6 @@ Most are 400: a server that cannot tell where a request ends must not guess (RFC
 
 from __future__ import annotations
 
-import select
 import time
 from collections.abc import Iterator
 
@@ -13,6 +12,7 @@ import pytest
 
 from tests.support.client import Client, Response
 from tests.support.site import Serve, Site
+from tests.support.waiting import is_readable
 from zcserve import Config, Server
 
 PAGE = b"<p>a page</p>"
@@ -312,7 +312,7 @@ def test_a_slow_sender_does_not_gain_time_with_each_byte(
     with Client(serve(site.root, **config).port) as client:
         client.send(begin)
         deadline = time.monotonic() + 20
-        while not select.select([client.socket], [], [], 0.02)[0]:
+        while not is_readable(client.socket, 0.02):
             client.send(drip)
             assert time.monotonic() < deadline
         assert client.read().status == 408

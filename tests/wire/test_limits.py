@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import select
 import time
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tests.support.client import Client
 from tests.support.command import StartCommand
 from tests.support.connections import connections_of
 from tests.support.site import Serve, Site
-from tests.support.waiting import WaitUntil
+from tests.support.waiting import WaitUntil, is_readable
 from zcserve.net.states import FRESH_S, State
 
 LARGE = 8 << 20  # more than any socket takes that nobody reads from
@@ -83,7 +82,7 @@ def test_at_the_connection_limit_a_newcomer_waits_while_all_are_busy(
     wait_until(lambda: [connection.state for connection in connections_of(server.service)] == [State.WRITE] * 2)
     with Client(server.port) as newcomer:
         newcomer.send(GET_PAGE)
-        assert not select.select([newcomer.socket], [], [], 0.3)[0]
+        assert not is_readable(newcomer.socket, 0.3)
         assert len(connections_of(server.service)) == 2
         busy[0].close()
         assert newcomer.read().body == b"a page"
@@ -188,7 +187,7 @@ def test_where_descriptors_run_out_a_young_connection_is_spared_and_the_newcomer
         young.append(client)
     with Client(server.port) as newcomer:
         newcomer.send(GET_PAGE)
-        while not select.select([newcomer.socket], [], [], 0.05)[0]:
+        while not is_readable(newcomer.socket, 0.05):
             if time.monotonic() < began + FRESH_S / 2:  # all are younger than that
                 for client in young:
                     assert client.get("/page").body == b"a page"

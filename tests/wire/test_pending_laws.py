@@ -9,7 +9,6 @@ else; when the clients are gone, no connection is left.
 from __future__ import annotations
 
 import random
-import select
 import socket
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 
 from tests.support.client import Client
 from tests.support.site import Serve, Site
+from tests.support.waiting import is_readable
 from zcserve import Server
 from zcserve.net.fastlane import FastLane
 
@@ -103,7 +103,7 @@ class Peer:
         self.owed += asks
 
     def read_some(self, most: int) -> None:
-        if select.select([self.client.socket], [], [], 0)[0]:
+        if is_readable(self.client.socket):
             self.client.buffer += self.client.socket.recv(most)
 
     def settle(self) -> None:
