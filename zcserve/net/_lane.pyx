@@ -24,7 +24,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from os import urandom
@@ -33,7 +33,7 @@ from zcserve.net.lane cimport absent, connections, endings, judged, owned as own
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, pace_errands, read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
-    OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, RECV_BYTES, Conn, Conns,
+    OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, Conn, Conns,
 )
 from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value as read_numbers
 from zcserve.net.lane.head cimport Head
@@ -45,7 +45,7 @@ from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport NO_DATE, Record, Rep, bury, record_of_page
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
-    EPOLL_CLOEXEC, SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, epoll_create1, errno, monotonic,
+    SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, monotonic,
 )
 from zcserve.net.lane.text cimport Text, copied
 
@@ -95,12 +95,7 @@ cdef class Lane:
         """`judge` says what a value means of which the grammar in C is unsure: `fastlane.judge`. None: such requests are handed over."""
         cdef Answering *lane = &self.loop.answering
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
-        lane.conns.epfd = epoll_create1(EPOLL_CLOEXEC)
-        if lane.conns.epfd < 0:
-            raise OSError(errno, "epoll_create1")
-        lane.conns.buffer = <char *> malloc(RECV_BYTES)
-        if lane.conns.buffer == NULL:
-            raise MemoryError
+        connections.open_conns(&lane.conns)
         table.open_table(&lane.table, seed)
         absent.open_absent(&lane.absent, urandom(16))
         absent.open_absent(&lane.owned.segments, urandom(16))

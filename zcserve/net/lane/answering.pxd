@@ -5,9 +5,6 @@
 Here the units meet: a head is parsed, its target found, a representation chosen, a line logged, an answer gathered. Answers
 to pipelined requests are gathered and sent together. Whatever the lane cannot answer by itself goes to Python with the bytes
 from there on, but not before all that was answered is out.
-
-Odd: where Python was called, the table of connections may have grown. So a `Conn` is looked up anew behind each call that may
-reach it.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -114,7 +111,6 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
             if not may_find(&lane.finder):
                 return put_off(lane, fd, p, end, ENOUGH)
             record = find_first(lane, &head)
-        conn = &lane.conns.all[fd]
         if record == NULL or (head.forwarded and is_by_proxy(lane, conn) and not knows_client(lane, &head, record)):
             return hand_over(lane, fd, p, end, False)
         if record.count:
@@ -129,7 +125,6 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
             result = answer_servlet(lane, fd, &head, record, &p, end)
             if result != DONE:
                 return result
-            conn = &lane.conns.all[fd]
             conn.called_in = lane.turn
             lane.owned.freshness.fresh_in = 0    # looked at anew
             if p < end and lane.servlets.said_len <= BATCH_BYTES and lane.requests_left > 0:
@@ -157,7 +152,7 @@ cdef inline Record *find_known(const Answering *lane, const Head *head) noexcept
 
 cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
     """What answers a request that the table has nothing for: an application's servlet, the page for what is absent, or what Python
-    finds. The table of connections may have grown."""
+    finds."""
     cdef Record *record = NULL
     cdef Text place = head.place
     if not head.for_servlet and not may_own(&lane.owned, place):
@@ -286,7 +281,7 @@ cdef inline int answer_servlet(
     """As `answer`, for the request at `at`. DONE: its answer is said, and not sent. NOT_YET: it was not called, and all before it is
     out."""
     cdef const char *p = at[0]
-    cdef Conn *conn
+    cdef Conn *conn = &lane.conns.all[fd]
     cdef int result = HAND_OVER
     if not may_call(lane):
         return put_off(lane, fd, p, end, NOT_YET)
@@ -300,7 +295,6 @@ cdef inline int answer_servlet(
         if result != HAND_OVER:
             discard_made(&lane.servlets, fd)
         return result
-    conn = &lane.conns.all[fd]
     if result != DONE:
         if lane.output.count and conn.owner == OWNER_LANE:
             flush(lane, fd, p, end)
@@ -344,7 +338,7 @@ cdef inline int ask_servlet(Answering *lane, int fd, Head *head, Record *found, 
     lane.called_at = now
     lane.calls_left -= 1
     lane.conns.asking = -1
-    if lane.conns.all[fd].owner == OWNER_LANE:
+    if conn.owner == OWNER_LANE:
         return result
     discard_made(&lane.servlets, fd)
     lane.output.count = 0        # nothing is left to send it to

@@ -82,7 +82,6 @@ cdef inline void serve(Loop *loop, int fd, uint32_t mask) noexcept nogil:
             return
     while conn.inbox_len or conn.readable:
         result = read_and_answer(loop, fd, conn)
-        conn = &conns.all[fd]
         if (result != DONE or conn.closing) and not goes_on(loop, fd, result):
             return
         if (conn.inbox_len or conn.readable) and has_had_its_share(&loop.answering):
