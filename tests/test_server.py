@@ -17,7 +17,6 @@ import weakref
 from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -192,26 +191,6 @@ def test_clients_of_a_server_that_ends_are_not_left_waiting(site: Site) -> None:
 
 
 # --- the command ----------------------------------------------------------------------------------------------
-
-
-def test_a_program_that_is_ended_while_it_looks_for_the_last_changes_does_not_take_over(
-    site: Site, serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = serve(site.root)
-    looks: list[None] = []
-
-    def look() -> None:
-        looks.append(None)
-        monkeypatch.setattr(server, "_stopping", len(looks) == 2)
-
-    succeeded: list[object] = []
-    before = SimpleNamespace(await_go=lambda _: True, succeed=lambda *given: succeeded.append(given))
-    succession = server._succession
-    monkeypatch.setattr(succession, "_predecessor", before)
-    monkeypatch.setattr(server.content, "catch_up", look)
-    with pytest.raises(UsageError):
-        succession.begin(lambda: server._stopping)
-    assert (len(looks), succeeded) == (2, [])
 
 
 def test_the_banner_says_what_was_done(site: Site, command: StartCommand) -> None:
