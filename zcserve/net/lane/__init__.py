@@ -1,6 +1,7 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text  <  scan records gil  <  grammar choice sightings uses  <  judged ranges table  <  conditions  <  head
+    system text  <  scan dates copies gil  <  records  <  grammar choice sightings uses  <  judged ranges table
+        <  conditions  <  head
         <  proxies log output  <  connections parts absent finding  <  owned  <  servlets  <  endings answering
         <  loop  <  _lane
 
@@ -8,7 +9,9 @@
 |-------------|-----------------------------------------------------------------------------|
 | system      | what is taken from the system and from CPython                              |
 | text        | classes of characters, comparisons, decimal numbers, hashes                 |
-| scan        | where a target, a name or a value ends                                      |
+| scan        | where a target, a name, a value or a tag ends                               |
+| dates       | the seconds that a date says                                                |
+| copies      | pages of large content that small parts are asked of again and again        |
 | records     | what can be sent, and how long it lives                                     |
 | grammar     | what the value of a field means                                             |
 | judged      | what a value means, as the grammar says it or else Python                   |
