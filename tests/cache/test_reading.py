@@ -217,6 +217,16 @@ def test_a_file_system_that_gives_less_or_more_than_it_says_is_not_believed(
     assert shelf.entry.etag == b""
 
 
+def test_no_more_than_an_entry_says_is_handed_on_of_a_file_that_grows(tree: Tree) -> None:
+    shelf = Shelf(tree, 1000)
+    file = shelf.open()
+    other_size(shelf.path)
+    lengths: list[int] = []
+    with pytest.raises(ChangedError):
+        shelf.reader.read_pieces(file, shelf.entry, lambda piece, at: lengths.append(at + len(piece)))
+    assert lengths == [1000]
+
+
 def test_what_a_sink_raises_is_raised_and_nothing_is_learned(tree: Tree) -> None:
     shelf = Shelf(tree, 1000)
 
