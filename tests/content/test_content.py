@@ -1,8 +1,7 @@
-"""What is served and how it is replaced, at the seams where threads meet."""
+"""zcserve.content.content: what is served and how it is replaced, at the seams where threads meet."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 import os
@@ -267,35 +266,6 @@ def test_a_patch_that_fails_is_made_good_by_a_walk(
     wait_until(lambda: server.content.counters.rescans == 1)
     assert server.content.counters.failed == 1
     assert "no luck" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [
-        (errno.EMFILE, "(Too many open files; raise fs.inotify.max_user_instances or ulimit -n)"),
-        (errno.EACCES, "(Permission denied)"),
-    ],
-)
-def test_without_a_watcher_to_be_had_the_log_says_so(
-    site: Site,
-    serve: Serve,
-    wait_until: WaitUntil,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    number: int,
-    said: str,
-) -> None:
-    def none_left(root: Any) -> Any:
-        raise OSError(number, os.strerror(number))
-
-    site.write("page", b"1")
-    monkeypatch.setattr(builder, "Watcher", none_left)
-    server = serve(site.root)
-    assert server.content.watcher is None
-    assert f"the root is not watched {said}: changes are seen after SIGHUP only" in caplog.text
-    monkeypatch.undo()
-    server.reload()
-    wait_until(lambda: server.content.watcher is not None)
 
 
 # --- accounts -------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from tests.support.waiting import is_readable
-from zcserve.net import wake
 from zcserve.net.wake import TRIES, Wake
 
 WITHIN_S = 20.0
@@ -68,7 +67,7 @@ def test_a_word_that_is_lost_is_said_again_but_not_for_ever(
             raise InterruptedError
         return write(fd, data)
 
-    monkeypatch.setattr(wake.os, "write", fails_at_first)
+    monkeypatch.setattr(os, "write", fails_at_first)
     one.tell()
     monkeypatch.undo()
     assert (is_readable(one.fd), lost) == (is_heard, [one.fd] * failures)

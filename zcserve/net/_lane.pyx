@@ -35,6 +35,7 @@ from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, Conn, Conns,
 )
+from zcserve.net.lane.dates cimport NO_DATE
 from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value as read_numbers
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.log cimport close_log, is_log_filling, open_log, set_log_time, taken_lines
@@ -42,7 +43,7 @@ from zcserve.net.lane.loop cimport Loop, run
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport NO_DATE, Record, Rep, bury, record_of_page
+from zcserve.net.lane.records cimport Record, Rep, bury, record_of_page
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
@@ -145,6 +146,7 @@ cdef class Lane:
         close_sightings(&lane.sightings)
         close_log(&lane.log)
         free(lane.proxies.networks)
+        free(lane.copies.content)
 
     # --- what the loop calls ----------------------------------------------------------------------------------
 
@@ -188,7 +190,6 @@ cdef class Lane:
         cdef Answering *lane = &self.loop.answering
         cdef Conns *conns = &lane.conns
         cdef int i
-        cdef list reports = []
         conns.reports_count = 0
         pace_errands(lane)
         conns.due = conns.full = is_log_filling(&lane.log)
@@ -200,9 +201,7 @@ cdef class Lane:
         bury(&lane.dead)
         if table.has_chores(&self.shared.table):
             table.do_chores(&self.shared.table)
-        for i in range(conns.reports_count):
-            reports.append((conns.reports[i].fd, conns.reports[i].mask))
-        return reports
+        return [(conns.reports[i].fd, conns.reports[i].mask) for i in range(conns.reports_count)]
 
     def take(self, int fd):
         """What was handed over with `fd`: (peer, bytes read, how often in a row that was in vain, whether the peer hung up, what the
@@ -437,8 +436,9 @@ cdef class Lane:
         cdef Text copy = copied(data)
         cdef Rep rep
         cdef int status
-        rep.head = PyBytes_AS_STRING(etag)
-        rep.tag, rep.tag_len, rep.size = 0, PyBytes_GET_SIZE(etag), size
+        cdef bytes tail = b"ETag: " + etag
+        rep.head = PyBytes_AS_STRING(tail)
+        rep.date, rep.tail, rep.tag_len, rep.size = 0, 0, PyBytes_GET_SIZE(etag), size
         rep.modified = NO_DATE if modified is None else modified
         self.loop.answering.gil.held = True      # the caller has it
         try:

@@ -1,14 +1,16 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text  <  scan records gil steady  <  grammar choice uses  <  judged ranges sightings table  <  conditions
-        <  head  <  proxies log output  <  connections parts absent finding  <  owned  <  servlets shared
+    system text  <  scan dates copies gil steady  <  records  <  grammar choice uses  <  judged ranges sightings table
+        <  conditions  <  head  <  proxies log output  <  connections parts absent finding  <  owned  <  servlets shared
         <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
 | system      | what is taken from the system and from CPython                              |
 | text        | classes of characters, comparisons, decimal numbers, hashes                 |
-| scan        | where a target, a name or a value ends                                      |
+| scan        | where a target, a name, a value or a tag ends                               |
+| dates       | the seconds that a date says                                                |
+| copies      | pages of large content that small parts are asked of again and again        |
 | records     | what can be sent, and how long it lives                                     |
 | grammar     | what the value of a field means                                             |
 | judged      | what a value means, as the grammar says it or else Python                   |

@@ -21,15 +21,15 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from zcserve.net.lane.dates cimport FIXDATE_LEN, NO_DATE, read_date
+from zcserve.net.lane.system cimport memmem
+from zcserve.net.lane.text cimport Text, decimal
+
 cdef enum:
+    LENGTH_NAME_LEN = 16         # Content-Length, with which a head begins, and what stands between it and its value
+    TAG_NAME_LEN = 6             # ETag and what stands between it and its value
     REPS_MAX = 4
     CODINGS = 4                  # identity, br, gzip, zstd
-
-cdef extern from *:
-    """
-    #define ZC_NO_DATE INT64_MIN
-    """
-    const int64_t NO_DATE "ZC_NO_DATE"
 
 cdef struct Rep:
     const char *head             # for a packed body, the content follows
@@ -39,8 +39,8 @@ cdef struct Rep:
     int64_t size
     int64_t modified             # Last-Modified in seconds since 1970, NO_DATE for none
     uint32_t head_len
-    uint32_t tail                # where the fields begin that a 304 carries
-    uint32_t tag                 # where the ETag stands, with its quotes
+    uint32_t tail                # where the fields begin that a 304 carries: first the ETag
+    uint32_t date                # where its Last-Modified stands, 0 where that is not what `modified` says
     uint32_t number              # where each lane has what it knows of its uses (uses.pxd), 0 for a page
     int fd                       # -1 for a packed body, else content lies at `offset` of this descriptor
     uint16_t tag_len
@@ -140,7 +140,9 @@ cdef inline int fill_rep(Rep *rep, entry, body, place) except -1:
     rep.tag_len = <uint16_t> PyBytes_GET_SIZE(tag)
     rep.modified = NO_DATE if entry.modified is None else entry.modified
     rep.number = 0
+    check_length(rep)
     find_tail(rep, PyBytes_AS_STRING(tag))
+    find_date(rep)
     return 0
 
 
@@ -157,16 +159,43 @@ cdef inline uint8_t coding_of(bytes name) except 0xFF:
     raise ValueError(f"no coding: {name!r}")
 
 
+cdef inline int check_length(const Rep *rep) except -1:
+    """Raises ValueError where a head does not begin with the length of its content (cache/heads.py)."""
+    cdef char line[LENGTH_NAME_LEN + 21]
+    cdef size_t length = LENGTH_NAME_LEN
+    memcpy(line, b"Content-Length: ", LENGTH_NAME_LEN)
+    length += decimal(rep.size, line + LENGTH_NAME_LEN)
+    memcpy(line + length, b"\r\n", 2)
+    if rep.head_len < length + 2 or memcmp(rep.head, line, length + 2) != 0:
+        raise ValueError("a head without its length")
+    return 0
+
+
 cdef inline int find_tail(Rep *rep, const char *tag) except -1:
     """Find where the fields of a 304 begin (cache/heads.py): with the last ETag, which is `tag`. Raises ValueError."""
     cdef int64_t at = <int64_t> rep.head_len - 8
     while at >= 0 and memcmp(rep.head + at, b"\r\nETag: ", 8) != 0:
         at -= 1
     rep.tail = <uint32_t> (at + 2)
-    rep.tag = <uint32_t> (at + 8)
-    if at < 0 or rep.tag + rep.tag_len > rep.head_len or memcmp(rep.head + rep.tag, tag, rep.tag_len) != 0:
+    if at < 0 or own_tag(rep).at + rep.tag_len > rep.head + rep.head_len or memcmp(own_tag(rep).at, tag, rep.tag_len) != 0:
         raise ValueError("a head without its ETag")
     return 0
+
+
+cdef inline Text own_tag(const Rep *rep) noexcept nogil:
+    """The ETag, with its quotes."""
+    return Text(rep.head + rep.tail + TAG_NAME_LEN, rep.tag_len)
+
+
+cdef inline void find_date(Rep *rep) noexcept nogil:
+    """Find the Last-Modified that is the representation's date, so that it need not be read in a request."""
+    cdef const char *line = <const char *> memmem(rep.head, rep.tail, b"\r\nLast-Modified: ", 17)
+    cdef int64_t date
+    rep.date = 0
+    if line == NULL or rep.head + rep.tail - line < 17 + FIXDATE_LEN:
+        return
+    if read_date(Text(line + 17, FIXDATE_LEN), 0, &date) and date == rep.modified and date != NO_DATE:
+        rep.date = <uint32_t> (line + 17 - rep.head)
 
 
 cdef inline bint is_resident(Record *record):
