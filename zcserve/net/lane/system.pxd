@@ -95,6 +95,20 @@ cdef extern from * nogil:
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
 
+cdef extern from "<sys/resource.h>" nogil:
+    ctypedef unsigned long rlim_t
+    struct rlimit:
+        rlim_t rlim_max
+    int RLIMIT_NOFILE
+    int getrlimit(int resource, rlimit *limits)
+
+cdef extern from "<sys/mman.h>" nogil:
+    int PROT_NONE, PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS
+    void *MAP_FAILED
+    void *mmap(void *start, size_t length, int protection, int flags, int fd, off_t offset)
+    int mprotect(void *start, size_t length, int protection)
+    int munmap(void *start, size_t length)
+
 cdef extern from "<errno.h>" nogil:
     int errno
     int EAGAIN, EINTR
