@@ -19,9 +19,7 @@ EXCEPTIONS = {
 }
 
 MODULES = sorted(
-    file.relative_to(PACKAGE).with_suffix("").as_posix()
-    for file in PACKAGE.rglob("*.py")
-    if file.name != "__init__.py"
+    file.relative_to(PACKAGE).with_suffix("").as_posix() for file in PACKAGE.rglob("*.py") if file.name != "__init__.py"
 )
 
 

@@ -46,7 +46,7 @@ class HandFront(Front):
 
     def poll(self, timeout: float) -> list[tuple[int, int]]:
         self.turn += 1
-        self.waits = timeout > 0
+        self.waits = timeout != 0
         reports, self.reports = self.reports, []
         return reports
 
