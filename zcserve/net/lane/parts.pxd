@@ -3,24 +3,25 @@
 """Answers whose head is made when they are asked for: a part of content (206), the pages that say that there is none (416)
 or that a condition failed (412), and a redirect (301), which takes the query along.
 
-Byte for byte what site/reply.py makes. Of a part the status line, Content-Length and Content-Range are written, and the head's other
-fields copied behind them. The pages are Python's: it tells what stands before and behind the size of the content (`set_pages`).
-All of it becomes one text in `Output.made`. A part of content that lies in memory is sent from there; of content that lies in a file
-a small part is read into the text, and a larger one follows by sendfile.
+Byte for byte what site/reply.py makes. Of a part the status line, Content-Length and Content-Range are written, and what stands in the
+head behind "Content-Length: " copied behind them: the size, which Content-Range ends with, and the other fields. The pages are
+Python's: it tells what stands before and behind the size of the content (`set_pages`). All of it becomes one text in `Output.made`.
+A part of content that lies in memory is sent from there; of content that lies in a file a small part is read into the text
+(copies.pxd), and a larger one follows by sendfile.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcpy
-from posix.types cimport off_t
 
+from zcserve.net.lane.copies cimport Copies, read_part
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.output cimport (
     FAILED, MADE_BYTES, MOVED, PARTIAL, UNSATISFIABLE, Answer, Output, put_behind,
 )
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport Record, Rep, reps_of
-from zcserve.net.lane.system cimport iovec, pread, ssize_t
+from zcserve.net.lane.records cimport LENGTH_NAME_LEN, Record, Rep, reps_of
+from zcserve.net.lane.system cimport iovec
 from zcserve.net.lane.text cimport Text, decimal
 
 cdef enum:
@@ -53,13 +54,13 @@ cdef inline int set_pages(Pages *pages, list parts) except -1:
 
 
 cdef inline Answer *add_part(
-    Output *output, const Head *head, const char *start, Record *record, Rep *rep, Part part
+    Output *output, Copies *copies, const Head *head, const char *start, Record *record, Rep *rep, Part part
 ) noexcept nogil:
     """Put 206 behind the other answers; NULL where there is no room for it, or the part cannot be read."""
     cdef Answer *answer
     cdef iovec *iov = &output.iov[2 * output.count]
-    cdef const char *rest = <const char *> memchr(rep.head, c'\n', rep.head_len) + 1     # behind Content-Length's line
-    cdef size_t rest_len = rep.head + rep.head_len - rest
+    cdef const char *rest = rep.head + LENGTH_NAME_LEN           # the size, and the lines behind it
+    cdef size_t rest_len = rep.head_len - LENGTH_NAME_LEN
     cdef int64_t size = part.stop - part.start
     cdef bint is_read = rep.fd >= 0 and size <= READ_BYTES_MAX
     cdef size_t room = output.prefix_len[head.mode][PARTIAL] + OWN_BYTES_MAX + rest_len + (<size_t> size if is_read else 0)
@@ -67,18 +68,16 @@ cdef inline Answer *add_part(
     if room > MADE_BYTES - output.made_len:
         return NULL
     append(&at, output.prefix[head.mode][PARTIAL], output.prefix_len[head.mode][PARTIAL])
-    append(&at, b"Content-Length: ", 16)
+    append(&at, b"Content-Length: ", LENGTH_NAME_LEN)
     at += decimal(size, at)
     append(&at, b"\r\nContent-Range: bytes ", 23)
     at += decimal(part.start, at)
     append(&at, b"-", 1)
     at += decimal(part.stop - 1, at)
     append(&at, b"/", 1)
-    at += decimal(rep.size, at)
-    append(&at, b"\r\n", 2)
     append(&at, rest, rest_len)
     if is_read:
-        if pread(rep.fd, at, size, <off_t> (rep.offset + part.start)) != size:
+        if not read_part(copies, rep.fd, rep.offset + part.start, <size_t> size, at):
             return NULL
         at += size
     answer = put_made(output, at, size, start, record, rep)

@@ -20,11 +20,11 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp
 
 from zcserve.net.lane.records cimport (
-    Dead, Record, bury, is_resident, is_with, maybe_dead, record_of_file, release, reps_of,
+    Dead, Record, Rep, bury, give_numbers, is_resident, is_with, maybe_dead, record_of_file, release, reps_of, take_number,
 )
 from zcserve.net.lane.system cimport CACHE_LINE, prefetch
 from zcserve.net.lane.text cimport Text, murmur3
-from zcserve.net.lane.uses cimport TICKS_AT_ONCE, Uses, close_uses, untouch, untouch_some
+from zcserve.net.lane.uses cimport TICKS_AT_ONCE, Use, Uses, has_uses, untouch, untouch_some, use_of
 
 cdef enum:
     PROBES_MAX = 256             # slots that a search looks at: a table at most half full needs some dozens
@@ -45,13 +45,15 @@ cdef struct Table:
     Record **slots
     uint32_t count
     Limbo *limbo
-    Uses uses
-    Dead dead
+    Uses *uses                   # of the lane of Python's thread
+    Dead *dead
     Record tomb
 
 
-cdef inline int open_table(Table *table, uint32_t seed) except -1:
+cdef inline int open_table(Table *table, uint32_t seed, Uses *uses, Dead *dead) except -1:
     table.seed = seed
+    table.uses = uses
+    table.dead = dead
     table.mask = SLOTS_MIN - 1
     table.slots = <Record **> calloc(SLOTS_MIN, sizeof(Record *))
     if table.slots == NULL:
@@ -63,7 +65,6 @@ cdef inline int open_table(Table *table, uint32_t seed) except -1:
 cdef inline void close_table(Table *table) noexcept:
     """Free everything. Nothing is being sent any more."""
     cdef Limbo *limbo
-    close_uses(&table.uses, &table.dead)
     if table.slots != NULL:
         release_all(table, table.slots, 0, table.mask)
     free(table.slots)
@@ -73,8 +74,6 @@ cdef inline void close_table(Table *table) noexcept:
         table.limbo = limbo.next
         free(limbo.slots)
         free(limbo)
-    bury(&table.dead)
-    free(table.dead.records)
 
 
 cdef inline void release_all(Table *table, Record **slots, uint32_t at, uint32_t mask) noexcept:
@@ -210,8 +209,8 @@ cdef inline uint64_t note_use(const Table *table, entry, uint64_t turn) except? 
         for place in range(found[i].count):
             rep = &reps_of(found[i])[place]
             if <object> rep.entry is entry:
-                last = max(last, rep.tick)
-                rep.tick = turn
+                last = max(last, use_of(table.uses, rep).tick)
+                use_of(table.uses, rep).tick = turn
     return last
 
 
@@ -253,10 +252,26 @@ cdef inline bint insert(Table *table, Record *record) except -1:
 cdef inline bint insert_or_free(Table *table, Record *record) except -1:
     """Put a record into the table; False: it is freed, there is no place."""
     record.hash = hash_of(table, record.key, record.key_len)
-    if insert(table, record):
+    if number_reps(table, record) and insert(table, record):
         return True
+    give_numbers(&table.dead.numbers, record)
     release(record)
     return False
+
+
+cdef inline bint number_reps(Table *table, Record *record) except -1:
+    """Have a place for the uses of a file's representations: they were used last when their entries say. False without memory."""
+    cdef Rep *rep
+    cdef int i
+    for i in range(record.count):
+        rep = &reps_of(record)[i]
+        if rep.entry == NULL:
+            continue
+        rep.number = take_number(&table.dead.numbers)
+        if not has_uses(table.uses, rep.number):
+            return False
+        use_of(table.uses, rep)[0] = Use((<object> rep.entry).tick, 0, 0, 0)
+    return True
 
 
 cdef inline int put_file(Table *table, bytes key, tuple entries, bint any_query) except -1:
@@ -356,9 +371,9 @@ cdef inline void take_out(Table *table, Record *record) noexcept nogil:
 
 cdef inline int let_go(Table *table, Record *record) except -1:
     """A record is in no table any more: it is freed when nothing is sent from it."""
-    untouch(&table.uses, record)
+    untouch(table.uses, record)
     record.dropped = True
-    maybe_dead(&table.dead, record)
+    maybe_dead(table.dead, record)
     return 0
 
 
@@ -367,10 +382,10 @@ cdef inline int drop_entry(Table *table, entry) except -1:
     cdef Record *found[2]
     cdef int i, count = find_with(table, entry, found)
     if count:
-        untouch_some(&table.uses, &table.dead, TICKS_AT_ONCE)     # so that eviction knows the uses of the last second
+        untouch_some(table.uses, table.dead, TICKS_AT_ONCE)     # so that eviction knows the uses of the last second
     for i in range(count):
         drop_key(table, Text(found[i].key, found[i].key_len))
-    bury(&table.dead)
+    bury(table.dead)
     return 0
 
 
@@ -418,5 +433,5 @@ cdef inline bint do_chores(Table *table) except -1:
         elif not place(table.slots, table.mask, record):
             table.count -= 1
             let_go(table, record)
-    bury(&table.dead)
+    bury(table.dead)
     return table.limbo != NULL
