@@ -70,6 +70,11 @@ def test_check_says_where_the_index_takes_the_memory(site: Site, capsys: pytest.
     assert "--memory" in eaten
 
 
+def test_check_warns_of_more_memory_than_there_is(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    assert check(Config(root=site.root, memory=1 << 50)) == 0
+    assert any("memory" in message for message in caplog.messages)
+
+
 def test_check_warns_of_a_setting_that_changes_nothing(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     assert check(Config(root=site.root, compress_dir=str(site.root))) == 0
     assert "--compress-dir is of no use without --compress" in caplog.messages
