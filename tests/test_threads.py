@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -20,20 +22,25 @@ def test_a_thread_runs_and_does_not_keep_the_process_from_ending() -> None:
     thread.join(WITHIN_S)
 
 
-def test_a_thread_that_cannot_be_had_is_wrong_use_and_can_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(*_: object) -> int:
-        raise RuntimeError("can't start new thread")
+@contextmanager
+def no_threads_left() -> Iterator[None]:
+    """Each thread would have a stack larger than what can be addressed."""
+    before = threading.stack_size(1 << 46)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
 
+
+def test_a_thread_that_cannot_be_had_is_wrong_use_and_can_be_tried_again() -> None:
     ran = threading.Event()
     thread = threading.Thread(target=ran.set, name="zcserve-test", daemon=True)
-    monkeypatch.setattr(threading, "_start_new_thread", none_left)
-    with pytest.raises(
-        NoThreadError, match=r"^no thread can be had for zcserve-test \(can't start new thread\): raise"
-    ):
-        threads.begin(thread)
-    with pytest.raises(NoThreadError, match="for zcserve-other"):
-        threads.start(ran.set, "zcserve-other")
-    monkeypatch.undo()
+    told = r"^no thread can be had for zcserve-test \(can't start new thread\): raise"
+    with no_threads_left():
+        with pytest.raises(NoThreadError, match=told):
+            threads.begin(thread)
+        with pytest.raises(NoThreadError, match="for zcserve-other"):
+            threads.start(ran.set, "zcserve-other")
     threads.begin(thread)
     assert ran.wait(WITHIN_S)
 
@@ -42,6 +49,6 @@ def test_what_is_no_lack_of_threads_is_raised_as_it_is(monkeypatch: pytest.Monke
     def broken(*_: object) -> int:
         raise MemoryError
 
-    monkeypatch.setattr(threading, "_start_new_thread", broken)
+    monkeypatch.setattr(threading.Thread, "start", broken)
     with pytest.raises(MemoryError):
         threads.start(print, "zcserve-test")

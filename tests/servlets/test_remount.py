@@ -14,7 +14,7 @@ import pytest
 from tests.support.begun import Begun
 from tests.support.importing import Here, importing
 from tests.support.waiting import WaitUntil, is_readable
-from zcserve.cache import _inotify as inotify
+from zcserve.cache import inotify
 from zcserve.servlets import remount
 from zcserve.servlets.remount import Edits, Remount
 
