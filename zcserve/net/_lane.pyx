@@ -43,7 +43,7 @@ from zcserve.net.lane.loop cimport Loop, run
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport Record, Rep, bury, close_dead, record_of_page
+from zcserve.net.lane.records cimport Record, Rep, bury, record_of_page
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
@@ -100,6 +100,7 @@ cdef class Lane:
         cdef Answering *lane = &self.loop.answering
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
         connections.open_conns(&lane.conns)
+        uses.open_uses(&lane.uses)
         table.open_table(&self.shared.table, seed, &lane.uses, &lane.dead)
         absent.open_absent(&self.shared.absent, urandom(16))
         absent.open_absent(&self.shared.owned.segments, urandom(16))
@@ -144,7 +145,6 @@ cdef class Lane:
         judged.close_judged(&lane.judged)
         close_sightings(&lane.sightings)
         close_log(&lane.log)
-        close_dead(&lane.dead)
         free(lane.proxies.networks)
         free(lane.copies.content)
 

@@ -194,7 +194,6 @@ cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pend
         return GONE
     for i in range(output.begun + 1, answers):
         count_answer(output, &output.answers[i], -1)
-        output.answers[i].rep.uses -= 1
     return ENOUGH
 
 
