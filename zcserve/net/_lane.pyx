@@ -29,7 +29,7 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport absent, connections, endings, judged, owned as owning, proxies, servlets, table, uses
+from zcserve.net.lane cimport absent, connections, endings, judged, mapped, owned as owning, proxies, servlets, table, uses
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, pace_errands, read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
@@ -137,6 +137,7 @@ cdef class Lane:
     def __dealloc__(self):
         cdef Answering *lane = &self.loop.answering
         connections.free_all(&lane.conns)
+        mapped.unmap(&lane.output.mapped)
         table.close_table(&lane.table)
         absent.close_absent(&lane.absent)
         absent.give_up(&lane.owned.segments)
@@ -188,7 +189,6 @@ cdef class Lane:
         cdef Answering *lane = &self.loop.answering
         cdef Conns *conns = &lane.conns
         cdef int i
-        cdef list reports = []
         conns.reports_count = 0
         pace_errands(lane)
         conns.due = conns.full = is_log_filling(&lane.log)
@@ -200,9 +200,7 @@ cdef class Lane:
         bury(&lane.table.dead)
         if table.has_chores(&lane.table):
             table.do_chores(&lane.table)
-        for i in range(conns.reports_count):
-            reports.append((conns.reports[i].fd, conns.reports[i].mask))
-        return reports
+        return [(conns.reports[i].fd, conns.reports[i].mask) for i in range(conns.reports_count)]
 
     def take(self, int fd):
         """What was handed over with `fd`: (peer, bytes read, how often in a row that was in vain, whether the peer hung up, what the
@@ -224,11 +222,8 @@ cdef class Lane:
         """Its own descriptors, and those of connections that no handler knows."""
         cdef Conns *conns = &self.loop.answering.conns
         cdef int fd
-        cdef list found = [conns.epfd] if conns.epfd >= 0 else []
-        for fd in range(conns.size):
-            if conns.all[fd].owner == OWNER_LANE or conns.all[fd].handed:
-                found.append(fd)
-        return found
+        cdef list own = [conns.epfd] if conns.epfd >= 0 else []
+        return own + [fd for fd in range(conns.size) if conns.all[fd].owner == OWNER_LANE or conns.all[fd].handed]
 
     def close(self):
         """Close the lane's connections and the epoll descriptor. No application is consulted any more: it may refer to the lane."""
@@ -271,6 +266,10 @@ cdef class Lane:
         """What stands before and behind the content's size, and the page, of 412 and 416: each without Vary and with it."""
         set_pages(&self.loop.answering.pages, pages)
         self.pages = pages
+
+    def map(self, int fd):
+        """Large content lies in this memfd, which stays open as long as there is the lane."""
+        mapped.map_file(&self.loop.answering.output.mapped, fd)
 
     def put(self, bytes key not None, tuple entries not None, *, bint any_query=False):
         """Teach a resource: a file's entry, and its variants. `any_query`: with each query behind the key it is the same.

@@ -1,8 +1,8 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text  <  scan records gil  <  grammar choice sightings uses  <  judged ranges table  <  conditions  <  head
-        <  proxies log output  <  connections parts absent finding  <  owned  <  servlets  <  endings answering
-        <  loop  <  _lane
+    system text  <  scan records gil mapped  <  grammar choice sightings uses  <  judged ranges table  <  conditions
+        <  head  <  proxies log output  <  connections parts absent finding  <  owned  <  servlets
+        <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
@@ -10,6 +10,7 @@
 | text        | classes of characters, comparisons, decimal numbers, hashes                 |
 | scan        | where a target, a name or a value ends                                      |
 | records     | what can be sent, and how long it lives                                     |
+| mapped      | large content in memory, and its pages into a socket                        |
 | grammar     | what the value of a field means                                             |
 | judged      | what a value means, as the grammar says it or else Python                   |
 | gil         | when the interpreter's lock is held                                         |

@@ -5,27 +5,25 @@ or that a condition failed (412), and a redirect (301), which takes the query al
 
 Byte for byte what site/reply.py makes. Of a part the status line, Content-Length and Content-Range are written, and the head's other
 fields copied behind them. The pages are Python's: it tells what stands before and behind the size of the content (`set_pages`).
-All of it becomes one text in `Output.made`. A part of content that lies in memory is sent from there; of content that lies in a file
-a small part is read into the text, and a larger one follows by sendfile.
+All of it becomes one text in `Output.made`. A part of content is sent from memory; of content that lies in a file a larger part follows
+behind the text, as its pages (mapped.pxd).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcpy
-from posix.types cimport off_t
 
 from zcserve.net.lane.head cimport Head
+from zcserve.net.lane.mapped cimport copied_at
 from zcserve.net.lane.output cimport (
     FAILED, MADE_BYTES, MOVED, PARTIAL, UNSATISFIABLE, Answer, Output, put_behind,
 )
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Record, Rep, reps_of
-from zcserve.net.lane.system cimport iovec, pread, ssize_t
+from zcserve.net.lane.system cimport iovec
 from zcserve.net.lane.text cimport Text, decimal
 
 cdef enum:
-    # Measured on loopback: to read and send 1 KB costs 0.86 of a send of the head and a sendfile, 8 KB 0.95, 12 KB 1.0, 16 KB 1.05.
-    READ_BYTES_MAX = 8192
     LAST_LINE_ENDS = 4           # a head's last line, and the empty one
     OWN_BYTES_MAX = 160          # two lines of 16 to 19 characters and four numbers
 
@@ -55,14 +53,14 @@ cdef inline int set_pages(Pages *pages, list parts) except -1:
 cdef inline Answer *add_part(
     Output *output, const Head *head, const char *start, Record *record, Rep *rep, Part part
 ) noexcept nogil:
-    """Put 206 behind the other answers; NULL where there is no room for it, or the part cannot be read."""
+    """Put 206 behind the other answers; NULL where there is no room for it."""
     cdef Answer *answer
     cdef iovec *iov = &output.iov[2 * output.count]
     cdef const char *rest = <const char *> memchr(rep.head, c'\n', rep.head_len) + 1     # behind Content-Length's line
     cdef size_t rest_len = rep.head + rep.head_len - rest
     cdef int64_t size = part.stop - part.start
-    cdef bint is_read = rep.fd >= 0 and size <= READ_BYTES_MAX
-    cdef size_t room = output.prefix_len[head.mode][PARTIAL] + OWN_BYTES_MAX + rest_len + (<size_t> size if is_read else 0)
+    cdef const char *content = rep.head + rep.head_len + part.start
+    cdef size_t room = output.prefix_len[head.mode][PARTIAL] + OWN_BYTES_MAX + rest_len
     cdef char *at = output.made + output.made_len
     if room > MADE_BYTES - output.made_len:
         return NULL
@@ -77,15 +75,13 @@ cdef inline Answer *add_part(
     at += decimal(rep.size, at)
     append(&at, b"\r\n", 2)
     append(&at, rest, rest_len)
-    if is_read:
-        if pread(rep.fd, at, size, <off_t> (rep.offset + part.start)) != size:
-            return NULL
-        at += size
     answer = put_made(output, at, size, start, record, rep)
-    if rep.fd < 0:
-        iov[1].iov_base = <void *> (rep.head + rep.head_len + part.start)
+    if rep.fd >= 0:
+        content = copied_at(&output.mapped, rep.fd, rep.offset + part.start, size)
+    if content != NULL:
+        iov[1].iov_base = <void *> content
         iov[1].iov_len = <size_t> size
-    elif not is_read:
+    else:
         answer.span_offset = rep.offset + part.start
         answer.span_len = size
     return answer
