@@ -333,8 +333,9 @@ class Writer(Generic[Item]):
 
     # --- in a forked child -----------------------------------------------------------------------------------
 
-    def _be_alone(self) -> None:
-        self._queue.clear()  # the parent writes it
+    def be_alone(self) -> None:
+        """This process was forked, and has no such thread: write at once, and leave what waits to the parent."""
+        self._queue.clear()
         self._lock = threading.RLock()
         self._is_alone = True
 
@@ -347,7 +348,7 @@ class Writer(Generic[Item]):
 
 def _let_go() -> None:
     for writer in list(_writers):
-        writer._be_alone()
+        writer.be_alone()
 
 
 os.register_at_fork(after_in_child=_let_go)

@@ -237,19 +237,37 @@ def test_an_entry_that_comes_and_goes_leaves_no_trace(house: House) -> None:
     assert held_elsewhere(stayed) == held_elsewhere(gone) == 0
 
 
-def test_a_list_is_tidied_a_few_at_a_time_and_has_all_meanwhile() -> None:
-    count = 100 * TIDIED_AT_ONCE
+def crowd(count: int) -> tuple[House, list[Entry]]:
+    """Entries in one slab, in any order."""
     house = House(count * 200)
-    stayed = [house.come(100) for _ in range(count)]
-    (entries,) = house.compactor._entries_of.values()
-    lengths = [len(entries)]
-    while len(stayed) > count // 4:
-        house.leave(stayed.pop(len(stayed) // 2))
-        lengths.append(len(entries))
-        assert not len(stayed) % 100 or set(stayed) <= set(entries)
-    assert max(before - after for before, after in pairwise(lengths)) <= TIDIED_AT_ONCE
-    assert lengths[-1] <= 2 * len(stayed) + GONE_MAX + 1
-    assert len(set(entries)) == len(list(entries))
+    entries = [house.come(100) for _ in range(count)]
+    return house, random.Random(1).sample(entries, count)
+
+
+def test_entries_that_left_are_let_go_of_a_few_at_a_time() -> None:
+    house, stayed = crowd(100 * TIDIED_AT_ONCE)
+    gone: list[Entry] = []
+    held = [0]
+    while len(stayed) > 25 * TIDIED_AT_ONCE:
+        gone.append(stayed.pop())
+        house.leave(gone[-1])
+        held.append(held_elsewhere(gone))
+    assert max(before - after for before, after in pairwise(held)) <= TIDIED_AT_ONCE
+    assert held[-1] <= len(stayed) + GONE_MAX + 1
+    assert max(held) > len(gone) // 2  # so that there was something to tidy
+
+
+@pytest.mark.parametrize("left", [790, 782, 740, 700, 685, 680])  # the list is tidied from 783 to 684
+def test_those_that_stay_are_all_found_in_the_middle_of_that(left: int) -> None:
+    house, stayed = crowd(100 * TIDIED_AT_ONCE)
+    (slab,) = house.slabs.slabs.values()
+    while len(stayed) > left:
+        house.leave(stayed.pop())
+    house.slabs.reclaim()
+    house.step()
+    assert not any(body_of(entry).slab is slab for entry in stayed)
+    assert house.compactor.moves == len(stayed)
+    house.check()
 
 
 # --- in a store -----------------------------------------------------------------------------------------
@@ -332,17 +350,22 @@ def test_a_working_set_that_shifts_completely_three_times_fits_as_it_does_into_a
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_to_be_moved_is_no_news_to_the_policy(make_store: Callable[..., Store], policy: str) -> None:
+def test_to_be_moved_is_no_news_to_the_policy(
+    make_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    order = POLICIES[policy]()
+    monkeypatch.setitem(POLICIES, policy, lambda: order)
     store = make_store(policy=policy)
     present = files(BUDGET // 1000, 1000)
     for tick, entry in enumerate(present):
         ask(store, entry, tick)
     for entry in present[::3] + present[1::3]:
         store.drop(entry)
-    assert store.committed < BUDGET
-    filed = [(entry, entry.filed, entry.tick, entry.uses) for entry in store._policy.entries()]
-    assert store._compactor.step(NO_LIMIT, NO_LIMIT, never_sending, never_sending) > 0
-    assert [(entry, entry.filed, entry.tick, entry.uses) for entry in store._policy.entries()] == filed
+    moves, evictions = store.moves, store.evictions
+    filed = [(entry, entry.filed, entry.tick, entry.uses) for entry in order.entries()]
+    assert store.reserve(BUDGET // 4) is not None
+    assert (store.moves > moves, store.evictions) == (True, evictions)
+    assert [(entry, entry.filed, entry.tick, entry.uses) for entry in order.entries()] == filed
 
 
 def test_nothing_is_evicted_while_holes_can_be_closed(make_store: Callable[..., Store]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -346,13 +347,19 @@ def test_a_job_that_nothing_waits_for_any_more_is_not_begun(bench: Bench) -> Non
 
 def test_nothing_is_asked_of_a_device_that_hangs(tree: Tree) -> None:
     turns = Turns()
-    fetcher = Fetcher(tree.loader(memory=4 << 20), 2, turns.call_soon, stuck_s=0.1)
-    release = threading.Event()
+    stuck_s = 0.1
+    fetcher = Fetcher(tree.loader(memory=4 << 20), 2, turns.call_soon, stuck_s=stuck_s)
+    release, begun = threading.Event(), threading.Semaphore(0)
     results: list[object] = []
+
+    def hang() -> None:
+        begun.release()
+        release.wait(WITHIN_S)
+
     try:
-        for key in ("a", "b"):
-            fetcher.run(key, lambda: release.wait(WITHIN_S), results.append, b"far")
-        while not fetcher._crew.hangs(b"far"):
+        waits = [fetcher.run(key, hang, results.append, b"far") for key in ("a", "b")]
+        assert all(begun.acquire(timeout=WITHIN_S) for _ in waits)
+        while time.monotonic() < max(wait.since for wait in waits) + stuck_s:
             release.wait(0.01)
         for key in ("a", "c"):  # behind one that is stuck, and a new one
             fetcher.run(key, lambda: "read", results.append, b"far")

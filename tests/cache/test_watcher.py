@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.trees import Tree, as_nobody, descriptors, entry_of, publish
 from tests.support.waiting import is_readable
-from zcserve.cache import _inotify as inotify
+from zcserve.cache import inotify
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation
 from zcserve.cache.patch import Patch

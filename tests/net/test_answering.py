@@ -26,7 +26,7 @@ from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.paths import SentPath
-from zcserve.servlets.request import request_of
+from zcserve.servlets.request import Request
 from zcserve.site.exchange import Answer, Exchange, Stored
 from zcserve.site.reply import Reply
 from zcserve.site.site import Site
@@ -406,5 +406,5 @@ def test_the_canonical_form_of_a_target_is_computed_once(
     assert status_of(here.request(target, method=method).answer()) == status
     assert len(computed) == 1
     for exchange in here.place.exchanges:
-        assert request_of(exchange, {}).path == "/app"
+        assert Request.of(exchange, {}).path == "/app"
     assert len(computed) == 1

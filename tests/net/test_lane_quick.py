@@ -24,10 +24,9 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client
-from tests.support.connections import connections_of
 from tests.support.driver import PLAIN, Driver, Fake, Held, head_of, laid_out, packed, put
 from tests.support.site import Serve, Site
-from tests.support.stage import EVENTS
+from tests.support.stage import EVENTS, StageClient
 from tests.support.waiting import WaitUntil, is_readable
 from zcserve.site.exchange import Owned, Quick
 
@@ -1105,15 +1104,19 @@ WAITING_APPLICATION = """
 from tests.support.stage import EVENTS
 
 class Content:
+    def __init__(self, path):
+        self.path = path
+
     def __iter__(self):
         return iter([b"one", b"two"])
 
     def close(self):
-        EVENTS["closed"].set()
+        EVENTS[f"{self.path} is closed"].set()
 
 def application(environ, start_response):
+    EVENTS[f"{environ['PATH_INFO']} is asked"].set()
     start_response("200 OK", [])
-    return Content()
+    return Content(environ["PATH_INFO"])
 """
 
 
@@ -1127,12 +1130,14 @@ def test_an_answer_that_waits_behind_another_is_given_up_with_its_client(
     monkeypatch.syspath_prepend(tmp_path)
     site.write("page", bytes(15_000))  # is copied, so that what is behind it is asked at once
     where = str(tmp_path / "socket")
-    server = serve(site.root, engine=engine, listen=(f"unix:{where}",), mount=(f"/app={module}:application",))
-    with Client(where) as client:
+    listen, mount = (f"unix:{where}",), (f"/app={module}:application",)
+    server = serve(site.root, engine=engine, listen=listen, mount=mount, servlet_threads=1)
+    with Client(where) as client, StageClient(where) as other:
         general = get(b"/page", method=b"OPTIONS")  # the lane hands the connection over with all that was sent
-        client.send(general + get(b"/page") * 40 + get(b"/app/"))
-        wait_until(lambda: any(one._is_resumed for one in connections_of(server.service)))
-        assert not EVENTS["closed"].is_set()
+        client.send(general + get(b"/page") * 40 + get(b"/app/waiting"))
+        assert EVENTS["/waiting is asked"].wait(20)
+        assert other.get("/app/other").body == b"onetwo"  # there is one thread: the first answer came before this one
+        assert not EVENTS["/waiting is closed"].is_set()
         client.close()
-        assert EVENTS["closed"].wait(20)
+        assert EVENTS["/waiting is closed"].wait(20)
     wait_until(lambda: not server.service.connections)

@@ -146,6 +146,45 @@ def test_what_closing_raises_is_told(side: Side, make: Make, failures: list[Base
     assert isinstance(failures[0], OSError)
 
 
+class Closing:
+    """An asynchronous iterator that fails when it is closed."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return b"piece"
+
+    async def aclose(self) -> None:
+        raise self._error
+
+
+async def failing_generator(error: BaseException) -> AsyncIterator[bytes]:
+    try:
+        while True:
+            yield b"piece"
+    finally:
+        raise error
+
+
+@pytest.mark.parametrize("made", [Closing, failing_generator])
+@pytest.mark.parametrize("error", [ValueError("v"), RuntimeError("not: is running already"), SystemExit(1)])
+def test_what_closing_an_asynchronous_iterator_raises_is_told_once(
+    side: Side, failures: list[BaseException], made: Any, error: BaseException
+) -> None:
+    given: list[object] = []
+    stream = AsyncStream(made(error), side.context.tasks, side.context.call_soon, failures.append)
+    stream.pull(given.append)
+    side.turn_until(lambda: given)
+    stream.close()
+    side.turn_until(lambda: failures)
+    assert failures == [error]
+    assert side.context.tasks.start(asyncio.sleep(0, "goes on")).result(20) == "goes on"
+
+
 def test_an_iterator_is_not_closed_while_it_works(side: Side, failures: list[BaseException]) -> None:
     began, go, closed = threading.Event(), threading.Event(), threading.Event()
 

@@ -184,3 +184,26 @@ def test_of_what_has_begun_the_first_is_the_first(wait_until: WaitUntil) -> None
     blocked.go.set()
     wait_until(lambda: blocked.done == ["running", 0, 1, 2, 3, 4])
     pool.close()
+
+
+def test_where_no_thread_can_be_started_the_job_that_needs_the_first_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    done: list[str] = []
+    go, ended = threading.Event(), threading.Event()
+    pool = Pool(2, 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(BusyError, match="can't start new thread"):
+            pool.submit(lambda: done.append("never"))
+    pool.submit(lambda: (done.append("first"), go.wait(20))[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        pool.submit(lambda: done.append("second"))  # by the one that there is
+    go.set()
+    pool.submit(ended.set)
+    assert ended.wait(20)
+    pool.close()
+    assert "never" not in done
+    assert sorted(done) == ["first", "second"]

@@ -23,7 +23,7 @@ from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient
 from tests.support.waiting import WaitUntil
 from zcserve import Server
-from zcserve.cache import _inotify as inotify
+from zcserve.cache import inotify
 from zcserve.servlets import remount
 
 _numbers = itertools.count()

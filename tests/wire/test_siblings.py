@@ -26,6 +26,7 @@ from tests.support.following import publish, tag_of
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve.cache import siblings
+from zcserve.cache import store as stores
 from zcserve.cache.compress import zstd_module
 from zcserve.cache.entry import Entry, Paged, Sibling, SiblingVariant
 from zcserve.cache.loader import Loader
@@ -135,7 +136,9 @@ def test_the_file_stays_while_its_base_comes_changes_ages_and_goes(
         assert client.get("/x.csv", GZIP)["Content-Encoding"] is None
 
 
-def test_the_bytes_are_held_once(site: Site, live: Serve, wait_until: WaitUntil) -> None:
+def test_the_bytes_are_held_once(
+    site: Site, live: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Large: two heads, one extent. Small: once, until it is asked for under its own name."""
     content = os.urandom(100_000)
     site.write("x.tar", content, mtime=1000)
@@ -165,11 +168,16 @@ def test_the_bytes_are_held_once(site: Site, live: Serve, wait_until: WaitUntil)
         assert extent(large) is extent(large.variant)
         assert client.get("/s.txt.gz").body == packed(SMALL)
         wait_until(lambda: small.body is not None)
+        for asked in (("/x.tar.gz",), ("/x.tar", f"{GZIP}, identity;q=0")) * 3:  # the lane has both
+            assert client.get(*asked).body == packed(content)
         for entry in (large, large.variant):
             server.store.drop(entry)
         client.get("/s.txt")
     wait_until(lambda: server.store.committed < before - 90_000)  # the lane lets go within a turn
-    assert server.store._room.condemned == 0
+    monkeypatch.setattr(stores, "LET_GO_S", 10.0)
+    began = time.monotonic()
+    assert server.store.reserve(server.store.budget - server.store.committed, evict=False) is None
+    assert time.monotonic() < began + stores.LET_GO_S  # the lane, which holds nothing, was not waited for
 
 
 # --- what they hold -------------------------------------------------------------------------------------------

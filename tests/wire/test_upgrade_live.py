@@ -25,7 +25,7 @@ from tests.support.processes import children_of, end, is_alive
 from tests.support.site import Site
 from tests.support.upgrades import ENGINES, WITHIN_S, Line, Load, StartLine, join
 from tests.support.waiting import WaitUntil
-from zcserve.cache import _inotify as inotify
+from zcserve.cache import inotify
 
 IN_OPEN = 0x20
 LARGE = 8 << 20  # more than any socket takes whose client reads nothing

@@ -33,7 +33,7 @@ from contextlib import suppress
 from itertools import islice
 from threading import Lock
 
-from zcserve.cache import _inotify as inotify
+from zcserve.cache import inotify
 from zcserve.cache.root import OutsideRootError, Root
 from zcserve.cache.walk import Changes, is_hidden
 from zcserve.cache.watches import Rights, Watched, Watches, rights_of

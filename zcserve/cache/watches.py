@@ -12,7 +12,7 @@ from typing import Any
 
 from sortedcontainers import SortedDict
 
-from zcserve.cache import _inotify as inotify
+from zcserve.cache import inotify
 
 Rights = tuple[int, int, int]
 

@@ -24,7 +24,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from os import urandom
@@ -33,7 +33,7 @@ from zcserve.net.lane cimport absent, connections, endings, judged, mapped, owne
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, pace_errands, read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
-    OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, RECV_BYTES, Conn, Conns,
+    OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, Conn, Conns,
 )
 from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value as read_numbers
 from zcserve.net.lane.head cimport Head
@@ -42,10 +42,11 @@ from zcserve.net.lane.loop cimport Loop, run
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport NO_DATE, Record, Rep, bury, record_of_page
+from zcserve.net.lane.records cimport NO_DATE, Record, Rep, bury, close_dead, record_of_page
+from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
-    EPOLL_CLOEXEC, SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, epoll_create1, errno, monotonic,
+    SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, monotonic,
 )
 from zcserve.net.lane.text cimport Text, copied
 
@@ -75,6 +76,7 @@ def read_value(int kind, bytes value not None):
 cdef class Lane:
     """An epoll descriptor with a fast lane in front. One thread: the loop's."""
 
+    cdef Shared shared
     cdef Loop loop
     cdef tuple prefixes              # of this second
     cdef list pages                  # see `set_pages`
@@ -86,8 +88,9 @@ cdef class Lane:
         cdef Answering *lane = &self.loop.answering
         self.quick = set()
         self.made = {}
+        lane.shared = &self.shared
         lane.conns.epfd = lane.conns.asking = -1
-        lane.conns.dead = &lane.table.dead
+        lane.conns.dead = &lane.dead
         lane.servlets.quick = <PyObject *> self.quick
         lane.servlets.made = <PyObject *> self.made
 
@@ -95,15 +98,10 @@ cdef class Lane:
         """`judge` says what a value means of which the grammar in C is unsure: `fastlane.judge`. None: such requests are handed over."""
         cdef Answering *lane = &self.loop.answering
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
-        lane.conns.epfd = epoll_create1(EPOLL_CLOEXEC)
-        if lane.conns.epfd < 0:
-            raise OSError(errno, "epoll_create1")
-        lane.conns.buffer = <char *> malloc(RECV_BYTES)
-        if lane.conns.buffer == NULL:
-            raise MemoryError
-        table.open_table(&lane.table, seed)
-        absent.open_absent(&lane.absent, urandom(16))
-        absent.open_absent(&lane.owned.segments, urandom(16))
+        connections.open_conns(&lane.conns)
+        table.open_table(&self.shared.table, seed, &lane.uses, &lane.dead)
+        absent.open_absent(&self.shared.absent, urandom(16))
+        absent.open_absent(&self.shared.owned.segments, urandom(16))
         judged.open_judged(&lane.judged, seed)
         self.judge = judge
         lane.judged.judge = <PyObject *> judge if judge is not None else NULL
@@ -138,13 +136,15 @@ cdef class Lane:
         cdef Answering *lane = &self.loop.answering
         connections.free_all(&lane.conns)
         mapped.unmap(&lane.output.mapped)
-        table.close_table(&lane.table)
-        absent.close_absent(&lane.absent)
-        absent.give_up(&lane.owned.segments)
+        uses.close_uses(&lane.uses, &lane.dead)
+        table.close_table(&self.shared.table)
+        absent.close_absent(&self.shared.absent)
+        absent.give_up(&self.shared.owned.segments)
         servlets.close_servlets(&lane.servlets)
         judged.close_judged(&lane.judged)
         close_sightings(&lane.sightings)
         close_log(&lane.log)
+        close_dead(&lane.dead)
         free(lane.proxies.networks)
 
     # --- what the loop calls ----------------------------------------------------------------------------------
@@ -197,9 +197,9 @@ cdef class Lane:
         if not lane.gil.held:
             PyEval_RestoreThread(lane.gil.thread)
         lane.gil.held = False
-        bury(&lane.table.dead)
-        if table.has_chores(&lane.table):
-            table.do_chores(&lane.table)
+        bury(&lane.dead)
+        if table.has_chores(&self.shared.table):
+            table.do_chores(&self.shared.table)
         return [(conns.reports[i].fd, conns.reports[i].mask) for i in range(conns.reports_count)]
 
     def take(self, int fd):
@@ -245,7 +245,7 @@ cdef class Lane:
     def close_all(self, bint idle_only):
         """As `endings.close_all`."""
         endings.close_all(&self.loop.answering.conns, idle_only)
-        bury(&self.loop.answering.table.dead)
+        bury(&self.loop.answering.dead)
 
     def shed(self, int most):
         """As `endings.shed`."""
@@ -276,14 +276,14 @@ cdef class Lane:
         Nothing is taught of what is not all in memory (`Body.place`).
 
         Raises ValueError for a key that is neither an entry's nor its directory's, and for what does not add up."""
-        table.put_file(&self.loop.answering.table, key, entries, any_query)
+        table.put_file(&self.shared.table, key, entries, any_query)
 
     def put_redirect(self, bytes key not None, bytes head not None, bytes content not None):
         """Teach what is answered with 301, whatever its query is: what stands behind the prefix, with the location in the head's
         last line. Raises ValueError for a head without lines."""
         if not head.endswith(b"\r\n\r\n"):
             raise ValueError("not a head")
-        table.put_page(&self.loop.answering.table, key, record_of_page(key, MOVED, head, content))
+        table.put_page(&self.shared.table, key, record_of_page(key, MOVED, head, content))
 
     def learn(self, teach):
         """Have `teach` called for a path that is not known: it puts what the path leads to, if that may be put. None: no more."""
@@ -294,62 +294,62 @@ cdef class Lane:
         """Ask an `Application`'s `look_up` about what nothing was put for, if it may be `owned`; None: all may. Without both there is none."""
         cdef Answering *lane = &self.loop.answering
         self.forget_quick()
-        owning.own(&lane.owned, look_up is not None or owned is not None, owned)
+        owning.own(&self.shared.owned, look_up is not None or owned is not None, owned)
         self.look_up, self.owned = look_up, owned
         lane.servlets.look_up = <PyObject *> look_up if look_up is not None else NULL
 
     def forget_quick(self):
         """Look up anew what was found."""
-        owning.doubt(&self.loop.answering.owned.freshness)
-        servlets.forget_quick(&self.loop.answering.servlets, &self.loop.answering.table)
-        bury(&self.loop.answering.table.dead)
+        owning.doubt(&self.shared.owned.freshness)
+        servlets.forget_quick(&self.loop.answering.servlets, &self.shared.table)
+        bury(&self.loop.answering.dead)
 
     def forget_key(self, bytes key not None):
         """Forget one resource, if it was taught: its key leads elsewhere now."""
-        table.drop_key(&self.loop.answering.table, table.text_of(key))
-        bury(&self.loop.answering.table.dead)
+        table.drop_key(&self.shared.table, table.text_of(key))
+        bury(&self.loop.answering.dead)
 
     def drop(self, entry):
         """Forget every resource that a representation belongs to: it was evicted or replaced."""
-        table.drop_entry(&self.loop.answering.table, entry)
+        table.drop_entry(&self.shared.table, entry)
 
     def clear(self, uint32_t resources=0):
         """Forget all resources, in the next turns: a hundred thousand are too much for one. There is room for so many
         `resources` then."""
         self.quick.clear()
-        table.clear(&self.loop.answering.table, resources)
+        table.clear(&self.shared.table, resources)
 
     def reserve(self, uint32_t resources):
         """Have room for so many resources, so that the table need not grow."""
-        table.reserve(&self.loop.answering.table, resources)
+        table.reserve(&self.shared.table, resources)
 
     def chores(self):
         """Do a piece of what would take long at once: see to what stands in tables that were left behind. True while more
         is left. `poll` does a piece after each turn."""
-        return table.do_chores(&self.loop.answering.table)
+        return table.do_chores(&self.shared.table)
 
     def holds(self, entry):
         """Whether the lane refers to this entry's body."""
         cdef Record *found[2]
-        return table.find_with(&self.loop.answering.table, entry, found) > 0
+        return table.find_with(&self.shared.table, entry, found) > 0
 
     def note_use(self, entry, uint64_t turn):
         """Python uses a representation in this turn: the turn of the use before, as far as the lane knows; 0 for none."""
-        return table.note_use(&self.loop.answering.table, entry, turn)
+        return table.note_use(&self.shared.table, entry, turn)
 
     def pinned(self, entry):
         """Whether the lane is in the middle of sending from this entry. Any thread that holds the GIL may ask."""
-        return table.is_sending(&self.loop.answering.table, entry)
+        return table.is_sending(&self.shared.table, entry)
 
     def knows(self, bytes key not None):
         """Whether a resource is taught."""
-        return table.find_key(&self.loop.answering.table, table.text_of(key)) != NULL
+        return table.find_key(&self.shared.table, table.text_of(key)) != NULL
 
     # --- what is absent ---------------------------------------------------------------------------------------
 
     def know(self, pieces, uint32_t count):
         """These are all the keys that lead somewhere, about `count` of them: what is none of them is absent from now on."""
-        cdef absent.Absent *known = &self.loop.answering.absent
+        cdef absent.Absent *known = &self.shared.absent
         absent.begin_set(known, count)
         for keys in pieces:
             self.add_keys(keys)
@@ -357,28 +357,28 @@ cdef class Lane:
 
     def add_keys(self, keys):
         """These keys are not absent."""
-        absent.add_keys(&self.loop.answering.absent, keys)
+        absent.add_keys(&self.shared.absent, keys)
 
     def remove_keys(self, keys):
         """These keys lead nowhere: they are absent, and what was taught of them is forgotten."""
-        absent.remove_keys(&self.loop.answering.absent, keys)
+        absent.remove_keys(&self.shared.absent, keys)
         for key in keys:
             self.forget_key(key)
 
     def set_not_found(self, bytes head not None, bytes content not None):
         """What is absent gets this, with 404; as in `put_redirect`."""
-        absent.set_page(&self.loop.answering.absent, &self.loop.answering.table.dead, NOT_FOUND, head, content)
-        bury(&self.loop.answering.table.dead)
+        absent.set_page(&self.shared.absent, &self.loop.answering.dead, NOT_FOUND, head, content)
+        bury(&self.loop.answering.dead)
 
     def is_absent(self, bytes target not None):
         """Whether a target is known to be absent."""
         cdef absent.Text text = absent.Text(PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target))
-        return not owning.may_own(&self.loop.answering.owned, text) and absent.page_of(&self.loop.answering.absent, text) != NULL
+        return not owning.may_own(&self.shared.owned, text) and absent.page_of(&self.shared.absent, text) != NULL
 
     @property
     def keys_bytes(self):
         """What the set of keys takes."""
-        cdef absent.Absent *known = &self.loop.answering.absent
+        cdef absent.Absent *known = &self.shared.absent
         return sizeof(uint64_t) * (<size_t> known.size + (known.older_size if known.older != NULL else 0))
 
     def keyed_hash(self, bytes data not None, uint64_t first, uint64_t second):
@@ -390,9 +390,9 @@ cdef class Lane:
     def drain_ticks(self, int most=-1):
         """Tell each entry that was used how often, and the turn of its last use: all since they were last told, or at most so
         many now. How many are left of those that there were when this began."""
-        cdef table.Table *known = &self.loop.answering.table
-        cdef int left = uses.tell_uses(&known.uses, &known.dead, most)
-        bury(&known.dead)
+        cdef Answering *lane = &self.loop.answering
+        cdef int left = uses.tell_uses(&lane.uses, &lane.dead, most)
+        bury(&lane.dead)
         return left
 
     def sample(self, double unit, uint64_t pause, int64_t every):
@@ -413,7 +413,7 @@ cdef class Lane:
 
     def hash(self, bytes key not None):
         """The table's hash of a key."""
-        return table.hash_of(&self.loop.answering.table, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        return table.hash_of(&self.shared.table, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
     def parse(self, bytes data not None):
         """For tests and fuzzing: (length, method, target, mode) of the plain request at the front of `data`, or None."""
@@ -496,4 +496,4 @@ cdef class Lane:
     @property
     def hash_seed(self):
         """The secret seed of the table's hash."""
-        return self.loop.answering.table.seed
+        return self.shared.table.seed

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
+from typing import ClassVar
 
 from zcserve.errors import HttpError
 from zcserve.net.ending import Ending, may_close
@@ -97,7 +98,7 @@ class Connection:
             (self._loop.release if keep else self._loop.forget)(self.transport.fd)
             self._loop.timers.disarm(self)
             return
-        self._loop.handlers[self.transport.fd] = _HANDLERS[state].__get__(self)
+        self._loop.handlers[self.transport.fd] = self._HANDLERS[state].__get__(self)
         self._loop.timers.arm(self)
 
     def due(self) -> float:
@@ -238,6 +239,14 @@ class Connection:
             self._stop = Stop.END
         elif is_owed:
             self.end()
+
+    _HANDLERS: ClassVar[dict[State, Callable[[Connection, int], None]]] = {
+        _HEAD: _on_request,
+        _IDLE: _on_request,
+        _BODY: _on_request,
+        _WRITE: _on_event,
+        _WAIT: _on_event,
+    }
 
     # --- a request's way ----------------------------------------------------------------------------------
 
@@ -382,12 +391,3 @@ def take_over(service: Service, fd: int) -> None:
     if handed is not None:
         peer, data, in_vain, hung_up, answer, unsent = handed
         Connection(service, SocketTransport.of(fd, peer), Stay(in_vain)).go_on(data, answer, unsent, hung_up=hung_up)
-
-
-_HANDLERS: dict[State, Callable[[Connection, int], None]] = {
-    _HEAD: Connection._on_request,
-    _IDLE: Connection._on_request,
-    _BODY: Connection._on_request,
-    _WRITE: Connection._on_event,
-    _WAIT: Connection._on_event,
-}

@@ -40,7 +40,7 @@ from zcserve.servlets.folder import NOTHING_LOADED, Folder, Module
 from zcserve.servlets.folder_events import FolderEvents
 from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.mounts import Mounts
-from zcserve.servlets.request import SERVLET_PATH, Request, request_of
+from zcserve.servlets.request import SERVLET_PATH, Request
 from zcserve.servlets.results import Keeping, Results
 from zcserve.servlets.routes import Route
 from zcserve.servlets.websockets import NoWebSockets
@@ -92,7 +92,7 @@ class Servlet:
         results = self._owner.results
         if route.ttl is not None and results is not None and "GET" in route.methods:
             return results.respond(route, params, exchange)
-        request = request_of(exchange, params)
+        request = Request.of(exchange, params)
         return self._owner.call(route, request, exchange)
 
     def _without_route(self, method: str) -> Reply:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from zcserve import threads
-from zcserve.cache import _inotify as inotify
+from zcserve.cache import inotify
 from zcserve.log import Log
 from zcserve.net.wake import Wake
 from zcserve.servlets.imports import Imports

@@ -1,7 +1,8 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text  <  scan records gil mapped  <  grammar choice sightings uses  <  judged ranges table  <  conditions
-        <  head  <  proxies log output  <  connections parts absent finding  <  owned  <  servlets
+    system text  <  scan records gil steady mapped  <  grammar choice sightings uses  <  judged ranges table
+        <  conditions  <  head  <  proxies log output  <  connections parts absent finding  <  owned
+        <  servlets shared
         <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
@@ -13,6 +14,7 @@
 | mapped      | large content in memory, and its pages into a socket                        |
 | grammar     | what the value of a field means                                             |
 | judged      | what a value means, as the grammar says it or else Python                   |
+| steady      | arrays that grow where they are                                             |
 | gil         | when the interpreter's lock is held                                         |
 | ranges      | a Range field -> a part of content                                          |
 | conditions  | what conditions and ranges decide                                           |
@@ -30,6 +32,7 @@
 | absent      | which keys lead nowhere, and the answer to them                             |
 | owned       | which paths an application may own                                          |
 | servlets    | functions of Python's that are called from here                             |
+| shared      | what several lanes would look at, and Python's thread alone writes          |
 | finding     | what Python teaches when it is asked for                                    |
 | answering   | the bytes of one connection -> answers, or a connection that is handed over |
 | loop        | turns of epoll, and each connection's share of them                         |

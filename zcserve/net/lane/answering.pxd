@@ -5,14 +5,11 @@
 Here the units meet: a head is parsed, its target found, a representation chosen, a line logged, an answer gathered. Answers
 to pipelined requests are gathered and sent together. Whatever the lane cannot answer by itself goes to Python with the bytes
 from there on, but not before all that was answered is out.
-
-Odd: where Python was called, the table of connections may have grown. So a `Conn` is looked up anew behind each call that may
-reach it.
 """
 
 from libc.stdint cimport int64_t, uint64_t
 
-from zcserve.net.lane.absent cimport Absent, page_of
+from zcserve.net.lane.absent cimport page_of
 from zcserve.net.lane.choice cimport choose
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
@@ -32,13 +29,14 @@ from zcserve.net.lane.owned cimport Owned, is_still_owned, may_own, seems_fresh
 from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport Record, Rep, reps_of
+from zcserve.net.lane.records cimport Dead, Record, Rep, reps_of
 from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, let_said_go, look_up, settle
+from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport Sightings, sight
 from zcserve.net.lane.system cimport expect_bytes, monotonic
-from zcserve.net.lane.table cimport Table, expect, find, find_path, hash_of
+from zcserve.net.lane.table cimport expect, find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
-from zcserve.net.lane.uses cimport touch
+from zcserve.net.lane.uses cimport Uses, touch
 
 cdef enum:
     ERRANDS_MIN = 16             # of Python's in a turn, for which others wait: as many as take ERRANDS_US, between these
@@ -60,10 +58,10 @@ cdef struct Answering:
     double called_at             # when its last call ended, 0 for none
     double calling_left          # seconds of this turn in which servlets may be called
     int64_t bytes_spared         # of `Output.bytes_left`, for an answer that is begun: a next one is not, after a batch was sent
+    Shared *shared
+    Uses uses
+    Dead dead
     Rules rules
-    Table table
-    Absent absent
-    Owned owned
     Finder finder
     Judged judged
     Proxies proxies
@@ -85,8 +83,8 @@ cdef inline bint read_head(Answering *lane, const char *start, const char *end, 
     if not find_place(&lane.judged, head):
         return False
     key = key_of(head)
-    head.hash = hash_of(&lane.table, key.at, key.len)
-    expect(&lane.table, head.hash)
+    head.hash = hash_of(&lane.shared.table, key.at, key.len)
+    expect(&lane.shared.table, head.hash)
     if not parse_rest(&lane.rules, &lane.judged, start, p, end, head):
         return False
     if lane.conns.draining:
@@ -114,7 +112,6 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
             if not may_find(&lane.finder):
                 return put_off(lane, fd, p, end, ENOUGH)
             record = find_first(lane, &head)
-        conn = &lane.conns.all[fd]
         if record == NULL or (head.forwarded and is_by_proxy(lane, conn) and not knows_client(lane, &head, record)):
             return hand_over(lane, fd, p, end, False)
         if record.count:
@@ -129,9 +126,8 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
             result = answer_servlet(lane, fd, &head, record, &p, end)
             if result != DONE:
                 return result
-            conn = &lane.conns.all[fd]
             conn.called_in = lane.turn
-            lane.owned.freshness.fresh_in = 0    # looked at anew
+            lane.shared.owned.freshness.fresh_in = 0    # looked at anew
             if p < end and lane.servlets.said_len <= BATCH_BYTES and lane.requests_left > 0:
                 continue
         result = flush(lane, fd, p, end)
@@ -147,42 +143,42 @@ cdef inline Record *find_known(const Answering *lane, const Head *head) noexcept
     """What the table has for a request. A servlet is told its target as it was sent, so one in absolute-form has a record of its
     own (`find_first`)."""
     cdef Text key = key_of(head)
-    cdef Record *record = find(&lane.table, key.at, key.len, head.hash)
+    cdef Record *record = find(&lane.shared.table, key.at, key.len, head.hash)
     if head.for_servlet:
         return record
     if record == NULL:
-        record = find_path(&lane.table, head.place)
+        record = find_path(&lane.shared.table, head.place)
     return NULL if record != NULL and head.is_absolute and not record.count else record
 
 
 cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
     """What answers a request that the table has nothing for: an application's servlet, the page for what is absent, or what Python
-    finds. The table of connections may have grown."""
+    finds."""
     cdef Record *record = NULL
     cdef Text place = head.place
-    if not head.for_servlet and not may_own(&lane.owned, place):
-        record = page_of(&lane.absent, place)
+    if not head.for_servlet and not may_own(&lane.shared.owned, place):
+        record = page_of(&lane.shared.absent, place)
         if record != NULL and not is_fresh(lane):
             return NULL
     elif lane.servlets.look_up != NULL:
         if head.is_absolute and not head.for_servlet:
             head.place = head.target
-            head.hash = hash_of(&lane.table, head.target.at, head.target.len)
-            record = find(&lane.table, head.target.at, head.target.len, head.hash)
+            head.hash = hash_of(&lane.shared.table, head.target.at, head.target.len)
+            record = find(&lane.shared.table, head.target.at, head.target.len, head.hash)
         if record == NULL:
             hold_gil(&lane.gil)
-            record = look_up(&lane.servlets, &lane.table, head)
+            record = look_up(&lane.servlets, &lane.shared.table, head)
         head.place = place
     if record == NULL and not head.for_servlet:
         hold_gil(&lane.gil)
-        record = find_out(&lane.finder, &lane.table, place)
+        record = find_out(&lane.finder, &lane.shared.table, place)
         lane.requests_left -= FIND_REQUESTS - 1
     return record
 
 
 cdef inline bint is_fresh(Answering *lane) noexcept nogil:
     """Whether an application owns what it did."""
-    cdef Owned *owned = &lane.owned
+    cdef Owned *owned = &lane.shared.owned
     if owned.is_fresh == NULL or seems_fresh(&owned.freshness, lane.turn, lane.conns.now):
         return True
     hold_gil(&lane.gil)
@@ -247,7 +243,7 @@ cdef inline Answer *add_file(
         return answer
     if lane.sightings.unit > 0:
         sight(&lane.sightings, record, rep, lane.turn)
-    touch(&lane.table.uses, record, rep, lane.turn)
+    touch(&lane.uses, record, rep, lane.turn)
     return answer
 
 
@@ -286,7 +282,7 @@ cdef inline int answer_servlet(
     """As `answer`, for the request at `at`. DONE: its answer is said, and not sent. NOT_YET: it was not called, and all before it is
     out."""
     cdef const char *p = at[0]
-    cdef Conn *conn
+    cdef Conn *conn = &lane.conns.all[fd]
     cdef int result = HAND_OVER
     if not may_call(lane):
         return put_off(lane, fd, p, end, NOT_YET)
@@ -300,7 +296,6 @@ cdef inline int answer_servlet(
         if result != HAND_OVER:
             discard_made(&lane.servlets, fd)
         return result
-    conn = &lane.conns.all[fd]
     if result != DONE:
         if lane.output.count and conn.owner == OWNER_LANE:
             flush(lane, fd, p, end)
@@ -338,17 +333,17 @@ cdef inline int ask_servlet(Answering *lane, int fd, Head *head, Record *found, 
     lane.conns.asking = fd
     if not lane.called_at:
         lane.called_at = monotonic()
-    result = ask(&lane.servlets, &lane.table, found, &asked, head, &lane.output)
+    result = ask(&lane.servlets, &lane.shared.table, found, &asked, head, &lane.output)
     now = monotonic()
     lane.calling_left -= now - lane.called_at
     lane.called_at = now
     lane.calls_left -= 1
     lane.conns.asking = -1
-    if lane.conns.all[fd].owner == OWNER_LANE:
+    if conn.owner == OWNER_LANE:
         return result
     discard_made(&lane.servlets, fd)
     lane.output.count = 0        # nothing is left to send it to
-    let_said_go(&lane.servlets, &lane.table)
+    let_said_go(&lane.servlets, &lane.shared.table)
     return GONE
 
 
@@ -365,7 +360,7 @@ cdef inline int flush(Answering *lane, int fd, const char *p, const char *end) n
     cdef Answer *behind
     cdef int result = send_answers(&lane.output, fd, conn.closing, &conn.pending)
     if lane.servlets.said_len:
-        let_said_go(&lane.servlets, &lane.table)
+        let_said_go(&lane.servlets, &lane.shared.table)
     if result == DONE or result == GONE:
         return result
     if lane.output.begun + 1 < answers:
@@ -386,7 +381,7 @@ cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
     if lane.output.bytes_left != left:
         conn.since = lane.conns.now
     if result == DONE:
-        unpin(&conn.pending, &lane.table.dead)
+        unpin(&conn.pending, &lane.dead)
     elif result == BLOCKED:
         conn.outq = queued_out(fd)
     return result

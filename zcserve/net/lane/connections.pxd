@@ -4,26 +4,30 @@
 
 A descriptor's number has an owner: the lane, Python (`OWNER_PYTHON`: the lane only reports its events), or no connection at
 all. Each owner of a number has a generation, which its events carry, so that an event of the owner before is not taken for
-one of the present owner.
+one of the present owner. The table of them grows and never moves (steady.pxd): a `Conn` is where it is.
 
 The unit knows no HTTP. `wait_for_unread` and `run_again` are how it has a connection served; how one ends is endings.pxd's.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, Pending, unpin
 from zcserve.net.lane.proxies cimport NAME_MAX
 from zcserve.net.lane.records cimport Dead
+from zcserve.net.lane.steady cimport give_addresses, have_memory, take_addresses
 from zcserve.net.lane.system cimport (
-    AF_INET, AF_INET6, EAGAIN, EINTR, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLL_CTL_ADD, EPOLL_CTL_DEL, MSG_DONTWAIT,
-    MSG_PEEK, SIOCOUTQ, SIOCOUTQNSD, close, epoll_ctl, epoll_event, errno, inet_ntop, ioctl, recv, ssize_t,
+    AF_INET, AF_INET6, EAGAIN, EINTR, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL,
+    MSG_DONTWAIT, MSG_PEEK, RLIMIT_NOFILE, SIOCOUTQ, SIOCOUTQNSD, close, epoll_create1, epoll_ctl, epoll_event, errno, getrlimit,
+    inet_ntop, ioctl, recv, rlim_t, rlimit, ssize_t,
 )
 from zcserve.net.lane.text cimport c_length
 
 cdef enum:
     RECV_BYTES = 16384
+    DESCRIPTORS_MAX = 0x1000000  # whose connections have a place: as many as the process may ever have, and at most so many
+    DESCRIPTORS_MIN = 1024       # and where it may have few addresses (RLIMIT_AS), at least so many
     REPORTS_MAX = 512            # events, hand-overs and listeners that one call of `poll` tells of
     WORTH_GIVING = 4             # a hand-over costs what this many requests save that are answered here (net/stay.py)
 
@@ -88,7 +92,7 @@ cdef struct Queue:               # of descriptors
 
 cdef struct Conns:
     Conn *all                    # by descriptor
-    int size
+    int size, size_max
     int epfd
     double now
     int count                    # connections of the lane
@@ -113,18 +117,33 @@ cdef struct Conns:
 # --- descriptors --------------------------------------------------------------------------------------------
 
 
+cdef inline int open_conns(Conns *conns) except -1:
+    """Have a place for each descriptor that there may be, and what is read and waited with. Raises OSError, MemoryError."""
+    cdef rlimit limit
+    if getrlimit(RLIMIT_NOFILE, &limit) < 0:
+        raise OSError(errno, "getrlimit")
+    conns.size_max = <int> min(limit.rlim_max, <rlim_t> DESCRIPTORS_MAX)
+    conns.all = <Conn *> take_addresses(conns.size_max * sizeof(Conn))
+    while conns.all == NULL and conns.size_max > DESCRIPTORS_MIN:
+        conns.size_max //= 2
+        conns.all = <Conn *> take_addresses(conns.size_max * sizeof(Conn))
+    conns.buffer = <char *> malloc(RECV_BYTES)
+    if conns.all == NULL or conns.buffer == NULL:
+        raise MemoryError
+    conns.epfd = epoll_create1(EPOLL_CLOEXEC)
+    if conns.epfd < 0:
+        raise OSError(errno, "epoll_create1")
+    return 0
+
+
 cdef inline int room_for(Conns *conns, int fd) noexcept nogil:
-    """0, or -1 without memory. `all` may move."""
+    """0, or -1 without memory."""
     cdef int size
-    cdef Conn *grown
     if fd < conns.size:
         return 0
-    size = 2 * fd + 64
-    grown = <Conn *> realloc(conns.all, size * sizeof(Conn))
-    if grown == NULL:
+    size = min(2 * fd + 64, conns.size_max)
+    if fd >= size or not have_memory(conns.all, size * sizeof(Conn)):
         return -1
-    memset(grown + conns.size, 0, (size - conns.size) * sizeof(Conn))
-    conns.all = grown
     conns.size = size
     return 0
 
@@ -339,6 +358,6 @@ cdef inline void free_all(Conns *conns) noexcept:
     if conns.epfd >= 0:
         close(conns.epfd)
     free(conns.buffer)
-    free(conns.all)
+    give_addresses(conns.all, conns.size_max * sizeof(Conn))
     free(conns.again.fds)
     free(conns.calling.fds)

@@ -82,7 +82,6 @@ cdef inline void serve(Loop *loop, int fd, uint32_t mask) noexcept nogil:
             return
     while conn.inbox_len or conn.readable:
         result = read_and_answer(loop, fd, conn)
-        conn = &conns.all[fd]
         if (result != DONE or conn.closing) and not goes_on(loop, fd, result):
             return
         if (conn.inbox_len or conn.readable) and has_had_its_share(&loop.answering):
@@ -208,7 +207,7 @@ cdef inline void run(Loop *loop, double timeout) noexcept nogil:
             take_up_again(loop)
         if conns.calling.count:
             take_up_calls(loop)
-        if conns.due or has_chores(&loop.answering.table) or timeout == 0 or (until >= 0 and conns.now >= until):
+        if conns.due or has_chores(&loop.answering.shared.table) or timeout == 0 or (until >= 0 and conns.now >= until):
             return
 
 
@@ -254,7 +253,7 @@ cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept no
     """How long to wait. After work there are log lines for Python, and a signal may have come: at most a second."""
     cdef const Conns *conns = &loop.answering.conns
     cdef double left = 1 if worked else -1
-    if conns.again.count or conns.calling.count or has_chores(&loop.answering.table):
+    if conns.again.count or conns.calling.count or has_chores(&loop.answering.shared.table):
         return 0
     if conns.count and (left < 0 or conns.next_sweep - conns.now < left):
         left = max(conns.next_sweep - conns.now, 0)

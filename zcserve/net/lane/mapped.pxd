@@ -9,8 +9,8 @@ That is one call more, and dearer by nothing else: sendfile locks and looks up e
 that no cache of the processor holds, vmsplice and splice cost 0.79 of sendfile for 64 KB, 0.77 for 128 KB, 0.8 for 1 MB; a copy 0.83 of
 sendfile for 24 KB, 1.0 for 64 KB. MSG_ZEROCOPY costs 1.5 to 1.9 of a copy: the kernel copies what goes to itself, and tells so.
 
-The pipe is empty between two calls. What a socket did not take of it goes with the pipe: the next call makes another one. Where there
-can be no mapping (RLIMIT_AS) or no pipe, content goes by sendfile.
+The pipe is empty between two calls: what a socket did not take of it goes with the pipe, and there is another one. Where there can
+be no mapping (RLIMIT_AS) or no pipe, content goes by sendfile.
 """
 
 from libc.stdint cimport int64_t
@@ -48,6 +48,7 @@ cdef inline void map_file(Mapped *mapped, int fd) noexcept:
             mapped.content = <const char *> found
             mapped.size = <int64_t> 1 << bits
             mapped.fd = fd
+            open_pipe(mapped)
             return
         bits -= 1
 
@@ -88,26 +89,24 @@ cdef inline ssize_t send_pages(Mapped *mapped, int to, int fd, int64_t offset, s
     sent = splice(mapped.pipe_out, NULL, to, NULL, held, SPLICE_F_NONBLOCK | (SPLICE_F_MORE if <size_t> held < length else 0))
     if sent != held:
         close_pipe(mapped)
+        open_pipe(mapped)
     return sent
 
 
 cdef inline bint open_pipe(Mapped *mapped) noexcept nogil:
-    """Whether there is a pipe, as long as PIPE_BYTES where the user may have so much."""
+    """Whether there is a pipe, as long as PIPE_BYTES where the user may have so much; errno stays as it is."""
+    cdef int error = errno
     cdef int ends[2]
-    if mapped.pipe_in:
-        return True
-    if pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0:
-        return False
-    fcntl(ends[1], F_SETPIPE_SZ, <int> PIPE_BYTES)
-    mapped.pipe_out, mapped.pipe_in = ends[0], ends[1]
-    return True
+    if not mapped.pipe_in and pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0:
+        fcntl(ends[1], F_SETPIPE_SZ, <int> PIPE_BYTES)
+        mapped.pipe_out, mapped.pipe_in = ends[0], ends[1]
+    set_errno(error)
+    return mapped.pipe_in != 0
 
 
 cdef inline void close_pipe(Mapped *mapped) noexcept nogil:
-    """With all that is in it; errno stays as it is."""
-    cdef int error = errno
+    """With all that is in it."""
     if mapped.pipe_in:
         close(mapped.pipe_in)
         close(mapped.pipe_out)
         mapped.pipe_out = mapped.pipe_in = 0
-    set_errno(error)

@@ -233,3 +233,8 @@ cdef inline void bury(Dead *dead) noexcept:
     while dead.count:
         dead.count -= 1
         release(dead.records[dead.count])
+
+
+cdef inline void close_dead(Dead *dead) noexcept:
+    bury(dead)
+    free(dead.records)

@@ -161,11 +161,11 @@ cdef inline int ask(
     """DONE with an answer behind what was said, HAND_OVER, perhaps with something in `made`, or GONE."""
     cdef tuple parts = <tuple> found.keep
     cdef int result
-    bury(&table.dead)            # what the last answers were sent from
+    bury(table.dead)            # what the last answers were sent from
     found.refs += 1              # the servlet may have it dropped
     result = ask_parts(servlets, parts, servlet_of(found), asked, head, output)
     found.refs -= 1
-    maybe_dead(&table.dead, found)
+    maybe_dead(table.dead, found)
     return result
 
 
@@ -328,7 +328,7 @@ cdef inline void let_said_go(Servlets *servlets, Table *table) noexcept nogil:
         return
     servlets.said = NULL
     record.refs -= 1
-    maybe_dead(&table.dead, record)
+    maybe_dead(table.dead, record)
 
 
 # --- what an application made -------------------------------------------------------------------------------

@@ -87,13 +87,6 @@ cdef extern from * nogil:
     ssize_t vmsplice(int fd, const iovec *pages, size_t count, unsigned int flags)
     ssize_t splice(int fd_in, off_t *offset_in, int fd_out, off_t *offset_out, size_t length, unsigned int flags)
 
-cdef extern from "<sys/mman.h>" nogil:
-    int PROT_READ, MAP_SHARED, MAP_NORESERVE, MADV_DONTDUMP
-    void *MAP_FAILED
-    void *mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset)
-    int munmap(void *address, size_t length)
-    int madvise(void *address, size_t length, int advice)
-
 cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, ...)
 
@@ -108,6 +101,21 @@ cdef extern from * nogil:
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
+
+cdef extern from "<sys/resource.h>" nogil:
+    ctypedef unsigned long rlim_t
+    struct rlimit:
+        rlim_t rlim_max
+    int RLIMIT_NOFILE
+    int getrlimit(int resource, rlimit *limits)
+
+cdef extern from "<sys/mman.h>" nogil:
+    int PROT_NONE, PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_SHARED, MAP_ANONYMOUS, MAP_NORESERVE, MADV_DONTDUMP
+    void *MAP_FAILED
+    void *mmap(void *start, size_t length, int protection, int flags, int fd, off_t offset)
+    int mprotect(void *start, size_t length, int protection)
+    int munmap(void *start, size_t length)
+    int madvise(void *start, size_t length, int advice)
 
 cdef extern from "<errno.h>" nogil:
     int errno

@@ -24,7 +24,7 @@ from zcserve.net.lane.records cimport (
 )
 from zcserve.net.lane.system cimport CACHE_LINE, prefetch
 from zcserve.net.lane.text cimport Text, murmur3
-from zcserve.net.lane.uses cimport TICKS_AT_ONCE, Uses, close_uses, untouch, untouch_some
+from zcserve.net.lane.uses cimport TICKS_AT_ONCE, Uses, untouch, untouch_some
 
 cdef enum:
     PROBES_MAX = 256             # slots that a search looks at: a table at most half full needs some dozens
@@ -45,13 +45,15 @@ cdef struct Table:
     Record **slots
     uint32_t count
     Limbo *limbo
-    Uses uses
-    Dead dead
+    Uses *uses                   # of the lane of Python's thread
+    Dead *dead
     Record tomb
 
 
-cdef inline int open_table(Table *table, uint32_t seed) except -1:
+cdef inline int open_table(Table *table, uint32_t seed, Uses *uses, Dead *dead) except -1:
     table.seed = seed
+    table.uses = uses
+    table.dead = dead
     table.mask = SLOTS_MIN - 1
     table.slots = <Record **> calloc(SLOTS_MIN, sizeof(Record *))
     if table.slots == NULL:
@@ -63,7 +65,6 @@ cdef inline int open_table(Table *table, uint32_t seed) except -1:
 cdef inline void close_table(Table *table) noexcept:
     """Free everything. Nothing is being sent any more."""
     cdef Limbo *limbo
-    close_uses(&table.uses, &table.dead)
     if table.slots != NULL:
         release_all(table, table.slots, 0, table.mask)
     free(table.slots)
@@ -73,8 +74,6 @@ cdef inline void close_table(Table *table) noexcept:
         table.limbo = limbo.next
         free(limbo.slots)
         free(limbo)
-    bury(&table.dead)
-    free(table.dead.records)
 
 
 cdef inline void release_all(Table *table, Record **slots, uint32_t at, uint32_t mask) noexcept:
@@ -356,9 +355,9 @@ cdef inline void take_out(Table *table, Record *record) noexcept nogil:
 
 cdef inline int let_go(Table *table, Record *record) except -1:
     """A record is in no table any more: it is freed when nothing is sent from it."""
-    untouch(&table.uses, record)
+    untouch(table.uses, record)
     record.dropped = True
-    maybe_dead(&table.dead, record)
+    maybe_dead(table.dead, record)
     return 0
 
 
@@ -367,10 +366,10 @@ cdef inline int drop_entry(Table *table, entry) except -1:
     cdef Record *found[2]
     cdef int i, count = find_with(table, entry, found)
     if count:
-        untouch_some(&table.uses, &table.dead, TICKS_AT_ONCE)     # so that eviction knows the uses of the last second
+        untouch_some(table.uses, table.dead, TICKS_AT_ONCE)     # so that eviction knows the uses of the last second
     for i in range(count):
         drop_key(table, Text(found[i].key, found[i].key_len))
-    bury(&table.dead)
+    bury(table.dead)
     return 0
 
 
@@ -418,5 +417,5 @@ cdef inline bint do_chores(Table *table) except -1:
         elif not place(table.slots, table.mask, record):
             table.count -= 1
             let_go(table, record)
-    bury(&table.dead)
+    bury(table.dead)
     return table.limbo != NULL

@@ -98,14 +98,14 @@ def test_all_is_new_but_what_cannot_be(here: Here) -> None:
     here.write("PKG/part.py", "from fresh_mutual import names\n")
     here.write("fresh_mutual.py", "names = []\n")
     first = here.load()
-    extension = types.ModuleType(f"{here.name}._speedups")  # as a C extension: of no file that is noted
-    sys.modules[extension.__name__] = first._speedups = extension
+    extension = types.ModuleType(f"{here.name}.speedups")  # as a C extension: of no file that is noted
+    sys.modules[extension.__name__] = first.speedups = extension
     with here.imports.afresh():
         second = here.load()
     assert second is not first
     assert second.part is not first.part
     assert second.part.names is not first.part.names
-    assert second._speedups is extension
+    assert second.speedups is extension
     assert first.part.names == []  # what runs on has its own
 
 

@@ -1,0 +1,16 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Shared: what several lanes would look at, and Python's thread alone writes.
+
+What a request leads to stands here; what a lane writes as it answers (connections, what is gathered and sent, uses, sightings, log lines,
+memos of values, counters) is its own, and stands in `Answering`. docs/lanes.md says what each part needs for a second lane to read it.
+"""
+
+from zcserve.net.lane.absent cimport Absent
+from zcserve.net.lane.owned cimport Owned
+from zcserve.net.lane.table cimport Table
+
+cdef struct Shared:
+    Table table
+    Absent absent
+    Owned owned

@@ -1,0 +1,27 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Steady memory: an array that grows where it is. What points into it stays right, in other threads, too.
+
+Addresses for the longest array are taken at once, and memory for a part of it when that is asked for (`mprotect`): addresses alone
+cost nothing, and are not counted as memory, whatever vm.overcommit_memory is. Memory that was not written yet is zero.
+"""
+
+from zcserve.net.lane.system cimport (
+    MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE, mmap, mprotect, munmap,
+)
+
+
+cdef inline void *take_addresses(size_t bytes) noexcept nogil:
+    """NULL where there are none."""
+    cdef void *start = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    return NULL if start == MAP_FAILED else start
+
+
+cdef inline bint have_memory(void *start, size_t bytes) noexcept nogil:
+    """Have the first `bytes` of what was taken be memory. False where there is none; what was memory still is."""
+    return mprotect(start, bytes, PROT_READ | PROT_WRITE) == 0
+
+
+cdef inline void give_addresses(void *start, size_t bytes) noexcept nogil:
+    if start != NULL:
+        munmap(start, bytes)
