@@ -6,18 +6,13 @@ import gc
 import http.client
 import os
 import re
-import select
-import shutil
-import socket
 import stat
 import subprocess
 import sys
 import threading
 import weakref
 from collections.abc import Callable
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +23,6 @@ from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.cache import closing
-from zcserve.check import check
 from zcserve.errors import UsageError
 
 CHECKOUT = Path(zcserve.__file__).parents[1]
@@ -192,173 +186,6 @@ def test_clients_of_a_server_that_ends_are_not_left_waiting(site: Site) -> None:
 
 
 # --- the command ----------------------------------------------------------------------------------------------
-
-
-def test_a_program_that_is_ended_while_it_looks_for_the_last_changes_does_not_take_over(
-    site: Site, serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = serve(site.root)
-    looks: list[None] = []
-
-    def look() -> None:
-        looks.append(None)
-        monkeypatch.setattr(server, "_stopping", len(looks) == 2)
-
-    succeeded: list[object] = []
-    before = SimpleNamespace(await_go=lambda _: True, succeed=lambda *given: succeeded.append(given))
-    succession = server._succession
-    monkeypatch.setattr(succession, "_predecessor", before)
-    monkeypatch.setattr(server.content, "catch_up", look)
-    with pytest.raises(UsageError):
-        succession.begin(lambda: server._stopping)
-    assert (len(looks), succeeded) == (2, [])
-
-
-def test_the_banner_says_what_was_done(site: Site, command: StartCommand) -> None:
-    site.write("index.html", bytes(1000))
-    site.write("page.html", bytes(3096))
-    server = command(site.root)
-    banner = "\n".join(server.lines)
-    assert str(site.root) in banner
-    assert re.search(r"files: +2\b", banner)
-    assert "4.0 KiB" in banner
-    assert re.search(r"ready in \d+\.\d\d s", banner)
-    assert re.search(r"^engine: (python( \(native is not built here: .*\))?|native)$", banner, re.MULTILINE)
-    assert server.lines[-1] == f"serving {server.url}"
-    assert len(server.lines) <= 6
-    assert get(server.port, "/")[0] == 200
-    assert server.stdout.read_text() == ""
-
-
-def test_the_banner_says_how_much_stayed_out(site: Site, command: StartCommand) -> None:
-    site.write("small", bytes(1000))
-    site.write("large", bytes(4 << 20))
-    server = command(site.root, "--memory", "1M")
-    banner = "\n".join(server.lines)
-    assert "1 resident" in banner
-    assert re.search(r"1 stay on disk until asked for \(4\.0 MiB\)", banner)
-    assert len(get(server.port, "/large")[1]) == 4 << 20
-
-
-def test_a_quiet_server_says_nothing(site: Site, tmp_path: Path, wait_until: WaitUntil) -> None:
-    site.write("page", b"a page")
-    path = tmp_path / "socket"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "zcserve", str(site.root), "--listen", f"unix:{path}", "--log-level", "error"],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        stderr=subprocess.PIPE,
-    )
-    assert process.stderr is not None
-    try:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(20)
-            wait_until(lambda: client.connect_ex(str(path)) == 0)
-            client.sendall(b"GET /page HTTP/1.0\r\n\r\n")
-            assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")  # so it is past its banner
-    finally:
-        process.kill()
-    assert process.stderr.read() == b""
-    process.wait()
-    process.stderr.close()
-
-
-@pytest.mark.parametrize(
-    ("file", "told"),
-    [
-        (None, "there was no C compiler when zcserve was installed, or it is a checkout that was not installed"),
-        ("_lane.cpython-12-none.so", f"_lane.cpython-12-none.so is for another Python, this is {CACHE_TAG}"),
-        (f"_lane{EXTENSION_SUFFIXES[0]}", rf"_lane{re.escape(EXTENSION_SUFFIXES[0])} cannot be loaded \(.*too short\)"),
-    ],
-)
-def test_the_banner_says_why_there_is_no_fast_lane(
-    site: Site, command: StartCommand, tmp_path: Path, file: str | None, told: str
-) -> None:
-    package = Path(zcserve.__file__).parent
-    shutil.copytree(package, tmp_path / "copy" / "zcserve", ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
-    if file is not None:
-        (tmp_path / "copy/zcserve/net" / file).write_bytes(b"")
-    here: dict[str, Any] = {"cwd": tmp_path / "copy", "environ": {"PYTHONPATH": str(tmp_path / "copy")}}
-    server = command(site.root, **here)
-    (line,) = [line for line in server.lines if line.startswith("engine: ")]
-    assert re.fullmatch(rf"engine: python \(native is not built here: {told}; have a C compiler .*\)", line), line
-    server = command(site.root, "--engine", "python", **here)
-    assert "engine: python" in server.lines
-
-
-def test_check_says_what_would_be_resident_and_serves_nothing(site: Site) -> None:
-    site.write("small", bytes(1000))
-    site.write("large", bytes(4 << 20))
-    (site.root / "out").symlink_to("/")
-    ended = run("--root", str(site.root), "--memory", "1M", "--check")
-    assert ended.returncode == 0
-    assert str(site.root) in ended.stdout
-    assert re.search(r"would be resident: 1 files, 1000 B .*1\.0 MiB; 1 stay out", ended.stdout)
-    assert "not served as they lie there: 1" in ended.stdout
-    assert "out: is a symlink that leads outside the root" in ended.stderr
-
-
-def test_check_counts_what_is_pinned_first_as_a_start_does(
-    site: Site, serve: Serve, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    for number in range(40):
-        site.write(f"s{number}", bytes(10_000))
-    site.write("video.bin", bytes(240_000))
-    flags: dict[str, Any] = {"memory": 600 << 10, "slab_bytes": 64 << 10, "pin": ("/video.bin", "/nothing/*")}
-    assert check(Config(root=site.root, **flags)) == 0
-    assert "--pin /nothing/* matches no file" in caplog.messages
-    told = re.search(r"would be resident: (\d+) files", capsys.readouterr().out)
-    assert told is not None
-    report = serve(site.root, **flags).content.report
-    assert abs(int(told[1]) - report.resident_files) <= 2  # without the pin it is 40
-    assert report.resident_files < 38
-
-
-def test_check_refuses_an_engine_that_is_not_built(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "zcserve.net._lane", None)
-    with pytest.raises(UsageError, match="native is not built here"):
-        check(Config(root=site.root, engine="native"))
-    assert check(Config(root=site.root, engine="auto")) == 0
-
-
-@pytest.mark.parametrize(
-    ("log", "why"),
-    [
-        ("absent/access.log", "No such file or directory"),
-        (".", "Is a directory"),
-        ("file/access.log", "Not a directory"),
-        ("to-nowhere", "No such file or directory"),
-        ("n" * 300, "File name too long"),
-    ],
-)
-def test_check_says_that_the_access_log_cannot_be_written(
-    site: Site, tmp_path: Path, log: str, why: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").touch()
-    (tmp_path / "to-nowhere").symlink_to(tmp_path / "nowhere/access.log")
-    before = sorted(tmp_path.rglob("*"))
-    path = str(tmp_path / log)
-    assert check(Config(root=site.root, access_log=path)) == 1
-    *_, told, last = capsys.readouterr().out.splitlines()
-    assert told == f"access_log: {path!r} cannot be opened: {why}"
-    assert last == "configuration is not valid"
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_check_leaves_no_trace_of_an_access_log_that_can_be_written(
-    site: Site, tmp_path: Path, wait_until: WaitUntil
-) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    (tmp_path / "there").write_bytes(b"a line\n")
-    (tmp_path / "to-new").symlink_to(tmp_path / "new")
-    before = {path: path.lstat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]}
-    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
-    for log in ("fresh", "fifo", "there", "to-new"):
-        assert check(Config(root=site.root, access_log=str(tmp_path / log))) == 0
-    poll = select.poll()
-    poll.register(reader, select.POLLIN)
-    assert not poll.poll(0)  # no HANG_UP: no writer has come and gone
-    os.close(reader)
-    assert {path: path.lstat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]} == before
 
 
 @pytest.mark.parametrize("check", [[], ["--check"]])

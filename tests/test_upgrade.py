@@ -28,7 +28,6 @@ from zcserve.net.listener import Inherited, bind
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
 from zcserve.net.timers import Deadline
-from zcserve.program import Program
 from zcserve.upgrade import VARIABLE, Handover, Predecessor, Successor, tell_supervisor
 
 WITHIN_S = 20.0
@@ -265,22 +264,6 @@ def test_a_program_that_cannot_be_ended_is_told_of_once(
     one.process.kill()
     one.process.wait(WITHIN_S)
     assert len(one.failed) == 1
-
-
-def test_a_program_is_started_with_what_it_is_given() -> None:
-    ours, theirs = socket.socketpair()
-    kept = os.dup(1)
-    with ours:
-        code = f"import os; os.write({theirs.fileno()}, os.environ['WORD'].encode()); os.fstat({kept})"
-        program = Program([sys.executable, "-c", code], {"WORD": "this"}, [theirs.fileno()])
-        theirs.close()
-        ours.settimeout(WITHIN_S)
-        assert ours.recv(9) == b"this"
-        codes: list[int] = []
-        in_time(lambda: codes.append(program.wait()))
-        assert codes == [1]  # the other descriptor was not there
-        program.kill()  # has ended already
-    os.close(kept)
 
 
 def test_a_manifest_that_cannot_be_written_starts_nothing(outcome: Callable[[str], Outcome]) -> None:

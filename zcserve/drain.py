@@ -1,6 +1,7 @@
 """How a server ends: in order, or at once.
 
-    begin   listeners are closed; what is under way is answered, and that was the connection's last answer
+    begin   listeners are closed; what is under way is answered, and that was the connection's last answer. A listener
+            whose clients the kernel keeps back (deferral.py) is closed when they had their time to ask
     end     after --grace: what is under way is cut short. A second signal waits for none of this (server.py)
     last    what the kernel has queued goes out, for LAST_S at most
     over    no connection is left, or no time: the loop stops
@@ -11,7 +12,9 @@ A process that was succeeded by another one answers what it has accepted (`hand_
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
+from zcserve.net.deferral import LET_IN_S
 from zcserve.net.listener import Listener
 from zcserve.net.service import Service
 from zcserve.net.timers import Deadline
@@ -29,6 +32,7 @@ class Drain:
         self._listeners = listeners
         self._grace = Deadline(self.end)
         self._last = Deadline(self._loop.stop)
+        self._let_in = Deadline(self._close_listeners)
         service.closed.subscribe(self.closed)
 
     @property
@@ -46,8 +50,13 @@ class Drain:
 
     def begin(self) -> None:
         """Accept no more, and end when what is under way is answered."""
+        kept = [listener for listener in self._listeners if listener.let_in()]
+        if kept:
+            self._let_in.at = self._loop.now + LET_IN_S
+            self._loop.timers.arm(self._let_in)
         for listener in self._listeners:
-            listener.close()
+            if listener not in kept:
+                listener.close()
         self._drain()
         self._service.ending = True
         self._loop.front.end(idle_only=True)
@@ -62,8 +71,7 @@ class Drain:
         service = self._service
         self._drain()
         service.ending = service.hurried = True
-        for listener in self._listeners:
-            listener.close()
+        self._close_listeners()
         self._loop.front.end(idle_only=False)
         for connection in list(service.connections):
             connection.end()
@@ -73,6 +81,12 @@ class Drain:
         self._loop.timers.arm(self._last)
         self.closed()
 
+    def _close_listeners(self) -> None:
+        self._let_in.at = inf
+        for listener in self._listeners:
+            listener.close()
+        self.closed()
+
     def _drain(self) -> None:
         """From now on the last connection ends the loop. Of the front's only a turn tells that they are closed."""
         if not self._service.draining:
@@ -80,7 +94,7 @@ class Drain:
             self._loop.each_turn.subscribe(self._stop_when_over)
 
     def _stop_when_over(self) -> None:
-        if not self._service.count():
+        if not self._service.count() and self._let_in.at == inf:
             self._loop.stop()
 
     def closed(self) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.memory import HandFetcher, body_of
+from tests.support.places import Place, Places
 from zcserve import Config, http, paths
 from zcserve.cache.entry import Entry, Fleeting, Redirect
 from zcserve.cache.fetcher import Renewed
@@ -25,9 +26,8 @@ from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
-from zcserve.paths import SentPath
 from zcserve.servlets.request import Request
-from zcserve.site.exchange import Answer, Exchange, Stored
+from zcserve.site.exchange import Answer, Stored
 from zcserve.site.reply import Reply
 from zcserve.site.site import Site
 
@@ -56,36 +56,6 @@ class Asks:
 
     def fail(self) -> None:
         self.failed = True
-
-
-class Place:
-    """A resource of an application that answers with `made`, or later."""
-
-    body_bytes_max = 100
-
-    def __init__(self, made: Answer | None) -> None:
-        self.made = made
-        self.exchanges: list[Exchange] = []
-
-    def respond(self, exchange: Exchange) -> Answer | None:
-        self.exchanges.append(exchange)
-        return self.made
-
-
-class Places:
-    """An application with one resource, at /app."""
-
-    def __init__(self, place: Place) -> None:
-        self.place = place
-
-    def find(self, path: SentPath, query: bytes | None, *, websocket: bool = False) -> Place | None:
-        return self.place if path.key == b"/app" else None
-
-    def look_up(self, method: bytes, target: bytes) -> None:
-        """Nothing is answered at once."""
-
-    def forget(self, keys: Collection[bytes]) -> None:
-        """It knows nothing of files."""
 
 
 def entry_of(key: bytes, body: Fleeting | None) -> Entry:

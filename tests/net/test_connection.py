@@ -7,138 +7,18 @@ client takes, what time it is.
 from __future__ import annotations
 
 import errno
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import FrameType
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from tests.support.connections import connections_of
-from tests.support.memory import HandFetcher, MemoryTransport, body_of
-from zcserve import Config
+from tests.support.house import ABSENT, COLD, CONTENT, GET, LAST, House, statuses
+from tests.support.memory import body_of
 from zcserve.cache.entry import Entry
-from zcserve.cache.index import Generation
-from zcserve.cache.root import Root
-from zcserve.net.bodies import Allowance
-from zcserve.net.connection import RECV_BYTES, Connection
-from zcserve.net.front import Front, Kind
-from zcserve.net.loop import Loop
+from zcserve.net.connection import RECV_BYTES
 from zcserve.net.poller import ERROR, HANG_UP, READ, WRITE
-from zcserve.net.prefixes import Prefixes
-from zcserve.net.request import Parser
-from zcserve.net.service import Service
 from zcserve.net.states import State
-from zcserve.net.stay import IDLE_S, KEPT, PLAIN_MAX, Stay
-from zcserve.site.site import Site
-
-GET = b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n"
-LAST = b"GET /page HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
-ABSENT = b"GET /absent HTTP/1.1\r\nHost: test\r\n\r\n"
-COLD = b"GET /cold HTTP/1.1\r\nHost: test\r\n\r\n"
-CONTENT = b"the content"
-
-
-class HandFront(Front):
-    """Reports what a test says, for descriptors that are numbers only."""
-
-    turn = 0
-
-    def __init__(self) -> None:
-        self.reports: list[tuple[int, int]] = []
-        self.watched: set[int] = set()
-        self.given: list[float] = []  # since when they were idle
-        self.takes = False
-        self.waits = False  # the loop has nothing to do now
-
-    def poll(self, timeout: float) -> list[tuple[int, int]]:
-        self.turn += 1
-        self.waits = timeout > 0
-        reports, self.reports = self.reports, []
-        return reports
-
-    def watch(self, fd: int, kind: Kind) -> None:
-        self.watched.add(fd)
-
-    def forget(self, fd: int) -> None:
-        self.watched.remove(fd)
-
-    def give(self, fd: int, since: float) -> bool:
-        if self.takes:
-            self.given.append(since)
-        return self.takes
-
-
-class House:
-    """One server's side of connections."""
-
-    def __init__(self, root: Path, **settings: Any) -> None:
-        self.front = HandFront()
-        self.loop = Loop(self.front)
-        self.loop.now = 1000.0
-        self.fetcher = HandFetcher()
-        self.body = body_of(CONTENT)
-        generation = Generation(Root(root))
-        for key, body in ((b"/page", self.body), (b"/cold", None)):
-            entry = Entry(key, b"", len(CONTENT), None)
-            entry.body, entry.etag = body, b'"tag"'
-            generation.resources[key] = entry
-        config = Config(root=root, **settings)
-        self.log: list[tuple[int, int]] = []
-        self.service = Service(
-            config=config,
-            loop=self.loop,
-            parser=Parser(config),
-            prefixes=Prefixes(),
-            fetcher=self.fetcher,  # type: ignore[arg-type]
-            sites=(Site(0, generation),),
-            bodies=Allowance(1 << 20),
-            log=lambda client, method, target, fields, status, length: self.log.append((status, length)),
-        )
-
-    def connect(self, comes: bytes = b"", **more: Any) -> tuple[Connection, MemoryTransport]:
-        transport = MemoryTransport(comes, **more)
-        return Connection(self.service, transport), transport
-
-    def take_over(self, in_vain: int) -> tuple[Connection, MemoryTransport]:
-        """As `take_over` in net/connection.py."""
-        self.front.takes = True
-        transport = MemoryTransport()
-        self.front.watched.add(transport.fd)
-        return Connection(self.service, transport, Stay(in_vain)), transport
-
-    def turn(self, transport: MemoryTransport | None = None, mask: int = READ) -> None:
-        """One turn of the loop, in which `transport` has something to report."""
-        if transport is not None:
-            self.front.reports.append((transport.fd, mask))
-        self.loop.run_once()
-
-    def settle(self) -> None:
-        """Turns until nothing more is to be done now."""
-        for _ in range(1000):
-            self.turn()
-            if self.front.waits:
-                return
-        pytest.fail("there is always more to do")
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[Callable[..., House]]:
-    (tmp_path / "root").mkdir()
-    made: list[House] = []
-
-    def build(**settings: Any) -> House:
-        made.append(House(tmp_path / "root", **settings))
-        return made[-1]
-
-    yield build
-    for one in made:
-        one.loop.close()
-
-
-def statuses(transport: MemoryTransport) -> list[int]:
-    return [int(piece[:3]) for piece in transport.sent.split(b"HTTP/1.1 ")[1:]]
+from zcserve.net.stay import IDLE_S, KEPT, PLAIN_MAX
 
 
 def test_requests_of_one_read_are_answered_together_and_leave_together(house: Callable[..., House]) -> None:
@@ -362,60 +242,6 @@ def test_a_draining_server_tells_that_an_answer_is_the_last(house: Callable[...,
     here.turn(transport)
     assert statuses(transport) == [200]
     assert b"Connection: close\r\n" in transport.sent
-
-
-# --- what an answer costs ---------------------------------------------------------------------------------------------
-
-
-def calls_for(here: House, request: bytes) -> int:
-    """How many functions of the server run for one more request of a connection."""
-    here.service.log = None
-    _, transport = here.connect()
-    for _ in range(3):  # what is remembered is there then
-        transport.comes = request
-        here.turn(transport)
-    calls = 0
-
-    def note(frame: FrameType, event: str, _: object) -> None:
-        nonlocal calls
-        calls += event == "call" and "/zcserve/" in frame.f_code.co_filename
-
-    transport.comes = request
-    sys.setprofile(note)
-    try:
-        here.turn(transport)
-    finally:
-        sys.setprofile(None)
-    assert transport.sent.count(b"HTTP/1.1 ") == 4
-    return calls
-
-
-@pytest.mark.parametrize(
-    ("line", "field", "more"),
-    [
-        (b"HEAD /page", b"", 0),
-        (b"GET /page?v=1", b"", 0),
-        (b"GET /page", b"If-None-Match: *\r\n", 15),
-        (b"GET /page", b"Range: bytes=0-3\r\n", 18),
-        (b"GET /absent", b"", 10),
-        (b"OPTIONS /page", b"", 6),
-        (b"DELETE /page", b"", 4),
-    ],
-)
-def test_what_waits_for_nothing_takes_few_calls_more_than_a_page(
-    house: Callable[..., House], line: bytes, field: bytes, more: int
-) -> None:
-    here = house()
-    request = line + b" HTTP/1.1\r\nHost: test\r\n" + field + b"\r\n"
-    assert calls_for(here, request) <= calls_for(here, GET) + more
-
-
-def test_a_head_whose_target_is_none_gets_no_content(house: Callable[..., House]) -> None:
-    here = house()
-    _, transport = here.connect(b"HEAD nothing HTTP/1.1\r\nHost: test\r\n\r\n")
-    here.turn(transport)
-    assert statuses(transport) == [400]
-    assert transport.sent.endswith(b"\r\n\r\n")
 
 
 # --- connections that the front handed over ---------------------------------------------------------------------------

@@ -5,20 +5,16 @@ What the fast lane does with each call stands in test_fastlane.py.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import zcserve
 from zcserve.cache.entry import Entry
 from zcserve.net.fastlane import KEYS_FORGOTTEN_MAX, FastLane
-from zcserve.net.front import Front, Kind
-from zcserve.net.poller import READ, WRITE, Poller
+from zcserve.net.front import Front
 from zcserve.net.prefixes import Prefixes
 
 PACKAGE = Path(zcserve.__file__).parent
@@ -94,28 +90,3 @@ def test_the_lane_is_told_a_peer_by_its_address() -> None:
     front.introduce(6, socket.AF_INET6, "::1")
     front.introduce(7, socket.AF_UNIX, "unix:")
     assert [address for _, _, _, address in lane.told] == [b"\x7f\0\0\1", bytes(15) + b"\1", b""]
-
-
-@pytest.mark.parametrize(("kind", "told"), [(Kind.CLIENT, READ | WRITE), (Kind.SOURCE, READ), (Kind.LISTENER, READ)])
-def test_the_poller_reports_once_what_is_ready_of_each_kind(kind: Kind, told: int) -> None:
-    front = Poller()
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        front.watch(ours.fileno(), kind)
-        theirs.send(b"x")
-        assert front.poll(5) == [(ours.fileno(), told)]
-        assert front.poll(0) == []
-        front.forget(ours.fileno())
-        front.forget(ours.fileno())  # it is not watched any more
-        theirs.send(b"x")
-        assert front.poll(0) == []
-    assert front.turn == 3
-    front.close()
-    assert front.descriptors() == []
-
-
-def test_the_pollers_descriptor_is_its_own_and_is_not_inherited() -> None:
-    front = Poller()
-    (fd,) = front.descriptors()
-    assert not os.get_inheritable(fd)
-    front.close()

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.client import Client
+from tests.support.driver import LEAD, PLAIN, Driver, Held, packed, put
 from tests.support.grammar import TELLING_BYTES
 from zcserve import Config
 from zcserve.cache.entry import Entry
@@ -233,3 +237,17 @@ def test_what_the_lane_decides_is_what_its_twin_decides(lane: Any) -> None:
         assert decided is None or decided == by_twin(fields, modified, size, method)
 
     law()
+
+
+@pytest.mark.parametrize("told", [DATE, BEFORE, b"Sun, 06 Nov 1994 08:49:37 GM", b"never"])
+def test_the_date_in_a_head_counts_for_a_representation_that_has_it(tmp_path: Path, told: bytes) -> None:
+    """Whatever stands there: what the representation has been modified at decides."""
+    entry: Any = packed(b"x")
+    entry.modified = MODIFIED
+    head = LEAD % 1 + b'Last-Modified: %b\r\nETag: "tag"\r\n\r\n' % told
+    entry.body = Held(head, b"x")
+    with closing(Driver(tmp_path)) as driver, Client(driver.where) as client:
+        put(driver.lane, b"/a", entry)
+        for value, status in ((DATE, 304), (BEFORE, 200), (BEHIND, 304), (told, 200 if told != DATE else 304)):
+            request = PLAIN.replace(b"\r\n\r\n", b"\r\nIf-Modified-Since: %b\r\n\r\n" % value)
+            assert driver.ask(client, request)[0].status == status, value

@@ -86,7 +86,7 @@ def limited(which: int, most: int) -> Iterator[None]:
 
 def test_what_one_socket_does_not_take_is_not_sent_to_another(pages: Callable[[], Pages]) -> None:
     made = pages()
-    made.driver.lane.map(made.fd)
+    made.driver.lane.map(made.fd, 1 << 20)
     made.driver.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
     with Client(made.driver.where, receive_buffer=4096) as slow, Client(made.driver.where) as other:
         slow.send(GET % b"/pages")
@@ -118,16 +118,16 @@ def test_content_is_whole_where_a_mapping_or_a_pipe_is_refused(pages: Callable[[
         assert read_whole(made, client, b"/copied") == made.contents[b"/copied"]
         if refused == "the pipe":
             stack.enter_context(limited(resource.RLIMIT_NOFILE, client.socket.fileno()))
-        made.driver.lane.map(made.fd)
-        assert mapped_here() == (refused != "the mapping")
+        made.driver.lane.map(made.fd, 1 << 20)
         for key, content in made.contents.items():
             assert read_whole(made, client, key) == content
+    assert mapped_here() == (refused != "the mapping")
 
 
 def test_the_mapping_and_the_pipe_go_with_the_lane(pages: Callable[[], Pages]) -> None:
     made = pages()
     before = len(os.listdir("/proc/self/fd"))
-    made.driver.lane.map(made.fd)
+    made.driver.lane.map(made.fd, 1 << 20)
     with Client(made.driver.where) as client:
         assert read_whole(made, client, b"/pages") == made.contents[b"/pages"]
     made.driver.until(lambda: not made.driver.lane.count)
@@ -137,6 +137,31 @@ def test_the_mapping_and_the_pipe_go_with_the_lane(pages: Callable[[], Pages]) -
     made.driver.lane = Closed()
     assert not mapped_here()
     assert len(os.listdir("/proc/self/fd")) == before - 1  # the lane's epoll is closed, too
+
+
+def test_tables_of_content_that_is_long_gone_are_given_back(pages: Callable[[], Pages]) -> None:
+    made, step, count = pages(), 2 << 20, 400  # a table of 4 KiB for each step
+    body: Any = Held(LEAD % (count * step) + b'ETag: "tag"\r\n\r\n', b"", fd=made.fd)
+    body.size = count * step
+    os.ftruncate(made.fd, body.size)
+    put(made.driver.lane, b"/sparse", Fake(body))
+    made.driver.lane.map(made.fd, 16 << 20)
+    before = tables_kib()
+    asked = [
+        b"GET /sparse HTTP/1.1\r\nHost: test\r\nRange: bytes=%d-%d\r\n\r\n" % (at, at)
+        for at in range(0, body.size, step)
+    ]
+    with Client(made.driver.where) as client:
+        for first in range(0, count, 10):
+            for answer in made.driver.ask(client, b"".join(asked[first : first + 10]), 10):
+                assert answer["Content-Length"] == b"1"
+    assert tables_kib() - before < 4 * count // 4
+
+
+def tables_kib() -> int:
+    """What the kernel keeps to find this process's pages."""
+    (line,) = [line for line in status(os.getpid()) if line.startswith("VmPTE:")]
+    return int(line.split()[1])
 
 
 class Closed:

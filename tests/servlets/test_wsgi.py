@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import pytest
 from tests.support.connection_side import Side
 from tests.support.waiting import Growth
 from zcserve.cache.entry import ForeignSpan
-from zcserve.servlets.wsgi import Wsgi, _ErrorLog, _variables
+from zcserve.servlets.workers import Pool
+from zcserve.servlets.wsgi import Wsgi
 
 PLAIN = [("Content-Type", "text/plain")]
 
@@ -494,9 +496,12 @@ def test_errors_are_lines_of_the_log(side: Side, caplog: pytest.LogCaptureFixtur
     assert said == ["half a line", "and another", "no end", "printed"]
 
 
-def test_pieces_of_a_line_for_the_log_cost_what_they_are_long(growth: Growth, caplog: pytest.LogCaptureFixture) -> None:
+def test_pieces_of_a_line_for_the_log_cost_what_they_are_long(
+    environ_of: Callable[..., dict[str, Any]], growth: Growth, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors = environ_of("/app")["wsgi.errors"]
+
     def print_one_line(size: int) -> None:
-        errors = _ErrorLog("application")
         for _ in range(size):
             errors.write("ten bytes.")
         errors.flush()
@@ -505,10 +510,21 @@ def test_pieces_of_a_line_for_the_log_cost_what_they_are_long(growth: Growth, ca
     assert growth(print_one_line, 20_000) < 8
 
 
-def test_lines_of_one_field_cost_what_they_are_long(growth: Growth) -> None:
+class ThisThread(Pool):
+    """Does what it is given at once."""
+
+    def submit(self, job: Callable[[], None], *, begun: bool = False) -> None:
+        job()
+
+
+def test_lines_of_one_field_cost_what_they_are_long(
+    side: Side, environ_of: Callable[..., dict[str, Any]], growth: Growth
+) -> None:
+    side.context = replace(side.context, pool=ThisThread(1, 1))
+
     def count(size: int) -> None:
-        variables = _variables([(b"X-Many", b"a value of some bytes")] * size, 0)
-        assert variables == {"HTTP_X_MANY": ", ".join(["a value of some bytes"] * size)}
+        environ = environ_of("/app", *["X-Many: a value of some bytes"] * size)
+        assert environ["HTTP_X_MANY"] == ", ".join(["a value of some bytes"] * size)
 
     assert growth(count, 10_000) < 8
 

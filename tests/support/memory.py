@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from zcserve.cache import heads
-from zcserve.cache.entry import Entry, Fleeting
+from zcserve.cache.entry import Entry, Fleeting, OpenFile, Paged, identity_of
 from zcserve.cache.fetcher import Wait
 from zcserve.cache.index import Generation
 
@@ -119,6 +119,17 @@ class HandFetcher:
         self.cancelled += 1
 
 
+def head_of(content: bytes) -> bytes:
+    return heads.build("a.txt", len(content), 0, b'"tag"', encoding=b"", cache_control="", vary=False)
+
+
 def body_of(content: bytes) -> Fleeting:
-    head = heads.build("a.txt", len(content), 0, b'"tag"', encoding=b"", cache_control="", vary=False)
-    return Fleeting(head, content)
+    """One that is sent as a copy."""
+    return Fleeting(head_of(content), content)
+
+
+def large_body_of(content: bytes) -> Paged:
+    """One that is sent from a descriptor, as a large file's is."""
+    fd = os.memfd_create("large")
+    os.write(fd, content)
+    return Paged(head_of(content), fd, 0, len(content), OpenFile(fd, identity_of(os.fstat(fd))))

@@ -121,7 +121,7 @@ def test_a_client_that_has_just_connected_has_a_second_to_ask(
 ) -> None:
     server = command(root, "--engine", engine)
     with Client(server.port) as fresh, Client(server.port) as silent, Client(server.port) as last:
-        assert last.get("/page").status == 200  # the two are accepted
+        assert last.get("/page").status == 200  # the kernel keeps the two back (deferral.py)
         began = time.monotonic()
         os.kill(server.pid, signal.SIGTERM)
         assert last.at_end()
@@ -131,6 +131,16 @@ def test_a_client_that_has_just_connected_has_a_second_to_ask(
         assert silent.at_end()
         assert server.wait() == 0
         assert time.monotonic() - began < 10 * FRESH_S
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_client_that_has_said_nothing_is_accepted_when_it_asks(root: Path, serve: Serve, engine: str) -> None:
+    server = serve(root, engine=engine)
+    with Client(server.port) as other, Client(server.port) as silent:
+        assert other.get("/page").status == 200
+        assert server.service.count() == 1
+        assert silent.get("/page").status == 200
+        assert server.service.count() == 2
 
 
 @pytest.mark.parametrize("engine", ENGINES)

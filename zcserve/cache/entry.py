@@ -193,8 +193,8 @@ class Body:
         raise NotImplementedError
 
     def place(self) -> Place | None:
-        """Where it lies as long as it lives, for what sends it without asking again (the fast lane). None: not in
-        memory of ours, or only for now."""
+        """Where it lies as long as it lives, for what sends it without asking again (the fast lane). At an offset of a
+        descriptor nothing else will ever lie. None: not in memory of ours, or only for now."""
         return None
 
     def whole(self) -> tuple[Segment, ...]:

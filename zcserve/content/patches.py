@@ -86,7 +86,9 @@ class Patches:
             if changes.everything is not None:
                 _log.info("everything is walked anew: %s", changes.everything)
                 self._releases.build_for(watcher)
-            elif changes and not self._live.is_adrift and self._site.live.root.is_in_place():
+            elif changes and (self._live.is_adrift or not self._site.live.root.is_in_place()):
+                _log.info("changes are not followed: the root leads elsewhere by now, or could not be loaded")
+            elif changes:
                 self._patch(watcher, changes)
         except OSError as error:
             self._counters.rescans += 1

@@ -35,6 +35,7 @@ from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, Conn, Conns,
 )
+from zcserve.net.lane.dates cimport NO_DATE
 from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value as read_numbers
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.log cimport close_log, is_log_filling, open_log, set_log_time, taken_lines
@@ -42,7 +43,7 @@ from zcserve.net.lane.loop cimport Loop, run
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport NO_DATE, Record, Rep, bury, close_dead, record_of_page
+from zcserve.net.lane.records cimport Record, Rep, bury, record_of_page
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
@@ -99,6 +100,7 @@ cdef class Lane:
         cdef Answering *lane = &self.loop.answering
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
         connections.open_conns(&lane.conns)
+        uses.open_uses(&lane.uses)
         table.open_table(&self.shared.table, seed, &lane.uses, &lane.dead)
         absent.open_absent(&self.shared.absent, urandom(16))
         absent.open_absent(&self.shared.owned.segments, urandom(16))
@@ -144,7 +146,6 @@ cdef class Lane:
         judged.close_judged(&lane.judged)
         close_sightings(&lane.sightings)
         close_log(&lane.log)
-        close_dead(&lane.dead)
         free(lane.proxies.networks)
 
     # --- what the loop calls ----------------------------------------------------------------------------------
@@ -221,7 +222,6 @@ cdef class Lane:
     def descriptors(self):
         """Its own descriptors, and those of connections that no handler knows."""
         cdef Conns *conns = &self.loop.answering.conns
-        cdef int fd
         cdef list own = [conns.epfd] if conns.epfd >= 0 else []
         return own + [fd for fd in range(conns.size) if conns.all[fd].owner == OWNER_LANE or conns.all[fd].handed]
 
@@ -267,9 +267,9 @@ cdef class Lane:
         set_pages(&self.loop.answering.pages, pages)
         self.pages = pages
 
-    def map(self, int fd):
-        """Large content lies in this memfd, which stays open as long as there is the lane."""
-        mapped.map_file(&self.loop.answering.output.mapped, fd)
+    def map(self, int fd, int64_t resident):
+        """Large content lies in this memfd, which stays open as long as there is the lane; about so much of it is `resident`."""
+        mapped.map_file(&self.loop.answering.output.mapped, fd, resident)
 
     def put(self, bytes key not None, tuple entries not None, *, bint any_query=False):
         """Teach a resource: a file's entry, and its variants. `any_query`: with each query behind the key it is the same.
@@ -436,8 +436,9 @@ cdef class Lane:
         cdef Text copy = copied(data)
         cdef Rep rep
         cdef int status
-        rep.head = PyBytes_AS_STRING(etag)
-        rep.tag, rep.tag_len, rep.size = 0, PyBytes_GET_SIZE(etag), size
+        cdef bytes tail = b"ETag: " + etag
+        rep.head = PyBytes_AS_STRING(tail)
+        rep.date, rep.tail, rep.tag_len, rep.size = 0, 0, PyBytes_GET_SIZE(etag), size
         rep.modified = NO_DATE if modified is None else modified
         self.loop.answering.gil.held = True      # the caller has it
         try:

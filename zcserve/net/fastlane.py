@@ -261,7 +261,7 @@ class FastLane(Front):
 
     def learn(self, find: Callable[[bytes], Entry | Redirect | None]) -> None:
         """As `Front.learn`. By now the store has the memfd that it stays with (`Store.adopt`)."""
-        self.lane.map(self._store.pages_fd)
+        self.lane.map(self._store.pages_fd, self._store.budget)
         self.lane.learn(partial(_teach, self.lane, find))
 
     def teach(self, target: bytes, entry: Entry) -> None:

@@ -12,7 +12,8 @@ The log says what was closed and refused (shortage.py).
 
 A client whose machine has vanished sends no FIN. The kernel finds that out: by probes where nothing is on its way
 (keepalive), and by TCP_USER_TIMEOUT where something is, which is the kernel's own `--write-timeout`. Accepted sockets
-inherit both from their listener, so they cost nothing for each connection.
+inherit both from their listener, so they cost nothing for each connection. Nor does a client that has sent nothing yet,
+for the kernel keeps it back a while (deferral.py).
 
 A listening socket may come from the process before (upgrade.py): it is taken instead of bound anew, with the clients
 that wait in its queue. Then two processes have it until one closes, and only the last may remove a unix socket's name.
@@ -35,6 +36,7 @@ from zcserve.config.addresses import Address, UnixAddress
 from zcserve.errors import UsageError, reason_of
 from zcserve.log import Log
 from zcserve.net.connection import Connection
+from zcserve.net.deferral import defer, let_in
 from zcserve.net.ending import Ending
 from zcserve.net.fields import CLOSE
 from zcserve.net.framing import frame
@@ -241,6 +243,7 @@ class Listener:
             raise UsageError(f"cannot listen on {where}: {reason_of(error)}{_advice(error)}") from None
         if self._is_tcp:
             _let_inherit(sock, service.config.write_timeout_s)
+            defer(sock)
         self._loop.add(sock.fileno(), self._on_readable, Kind.LISTENER)
 
     def due(self) -> float:
@@ -397,6 +400,10 @@ class Listener:
     def fileno(self) -> int:
         """The socket's descriptor; -1 once it is closed."""
         return self._sock.fileno()
+
+    def let_in(self) -> bool:
+        """As `deferral.let_in`: whether clients are kept back that closing would reset."""
+        return self._is_tcp and self._sock.fileno() >= 0 and let_in(self._sock)
 
     def close(self, *, handed_over: bool = False) -> None:
         """Accept no more. Clients in the kernel's queue are accepted by the process that the socket was handed over to,

@@ -1,15 +1,15 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text  <  scan records gil steady mapped  <  grammar choice sightings uses  <  judged ranges table
-        <  conditions  <  head  <  proxies log output  <  connections parts absent finding  <  owned
-        <  servlets shared
+    system text  <  scan dates gil steady mapped  <  records  <  grammar choice uses  <  judged ranges sightings table
+        <  conditions  <  head  <  proxies log output  <  connections parts absent finding  <  owned  <  servlets shared
         <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
 | system      | what is taken from the system and from CPython                              |
 | text        | classes of characters, comparisons, decimal numbers, hashes                 |
-| scan        | where a target, a name or a value ends                                      |
+| scan        | where a target, a name, a value or a tag ends                               |
+| dates       | the seconds that a date says                                                |
 | records     | what can be sent, and how long it lives                                     |
 | mapped      | large content in memory, and its pages into a socket                        |
 | grammar     | what the value of a field means                                             |

@@ -36,7 +36,7 @@ from zcserve.net.lane.sightings cimport Sightings, sight
 from zcserve.net.lane.system cimport expect_bytes, monotonic
 from zcserve.net.lane.table cimport expect, find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
-from zcserve.net.lane.uses cimport Uses, touch
+from zcserve.net.lane.uses cimport Use, Uses, touch, use_of
 
 cdef enum:
     ERRANDS_MIN = 16             # of Python's in a turn, for which others wait: as many as take ERRANDS_US, between these
@@ -216,6 +216,7 @@ cdef inline Answer *add_file(
     cdef Rep *rep = choose(record, head.accept if head.has_accept else NULL) if is_file else reps_of(record)
     cdef size_t log_mark = lane.log.len
     cdef Answer *answer
+    cdef Use *use
     cdef Part part
     cdef int status = code_of(record.status)
     if rep == NULL or (lane.log.on and not may_log(&lane.log, head)):
@@ -241,9 +242,10 @@ cdef inline Answer *add_file(
         write_line(lane, conn, head, status, answer.size)
     if not is_file:
         return answer
+    use = use_of(&lane.uses, rep)
     if lane.sightings.unit > 0:
-        sight(&lane.sightings, record, rep, lane.turn)
-    touch(&lane.uses, record, rep, lane.turn)
+        sight(&lane.sightings, record, rep, use, lane.turn)
+    touch(&lane.uses, record, use, lane.turn)
     return answer
 
 
@@ -356,13 +358,15 @@ cdef inline int flush(Answering *lane, int fd, const char *p, const char *end) n
     The request of an answer of which nothing went out is unanswered again: its bytes go to the inbox with all from `p` on.
     """
     cdef Conn *conn = &lane.conns.all[fd]
-    cdef int answers = lane.output.count
+    cdef int i, answers = lane.output.count
     cdef Answer *behind
     cdef int result = send_answers(&lane.output, fd, conn.closing, &conn.pending)
     if lane.servlets.said_len:
         let_said_go(&lane.servlets, &lane.shared.table)
     if result == DONE or result == GONE:
         return result
+    for i in range(lane.output.begun + 1, answers):      # they were taken back
+        use_of(&lane.uses, lane.output.answers[i].rep).count -= 1
     if lane.output.begun + 1 < answers:
         behind = &lane.output.answers[lane.output.begun + 1]
         conn.closing = STAYS

@@ -2,21 +2,22 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Conditions and ranges: the fields that make an answer depend on more than its target, and what they decide.
 
-The twin of net/negotiate.py's `decide`, with what net/fields.py and http.py read in the values (RFC 9110 sections 8.8.3, 13.1, 13.2.2,
-5.6.7): exactly their decision, or UNSURE. Unsure are several ranges, an If-Range with a date of the last seconds, and a date whose year
-has two digits and is 50 years away to the second. A field that comes twice is the general lane's before this is asked
-(`note_condition`). Every read is bounded by the end of the value.
+The twin of net/negotiate.py's `decide`, with what net/fields.py and http.py read in the values (RFC 9110 sections 8.8.3, 13.1, 13.2.2):
+exactly their decision, or UNSURE. Unsure are several ranges, an If-Range with a date of the last seconds, and what dates.pxd is unsure
+about. A field that comes twice is the general lane's before this is asked (`note_condition`). Every read is bounded by the end of the
+value.
 
-Odd: dates are compared as numbers. To read one takes less than to find the Last-Modified in a head.
+Odd: most clients send the tag and the date that they got, so these are compared as text first, and read only where they differ.
 """
 
-from libc.stdint cimport int64_t, uint8_t
-from libc.string cimport memcmp, strlen
+from libc.stdint cimport int64_t
+from libc.string cimport memcmp
 
+from zcserve.net.lane.dates cimport FIXDATE_LEN, NO_DATE, read_date
 from zcserve.net.lane.grammar cimport ELEMENTS_MAX, UNSURE
 from zcserve.net.lane.ranges cimport Part, resolve_range
-from zcserve.net.lane.records cimport NO_DATE, Rep
-from zcserve.net.lane.system cimport gmtime_r, time_t, tm
+from zcserve.net.lane.records cimport Rep, own_tag
+from zcserve.net.lane.scan cimport tag_end
 from zcserve.net.lane.text cimport Text, skip_blanks
 
 cdef enum:                       # which field; `Conditions.present` has a bit for each
@@ -28,11 +29,6 @@ cdef enum:                       # which field; `Conditions.present` has a bit f
     UNMODIFIED_SINCE = 5
     CONDITIONS = 6
 
-cdef enum:
-    FIXDATE_LEN = 29             # Sun, 06 Nov 1994 08:49:37 GMT
-    ASCTIME_LEN = 24             # Sun Nov  6 08:49:37 1994
-    BEHIND_DAY_LEN = 24          # Sunday, 06-Nov-94 08:49:37 GMT
-
 cdef struct Conditions:          # values are set where `present` says so
     unsigned int present
     Text values[CONDITIONS]
@@ -43,20 +39,6 @@ cdef struct Tags:                # what a list of entity tags says of one tag
     bint any                     # it is `*`
     bint matches                 # by weak comparison
     bint matches_strongly
-
-# A `.pxd` can hold no tables, so this is C.
-cdef extern from * nogil:
-    """
-    static const char zc_months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    static const char zc_days[] = "MonTueWedThuFriSatSun";
-    static const char *const zc_day_ends[7] = {"day", "sday", "nesday", "rsday", "day", "urday", "day"};
-    static const unsigned short zc_days_before[12] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
-    """
-    const char *MONTHS "zc_months"
-    const char *DAYS "zc_days"
-    const char **DAY_ENDS "zc_day_ends"
-    const unsigned short *DAYS_BEFORE "zc_days_before"
-
 
 cdef inline bint note_condition(Conditions *conditions, int which, Text value) noexcept nogil:
     """Keep a field's value; False where there is one already."""
@@ -83,7 +65,7 @@ cdef inline int decide(
         if not (tags.any or (tags.well_formed and tags.matches_strongly)):
             return 412
     elif has(conditions, UNMODIFIED_SINCE) and rep.modified != NO_DATE:
-        if not read_date(conditions.values[UNMODIFIED_SINCE], now, &date):
+        if not date_of(conditions.values[UNMODIFIED_SINCE], rep, now, &date):
             return UNSURE
         if date != NO_DATE and rep.modified > date:
             return 412
@@ -94,7 +76,7 @@ cdef inline int decide(
         if tags.any or (tags.well_formed and tags.matches):
             return 304
     elif has(conditions, MODIFIED_SINCE) and rep.modified != NO_DATE:
-        if not read_date(conditions.values[MODIFIED_SINCE], now, &date):
+        if not date_of(conditions.values[MODIFIED_SINCE], rep, now, &date):
             return UNSURE
         if date != NO_DATE and rep.modified <= date:
             return 304
@@ -113,7 +95,7 @@ cdef inline int decide_range(const Conditions *conditions, const Rep *rep, int r
     tags = read_tags(conditions.values[IF_RANGE], rep)
     if tags.well_formed and tags.count == 1 and not tags.any:
         return resolve_range(conditions.values[RANGE], rep.size, ranges_max, part) if tags.matches_strongly else 200
-    if not read_date(conditions.values[IF_RANGE], now, &date):
+    if not date_of(conditions.values[IF_RANGE], rep, now, &date):
         return UNSURE
     if date == NO_DATE or rep.modified != date:
         return 200
@@ -127,7 +109,7 @@ cdef inline int decide_range(const Conditions *conditions, const Rep *rep, int r
 
 cdef inline bint is_the_tag(Text value, const Rep *rep) noexcept nogil:
     """Whether a value is the representation's own tag, and nothing else."""
-    return value.len == rep.tag_len and memcmp(value.at, rep.head + rep.tag, value.len) == 0
+    return value.len == rep.tag_len and memcmp(value.at, own_tag(rep).at, value.len) == 0
 
 
 cdef inline Tags read_tags(Text value, const Rep *rep) noexcept nogil:
@@ -137,7 +119,7 @@ cdef inline Tags read_tags(Text value, const Rep *rep) noexcept nogil:
     cdef const char *end = value.at + value.len
     cdef const char *tag
     cdef bint weak
-    if commas(value) >= ELEMENTS_MAX:
+    if value.len >= ELEMENTS_MAX and commas(value) >= ELEMENTS_MAX:
         return tags
     if value.len == 1 and p[0] == c'*':
         tags.any = True
@@ -147,9 +129,7 @@ cdef inline Tags read_tags(Text value, const Rep *rep) noexcept nogil:
         weak = end - p >= 3 and p[0] == c'W' and p[1] == c'/' and p[2] == c'"'
         tag = p + 2 * weak
         if tag < end and tag[0] == c'"':
-            p = tag + 1
-            while p < end and is_tag_byte(<uint8_t> p[0]):
-                p += 1
+            p = tag_end(tag + 1, end)
             if p == end or p[0] != c'"':
                 return tags
             p += 1
@@ -166,11 +146,6 @@ cdef inline Tags read_tags(Text value, const Rep *rep) noexcept nogil:
     return tags
 
 
-cdef inline bint is_tag_byte(uint8_t c) noexcept nogil:
-    """Whether it may stand between the quotes of a tag (etagc)."""
-    return c == c'!' or (c'#' <= c <= c'~') or c >= 0x80
-
-
 cdef inline int commas(Text value) noexcept nogil:
     cdef int n = 0
     cdef size_t i
@@ -182,118 +157,9 @@ cdef inline int commas(Text value) noexcept nogil:
 # --- dates --------------------------------------------------------------------------------------------------
 
 
-cdef inline bint read_date(Text value, int64_t now, int64_t *seconds) noexcept nogil:
-    """As http.parse_date: seconds since 1970, or NO_DATE for what is none. False where a second more or less of `now` decides."""
-    cdef const char *p = value.at
-    cdef size_t name
-    cdef int year
-    seconds[0] = NO_DATE
-    if value.len == FIXDATE_LEN:
-        if (
-            p[3] == c',' and p[4] == c' ' and p[7] == c' ' and p[11] == c' ' and p[16] == c' '
-            and memcmp(p + 25, b" GMT", 4) == 0 and name_at(DAYS, 7, p) >= 0
-        ):
-            seconds[0] = seconds_of(two_digits(p + 5), p + 8, four_digits(p + 12), p + 17)
-    elif value.len == ASCTIME_LEN:
-        if (
-            p[3] == c' ' and p[7] == c' ' and p[10] == c' ' and p[19] == c' ' and name_at(DAYS, 7, p) >= 0
-        ):
-            seconds[0] = seconds_of(digit(p[9]) if p[8] == c' ' else two_digits(p + 8), p + 4, four_digits(p + 20), p + 11)
-    elif value.len > FIXDATE_LEN:
-        name = long_day_len(p)
-        p += name
-        if (
-            name and value.len == name + BEHIND_DAY_LEN and p[0] == c',' and p[1] == c' ' and p[4] == c'-' and p[8] == c'-'
-            and p[11] == c' ' and memcmp(p + 20, b" GMT", 4) == 0
-        ):
-            year = year_of(p + 2, now - 1)
-            if year != year_of(p + 2, now + 2):      # the twin looks at its own clock, a little later
-                return False
-            seconds[0] = seconds_of(two_digits(p + 2), p + 5, year, p + 12)
-    return True
-
-
-cdef inline size_t long_day_len(const char *p) noexcept nogil:
-    """How long the whole name of a day is that stands there, 0 for none; FIXDATE_LEN bytes can be read."""
-    cdef int day = name_at(DAYS, 7, p)
-    if day < 0 or memcmp(p + 3, DAY_ENDS[day], strlen(DAY_ENDS[day])) != 0:
-        return 0
-    return 3 + strlen(DAY_ENDS[day])
-
-
-cdef inline int year_of(const char *date, int64_t now) noexcept nogil:
-    """Of 06-Nov-94 08:49:37 the latest year that is no more than 50 years after `now`; negative for none."""
-    cdef time_t second = <time_t> now
-    cdef tm today
-    cdef int year = two_digits(date + 7), last
-    if year < 0 or gmtime_r(&second, &today) == NULL:
-        return -1
-    last = today.tm_year + 1900 + 50
-    year += last - last % 100
-    if order_of(
-        year, name_at(MONTHS, 12, date + 3), two_digits(date), two_digits(date + 10), two_digits(date + 13), two_digits(date + 16)
-    ) > order_of(last, today.tm_mon, today.tm_mday, today.tm_hour, today.tm_min, today.tm_sec):
-        year -= 100
-    return year
-
-
-cdef inline int64_t order_of(int64_t year, int month, int day, int hour, int minute, int second) noexcept nogil:
-    """A number that is greater for what is later, whether it is a date or none; each has at most two digits but for the year."""
-    return ((((year * 100 + month) * 100 + day) * 100 + hour) * 100 + minute) * 100 + second
-
-
-cdef inline int64_t seconds_of(int day, const char *month_at, int year, const char *time) noexcept nogil:
-    """Of a day, a month's name, a year (negative: none), and 08:49:37; NO_DATE for what is none."""
-    cdef int month = name_at(MONTHS, 12, month_at)
-    cdef int hour = two_digits(time), minute = two_digits(time + 3), second = two_digits(time + 6)
-    if (
-        year <= 0 or month < 0 or time[2] != c':' or time[5] != c':'
-        or not 0 <= hour <= 23 or not 0 <= minute <= 59 or not 0 <= second <= 60
-    ):
-        return NO_DATE
-    if not 1 <= day <= days_of(month, year):
-        return NO_DATE
-    return 86400 * days_since_1970(year, month, day) + 3600 * hour + 60 * minute + second
-
-
-cdef inline int digit(char c) noexcept nogil:
-    return c - c'0' if c'0' <= c <= c'9' else -1
-
-
-cdef inline int two_digits(const char *p) noexcept nogil:
-    """The number that two digits write, -1 for what are none."""
-    if not (c'0' <= p[0] <= c'9' and c'0' <= p[1] <= c'9'):
-        return -1
-    return 10 * (p[0] - c'0') + (p[1] - c'0')
-
-
-cdef inline int four_digits(const char *p) noexcept nogil:
-    """Likewise of four."""
-    cdef int hundreds = two_digits(p), rest = two_digits(p + 2)
-    return 100 * hundreds + rest if hundreds >= 0 and rest >= 0 else -1
-
-
-cdef inline int name_at(const char *names, int count, const char *p) noexcept nogil:
-    """Which of `count` names of three letters stands there, -1 for none."""
-    cdef int i
-    for i in range(count):
-        if p[0] == names[3 * i] and p[1] == names[3 * i + 1] and p[2] == names[3 * i + 2]:
-            return i
-    return -1
-
-
-cdef inline bint is_leap(int year) noexcept nogil:
-    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-
-
-cdef inline int days_of(int month, int year) noexcept nogil:
-    """How long a month is; January is 0."""
-    if month == 11:
-        return 31
-    return DAYS_BEFORE[month + 1] - DAYS_BEFORE[month] + (month == 1 and is_leap(year))
-
-
-cdef inline int64_t days_since_1970(int year, int month, int day) noexcept nogil:
-    """Of the Gregorian calendar, from the year 1 on."""
-    cdef int y = year - 1
-    return 365 * y + y // 4 - y // 100 + y // 400 + DAYS_BEFORE[month] + (month > 1 and is_leap(year)) + day - 719163
+cdef inline bint date_of(Text value, const Rep *rep, int64_t now, int64_t *seconds) noexcept nogil:
+    """As `read_date`; the representation's own date need not be read."""
+    if rep.date and value.len == FIXDATE_LEN and memcmp(value.at, rep.head + rep.date, FIXDATE_LEN) == 0:
+        seconds[0] = rep.modified
+        return True
+    return read_date(value, now, seconds)

@@ -27,7 +27,7 @@ from zcserve.net.lane.text cimport c_length
 cdef enum:
     RECV_BYTES = 16384
     DESCRIPTORS_MAX = 0x1000000  # whose connections have a place: as many as the process may ever have, and at most so many
-    DESCRIPTORS_MIN = 1024       # and where it may have few addresses (RLIMIT_AS), at least so many
+    DESCRIPTORS_MIN = 1024       # and at least so many
     REPORTS_MAX = 512            # events, hand-overs and listeners that one call of `poll` tells of
     WORTH_GIVING = 4             # a hand-over costs what this many requests save that are answered here (net/stay.py)
 
@@ -123,10 +123,7 @@ cdef inline int open_conns(Conns *conns) except -1:
     if getrlimit(RLIMIT_NOFILE, &limit) < 0:
         raise OSError(errno, "getrlimit")
     conns.size_max = <int> min(limit.rlim_max, <rlim_t> DESCRIPTORS_MAX)
-    conns.all = <Conn *> take_addresses(conns.size_max * sizeof(Conn))
-    while conns.all == NULL and conns.size_max > DESCRIPTORS_MIN:
-        conns.size_max //= 2
-        conns.all = <Conn *> take_addresses(conns.size_max * sizeof(Conn))
+    conns.all = <Conn *> take_addresses(&conns.size_max, sizeof(Conn), DESCRIPTORS_MIN)
     conns.buffer = <char *> malloc(RECV_BYTES)
     if conns.all == NULL or conns.buffer == NULL:
         raise MemoryError

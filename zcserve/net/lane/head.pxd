@@ -16,9 +16,9 @@ from zcserve.net.lane.conditions cimport (
     IF_RANGE, MATCH, MODIFIED_SINCE, NONE_MATCH, RANGE, UNMODIFIED_SINCE, Conditions, note_condition,
 )
 from zcserve.net.lane.grammar cimport (
-    CLOSE, KEEP, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, NUMBERS_MAX, UNSURE, UPGRADE, read_length,
+    CLOSE, KEEP, KIND_ACCEPT, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, NUMBERS_MAX, UNSURE, UPGRADE, read_length,
 )
-from zcserve.net.lane.judged cimport Judged, accept_means, means
+from zcserve.net.lane.judged cimport Judged, means, means_as_last
 from zcserve.net.lane.records cimport CODINGS
 from zcserve.net.lane.scan cimport name_end, target_end, value_end
 from zcserve.net.lane.text cimport Text, same_name
@@ -41,33 +41,35 @@ cdef struct Rules:               # what is the lane's, and which fields are of i
     bint trusts                  # Forwarded and X-Forwarded-*
 
 cdef struct Head:
-    size_t method_len
+    # What begins as nothing.
     bint is_get
     bint for_servlet             # POST, PUT, PATCH or DELETE: no file's, and it may have a body; else it is GET or HEAD
-    bint has_length              # Content-Length
-    size_t body                  # bytes behind the head
-    int minor                    # of HTTP/1.1 or 1.0
-    bint has_host
-    int mode                     # what the connection does after it: KEEP, KEEP_10, CLOSE
-    uint8_t forwarded
-    Text target
     bint is_absolute             # the target names a host, too: http://host/place
-    Text place                   # what names a resource: path and query
-    uint32_t hash                # of its key (`key_of`)
+    bint has_length              # Content-Length
+    bint has_host
+    bint has_accept              # Accept-Encoding
+    int minor                    # of HTTP/1.1 or 1.0
     int fields
-    bint has_accept              # Accept-Encoding: qualities by coding
-    int64_t accept[CODINGS]
+    uint8_t forwarded
+    size_t body                  # bytes behind the head
     Text connection, referer, agent
-    Text clients                 # the value of X-Forwarded-For
     Text client                  # the client's name, nothing where it is the peer
+    # What is set before it is read.
+    size_t method_len
+    int mode                     # what the connection does after it: KEEP, KEEP_10, CLOSE
+    uint32_t hash                # of its key (`key_of`)
+    Text target
+    Text place                   # what names a resource: path and query
+    int64_t accept[CODINGS]      # with `has_accept`: qualities by coding
+    Text clients                 # where `forwarded` says so: the value of X-Forwarded-For
     size_t length                # of the whole head
-    Conditions conditions        # last: their values are not cleared
+    Conditions conditions
 
 
 cdef inline const char *parse_request_line(const Rules *rules, const char *start, const char *end, Head *head) noexcept nogil:
     """Begin a head: method and target. Where the version stands, or NULL."""
     cdef const char *p = start
-    memset(head, 0, <const char *> &head.conditions - <const char *> head)
+    memset(head, 0, <const char *> &head.method_len - <const char *> head)
     head.conditions.present = 0
     if end - p < HEAD_BYTES_MIN:
         return NULL
@@ -233,7 +235,7 @@ cdef inline bint heed_host(Judged *judged, Text value, Head *head) noexcept nogi
     if head.has_host:
         return False
     head.has_host = True
-    return means(judged, KIND_HOST, value, is_host) and is_host[0]
+    return means_as_last(judged, KIND_HOST, value, is_host) and is_host[0]
 
 
 cdef inline bint heed_length(Text value, Head *head) noexcept nogil:
@@ -250,7 +252,7 @@ cdef inline bint heed_accept(Judged *judged, Text value, Head *head) noexcept no
     if head.has_accept:
         return False
     head.has_accept = True
-    return accept_means(judged, value, head.accept)
+    return means_as_last(judged, KIND_ACCEPT, value, head.accept)
 
 
 cdef inline void heed_proxy(Text name, Text value, Head *head) noexcept nogil:

@@ -6,7 +6,8 @@ Such answers are remembered. Clients choose values, so their number and their le
 drive out what is in use: a value is remembered when it is seen for the second time (`sights` has the hashes of what was
 seen once, the latest first), and in the place of the one of a few that is used least.
 
-Odd: an Accept-Encoding takes longer to read than to compare, and browsers send a dozen. So the last one of each length is kept, too.
+Odd: a Host or an Accept-Encoding takes longer to read than to compare, and most requests say what others said. So the last one of each
+length is kept, too.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -16,7 +17,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memmove
 
 from zcserve.net.lane.gil cimport Gil, hold_gil
-from zcserve.net.lane.grammar cimport KIND_ACCEPT, NUMBERS_MAX, numbers_of, read_value
+from zcserve.net.lane.grammar cimport NUMBERS_MAX, numbers_of, read_value
 from zcserve.net.lane.text cimport Text, murmur3
 
 cdef enum:
@@ -25,7 +26,8 @@ cdef enum:
     SIGHT_SETS = 1024
     USES_MAX = 0xFFFF
     JUDGED_VALUE_MAX = 512       # longer values are judged each time
-    LENGTHS = 32                 # of Accept-Encodings: the last one of each is kept; those that are longer are read each time
+    LENGTHS = 32                 # of Hosts and of Accept-Encodings: the last one of each; those that are longer are read each time
+    LASTS = 2                    # KIND_HOST, KIND_ACCEPT
 
 cdef struct Meaning:
     uint32_t hash
@@ -46,7 +48,7 @@ cdef struct Judged:
     Gil *gil
     Meaning *meanings
     uint32_t sights[SIGHT_SETS * WAYS]
-    Last accepts[LENGTHS]
+    Last lasts[LASTS][LENGTHS]
 
 
 cdef inline int open_judged(Judged *judged, uint32_t seed) except -1:
@@ -69,13 +71,13 @@ cdef inline bint means(Judged *judged, int kind, Text value, int64_t *numbers) n
     return read_value(kind, value, numbers) or (judged.judge != NULL and recall_or_ask(judged, kind, value, numbers))
 
 
-cdef inline bint accept_means(Judged *judged, Text value, int64_t *numbers) noexcept nogil:
-    """As `means`, of an Accept-Encoding."""
-    cdef Last *last = &judged.accepts[value.len % LENGTHS]
+cdef inline bint means_as_last(Judged *judged, int kind, Text value, int64_t *numbers) noexcept nogil:
+    """As `means`, of a Host or an Accept-Encoding."""
+    cdef Last *last = &judged.lasts[kind][value.len % LENGTHS]
     if last.len == value.len and value.len and memcmp(last.value, value.at, value.len) == 0:
         memcpy(numbers, last.numbers, sizeof(last.numbers))
         return True
-    if not means(judged, KIND_ACCEPT, value, numbers):
+    if not means(judged, kind, value, numbers):
         return False
     if value.len < LENGTHS:
         last.len = value.len

@@ -193,7 +193,8 @@ cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pend
     cdef Answer *last = &output.answers[answers - 1]
     cdef bint span = last.span_len > 0
     # What a close follows at once goes out with its FIN, in one packet.
-    cdef ssize_t count = send_iovecs(output, fd, 2 * answers, span, MSG_NOSIGNAL | (MSG_MORE if span or closing else 0))
+    cdef size_t total = length_of(output.iov, 2 * answers)
+    cdef ssize_t count = send_iovecs(output, fd, 2 * answers, total, span, MSG_NOSIGNAL | (MSG_MORE if span or closing else 0))
     output.count = 0
     output.made_len = 0          # it stays as it is until the next answer is made
     if count < 0:
@@ -202,27 +203,32 @@ cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pend
         count = 0
     output.bytes_left -= count
     done = count
+    if done == total and not span:
+        return DONE
     while i < 2 * answers and done >= output.iov[i].iov_len:
         done -= output.iov[i].iov_len
         i += 1
-    if i == 2 * answers and not span:
-        return DONE
     output.begun = min(i // 2, answers - 1)
     if not hold(&output.answers[output.begun], &output.iov[2 * output.begun], i - 2 * output.begun, done, pending):
         return GONE
     for i in range(output.begun + 1, answers):
         count_answer(output, &output.answers[i], -1)
-        output.answers[i].rep.uses -= 1
     return ENOUGH
 
 
-cdef inline ssize_t send_iovecs(Output *output, int fd, int count, bint span, int flags) noexcept nogil:
-    """Little is copied together and sent by send, and one text as it is."""
-    cdef msghdr message
+cdef inline size_t length_of(const iovec *iov, int count) noexcept nogil:
     cdef size_t total = 0
     cdef int i
     for i in range(count):
-        total += output.iov[i].iov_len
+        total += iov[i].iov_len
+    return total
+
+
+cdef inline ssize_t send_iovecs(Output *output, int fd, int count, size_t total, bint span, int flags) noexcept nogil:
+    """Of `total` bytes little is copied together and sent by send, and one text as it is."""
+    cdef msghdr message
+    cdef char *at = output.copy
+    cdef int i
     if count == 2 and not span and (not output.iov[0].iov_len or not output.iov[1].iov_len):
         return send(fd, output.iov[0].iov_base if output.iov[0].iov_len else output.iov[1].iov_base, total, flags)
     if total > COPY_BYTES_MAX:
@@ -230,10 +236,9 @@ cdef inline ssize_t send_iovecs(Output *output, int fd, int count, bint span, in
         message.msg_iov = output.iov
         message.msg_iovlen = count
         return sendmsg(fd, &message, flags)
-    total = 0
     for i in range(count):
-        memcpy(output.copy + total, output.iov[i].iov_base, output.iov[i].iov_len)
-        total += output.iov[i].iov_len
+        memcpy(at, output.iov[i].iov_base, output.iov[i].iov_len)
+        at += output.iov[i].iov_len
     return send(fd, output.copy, total, flags)
 
 

@@ -3,10 +3,10 @@
 """Answers whose head is made when they are asked for: a part of content (206), the pages that say that there is none (416)
 or that a condition failed (412), and a redirect (301), which takes the query along.
 
-Byte for byte what site/reply.py makes. Of a part the status line, Content-Length and Content-Range are written, and the head's other
-fields copied behind them. The pages are Python's: it tells what stands before and behind the size of the content (`set_pages`).
-All of it becomes one text in `Output.made`. A part of content is sent from memory; of content that lies in a file a larger part follows
-behind the text, as its pages (mapped.pxd).
+Byte for byte what site/reply.py makes. Of a part the status line, Content-Length and Content-Range are written, and what stands in the
+head behind "Content-Length: " copied behind them: the size, which Content-Range ends with, and the other fields. The pages are
+Python's: it tells what stands before and behind the size of the content (`set_pages`). All of it becomes one text in `Output.made`.
+A part of content is sent from memory; of content that lies in a file a larger part follows behind the text, as its pages (mapped.pxd).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -19,7 +19,7 @@ from zcserve.net.lane.output cimport (
     FAILED, MADE_BYTES, MOVED, PARTIAL, UNSATISFIABLE, Answer, Output, put_behind,
 )
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport Record, Rep, reps_of
+from zcserve.net.lane.records cimport LENGTH_NAME_LEN, Record, Rep, reps_of
 from zcserve.net.lane.system cimport iovec
 from zcserve.net.lane.text cimport Text, decimal
 
@@ -56,8 +56,8 @@ cdef inline Answer *add_part(
     """Put 206 behind the other answers; NULL where there is no room for it."""
     cdef Answer *answer
     cdef iovec *iov = &output.iov[2 * output.count]
-    cdef const char *rest = <const char *> memchr(rep.head, c'\n', rep.head_len) + 1     # behind Content-Length's line
-    cdef size_t rest_len = rep.head + rep.head_len - rest
+    cdef const char *rest = rep.head + LENGTH_NAME_LEN           # the size, and the lines behind it
+    cdef size_t rest_len = rep.head_len - LENGTH_NAME_LEN
     cdef int64_t size = part.stop - part.start
     cdef const char *content = rep.head + rep.head_len + part.start
     cdef size_t room = output.prefix_len[head.mode][PARTIAL] + OWN_BYTES_MAX + rest_len
@@ -65,15 +65,13 @@ cdef inline Answer *add_part(
     if room > MADE_BYTES - output.made_len:
         return NULL
     append(&at, output.prefix[head.mode][PARTIAL], output.prefix_len[head.mode][PARTIAL])
-    append(&at, b"Content-Length: ", 16)
+    append(&at, b"Content-Length: ", LENGTH_NAME_LEN)
     at += decimal(size, at)
     append(&at, b"\r\nContent-Range: bytes ", 23)
     at += decimal(part.start, at)
     append(&at, b"-", 1)
     at += decimal(part.stop - 1, at)
     append(&at, b"/", 1)
-    at += decimal(rep.size, at)
-    append(&at, b"\r\n", 2)
     append(&at, rest, rest_len)
     answer = put_made(output, at, size, start, record, rep)
     if rep.fd >= 0:

@@ -27,23 +27,11 @@ cdef struct Part:                # of content, in bytes, half-open
 
 cdef inline int resolve_range(Text value, int64_t size, int ranges_max, Part *part) noexcept nogil:
     """206 with the `part` of a representation of `size` bytes; 416; 200 where the field is ignored; or UNSURE."""
-    cdef const char *p = value.at
-    cdef const char *end = value.at + value.len
     cdef uint64_t first = 0, last = 0
     cdef bint has_first, has_last
-    if memchr(p, c',', value.len) != NULL:
-        return UNSURE
-    if value.len < 6 or not same_name(p, b"bytes", 5) or p[5] != c'=':
-        return 200
-    p += 6
-    p = skip_blanks(p, end)
-    has_first = read_position(&p, end, &first)
-    if p == end or p[0] != c'-':
-        return 200
-    p += 1
-    has_last = read_position(&p, end, &last)
-    p = skip_blanks(p, end)
-    if p != end or not (has_first or has_last) or (has_first and has_last and last < first):
+    if not read_range(value, &first, &has_first, &last, &has_last):
+        return 200 if memchr(value.at, c',', value.len) == NULL else UNSURE
+    if has_first and has_last and last < first:
         return 200
     if ranges_max < 1 or (not size and not has_first and last):
         return 200
@@ -58,17 +46,35 @@ cdef inline int resolve_range(Text value, int64_t size, int ranges_max, Part *pa
     return 206 if part.start < part.stop else 416
 
 
+cdef inline bint read_range(Text value, uint64_t *first, bint *has_first, uint64_t *last, bint *has_last) noexcept nogil:
+    """The numbers of `bytes=first-last`; False for what is not one range of bytes."""
+    cdef const char *p = value.at
+    cdef const char *end = value.at + value.len
+    if value.len < 6 or not same_name(p, b"bytes", 5) or p[5] != c'=':
+        return False
+    p = skip_blanks(p + 6, end)
+    has_first[0] = read_position(&p, end, first)
+    if p == end or p[0] != c'-':
+        return False
+    p += 1
+    has_last[0] = read_position(&p, end, last)
+    return skip_blanks(p, end) == end and (has_first[0] or has_last[0])
+
+
 cdef inline bint read_position(const char **at, const char *end, uint64_t *number) noexcept nogil:
     """Pass over digits; POSITION_BEYOND for a number that no file reaches. False where there are none."""
     cdef const char *p = at[0]
     cdef const char *digits
     cdef uint64_t n = 0
+    cdef unsigned int digit
     while p < end and p[0] == c'0':
         p += 1
     digits = p
-    while p < end and c'0' <= p[0] <= c'9':
-        if p - digits < POSITION_DIGITS_MAX:
-            n = 10 * n + <uint64_t> (p[0] - c'0')
+    while p < end:
+        digit = <unsigned int> p[0] - c'0'
+        if digit > 9:
+            break
+        n = 10 * n + digit       # of too many digits it is not looked at
         p += 1
     number[0] = n if p - digits <= POSITION_DIGITS_MAX else POSITION_BEYOND
     digits = at[0]

@@ -7,7 +7,8 @@ objects own. It holds those objects as long as it lives. It lives until it is `d
 to it (`refs`: answers under way, and a use that Python was not told yet). Without the GIL a record can only be noted as dead
 (`maybe_dead`); `bury` frees it, with the GIL.
 
-A record is made for each file that is asked for, so each byte of it counts: with its representation it takes 128 bytes and its key.
+A record is made for each file that is asked for, so each byte of it counts: with its representation it takes 104 bytes and its key.
+A plain answer writes nothing into it: what changes with each use is the lane's (uses.pxd).
 
 Odd: a record without representations (`count` 0) belongs to a servlet, see servlets.pxd. One with another `status` than 200 is a
 page that says so: its representation has no entry, and is never chosen among others, compared or counted.
@@ -20,15 +21,15 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from zcserve.net.lane.dates cimport FIXDATE_LEN, NO_DATE, read_date
+from zcserve.net.lane.system cimport memmem
+from zcserve.net.lane.text cimport Text, decimal
+
 cdef enum:
+    LENGTH_NAME_LEN = 16         # Content-Length, with which a head begins, and what stands between it and its value
+    TAG_NAME_LEN = 6             # ETag and what stands between it and its value
     REPS_MAX = 4
     CODINGS = 4                  # identity, br, gzip, zstd
-
-cdef extern from *:
-    """
-    #define ZC_NO_DATE INT64_MIN
-    """
-    const int64_t NO_DATE "ZC_NO_DATE"
 
 cdef struct Rep:
     const char *head             # for a packed body, the content follows
@@ -37,12 +38,10 @@ cdef struct Rep:
     int64_t offset
     int64_t size
     int64_t modified             # Last-Modified in seconds since 1970, NO_DATE for none
-    uint64_t tick                # the turn of its last use
-    uint64_t told                # the turn in which it was last sighted
     uint32_t head_len
-    uint32_t tail                # where the fields begin that a 304 carries
-    uint32_t tag                 # where the ETag stands, with its quotes
-    uint32_t uses                # since the last drain
+    uint32_t tail                # where the fields begin that a 304 carries: first the ETag
+    uint32_t date                # where its Last-Modified stands, 0 where that is not what `modified` says
+    uint32_t number              # where each lane has what it knows of its uses (uses.pxd), 0 for a page
     int fd                       # -1 for a packed body, else content lies at `offset` of this descriptor
     uint16_t tag_len
     uint8_t coding
@@ -52,7 +51,6 @@ cdef struct Record:              # one allocation, its representations and its k
     uint32_t key_len
     char *key
     PyObject *keep               # what a servlet consists of
-    int touched_at               # where it stands among the touched, -1 for nowhere
     int refs                     # why it may not be freed: sends under way, and a tick that was not drained
     int sending
     uint8_t count                # of representations
@@ -60,9 +58,15 @@ cdef struct Record:              # one allocation, its representations and its k
     uint8_t dropped
     uint8_t status               # which prefix (output.pxd)
 
+cdef struct Numbers:             # of representations
+    uint32_t *unused             # those that were given back
+    uint32_t count, size
+    uint32_t last                # the largest that was ever given
+
 cdef struct Dead:                # dropped, and nothing refers to them
     Record **records
     int count, size
+    Numbers numbers
 
 
 cdef inline Rep *reps_of(Record *record) noexcept nogil:
@@ -80,7 +84,6 @@ cdef inline Record *new_record(const char *key, size_t key_len, const Rep *reps,
     record.count = <uint8_t> count
     record.key = <char *> (reps_of(record) + count)
     record.key_len = <uint32_t> key_len
-    record.touched_at = -1
     for i in range(count):
         reps_of(record)[i] = reps[i]
         Py_XINCREF(reps[i].entry)
@@ -136,9 +139,10 @@ cdef inline int fill_rep(Rep *rep, entry, body, place) except -1:
     rep.coding = coding_of(entry.encoding)
     rep.tag_len = <uint16_t> PyBytes_GET_SIZE(tag)
     rep.modified = NO_DATE if entry.modified is None else entry.modified
-    rep.tick = entry.tick
-    rep.told = rep.uses = 0
+    rep.number = 0
+    check_length(rep)
     find_tail(rep, PyBytes_AS_STRING(tag))
+    find_date(rep)
     return 0
 
 
@@ -155,16 +159,43 @@ cdef inline uint8_t coding_of(bytes name) except 0xFF:
     raise ValueError(f"no coding: {name!r}")
 
 
+cdef inline int check_length(const Rep *rep) except -1:
+    """Raises ValueError where a head does not begin with the length of its content (cache/heads.py)."""
+    cdef char line[LENGTH_NAME_LEN + 21]
+    cdef size_t length = LENGTH_NAME_LEN
+    memcpy(line, b"Content-Length: ", LENGTH_NAME_LEN)
+    length += decimal(rep.size, line + LENGTH_NAME_LEN)
+    memcpy(line + length, b"\r\n", 2)
+    if rep.head_len < length + 2 or memcmp(rep.head, line, length + 2) != 0:
+        raise ValueError("a head without its length")
+    return 0
+
+
 cdef inline int find_tail(Rep *rep, const char *tag) except -1:
     """Find where the fields of a 304 begin (cache/heads.py): with the last ETag, which is `tag`. Raises ValueError."""
     cdef int64_t at = <int64_t> rep.head_len - 8
     while at >= 0 and memcmp(rep.head + at, b"\r\nETag: ", 8) != 0:
         at -= 1
     rep.tail = <uint32_t> (at + 2)
-    rep.tag = <uint32_t> (at + 8)
-    if at < 0 or rep.tag + rep.tag_len > rep.head_len or memcmp(rep.head + rep.tag, tag, rep.tag_len) != 0:
+    if at < 0 or own_tag(rep).at + rep.tag_len > rep.head + rep.head_len or memcmp(own_tag(rep).at, tag, rep.tag_len) != 0:
         raise ValueError("a head without its ETag")
     return 0
+
+
+cdef inline Text own_tag(const Rep *rep) noexcept nogil:
+    """The ETag, with its quotes."""
+    return Text(rep.head + rep.tail + TAG_NAME_LEN, rep.tag_len)
+
+
+cdef inline void find_date(Rep *rep) noexcept nogil:
+    """Find the Last-Modified that is the representation's date, so that it need not be read in a request."""
+    cdef const char *line = <const char *> memmem(rep.head, rep.tail, b"\r\nLast-Modified: ", 17)
+    cdef int64_t date
+    rep.date = 0
+    if line == NULL or rep.head + rep.tail - line < 17 + FIXDATE_LEN:
+        return
+    if read_date(Text(line + 17, FIXDATE_LEN), 0, &date) and date == rep.modified and date != NO_DATE:
+        rep.date = <uint32_t> (line + 17 - rep.head)
 
 
 cdef inline bint is_resident(Record *record):
@@ -232,9 +263,40 @@ cdef inline void bury(Dead *dead) noexcept:
     """Free what is dead. A Python object that goes may have more records die: they are seen to, too."""
     while dead.count:
         dead.count -= 1
+        give_numbers(&dead.numbers, dead.records[dead.count])
         release(dead.records[dead.count])
+
+
+# --- numbers ------------------------------------------------------------------------------------------------
+
+
+cdef inline uint32_t take_number(Numbers *numbers) noexcept nogil:
+    """One that no representation has; from 1 on, so that they stay few."""
+    if numbers.count:
+        numbers.count -= 1
+        return numbers.unused[numbers.count]
+    numbers.last += 1
+    return numbers.last
+
+
+cdef inline void give_numbers(Numbers *numbers, Record *record) noexcept nogil:
+    """A record's representations are gone, and so are their uses. Without memory a number is not used again."""
+    cdef uint32_t *grown
+    cdef int i
+    for i in range(record.count):
+        if not reps_of(record)[i].number:
+            continue
+        if numbers.count == numbers.size:
+            grown = <uint32_t *> realloc(numbers.unused, (2 * numbers.size + 64) * sizeof(uint32_t))
+            if grown == NULL:
+                return
+            numbers.unused = grown
+            numbers.size = 2 * numbers.size + 64
+        numbers.unused[numbers.count] = reps_of(record)[i].number
+        numbers.count += 1
 
 
 cdef inline void close_dead(Dead *dead) noexcept:
     bury(dead)
     free(dead.records)
+    free(dead.numbers.unused)

@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from zcserve.net.lane.records cimport Record, Rep
+from zcserve.net.lane.uses cimport Use
 
 cdef enum:
     SIGHTINGS_MAX = 16384        # a second's
@@ -41,13 +42,15 @@ cdef inline void close_sightings(Sightings *sightings) noexcept:
     free(sightings.noted)
 
 
-cdef inline void sight(Sightings *sightings, const Record *record, Rep *rep, uint64_t turn) noexcept nogil:
+cdef inline void sight(
+    Sightings *sightings, const Record *record, const Rep *rep, Use *use, uint64_t turn
+) noexcept nogil:
     """Note a use where it is sampled, before its tick is written."""
     cdef Sighting *sighting = &sightings.noted[sightings.count]
     cdef int64_t size = rep.head_len + rep.size
     cdef uint32_t hash = record.hash ^ <uint32_t> rep.coding
     sighting.followed = (
-        turn >= rep.told + sightings.pause and <double> hash * sightings.unit < <double> size * 4294967296.0
+        turn >= use.told + sightings.pause and <double> hash * sightings.unit < <double> size * 4294967296.0
     )
     sightings.gap -= 1
     sighting.measured = sightings.gap <= 0
@@ -56,11 +59,11 @@ cdef inline void sight(Sightings *sightings, const Record *record, Rep *rep, uin
         sightings.gap = 1 + (sightings.seed >> 33) % (2 * sightings.every - 1)
     if (sighting.followed or sighting.measured) and sightings.count < SIGHTINGS_MAX:
         if sighting.followed:
-            rep.told = turn
+            use.told = turn
         sighting.hash = hash
         sighting.size = size
         sighting.tick = turn
-        sighting.last = rep.tick
+        sighting.last = use.tick
         sightings.count += 1
 
 

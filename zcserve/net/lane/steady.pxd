@@ -11,10 +11,17 @@ from zcserve.net.lane.system cimport (
 )
 
 
-cdef inline void *take_addresses(size_t bytes) noexcept nogil:
-    """NULL where there are none."""
-    cdef void *start = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    return NULL if start == MAP_FAILED else start
+cdef inline void *take_addresses(int *most, size_t each, int least) noexcept nogil:
+    """Addresses for an array of up to `most` things of so many bytes; `most` gets less where a process may have few addresses
+    (RLIMIT_AS). NULL where there are not even so many as are the `least`."""
+    cdef void *start
+    while True:
+        start = mmap(NULL, most[0] * each, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        if start != MAP_FAILED:
+            return start
+        if most[0] <= least:
+            return NULL
+        most[0] //= 2
 
 
 cdef inline bint have_memory(void *start, size_t bytes) noexcept nogil:

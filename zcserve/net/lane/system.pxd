@@ -5,6 +5,9 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from posix.types cimport off_t
 
+cdef extern from "<string.h>" nogil:
+    void *memmem(const void *text, size_t length, const void *wanted, size_t wanted_length)
+
 cdef extern from "<sys/types.h>" nogil:
     ctypedef Py_ssize_t ssize_t "ssize_t"
 
@@ -110,7 +113,7 @@ cdef extern from "<sys/resource.h>" nogil:
     int getrlimit(int resource, rlimit *limits)
 
 cdef extern from "<sys/mman.h>" nogil:
-    int PROT_NONE, PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_SHARED, MAP_ANONYMOUS, MAP_NORESERVE, MADV_DONTDUMP
+    int PROT_NONE, PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_SHARED, MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MADV_DONTDUMP
     void *MAP_FAILED
     void *mmap(void *start, size_t length, int protection, int flags, int fd, off_t offset)
     int mprotect(void *start, size_t length, int protection)
@@ -159,9 +162,13 @@ cdef inline double monotonic() noexcept nogil:
 cdef inline void expect_bytes(const char *start, size_t length) noexcept nogil:
     """These bytes will be sent now: they come from memory while the kernel gets ready."""
     cdef const char *line = start
-    while line < start + length:
+    cdef const char *end = start + length
+    while line < end:            # to expect what lies behind them does no harm
         prefetch(line)
-        line += CACHE_LINE
+        prefetch(line + CACHE_LINE)
+        prefetch(line + 2 * CACHE_LINE)
+        prefetch(line + 3 * CACHE_LINE)
+        line += 4 * CACHE_LINE
 
 
 cdef extern from *:

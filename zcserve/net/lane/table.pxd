@@ -20,11 +20,11 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp
 
 from zcserve.net.lane.records cimport (
-    Dead, Record, bury, is_resident, is_with, maybe_dead, record_of_file, release, reps_of,
+    Dead, Record, Rep, bury, give_numbers, is_resident, is_with, maybe_dead, record_of_file, release, reps_of, take_number,
 )
 from zcserve.net.lane.system cimport CACHE_LINE, prefetch
 from zcserve.net.lane.text cimport Text, murmur3
-from zcserve.net.lane.uses cimport TICKS_AT_ONCE, Uses, untouch, untouch_some
+from zcserve.net.lane.uses cimport TICKS_AT_ONCE, Use, Uses, has_uses, untouch, untouch_some, use_of
 
 cdef enum:
     PROBES_MAX = 256             # slots that a search looks at: a table at most half full needs some dozens
@@ -209,8 +209,8 @@ cdef inline uint64_t note_use(const Table *table, entry, uint64_t turn) except? 
         for place in range(found[i].count):
             rep = &reps_of(found[i])[place]
             if <object> rep.entry is entry:
-                last = max(last, rep.tick)
-                rep.tick = turn
+                last = max(last, use_of(table.uses, rep).tick)
+                use_of(table.uses, rep).tick = turn
     return last
 
 
@@ -252,10 +252,26 @@ cdef inline bint insert(Table *table, Record *record) except -1:
 cdef inline bint insert_or_free(Table *table, Record *record) except -1:
     """Put a record into the table; False: it is freed, there is no place."""
     record.hash = hash_of(table, record.key, record.key_len)
-    if insert(table, record):
+    if number_reps(table, record) and insert(table, record):
         return True
+    give_numbers(&table.dead.numbers, record)
     release(record)
     return False
+
+
+cdef inline bint number_reps(Table *table, Record *record) except -1:
+    """Have a place for the uses of a file's representations: they were used last when their entries say. False without memory."""
+    cdef Rep *rep
+    cdef int i
+    for i in range(record.count):
+        rep = &reps_of(record)[i]
+        if rep.entry == NULL:
+            continue
+        rep.number = take_number(&table.dead.numbers)
+        if not has_uses(table.uses, rep.number):
+            return False
+        use_of(table.uses, rep)[0] = Use((<object> rep.entry).tick, 0, 0, 0)
+    return True
 
 
 cdef inline int put_file(Table *table, bytes key, tuple entries, bint any_query) except -1:

@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 
 
 # A `.pxd` can hold no tables, so these are C: 1 for what a token is made of, for what a host's name is made of, and for what a log
-# line holds as it is. So is `same_name`, which has to be inline: whether `name` is `lower` but for case; of small letters, digits,
+# line holds as it is; digits, which are written two at a time. So is `same_name`, which has to be inline: whether `name` is `lower` but for case; of small letters, digits,
 # dashes, colons and slashes. It compares words, not bytes: with a `length` that the compiler knows that is a few instructions.
 cdef extern from * nogil:
     """
@@ -27,6 +27,14 @@ cdef extern from * nogil:
         ['!'] = 1, ['$'] = 1, ['&' ... '.'] = 1, [';'] = 1, ['='] = 1, ['_'] = 1, ['~'] = 1,
     };
     static const unsigned char zc_plain[256] = { [' ' ... '!'] = 1, ['#' ... '['] = 1, [']' ... '~'] = 1 };
+    static const char zc_pairs[] =
+        "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+        "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+    static const uint64_t zc_powers[19] = {
+        1u, 10u, 100u, 1000u, 10000u, 100000u, 1000000u, 10000000u, 100000000u, 1000000000u, 10000000000u, 100000000000u,
+        1000000000000u, 10000000000000u, 100000000000000u, 1000000000000000u, 10000000000000000u, 100000000000000000u,
+        1000000000000000000u,
+    };
 
     static inline __attribute__((always_inline)) uint64_t zc_differs(const char *name, const char *lower, size_t length) {
         uint64_t a = 0, b = 0;
@@ -47,6 +55,9 @@ cdef extern from * nogil:
     const uint8_t *TOKEN "zc_token"
     const uint8_t *HOST "zc_host"
     const uint8_t *PLAIN "zc_plain"
+    const char *PAIRS "zc_pairs"                 # of digits, from 00 to 99
+    const uint64_t *POWERS "zc_powers"           # of ten
+    unsigned int zeros_before "__builtin_clzll" (uint64_t number)        # of its 64 bits
     bint same_name "zc_same_name" (const char *name, const char *lower, size_t length)
 
 cdef struct Text:                # a part of bytes that belong to something else
@@ -90,18 +101,24 @@ cdef inline bint is_plain(const char *text, size_t length) noexcept nogil:
 
 cdef inline size_t decimal(int64_t number, char *target) noexcept nogil:
     """Write a number that is not negative; its length, at most 19."""
-    cdef char digits[24]
-    cdef size_t n = 0, i
-    if number == 0:
-        target[0] = c'0'
-        return 1
-    while number > 0:
-        digits[n] = <char> (c'0' + number % 10)
-        number //= 10
-        n += 1
-    for i in range(n):
-        target[i] = digits[n - 1 - i]
-    return n
+    cdef uint64_t left = <uint64_t> number
+    cdef size_t length = digits_of(left)
+    cdef char *p = target + length
+    while left >= 100:
+        p -= 2
+        memcpy(p, &PAIRS[2 * (left % 100)], 2)
+        left //= 100
+    if left >= 10:
+        memcpy(target, &PAIRS[2 * left], 2)
+    else:
+        target[0] = <char> (c'0' + left)
+    return length
+
+
+cdef inline size_t digits_of(uint64_t number) noexcept nogil:
+    """How many digits a number below 2**63 has: from its bits, and one more where it reaches the power of ten among them."""
+    cdef size_t digits = ((64 - zeros_before(number | 1)) * 1233) >> 12      # log10(2) is 1233/4096
+    return digits + ((number | 1) >= POWERS[digits])
 
 
 cdef inline size_t c_length(const char *text) noexcept nogil:

@@ -1,14 +1,15 @@
-"""What is served and how it is replaced, at the seams where threads meet."""
+"""zcserve.content.content: what is served and how it is replaced, at the seams where threads meet."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -267,35 +268,6 @@ def test_a_patch_that_fails_is_made_good_by_a_walk(
     assert "no luck" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [
-        (errno.EMFILE, "(Too many open files; raise fs.inotify.max_user_instances or ulimit -n)"),
-        (errno.EACCES, "(Permission denied)"),
-    ],
-)
-def test_without_a_watcher_to_be_had_the_log_says_so(
-    site: Site,
-    serve: Serve,
-    wait_until: WaitUntil,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    number: int,
-    said: str,
-) -> None:
-    def none_left(root: Any) -> Any:
-        raise OSError(number, os.strerror(number))
-
-    site.write("page", b"1")
-    monkeypatch.setattr(builder, "Watcher", none_left)
-    server = serve(site.root)
-    assert server.content.watcher is None
-    assert f"the root is not watched {said}: changes are seen after SIGHUP only" in caplog.text
-    monkeypatch.undo()
-    server.reload()
-    wait_until(lambda: server.content.watcher is not None)
-
-
 # --- accounts -------------------------------------------------------------------------------------------------
 
 
@@ -333,11 +305,25 @@ def test_a_generation_that_is_given_up_holds_nothing(site: Site, serve: Serve, w
 
 
 def test_a_reload_may_be_asked_for_in_the_middle_of_anything(site: Site, serve: Serve, wait_until: WaitUntil) -> None:
-    """As a signal's handler does, which may come while its thread holds the crew's lock."""
+    """As a signal's handler does, which may come while its thread holds a lock: at each line of what takes some."""
     server = serve(site.root, watch=False)
-    with server.content._jobs.patches._changed, server.content._jobs.builders._changed:
-        server.reload()
-    wait_until(lambda: server.content.counters.flips == 1)
+    functions: set[str] = set()
+    ended = threading.Event()
+
+    def at_each_line(frame: FrameType, what: str, _: object) -> Any:
+        if what == "line" and "zcserve" in frame.f_globals["__name__"]:
+            functions.add(frame.f_code.co_qualname)
+            server.reload()
+        return at_each_line
+
+    def ask() -> None:
+        sys.settrace(at_each_line)
+        server.content.when_known(ended.set)
+
+    threading.Thread(target=ask, daemon=True).start()
+    assert ended.wait(20)
+    assert "Crew.submit" in functions
+    wait_until(lambda: server.content.counters.flips > 0)
 
 
 def test_a_reload_is_not_asked_for_when_all_is_over(site: Site, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,25 @@
+"""One server's side of connections, as the tests of what runs on one share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.house import House
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Callable[..., House]]:
+    (tmp_path / "root").mkdir()
+    made: list[House] = []
+
+    def build(**settings: Any) -> House:
+        made.append(House(tmp_path / "root", **settings))
+        return made[-1]
+
+    yield build
+    for one in made:
+        one.loop.close()

@@ -1,0 +1,138 @@
+"""The content of a site without a server: what `Content` is made of, each part for itself, and a loop that the test
+turns."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.trees import Tree, entry_of
+from tests.support.waiting import Predicate, T
+from zcserve import Config
+from zcserve.cache.entry import Entry
+from zcserve.cache.fetcher import Fetcher
+from zcserve.cache.index import Generation
+from zcserve.cache.loader import Loader
+from zcserve.cache.pinned import Pinned
+from zcserve.cache.root import Root
+from zcserve.cache.store import Store
+from zcserve.content.builder import Builder, Built
+from zcserve.content.jobs import Counters, Jobs
+from zcserve.content.live import Live
+from zcserve.content.patches import Patches
+from zcserve.content.releases import Releases
+from zcserve.content.renewals import Renewals
+from zcserve.net.bodies import Allowance
+from zcserve.net.loop import Loop
+from zcserve.net.poller import Poller
+from zcserve.net.prefixes import Prefixes
+from zcserve.net.request import Parser
+from zcserve.net.service import Service
+from zcserve.site.site import Site
+
+WITHIN_S = 20.0
+
+
+class Shop:
+    """A root, and a builder for it."""
+
+    def __init__(self, path: Path, **settings: Any) -> None:
+        path.mkdir(exist_ok=True)
+        self.tree = Tree(path)
+        self.config = config = Config(root=path, **settings)
+        self.site = Site(0, Generation(Root(path)), pins=Pinned(config.pin))
+        self.store = Store(
+            config.memory,
+            slab_bytes=config.slab_bytes,
+            small_body_bytes_max=config.small_body_bytes_max,
+            pinned=self.site.pins,
+        )
+        self.loader = Loader(self.store, config)
+        self.builder = Builder(config, self.store, self.loader, self.site)
+        self._built: list[Built] = []
+
+    def build(self, **more: Any) -> Built:
+        """The next generation; its watcher is closed with the shop."""
+        self._built.append(self.builder.build(**more))
+        return self._built[-1]
+
+    def close(self) -> None:
+        for built in self._built:
+            if built.watcher is not None:
+                with contextlib.suppress(OSError):  # a release has closed it
+                    built.watcher.close()
+        self.loader.variants.close()
+        self.store.close()
+
+
+class Shown(Shop):
+    """A shop whose first generation is served; `planned` counts how often its times were asked to be looked at."""
+
+    def __init__(self, path: Path, files: dict[str, bytes], **settings: Any) -> None:
+        super().__init__(path, **settings)
+        self.tree.plant(files)
+        self.loop = Loop(Poller())
+        self.counters = Counters()
+        self.planned = 0
+        built = self.builder.build()
+        self.site.serve(built.generation)
+        self.fetcher = Fetcher(self.loader, 1, self.loop.call_soon)
+        self.service = Service(
+            config=self.config,
+            loop=self.loop,
+            parser=Parser(self.config),
+            prefixes=Prefixes(),
+            fetcher=self.fetcher,
+            sites=(self.site,),
+            bodies=Allowance(1 << 20),
+        )
+        closing = self.builder.closing
+        self.jobs = Jobs(self.loop, closing, self.counters)
+        self.renewals = Renewals(self.loader, closing)
+        self.live = Live(self.site, self.service, self.config, self._plan)
+        self.releases = Releases(
+            self.config, self.builder, self.live, self.jobs, self.renewals, self.counters, built.report
+        )
+        self.patches = Patches(self.builder, self.live, self.jobs, self.releases, self.renewals, self.counters)
+        self.live.follow(built.watcher)
+
+    def _plan(self) -> None:
+        self.planned += 1
+
+    def entry(self, key: bytes) -> Entry:
+        """What is served under a key."""
+        return entry_of(self.site.live, key)
+
+    def turn_until(self, is_true: Predicate[T]) -> T:
+        """Turn the loop until something is true."""
+        deadline = time.monotonic() + WITHIN_S
+        while not (value := is_true()):
+            if time.monotonic() > deadline:
+                pytest.fail(f"not true within {WITHIN_S} s: {is_true!r}")
+            self.loop.wake_at(self.loop.now + 0.005, self)
+            self.loop.run_once()
+        return value
+
+    def finish(self) -> None:
+        """Turn until the threads have done what they were given."""
+        for crew in (self.jobs.patches, self.jobs.builders):
+            done: list[bool] = []
+            self.jobs.submit(crew, lambda done=done: done.append(True))  # type: ignore[misc]
+            self.turn_until(lambda done=done: done)
+
+    def close(self) -> None:
+        self.builder.closing.set()
+        self.jobs.close(WITHIN_S)
+        self.fetcher.close()
+        if self.live.watcher is not None:
+            self.live.watcher.close()
+        self.loop.close()
+        super().close()
+
+
+Show = Callable[..., Shown]

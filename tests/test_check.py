@@ -1,0 +1,154 @@
+"""zcserve.check: what `--check` says of a configuration and a root, what it refuses, and that it leaves nothing."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import select
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.site import Serve, Site
+from tests.support.trees import descriptors, memfd_meter
+from zcserve import Config
+from zcserve.cache.compress import codecs
+from zcserve.check import check
+from zcserve.errors import UsageError
+
+
+def test_check_says_what_would_be_resident_and_what_is_not_served(
+    site: Site, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    site.write("small", bytes(1000))
+    site.write("large", bytes(4 << 20))
+    (site.root / "out").symlink_to("/")
+    assert check(Config(root=site.root, memory=1 << 20)) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told == [
+        f"root {site.root}: 2 files, 4.0 MiB",
+        "would be resident: 1 files, 1000 B of a budget of 1.0 MiB; 1 stay out",
+        "not served as they lie there: 1",
+        "configuration is valid",
+    ]
+    assert "out: is a symlink that leads outside the root" in caplog.messages
+
+
+def test_check_counts_variants_and_tells_what_would_get_some(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    site.write("a.css", bytes(2000))
+    site.write("a.css.gz", gzip.compress(bytes(2000)))
+    site.write("b.css", bytes(3000))
+    site.write("small.css", bytes(10))
+    assert check(Config(root=site.root, compress=True)) == 0
+    told = capsys.readouterr().out
+    variant = "with 1 variants, "
+    assert re.search(rf"^root .*: 3 files {variant}", told, re.MULTILINE)
+    assert re.search(rf"^would be resident: 3 files {variant}.*; 0 stay out$", told, re.MULTILINE)
+    coded = 2 if len(codecs()) > 1 else 1  # a.css lacks what is not gzip
+    assert re.search(rf"^compress: {coded} files, .*, would get variants besides$", told, re.MULTILINE)
+
+
+def test_check_compares_a_sibling_with_its_file(
+    site: Site, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    site.write("a.css", bytes(2000))
+    site.write("a.css.gz", gzip.compress(b"something else"))
+    assert check(Config(root=site.root)) == 0
+    assert "not served as they lie there: 1" in capsys.readouterr().out
+    assert any(message.startswith("a.css.gz: ") for message in caplog.messages)
+
+
+def test_check_says_where_the_index_takes_the_memory(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(60):
+        site.write(f"{number}", bytes(3000))
+    assert check(Config(root=site.root, memory=64 << 10)) == 0
+    *_, eaten, _, _ = capsys.readouterr().out.splitlines()
+    assert "--memory" in eaten
+
+
+def test_check_warns_of_a_setting_that_changes_nothing(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    assert check(Config(root=site.root, compress_dir=str(site.root))) == 0
+    assert "--compress-dir is of no use without --compress" in caplog.messages
+
+
+def test_check_names_what_does_not_load(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "servlets").mkdir()
+    (tmp_path / "servlets/broken.py").write_text("import nothing_of_this_name")
+    assert check(Config(root=site.root, servlets=str(tmp_path / "servlets"))) == 1
+    *_, told, last = capsys.readouterr().out.splitlines()
+    assert told.startswith("does not load: ")
+    assert "nothing_of_this_name" in told
+    assert last == "configuration is not valid"
+
+
+def test_check_serves_nothing_and_leaves_nothing_behind(site: Site) -> None:
+    site.write("page", bytes(1000))
+    before = set(threading.enumerate()), descriptors(site.root), memfd_meter("zcserve-pages")()
+    assert check(Config(root=site.root)) == 0
+    assert (set(threading.enumerate()), descriptors(site.root), memfd_meter("zcserve-pages")()) == before
+
+
+def test_check_counts_what_is_pinned_first_as_a_start_does(
+    site: Site, serve: Serve, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(40):
+        site.write(f"s{number}", bytes(10_000))
+    site.write("video.bin", bytes(240_000))
+    flags: dict[str, Any] = {"memory": 600 << 10, "slab_bytes": 64 << 10, "pin": ("/video.bin", "/nothing/*")}
+    assert check(Config(root=site.root, **flags)) == 0
+    assert "--pin /nothing/* matches no file" in caplog.messages
+    told = re.search(r"would be resident: (\d+) files", capsys.readouterr().out)
+    assert told is not None
+    report = serve(site.root, **flags).content.report
+    assert abs(int(told[1]) - report.resident_files) <= 2  # without the pin it is 40
+    assert report.resident_files < 38
+
+
+def test_check_refuses_an_engine_that_is_not_built(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zcserve.net._lane", None)
+    with pytest.raises(UsageError, match="native is not built here"):
+        check(Config(root=site.root, engine="native"))
+    assert check(Config(root=site.root, engine="auto")) == 0
+
+
+@pytest.mark.parametrize(
+    ("log", "why"),
+    [
+        ("absent/access.log", "No such file or directory"),
+        (".", "Is a directory"),
+        ("file/access.log", "Not a directory"),
+        ("to-nowhere", "No such file or directory"),
+        ("n" * 300, "File name too long"),
+    ],
+)
+def test_check_says_that_the_access_log_cannot_be_written(
+    site: Site, tmp_path: Path, log: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "to-nowhere").symlink_to(tmp_path / "nowhere/access.log")
+    before = sorted(tmp_path.rglob("*"))
+    path = str(tmp_path / log)
+    assert check(Config(root=site.root, access_log=path)) == 1
+    *_, told, last = capsys.readouterr().out.splitlines()
+    assert told == f"access_log: {path!r} cannot be opened: {why}"
+    assert last == "configuration is not valid"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_check_leaves_no_trace_of_an_access_log_that_can_be_written(site: Site, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "there").write_bytes(b"a line\n")
+    (tmp_path / "to-new").symlink_to(tmp_path / "new")
+    before = {path: path.lstat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]}
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    for log in ("fresh", "fifo", "there", "to-new"):
+        assert check(Config(root=site.root, access_log=str(tmp_path / log))) == 0
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    assert not poll.poll(0)  # no HANG_UP: no writer has come and gone
+    os.close(reader)
+    assert {path: path.lstat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]} == before
