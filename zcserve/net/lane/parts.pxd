@@ -6,7 +6,8 @@ or that a condition failed (412), and a redirect (301), which takes the query al
 Byte for byte what site/reply.py makes. Of a part the status line, Content-Length and Content-Range are written, and what stands in the
 head behind "Content-Length: " copied behind them: the size, which Content-Range ends with, and the other fields. The pages are
 Python's: it tells what stands before and behind the size of the content (`set_pages`). All of it becomes one text in `Output.made`.
-A part of content is sent from memory; of content that lies in a file a larger part follows behind the text, as its pages (mapped.pxd).
+A small part of content is in the text, too; a larger one is sent from memory or, where that lies in a file, follows as its pages
+(mapped.pxd).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -16,7 +17,7 @@ from libc.string cimport memchr, memcpy
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.mapped cimport copied_at
 from zcserve.net.lane.output cimport (
-    FAILED, MADE_BYTES, MOVED, PARTIAL, UNSATISFIABLE, Answer, Output, put_behind,
+    COPY_BYTES_MAX, FAILED, MADE_BYTES, MOVED, PARTIAL, UNSATISFIABLE, Answer, Output, put_behind,
 )
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport LENGTH_NAME_LEN, Record, Rep, reps_of
@@ -59,8 +60,9 @@ cdef inline Answer *add_part(
     cdef const char *rest = rep.head + LENGTH_NAME_LEN           # the size, and the lines behind it
     cdef size_t rest_len = rep.head_len - LENGTH_NAME_LEN
     cdef int64_t size = part.stop - part.start
-    cdef const char *content = rep.head + rep.head_len + part.start
-    cdef size_t room = output.prefix_len[head.mode][PARTIAL] + OWN_BYTES_MAX + rest_len
+    cdef const char *content = content_of(output, rep, part)
+    cdef bint is_joined = content != NULL and size <= COPY_BYTES_MAX
+    cdef size_t room = output.prefix_len[head.mode][PARTIAL] + OWN_BYTES_MAX + rest_len + (<size_t> size if is_joined else 0)
     cdef char *at = output.made + output.made_len
     if room > MADE_BYTES - output.made_len:
         return NULL
@@ -73,16 +75,23 @@ cdef inline Answer *add_part(
     at += decimal(part.stop - 1, at)
     append(&at, b"/", 1)
     append(&at, rest, rest_len)
+    if is_joined:
+        append(&at, content, <size_t> size)
     answer = put_made(output, at, size, start, record, rep)
-    if rep.fd >= 0:
-        content = copied_at(&output.mapped, rep.fd, rep.offset + part.start, size)
-    if content != NULL:
-        iov[1].iov_base = <void *> content
-        iov[1].iov_len = <size_t> size
-    else:
+    if content == NULL:
         answer.span_offset = rep.offset + part.start
         answer.span_len = size
+    elif not is_joined:
+        iov[1].iov_base = <void *> content
+        iov[1].iov_len = <size_t> size
     return answer
+
+
+cdef inline const char *content_of(Output *output, const Rep *rep, Part part) noexcept nogil:
+    """Where a part of content is copied from; NULL where its pages are sent."""
+    if rep.fd >= 0:
+        return copied_at(&output.mapped, rep.fd, rep.offset + part.start, part.stop - part.start)
+    return rep.head + rep.head_len + part.start
 
 
 cdef inline Answer *add_page(
