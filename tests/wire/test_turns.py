@@ -8,12 +8,14 @@ take does not count.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +25,10 @@ import pytest
 
 from tests.support.client import Client
 from tests.support.command import Command, StartCommand
-from tests.support.site import Site
+from tests.support.site import Serve, Site
 from tests.support.stage import write_servlets
 from tests.support.waiting import WaitUntil
+from zcserve.net.listener import ACCEPTING_S, ACCEPTS_MIN
 
 ENGINES = ["python", "native"]
 # What a bystander may wait for one answer: the median, and the longest. Measured: 0.3 and 12 ms on two cores, beside
@@ -235,3 +238,22 @@ def test_nobody_starves(
                 wait_until(lambda: refuses(server.port))
             assert waited.seconds < ACTS_WITHIN_S
             assert server.wait() == 0
+
+
+def test_of_new_clients_a_turn_that_has_taken_long_accepts_few(site: Site, serve: Serve, wait_until: WaitUntil) -> None:
+    server = serve(site.root, engine="python", watch=False)
+    there: list[int] = []
+    all_wait = threading.Event()
+
+    def slow_turn() -> None:
+        there.append(len(server.service.connections))
+        assert all_wait.wait(10)
+        time.sleep(2 * ACCEPTING_S)
+
+    server.service.loop.call_soon(lambda: server.service.loop.each_turn.subscribe(slow_turn))
+    with contextlib.ExitStack() as stack:
+        for _ in range(64):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        all_wait.set()
+        wait_until(lambda: there and there[-1] == 64)
+    assert max(now - before for before, now in itertools.pairwise(there)) <= ACCEPTS_MIN

@@ -222,8 +222,10 @@ class Http1:
         self._body = request.begin_body()
         if expects and at == len(data):
             self._output.add((CONTINUE,))
-        self.pace = Pace(self._service.config, self._service.loop.now)
-        return self._feed_body(data, at, share)
+        at, stop = self._feed_body(data, at, share)
+        if self._body is not None:
+            self.pace = Pace(self._service.config, self._service.loop.now)
+        return at, stop
 
     def _feed_body(self, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
         """Have the body take what is here of it, and answer when it is complete. Its chunks and trailers count like

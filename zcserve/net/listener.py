@@ -28,6 +28,7 @@ import resource
 import select
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterable
 from itertools import islice
 from math import inf
@@ -48,8 +49,12 @@ from zcserve.site import reply
 
 _log = Log(__name__)
 
-# Accepted in a turn: a burst of new clients must not hold up the clients that are here.
+# Accepted in a turn, as long as all of it has not taken so many seconds: a burst of new clients must not hold up the
+# clients that are here, and each of them has its requests in the turns that follow.
 ACCEPTS_PER_TURN = 64
+ACCEPTING_S = 0.002
+# But so many in any case: what holds a turn up keeps new clients out no longer than it must.
+ACCEPTS_MIN = 8
 # When nothing frees a descriptor that we would hear of (another process does), look again after this many seconds.
 RETRY_S = 0.1
 # Connections closed together to make room: finding the idlest looks at all of them.
@@ -267,7 +272,10 @@ class Listener:
             self._on_readable(0)
 
     def _on_readable(self, _: int) -> None:
-        for _ in range(ACCEPTS_PER_TURN):
+        until = self._loop.now + ACCEPTING_S
+        for count in range(ACCEPTS_PER_TURN):
+            if count >= ACCEPTS_MIN and time.monotonic() > until:
+                break
             if self._service.count() >= self._service.config.connections_max:
                 if not self._is_awaited():
                     return

@@ -182,7 +182,7 @@ class Servlets:
         self._waiting: list[Callable[[], None]] = []
         self._folder_events: FolderEvents  # of the folder
         self._in_use = NOTHING_LOADED
-        self._found: dict[bytes, Servlet | Broken] = {}  # in it, by key
+        self._found: dict[bytes, Servlet | Broken] = {}  # in it, by key, or "/csp?NAME"
         self._changes: frozenset[str] = frozenset()  # what is to be loaded, or is being loaded
         self._sure_until = 0.0
         self._is_late = False  # what is being loaded takes long: nothing waits for it
@@ -251,12 +251,12 @@ class Servlets:
     def _look_up(self, path: SentPath, query: bytes | None) -> Servlet | Broken | None:
         if self._folder is None or not path.is_plain:
             return None
-        if (known := self._found.get(path.key)) is not None:
+        key = path.key if path.key != SERVLET_PATH else b"%b?%b" % (SERVLET_PATH, (query or b"").partition(b"&")[0])
+        if (known := self._found.get(key)) is not None:
             return known
+        if key is not path.key:
+            return self._named(key)
         modules, table, _ = self._in_use
-        if path.key == SERVLET_PATH:
-            module = modules.get(_name_in(query or b""))
-            return self._of_modules(table.named(module.name) or {}, {}, [module]) if module is not None else None
         match = table.find(path)
         if match is None:
             return None
@@ -265,7 +265,19 @@ class Servlets:
         names = {route.name for route in match.by_method.values()}
         found = self._of_modules(match.by_method, match.params, [modules[name] for name in names])
         if found is not None and not match.params:  # there are as many as the table has
-            self._found[path.key] = found
+            self._found[key] = found
+        return found
+
+    def _named(self, key: bytes) -> Servlet | Broken | None:
+        """What "/csp?hello" names."""
+        modules, table, _ = self._in_use
+        sent = key.partition(b"?")[2].decode("latin-1")
+        module = modules.get(unquote(sent))
+        if module is None:
+            return None
+        found = self._of_modules(table.named(module.name) or {}, {}, [module])
+        if found is not None and sent == module.name:  # else clients choose how it is written
+            self._found[key] = found
         return found
 
     def _of_modules(
@@ -401,18 +413,14 @@ class Servlets:
 
     def call(self, route: Route, request: Request, exchange: Exchange) -> Answer | None:
         """Call a servlet and answer with what it returns; None: later."""
-        answers: list[Answer] = []
-        at_once = True
+        failed = partial(self.context.cut_short, route.where, exchange)
+        if not (route.thread or route.is_async):
+            return self._answer_of(self._caller.call_here(route, request, failed), route, exchange)
         unwanted = False
 
         def done(outcome: Outcome) -> None:
-            if unwanted and isinstance(outcome, CancelledError):
-                return  # our own doing, and no request waits
-            answer = self._answer_of(outcome, route, exchange)
-            if at_once:
-                answers.append(answer)
-            else:
-                exchange.finish(answer)
+            if not (unwanted and isinstance(outcome, CancelledError)):  # that is our own doing, and no request waits
+                exchange.finish(self._answer_of(outcome, route, exchange))
 
         def abandon() -> None:
             nonlocal unwanted
@@ -421,13 +429,11 @@ class Servlets:
                 started.cancel()
 
         try:
-            started = self._caller.call(route, request, partial(self.context.cut_short, route.where, exchange), done)
+            started = self._caller.call(route, request, failed, done)
         except BusyError as error:
             return self.context.busy(exchange, error)
-        at_once = False
-        if started is not None:
-            exchange.abandoned = abandon
-        return answers[0] if answers else None
+        exchange.abandoned = abandon
+        return None
 
     def _answer_of(self, outcome: Outcome, route: Route, asked: RequestLine) -> Answer:
         if isinstance(outcome, FileAsked):
@@ -487,8 +493,3 @@ def check(config: Config) -> Checked:
         return Checked(application.describe(), [*application.broken(), *faults])
     finally:
         application.close()
-
-
-def _name_in(query: bytes) -> str:
-    """The servlet that "hello&k=v" names."""
-    return unquote(query.partition(b"&")[0].decode("latin-1"))

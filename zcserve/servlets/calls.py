@@ -80,8 +80,12 @@ class Caller:
             job = partial(self._call_in_pool, route, request, failed, done, unwanted)
             context.pool.submit(job)
             return Started(partial(self._cancel_in_pool, job, unwanted), partial(context.pool.withdraw, job))
-        done(self._loop_guard.guard(route.where, partial(self._call_here, route, request, failed)))
+        done(self.call_here(route, request, failed))
         return None
+
+    def call_here(self, route: Route, request: Request, failed: Failed) -> Outcome:
+        """Call a servlet that runs in the loop, as `call` does."""
+        return self._loop_guard.guard(route.where, partial(self._call_here, route, request, failed))
 
     def _cancel_in_pool(self, job: Callable[[], None], unwanted: list[bool]) -> None:
         if not self._context.pool.withdraw(job):
