@@ -1,5 +1,5 @@
 """The floors of the house: a module imports only what stands below it (the order of zcserve/README.md). Tests import
-what they share from `tests.support`, never from each other.
+what they share from `tests.support`, never from each other. What has a private name stays in its module.
 
 Read from the source, so that an import inside a function or under TYPE_CHECKING counts like any other.
 """
@@ -174,6 +174,62 @@ def test_a_test_imports_only_what_tests_support_has_for_it() -> None:
 def test_test_files_in_different_folders_may_have_one_name() -> None:
     assert __name__ == "tests.test_imports"  # a module has its full name, from the checkout downwards
     assert len(list(TESTS.rglob("test_request.py"))) == 2
+
+
+# Compiled modules are called as C extensions are.
+COMPILED_NAMES = {"_lane", "_walk"}
+# What takes the name of an attribute, `patch.object` among it.
+BY_NAME = {"attrgetter", "delattr", "getattr", "hasattr", "methodcaller", "object", "setattr"}
+
+
+def is_private(name: str) -> bool:
+    return any(part.startswith("_") and part[:2] != "__" and part not in COMPILED_NAMES for part in name.split("."))
+
+
+def private_names(source: str) -> set[str]:
+    """The private names of others that a module imports, or gets by their names. Attributes are what ruff looks at
+    (SLF001)."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                found |= {alias.name for alias in names if alias.name.startswith(("zcserve", "tests", "tools"))}
+            case ast.ImportFrom(module=str(module), names=names) if module.startswith(("zcserve", "tests", "tools")):
+                found |= {f"{module}.{alias.name}" for alias in names}
+            case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called), args=args) if called in BY_NAME:
+                found |= {arg.value for arg in args[:2] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)}
+            case ast.Subscript(
+                value=ast.Call(func=ast.Name(id="vars")) | ast.Attribute(attr="__dict__"),
+                slice=ast.Constant(value=str(name)),
+            ):
+                found.add(name)
+    return {name for name in found if is_private(name)}
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, TESTS, TESTS.parent / "tools"], ids=lambda folder: folder.name)
+def test_no_module_has_private_names_of_another(folder: Path) -> None:
+    found = {file: private_names(file.read_text()) for file in folder.rglob("*.py")}
+    assert {file: names for file, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from zcserve.net import _x",
+        "from zcserve.net.loop import Loop, _x as x",
+        "from tests._x import y",
+        "import zcserve.net._x as x",
+        "monkeypatch.setattr(server, '_x', 1)",
+        "monkeypatch.setattr('zcserve.net.loop._x', 1)",
+        "getattr(server, '_x')",
+        "patch.object(server, '_x')",
+        "vars(server)['_x']",
+        "server.__dict__['_x'] = 1",
+    ],
+)
+def test_a_private_name_is_found_however_it_is_got(source: str) -> None:
+    assert len(private_names(source)) == 1
+    assert private_names(source.replace("_x", "x")) == set()
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -33,12 +33,12 @@ x-mac-roman x-mac-ukrainian x-sjis x-unicode20utf8 x-user-defined x-x-big5
 LABELS = frozenset(_TABLE.split())
 # Codecs of text that are no charsets: of host names, of Python's literals, of a console.
 _NO_CHARSETS = frozenset(("idna", "mbcs", "oem", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"))
-# RFC 2978 section 2.3.
-_NAME = re.compile(r"[!#$%&+^_`{}~0-9A-Za-z-]{1,60}")
+# RFC 2978 section 2.3, and the dot: browsers know ansi_x3.4-1968, which needs no quotes either.
+_NAME = re.compile(r"[!#$%&+.^_`{}~0-9A-Za-z-]{1,60}")
 
 
 def is_name(text: str) -> bool:
-    """Whether a charset could be called so (RFC 2978 section 2.3)."""
+    """Whether a charset could be called so (RFC 2978 section 2.3), or by a name with dots."""
     return _NAME.fullmatch(text) is not None
 
 

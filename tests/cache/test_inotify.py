@@ -1,4 +1,4 @@
-"""zcserve.cache._inotify: the kernel's own events of real directories."""
+"""zcserve.cache.inotify: the kernel's own events of real directories."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.trees import no_descriptors_left
 from tests.support.waiting import is_readable
-from zcserve.cache import _inotify as inotify
+from zcserve.cache import inotify
 
 ALL = inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO | inotify.IN_CLOSE_WRITE
 WITHIN_S = 20.0

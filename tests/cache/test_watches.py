@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zcserve.cache import _inotify as inotify
+from zcserve.cache import inotify
 from zcserve.cache.watches import Watches, rights_of
 
 MASK = inotify.IN_CREATE | inotify.IN_ONLYDIR

@@ -147,6 +147,16 @@ def test_what_a_step_gave_counts_though_the_server_ends_meanwhile(desk: Desk) ->
     assert desk.outcome(lambda: desk.jobs.in_loop(end)) == "made"
 
 
+def test_from_the_word_that_the_server_ends_no_job_is_begun(desk: Desk, wait_until: WaitUntil) -> None:
+    done: list[None] = []
+    behind: list[None] = []
+    desk.closing.set()
+    desk.jobs.submit(desk.jobs.patches, lambda: done.append(None))
+    desk.jobs.patches.submit(lambda: behind.append(None))
+    wait_until(lambda: behind)
+    assert done == []
+
+
 def test_when_the_server_ends_no_job_is_begun_and_the_threads_have_ended(desk: Desk) -> None:
     done: list[None] = []
     assert desk.jobs.close(WITHIN_S)

@@ -1,4 +1,4 @@
-"""zcserve.net.connection and zcserve.net.ending with a client in memory, a clock and turns that the test makes.
+"""zcserve.net.connection with a client in memory, a clock and turns that the test makes.
 
 What a socket shows stands in tests/wire. Here is what depends on the moment: which event comes when, how much the
 client takes, what time it is.
@@ -125,44 +125,6 @@ def test_what_was_sent_before_a_failure_that_is_not_the_clients_arrives(
     monkeypatch.setattr(transport, "send", fails)
     here.turn(transport, WRITE)
     assert (connection.state, transport.is_output_ended, transport.is_closed) == (State.CLOSED, True, False)
-
-
-@pytest.mark.parametrize("keeps_to_it", [True, False])
-def test_a_last_answer_that_has_not_left_is_waited_for_and_longer_where_more_is_sent(
-    house: Callable[..., House], keeps_to_it: bool
-) -> None:
-    here = house(linger_timeout_s=300.0)
-    _, transport = here.connect(LAST)
-    transport.held = transport.queued = 300
-    here.turn(transport)
-    here.settle()
-    assert (transport.is_output_ended, transport.is_closed) == (True, False)
-    if not keeps_to_it:
-        transport.comes = b"more"
-        here.turn(transport)
-        here.settle()
-    transport.held = transport.queued = 0
-    here.turn(transport, WRITE)
-    here.settle()
-    assert (transport.is_closed, len(here.service.endings)) == (keeps_to_it, not keeps_to_it)
-
-
-@pytest.mark.parametrize("behind", [b"more", b"x" * RECV_BYTES])
-def test_with_more_input_the_end_is_told_and_what_comes_is_thrown_away(
-    house: Callable[..., House], behind: bytes
-) -> None:
-    here = house()
-    _, transport = here.connect(LAST + behind)
-    transport.queued = 300
-    here.turn(transport)
-    assert (transport.is_output_ended, transport.is_closed) == (True, False)
-    assert len(here.service.endings) == 1
-    here.settle()
-    assert not transport.has_unread()
-    transport.ended = True
-    here.turn(transport, READ | HANG_UP)
-    assert transport.is_closed
-    assert not here.service.endings
 
 
 def test_what_is_not_resident_is_waited_for_without_the_client(house: Callable[..., House]) -> None:

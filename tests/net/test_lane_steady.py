@@ -46,7 +46,7 @@ def test_a_process_that_may_have_few_addresses_has_a_lane_all_the_same(tmp_path:
     """The hard limit of descriptors may be a million, and each has a place in the table."""
     command = [sys.executable, "-c", FEW_ADDRESSES, str(tmp_path)]
     with socket.socket() as watched:
-        said = subprocess.run(command, stdin=watched, capture_output=True, timeout=30, check=False)
+        said = subprocess.run(command, stdin=watched.fileno(), capture_output=True, timeout=30, check=False)
     assert said.stdout == b"there is a lane 1\n", said.stderr.decode()
 
 

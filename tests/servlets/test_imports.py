@@ -1,9 +1,8 @@
-"""The modules of applications: which are noted, what a fresh import changes, and what one that fails leaves."""
+"""zcserve.servlets.imports: which modules are noted, what a fresh import changes, and what one that fails leaves."""
 
 from __future__ import annotations
 
 import importlib
-import itertools
 import linecache
 import sys
 import types
@@ -13,43 +12,14 @@ from typing import Any, cast
 
 import pytest
 
+from tests.support.importing import Here, importing
 from zcserve.servlets.imports import Imports
-
-_numbers = itertools.count()
-
-
-class Here:
-    """A working directory with a package `name`, and what is noted of imports there."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.name = f"fresh_{next(_numbers)}"
-        self.imports = Imports(str(directory), [self.name])
-
-    def write(self, path: str, source: str = "") -> Path:
-        file = self.directory / path.replace("PKG", self.name)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(source.replace("PKG", self.name))
-        return file
-
-    def load(self, name: str = "PKG") -> Any:
-        return importlib.import_module(name.replace("PKG", self.name))
-
-    def noted(self) -> set[str]:
-        return {name.replace(self.name, "PKG") for name in self.imports.loaded}
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
-    before = set(sys.modules)
-    (tmp_path / "here").mkdir()
-    monkeypatch.setattr(sys, "path", [str(tmp_path / "here"), str(tmp_path / "elsewhere"), *sys.path])
-    made = Here(tmp_path / "here")
-    yield made
-    made.imports.close()
-    assert made.imports not in sys.meta_path
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    with importing(tmp_path, monkeypatch) as here:
+        yield here
 
 
 def test_what_is_noted(here: Here) -> None:

@@ -133,6 +133,7 @@ class Asked:
     def take(self, made: Answer) -> None:
         """What the application has made: once for each request."""
         assert self.made is None, "answered twice"
+        assert made is not None, "no answer"
         self.made = made
 
     def sent_to(self, resource: Any) -> Asked:

@@ -11,6 +11,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,9 @@ from tests.support.client import Client
 from tests.support.waiting import is_readable
 from zcserve import Server
 from zcserve.net.fastlane import FastLane
+
+# What `--engine` takes here.
+ENGINES = ("python", "native") if find_spec("zcserve.net._lane") else ("python",)
 
 # A stream that asks for more than the socket takes may be cut off by a reset; asked again, it is rarely so.
 TRIES = 5

@@ -41,10 +41,12 @@ class HandFront(Front):
         self.given: list[float] = []  # since when they were idle
         self.takes = False
         self.waits = False  # the loop has nothing to do now
+        self.told: list[str] = []  # how its own connections are to end
+        self.own = 0  # so many connections of its own are open
 
     def poll(self, timeout: float) -> list[tuple[int, int]]:
         self.turn += 1
-        self.waits = timeout > 0
+        self.waits = timeout != 0
         reports, self.reports = self.reports, []
         return reports
 
@@ -53,6 +55,15 @@ class HandFront(Front):
 
     def forget(self, fd: int) -> None:
         self.watched.remove(fd)
+
+    def count(self, known: int) -> int:
+        return known + self.own
+
+    def drain(self) -> None:
+        self.told.append("drain")
+
+    def end(self, *, idle_only: bool) -> None:
+        self.told.append("end idle" if idle_only else "end all")
 
     def give(self, fd: int, since: float) -> bool:
         if self.takes:

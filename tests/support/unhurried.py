@@ -38,7 +38,7 @@ _own = threading.local()
 _SMALL: dict[Any, dict[str, float]] = {
     patches: {"KEYS_LAID_AT_ONCE": 1, "EVENTS_READ_S": 0},
     live: {"EVENTS_READ_S": 0},
-    watcher: {"_READ_BYTES": 16 + 256, "_READS_MAX": 16384, "SETTLE_S": 0},  # the longest event (inotify(7))
+    watcher: {"READ_BYTES": 16 + 256, "READS_MAX": 16384, "SETTLE_S": 0},  # the longest event (inotify(7))
     releases: {"KEYS_TOLD_AT_ONCE": 1},
     burial: {"LET_GO_AT_ONCE": 1},
     kept: {"SWEPT_AT_ONCE": 1},
@@ -48,7 +48,8 @@ _SMALL: dict[Any, dict[str, float]] = {
 # A thread that has begun, a job that it has taken, a step that it asks for, an answer that is out, a turn that is over:
 # after one of so many it comes late.
 _BEFORE = {(threading.Thread, "run"): 1, (Jobs, "in_loop"): 1, (Loop, "call_soon"): 2}
-_AFTER = {(Loop, "call_soon"): 2, (Crew, "_next"): 1, (Pool, "_next"): 1, (Output, "flush"): 5, (Loop, "run_once"): 20}
+_AFTER = {(Loop, "call_soon"): 2, (Output, "flush"): 5, (Loop, "run_once"): 20}
+_TAKE_JOBS = {(Crew, "submit"): 1, (Pool, "submit"): 1}
 
 
 def begin() -> None:
@@ -57,7 +58,7 @@ def begin() -> None:
         for name, value in constants.items():
             assert hasattr(module, name), f"{module.__name__}.{name}"
             setattr(module, name, value)
-    for late, methods in ((_late_before, _BEFORE), (_late_after, _AFTER)):
+    for late, methods in ((_late_before, _BEFORE), (_late_after, _AFTER), (_late_with, _TAKE_JOBS)):
         for (owner, name), each in methods.items():
             setattr(owner, name, late(getattr(owner, name), each))
 
@@ -80,6 +81,32 @@ def _late_after(method: Callable[..., Any], each: int) -> Callable[..., Any]:
             come_late(each)
 
     return called
+
+
+def _late_with(submit: Callable[..., Any], each: int) -> Callable[..., Any]:
+    @wraps(submit)
+    def called(crew: Any, job: Callable[[], None], *args: Any, **named: Any) -> Any:
+        return submit(crew, _LateJob(job, each), *args, **named)
+
+    return called
+
+
+class _LateJob:
+    """A job whose thread comes late once it has taken it. It is equal to the job: a pool is asked for that."""
+
+    def __init__(self, job: Callable[[], None], each: int) -> None:
+        self.job = job
+        self.each = each
+
+    def __call__(self) -> None:
+        come_late(self.each)
+        self.job()
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.job == (other.job if isinstance(other, _LateJob) else other))
+
+    def __hash__(self) -> int:
+        return hash(self.job)
 
 
 def come_late(each: int) -> None:

@@ -16,13 +16,6 @@ from tests.support.command import Command
 from tests.support.processes import end, is_alive, started_by
 from tests.support.waiting import WaitUntil
 
-try:
-    from zcserve.net import _lane  # noqa: F401
-except ImportError:
-    ENGINES = ["python"]
-else:
-    ENGINES = ["python", "native"]
-
 WITHIN_S = 20.0
 
 

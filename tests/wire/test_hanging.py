@@ -18,17 +18,11 @@ import pytest
 
 from tests.support.client import Client, Response
 from tests.support.command import Command, StartCommand
+from tests.support.engines import ENGINES
 from tests.support.hanging import Hanging
 from tests.support.processes import children_of
 from tests.support.site import Site
 from tests.support.waiting import WaitUntil
-
-try:
-    from zcserve.net import _lane  # noqa: F401
-except ImportError:
-    ENGINES = ["python"]
-else:
-    ENGINES = ["python", "native"]
 
 LARGE = os.urandom(3_000_000)
 HUGE = LARGE * 6  # more than any socket takes whose client does not read

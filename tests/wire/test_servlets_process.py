@@ -15,10 +15,11 @@ import pytest
 
 import zcserve
 from tests.support.command import StartCommand
+from tests.support.engines import ENGINES
 from tests.support.processes import is_alive
 from tests.support.site import Serve, Site
 from tests.support.stage import StageClient
-from tests.support.upgrades import ENGINES, Load, StartLine
+from tests.support.upgrades import Load, StartLine
 from tests.support.waiting import WaitUntil
 
 CHECKOUT = Path(zcserve.__file__).parents[1]

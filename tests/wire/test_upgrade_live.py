@@ -20,10 +20,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import Client, Response
+from tests.support.engines import ENGINES
 from tests.support.following import publish
 from tests.support.processes import children_of, end, is_alive
 from tests.support.site import Site
-from tests.support.upgrades import ENGINES, WITHIN_S, Line, Load, StartLine, join
+from tests.support.upgrades import WITHIN_S, Line, Load, StartLine, join
 from tests.support.waiting import WaitUntil
 from zcserve.cache import inotify
 

@@ -54,8 +54,8 @@ QUIET_S = 0.5
 # How often everything is walked while not everything can be watched.
 BLIND_RESCAN_S = 60.0
 
-_READ_BYTES = 16384  # some hundred events, taken in within a millisecond or two
-_READS_MAX = 256  # the kernel queues 16,384 events (fs.inotify.max_queued_events), so there is an end, but for storms
+READ_BYTES = 16384  # some hundred events, taken in within a millisecond or two
+READS_MAX = 256  # the kernel queues 16,384 events (fs.inotify.max_queued_events), so there is an end, but for storms
 
 _STRUCTURE = inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO
 _INSIDE = (
@@ -167,9 +167,9 @@ class Watcher:
         """Take in what the kernel has queued, for about so long. False when there may be more (read again without
         waiting for `fd`)."""
         end = time.monotonic() + within_s
-        for _ in range(_READS_MAX):
+        for _ in range(READS_MAX):
             try:
-                data = os.read(self.fd, _READ_BYTES)
+                data = os.read(self.fd, READ_BYTES)
             except BlockingIOError:
                 return True
             self.take_in(data, now)

@@ -41,17 +41,17 @@ cdef struct Rules:               # what is the lane's, and which fields are of i
     bint trusts                  # Forwarded and X-Forwarded-*
 
 cdef struct Head:
-    # What begins as nothing.
-    bint is_get
-    bint for_servlet             # POST, PUT, PATCH or DELETE: no file's, and it may have a body; else it is GET or HEAD
-    bint is_absolute             # the target names a host, too: http://host/place
-    bint has_length              # Content-Length
-    bint has_host
-    bint has_accept              # Accept-Encoding
-    int minor                    # of HTTP/1.1 or 1.0
-    int fields
+    # What begins as nothing: 80 bytes, which a few stores clear; of more the compiler makes a `rep stos`, which takes longer.
+    uint8_t is_get
+    uint8_t for_servlet          # POST, PUT, PATCH or DELETE: no file's, and it may have a body; else it is GET or HEAD
+    uint8_t is_absolute          # the target names a host, too: http://host/place
+    uint8_t has_length           # Content-Length
+    uint8_t has_host
+    uint8_t has_accept           # Accept-Encoding
+    uint8_t minor                # of HTTP/1.1 or 1.0
     uint8_t forwarded
-    size_t body                  # bytes behind the head
+    int fields
+    uint32_t body                # bytes behind the head
     Text connection, referer, agent
     Text client                  # the client's name, nothing where it is the peer
     # What is set before it is read.
@@ -244,7 +244,7 @@ cdef inline bint heed_length(Text value, Head *head) noexcept nogil:
     if head.has_length or not head.for_servlet or length == UNSURE:
         return False
     head.has_length = True
-    head.body = <size_t> length
+    head.body = <uint32_t> length
     return True
 
 
