@@ -110,6 +110,7 @@ class Stage(Driver):
         self.notice = -1
         self.sure_s = 0.0
         self.fails = False
+        self.request: tuple[Any, Any] = (Request, SLOTS)
         self.lane.consult(self.look_up)
 
     def look_up(self, method: bytes, target: bytes) -> Quick | None:
@@ -124,8 +125,8 @@ class Stage(Driver):
 
         return Quick(
             function=call,
-            request=Request,
-            slots=SLOTS,
+            request=self.request[0],
+            slots=self.request[1],
             params={"a": "b"},
             fields=FIELDS,
             where="hello.py:1",
@@ -519,8 +520,7 @@ def test_a_class_without_the_slots_of_a_request_is_left_to_python(
     stage: Callable[..., Stage], kind: Any, slots: Any
 ) -> None:
     driver = stage()
-    looked_up = driver.look_up
-    driver.lane.consult(lambda *asked: looked_up(*asked)._replace(request=kind, slots=slots))
+    driver.request = kind, slots
     with Client(driver.where) as client:
         client.send(get(TARGET))
         assert driver.handed_over() == (get(TARGET), None)

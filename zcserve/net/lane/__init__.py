@@ -1,8 +1,8 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
     system text  <  scan dates copies gil steady requests  <  records  <  grammar choice uses
-        <  judged ranges sightings table  <  conditions  <  head  <  proxies log output  <  connections parts absent finding  <  owned  <  servlets shared
-        <  endings answering  <  loop  <  _lane
+        <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
+        <  connections parts absent finding  <  owned  <  servlets shared  <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
