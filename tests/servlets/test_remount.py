@@ -14,7 +14,7 @@ import pytest
 from tests.support.begun import Begun
 from tests.support.importing import Here, importing
 from tests.support.waiting import WaitUntil, is_readable
-from zcserve.cache import _inotify as inotify
+from zcserve.cache import inotify
 from zcserve.servlets import remount
 from zcserve.servlets.remount import Edits, Remount
 
@@ -108,7 +108,7 @@ def test_a_file_in_the_place_of_a_directory_is_not_watched(edits: Edits, directo
     assert edits.fd >= 0
 
 
-def test_without_inotify_that_is_said_and_nothing_is_told(
+def test_withoutinotify_that_is_said_and_nothing_is_told(
     directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse() -> int:
