@@ -872,6 +872,51 @@ def test_clients_that_have_functions_called_take_turns(stage: Callable[..., Stag
         last[name] = at
 
 
+@pytest.mark.parametrize("of_each", [1, 20], ids=["new clients", "pipelines"])
+def test_a_client_that_asks_one_after_the_other_goes_before_a_flood(stage: Callable[..., Stage], of_each: int) -> None:
+    driver = stage()
+    driver.functions[TARGET] = lambda _: wait_a_millisecond() or b"hello"
+    driver.functions[b"/quiet"] = always(b"quiet")
+    with contextlib.ExitStack() as stack:
+        quiet = stack.enter_context(Client(driver.where))
+        driver.ask(quiet, get(b"/quiet"))
+        for _ in range(20):
+            stack.enter_context(Client(driver.where)).send(get(TARGET) * of_each)
+        driver.until(lambda: driver.lane.count == 21)
+        driver.called.clear()
+        quiet.send(get(b"/quiet"))
+        driver.until(lambda: unread(quiet) > 0)
+    assert driver.called.index((b"GET", b"/quiet")) <= 2
+
+
+def test_clients_that_ask_one_after_the_other_leave_a_new_one_its_share(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    driver.functions[TARGET] = lambda _: wait_a_millisecond() or b"hello"
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(driver.where)) for _ in range(20)]
+        for client in clients:
+            driver.ask(client, get(TARGET))
+        for client in clients:
+            client.send(get(TARGET))
+        driver.called.clear()
+        driver.turn()
+        new = stack.enter_context(Client(driver.where))
+        new.send(get(TARGET))
+        driver.until(lambda: unread(new) > 0)
+    assert len(driver.called) <= 12
+
+
+def test_calls_that_take_long_are_fewer_of_one_client(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    names = [b"%b&%d" % (TARGET, number) for number in range(2)]
+    driver.functions[TARGET] = lambda _: time.sleep(0.0003) or b"hello"
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(Client(driver.where)).send(get(name) * 8)
+        driver.until(lambda: len(driver.called) == 16)
+    assert len(list(itertools.groupby(driver.called))) >= 14
+
+
 def test_a_function_is_not_called_for_a_client_that_is_gone_when_its_turn_comes(stage: Callable[..., Stage]) -> None:
     driver = stage()
     driver.functions[TARGET] = lambda _: [wait_a_millisecond() for _ in range(3)] and b"hello"
