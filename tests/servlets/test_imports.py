@@ -266,8 +266,7 @@ def test_a_working_directory_below_what_is_installed_is_one_like_others(
 
 
 def test_where_modules_are_looked_for_is_watched_if_it_lies_here(here: Here) -> None:
-    for name in ("lib", "failed"):
-        (here.directory / name).mkdir()
+    (here.directory / "lib").mkdir()
     sys.path.append(str(here.directory / "lib"))
     here.write("PKG.py")
     here.load()
