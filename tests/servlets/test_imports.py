@@ -290,3 +290,15 @@ def test_zcserve_is_no_module_of_an_application_even_where_it_lies_here() -> Non
         imports.close()
     assert spec is not None
     assert type(spec.loader) is SourceFileLoader
+
+
+def test_an_old_functions_relative_import_from_above_is_old(here: Here) -> None:
+    here.write("PKG/__init__.py", "N = 1\n")
+    here.write("PKG/sub/__init__.py")
+    here.write("PKG/sub/deep.py", "def ask():\n    from .. import N\n    return N\n")
+    old = here.load("PKG.sub.deep")
+    here.write("PKG/__init__.py", "N = 22\n")
+    with here.imports.afresh():
+        assert old.ask() == 1
+        here.load()
+        assert old.ask() == 1
