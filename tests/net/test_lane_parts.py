@@ -1,4 +1,4 @@
-"""Parts of content, as the lane sends them: the numbers in their heads, and the pages that it keeps copies of."""
+"""Parts of content, as the lane sends them: the numbers in their heads, and what lies there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from tests.support.driver import LEAD, PLAIN, Driver, Fake, Held, put
 pytest.importorskip("zcserve.net._lane")
 
 PAGE = 4096
-PLACES = 256  # for copies of pages
 Ask = Callable[[int, int], Response]
 
 
@@ -60,7 +59,7 @@ def test_positions_of_any_length_are_written(ask: Callable[[int], Ask]) -> None:
         assert answer.body == bytes(stop - start)
 
 
-def test_every_part_is_what_lies_there_whether_it_was_copied_or_not(ask: Callable[[int], Ask], memory: int) -> None:
+def test_every_part_is_what_lies_there(ask: Callable[[int], Ask], memory: int) -> None:
     rng, size = random.Random(1), 5 * PAGE + 100
     content = rng.randbytes(size)
     asked = ask(size)
@@ -69,19 +68,3 @@ def test_every_part_is_what_lies_there_whether_it_was_copied_or_not(ask: Callabl
         start = rng.randrange(size)
         stop = min(start + rng.choice((1, 100, PAGE, PAGE + 1, 8192, 8193)), size)
         assert asked(start, stop).body == content[start:stop], (start, stop)
-
-
-def test_a_page_that_is_asked_for_twice_is_copied_and_one_that_is_read_through_drives_it_out_of_nothing(
-    ask: Callable[[int], Ask], memory: int
-) -> None:
-    """What lies there is changed here, which the cache never does: so it is seen where an answer comes from."""
-    asked = ask(3 * PLACES * PAGE)
-    for _ in range(2):
-        assert asked(10, 20).body == bytes(10)
-    os.pwrite(memory, b"x" * PAGE, 0)
-    assert asked(10, 20).body == bytes(10)
-    for page in (PLACES, 2 * PLACES, PLACES):  # they belong to the same place
-        asked(page * PAGE, page * PAGE + 10)
-    assert asked(10, 20).body == bytes(10)
-    asked(PLACES * PAGE, PLACES * PAGE + 10)
-    assert asked(10, 20).body == b"x" * 10

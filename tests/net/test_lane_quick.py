@@ -514,7 +514,8 @@ class Inheriting(Request):
         (Request, SLOTS[1:]), (Request, (*SLOTS, "x")),
         (Narrow, (*SLOTS[:-1], "origin")), (Narrow, (*SLOTS[:-1], "__weakref__")), (int, SLOTS), (Request, 7),
     ],
-    ids=str,
+    ids=["no slots", "slots of another", "a function", "too few names", "too many names", "too few slots",
+         "a slot for no object", "a class of C", "a number"],
 )  # fmt: skip
 def test_a_class_without_the_slots_of_a_request_is_left_to_python(
     stage: Callable[..., Stage], kind: Any, slots: Any

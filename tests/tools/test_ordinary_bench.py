@@ -16,7 +16,7 @@ from tools.bench.content import PAGE, Tree, make_bodies, make_names, make_old, m
 from tools.bench.errors import BenchError
 from tools.bench.load import GENERATORS, parse_steady
 from tools.bench.million import engines
-from tools.bench.ordinary import COMPARED, CONNECTIONS, KINDS, TARGETS, WORKLOADS, peers
+from tools.bench.ordinary import COMPARED, CONNECTIONS, FLOORED, KINDS, TARGETS, WORKLOADS, peers
 from tools.bench.peers import missing, running
 from tools.bench.rounds import Cell, paced, verify
 from tools.bench.steady import Record
@@ -52,7 +52,9 @@ AIMS = {  # kind -> at most so many times our own page (the copy), nginx's, h2o'
 def test_the_promises_are_those_that_were_made() -> None:
     promised = {}
     for name, targets in TARGETS.items():
-        bounds = {one.against.partition(",")[0]: one.bound for one in targets if one.figure == CPU}
+        bounds = {
+            one.against.partition(",")[0]: one.bound for one in targets if one.figure == CPU and one.own.peer != "floor"
+        }
         promised[name] = (bounds.get("itself"), bounds.get("nginx"), bounds.get("h2o"))
     assert {name: bounds for name, bounds in promised.items() if any(bounds)} == AIMS
     others = {(one.own.workload, one.against): one.bound for one in ALL if one.bound is not None}
@@ -161,6 +163,22 @@ def test_the_peers_that_are_here_answer_rightly_what_they_are_asked(tree: Tree, 
                     verify(server, WORKLOADS[kind], tree)
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_floor_gives_the_right_answers_in_any_order_and_whole(tree: Tree, tmp_path: Path) -> None:
+    kinds = [name for name in FLOORED if name in HERE]
+    with running("floor", peers("native")["floor"], tree.root, tmp_path, ready_path=PAGE) as server:
+        ready = {name: verify(server, WORKLOADS[f"{name} by the floor"], tree) for name in kinds}
+        records = [record for load in ready.values() for record in load.records]
+        _runs(replace(ready["plain"], records=tuple(records)), server.port, tmp_path)
+    assert all(len(ready[name].records) == len(KINDS[name].requests) for name in kinds)
+
+
+def test_an_aim_stands_beside_the_floor_of_the_same_rounds() -> None:
+    beside = {(one.own, one.other) for one in TARGETS["head"]}
+    floor = Cell("head by the floor", "floor")
+    assert {(Cell("head", "zcserve"), floor), (floor, Cell("head", "nginx"))} <= beside
+
+
 def test_without_brotli_all_but_the_site_is_measured_and_how_to_install_it_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -170,11 +188,12 @@ def test_without_brotli_all_but_the_site_is_measured_and_how_to_install_it_is_to
     )
     with pytest.raises(BenchError, match=r"brotli not installed \(pip install brotli\)"):
         make_site(tmp_path)
-    assert _measured("site,head", monkeypatch, tmp_path) == {"head", "head beside: page"}
+    head = {"head", "head beside: page", "head by the floor"}
+    assert _measured("site,head", monkeypatch, tmp_path) == head
     written = (tmp_path / "ordinary.md").read_text()
     assert "pip install brotli" in written
     assert "| twenty files, coded, in rotation | nginx | CPU/request | <= 0.60 |  |  | not measured |" in written
-    assert _measured("head", monkeypatch, tmp_path) == {"head", "head beside: page"}
+    assert _measured("head", monkeypatch, tmp_path) == head
     assert "pip install brotli" not in (tmp_path / "ordinary.md").read_text()
 
 
@@ -184,7 +203,7 @@ def test_a_kind_that_there_is_not_is_refused_with_those_that_there_are(capsys: p
 
 
 def test_only_the_kinds_that_were_named_are_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    expected = {"since", "since beside: page", "head", "head beside: page"}
+    expected = {f"{kind}{other}" for kind in ("since", "head") for other in ("", " beside: page", " by the floor")}
     assert _measured("since,head", monkeypatch, tmp_path) == expected
     assert "If-Modified-Since alone" in (tmp_path / "ordinary.md").read_text()
 

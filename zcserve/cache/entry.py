@@ -8,7 +8,8 @@ entry.
 `body` is None while the content is not resident. It is read once into a local name and used from there: another
 thread may evict it at any time, and a reference to the body object keeps its memory.
 
-A body gives *segments*, which a response is made of: buffers (sent by `sendmsg`) and `Span`s (sent by `sendfile`).
+A body gives *segments*, which a response is made of: buffers (sent by `sendmsg`) and `Span`s (sent by `sendfile`,
+or in the fast lane as their pages).
 """
 
 from __future__ import annotations

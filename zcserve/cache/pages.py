@@ -1,9 +1,9 @@
-"""Memory for large bodies: one sparse memfd that is never mapped to be read.
+"""Memory for large bodies: one sparse memfd, which is written through its descriptor.
 
-Each extent begins on a page and is sent by `sendfile`, which leaves references to the pages themselves in the socket.
-Writing there again would change bytes in flight, so an extent's offsets are never used twice: it is punched out, and
-the next extent comes behind the last one. The file is as long as all that was ever loaded and as large as what is
-resident; one descriptor serves all large bodies.
+Each extent begins on a page and is sent by `sendfile`, or from a mapping (net/lane/mapped.pxd). Both leave references
+to the pages themselves in the socket. Writing there again would change bytes in flight, so an extent's offsets are
+never used twice: it is punched out, and the next extent comes behind the last one. The file is as long as all that was
+ever loaded and as large as what is resident; one descriptor serves all large bodies.
 
 An extent holds its bytes for as long as the object lives, as a block does (slab.py): its `__del__`, which may run in
 any thread, only notes what became free, and `reclaim` takes it back. Everything else is called with the store's lock

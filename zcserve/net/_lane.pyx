@@ -29,7 +29,7 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport absent, connections, endings, judged, owned as owning, proxies, servlets, table, uses
+from zcserve.net.lane cimport absent, connections, endings, judged, mapped, owned as owning, proxies, servlets, table, uses
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, pace_errands, read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
@@ -137,6 +137,7 @@ cdef class Lane:
     def __dealloc__(self):
         cdef Answering *lane = &self.loop.answering
         connections.free_all(&lane.conns)
+        mapped.unmap(&lane.output.mapped)
         uses.close_uses(&lane.uses, &lane.dead)
         table.close_table(&self.shared.table)
         absent.close_absent(&self.shared.absent)
@@ -146,7 +147,6 @@ cdef class Lane:
         close_sightings(&lane.sightings)
         close_log(&lane.log)
         free(lane.proxies.networks)
-        free(lane.copies.content)
 
     # --- what the loop calls ----------------------------------------------------------------------------------
 
@@ -222,12 +222,8 @@ cdef class Lane:
     def descriptors(self):
         """Its own descriptors, and those of connections that no handler knows."""
         cdef Conns *conns = &self.loop.answering.conns
-        cdef int fd
-        cdef list found = [conns.epfd] if conns.epfd >= 0 else []
-        for fd in range(conns.size):
-            if conns.all[fd].owner == OWNER_LANE or conns.all[fd].handed:
-                found.append(fd)
-        return found
+        cdef list own = [conns.epfd] if conns.epfd >= 0 else []
+        return own + [fd for fd in range(conns.size) if conns.all[fd].owner == OWNER_LANE or conns.all[fd].handed]
 
     def close(self):
         """Close the lane's connections and the epoll descriptor. No application is consulted any more: it may refer to the lane."""
@@ -270,6 +266,10 @@ cdef class Lane:
         """What stands before and behind the content's size, and the page, of 412 and 416: each without Vary and with it."""
         set_pages(&self.loop.answering.pages, pages)
         self.pages = pages
+
+    def map(self, int fd, int64_t resident):
+        """Large content lies in this memfd, which stays open as long as there is the lane; about so much of it is `resident`."""
+        mapped.map_file(&self.loop.answering.output.mapped, fd, resident)
 
     def put(self, bytes key not None, tuple entries not None, *, bint any_query=False):
         """Teach a resource: a file's entry, and its variants. `any_query`: with each query behind the key it is the same.

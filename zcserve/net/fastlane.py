@@ -165,6 +165,7 @@ class FastLane(Front):
         self._second = 0
         self._tells_uses = False
         self._call_soon: Callable[[Callable[[], object]], None]
+        self._store: Store
 
     # --- waiting ------------------------------------------------------------------------------------------------
 
@@ -195,6 +196,7 @@ class FastLane(Front):
     def begin(self, loop: Turns, store: Store) -> None:
         """As `Front.begin`."""
         self._call_soon = loop.call_soon
+        self._store = store
         loop.each_turn.subscribe(self._each_turn)
         store.evicted.subscribe(self._evicted)
         store.is_sending.subscribe(self.lane.pinned)
@@ -258,7 +260,8 @@ class FastLane(Front):
         self.lane.reserve(resources)
 
     def learn(self, find: Callable[[bytes], Entry | Redirect | None]) -> None:
-        """As `Front.learn`."""
+        """As `Front.learn`. By now the store has the memfd that it stays with (`Store.adopt`)."""
+        self.lane.map(self._store.pages_fd, self._store.budget)
         self.lane.learn(partial(_teach, self.lane, find))
 
     def teach(self, target: bytes, entry: Entry) -> None:

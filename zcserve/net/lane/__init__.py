@@ -1,6 +1,6 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text  <  scan dates copies gil steady requests  <  records  <  grammar choice uses
+    system text  <  scan dates gil steady mapped requests  <  records  <  grammar choice uses
         <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
         <  connections parts absent finding  <  owned  <  servlets shared  <  endings answering  <  loop  <  _lane
 
@@ -10,8 +10,8 @@
 | text        | classes of characters, comparisons, decimal numbers, hashes                 |
 | scan        | where a target, a name, a value or a tag ends                               |
 | dates       | the seconds that a date says                                                |
-| copies      | pages of large content that small parts are asked of again and again        |
 | records     | what can be sent, and how long it lives                                     |
+| mapped      | large content in memory, and its pages into a socket                        |
 | grammar     | what the value of a field means                                             |
 | judged      | what a value means, as the grammar says it or else Python                   |
 | steady      | arrays that grow where they are                                             |

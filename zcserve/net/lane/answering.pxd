@@ -16,7 +16,6 @@ from zcserve.net.lane.connections cimport (
     CLOSES, CLOSES_DEAF, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, Conns, are_calls_waiting, hand, keep_input,
     name_peer, queued_out, watch_fresh,
 )
-from zcserve.net.lane.copies cimport Copies
 from zcserve.net.lane.finding cimport FIND_REQUESTS, Finder, find_out, may_find
 from zcserve.net.lane.gil cimport Gil, hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
@@ -79,7 +78,6 @@ cdef struct Answering:
     Gil gil
     Conns conns
     Pages pages
-    Copies copies
     Output output
 
 
@@ -237,7 +235,7 @@ cdef inline Answer *add_file(
         if status == 200:
             expect_bytes(rep.head, min(rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0), <size_t> PREFETCH_BYTES))
     elif status == 206:
-        answer = add_part(&lane.output, &lane.copies, head, start, record, rep, part)
+        answer = add_part(&lane.output, head, start, record, rep, part)
     elif status == 301:
         answer = add_redirect(&lane.output, head, start, record)
     elif status == UNSURE:

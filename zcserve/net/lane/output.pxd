@@ -3,8 +3,8 @@
 """Output: answers that are gathered and sent with one system call, and what is left of one where the socket takes no more.
 
 An answer is two iovecs: one that nothing keeps (a prefix of this second: status line, Server, Date, Connection; or a text that was
-`made` for this answer alone and begins with one), and a part of what the record keeps. Content that lies in a file of its own
-(`Rep.fd`) follows by sendfile. What waits for a socket is one answer (`Pending`): a copy of what nothing keeps, the rest by
+`made` for this answer alone and begins with one), and a part of what the record keeps. Content that lies in a file (`Rep.fd`) is
+such a part where it is little, and else its pages follow (mapped.pxd). What waits for a socket is one answer (`Pending`): a copy of what nothing keeps, the rest by
 reference; answers behind it are taken back, as if they had not been made. The unit knows no connections and no requests.
 """
 
@@ -12,12 +12,12 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from posix.types cimport off_t
 
 from zcserve.net.lane.head cimport Head
+from zcserve.net.lane.mapped cimport Mapped, copied_at, send_pages
 from zcserve.net.lane.records cimport Dead, Record, Rep, maybe_dead, reps_of
 from zcserve.net.lane.system cimport (
-    EAGAIN, EINTR, MSG_MORE, MSG_NOSIGNAL, errno, iovec, msghdr, send, sendfile, sendmsg, ssize_t,
+    EAGAIN, EINTR, MSG_MORE, MSG_NOSIGNAL, errno, iovec, msghdr, send, sendmsg, ssize_t,
 )
 
 cdef enum:
@@ -62,6 +62,7 @@ cdef struct Output:
     const char *prefix[MODES][STATUSES]
     size_t prefix_len[MODES][STATUSES]
     uint64_t requests, bytes_sent, not_modified      # numbers for Python
+    Mapped mapped
     iovec iov[IOVECS_MAX]
     Answer answers[ANSWERS_MAX]
     char copy[COPY_BYTES_MAX]
@@ -109,9 +110,19 @@ cdef inline Answer *add_answer(
     cdef Answer *answer = &output.answers[output.count]
     cdef iovec *iov = &output.iov[2 * output.count]
     cdef int status = NOT_MODIFIED if matched else record.status
+    cdef const char *content = NULL
     answer.size = rep.size if head.is_get and not matched else 0
     answer.span_offset = rep.offset
     answer.span_len = answer.size if rep.fd >= 0 else 0
+    answer.not_modified = matched
+    if answer.span_len:
+        content = copied_at(&output.mapped, rep.fd, rep.offset, rep.size)
+    if content != NULL:
+        answer.span_len = 0
+        join_head(output, iov, output.prefix[head.mode][status], output.prefix_len[head.mode][status], rep)
+        iov[1].iov_base = <void *> content
+        iov[1].iov_len = <size_t> rep.size
+        return put_behind(output, start, record, rep)
     iov[0].iov_base = <void *> output.prefix[head.mode][status]
     iov[0].iov_len = output.prefix_len[head.mode][status]
     if matched:
@@ -120,8 +131,16 @@ cdef inline Answer *add_answer(
     else:
         iov[1].iov_base = <void *> rep.head
         iov[1].iov_len = rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0)
-    answer.not_modified = matched
     return put_behind(output, start, record, rep)
+
+
+cdef inline void join_head(Output *output, iovec *iov, const char *prefix, size_t prefix_len, const Rep *rep) noexcept nogil:
+    """Make one text of a prefix and a head, for which there is room: a head has at most 4 KB (cache/heads.py)."""
+    iov.iov_base = output.made + output.made_len
+    iov.iov_len = prefix_len + rep.head_len
+    memcpy(iov.iov_base, prefix, prefix_len)
+    memcpy(<char *> iov.iov_base + prefix_len, rep.head, rep.head_len)
+    output.made_len += iov.iov_len
 
 
 cdef inline Answer *put_behind(Output *output, const char *start, Record *record, Rep *rep) noexcept nogil:
@@ -212,7 +231,7 @@ cdef inline ssize_t send_iovecs(Output *output, int fd, int count, size_t total,
     cdef int i
     if count == 2 and not span and (not output.iov[0].iov_len or not output.iov[1].iov_len):
         return send(fd, output.iov[0].iov_base if output.iov[0].iov_len else output.iov[1].iov_base, total, flags)
-    if total > COPY_BYTES_MAX or span:
+    if total > COPY_BYTES_MAX:
         memset(&message, 0, sizeof(msghdr))
         message.msg_iov = output.iov
         message.msg_iovlen = count
@@ -249,7 +268,6 @@ cdef inline bint hold(const Answer *answer, const iovec *iov, int whole, size_t 
 cdef inline int send_pending(Output *output, int fd, Pending *pending) noexcept nogil:
     """Send what is left. DONE, GONE, BLOCKED, or ENOUGH for this turn."""
     cdef ssize_t count
-    cdef off_t offset
     while pending.own_at < pending.own_len or pending.rest_len:
         if output.bytes_left <= 0:
             return ENOUGH
@@ -260,8 +278,7 @@ cdef inline int send_pending(Output *output, int fd, Pending *pending) noexcept 
     while pending.span_len:
         if output.bytes_left <= 0:
             return ENOUGH
-        offset = pending.span_offset
-        count = sendfile(fd, pending.span_fd, &offset, min(pending.span_len, output.bytes_left))
+        count = send_pages(&output.mapped, fd, pending.span_fd, pending.span_offset, min(pending.span_len, output.bytes_left))
         if count < 0:
             return sent_nothing()
         if count == 0:

@@ -6,18 +6,18 @@ or that a condition failed (412), and a redirect (301), which takes the query al
 Byte for byte what site/reply.py makes. Of a part the status line, Content-Length and Content-Range are written, and what stands in the
 head behind "Content-Length: " copied behind them: the size, which Content-Range ends with, and the other fields. The pages are
 Python's: it tells what stands before and behind the size of the content (`set_pages`). All of it becomes one text in `Output.made`.
-A part of content that lies in memory is sent from there; of content that lies in a file a small part is read into the text
-(copies.pxd), and a larger one follows by sendfile.
+A small part of content is in the text, too; a larger one is sent from memory or, where that lies in a file, follows as its pages
+(mapped.pxd).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcpy
 
-from zcserve.net.lane.copies cimport Copies, read_part
 from zcserve.net.lane.head cimport Head
+from zcserve.net.lane.mapped cimport copied_at
 from zcserve.net.lane.output cimport (
-    FAILED, MADE_BYTES, MOVED, PARTIAL, UNSATISFIABLE, Answer, Output, put_behind,
+    COPY_BYTES_MAX, FAILED, MADE_BYTES, MOVED, PARTIAL, UNSATISFIABLE, Answer, Output, put_behind,
 )
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport LENGTH_NAME_LEN, Record, Rep, reps_of
@@ -25,8 +25,6 @@ from zcserve.net.lane.system cimport iovec
 from zcserve.net.lane.text cimport Text, decimal
 
 cdef enum:
-    # Measured on loopback: to read and send 1 KB costs 0.86 of a send of the head and a sendfile, 8 KB 0.95, 12 KB 1.0, 16 KB 1.05.
-    READ_BYTES_MAX = 8192
     LAST_LINE_ENDS = 4           # a head's last line, and the empty one
     OWN_BYTES_MAX = 160          # two lines of 16 to 19 characters and four numbers
 
@@ -54,16 +52,17 @@ cdef inline int set_pages(Pages *pages, list parts) except -1:
 
 
 cdef inline Answer *add_part(
-    Output *output, Copies *copies, const Head *head, const char *start, Record *record, Rep *rep, Part part
+    Output *output, const Head *head, const char *start, Record *record, Rep *rep, Part part
 ) noexcept nogil:
-    """Put 206 behind the other answers; NULL where there is no room for it, or the part cannot be read."""
+    """Put 206 behind the other answers; NULL where there is no room for it."""
     cdef Answer *answer
     cdef iovec *iov = &output.iov[2 * output.count]
     cdef const char *rest = rep.head + LENGTH_NAME_LEN           # the size, and the lines behind it
     cdef size_t rest_len = rep.head_len - LENGTH_NAME_LEN
     cdef int64_t size = part.stop - part.start
-    cdef bint is_read = rep.fd >= 0 and size <= READ_BYTES_MAX
-    cdef size_t room = output.prefix_len[head.mode][PARTIAL] + OWN_BYTES_MAX + rest_len + (<size_t> size if is_read else 0)
+    cdef const char *content = content_of(output, rep, part)
+    cdef bint is_joined = content != NULL and size <= COPY_BYTES_MAX
+    cdef size_t room = output.prefix_len[head.mode][PARTIAL] + OWN_BYTES_MAX + rest_len + (<size_t> size if is_joined else 0)
     cdef char *at = output.made + output.made_len
     if room > MADE_BYTES - output.made_len:
         return NULL
@@ -76,18 +75,23 @@ cdef inline Answer *add_part(
     at += decimal(part.stop - 1, at)
     append(&at, b"/", 1)
     append(&at, rest, rest_len)
-    if is_read:
-        if not read_part(copies, rep.fd, rep.offset + part.start, <size_t> size, at):
-            return NULL
-        at += size
+    if is_joined:
+        append(&at, content, <size_t> size)
     answer = put_made(output, at, size, start, record, rep)
-    if rep.fd < 0:
-        iov[1].iov_base = <void *> (rep.head + rep.head_len + part.start)
-        iov[1].iov_len = <size_t> size
-    elif not is_read:
+    if content == NULL:
         answer.span_offset = rep.offset + part.start
         answer.span_len = size
+    elif not is_joined:
+        iov[1].iov_base = <void *> content
+        iov[1].iov_len = <size_t> size
     return answer
+
+
+cdef inline const char *content_of(Output *output, const Rep *rep, Part part) noexcept nogil:
+    """Where a part of content is copied from; NULL where its pages are sent."""
+    if rep.fd >= 0:
+        return copied_at(&output.mapped, rep.fd, rep.offset + part.start, part.stop - part.start)
+    return rep.head + rep.head_len + part.start
 
 
 cdef inline Answer *add_page(

@@ -59,7 +59,6 @@ cdef extern from * nogil:
     #define zc_recv(fd, buffer, length, flags) syscall(SYS_recvfrom, fd, buffer, (size_t) (length), flags, NULL, NULL)
     #define zc_send(fd, buffer, length, flags) syscall(SYS_sendto, fd, buffer, (size_t) (length), flags, NULL, (size_t) 0)
     #define zc_sendmsg(fd, message, flags) syscall(SYS_sendmsg, fd, message, flags)
-    #define zc_pread(fd, buffer, length, offset) syscall(SYS_pread64, fd, buffer, (size_t) (length), (off_t) (offset))
     #define zc_accept4(fd, address, length, flags) ((int) syscall(SYS_accept4, fd, address, length, flags))
     #define zc_epoll_wait(epfd, events, most, timeout) \
         ((int) syscall(SYS_epoll_pwait, epfd, events, most, timeout, NULL, (size_t) 8))
@@ -67,7 +66,6 @@ cdef extern from * nogil:
     ssize_t recv "zc_recv"(int fd, void *buffer, size_t length, int flags)
     ssize_t send "zc_send"(int fd, const void *buffer, size_t length, int flags)
     ssize_t sendmsg "zc_sendmsg"(int fd, const msghdr *message, int flags)
-    ssize_t pread "zc_pread"(int fd, void *buffer, size_t length, off_t offset)
     int accept4 "zc_accept4"(int fd, sockaddr *address, socklen_t *length, int flags)
     int epoll_wait "zc_epoll_wait"(int epfd, epoll_event *events, int maxevents, int timeout)
 
@@ -79,6 +77,18 @@ cdef extern from "<netinet/in.h>" nogil:
 
 cdef extern from "<sys/sendfile.h>" nogil:
     ssize_t sendfile(int out_fd, int in_fd, off_t *offset, size_t count)
+
+cdef extern from * nogil:
+    """
+    #include <fcntl.h>
+    #include <unistd.h>
+    """
+    int F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK
+    unsigned int SPLICE_F_MORE, SPLICE_F_NONBLOCK
+    int fcntl(int fd, int command, ...)
+    int pipe2(int *ends, int flags)
+    ssize_t vmsplice(int fd, const iovec *pages, size_t count, unsigned int flags)
+    ssize_t splice(int fd_in, off_t *offset_in, int fd_out, off_t *offset_out, size_t length, unsigned int flags)
 
 cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, ...)
@@ -103,15 +113,22 @@ cdef extern from "<sys/resource.h>" nogil:
     int getrlimit(int resource, rlimit *limits)
 
 cdef extern from "<sys/mman.h>" nogil:
-    int PROT_NONE, PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS
+    int PROT_NONE, PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_SHARED, MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MADV_DONTDUMP
     void *MAP_FAILED
     void *mmap(void *start, size_t length, int protection, int flags, int fd, off_t offset)
     int mprotect(void *start, size_t length, int protection)
     int munmap(void *start, size_t length)
+    int madvise(void *start, size_t length, int advice)
 
 cdef extern from "<errno.h>" nogil:
     int errno
     int EAGAIN, EINTR
+
+cdef extern from * nogil:
+    """
+    #define zc_set_errno(number) (errno = (number))
+    """
+    void set_errno "zc_set_errno"(int number)
 
 cdef extern from "<time.h>" nogil:
     struct timespec:
