@@ -7,7 +7,7 @@ import pytest
 from zcserve.charsets import LABELS, is_known, is_name
 
 
-@pytest.mark.parametrize("name", ["utf-8", "UTF-8", "Latin1", "x-sjis", "windows-31j", "cp437", "utf_16"])
+@pytest.mark.parametrize("name", ["utf-8", "UTF-8", "Latin1", "x-sjis", "X-User-Defined", "cp437", "utf_16"])
 def test_what_a_browser_or_python_reads_is_known_in_any_case(name: str) -> None:
     assert is_known(name)
 

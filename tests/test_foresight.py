@@ -82,6 +82,16 @@ def test_with_misses_the_curve_is_drawn_and_told_now_and_then(
     assert one.server.site.sampler is sampler  # it goes on with the same
 
 
+def test_the_front_is_told_each_second_what_to_note(desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = desk(memory=1 << 20, engine="python")
+    told: list[object] = []
+    monkeypatch.setattr(one.server.loop.front, "sample", told.append)
+    for _ in range(3):
+        one.after(1.0)
+    assert len(told) == 3
+    assert len(set(map(id, told))) == 1
+
+
 def test_what_was_evicted_is_a_reason_to_draw_it(desk: Callable[..., Desk]) -> None:
     one = desk()
     one.server.store.evictions += 1

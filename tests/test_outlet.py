@@ -37,7 +37,7 @@ class Lines(LineWriter):
     def on_trouble(self, why: str) -> None:
         self.troubles.append(why)
 
-    def on_room(self, dropped: int) -> None:
+    def on_room(self, dropped: int, *, ended: bool) -> None:
         self.dropped.append(dropped)
 
 

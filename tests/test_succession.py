@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -190,8 +191,9 @@ def test_it_does_not_serve(desk: Desk, why: str) -> None:
 
 
 def test_when_the_old_one_has_ended_its_memory_is_this_ones_alone_and_an_upgrade_that_was_asked_for_begins(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    released = note_release(desk, monkeypatch)
     before = Before()
     desk.succeed(before.predecessor)
     before.control.send(b"go")
@@ -203,21 +205,36 @@ def test_when_the_old_one_has_ended_its_memory_is_this_ones_alone_and_an_upgrade
     before.control.close()
     desk.turn_until(lambda: desk.started)
     assert f"upgrade: process {os.getpid()} has ended" in caplog.messages
+    assert released == ["zcserve-loader"]  # not in the loop: it may take long
+
+
+def note_release(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """In which thread the store gets its memory alone."""
+    released: list[str] = []
+    release = desk.server.store.release
+
+    def noted() -> None:
+        release()
+        released.append(threading.current_thread().name.rstrip("-_0123456789"))
+
+    monkeypatch.setattr(desk.server.store, "release", noted)
+    return released
 
 
 def test_without_having_been_asked_nothing_is_upgraded_when_the_old_one_ends(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    released = note_release(desk, monkeypatch)
     before = Before()
     desk.succeed(before.predecessor)
     before.control.send(b"go")
     desk.succession.begin(never)
     before.control.close()
-    desk.turn_until(lambda: f"upgrade: process {os.getpid()} has ended" in caplog.messages)
-    released: list[object] = []
-    desk.server.service.fetcher.run("behind it", lambda: None, released.append)
     desk.turn_until(lambda: released)
-    assert desk.started == []
+    behind: list[object] = []
+    desk.server.service.fetcher.run("behind it", lambda: None, behind.append)
+    desk.turn_until(lambda: behind)
+    assert "upgrade: starting the new program" not in caplog.messages
 
 
 # --- as the old process -----------------------------------------------------------------------------------------------

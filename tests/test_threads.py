@@ -21,12 +21,12 @@ def test_a_thread_runs_and_does_not_keep_the_process_from_ending() -> None:
 
 
 def test_a_thread_that_cannot_be_had_is_wrong_use_and_can_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(*_: object) -> int:
+    def none_left(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     ran = threading.Event()
     thread = threading.Thread(target=ran.set, name="zcserve-test", daemon=True)
-    monkeypatch.setattr(threading, "_start_new_thread", none_left)
+    monkeypatch.setattr(threading.Thread, "start", none_left)
     with pytest.raises(
         NoThreadError, match=r"^no thread can be had for zcserve-test \(can't start new thread\): raise"
     ):
@@ -39,9 +39,9 @@ def test_a_thread_that_cannot_be_had_is_wrong_use_and_can_be_tried_again(monkeyp
 
 
 def test_what_is_no_lack_of_threads_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> int:
+    def broken(_: threading.Thread) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(threading, "_start_new_thread", broken)
+    monkeypatch.setattr(threading.Thread, "start", broken)
     with pytest.raises(MemoryError):
         threads.start(print, "zcserve-test")

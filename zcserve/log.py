@@ -169,7 +169,7 @@ class _Own(LineWriter):
         lines = f"{text}\n".encode(errors="backslashreplace")
         self.put(lines)
 
-    def on_room(self, dropped: int) -> None:
+    def on_room(self, dropped: int, *, ended: bool) -> None:
         if dropped:
             self.say(logging.WARNING, f"{dropped} lines dropped: standard error took nothing")
 

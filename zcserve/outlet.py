@@ -190,6 +190,24 @@ class Writer(Generic[Item]):
         if self._every_s is None and self._wake.empty():
             self._wake.put(None)
 
+    def put_unlocked(self, item: Item, cost: int) -> None:
+        """As `put`, in the one thread that ever puts, and that is no signal's handler. `cost` is what `cost` says."""
+        if self._come - self._gone >= self._waiting_max:
+            self._dropped += self.lines_in(item)
+            return
+        self._come += cost
+        self._queue.append(item)
+
+    @property
+    def come(self) -> int:
+        """The bytes that have been put, by `cost`."""
+        return self._come
+
+    @property
+    def gone(self) -> int:
+        """As many of these are written, or lost."""
+        return self._gone
+
     def wake(self) -> None:
         """Have the thread look at once."""
         self._wake.put(None)
@@ -237,8 +255,14 @@ class Writer(Generic[Item]):
     def on_failure(self) -> None:
         """`render` has failed, and what it was given is lost; an exception is being handled. In the thread."""
 
-    def on_room(self, dropped: int) -> None:
-        """Something can be written again, or `dropped` lines were lost for want of time. In the thread."""
+    def on_room(self, dropped: int, *, ended: bool) -> None:
+        """Something can be written again, or `dropped` lines were lost for want of time. `ended`: nothing is put any
+        more. In the thread."""
+
+    def exchange(self, outlet: Outlet | Replaced) -> None:
+        """Close the outlet, and write to another one from now on. In the thread."""
+        self._outlet.close()
+        self._outlet = outlet
 
     # --- the thread -----------------------------------------------------------------------------------------
 
@@ -319,7 +343,7 @@ class Writer(Generic[Item]):
         told, self._told = self._told, dropped
         if self._is_told or dropped > told:
             self._is_told = False
-            self.on_room(dropped - told)
+            self.on_room(dropped - told, ended=self._ended)
 
     def _is_over(self) -> bool:
         now = time.monotonic()

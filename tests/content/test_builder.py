@@ -99,6 +99,21 @@ def test_a_build_of_a_server_that_ends_is_given_up_and_leaves_no_watcher(shop: O
     wait_until(lambda: (descriptors(one.tree.path.parent), inotify_count()) == before)
 
 
+def test_a_server_that_ends_while_content_is_loaded_is_not_waited_for(
+    shop: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = shop({str(number): b"x" for number in range(100)})
+    place = one.store.place
+
+    def place_and_end(*given: Any, **options: Any) -> Any:
+        one.builder.closing.set()
+        return place(*given, **options)
+
+    monkeypatch.setattr(one.store, "place", place_and_end)
+    with pytest.raises(ClosingError):
+        one.build()
+
+
 def inotify_count() -> int:
     links = []
     for fd in os.listdir("/proc/self/fd"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from math import inf
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from tests.support.contents import Show, Shown
 from tests.support.trees import content_of, publish
+from tests.support.waiting import WaitUntil
+from zcserve.cache import inotify
 from zcserve.cache.walk import Changes
 from zcserve.content import patches as module
 from zcserve.content.builder import Builder, read_all
@@ -108,17 +111,22 @@ def test_a_watcher_of_a_generation_that_is_gone_is_not_followed(show: Show) -> N
 
 
 @pytest.mark.parametrize("what", ["a root that leads elsewhere", "a new root that failed to load"])
-def test_changes_of_an_old_root_are_no_news(show: Show, what: str) -> None:
+def test_changes_of_an_old_root_are_no_news(
+    show: Show, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    caplog.set_level("INFO")
     shown = show({"page": b"1"})
     publish(shown.tree.path / "page", b"22")
     assert shown.live.watcher is not None
     read_all(shown.live.watcher)
+    shown.loop.forget(shown.live.watcher.fd)  # the loop does not hear of the move meanwhile
     if what == "a new root that failed to load":
         shown.live.is_adrift = True
     else:
         shown.tree.path.rename(shown.tree.path.with_name("away"))
         shown.tree.path.mkdir()
     shown.patches.begin(time.monotonic() + LATER_S)
+    wait_until(lambda: "changes are not followed" in caplog.text)  # before the loop reads that the root is gone
     shown.finish()
     assert shown.entry(b"/page").size == 1
 
@@ -212,6 +220,19 @@ def test_without_a_watcher_all_is_known_at_once(show: Show) -> None:
     known: list[None] = []
     shown.patches.when_known(lambda: known.append(None))
     shown.turn_until(lambda: known)
+
+
+def test_where_the_watcher_has_lost_track_all_is_known_after_the_next_flip(show: Show) -> None:
+    shown = show({"page": b"1"})
+    assert shown.live.watcher is not None
+    shown.live.watcher.take_in(struct.pack("=iIII", -1, inotify.IN_Q_OVERFLOW, 0, 0), time.monotonic())
+    last, known = shown.site.live, []
+    shown.patches.when_known(lambda: known.append(shown.site.live is last))
+    shown.finish()
+    assert known == []
+    begin(shown)
+    shown.turn_until(lambda: known)
+    assert known == [False]
 
 
 def test_where_the_root_leads_elsewhere_all_is_known_after_the_next_flip(show: Show, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def fields_of(*lines: bytes, version: bytes = b"1.1") -> Fields:
 
 
 def record(fields: Fields | None, target: bytes = b"/a?b", method: bytes = b"GET") -> Record:
-    return SECOND, "127.0.0.1", method, target, fields, 200, 1234
+    return SECOND, "127.0.0.1", method, target, fields, 200, 1234, 0
 
 
 BROWSER = (b"User-Agent: Mozilla/5.0 (X11)", b"Referer: http://a/")
@@ -177,9 +177,10 @@ def test_when_it_cannot_be_opened_anew_the_old_file_goes_on(
 
 
 def test_records_are_dropped_rather_than_memory_and_it_is_said(
-    log: AccessLog, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(access_log, "RECORDS_MAX", 0)
+    monkeypatch.setattr(access_log, "WAITING_BYTES_MAX", 0)
+    log = AccessLog(str(path), "combined", Prefixes())
     for _ in range(3):
         note(log, b"/a")
     with caplog.at_level(logging.ERROR):

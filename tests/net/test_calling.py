@@ -33,14 +33,25 @@ def call(step: Callable[[], object]) -> None:
 
 def test_an_application_is_called_until_the_time_of_the_turn_is_over(clock: Clock) -> None:
     one = Calling()
-    for calls in range(1, 4):
-        assert one.may_call(calls)
+    for _ in range(3):
+        assert one.may_call(1)
         clock.now += 0.0008
         one.called()
-    assert not one.may_call(4)
     assert not one.may_call(1)
     one.left = calling.CALLING_S  # the next turn
     assert one.may_call(1)
+
+
+def test_a_connection_has_fewer_calls_in_a_turn_where_they_take_long(clock: Clock) -> None:
+    one = Calling()
+    assert one.may_call(1)
+    clock.now += 0.0002
+    one.called()
+    assert one.may_call(2)
+    clock.now += 0.0002
+    one.called()
+    assert not one.may_call(3)
+    assert one.may_call(1)  # another
 
 
 def test_what_passes_between_two_connections_does_not_count(clock: Clock) -> None:
@@ -81,3 +92,22 @@ def test_those_that_wait_come_first_in_their_order_each_once_in_a_turn(clock: Cl
     one.left = 100.0
     one.run(call)
     assert "".join(called[6:]) == "abc"
+
+
+def test_quiet_steps_come_first_and_leave_the_others_half_of_the_time(clock: Clock) -> None:
+    one = Calling()
+    called: list[str] = []
+
+    def step(name: str) -> None:
+        called.append(name)
+        assert one.may_call(1)
+        clock.now += calling.CALLING_S / 4
+        one.called()
+
+    for _ in range(6):
+        one.later(lambda: step("waits"))
+        one.later(lambda: step("quiet"), is_quiet=True)
+    for _ in range(3):
+        one.left = calling.CALLING_S
+        one.run(call)
+    assert called == [*["quiet"] * 2, *["waits"] * 2] * 3

@@ -86,6 +86,7 @@ class End:
 
     def __init__(self, here: House, transport: MemoryTransport | None = None, **more: Any) -> None:
         self.here = here
+        here.turn()  # so that the loop's time is the clock's
         self.transport = transport or MemoryTransport()
         self.freed = 0
         self.closed = 0

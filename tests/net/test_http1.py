@@ -17,6 +17,7 @@ from tests.support.places import Place, Places
 from zcserve.cache.entry import Entry
 from zcserve.errors import HttpError
 from zcserve.forwarded import Proxies, Trusted
+from zcserve.net import calling
 from zcserve.net.calling import CALLS_MAX
 from zcserve.net.http1 import Http1
 from zcserve.net.output import Output
@@ -266,7 +267,10 @@ def test_an_application_has_the_body_whole_and_it_counts_until_the_answer_is_out
 # --- an application's turn --------------------------------------------------------------------------------------------
 
 
-def test_an_application_is_called_so_often_in_a_turn_and_files_are_answered_all_the_same(house: House_) -> None:
+def test_an_application_is_called_so_often_in_a_turn_and_files_are_answered_all_the_same(
+    house: House_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calling, "CALLS_S", 60.0)
     client = with_application(house(pipeline_max=10 * CALLS_MAX), Reply(200, (), b"made"))
     client.here.loop.calling.left = 60.0
     assert client.comes(GET + APP * (CALLS_MAX + 1) + GET) is Stop.TURN

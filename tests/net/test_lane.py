@@ -800,7 +800,7 @@ def test_log_lines_are_the_general_lanes(
                 assert lane.take_log() == b""
                 continue
             response = client.read(method=method.decode())
-            record = (0, peer, method, target, fields, response.status, len(response.body))
+            record = (0, peer, method, target, fields, response.status, len(response.body), 0)
             assert lane.take_log().decode() == write(record)
             answered += 1
     assert answered > 40

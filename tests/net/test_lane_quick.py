@@ -66,13 +66,22 @@ def answer_of(content: bytes, *, fields: bytes = FIELDS, last: bool = False, hea
 class Request:
     """What a function is called with."""
 
-    def __init__(self, method: bytes, target: bytes, head: bytes, client: str, body: bytes, params: Any) -> None:
-        self.method = method
-        self.target = target
-        self.head = head
-        self.client = client
-        self.body = body
-        self.params = params
+    __slots__ = ("__weakref__", "body", "client", "head", "method", "origin", "params", "target")
+    method: bytes
+    target: bytes
+    head: bytes
+    client: str
+    body: bytes
+    params: object
+    origin: object
+
+
+SLOTS = ("method", "target", "head", "client", "body", "params", "origin")
+
+
+def told_of(request: Request) -> tuple[object, ...]:
+    """All that a request says."""
+    return tuple(getattr(request, name) for name in SLOTS)
 
 
 class Given:
@@ -101,6 +110,7 @@ class Stage(Driver):
         self.notice = -1
         self.sure_s = 0.0
         self.fails = False
+        self.request: tuple[Any, Any] = (Request, SLOTS)
         self.lane.consult(self.look_up)
 
     def look_up(self, method: bytes, target: bytes) -> Quick | None:
@@ -115,7 +125,8 @@ class Stage(Driver):
 
         return Quick(
             function=call,
-            request=Request,
+            request=self.request[0],
+            slots=self.request[1],
             params={"a": "b"},
             fields=FIELDS,
             where="hello.py:1",
@@ -478,6 +489,59 @@ def test_what_is_absent_is_asked_of_python_when_there_may_be_more_than_was_loade
         os.close(writer)
 
 
+class WithoutSlots:
+    """A class that calls its attributes as a request does."""
+
+    method = target = head = client = body = params = origin = None
+
+
+class Narrow:
+    """A class with a slot too few, and one that is no place for an object."""
+
+    __slots__ = ("__weakref__", "body", "client", "head", "method", "params", "target")
+
+
+class Inheriting(Request):
+    """A class whose slots are another's."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "slots"),
+    [
+        (WithoutSlots, SLOTS), (Inheriting, SLOTS), (lambda *_: None, SLOTS),
+        (Request, SLOTS[1:]), (Request, (*SLOTS, "x")),
+        (Narrow, (*SLOTS[:-1], "origin")), (Narrow, (*SLOTS[:-1], "__weakref__")), (int, SLOTS), (Request, 7),
+    ],
+    ids=["no slots", "slots of another", "a function", "too few names", "too many names", "too few slots",
+         "a slot for no object", "a class of C", "a number"],
+)  # fmt: skip
+def test_a_class_without_the_slots_of_a_request_is_left_to_python(
+    stage: Callable[..., Stage], kind: Any, slots: Any
+) -> None:
+    driver = stage()
+    driver.request = kind, slots
+    with Client(driver.where) as client:
+        client.send(get(TARGET))
+        assert driver.handed_over() == (get(TARGET), None)
+    assert driver.called == []
+
+
+def test_what_a_request_says_goes_with_it(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    params = {"a": "b"}
+    driver.functions[TARGET] = lambda request: b"hello"
+    with Client(driver.where) as client:
+        driver.ask(client, get(TARGET))
+        before = sys.getrefcount(TARGET), sys.getrefcount(None), len(gc.get_objects())
+        for _ in range(100):
+            driver.ask(client, get(TARGET))
+            driver.called.clear()
+    after = sys.getrefcount(TARGET), sys.getrefcount(None), len(gc.get_objects())
+    assert all(now - then < 50 for now, then in zip(after, before, strict=True)), params
+
+
 # --- requests with a body -------------------------------------------------------------------------------------
 
 
@@ -492,7 +556,7 @@ def test_a_function_is_given_the_body_that_came_with_the_head(stage: Callable[..
         answers = driver.ask(client, stream, len(bodies) + 1)
     assert [answer.body for answer in answers] == [*bodies, b""]
     head = get(TARGET, b"Content-Length: 1", method=method)
-    assert requests[1].__dict__ == Request(method, TARGET, head, "127.0.0.1", b"x", {"a": "b"}).__dict__
+    assert told_of(requests[1]) == (method, TARGET, head, "127.0.0.1", b"x", {"a": "b"}, None)
     assert driver.called == [(method, TARGET)] * 7
     assert driver.looked_up == [method + b" " + TARGET]
     lines = driver.lane.take_log().splitlines()
@@ -807,6 +871,51 @@ def test_clients_that_have_functions_called_take_turns(stage: Callable[..., Stag
         others = set(names) - {name} if at < 25 else set()
         assert others <= set(shares[last[name] : at])
         last[name] = at
+
+
+@pytest.mark.parametrize("of_each", [1, 20], ids=["new clients", "pipelines"])
+def test_a_client_that_asks_one_after_the_other_goes_before_a_flood(stage: Callable[..., Stage], of_each: int) -> None:
+    driver = stage()
+    driver.functions[TARGET] = lambda _: wait_a_millisecond() or b"hello"
+    driver.functions[b"/quiet"] = always(b"quiet")
+    with contextlib.ExitStack() as stack:
+        quiet = stack.enter_context(Client(driver.where))
+        driver.ask(quiet, get(b"/quiet"))
+        for _ in range(20):
+            stack.enter_context(Client(driver.where)).send(get(TARGET) * of_each)
+        driver.until(lambda: driver.lane.count == 21)
+        driver.called.clear()
+        quiet.send(get(b"/quiet"))
+        driver.until(lambda: unread(quiet) > 0)
+    assert driver.called.index((b"GET", b"/quiet")) <= 2
+
+
+def test_clients_that_ask_one_after_the_other_leave_a_new_one_its_share(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    driver.functions[TARGET] = lambda _: wait_a_millisecond() or b"hello"
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(driver.where)) for _ in range(20)]
+        for client in clients:
+            driver.ask(client, get(TARGET))
+        for client in clients:
+            client.send(get(TARGET))
+        driver.called.clear()
+        driver.turn()
+        new = stack.enter_context(Client(driver.where))
+        new.send(get(TARGET))
+        driver.until(lambda: unread(new) > 0)
+    assert len(driver.called) <= 12
+
+
+def test_calls_that_take_long_are_fewer_of_one_client(stage: Callable[..., Stage]) -> None:
+    driver = stage()
+    names = [b"%b&%d" % (TARGET, number) for number in range(2)]
+    driver.functions[TARGET] = lambda _: time.sleep(0.0003) or b"hello"
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(Client(driver.where)).send(get(name) * 8)
+        driver.until(lambda: len(driver.called) == 16)
+    assert len(list(itertools.groupby(driver.called))) >= 14
 
 
 def test_a_function_is_not_called_for_a_client_that_is_gone_when_its_turn_comes(stage: Callable[..., Stage]) -> None:

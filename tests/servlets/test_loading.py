@@ -31,7 +31,7 @@ def test_a_load_that_ends_in_time_is_not_told_and_leaves_no_thread(
     with told_when_late("mount /app", "meanwhile", lambda: late.append("late")):
         looks = set(threading.enumerate()) - before
         assert [thread.name for thread in looks] == ["zcserve-loading"]
-    wait_until(lambda: not looks.intersection(threading.enumerate()))
+    wait_until(lambda: not looks.intersection(threading.enumerate()), loading.TOLD_AFTER_S / 2)
     assert (late, caplog.messages) == ([], [])
 
 

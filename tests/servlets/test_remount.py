@@ -48,6 +48,8 @@ TOLD: dict[str, Callable[[Path], object]] = {
     "moved here": lambda here: (here / "page.html").rename(here / "page.py"),
     "moved away": lambda here: (here / "module.py").rename(here.parent / "module.py"),
     "a package made": lambda here: (here / "package").mkdir(),
+    "a directory made whose name has a dot": lambda here: (here / "v1.2").mkdir(),
+    "written before another file": lambda here: [(here / name).write_text("") for name in ("module.py", "page.html")],
     "a package that is a symlink": lambda here: (here / "package").symlink_to(here.parent),
     "the directory itself moved": lambda here: here.rename(here.parent / "moved"),
     "the directory itself removed": lambda here: shutil.rmtree(here),
@@ -101,6 +103,17 @@ def test_a_directory_is_new_once_and_again_when_it_has_come_back(edits: Edits, d
     assert edits.take()
     other.mkdir()
     assert edits.watch([str(other)])
+
+
+def test_of_several_directories_that_are_new_each_is_watched(tmp_path: Path) -> None:
+    edits, places = Edits(), [tmp_path / name for name in ("one", "two", "three")]
+    for place in places:
+        place.mkdir()
+    assert edits.watch([str(place) for place in places])
+    for place in places:
+        (place / "module.py").write_text("")
+        assert edits.take(), place
+    edits.close()
 
 
 def test_a_file_in_the_place_of_a_directory_is_not_watched(edits: Edits, directory: Path) -> None:
@@ -365,6 +378,7 @@ def test_an_end_waits_for_a_load_and_nothing_is_loaded_behind_it(
     ends = threading.Thread(target=thread.close)
     ends.start()
     thread.ask()
+    ends.join(0.05)
     assert ends.is_alive()
     loads.go.set()
     ends.join(WITHIN_S)

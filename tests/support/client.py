@@ -109,10 +109,17 @@ class Client:
 
     def read_head(self) -> bytes:
         """Bytes up to the blank line, which is consumed."""
-        while b"\r\n\r\n" not in self.buffer:
-            self._receive()
-        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
-        return head
+        return self.read_until(b"\r\n\r\n")
+
+    def read_until(self, end: bytes) -> bytes:
+        """Bytes up to `end`, which is consumed. Raises EOFError when the server closes first."""
+        while end not in self.buffer:
+            data = self.socket.recv(1 << 16)
+            if not data:
+                raise EOFError(f"closed after {self.buffer[:200]!r}")
+            self.buffer += data
+        found, _, self.buffer = self.buffer.partition(end)
+        return found
 
     def read_exactly(self, count: int) -> bytes:
         """`count` bytes. Raises EOFError when the server closes first."""
@@ -154,12 +161,6 @@ class Client:
         """Close with a RST, as a client does that crashed."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.socket.close()
-
-    def _receive(self) -> None:
-        data = self.socket.recv(1 << 16)
-        if not data:
-            raise EOFError(f"closed after {self.buffer[:200]!r}")
-        self.buffer += data
 
 
 def accepted(client: Client) -> socket.socket:

@@ -73,9 +73,7 @@ class StageClient(Client):
 
     def read_chunk(self) -> bytes:
         """The next chunk's data, b"" for the last one, which has no trailers. Raises EOFError when nothing comes."""
-        while b"\r\n" not in self.buffer:
-            self._receive()
-        line, _, self.buffer = self.buffer.partition(b"\r\n")
+        line = self.read_until(b"\r\n")
         assert re.fullmatch(rb"[1-9a-f][0-9a-f]*|0", line), f"not a chunk's size: {line!r}"
         data = self.read_exactly(int(line, 16) + 2)
         assert data.endswith(b"\r\n")

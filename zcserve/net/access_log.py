@@ -29,14 +29,12 @@ from zcserve.outlet import Outlet, Replaced, Writer
 _log = Log(__name__)
 
 FLUSH_INTERVAL_S = 0.5
-# Records and bytes that wait to be written: some seconds of full load. A record takes about so many bytes besides what
-# the client said.
-RECORDS_MAX = 200_000
+# Bytes that wait to be written: some seconds of full load. A record takes about so many besides what the client said.
 WAITING_BYTES_MAX = 64 << 20
 RECORD_BYTES = 300
 
-# second, peer, method, target, fields, status, content bytes
-Record = tuple[int, str, bytes, bytes, "Fields | None", int, int]
+# second, peer, method, target, fields, status, content bytes; the bytes that it takes while it waits
+Record = tuple[int, str, bytes, bytes, "Fields | None", int, int, int]
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
@@ -59,12 +57,10 @@ class AccessLog(Writer["Record | bytes"]):
 
     def record(self, peer: str, method: bytes, target: bytes, fields: Fields | None, status: int, length: int) -> None:
         """Note one answered request. Called by the loop."""
-        if len(self._queue) >= RECORDS_MAX or self._come - self._gone >= WAITING_BYTES_MAX:
-            self._dropped += 1
-            return
-        # As `put`, without its lock and its calls: only the loop comes here.
-        self._come += _cost(target, fields)
-        self._queue.append((self._prefixes.second, peer, method, target, fields, status, length))
+        cost = RECORD_BYTES + len(target)
+        if fields is not None:
+            cost += len(fields.referer) + len(fields.user_agent)
+        self.put_unlocked((self._prefixes.second, peer, method, target, fields, status, length, cost), cost)
 
     def lines(self, lines: bytes) -> None:
         """Lines that the fast lane has written already, in this log's format."""
@@ -78,14 +74,14 @@ class AccessLog(Writer["Record | bytes"]):
 
     def reopen(self) -> None:
         """The file was rotated away: write to its path anew, once what has come is written, or nothing can be."""
-        self._reopen_after = self._come
+        self._reopen_after = self.come
         self._reopen = True
         self.wake()
 
     # --- in the thread --------------------------------------------------------------------------------------
 
     def cost(self, item: Record | bytes) -> int:
-        return len(item) if isinstance(item, bytes) else _cost(item[3], item[4])
+        return len(item) if isinstance(item, bytes) else item[-1]
 
     def lines_in(self, item: Record | bytes) -> int:
         return item.count(b"\n") if isinstance(item, bytes) else 1
@@ -101,11 +97,10 @@ class AccessLog(Writer["Record | bytes"]):
             except OSError as error:
                 _log.error("access log %s: %s", self._path, reason_of(error))
             else:
-                self._outlet.close()
-                self._outlet = fresh
+                self.exchange(fresh)
 
     def amid(self) -> None:
-        if self._reopen and self._gone >= self._reopen_after:
+        if self._reopen and self.gone >= self._reopen_after:
             self.between()
 
     def on_failure(self) -> None:
@@ -114,8 +109,8 @@ class AccessLog(Writer["Record | bytes"]):
     def on_trouble(self, why: str) -> None:
         _log.error("access log %s: %s: records wait, and are dropped when they are too many", self._path, why)
 
-    def on_room(self, dropped: int) -> None:
-        if self._ended and dropped:  # a disk that is still full is not written again
+    def on_room(self, dropped: int, *, ended: bool) -> None:
+        if ended and dropped:  # a disk that is still full is not written again
             _log.error("access log %s: %d records dropped at the end", self._path, dropped)
             return
         say = _log.error if dropped else _log.info
@@ -181,11 +176,6 @@ def _try_to_make(path: str) -> None:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
 
 
-def _cost(target: bytes, fields: Fields | None) -> int:
-    said = len(fields.referer) + len(fields.user_agent) if fields is not None else 0
-    return RECORD_BYTES + len(target) + said
-
-
 def _printable(value: bytes) -> str:
     """`value` so that it forges no line and no field."""
     return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", value.decode("latin-1"))
@@ -193,7 +183,7 @@ def _printable(value: bytes) -> str:
 
 def as_combined(record: Record) -> str:
     """One line of Apache's combined format."""
-    second, peer, method, target, fields, status, length = record
+    second, peer, method, target, fields, status, length, _ = record
     when = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second))
     request = f"{_printable(method)} {_printable(target)} {fields.version.decode()}" if fields is not None else "-"
     referer = _printable(fields.referer) if fields is not None else ""
@@ -203,7 +193,7 @@ def as_combined(record: Record) -> str:
 
 def as_json(record: Record) -> str:
     """One line of JSON with the same facts; bytes that are not UTF-8 appear as \\xHH."""
-    second, peer, method, target, fields, status, length = record
+    second, peer, method, target, fields, status, length, _ = record
     facts = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second)),
         "peer": peer,

@@ -305,7 +305,7 @@ class Connection:
             if stop is Stop.SHARE:
                 self._loop.again(self._answer_on)
             elif stop is Stop.TURN:
-                self._loop.calling.later(self._answer_on)
+                self._loop.calling.later(self._answer_on, is_quiet=self._http.is_quiet)
             elif stop is Stop.STREAM:
                 self._loop.again(self._pull)
             elif self._http.is_applications_turn:

@@ -44,8 +44,8 @@ class Http1:
     """
 
     __slots__ = (
-        "_answered", "_body", "_called", "_head", "_output", "_owner", "_peer", "_proxies", "_request", "_round",
-        "_sending", "_service", "_site", "_writer", "addresses", "inbox", "origin", "pace", "plain",
+        "_answered", "_body", "_called", "_head", "_is_new", "_output", "_owner", "_peer", "_proxies", "_request",
+        "_round", "_sending", "_service", "_site", "_writer", "addresses", "inbox", "origin", "pace", "plain",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +74,7 @@ class Http1:
         self._sending: Sending | None = None  # the answer that is begun, and comes piece by piece
         self.plain = 0
         self._round = self._answered = self._called = 0  # the turn of so many answers and applications' calls
+        self._is_new = True  # nothing but plain hits is answered
 
     # --- requests -----------------------------------------------------------------------------------------
 
@@ -154,6 +155,11 @@ class Http1:
         """Whether it is answered now: applications are not called too often in a turn."""
         self._called += request.resource is not None
         return request.resource is None or self._service.loop.calling.may_call(self._called)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the client had an answer, and no application was called for it in this turn."""
+        return self._called <= 1 and not self._is_new
 
     def _parse(self, data: bytes, start: int) -> Parsed | None:
         """As `Parser.parse`, and which client asks: the peer, as long as the head is not understood."""
@@ -259,6 +265,7 @@ class Http1:
         """The request at hand is answered: an idle connection keeps nothing of it, an old generation least of all."""
         self._request = None
         self._head = b""
+        self._is_new = False
         request.end()
 
     # --- answers that were waited for ---------------------------------------------------------------------

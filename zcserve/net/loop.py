@@ -142,7 +142,7 @@ class Loop:
         if again:
             for step in again:
                 self._guarded(step)
-        if self.calling.waiting:
+        if self.calling.waiting or self.calling.quiet:
             self.calling.run(self._guarded)
         self.timers.fire(self.now, self._guarded)
 
@@ -154,7 +154,7 @@ class Loop:
         return steps
 
     def _timeout(self) -> float:
-        if self._again or self.calling.waiting:
+        if self._again or self.calling.waiting or self.calling.quiet:
             return 0
         timeout = self.timers.timeout(self.now)
         if self._wake_at == inf:
@@ -199,6 +199,6 @@ class Loop:
         keep_in_children(self)
         self._calls.clear()
         self._again.clear()
-        self.calling.waiting.clear()
+        self.calling.clear()
         self.front.close()
         self._wake = None

@@ -40,7 +40,7 @@ from zcserve.servlets.folder import NOTHING_LOADED, Folder, Module
 from zcserve.servlets.folder_events import FolderEvents
 from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.mounts import Mounts
-from zcserve.servlets.request import SERVLET_PATH, Request
+from zcserve.servlets.request import SERVLET_PATH, SLOTS, Request
 from zcserve.servlets.results import Keeping, Results
 from zcserve.servlets.routes import Route
 from zcserve.servlets.websockets import NoWebSockets
@@ -392,6 +392,7 @@ class Servlets:
         return Quick(
             function=partial(route.function, **params) if params else route.function,
             request=Request,
+            slots=SLOTS,
             params=params,
             fields=encode_fields(HTML_FIELDS),
             where=route.where,

@@ -79,9 +79,9 @@ class Edits:
                     if mask & inotify.IN_IGNORED:
                         self._watched.discard(wd)
                     of_python = name.endswith(b".py") and not name.startswith(b".")
-                    # And a symlink to one has no dot in its name, if it is a package.
+                    # A symlink to a package has no dot in its name, and the directory itself has no name here.
                     of_directory = (mask & inotify.IN_ISDIR or b"." not in name) and name != b"__pycache__"
-                    told |= of_python or bool(of_directory) or not name
+                    told |= of_python or bool(of_directory)
         return told
 
     def close(self) -> None:

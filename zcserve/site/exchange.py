@@ -13,7 +13,7 @@ Framing, Date, HEAD and the order of pipelined answers are the protocol's; an an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from zcserve.cache.entry import Entry
@@ -166,7 +166,9 @@ class Quick(NamedTuple):
     """The answer to plain requests for one target at once: a function that the fast lane calls with a request.
 
     function  what a request is answered with; bytes are the content of a 200 with `fields`
-    request   makes the request of method, target, the head's bytes as sent, client, body and `params`
+    request   the class of the request. It has no `__new__` of its own, and its `__init__` is not called
+    slots     of that class, in this order: method, target, the head's bytes as sent, client, body, `params`, and what a
+              trusted proxy says (`Exchange.origin`)
     where     the function's place, should it take long
     body_bytes_max   requests with larger bodies are not its
     notice    a descriptor that has something to read when things may have changed, -1 for none
@@ -179,7 +181,8 @@ class Quick(NamedTuple):
     """
 
     function: Callable[[Any], object]
-    request: Callable[..., object]
+    request: type
+    slots: Sequence[str]
     params: Mapping[str, str]
     fields: bytes
     where: str

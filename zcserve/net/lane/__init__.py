@@ -1,8 +1,8 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text  <  scan dates gil steady mapped  <  records  <  grammar choice uses  <  judged ranges sightings table
-        <  conditions  <  head  <  proxies log output  <  connections parts absent finding  <  owned  <  servlets shared
-        <  endings answering  <  loop  <  _lane
+    system text  <  scan dates gil steady mapped requests  <  records  <  grammar choice uses
+        <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
+        <  connections parts absent finding  <  owned  <  servlets shared  <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
@@ -15,6 +15,7 @@
 | grammar     | what the value of a field means                                             |
 | judged      | what a value means, as the grammar says it or else Python                   |
 | steady      | arrays that grow where they are                                             |
+| requests    | what servlets are called with                                               |
 | gil         | when the interpreter's lock is held                                         |
 | ranges      | a Range field -> a part of content                                          |
 | conditions  | what conditions and ranges decide                                           |

@@ -13,8 +13,8 @@ from zcserve.net.lane.absent cimport page_of
 from zcserve.net.lane.choice cimport choose
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
-    CLOSES, CLOSES_DEAF, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, Conns, hand, keep_input, name_peer,
-    queued_out, watch_fresh,
+    CLOSES, CLOSES_DEAF, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, Conns, are_calls_waiting, hand, keep_input,
+    name_peer, queued_out, watch_fresh,
 )
 from zcserve.net.lane.finding cimport FIND_REQUESTS, Finder, find_out, may_find
 from zcserve.net.lane.gil cimport Gil, hold_gil
@@ -38,7 +38,14 @@ from zcserve.net.lane.table cimport expect, find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
 from zcserve.net.lane.uses cimport Use, Uses, touch, use_of
 
+cdef extern from *:
+    """
+    #define ZC_CALLS_S 0.00025
+    """
+    const double CALLS_S "ZC_CALLS_S"            # a connection's calls of servlets take so long in a turn, or are CALLS_MAX
+
 cdef enum:
+    CALLS_MAX = 32               # they cost more than a turn does
     ERRANDS_MIN = 16             # of Python's in a turn, for which others wait: as many as take ERRANDS_US, between these
     ERRANDS_MAX = 64
     ERRANDS_US = 1000
@@ -314,7 +321,7 @@ cdef inline bint may_call(const Answering *lane) noexcept nogil:
     have had their time in this turn."""
     if lane.calling_left <= 0 or lane.calls_left <= 0:
         return False
-    return lane.is_called_up or not lane.conns.calling.count
+    return lane.is_called_up or not are_calls_waiting(&lane.conns)
 
 
 cdef inline int ask_servlet(Answering *lane, int fd, Head *head, Record *found, const char *p) noexcept nogil:
@@ -338,8 +345,8 @@ cdef inline int ask_servlet(Answering *lane, int fd, Head *head, Record *found, 
     result = ask(&lane.servlets, &lane.shared.table, found, &asked, head, &lane.output)
     now = monotonic()
     lane.calling_left -= now - lane.called_at
+    lane.calls_left -= 1 + <int> ((now - lane.called_at) * CALLS_MAX / CALLS_S)
     lane.called_at = now
-    lane.calls_left -= 1
     lane.conns.asking = -1
     if conn.owner == OWNER_LANE:
         return result

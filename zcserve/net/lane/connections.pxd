@@ -106,6 +106,7 @@ cdef struct Conns:
     int asking                   # the connection whose request a servlet is answering, -1 for none
     Queue again                  # connections and listeners that have more to do
     Queue calling                # connections whose next request waits for its servlet to be called
+    Queue quiet                  # those of them that had all they asked for before: they come first
     double sweep_interval, next_sweep
     Timeouts timeouts
     Dead *dead                   # where a record goes that was sent from
@@ -264,9 +265,16 @@ cdef inline void run_again(Conns *conns, int fd) noexcept nogil:
         conns.all[fd].queued = AGAIN
 
 
-cdef inline void call_later(Conns *conns, int fd) noexcept nogil:
-    if put_last(&conns.calling, fd):
-        conns.all[fd].queued = CALLING
+cdef inline bint are_calls_waiting(const Conns *conns) noexcept nogil:
+    return conns.quiet.count or conns.calling.count
+
+
+cdef inline void call_later(Conns *conns, int fd, bint is_begun) noexcept nogil:
+    """A request waits for its servlet. `is_begun`: others before it had theirs called in this turn. As many new clients may come as want
+    to: they stand behind those that are here."""
+    cdef Conn *conn = &conns.all[fd]
+    if put_last(&conns.calling if is_begun or not conn.answered else &conns.quiet, fd):
+        conn.queued = CALLING
 
 
 cdef inline bint put_last(Queue *queue, int fd) noexcept nogil:
@@ -358,3 +366,4 @@ cdef inline void free_all(Conns *conns) noexcept:
     give_addresses(conns.all, conns.size_max * sizeof(Conn))
     free(conns.again.fds)
     free(conns.calling.fds)
+    free(conns.quiet.fds)

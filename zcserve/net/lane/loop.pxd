@@ -8,16 +8,17 @@ descriptors, signals and timers. A turn that is broken off goes on in the next c
 
 An edge is told once. What it told of stands in `Conn.readable` until a recv finds the socket empty, whatever happens
 meanwhile; a connection that stops before stands in `Conns.again`. One that asks for a servlet when servlets have had their time stands
-in `Conns.calling`, and those that stand there come first: what floods servlets shares them, and nothing else waits for it.
+in `Conns.calling`, and those that stand there come first: what floods servlets shares them, and nothing else waits for it. A
+client that is here, and asks for one after the other, stands in `Conns.quiet`, which comes first and has half of the time.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from zcserve.net.lane.answering cimport Answering, answer, go_on, has_had_its_share
+from zcserve.net.lane.answering cimport CALLS_MAX, Answering, answer, go_on, has_had_its_share
 from zcserve.net.lane.connections cimport (
-    AGAIN, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, call_later, drop_first, free_inbox,
-    nothing_read, renew, room_for, run_again, tell, watch_fresh,
+    AGAIN, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue, are_calls_waiting, call_later,
+    drop_first, free_inbox, nothing_read, renew, room_for, run_again, tell, watch_fresh,
 )
 from zcserve.net.lane.endings cimport end, end_idle, finish, linger, sweep
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
@@ -32,7 +33,6 @@ from zcserve.net.lane.table cimport has_chores
 
 cdef enum:
     EVENTS_MAX = 256             # of one epoll_wait
-    CALLS_MAX = 32               # of servlets, by one connection in a turn: they cost more than a turn does
     RESUMED_MAX = 64             # connections of `again` that are served in a turn
     ACCEPTS_MAX = 64             # in a turn
 
@@ -101,7 +101,7 @@ cdef inline bint goes_on(Loop *loop, int fd, int result) noexcept nogil:
     elif result == ENOUGH:
         run_again(conns, fd)
     elif result == NOT_YET:
-        call_later(conns, fd)
+        call_later(conns, fd, loop.answering.calls_left < CALLS_MAX)
     elif result == DONE and conns.all[fd].closing:
         finish(conns, fd, &conns.all[fd])
     else:
@@ -205,7 +205,7 @@ cdef inline void run(Loop *loop, double timeout) noexcept nogil:
             return
         if conns.again.count:
             take_up_again(loop)
-        if conns.calling.count:
+        if are_calls_waiting(conns):
             take_up_calls(loop)
         if conns.due or has_chores(&loop.answering.shared.table) or timeout == 0 or (until >= 0 and conns.now >= until):
             return
@@ -253,7 +253,7 @@ cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept no
     """How long to wait. After work there are log lines for Python, and a signal may have come: at most a second."""
     cdef const Conns *conns = &loop.answering.conns
     cdef double left = 1 if worked else -1
-    if conns.again.count or conns.calling.count or has_chores(&loop.answering.shared.table):
+    if conns.again.count or are_calls_waiting(conns) or has_chores(&loop.answering.shared.table):
         return 0
     if conns.count and (left < 0 or conns.next_sweep - conns.now < left):
         left = max(conns.next_sweep - conns.now, 0)
@@ -342,17 +342,23 @@ cdef inline void take_up_again(Loop *loop) noexcept nogil:
 
 
 cdef inline void take_up_calls(Loop *loop) noexcept nogil:
-    """Have servlets called for those that have waited longest, while servlets have time in this turn."""
-    cdef Conns *conns = &loop.answering.conns
-    cdef int fd, at = 0
-    cdef int count = conns.calling.count
+    """Have servlets called for those that wait, while servlets have time in this turn: half of it at first for the quiet ones."""
     loop.answering.turn += 1     # as above
     loop.answering.is_called_up = True
-    while at < count and not conns.full and loop.answering.calling_left > 0:
-        fd = conns.calling.fds[at]
+    call_up(loop, &loop.answering.conns.quiet, CALLING_S / 2)
+    call_up(loop, &loop.answering.conns.calling, 0)
+    loop.answering.is_called_up = False
+
+
+cdef inline void call_up(Loop *loop, Queue *queue, double left) noexcept nogil:
+    """Have those served that have waited longest, until there is so much of the turn's time `left`."""
+    cdef Conns *conns = &loop.answering.conns
+    cdef int fd, at = 0
+    cdef int count = queue.count
+    while at < count and not conns.full and loop.answering.calling_left > left:
+        fd = queue.fds[at]
         at += 1
         if conns.all[fd].queued == CALLING:      # else it is about a connection that was closed
             conns.all[fd].queued = False
             serve_in_turn(loop, fd, 0)
-    loop.answering.is_called_up = False
-    drop_first(&conns.calling, at)
+    drop_first(queue, at)

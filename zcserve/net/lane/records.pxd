@@ -7,7 +7,7 @@ objects own. It holds those objects as long as it lives. It lives until it is `d
 to it (`refs`: answers under way, and a use that Python was not told yet). Without the GIL a record can only be noted as dead
 (`maybe_dead`); `bury` frees it, with the GIL.
 
-A record is made for each file that is asked for, so each byte of it counts: with its representation it takes 104 bytes and its key.
+A record is made for each file that is asked for, so each byte of it counts: with its representation it takes 112 bytes and its key.
 A plain answer writes nothing into it: what changes with each use is the lane's (uses.pxd).
 
 Odd: a record without representations (`count` 0) belongs to a servlet, see servlets.pxd. One with another `status` than 200 is a

@@ -27,6 +27,7 @@ from zcserve.net.lane.output cimport DONE, GONE, HAND_OVER, OK, Output
 from zcserve.net.lane.owned cimport Freshness, is_found_fresh, seems_fresh
 from zcserve.net.lane.proxies cimport NAME_MAX
 from zcserve.net.lane.records cimport Record, Rep, bury, maybe_dead, new_record, release, reps_of
+from zcserve.net.lane.requests cimport SLOTS, Layout, lay_out, new_request
 from zcserve.net.lane.table cimport Table, drop_key, insert, text_of
 from zcserve.net.lane.text cimport Text, decimal
 
@@ -41,20 +42,26 @@ cdef enum:                       # the parts of `Record.keep`: what was looked u
     METHOD = 1
     FUNCTION = 2
     REQUEST = 3
-    PARAMS = 4
-    FIELDS = 5
-    WHERE = 6
-    BODY_MAX = 7
-    NOTICE = 8
-    SURE_S = 9
-    IS_FRESH = 10
-    FINISH = 11
-    FAIL = 12
-    PARTS = 13
+    SLOT_NAMES = 4
+    PARAMS = 5
+    FIELDS = 6
+    WHERE = 7
+    BODY_MAX = 8
+    NOTICE = 9
+    SURE_S = 10
+    IS_FRESH = 11
+    FINISH = 12
+    FAIL = 13
+    PARTS = 14
+
+cdef extern from "Python.h":
+    PyObject *PyObject_CallOneArg(PyObject *function, PyObject *argument)       # NULL: it raises
+    bint PyBytes_CheckExact(PyObject *value)
 
 cdef struct Servlet:             # behind its record
     size_t body_max              # bytes
     Freshness freshness
+    Layout request
 
 cdef struct Servlets:
     PyObject *look_up            # `Application.look_up`, of `Lane`; NULL for none
@@ -133,16 +140,18 @@ cdef inline Record *new_servlet(bytes key, uint32_t hash, tuple parts) except NU
     cdef size_t length = PyBytes_GET_SIZE(key), body_max
     cdef int notice
     cdef double sure_s
+    cdef Layout layout
     cdef Record *record
     if len(parts) != PARTS or not isinstance(parts[FIELDS], bytes):
         raise ValueError("not the parts of a servlet")
     notice = parts[NOTICE]
     body_max = parts[BODY_MAX]
     sure_s = parts[SURE_S]
+    lay_out(&layout, parts[REQUEST], parts[SLOT_NAMES])
     record = new_record(NULL, sizeof(Servlet) + length, NULL, 0)
     if record == NULL:
         raise MemoryError
-    servlet_of(record)[0] = Servlet(body_max, Freshness(notice, sure_s, -1e9, 0))
+    servlet_of(record)[0] = Servlet(body_max, Freshness(notice, sure_s, -1e9, 0), layout)
     record.key = <char *> (servlet_of(record) + 1)
     record.key_len = <uint32_t> length
     memcpy(record.key, PyBytes_AS_STRING(key), length)
@@ -181,7 +190,7 @@ cdef inline int ask_parts(
             if not is_found_fresh(&servlet.freshness, parts[IS_FRESH], asked.turn, asked.now):
                 return HAND_OVER
         failed = GONE            # an application does not raise, and is not called twice
-        made = call(servlets, parts, asked, head)
+        made = call(servlets, parts, servlet, asked, head)
         if asked.draining[0]:    # since the servlet was called, perhaps by itself
             head.mode = CLOSE
         if type(made) is bytes:
@@ -198,7 +207,7 @@ cdef inline int ask_parts(
         return failed
 
 
-cdef inline object call(Servlets *servlets, tuple parts, const Asked *asked, Head *head):
+cdef inline object call(Servlets *servlets, tuple parts, const Servlet *servlet, const Asked *asked, Head *head):
     """What a servlet returned, if that is bytes; else what the application made of it. The log is to name the client that a proxy
     tells of."""
     cdef str client = name_of(servlets, asked.peer)
@@ -206,22 +215,43 @@ cdef inline object call(Servlets *servlets, tuple parts, const Asked *asked, Hea
     cdef bytes method = <bytes> parts[METHOD] if head.is_get or head.for_servlet else b"HEAD"
     cdef bytes body = asked.body.at[: asked.body.len]
     cdef object origin = (<object> servlets.origin)(client, said) if asked.by_proxy else None
+    cdef PyObject *values[SLOTS]
+    cdef PyObject *value
     if origin is not None:
         client = origin.client.name
+        note_client(servlets, head, client.encode("ascii"))
+    values[:] = [
+        <PyObject *> method, <PyObject *> parts[TARGET], <PyObject *> said, <PyObject *> client, <PyObject *> body,
+        <PyObject *> parts[PARAMS], <PyObject *> origin,
+    ]
+    request = new_request(parts[REQUEST], &servlet.request, values)
     servlets.running = <PyObject *> parts[WHERE]
+    value = PyObject_CallOneArg(<PyObject *> parts[FUNCTION], <PyObject *> request)
+    if value == NULL or not PyBytes_CheckExact(value):
+        return made_of(servlets, parts, method, value)
+    servlets.running = NULL
+    made = <object> value
+    Py_XDECREF(value)
+    return made
+
+
+cdef inline object made_of(Servlets *servlets, tuple parts, bytes method, PyObject *value):
+    """What the application makes of what a servlet returned, or raised (NULL)."""
     try:
-        if origin is None:
-            request = parts[REQUEST](method, parts[TARGET], said, client, body, parts[PARAMS])
-        else:
-            request = parts[REQUEST](method, parts[TARGET], said, client, body, parts[PARAMS], origin)
-        value = parts[FUNCTION](request)
-        return value if type(value) is bytes else parts[FINISH](method, value)
+        if value == NULL:
+            raise_it()
+        returned = <object> value
+        Py_XDECREF(value)
+        return parts[FINISH](method, returned)
     except BaseException as error:
         return parts[FAIL](method, error)
     finally:
         servlets.running = NULL
-        if origin is not None:
-            note_client(servlets, head, client.encode("ascii"))
+
+
+cdef inline int raise_it() except -1:
+    """Go on with what a function of CPython's has raised."""
+    return -1
 
 
 cdef inline void note_client(Servlets *servlets, Head *head, bytes name) noexcept:

@@ -33,16 +33,19 @@ cdef enum:
     CHORE_SLOTS = 4096           # of a table that was left behind, seen to in a turn: some ten microseconds
     CHORE_RECORDS = 256          # likewise, and at most so many records: some hundred
 
+cdef struct Slots:               # one block: its mask is the one that fits
+    uint32_t mask
+    Record *at[1]                # mask + 1 of them
+
 cdef struct Limbo:               # a table that was left behind, of which what stands from `at` on is still to be seen to
-    Record **slots
-    uint32_t mask, at
+    Slots *slots
+    uint32_t at
     bint moves                   # to the present table; else it is let go
     Limbo *next
 
 cdef struct Table:
     uint32_t seed
-    uint32_t mask
-    Record **slots
+    Slots *slots
     uint32_t count
     Limbo *limbo
     Uses *uses                   # of the lane of Python's thread
@@ -54,8 +57,7 @@ cdef inline int open_table(Table *table, uint32_t seed, Uses *uses, Dead *dead) 
     table.seed = seed
     table.uses = uses
     table.dead = dead
-    table.mask = SLOTS_MIN - 1
-    table.slots = <Record **> calloc(SLOTS_MIN, sizeof(Record *))
+    table.slots = new_slots(SLOTS_MIN - 1)
     if table.slots == NULL:
         raise MemoryError
     table.tomb.key_len = 0xFFFFFFFFu
@@ -66,21 +68,29 @@ cdef inline void close_table(Table *table) noexcept:
     """Free everything. Nothing is being sent any more."""
     cdef Limbo *limbo
     if table.slots != NULL:
-        release_all(table, table.slots, 0, table.mask)
+        release_all(table, table.slots, 0)
     free(table.slots)
     while table.limbo != NULL:
         limbo = table.limbo
-        release_all(table, limbo.slots, limbo.at, limbo.mask)
+        release_all(table, limbo.slots, limbo.at)
         table.limbo = limbo.next
         free(limbo.slots)
         free(limbo)
 
 
-cdef inline void release_all(Table *table, Record **slots, uint32_t at, uint32_t mask) noexcept:
+cdef inline Slots *new_slots(uint32_t mask) noexcept nogil:
+    """NULL without memory."""
+    cdef Slots *slots = <Slots *> calloc(1, sizeof(Slots) + <size_t> mask * sizeof(Record *))
+    if slots != NULL:
+        slots.mask = mask
+    return slots
+
+
+cdef inline void release_all(Table *table, Slots *slots, uint32_t at) noexcept:
     """Free what stands in a table from `at` on."""
-    while at <= mask:
-        if slots[at] != NULL and slots[at] != &table.tomb:
-            release(slots[at])
+    while at <= slots.mask:
+        if slots.at[at] != NULL and slots.at[at] != &table.tomb:
+            release(slots.at[at])
         at += 1
 
 
@@ -93,7 +103,7 @@ cdef inline uint32_t hash_of(const Table *table, const char *key, size_t length)
 
 cdef inline void expect(const Table *table, uint32_t hash) noexcept nogil:
     """A record of this hash will be asked for soon."""
-    cdef const char *record = <const char *> table.slots[hash & table.mask]
+    cdef const char *record = <const char *> table.slots.at[hash & table.slots.mask]
     if record != NULL:
         prefetch(record)
         prefetch(record + CACHE_LINE)
@@ -104,18 +114,22 @@ cdef inline bint is_of(const Record *record, const char *key, size_t length, uin
     return record.hash == hash and record.key_len == length and memcmp(record.key, key, length) == 0
 
 
-cdef inline Record *find(const Table *table, const char *key, size_t length, uint32_t hash) noexcept nogil:
-    cdef uint32_t at = hash & table.mask
-    cdef Record *record
+cdef inline Record **seek(Slots *slots, const char *key, size_t length, uint32_t hash) noexcept nogil:
+    """The slot of a record; NULL for none."""
+    cdef uint32_t at = hash & slots.mask
     cdef int probe
     for probe in range(PROBES_MAX):
-        record = table.slots[at]
-        if record == NULL:
+        if slots.at[at] == NULL:
             return NULL
-        if is_of(record, key, length, hash):
-            return record
-        at = (at + 1) & table.mask
+        if is_of(slots.at[at], key, length, hash):
+            return &slots.at[at]
+        at = (at + 1) & slots.mask
     return NULL
+
+
+cdef inline Record *find(const Table *table, const char *key, size_t length, uint32_t hash) noexcept nogil:
+    cdef Record **slot = seek(table.slots, key, length, hash)
+    return slot[0] if slot != NULL else NULL
 
 
 cdef inline Record *find_path(const Table *table, Text target) noexcept nogil:
@@ -138,19 +152,13 @@ cdef inline Record *find_key(const Table *table, Text key) noexcept nogil:
 
 cdef inline Record **find_left(const Table *table, Text key) noexcept nogil:
     """The slot of a record that is still to move; NULL for none."""
-    cdef uint32_t at, hash = hash_of(table, key.at, key.len)
     cdef Limbo *limbo = table.limbo
-    cdef int probe
-    while limbo != NULL:
-        at = hash & limbo.mask
-        for probe in range(PROBES_MAX if limbo.moves else 0):
-            if limbo.slots[at] == NULL:
-                break
-            if is_of(limbo.slots[at], key.at, key.len, hash):
-                return &limbo.slots[at]
-            at = (at + 1) & limbo.mask
+    cdef Record **slot = NULL
+    while limbo != NULL and slot == NULL:
+        if limbo.moves:
+            slot = seek(limbo.slots, key.at, key.len, hash_of(table, key.at, key.len))
         limbo = limbo.next
-    return NULL
+    return slot
 
 
 cdef inline Record *find_any(const Table *table, Text key) noexcept nogil:
@@ -225,26 +233,26 @@ cdef inline uint32_t mask_for(uint32_t resources) noexcept nogil:
     return mask
 
 
-cdef inline bint place(Record **slots, uint32_t mask, Record *record) noexcept nogil:
+cdef inline bint place(Slots *slots, Record *record) noexcept nogil:
     """Put a record into the first free slot from where its search begins; False when that is not in reach."""
-    cdef uint32_t at = record.hash & mask
+    cdef uint32_t at = record.hash & slots.mask
     cdef int probe
     for probe in range(PROBES_MAX):
-        if slots[at] == NULL:
-            slots[at] = record
+        if slots.at[at] == NULL:
+            slots.at[at] = record
             return True
-        at = (at + 1) & mask
+        at = (at + 1) & slots.mask
     return False
 
 
 cdef inline bint insert(Table *table, Record *record) except -1:
     """Put a record into the table; False when there is no slot for it in reach of a search, however large the table is."""
-    if 2 * (table.count + 1) > table.mask:
-        leave_table(table, 2 * table.mask + 1, True)
-    while not place(table.slots, table.mask, record):
-        if table.mask > SPARSE * table.count:
+    if 2 * (table.count + 1) > table.slots.mask:
+        leave_table(table, 2 * table.slots.mask + 1, True)
+    while not place(table.slots, record):
+        if table.slots.mask > SPARSE * table.count:
             return False
-        leave_table(table, 2 * table.mask + 1, True)
+        leave_table(table, 2 * table.slots.mask + 1, True)
     table.count += 1
     return True
 
@@ -303,7 +311,7 @@ cdef inline Record *moved(Table *table, Text key) noexcept:
     """A record that was still to move, moved; NULL where there is none."""
     cdef Record **left = find_left(table, key)
     cdef Record *record = left[0] if left != NULL else NULL
-    if record == NULL or not place(table.slots, table.mask, record):
+    if record == NULL or not place(table.slots, record):
         return NULL
     left[0] = &table.tomb
     return record
@@ -311,14 +319,13 @@ cdef inline Record *moved(Table *table, Text key) noexcept:
 
 cdef inline int leave_table(Table *table, uint32_t mask, bint moves) except -1:
     """Have an empty table. What stands in the old one is seen to by `do_chores`."""
-    cdef Record **slots = <Record **> calloc(<size_t> mask + 1, sizeof(Record *))
+    cdef Slots *slots = new_slots(mask)
     cdef Limbo *limbo = <Limbo *> malloc(sizeof(Limbo))
     if slots == NULL or limbo == NULL:
         free(slots)
         free(limbo)
         raise MemoryError
     limbo.slots = table.slots
-    limbo.mask = table.mask
     limbo.at = 0
     limbo.moves = moves
     limbo.next = table.limbo
@@ -328,7 +335,6 @@ cdef inline int leave_table(Table *table, uint32_t mask, bint moves) except -1:
             limbo.moves = False
             limbo = limbo.next
     table.slots = slots
-    table.mask = mask
     return 0
 
 
@@ -353,20 +359,21 @@ cdef inline int drop_key(Table *table, Text key) except -1:
 
 cdef inline void take_out(Table *table, Record *record) noexcept nogil:
     """Probe chains are closed by moving what follows."""
+    cdef Slots *slots = table.slots
     cdef uint32_t at, hole, home
-    at = record.hash & table.mask
-    while table.slots[at] != record:
-        at = (at + 1) & table.mask
+    at = record.hash & slots.mask
+    while slots.at[at] != record:
+        at = (at + 1) & slots.mask
     hole = at
     while True:
-        at = (at + 1) & table.mask
-        if table.slots[at] == NULL:
+        at = (at + 1) & slots.mask
+        if slots.at[at] == NULL:
             break
-        home = table.slots[at].hash & table.mask
-        if ((at - home) & table.mask) >= ((at - hole) & table.mask):
-            table.slots[hole] = table.slots[at]
+        home = slots.at[at].hash & slots.mask
+        if ((at - home) & slots.mask) >= ((at - hole) & slots.mask):
+            slots.at[hole] = slots.at[at]
             hole = at
-    table.slots[hole] = NULL
+    slots.at[hole] = NULL
 
 
 cdef inline int let_go(Table *table, Record *record) except -1:
@@ -391,7 +398,7 @@ cdef inline int drop_entry(Table *table, entry) except -1:
 
 cdef inline int clear(Table *table, uint32_t resources) except -1:
     """Take out everything, in the next turns, and have room for so many records."""
-    leave_table(table, max(table.mask, mask_for(resources)), False)
+    leave_table(table, max(table.slots.mask, mask_for(resources)), False)
     table.count = 0
     do_chores(table)
     return 0
@@ -399,7 +406,7 @@ cdef inline int clear(Table *table, uint32_t resources) except -1:
 
 cdef inline int reserve(Table *table, uint32_t resources) except -1:
     """Have room for so many records, so that the table need not grow."""
-    if mask_for(resources) > table.mask:
+    if mask_for(resources) > table.slots.mask:
         leave_table(table, mask_for(resources), True)
     return 0
 
@@ -415,14 +422,14 @@ cdef inline bint do_chores(Table *table) except -1:
     cdef Record *record
     cdef int slots = CHORE_SLOTS, records = CHORE_RECORDS
     while limbo != NULL and slots and records:
-        if limbo.at > limbo.mask:
+        if limbo.at > limbo.slots.mask:
             table.limbo = limbo.next
             free(limbo.slots)
             free(limbo)
             limbo = table.limbo
             continue
-        record = limbo.slots[limbo.at]
-        limbo.slots[limbo.at] = &table.tomb
+        record = limbo.slots.at[limbo.at]
+        limbo.slots.at[limbo.at] = &table.tomb
         limbo.at += 1
         slots -= 1
         if record == NULL or record == &table.tomb:
@@ -430,7 +437,7 @@ cdef inline bint do_chores(Table *table) except -1:
         records -= 1
         if not limbo.moves:
             let_go(table, record)
-        elif not place(table.slots, table.mask, record):
+        elif not place(table.slots, record):
             table.count -= 1
             let_go(table, record)
     bury(table.dead)
