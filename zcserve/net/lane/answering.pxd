@@ -365,23 +365,28 @@ cdef inline int flush(Answering *lane, int fd, const char *p, const char *end) n
     The request of an answer of which nothing went out is unanswered again: its bytes go to the inbox with all from `p` on.
     """
     cdef Conn *conn = &lane.conns.all[fd]
-    cdef int i, answers = lane.output.count
-    cdef Answer *behind
+    cdef int answers = lane.output.count
     cdef int result = send_answers(&lane.output, fd, conn.closing, &conn.pending)
     if lane.servlets.said_len:
         let_said_go(&lane.servlets, &lane.shared.table)
     if result == DONE or result == GONE:
         return result
-    for i in range(lane.output.begun + 1, answers):      # they were taken back
-        use_of(&lane.uses, lane.output.answers[i].rep).count -= 1
     if lane.output.begun + 1 < answers:
-        behind = &lane.output.answers[lane.output.begun + 1]
+        p = take_back(lane, &lane.output.answers[lane.output.begun + 1], &lane.output.answers[answers])
         conn.closing = STAYS
-        p = behind.start
-        lane.log.len = behind.log_mark
     if p < end and keep_input(conn, p, end) < 0:
         return GONE
     return go_on(lane, fd, conn)
+
+
+cdef inline const char *take_back(Answering *lane, const Answer *first, const Answer *end) noexcept nogil:
+    """Answers of which nothing went out are no uses, and not logged. Where the first one's request begins."""
+    cdef const Answer *answer = first
+    while answer < end:
+        use_of(&lane.uses, answer.rep).count -= 1
+        answer += 1
+    lane.log.len = first.log_mark
+    return first.start
 
 
 cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
