@@ -263,6 +263,7 @@ def test_the_new_one_serves_and_this_one_hands_over_follows_on_and_ends(
 
 
 def test_from_ready_on_nothing_is_replaced_until_it_serves(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(succession, "QUIET_S", 60.0)
     dues: list[float] = []
     pause = desk.server.content.pause
 
@@ -274,6 +275,8 @@ def test_from_ready_on_nothing_is_replaced_until_it_serves(desk: Desk, monkeypat
     desk.succession.upgrade()
     desk.turn_until(lambda: desk.server.service.draining)
     assert dues == [float("inf")]
+    publish(desk.root / "page", b"22")  # what changes afterwards is followed, once that process knows of it
+    desk.turn_until(lambda: desk.size() == 2)
 
 
 def test_a_program_that_does_not_serve_is_told_of_and_this_process_goes_on(

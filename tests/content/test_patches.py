@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.contents import Show, Shown
 from tests.support.trees import content_of, publish
+from tests.support.waiting import WaitUntil
 from zcserve.cache import inotify
 from zcserve.cache.walk import Changes
 from zcserve.content import patches as module
@@ -110,7 +111,10 @@ def test_a_watcher_of_a_generation_that_is_gone_is_not_followed(show: Show) -> N
 
 
 @pytest.mark.parametrize("what", ["a root that leads elsewhere", "a new root that failed to load"])
-def test_changes_of_an_old_root_are_no_news(show: Show, what: str) -> None:
+def test_changes_of_an_old_root_are_no_news(
+    show: Show, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    caplog.set_level("INFO")
     shown = show({"page": b"1"})
     publish(shown.tree.path / "page", b"22")
     assert shown.live.watcher is not None
@@ -122,6 +126,7 @@ def test_changes_of_an_old_root_are_no_news(show: Show, what: str) -> None:
         shown.tree.path.rename(shown.tree.path.with_name("away"))
         shown.tree.path.mkdir()
     shown.patches.begin(time.monotonic() + LATER_S)
+    wait_until(lambda: "changes are not followed" in caplog.text)  # before the loop reads that the root is gone
     shown.finish()
     assert shown.entry(b"/page").size == 1
 

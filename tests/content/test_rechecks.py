@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.contents import Show, Shown
 from tests.support.trees import rewrite
+from zcserve.cache.recheck import Recheck
 from zcserve.content.rechecks import RECHECK_FIRST_AFTER_S, Rechecks
 
 WITHIN_S = 20.0
@@ -74,15 +75,26 @@ def test_what_an_old_round_found_does_not_move_the_new_ones_time(show: Show) -> 
     assert rechecks.due() == 2000.0 + RECHECK_FIRST_AFTER_S
 
 
-def test_while_the_root_leads_elsewhere_nothing_is_compared(show: Show) -> None:
+def test_while_the_root_leads_elsewhere_nothing_is_compared(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = show({"page": b"1"})
     rechecks = rechecks_of(shown, 600.0)
+    steps: list[float] = []
+    step = Recheck.step
+
+    def noted(self: Recheck, now: float) -> float:
+        steps.append(now)
+        return step(self, now)
+
+    monkeypatch.setattr(Recheck, "step", noted)
     rechecks.begin(1000.0)
     shown.live.is_adrift = True
-    rechecks.begin(1000.0)
-    assert rechecks.close(WITHIN_S)
-    shown.finish()
+    rechecks.begin(2000.0)
     assert rechecks.due() == inf
+    shown.live.is_adrift = False
+    rechecks.begin(3000.0)
+    shown.turn_until(lambda: rechecks.due() < inf)
+    assert steps == [3000.0]
+    assert rechecks.close(WITHIN_S)
 
 
 def test_without_a_watcher_or_an_interval_nothing_is_ever_due(show: Show) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import linecache
 import sys
 import types
 from collections.abc import Callable, Iterator
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+import zcserve
 from tests.support.importing import Here, importing
-from zcserve.servlets.imports import Imports
+from zcserve.servlets.folder import File
+from zcserve.servlets.imports import Imports, MovingError
 
 
 @pytest.fixture
@@ -194,3 +198,107 @@ def test_what_is_imported_inside_a_function_meanwhile_is_old(here: Here) -> None
     with pytest.raises(SyntaxError), here.imports.afresh():
         here.imports.import_rest()
     assert here.load().ask() == {22}
+
+
+def test_what_was_imported_before_is_imported_with_the_rest_unless_it_is_gone(here: Here) -> None:
+    here.write("PKG/__init__.py")
+    views, gone = here.write("PKG/views.py", "N = 1\n"), here.write("PKG/gone.py")
+    for name in ("PKG", "PKG.views", "PKG.gone"):
+        here.load(name)
+    gone.unlink()
+    with here.imports.afresh():
+        here.load()
+        here.imports.import_rest()
+    assert here.noted() == {"PKG", "PKG.views"}
+    views.write_text("import fresh_nowhere\n")
+    with pytest.raises(ModuleNotFoundError, match="fresh_nowhere"), here.imports.afresh():
+        here.imports.import_rest()
+    assert here.load("PKG.views").N == 1
+
+
+def test_what_is_written_while_it_is_loaded_is_told(here: Here) -> None:
+    file = here.write("PKG.py", "N = 1\n")
+    here.load()
+    with here.imports.afresh():
+        here.load()
+        here.imports.require_rest()
+
+    def load_what_is_written_meanwhile() -> None:
+        with here.imports.afresh():
+            here.load()
+            file.write_text("N = 2\n")
+            here.imports.require_rest()
+
+    with pytest.raises(MovingError):
+        load_what_is_written_meanwhile()
+
+
+def test_after_a_failure_imports_are_noted_and_done_as_before(here: Here) -> None:
+    before = builtins.__import__
+    file = here.write("PKG.py", "N = 1\n")
+    here.load()
+    file.write_text("N = =\n")
+    with pytest.raises(SyntaxError), here.imports.afresh():
+        here.load()
+    assert builtins.__import__ is before
+    here.write("fresh_later.py")
+    here.load("fresh_later")
+    assert here.noted() == {"PKG", "fresh_later"}
+
+
+def test_python_itself_is_not_noted_though_it_lies_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "here" / "venv"))
+    with importing(tmp_path, monkeypatch) as here:
+        sys.path.append(str(here.write("venv/bin/fresh_of_python.py").parent))
+        here.write("PKG.py", "import fresh_of_python\n")
+        here.load()
+        assert here.noted() == {"PKG"}
+
+
+def test_a_working_directory_below_what_is_installed_is_one_like_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site-packages").mkdir()
+    with importing(tmp_path / "site-packages", monkeypatch) as here:
+        here.write("fresh_beside.py")
+        here.load("fresh_beside")
+        assert here.noted() == {"fresh_beside"}
+
+
+def test_where_modules_are_looked_for_is_watched_if_it_lies_here(here: Here) -> None:
+    (here.directory / "lib").mkdir()
+    sys.path.append(str(here.directory / "lib"))
+    here.write("PKG.py")
+    here.load()
+    assert here.imports.directories() == {f"{here.directory}/", str(here.directory), str(here.directory / "lib")}
+
+
+def test_what_was_closed_hears_of_no_import(here: Here) -> None:
+    heard: list[None] = []
+    here.imports.noted = lambda: heard.append(None)
+    here.imports.close()
+    here.imports.close()
+    here.imports.note("PKG", File(here.write("PKG.py")))
+    assert not heard
+
+
+def test_zcserve_is_no_module_of_an_application_even_where_it_lies_here() -> None:
+    imports = Imports(str(Path(__file__).parents[2]), ["zcserve"])
+    try:
+        spec = imports.find_spec("zcserve.phrases", zcserve.__path__)
+    finally:
+        imports.close()
+    assert spec is not None
+    assert type(spec.loader) is SourceFileLoader
+
+
+def test_an_old_functions_relative_import_from_above_is_old(here: Here) -> None:
+    here.write("PKG/__init__.py", "N = 1\n")
+    here.write("PKG/sub/__init__.py")
+    here.write("PKG/sub/deep.py", "def ask():\n    from .. import N\n    return N\n")
+    old = here.load("PKG.sub.deep")
+    here.write("PKG/__init__.py", "N = 22\n")
+    with here.imports.afresh():
+        assert old.ask() == 1
+        here.load()
+        assert old.ask() == 1

@@ -211,7 +211,15 @@ class Connection:
             self._clock.since = self._loop.now
         http.inbox = data
         self._answer()
-        if more:
+        if more and self.state in (_HEAD, _IDLE, _BODY):  # else it is read when the state is one of these again
+            self._read_later()
+
+    def _read_later(self) -> None:
+        """There may be more to read. A client that sends no more, and of which all is read, is closed at once: steps
+        are few in a turn, and many such clients would hold up those of others."""
+        if self._hung_up and not self.transport.has_unread():
+            self.close()
+        else:
             self._loop.again(self._read_on)
 
     def _read_on(self) -> None:
@@ -333,7 +341,7 @@ class Connection:
             missed = self.state not in (_HEAD, _IDLE)
             self._set_state(state)
             if missed:
-                self._loop.again(self._read_on)
+                self._read_later()
 
     def _goes_back(self) -> bool:
         """Give the connection, which owes nothing, to the front, where that takes it."""

@@ -159,7 +159,7 @@ class Http1:
     @property
     def is_quiet(self) -> bool:
         """Whether the client had an answer, and no application was called for it in this turn."""
-        return self._called <= 1 and not self._is_new
+        return self._called <= 1 and (self.plain > 0 or not self._is_new)
 
     def _parse(self, data: bytes, start: int) -> Parsed | None:
         """As `Parser.parse`, and which client asks: the peer, as long as the head is not understood."""
