@@ -203,7 +203,7 @@ def _look_up(root: Path, paths: Sequence[str]) -> tuple[float, float | None]:
     except ImportError:
         return in_index, None
     lane = Lane(Config(root=root), False)
-    body = Paged(b"\r\nETag: x\r\n\r\n", 0, 0, 0, Extent(Pages(), 0, 0))
+    body = Paged(b"Content-Length: 0\r\nETag: x\r\n\r\n", 0, 0, 0, Extent(Pages(), 0, 0))
     for key, entry in resources.items():
         if isinstance(entry, Entry):
             entry.body, entry.etag = body, b"x"

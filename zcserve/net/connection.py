@@ -10,9 +10,7 @@ two until something must be waited for. A turn's share is bounded by `pipeline_m
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf
-from typing import ClassVar
 
 from zcserve.errors import HttpError
 from zcserve.net.ending import Ending, may_close
@@ -33,6 +31,7 @@ RECV_BYTES = 8192
 _CLIENT = Kind.CLIENT
 _DONE = Flushed.DONE
 _HEAD, _IDLE, _BODY, _WRITE, _WAIT, _CLOSED = State
+_READING = (_HEAD, _IDLE, _BODY)
 
 
 class Connection:
@@ -98,7 +97,7 @@ class Connection:
             (self._loop.release if keep else self._loop.forget)(self.transport.fd)
             self._loop.timers.disarm(self)
             return
-        self._loop.handlers[self.transport.fd] = self._HANDLERS[state].__get__(self)
+        self._loop.handlers[self.transport.fd] = self._on_request if state in _READING else self._on_event
         self._loop.timers.arm(self)
 
     def due(self) -> float:
@@ -211,7 +210,7 @@ class Connection:
             self._clock.since = self._loop.now
         http.inbox = data
         self._answer()
-        if more and self.state in (_HEAD, _IDLE, _BODY):  # else it is read when the state is one of these again
+        if more and self.state in _READING:  # else it is read when the state is one of these again
             self._read_later()
 
     def _read_later(self) -> None:
@@ -224,7 +223,7 @@ class Connection:
 
     def _read_on(self) -> None:
         """Events that came while nothing was read are not told again: try."""
-        if self.state in (_HEAD, _IDLE, _BODY):
+        if self.state in _READING:
             self._on_request(0)
 
     def _on_event(self, mask: int) -> None:
@@ -247,14 +246,6 @@ class Connection:
             self._stop = Stop.END
         elif is_owed:
             self.end()
-
-    _HANDLERS: ClassVar[dict[State, Callable[[Connection, int], None]]] = {
-        _HEAD: _on_request,
-        _IDLE: _on_request,
-        _BODY: _on_request,
-        _WRITE: _on_event,
-        _WAIT: _on_event,
-    }
 
     # --- a request's way ----------------------------------------------------------------------------------
 
