@@ -108,7 +108,11 @@ def read_rest(made: Pages, client: Client, key: bytes) -> bytes:
     return body + read_while_turning(made.driver, client, SIZES[key] - len(body))
 
 
-@pytest.mark.parametrize("refused", ["nothing", "the mapping", "the pipe"])
+# The sanitizer's shadow takes more addresses than the test allows, and tables of its own.
+NOT_SANITIZED = pytest.mark.skipif("ZCSERVE_SANITIZED" in os.environ, reason="memory is not as it is without")
+
+
+@pytest.mark.parametrize("refused", ["nothing", pytest.param("the mapping", marks=NOT_SANITIZED), "the pipe"])
 def test_content_is_whole_where_a_mapping_or_a_pipe_is_refused(pages: Callable[[], Pages], refused: str) -> None:
     made = pages()
     with contextlib.ExitStack() as stack:
@@ -139,6 +143,7 @@ def test_the_mapping_and_the_pipe_go_with_the_lane(pages: Callable[[], Pages]) -
     assert len(os.listdir("/proc/self/fd")) == before - 1  # the lane's epoll is closed, too
 
 
+@NOT_SANITIZED
 def test_tables_of_content_that_is_long_gone_are_given_back(pages: Callable[[], Pages]) -> None:
     made, step, count = pages(), 2 << 20, 400  # a table of 4 KiB for each step
     body: Any = Held(LEAD % (count * step) + b'ETag: "tag"\r\n\r\n', b"", fd=made.fd)
