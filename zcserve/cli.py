@@ -80,6 +80,9 @@ def _answer(argv: list[str] | None) -> tuple[int, float]:
 
         _complain("zcserve: " + printable(" ".join(str(error).splitlines())))
         return EXIT_WRONG_USE, 0.0
+    except MemoryError:
+        _complain("zcserve: there is not enough memory: raise `ulimit -v`, or lower --memory")
+        return EXIT_WRONG_USE, 0.0
 
 
 def _end_by(until: float, code: int) -> None:

@@ -14,7 +14,7 @@ from zcserve.errors import NoThreadError
 
 _TOLD = (
     "no thread can be had for %s (%s): raise the limit of processes and threads "
-    "(ulimit -u, systemd's TasksMax, a container's pids limit)"
+    "(ulimit -u, systemd's TasksMax, a container's pids limit), or of addresses for their stacks (ulimit -v)"
 )
 
 

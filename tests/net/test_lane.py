@@ -519,6 +519,17 @@ def test_a_flood_of_new_values_drives_out_nothing_that_is_in_use(tmp_path: Path,
     assert sum(ask.asked[value] != 2 for value in used) <= 4
 
 
+def test_new_clients_that_take_long_are_few_in_a_turn(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    put(driver.lane, b"/a", packed(bytes(1 << 20)))
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(Client(driver.where)).send(PLAIN)
+        driver.turn()
+        assert 8 <= driver.lane.count < 30  # 8 to 16: a megabyte takes the kernel some 0.1 ms
+        driver.until(lambda: driver.lane.count == 40)
+
+
 def test_of_accept_encodings_of_one_length_each_means_what_it_says(drive: Callable[..., Driver]) -> None:
     driver = drive()
     put(driver.lane, b"/a", packed(b"identity"), packed(b"br", coding=1), packed(b"gz", coding=2))

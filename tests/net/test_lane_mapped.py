@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.begun import open_descriptors
 from tests.support.client import Client
 from tests.support.command import StartCommand
 from tests.support.driver import LEAD, Driver, Fake, Held, put
@@ -130,17 +131,17 @@ def test_content_is_whole_where_a_mapping_or_a_pipe_is_refused(pages: Callable[[
 
 def test_the_mapping_and_the_pipe_go_with_the_lane(pages: Callable[[], Pages]) -> None:
     made = pages()
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     made.driver.lane.map(made.fd, 1 << 20)
     with Client(made.driver.where) as client:
         assert read_whole(made, client, b"/pages") == made.contents[b"/pages"]
     made.driver.until(lambda: not made.driver.lane.count)
     assert mapped_here()
-    assert len(os.listdir("/proc/self/fd")) == before + 2
+    assert open_descriptors() == before + 2
     made.driver.lane.close()
     made.driver.lane = Closed()
     assert not mapped_here()
-    assert len(os.listdir("/proc/self/fd")) == before - 1  # the lane's epoll is closed, too
+    assert open_descriptors() == before - 1  # the lane's epoll is closed, too
 
 
 @NOT_SANITIZED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.begun import open_descriptors
 from zcserve.config.addresses import Address, TcpAddress, UnixAddress
 from zcserve.errors import UsageError
 from zcserve.net.listener import Reserve, bind
@@ -80,10 +80,10 @@ def test_an_address_that_is_not_ours_is_wrong_use(host: str) -> None:
 
 def test_nothing_stays_open_when_binding_fails(opened: ExitStack) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        before = os.listdir("/proc/self/fd")
+        before = open_descriptors()
         with pytest.raises(UsageError):
             bind(TcpAddress("127.0.0.1", other.getsockname()[1]))
-        assert len(os.listdir("/proc/self/fd")) == len(before)
+        assert open_descriptors() == before
 
 
 # --- unix sockets -----------------------------------------------------------------------------------------
@@ -134,9 +134,7 @@ def test_a_directory_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:
 
 
 def test_the_reserve_is_one_descriptor_that_can_be_lent() -> None:
-    def count() -> int:
-        return len(os.listdir("/proc/self/fd"))
-
+    count = open_descriptors
     before = count()
     reserve = Reserve()
     assert count() == before + 1

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.begun import open_descriptors
 from zcserve.net.loop import STEPS_MAX, Loop
 from zcserve.net.poller import Poller
 
@@ -326,12 +327,12 @@ def test_a_deadline_that_fails_ends_nothing(loop: Loop, caplog: pytest.LogCaptur
 
 
 def test_closing_gives_the_descriptors_back() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     loops = [Loop(Poller()) for _ in range(5)]
-    assert len(os.listdir("/proc/self/fd")) > before
+    assert open_descriptors() > before
     for loop in loops:
         loop.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 def test_a_call_after_the_end_writes_into_no_other_file(tmp_path: Path) -> None:

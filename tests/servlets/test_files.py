@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.begun import open_descriptors
 from tests.support.connection_side import bytes_of
 from zcserve import Config
 from zcserve.cache.entry import Entry, ForeignSpan, Span
@@ -90,11 +91,11 @@ def test_a_negative_offset_or_count_is_an_error(file: Path, offset: int, count: 
 def test_what_is_no_regular_file_is_an_error_and_leaves_no_descriptor(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     for path in (fifo, tmp_path, tmp_path / "absent"):
         with pytest.raises(OSError):  # noqa: PT011
             Part.of_path(path)
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 # --- whose memory -----------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.begun import Begun
+from tests.support.begun import Begun, open_descriptors
 from tests.support.importing import Here, importing
 from tests.support.waiting import WaitUntil, is_readable
 from zcserve.cache import inotify
@@ -141,11 +140,11 @@ def test_where_no_more_can_be_watched_the_descriptor_is_given_back(
     def refuse(fd: int, of: int, mask: int) -> int:
         raise OSError(28, "No space left on device")
 
-    fds = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     monkeypatch.setattr(inotify, "add_watch", refuse)
     assert not edits.watch([str(directory)])
     assert edits.fd == -1
-    assert len(os.listdir("/proc/self/fd")) == len(fds) - 1
+    assert open_descriptors() == before - 1
     assert "No space left on device" in caplog.messages[0]
 
 

@@ -262,6 +262,26 @@ def test_what_is_missing_is_named_in_one_line(start: Start, tmp_path: Path) -> N
     assert not log.exists()
 
 
+@pytest.mark.parametrize("engine", ["python", "native"])
+def test_a_process_that_may_have_few_addresses_serves(
+    start: Start, place: str, wait_until: WaitUntil, engine: str
+) -> None:
+    """Threads take them for stacks: what is taken in advance leaves room for these."""
+    limit = limited(resource.RLIMIT_AS, 3 << 29)
+    process = start("--listen", f"unix:{place}", "--engine", engine, "--compress", preexec_fn=limit)
+    wait_until(lambda: serves(place))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WITHIN_S) == 0
+
+
+@pytest.mark.parametrize("engine", ["python", "native"])
+def test_a_process_without_memory_says_so_in_one_line(start: Start, engine: str) -> None:
+    process = start("--port", "0", "--engine", engine, preexec_fn=limited(resource.RLIMIT_AS, 80 << 20))
+    _, said = process.communicate(timeout=WITHIN_S)
+    assert (process.returncode, said.count(b"\n")) == (2, 1), said
+    assert b"memory" in said or b"ulimit -v" in said
+
+
 @pytest.mark.skipif(not can_unshare("-m"), reason="needs mount namespaces")
 def test_it_serves_without_dev_null(start: Start, place: str, wait_until: WaitUntil) -> None:
     process = start("--listen", f"unix:{place}", before=bare("mount -t tmpfs none /dev"))

@@ -1,6 +1,6 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text  <  scan dates gil steady mapped requests  <  records  <  grammar choice uses
+    system text  <  scan dates gil steady requests  <  mapped records  <  grammar choice uses
         <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
         <  connections parts absent finding  <  owned  <  servlets shared  <  endings answering  <  loop  <  _lane
 

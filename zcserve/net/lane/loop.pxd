@@ -35,11 +35,14 @@ cdef enum:
     EVENTS_MAX = 256             # of one epoll_wait
     RESUMED_MAX = 64             # connections of `again` that are served in a turn
     ACCEPTS_MAX = 64             # in a turn
+    ACCEPTS_MIN = 8              # in a turn, however long they take
 
 cdef extern from *:
     """
     #define ZC_CALLING_S 0.002
+    #define ZC_ACCEPTING_S 0.0005
     """
+    const double ACCEPTING_S "ZC_ACCEPTING_S"    # in a turn new clients are accepted, and served, for so long
     const double CALLING_S "ZC_CALLING_S"        # in a turn servlets are called for so long, and the last one to its end
 
 cdef struct Loop:
@@ -142,8 +145,10 @@ cdef inline void accept_from(Loop *loop, int listener) noexcept nogil:
 cdef inline int accept(Loop *loop, int listener) noexcept nogil:
     """DONE when the queue is empty, ENOUGH when it may not be, GONE when Python must see to it.
 
-    A client is served at once: its request is often there already, and a connection for but one is never watched at all.
+    A client is served at once: its request is often there already, and a connection for but one is never watched at all. Where that takes
+    long, as it does for much content, the others have their turn between: clients that go and come again would hold it for ever.
     """
+    cdef double until = monotonic() + ACCEPTING_S
     cdef Conns *conns = &loop.answering.conns
     cdef sockaddr_storage address
     cdef socklen_t length
@@ -166,6 +171,8 @@ cdef inline int accept(Loop *loop, int listener) noexcept nogil:
         if conn.owner == OWNER_LANE and watch_fresh(conns, fd, conn) < 0:
             end(conns, fd)
             return GONE
+        if loop.accepts_left <= ACCEPTS_MAX - ACCEPTS_MIN and monotonic() > until:
+            loop.accepts_left = 0
     return ENOUGH
 
 

@@ -14,12 +14,13 @@ behind the newest content than twice as much as may be resident is mapped anew, 
 what is still sent from there come again.
 
 The pipe is empty between two calls: what a socket did not take of it goes with the pipe, and there is another one. Where there can
-be no mapping (RLIMIT_AS) or no pipe, content goes by sendfile.
+be no mapping (RLIMIT_AS), or no pipe as long as that (fs.pipe-user-pages-soft: with a short one it is slower), content goes by sendfile.
 """
 
 from libc.stdint cimport int64_t
 from posix.types cimport off_t
 
+from zcserve.net.lane.steady cimport share_of_addresses
 from zcserve.net.lane.system cimport (
     F_SETPIPE_SZ, MADV_DONTDUMP, MAP_FAILED, MAP_FIXED, MAP_NORESERVE, MAP_SHARED, O_CLOEXEC, O_NONBLOCK, PROT_READ, SPLICE_F_MORE,
     SPLICE_F_NONBLOCK, close, errno, fcntl, iovec, madvise, mmap, munmap, pipe2, sendfile, set_errno,
@@ -31,6 +32,8 @@ cdef enum:
     PIPE_BYTES = 262144          # measured: 64 KB at a time cost 6% more for 300 KB, and 15% for 1 MB
     PAGE_BYTES = 4096
     PIECE_BYTES = 67108864       # swept at once: some 10 us, and 0.3 ms where all of it is resident
+    PARTS = 4                    # of addresses, where there are few: one of these for the mapping
+    REFUSED_MAX = 1000           # sends before a pipe is asked for again
     LARGEST_BITS = 40            # of addresses: a terabyte, and less where the system has no more
     SMALLEST_BITS = 30
 
@@ -41,17 +44,19 @@ cdef struct Mapped:
     int64_t behind               # as far as that, what is swept lies behind what is sent
     int fd
     int pipe_out, pipe_in        # 0 as long as there is none
+    int refused                  # sends until it is asked for again, where it was refused
 
 
 cdef inline void map_file(Mapped *mapped, int fd, int64_t resident) noexcept:
     """See this memfd, which the caller keeps open, through a mapping from now on. About so much of it is `resident`."""
     cdef int bits = LARGEST_BITS
+    cdef size_t share = share_of_addresses(PARTS)
     cdef void *found
     unmap(mapped)
     mapped.swept = 0
     mapped.behind = 2 * resident
     while bits >= SMALLEST_BITS:
-        found = map_piece(NULL, <size_t> 1 << bits, fd, 0)
+        found = map_piece(NULL, <size_t> 1 << bits, fd, 0) if <size_t> 1 << bits <= share else MAP_FAILED
         if found != MAP_FAILED:
             mapped.content = <const char *> found
             mapped.size = <int64_t> 1 << bits
@@ -120,12 +125,20 @@ cdef inline ssize_t send_pages(Mapped *mapped, int to, int fd, int64_t offset, s
 
 
 cdef inline bint open_pipe(Mapped *mapped) noexcept nogil:
-    """Whether there is a pipe, as long as PIPE_BYTES where the user may have so much; errno stays as it is."""
+    """Whether there is a pipe of PIPE_BYTES; errno stays as it is."""
     cdef int error = errno
     cdef int ends[2]
-    if not mapped.pipe_in and pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0:
-        fcntl(ends[1], F_SETPIPE_SZ, <int> PIPE_BYTES)
+    if mapped.pipe_in:
+        return True
+    if mapped.refused:
+        mapped.refused -= 1
+        return False
+    if pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0:
         mapped.pipe_out, mapped.pipe_in = ends[0], ends[1]
+        if fcntl(mapped.pipe_in, F_SETPIPE_SZ, <int> PIPE_BYTES) < 0:
+            close_pipe(mapped)
+    if not mapped.pipe_in:
+        mapped.refused = REFUSED_MAX
     set_errno(error)
     return mapped.pipe_in != 0
 

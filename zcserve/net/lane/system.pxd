@@ -108,8 +108,9 @@ cdef extern from "<unistd.h>" nogil:
 cdef extern from "<sys/resource.h>" nogil:
     ctypedef unsigned long rlim_t
     struct rlimit:
-        rlim_t rlim_max
-    int RLIMIT_NOFILE
+        rlim_t rlim_cur, rlim_max
+    int RLIMIT_AS, RLIMIT_NOFILE
+    rlim_t RLIM_INFINITY
     int getrlimit(int resource, rlimit *limits)
 
 cdef extern from "<sys/mman.h>" nogil:
