@@ -83,7 +83,7 @@ def test_nothing_stays_open_when_binding_fails(opened: ExitStack) -> None:
         before = open_descriptors()
         with pytest.raises(UsageError):
             bind(TcpAddress("127.0.0.1", other.getsockname()[1]))
-        assert open_descriptors() == before
+        assert open_descriptors() <= before  # a thread of another test may close its own meanwhile
 
 
 # --- unix sockets -----------------------------------------------------------------------------------------

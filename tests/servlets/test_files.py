@@ -95,7 +95,7 @@ def test_what_is_no_regular_file_is_an_error_and_leaves_no_descriptor(tmp_path: 
     for path in (fifo, tmp_path, tmp_path / "absent"):
         with pytest.raises(OSError):  # noqa: PT011
             Part.of_path(path)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before  # a thread of another test may close its own meanwhile
 
 
 # --- whose memory -----------------------------------------------------------------------------------------
