@@ -22,6 +22,8 @@ from tests.support.waiting import WaitUntil
 from zcserve import outlet
 from zcserve.outlet import LineWriter, Outlet
 
+CHECKOUT = Path(__file__).parents[1]
+
 LINE = b"a line of thirty-two characters\n"
 ENOUGH = 1 << 20  # bytes: more than each kind takes (sockets 200 KB) with what may wait
 
@@ -218,3 +220,26 @@ def test_a_forked_child_writes_what_it_says_and_nothing_else(wait_until: WaitUnt
     assert lines.close()
     drain(reader, wait_until, lambda got: got == b"parent\n")
     os.close(reader)
+
+
+# A program: a signal's handler, which comes at any moment of a `close`, closes the writer as well.
+INTERRUPTED = """
+import faulthandler, os, random, signal, time
+from zcserve.outlet import LineWriter, Outlet
+
+faulthandler.dump_traceback_later(30, exit=True)
+until = time.monotonic() + 1
+signal.signal(signal.SIGALRM, lambda *_: writer.close(until))
+while time.monotonic() < until:
+    writer = LineWriter(Outlet(os.open(os.devnull, os.O_WRONLY)), "a test's", 1 << 20)
+    writer.put(b"a line\\n")
+    signal.setitimer(signal.ITIMER_REAL, 1e-6 + 4e-4 * random.random())
+    assert writer.close(until)
+"""
+
+
+def test_it_can_be_closed_by_a_signals_handler_while_it_is_being_closed() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], cwd=CHECKOUT, capture_output=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")

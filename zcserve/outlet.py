@@ -163,6 +163,7 @@ class Writer(Generic[Item]):
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # the one that a signal's handler may put into
         self._lock = threading.RLock()  # likewise
         self._ended = False
+        self._is_done = False  # the thread, of its own accord
         self._until = inf
         self._moved = time.monotonic()  # when the outlet took something last, or had nothing to take
         self._asked = inf  # since when the thread has been writing
@@ -214,13 +215,14 @@ class Writer(Generic[Item]):
 
     def close(self, until: float = inf) -> bool:
         """Write what waits, as long as the outlet takes something, and till `until` at most (time.monotonic). False
-        where the thread hangs."""
+        where the thread hangs. Any thread may ask, and a signal's handler: that may come in the middle of a `join`, and
+        until this goes on, `Thread.is_alive` says that the thread is alive."""
         if not self._ended:
             self._moved = time.monotonic()
             self._until = max(until, self._moved + LAST_S)
             self._ended = True
             self._wake.put(None)
-        while self._thread.is_alive():
+        while not self._is_done and self._thread.is_alive():
             within_s = ASKED_S + LAST_S
             if self._outlet.is_file:
                 within_s = max(within_s, min(self._until - self._asked, FILE_WITHIN_S))
@@ -280,6 +282,7 @@ class Writer(Generic[Item]):
                 self._await_work(self._every_s if out else RETRY_S)
         self._give_up()
         self._outlet.close()
+        self._is_done = True
 
     def _await_work(self, within_s: float | None) -> None:
         with suppress(queue.Empty):
