@@ -235,6 +235,7 @@ while time.monotonic() < until:
     writer.put(b"a line\\n")
     signal.setitimer(signal.ITIMER_REAL, 1e-6 + 4e-4 * random.random())
     assert writer.close(until)
+signal.setitimer(signal.ITIMER_REAL, 0)  # a signal has no handler of Python's when the interpreter is ending
 """
 
 
