@@ -483,10 +483,13 @@ def test_a_server_that_ends_at_once_takes_the_next_program_along(
     server.signal(signal.SIGUSR2)
     (child,) = wait_until(server.children)
     try:
-        with standing_still(server.pid):  # both come before the loop's next turn
-            server.signal(signal.SIGINT)
-            server.signal(signal.SIGTERM)
-        assert server.first.process.wait(20) == 128 + signal.SIGTERM
+        with Client(server.port) as client:
+            client.send(b"GET /page HTTP/1.1\r\n")  # it is waited for, so that the second signal finds the server
+            assert get(server.port, "/page").body == b"a page"
+            with standing_still(server.pid):  # both come before the loop's next turn
+                server.signal(signal.SIGINT)
+                server.signal(signal.SIGTERM)
+            assert server.first.process.wait(20) == 128 + signal.SIGTERM
         server.await_end(child)
     finally:
         end([child])
