@@ -183,11 +183,7 @@ class Writer(Generic[Item]):
             self._write_alone(item)
             return
         with self._lock:
-            if self._come - self._gone >= self._waiting_max:
-                self._dropped += self.lines_in(item)
-                return
-            self._come += self.cost(item)
-            self._queue.append(item)
+            self.put_unlocked(item, self.cost(item))
         if self._every_s is None and self._wake.empty():
             self._wake.put(None)
 

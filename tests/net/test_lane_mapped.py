@@ -97,6 +97,21 @@ def test_what_one_socket_does_not_take_is_not_sent_to_another(pages: Callable[[]
         assert read_rest(made, slow, b"/pages") == made.contents[b"/pages"]
 
 
+def test_a_head_that_is_longer_than_texts_that_are_made_is_sent_as_it_is(pages: Callable[[], Pages]) -> None:
+    made = pages()
+    made.driver.lane.map(made.fd, 1 << 20)
+    content = made.contents[b"/copied"]
+    head = LEAD % len(content) + b"X-Long: %b\r\n" % (b"x" * 100_000) + b'ETag: "tag"\r\n\r\n'
+    put(made.driver.lane, b"/long", Fake(Held(head, content, fd=made.fd, offset=AT)))
+    with Client(made.driver.where) as client:
+        assert read_whole(made, client, b"/copied") == content
+        client.send(GET % b"/long")
+        received = read_while_turning(made.driver, client, len(head) + len(content))
+        while not received.endswith(content):
+            received += read_while_turning(made.driver, client, 1)
+    assert received.endswith(b"\r\n" + head + content)
+
+
 def read_whole(made: Pages, client: Client, key: bytes) -> bytes:
     client.send(GET % key)
     return read_rest(made, client, key)

@@ -115,7 +115,7 @@ cdef inline Answer *add_answer(
     answer.span_offset = rep.offset
     answer.span_len = answer.size if rep.fd >= 0 else 0
     answer.not_modified = matched
-    if answer.span_len:
+    if answer.span_len and output.prefix_len[head.mode][status] + rep.head_len <= MADE_BYTES - output.made_len:
         content = copied_at(&output.mapped, rep.fd, rep.offset, rep.size)
     if content != NULL:
         answer.span_len = 0
@@ -135,7 +135,7 @@ cdef inline Answer *add_answer(
 
 
 cdef inline void join_head(Output *output, iovec *iov, const char *prefix, size_t prefix_len, const Rep *rep) noexcept nogil:
-    """Make one text of a prefix and a head, for which there is room: a head has at most 4 KB (cache/heads.py)."""
+    """Make one text of a prefix and a head, for which there is room."""
     iov.iov_base = output.made + output.made_len
     iov.iov_len = prefix_len + rep.head_len
     memcpy(iov.iov_base, prefix, prefix_len)
