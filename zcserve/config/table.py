@@ -204,7 +204,7 @@ class Config:
     backlog: int = _key(
         1024,
         COUNT,
-        "connections the kernel queues before they are accepted",
+        "connections the kernel queues before they are accepted: one that has sent nothing waits there for a second",
         why="it must hold the burst of one turn; nginx, Apache and node ask for 511, uvicorn 2048; "
         "net.core.somaxconn cuts it",
     )

@@ -426,11 +426,10 @@ class Servlets:
         def abandon() -> None:
             nonlocal unwanted
             unwanted = True
-            if started is not None:
-                started.cancel()
+            started.cancel()
 
         try:
-            started = self._caller.call(route, request, failed, done)
+            started = self._caller.start(route, request, failed, done)
         except BusyError as error:
             return self.context.busy(exchange, error)
         exchange.abandoned = abandon

@@ -70,18 +70,22 @@ class Caller:
         `failed` hears, in the loop's thread, what a stream raises when its answer has begun. None: it is over already.
         Raises BusyError.
         """
+        if route.thread or route.is_async:
+            return self.start(route, request, failed, done)
+        done(self.call_here(route, request, failed))
+        return None
+
+    def start(self, route: Route, request: Request, failed: Failed, done: Done) -> Started:
+        """Call a servlet that does not run in the loop, as `call` does. Raises BusyError."""
         context = self._context
         if route.is_async:
             task = context.tasks.start(self._call_in_tasks(route, request, failed))
             task.add_done_callback(lambda task: context.call_soon(partial(done, _outcome_of(task))))
             return Started(task.cancel, lambda: False)
-        if route.thread:
-            unwanted: list[bool] = []
-            job = partial(self._call_in_pool, route, request, failed, done, unwanted)
-            context.pool.submit(job)
-            return Started(partial(self._cancel_in_pool, job, unwanted), partial(context.pool.withdraw, job))
-        done(self.call_here(route, request, failed))
-        return None
+        unwanted: list[bool] = []
+        job = partial(self._call_in_pool, route, request, failed, done, unwanted)
+        context.pool.submit(job)
+        return Started(partial(self._cancel_in_pool, job, unwanted), partial(context.pool.withdraw, job))
 
     def call_here(self, route: Route, request: Request, failed: Failed) -> Outcome:
         """Call a servlet that runs in the loop, as `call` does."""
