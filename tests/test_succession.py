@@ -166,7 +166,7 @@ def test_what_changed_before_it_is_ready_and_before_it_goes_is_known_when_it_ser
     desk.succession.begin(asked)
     assert (sizes, desk.size()) == ([2], 3)
     assert before.control.recv(64) == b"serving and knowing"
-    assert supervisor() == []  # the process before it tells who is the main one
+    assert supervisor() == []  # the process before it tells which one is the main process
     before.control.close()
 
 
@@ -194,10 +194,7 @@ def test_when_the_old_one_has_ended_its_memory_is_this_ones_alone_and_an_upgrade
     desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = note_release(desk, monkeypatch)
-    before = Before()
-    desk.succeed(before.predecessor)
-    before.control.send(b"go")
-    desk.succession.begin(never)
+    before = take_over(desk)
     desk.succession.upgrade()
     assert f"upgrade: begun when process {os.getpid()} has ended" in caplog.messages
     desk.server.loop.run_once()
@@ -206,6 +203,15 @@ def test_when_the_old_one_has_ended_its_memory_is_this_ones_alone_and_an_upgrade
     desk.turn_until(lambda: desk.started)
     assert f"upgrade: process {os.getpid()} has ended" in caplog.messages
     assert released == ["zcserve-loader"]  # not in the loop: it may take long
+
+
+def take_over(desk: Desk) -> Before:
+    """Have the server serve after another process."""
+    before = Before()
+    desk.succeed(before.predecessor)
+    before.control.send(b"go")
+    desk.succession.begin(never)
+    return before
 
 
 def note_release(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -225,10 +231,7 @@ def test_without_having_been_asked_nothing_is_upgraded_when_the_old_one_ends(
     desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = note_release(desk, monkeypatch)
-    before = Before()
-    desk.succeed(before.predecessor)
-    before.control.send(b"go")
-    desk.succession.begin(never)
+    before = take_over(desk)
     before.control.close()
     desk.turn_until(lambda: released)
     behind: list[object] = []
