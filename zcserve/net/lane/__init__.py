@@ -1,6 +1,6 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text  <  scan dates gil steady requests  <  mapped records  <  grammar choice uses
+    system text atomic  <  scan dates gil steady requests mail  <  lanes mapped records  <  grammar choice uses
         <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
         <  connections parts absent finding  <  owned  <  servlets shared  <  endings answering  <  loop  <  _lane
 
@@ -8,6 +8,9 @@
 |-------------|-----------------------------------------------------------------------------|
 | system      | what is taken from the system and from CPython                              |
 | text        | classes of characters, comparisons, decimal numbers, hashes                 |
+| atomic      | how one thread reads what another writes                                    |
+| mail        | letters between lanes                                                       |
+| lanes       | what each lane lets the others see, and when what was withdrawn is freed    |
 | scan        | where a target, a name, a value or a tag ends                               |
 | dates       | the seconds that a date says                                                |
 | records     | what can be sent, and how long it lives                                     |

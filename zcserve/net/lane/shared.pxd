@@ -7,10 +7,12 @@ memos of values, counters) is its own, and stands in `Answering`. docs/lanes.md 
 """
 
 from zcserve.net.lane.absent cimport Absent
+from zcserve.net.lane.lanes cimport Lanes
 from zcserve.net.lane.owned cimport Owned
 from zcserve.net.lane.table cimport Table
 
 cdef struct Shared:
+    Lanes lanes
     Table table
     Absent absent
     Owned owned

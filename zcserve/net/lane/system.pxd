@@ -104,6 +104,12 @@ cdef extern from * nogil:
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
+    int dup(int fd)
+    ssize_t write_fd "write"(int fd, const void *data, size_t length)
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    int EFD_NONBLOCK, EFD_CLOEXEC
+    int eventfd(unsigned int start, int flags)
 
 cdef extern from "<sys/resource.h>" nogil:
     ctypedef unsigned long rlim_t

@@ -1,0 +1,77 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Lanes: what each lets the others see of it, and the epoch by which what was withdrawn is freed.
+
+A `Station` is all of a lane that another thread may touch: its mailbox, and numbers that the lane alone writes. Station 0 is that of the
+first lane, in whose thread Python's loop runs.
+
+Epochs. Python's thread takes something out of what lanes read, and then begins another epoch. A lane notes the epoch at the start of a
+turn, and QUIET when it waits. What was withdrawn before an epoch began is out of reach when each lane has noted that epoch, or a later
+one, or QUIET: then `passed` is true of it. The note comes before each read of the turn, in all threads' eyes; so does the withdrawal before the
+epoch. The first lane withdraws between its own turns, so it notes nothing.
+"""
+
+from libc.stdint cimport uint64_t
+
+from zcserve.net.lane.atomic cimport acquire, add, load, release, store
+from zcserve.net.lane.mail cimport Letter, Mailbox, put_letter
+
+cdef extern from *:
+    """
+    #define ZC_QUIET (~(uint64_t) 0)
+    """
+    const uint64_t QUIET "ZC_QUIET"      # no epoch: the lane reads nothing
+
+cdef enum:
+    LANES_MAX = 64
+
+cdef enum:                       # `Letter.kind`
+    STOP = 0                     # close all connections, and end
+    GIVEN = 1                    # `what`: a `Given` (moving.pxd), a connection that is the taker's from now on
+
+cdef struct Station:
+    Mailbox mail
+    char before[64]              # what follows is written by the lane alone
+    uint64_t seen                # the epoch of its turn, or QUIET
+    int load                     # its connections
+    char behind[64]
+
+cdef struct Lanes:
+    int count                    # 1: there is the first one alone
+    uint64_t epoch               # written by Python's thread
+    Station *stations[LANES_MAX]
+
+
+cdef inline void open_lanes(Lanes *lanes, Station *first) noexcept nogil:
+    lanes.count = 1
+    lanes.stations[0] = first
+    first.seen = QUIET
+
+
+cdef inline void begin_reading(const Lanes *lanes, Station *station) noexcept nogil:
+    """A turn of a lane that is not the first begins."""
+    store(&station.seen, acquire(&lanes.epoch))
+
+
+cdef inline void end_reading(Station *station) noexcept nogil:
+    """The lane has no pointer any more to what it has read, but for what it holds by a reference."""
+    release(&station.seen, QUIET)
+
+
+cdef inline uint64_t next_epoch(Lanes *lanes) noexcept nogil:
+    """Python's thread: what was withdrawn until now is out of reach when this has `passed`."""
+    return add(&lanes.epoch, 1)
+
+
+cdef inline bint passed(const Lanes *lanes, uint64_t epoch) noexcept nogil:
+    """Whether each lane has begun a turn in this epoch or later, or waits."""
+    cdef int i
+    for i in range(1, lanes.count):
+        if load(&lanes.stations[i].seen) < epoch:
+            return False
+    return True
+
+
+cdef inline bint send(Lanes *lanes, int number, Letter letter) noexcept nogil:
+    """Put a letter into a lane's box; False where that is full."""
+    return put_letter(&lanes.stations[number].mail, letter)
