@@ -324,5 +324,6 @@ class FastLane(Front):
         return self.lane.take_sightings()
 
     def running(self) -> tuple[str | None, int]:
-        """As `Front.running`."""
-        return self.lane.running, -self.lane.requests
+        """As `Front.running`. While a servlet runs, its count stands still."""
+        where = self.lane.running
+        return where, -self.lane.requests - 1 if where is not None else 0

@@ -13,6 +13,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from zcserve.net.lane.atomic cimport add_int
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.mapped cimport Mapped, copied_at, send_pages
 from zcserve.net.lane.records cimport Dead, Record, Rep, maybe_dead, reps_of
@@ -261,7 +262,7 @@ cdef inline bint hold(const Answer *answer, const iovec *iov, int whole, size_t 
     pending.span_len = answer.span_len
     pending.record = answer.record
     pending.record.refs += 1
-    pending.record.sending += 1
+    add_int(&pending.record.sending, 1)
     return True
 
 
@@ -329,7 +330,7 @@ cdef inline void unpin(Pending *pending, Dead *dead) noexcept nogil:
     pending.record = NULL
     if record != NULL:
         record.refs -= 1
-        record.sending -= 1
+        add_int(&record.sending, -1)
         maybe_dead(dead, record)
 
 

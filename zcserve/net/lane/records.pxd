@@ -52,7 +52,7 @@ cdef struct Record:              # one allocation, its representations and its k
     char *key
     PyObject *keep               # what a servlet consists of
     int refs                     # why it may not be freed: sends under way, and a tick that was not drained
-    int sending
+    int sending                  # sends under way; any thread that holds the GIL may look
     uint8_t count                # of representations
     uint8_t any_query            # what its key leads to with each query behind it, too
     uint8_t dropped

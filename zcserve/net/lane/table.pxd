@@ -19,6 +19,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp
 
+from zcserve.net.lane.atomic cimport look_int
 from zcserve.net.lane.records cimport (
     Dead, Record, Rep, bury, give_numbers, is_resident, is_with, maybe_dead, record_of_file, release, reps_of, take_number,
 )
@@ -203,7 +204,7 @@ cdef inline bint is_sending(const Table *table, entry) except -1:
     cdef Record *found[2]
     cdef int i
     for i in range(find_with(table, entry, found)):
-        if found[i].sending:
+        if look_int(&found[i].sending):
             return True
     return False
 
