@@ -151,6 +151,7 @@ class Config:
     engine: Engine = _key(
         "auto", TEXT, "what answers plain requests; auto is native where built", choices=get_args(Engine)
     )
+    lanes: int = _key(1, COUNT, "threads that answer", why="one core is one lane")
     watch: bool = _key(True, SWITCH, "follow changes below the root, and the root's own symlink, as they happen")
     recheck_s: float = _key(
         600.0,

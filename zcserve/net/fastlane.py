@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
@@ -21,6 +22,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zcserve import threads
 from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.entry import Entry, Redirect, each_coding
 from zcserve.config.table import Config
@@ -65,7 +67,7 @@ def open_front(config: Config, prefixes: Prefixes, log: AccessLog | None) -> Fro
     trusted = Trusted(config.proxy_headers)
     networks = [(int(one.version), one.network_address.packed, one.prefixlen) for one in trusted.networks]
     lane.trust(networks, trusted.unix, Proxies(trusted).origin)
-    return FastLane(lane, prefixes, log, log_json=config.access_log_format == "json")
+    return FastLane(lane, prefixes, log, log_json=config.access_log_format == "json", lanes=config.lanes)
 
 
 def is_native(config: Config) -> bool:
@@ -152,8 +154,13 @@ class FastLane(Front):
     engine = "native"
     takes = True
 
-    def __init__(self, lane: Lane, prefixes: Prefixes, log: AccessLog | None, *, log_json: bool) -> None:
+    def __init__(
+        self, lane: Lane, prefixes: Prefixes, log: AccessLog | None, *, log_json: bool, lanes: int = 1
+    ) -> None:
+        """`lanes`: of so many `lane` is the first."""
         self.lane = lane
+        self._lanes = lanes
+        self._threads: list[threading.Thread] = []
         self.hash_seed = lane.hash_seed
         # The methods themselves: a function around them would be on the way of each turn, connection and request.
         self.poll = lane.poll  # type: ignore[method-assign]
@@ -177,9 +184,17 @@ class FastLane(Front):
     def watch(self, fd: int, kind: Kind) -> None:
         """As `Front.watch`: the lane accepts by itself."""
         if kind is Kind.LISTENER:
+            if not self._threads:
+                self._start_lanes()
             self.lane.register_listener(fd)
         else:
             self.lane.register(fd, stream=kind is Kind.CLIENT)
+
+    def _start_lanes(self) -> None:
+        """Now that all is known that never changes: the others have copies of it."""
+        for _ in range(1, self._lanes):
+            run = partial(self.lane.run_lane, self.lane.add_lane())
+            self._threads.append(threads.start(run, f"zcserve-lane-{len(self._threads) + 1}"))
 
     def forget(self, fd: int) -> None:
         """As `Front.forget`."""
@@ -191,6 +206,9 @@ class FastLane(Front):
 
     def close(self) -> None:
         """As `Front.close`."""
+        self.lane.stop_lanes()
+        for thread in self._threads:
+            thread.join()
         self.lane.close()
 
     def begin(self, loop: Turns, store: Store) -> None:

@@ -2,7 +2,7 @@
 
     system text atomic  <  scan dates gil steady requests mail  <  lanes mapped records  <  grammar choice uses
         <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
-        <  connections parts absent finding  <  owned  <  servlets shared  <  endings answering  <  loop  <  _lane
+        <  connections parts absent finding  <  owned  <  servlets shared  <  endings moving  <  answering  <  loop  <  opening  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
@@ -32,6 +32,7 @@
 | output      | answers that are gathered and sent, and what is left of one                 |
 | parts       | answers whose head is made when they are asked for: 206, 301, 412, 416      |
 | connections | which connections there are, and whose they are                             |
+| moving      | a connection that goes from one lane to another                             |
 | endings     | how connections end, and when                                               |
 | absent      | which keys lead nowhere, and the answer to them                             |
 | owned       | which paths an application may own                                          |
@@ -40,6 +41,7 @@
 | finding     | what Python teaches when it is asked for                                    |
 | answering   | the bytes of one connection -> answers, or a connection that is handed over |
 | loop        | turns of epoll, and each connection's share of them                         |
+| opening     | a lane is made, and given back                                              |
 
 A unit is structs, which are passed by pointer, and functions, which are all inline. So there is one extension module
 with one runtime of Cython's, and a call from one unit into another costs what a call inside a unit costs. A `.pxd`

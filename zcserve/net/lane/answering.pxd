@@ -21,6 +21,7 @@ from zcserve.net.lane.gil cimport Gil, hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
 from zcserve.net.lane.head cimport Head, Rules, find_place, key_of, parse_request_line, parse_rest
 from zcserve.net.lane.judged cimport Judged
+from zcserve.net.lane.moving cimport give_away
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
     BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, Output, add_answer, add_text, code_of, has_room, send_answers, send_pending, unpin,
@@ -65,6 +66,7 @@ cdef struct Answering:
     double called_at             # when its last call ended, 0 for none
     double calling_left          # seconds of this turn in which servlets may be called
     int64_t bytes_spared         # of `Output.bytes_left`, for an answer that is begun: a next one is not, after a batch was sent
+    int number                   # of this lane; 0: the one with Python
     Shared *shared
     Uses uses
     Dead dead
@@ -163,6 +165,8 @@ cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
     finds."""
     cdef Record *record = NULL
     cdef Text place = head.place
+    if lane.number:
+        return NULL
     if not head.for_servlet and not may_own(&lane.shared.owned, place):
         record = page_of(&lane.shared.absent, place)
         if record != NULL and not is_fresh(lane):
@@ -293,6 +297,8 @@ cdef inline int answer_servlet(
     cdef const char *p = at[0]
     cdef Conn *conn = &lane.conns.all[fd]
     cdef int result = HAND_OVER
+    if lane.number:
+        return hand_over(lane, fd, p, end, False)
     if not may_call(lane):
         return put_off(lane, fd, p, end, NOT_YET)
     hold_gil(&lane.gil)
@@ -436,7 +442,11 @@ cdef inline int hand_over(Answering *lane, int fd, const char *p, const char *en
         result = flush(lane, fd, p, end)
         if result == GONE or not at_once and (result != DONE or conn.inbox_len):
             return result
-    if watch_fresh(&lane.conns, fd, conn) < 0 or (p < end and keep_input(conn, p, end) < 0):
+    if p < end and keep_input(conn, p, end) < 0:
+        return GONE
+    if lane.number:
+        return give_away(&lane.conns, &lane.shared.lanes, 0, fd, conn)
+    if watch_fresh(&lane.conns, fd, conn) < 0:
         return GONE
     lane.errands += HAND_OVER_ERRANDS
     lane.errand_at = monotonic()
