@@ -26,6 +26,7 @@ from zcserve import threads
 from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.entry import Entry, Redirect, each_coding
 from zcserve.config.table import Config
+from zcserve.config.units import Auto
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
 from zcserve.http import FieldLines, coding_quality, is_host, parse_accept_encoding, parse_list
@@ -34,6 +35,7 @@ from zcserve.net.fields import CLOSE, KEEP, KEEP_10, mode_of
 from zcserve.net.framing import frame
 from zcserve.net.front import Front, Kind, Turns
 from zcserve.net.lane import digest
+from zcserve.net.lanes import bind, number_of, start
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
 from zcserve.site import reply
@@ -59,6 +61,7 @@ UPGRADE = 3  # beside KEEP, KEEP_10 and CLOSE: whether it matters the Upgrade fi
 
 def open_front(config: Config, prefixes: Prefixes, log: AccessLog | None) -> Front:
     """What the loop waits with: the lane where it is built and wanted. Raises UsageError."""
+    count = lanes_of(config)
     if not is_native(config):
         return Poller()
     from zcserve.net._lane import Lane
@@ -67,7 +70,19 @@ def open_front(config: Config, prefixes: Prefixes, log: AccessLog | None) -> Fro
     trusted = Trusted(config.proxy_headers)
     networks = [(int(one.version), one.network_address.packed, one.prefixlen) for one in trusted.networks]
     lane.trust(networks, trusted.unix, Proxies(trusted).origin)
-    return FastLane(lane, prefixes, log, log_json=config.access_log_format == "json", lanes=config.lanes)
+    return FastLane(
+        lane, prefixes, log, log_json=config.access_log_format == "json", lanes=count, pinned=config.pin_cpus
+    )
+
+
+def lanes_of(config: Config) -> int:
+    """How many lanes there are to be, 1 with the Python engine. Raises UsageError where there cannot be so many."""
+    if is_native(config):
+        return number_of(config.lanes)
+    if config.lanes == 1 or isinstance(config.lanes, Auto):
+        return 1
+    why = "--engine python has one loop" if config.engine == "python" else why_not_native()
+    raise UsageError(f"lanes: {config.lanes} need the native engine: {why}; or use --lanes 1, or auto")
 
 
 def is_native(config: Config) -> bool:
@@ -155,12 +170,20 @@ class FastLane(Front):
     takes = True
 
     def __init__(
-        self, lane: Lane, prefixes: Prefixes, log: AccessLog | None, *, log_json: bool, lanes: int = 1
+        self,
+        lane: Lane,
+        prefixes: Prefixes,
+        log: AccessLog | None,
+        *,
+        log_json: bool,
+        lanes: int = 1,
+        pinned: bool = False,
     ) -> None:
-        """`lanes`: of so many `lane` is the first."""
+        """`lanes`: of so many `lane` is the first; `pinned`: each to its cpu."""
         self.lane = lane
-        self._lanes = lanes
+        self.lanes = lanes
         self._threads: list[threading.Thread] = []
+        self._pinned = pinned
         self.hash_seed = lane.hash_seed
         # The methods themselves: a function around them would be on the way of each turn, connection and request.
         self.poll = lane.poll  # type: ignore[method-assign]
@@ -192,9 +215,9 @@ class FastLane(Front):
 
     def _start_lanes(self) -> None:
         """Now that all is known that never changes: the others have copies of it."""
-        for _ in range(1, self._lanes):
-            run = partial(self.lane.run_lane, self.lane.add_lane())
-            self._threads.append(threads.start(run, f"zcserve-lane-{len(self._threads) + 1}"))
+        for number in range(1, self.lanes):
+            self.lane.add_lane()
+            self._threads.append(start(number, partial(self.lane.run_lane, number), pinned=self._pinned))
 
     def forget(self, fd: int) -> None:
         """As `Front.forget`."""
@@ -210,11 +233,14 @@ class FastLane(Front):
         for thread in self._threads:
             thread.join()
         self.lane.close()
+        threads.unbind()
 
     def begin(self, loop: Turns, store: Store) -> None:
         """As `Front.begin`."""
         self._call_soon = loop.call_soon
         self._store = store
+        if self._pinned:
+            loop.call_soon(partial(bind, 0))
         loop.each_turn.subscribe(self._each_turn)
         store.evicted.subscribe(self._evicted)
         store.is_sending.subscribe(self.lane.pinned)
