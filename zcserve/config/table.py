@@ -164,15 +164,12 @@ class Config:
     engine: Engine = _key(
         "auto", TEXT, "what answers plain requests; auto is native where built", choices=get_args(Engine)
     )
-<<<<<<< HEAD
-=======
     pin_cpus: bool = _key(
         False,
         SWITCH,
         "bind each lane to a core of its own; what an application starts in the loop, threads and programs, is bound "
         "to the first lane's",
     )
->>>>>>> wt-lbench
     watch: bool = _key(True, SWITCH, "follow changes below the root, and the root's own symlink, as they happen")
     recheck_s: float = _key(
         600.0,

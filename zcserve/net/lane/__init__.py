@@ -2,7 +2,8 @@
 
     system text atomic  <  scan dates gil steady requests mail  <  lanes mapped records  <  grammar choice uses
         <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
-        <  connections parts absent finding  <  owned  <  servlets shared  <  endings moving  <  answering  <  loop  <  opening  <  _lane
+        <  connections parts absent finding  <  owned  <  servlets shared  <  endings moving
+        <  answering  <  loop  <  opening  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
