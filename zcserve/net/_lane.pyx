@@ -39,8 +39,8 @@ from zcserve.net.lane.dates cimport NO_DATE
 from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value as read_numbers
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.lanes cimport LANES_MAX, LISTEN, STOP, open_lanes, send
-from zcserve.net.lane.log cimport is_log_filling, set_log_time, taken_lines
-from zcserve.net.lane.loop cimport Loop, run_alone
+from zcserve.net.lane.log cimport is_log_filling, taken_lines
+from zcserve.net.lane.loop cimport Loop, is_second_over, run_alone
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.opening cimport close_lane, free_lane, have_mail, new_lane, open_lane, prepare
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
@@ -48,10 +48,9 @@ from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Record, Rep, bury, record_of_page
 from zcserve.net.lane.shared cimport Shared
+from zcserve.net.lane.seconds cimport said
 from zcserve.net.lane.sightings cimport taken
-from zcserve.net.lane.system cimport (
-    SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, dup,
-)
+from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, dup
 from zcserve.net.lane.text cimport Text, copied
 
 sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of those beside it
@@ -73,6 +72,11 @@ def read_value(int kind, bytes value not None):
         free(<void *> copy.at)
 
 
+def say_second(int64_t second):
+    """For tests: how a Date says a second, how a line of the log in the combined format, and in JSON."""
+    return said(second)
+
+
 @cython.final
 @cython.no_gc_clear
 cdef class Lane:
@@ -82,8 +86,6 @@ cdef class Lane:
     cdef Loop loop
     cdef Loop *others[LANES_MAX]     # by number, from 1 on
     cdef object config
-    cdef list kept
-    cdef tuple prefixes              # of this second
     cdef list pages                  # see `set_pages`
     cdef object judge, look_up, owned, teach, origin       # see `__init__`, `consult`, `learn`, `trust`
     cdef set quick                   # the keys of what was found by `look_up`
@@ -103,7 +105,6 @@ cdef class Lane:
         cdef Answering *lane = &self.loop.answering
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
         self.config = config
-        self.kept = []
         open_lane(&self.loop, seed, config, log_on)
         table.open_table(&self.shared.table, seed, &lane.uses, &lane.dead)
         absent.open_absent(&self.shared.absent, urandom(16))
@@ -185,7 +186,7 @@ cdef class Lane:
     def poll(self, double timeout):
         """(descriptor, mask) of what needs Python's attention; waits at most `timeout` seconds (-1: without end).
 
-        Under load it returns when the second changes, for `set_second`. A report of a descriptor that Python does not know, with the
+        Under load it returns when the second changes. A report of a descriptor that Python does not know, with the
         mask 0, is a connection that was handed over: `take` it."""
         cdef Answering *lane = &self.loop.answering
         cdef Conns *conns = &lane.conns
@@ -253,18 +254,11 @@ cdef class Lane:
 
     # --- what Python teaches ----------------------------------------------------------------------------------
 
-    def set_second(self, int64_t second, tuple prefixes not None, bytes log_time not None):
-        """The prefixes of this second: of 200, 304, 206, 412, 416, 404 and 301 for each of KEEP, KEEP_10, CLOSE; and the time as
-        the log writes it."""
+    def set_prefixes(self, tuple prefixes not None):
+        """What answers begin with, with any Date: of 200, 304, 206, 412, 416, 404 and 301 for each of KEEP, KEEP_10, CLOSE. The lane
+        writes the Date of each second into them. Raises ValueError."""
         set_prefixes(&self.loop.answering.output, prefixes)
-        for i in range(1, self.shared.lanes.count):      # TEMPORARY, until seconds.pxd is here
-            if not self.others[i].answering.output.prefix_len[0][0]:
-                self.kept.append(prefixes)
-                set_prefixes(&self.others[i].answering.output, prefixes)
-        self.prefixes = prefixes
-        self.loop.answering.second = second
-        self.loop.second_until = 0
-        set_log_time(&self.loop.answering.log, log_time)
+        is_second_over(&self.loop)
 
     def set_pages(self, list pages not None):
         """What stands before and behind the content's size, and the page, of 412 and 416: each without Vary and with it."""

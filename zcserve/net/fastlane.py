@@ -14,7 +14,6 @@ from __future__ import annotations
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from importlib import import_module
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
 
 # The lane's numbers for content codings, in the order of what an Accept-Encoding means.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
-# What the lane answers, in the order of `Lane.set_second`'s prefixes.
+# What the lane answers, in the order of `Lane.set_prefixes`.
 STATUSES = (200, 304, 206, 412, 416, 404, 301)
 # So many keys are forgotten one by one; of more, all are.
 KEYS_FORGOTTEN_MAX = 1000
@@ -70,9 +69,7 @@ def open_front(config: Config, prefixes: Prefixes, log: AccessLog | None) -> Fro
     trusted = Trusted(config.proxy_headers)
     networks = [(int(one.version), one.network_address.packed, one.prefixlen) for one in trusted.networks]
     lane.trust(networks, trusted.unix, Proxies(trusted).origin)
-    return FastLane(
-        lane, prefixes, log, log_json=config.access_log_format == "json", lanes=count, pinned=config.pin_cpus
-    )
+    return FastLane(lane, prefixes, log, lanes=count, pinned=config.pin_cpus)
 
 
 def lanes_of(config: Config) -> int:
@@ -169,15 +166,10 @@ class FastLane(Front):
     engine = "native"
     takes = True
 
+    lanes = 1
+
     def __init__(
-        self,
-        lane: Lane,
-        prefixes: Prefixes,
-        log: AccessLog | None,
-        *,
-        log_json: bool,
-        lanes: int = 1,
-        pinned: bool = False,
+        self, lane: Lane, prefixes: Prefixes, log: AccessLog | None, *, lanes: int = 1, pinned: bool = False
     ) -> None:
         """`lanes`: of so many `lane` is the first; `pinned`: each to its cpu."""
         self.lane = lane
@@ -188,10 +180,10 @@ class FastLane(Front):
         # The methods themselves: a function around them would be on the way of each turn, connection and request.
         self.poll = lane.poll  # type: ignore[method-assign]
         self.take = lane.take  # type: ignore[method-assign]
+        lane.set_prefixes(tuple(prefixes.of(status, mode) for mode in (KEEP, KEEP_10, CLOSE) for status in STATUSES))
         lane.set_pages([_page_of(status, vary) for status in (412, 416) for vary in ((), reply.VARY)])
         self._prefixes = prefixes
         self._log = log
-        self._log_time = "%Y-%m-%dT%H:%M:%SZ" if log_json else "%d/%b/%Y:%H:%M:%S +0000"
         self._second = 0
         self._tells_uses = False
         self._call_soon: Callable[[Callable[[], object]], None]
@@ -248,13 +240,10 @@ class FastLane(Front):
             self._log.keep_up(loop.timers)
 
     def _each_turn(self) -> None:
-        """The second's prefixes, the log's lines, and what the entries must know of their uses."""
+        """The log's lines, and once a second what the entries must know of their uses."""
         second = self._prefixes.second
         if second != self._second:
             self._second = second
-            of = self._prefixes.of
-            prefixes = tuple(of(status, mode) for mode in (KEEP, KEEP_10, CLOSE) for status in STATUSES)
-            self.lane.set_second(second, prefixes, time.strftime(self._log_time, time.gmtime(second)).encode())
             self._tells_uses = True
         if self._tells_uses:
             self._tells_uses = self.lane.drain_ticks(TICKS_AT_ONCE) > 0

@@ -1,6 +1,6 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text atomic  <  scan dates gil steady requests mail  <  lanes mapped records  <  grammar choice uses
+    system text atomic  <  scan dates gil steady requests mail  <  seconds lanes mapped records  <  grammar choice uses
         <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
         <  connections parts absent finding  <  owned  <  servlets shared  <  endings moving
         <  answering  <  loop  <  opening  <  _lane
@@ -14,6 +14,7 @@
 | lanes       | what each lane lets the others see, and when what was withdrawn is freed    |
 | scan        | where a target, a name, a value or a tag ends                               |
 | dates       | the seconds that a date says                                                |
+| seconds     | when a lane looks at the clock, and the texts of a second                    |
 | records     | what can be sent, and how long it lives                                     |
 | mapped      | large content in memory, and its pages into a socket                        |
 | grammar     | what the value of a field means                                             |

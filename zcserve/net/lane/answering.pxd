@@ -31,6 +31,7 @@ from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Dead, Record, Rep, reps_of
+from zcserve.net.lane.seconds cimport Seconds
 from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, let_said_go, look_up, settle
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport Sightings, sight
@@ -56,7 +57,7 @@ cdef enum:
 
 cdef struct Answering:
     uint64_t turn                # counts turns
-    int64_t second               # whose prefixes Python has set
+    Seconds seconds              # of which all answers and log lines are
     int errands                  # that Python was given in this turn
     int errands_max
     double errand_at             # when it was given the last one
@@ -233,7 +234,7 @@ cdef inline Answer *add_file(
     if rep == NULL or (lane.log.on and not may_log(&lane.log, head)):
         return NULL
     if head.conditions.present and is_file:
-        status = decide(&head.conditions, rep, head.is_get, lane.rules.ranges_max, lane.second, &part)
+        status = decide(&head.conditions, rep, head.is_get, lane.rules.ranges_max, lane.seconds.now, &part)
     if status == 200 or status == 304 or status == 404:
         answer = add_answer(&lane.output, head, start, record, rep, status == 304)
         if status == 200:

@@ -24,14 +24,17 @@ from zcserve.net.lane.connections cimport (
 from zcserve.net.lane.endings cimport abort_all, end, end_idle, finish, linger, sweep
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
-from zcserve.net.lane.lanes cimport ACCEPT, GIVEN, LISTEN, STOP, UNLISTEN, Lanes, Station, begin_reading, end_reading, idlest, send
+from zcserve.net.lane.lanes cimport (
+    ACCEPT, GIVEN, LISTEN, STOP, UNLISTEN, Lanes, Station, begin_reading, end_reading, idlest, send,
+)
+from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.mail cimport Letter, begin_to_take, take_letter
 from zcserve.net.lane.moving cimport Given, take_given
-from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET
+from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET, date_prefixes
+from zcserve.net.lane.seconds cimport is_another
 from zcserve.net.lane.system cimport (
-    AF_INET, AF_INET6, CLOCK_REALTIME, EAGAIN, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4,
-    clock_gettime, close, epoll_event, epoll_wait, errno, monotonic, recv, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
-    socklen_t, ssize_t, timespec,
+    AF_INET, AF_INET6, EAGAIN, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4,
+    close, epoll_event, epoll_wait, errno, monotonic, recv, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t, ssize_t,
 )
 from zcserve.net.lane.table cimport has_chores
 
@@ -61,7 +64,6 @@ cdef struct Loop:
     int listeners[LISTENERS_MAX]
     int listeners_count
     bint stopped                 # the lane is to end
-    double second_until          # by the monotonic clock; the wall clock is looked at then, and after each `set_second`
     Station station
     Answering answering
     epoll_event events[EVENTS_MAX]
@@ -253,10 +255,7 @@ cdef inline void listen(Loop *loop, int fd) noexcept nogil:
 cdef inline void run_alone(Loop *loop) noexcept nogil:
     """A lane without Python, until it is told to stop."""
     cdef Answering *lane = &loop.answering
-    cdef timespec t
     while not loop.stopped:
-        clock_gettime(CLOCK_REALTIME, &t)
-        lane.second = t.tv_sec
         lane.conns.due = lane.conns.full = False
         lane.conns.reports_count = 0
         lane.errands = 0
@@ -284,7 +283,7 @@ cdef inline void run(Loop *loop, double timeout) noexcept nogil:
                 return
             worked = True
             if is_second_over(loop):
-                return           # the events wait for the new second's prefixes
+                return           # Python has its duties of a second; the events wait
         if not take_up_events(loop):
             return
         if conns.again.count:
@@ -300,14 +299,13 @@ cdef inline bint has_own_chores(const Loop *loop) noexcept nogil:
 
 
 cdef inline bint is_second_over(Loop *loop) noexcept nogil:
-    return loop.answering.conns.now >= loop.second_until and is_another_second(loop)
-
-
-cdef inline bint is_another_second(Loop *loop) noexcept nogil:
-    cdef timespec t
-    clock_gettime(CLOCK_REALTIME, &t)
-    loop.second_until = loop.answering.conns.now + 1 - t.tv_nsec * 1e-9
-    return t.tv_sec != loop.answering.second
+    """Whether another second has begun. All that is written from now on says that one; between turns nothing refers to the prefixes."""
+    cdef Answering *lane = &loop.answering
+    if lane.conns.now < lane.seconds.until or not is_another(&lane.seconds, lane.conns.now):
+        return False
+    date_prefixes(&lane.output, lane.seconds.now)
+    time_lines(&lane.log, lane.seconds.now)
+    return True
 
 
 cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:

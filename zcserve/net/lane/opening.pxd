@@ -7,6 +7,7 @@ The first lane is opened with the table; the others when all that never changes 
 
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering
 from zcserve.net.lane.connections cimport OWNER_MAIL, Conns, free_all, open_conns, register
@@ -111,6 +112,9 @@ cdef inline int copy(Answering *lane, const Answering *first) except -1:
     lane.rules = first.rules
     lane.proxies = first.proxies
     lane.pages = first.pages
+    memcpy(lane.output.prefix, first.output.prefix, sizeof(lane.output.prefix))
+    memcpy(lane.output.prefix_len, first.output.prefix_len, sizeof(lane.output.prefix_len))
+    memcpy(lane.output.date_at, first.output.date_at, sizeof(lane.output.date_at))
     if first.output.mapped.content != NULL:
         map_file(&lane.output.mapped, first.output.mapped.fd, first.output.mapped.behind // 2)
     if not has_uses(&lane.uses, first.uses.size - 1):
