@@ -127,7 +127,7 @@ cdef inline void close_lane(Loop *loop) noexcept:
     cdef Answering *lane = &loop.answering
     free_all(&lane.conns)
     unmap(&lane.output.mapped)
-    close_uses(&lane.uses, &lane.dead)
+    close_uses(&lane.uses)
     close_servlets(&lane.servlets)
     close_judged(&lane.judged)
     close_sightings(&lane.sightings)

@@ -276,7 +276,6 @@ cdef inline bint hold(const Answer *answer, const iovec *iov, int whole, size_t 
     pending.span_len = answer.span_len
     pending.record = answer.record
     pending.record.refs += 1
-    pending.record.sending += 1
     return True
 
 
@@ -344,7 +343,6 @@ cdef inline void unpin(Pending *pending, Dead *dead) noexcept nogil:
     pending.record = NULL
     if record != NULL:
         record.refs -= 1
-        record.sending -= 1
         maybe_dead(dead, record)
 
 

@@ -4,11 +4,11 @@
 
 A `Record` is one resource: its key, and its representations (`Rep`), of which each refers to a head and content that Python
 objects own. It holds those objects as long as it lives. It lives until it is `dropped` and nothing refers
-to it (`refs`: answers under way, and a use that Python was not told yet). Without the GIL a record can only be noted as dead
-(`maybe_dead`); `bury` frees it, with the GIL.
+to it (`refs`: answers under way). Without the GIL a record can only be noted as dead (`maybe_dead`); `bury` frees it, with the GIL.
 
-A record is made for each file that is asked for, so each byte of it counts: with its representation it takes 112 bytes and its key.
-A plain answer writes nothing into it: what changes with each use is the lane's (uses.pxd).
+A record is made for each file that is asked for, so each byte of it counts: with its representation it takes 96 bytes and its key.
+A plain answer writes nothing into it: what changes with each use is the lane's (uses.pxd). That names a representation by its number;
+Python's thread finds the entry by that (`Numbers.owners`).
 
 Odd: a record without representations (`count` 0) belongs to a servlet, see servlets.pxd. One with another `status` than 200 is a
 page that says so: its representation has no entry, and is never chosen among others, compared or counted.
@@ -49,10 +49,8 @@ cdef struct Rep:
 cdef struct Record:              # one allocation, its representations and its key behind it: few lines of cache a hit
     uint32_t hash
     uint32_t key_len
-    char *key
     PyObject *keep               # what a servlet consists of
-    int refs                     # why it may not be freed: sends under way, and a tick that was not drained
-    int sending
+    int refs                     # why it may not be freed: sends under way, a servlet that is being called
     uint8_t count                # of representations
     uint8_t any_query            # what its key leads to with each query behind it, too
     uint8_t dropped
@@ -61,6 +59,8 @@ cdef struct Record:              # one allocation, its representations and its k
 cdef struct Numbers:             # of representations
     uint32_t *unused             # those that were given back
     uint32_t count, size
+    PyObject **owners            # by number: the entry whose representation has it, NULL for none
+    uint32_t room
     uint32_t last                # the largest that was ever given
 
 cdef struct Dead:                # dropped, and nothing refers to them
@@ -69,27 +69,31 @@ cdef struct Dead:                # dropped, and nothing refers to them
     Numbers numbers
 
 
-cdef inline Rep *reps_of(Record *record) noexcept nogil:
+cdef inline Rep *reps_of(const Record *record) noexcept nogil:
     return <Rep *> (record + 1)
 
 
+cdef inline char *key_at(const Record *record) noexcept nogil:
+    """Its key, or what stands in the place of one."""
+    return <char *> (reps_of(record) + record.count)
+
+
 cdef inline Record *new_record(const char *key, size_t key_len, const Rep *reps, int count) noexcept:
-    """A record, which holds what its representations refer to; NULL without memory. Without a key there is room for what else it is
-    to hold."""
+    """A record, which holds what its representations refer to; NULL without memory. Without a key there are so many bytes for what
+    else it is to hold."""
     cdef Record *record = <Record *> malloc(sizeof(Record) + count * sizeof(Rep) + key_len)
     cdef int i
     if record == NULL:
         return NULL
     memset(record, 0, sizeof(Record))
     record.count = <uint8_t> count
-    record.key = <char *> (reps_of(record) + count)
     record.key_len = <uint32_t> key_len
     for i in range(count):
         reps_of(record)[i] = reps[i]
         Py_XINCREF(reps[i].entry)
         Py_XINCREF(reps[i].body)
     if key != NULL:
-        memcpy(record.key, key, key_len)
+        memcpy(key_at(record), key, key_len)
     return record
 
 
@@ -270,13 +274,29 @@ cdef inline void bury(Dead *dead) noexcept:
 # --- numbers ------------------------------------------------------------------------------------------------
 
 
-cdef inline uint32_t take_number(Numbers *numbers) noexcept nogil:
-    """One that no representation has; from 1 on, so that they stay few."""
+cdef inline uint32_t take_number(Numbers *numbers, PyObject *owner) noexcept nogil:
+    """One that no representation has; from 1 on, so that they stay few. 0 without memory."""
+    cdef PyObject **grown
+    cdef uint32_t number
     if numbers.count:
         numbers.count -= 1
-        return numbers.unused[numbers.count]
-    numbers.last += 1
-    return numbers.last
+        number = numbers.unused[numbers.count]
+    else:
+        if numbers.last + 1 >= numbers.room:
+            grown = <PyObject **> realloc(numbers.owners, (2 * <size_t> numbers.room + 1024) * sizeof(PyObject *))
+            if grown == NULL:
+                return 0
+            numbers.owners = grown
+            numbers.room = 2 * numbers.room + 1024
+        numbers.last += 1
+        number = numbers.last
+    numbers.owners[number] = owner
+    return number
+
+
+cdef inline PyObject *owner_of(const Numbers *numbers, uint32_t number) noexcept nogil:
+    """The entry whose representation has this number, which was given once; NULL for none."""
+    return numbers.owners[number]
 
 
 cdef inline void give_numbers(Numbers *numbers, Record *record) noexcept nogil:
@@ -286,6 +306,7 @@ cdef inline void give_numbers(Numbers *numbers, Record *record) noexcept nogil:
     for i in range(record.count):
         if not reps_of(record)[i].number:
             continue
+        numbers.owners[reps_of(record)[i].number] = NULL
         if numbers.count == numbers.size:
             grown = <uint32_t *> realloc(numbers.unused, (2 * numbers.size + 64) * sizeof(uint32_t))
             if grown == NULL:
@@ -300,3 +321,4 @@ cdef inline void close_dead(Dead *dead) noexcept:
     bury(dead)
     free(dead.records)
     free(dead.numbers.unused)
+    free(dead.numbers.owners)
