@@ -50,6 +50,7 @@ from zcserve.net.lane.system cimport (
     SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, monotonic,
 )
 from zcserve.net.lane.text cimport Text, copied
+from zcserve.net.lane.withdrawn cimport close_withdrawn, open_withdrawn
 
 cdef double SWEEP_INTERVAL_MAX_S = 1.0
 
@@ -101,7 +102,8 @@ cdef class Lane:
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
         connections.open_conns(&lane.conns)
         uses.open_uses(&lane.uses)
-        table.open_table(&self.shared.table, seed, &lane.uses, &lane.dead)
+        open_withdrawn(&self.shared.withdrawn, &self.shared.lanes, &lane.dead)
+        table.open_table(&self.shared.table, seed, &lane.uses, &self.shared.withdrawn)
         absent.open_absent(&self.shared.absent, urandom(16))
         absent.open_absent(&self.shared.owned.segments, urandom(16))
         judged.open_judged(&lane.judged, seed)
@@ -138,6 +140,7 @@ cdef class Lane:
         cdef Answering *lane = &self.loop.answering
         connections.free_all(&lane.conns)
         mapped.unmap(&lane.output.mapped)
+        close_withdrawn(&self.shared.withdrawn)
         uses.close_uses(&lane.uses, &lane.dead)
         table.close_table(&self.shared.table)
         absent.close_absent(&self.shared.absent)
@@ -367,7 +370,7 @@ cdef class Lane:
 
     def set_not_found(self, bytes head not None, bytes content not None):
         """What is absent gets this, with 404; as in `put_redirect`."""
-        absent.set_page(&self.shared.absent, &self.loop.answering.dead, NOT_FOUND, head, content)
+        absent.set_page(&self.shared.absent, &self.shared.withdrawn, NOT_FOUND, head, content)
         bury(&self.loop.answering.dead)
 
     def is_absent(self, bytes target not None):

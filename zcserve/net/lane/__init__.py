@@ -1,6 +1,6 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text atomic  <  scan dates gil steady requests mail  <  lanes mapped records  <  grammar choice uses
+    system text atomic  <  scan dates gil steady requests mail  <  lanes mapped records  <  withdrawn grammar choice uses
         <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
         <  connections parts absent finding  <  owned  <  servlets shared  <  endings answering  <  loop  <  _lane
 
@@ -14,6 +14,7 @@
 | scan        | where a target, a name, a value or a tag ends                               |
 | dates       | the seconds that a date says                                                |
 | records     | what can be sent, and how long it lives                                     |
+| withdrawn   | what no lane finds any more, and one may be reading still                   |
 | mapped      | large content in memory, and its pages into a socket                        |
 | grammar     | what the value of a field means                                             |
 | judged      | what a value means, as the grammar says it or else Python                   |

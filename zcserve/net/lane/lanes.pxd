@@ -28,6 +28,7 @@ cdef enum:
 cdef enum:                       # `Letter.kind`
     STOP = 0                     # close all connections, and end
     GIVEN = 1                    # `what`: a `Given` (moving.pxd), a connection that is the taker's from now on
+    RETURNED = 2                 # `what`: a dead `Record` (withdrawn.pxd), which the first lane is to free
 
 cdef struct Station:
     Mailbox mail

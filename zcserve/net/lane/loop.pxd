@@ -30,6 +30,7 @@ from zcserve.net.lane.system cimport (
     socklen_t, ssize_t, timespec,
 )
 from zcserve.net.lane.table cimport has_chores
+from zcserve.net.lane.withdrawn cimport WAIT_MS, is_waiting
 
 cdef enum:
     EVENTS_MAX = 256             # of one epoll_wait
@@ -266,6 +267,8 @@ cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept no
         left = max(conns.next_sweep - conns.now, 0)
     if until >= 0 and (left < 0 or until - conns.now < left):
         left = max(until - conns.now, 0)
+    if is_waiting(loop.answering.shared.table.withdrawn) and (left < 0 or left > WAIT_MS * 0.001):
+        left = WAIT_MS * 0.001
     return -1 if left < 0 else <int> (left * 1000 + 0.999)
 
 

@@ -3,9 +3,9 @@
 """Records: what the lane can send, and how long it is kept.
 
 A `Record` is one resource: its key, and its representations (`Rep`), of which each refers to a head and content that Python
-objects own. It holds those objects as long as it lives. It lives until it is `dropped` and nothing refers
-to it (`refs`: answers under way, and a use that Python was not told yet). Without the GIL a record can only be noted as dead
-(`maybe_dead`); `bury` frees it, with the GIL.
+objects own. It holds those objects as long as it lives. It lives as long as something refers to it (`refs`): what it belongs to (the
+table, mostly), answers that wait for their sockets, and a use that Python was not told yet. Without the GIL a record can only be noted as
+dead (`maybe_dead`); `bury` frees it, with the GIL.
 
 A record is made for each file that is asked for, so each byte of it counts: with its representation it takes 112 bytes and its key.
 A plain answer writes nothing into it: what changes with each use is the lane's (uses.pxd).
@@ -21,6 +21,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from zcserve.net.lane.atomic cimport look_int
 from zcserve.net.lane.dates cimport FIXDATE_LEN, NO_DATE, read_date
 from zcserve.net.lane.system cimport memmem
 from zcserve.net.lane.text cimport Text, decimal
@@ -51,11 +52,10 @@ cdef struct Record:              # one allocation, its representations and its k
     uint32_t key_len
     char *key
     PyObject *keep               # what a servlet consists of
-    int refs                     # why it may not be freed: sends under way, and a tick that was not drained
-    int sending
+    int refs                     # why it may not be freed; any lane changes it, by atomic operations
+    int sending                  # of these, answers that wait for their sockets; likewise
     uint8_t count                # of representations
     uint8_t any_query            # what its key leads to with each query behind it, too
-    uint8_t dropped
     uint8_t status               # which prefix (output.pxd)
 
 cdef struct Numbers:             # of representations
@@ -63,7 +63,7 @@ cdef struct Numbers:             # of representations
     uint32_t count, size
     uint32_t last                # the largest that was ever given
 
-cdef struct Dead:                # dropped, and nothing refers to them
+cdef struct Dead:                # nothing refers to them any more
     Record **records
     int count, size
     Numbers numbers
@@ -81,6 +81,7 @@ cdef inline Record *new_record(const char *key, size_t key_len, const Rep *reps,
     if record == NULL:
         return NULL
     memset(record, 0, sizeof(Record))
+    record.refs = 1              # of what the caller puts it into
     record.count = <uint8_t> count
     record.key = <char *> (reps_of(record) + count)
     record.key_len = <uint32_t> key_len
@@ -234,8 +235,8 @@ cdef inline Record *record_of_page(bytes key, int status, bytes head, bytes cont
     return record
 
 
-cdef inline void release(Record *record) noexcept:
-    """Free a record and let its Python objects go."""
+cdef inline void free_record(Record *record) noexcept:
+    """Let its Python objects go, too."""
     cdef int i
     for i in range(record.count):
         Py_XDECREF(reps_of(record)[i].entry)
@@ -245,9 +246,9 @@ cdef inline void release(Record *record) noexcept:
 
 
 cdef inline void maybe_dead(Dead *dead, Record *record) noexcept nogil:
-    """Note a dropped record that nothing refers to; `bury` frees it, with the GIL."""
+    """Note a record that nothing refers to; `bury` frees it, with the GIL."""
     cdef Record **grown
-    if not record.dropped or record.refs:
+    if look_int(&record.refs):
         return
     if dead.count == dead.size:
         grown = <Record **> realloc(dead.records, (2 * dead.size + 64) * sizeof(Record *))
@@ -264,7 +265,7 @@ cdef inline void bury(Dead *dead) noexcept:
     while dead.count:
         dead.count -= 1
         give_numbers(&dead.numbers, dead.records[dead.count])
-        release(dead.records[dead.count])
+        free_record(dead.records[dead.count])
 
 
 # --- numbers ------------------------------------------------------------------------------------------------
