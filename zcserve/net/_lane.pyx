@@ -141,7 +141,7 @@ cdef class Lane:
         connections.free_all(&lane.conns)
         mapped.unmap(&lane.output.mapped)
         close_withdrawn(&self.shared.withdrawn)
-        uses.close_uses(&lane.uses, &lane.dead)
+        uses.close_uses(&lane.uses)
         table.close_table(&self.shared.table)
         absent.close_absent(&self.shared.absent)
         absent.give_up(&self.shared.owned.segments)
@@ -393,10 +393,7 @@ cdef class Lane:
     def drain_ticks(self, int most=-1):
         """Tell each entry that was used how often, and the turn of its last use: all since they were last told, or at most so
         many now. How many are left of those that there were when this began."""
-        cdef Answering *lane = &self.loop.answering
-        cdef int left = uses.tell_uses(&lane.uses, &lane.dead, most)
-        bury(&lane.dead)
-        return left
+        return uses.tell_uses(&self.loop.answering.uses, &self.loop.answering.dead.numbers, most)
 
     def sample(self, double unit, uint64_t pause, int64_t every):
         """Which uses to note from now on: as `MissRatioCurve`'s attributes of these names say; `unit` 0: none."""

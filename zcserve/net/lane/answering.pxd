@@ -29,14 +29,14 @@ from zcserve.net.lane.owned cimport Owned, is_still_owned, may_own, seems_fresh
 from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport Dead, Record, Rep, reps_of
+from zcserve.net.lane.records cimport Dead, Record, Rep, key_at, reps_of
 from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, let_said_go, look_up, settle
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport Sightings, sight
 from zcserve.net.lane.system cimport expect_bytes, monotonic
 from zcserve.net.lane.table cimport expect, find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
-from zcserve.net.lane.uses cimport Use, Uses, touch, use_of
+from zcserve.net.lane.uses cimport Use, Uses, take_use_back, touch, use_of
 
 cdef extern from *:
     """
@@ -252,7 +252,7 @@ cdef inline Answer *add_file(
     use = use_of(&lane.uses, rep)
     if lane.sightings.unit > 0:
         sight(&lane.sightings, record, rep, use, lane.turn)
-    touch(&lane.uses, record, use, lane.turn)
+    touch(&lane.uses, rep.number, use, lane.turn)
     return answer
 
 
@@ -310,7 +310,7 @@ cdef inline int answer_servlet(
             flush(lane, fd, p, end)
         return GONE
     at[0] = answered_up_to(lane, conn, head, p, end)
-    add_text(&lane.output, p, lane.servlets.said, lane.servlets.said.key, lane.servlets.said_len, lane.servlets.content_size)
+    add_text(&lane.output, p, lane.servlets.said, key_at(lane.servlets.said), lane.servlets.said_len, lane.servlets.content_size)
     if lane.log.on:
         write_line(lane, conn, head, 200, lane.servlets.content_size)
     return DONE
@@ -383,7 +383,7 @@ cdef inline const char *take_back(Answering *lane, const Answer *first, const An
     """Answers of which nothing went out are no uses, and not logged. Where the first one's request begins."""
     cdef const Answer *answer = first
     while answer < end:
-        use_of(&lane.uses, answer.rep).count -= 1
+        take_use_back(use_of(&lane.uses, answer.rep))
         answer += 1
     lane.log.len = first.log_mark
     return first.start

@@ -16,11 +16,10 @@ from libc.string cimport memcpy, memset
 from zcserve.net.lane.atomic cimport add_int
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.mapped cimport Mapped, copied_at, send_pages
-from zcserve.net.lane.records cimport Dead, Record, Rep, reps_of
+from zcserve.net.lane.records cimport Dead, Record, Rep, reps_of, unref
 from zcserve.net.lane.system cimport (
     EAGAIN, EINTR, MSG_MORE, MSG_NOSIGNAL, errno, iovec, msghdr, send, sendmsg, ssize_t,
 )
-from zcserve.net.lane.withdrawn cimport unref
 
 cdef enum:
     ANSWERS_MAX = 64
@@ -263,7 +262,6 @@ cdef inline bint hold(const Answer *answer, const iovec *iov, int whole, size_t 
     pending.span_len = answer.span_len
     pending.record = answer.record
     add_int(&pending.record.refs, 1)
-    add_int(&pending.record.sending, 1)
     return True
 
 
@@ -330,7 +328,6 @@ cdef inline void unpin(Pending *pending, Dead *dead) noexcept nogil:
     pending.span_len = 0
     pending.record = NULL
     if record != NULL:
-        add_int(&record.sending, -1)
         unref(dead, record)
 
 

@@ -27,11 +27,10 @@ from zcserve.net.lane.head cimport Head, key_of, method_of
 from zcserve.net.lane.output cimport DONE, GONE, HAND_OVER, OK, Output
 from zcserve.net.lane.owned cimport Freshness, is_found_fresh, seems_fresh
 from zcserve.net.lane.proxies cimport NAME_MAX
-from zcserve.net.lane.records cimport Record, Rep, bury, free_record, new_record, reps_of
+from zcserve.net.lane.records cimport Record, Rep, bury, free_record, key_at, new_record, reps_of, unref
 from zcserve.net.lane.requests cimport SLOTS, Layout, lay_out, new_request
 from zcserve.net.lane.table cimport Table, drop_key, insert, text_of
 from zcserve.net.lane.text cimport Text, decimal
-from zcserve.net.lane.withdrawn cimport unref
 
 cdef enum:
     QUICK_MAX = 4096             # targets that Python answers; clients choose queries
@@ -60,7 +59,7 @@ cdef extern from "Python.h":
     PyObject *PyObject_CallOneArg(PyObject *function, PyObject *argument)       # NULL: it raises
     bint PyBytes_CheckExact(PyObject *value)
 
-cdef struct Servlet:             # behind its record
+cdef struct Servlet:             # behind its record and that one's key
     size_t body_max              # bytes
     Freshness freshness
     Layout request
@@ -98,8 +97,13 @@ cdef inline void close_servlets(Servlets *servlets) noexcept:
 # --- finding ------------------------------------------------------------------------------------------------
 
 
+cdef inline size_t aligned(size_t length) noexcept nogil:
+    """So many bytes, and those up to where a struct may begin."""
+    return (length + 7) & ~<size_t> 7
+
+
 cdef inline Servlet *servlet_of(Record *record) noexcept nogil:
-    return <Servlet *> (record + 1)
+    return <Servlet *> (key_at(record) + aligned(record.key_len))
 
 
 cdef inline int forget_quick(Servlets *servlets, Table *table) except -1:
@@ -150,13 +154,12 @@ cdef inline Record *new_servlet(bytes key, uint32_t hash, tuple parts) except NU
     body_max = parts[BODY_MAX]
     sure_s = parts[SURE_S]
     lay_out(&layout, parts[REQUEST], parts[SLOT_NAMES])
-    record = new_record(NULL, sizeof(Servlet) + length, NULL, 0)
+    record = new_record(NULL, aligned(length) + sizeof(Servlet), NULL, 0)
     if record == NULL:
         raise MemoryError
-    servlet_of(record)[0] = Servlet(body_max, Freshness(notice, sure_s, -1e9, 0), layout)
-    record.key = <char *> (servlet_of(record) + 1)
     record.key_len = <uint32_t> length
-    memcpy(record.key, PyBytes_AS_STRING(key), length)
+    memcpy(key_at(record), PyBytes_AS_STRING(key), length)
+    servlet_of(record)[0] = Servlet(body_max, Freshness(notice, sure_s, -1e9, 0), layout)
     record.hash = hash
     Py_INCREF(parts)
     record.keep = <PyObject *> parts
@@ -285,7 +288,7 @@ cdef inline bint say(Servlets *servlets, const Output *output, const Head *head,
     cdef char *at
     if not has_room_to_say(servlets, prefix_len + LENGTH_LINE_MAX + fields_len + 2 + (size if has_content else 0)):
         return False
-    at = servlets.said.key + servlets.said_len
+    at = key_at(servlets.said) + servlets.said_len
     memcpy(at, output.prefix[head.mode][OK], prefix_len)
     at += prefix_len
     memcpy(at, b"Content-Length: ", 16)
@@ -301,7 +304,7 @@ cdef inline bint say(Servlets *servlets, const Output *output, const Head *head,
         memcpy(at, PyBytes_AS_STRING(content), size)
         at += size
         servlets.content_size = size
-    servlets.said_len = at - servlets.said.key
+    servlets.said_len = at - key_at(servlets.said)
     return True
 
 
@@ -320,7 +323,7 @@ cdef inline bint has_room_to_say(Servlets *servlets, size_t more) noexcept:
     if record == NULL:
         return False
     if servlets.said != NULL:
-        memcpy(record.key, servlets.said.key, servlets.said_len)
+        memcpy(key_at(record), key_at(servlets.said), servlets.said_len)
         free(servlets.said)
     servlets.said = record
     return True
@@ -337,14 +340,14 @@ cdef inline bint settle(Servlets *servlets, Output *output) noexcept with gil:
     if not has_room_to_say(servlets, total):
         return False
     for i in range(first, 2 * output.count):
-        memcpy(servlets.said.key + servlets.said_len, output.iov[i].iov_base, output.iov[i].iov_len)
+        memcpy(key_at(servlets.said) + servlets.said_len, output.iov[i].iov_base, output.iov[i].iov_len)
         servlets.said_len += output.iov[i].iov_len
     output.count = 1
     output.made_len = 0
     output.answers[0].record = servlets.said
     output.answers[0].rep = reps_of(servlets.said)
     output.iov[0].iov_len = 0
-    output.iov[1].iov_base = servlets.said.key
+    output.iov[1].iov_base = key_at(servlets.said)
     output.iov[1].iov_len = servlets.said_len
     return True
 

@@ -24,11 +24,12 @@ from libc.string cimport memchr, memcmp
 
 from zcserve.net.lane.atomic cimport acquire_pointer, look_int, release_pointer
 from zcserve.net.lane.records cimport (
-    Dead, Record, Rep, bury, free_record, give_numbers, is_resident, is_with, record_of_file, reps_of, take_number,
+    Dead, Record, Rep, bury, close_dead, free_record, give_numbers, is_resident, is_with, key_at, record_of_file, reps_of,
+    take_number,
 )
 from zcserve.net.lane.system cimport CACHE_LINE, prefetch
 from zcserve.net.lane.text cimport Text, murmur3
-from zcserve.net.lane.uses cimport TICKS_AT_ONCE, Use, Uses, has_uses, untouch, untouch_some, use_of
+from zcserve.net.lane.uses cimport TICKS_AT_ONCE, Uses, begin_uses, has_uses, tell_some, tell_uses_of, use_of
 from zcserve.net.lane.withdrawn cimport Withdrawn, free_some, is_over, withdraw, withdraw_memory
 
 cdef enum:
@@ -72,7 +73,7 @@ cdef inline int open_table(Table *table, uint32_t seed, Uses *uses, Withdrawn *w
 
 
 cdef inline void close_table(Table *table) noexcept:
-    """Free everything. Nothing is being sent any more."""
+    """Free everything, what is dead, too. Nothing is being sent any more."""
     cdef Limbo *limbo
     if table.slots != NULL:
         release_all(table, table.slots, 0)
@@ -83,6 +84,7 @@ cdef inline void close_table(Table *table) noexcept:
         table.limbo = limbo.next
         free(limbo.slots)
         free(limbo)
+    close_dead(table.dead)
 
 
 cdef inline Slots *new_slots(uint32_t mask) noexcept nogil:
@@ -131,7 +133,7 @@ cdef inline void expect(const Table *table, uint32_t hash) noexcept nogil:
 
 
 cdef inline bint is_of(const Record *record, const char *key, size_t length, uint32_t hash) noexcept nogil:
-    return record.hash == hash and record.key_len == length and memcmp(record.key, key, length) == 0
+    return record.hash == hash and record.key_len == length and memcmp(key_at(record), key, length) == 0
 
 
 cdef inline Record *seek(const Slots *slots, const char *key, size_t length, uint32_t hash, uint32_t *slot) noexcept nogil:
@@ -225,7 +227,7 @@ cdef inline bint is_sending(const Table *table, entry) except -1:
     cdef Record *found[2]
     cdef int i
     for i in range(find_with(table, entry, found)):
-        if look_int(&found[i].sending):
+        if look_int(&found[i].refs) > 1:
             return True
     return False
 
@@ -281,7 +283,7 @@ cdef inline bint insert(Table *table, Record *record) except -1:
 
 cdef inline bint insert_or_free(Table *table, Record *record) except -1:
     """Put a record into the table; False: it is freed, there is no place."""
-    record.hash = hash_of(table, record.key, record.key_len)
+    record.hash = hash_of(table, key_at(record), record.key_len)
     if number_reps(table, record) and insert(table, record):
         return True
     give_numbers(&table.dead.numbers, record)
@@ -297,10 +299,10 @@ cdef inline bint number_reps(Table *table, Record *record) except -1:
         rep = &reps_of(record)[i]
         if rep.entry == NULL:
             continue
-        rep.number = take_number(&table.dead.numbers)
-        if not has_uses(table.uses, rep.number):
+        rep.number = take_number(&table.dead.numbers, rep.entry)
+        if not rep.number or not has_uses(table.uses, rep.number):
             return False
-        use_of(table.uses, rep)[0] = Use((<object> rep.entry).tick, 0, 0, 0)
+        begin_uses(use_of(table.uses, rep), (<object> rep.entry).tick)
     return True
 
 
@@ -401,7 +403,7 @@ cdef inline void take_out(Table *table, Record *record) noexcept nogil:
 
 cdef inline int let_go(Table *table, Record *record) except -1:
     """A record is in no table any more."""
-    untouch(table.uses, record)
+    tell_uses_of(table.uses, record)
     withdraw(table.withdrawn, record)
     return 0
 
@@ -411,9 +413,9 @@ cdef inline int drop_entry(Table *table, entry) except -1:
     cdef Record *found[2]
     cdef int i, count = find_with(table, entry, found)
     if count:
-        untouch_some(table.uses, table.dead, TICKS_AT_ONCE)     # so that eviction knows the uses of the last second
+        tell_some(table.uses, &table.dead.numbers, TICKS_AT_ONCE)   # so that eviction knows the uses of the last second
     for i in range(count):
-        drop_key(table, Text(found[i].key, found[i].key_len))
+        drop_key(table, Text(key_at(found[i]), found[i].key_len))
     bury(table.dead)
     return 0
 

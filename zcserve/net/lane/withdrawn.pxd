@@ -17,10 +17,9 @@ from libc.stdint cimport uint64_t, uintptr_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
-from zcserve.net.lane.atomic cimport add_int
 from zcserve.net.lane.lanes cimport RETURNED, Lanes, next_epoch, passed, send
 from zcserve.net.lane.mail cimport Letter
-from zcserve.net.lane.records cimport Dead, Record, maybe_dead
+from zcserve.net.lane.records cimport Dead, Record, unref
 
 cdef enum:
     WAIT_MS = 2                  # after so long Python looks again whether all lanes have passed an epoch
@@ -47,12 +46,6 @@ cdef inline void close_withdrawn(Withdrawn *withdrawn) noexcept nogil:
     free(withdrawn.things)
     withdrawn.things = NULL
     withdrawn.room = 0
-
-
-cdef inline void unref(Dead *dead, Record *record) noexcept nogil:
-    """A reference to a record is gone; `dead` is of the lane that had it."""
-    if add_int(&record.refs, -1) == 0:
-        maybe_dead(dead, record)
 
 
 cdef inline void withdraw(Withdrawn *withdrawn, Record *record) noexcept nogil:
