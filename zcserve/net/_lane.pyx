@@ -52,6 +52,7 @@ from zcserve.net.lane.seconds cimport said
 from zcserve.net.lane.sightings cimport taken
 from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, dup
 from zcserve.net.lane.text cimport Text, copied
+from zcserve.net.lane.withdrawn cimport close_withdrawn, open_withdrawn
 
 sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of those beside it
 
@@ -106,7 +107,8 @@ cdef class Lane:
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
         self.config = config
         open_lane(&self.loop, seed, config, log_on)
-        table.open_table(&self.shared.table, seed, &lane.uses, &lane.dead)
+        open_withdrawn(&self.shared.withdrawn, &self.shared.lanes, &lane.dead)
+        table.open_table(&self.shared.table, seed, &lane.uses, &self.shared.withdrawn)
         absent.open_absent(&self.shared.absent, urandom(16))
         absent.open_absent(&self.shared.owned.segments, urandom(16))
         self.judge = judge
@@ -118,6 +120,7 @@ cdef class Lane:
         for i in range(1, self.shared.lanes.count):
             free_lane(self.others[i])
         close_lane(&self.loop)
+        close_withdrawn(&self.shared.withdrawn)
         table.close_table(&self.shared.table)
         absent.close_absent(&self.shared.absent)
         absent.give_up(&self.shared.owned.segments)
@@ -230,6 +233,8 @@ cdef class Lane:
         """Close the lane's connections and the epoll descriptor. No application is consulted any more: it may refer to the lane."""
         self.close_all(False)
         endings.abort_all(&self.loop.answering.conns)
+        for i in range(1, self.shared.lanes.count):      # they have ended
+            bury(&self.others[i].answering.dead)
         for made in self.made.values():
             made.discard()
         self.made.clear()
@@ -365,7 +370,7 @@ cdef class Lane:
 
     def set_not_found(self, bytes head not None, bytes content not None):
         """What is absent gets this, with 404; as in `put_redirect`."""
-        absent.set_page(&self.shared.absent, &self.loop.answering.dead, NOT_FOUND, head, content)
+        absent.set_page(&self.shared.absent, &self.shared.withdrawn, NOT_FOUND, head, content)
         bury(&self.loop.answering.dead)
 
     def is_absent(self, bytes target not None):

@@ -1,6 +1,7 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text atomic  <  scan dates gil steady requests mail  <  seconds lanes mapped records  <  grammar choice uses
+    system text atomic  <  scan dates gil steady requests mail  <  seconds lanes mapped records
+        <  withdrawn grammar choice uses
         <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
         <  connections parts absent finding  <  owned  <  servlets shared  <  endings moving
         <  answering  <  loop  <  opening  <  _lane
@@ -16,6 +17,7 @@
 | dates       | the seconds that a date says                                                |
 | seconds     | when a lane looks at the clock, and the texts of a second                    |
 | records     | what can be sent, and how long it lives                                     |
+| withdrawn   | what no lane finds any more, and one may be reading still                   |
 | mapped      | large content in memory, and its pages into a socket                        |
 | grammar     | what the value of a field means                                             |
 | judged      | what a value means, as the grammar says it or else Python                   |

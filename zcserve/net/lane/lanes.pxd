@@ -28,9 +28,10 @@ cdef enum:
 cdef enum:                       # `Letter.kind`
     STOP = 0                     # close all connections, and end
     GIVEN = 1                    # `what`: a `Given` (moving.pxd), a connection that is the taker's from now on
-    LISTEN = 2                   # `fd`: accept clients from here; it is the taker's. `what` is its number in Python
-    ACCEPT = 4                   # clients wait at the listeners: the taker has the fewest
-    UNLISTEN = 3                 # `fd`: accept no more from the one that has this number in Python
+    RETURNED = 2                 # `what`: a dead `Record` (withdrawn.pxd), which the first lane is to free
+    LISTEN = 3                   # `fd`: accept clients from here; it is the taker's. `what` is its number in Python
+    UNLISTEN = 4                 # `fd`: accept no more from the one that has this number in Python
+    ACCEPT = 5                   # clients wait at the listeners: the taker has the fewest
 
 cdef struct Station:
     Mailbox mail

@@ -25,18 +25,20 @@ from zcserve.net.lane.endings cimport abort_all, end, end_idle, finish, linger, 
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
 from zcserve.net.lane.lanes cimport (
-    ACCEPT, GIVEN, LISTEN, STOP, UNLISTEN, Lanes, Station, begin_reading, end_reading, idlest, send,
+    ACCEPT, GIVEN, LISTEN, RETURNED, STOP, UNLISTEN, Lanes, Station, begin_reading, end_reading, idlest, send,
 )
 from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.mail cimport Letter, begin_to_take, take_letter
 from zcserve.net.lane.moving cimport Given, take_given
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET, date_prefixes
+from zcserve.net.lane.records cimport Record, note_dead
 from zcserve.net.lane.seconds cimport is_another
 from zcserve.net.lane.system cimport (
     AF_INET, AF_INET6, EAGAIN, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4,
     close, epoll_event, epoll_wait, errno, monotonic, recv, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t, ssize_t,
 )
 from zcserve.net.lane.table cimport has_chores
+from zcserve.net.lane.withdrawn cimport WAIT_MS, give_back, is_waiting
 
 cdef enum:
     EVENTS_MAX = 256             # of one epoll_wait
@@ -232,6 +234,8 @@ cdef inline void read_mail(Loop *loop) noexcept nogil:
     while take_letter(&loop.station.mail, &letter):
         if letter.kind == GIVEN:
             take_given(conns, <Given *> letter.what)
+        elif letter.kind == RETURNED:
+            note_dead(&loop.answering.dead, <Record *> letter.what)
         elif letter.kind == LISTEN:
             listen(loop, letter.fd)
         elif letter.kind == STOP:
@@ -328,6 +332,7 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
     loop.events_at = loop.events_count = 0
     set_int(&loop.station.load, conns.count + conns.foreign)
     if loop.answering.number:
+        give_back(&loop.answering.shared.lanes, &loop.answering.dead)
         end_reading(&loop.station)
     loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, timeout)
     if loop.answering.number:
@@ -350,6 +355,8 @@ cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept no
         left = max(conns.next_sweep - conns.now, 0)
     if until >= 0 and (left < 0 or until - conns.now < left):
         left = max(until - conns.now, 0)
+    if not loop.answering.number and is_waiting(loop.answering.shared.table.withdrawn) and (left < 0 or left > WAIT_MS * 0.001):
+        left = WAIT_MS * 0.001
     return -1 if left < 0 else <int> (left * 1000 + 0.999)
 
 

@@ -102,6 +102,7 @@ cdef inline Loop *new_lane(const Loop *first, Shared *shared, config) except NUL
         free_lane(loop)
         raise
     loop.answering.number = lanes.count
+    shared.table.others[lanes.count] = &loop.answering.uses
     lanes.stations[lanes.count] = &loop.station
     lanes.count += 1
     return loop

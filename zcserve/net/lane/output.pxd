@@ -13,9 +13,10 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from zcserve.net.lane.atomic cimport add_int
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.mapped cimport Mapped, copied_at, send_pages
-from zcserve.net.lane.records cimport Dead, Record, Rep, maybe_dead, reps_of
+from zcserve.net.lane.records cimport Dead, Record, Rep, reps_of, unref
 from zcserve.net.lane.seconds cimport DATE_LEN, write_date
 from zcserve.net.lane.system cimport (
     EAGAIN, EINTR, MSG_MORE, MSG_NOSIGNAL, errno, iovec, msghdr, send, sendmsg, ssize_t,
@@ -275,7 +276,7 @@ cdef inline bint hold(const Answer *answer, const iovec *iov, int whole, size_t 
     pending.span_offset = answer.span_offset
     pending.span_len = answer.span_len
     pending.record = answer.record
-    pending.record.refs += 1
+    add_int(&pending.record.refs, 1)
     return True
 
 
@@ -342,8 +343,7 @@ cdef inline void unpin(Pending *pending, Dead *dead) noexcept nogil:
     pending.span_len = 0
     pending.record = NULL
     if record != NULL:
-        record.refs -= 1
-        maybe_dead(dead, record)
+        unref(dead, record)
 
 
 cdef inline bytes unsent(Pending *pending, Dead *dead):
