@@ -30,6 +30,7 @@ def test_check_says_what_would_be_resident_and_what_is_not_served(
     assert check(Config(root=site.root, memory=1 << 20)) == 0
     told = capsys.readouterr().out.splitlines()
     assert told == [
+        "lanes: 1",
         f"root {site.root}: 2 files, 4.0 MiB",
         "would be resident: 1 files, 1000 B of a budget of 1.0 MiB; 1 stay out",
         "not served as they lie there: 1",

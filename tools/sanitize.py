@@ -55,20 +55,24 @@ FLAGS = {
 LIBRARIES = {MEMORY: ("libasan.so", "libubsan.so", "libstdc++.so"), THREADS: ("libtsan.so",)}
 FUZZ_SECONDS = 10
 FLOOD_SECONDS = 20
-# A race that must be found: (unit, what stands there, what is written instead).
-PLANTED = ("zcserve/net/lane/output.pxd", "add_int(&record.sending, -1)", "record.sending -= 1")
+# Races that must be found: (unit, what stands there, what is written instead). A letter is put without telling that it
+# is whole; what is withdrawn is freed while a lane may read it.
+PLANTED = {
+    "letters": ("mail.pxd", "release(&place.number, at + 1)", "place.number = at + 1"),
+    "epochs": ("lanes.pxd", "load(&lanes.stations[i].seen) < epoch", "load(&lanes.stations[i].seen) < 0 * epoch"),
+}
 NOT_AT_RANDOM = 0x0040000  # ADDR_NO_RANDOMIZE of personality(2)
 
 
-def build(copy: Path, sanitizer: str, planted: bool) -> None:
+def build(copy: Path, sanitizer: str, planted: str | None) -> None:
     """The package with watched compiled parts, in `copy`, perhaps with a race. Raises SystemExit where that fails."""
     ignore = shutil.ignore_patterns("*.so", "*.c", "__pycache__")
     shutil.copytree(CHECKOUT / "zcserve", copy / "zcserve", ignore=ignore)
     shutil.copytree(CHECKOUT / "tests", copy / "tests", ignore=ignore)
     for name in ("setup.py", "pyproject.toml"):
         shutil.copy(CHECKOUT / name, copy)
-    if planted:
-        plant(copy)
+    if planted is not None:
+        plant(copy / "zcserve/net/lane", *PLANTED[planted])
     flags = {"ZCSERVE_BUILD_FLAGS": FLAGS[sanitizer], "LDFLAGS": sanitizer, "ZCSERVE_BUILD_NATIVE": "1"}
     made = subprocess.run(
         [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--cython-line-directives"],
@@ -81,13 +85,12 @@ def build(copy: Path, sanitizer: str, planted: bool) -> None:
         raise SystemExit(f"the build failed:\n{made.stdout}{made.stderr}")
 
 
-def plant(copy: Path) -> None:
+def plant(units: Path, name: str, right: str, wrong: str) -> None:
     """Have a race in a copy. Raises SystemExit where the text is not there any more that it is made from."""
-    name, right, wrong = PLANTED
-    text = (copy / name).read_text()
+    text = (units / name).read_text()
     if text.count(right) != 1:
         raise SystemExit(f"{name} has no {right!r} any more: plant another race (PLANTED)")
-    (copy / name).write_text(text.replace(right, wrong))
+    (units / name).write_text(text.replace(right, wrong))
 
 
 def runtime(sanitizer: str) -> str:
@@ -150,8 +153,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("tests", nargs="*", default=TESTS, help="what pytest is given instead of the lane's tests")
     options.add_argument("--fuzz-seconds", type=float, default=FUZZ_SECONDS)
     options.add_argument("--threads", action="store_true", help="watch threads, beneath a flood")
-    options.add_argument("--lanes", type=int, default=1, help="of the server that is flooded")
-    options.add_argument("--planted", action="store_true", help="have a race in the copy: the run is to fail")
+    options.add_argument("--lanes", type=int, default=3, help="of the server that is flooded")
+    options.add_argument("--planted", choices=PLANTED, help="have a race in the copy: the run is to fail")
     options.add_argument("--flood-seconds", type=float, default=FLOOD_SECONDS, help="for each format of the log")
     chosen = options.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="zcserve-sanitize-") as directory:

@@ -81,8 +81,8 @@ class Tree:
 class Asked:
     """One connection, and the versions that it has seen."""
 
-    def __init__(self, port: int, told: Counter[str], receive_buffer: int | None = None) -> None:
-        self.client = Client(port, receive_buffer=receive_buffer, timeout=60)
+    def __init__(self, client: Client, told: Counter[str]) -> None:
+        self.client = client
         self._told = told
         self._seen: dict[str, int] = {}
 
@@ -187,14 +187,14 @@ class Flood:
         """One connection of one kind. Raises AssertionError where an answer breaks the law."""
         kind = KINDS[number % len(KINDS)]
         try:
-            asked = Asked(self._port, self.told, 4096 if kind is stop_reading else None)
+            client = Client(self._port, receive_buffer=4096 if kind is stop_reading else None, timeout=60)
         except _CLOSED:
             assert self.ending.is_set(), "no connection"
             time.sleep(0.02)
             return
-        with asked.client:
+        with client:
             try:
-                kind(asked)
+                kind(Asked(client, self.told))
                 self.told[kind.__name__] += 1
             except _CLOSED:
                 self.told["closed"] += 1
