@@ -29,7 +29,7 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport absent, connections, endings, judged, mapped, owned as owning, proxies, servlets, table, uses
+from zcserve.net.lane cimport absent, connections, endings, hashes, judged, mapped, owned as owning, proxies, servlets, table, uses
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, pace_errands, read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
@@ -104,8 +104,8 @@ cdef class Lane:
         uses.open_uses(&lane.uses)
         open_withdrawn(&self.shared.withdrawn, &self.shared.lanes, &lane.dead)
         table.open_table(&self.shared.table, seed, &lane.uses, &self.shared.withdrawn)
-        absent.open_absent(&self.shared.absent, urandom(16))
-        absent.open_absent(&self.shared.owned.segments, urandom(16))
+        hashes.open_hashes(&self.shared.absent.keys, urandom(16), &self.shared.withdrawn)
+        hashes.open_hashes(&self.shared.owned.segments, urandom(16), &self.shared.withdrawn)
         judged.open_judged(&lane.judged, seed)
         self.judge = judge
         lane.judged.judge = <PyObject *> judge if judge is not None else NULL
@@ -144,7 +144,7 @@ cdef class Lane:
         uses.close_uses(&lane.uses)
         table.close_table(&self.shared.table)
         absent.close_absent(&self.shared.absent)
-        absent.give_up(&self.shared.owned.segments)
+        hashes.close_hashes(&self.shared.owned.segments)
         servlets.close_servlets(&lane.servlets)
         judged.close_judged(&lane.judged)
         close_sightings(&lane.sightings)
@@ -352,25 +352,24 @@ cdef class Lane:
 
     def know(self, pieces, uint32_t count):
         """These are all the keys that lead somewhere, about `count` of them: what is none of them is absent from now on."""
-        cdef absent.Absent *known = &self.shared.absent
-        absent.begin_set(known, count)
+        hashes.begin_set(&self.shared.absent.keys, count)
         for keys in pieces:
             self.add_keys(keys)
-        known.is_known = known.slots != NULL
+        hashes.end_set(&self.shared.absent.keys)
 
     def add_keys(self, keys):
         """These keys are not absent."""
-        absent.add_keys(&self.shared.absent, keys)
+        hashes.add_keys(&self.shared.absent.keys, keys)
 
     def remove_keys(self, keys):
-        """These keys lead nowhere: they are absent, and what was taught of them is forgotten."""
-        absent.remove_keys(&self.shared.absent, keys)
+        """These keys lead nowhere: what was taught of them is forgotten, and they are absent."""
         for key in keys:
             self.forget_key(key)
+        hashes.remove_keys(&self.shared.absent.keys, keys)
 
     def set_not_found(self, bytes head not None, bytes content not None):
         """What is absent gets this, with 404; as in `put_redirect`."""
-        absent.set_page(&self.shared.absent, &self.shared.withdrawn, NOT_FOUND, head, content)
+        absent.set_page(&self.shared.absent, NOT_FOUND, head, content)
         bury(&self.loop.answering.dead)
 
     def is_absent(self, bytes target not None):
@@ -381,12 +380,11 @@ cdef class Lane:
     @property
     def keys_bytes(self):
         """What the set of keys takes."""
-        cdef absent.Absent *known = &self.shared.absent
-        return sizeof(uint64_t) * (<size_t> known.size + (known.older_size if known.older != NULL else 0))
+        return hashes.bytes_of(&self.shared.absent.keys)
 
     def keyed_hash(self, bytes data not None, uint64_t first, uint64_t second):
         """For tests: the set's hash, under this key."""
-        return absent.siphash13(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), first, second)
+        return hashes.siphash13(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), first, second)
 
     # --- what Python is told ----------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
     system text atomic  <  scan dates gil steady requests mail  <  lanes mapped records  <  withdrawn grammar choice uses
-        <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
+        <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log output
         <  connections parts absent finding  <  owned  <  servlets shared  <  endings answering  <  loop  <  _lane
 
 | unit        | what it does                                                                |
@@ -17,6 +17,7 @@
 | withdrawn   | what no lane finds any more, and one may be reading still                   |
 | mapped      | large content in memory, and its pages into a socket                        |
 | grammar     | what the value of a field means                                             |
+| hashes      | a set of hashes, which any lane may ask what is not in it                   |
 | judged      | what a value means, as the grammar says it or else Python                   |
 | steady      | arrays that grow where they are                                             |
 | requests    | what servlets are called with                                               |
