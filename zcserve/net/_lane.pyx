@@ -29,7 +29,7 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport absent, connections, endings, hashes, judged, mapped, owned as owning, proxies, servlets, table, uses
+from zcserve.net.lane cimport absent, connections, endings, hashes, judged, mapped, owned as owning, proxies, servlets, table, uses, withdrawn
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, pace_errands, read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
@@ -38,6 +38,7 @@ from zcserve.net.lane.connections cimport (
 from zcserve.net.lane.dates cimport NO_DATE
 from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value as read_numbers
 from zcserve.net.lane.head cimport Head
+from zcserve.net.lane.lanes cimport passed
 from zcserve.net.lane.log cimport close_log, is_log_filling, open_log, set_log_time, taken_lines
 from zcserve.net.lane.loop cimport Loop, run
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
@@ -50,7 +51,6 @@ from zcserve.net.lane.system cimport (
     SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, monotonic,
 )
 from zcserve.net.lane.text cimport Text, copied
-from zcserve.net.lane.withdrawn cimport close_withdrawn, open_withdrawn
 
 cdef double SWEEP_INTERVAL_MAX_S = 1.0
 
@@ -102,7 +102,7 @@ cdef class Lane:
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
         connections.open_conns(&lane.conns)
         uses.open_uses(&lane.uses)
-        open_withdrawn(&self.shared.withdrawn, &self.shared.lanes, &lane.dead)
+        withdrawn.open_withdrawn(&self.shared.withdrawn, &self.shared.lanes, &lane.dead)
         table.open_table(&self.shared.table, seed, &lane.uses, &self.shared.withdrawn)
         hashes.open_hashes(&self.shared.absent.keys, urandom(16), &self.shared.withdrawn)
         hashes.open_hashes(&self.shared.owned.segments, urandom(16), &self.shared.withdrawn)
@@ -140,7 +140,7 @@ cdef class Lane:
         cdef Answering *lane = &self.loop.answering
         connections.free_all(&lane.conns)
         mapped.unmap(&lane.output.mapped)
-        close_withdrawn(&self.shared.withdrawn)
+        withdrawn.close_withdrawn(&self.shared.withdrawn)
         uses.close_uses(&lane.uses)
         table.close_table(&self.shared.table)
         absent.close_absent(&self.shared.absent)
@@ -301,9 +301,21 @@ cdef class Lane:
         self.look_up, self.owned = look_up, owned
         lane.servlets.look_up = <PyObject *> look_up if look_up is not None else NULL
 
+    def await_lanes(self):
+        """An epoch: when it has passed, no lane answers with what was forgotten until now."""
+        return withdrawn.await_lanes(&self.shared.withdrawn)
+
+    def has_passed(self, uint64_t epoch):
+        """Whether each lane waits, or has begun a turn since this epoch began."""
+        return passed(&self.shared.lanes, epoch)
+
+    def doubt(self):
+        """Ask the application whether it owns what it did."""
+        owning.doubt(&self.shared.owned.freshness)
+
     def forget_quick(self):
         """Look up anew what was found."""
-        owning.doubt(&self.shared.owned.freshness)
+        self.doubt()
         servlets.forget_quick(&self.loop.answering.servlets, &self.shared.table)
         bury(&self.loop.answering.dead)
 

@@ -125,8 +125,10 @@ cdef inline void free_some(Withdrawn *withdrawn, int most) noexcept nogil:
 
 cdef inline uint64_t await_lanes(Withdrawn *withdrawn) noexcept nogil:
     """An epoch: when it has passed, no lane reads what was withdrawn until now, and each finds what was put."""
-    withdrawn.awaited = next_epoch(withdrawn.lanes)
-    return withdrawn.awaited
+    cdef uint64_t epoch = next_epoch(withdrawn.lanes)
+    if not passed(withdrawn.lanes, epoch):
+        withdrawn.awaited = epoch
+    return epoch
 
 
 cdef inline void give_back(Lanes *lanes, Dead *dead) noexcept nogil:
