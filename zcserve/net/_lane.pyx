@@ -29,30 +29,24 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport absent, connections, endings, hashes, judged, mapped, owned as owning, proxies, servlets, table, uses, withdrawn
-from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, pace_errands, read_head
-from zcserve.net.lane.conditions cimport decide
+from zcserve.net.lane cimport absent, connections, endings, hashes, mapped, owned as owning, proxies, servlets, table, trials, uses, withdrawn
+from zcserve.net.lane.answering cimport Answering, pace_errands
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, Conn, Conns,
 )
-from zcserve.net.lane.dates cimport NO_DATE
-from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value as read_numbers
-from zcserve.net.lane.head cimport Head
-from zcserve.net.lane.lanes cimport passed
-from zcserve.net.lane.log cimport close_log, is_log_filling, open_log, set_log_time, taken_lines
-from zcserve.net.lane.loop cimport Loop, run
+from zcserve.net.lane.lanes cimport LANES_MAX, LISTEN, STOP, open_lanes, passed, send
+from zcserve.net.lane.log cimport is_log_filling, taken_lines
+from zcserve.net.lane.loop cimport Loop, is_second_over, read_mail, run_alone
+from zcserve.net.lane.mail cimport Letter
+from zcserve.net.lane.opening cimport close_lane, free_lane, have_mail, new_lane, open_lane, prepare
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
-from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport Record, Rep, bury, record_of_page
+from zcserve.net.lane.records cimport Record, bury, record_of_page, take_dead
 from zcserve.net.lane.shared cimport Shared
-from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
-from zcserve.net.lane.system cimport (
-    SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, monotonic,
-)
-from zcserve.net.lane.text cimport Text, copied
-
-cdef double SWEEP_INTERVAL_MAX_S = 1.0
+from zcserve.net.lane.seconds cimport said
+from zcserve.net.lane.sightings cimport taken
+from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, dup
+from zcserve.net.lane.text cimport Text
 
 sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of those beside it
 
@@ -60,17 +54,7 @@ sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of thos
 def read_value(int kind, bytes value not None):
     """For tests: the numbers that a value of this kind means (lane/grammar.pxd), None where the lane is unsure. Raises
     ValueError for a kind that there is not."""
-    cdef int64_t numbers[NUMBERS_MAX]
-    cdef Text copy
-    if not 0 <= kind < KINDS:
-        raise ValueError("no kind of value")
-    copy = copied(value)
-    try:
-        if not read_numbers(kind, copy, numbers):
-            return None
-        return tuple([numbers[i] for i in range(numbers_of(kind))])
-    finally:
-        free(<void *> copy.at)
+    return trials.numbers_read(kind, value)
 
 
 @cython.final
@@ -80,7 +64,8 @@ cdef class Lane:
 
     cdef Shared shared
     cdef Loop loop
-    cdef tuple prefixes              # of this second
+    cdef Loop *others[LANES_MAX]     # by number, from 1 on
+    cdef object config
     cdef list pages                  # see `set_pages`
     cdef object judge, look_up, owned, teach, origin       # see `__init__`, `consult`, `learn`, `trust`
     cdef set quick                   # the keys of what was found by `look_up`
@@ -90,9 +75,8 @@ cdef class Lane:
         cdef Answering *lane = &self.loop.answering
         self.quick = set()
         self.made = {}
-        lane.shared = &self.shared
-        lane.conns.epfd = lane.conns.asking = -1
-        lane.conns.dead = &lane.dead
+        prepare(&self.loop, &self.shared)
+        open_lanes(&self.shared.lanes, &self.loop.station)
         lane.servlets.quick = <PyObject *> self.quick
         lane.servlets.made = <PyObject *> self.made
 
@@ -100,56 +84,47 @@ cdef class Lane:
         """`judge` says what a value means of which the grammar in C is unsure: `fastlane.judge`. None: such requests are handed over."""
         cdef Answering *lane = &self.loop.answering
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
-        connections.open_conns(&lane.conns)
-        uses.open_uses(&lane.uses)
+        self.config = config
+        open_lane(&self.loop, seed, config, log_on)
         withdrawn.open_withdrawn(&self.shared.withdrawn, &self.shared.lanes, &lane.dead)
         table.open_table(&self.shared.table, seed, &lane.uses, &self.shared.withdrawn)
         hashes.open_hashes(&self.shared.absent.keys, urandom(16), &self.shared.withdrawn)
         hashes.open_hashes(&self.shared.owned.segments, urandom(16), &self.shared.withdrawn)
-        judged.open_judged(&lane.judged, seed)
         self.judge = judge
         lane.judged.judge = <PyObject *> judge if judge is not None else NULL
         lane.judged.gil = &lane.gil
-        open_sightings(&lane.sightings)
-        if log_on:
-            open_log(&lane.log, config.access_log_format == "json")
-        self.limit(config, log_on)
-        lane.conns.now = monotonic()
-
-    cdef limit(self, config, bint log_on):
-        """Take over what the configuration bounds."""
-        cdef Answering *lane = &self.loop.answering
-        cdef Conns *conns = &lane.conns
-        lane.rules.head_bytes_max = config.head_bytes_max
-        lane.rules.target_bytes_max = config.target_bytes_max
-        lane.rules.fields_max = config.head_fields_max
-        lane.rules.ranges_max = config.ranges_max
-        lane.rules.logs = log_on
-        lane.bytes_spared = max(0, config.turn_bytes_max - BATCH_BYTES)
-        self.loop.turn_bytes_max = config.turn_bytes_max
-        self.loop.pipeline_max = config.pipeline_max
-        conns.most = config.connections_max
-        conns.timeouts.idle = config.idle_timeout_s
-        conns.timeouts.head = config.head_timeout_s
-        conns.timeouts.write = config.write_timeout_s
-        conns.timeouts.linger = config.linger_timeout_s
-        shortest = min(config.idle_timeout_s, config.head_timeout_s, config.write_timeout_s, config.linger_timeout_s)
-        conns.sweep_interval = min(SWEEP_INTERVAL_MAX_S, shortest / 4)
 
     def __dealloc__(self):
-        cdef Answering *lane = &self.loop.answering
-        connections.free_all(&lane.conns)
-        mapped.unmap(&lane.output.mapped)
+        cdef int i
+        for i in range(1, self.shared.lanes.count):
+            free_lane(self.others[i])
+        close_lane(&self.loop)
         withdrawn.close_withdrawn(&self.shared.withdrawn)
-        uses.close_uses(&lane.uses)
         table.close_table(&self.shared.table)
         absent.close_absent(&self.shared.absent)
         hashes.close_hashes(&self.shared.owned.segments)
-        servlets.close_servlets(&lane.servlets)
-        judged.close_judged(&lane.judged)
-        close_sightings(&lane.sightings)
-        close_log(&lane.log)
-        free(lane.proxies.networks)
+        free(self.loop.answering.proxies.networks)
+
+    # --- other lanes ------------------------------------------------------------------------------------------
+
+    def add_lane(self):
+        """Another lane, with what this one was told by now (`trust`, `set_pages`, `map`): the number to `run_lane`."""
+        cdef int number = self.shared.lanes.count
+        if number == 1:
+            have_mail(&self.loop)
+        self.others[number] = new_lane(&self.loop, &self.shared, self.config)
+        return number
+
+    def run_lane(self, int number):
+        """Run another lane until `stop_lanes`, in a thread of its own."""
+        with nogil:
+            run_alone(self.others[number])
+
+    def stop_lanes(self):
+        """Have the others close their connections, and end."""
+        cdef int i
+        for i in range(1, self.shared.lanes.count):
+            send(&self.shared.lanes, i, Letter(STOP, 0, 0, NULL))
 
     # --- what the loop calls ----------------------------------------------------------------------------------
 
@@ -159,7 +134,12 @@ cdef class Lane:
 
     def register_listener(self, int fd):
         """Watch a listening socket and accept its clients here."""
+        cdef int i
         connections.register(&self.loop.answering.conns, fd, OWNER_LISTENER)
+        self.loop.listeners[self.loop.listeners_count] = fd
+        self.loop.listeners_count += 1
+        for i in range(1, self.shared.lanes.count):
+            send(&self.shared.lanes, i, Letter(LISTEN, dup(fd), 0, NULL))
 
     def introduce(self, int fd, int family, bytes address not None):
         """The peer of a connection that Python accepted; the lane learns it from accept otherwise."""
@@ -188,7 +168,7 @@ cdef class Lane:
     def poll(self, double timeout):
         """(descriptor, mask) of what needs Python's attention; waits at most `timeout` seconds (-1: without end).
 
-        Under load it returns when the second changes, for `set_second`. A report of a descriptor that Python does not know, with the
+        Under load it returns when the second changes. A report of a descriptor that Python does not know, with the
         mask 0, is a connection that was handed over: `take` it."""
         cdef Answering *lane = &self.loop.answering
         cdef Conns *conns = &lane.conns
@@ -197,7 +177,7 @@ cdef class Lane:
         pace_errands(lane)
         conns.due = conns.full = is_log_filling(&lane.log)
         lane.gil.thread = PyEval_SaveThread()
-        run(&self.loop, timeout)
+        self.loop.turns(&self.loop, timeout)
         if not lane.gil.held:
             PyEval_RestoreThread(lane.gil.thread)
         lane.gil.held = False
@@ -230,8 +210,13 @@ cdef class Lane:
 
     def close(self):
         """Close the lane's connections and the epoll descriptor. No application is consulted any more: it may refer to the lane."""
+        cdef int i
+        if self.shared.lanes.count > 1:
+            read_mail(&self.loop)
         self.close_all(False)
         endings.abort_all(&self.loop.answering.conns)
+        for i in range(1, self.shared.lanes.count):      # they have ended
+            take_dead(&self.loop.answering.dead, &self.others[i].answering.dead)
         for made in self.made.values():
             made.discard()
         self.made.clear()
@@ -256,14 +241,11 @@ cdef class Lane:
 
     # --- what Python teaches ----------------------------------------------------------------------------------
 
-    def set_second(self, int64_t second, tuple prefixes not None, bytes log_time not None):
-        """The prefixes of this second: of 200, 304, 206, 412, 416, 404 and 301 for each of KEEP, KEEP_10, CLOSE; and the time as
-        the log writes it."""
+    def set_prefixes(self, tuple prefixes not None):
+        """What answers begin with, with any Date: of 200, 304, 206, 412, 416, 404 and 301 for each of KEEP, KEEP_10, CLOSE. The lane
+        writes the Date of each second into them. Raises ValueError."""
         set_prefixes(&self.loop.answering.output, prefixes)
-        self.prefixes = prefixes
-        self.loop.answering.second = second
-        self.loop.second_until = 0
-        set_log_time(&self.loop.answering.log, log_time)
+        is_second_over(&self.loop)
 
     def set_pages(self, list pages not None):
         """What stands before and behind the content's size, and the page, of 412 and 416: each without Vary and with it."""
@@ -384,10 +366,14 @@ cdef class Lane:
         absent.set_page(&self.shared.absent, NOT_FOUND, head, content)
         bury(&self.loop.answering.dead)
 
-    def is_absent(self, bytes target not None):
-        """Whether a target is known to be absent."""
-        cdef absent.Text text = absent.Text(PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target))
-        return not owning.may_own(&self.shared.owned, text) and absent.page_of(&self.shared.absent, text) != NULL
+    def is_absent(self, bytes target not None, int times=1):
+        """How often a target is called absent, that is asked for so many `times` (in tests, beside changes)."""
+        cdef Text text = Text(PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target))
+        cdef int said = 0
+        with nogil:
+            for _ in range(times):
+                said += not owning.may_own(&self.shared.owned, text) and absent.page_of(&self.shared.absent, text) != NULL
+        return said
 
     @property
     def keys_bytes(self):
@@ -427,38 +413,12 @@ cdef class Lane:
 
     def parse(self, bytes data not None):
         """For tests and fuzzing: (length, method, target, mode) of the plain request at the front of `data`, or None."""
-        cdef Head head
-        cdef Text copy = copied(data)
-        self.loop.answering.gil.held = True      # the caller has it
-        try:
-            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
-                return None
-            return head.length + head.body, data[: head.method_len], head.target.at[: head.target.len], head.mode
-        finally:
-            self.loop.answering.gil.held = False
-            free(<void *> copy.at)
+        return trials.parsed(&self.loop.answering, data)
 
     def decide(self, bytes data not None, bytes etag not None, modified, int64_t size, int64_t now):
         """For tests and fuzzing: (status, start, stop) of the answer to the plain head at the front of `data`, of a representation
         with this tag, Last-Modified (seconds since 1970, or None) and size; None where the general lane is to judge."""
-        cdef Head head
-        cdef Part part = Part(0, 0)
-        cdef Text copy = copied(data)
-        cdef Rep rep
-        cdef int status
-        cdef bytes tail = b"ETag: " + etag
-        rep.head = PyBytes_AS_STRING(tail)
-        rep.date, rep.tail, rep.tag_len, rep.size = 0, 0, PyBytes_GET_SIZE(etag), size
-        rep.modified = NO_DATE if modified is None else modified
-        self.loop.answering.gil.held = True      # the caller has it
-        try:
-            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head) or head.for_servlet:
-                return None
-            status = decide(&head.conditions, &rep, head.is_get, self.loop.answering.rules.ranges_max, now, &part)
-            return (status, part.start, part.stop) if status == 206 else (status, 0, 0) if status != UNSURE else None
-        finally:
-            self.loop.answering.gil.held = False
-            free(<void *> copy.at)
+        return trials.decided(&self.loop.answering, data, etag, modified, size, now)
 
     @property
     def running(self):

@@ -23,6 +23,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp
 
 from zcserve.net.lane.atomic cimport acquire_pointer, look_int, release_pointer
+from zcserve.net.lane.lanes cimport LANES_MAX
 from zcserve.net.lane.records cimport (
     Dead, Record, Rep, bury, close_dead, free_record, give_numbers, is_resident, is_with, key_at, record_of_file, reps_of,
     take_number,
@@ -54,7 +55,8 @@ cdef struct Table:
     Slots *slots                 # `slots_of`: other lanes read it
     uint32_t count
     Limbo *limbo
-    Uses *uses                   # of the lane of Python's thread
+    Uses *uses                   # of the first lane
+    Uses *others[LANES_MAX]      # of the others, by number
     Dead *dead
     Withdrawn *withdrawn
     Record tomb
@@ -294,7 +296,7 @@ cdef inline bint insert_or_free(Table *table, Record *record) except -1:
 cdef inline bint number_reps(Table *table, Record *record) except -1:
     """Have a place for the uses of a file's representations: they were used last when their entries say. False without memory."""
     cdef Rep *rep
-    cdef int i
+    cdef int i, lane
     for i in range(record.count):
         rep = &reps_of(record)[i]
         if rep.entry == NULL:
@@ -302,6 +304,9 @@ cdef inline bint number_reps(Table *table, Record *record) except -1:
         rep.number = take_number(&table.dead.numbers, rep.entry)
         if not rep.number or not has_uses(table.uses, rep.number):
             return False
+        for lane in range(1, table.withdrawn.lanes.count):
+            if not has_uses(table.others[lane], rep.number):
+                return False
         begin_uses(use_of(table.uses, rep), (<object> rep.entry).tick)
     return True
 
