@@ -14,6 +14,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from importlib import import_module
@@ -186,6 +187,7 @@ class FastLane(Front):
         self._log = log
         self._second = 0
         self._tells_uses = False
+        self._awaited: deque[tuple[int, Callable[[], None]]] = deque()  # by epoch
         self._call_soon: Callable[[Callable[[], object]], None]
         self._store: Store
 
@@ -247,6 +249,8 @@ class FastLane(Front):
             self._tells_uses = True
         if self._tells_uses:
             self._tells_uses = self.lane.drain_ticks(TICKS_AT_ONCE) > 0
+        if self._awaited:
+            self._tell_passed()
         if self._log is not None:
             lines = self.lane.take_log()
             if lines:
@@ -329,6 +333,22 @@ class FastLane(Front):
             return
         for key in keys:
             self.lane.forget_key(key)
+
+    def when_passed(self, then: Callable[[], None]) -> None:
+        """As `Front.when_passed`."""
+        epoch = self.lane.await_lanes()
+        if self.lane.has_passed(epoch):
+            then()
+        else:
+            self._awaited.append((epoch, then))
+
+    def _tell_passed(self) -> None:
+        while self._awaited and self.lane.has_passed(self._awaited[0][0]):
+            self._awaited.popleft()[1]()
+
+    def doubt(self) -> None:
+        """As `Front.doubt`."""
+        self.lane.doubt()
 
     def forget_quick(self) -> None:
         """As `Front.forget_quick`."""

@@ -236,6 +236,7 @@ cdef inline void read_mail(Loop *loop) noexcept nogil:
             take_given(conns, <Given *> letter.what)
         elif letter.kind == RETURNED:
             note_dead(&loop.answering.dead, <Record *> letter.what)
+            conns.due = True     # Python may wait for the memory
         elif letter.kind == LISTEN:
             listen(loop, letter.fd)
         elif letter.kind == STOP:
@@ -266,6 +267,7 @@ cdef inline void run_alone(Loop *loop) noexcept nogil:
         lane.errands_max = 0x7FFFFFFF
         loop.turns(loop, -1)
     abort_all(&lane.conns)
+    give_back(&lane.shared.lanes, &lane.dead)
     end_reading(&loop.station)
 
 
