@@ -222,6 +222,8 @@ cdef class Lane:
         self.made.clear()
         self.consult(None)
         self.learn(None)
+        withdrawn.close_withdrawn(&self.shared.withdrawn)        # what waited for them may refer to the server
+        bury(&self.loop.answering.dead)
         if self.loop.answering.conns.epfd >= 0:
             close(self.loop.answering.conns.epfd)
             self.loop.answering.conns.epfd = -1
