@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from tests.support.client import Client
 from tests.support.driver import PLAIN, Driver, packed, put
 from tests.support.waiting import is_readable
+from zcserve.cache.evictor import tick_at
 
 pytest.importorskip("zcserve.net._lane")
 
@@ -20,7 +22,7 @@ def test_what_is_put_in_the_place_of_another_begins_with_its_own_uses(tmp_path: 
         entries = [packed(b"x") for _ in range(50)]
         put_at = []
         for count, entry in enumerate(entries, 1):
-            entry.tick = driver.lane.turn
+            entry.tick = tick_at(time.monotonic())
             put_at.append(entry.tick)
             put(driver.lane, b"/a", entry)
             for _ in range(count % 3):
@@ -65,7 +67,7 @@ def test_a_number_stands_once_among_those_to_be_told_however_often_what_has_it_c
 
 
 def test_uses_are_told_after_one_was_taken_back_that_had_been_told(tmp_path: Path) -> None:
-    """Answers are gathered, a path behind them is looked for, which has uses told, and then the socket takes nothing."""
+    """Answers are gathered, a path behind them is looked for, which has uses told, then the socket takes nothing."""
     with closing(Driver(tmp_path)) as driver:
         driver.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         entry = packed(b"x" * 1000)

@@ -30,7 +30,7 @@ from libc.string cimport memcpy
 from os import urandom
 
 from zcserve.net.lane cimport absent, connections, endings, judged, mapped, owned as owning, proxies, servlets, table, uses
-from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, pace_errands, read_head
+from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, begin_turn, pace_errands, read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, Conn, Conns,
@@ -47,7 +47,7 @@ from zcserve.net.lane.records cimport Record, Rep, bury, record_of_page
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
 from zcserve.net.lane.system cimport (
-    SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, monotonic,
+    SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close,
 )
 from zcserve.net.lane.text cimport Text, copied
 
@@ -112,7 +112,7 @@ cdef class Lane:
         if log_on:
             open_log(&lane.log, config.access_log_format == "json")
         self.limit(config, log_on)
-        lane.conns.now = monotonic()
+        begin_turn(lane)
 
     cdef limit(self, config, bint log_on):
         """Take over what the configuration bounds."""
@@ -333,9 +333,9 @@ cdef class Lane:
         cdef Record *found[2]
         return table.find_with(&self.shared.table, entry, found) > 0
 
-    def note_use(self, entry, uint64_t turn):
-        """Python uses a representation in this turn: the turn of the use before, as far as the lane knows; 0 for none."""
-        return table.note_use(&self.shared.table, entry, turn)
+    def note_use(self, entry, uint64_t tick):
+        """Python uses a representation at this tick: that of the use before, as far as the lane knows; 0 for none."""
+        return table.note_use(&self.shared.table, entry, tick)
 
     def pinned(self, entry):
         """Whether the lane is in the middle of sending from this entry. Any thread that holds the GIL may ask."""
@@ -388,7 +388,7 @@ cdef class Lane:
     # --- what Python is told ----------------------------------------------------------------------------------
 
     def drain_ticks(self, int most=-1):
-        """Tell each entry that was used how often, and the turn of its last use: all since they were last told, or at most so
+        """Tell each entry that was used how often, and the tick of its last use: all since they were last told, or at most so
         many now. How many are left of those that there were when this began."""
         return uses.tell_uses(&self.loop.answering.uses, &self.loop.answering.dead.numbers, most)
 
@@ -401,7 +401,7 @@ cdef class Lane:
         self.loop.answering.sightings.every = every
 
     def take_sightings(self):
-        """What was noted since the last call: [(hash, size, turn, turn of the use before, followed, measured)]."""
+        """What was noted since the last call: [(hash, size, tick, tick of the use before, followed, measured)]."""
         return taken(&self.loop.answering.sightings)
 
     def take_log(self):
@@ -488,7 +488,7 @@ cdef class Lane:
 
     @property
     def turn(self):
-        """The number of this turn: ticks of entries are turns."""
+        """The number of this turn."""
         return self.loop.answering.turn
 
     @property

@@ -15,7 +15,7 @@ client that is here, and asks for one after the other, stands in `Conns.quiet`, 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from zcserve.net.lane.answering cimport CALLS_MAX, Answering, answer, go_on, has_had_its_share
+from zcserve.net.lane.answering cimport CALLS_MAX, Answering, answer, begin_turn, go_on, has_had_its_share
 from zcserve.net.lane.connections cimport (
     AGAIN, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue, are_calls_waiting, call_later,
     drop_first, free_inbox, nothing_read, renew, room_for, run_again, tell, watch_fresh,
@@ -248,8 +248,7 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
     loop.answering.finder.left = FINDS_MAX
     loop.events_at = loop.events_count = 0
     loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, timeout)
-    loop.answering.turn += 1
-    conns.now = monotonic()
+    begin_turn(&loop.answering)
     if loop.events_count < 0:
         loop.events_count = 0
         return False             # a signal: Python looks after it
