@@ -38,7 +38,7 @@ def test_the_banner_says_what_was_done(site: Site, command: StartCommand) -> Non
     assert re.search(r"files: +2\b", banner)
     assert "4.0 KiB" in banner
     assert re.search(r"ready in \d+\.\d\d s", banner)
-    assert re.search(r"^engine: (python( \(native is not built here: .*\))?|native)$", banner, re.MULTILINE)
+    assert re.search(r"^engine: (python( \(native is not built here: .*\))?|native, 1 lane)$", banner, re.MULTILINE)
     assert server.lines[-1] == f"serving {server.url}"
     assert len(server.lines) <= 6
     assert server.stdout.read_text() == ""
@@ -112,6 +112,7 @@ class Ready:
         server = self.server
         given: dict[str, Any] = {
             "engine": "python",
+            "lanes": 1,
             "servlets": "",
             "addresses": ["http://a:1", "unix:/b"],
             "ready_after_s": 0.25,

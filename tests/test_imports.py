@@ -29,7 +29,7 @@ FLOORS = (
     ("outlet",),
     ("log",),
     ("charsets",),
-    ("http", "media_types", "program"),
+    ("http", "media_types", "program", "cgroups"),
     ("paths", "forwarded"),
     ("config",),
     ("cache",),

@@ -33,6 +33,7 @@ def say_ready(
     budget: Budget,
     *,
     engine: str,
+    lanes: int,
     servlets: str,
     addresses: Sequence[str],
     ready_after_s: float,
@@ -55,7 +56,7 @@ def say_ready(
         *((f"compress: the variants of {pending} files follow",) if pending else ()),
         f"memory: {memory}, ready in {ready_after_s:.2f} s",
         *((f"budget: {budget.note}",) if budget.note else ()),
-        f"engine: {_engine(config, engine)}",
+        f"engine: {_engine(config, engine, lanes)}",
         *((f"servlets: {servlets}",) if servlets else ()),
         *(f"serving {address}" for address in addresses),
     )
@@ -74,9 +75,11 @@ def _warn_of_descriptors(config: Config) -> None:
         )  # fmt: skip
 
 
-def _engine(config: Config, engine: str) -> str:
-    """What answers plain requests, and why it is not the fast lane where that was not asked for."""
-    return engine if config.engine == engine or engine == "native" else f"{engine} ({printable(why_not_native())})"
+def _engine(config: Config, engine: str, lanes: int) -> str:
+    """What answers plain requests, in how many lanes, or why it is not the fast lane where that was not asked for."""
+    if engine == "native":
+        return f"{engine}, {lanes} {'lane' if lanes == 1 else 'lanes'}"
+    return engine if config.engine == engine else f"{engine} ({printable(why_not_native())})"
 
 
 def url(sock: socket.socket) -> str:

@@ -23,7 +23,7 @@ from zcserve.content.told import report_problems
 from zcserve.errors import reason_of
 from zcserve.log import Log, printable
 from zcserve.net.access_log import try_to_open
-from zcserve.net.fastlane import is_native
+from zcserve.net.fastlane import lanes_of
 
 _log = Log(__name__)
 
@@ -31,7 +31,7 @@ _log = Log(__name__)
 def check(config: Config) -> int:
     """Validate the root, say what would be resident, and what does not work. The exit code: 1 where something does
     not load, or the access log cannot be written. Raises UsageError."""
-    is_native(config)  # raises where a start would
+    lanes = lanes_of(config)  # raises where a start would
     for line in of_no_use(config):
         _log.warning("%s", line)
     budget = budget_of(config)
@@ -39,6 +39,7 @@ def check(config: Config) -> int:
     if budget.warning:
         _log.warning("%s", budget.warning)
     _check_content(config)
+    print(f"lanes: {lanes}")
     faults = _check_applications(config) if config.servlets or config.mount else []
     faults += _check_log(config)
     print("configuration is not valid" if faults else "configuration is valid")

@@ -396,6 +396,7 @@ class Server:
             self.loader,
             self._budget,
             engine=self.loop.front.engine,
+            lanes=self.loop.front.lanes,
             servlets=self._application.describe() if self._application is not None else "",
             addresses=self._addresses,
             ready_after_s=self.ready_after_s,

@@ -3,12 +3,17 @@
 A system may give no more threads at any moment (RLIMIT_NPROC, a container's pids limit, TasksMax). So what a server
 cannot do without is started before it says that it serves, and a thread that cannot be had is wrong use, told in one
 line. Whatever starts a thread later has an answer for `NoThreadError`.
+
+A thread may be bound to one cpu (`bind`). Linux has a new thread start where the thread that makes it may run; so those
+that are started here get the cpus that the bound thread had before.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from zcserve.errors import NoThreadError
 
@@ -16,6 +21,9 @@ _TOLD = (
     "no thread can be had for %s (%s): raise the limit of processes and threads "
     "(ulimit -u, systemd's TasksMax, a container's pids limit), or of addresses for their stacks (ulimit -v)"
 )
+
+
+_own = threading.local()  # `cpus`: of a thread that is bound, those that it had before
 
 
 def start(target: Callable[[], object], name: str) -> threading.Thread:
@@ -28,6 +36,39 @@ def start(target: Callable[[], object], name: str) -> threading.Thread:
 def begin(thread: threading.Thread) -> None:
     """Start a thread; where that fails it can be tried again. Raises NoThreadError."""
     try:
-        thread.start()
+        with _at_large():
+            thread.start()
     except RuntimeError as error:
         raise NoThreadError(_TOLD % (thread.name, error)) from None
+
+
+def bind(cpu: int) -> None:
+    """Have the calling thread run on this cpu alone. Raises OSError."""
+    had = getattr(_own, "cpus", None) or os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    _own.cpus = had
+
+
+def unbind() -> None:
+    """Have the calling thread run where it did before `bind`; nothing, where it is not bound."""
+    if cpus := _own.__dict__.pop("cpus", None):
+        _allow(cpus)
+
+
+@contextmanager
+def _at_large() -> Iterator[None]:
+    """The calling thread is not bound meanwhile."""
+    if not hasattr(_own, "cpus"):
+        yield
+        return
+    bound = os.sched_getaffinity(0)
+    _allow(_own.cpus)
+    try:
+        yield
+    finally:
+        _allow(bound)
+
+
+def _allow(cpus: set[int]) -> None:
+    with suppress(OSError):  # none of them may be used any more: the thread stays where it is
+        os.sched_setaffinity(0, cpus)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.groups import Kernel
 from zcserve.cache.budget import RESERVE_BYTES, Limit, budget_of, eaten, limit, own_bytes, with_budget
 from zcserve.cache.index import ENTRY_BYTES
 from zcserve.cache.store import Store
@@ -18,46 +19,27 @@ from zcserve.config.units import GIB, KIB, MIB, Share
 OWN = 20 * MIB
 
 
-class Kernel:
-    """A /proc and a /sys/fs/cgroup of our own."""
+class Machine(Kernel):
+    """What it says of memory, too."""
 
     def __init__(self, path: Path) -> None:
-        self.proc = path / "proc"
-        self.groups = path / "sys fs"  # mountinfo writes a blank as \\040
-        (self.proc / "self").mkdir(parents=True)
-        self.mounts: list[str] = []
+        super().__init__(path)
         self.tell("self/status", f"Name:\tpython\nRssAnon:\t{OWN // KIB} kB\nRssFile:\t0 kB\nRssShmem:\t999999 kB\n")
-
-    def tell(self, file: str, text: str) -> None:
-        """What a file of /proc says."""
-        (self.proc / file).write_text(text)
 
     def machine(self, size: int) -> None:
         """How much memory the machine has."""
         self.tell("meminfo", f"MemTotal:       {size // KIB} kB\nMemFree:        1 kB\n")
-
-    def mount(self, where: str, kind: str, options: str = "rw", root: str = "/") -> None:
-        """One more line of mountinfo."""
-        place = str(self.groups / where).replace(" ", "\\040")
-        self.mounts.append(f"41 31 0:38 {root} {place} rw,relatime shared:9 - {kind} {kind} {options}\n")
-        self.tell("self/mountinfo", "".join(self.mounts))
-
-    def group(self, path: str, name: str, value: object) -> None:
-        """What a file of a group says; `path` begins with the mount's directory."""
-        place = self.groups / path
-        place.mkdir(parents=True, exist_ok=True)
-        (place / name).write_text(f"{value}\n")
 
     def limit(self) -> Limit | None:
         return limit(self.proc)
 
 
 @pytest.fixture
-def kernel(tmp_path: Path) -> Kernel:
-    return Kernel(tmp_path)
+def kernel(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
 
 
-def test_the_machine_is_the_limit_where_no_group_has_one(kernel: Kernel) -> None:
+def test_the_machine_is_the_limit_where_no_group_has_one(kernel: Machine) -> None:
     kernel.machine(2 * GIB)
     assert kernel.limit() == (2 * GIB, "the machine's memory")
     kernel.tell("self/cgroup", "0::/a\n")
@@ -85,7 +67,7 @@ def test_nothing_is_known_without_a_proc(tmp_path: Path) -> None:
         ({"a/c": {"memory.max": 10 * MIB}}, 2 * GIB),  # another's
     ],
 )
-def test_version_2_is_asked_along_the_whole_path(kernel: Kernel, told: dict[str, Any], least: int) -> None:
+def test_version_2_is_asked_along_the_whole_path(kernel: Machine, told: dict[str, Any], least: int) -> None:
     kernel.machine(2 * GIB)
     kernel.tell("self/cgroup", "0::/a/b\n")
     kernel.mount("", "cgroup2")
@@ -107,7 +89,7 @@ def test_version_2_is_asked_along_the_whole_path(kernel: Kernel, told: dict[str,
         ("/../../x", "/", ""),  # beyond the namespace
     ],
 )
-def test_version_1_is_found_beside_other_controllers(kernel: Kernel, group: str, root: str, directory: str) -> None:
+def test_version_1_is_found_beside_other_controllers(kernel: Machine, group: str, root: str, directory: str) -> None:
     kernel.machine(2 * GIB)
     kernel.tell("self/cgroup", f"9:name=systemd:/\n5:cpu,memory:{group}\n0::/\n")
     kernel.mount("unified", "cgroup2")
@@ -122,7 +104,7 @@ def test_version_1_is_found_beside_other_controllers(kernel: Kernel, group: str,
 
 
 @pytest.fixture
-def small(kernel: Kernel) -> Kernel:
+def small(kernel: Machine) -> Machine:
     """80 MiB, of which the process has 20 now."""
     kernel.machine(80 * MIB)
     return kernel
@@ -146,7 +128,7 @@ def test_content_gets_what_the_process_leaves(small: Kernel, memory: str | None,
     assert ("of 80.0 MiB (the machine's memory)" in budget.note) == (memory in (None, "70%", "25%"))
 
 
-def test_the_default_is_what_it_says_where_there_is_enough(kernel: Kernel) -> None:
+def test_the_default_is_what_it_says_where_there_is_enough(kernel: Machine) -> None:
     kernel.machine(8 * GIB)
     assert budget_of(Config(root="."), kernel.proc).bytes == 512 * MIB
     kernel.machine(GIB // 2)
@@ -173,14 +155,14 @@ def test_a_number_that_is_too_much_is_taken_with_a_warning(small: Kernel, memory
     assert not budget_of(Config(root=".", memory="44M"), small.proc).warning  # type: ignore[arg-type]
 
 
-def test_where_nothing_is_left_that_is_said(kernel: Kernel) -> None:
+def test_where_nothing_is_left_that_is_said(kernel: Machine) -> None:
     kernel.machine(30 * MIB)
     budget = budget_of(Config(root="."), kernel.proc)
     assert budget.bytes == 4 * KIB
     assert "too little for any content" in budget.warning
 
 
-def test_memfds_are_not_the_process_itself(kernel: Kernel) -> None:
+def test_memfds_are_not_the_process_itself(kernel: Machine) -> None:
     assert own_bytes(kernel.proc) == OWN
     assert 4 * MIB < own_bytes() < 4 * GIB
 

@@ -35,6 +35,8 @@ def test_the_reference_has_one_table_row_for_every_key() -> None:
         ({"listen": (":80",), "compress": True, "compress_dir": "kept"}, []),
         ({"listen": (":80",), "port": 81}, ["--listen"]),
         ({"listen": ("unix:s",), "host": "*"}, ["--listen"]),
+        ({"pin_cpus": True, "engine": "python"}, ["--pin-cpus"]),
+        ({"pin_cpus": True}, []),
         ({"port": 81, "compress_dir": "kept"}, ["--compress-dir"]),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from zcserve.config.keys import KEYS, shown_default
 from zcserve.config.table import Config
-from zcserve.config.units import MIB
+from zcserve.config.units import MIB, Auto
 from zcserve.errors import UsageError
 
 
@@ -42,6 +42,8 @@ def test_every_default_is_accepted_in_its_own_type_and_as_it_is_shown(name: str)
         ("evict", "s3-fifo", "s3-fifo"),
         ("pin", "*.woff2", ("*.woff2",)),
         ("pin", ["/assets/*.css", "/fonts/"], ("/assets/*.css", "/fonts/")),
+        ("lanes", " AUTO ", Auto(64)),
+        ("lanes", "64", 64),
         ("cache_control", "public, max-age=60", "public, max-age=60"),
     ],
 )
@@ -94,6 +96,9 @@ WRONG = [
     ("head_timeout_s", float("inf"), "from 1ms"),
     ("head_timeout_s", "1 week", "20s"),
     ("linger_timeout_s", -1, "from 0s"),
+    ("lanes", 0, "a whole number or auto, from 1 to 64"),
+    ("lanes", "65", "a whole number or auto, from 1 to 64"),
+    ("lanes", "all", "a whole number or auto, from 1 to 64"),
     ("loader_threads", 0, "from 1 to 256"),
     ("slab_bytes", 1024, "from 64K"),
 ]

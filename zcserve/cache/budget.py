@@ -14,10 +14,6 @@ entries cost is part of the budget: `index.ENTRY_BYTES`.)
 
 A share (`--memory 70%`, and the default) is a share of the limit, and never more than what is left. A number of bytes
 is taken as it is; where it is more than what is left, that is a warning.
-
-What is odd: depending on its namespace a container sees the path of its group as the host does, or as "/", and the
-files of its own group at the mount point. So all directories are read from the group's up to the mount point; some do
-not exist.
 """
 
 from __future__ import annotations
@@ -30,9 +26,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from zcserve import cgroups
 from zcserve.cache.heads import HEAD_BYTES
 from zcserve.cache.store import Store
 from zcserve.cache.variants import threads_max
+from zcserve.cgroups import PROC
 from zcserve.config.table import Config
 from zcserve.config.units import KIB, MIB, Share, size_text
 
@@ -48,7 +46,6 @@ CONTENT_BYTES_MIN = 64 * KIB
 # The least budget, however little there is: Config's own bound.
 BUDGET_MIN = 4 * KIB
 
-PROC = Path("/proc")
 _V2, _V1 = ("memory.max", "memory.high"), ("memory.limit_in_bytes",)
 
 
@@ -76,7 +73,7 @@ def limit(proc: Path = PROC) -> Limit | None:
 
 def own_bytes(proc: Path = PROC) -> int:
     """What the process itself takes now, without the memfds that content lies in."""
-    status = _text(proc / "self/status")
+    status = cgroups.text_of(proc / "self/status")
     return sum(int(size) * KIB for size in re.findall(r"^Rss(?:Anon|File):\s+(\d+) kB$", status, re.MULTILINE))
 
 
@@ -138,7 +135,7 @@ def _flag_text(size: int) -> str:
 
 
 def _of_machine(proc: Path) -> Iterator[Limit]:
-    found = re.search(r"^MemTotal:\s+(\d+) kB$", _text(proc / "meminfo"), re.MULTILINE)
+    found = re.search(r"^MemTotal:\s+(\d+) kB$", cgroups.text_of(proc / "meminfo"), re.MULTILINE)
     if found:
         yield Limit(int(found[1]) * KIB, "the machine's memory")
     elif proc == PROC:  # there may be no /proc
@@ -147,57 +144,6 @@ def _of_machine(proc: Path) -> Iterator[Limit]:
 
 
 def _of_groups(proc: Path) -> Iterator[Limit]:
-    groups = _groups(proc)
-    for mount, names, group in _mounts(proc, groups):
-        directory = mount / group.lstrip("/")
-        for place in (directory, *directory.parents):
-            for name in names:
-                text = _text(place / name).strip()
-                if text.isdigit():  # else it is "max", or there is no such file
-                    yield Limit(int(text), f"{name} of {place}")
-            if place == mount:
-                break
-
-
-def _groups(proc: Path) -> dict[str, str]:
-    """The process's groups: "memory" for v1, "" for v2 (cgroups(7))."""
-    groups = {}
-    for line in _text(proc / "self/cgroup").splitlines():
-        _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        for controller in controllers.split(","):
-            groups[controller] = path
-    return groups
-
-
-def _mounts(proc: Path, groups: dict[str, str]) -> Iterator[tuple[Path, tuple[str, ...], str]]:
-    """Where the hierarchies are mounted that limit memory: mount point, names of files, the group's path below it."""
-    for line in _text(proc / "self/mountinfo").splitlines():
-        where, _, what = line.partition(" - ")
-        fields, (kind, _, options) = where.split(" "), (*what.split(" "), "", "", "")[:3]
-        if len(fields) < 5:
-            continue
-        root, mount = fields[3], Path(_unescaped(fields[4]))
-        if kind == "cgroup2" and "" in groups:
-            yield mount, _V2, _below(groups[""], root)
-        elif kind == "cgroup" and "memory" in options.split(",") and "memory" in groups:
-            yield mount, _V1, _below(groups["memory"], root)
-
-
-def _below(group: str, root: str) -> str:
-    """A group's path below a mount of the subtree `root`; "" where it is not in it, as the namespace shows it."""
-    if ".." in group.split("/"):
-        return ""
-    root = root.rstrip("/")
-    return group[len(root) :] if f"{group}/".startswith(f"{root}/") else group
-
-
-def _unescaped(text: str) -> str:
-    r"""A path as it stands in mountinfo (proc(5)): blanks as \040."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
+    for path, text in cgroups.told("memory", _V2, _V1, proc):
+        if text.isdigit():  # else it is "max"
+            yield Limit(int(text), f"{path.name} of {path.parent}")

@@ -51,6 +51,8 @@ def of_no_use(config: Config) -> Iterator[str]:
     """What was set and changes nothing, beside what else was set or was not: a line each."""
     if config.compress_dir and not config.compress:
         yield "--compress-dir is of no use without --compress"
+    if config.pin_cpus and config.engine == "python":
+        yield "--pin-cpus is of no use with --engine python, which has no lanes"
     if config.listen and (config.host, config.port) != (KEYS["host"].default, KEYS["port"].default):
         yield "--host and --port are of no use beside --listen; the addresses of --listen are all there are"
 

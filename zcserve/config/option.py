@@ -15,9 +15,11 @@ from zcserve.config.refusal import refusal
 from zcserve.config.units import (
     DAY_S,
     DURATION_ACCEPTED,
+    LANES_MAX,
     MEMORY_ACCEPTED,
     PIB,
     SIZE_ACCEPTED,
+    Auto,
     parse_duration,
     parse_memory,
     parse_size,
@@ -56,6 +58,14 @@ def _parse_count(text: str) -> int:
     return int(text)
 
 
+def _parse_lanes(text: str) -> int:
+    return Auto(LANES_MAX) if text.strip().lower() == "auto" else _parse_count(text)
+
+
+def _show_lanes(lanes: int) -> str:
+    return "auto" if isinstance(lanes, Auto) else str(lanes)
+
+
 def _parse_switch(text: str) -> bool:
     if (value := _SWITCH.get(text.strip().lower())) is None:
         raise ValueError(text)
@@ -66,6 +76,7 @@ PATH = Kind("a path", "a directory", "DIR", (Path,), _parse_path, str)
 TEXT = Kind("text", "text", "TEXT", (str,), str, str)
 TEXTS = Kind("a list of texts", "a list of texts", "TEXT", (tuple, list), lambda text: (text,), ",".join)
 COUNT = Kind("a whole number", "a whole number", "N", (int,), _parse_count, str, (1, 2**31 - 1))
+LANES = Kind("a number of lanes", "a whole number or auto", "N|auto", (int,), _parse_lanes, _show_lanes, (1, LANES_MAX))
 SIZE = Kind("a size", SIZE_ACCEPTED, "SIZE", (int,), parse_size, show_size, (1, PIB))
 MEMORY = Kind("a size", MEMORY_ACCEPTED, "SIZE", (int,), parse_memory, show_memory)
 DURATION = Kind("a duration", DURATION_ACCEPTED, "TIME", (float, int), parse_duration, show_duration, (0.001, DAY_S))

@@ -13,7 +13,20 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from zcserve.config.addresses import Address, TcpAddress, parse_host, parse_listen
 from zcserve.config.globs import parse_glob
-from zcserve.config.option import COUNT, DURATION, MEMORY, PATH, SIZE, SWITCH, TEXT, TEXTS, Kind, about, option_of
+from zcserve.config.option import (
+    COUNT,
+    DURATION,
+    LANES,
+    MEMORY,
+    PATH,
+    SIZE,
+    SWITCH,
+    TEXT,
+    TEXTS,
+    Kind,
+    about,
+    option_of,
+)
 from zcserve.config.refusal import refusal
 from zcserve.config.units import DAY_S, GIB, KIB, MIB, PIB, Share
 from zcserve.errors import UsageError
@@ -150,6 +163,12 @@ class Config:
     log_level: LogLevel = _key("info", TEXT, "the least reported on stderr", choices=get_args(LogLevel))
     engine: Engine = _key(
         "auto", TEXT, "what answers plain requests; auto is native where built", choices=get_args(Engine)
+    )
+    pin_cpus: bool = _key(
+        False,
+        SWITCH,
+        "bind each lane to a core of its own; what an application starts in the loop, threads and programs, is bound "
+        "to the first lane's",
     )
     watch: bool = _key(True, SWITCH, "follow changes below the root, and the root's own symlink, as they happen")
     recheck_s: float = _key(
@@ -292,6 +311,15 @@ class Config:
         "ranges answered in one response; more get the whole file",
         bounds=(0, 1000),
         why="RFC 9110 section 14.2 lets a server ignore abuse (CVE-2011-3192); Apache's MaxRanges is 200",
+    )
+
+    # Threads that answer what is in memory.
+    lanes: int = _key(
+        1,
+        LANES,
+        "loops that answer what is in memory, each a thread; auto for one for each core that the process may use",
+        why="one answers more than most networks carry, and each that is busy takes a core; nginx has one worker "
+        "unless told, h2o a thread for each core",
     )
 
     # Limits on one turn of the loop, so that no client starves another.

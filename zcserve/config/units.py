@@ -13,6 +13,7 @@ from zcserve.errors import UsageError
 
 KIB, MIB, GIB, TIB, PIB = (1 << shift for shift in (10, 20, 30, 40, 50))
 DAY_S = 86400
+LANES_MAX = 64  # as in net/lane/lanes.pxd
 
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?(?:([KMGT])(?:I?B)?|B)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": TIB}
@@ -83,6 +84,10 @@ def show_memory(memory: int) -> str:
     if not isinstance(memory, Share):
         return show_size(memory)
     return f"{memory.percent:g}%" + (f" up to {show_size(memory)}" if memory < PIB else "")
+
+
+class Auto(int):
+    """As many as there is use for here, and at most this number. `net/lanes.py` knows how many lanes it comes to."""
 
 
 def parse_duration(text: str) -> float:

@@ -54,11 +54,13 @@ class Front:
     """The contract, and a front without clients.
 
     engine     its name
+    lanes      how many loops it has; the first is that of Python's thread
     takes      whether `give` does anything: a call of it for each request would be half a percent of a plain hit
     hash_seed  what `take_sightings` numbers resources by
     """
 
     engine = "python"
+    lanes = 1
     takes = False
     hash_seed = 0
 

@@ -21,6 +21,7 @@ from zcserve.net.lane.gil cimport Gil, hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
 from zcserve.net.lane.head cimport Head, Rules, find_place, key_of, parse_request_line, parse_rest
 from zcserve.net.lane.judged cimport Judged
+from zcserve.net.lane.moving cimport give_away
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
     BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, Output, add_answer, add_text, code_of, has_room, send_answers, send_pending, unpin,
@@ -30,6 +31,7 @@ from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Dead, Record, Rep, key_at, reps_of
+from zcserve.net.lane.seconds cimport Seconds
 from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, let_said_go, look_up, settle
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport Sightings, sight
@@ -56,7 +58,7 @@ cdef enum:
 cdef struct Answering:
     uint64_t turn                # counts turns
     uint64_t tick                # when this one began (uses.pxd)
-    int64_t second               # whose prefixes Python has set
+    Seconds seconds              # of which all answers and log lines are
     int errands                  # that Python was given in this turn
     int errands_max
     double errand_at             # when it was given the last one
@@ -66,6 +68,7 @@ cdef struct Answering:
     double called_at             # when its last call ended, 0 for none
     double calling_left          # seconds of this turn in which servlets may be called
     int64_t bytes_spared         # of `Output.bytes_left`, for an answer that is begun: a next one is not, after a batch was sent
+    int number                   # of this lane; 0: the one with Python
     Shared *shared
     Uses uses
     Dead dead
@@ -170,6 +173,8 @@ cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
     finds."""
     cdef Record *record = NULL
     cdef Text place = head.place
+    if lane.number:
+        return NULL
     if not head.for_servlet and not may_own(&lane.shared.owned, place):
         record = page_of(&lane.shared.absent, place)
         if record != NULL and not is_fresh(lane):
@@ -236,7 +241,7 @@ cdef inline Answer *add_file(
     if rep == NULL or (lane.log.on and not may_log(&lane.log, head)):
         return NULL
     if head.conditions.present and is_file:
-        status = decide(&head.conditions, rep, head.is_get, lane.rules.ranges_max, lane.second, &part)
+        status = decide(&head.conditions, rep, head.is_get, lane.rules.ranges_max, lane.seconds.now, &part)
     if status == 200 or status == 304 or status == 404:
         answer = add_answer(&lane.output, head, start, record, rep, status == 304)
         if status == 200:
@@ -300,6 +305,8 @@ cdef inline int answer_servlet(
     cdef const char *p = at[0]
     cdef Conn *conn = &lane.conns.all[fd]
     cdef int result = HAND_OVER
+    if lane.number:
+        return hand_over(lane, fd, p, end, False)
     if not may_call(lane):
         return put_off(lane, fd, p, end, NOT_YET)
     hold_gil(&lane.gil)
@@ -443,7 +450,11 @@ cdef inline int hand_over(Answering *lane, int fd, const char *p, const char *en
         result = flush(lane, fd, p, end)
         if result == GONE or not at_once and (result != DONE or conn.inbox_len):
             return result
-    if watch_fresh(&lane.conns, fd, conn) < 0 or (p < end and keep_input(conn, p, end) < 0):
+    if p < end and keep_input(conn, p, end) < 0:
+        return GONE
+    if lane.number:
+        return give_away(&lane.conns, &lane.shared.lanes, 0, fd, conn)
+    if watch_fresh(&lane.conns, fd, conn) < 0:
         return GONE
     lane.errands += HAND_OVER_ERRANDS
     lane.errand_at = monotonic()

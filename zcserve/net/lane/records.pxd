@@ -3,8 +3,9 @@
 """Records: what the lane can send, and how long it is kept.
 
 A `Record` is one resource: its key, and its representations (`Rep`), of which each refers to a head and content that Python
-objects own. It holds those objects as long as it lives. It lives until it is `dropped` and nothing refers
-to it (`refs`: answers under way). Without the GIL a record can only be noted as dead (`maybe_dead`); `bury` frees it, with the GIL.
+objects own. It holds those objects as long as it lives. It lives as long as something refers to it (`refs`): what it belongs to (the
+table, mostly), and answers that wait for their sockets. Without the GIL a record can only be noted as dead (`note_dead`); `bury` frees
+it, with the GIL.
 
 A record is made for each file that is asked for, so each byte of it counts: with its representation it takes 96 bytes and its key.
 A plain answer writes nothing into it: what changes with each use is the lane's (uses.pxd). That names a representation by its number;
@@ -21,6 +22,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from zcserve.net.lane.atomic cimport add_int
 from zcserve.net.lane.dates cimport FIXDATE_LEN, NO_DATE, read_date
 from zcserve.net.lane.system cimport memmem
 from zcserve.net.lane.text cimport Text, decimal
@@ -50,10 +52,9 @@ cdef struct Record:              # one allocation, its representations and its k
     uint32_t hash
     uint32_t key_len
     PyObject *keep               # what a servlet consists of
-    int refs                     # why it may not be freed: sends under way, a servlet that is being called
+    int refs                     # why it may not be freed: what it belongs to, sends under way, a servlet's call. Any lane changes it
     uint8_t count                # of representations
     uint8_t any_query            # what its key leads to with each query behind it, too
-    uint8_t dropped
     uint8_t status               # which prefix (output.pxd)
 
 cdef struct Numbers:             # of representations
@@ -63,7 +64,7 @@ cdef struct Numbers:             # of representations
     uint32_t room
     uint32_t last                # the largest that was ever given
 
-cdef struct Dead:                # dropped, and nothing refers to them
+cdef struct Dead:                # nothing refers to them any more
     Record **records
     int count, size
     Numbers numbers
@@ -86,6 +87,7 @@ cdef inline Record *new_record(const char *key, size_t key_len, const Rep *reps,
     if record == NULL:
         return NULL
     memset(record, 0, sizeof(Record))
+    record.refs = 1              # of what the caller puts it into
     record.count = <uint8_t> count
     record.key_len = <uint32_t> key_len
     for i in range(count):
@@ -238,8 +240,8 @@ cdef inline Record *record_of_page(bytes key, int status, bytes head, bytes cont
     return record
 
 
-cdef inline void release(Record *record) noexcept:
-    """Free a record and let its Python objects go."""
+cdef inline void free_record(Record *record) noexcept:
+    """Let its Python objects go, too."""
     cdef int i
     for i in range(record.count):
         Py_XDECREF(reps_of(record)[i].entry)
@@ -248,11 +250,15 @@ cdef inline void release(Record *record) noexcept:
     free(record)
 
 
-cdef inline void maybe_dead(Dead *dead, Record *record) noexcept nogil:
-    """Note a dropped record that nothing refers to; `bury` frees it, with the GIL."""
+cdef inline void unref(Dead *dead, Record *record) noexcept nogil:
+    """A reference is gone. `dead` is of the lane that had it."""
+    if add_int(&record.refs, -1) == 0:
+        note_dead(dead, record)
+
+
+cdef inline void note_dead(Dead *dead, Record *record) noexcept nogil:
+    """Nothing refers to a record: `bury` frees it, with the GIL."""
     cdef Record **grown
-    if not record.dropped or record.refs:
-        return
     if dead.count == dead.size:
         grown = <Record **> realloc(dead.records, (2 * dead.size + 64) * sizeof(Record *))
         if grown == NULL:
@@ -268,7 +274,7 @@ cdef inline void bury(Dead *dead) noexcept:
     while dead.count:
         dead.count -= 1
         give_numbers(&dead.numbers, dead.records[dead.count])
-        release(dead.records[dead.count])
+        free_record(dead.records[dead.count])
 
 
 # --- numbers ------------------------------------------------------------------------------------------------

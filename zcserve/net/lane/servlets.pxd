@@ -21,12 +21,13 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
+from zcserve.net.lane.atomic cimport add_int, look_int
 from zcserve.net.lane.grammar cimport CLOSE
 from zcserve.net.lane.head cimport Head, key_of, method_of
 from zcserve.net.lane.output cimport DONE, GONE, HAND_OVER, OK, Output
 from zcserve.net.lane.owned cimport Freshness, is_found_fresh, seems_fresh
 from zcserve.net.lane.proxies cimport NAME_MAX
-from zcserve.net.lane.records cimport Record, Rep, bury, key_at, maybe_dead, new_record, release, reps_of
+from zcserve.net.lane.records cimport Record, Rep, bury, free_record, key_at, new_record, reps_of, unref
 from zcserve.net.lane.requests cimport SLOTS, Layout, lay_out, new_request
 from zcserve.net.lane.table cimport Table, drop_key, insert, text_of
 from zcserve.net.lane.text cimport Text, decimal
@@ -89,7 +90,7 @@ cdef struct Asked:               # one request, for a servlet
 
 cdef inline void close_servlets(Servlets *servlets) noexcept:
     if servlets.said != NULL:
-        release(servlets.said)
+        free_record(servlets.said)
     Py_XDECREF(servlets.last_client)
 
 
@@ -132,7 +133,7 @@ cdef inline Record *look_up(Servlets *servlets, Table *table, const Head *head) 
         drop_key(table, under)        # one that is still to move
         record = new_servlet(key, head.hash, (target, method, *found))
         if not insert(table, record):
-            release(record)
+            free_record(record)
             return NULL
         quick.add(key)
         return record
@@ -175,10 +176,9 @@ cdef inline int ask(
     cdef tuple parts = <tuple> found.keep
     cdef int result
     bury(table.dead)            # what the last answers were sent from
-    found.refs += 1              # the servlet may have it dropped
+    add_int(&found.refs, 1)      # the servlet may have it dropped
     result = ask_parts(servlets, parts, servlet_of(found), asked, head, output)
-    found.refs -= 1
-    maybe_dead(table.dead, found)
+    unref(table.dead, found)
     return result
 
 
@@ -322,8 +322,6 @@ cdef inline bint has_room_to_say(Servlets *servlets, size_t more) noexcept:
     record = new_record(NULL, max(room, <size_t> SAID_BYTES_MIN), &rep, 1)
     if record == NULL:
         return False
-    record.dropped = True
-    record.refs = 1
     if servlets.said != NULL:
         memcpy(key_at(record), key_at(servlets.said), servlets.said_len)
         free(servlets.said)
@@ -358,11 +356,10 @@ cdef inline void let_said_go(Servlets *servlets, Table *table) noexcept nogil:
     """What was said is sent, or what is left of it is pending."""
     cdef Record *record = servlets.said
     servlets.said_len = 0
-    if record == NULL or (record.refs == 1 and record.key_len <= SAID_BYTES_MAX):
+    if record == NULL or (look_int(&record.refs) == 1 and record.key_len <= SAID_BYTES_MAX):
         return
     servlets.said = NULL
-    record.refs -= 1
-    maybe_dead(table.dead, record)
+    unref(table.dead, record)
 
 
 # --- what an application made -------------------------------------------------------------------------------
