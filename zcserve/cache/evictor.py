@@ -20,8 +20,8 @@ from sortedcontainers import SortedKeyList
 from zcserve.cache.entry import Entry
 from zcserve.cache.unseen import hide
 
-# Ticks are times by the monotonic clock, which all threads share, and which a loop reads once a turn anyway. They are so
-# fine that two turns of a loop have two ticks; the uses of one turn have one.
+# Ticks are times by the monotonic clock, which all threads share, and which a loop reads once a turn anyway. They are
+# so fine that two turns of a loop have two ticks; the uses of one turn have one.
 TICKS_PER_S = 1 << 20
 
 IsSending = Callable[[Entry], bool]
