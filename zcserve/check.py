@@ -38,8 +38,8 @@ def check(config: Config) -> int:
     config = replace(config, memory=budget.bytes)
     if budget.warning:
         _log.warning("%s", budget.warning)
-    print(f"lanes: {lanes}")
     _check_content(config)
+    print(f"lanes: {lanes}")
     faults = _check_applications(config) if config.servlets or config.mount else []
     faults += _check_log(config)
     print("configuration is not valid" if faults else "configuration is valid")

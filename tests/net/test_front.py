@@ -64,7 +64,7 @@ class NotedLane:
 
 def fast() -> tuple[FastLane, NotedLane]:
     lane: Any = NotedLane()
-    front = FastLane(lane, Prefixes(), None, log_json=False)
+    front = FastLane(lane, Prefixes(), None)
     lane.told.clear()
     return front, lane
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from pathlib import Path
@@ -18,7 +19,13 @@ from zcserve.net.fastlane import CODINGS, STATUSES, judge
 Lane: Any = pytest.importorskip("zcserve.net._lane").Lane
 
 PLAIN = b"GET /a HTTP/1.1\r\nHost: test\r\n\r\n"
+DATE = b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
 LEAD = b"Content-Length: %d\r\nContent-Type: text/plain\r\n"
+
+
+def at_one_time(answers: bytes) -> bytes:
+    """Answers, as if all had been made in the second of DATE."""
+    return re.sub(rb"(?<=\r\n)Date: .{25} GMT\r\n", DATE, answers)
 
 
 class Held:
@@ -79,7 +86,7 @@ def put(lane: Any, key: bytes, *entries: Fake, any_query: bool = False) -> None:
 
 
 class Driver:
-    """A lane with a listener, and the few things that the loop does for it. Seconds are the clock's."""
+    """A lane with a listener, and the few things that the loop does for it. Prefixes have no Server."""
 
     def __init__(
         self, root: Path, *, log: bool = False, family: socket.AddressFamily = socket.AF_INET, **config: Any
@@ -90,21 +97,19 @@ class Driver:
         address: Any = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}.get(family, str(root / "socket"))
         self.listener.bind(address)
         self.listener.listen(256)
+        prefixes = tuple(
+            status_line(status) + DATE + connection
+            for connection in (b"", b"Connection: keep-alive\r\n", b"Connection: close\r\n")
+            for status in STATUSES
+        )
+        self.lane.set_prefixes(prefixes)
         self.lane.register_listener(self.listener.fileno())
         self.where: Any = self.listener.getsockname()
-        self.second = 0
         self.taken: list[tuple[int, Any]] = []
         self.told: list[int] = []  # whose other events were told of
 
     def turn(self, timeout: float = 0.0) -> None:
         """One turn of the loop; what is handed over is kept in `taken`."""
-        self.second = int(time.time())
-        prefixes = tuple(
-            status_line(status) + b"Date: x\r\n" + connection
-            for connection in (b"", b"Connection: keep-alive\r\n", b"Connection: close\r\n")
-            for status in STATUSES
-        )
-        self.lane.set_second(self.second, prefixes, b"NOW")
         for fd, _ in self.lane.poll(timeout):
             taken = self.lane.take(fd)
             if taken is not None:

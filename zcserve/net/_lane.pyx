@@ -29,8 +29,8 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport absent, connections, endings, judged, mapped, owned as owning, proxies, servlets, table, uses
-from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, pace_errands, read_head
+from zcserve.net.lane cimport absent, connections, endings, mapped, owned as owning, proxies, servlets, table, uses
+from zcserve.net.lane.answering cimport Answering, pace_errands, read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, Conn, Conns,
@@ -38,20 +38,21 @@ from zcserve.net.lane.connections cimport (
 from zcserve.net.lane.dates cimport NO_DATE
 from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value as read_numbers
 from zcserve.net.lane.head cimport Head
-from zcserve.net.lane.log cimport close_log, is_log_filling, open_log, set_log_time, taken_lines
-from zcserve.net.lane.loop cimport Loop, run
+from zcserve.net.lane.lanes cimport LANES_MAX, LISTEN, STOP, open_lanes, send
+from zcserve.net.lane.log cimport is_log_filling, taken_lines
+from zcserve.net.lane.loop cimport Loop, is_second_over, run_alone
+from zcserve.net.lane.mail cimport Letter
+from zcserve.net.lane.opening cimport close_lane, free_lane, have_mail, new_lane, open_lane, prepare
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Record, Rep, bury, record_of_page
 from zcserve.net.lane.shared cimport Shared
-from zcserve.net.lane.sightings cimport close_sightings, open_sightings, taken
-from zcserve.net.lane.system cimport (
-    SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, monotonic,
-)
+from zcserve.net.lane.seconds cimport said
+from zcserve.net.lane.sightings cimport taken
+from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, dup
 from zcserve.net.lane.text cimport Text, copied
-
-cdef double SWEEP_INTERVAL_MAX_S = 1.0
+from zcserve.net.lane.withdrawn cimport close_withdrawn, open_withdrawn
 
 sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of those beside it
 
@@ -72,6 +73,11 @@ def read_value(int kind, bytes value not None):
         free(<void *> copy.at)
 
 
+def say_second(int64_t second):
+    """For tests: how a Date says a second, how a line of the log in the combined format, and in JSON."""
+    return said(second)
+
+
 @cython.final
 @cython.no_gc_clear
 cdef class Lane:
@@ -79,7 +85,8 @@ cdef class Lane:
 
     cdef Shared shared
     cdef Loop loop
-    cdef tuple prefixes              # of this second
+    cdef Loop *others[LANES_MAX]     # by number, from 1 on
+    cdef object config
     cdef list pages                  # see `set_pages`
     cdef object judge, look_up, owned, teach, origin       # see `__init__`, `consult`, `learn`, `trust`
     cdef set quick                   # the keys of what was found by `look_up`
@@ -89,9 +96,8 @@ cdef class Lane:
         cdef Answering *lane = &self.loop.answering
         self.quick = set()
         self.made = {}
-        lane.shared = &self.shared
-        lane.conns.epfd = lane.conns.asking = -1
-        lane.conns.dead = &lane.dead
+        prepare(&self.loop, &self.shared)
+        open_lanes(&self.shared.lanes, &self.loop.station)
         lane.servlets.quick = <PyObject *> self.quick
         lane.servlets.made = <PyObject *> self.made
 
@@ -99,54 +105,47 @@ cdef class Lane:
         """`judge` says what a value means of which the grammar in C is unsure: `fastlane.judge`. None: such requests are handed over."""
         cdef Answering *lane = &self.loop.answering
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
-        connections.open_conns(&lane.conns)
-        uses.open_uses(&lane.uses)
-        table.open_table(&self.shared.table, seed, &lane.uses, &lane.dead)
+        self.config = config
+        open_lane(&self.loop, seed, config, log_on)
+        open_withdrawn(&self.shared.withdrawn, &self.shared.lanes, &lane.dead)
+        table.open_table(&self.shared.table, seed, &lane.uses, &self.shared.withdrawn)
         absent.open_absent(&self.shared.absent, urandom(16))
         absent.open_absent(&self.shared.owned.segments, urandom(16))
-        judged.open_judged(&lane.judged, seed)
         self.judge = judge
         lane.judged.judge = <PyObject *> judge if judge is not None else NULL
         lane.judged.gil = &lane.gil
-        open_sightings(&lane.sightings)
-        if log_on:
-            open_log(&lane.log, config.access_log_format == "json")
-        self.limit(config, log_on)
-        lane.conns.now = monotonic()
-
-    cdef limit(self, config, bint log_on):
-        """Take over what the configuration bounds."""
-        cdef Answering *lane = &self.loop.answering
-        cdef Conns *conns = &lane.conns
-        lane.rules.head_bytes_max = config.head_bytes_max
-        lane.rules.target_bytes_max = config.target_bytes_max
-        lane.rules.fields_max = config.head_fields_max
-        lane.rules.ranges_max = config.ranges_max
-        lane.rules.logs = log_on
-        lane.bytes_spared = max(0, config.turn_bytes_max - BATCH_BYTES)
-        self.loop.turn_bytes_max = config.turn_bytes_max
-        self.loop.pipeline_max = config.pipeline_max
-        conns.most = config.connections_max
-        conns.timeouts.idle = config.idle_timeout_s
-        conns.timeouts.head = config.head_timeout_s
-        conns.timeouts.write = config.write_timeout_s
-        conns.timeouts.linger = config.linger_timeout_s
-        shortest = min(config.idle_timeout_s, config.head_timeout_s, config.write_timeout_s, config.linger_timeout_s)
-        conns.sweep_interval = min(SWEEP_INTERVAL_MAX_S, shortest / 4)
 
     def __dealloc__(self):
-        cdef Answering *lane = &self.loop.answering
-        connections.free_all(&lane.conns)
-        mapped.unmap(&lane.output.mapped)
-        uses.close_uses(&lane.uses, &lane.dead)
+        cdef int i
+        for i in range(1, self.shared.lanes.count):
+            free_lane(self.others[i])
+        close_lane(&self.loop)
+        close_withdrawn(&self.shared.withdrawn)
         table.close_table(&self.shared.table)
         absent.close_absent(&self.shared.absent)
         absent.give_up(&self.shared.owned.segments)
-        servlets.close_servlets(&lane.servlets)
-        judged.close_judged(&lane.judged)
-        close_sightings(&lane.sightings)
-        close_log(&lane.log)
-        free(lane.proxies.networks)
+        free(self.loop.answering.proxies.networks)
+
+    # --- other lanes ------------------------------------------------------------------------------------------
+
+    def add_lane(self):
+        """Another lane, with what this one was told by now (`trust`, `set_pages`, `map`): the number to `run_lane`."""
+        cdef int number = self.shared.lanes.count
+        if number == 1:
+            have_mail(&self.loop)
+        self.others[number] = new_lane(&self.loop, &self.shared, self.config)
+        return number
+
+    def run_lane(self, int number):
+        """Run another lane until `stop_lanes`, in a thread of its own."""
+        with nogil:
+            run_alone(self.others[number])
+
+    def stop_lanes(self):
+        """Have the others close their connections, and end."""
+        cdef int i
+        for i in range(1, self.shared.lanes.count):
+            send(&self.shared.lanes, i, Letter(STOP, 0, 0, NULL))
 
     # --- what the loop calls ----------------------------------------------------------------------------------
 
@@ -156,7 +155,12 @@ cdef class Lane:
 
     def register_listener(self, int fd):
         """Watch a listening socket and accept its clients here."""
+        cdef int i
         connections.register(&self.loop.answering.conns, fd, OWNER_LISTENER)
+        self.loop.listeners[self.loop.listeners_count] = fd
+        self.loop.listeners_count += 1
+        for i in range(1, self.shared.lanes.count):
+            send(&self.shared.lanes, i, Letter(LISTEN, dup(fd), 0, NULL))
 
     def introduce(self, int fd, int family, bytes address not None):
         """The peer of a connection that Python accepted; the lane learns it from accept otherwise."""
@@ -185,7 +189,7 @@ cdef class Lane:
     def poll(self, double timeout):
         """(descriptor, mask) of what needs Python's attention; waits at most `timeout` seconds (-1: without end).
 
-        Under load it returns when the second changes, for `set_second`. A report of a descriptor that Python does not know, with the
+        Under load it returns when the second changes. A report of a descriptor that Python does not know, with the
         mask 0, is a connection that was handed over: `take` it."""
         cdef Answering *lane = &self.loop.answering
         cdef Conns *conns = &lane.conns
@@ -194,7 +198,7 @@ cdef class Lane:
         pace_errands(lane)
         conns.due = conns.full = is_log_filling(&lane.log)
         lane.gil.thread = PyEval_SaveThread()
-        run(&self.loop, timeout)
+        self.loop.turns(&self.loop, timeout)
         if not lane.gil.held:
             PyEval_RestoreThread(lane.gil.thread)
         lane.gil.held = False
@@ -229,6 +233,8 @@ cdef class Lane:
         """Close the lane's connections and the epoll descriptor. No application is consulted any more: it may refer to the lane."""
         self.close_all(False)
         endings.abort_all(&self.loop.answering.conns)
+        for i in range(1, self.shared.lanes.count):      # they have ended
+            bury(&self.others[i].answering.dead)
         for made in self.made.values():
             made.discard()
         self.made.clear()
@@ -253,14 +259,11 @@ cdef class Lane:
 
     # --- what Python teaches ----------------------------------------------------------------------------------
 
-    def set_second(self, int64_t second, tuple prefixes not None, bytes log_time not None):
-        """The prefixes of this second: of 200, 304, 206, 412, 416, 404 and 301 for each of KEEP, KEEP_10, CLOSE; and the time as
-        the log writes it."""
+    def set_prefixes(self, tuple prefixes not None):
+        """What answers begin with, with any Date: of 200, 304, 206, 412, 416, 404 and 301 for each of KEEP, KEEP_10, CLOSE. The lane
+        writes the Date of each second into them. Raises ValueError."""
         set_prefixes(&self.loop.answering.output, prefixes)
-        self.prefixes = prefixes
-        self.loop.answering.second = second
-        self.loop.second_until = 0
-        set_log_time(&self.loop.answering.log, log_time)
+        is_second_over(&self.loop)
 
     def set_pages(self, list pages not None):
         """What stands before and behind the content's size, and the page, of 412 and 416: each without Vary and with it."""
@@ -367,7 +370,7 @@ cdef class Lane:
 
     def set_not_found(self, bytes head not None, bytes content not None):
         """What is absent gets this, with 404; as in `put_redirect`."""
-        absent.set_page(&self.shared.absent, &self.loop.answering.dead, NOT_FOUND, head, content)
+        absent.set_page(&self.shared.absent, &self.shared.withdrawn, NOT_FOUND, head, content)
         bury(&self.loop.answering.dead)
 
     def is_absent(self, bytes target not None):
@@ -390,10 +393,7 @@ cdef class Lane:
     def drain_ticks(self, int most=-1):
         """Tell each entry that was used how often, and the turn of its last use: all since they were last told, or at most so
         many now. How many are left of those that there were when this began."""
-        cdef Answering *lane = &self.loop.answering
-        cdef int left = uses.tell_uses(&lane.uses, &lane.dead, most)
-        bury(&lane.dead)
-        return left
+        return uses.tell_uses(&self.loop.answering.uses, &self.loop.answering.dead.numbers, most)
 
     def sample(self, double unit, uint64_t pause, int64_t every):
         """Which uses to note from now on: as `MissRatioCurve`'s attributes of these names say; `unit` 0: none."""

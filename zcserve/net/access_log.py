@@ -17,9 +17,10 @@ import stat
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 from zcserve.errors import reason_of
+from zcserve.http import format_date
 from zcserve.log import Log
 from zcserve.net.fields import Fields
 from zcserve.net.prefixes import Prefixes
@@ -181,21 +182,32 @@ def _printable(value: bytes) -> str:
     return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", value.decode("latin-1"))
 
 
+@lru_cache(maxsize=2)
+def _in_combined(second: int) -> str:
+    """06/Nov/1994:08:49:37 +0000, whatever the locale."""
+    _, day, month, year, clock, _ = format_date(second).decode().split()
+    return f"{day}/{month}/{year}:{clock} +0000"
+
+
+@lru_cache(maxsize=2)
+def _in_json(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
+
+
 def as_combined(record: Record) -> str:
     """One line of Apache's combined format."""
     second, peer, method, target, fields, status, length, _ = record
-    when = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second))
     request = f"{_printable(method)} {_printable(target)} {fields.version.decode()}" if fields is not None else "-"
     referer = _printable(fields.referer) if fields is not None else ""
     agent = _printable(fields.user_agent) if fields is not None else ""
-    return f'{peer} - - [{when}] "{request}" {status} {length} "{referer or "-"}" "{agent or "-"}"\n'
+    return f'{peer} - - [{_in_combined(second)}] "{request}" {status} {length} "{referer or "-"}" "{agent or "-"}"\n'
 
 
 def as_json(record: Record) -> str:
     """One line of JSON with the same facts; bytes that are not UTF-8 appear as \\xHH."""
     second, peer, method, target, fields, status, length, _ = record
     facts = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second)),
+        "time": _in_json(second),
         "peer": peer,
         "method": method.decode("utf-8", "backslashreplace"),
         "target": target.decode("utf-8", "backslashreplace"),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import socket
 import sys
-import time
+import threading
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from importlib import import_module
@@ -34,7 +34,7 @@ from zcserve.net.fields import CLOSE, KEEP, KEEP_10, mode_of
 from zcserve.net.framing import frame
 from zcserve.net.front import Front, Kind, Turns
 from zcserve.net.lane import digest
-from zcserve.net.lanes import bind, number_of
+from zcserve.net.lanes import bind, number_of, start
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
 from zcserve.site import reply
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 # The lane's numbers for content codings, in the order of what an Accept-Encoding means.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
-# What the lane answers, in the order of `Lane.set_second`'s prefixes.
+# What the lane answers, in the order of `Lane.set_prefixes`.
 STATUSES = (200, 304, 206, 412, 416, 404, 301)
 # So many keys are forgotten one by one; of more, all are.
 KEYS_FORGOTTEN_MAX = 1000
@@ -69,9 +69,7 @@ def open_front(config: Config, prefixes: Prefixes, log: AccessLog | None) -> Fro
     trusted = Trusted(config.proxy_headers)
     networks = [(int(one.version), one.network_address.packed, one.prefixlen) for one in trusted.networks]
     lane.trust(networks, trusted.unix, Proxies(trusted).origin)
-    return FastLane(
-        lane, prefixes, log, log_json=config.access_log_format == "json", lanes=count, pinned=config.pin_cpus
-    )
+    return FastLane(lane, prefixes, log, lanes=count, pinned=config.pin_cpus)
 
 
 def lanes_of(config: Config) -> int:
@@ -168,27 +166,24 @@ class FastLane(Front):
     engine = "native"
     takes = True
 
+    lanes = 1
+
     def __init__(
-        self,
-        lane: Lane,
-        prefixes: Prefixes,
-        log: AccessLog | None,
-        *,
-        log_json: bool,
-        lanes: int = 1,
-        pinned: bool = False,
+        self, lane: Lane, prefixes: Prefixes, log: AccessLog | None, *, lanes: int = 1, pinned: bool = False
     ) -> None:
+        """`lanes`: of so many `lane` is the first; `pinned`: each to its cpu."""
         self.lane = lane
         self.lanes = lanes
+        self._threads: list[threading.Thread] = []
         self._pinned = pinned
         self.hash_seed = lane.hash_seed
         # The methods themselves: a function around them would be on the way of each turn, connection and request.
         self.poll = lane.poll  # type: ignore[method-assign]
         self.take = lane.take  # type: ignore[method-assign]
+        lane.set_prefixes(tuple(prefixes.of(status, mode) for mode in (KEEP, KEEP_10, CLOSE) for status in STATUSES))
         lane.set_pages([_page_of(status, vary) for status in (412, 416) for vary in ((), reply.VARY)])
         self._prefixes = prefixes
         self._log = log
-        self._log_time = "%Y-%m-%dT%H:%M:%SZ" if log_json else "%d/%b/%Y:%H:%M:%S +0000"
         self._second = 0
         self._tells_uses = False
         self._call_soon: Callable[[Callable[[], object]], None]
@@ -204,9 +199,17 @@ class FastLane(Front):
     def watch(self, fd: int, kind: Kind) -> None:
         """As `Front.watch`: the lane accepts by itself."""
         if kind is Kind.LISTENER:
+            if not self._threads:
+                self._start_lanes()
             self.lane.register_listener(fd)
         else:
             self.lane.register(fd, stream=kind is Kind.CLIENT)
+
+    def _start_lanes(self) -> None:
+        """Now that all is known that never changes: the others have copies of it."""
+        for number in range(1, self.lanes):
+            self.lane.add_lane()
+            self._threads.append(start(number, partial(self.lane.run_lane, number), pinned=self._pinned))
 
     def forget(self, fd: int) -> None:
         """As `Front.forget`."""
@@ -218,6 +221,9 @@ class FastLane(Front):
 
     def close(self) -> None:
         """As `Front.close`."""
+        self.lane.stop_lanes()
+        for thread in self._threads:
+            thread.join()
         self.lane.close()
         threads.unbind()
 
@@ -234,13 +240,10 @@ class FastLane(Front):
             self._log.keep_up(loop.timers)
 
     def _each_turn(self) -> None:
-        """The second's prefixes, the log's lines, and what the entries must know of their uses."""
+        """The log's lines, and once a second what the entries must know of their uses."""
         second = self._prefixes.second
         if second != self._second:
             self._second = second
-            of = self._prefixes.of
-            prefixes = tuple(of(status, mode) for mode in (KEEP, KEEP_10, CLOSE) for status in STATUSES)
-            self.lane.set_second(second, prefixes, time.strftime(self._log_time, time.gmtime(second)).encode())
             self._tells_uses = True
         if self._tells_uses:
             self._tells_uses = self.lane.drain_ticks(TICKS_AT_ONCE) > 0

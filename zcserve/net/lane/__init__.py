@@ -1,8 +1,10 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text atomic  <  scan dates gil steady requests mail  <  lanes mapped records  <  grammar choice uses
+    system text atomic  <  scan dates gil steady requests mail  <  seconds lanes mapped records
+        <  withdrawn grammar choice uses
         <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
-        <  connections parts absent finding  <  owned  <  servlets shared  <  endings answering  <  loop  <  _lane
+        <  connections parts absent finding  <  owned  <  servlets shared  <  endings moving
+        <  answering  <  loop  <  opening  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
@@ -13,7 +15,9 @@
 | lanes       | what each lane lets the others see, and when what was withdrawn is freed    |
 | scan        | where a target, a name, a value or a tag ends                               |
 | dates       | the seconds that a date says                                                |
+| seconds     | when a lane looks at the clock, and the texts of a second                    |
 | records     | what can be sent, and how long it lives                                     |
+| withdrawn   | what no lane finds any more, and one may be reading still                   |
 | mapped      | large content in memory, and its pages into a socket                        |
 | grammar     | what the value of a field means                                             |
 | judged      | what a value means, as the grammar says it or else Python                   |
@@ -32,6 +36,7 @@
 | output      | answers that are gathered and sent, and what is left of one                 |
 | parts       | answers whose head is made when they are asked for: 206, 301, 412, 416      |
 | connections | which connections there are, and whose they are                             |
+| moving      | a connection that goes from one lane to another                             |
 | endings     | how connections end, and when                                               |
 | absent      | which keys lead nowhere, and the answer to them                             |
 | owned       | which paths an application may own                                          |
@@ -40,6 +45,7 @@
 | finding     | what Python teaches when it is asked for                                    |
 | answering   | the bytes of one connection -> answers, or a connection that is handed over |
 | loop        | turns of epoll, and each connection's share of them                         |
+| opening     | a lane is made, and given back                                              |
 
 A unit is structs, which are passed by pointer, and functions, which are all inline. So there is one extension module
 with one runtime of Cython's, and a call from one unit into another costs what a call inside a unit costs. A `.pxd`

@@ -20,8 +20,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcpy
 
-from zcserve.net.lane.records cimport Dead, Record, maybe_dead, record_of_page, release
+from zcserve.net.lane.records cimport Record, free_record, record_of_page
 from zcserve.net.lane.text cimport Text, siphash13
+from zcserve.net.lane.withdrawn cimport Withdrawn, withdraw
 
 cdef enum:
     HASHES_MIN = 1024            # slots
@@ -66,7 +67,7 @@ cdef inline void close_absent(Absent *absent) noexcept:
     """Free everything. Nothing is being sent any more."""
     give_up(absent)
     if absent.page != NULL:
-        release(absent.page)
+        free_record(absent.page)
 
 
 cdef inline void give_up(Absent *absent) noexcept nogil:
@@ -78,12 +79,11 @@ cdef inline void give_up(Absent *absent) noexcept nogil:
     absent.size = absent.count = 0
 
 
-cdef inline int set_page(Absent *absent, Dead *dead, int status, bytes head, bytes content) except -1:
+cdef inline int set_page(Absent *absent, Withdrawn *withdrawn, int status, bytes head, bytes content) except -1:
     """What is absent gets this from now on."""
     cdef Record *record = record_of_page(b"", status, head, content)
     if absent.page != NULL:
-        absent.page.dropped = True
-        maybe_dead(dead, absent.page)
+        withdraw(withdrawn, absent.page)
     absent.page = record
     return 0
 

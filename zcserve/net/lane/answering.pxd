@@ -21,6 +21,7 @@ from zcserve.net.lane.gil cimport Gil, hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
 from zcserve.net.lane.head cimport Head, Rules, find_place, key_of, parse_request_line, parse_rest
 from zcserve.net.lane.judged cimport Judged
+from zcserve.net.lane.moving cimport give_away
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
     BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, Output, add_answer, add_text, code_of, has_room, send_answers, send_pending, unpin,
@@ -29,14 +30,15 @@ from zcserve.net.lane.owned cimport Owned, is_still_owned, may_own, seems_fresh
 from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport Dead, Record, Rep, reps_of
+from zcserve.net.lane.records cimport Dead, Record, Rep, key_at, reps_of
+from zcserve.net.lane.seconds cimport Seconds
 from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, let_said_go, look_up, settle
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport Sightings, sight
 from zcserve.net.lane.system cimport expect_bytes, monotonic
 from zcserve.net.lane.table cimport expect, find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
-from zcserve.net.lane.uses cimport Use, Uses, touch, use_of
+from zcserve.net.lane.uses cimport Use, Uses, take_use_back, touch, use_of
 
 cdef extern from *:
     """
@@ -55,7 +57,7 @@ cdef enum:
 
 cdef struct Answering:
     uint64_t turn                # counts turns
-    int64_t second               # whose prefixes Python has set
+    Seconds seconds              # of which all answers and log lines are
     int errands                  # that Python was given in this turn
     int errands_max
     double errand_at             # when it was given the last one
@@ -65,6 +67,7 @@ cdef struct Answering:
     double called_at             # when its last call ended, 0 for none
     double calling_left          # seconds of this turn in which servlets may be called
     int64_t bytes_spared         # of `Output.bytes_left`, for an answer that is begun: a next one is not, after a batch was sent
+    int number                   # of this lane; 0: the one with Python
     Shared *shared
     Uses uses
     Dead dead
@@ -163,6 +166,8 @@ cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
     finds."""
     cdef Record *record = NULL
     cdef Text place = head.place
+    if lane.number:
+        return NULL
     if not head.for_servlet and not may_own(&lane.shared.owned, place):
         record = page_of(&lane.shared.absent, place)
         if record != NULL and not is_fresh(lane):
@@ -229,7 +234,7 @@ cdef inline Answer *add_file(
     if rep == NULL or (lane.log.on and not may_log(&lane.log, head)):
         return NULL
     if head.conditions.present and is_file:
-        status = decide(&head.conditions, rep, head.is_get, lane.rules.ranges_max, lane.second, &part)
+        status = decide(&head.conditions, rep, head.is_get, lane.rules.ranges_max, lane.seconds.now, &part)
     if status == 200 or status == 304 or status == 404:
         answer = add_answer(&lane.output, head, start, record, rep, status == 304)
         if status == 200:
@@ -252,7 +257,7 @@ cdef inline Answer *add_file(
     use = use_of(&lane.uses, rep)
     if lane.sightings.unit > 0:
         sight(&lane.sightings, record, rep, use, lane.turn)
-    touch(&lane.uses, record, use, lane.turn)
+    touch(&lane.uses, rep.number, use, lane.turn)
     return answer
 
 
@@ -293,6 +298,8 @@ cdef inline int answer_servlet(
     cdef const char *p = at[0]
     cdef Conn *conn = &lane.conns.all[fd]
     cdef int result = HAND_OVER
+    if lane.number:
+        return hand_over(lane, fd, p, end, False)
     if not may_call(lane):
         return put_off(lane, fd, p, end, NOT_YET)
     hold_gil(&lane.gil)
@@ -310,7 +317,7 @@ cdef inline int answer_servlet(
             flush(lane, fd, p, end)
         return GONE
     at[0] = answered_up_to(lane, conn, head, p, end)
-    add_text(&lane.output, p, lane.servlets.said, lane.servlets.said.key, lane.servlets.said_len, lane.servlets.content_size)
+    add_text(&lane.output, p, lane.servlets.said, key_at(lane.servlets.said), lane.servlets.said_len, lane.servlets.content_size)
     if lane.log.on:
         write_line(lane, conn, head, 200, lane.servlets.content_size)
     return DONE
@@ -383,7 +390,7 @@ cdef inline const char *take_back(Answering *lane, const Answer *first, const An
     """Answers of which nothing went out are no uses, and not logged. Where the first one's request begins."""
     cdef const Answer *answer = first
     while answer < end:
-        use_of(&lane.uses, answer.rep).count -= 1
+        take_use_back(use_of(&lane.uses, answer.rep))
         answer += 1
     lane.log.len = first.log_mark
     return first.start
@@ -436,7 +443,11 @@ cdef inline int hand_over(Answering *lane, int fd, const char *p, const char *en
         result = flush(lane, fd, p, end)
         if result == GONE or not at_once and (result != DONE or conn.inbox_len):
             return result
-    if watch_fresh(&lane.conns, fd, conn) < 0 or (p < end and keep_input(conn, p, end) < 0):
+    if p < end and keep_input(conn, p, end) < 0:
+        return GONE
+    if lane.number:
+        return give_away(&lane.conns, &lane.shared.lanes, 0, fd, conn)
+    if watch_fresh(&lane.conns, fd, conn) < 0:
         return GONE
     lane.errands += HAND_OVER_ERRANDS
     lane.errand_at = monotonic()

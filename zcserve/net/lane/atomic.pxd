@@ -13,7 +13,7 @@ cdef extern from * nogil:
     #define zc_acquire(at) __atomic_load_n(at, __ATOMIC_ACQUIRE)
     #define zc_release(at, value) __atomic_store_n(at, value, __ATOMIC_RELEASE)
     #define zc_store(at, value) __atomic_store_n(at, value, __ATOMIC_SEQ_CST)
-    #define zc_load(at) __atomic_load_n(at, __ATOMIC_SEQ_CST)
+    #define zc_load_now(at) __atomic_load_n(at, __ATOMIC_SEQ_CST)
     #define zc_relaxed(at) __atomic_load_n(at, __ATOMIC_RELAXED)
     #define zc_set(at, value) __atomic_store_n(at, value, __ATOMIC_RELAXED)
     #define zc_add(at, value) __atomic_add_fetch(at, value, __ATOMIC_SEQ_CST)
@@ -23,7 +23,7 @@ cdef extern from * nogil:
     uint64_t acquire "zc_acquire"(const uint64_t *at)
     void release "zc_release"(uint64_t *at, uint64_t value)
     void store "zc_store"(uint64_t *at, uint64_t value)              # seen before any later load
-    uint64_t load "zc_load"(const uint64_t *at)                      # not before any earlier `store`, or `add`
+    uint64_t load "zc_load_now"(const uint64_t *at)                  # not before any earlier `store`, or `add`
     uint64_t add "zc_add"(uint64_t *at, uint64_t value)              # the sum
     bint replace "zc_cas"(uint64_t *at, uint64_t *was, uint64_t value)      # False: `was` is what stands there
     int acquire_int "zc_acquire"(const int *at)

@@ -37,6 +37,7 @@ cdef enum:
     OWNER_PYTHON = 2
     OWNER_LISTENER = 3
     OWNER_SOURCE = 4             # is only ever read, by Python
+    OWNER_MAIL = 5               # the lane's own mailbox
 
 cdef enum:                       # `Conn.trust`
     NOT_ASKED = 0

@@ -13,7 +13,7 @@ epoch. The first lane withdraws between its own turns, so it notes nothing.
 
 from libc.stdint cimport uint64_t
 
-from zcserve.net.lane.atomic cimport acquire, add, load, release, store
+from zcserve.net.lane.atomic cimport acquire, add, load, look_int, release, store
 from zcserve.net.lane.mail cimport Letter, Mailbox, put_letter
 
 cdef extern from *:
@@ -28,6 +28,10 @@ cdef enum:
 cdef enum:                       # `Letter.kind`
     STOP = 0                     # close all connections, and end
     GIVEN = 1                    # `what`: a `Given` (moving.pxd), a connection that is the taker's from now on
+    RETURNED = 2                 # `what`: a dead `Record` (withdrawn.pxd), which the first lane is to free
+    LISTEN = 3                   # `fd`: accept clients from here; it is the taker's. `what` is its number in Python
+    UNLISTEN = 4                 # `fd`: accept no more from the one that has this number in Python
+    ACCEPT = 5                   # clients wait at the listeners: the taker has the fewest
 
 cdef struct Station:
     Mailbox mail
@@ -70,6 +74,15 @@ cdef inline bint passed(const Lanes *lanes, uint64_t epoch) noexcept nogil:
         if load(&lanes.stations[i].seen) < epoch:
             return False
     return True
+
+
+cdef inline int idlest(const Lanes *lanes) noexcept nogil:
+    """The number of the lane with the fewest connections."""
+    cdef int i, least = 0
+    for i in range(1, lanes.count):
+        if look_int(&lanes.stations[i].load) < look_int(&lanes.stations[least].load):
+            least = i
+    return least
 
 
 cdef inline bint send(Lanes *lanes, int number, Letter letter) noexcept nogil:

@@ -6,25 +6,25 @@ Lines are appended to one buffer, which Python takes. A line is written where `m
 is Python's. A line can be taken back, with its answer, by setting `len` to where it began.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from zcserve.net.lane.head cimport Head, method_of
+from zcserve.net.lane.seconds cimport LOG_TIME_MAX, write_log_time
 from zcserve.net.lane.text cimport Text, decimal, is_plain
 
 cdef enum:
     LOG_BYTES = 1048576
     LOG_VALUE_MAX = 1024         # longer values are Python's to write
     LOG_LINE_MIN = 512           # room for all of a line but the target and two values
-    LOG_TIME_MAX = 63
 
 cdef struct Log:
     bint on, json
     char *lines
     size_t len
-    char time[LOG_TIME_MAX]
+    char time[LOG_TIME_MAX]      # of this second
     size_t time_len
 
 
@@ -41,9 +41,9 @@ cdef inline void close_log(Log *log) noexcept:
     free(log.lines)
 
 
-cdef inline void set_log_time(Log *log, bytes time) noexcept:
-    log.time_len = min(<size_t> PyBytes_GET_SIZE(time), <size_t> LOG_TIME_MAX)
-    memcpy(log.time, PyBytes_AS_STRING(time), log.time_len)
+cdef inline void time_lines(Log *log, int64_t second) noexcept nogil:
+    """Have the lines that are written from now on say this second."""
+    log.time_len = write_log_time(log.time, second, log.json)
 
 
 cdef inline bytes taken_lines(Log *log):

@@ -15,26 +15,37 @@ client that is here, and asks for one after the other, stands in `Conns.quiet`, 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from zcserve.net.lane.atomic cimport look_int, set_int
 from zcserve.net.lane.answering cimport CALLS_MAX, Answering, answer, go_on, has_had_its_share
 from zcserve.net.lane.connections cimport (
-    AGAIN, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue, are_calls_waiting, call_later,
-    drop_first, free_inbox, nothing_read, renew, room_for, run_again, tell, watch_fresh,
+    AGAIN, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue, are_calls_waiting, call_later,
+    drop_first, free_inbox, nothing_read, renew, room_for, run_again, tell, watch, watch_fresh,
 )
-from zcserve.net.lane.endings cimport end, end_idle, finish, linger, sweep
+from zcserve.net.lane.endings cimport abort_all, end, end_idle, finish, linger, sweep
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
-from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET
+from zcserve.net.lane.lanes cimport (
+    ACCEPT, GIVEN, LISTEN, RETURNED, STOP, UNLISTEN, Lanes, Station, begin_reading, end_reading, idlest, send,
+)
+from zcserve.net.lane.log cimport time_lines
+from zcserve.net.lane.mail cimport Letter, begin_to_take, take_letter
+from zcserve.net.lane.moving cimport Given, take_given
+from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET, date_prefixes
+from zcserve.net.lane.records cimport Record, note_dead
+from zcserve.net.lane.seconds cimport is_another
 from zcserve.net.lane.system cimport (
-    AF_INET, AF_INET6, CLOCK_REALTIME, EAGAIN, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4,
-    clock_gettime, close, epoll_event, epoll_wait, errno, monotonic, recv, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
-    socklen_t, ssize_t, timespec,
+    AF_INET, AF_INET6, EAGAIN, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4,
+    close, epoll_event, epoll_wait, errno, monotonic, recv, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t, ssize_t,
 )
 from zcserve.net.lane.table cimport has_chores
+from zcserve.net.lane.withdrawn cimport WAIT_MS, give_back, is_waiting
 
 cdef enum:
     EVENTS_MAX = 256             # of one epoll_wait
     RESUMED_MAX = 64             # connections of `again` that are served in a turn
     ACCEPTS_MAX = 64             # in a turn
+    LISTENERS_MAX = 64
+    GATE = 2                     # connections more than the lane with the fewest has
     ACCEPTS_MIN = 8              # in a turn, however long they take
 
 cdef extern from *:
@@ -46,11 +57,16 @@ cdef extern from *:
     const double CALLING_S "ZC_CALLING_S"        # in a turn servlets are called for so long, and the last one to its end
 
 cdef struct Loop:
+    # `run`, called by pointer, is compiled once, with all that it calls put inline; a copy for each caller costs a hit 60 instructions.
+    void (*turns)(Loop *, double) noexcept nogil
     int events_count, events_at
     int accepts_left             # of this turn
     int pipeline_max             # requests of one connection in a turn
     int64_t turn_bytes_max       # likewise
-    double second_until          # by the monotonic clock; the wall clock is looked at then, and after each `set_second`
+    int listeners[LISTENERS_MAX]
+    int listeners_count
+    bint stopped                 # the lane is to end
+    Station station
     Answering answering
     epoll_event events[EVENTS_MAX]
 
@@ -135,11 +151,25 @@ cdef inline int read_and_answer(Loop *loop, int fd, Conn *conn) noexcept nogil:
 
 cdef inline void accept_from(Loop *loop, int listener) noexcept nogil:
     """Accept clients: as many as this turn may. Python sees to what else is to be done."""
-    cdef int result = accept(loop, listener)
+    cdef int result
+    if is_gated(loop):
+        return
+    result = accept(loop, listener)
     if result == ENOUGH:
         run_again(&loop.answering.conns, listener)
     elif result == GONE:
         tell(&loop.answering.conns, listener, <uint32_t> EPOLLIN)
+
+
+cdef inline bint is_gated(Loop *loop) noexcept nogil:
+    cdef Lanes *lanes = &loop.answering.shared.lanes
+    cdef int least
+    if lanes.count == 1:
+        return False
+    least = idlest(lanes)
+    if look_int(&loop.station.load) <= look_int(&lanes.stations[least].load) + GATE:
+        return False
+    return send(lanes, least, Letter(ACCEPT, 0, 0, NULL))
 
 
 cdef inline int accept(Loop *loop, int listener) noexcept nogil:
@@ -155,6 +185,8 @@ cdef inline int accept(Loop *loop, int listener) noexcept nogil:
     cdef int fd
     cdef Conn *conn
     while loop.accepts_left > 0 and not conns.full:
+        if is_gated(loop):
+            return DONE
         if conns.draining or conns.count + conns.foreign >= conns.most:
             return GONE
         length = sizeof(sockaddr_storage)
@@ -162,6 +194,7 @@ cdef inline int accept(Loop *loop, int listener) noexcept nogil:
         if fd < 0:
             return DONE if errno == EAGAIN else GONE
         loop.accepts_left -= 1
+        set_int(&loop.station.load, conns.count + conns.foreign + 1)
         if room_for(conns, fd) < 0:
             close(fd)
             return GONE
@@ -189,6 +222,53 @@ cdef inline void take_in(Conns *conns, int fd, const sockaddr_storage *address) 
     conns.count += 1
 
 
+# --- other lanes --------------------------------------------------------------------------------------------
+
+
+cdef inline void read_mail(Loop *loop) noexcept nogil:
+    """Do what the letters say."""
+    cdef Conns *conns = &loop.answering.conns
+    cdef Letter letter
+    cdef int i
+    begin_to_take(&loop.station.mail)
+    while take_letter(&loop.station.mail, &letter):
+        if letter.kind == GIVEN:
+            take_given(conns, <Given *> letter.what)
+        elif letter.kind == RETURNED:
+            note_dead(&loop.answering.dead, <Record *> letter.what)
+        elif letter.kind == LISTEN:
+            listen(loop, letter.fd)
+        elif letter.kind == STOP:
+            loop.stopped = True
+        elif letter.kind == ACCEPT:
+            for i in range(loop.listeners_count):
+                run_again(conns, loop.listeners[i])
+
+
+cdef inline void listen(Loop *loop, int fd) noexcept nogil:
+    cdef Conns *conns = &loop.answering.conns
+    if room_for(conns, fd) < 0:
+        close(fd)
+        return
+    renew(conns, fd).owner = OWNER_LISTENER
+    watch(conns, fd, True)
+    loop.listeners[loop.listeners_count] = fd
+    loop.listeners_count += 1
+
+
+cdef inline void run_alone(Loop *loop) noexcept nogil:
+    """A lane without Python, until it is told to stop."""
+    cdef Answering *lane = &loop.answering
+    while not loop.stopped:
+        lane.conns.due = lane.conns.full = False
+        lane.conns.reports_count = 0
+        lane.errands = 0
+        lane.errands_max = 0x7FFFFFFF
+        loop.turns(loop, -1)
+    abort_all(&lane.conns)
+    end_reading(&loop.station)
+
+
 # --- a turn -------------------------------------------------------------------------------------------------
 
 
@@ -207,26 +287,29 @@ cdef inline void run(Loop *loop, double timeout) noexcept nogil:
                 return
             worked = True
             if is_second_over(loop):
-                return           # the events wait for the new second's prefixes
+                return           # Python has its duties of a second; the events wait
         if not take_up_events(loop):
             return
         if conns.again.count:
             take_up_again(loop)
         if are_calls_waiting(conns):
             take_up_calls(loop)
-        if conns.due or has_chores(&loop.answering.shared.table) or timeout == 0 or (until >= 0 and conns.now >= until):
+        if conns.due or loop.stopped or has_own_chores(loop) or timeout == 0 or (until >= 0 and conns.now >= until):
             return
 
 
+cdef inline bint has_own_chores(const Loop *loop) noexcept nogil:
+    return not loop.answering.number and has_chores(&loop.answering.shared.table)
+
+
 cdef inline bint is_second_over(Loop *loop) noexcept nogil:
-    return loop.answering.conns.now >= loop.second_until and is_another_second(loop)
-
-
-cdef inline bint is_another_second(Loop *loop) noexcept nogil:
-    cdef timespec t
-    clock_gettime(CLOCK_REALTIME, &t)
-    loop.second_until = loop.answering.conns.now + 1 - t.tv_nsec * 1e-9
-    return t.tv_sec != loop.answering.second
+    """Whether another second has begun. All that is written from now on says that one; between turns nothing refers to the prefixes."""
+    cdef Answering *lane = &loop.answering
+    if lane.conns.now < lane.seconds.until or not is_another(&lane.seconds, lane.conns.now):
+        return False
+    date_prefixes(&lane.output, lane.seconds.now)
+    time_lines(&lane.log, lane.seconds.now)
+    return True
 
 
 cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
@@ -247,7 +330,13 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
     loop.answering.calling_left = CALLING_S
     loop.answering.finder.left = FINDS_MAX
     loop.events_at = loop.events_count = 0
+    set_int(&loop.station.load, conns.count + conns.foreign)
+    if loop.answering.number:
+        give_back(&loop.answering.shared.lanes, &loop.answering.dead)
+        end_reading(&loop.station)
     loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, timeout)
+    if loop.answering.number:
+        begin_reading(&loop.answering.shared.lanes, &loop.station)
     loop.answering.turn += 1
     conns.now = monotonic()
     if loop.events_count < 0:
@@ -260,12 +349,14 @@ cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept no
     """How long to wait. After work there are log lines for Python, and a signal may have come: at most a second."""
     cdef const Conns *conns = &loop.answering.conns
     cdef double left = 1 if worked else -1
-    if conns.again.count or are_calls_waiting(conns) or has_chores(&loop.answering.shared.table):
+    if conns.again.count or are_calls_waiting(conns) or has_own_chores(loop):
         return 0
     if conns.count and (left < 0 or conns.next_sweep - conns.now < left):
         left = max(conns.next_sweep - conns.now, 0)
     if until >= 0 and (left < 0 or until - conns.now < left):
         left = max(until - conns.now, 0)
+    if not loop.answering.number and is_waiting(loop.answering.shared.table.withdrawn) and (left < 0 or left > WAIT_MS * 0.001):
+        left = WAIT_MS * 0.001
     return -1 if left < 0 else <int> (left * 1000 + 0.999)
 
 
@@ -297,6 +388,8 @@ cdef inline void take_up(Loop *loop, int fd, uint32_t mask) noexcept nogil:
         accept_from(loop, fd)
     elif owner == OWNER_PYTHON:
         tell_in_turn(loop, fd, mask)
+    elif owner == OWNER_MAIL:
+        read_mail(loop)
     elif owner != OWNER_NONE:
         tell(conns, fd, mask)
 

@@ -2,20 +2,22 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Output: answers that are gathered and sent with one system call, and what is left of one where the socket takes no more.
 
-An answer is two iovecs: one that nothing keeps (a prefix of this second: status line, Server, Date, Connection; or a text that was
+An answer is two iovecs: one that nothing keeps (the prefix of this second, in which the Date is rewritten when it is over: status line, Server, Date, Connection; or a text that was
 `made` for this answer alone and begins with one), and a part of what the record keeps. Content that lies in a file (`Rep.fd`) is
 such a part where it is little, and else its pages follow (mapped.pxd). What waits for a socket is one answer (`Pending`): a copy of what nothing keeps, the rest by
 reference; answers behind it are taken back, as if they had not been made. The unit knows no connections and no requests.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from zcserve.net.lane.atomic cimport add_int
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.mapped cimport Mapped, copied_at, send_pages
-from zcserve.net.lane.records cimport Dead, Record, Rep, maybe_dead, reps_of
+from zcserve.net.lane.records cimport Dead, Record, Rep, reps_of, unref
+from zcserve.net.lane.seconds cimport DATE_LEN, write_date
 from zcserve.net.lane.system cimport (
     EAGAIN, EINTR, MSG_MORE, MSG_NOSIGNAL, errno, iovec, msghdr, send, sendmsg, ssize_t,
 )
@@ -24,7 +26,7 @@ cdef enum:
     ANSWERS_MAX = 64
     IOVECS_MAX = 128             # two for each answer
     COPY_BYTES_MAX = 4096        # measured: a copy of this size costs less than what sendmsg has over send
-    PREFIX_MAX = 160             # status line, Server, Date, Connection: 104 bytes
+    PREFIX_MAX = 128             # status line, Server, Date, Connection: 115 bytes
     MODES = 3                    # KEEP, KEEP_10, CLOSE
     MADE_BYTES = 65536           # texts that are made for answers; another batch begins where half of it is used
 
@@ -59,8 +61,9 @@ cdef struct Output:
     int count                    # of answers that are not sent yet
     int begun                    # the answer that `send_answers` left in `Pending`
     int64_t bytes_left           # that the connection at hand may send in this turn
-    const char *prefix[MODES][STATUSES]
     size_t prefix_len[MODES][STATUSES]
+    char prefix[MODES][STATUSES][PREFIX_MAX]
+    int date_at[MODES][STATUSES]     # where in it the Date begins
     uint64_t requests, bytes_sent, not_modified      # numbers for Python
     Mapped mapped
     iovec iov[IOVECS_MAX]
@@ -88,19 +91,32 @@ cdef inline int code_of(int status) noexcept nogil:
 
 
 cdef inline int set_prefixes(Output *output, tuple prefixes) except -1:
-    """For each mode one of each status; the caller keeps them. Raises ValueError."""
-    cdef int i
+    """For each mode one of each status, with any Date. Raises ValueError."""
+    cdef int i, mode, status
     cdef bytes prefix
+    cdef Py_ssize_t date_at
     if len(prefixes) != MODES * STATUSES:
         raise ValueError("not a prefix for each mode and status")
-    for prefix in prefixes:
-        if not 0 < len(prefix) <= PREFIX_MAX:
-            raise ValueError("a prefix longer than PREFIX_MAX")
     for i in range(MODES * STATUSES):
+        mode, status = i // STATUSES, i % STATUSES
         prefix = prefixes[i]
-        output.prefix[i // STATUSES][i % STATUSES] = PyBytes_AS_STRING(prefix)
-        output.prefix_len[i // STATUSES][i % STATUSES] = PyBytes_GET_SIZE(prefix)
+        date_at = prefix.find(b"Date: ") + 6
+        if not 6 <= date_at <= len(prefix) - DATE_LEN or len(prefix) > PREFIX_MAX:
+            raise ValueError("a prefix without Date, or longer than PREFIX_MAX")
+        memcpy(output.prefix[mode][status], PyBytes_AS_STRING(prefix), len(prefix))
+        output.prefix_len[mode][status] = len(prefix)
+        output.date_at[mode][status] = <int> date_at
     return 0
+
+
+cdef inline void date_prefixes(Output *output, int64_t second) noexcept nogil:
+    """Have all prefixes say this second, while no answer is gathered: what waits has its own copy."""
+    cdef char date[DATE_LEN]
+    cdef int mode, status
+    write_date(date, second)
+    for mode in range(MODES):
+        for status in range(STATUSES):
+            memcpy(output.prefix[mode][status] + output.date_at[mode][status], date, DATE_LEN)
 
 
 cdef inline Answer *add_answer(
@@ -260,8 +276,7 @@ cdef inline bint hold(const Answer *answer, const iovec *iov, int whole, size_t 
     pending.span_offset = answer.span_offset
     pending.span_len = answer.span_len
     pending.record = answer.record
-    pending.record.refs += 1
-    pending.record.sending += 1
+    add_int(&pending.record.refs, 1)
     return True
 
 
@@ -328,9 +343,7 @@ cdef inline void unpin(Pending *pending, Dead *dead) noexcept nogil:
     pending.span_len = 0
     pending.record = NULL
     if record != NULL:
-        record.refs -= 1
-        record.sending -= 1
-        maybe_dead(dead, record)
+        unref(dead, record)
 
 
 cdef inline bytes unsent(Pending *pending, Dead *dead):

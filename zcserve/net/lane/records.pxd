@@ -3,12 +3,13 @@
 """Records: what the lane can send, and how long it is kept.
 
 A `Record` is one resource: its key, and its representations (`Rep`), of which each refers to a head and content that Python
-objects own. It holds those objects as long as it lives. It lives until it is `dropped` and nothing refers
-to it (`refs`: answers under way, and a use that Python was not told yet). Without the GIL a record can only be noted as dead
-(`maybe_dead`); `bury` frees it, with the GIL.
+objects own. It holds those objects as long as it lives. It lives as long as something refers to it (`refs`): what it belongs to (the
+table, mostly), and answers that wait for their sockets. Without the GIL a record can only be noted as dead (`note_dead`); `bury` frees
+it, with the GIL.
 
-A record is made for each file that is asked for, so each byte of it counts: with its representation it takes 112 bytes and its key.
-A plain answer writes nothing into it: what changes with each use is the lane's (uses.pxd).
+A record is made for each file that is asked for, so each byte of it counts: with its representation it takes 96 bytes and its key.
+A plain answer writes nothing into it: what changes with each use is the lane's (uses.pxd). That names a representation by its number;
+Python's thread finds the entry by that (`Numbers.owners`).
 
 Odd: a record without representations (`count` 0) belongs to a servlet, see servlets.pxd. One with another `status` than 200 is a
 page that says so: its representation has no entry, and is never chosen among others, compared or counted.
@@ -21,6 +22,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from zcserve.net.lane.atomic cimport add_int
 from zcserve.net.lane.dates cimport FIXDATE_LEN, NO_DATE, read_date
 from zcserve.net.lane.system cimport memmem
 from zcserve.net.lane.text cimport Text, decimal
@@ -49,47 +51,51 @@ cdef struct Rep:
 cdef struct Record:              # one allocation, its representations and its key behind it: few lines of cache a hit
     uint32_t hash
     uint32_t key_len
-    char *key
     PyObject *keep               # what a servlet consists of
-    int refs                     # why it may not be freed: sends under way, and a tick that was not drained
-    int sending
+    int refs                     # why it may not be freed: what it belongs to, sends under way, a servlet's call. Any lane changes it
     uint8_t count                # of representations
     uint8_t any_query            # what its key leads to with each query behind it, too
-    uint8_t dropped
     uint8_t status               # which prefix (output.pxd)
 
 cdef struct Numbers:             # of representations
     uint32_t *unused             # those that were given back
     uint32_t count, size
+    PyObject **owners            # by number: the entry whose representation has it, NULL for none
+    uint32_t room
     uint32_t last                # the largest that was ever given
 
-cdef struct Dead:                # dropped, and nothing refers to them
+cdef struct Dead:                # nothing refers to them any more
     Record **records
     int count, size
     Numbers numbers
 
 
-cdef inline Rep *reps_of(Record *record) noexcept nogil:
+cdef inline Rep *reps_of(const Record *record) noexcept nogil:
     return <Rep *> (record + 1)
 
 
+cdef inline char *key_at(const Record *record) noexcept nogil:
+    """Its key, or what stands in the place of one."""
+    return <char *> (reps_of(record) + record.count)
+
+
 cdef inline Record *new_record(const char *key, size_t key_len, const Rep *reps, int count) noexcept:
-    """A record, which holds what its representations refer to; NULL without memory. Without a key there is room for what else it is
-    to hold."""
+    """A record, which holds what its representations refer to; NULL without memory. Without a key there are so many bytes for what
+    else it is to hold."""
     cdef Record *record = <Record *> malloc(sizeof(Record) + count * sizeof(Rep) + key_len)
     cdef int i
     if record == NULL:
         return NULL
     memset(record, 0, sizeof(Record))
+    record.refs = 1              # of what the caller puts it into
     record.count = <uint8_t> count
-    record.key = <char *> (reps_of(record) + count)
     record.key_len = <uint32_t> key_len
     for i in range(count):
         reps_of(record)[i] = reps[i]
         Py_XINCREF(reps[i].entry)
         Py_XINCREF(reps[i].body)
     if key != NULL:
-        memcpy(record.key, key, key_len)
+        memcpy(key_at(record), key, key_len)
     return record
 
 
@@ -234,8 +240,8 @@ cdef inline Record *record_of_page(bytes key, int status, bytes head, bytes cont
     return record
 
 
-cdef inline void release(Record *record) noexcept:
-    """Free a record and let its Python objects go."""
+cdef inline void free_record(Record *record) noexcept:
+    """Let its Python objects go, too."""
     cdef int i
     for i in range(record.count):
         Py_XDECREF(reps_of(record)[i].entry)
@@ -244,11 +250,15 @@ cdef inline void release(Record *record) noexcept:
     free(record)
 
 
-cdef inline void maybe_dead(Dead *dead, Record *record) noexcept nogil:
-    """Note a dropped record that nothing refers to; `bury` frees it, with the GIL."""
+cdef inline void unref(Dead *dead, Record *record) noexcept nogil:
+    """A reference is gone. `dead` is of the lane that had it."""
+    if add_int(&record.refs, -1) == 0:
+        note_dead(dead, record)
+
+
+cdef inline void note_dead(Dead *dead, Record *record) noexcept nogil:
+    """Nothing refers to a record: `bury` frees it, with the GIL."""
     cdef Record **grown
-    if not record.dropped or record.refs:
-        return
     if dead.count == dead.size:
         grown = <Record **> realloc(dead.records, (2 * dead.size + 64) * sizeof(Record *))
         if grown == NULL:
@@ -264,19 +274,35 @@ cdef inline void bury(Dead *dead) noexcept:
     while dead.count:
         dead.count -= 1
         give_numbers(&dead.numbers, dead.records[dead.count])
-        release(dead.records[dead.count])
+        free_record(dead.records[dead.count])
 
 
 # --- numbers ------------------------------------------------------------------------------------------------
 
 
-cdef inline uint32_t take_number(Numbers *numbers) noexcept nogil:
-    """One that no representation has; from 1 on, so that they stay few."""
+cdef inline uint32_t take_number(Numbers *numbers, PyObject *owner) noexcept nogil:
+    """One that no representation has; from 1 on, so that they stay few. 0 without memory."""
+    cdef PyObject **grown
+    cdef uint32_t number
     if numbers.count:
         numbers.count -= 1
-        return numbers.unused[numbers.count]
-    numbers.last += 1
-    return numbers.last
+        number = numbers.unused[numbers.count]
+    else:
+        if numbers.last + 1 >= numbers.room:
+            grown = <PyObject **> realloc(numbers.owners, (2 * <size_t> numbers.room + 1024) * sizeof(PyObject *))
+            if grown == NULL:
+                return 0
+            numbers.owners = grown
+            numbers.room = 2 * numbers.room + 1024
+        numbers.last += 1
+        number = numbers.last
+    numbers.owners[number] = owner
+    return number
+
+
+cdef inline PyObject *owner_of(const Numbers *numbers, uint32_t number) noexcept nogil:
+    """The entry whose representation has this number, which was given once; NULL for none."""
+    return numbers.owners[number]
 
 
 cdef inline void give_numbers(Numbers *numbers, Record *record) noexcept nogil:
@@ -286,6 +312,7 @@ cdef inline void give_numbers(Numbers *numbers, Record *record) noexcept nogil:
     for i in range(record.count):
         if not reps_of(record)[i].number:
             continue
+        numbers.owners[reps_of(record)[i].number] = NULL
         if numbers.count == numbers.size:
             grown = <uint32_t *> realloc(numbers.unused, (2 * numbers.size + 64) * sizeof(uint32_t))
             if grown == NULL:
@@ -300,3 +327,4 @@ cdef inline void close_dead(Dead *dead) noexcept:
     bury(dead)
     free(dead.records)
     free(dead.numbers.unused)
+    free(dead.numbers.owners)

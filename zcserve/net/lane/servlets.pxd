@@ -21,12 +21,13 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
+from zcserve.net.lane.atomic cimport add_int, look_int
 from zcserve.net.lane.grammar cimport CLOSE
 from zcserve.net.lane.head cimport Head, key_of, method_of
 from zcserve.net.lane.output cimport DONE, GONE, HAND_OVER, OK, Output
 from zcserve.net.lane.owned cimport Freshness, is_found_fresh, seems_fresh
 from zcserve.net.lane.proxies cimport NAME_MAX
-from zcserve.net.lane.records cimport Record, Rep, bury, maybe_dead, new_record, release, reps_of
+from zcserve.net.lane.records cimport Record, Rep, bury, free_record, key_at, new_record, reps_of, unref
 from zcserve.net.lane.requests cimport SLOTS, Layout, lay_out, new_request
 from zcserve.net.lane.table cimport Table, drop_key, insert, text_of
 from zcserve.net.lane.text cimport Text, decimal
@@ -58,7 +59,7 @@ cdef extern from "Python.h":
     PyObject *PyObject_CallOneArg(PyObject *function, PyObject *argument)       # NULL: it raises
     bint PyBytes_CheckExact(PyObject *value)
 
-cdef struct Servlet:             # behind its record
+cdef struct Servlet:             # behind its record and that one's key
     size_t body_max              # bytes
     Freshness freshness
     Layout request
@@ -89,15 +90,20 @@ cdef struct Asked:               # one request, for a servlet
 
 cdef inline void close_servlets(Servlets *servlets) noexcept:
     if servlets.said != NULL:
-        release(servlets.said)
+        free_record(servlets.said)
     Py_XDECREF(servlets.last_client)
 
 
 # --- finding ------------------------------------------------------------------------------------------------
 
 
+cdef inline size_t aligned(size_t length) noexcept nogil:
+    """So many bytes, and those up to where a struct may begin."""
+    return (length + 7) & ~<size_t> 7
+
+
 cdef inline Servlet *servlet_of(Record *record) noexcept nogil:
-    return <Servlet *> (record + 1)
+    return <Servlet *> (key_at(record) + aligned(record.key_len))
 
 
 cdef inline int forget_quick(Servlets *servlets, Table *table) except -1:
@@ -127,7 +133,7 @@ cdef inline Record *look_up(Servlets *servlets, Table *table, const Head *head) 
         drop_key(table, under)        # one that is still to move
         record = new_servlet(key, head.hash, (target, method, *found))
         if not insert(table, record):
-            release(record)
+            free_record(record)
             return NULL
         quick.add(key)
         return record
@@ -148,13 +154,12 @@ cdef inline Record *new_servlet(bytes key, uint32_t hash, tuple parts) except NU
     body_max = parts[BODY_MAX]
     sure_s = parts[SURE_S]
     lay_out(&layout, parts[REQUEST], parts[SLOT_NAMES])
-    record = new_record(NULL, sizeof(Servlet) + length, NULL, 0)
+    record = new_record(NULL, aligned(length) + sizeof(Servlet), NULL, 0)
     if record == NULL:
         raise MemoryError
-    servlet_of(record)[0] = Servlet(body_max, Freshness(notice, sure_s, -1e9, 0), layout)
-    record.key = <char *> (servlet_of(record) + 1)
     record.key_len = <uint32_t> length
-    memcpy(record.key, PyBytes_AS_STRING(key), length)
+    memcpy(key_at(record), PyBytes_AS_STRING(key), length)
+    servlet_of(record)[0] = Servlet(body_max, Freshness(notice, sure_s, -1e9, 0), layout)
     record.hash = hash
     Py_INCREF(parts)
     record.keep = <PyObject *> parts
@@ -171,10 +176,9 @@ cdef inline int ask(
     cdef tuple parts = <tuple> found.keep
     cdef int result
     bury(table.dead)            # what the last answers were sent from
-    found.refs += 1              # the servlet may have it dropped
+    add_int(&found.refs, 1)      # the servlet may have it dropped
     result = ask_parts(servlets, parts, servlet_of(found), asked, head, output)
-    found.refs -= 1
-    maybe_dead(table.dead, found)
+    unref(table.dead, found)
     return result
 
 
@@ -284,7 +288,7 @@ cdef inline bint say(Servlets *servlets, const Output *output, const Head *head,
     cdef char *at
     if not has_room_to_say(servlets, prefix_len + LENGTH_LINE_MAX + fields_len + 2 + (size if has_content else 0)):
         return False
-    at = servlets.said.key + servlets.said_len
+    at = key_at(servlets.said) + servlets.said_len
     memcpy(at, output.prefix[head.mode][OK], prefix_len)
     at += prefix_len
     memcpy(at, b"Content-Length: ", 16)
@@ -300,7 +304,7 @@ cdef inline bint say(Servlets *servlets, const Output *output, const Head *head,
         memcpy(at, PyBytes_AS_STRING(content), size)
         at += size
         servlets.content_size = size
-    servlets.said_len = at - servlets.said.key
+    servlets.said_len = at - key_at(servlets.said)
     return True
 
 
@@ -318,10 +322,8 @@ cdef inline bint has_room_to_say(Servlets *servlets, size_t more) noexcept:
     record = new_record(NULL, max(room, <size_t> SAID_BYTES_MIN), &rep, 1)
     if record == NULL:
         return False
-    record.dropped = True
-    record.refs = 1
     if servlets.said != NULL:
-        memcpy(record.key, servlets.said.key, servlets.said_len)
+        memcpy(key_at(record), key_at(servlets.said), servlets.said_len)
         free(servlets.said)
     servlets.said = record
     return True
@@ -338,14 +340,14 @@ cdef inline bint settle(Servlets *servlets, Output *output) noexcept with gil:
     if not has_room_to_say(servlets, total):
         return False
     for i in range(first, 2 * output.count):
-        memcpy(servlets.said.key + servlets.said_len, output.iov[i].iov_base, output.iov[i].iov_len)
+        memcpy(key_at(servlets.said) + servlets.said_len, output.iov[i].iov_base, output.iov[i].iov_len)
         servlets.said_len += output.iov[i].iov_len
     output.count = 1
     output.made_len = 0
     output.answers[0].record = servlets.said
     output.answers[0].rep = reps_of(servlets.said)
     output.iov[0].iov_len = 0
-    output.iov[1].iov_base = servlets.said.key
+    output.iov[1].iov_base = key_at(servlets.said)
     output.iov[1].iov_len = servlets.said_len
     return True
 
@@ -354,11 +356,10 @@ cdef inline void let_said_go(Servlets *servlets, Table *table) noexcept nogil:
     """What was said is sent, or what is left of it is pending."""
     cdef Record *record = servlets.said
     servlets.said_len = 0
-    if record == NULL or (record.refs == 1 and record.key_len <= SAID_BYTES_MAX):
+    if record == NULL or (look_int(&record.refs) == 1 and record.key_len <= SAID_BYTES_MAX):
         return
     servlets.said = NULL
-    record.refs -= 1
-    maybe_dead(table.dead, record)
+    unref(table.dead, record)
 
 
 # --- what an application made -------------------------------------------------------------------------------

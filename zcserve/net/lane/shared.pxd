@@ -10,9 +10,11 @@ from zcserve.net.lane.absent cimport Absent
 from zcserve.net.lane.lanes cimport Lanes
 from zcserve.net.lane.owned cimport Owned
 from zcserve.net.lane.table cimport Table
+from zcserve.net.lane.withdrawn cimport Withdrawn
 
 cdef struct Shared:
     Lanes lanes
+    Withdrawn withdrawn
     Table table
     Absent absent
     Owned owned

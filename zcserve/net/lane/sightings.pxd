@@ -50,7 +50,7 @@ cdef inline void sight(
     cdef int64_t size = rep.head_len + rep.size
     cdef uint32_t hash = record.hash ^ <uint32_t> rep.coding
     sighting.followed = (
-        turn >= use.told + sightings.pause and <double> hash * sightings.unit < <double> size * 4294967296.0
+        <uint32_t> turn - use.told >= sightings.pause and <double> hash * sightings.unit < <double> size * 4294967296.0
     )
     sightings.gap -= 1
     sighting.measured = sightings.gap <= 0
@@ -59,7 +59,7 @@ cdef inline void sight(
         sightings.gap = 1 + (sightings.seed >> 33) % (2 * sightings.every - 1)
     if (sighting.followed or sighting.measured) and sightings.count < SIGHTINGS_MAX:
         if sighting.followed:
-            use.told = turn
+            use.told = <uint32_t> turn
         sighting.hash = hash
         sighting.size = size
         sighting.tick = turn

@@ -10,6 +10,9 @@ after each turn; what still stands there and is asked for moves at once (finding
 tombs: what follows a record that goes is moved. One that was left behind gets `tomb` where a record stood: a search goes on
 behind it.
 
+Python's thread alone writes. Other lanes read at the same time: the slots by one pointer, and each slot once, by acquire and release. So they
+find a whole record or none. They miss one that is being moved, or stands in a table that was left behind; then they ask the first lane.
+
 An entry (a representation's Python object) is found by its own `key`: under that, or that of its directory, whose index it is then,
 stands all that it may be put under (`may_be_under`).
 """
@@ -19,12 +22,16 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp
 
+from zcserve.net.lane.atomic cimport acquire_pointer, look_int, release_pointer
+from zcserve.net.lane.lanes cimport LANES_MAX
 from zcserve.net.lane.records cimport (
-    Dead, Record, Rep, bury, give_numbers, is_resident, is_with, maybe_dead, record_of_file, release, reps_of, take_number,
+    Dead, Record, Rep, bury, close_dead, free_record, give_numbers, is_resident, is_with, key_at, record_of_file, reps_of,
+    take_number,
 )
 from zcserve.net.lane.system cimport CACHE_LINE, prefetch
 from zcserve.net.lane.text cimport Text, murmur3
-from zcserve.net.lane.uses cimport TICKS_AT_ONCE, Use, Uses, has_uses, untouch, untouch_some, use_of
+from zcserve.net.lane.uses cimport TICKS_AT_ONCE, Uses, begin_uses, has_uses, tell_some, tell_uses_of, use_of
+from zcserve.net.lane.withdrawn cimport Withdrawn, free_some, is_over, withdraw, withdraw_memory
 
 cdef enum:
     PROBES_MAX = 256             # slots that a search looks at: a table at most half full needs some dozens
@@ -45,18 +52,21 @@ cdef struct Limbo:               # a table that was left behind, of which what s
 
 cdef struct Table:
     uint32_t seed
-    Slots *slots
+    Slots *slots                 # `slots_of`: other lanes read it
     uint32_t count
     Limbo *limbo
-    Uses *uses                   # of the lane of Python's thread
+    Uses *uses                   # of the first lane
+    Uses *others[LANES_MAX]      # of the others, by number
     Dead *dead
+    Withdrawn *withdrawn
     Record tomb
 
 
-cdef inline int open_table(Table *table, uint32_t seed, Uses *uses, Dead *dead) except -1:
+cdef inline int open_table(Table *table, uint32_t seed, Uses *uses, Withdrawn *withdrawn) except -1:
     table.seed = seed
     table.uses = uses
-    table.dead = dead
+    table.withdrawn = withdrawn
+    table.dead = withdrawn.dead
     table.slots = new_slots(SLOTS_MIN - 1)
     if table.slots == NULL:
         raise MemoryError
@@ -65,7 +75,7 @@ cdef inline int open_table(Table *table, uint32_t seed, Uses *uses, Dead *dead) 
 
 
 cdef inline void close_table(Table *table) noexcept:
-    """Free everything. Nothing is being sent any more."""
+    """Free everything, what is dead, too. Nothing is being sent any more."""
     cdef Limbo *limbo
     if table.slots != NULL:
         release_all(table, table.slots, 0)
@@ -76,6 +86,7 @@ cdef inline void close_table(Table *table) noexcept:
         table.limbo = limbo.next
         free(limbo.slots)
         free(limbo)
+    close_dead(table.dead)
 
 
 cdef inline Slots *new_slots(uint32_t mask) noexcept nogil:
@@ -90,8 +101,20 @@ cdef inline void release_all(Table *table, Slots *slots, uint32_t at) noexcept:
     """Free what stands in a table from `at` on."""
     while at <= slots.mask:
         if slots.at[at] != NULL and slots.at[at] != &table.tomb:
-            release(slots.at[at])
+            free_record(slots.at[at])
         at += 1
+
+
+cdef inline Slots *slots_of(const Table *table) noexcept nogil:
+    return <Slots *> acquire_pointer(<void **> &table.slots)
+
+
+cdef inline Record *record_at(const Slots *slots, uint32_t at) noexcept nogil:
+    return <Record *> acquire_pointer(<void **> &slots.at[at])
+
+
+cdef inline void put_at(Slots *slots, uint32_t at, Record *record) noexcept nogil:
+    release_pointer(<void **> &slots.at[at], record)
 
 
 # --- searching ----------------------------------------------------------------------------------------------
@@ -103,7 +126,8 @@ cdef inline uint32_t hash_of(const Table *table, const char *key, size_t length)
 
 cdef inline void expect(const Table *table, uint32_t hash) noexcept nogil:
     """A record of this hash will be asked for soon."""
-    cdef const char *record = <const char *> table.slots.at[hash & table.slots.mask]
+    cdef const Slots *slots = slots_of(table)
+    cdef const char *record = <const char *> record_at(slots, hash & slots.mask)
     if record != NULL:
         prefetch(record)
         prefetch(record + CACHE_LINE)
@@ -111,25 +135,28 @@ cdef inline void expect(const Table *table, uint32_t hash) noexcept nogil:
 
 
 cdef inline bint is_of(const Record *record, const char *key, size_t length, uint32_t hash) noexcept nogil:
-    return record.hash == hash and record.key_len == length and memcmp(record.key, key, length) == 0
+    return record.hash == hash and record.key_len == length and memcmp(key_at(record), key, length) == 0
 
 
-cdef inline Record **seek(Slots *slots, const char *key, size_t length, uint32_t hash) noexcept nogil:
-    """The slot of a record; NULL for none."""
+cdef inline Record *seek(const Slots *slots, const char *key, size_t length, uint32_t hash, uint32_t *slot) noexcept nogil:
+    """A record, and where it stands; NULL for none."""
     cdef uint32_t at = hash & slots.mask
+    cdef Record *record
     cdef int probe
     for probe in range(PROBES_MAX):
-        if slots.at[at] == NULL:
+        record = record_at(slots, at)
+        if record == NULL:
             return NULL
-        if is_of(slots.at[at], key, length, hash):
-            return &slots.at[at]
+        if is_of(record, key, length, hash):
+            slot[0] = at
+            return record
         at = (at + 1) & slots.mask
     return NULL
 
 
 cdef inline Record *find(const Table *table, const char *key, size_t length, uint32_t hash) noexcept nogil:
-    cdef Record **slot = seek(table.slots, key, length, hash)
-    return slot[0] if slot != NULL else NULL
+    cdef uint32_t slot
+    return seek(slots_of(table), key, length, hash, &slot)
 
 
 cdef inline Record *find_path(const Table *table, Text target) noexcept nogil:
@@ -150,25 +177,24 @@ cdef inline Record *find_key(const Table *table, Text key) noexcept nogil:
     return find(table, key.at, key.len, hash_of(table, key.at, key.len))
 
 
-cdef inline Record **find_left(const Table *table, Text key) noexcept nogil:
-    """The slot of a record that is still to move; NULL for none."""
+cdef inline Record *find_left(const Table *table, Text key, Limbo **where, uint32_t *slot) noexcept nogil:
+    """A record that is still to move, and where it stands; NULL for none."""
     cdef Limbo *limbo = table.limbo
-    cdef Record **slot = NULL
-    while limbo != NULL and slot == NULL:
+    cdef Record *record = NULL
+    while limbo != NULL and record == NULL:
         if limbo.moves:
-            slot = seek(limbo.slots, key.at, key.len, hash_of(table, key.at, key.len))
+            where[0] = limbo
+            record = seek(limbo.slots, key.at, key.len, hash_of(table, key.at, key.len), slot)
         limbo = limbo.next
-    return slot
+    return record
 
 
 cdef inline Record *find_any(const Table *table, Text key) noexcept nogil:
     """A record, moved or still to move; NULL for none."""
     cdef Record *record = find_key(table, key)
-    cdef Record **left
-    if record == NULL:
-        left = find_left(table, key)
-        record = left[0] if left != NULL else NULL
-    return record
+    cdef Limbo *limbo
+    cdef uint32_t slot
+    return record if record != NULL else find_left(table, key, &limbo, &slot)
 
 
 cdef inline Text directory_of(Text key) noexcept nogil:
@@ -203,7 +229,7 @@ cdef inline bint is_sending(const Table *table, entry) except -1:
     cdef Record *found[2]
     cdef int i
     for i in range(find_with(table, entry, found)):
-        if found[i].sending:
+        if look_int(&found[i].refs) > 1:
             return True
     return False
 
@@ -239,7 +265,7 @@ cdef inline bint place(Slots *slots, Record *record) noexcept nogil:
     cdef int probe
     for probe in range(PROBES_MAX):
         if slots.at[at] == NULL:
-            slots.at[at] = record
+            put_at(slots, at, record)
             return True
         at = (at + 1) & slots.mask
     return False
@@ -259,26 +285,29 @@ cdef inline bint insert(Table *table, Record *record) except -1:
 
 cdef inline bint insert_or_free(Table *table, Record *record) except -1:
     """Put a record into the table; False: it is freed, there is no place."""
-    record.hash = hash_of(table, record.key, record.key_len)
+    record.hash = hash_of(table, key_at(record), record.key_len)
     if number_reps(table, record) and insert(table, record):
         return True
     give_numbers(&table.dead.numbers, record)
-    release(record)
+    free_record(record)
     return False
 
 
 cdef inline bint number_reps(Table *table, Record *record) except -1:
     """Have a place for the uses of a file's representations: they were used last when their entries say. False without memory."""
     cdef Rep *rep
-    cdef int i
+    cdef int i, lane
     for i in range(record.count):
         rep = &reps_of(record)[i]
         if rep.entry == NULL:
             continue
-        rep.number = take_number(&table.dead.numbers)
-        if not has_uses(table.uses, rep.number):
+        rep.number = take_number(&table.dead.numbers, rep.entry)
+        if not rep.number or not has_uses(table.uses, rep.number):
             return False
-        use_of(table.uses, rep)[0] = Use((<object> rep.entry).tick, 0, 0, 0)
+        for lane in range(1, table.withdrawn.lanes.count):
+            if not has_uses(table.others[lane], rep.number):
+                return False
+        begin_uses(use_of(table.uses, rep), (<object> rep.entry).tick)
     return True
 
 
@@ -292,7 +321,7 @@ cdef inline int put_file(Table *table, bytes key, tuple entries, bint any_query)
     for entry in entries:
         own = entry.key
         if not may_be_under(key, text_of(own)):
-            release(record)
+            free_record(record)
             raise ValueError(f"{key!r} is no key of {own!r}")
     if insert_or_free(table, record) and not is_resident(record):
         drop_key(table, text_of(key))    # evicted meanwhile, before the lane could be told
@@ -309,11 +338,12 @@ cdef inline int put_page(Table *table, bytes key, Record *record) except -1:
 
 cdef inline Record *moved(Table *table, Text key) noexcept:
     """A record that was still to move, moved; NULL where there is none."""
-    cdef Record **left = find_left(table, key)
-    cdef Record *record = left[0] if left != NULL else NULL
+    cdef Limbo *limbo
+    cdef uint32_t slot
+    cdef Record *record = find_left(table, key, &limbo, &slot)
     if record == NULL or not place(table.slots, record):
         return NULL
-    left[0] = &table.tomb
+    put_at(limbo.slots, slot, &table.tomb)
     return record
 
 
@@ -334,7 +364,7 @@ cdef inline int leave_table(Table *table, uint32_t mask, bint moves) except -1:
         while limbo != NULL:
             limbo.moves = False
             limbo = limbo.next
-    table.slots = slots
+    release_pointer(<void **> &table.slots, slots)
     return 0
 
 
@@ -344,15 +374,15 @@ cdef inline int leave_table(Table *table, uint32_t mask, bint moves) except -1:
 cdef inline int drop_key(Table *table, Text key) except -1:
     """Take a record out of the table, if there is one."""
     cdef Record *record = find_key(table, key)
-    cdef Record **left
+    cdef Limbo *limbo
+    cdef uint32_t slot
     if record != NULL:
         take_out(table, record)
     else:
-        left = find_left(table, key)
-        if left == NULL:
+        record = find_left(table, key, &limbo, &slot)
+        if record == NULL:
             return 0
-        record = left[0]
-        left[0] = &table.tomb
+        put_at(limbo.slots, slot, &table.tomb)
     table.count -= 1
     return let_go(table, record)
 
@@ -371,16 +401,15 @@ cdef inline void take_out(Table *table, Record *record) noexcept nogil:
             break
         home = slots.at[at].hash & slots.mask
         if ((at - home) & slots.mask) >= ((at - hole) & slots.mask):
-            slots.at[hole] = slots.at[at]
+            put_at(slots, hole, slots.at[at])
             hole = at
-    slots.at[hole] = NULL
+    put_at(slots, hole, NULL)
 
 
 cdef inline int let_go(Table *table, Record *record) except -1:
-    """A record is in no table any more: it is freed when nothing is sent from it."""
-    untouch(table.uses, record)
-    record.dropped = True
-    maybe_dead(table.dead, record)
+    """A record is in no table any more."""
+    tell_uses_of(table.uses, record)
+    withdraw(table.withdrawn, record)
     return 0
 
 
@@ -389,9 +418,9 @@ cdef inline int drop_entry(Table *table, entry) except -1:
     cdef Record *found[2]
     cdef int i, count = find_with(table, entry, found)
     if count:
-        untouch_some(table.uses, table.dead, TICKS_AT_ONCE)     # so that eviction knows the uses of the last second
+        tell_some(table.uses, &table.dead.numbers, TICKS_AT_ONCE)   # so that eviction knows the uses of the last second
     for i in range(count):
-        drop_key(table, Text(found[i].key, found[i].key_len))
+        drop_key(table, Text(key_at(found[i]), found[i].key_len))
     bury(table.dead)
     return 0
 
@@ -413,23 +442,24 @@ cdef inline int reserve(Table *table, uint32_t resources) except -1:
 
 cdef inline bint has_chores(const Table *table) noexcept nogil:
     """Whether something is done in pieces: the lane comes back to Python after each turn."""
-    return table.limbo != NULL or table.uses.due > 0
+    return table.limbo != NULL or table.uses.due > 0 or is_over(table.withdrawn)
 
 
 cdef inline bint do_chores(Table *table) except -1:
-    """See to a piece of what stands in tables that were left behind. True while more is left."""
+    """See to a piece of what stands in tables that were left behind, and of what was withdrawn. True while more is left of the
+    tables."""
     cdef Limbo *limbo = table.limbo
     cdef Record *record
     cdef int slots = CHORE_SLOTS, records = CHORE_RECORDS
     while limbo != NULL and slots and records:
         if limbo.at > limbo.slots.mask:
             table.limbo = limbo.next
-            free(limbo.slots)
+            withdraw_memory(table.withdrawn, limbo.slots)
             free(limbo)
             limbo = table.limbo
             continue
         record = limbo.slots.at[limbo.at]
-        limbo.slots.at[limbo.at] = &table.tomb
+        put_at(limbo.slots, limbo.at, &table.tomb)
         limbo.at += 1
         slots -= 1
         if record == NULL or record == &table.tomb:
@@ -440,5 +470,6 @@ cdef inline bint do_chores(Table *table) except -1:
         elif not place(table.slots, record):
             table.count -= 1
             let_go(table, record)
+    free_some(table.withdrawn, CHORE_RECORDS)
     bury(table.dead)
     return table.limbo != NULL

@@ -3,13 +3,14 @@
 """Uses: what was used, how often and when, so that eviction knows what is hot.
 
 What a use writes is the lane's: each representation has a number (`Rep.number`), and by it each lane has a `Use` of it. Python is told of
-the uses, a bounded number of entries at a time; each record that was used since stands among the touched once.
+the uses, a bounded number of entries at a time. Of what was used since, the numbers stand in a list, each once, whatever has them by
+then: where a number has gone to another representation, its uses were told before, and what the list leads to is that one.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 
-from zcserve.net.lane.records cimport Dead, Record, Rep, close_dead, maybe_dead, reps_of
+from zcserve.net.lane.records cimport Numbers, PyObject, Record, Rep, owner_of, reps_of
 from zcserve.net.lane.steady cimport give_addresses, have_memory, take_addresses
 
 cdef enum:
@@ -17,16 +18,21 @@ cdef enum:
     NUMBERS_MAX = 0x1000000      # what has no number is not taught
     NUMBERS_MIN = 0x10000        # where there are few addresses
 
+cdef extern from *:
+    """
+    #define ZC_LISTED 0x80000000u
+    """
+    const uint32_t LISTED "ZC_LISTED"    # in `Use.count`: the number stands among those that were touched
+
 cdef struct Use:                 # of a representation
-    uint64_t tick                # the turn of the last one
-    uint64_t told                # the turn in which it was last sighted
-    uint32_t count               # since Python was told
-    int touched_at               # of a record's first: where it stands among the touched, counted from 1; 0 for nowhere
+    uint64_t tick                # of the last one
+    uint32_t told                # the lower half of the tick when it was last sighted
+    uint32_t count               # since Python was told, and LISTED
 
 cdef struct Uses:
     Use *all                     # by number
     int size, size_max
-    Record **touched
+    uint32_t *touched            # numbers
     int count, room
     int due                      # of these, to be told before the next second's
 
@@ -39,12 +45,7 @@ cdef inline int open_uses(Uses *uses) except -1:
     return 0
 
 
-cdef inline void close_uses(Uses *uses, Dead *dead) noexcept:
-    cdef int i
-    for i in range(uses.count):
-        uses.touched[i].refs -= 1
-        maybe_dead(dead, uses.touched[i])
-    close_dead(dead)
+cdef inline void close_uses(Uses *uses) noexcept:
     free(uses.touched)
     give_addresses(uses.all, uses.size_max * sizeof(Use))
 
@@ -65,66 +66,73 @@ cdef inline Use *use_of(const Uses *uses, const Rep *rep) noexcept nogil:
     return &uses.all[rep.number]
 
 
-cdef inline void touch(Uses *uses, Record *record, Use *use, uint64_t turn) noexcept nogil:
+cdef inline void begin_uses(Use *use, uint64_t tick) noexcept nogil:
+    """The uses of what has its number from now on, and was used last at `tick`."""
+    use.tick = tick
+    use.told = 0
+    use.count &= LISTED
+
+
+cdef inline void touch(Uses *uses, uint32_t number, Use *use, uint64_t tick) noexcept nogil:
     """Count a use. Without memory Python is not told of it."""
-    cdef Use *first
-    cdef Record **grown
-    use.tick = turn
+    cdef uint32_t *grown
+    use.tick = tick
     use.count += 1
-    if use.count > 1:
-        return
-    first = use_of(uses, reps_of(record))
-    if first.touched_at:
+    if use.count & LISTED:
         return
     if uses.count == uses.room:
-        grown = <Record **> realloc(uses.touched, (2 * uses.room + 1024) * sizeof(Record *))
+        grown = <uint32_t *> realloc(uses.touched, (2 * <size_t> uses.room + 1024) * sizeof(uint32_t))
         if grown == NULL:
             return
         uses.touched = grown
         uses.room = 2 * uses.room + 1024
-    record.refs += 1             # until the tick is drained
-    uses.touched[uses.count] = record
+    uses.touched[uses.count] = number
     uses.count += 1
-    first.touched_at = uses.count
+    use.count |= LISTED
 
 
-cdef inline int untouch(Uses *uses, Record *record) except -1:
-    """Tell the entries of a record's uses, and take it out of what was touched."""
-    cdef Rep *reps = reps_of(record)
-    cdef Use *use
-    cdef Record *last
-    cdef int i, at
-    if not record.count or not use_of(uses, reps).touched_at:
-        return 0
-    uses.count -= 1
-    last = uses.touched[uses.count]
-    at = use_of(uses, reps).touched_at
-    uses.touched[at - 1] = last
-    use_of(uses, reps_of(last)).touched_at = at
-    use_of(uses, reps).touched_at = 0
-    record.refs -= 1
-    for i in range(record.count):
-        use = use_of(uses, &reps[i])
-        if use.count:
-            entry = <object> reps[i].entry
-            entry.tick = max(entry.tick, use.tick)
-            entry.uses += use.count
-            use.count = 0
+cdef inline void take_use_back(Use *use) noexcept nogil:
+    """The last use was none. It may have been told."""
+    if use.count & ~LISTED:
+        use.count -= 1
+
+
+cdef inline int tell(PyObject *entry, Use *use) except -1:
+    """Tell an entry of the uses since it was last told."""
+    cdef uint32_t count = use.count & ~LISTED
+    if count:
+        (<object> entry).tick = max((<object> entry).tick, use.tick)
+        (<object> entry).uses += count
+        use.count &= LISTED
     return 0
 
 
-cdef inline int untouch_some(Uses *uses, Dead *dead, int most) except -1:
-    cdef Record *record
-    while most and uses.count:
-        record = uses.touched[uses.count - 1]
-        untouch(uses, record)
-        maybe_dead(dead, record)
+cdef inline int tell_uses_of(Uses *uses, Record *record) except -1:
+    """Tell the entries of a record's uses: it is in no table any more."""
+    cdef Rep *rep
+    cdef int i
+    for i in range(record.count):
+        rep = &reps_of(record)[i]
+        if rep.number:
+            tell(rep.entry, use_of(uses, rep))
+    return 0
+
+
+cdef inline int tell_some(Uses *uses, const Numbers *numbers, int most) except -1:
+    """Tell the entries of those that were touched last, at most so many."""
+    cdef uint32_t number
+    while most > 0 and uses.count:
+        uses.count -= 1
+        number = uses.touched[uses.count]
+        if owner_of(numbers, number) != NULL:
+            tell(owner_of(numbers, number), &uses.all[number])
+        uses.all[number].count = 0
         most -= 1
     uses.due = min(uses.due, uses.count)
     return 0
 
 
-cdef inline int tell_uses(Uses *uses, Dead *dead, int most) except -1:
+cdef inline int tell_uses(Uses *uses, const Numbers *numbers, int most) except -1:
     """Tell at most so many (-1: all) of those that there were when this began; how many of them are left."""
     if uses.due <= 0 or most < 0:
         uses.due = uses.count
@@ -132,5 +140,5 @@ cdef inline int tell_uses(Uses *uses, Dead *dead, int most) except -1:
         most = uses.due
     most = min(most, min(uses.due, uses.count))
     uses.due -= most
-    untouch_some(uses, dead, most)
+    tell_some(uses, numbers, most)
     return uses.due

@@ -1,0 +1,70 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Moving: a connection goes from one lane to another in a letter, with what was read of it.
+
+It leaves the one lane's epoll before the letter is put: a moment later another thread may have closed its descriptor, and its number may be
+another connection's. What comes in between is told again where it is watched next (edge-triggered: a descriptor that is added and ready
+is told of).
+"""
+
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport free, malloc
+
+from zcserve.net.lane.connections cimport OWNER_LANE, OWNER_NONE, Conn, Conns, free_inbox, renew, room_for, run_again, watch
+from zcserve.net.lane.lanes cimport GIVEN, Lanes, send
+from zcserve.net.lane.mail cimport Letter
+from zcserve.net.lane.output cimport ENOUGH, GONE, HAND_OVER, unpin
+from zcserve.net.lane.system cimport EPOLL_CTL_DEL, close, epoll_ctl
+
+cdef struct Given:               # in a letter
+    int fd
+    Conn conn
+
+
+cdef inline int give_away(Conns *conns, Lanes *lanes, int to, int fd, Conn *conn) noexcept nogil:
+    """A connection of this lane becomes that one's, with its inbox and what is pending. HAND_OVER; ENOUGH where the box is full, and it
+    stays for now; GONE where neither can be."""
+    cdef Given *given = <Given *> malloc(sizeof(Given))
+    if given == NULL:
+        return GONE
+    given.fd = fd
+    given.conn = conn[0]
+    if not conn.fresh:
+        epoll_ctl(conns.epfd, EPOLL_CTL_DEL, fd, NULL)
+    if not send(lanes, to, Letter(GIVEN, fd, 0, given)):
+        free(given)
+        return ENOUGH if conn.fresh or watch(conns, fd, False) == 0 else GONE
+    conn.inbox = NULL
+    conn.inbox_len = 0
+    conn.pending.record = NULL
+    conn.pending.own = NULL
+    conn.owner = OWNER_NONE
+    conns.count -= 1
+    conns.drained = conns.draining and not conns.count
+    return HAND_OVER
+
+
+cdef inline void take_given(Conns *conns, Given *given) noexcept nogil:
+    """It is this lane's now, and is served in this turn."""
+    cdef int fd = given.fd
+    cdef Conn *conn
+    cdef uint32_t generation
+    if room_for(conns, fd) < 0:
+        unpin(&given.conn.pending, conns.dead)
+        free_inbox(&given.conn)
+        free(given)
+        close(fd)
+        return
+    conn = renew(conns, fd)
+    generation = conn.generation
+    conn[0] = given.conn
+    free(given)
+    conn.generation = generation
+    conn.owner = OWNER_LANE
+    conn.queued = conn.fresh = conn.handed = False
+    conn.called_in = 0
+    conn.readable = True
+    conns.count += 1
+    if watch(conns, fd, False) < 0:
+        conn.hung_up = True      # it is served once, and then ends
+    run_again(conns, fd)

@@ -1,0 +1,142 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Opening: what a lane has for itself is made, and given back.
+
+The first lane is opened with the table; the others when all that never changes is known (limits, proxies, pages): they have copies.
+"""
+
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from zcserve.net.lane.answering cimport BATCH_BYTES, Answering
+from zcserve.net.lane.connections cimport OWNER_MAIL, Conns, free_all, open_conns, register
+from zcserve.net.lane.judged cimport close_judged, open_judged
+from zcserve.net.lane.lanes cimport LANES_MAX, Lanes
+from zcserve.net.lane.log cimport close_log, open_log
+from zcserve.net.lane.loop cimport Loop, run
+from zcserve.net.lane.mail cimport close_mail, open_mail
+from zcserve.net.lane.mapped cimport map_file, unmap
+from zcserve.net.lane.output cimport Output
+from zcserve.net.lane.servlets cimport close_servlets
+from zcserve.net.lane.shared cimport Shared
+from zcserve.net.lane.sightings cimport close_sightings, open_sightings
+from zcserve.net.lane.system cimport monotonic
+from zcserve.net.lane.uses cimport close_uses, has_uses, open_uses
+
+cdef extern from *:
+    """
+    #define ZC_SWEEP_INTERVAL_MAX_S 1.0
+    """
+    const double SWEEP_INTERVAL_MAX_S "ZC_SWEEP_INTERVAL_MAX_S"
+
+
+cdef inline void prepare(Loop *loop, Shared *shared) noexcept nogil:
+    """Of zeros, what can be closed."""
+    cdef Answering *lane = &loop.answering
+    loop.turns = run
+    loop.station.mail.fd = -1
+    lane.shared = shared
+    lane.conns.epfd = lane.conns.asking = -1
+    lane.conns.dead = &lane.dead
+
+
+cdef inline int open_lane(Loop *loop, uint32_t seed, config, bint log_on) except -1:
+    """Raises OSError, MemoryError."""
+    cdef Answering *lane = &loop.answering
+    open_conns(&lane.conns)
+    open_uses(&lane.uses)
+    open_judged(&lane.judged, seed)
+    open_sightings(&lane.sightings)
+    if log_on:
+        open_log(&lane.log, config.access_log_format == "json")
+    limit(loop, config, log_on)
+    lane.conns.now = monotonic()
+    return 0
+
+
+cdef inline int limit(Loop *loop, config, bint log_on) except -1:
+    """Take over what the configuration bounds."""
+    cdef Answering *lane = &loop.answering
+    cdef Conns *conns = &lane.conns
+    lane.rules.head_bytes_max = config.head_bytes_max
+    lane.rules.target_bytes_max = config.target_bytes_max
+    lane.rules.fields_max = config.head_fields_max
+    lane.rules.ranges_max = config.ranges_max
+    lane.rules.logs = log_on
+    lane.bytes_spared = max(0, config.turn_bytes_max - BATCH_BYTES)
+    loop.turn_bytes_max = config.turn_bytes_max
+    loop.pipeline_max = config.pipeline_max
+    conns.most = config.connections_max
+    conns.timeouts.idle = config.idle_timeout_s
+    conns.timeouts.head = config.head_timeout_s
+    conns.timeouts.write = config.write_timeout_s
+    conns.timeouts.linger = config.linger_timeout_s
+    shortest = min(config.idle_timeout_s, config.head_timeout_s, config.write_timeout_s, config.linger_timeout_s)
+    conns.sweep_interval = min(SWEEP_INTERVAL_MAX_S, shortest / 4)
+    return 0
+
+
+cdef inline int have_mail(Loop *loop) except -1:
+    """Raises OSError, MemoryError."""
+    open_mail(&loop.station.mail)
+    register(&loop.answering.conns, loop.station.mail.fd, OWNER_MAIL)
+    return 0
+
+
+cdef inline Loop *new_lane(const Loop *first, Shared *shared, config) except NULL:
+    """Another lane, which nothing runs yet. Raises OSError, MemoryError; ValueError where there are LANES_MAX."""
+    cdef Lanes *lanes = &shared.lanes
+    cdef Loop *loop
+    if lanes.count == LANES_MAX:
+        raise ValueError("more lanes than LANES_MAX")
+    loop = <Loop *> calloc(1, sizeof(Loop))
+    if loop == NULL:
+        raise MemoryError
+    prepare(loop, shared)
+    try:
+        open_lane(loop, shared.table.seed, config, first.answering.log.on)
+        have_mail(loop)
+        copy(&loop.answering, &first.answering)
+    except BaseException:
+        free_lane(loop)
+        raise
+    loop.answering.number = lanes.count
+    shared.table.others[lanes.count] = &loop.answering.uses
+    lanes.stations[lanes.count] = &loop.station
+    lanes.count += 1
+    return loop
+
+
+cdef inline int copy(Answering *lane, const Answering *first) except -1:
+    """What never changes, and the first lane has been told. Raises MemoryError."""
+    lane.rules = first.rules
+    lane.proxies = first.proxies
+    lane.pages = first.pages
+    memcpy(lane.output.prefix, first.output.prefix, sizeof(lane.output.prefix))
+    memcpy(lane.output.prefix_len, first.output.prefix_len, sizeof(lane.output.prefix_len))
+    memcpy(lane.output.date_at, first.output.date_at, sizeof(lane.output.date_at))
+    if first.output.mapped.content != NULL:
+        map_file(&lane.output.mapped, first.output.mapped.fd, first.output.mapped.behind // 2)
+    if not has_uses(&lane.uses, first.uses.size - 1):
+        raise MemoryError
+    return 0
+
+
+cdef inline void close_lane(Loop *loop) noexcept:
+    """Give all back. Nothing is being sent any more, and no other lane runs."""
+    cdef Answering *lane = &loop.answering
+    free_all(&lane.conns)
+    unmap(&lane.output.mapped)
+    close_uses(&lane.uses)
+    close_servlets(&lane.servlets)
+    close_judged(&lane.judged)
+    close_sightings(&lane.sightings)
+    close_log(&lane.log)
+    close_mail(&loop.station.mail)
+
+
+cdef inline void free_lane(Loop *loop) noexcept:
+    """Another lane, which has ended."""
+    close_lane(loop)
+    free(loop)
