@@ -156,7 +156,8 @@ class Front:
         """These keys lead elsewhere now; there are so many `resources` in all."""
 
     def doubt(self) -> None:
-        """Something may have changed in the application: ask whether it owns what it did. Told before it takes that up."""
+        """Something may have changed in the application: ask whether it owns what it did. Told before it takes that
+        up."""
 
     def forget_quick(self) -> None:
         """Consult anew for what was found so."""
