@@ -3,7 +3,7 @@
 """News: what another lane than the first has for Python's thread, in parcels: the log's lines.
 
 It sends what it has gathered when it has been at work for NEWS_S, when a buffer is filling, and before it waits for long; a letter tells Python's
-thread that something has come. Where that has not taken what came before, the lane gathers on, and tries again after NEWS_S. What finds no room then
+thread that something has come. Where that has not taken what came before, the lane gathers on, and tries again as much or NEWS_S later. What finds no room then
 is lost, and counted: no lane waits for Python.
 
 When a lane has ended, Python's thread takes what was never sent, too. The first lane's own lines it takes from where they are gathered.
@@ -16,9 +16,12 @@ from zcserve.net.lane.lanes cimport TOLD, Lanes, Station, send
 from zcserve.net.lane.log cimport LOG_FILLING, Log, taken_lines
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.parcels cimport close_parcel, has_come, let_parcel_go, may_send, open_parcel, send_parcel
+from zcserve.net.lane.system cimport MADV_DONTNEED, madvise
 
 cdef enum:
-    LINES_ROOM = 8388608         # in each of the two buffers: together half a second of 300,000 lines a second
+    LINES_ROOM = 33554432        # in each of two buffers: a second of 300,000 lines; it is memory only where Python's thread was held so long
+    LINES_MANY = 2097152         # a buffer that has held more is memory no longer
+    PAGES_BYTES = 65536          # whole pages of any system
 
 cdef extern from *:
     """
@@ -69,7 +72,7 @@ cdef inline bint send_lines(Station *station, Log *log) noexcept nogil:
     if not log.len:
         return False
     if not may_send(&station.lines):
-        log.filling_at = log.room        # nothing would come of it
+        log.filling_at = log.len + LOG_FILLING       # tried again then
         return False
     send_parcel(&station.lines, <void **> &log.lines, log.len)
     log.len = 0
@@ -94,10 +97,19 @@ cdef inline bytes told_lines(const Lanes *lanes):
         station = lanes.stations[i]
         if has_come(&station.lines):
             lines += (<char *> station.lines.what)[: station.lines.count]
+            if station.lines.count > LINES_MANY:
+                let_memory_go(station.lines.what, station.lines.count)
             let_parcel_go(&station.lines)
         if acquire_int(&station.ended) and station.log != NULL:
             lines += taken_lines(<Log *> station.log)
     return lines
+
+
+cdef inline void let_memory_go(void *start, size_t length) noexcept nogil:
+    """The whole pages in it are memory again when they are written."""
+    cdef size_t behind = <size_t> start % PAGES_BYTES
+    cdef size_t before = PAGES_BYTES - behind if behind else 0
+    madvise(<char *> start + before, (length - before) // PAGES_BYTES * PAGES_BYTES, MADV_DONTNEED)
 
 
 cdef inline size_t lost_lines(const Lanes *lanes) noexcept nogil:
