@@ -291,9 +291,10 @@ def weigh(place: Place, before: Path, done: Done) -> None:
     root.mkdir()
     make_page(root)
     place = replace(place, root=root)
+    peer = calls.weighed(lanes.PLAIN)
     own, other = (
-        calls.instructions(peer, functools.partial(_few_hits, place), FEW, MANY)
-        for peer in (lanes.PLAIN, calls.in_tree(lanes.PLAIN, before))
+        calls.instructions(functools.partial(_few_hits, place, one), FEW, MANY)
+        for one in (peer, calls.in_tree(peer, before))
     )
     done.figures.append(
         Measured(
