@@ -14,8 +14,10 @@ from typing import Any
 from tools.soak.served import SoakError
 
 FAULTS_MAX = 20  # of a client, which then ends
-# A new process, not a copy of this one, which has threads.
-_PROCESSES = multiprocessing.get_context("spawn")
+# Copies of a process that has nothing but the modules: this one has threads.
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["tools.soak.everything", "tools.soak.flip", "tools.soak.upgrades"])
+BEGIN_WITHIN_S = 60.0
 
 
 @dataclass
@@ -44,9 +46,11 @@ Step = Callable[[Facts], None]
 Make = Callable[[Facts, Any], Step]
 
 
-def _run(make: Make, given: Any, number: int, port: int, ended: Event, total: Any, found: Any) -> None:
+def _run(make: Make, given: Any, number: int, port: int, ended: Event, total: Any, begun: Any, found: Any) -> None:
     facts = Facts(number, port, ended, total, random.Random(number))
     step = make(facts, given)
+    with begun.get_lock():
+        begun.value += 1
     while not ended.is_set() and len(facts.faults) < FAULTS_MAX:
         try:
             step(facts)
@@ -66,16 +70,19 @@ class Found:
 
 
 class Crew:
-    """A context: clients ask until it ends. `found` is there afterwards."""
+    """A context, which begins when all clients ask; they do until it ends. `found` is there afterwards."""
 
     def __init__(self, port: int, clients: Sequence[tuple[Make, Any]]) -> None:
         self.ended = _PROCESSES.Event()
         self.total = _PROCESSES.Value("q", 0)
         self.found = Found({}, [], {})
+        self._begun = _PROCESSES.Value("i", 0)
         self._queue = _PROCESSES.Queue()
         self._processes = [
             _PROCESSES.Process(
-                target=_run, args=(make, given, number, port, self.ended, self.total, self._queue), daemon=True
+                target=_run,
+                args=(make, given, number, port, self.ended, self.total, self._begun, self._queue),
+                daemon=True,
             )
             for number, (make, given) in enumerate(clients)
         ]
@@ -83,6 +90,9 @@ class Crew:
     def __enter__(self) -> Crew:
         for process in self._processes:
             process.start()
+        until = time.monotonic() + BEGIN_WITHIN_S
+        while self._begun.value < len(self._processes) and time.monotonic() < until:
+            time.sleep(0.005)
         return self
 
     def __exit__(self, *_: object) -> None:
