@@ -57,6 +57,11 @@ def read_value(int kind, bytes value not None):
     return trials.numbers_read(kind, value)
 
 
+def say_second(int64_t second):
+    """For tests: how a Date says a second, how a line of the log in the combined format, and in JSON."""
+    return said(second)
+
+
 @cython.final
 @cython.no_gc_clear
 cdef class Lane:
