@@ -1,7 +1,7 @@
 """What is served now and what follows its root. Each method is a step of the loop, between two turns, and short.
 
-Lanes in other threads answer while a step is made. So it has the front forget all that was before it tells what is new: what leads to
-something else, then the page for what is absent. Then no client gets something old after something new.
+Lanes in other threads answer while a step is made. So it has the front forget all that was before it tells what is new:
+what leads to something else, then the page for what is absent. Then no client gets something old after something new.
 """
 
 from __future__ import annotations

@@ -222,6 +222,8 @@ cdef class Lane:
         self.made.clear()
         self.consult(None)
         self.learn(None)
+        withdrawn.close_withdrawn(&self.shared.withdrawn)        # what waited for them may refer to the server
+        bury(&self.loop.answering.dead)
         if self.loop.answering.conns.epfd >= 0:
             close(self.loop.answering.conns.epfd)
             self.loop.answering.conns.epfd = -1
@@ -330,9 +332,9 @@ cdef class Lane:
         cdef Record *found[2]
         return table.find_with(&self.shared.table, entry, found) > 0
 
-    def note_use(self, entry, uint64_t turn):
-        """Python uses a representation in this turn: the turn of the use before, as far as the lane knows; 0 for none."""
-        return table.note_use(&self.shared.table, entry, turn)
+    def note_use(self, entry, uint64_t tick):
+        """Python uses a representation at this tick: that of the use before, as far as the lane knows; 0 for none."""
+        return table.note_use(&self.shared.table, entry, tick)
 
     def pinned(self, entry):
         """Whether the lane is in the middle of sending from this entry. Any thread that holds the GIL may ask."""
@@ -387,7 +389,7 @@ cdef class Lane:
     # --- what Python is told ----------------------------------------------------------------------------------
 
     def drain_ticks(self, int most=-1):
-        """Tell each entry that was used how often, and the turn of its last use: all since they were last told, or at most so
+        """Tell each entry that was used how often, and the tick of its last use: all since they were last told, or at most so
         many now. How many are left of those that there were when this began."""
         return uses.tell_uses(&self.loop.answering.uses, &self.loop.answering.dead.numbers, most)
 
@@ -400,7 +402,7 @@ cdef class Lane:
         self.loop.answering.sightings.every = every
 
     def take_sightings(self):
-        """What was noted since the last call: [(hash, size, turn, turn of the use before, followed, measured)]."""
+        """What was noted since the last call: [(hash, size, tick, tick of the use before, followed, measured)]."""
         return taken(&self.loop.answering.sightings)
 
     def take_log(self):
@@ -466,7 +468,7 @@ cdef class Lane:
 
     @property
     def turn(self):
-        """The number of this turn: ticks of entries are turns."""
+        """The number of this turn."""
         return self.loop.answering.turn
 
     @property

@@ -193,11 +193,6 @@ class FastLane(Front):
 
     # --- waiting ------------------------------------------------------------------------------------------------
 
-    @property
-    def turn(self) -> int:
-        """As `Front.turn`."""
-        return self.lane.turn
-
     def watch(self, fd: int, kind: Kind) -> None:
         """As `Front.watch`: the lane accepts by itself."""
         if kind is Kind.LISTENER:
@@ -364,9 +359,9 @@ class FastLane(Front):
         """As `Front.tell_uses`."""
         self.lane.drain_ticks()
 
-    def note_use(self, entry: Entry, turn: int) -> int:
+    def note_use(self, entry: Entry, tick: int) -> int:
         """As `Front.note_use`."""
-        return self.lane.note_use(entry, turn)
+        return self.lane.note_use(entry, tick)
 
     def sample(self, curve: MissRatioCurve) -> None:
         """As `Front.sample`."""
@@ -377,5 +372,6 @@ class FastLane(Front):
         return self.lane.take_sightings()
 
     def running(self) -> tuple[str | None, int]:
-        """As `Front.running`."""
-        return self.lane.running, -self.lane.requests
+        """As `Front.running`. While a servlet runs, its count stands still."""
+        where = self.lane.running
+        return where, -self.lane.requests - 1 if where is not None else 0

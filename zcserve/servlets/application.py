@@ -155,7 +155,6 @@ class Servlets:
         site: Site,
         *,
         call_soon: Callable[[Callable[[], object]], None],
-        turn: Callable[[], int],
         front: Front,
         keeping: Keeping | None = None,
         failures: Failures | None = None,
@@ -168,7 +167,7 @@ class Servlets:
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
         timers = keeping.timers if keeping is not None else Timers()
         failures = failures if failures is not None else Failures(timers)
-        self.context = Context(config, site, pool, AsyncThread(), call_soon, turn, timers.call_later, failures)
+        self.context = Context(config, site, pool, AsyncThread(), call_soon, timers.call_later, failures)
         self._loop_guard = LoopGuard(config.servlet_slow_s, front)
         self._caller = Caller(self.context, self._loop_guard)
         self.results: Results | None = None
@@ -488,7 +487,6 @@ def check(config: Config) -> Checked:
         config,
         Site(0, Generation(Root(config.root))),
         call_soon=lambda call: None,
-        turn=lambda: 0,
         front=Front(),
         faults=faults,
     )

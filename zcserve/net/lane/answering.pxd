@@ -38,7 +38,7 @@ from zcserve.net.lane.sightings cimport Sightings, sight
 from zcserve.net.lane.system cimport expect_bytes, monotonic
 from zcserve.net.lane.table cimport expect, find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
-from zcserve.net.lane.uses cimport Use, Uses, take_use_back, touch, use_of
+from zcserve.net.lane.uses cimport Use, Uses, take_use_back, tick_at, touch, use_of
 
 cdef extern from *:
     """
@@ -57,6 +57,7 @@ cdef enum:
 
 cdef struct Answering:
     uint64_t turn                # counts turns
+    uint64_t tick                # when this one began (uses.pxd)
     Seconds seconds              # of which all answers and log lines are
     int errands                  # that Python was given in this turn
     int errands_max
@@ -82,6 +83,12 @@ cdef struct Answering:
     Conns conns
     Pages pages
     Output output
+
+
+cdef inline void begin_turn(Answering *lane) noexcept nogil:
+    lane.turn += 1
+    lane.conns.now = monotonic()
+    lane.tick = tick_at(lane.conns.now)
 
 
 cdef inline bint read_head(Answering *lane, const char *start, const char *end, Head *head) noexcept nogil:
@@ -259,8 +266,8 @@ cdef inline Answer *add_file(
         return answer
     use = use_of(&lane.uses, rep)
     if lane.sightings.unit > 0:
-        sight(&lane.sightings, record, rep, use, lane.turn)
-    touch(&lane.uses, rep.number, use, lane.turn)
+        sight(&lane.sightings, record, rep, use, lane.tick)
+    touch(&lane.uses, rep.number, use, lane.tick)
     return answer
 
 

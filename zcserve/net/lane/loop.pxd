@@ -16,7 +16,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from zcserve.net.lane.atomic cimport look_int, set_int
-from zcserve.net.lane.answering cimport CALLS_MAX, Answering, answer, go_on, has_had_its_share
+from zcserve.net.lane.answering cimport CALLS_MAX, Answering, answer, begin_turn, go_on, has_had_its_share
 from zcserve.net.lane.connections cimport (
     AGAIN, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue, are_calls_waiting, call_later,
     drop_first, free_inbox, nothing_read, renew, room_for, run_again, tell, watch, watch_fresh,
@@ -339,8 +339,7 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
     loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, timeout)
     if loop.answering.number:
         begin_reading(&loop.answering.shared.lanes, &loop.station)
-    loop.answering.turn += 1
-    conns.now = monotonic()
+    begin_turn(&loop.answering)
     if loop.events_count < 0:
         loop.events_count = 0
         return False             # a signal: Python looks after it

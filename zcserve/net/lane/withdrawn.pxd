@@ -45,7 +45,7 @@ cdef inline void close_withdrawn(Withdrawn *withdrawn) noexcept nogil:
         let_thing_go(withdrawn)
     free(withdrawn.things)
     withdrawn.things = NULL
-    withdrawn.room = 0
+    withdrawn.at = withdrawn.closed = withdrawn.count = withdrawn.room = 0
 
 
 cdef inline void withdraw(Withdrawn *withdrawn, Record *record) noexcept nogil:
