@@ -437,6 +437,11 @@ cdef class Lane:
         return <object> where if where != NULL else None
 
     @property
+    def withdrawn(self):
+        """How many records and arrays wait until no lane can be reading them."""
+        return self.shared.withdrawn.count - self.shared.withdrawn.at
+
+    @property
     def count(self):
         """Connections of the lane."""
         return self.loop.answering.conns.count
