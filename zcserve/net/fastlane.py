@@ -185,7 +185,6 @@ class FastLane(Front):
         self._prefixes = prefixes
         self._log = log
         self._second = 0
-        self._tells_uses = False
         self._call_soon: Callable[[Callable[[], object]], None]
         self._store: Store
 
@@ -239,9 +238,7 @@ class FastLane(Front):
         second = self._prefixes.second
         if second != self._second:
             self._second = second
-            self._tells_uses = True
-        if self._tells_uses:
-            self._tells_uses = self.lane.drain_ticks(TICKS_AT_ONCE) > 0
+            self.lane.drain_ticks(TICKS_AT_ONCE)  # the others in the next turns
         if self._log is not None:
             lines = self.lane.take_log()
             if lines:
@@ -335,9 +332,9 @@ class FastLane(Front):
 
     # --- what it tells ------------------------------------------------------------------------------------------
 
-    def tell_uses(self) -> None:
+    def tell_uses(self, entry: Entry) -> None:
         """As `Front.tell_uses`."""
-        self.lane.drain_ticks()
+        self.lane.tell_uses(entry)
 
     def note_use(self, entry: Entry, tick: int) -> int:
         """As `Front.note_use`."""

@@ -15,6 +15,7 @@ from libc.stdint cimport uint64_t
 
 from zcserve.net.lane.atomic cimport acquire, add, load, look_int, release, store
 from zcserve.net.lane.mail cimport Letter, Mailbox, put_letter
+from zcserve.net.lane.parcels cimport Parcel
 
 cdef extern from *:
     """
@@ -39,6 +40,8 @@ cdef struct Station:
     uint64_t seen                # the epoch of its turn, or QUIET
     int load                     # its connections
     char behind[64]
+    Parcel touched               # numbers of what was used (uses.pxd), for Python
+    Parcel noted                 # sightings, likewise
 
 cdef struct Lanes:
     int count                    # 1: there is the first one alone
