@@ -29,15 +29,9 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport absent, connections, endings, mapped, owned as owning, proxies, servlets, table
-from zcserve.net.lane.answering cimport Answering, pace_errands, read_head
-from zcserve.net.lane.conditions cimport decide
-from zcserve.net.lane.connections cimport (
-    OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, Conn, Conns,
-)
-from zcserve.net.lane.dates cimport NO_DATE
-from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value as read_numbers
-from zcserve.net.lane.head cimport Head
+from zcserve.net.lane cimport absent, connections, endings, mapped, owned as owning, probes, proxies, servlets, table
+from zcserve.net.lane.answering cimport Answering, pace_errands
+from zcserve.net.lane.connections cimport OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, Conn, Conns
 from zcserve.net.lane.lanes cimport LANES_MAX, LISTEN, STOP, open_lanes, send
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
 from zcserve.net.lane.loop cimport Loop, is_second_over, run_alone
@@ -46,13 +40,11 @@ from zcserve.net.lane.opening cimport close_lane, free_lane, have_mail, new_lane
 from zcserve.net.lane.numbers cimport bury, close_numbers, open_numbers, tell_uses
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
-from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport Record, Rep, record_of_page
+from zcserve.net.lane.records cimport Record, record_of_page
 from zcserve.net.lane.shared cimport Shared
-from zcserve.net.lane.seconds cimport said
 from zcserve.net.lane.sightings cimport set_rule, taken
 from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, dup
-from zcserve.net.lane.text cimport Text, copied
+from zcserve.net.lane.news cimport lost_lines, told_lines
 from zcserve.net.lane.withdrawn cimport close_withdrawn, open_withdrawn
 
 sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of those beside it
@@ -61,22 +53,12 @@ sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of thos
 def read_value(int kind, bytes value not None):
     """For tests: the numbers that a value of this kind means (lane/grammar.pxd), None where the lane is unsure. Raises
     ValueError for a kind that there is not."""
-    cdef int64_t numbers[NUMBERS_MAX]
-    cdef Text copy
-    if not 0 <= kind < KINDS:
-        raise ValueError("no kind of value")
-    copy = copied(value)
-    try:
-        if not read_numbers(kind, copy, numbers):
-            return None
-        return tuple([numbers[i] for i in range(numbers_of(kind))])
-    finally:
-        free(<void *> copy.at)
+    return probes.read_value(kind, value)
 
 
 def say_second(int64_t second):
     """For tests: how a Date says a second, how a line of the log in the combined format, and in JSON."""
-    return said(second)
+    return probes.say_second(second)
 
 
 @cython.final
@@ -413,8 +395,13 @@ cdef class Lane:
         return taken(&self.loop.answering.sightings, &self.shared.lanes)
 
     def take_log(self):
-        """Access log lines since the last call."""
-        return taken_lines(&self.loop.answering.log)
+        """Access log lines since the last call, those of each lane in the order of its answers."""
+        return taken_lines(&self.loop.answering.log) + told_lines(&self.shared.lanes)
+
+    @property
+    def lines_lost(self):
+        """How many lines have found no room: another lane does not wait for `take_log`."""
+        return lost_lines(&self.shared.lanes)
 
     def hash(self, bytes key not None):
         """The table's hash of a key."""
@@ -422,38 +409,12 @@ cdef class Lane:
 
     def parse(self, bytes data not None):
         """For tests and fuzzing: (length, method, target, mode) of the plain request at the front of `data`, or None."""
-        cdef Head head
-        cdef Text copy = copied(data)
-        self.loop.answering.gil.held = True      # the caller has it
-        try:
-            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
-                return None
-            return head.length + head.body, data[: head.method_len], head.target.at[: head.target.len], head.mode
-        finally:
-            self.loop.answering.gil.held = False
-            free(<void *> copy.at)
+        return probes.parse(&self.loop.answering, data)
 
     def decide(self, bytes data not None, bytes etag not None, modified, int64_t size, int64_t now):
         """For tests and fuzzing: (status, start, stop) of the answer to the plain head at the front of `data`, of a representation
         with this tag, Last-Modified (seconds since 1970, or None) and size; None where the general lane is to judge."""
-        cdef Head head
-        cdef Part part = Part(0, 0)
-        cdef Text copy = copied(data)
-        cdef Rep rep
-        cdef int status
-        cdef bytes tail = b"ETag: " + etag
-        rep.head = PyBytes_AS_STRING(tail)
-        rep.date, rep.tail, rep.tag_len, rep.size = 0, 0, PyBytes_GET_SIZE(etag), size
-        rep.modified = NO_DATE if modified is None else modified
-        self.loop.answering.gil.held = True      # the caller has it
-        try:
-            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head) or head.for_servlet:
-                return None
-            status = decide(&head.conditions, &rep, head.is_get, self.loop.answering.rules.ranges_max, now, &part)
-            return (status, part.start, part.stop) if status == 206 else (status, 0, 0) if status != UNSURE else None
-        finally:
-            self.loop.answering.gil.held = False
-            free(<void *> copy.at)
+        return probes.decide_on(&self.loop.answering, data, etag, modified, size, now)
 
     @property
     def running(self):

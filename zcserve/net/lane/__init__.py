@@ -1,10 +1,10 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text atomic  <  scan dates gil steady requests mail  <  seconds lanes mapped records
+    system text atomic  <  scan dates gil steady requests mail parcels  <  seconds lanes mapped records
         <  withdrawn grammar choice uses
         <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
-        <  connections parts absent finding  <  owned  <  servlets shared  <  endings moving
-        <  answering  <  loop  <  opening  <  _lane
+        <  connections parts absent finding news  <  owned  <  servlets shared  <  endings moving
+        <  answering  <  loop probes  <  opening  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
@@ -12,10 +12,11 @@
 | text        | classes of characters, comparisons, decimal numbers, hashes                 |
 | atomic      | how one thread reads what another writes                                    |
 | mail        | letters between lanes                                                       |
+| parcels     | what a lane has gathered goes to Python's thread                            |
 | lanes       | what each lane lets the others see, and when what was withdrawn is freed    |
 | scan        | where a target, a name, a value or a tag ends                               |
 | dates       | the seconds that a date says                                                |
-| seconds     | when a lane looks at the clock, and the texts of a second                    |
+| seconds     | when a lane looks at the clock, and the texts of a second                   |
 | records     | what can be sent, and how long it lives                                     |
 | withdrawn   | what no lane finds any more, and one may be reading still                   |
 | mapped      | large content in memory, and its pages into a socket                        |
@@ -33,6 +34,7 @@
 | head        | bytes -> a request's head                                                   |
 | proxies     | the client that a trusted peer names                                        |
 | log         | lines of the access log                                                     |
+| news        | what another lane has for Python's thread                                   |
 | output      | answers that are gathered and sent, and what is left of one                 |
 | parts       | answers whose head is made when they are asked for: 206, 301, 412, 416      |
 | connections | which connections there are, and whose they are                             |
@@ -45,6 +47,7 @@
 | finding     | what Python teaches when it is asked for                                    |
 | answering   | the bytes of one connection -> answers, or a connection that is handed over |
 | loop        | turns of epoll, and each connection's share of them                         |
+| probes      | single steps of an answer, for tests and fuzzing                            |
 | opening     | a lane is made, and given back                                              |
 
 A unit is structs, which are passed by pointer, and functions, which are all inline. So there is one extension module
