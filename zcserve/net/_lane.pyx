@@ -29,23 +29,23 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport absent, connections, endings, mapped, owned as owning, probes, proxies, servlets, table
+from zcserve.net.lane cimport absent, connections, endings, hashes, mapped, owned as owning, proxies, servlets, table, trials, withdrawn
 from zcserve.net.lane.answering cimport Answering, pace_errands
 from zcserve.net.lane.connections cimport OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, Conn, Conns
-from zcserve.net.lane.lanes cimport LANES_MAX, LISTEN, STOP, open_lanes, send
+from zcserve.net.lane.lanes cimport LANES_MAX, LISTEN, STOP, open_lanes, passed, send
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
-from zcserve.net.lane.loop cimport Loop, is_second_over, run_alone
+from zcserve.net.lane.loop cimport Loop, is_second_over, read_mail, run_alone
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.opening cimport close_lane, free_lane, have_mail, new_lane, open_lane, prepare
 from zcserve.net.lane.numbers cimport bury, close_numbers, open_numbers, tell_uses
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
-from zcserve.net.lane.records cimport Record, record_of_page
+from zcserve.net.lane.records cimport Record, record_of_page, take_dead
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport set_rule, taken
 from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, dup
 from zcserve.net.lane.news cimport lost_lines, told_lines
-from zcserve.net.lane.withdrawn cimport close_withdrawn, open_withdrawn
+from zcserve.net.lane.text cimport Text
 
 sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of those beside it
 
@@ -53,12 +53,12 @@ sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of thos
 def read_value(int kind, bytes value not None):
     """For tests: the numbers that a value of this kind means (lane/grammar.pxd), None where the lane is unsure. Raises
     ValueError for a kind that there is not."""
-    return probes.read_value(kind, value)
+    return trials.numbers_read(kind, value)
 
 
 def say_second(int64_t second):
     """For tests: how a Date says a second, how a line of the log in the combined format, and in JSON."""
-    return probes.say_second(second)
+    return trials.second_said(second)
 
 
 @cython.final
@@ -90,11 +90,11 @@ cdef class Lane:
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
         self.config = config
         open_lane(&self.loop, seed, config, log_on)
-        open_withdrawn(&self.shared.withdrawn, &self.shared.lanes, &lane.dead)
+        withdrawn.open_withdrawn(&self.shared.withdrawn, &self.shared.lanes, &lane.dead)
         open_numbers(&self.shared.numbers, &self.shared.lanes, &lane.uses)
         table.open_table(&self.shared.table, seed, &self.shared.numbers, &self.shared.withdrawn)
-        absent.open_absent(&self.shared.absent, urandom(16))
-        absent.open_absent(&self.shared.owned.segments, urandom(16))
+        hashes.open_hashes(&self.shared.absent.keys, urandom(16), &self.shared.withdrawn)
+        hashes.open_hashes(&self.shared.owned.segments, urandom(16), &self.shared.withdrawn)
         self.judge = judge
         lane.judged.judge = <PyObject *> judge if judge is not None else NULL
         lane.judged.gil = &lane.gil
@@ -105,10 +105,10 @@ cdef class Lane:
         for i in range(1, self.shared.lanes.count):
             free_lane(self.others[i])
         close_lane(&self.loop)
-        close_withdrawn(&self.shared.withdrawn)
+        withdrawn.close_withdrawn(&self.shared.withdrawn)
         table.close_table(&self.shared.table)
         absent.close_absent(&self.shared.absent)
-        absent.give_up(&self.shared.owned.segments)
+        hashes.close_hashes(&self.shared.owned.segments)
         free(self.loop.answering.proxies.networks)
 
     # --- other lanes ------------------------------------------------------------------------------------------
@@ -216,15 +216,20 @@ cdef class Lane:
 
     def close(self):
         """Close the lane's connections and the epoll descriptor. No application is consulted any more: it may refer to the lane."""
+        cdef int i
+        if self.shared.lanes.count > 1:
+            read_mail(&self.loop)
         self.close_all(False)
         endings.abort_all(&self.loop.answering.conns)
         for i in range(1, self.shared.lanes.count):      # they have ended
-            bury(&self.others[i].answering.dead)
+            take_dead(&self.loop.answering.dead, &self.others[i].answering.dead)
         for made in self.made.values():
             made.discard()
         self.made.clear()
         self.consult(None)
         self.learn(None)
+        withdrawn.close_withdrawn(&self.shared.withdrawn)        # what waited for them may refer to the server
+        bury(&self.loop.answering.dead)
         if self.loop.answering.conns.epfd >= 0:
             close(self.loop.answering.conns.epfd)
             self.loop.answering.conns.epfd = -1
@@ -286,9 +291,21 @@ cdef class Lane:
         self.look_up, self.owned = look_up, owned
         lane.servlets.look_up = <PyObject *> look_up if look_up is not None else NULL
 
+    def await_lanes(self):
+        """An epoch: when it has passed, no lane answers with what was forgotten until now."""
+        return withdrawn.await_lanes(&self.shared.withdrawn)
+
+    def has_passed(self, uint64_t epoch):
+        """Whether each lane waits, or has begun a turn since this epoch began."""
+        return passed(&self.shared.lanes, epoch)
+
+    def doubt(self):
+        """Ask the application whether it owns what it did."""
+        owning.doubt(&self.shared.owned.freshness)
+
     def forget_quick(self):
         """Look up anew what was found."""
-        owning.doubt(&self.shared.owned.freshness)
+        self.doubt()
         servlets.forget_quick(&self.loop.answering.servlets, &self.shared.table)
         bury(&self.loop.answering.dead)
 
@@ -337,41 +354,43 @@ cdef class Lane:
 
     def know(self, pieces, uint32_t count):
         """These are all the keys that lead somewhere, about `count` of them: what is none of them is absent from now on."""
-        cdef absent.Absent *known = &self.shared.absent
-        absent.begin_set(known, count)
+        hashes.begin_set(&self.shared.absent.keys, count)
         for keys in pieces:
             self.add_keys(keys)
-        known.is_known = known.slots != NULL
+        hashes.end_set(&self.shared.absent.keys)
 
     def add_keys(self, keys):
         """These keys are not absent."""
-        absent.add_keys(&self.shared.absent, keys)
+        hashes.add_keys(&self.shared.absent.keys, keys)
 
     def remove_keys(self, keys):
-        """These keys lead nowhere: they are absent, and what was taught of them is forgotten."""
-        absent.remove_keys(&self.shared.absent, keys)
+        """These keys lead nowhere: what was taught of them is forgotten, and they are absent."""
         for key in keys:
             self.forget_key(key)
+        hashes.remove_keys(&self.shared.absent.keys, keys)
 
     def set_not_found(self, bytes head not None, bytes content not None):
         """What is absent gets this, with 404; as in `put_redirect`."""
-        absent.set_page(&self.shared.absent, &self.shared.withdrawn, NOT_FOUND, head, content)
+        absent.set_page(&self.shared.absent, NOT_FOUND, head, content)
         bury(&self.loop.answering.dead)
 
-    def is_absent(self, bytes target not None):
-        """Whether a target is known to be absent."""
-        cdef absent.Text text = absent.Text(PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target))
-        return not owning.may_own(&self.shared.owned, text) and absent.page_of(&self.shared.absent, text) != NULL
+    def is_absent(self, bytes target not None, int times=1):
+        """How often a target is called absent, that is asked for so many `times` (in tests, beside changes)."""
+        cdef Text text = Text(PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target))
+        cdef int said = 0
+        with nogil:
+            for _ in range(times):
+                said += not owning.may_own(&self.shared.owned, text) and absent.page_of(&self.shared.absent, text) != NULL
+        return said
 
     @property
     def keys_bytes(self):
         """What the set of keys takes."""
-        cdef absent.Absent *known = &self.shared.absent
-        return sizeof(uint64_t) * (<size_t> known.size + (known.older_size if known.older != NULL else 0))
+        return hashes.bytes_of(&self.shared.absent.keys)
 
     def keyed_hash(self, bytes data not None, uint64_t first, uint64_t second):
         """For tests: the set's hash, under this key."""
-        return absent.siphash13(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), first, second)
+        return hashes.siphash13(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), first, second)
 
     # --- what Python is told ----------------------------------------------------------------------------------
 
@@ -409,12 +428,12 @@ cdef class Lane:
 
     def parse(self, bytes data not None):
         """For tests and fuzzing: (length, method, target, mode) of the plain request at the front of `data`, or None."""
-        return probes.parse(&self.loop.answering, data)
+        return trials.parsed(&self.loop.answering, data)
 
     def decide(self, bytes data not None, bytes etag not None, modified, int64_t size, int64_t now):
         """For tests and fuzzing: (status, start, stop) of the answer to the plain head at the front of `data`, of a representation
         with this tag, Last-Modified (seconds since 1970, or None) and size; None where the general lane is to judge."""
-        return probes.decide_on(&self.loop.answering, data, etag, modified, size, now)
+        return trials.decided(&self.loop.answering, data, etag, modified, size, now)
 
     @property
     def running(self):

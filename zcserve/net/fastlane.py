@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from importlib import import_module
@@ -194,6 +195,7 @@ class FastLane(Front):
         self._second = 0
         self._lines_lost = 0  # that were told
         self._losses: Telling
+        self._awaited: deque[tuple[int, Callable[[], None]]] = deque()  # by epoch
         self._call_soon: Callable[[Callable[[], object]], None]
         self._store: Store
 
@@ -253,6 +255,8 @@ class FastLane(Front):
             self.lane.drain_ticks(TICKS_AT_ONCE)  # the others in the next turns
             if self.lane.lines_lost > self._lines_lost:
                 self._losses.note(time.monotonic())
+        if self._awaited:
+            self._tell_passed()
         self._write_lines()
 
     def _write_lines(self) -> None:
@@ -344,6 +348,22 @@ class FastLane(Front):
         for key in keys:
             self.lane.forget_key(key)
 
+    def when_passed(self, then: Callable[[], None]) -> None:
+        """As `Front.when_passed`."""
+        epoch = self.lane.await_lanes()
+        if self.lane.has_passed(epoch):
+            then()
+        else:
+            self._awaited.append((epoch, then))
+
+    def _tell_passed(self) -> None:
+        while self._awaited and self.lane.has_passed(self._awaited[0][0]):
+            self._awaited.popleft()[1]()
+
+    def doubt(self) -> None:
+        """As `Front.doubt`."""
+        self.lane.doubt()
+
     def forget_quick(self) -> None:
         """As `Front.forget_quick`."""
         self.lane.forget_quick()
@@ -371,5 +391,6 @@ class FastLane(Front):
         return self.lane.take_sightings()
 
     def running(self) -> tuple[str | None, int]:
-        """As `Front.running`."""
-        return self.lane.running, -self.lane.requests
+        """As `Front.running`. While a servlet runs, its count stands still."""
+        where = self.lane.running
+        return where, -self.lane.requests - 1 if where is not None else 0

@@ -155,8 +155,16 @@ class Front:
     def forget_keys(self, keys: Collection[bytes], resources: int) -> None:
         """These keys lead elsewhere now; there are so many `resources` in all."""
 
+    def doubt(self) -> None:
+        """Something may have changed in the application: ask whether it owns what it did. Told before it takes that
+        up."""
+
     def forget_quick(self) -> None:
         """Consult anew for what was found so."""
+
+    def when_passed(self, then: Callable[[], None]) -> None:
+        """Call `then` when no client gets what it was to forget by now: at once, where one thread answers."""
+        then()
 
     def drop(self, entry: Entry) -> None:
         """Let go of an entry's body: the entry is not served any more."""

@@ -304,6 +304,8 @@ class Servlets:
         if self._is_late:
             return False
         now = time.monotonic()
+        if self._folder_events.is_told:
+            self._front.doubt()
         if self._folder_events.take() or now > self._sure_until:
             self._sure_until = now + SURE_S
             changes = self._in_use.changes()
@@ -355,6 +357,7 @@ class Servlets:
         self._is_late = False
         self._changes = frozenset()
         self._sure_until = 0.0  # what was written while it was loaded is not loaded
+        self._front.doubt()
         self._folder_events.close()
         self._folder_events = self._folder.listen()
         self._in_use, self._found = self._folder.loaded, {}

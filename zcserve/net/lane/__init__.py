@@ -2,9 +2,9 @@
 
     system text atomic  <  scan dates gil steady requests mail parcels  <  seconds lanes mapped records
         <  withdrawn grammar choice uses
-        <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
+        <  numbers  <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log output
         <  connections parts absent finding news  <  owned  <  servlets shared  <  endings moving
-        <  answering  <  loop probes  <  opening  <  _lane
+        <  answering  <  loop trials  <  opening  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
@@ -21,6 +21,7 @@
 | withdrawn   | what no lane finds any more, and one may be reading still                   |
 | mapped      | large content in memory, and its pages into a socket                        |
 | grammar     | what the value of a field means                                             |
+| hashes      | a set of hashes, which any lane may ask what is not in it                   |
 | judged      | what a value means, as the grammar says it or else Python                   |
 | steady      | arrays that grow where they are                                             |
 | requests    | what servlets are called with                                               |
@@ -30,6 +31,7 @@
 | choice      | which representation a request gets                                         |
 | sightings   | uses that are sampled                                                       |
 | uses        | uses that Python is told of                                                 |
+| numbers     | which number means which representation; its uses are told by that          |
 | table       | key -> record; growing and clearing in pieces                               |
 | head        | bytes -> a request's head                                                   |
 | proxies     | the client that a trusted peer names                                        |
@@ -46,8 +48,8 @@
 | shared      | what several lanes would look at, and Python's thread alone writes          |
 | finding     | what Python teaches when it is asked for                                    |
 | answering   | the bytes of one connection -> answers, or a connection that is handed over |
+| trials      | single steps, for tests and the fuzzer                                      |
 | loop        | turns of epoll, and each connection's share of them                         |
-| probes      | single steps of an answer, for tests and fuzzing                            |
 | opening     | a lane is made, and given back                                              |
 
 A unit is structs, which are passed by pointer, and functions, which are all inline. So there is one extension module

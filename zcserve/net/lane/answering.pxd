@@ -26,7 +26,7 @@ from zcserve.net.lane.moving cimport give_away
 from zcserve.net.lane.output cimport (
     BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, Output, add_answer, add_text, code_of, has_room, send_answers, send_pending, unpin,
 )
-from zcserve.net.lane.owned cimport Owned, is_still_owned, may_own, seems_fresh
+from zcserve.net.lane.owned cimport Owned, is_still_owned, may_own, seems_fresh, seems_fresh_elsewhere
 from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
@@ -173,13 +173,14 @@ cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
     finds."""
     cdef Record *record = NULL
     cdef Text place = head.place
-    if lane.number:
-        return NULL
-    if not head.for_servlet and not may_own(&lane.shared.owned, place):
+    cdef bint is_owned = head.for_servlet or may_own(&lane.shared.owned, place)
+    if not is_owned:
         record = page_of(&lane.shared.absent, place)
         if record != NULL and not is_fresh(lane):
             return NULL
-    elif lane.servlets.look_up != NULL:
+    if lane.number:
+        return record
+    if is_owned and lane.servlets.look_up != NULL:
         if head.is_absolute and not head.for_servlet:
             head.place = head.target
             head.hash = hash_of(&lane.shared.table, head.target.at, head.target.len)
@@ -198,6 +199,8 @@ cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
 cdef inline bint is_fresh(Answering *lane) noexcept nogil:
     """Whether an application owns what it did."""
     cdef Owned *owned = &lane.shared.owned
+    if lane.number:
+        return seems_fresh_elsewhere(owned, lane.conns.now)
     if owned.is_fresh == NULL or seems_fresh(&owned.freshness, lane.turn, lane.conns.now):
         return True
     hold_gil(&lane.gil)

@@ -238,6 +238,7 @@ cdef inline void read_mail(Loop *loop) noexcept nogil:
             take_given(conns, <Given *> letter.what)
         elif letter.kind == RETURNED:
             note_dead(&loop.answering.dead, <Record *> letter.what)
+            conns.due = True     # Python may wait for the memory
         elif letter.kind == LISTEN:
             listen(loop, letter.fd)
         elif letter.kind == STOP:
@@ -274,6 +275,7 @@ cdef inline void run_alone(Loop *loop) noexcept nogil:
         loop.turns(loop, within)
         within = send_news(&lane.shared.lanes, &loop.station, &lane.log, &lane.uses, &lane.sightings, lane.tick)
     abort_all(&lane.conns)
+    give_back(&lane.shared.lanes, &lane.dead)
     end_reading(&loop.station)
     end_news(&loop.station)
 

@@ -145,4 +145,5 @@ cdef inline void close_lane(Loop *loop) noexcept:
 cdef inline void free_lane(Loop *loop) noexcept:
     """Another lane, which has ended."""
     close_lane(loop)
+    free(loop.answering.dead.records)
     free(loop)

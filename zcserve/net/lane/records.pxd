@@ -260,3 +260,10 @@ cdef inline void note_dead(Dead *dead, Record *record) noexcept nogil:
         dead.size = 2 * dead.size + 64
     dead.records[dead.count] = record
     dead.count += 1
+
+
+cdef inline void take_dead(Dead *dead, Dead *other) noexcept nogil:
+    """What died in the hands of another lane, which has ended."""
+    while other.count:
+        other.count -= 1
+        note_dead(dead, other.records[other.count])

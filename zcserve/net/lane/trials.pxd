@@ -1,6 +1,6 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Probes: single steps of an answer, for tests and fuzzing. All are called with the GIL held."""
+"""Trials: single steps of the lane, for tests and the fuzzer, on copies that end where the bytes do."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
@@ -9,7 +9,7 @@ from libc.stdlib cimport free
 from zcserve.net.lane.answering cimport Answering, read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.dates cimport NO_DATE
-from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value as read_numbers
+from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Rep
@@ -17,7 +17,7 @@ from zcserve.net.lane.seconds cimport DATE_LEN, LOG_TIME_MAX, write_date, write_
 from zcserve.net.lane.text cimport Text, copied
 
 
-cdef inline object read_value(int kind, bytes value):
+cdef inline object numbers_read(int kind, bytes value):
     """As `_lane.read_value`."""
     cdef int64_t numbers[NUMBERS_MAX]
     cdef Text copy
@@ -25,14 +25,14 @@ cdef inline object read_value(int kind, bytes value):
         raise ValueError("no kind of value")
     copy = copied(value)
     try:
-        if not read_numbers(kind, copy, numbers):
+        if not read_value(kind, copy, numbers):
             return None
         return tuple([numbers[i] for i in range(numbers_of(kind))])
     finally:
         free(<void *> copy.at)
 
 
-cdef inline tuple say_second(int64_t second):
+cdef inline tuple second_said(int64_t second):
     """As `_lane.say_second`."""
     cdef char date[DATE_LEN]
     cdef char combined[LOG_TIME_MAX]
@@ -41,11 +41,11 @@ cdef inline tuple say_second(int64_t second):
     return date[:DATE_LEN], combined[: write_log_time(combined, second, False)], json[: write_log_time(json, second, True)]
 
 
-cdef inline object parse(Answering *lane, bytes data):
+cdef inline object parsed(Answering *lane, bytes data):
     """As `Lane.parse`."""
     cdef Head head
     cdef Text copy = copied(data)
-    lane.gil.held = True
+    lane.gil.held = True         # the caller has it
     try:
         if not read_head(lane, copy.at, copy.at + copy.len, &head):
             return None
@@ -55,7 +55,7 @@ cdef inline object parse(Answering *lane, bytes data):
         free(<void *> copy.at)
 
 
-cdef inline object decide_on(Answering *lane, bytes data, bytes etag, modified, int64_t size, int64_t now):
+cdef inline object decided(Answering *lane, bytes data, bytes etag, modified, int64_t size, int64_t now):
     """As `Lane.decide`."""
     cdef Head head
     cdef Part part = Part(0, 0)
@@ -66,7 +66,7 @@ cdef inline object decide_on(Answering *lane, bytes data, bytes etag, modified, 
     rep.head = PyBytes_AS_STRING(tail)
     rep.date, rep.tail, rep.tag_len, rep.size = 0, 0, PyBytes_GET_SIZE(etag), size
     rep.modified = NO_DATE if modified is None else modified
-    lane.gil.held = True
+    lane.gil.held = True         # the caller has it
     try:
         if not read_head(lane, copy.at, copy.at + copy.len, &head) or head.for_servlet:
             return None
