@@ -29,7 +29,7 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport absent, connections, endings, hashes, mapped, owned as owning, proxies, servlets, table, trials, uses, withdrawn
+from zcserve.net.lane cimport absent, connections, endings, hashes, mapped, owned as owning, proxies, servlets, table, trials, withdrawn
 from zcserve.net.lane.answering cimport Answering, pace_errands
 from zcserve.net.lane.connections cimport OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, Conn, Conns
 from zcserve.net.lane.lanes cimport LANES_MAX, LISTEN, STOP, open_lanes, passed, send
@@ -38,11 +38,12 @@ from zcserve.net.lane.loop cimport Loop, is_second_over, read_mail, run_alone
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.news cimport lost_lines, told_lines
 from zcserve.net.lane.opening cimport close_lane, free_lane, have_mail, new_lane, open_lane, prepare
+from zcserve.net.lane.numbers cimport bury, close_numbers, open_numbers, tell_uses
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
-from zcserve.net.lane.records cimport Record, bury, record_of_page, take_dead
+from zcserve.net.lane.records cimport Record, record_of_page, take_dead
 from zcserve.net.lane.shared cimport Shared
-from zcserve.net.lane.sightings cimport taken
+from zcserve.net.lane.sightings cimport set_rule, taken
 from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, dup
 from zcserve.net.lane.text cimport Text
 
@@ -90,7 +91,8 @@ cdef class Lane:
         self.config = config
         open_lane(&self.loop, seed, config, log_on)
         withdrawn.open_withdrawn(&self.shared.withdrawn, &self.shared.lanes, &lane.dead)
-        table.open_table(&self.shared.table, seed, &lane.uses, &self.shared.withdrawn)
+        open_numbers(&self.shared.numbers, &self.shared.lanes, &lane.uses)
+        table.open_table(&self.shared.table, seed, &self.shared.numbers, &self.shared.withdrawn)
         hashes.open_hashes(&self.shared.absent.keys, urandom(16), &self.shared.withdrawn)
         hashes.open_hashes(&self.shared.owned.segments, urandom(16), &self.shared.withdrawn)
         self.judge = judge
@@ -99,6 +101,7 @@ cdef class Lane:
 
     def __dealloc__(self):
         cdef int i
+        close_numbers(&self.shared.numbers)
         for i in range(1, self.shared.lanes.count):
             free_lane(self.others[i])
         close_lane(&self.loop)
@@ -392,21 +395,23 @@ cdef class Lane:
     # --- what Python is told ----------------------------------------------------------------------------------
 
     def drain_ticks(self, int most=-1):
-        """Tell each entry that was used how often, and the tick of its last use: all since they were last told, or at most so
-        many now. How many are left of those that there were when this began."""
-        return uses.tell_uses(&self.loop.answering.uses, &self.loop.answering.dead.numbers, most)
+        """Tell each entry that was used how often, and the tick of its last use: all that the lanes have listed (-1), or so many of them now
+        and the rest in the next turns. How many numbers are left in the lists."""
+        return tell_uses(&self.shared.numbers, most)
+
+    def tell_uses(self, entry):
+        """As `drain_ticks`, of this entry alone, all until now."""
+        table.tell_entry(&self.shared.table, entry)
 
     def sample(self, double unit, uint64_t pause, int64_t every):
         """Which uses to note from now on: as `MissRatioCurve`'s attributes of these names say; `unit` 0: none."""
         if unit < 0 or pause < 1 or every < 1:
             raise ValueError("no rule to sample by")
-        self.loop.answering.sightings.unit = unit
-        self.loop.answering.sightings.pause = pause
-        self.loop.answering.sightings.every = every
+        set_rule(&self.shared.rule, unit, pause, every)
 
     def take_sightings(self):
         """What was noted since the last call: [(hash, size, tick, tick of the use before, followed, measured)]."""
-        return taken(&self.loop.answering.sightings)
+        return taken(&self.loop.answering.sightings, &self.shared.lanes)
 
     def take_log(self):
         """Access log lines since the last call, those of each lane in the order of its answers."""

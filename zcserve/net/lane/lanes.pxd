@@ -45,6 +45,8 @@ cdef struct Station:
     int load                     # its connections
     int ended                    # it runs no more
     char behind[64]
+    Parcel touched               # numbers of what was used (uses.pxd), for Python
+    Parcel noted                 # sightings, likewise
 
 cdef struct Lanes:
     int count                    # 1: there is the first one alone

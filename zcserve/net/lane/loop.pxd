@@ -39,6 +39,7 @@ from zcserve.net.lane.system cimport (
 )
 from zcserve.net.lane.table cimport has_chores
 from zcserve.net.lane.news cimport end_news, has_news, send_news
+from zcserve.net.lane.numbers cimport begin_round, is_telling
 from zcserve.net.lane.withdrawn cimport WAIT_MS, give_back, is_waiting
 
 cdef enum:
@@ -244,6 +245,8 @@ cdef inline void read_mail(Loop *loop) noexcept nogil:
             loop.stopped = True
         elif letter.kind == TOLD:
             conns.due = True
+            if not is_telling(&loop.answering.shared.numbers):
+                begin_round(&loop.answering.shared.numbers)
         elif letter.kind == ACCEPT:
             for i in range(loop.listeners_count):
                 run_again(conns, loop.listeners[i])
@@ -270,7 +273,7 @@ cdef inline void run_alone(Loop *loop) noexcept nogil:
         lane.errands = 0
         lane.errands_max = 0x7FFFFFFF
         loop.turns(loop, within)
-        within = send_news(&lane.shared.lanes, &loop.station, &lane.log)
+        within = send_news(&lane.shared.lanes, &loop.station, &lane.log, &lane.uses, &lane.sightings, lane.tick)
     abort_all(&lane.conns)
     give_back(&lane.shared.lanes, &lane.dead)
     end_reading(&loop.station)
@@ -311,7 +314,7 @@ cdef inline bint is_time(const Loop *loop, double until) noexcept nogil:
     """Whether the time is over."""
     if until >= 0:
         return loop.answering.conns.now >= until
-    return loop.answering.number and has_news(&loop.answering.log)
+    return loop.answering.number and has_news(&loop.answering.log, &loop.answering.uses, &loop.answering.sightings)
 
 
 cdef inline bint has_own_chores(const Loop *loop) noexcept nogil:
