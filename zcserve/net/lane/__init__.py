@@ -3,15 +3,15 @@
     system text atomic  <  scan dates gil steady requests mail  <  seconds lanes mapped records
         <  withdrawn grammar choice uses
         <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
-        <  connections parts absent finding  <  owned  <  servlets shared  <  endings moving
-        <  answering  <  loop  <  opening  <  _lane
+        <  connections parts absent finding  <  owned  <  servlets shared  <  endings moving accepting
+        <  shedding answering  <  loop  <  opening  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
 | system      | what is taken from the system and from CPython                              |
 | text        | classes of characters, comparisons, decimal numbers, hashes                 |
 | atomic      | how one thread reads what another writes                                    |
-| mail        | letters between lanes                                                       |
+| mail        | letters between lanes, and orders                                           |
 | lanes       | what each lane lets the others see, and when what was withdrawn is freed    |
 | scan        | where a target, a name, a value or a tag ends                               |
 | dates       | the seconds that a date says                                                |
@@ -37,7 +37,9 @@
 | parts       | answers whose head is made when they are asked for: 206, 301, 412, 416      |
 | connections | which connections there are, and whose they are                             |
 | moving      | a connection that goes from one lane to another                             |
+| accepting   | which lane takes a new client                                               |
 | endings     | how connections end, and when                                               |
+| shedding    | which connections are closed when there are too many                        |
 | absent      | which keys lead nowhere, and the answer to them                             |
 | owned       | which paths an application may own                                          |
 | servlets    | functions of Python's that are called from here                             |
