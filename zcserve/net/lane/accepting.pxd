@@ -8,8 +8,8 @@ things to do. So a client that asks once and goes is served where there is time,
 
 The gate. A lane that has more connections than the one with the fewest leaves the client, and orders that one to look (ACCEPT). It
 counts what is here: a connection that stays for long weighs, one that is over does not. The order is remembered, as is the look that answers
-it (`Station.asked`, `looked`): where it was not answered after PATIENCE_S, that lane is slow (Python holds it), and is not waited for until it
-has looked. So no client waits longer for it, and the others share what comes.
+it (`Station.asked`, `looked`): where it was not answered after PATIENCE_S, and that lane does not wait in the kernel, it is slow (Python holds
+it), and is not told any more until it has looked. So no client waits longer for it, and the others share what comes.
 
 A client that was told to a lane is looked after by this lane until it is accepted, or another one was ordered to: before a lane gives up a
 listener, which another process may have, too, it accepts once more.
@@ -27,7 +27,7 @@ from zcserve.net.lane.connections cimport (
     watch_for,
 )
 from zcserve.net.lane.lanes cimport (
-    ACCEPT, LANES_MAX, LEAVE, LISTEN, STAND_BEHIND, TROUBLE, Lanes, Station, order, order_others, send,
+    ACCEPT, LANES_MAX, LEAVE, LISTEN, STAND_BEHIND, TROUBLE, Lanes, Station, order, order_others, send, waits,
 )
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.moving cimport give_away
@@ -41,6 +41,7 @@ cdef enum:
     ACCEPTS_MIN = 8              # in a turn, however long they take
     LISTENERS_MAX = 64           # that lanes share; more are the first lane's alone
     GATE = 1                     # connections more than the lane with the fewest has
+    WAITS_MAX = 3                # times that a lane which waits for a processor is given PATIENCE_S more
     IN_VAIN_MAX = 1              # `Conn.in_vain` of one that goes to another lane when Python gives it back
     GATE_SHARE = 32              # and one more for so many that it has
 
@@ -67,7 +68,8 @@ cdef struct Accepting:           # of one lane
     uint64_t unlooked            # listeners, by number, that were not looked at since the last order
     int asked                    # `Station.asked` at that time
     uint64_t told                # lanes that were ordered to look
-    uint64_t slow                # lanes that had not
+    int waited                   # how often their time was prolonged
+    uint64_t slow                # lanes that did not in time
 
 
 cdef inline uint64_t bit(int number) noexcept nogil:
@@ -237,20 +239,28 @@ cdef inline void look_as_told(Accepting *accepting, Conns *conns) noexcept nogil
 
 
 cdef inline void look_after(Accepting *accepting, Conns *conns) noexcept nogil:
-    """PATIENCE_S after an order to others: where one has not looked, this lane does."""
+    """PATIENCE_S after an order to others: where one has not looked, and does not wait, this lane looks. One that waits was woken, and only
+    has no processor yet: it is given more time."""
+    cdef const Station *station
+    cdef uint64_t slow = 0, told = 0
     cdef int i
-    cdef uint64_t slow = 0
-    if conns.now < conns.look_at:
+    if conns.now >= conns.look_at:
+        for i in range(conns.lanes.count):
+            station = conns.lanes.stations[i]
+            if not accepting.told & bit(i) or not owes_a_look(station):
+                continue
+            if waits(station) and accepting.waited < WAITS_MAX:
+                told |= bit(i)
+            else:
+                slow |= bit(i)
+        accepting.told = told
+        accepting.slow |= slow
+        accepting.waited = accepting.waited + 1 if told else 0
+        conns.look_at = conns.now + PATIENCE_S if told else 0
+        if slow:
+            look(accepting, conns)
+    if conns.look_at:
         conns.next_sweep = min(conns.next_sweep, conns.look_at)
-        return
-    for i in range(conns.lanes.count):
-        if accepting.told & bit(i) and owes_a_look(conns.lanes.stations[i]):
-            slow |= bit(i)
-    accepting.told = 0
-    conns.look_at = 0
-    accepting.slow |= slow
-    if slow:
-        look(accepting, conns)
 
 
 # --- clients ------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ first lane, in whose thread Python's loop runs. `Lanes` is what belongs to all.
 Epochs. Python's thread takes something out of what lanes read, and then begins another epoch. A lane notes the epoch at the start of a
 turn, and QUIET when it waits. What was withdrawn before an epoch began is out of reach when each lane has noted that epoch, or a later
 one, or QUIET: then `passed` is true of it. The note comes before each read of the turn, in all threads' eyes; so does the withdrawal before the
-epoch. The first lane withdraws between its own turns, so it notes nothing.
+epoch. The first lane withdraws between its own turns, so nothing waits for it: others only see whether it waits for events.
 """
 
 from libc.stdint cimport uint64_t
@@ -81,9 +81,19 @@ cdef inline void open_lanes(Lanes *lanes, Station *first) noexcept nogil:
     first.seen = QUIET
 
 
+cdef inline bint waits(const Station *station) noexcept nogil:
+    """Whether a lane waits for events."""
+    return acquire(&station.seen) == QUIET
+
+
 cdef inline void begin_reading(const Lanes *lanes, Station *station) noexcept nogil:
     """A turn of a lane that is not the first begins."""
     store(&station.seen, acquire(&lanes.epoch))
+
+
+cdef inline void begin_work(Station *station) noexcept nogil:
+    """A turn of the first lane begins."""
+    release(&station.seen, 0)
 
 
 cdef inline void end_reading(Station *station) noexcept nogil:

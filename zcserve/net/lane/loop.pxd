@@ -19,7 +19,7 @@ from zcserve.net.lane.accepting cimport (
     ACCEPTS_MAX, FOR_PYTHON, Accepting, accept, begin_to_accept, end_accepting, leave, listen_too, look_after, look_as_told, next_closed,
     report, report_troubled, stand_behind,
 )
-from zcserve.net.lane.answering cimport CALLS_MAX, Answering, answer, go_on, has_had_its_share
+from zcserve.net.lane.answering cimport CALLS_MAX, Answering, answer, begin_turn, go_on, has_had_its_share
 from zcserve.net.lane.connections cimport (
     AGAIN, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue, are_calls_waiting, call_later,
     drop_first, free_inbox, nothing_read, run_again, tell, tell_if_over, watch_fresh,
@@ -29,7 +29,7 @@ from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
 from zcserve.net.lane.lanes cimport (
     ACCEPT, DRAIN, END_ALL, END_IDLE, GIVEN, LEAVE, LISTEN, OVER, RETURNED, ROOM, SHED, STAND_BEHIND, STOP, TROUBLE, Station,
-    begin_reading, end_reading,
+    begin_reading, begin_work, end_reading,
 )
 from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.mail cimport Letter, begin_to_take, take_letter
@@ -178,6 +178,7 @@ cdef inline void read_mail(Loop *loop) noexcept nogil:
             take_given(conns, <Given *> letter.what)
         elif letter.kind == RETURNED:
             note_dead(&loop.answering.dead, <Record *> letter.what)
+            conns.due = True     # Python may wait for the memory
         elif letter.kind == LISTEN:
             listen_too(&loop.accepting, conns, letter.fd, letter.generation)
         left -= 1
@@ -241,6 +242,7 @@ cdef inline void run_alone(Loop *loop) noexcept nogil:
     abort_all(&lane.conns)
     while loop.accepting.count:
         leave(&loop.accepting, &lane.conns, loop.accepting.fds[0])
+    give_back(&lane.shared.lanes, &lane.dead)
     end_reading(&loop.station)
 
 
@@ -309,12 +311,13 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
     loop.events_at = loop.events_count = 0
     if loop.answering.number:
         give_back(&loop.answering.shared.lanes, &loop.answering.dead)
-        end_reading(&loop.station)
+    end_reading(&loop.station)
     loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, timeout)
     if loop.answering.number:
         begin_reading(&loop.answering.shared.lanes, &loop.station)
-    loop.answering.turn += 1
-    conns.now = monotonic()
+    else:
+        begin_work(&loop.station)
+    begin_turn(&loop.answering)
     if loop.events_count < 0:
         loop.events_count = 0
         return False             # a signal: Python looks after it
