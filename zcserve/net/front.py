@@ -110,8 +110,9 @@ class Front:
         is idle `since` then, by the loop's clock. False: it stays Python's."""
         return False
 
-    def shed(self, most: int) -> int:
-        """Close up to `most` idle connections, and at most half; how many it were."""
+    def shed(self, most: int) -> int | None:
+        """Close up to `most` idle connections, at most half; how many were closed since the last call. None: none was,
+        but other threads look for some, and the listeners are reported when they have closed them, or know which."""
         return 0
 
     def drain(self) -> None:
