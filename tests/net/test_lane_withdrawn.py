@@ -1,6 +1,7 @@
 """What the lane has withdrawn goes when no other lane can be reading it (net/lane/withdrawn.pxd, lanes.pxd).
 
-A lane that was added and does not run yet is one that has not ended its first turn. Where it runs, it waits between its clients.
+A lane that was added and does not run yet is one that has not ended its first turn. Where it runs, it waits between
+its clients.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +74,14 @@ def test_what_is_withdrawn_stays_until_each_lane_has_ended_its_turn(driver: Driv
     else:
         getattr(lane, how)(b"/a" if how == "forget_key" else [b"/a"])
     assert lane.knows(b"/a") == (how == "put")
+    assert lane.holds(entry)
     with running(lane, numbers[0]):
         for _ in range(20):
             driver.turn(0.001)
         assert body() is not None  # the other one may be reading it
     with running(lane, numbers[1]):
         driver.until(lambda: body() is None)
+    assert not lane.holds(entry)
 
 
 def test_a_page_that_was_replaced_stays_as_long(driver: Driver) -> None:
@@ -110,7 +114,7 @@ def test_a_burst_is_freed_in_pieces_and_what_comes_meanwhile_after_it(driver: Dr
         while left[-1]:
             driver.turn(0.01)
             left.append(sum(body() is not None for body in bodies))
-        assert max(before - after for before, after in zip(left, left[1:], strict=False)) <= 512
+        assert max(before - after for before, after in pairwise(left)) <= 512
         driver.until(lambda: late() is None)
 
 
@@ -163,7 +167,8 @@ def test_an_epoch_has_passed_when_each_lane_has_ended_its_turn(driver: Driver) -
 
 def test_a_search_beside_changes_calls_nothing_absent_that_is_there(driver: Driver) -> None:
     """Keys come and go around it, so that hashes move, the set grows, and is replaced."""
-    lane, there, lost = driver.lane, [b"/there/%d" % i for i in range(700)], []
+    lane, there = driver.lane, [b"/there/%d" % i for i in range(700)]
+    lost: list[bytes] = []
     others = [b"/%d" % i for i in range(1000)]
     lane.set_not_found(b"Content-Length: 0\r\n\r\n", b"")
     lane.add_lane()
