@@ -331,7 +331,7 @@ cdef class Lane:
     def holds(self, entry):
         """Whether the lane refers to this entry's body."""
         cdef Record *found[2]
-        return table.find_with(&self.shared.table, entry, found) > 0
+        return table.find_with(&self.shared.table, entry, found) > 0 or withdrawn.holds(&self.shared.withdrawn, entry)
 
     def note_use(self, entry, uint64_t tick):
         """Python uses a representation at this tick: that of the use before, as far as the lane knows; 0 for none."""
