@@ -44,7 +44,7 @@ def run(options: argparse.Namespace, workdir: Path) -> tuple[Found, dict[str, An
     """One of the soaks. Raises SoakError."""
     flags = ("--lanes", options.lanes, "--engine", options.engine)
     if options.command == "everything":
-        return everything.run(workdir, flags, options.seconds)
+        return everything.run(workdir, flags, int(options.lanes), options.seconds)
     if options.command == "flip":
         return flip.run(workdir, flags, options.files, options.flips)
     return upgrades.run(workdir, flags, options.requests, options.upgrades)
