@@ -1,9 +1,8 @@
-"""The soaks: what they call wrong, and each of them for a second or two, with one lane, or as many as
-ZCSERVE_SOAK_LANES says."""
+"""The soaks: what they call wrong, and each of them for a second or two, in as many lanes as
+tests are (tests/support/lanes.py)."""
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.lanes import COUNT
 from tools.soak import everything, flip, upgrades
 from tools.soak.__main__ import main, parser
 from tools.soak.client import Answer, Connection
@@ -20,7 +20,7 @@ from tools.soak.everything import LogRead
 from tools.soak.reading import Reading
 from tools.soak.served import SoakError, serving
 
-LANES = ("--lanes", os.environ.get("ZCSERVE_SOAK_LANES", "1"))
+LANES = ("--lanes", str(COUNT))
 
 # --- what is wrong ----------------------------------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ def _right(found: tuple[Found, dict[str, Any]]) -> dict[str, int]:
 
 
 def test_everything_at_once_is_answered_rightly(tmp_path: Path) -> None:
-    counts = _right(everything.run(tmp_path, LANES, int(LANES[1]), 0.7))
+    counts = _right(everything.run(tmp_path, LANES, COUNT, 0.7))
     kinds = {name.partition(":")[0] for name in counts}
     assert kinds == {"whole", "range", "condition", "absent", "servlet", "given up", "written"}
 
