@@ -339,8 +339,8 @@ class Server:
         self._stopping = True
 
     def _reopen_log(self) -> None:
-        """In the loop, which has taken the first lane's lines by then: they belong to the old file. Those that other lanes
-        have not sent yet go to the new one."""
+        """In the loop, which has taken the first lane's lines by then: they belong to the old file. What other
+        lanes have not sent yet goes to the new one."""
         if self._log is not None:
             self._log.reopen()
 

@@ -128,7 +128,7 @@ def test_a_lane_goes_on_while_python_is_held_and_lines_that_find_no_room_are_cou
 ) -> None:
     """The client reads slowly, so that answers are taken back of which lines were lost. Requests are of such a length,
     and the socket is such a one, that each read has whole ones: Python would see to what is not."""
-    count, released = 3000, threading.Event()
+    count, released = 6000, threading.Event()
     with start() as server, ExitStack() as stack:
         client = client_of(server, stack, first=False, where=str(site.root.parent / "socket"))
         server.loop.call_soon(lambda: released.wait(WITHIN_S))

@@ -36,6 +36,7 @@ from zcserve.net.lane.lanes cimport LANES_MAX, LISTEN, STOP, open_lanes, passed,
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
 from zcserve.net.lane.loop cimport Loop, is_second_over, read_mail, run_alone
 from zcserve.net.lane.mail cimport Letter
+from zcserve.net.lane.news cimport lost_lines, told_lines
 from zcserve.net.lane.opening cimport close_lane, free_lane, have_mail, new_lane, open_lane, prepare
 from zcserve.net.lane.numbers cimport bury, close_numbers, open_numbers, tell_uses
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
@@ -44,7 +45,6 @@ from zcserve.net.lane.records cimport Record, record_of_page, take_dead
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport set_rule, taken
 from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, dup
-from zcserve.net.lane.news cimport lost_lines, told_lines
 from zcserve.net.lane.text cimport Text
 
 sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of those beside it
@@ -58,7 +58,7 @@ def read_value(int kind, bytes value not None):
 
 def say_second(int64_t second):
     """For tests: how a Date says a second, how a line of the log in the combined format, and in JSON."""
-    return trials.second_said(second)
+    return trials.said(second)
 
 
 @cython.final

@@ -193,9 +193,9 @@ class FastLane(Front):
         self._prefixes = prefixes
         self._log = log
         self._second = 0
+        self._awaited: deque[tuple[int, Callable[[], None]]] = deque()  # by epoch
         self._lines_lost = 0  # that were told
         self._losses: Telling
-        self._awaited: deque[tuple[int, Callable[[], None]]] = deque()  # by epoch
         self._call_soon: Callable[[Callable[[], object]], None]
         self._store: Store
 

@@ -4,7 +4,7 @@
 numbers were used (uses.pxd) with what was noted of uses (sightings.pxd).
 
 It sends what it has gathered when it has been at work for NEWS_S, when a buffer is filling, and before it waits for long; a letter tells Python's
-thread that something has come. Where that has not taken what came before, the lane gathers on, and tries again after NEWS_S. What finds no room then
+thread that something has come. Where that has not taken what came before, the lane gathers on, and tries again as much or NEWS_S later. What finds no room then
 is lost, and counted: no lane waits for Python.
 
 When a lane has ended, Python's thread takes what was never sent, too. The first lane's own lines it takes from where they are gathered.
@@ -19,10 +19,13 @@ from zcserve.net.lane.log cimport LOG_FILLING, Log, taken_lines
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.parcels cimport close_parcel, has_come, let_parcel_go, may_send, open_parcel, send_parcel
 from zcserve.net.lane.sightings cimport Sightings, send_sightings
+from zcserve.net.lane.system cimport MADV_DONTNEED, madvise
 from zcserve.net.lane.uses cimport TICKS_PER_S, Uses, send_uses
 
 cdef enum:
-    LINES_ROOM = 8388608         # in each of the two buffers: together half a second of 300,000 lines a second
+    LINES_ROOM = 33554432        # in each of two buffers: a second of 300,000 lines; it is memory only where Python's thread was held so long
+    LINES_MANY = 2097152         # a buffer that has held more is memory no longer
+    PAGES_BYTES = 65536          # whole pages of any system
 
 cdef extern from *:
     """
@@ -60,7 +63,7 @@ cdef inline double send_news(
     """Send what was gathered, between two turns, of which the last one had this `tick`. Within how many seconds this is to be done again;
     -1: when something has happened."""
     cdef bint is_told = send_lines(station, log)
-    if tick - uses.since >= TICKS_PER_S:         # Python tells once a second
+    if tick >= uses.since + <uint64_t> TICKS_PER_S:      # Python tells once a second
         is_told |= send_used(station, uses, sightings, tick)
     if is_told:
         send(lanes, 0, Letter(TOLD, 0, 0, NULL))
@@ -90,7 +93,7 @@ cdef inline bint send_lines(Station *station, Log *log) noexcept nogil:
     if not log.len:
         return False
     if not may_send(&station.lines):
-        log.filling_at = log.room        # nothing would come of it
+        log.filling_at = log.len + LOG_FILLING       # tried again then
         return False
     send_parcel(&station.lines, <void **> &log.lines, log.len)
     log.len = 0
@@ -115,10 +118,19 @@ cdef inline bytes told_lines(const Lanes *lanes):
         station = lanes.stations[i]
         if has_come(&station.lines):
             lines += (<char *> station.lines.what)[: station.lines.count]
+            if station.lines.count > LINES_MANY:
+                let_memory_go(station.lines.what, station.lines.count)
             let_parcel_go(&station.lines)
         if acquire_int(&station.ended) and station.log != NULL:
             lines += taken_lines(<Log *> station.log)
     return lines
+
+
+cdef inline void let_memory_go(void *start, size_t length) noexcept nogil:
+    """The whole pages in it are memory again when they are written."""
+    cdef size_t behind = <size_t> start % PAGES_BYTES
+    cdef size_t before = PAGES_BYTES - behind if behind else 0
+    madvise(<char *> start + before, (length - before) // PAGES_BYTES * PAGES_BYTES, MADV_DONTNEED)
 
 
 cdef inline size_t lost_lines(const Lanes *lanes) noexcept nogil:
