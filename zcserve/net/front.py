@@ -173,8 +173,8 @@ class Front:
     # --- what it tells ------------------------------------------------------------------------------------------
 
     def tell_uses(self, entry: Entry) -> None:
-        """Write into a representation how often it was used until now, and when last (`uses`, `tick`). For others this
-        is written about once a second."""
+        """Write into a representation how often it was used until now, and when last (`uses`, `tick`). Into the others
+        this is written about once a second."""
 
     def note_use(self, entry: Entry, tick: int) -> int:
         """Python uses a representation at this tick: that of the use before, as far as the front knows; 0 for none."""

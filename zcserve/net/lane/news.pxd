@@ -18,8 +18,8 @@ from zcserve.net.lane.lanes cimport TOLD, Lanes, Station, send
 from zcserve.net.lane.log cimport LOG_FILLING, Log, taken_lines
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.parcels cimport close_parcel, has_come, let_parcel_go, may_send, open_parcel, send_parcel
-from zcserve.net.lane.system cimport MADV_DONTNEED, madvise
 from zcserve.net.lane.sightings cimport Sightings, send_sightings
+from zcserve.net.lane.system cimport MADV_DONTNEED, madvise
 from zcserve.net.lane.uses cimport TICKS_PER_S, Uses, send_uses
 
 cdef enum:
@@ -63,7 +63,7 @@ cdef inline double send_news(
     """Send what was gathered, between two turns, of which the last one had this `tick`. Within how many seconds this is to be done again;
     -1: when something has happened."""
     cdef bint is_told = send_lines(station, log)
-    if tick - uses.since >= TICKS_PER_S:         # Python tells once a second
+    if tick >= uses.since + <uint64_t> TICKS_PER_S:      # Python tells once a second
         is_told |= send_used(station, uses, sightings, tick)
     if is_told:
         send(lanes, 0, Letter(TOLD, 0, 0, NULL))
