@@ -34,6 +34,7 @@ cdef enum:                       # `Letter.kind`
     UNLISTEN = 4                 # `fd`: accept no more from the one that has this number in Python
     ACCEPT = 5                   # clients wait at the listeners: the taker has the fewest
     TOLD = 6                     # a parcel has come for Python
+    TELL = 7                     # send the log's lines at once
 
 cdef struct Station:
     Mailbox mail
@@ -42,6 +43,7 @@ cdef struct Station:
     char before[64]              # what follows is written by the lane alone
     uint64_t seen                # the epoch of its turn, or QUIET
     uint64_t lost                # lines of the log that found no room
+    uint64_t written             # an epoch from before which all lines were sent
     int load                     # its connections
     int ended                    # it runs no more
     char behind[64]

@@ -25,7 +25,7 @@ from zcserve.net.lane.endings cimport abort_all, end, end_idle, finish, linger, 
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
 from zcserve.net.lane.lanes cimport (
-    ACCEPT, GIVEN, LISTEN, RETURNED, STOP, TOLD, UNLISTEN, Lanes, Station, begin_reading, end_reading, idlest, send,
+    ACCEPT, GIVEN, LISTEN, RETURNED, STOP, TELL, TOLD, UNLISTEN, Lanes, Station, begin_reading, end_reading, idlest, send,
 )
 from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.mail cimport Letter, begin_to_take, take_letter
@@ -38,7 +38,7 @@ from zcserve.net.lane.system cimport (
     close, epoll_event, epoll_wait, errno, monotonic, recv, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t, ssize_t,
 )
 from zcserve.net.lane.table cimport has_chores
-from zcserve.net.lane.news cimport end_news, has_news, send_news
+from zcserve.net.lane.news cimport end_news, has_news, send_lines, send_news
 from zcserve.net.lane.numbers cimport begin_round, is_telling
 from zcserve.net.lane.withdrawn cimport WAIT_MS, give_back, is_waiting
 
@@ -247,6 +247,9 @@ cdef inline void read_mail(Loop *loop) noexcept nogil:
             conns.due = True
             if not is_telling(&loop.answering.shared.numbers):
                 begin_round(&loop.answering.shared.numbers)
+        elif letter.kind == TELL:
+            send_lines(&loop.answering.shared.lanes, &loop.station, &loop.answering.log)
+            send(&loop.answering.shared.lanes, 0, Letter(TOLD, 0, 0, NULL))
         elif letter.kind == ACCEPT:
             for i in range(loop.listeners_count):
                 run_again(conns, loop.listeners[i])
