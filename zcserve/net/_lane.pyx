@@ -37,7 +37,7 @@ from zcserve.net.lane.connections cimport OWNER_PYTHON, OWNER_SOURCE, Conn, Conn
 from zcserve.net.lane.lanes cimport DRAIN, END_ALL, END_IDLE, LANES_MAX, STOP, open_lanes, order_others, passed
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
 from zcserve.net.lane.loop cimport Loop, is_second_over, run_alone
-from zcserve.net.lane.news cimport lost_lines, told_lines
+from zcserve.net.lane.news cimport are_sent, ask_for_lines, lost_lines, told_lines
 from zcserve.net.lane.numbers cimport bury, close_numbers, open_numbers, tell_uses
 from zcserve.net.lane.opening cimport add_descriptors, close_lane, drop_letters, free_lane, have_mail, new_lane, open_lane, prepare
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
@@ -411,6 +411,14 @@ cdef class Lane:
     def take_log(self):
         """Access log lines since the last call, those of each lane in the order of its answers."""
         return taken_lines(&self.loop.answering.log) + told_lines(&self.shared.lanes)
+
+    def await_lines(self):
+        """Have other lanes send their lines now: an epoch for `has_lines`."""
+        return ask_for_lines(&self.shared.lanes)
+
+    def has_lines(self, uint64_t epoch):
+        """Whether `take_log` gets all lines from before this epoch, or has got them."""
+        return are_sent(&self.shared.lanes, epoch)
 
     @property
     def lines_lost(self):

@@ -167,6 +167,10 @@ class Front:
         """Call `then` when no client gets what it was to forget by now: at once, where one thread answers."""
         then()
 
+    def when_written(self, then: Callable[[], None]) -> None:
+        """Call `then` when the log has all lines of what was answered until now."""
+        then()
+
     def drop(self, entry: Entry) -> None:
         """Let go of an entry's body: the entry is not served any more."""
 
