@@ -1,6 +1,7 @@
 """What the lane has withdrawn goes when no other lane can be reading it (net/lane/withdrawn.pxd, lanes.pxd).
 
-A lane that was added and does not run yet is one that has not ended its first turn. Where it runs, it waits between its clients.
+A lane that was added and does not run yet is one that has not ended its first turn. Where it runs, it waits between
+its clients.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +112,7 @@ def test_a_burst_is_freed_in_pieces_and_what_comes_meanwhile_after_it(driver: Dr
         while left[-1]:
             driver.turn(0.01)
             left.append(sum(body() is not None for body in bodies))
-        assert max(before - after for before, after in zip(left, left[1:], strict=False)) <= 512
+        assert max(before - after for before, after in pairwise(left)) <= 512
         driver.until(lambda: late() is None)
 
 

@@ -3,7 +3,7 @@
 """News: what another lane than the first has for Python's thread, in parcels: the log's lines, and which
 numbers were used (uses.pxd) with what was noted of uses (sightings.pxd).
 
-It sends what it has gathered when it has been at work for NEWS_S, when a buffer is filling, and before it waits for long; a letter tells Python's
+It sends what it has gathered when it has been at work for NEWS_S, when a buffer is filling, and before it waits for long; an order tells Python's
 thread that something has come. Where that has not taken what came before, the lane gathers on, and tries again as much or NEWS_S later. What finds no room then
 is lost, and counted: no lane waits for Python.
 
@@ -14,9 +14,8 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
 from zcserve.net.lane.atomic cimport acquire, acquire_int, release, release_int
-from zcserve.net.lane.lanes cimport TELL, TOLD, Lanes, Station, next_epoch, send
+from zcserve.net.lane.lanes cimport TELL, TOLD, Lanes, Station, next_epoch, order, order_others
 from zcserve.net.lane.log cimport LOG_FILLING, Log, taken_lines
-from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.parcels cimport close_parcel, has_come, let_parcel_go, may_send, open_parcel, send_parcel
 from zcserve.net.lane.system cimport MADV_DONTNEED, madvise
 from zcserve.net.lane.sightings cimport Sightings, send_sightings
@@ -66,7 +65,7 @@ cdef inline double send_news(
     if tick - uses.since >= TICKS_PER_S:         # Python tells once a second
         is_told |= send_used(station, uses, sightings, tick)
     if is_told:
-        send(lanes, 0, Letter(TOLD, 0, 0, NULL))
+        order(lanes, 0, TOLD)
     return NEWS_S if is_told or has_news(log, uses, sightings) else -1
 
 
@@ -103,6 +102,12 @@ cdef inline bint send_lines(const Lanes *lanes, Station *station, Log *log) noex
     return is_any
 
 
+cdef inline void tell_lines(Lanes *lanes, Station *station, Log *log) noexcept nogil:
+    """Send the lines, and have Python look, as it has ordered. Where it has not taken the last ones, they come within NEWS_S."""
+    send_lines(lanes, station, log)
+    order(lanes, 0, TOLD)
+
+
 cdef inline void end_news(Station *station) noexcept nogil:
     """The lane has ended: what is left lies where it was gathered, and is Python's."""
     release_int(&station.ended, True)
@@ -114,9 +119,7 @@ cdef inline void end_news(Station *station) noexcept nogil:
 cdef inline uint64_t ask_for_lines(Lanes *lanes) noexcept nogil:
     """Have all lanes send their lines; an epoch for `are_sent`."""
     cdef uint64_t epoch = next_epoch(lanes)
-    cdef int i
-    for i in range(1, lanes.count):
-        send(lanes, i, Letter(TELL, 0, 0, NULL))     # where it finds no room: the lane sends within NEWS_S
+    order_others(lanes, TELL)
     return epoch
 
 
