@@ -28,8 +28,8 @@ from zcserve.net.lane.endings cimport abort_all, close_all, end, end_idle, finis
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
 from zcserve.net.lane.lanes cimport (
-    ACCEPT, DRAIN, END_ALL, END_IDLE, GIVEN, LEAVE, LISTEN, OVER, RETURNED, ROOM, SHED, STAND_BEHIND, STOP, TELL, TOLD, TROUBLE, Station,
-    begin_reading, begin_work, end_reading, order,
+    DRAIN, END_ALL, END_IDLE, ACCEPT, GIVEN, LEAVE, LISTEN, OVER, RETURNED, ROOM, SHED, STAND_BEHIND, STOP, TELL, TOLD, TROUBLE,
+    Station, begin_reading, begin_work, end_reading,
 )
 from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.mail cimport Letter, begin_to_take, take_letter
@@ -42,7 +42,7 @@ from zcserve.net.lane.system cimport (
     EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLL_CTL_DEL, epoll_ctl, epoll_event, epoll_wait, monotonic, recv, ssize_t,
 )
 from zcserve.net.lane.table cimport has_chores
-from zcserve.net.lane.news cimport end_news, has_news, send_lines, send_news
+from zcserve.net.lane.news cimport end_news, has_news, send_news, tell_lines
 from zcserve.net.lane.numbers cimport begin_round, is_telling
 from zcserve.net.lane.withdrawn cimport WAIT_MS, give_back, is_waiting
 
@@ -207,8 +207,7 @@ cdef inline void obey(Loop *loop, int orders) noexcept nogil:
     if orders & LEAVE:
         leave_closed(loop)
     if orders & TELL:
-        send_lines(&loop.answering.shared.lanes, &loop.station, &loop.answering.log)
-        order(&loop.answering.shared.lanes, 0, TOLD)
+        tell_lines(&loop.answering.shared.lanes, &loop.station, &loop.answering.log)
     if orders & TOLD:
         conns.due = True
         if not is_telling(&loop.answering.shared.numbers):

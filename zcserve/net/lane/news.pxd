@@ -14,7 +14,7 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
 from zcserve.net.lane.atomic cimport acquire, acquire_int, release, release_int
-from zcserve.net.lane.lanes cimport TELL, TOLD, Lanes, Station, next_epoch, order
+from zcserve.net.lane.lanes cimport TELL, TOLD, Lanes, Station, next_epoch, order, order_others
 from zcserve.net.lane.log cimport LOG_FILLING, Log, taken_lines
 from zcserve.net.lane.parcels cimport close_parcel, has_come, let_parcel_go, may_send, open_parcel, send_parcel
 from zcserve.net.lane.sightings cimport Sightings, send_sightings
@@ -102,6 +102,12 @@ cdef inline bint send_lines(const Lanes *lanes, Station *station, Log *log) noex
     return is_any
 
 
+cdef inline void tell_lines(Lanes *lanes, Station *station, Log *log) noexcept nogil:
+    """Send the lines, and have Python look, as it has ordered. Where it has not taken the last ones, they come within NEWS_S."""
+    send_lines(lanes, station, log)
+    order(lanes, 0, TOLD)
+
+
 cdef inline void end_news(Station *station) noexcept nogil:
     """The lane has ended: what is left lies where it was gathered, and is Python's."""
     release_int(&station.ended, True)
@@ -113,9 +119,7 @@ cdef inline void end_news(Station *station) noexcept nogil:
 cdef inline uint64_t ask_for_lines(Lanes *lanes) noexcept nogil:
     """Have all lanes send their lines; an epoch for `are_sent`."""
     cdef uint64_t epoch = next_epoch(lanes)
-    cdef int i
-    for i in range(1, lanes.count):
-        order(lanes, i, TELL)
+    order_others(lanes, TELL)
     return epoch
 
 
