@@ -43,10 +43,10 @@ from zcserve.net.lane.log cimport is_log_filling, taken_lines
 from zcserve.net.lane.loop cimport Loop, is_second_over, run_alone
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.opening cimport close_lane, free_lane, have_mail, new_lane, open_lane, prepare
-from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
+from zcserve.net.lane.output cimport MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport Record, Rep, bury, record_of_page
+from zcserve.net.lane.records cimport Record, Rep, bury, free_record, record_of_page
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.seconds cimport said
 from zcserve.net.lane.sightings cimport taken
@@ -125,6 +125,8 @@ cdef class Lane:
         absent.close_absent(&self.shared.absent)
         absent.give_up(&self.shared.owned.segments)
         free(self.loop.answering.proxies.networks)
+        if self.shared.unavailable != NULL:
+            free_record(self.shared.unavailable)
 
     # --- other lanes ------------------------------------------------------------------------------------------
 
@@ -265,10 +267,12 @@ cdef class Lane:
         set_prefixes(&self.loop.answering.output, prefixes)
         is_second_over(&self.loop)
 
-    def set_pages(self, list pages not None):
-        """What stands before and behind the content's size, and the page, of 412 and 416: each without Vary and with it."""
+    def set_pages(self, list pages not None, bytes head not None, bytes content not None):
+        """What stands before and behind the content's size, and the page, of 412 and 416: each without Vary and with it. And what 503
+        has behind its prefix, where too much is asked of the first lane. Once."""
         set_pages(&self.loop.answering.pages, pages)
         self.pages = pages
+        self.shared.unavailable = record_of_page(b"", UNAVAILABLE, head, content)
 
     def map(self, int fd, int64_t resident):
         """Large content lies in this memfd, which stays open as long as there is the lane; about so much of it is `resident`."""

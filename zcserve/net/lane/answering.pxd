@@ -10,10 +10,13 @@ from there on, but not before all that was answered is out.
 from libc.stdint cimport int64_t, uint64_t
 
 from zcserve.net.lane.absent cimport page_of
+from zcserve.net.lane.asking cimport (
+    PRESSING, QUIET, UNKNOWN, Asking, Question, fill_question, let_question_go, new_question, put_question, was_told,
+)
 from zcserve.net.lane.choice cimport choose
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
-    CLOSES, CLOSES_DEAF, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, Conns, are_calls_waiting, hand, keep_input,
+    BEGUN, CLOSES, CLOSES_DEAF, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, Conns, are_calls_waiting, hand, keep_input,
     name_peer, queued_out, watch_fresh,
 )
 from zcserve.net.lane.finding cimport FIND_REQUESTS, Finder, find_out, may_find
@@ -24,7 +27,7 @@ from zcserve.net.lane.judged cimport Judged
 from zcserve.net.lane.moving cimport give_away
 from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
-    BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, Output, add_answer, add_text, code_of, has_room, send_answers, send_pending, unpin,
+    BLOCKED, DONE, ELSEWHERE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, Output, add_answer, add_text, code_of, has_room, send_answers, send_pending, unpin,
 )
 from zcserve.net.lane.owned cimport Owned, is_still_owned, may_own, seems_fresh
 from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
@@ -32,7 +35,7 @@ from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Dead, Record, Rep, key_at, reps_of
 from zcserve.net.lane.seconds cimport Seconds
-from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, let_said_go, look_up, settle
+from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, let_said_go, look_up, servlet_of, settle
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport Sightings, sight
 from zcserve.net.lane.system cimport expect_bytes, monotonic
@@ -79,6 +82,7 @@ cdef struct Answering:
     Log log
     Servlets servlets
     Gil gil
+    Asking asking
     Conns conns
     Pages pages
     Output output
@@ -136,9 +140,7 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
             result = answer_servlet(lane, fd, &head, record, &p, end)
             if result != DONE:
                 return result
-            conn.called_in = lane.turn
-            lane.shared.owned.freshness.fresh_in = 0    # looked at anew
-            if p < end and lane.servlets.said_len <= BATCH_BYTES and lane.requests_left > 0:
+            if p < end and lane.servlets.said_len <= BATCH_BYTES and has_room(&lane.output) and lane.requests_left > 0:
                 continue
         result = flush(lane, fd, p, end)
         if result != DONE or conn.inbox_len:
@@ -167,7 +169,7 @@ cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
     cdef Record *record = NULL
     cdef Text place = head.place
     if lane.number:
-        return NULL
+        return &lane.asking.unknown
     if not head.for_servlet and not may_own(&lane.shared.owned, place):
         record = page_of(&lane.shared.absent, place)
         if record != NULL and not is_fresh(lane):
@@ -235,7 +237,7 @@ cdef inline Answer *add_file(
         return NULL
     if head.conditions.present and is_file:
         status = decide(&head.conditions, rep, head.is_get, lane.rules.ranges_max, lane.seconds.now, &part)
-    if status == 200 or status == 304 or status == 404:
+    if status == 200 or status == 304 or status == 404 or status == 503:
         answer = add_answer(&lane.output, head, start, record, rep, status == 304)
         if status == 200:
             expect_bytes(rep.head, min(rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0), <size_t> PREFETCH_BYTES))
@@ -299,7 +301,7 @@ cdef inline int answer_servlet(
     cdef Conn *conn = &lane.conns.all[fd]
     cdef int result = HAND_OVER
     if lane.number:
-        return hand_over(lane, fd, p, end, False)
+        return ask_first_lane(lane, fd, head, found, at, end)
     if not may_call(lane):
         return put_off(lane, fd, p, end, NOT_YET)
     hold_gil(&lane.gil)
@@ -320,6 +322,8 @@ cdef inline int answer_servlet(
     add_text(&lane.output, p, lane.servlets.said, key_at(lane.servlets.said), lane.servlets.said_len, lane.servlets.content_size)
     if lane.log.on:
         write_line(lane, conn, head, 200, lane.servlets.content_size)
+    conn.called_in = lane.turn
+    lane.shared.owned.freshness.fresh_in = 0    # looked at anew
     return DONE
 
 
@@ -335,25 +339,13 @@ cdef inline int ask_servlet(Answering *lane, int fd, Head *head, Record *found, 
     """As `servlets.ask`; GONE, too, where the servlet had all connections closed."""
     cdef Conn *conn = &lane.conns.all[fd]
     cdef Asked asked
-    cdef double now
     cdef int result
     name_peer(conn)
     asked.fd = fd
-    asked.head = Text(p, head.length)
-    asked.body = Text(p + head.length, head.body)
     asked.peer = Text(<const char *> conn.name, conn.name_len)
     asked.by_proxy = head.forwarded and is_by_proxy(lane, conn)
-    asked.draining = &lane.conns.draining
-    asked.turn = lane.turn
-    asked.now = lane.conns.now
     lane.conns.asking = fd
-    if not lane.called_at:
-        lane.called_at = monotonic()
-    result = ask(&lane.servlets, &lane.shared.table, found, &asked, head, &lane.output)
-    now = monotonic()
-    lane.calling_left -= now - lane.called_at
-    lane.calls_left -= 1 + <int> ((now - lane.called_at) * CALLS_MAX / CALLS_S)
-    lane.called_at = now
+    result = call(lane, head, found, p, &asked)
     lane.conns.asking = -1
     if conn.owner == OWNER_LANE:
         return result
@@ -361,6 +353,63 @@ cdef inline int ask_servlet(Answering *lane, int fd, Head *head, Record *found, 
     lane.output.count = 0        # nothing is left to send it to
     let_said_go(&lane.servlets, &lane.shared.table)
     return GONE
+
+
+cdef inline int call(Answering *lane, Head *head, Record *found, const char *p, Asked *asked) noexcept nogil:
+    """As `servlets.ask`, of the time that servlets have. The caller fills in what concerns the client."""
+    cdef double now, took
+    cdef int result
+    asked.head = Text(p, head.length)
+    asked.body = Text(p + head.length, head.body)
+    asked.draining = &lane.conns.draining
+    asked.turn = lane.turn
+    asked.now = lane.conns.now
+    if not lane.called_at:
+        lane.called_at = monotonic()
+    result = ask(&lane.servlets, &lane.shared.table, found, asked, head, &lane.output)
+    now = monotonic()
+    took = now - lane.called_at
+    lane.calling_left -= took
+    lane.calls_left -= 1 + <int> (took * CALLS_MAX / CALLS_S)
+    lane.called_at = now
+    servlet_of(found).took = took        # nothing is buried before the next call
+    return result
+
+
+# --- what another lane asks ---------------------------------------------------------------------------------
+
+
+cdef inline int ask_first_lane(
+    Answering *lane, int fd, Head *head, const Record *found, const char **at, const char *end
+) noexcept nogil:
+    """As `answer_servlet`, in another lane. ELSEWHERE: it is asked. DONE: too much is, and that was the answer."""
+    cdef const char *p = at[0]
+    cdef Conn *conn = &lane.conns.all[fd]
+    cdef bint is_next = p == lane.conns.buffer
+    cdef bint is_quiet = conn.answered and not (conn.told == BEGUN and is_next)
+    cdef Question *question
+    cdef int result
+    if (is_next and was_told(conn)) or (lane.log.on and not may_log(&lane.log, head)):
+        return hand_over(lane, fd, p, end, False)
+    if lane.output.count:
+        result = flush(lane, fd, p, end)
+        if result != DONE or conn.inbox_len:
+            return result
+    question = new_question(&lane.asking, lane.number, is_quiet)
+    if question == NULL:
+        head.is_get |= head.for_servlet          # its answer has content
+        if add_file(lane, conn, head, p, lane.shared.unavailable) == NULL:
+            return hand_over(lane, fd, p, end, False)
+        at[0] = answered_up_to(lane, conn, head, p, end)
+        return DONE
+    if not fill_question(question, fd, conn, p, end - p, &lane.conns) or keep_input(conn, p, end) < 0:
+        let_question_go(&lane.asking, question)
+        return GONE
+    question.by_proxy = lane.rules.trusts and is_by_proxy(lane, conn)
+    question.is_quiet = is_quiet
+    question.kind = UNKNOWN if found == &lane.asking.unknown else QUIET if is_quiet else PRESSING
+    put_question(&lane.asking, question, conn)
+    return ELSEWHERE
 
 
 # --- sending ------------------------------------------------------------------------------------------------
@@ -446,7 +495,7 @@ cdef inline int hand_over(Answering *lane, int fd, const char *p, const char *en
     if p < end and keep_input(conn, p, end) < 0:
         return GONE
     if lane.number:
-        return give_away(&lane.conns, &lane.shared.lanes, 0, fd, conn)
+        return give_away(&lane.conns, &lane.shared.lanes, 0, fd, conn, False, 0)
     if watch_fresh(&lane.conns, fd, conn) < 0:
         return GONE
     lane.errands += HAND_OVER_ERRANDS

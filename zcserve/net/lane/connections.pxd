@@ -9,7 +9,7 @@ one of the present owner. The table of them grows and never moves (steady.pxd): 
 The unit knows no HTTP. `wait_for_unread` and `run_again` are how it has a connection served; how one ends is endings.pxd's.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
@@ -47,6 +47,11 @@ cdef enum:                       # `Conn.trust`
 cdef enum:                       # `Conn.queued`: the queue that it stands in
     AGAIN = 1
     CALLING = 2
+    ASKED = 3                    # none: the first lane is asked, and till it answers the connection is frozen as one in `calling` is
+
+cdef enum:                       # `Conn.told`, 0 for nothing
+    TOLD_MAX = 127               # 1 + `answered` % TOLD_MAX: the lane was told to look again at the request behind those
+    BEGUN = 255                  # the first lane has answered what stood before the rest of the inbox
 
 cdef enum:                       # `Conn.closing`
     STAYS = 0
@@ -64,6 +69,8 @@ cdef struct Conn:
     uint8_t handed               # handed over, and not taken yet: `inbox` is what was read
     uint8_t lingering            # the output has ended with a FIN; what comes in is thrown away
     uint8_t in_vain              # how often in a row it was handed over with too little answered here in between
+    uint8_t told                 # by the first lane
+    uint16_t question            # while it is ASKED: its number (asking.pxd)
     uint32_t events              # of Python's connection, that it was not told yet
     uint8_t trust                # whether the peer is a proxy that is listened to
     uint8_t family
@@ -108,6 +115,7 @@ cdef struct Conns:
     Queue again                  # connections and listeners that have more to do
     Queue calling                # connections whose next request waits for its servlet to be called
     Queue quiet                  # those of them that had all they asked for before: they come first
+    int asked                    # questions of other lanes that wait here
     double sweep_interval, next_sweep
     Timeouts timeouts
     Dead *dead                   # where a record goes that was sent from
@@ -267,7 +275,7 @@ cdef inline void run_again(Conns *conns, int fd) noexcept nogil:
 
 
 cdef inline bint are_calls_waiting(const Conns *conns) noexcept nogil:
-    return conns.quiet.count or conns.calling.count
+    return conns.quiet.count or conns.calling.count or conns.asked
 
 
 cdef inline void call_later(Conns *conns, int fd, bint is_begun) noexcept nogil:

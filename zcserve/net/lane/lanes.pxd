@@ -32,6 +32,8 @@ cdef enum:                       # `Letter.kind`
     LISTEN = 3                   # `fd`: accept clients from here; it is the taker's. `what` is its number in Python
     UNLISTEN = 4                 # `fd`: accept no more from the one that has this number in Python
     ACCEPT = 5                   # clients wait at the listeners: the taker has the fewest
+    ASK = 6                      # `what`: the first `Question` of a chain (asking.pxd), for the first lane
+    ANSWERED = 7                 # likewise, and it has answered them
 
 cdef struct Station:
     Mailbox mail

@@ -77,6 +77,12 @@ cdef inline void log_line(Log *log, Text client, const Head *head, int status, i
         log_combined(log, client, head, status, size)
 
 
+cdef inline void add_lines(Log *log, const char *lines, size_t length) noexcept nogil:
+    """Put lines behind the others that another lane has written; they are lost where there is no room."""
+    if log.len + length <= LOG_BYTES:
+        write(log, lines, length)
+
+
 cdef inline void log_json(Log *log, Text client, const Head *head, int status, int64_t size) noexcept nogil:
     write(log, b'{"time": "', 10)
     write(log, log.time, log.time_len)

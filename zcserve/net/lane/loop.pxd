@@ -13,26 +13,30 @@ client that is here, and asks for one after the other, stands in `Conns.quiet`, 
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
 from libc.string cimport memcpy
 
+from zcserve.net.lane.asking cimport PRESSING, QUIET, UNKNOWN, Question, forget_question, join, post, take_answers
 from zcserve.net.lane.atomic cimport look_int, set_int
-from zcserve.net.lane.answering cimport CALLS_MAX, Answering, answer, go_on, has_had_its_share
+from zcserve.net.lane.answering cimport CALLS_MAX, HAND_OVER_ERRANDS, Answering, answer, go_on, has_had_its_share
 from zcserve.net.lane.connections cimport (
-    AGAIN, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue, are_calls_waiting, call_later,
-    drop_first, free_inbox, nothing_read, renew, room_for, run_again, tell, watch, watch_fresh,
+    AGAIN, ASKED, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue, are_calls_waiting, call_later,
+    drop_first, free_inbox, hand, nothing_read, renew, room_for, run_again, tell, watch, watch_fresh,
 )
 from zcserve.net.lane.endings cimport abort_all, end, end_idle, finish, linger, sweep
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
-from zcserve.net.lane.gil cimport let_gil_go
+from zcserve.net.lane.gil cimport hold_gil, let_gil_go
 from zcserve.net.lane.lanes cimport (
-    ACCEPT, GIVEN, LISTEN, RETURNED, STOP, UNLISTEN, Lanes, Station, begin_reading, end_reading, idlest, send,
+    ACCEPT, ANSWERED, ASK, GIVEN, LISTEN, RETURNED, STOP, UNLISTEN, Lanes, Station, begin_reading, end_reading, idlest, send,
 )
 from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.mail cimport Letter, begin_to_take, take_letter
 from zcserve.net.lane.moving cimport Given, take_given
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET, date_prefixes
 from zcserve.net.lane.records cimport Record, note_dead
+from zcserve.net.lane.replying cimport answer_questions, post_answers, take_questions
 from zcserve.net.lane.seconds cimport is_another
+from zcserve.net.lane.servlets cimport discard_made, move_made
 from zcserve.net.lane.system cimport (
     AF_INET, AF_INET6, EAGAIN, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4,
     close, epoll_event, epoll_wait, errno, monotonic, recv, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t, ssize_t,
@@ -51,14 +55,18 @@ cdef enum:
 cdef extern from *:
     """
     #define ZC_CALLING_S 0.002
+    #define ZC_STUCK_S 0.001
     #define ZC_ACCEPTING_S 0.0005
     """
     const double ACCEPTING_S "ZC_ACCEPTING_S"    # in a turn new clients are accepted, and served, for so long
     const double CALLING_S "ZC_CALLING_S"        # in a turn servlets are called for so long, and the last one to its end
+    const double STUCK_S "ZC_STUCK_S"            # a letter that found no room is tried again after this time
 
 cdef struct Loop:
     # `run`, called by pointer, is compiled once, with all that it calls put inline; a copy for each caller costs a hit 60 instructions.
     void (*turns)(Loop *, double) noexcept nogil
+    void (*mail)(Loop *) noexcept nogil                       # `read_mail`, likewise
+    void (*questions)(Answering *, int, double) noexcept nogil     # `answer_questions`, likewise
     int events_count, events_at
     int accepts_left             # of this turn
     int pipeline_max             # requests of one connection in a turn
@@ -83,8 +91,10 @@ cdef inline void serve(Loop *loop, int fd, uint32_t mask) noexcept nogil:
         conn.hung_up = True
     if mask & ~<uint32_t> EPOLLOUT:
         conn.readable = True
-    if conn.queued == CALLING:
+    if conn.queued >= CALLING:
         if mask & <uint32_t> (EPOLLERR | EPOLLHUP):
+            if conn.queued == ASKED:
+                forget_question(&loop.answering.asking, conn)
             end(conns, fd)       # nothing can be sent to it any more
         return
     if conn.lingering:
@@ -233,7 +243,14 @@ cdef inline void read_mail(Loop *loop) noexcept nogil:
     begin_to_take(&loop.station.mail)
     while take_letter(&loop.station.mail, &letter):
         if letter.kind == GIVEN:
-            take_given(conns, <Given *> letter.what)
+            take_in_given(&loop.answering, <Given *> letter.what)
+            if conns.full:       # there may be more letters
+                run_again(conns, loop.station.mail.fd)
+                return
+        elif letter.kind == ASK:
+            take_questions(&loop.answering, <Question *> letter.what)
+        elif letter.kind == ANSWERED:
+            join(&loop.answering.asking.back, <Question *> letter.what)
         elif letter.kind == RETURNED:
             note_dead(&loop.answering.dead, <Record *> letter.what)
         elif letter.kind == LISTEN:
@@ -243,6 +260,23 @@ cdef inline void read_mail(Loop *loop) noexcept nogil:
         elif letter.kind == ACCEPT:
             for i in range(loop.listeners_count):
                 run_again(conns, loop.listeners[i])
+
+
+cdef inline void take_in_given(Answering *lane, Given *given) noexcept nogil:
+    """A connection of another lane's is this one's, or Python's."""
+    cdef int fd = given.fd
+    cdef bint is_here = take_given(&lane.conns, given)
+    if given.made:
+        hold_gil(&lane.gil)
+        if is_here:
+            move_made(&lane.servlets, given.made, fd)
+        else:
+            discard_made(&lane.servlets, given.made)
+    if is_here and given.is_pythons:
+        lane.errands += HAND_OVER_ERRANDS
+        lane.errand_at = monotonic()
+        hand(&lane.conns, fd, &lane.conns.all[fd])
+    free(given)
 
 
 cdef inline void listen(Loop *loop, int fd) noexcept nogil:
@@ -290,6 +324,8 @@ cdef inline void run(Loop *loop, double timeout) noexcept nogil:
                 return           # Python has its duties of a second; the events wait
         if not take_up_events(loop):
             return
+        if loop.answering.asking.back.first != NULL:
+            take_up_answers(loop)
         if conns.again.count:
             take_up_again(loop)
         if are_calls_waiting(conns):
@@ -323,6 +359,8 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
     if conns.drained:
         conns.drained = False
         return False
+    if loop.answering.asking.out.first != NULL:
+        post_questions(loop)
     timeout = wait_ms(loop, until, worked)
     if timeout:                  # else servlets go on, and other threads have their turns while they run
         let_gil_go(&loop.answering.gil)
@@ -357,6 +395,8 @@ cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept no
         left = max(until - conns.now, 0)
     if not loop.answering.number and is_waiting(loop.answering.shared.table.withdrawn) and (left < 0 or left > WAIT_MS * 0.001):
         left = WAIT_MS * 0.001
+    if loop.answering.asking.is_stuck and (left < 0 or left > STUCK_S):
+        left = STUCK_S
     return -1 if left < 0 else <int> (left * 1000 + 0.999)
 
 
@@ -389,7 +429,7 @@ cdef inline void take_up(Loop *loop, int fd, uint32_t mask) noexcept nogil:
     elif owner == OWNER_PYTHON:
         tell_in_turn(loop, fd, mask)
     elif owner == OWNER_MAIL:
-        read_mail(loop)
+        loop.mail(loop)
     elif owner != OWNER_NONE:
         tell(conns, fd, mask)
 
@@ -436,6 +476,8 @@ cdef inline void take_up_again(Loop *loop) noexcept nogil:
             accept_from(loop, fd)
         elif conns.all[fd].owner == OWNER_LANE:
             serve_in_turn(loop, fd, 0)
+        elif conns.all[fd].owner == OWNER_MAIL:
+            loop.mail(loop)
         elif conns.all[fd].events:
             tell_in_turn(loop, fd, 0)
     drop_first(&conns.again, at)
@@ -443,11 +485,40 @@ cdef inline void take_up_again(Loop *loop) noexcept nogil:
 
 cdef inline void take_up_calls(Loop *loop) noexcept nogil:
     """Have servlets called for those that wait, while servlets have time in this turn: half of it at first for the quiet ones."""
-    loop.answering.turn += 1     # as above
-    loop.answering.is_called_up = True
-    call_up(loop, &loop.answering.conns.quiet, CALLING_S / 2)
-    call_up(loop, &loop.answering.conns.calling, 0)
-    loop.answering.is_called_up = False
+    cdef Answering *lane = &loop.answering
+    lane.turn += 1               # as above
+    lane.is_called_up = True
+    if lane.conns.asked:
+        lane.finder.left = FINDS_MAX
+        loop.questions(lane, UNKNOWN, 0)
+        lane.asking.others_first = not lane.asking.others_first
+        if lane.asking.others_first:
+            loop.questions(lane, QUIET, CALLING_S / 2)
+    call_up(loop, &lane.conns.quiet, CALLING_S / 2)
+    if lane.conns.asked:
+        loop.questions(lane, QUIET, CALLING_S / 2)
+        if lane.asking.others_first:
+            loop.questions(lane, PRESSING, 0)
+    call_up(loop, &lane.conns.calling, 0)
+    if lane.conns.asked:
+        loop.questions(lane, PRESSING, 0)
+    if lane.asking.unsent:
+        post_answers(lane)
+    lane.is_called_up = False
+
+
+cdef inline void post_questions(Loop *loop) noexcept nogil:
+    """A turn of another lane ends: the first lane is asked all that came up in it."""
+    cdef Answering *lane = &loop.answering
+    lane.asking.is_stuck = lane.asking.back.first != NULL
+    post(&lane.asking.out, &lane.shared.lanes, 0, ASK, &lane.asking.is_stuck)
+
+
+cdef inline void take_up_answers(Loop *loop) noexcept nogil:
+    """Those that asked have their turn."""
+    cdef Answering *lane = &loop.answering
+    lane.asking.is_stuck = False
+    take_answers(&lane.asking, &lane.conns, &lane.output, &lane.log, &lane.shared.lanes)
 
 
 cdef inline void call_up(Loop *loop, Queue *queue, double left) noexcept nogil:

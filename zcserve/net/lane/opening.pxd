@@ -10,14 +10,16 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from zcserve.net.lane.answering cimport BATCH_BYTES, Answering
+from zcserve.net.lane.asking cimport close_asking
 from zcserve.net.lane.connections cimport OWNER_MAIL, Conns, free_all, open_conns, register
 from zcserve.net.lane.judged cimport close_judged, open_judged
 from zcserve.net.lane.lanes cimport LANES_MAX, Lanes
 from zcserve.net.lane.log cimport close_log, open_log
-from zcserve.net.lane.loop cimport Loop, run
+from zcserve.net.lane.loop cimport Loop, read_mail, run
 from zcserve.net.lane.mail cimport close_mail, open_mail
 from zcserve.net.lane.mapped cimport map_file, unmap
 from zcserve.net.lane.output cimport Output
+from zcserve.net.lane.replying cimport answer_questions
 from zcserve.net.lane.servlets cimport close_servlets
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings
@@ -35,6 +37,8 @@ cdef inline void prepare(Loop *loop, Shared *shared) noexcept nogil:
     """Of zeros, what can be closed."""
     cdef Answering *lane = &loop.answering
     loop.turns = run
+    loop.mail = read_mail
+    loop.questions = answer_questions
     loop.station.mail.fd = -1
     lane.shared = shared
     lane.conns.epfd = lane.conns.asking = -1
@@ -130,6 +134,7 @@ cdef inline void close_lane(Loop *loop) noexcept:
     unmap(&lane.output.mapped)
     close_uses(&lane.uses)
     close_servlets(&lane.servlets)
+    close_asking(&lane.asking)
     close_judged(&lane.judged)
     close_sightings(&lane.sightings)
     close_log(&lane.log)

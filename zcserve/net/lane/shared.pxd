@@ -9,6 +9,7 @@ memos of values, counters) is its own, and stands in `Answering`. docs/lanes.md 
 from zcserve.net.lane.absent cimport Absent
 from zcserve.net.lane.lanes cimport Lanes
 from zcserve.net.lane.owned cimport Owned
+from zcserve.net.lane.records cimport Record
 from zcserve.net.lane.table cimport Table
 from zcserve.net.lane.withdrawn cimport Withdrawn
 
@@ -18,3 +19,4 @@ cdef struct Shared:
     Table table
     Absent absent
     Owned owned
+    Record *unavailable          # the page for 503; it never changes
