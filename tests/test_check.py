@@ -30,10 +30,10 @@ def test_check_says_what_would_be_resident_and_what_is_not_served(
     assert check(Config(root=site.root, memory=1 << 20)) == 0
     told = capsys.readouterr().out.splitlines()
     assert told == [
-        "lanes: 1",
         f"root {site.root}: 2 files, 4.0 MiB",
         "would be resident: 1 files, 1000 B of a budget of 1.0 MiB; 1 stay out",
         "not served as they lie there: 1",
+        "lanes: 1",
         "configuration is valid",
     ]
     assert "out: is a symlink that leads outside the root" in caplog.messages
@@ -67,7 +67,7 @@ def test_check_says_where_the_index_takes_the_memory(site: Site, capsys: pytest.
     for number in range(60):
         site.write(f"{number}", bytes(3000))
     assert check(Config(root=site.root, memory=64 << 10)) == 0
-    *_, eaten, _, _ = capsys.readouterr().out.splitlines()
+    *_, eaten, _, _, _ = capsys.readouterr().out.splitlines()
     assert "--memory" in eaten
 
 

@@ -65,7 +65,7 @@ def test_a_number_stands_once_among_those_to_be_told_however_often_what_has_it_c
 
 
 def test_uses_are_told_after_one_was_taken_back_that_had_been_told(tmp_path: Path) -> None:
-    """Answers are gathered, a path behind them is looked for, which has uses told, and then the socket takes nothing."""
+    """Answers are gathered, a path behind them is looked for, uses are told, and then the socket takes nothing."""
     with closing(Driver(tmp_path)) as driver:
         driver.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         entry = packed(b"x" * 1000)
