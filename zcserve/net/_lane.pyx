@@ -38,7 +38,7 @@ from zcserve.net.lane.connections cimport (
 from zcserve.net.lane.dates cimport NO_DATE
 from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value as read_numbers
 from zcserve.net.lane.head cimport Head
-from zcserve.net.lane.lanes cimport LANES_MAX, LISTEN, STOP, open_lanes, send
+from zcserve.net.lane.lanes cimport CONTENT_BYTES, LANES_MAX, LISTEN, REQUESTS, STOP, UNMODIFIED, open_lanes, send, total
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
 from zcserve.net.lane.loop cimport Loop, is_second_over, run_alone
 from zcserve.net.lane.mail cimport Letter
@@ -481,17 +481,17 @@ cdef class Lane:
     @property
     def requests(self):
         """How many it has answered."""
-        return self.loop.answering.output.requests
+        return self.loop.answering.output.requests + total(&self.shared.lanes, REQUESTS)
 
     @property
     def bytes_sent(self):
         """Of content."""
-        return self.loop.answering.output.bytes_sent
+        return self.loop.answering.output.bytes_sent + total(&self.shared.lanes, CONTENT_BYTES)
 
     @property
     def not_modified(self):
         """How many of its answers were 304."""
-        return self.loop.answering.output.not_modified
+        return self.loop.answering.output.not_modified + total(&self.shared.lanes, UNMODIFIED)
 
     @property
     def turn(self):

@@ -128,6 +128,10 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
             record = find_first(lane, &head)
         if record == NULL or (head.forwarded and is_by_proxy(lane, conn) and not knows_client(lane, &head, record)):
             return hand_over(lane, fd, p, end, False)
+        if lane.number and not record.count:
+            record = ask_first_lane(lane, fd, &head, record, p, end, &result)
+            if record == NULL:
+                return result
         if record.count:
             added = add_file(lane, conn, &head, p, record)
             if added == NULL:
@@ -140,7 +144,7 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
             result = answer_servlet(lane, fd, &head, record, &p, end)
             if result != DONE:
                 return result
-            if p < end and lane.servlets.said_len <= BATCH_BYTES and has_room(&lane.output) and lane.requests_left > 0:
+            if p < end and lane.servlets.said_len <= BATCH_BYTES and lane.requests_left > 0:
                 continue
         result = flush(lane, fd, p, end)
         if result != DONE or conn.inbox_len:
@@ -300,8 +304,6 @@ cdef inline int answer_servlet(
     cdef const char *p = at[0]
     cdef Conn *conn = &lane.conns.all[fd]
     cdef int result = HAND_OVER
-    if lane.number:
-        return ask_first_lane(lane, fd, head, found, at, end)
     if not may_call(lane):
         return put_off(lane, fd, p, end, NOT_YET)
     hold_gil(&lane.gil)
@@ -379,37 +381,36 @@ cdef inline int call(Answering *lane, Head *head, Record *found, const char *p, 
 # --- what another lane asks ---------------------------------------------------------------------------------
 
 
-cdef inline int ask_first_lane(
-    Answering *lane, int fd, Head *head, const Record *found, const char **at, const char *end
+cdef inline Record *ask_first_lane(
+    Answering *lane, int fd, Head *head, const Record *found, const char *p, const char *end, int *result
 ) noexcept nogil:
-    """As `answer_servlet`, in another lane. ELSEWHERE: it is asked. DONE: too much is, and that was the answer."""
-    cdef const char *p = at[0]
+    """What another lane answers by itself after all: the page for 503, where too much is asked. Else NULL with a `result`: ELSEWHERE, where
+    the first lane is asked, or as `answer`."""
     cdef Conn *conn = &lane.conns.all[fd]
     cdef bint is_next = p == lane.conns.buffer
     cdef bint is_quiet = conn.answered and not (conn.told == BEGUN and is_next)
     cdef Question *question
-    cdef int result
     if (is_next and was_told(conn)) or (lane.log.on and not may_log(&lane.log, head)):
-        return hand_over(lane, fd, p, end, False)
+        result[0] = hand_over(lane, fd, p, end, False)
+        return NULL
     if lane.output.count:
-        result = flush(lane, fd, p, end)
-        if result != DONE or conn.inbox_len:
-            return result
+        result[0] = flush(lane, fd, p, end)
+        if result[0] != DONE or conn.inbox_len:
+            return NULL
     question = new_question(&lane.asking, lane.number, is_quiet)
     if question == NULL:
         head.is_get |= head.for_servlet          # its answer has content
-        if add_file(lane, conn, head, p, lane.shared.unavailable) == NULL:
-            return hand_over(lane, fd, p, end, False)
-        at[0] = answered_up_to(lane, conn, head, p, end)
-        return DONE
+        return lane.shared.unavailable
+    result[0] = GONE
     if not fill_question(question, fd, conn, p, end - p, &lane.conns) or keep_input(conn, p, end) < 0:
         let_question_go(&lane.asking, question)
-        return GONE
+        return NULL
     question.by_proxy = lane.rules.trusts and is_by_proxy(lane, conn)
     question.is_quiet = is_quiet
     question.kind = UNKNOWN if found == &lane.asking.unknown else QUIET if is_quiet else PRESSING
     put_question(&lane.asking, question, conn)
-    return ELSEWHERE
+    result[0] = ELSEWHERE
+    return NULL
 
 
 # --- sending ------------------------------------------------------------------------------------------------

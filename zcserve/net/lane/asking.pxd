@@ -84,6 +84,7 @@ cdef struct Asking:
     bint is_stuck                # a letter found no room
     # The first lane's:
     Chain waiting[KINDS]
+    int count_here               # of questions that wait here, or were not sent back
     bint others_first            # in this turn questions of other lanes have servlets called before the lane's own connections have
     int unsent                   # answers that wait to be sent together
     double unsent_since

@@ -115,7 +115,7 @@ cdef struct Conns:
     Queue again                  # connections and listeners that have more to do
     Queue calling                # connections whose next request waits for its servlet to be called
     Queue quiet                  # those of them that had all they asked for before: they come first
-    int asked                    # questions of other lanes that wait here
+    int calls                    # what waits for servlets: those in `calling` and `quiet`, and what other lanes ask (asking.pxd)
     double sweep_interval, next_sweep
     Timeouts timeouts
     Dead *dead                   # where a record goes that was sent from
@@ -275,7 +275,7 @@ cdef inline void run_again(Conns *conns, int fd) noexcept nogil:
 
 
 cdef inline bint are_calls_waiting(const Conns *conns) noexcept nogil:
-    return conns.quiet.count or conns.calling.count or conns.asked
+    return conns.calls > 0
 
 
 cdef inline void call_later(Conns *conns, int fd, bint is_begun) noexcept nogil:
@@ -284,6 +284,7 @@ cdef inline void call_later(Conns *conns, int fd, bint is_begun) noexcept nogil:
     cdef Conn *conn = &conns.all[fd]
     if put_last(&conns.calling if is_begun or not conn.answered else &conns.quiet, fd):
         conn.queued = CALLING
+        conns.calls += 1
 
 
 cdef inline bint put_last(Queue *queue, int fd) noexcept nogil:

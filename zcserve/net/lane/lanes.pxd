@@ -35,11 +35,18 @@ cdef enum:                       # `Letter.kind`
     ASK = 6                      # `what`: the first `Question` of a chain (asking.pxd), for the first lane
     ANSWERED = 7                 # likewise, and it has answered them
 
+cdef enum:                       # `Station.numbers`
+    REQUESTS = 0                 # that it has answered
+    CONTENT_BYTES = 1            # of content
+    UNMODIFIED = 2               # answers that were 304
+    NUMBERS = 3
+
 cdef struct Station:
     Mailbox mail
     char before[64]              # what follows is written by the lane alone
     uint64_t seen                # the epoch of its turn, or QUIET
     int load                     # its connections
+    uint64_t numbers[NUMBERS]    # at the end of its last turn
     char behind[64]
 
 cdef struct Lanes:
@@ -85,6 +92,15 @@ cdef inline int idlest(const Lanes *lanes) noexcept nogil:
         if look_int(&lanes.stations[i].load) < look_int(&lanes.stations[least].load):
             least = i
     return least
+
+
+cdef inline uint64_t total(const Lanes *lanes, int number) noexcept nogil:
+    """One of the numbers, of all lanes but the first."""
+    cdef uint64_t sum = 0
+    cdef int i
+    for i in range(1, lanes.count):
+        sum += acquire(&lanes.stations[i].numbers[number])
+    return sum
 
 
 cdef inline bint send(Lanes *lanes, int number, Letter letter) noexcept nogil:

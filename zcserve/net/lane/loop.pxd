@@ -17,7 +17,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from zcserve.net.lane.asking cimport PRESSING, QUIET, UNKNOWN, Question, forget_question, join, post, take_answers
-from zcserve.net.lane.atomic cimport look_int, set_int
+from zcserve.net.lane.atomic cimport look_int, release, set_int
 from zcserve.net.lane.answering cimport CALLS_MAX, HAND_OVER_ERRANDS, Answering, answer, go_on, has_had_its_share
 from zcserve.net.lane.connections cimport (
     AGAIN, ASKED, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue, are_calls_waiting, call_later,
@@ -27,7 +27,7 @@ from zcserve.net.lane.endings cimport abort_all, end, end_idle, finish, linger, 
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport hold_gil, let_gil_go
 from zcserve.net.lane.lanes cimport (
-    ACCEPT, ANSWERED, ASK, GIVEN, LISTEN, RETURNED, STOP, UNLISTEN, Lanes, Station, begin_reading, end_reading, idlest, send,
+    ACCEPT, ANSWERED, ASK, CONTENT_BYTES, GIVEN, LISTEN, REQUESTS, RETURNED, STOP, UNLISTEN, UNMODIFIED, Lanes, Station, begin_reading, end_reading, idlest, send,
 )
 from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.mail cimport Letter, begin_to_take, take_letter
@@ -51,16 +51,15 @@ cdef enum:
     LISTENERS_MAX = 64
     GATE = 2                     # connections more than the lane with the fewest has
     ACCEPTS_MIN = 8              # in a turn, however long they take
+    STUCK_MS = 1                 # a letter that found no room is tried again after this time
 
 cdef extern from *:
     """
     #define ZC_CALLING_S 0.002
-    #define ZC_STUCK_S 0.001
     #define ZC_ACCEPTING_S 0.0005
     """
     const double ACCEPTING_S "ZC_ACCEPTING_S"    # in a turn new clients are accepted, and served, for so long
     const double CALLING_S "ZC_CALLING_S"        # in a turn servlets are called for so long, and the last one to its end
-    const double STUCK_S "ZC_STUCK_S"            # a letter that found no room is tried again after this time
 
 cdef struct Loop:
     # `run`, called by pointer, is compiled once, with all that it calls put inline; a copy for each caller costs a hit 60 instructions.
@@ -260,6 +259,8 @@ cdef inline void read_mail(Loop *loop) noexcept nogil:
         elif letter.kind == ACCEPT:
             for i in range(loop.listeners_count):
                 run_again(conns, loop.listeners[i])
+    if loop.answering.asking.back.first != NULL:
+        take_up_answers(&loop.answering)
 
 
 cdef inline void take_in_given(Answering *lane, Given *given) noexcept nogil:
@@ -324,8 +325,6 @@ cdef inline void run(Loop *loop, double timeout) noexcept nogil:
                 return           # Python has its duties of a second; the events wait
         if not take_up_events(loop):
             return
-        if loop.answering.asking.back.first != NULL:
-            take_up_answers(loop)
         if conns.again.count:
             take_up_again(loop)
         if are_calls_waiting(conns):
@@ -359,8 +358,6 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
     if conns.drained:
         conns.drained = False
         return False
-    if loop.answering.asking.out.first != NULL:
-        post_questions(loop)
     timeout = wait_ms(loop, until, worked)
     if timeout:                  # else servlets go on, and other threads have their turns while they run
         let_gil_go(&loop.answering.gil)
@@ -370,8 +367,7 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
     loop.events_at = loop.events_count = 0
     set_int(&loop.station.load, conns.count + conns.foreign)
     if loop.answering.number:
-        give_back(&loop.answering.shared.lanes, &loop.answering.dead)
-        end_reading(&loop.station)
+        timeout = end_turn(loop, timeout)
     loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, timeout)
     if loop.answering.number:
         begin_reading(&loop.answering.shared.lanes, &loop.station)
@@ -381,6 +377,23 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
         loop.events_count = 0
         return False             # a signal: Python looks after it
     return True
+
+
+cdef inline int end_turn(Loop *loop, int timeout) noexcept nogil:
+    """Another lane's turn ends: it tells the first lane what came up in it. How long to wait."""
+    cdef Answering *lane = &loop.answering
+    give_back(&lane.shared.lanes, &lane.dead)
+    if lane.asking.is_stuck:
+        take_up_answers(lane)
+    if lane.asking.out.first != NULL:
+        post(&lane.asking.out, &lane.shared.lanes, 0, ASK, &lane.asking.is_stuck)
+    release(&loop.station.numbers[REQUESTS], lane.output.requests)
+    release(&loop.station.numbers[CONTENT_BYTES], lane.output.bytes_sent)
+    release(&loop.station.numbers[UNMODIFIED], lane.output.not_modified)
+    end_reading(&loop.station)
+    if lane.conns.again.count:   # of what was stuck
+        return 0
+    return min(timeout, STUCK_MS) if lane.asking.is_stuck and timeout >= 0 else STUCK_MS if lane.asking.is_stuck else timeout
 
 
 cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept nogil:
@@ -395,8 +408,6 @@ cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept no
         left = max(until - conns.now, 0)
     if not loop.answering.number and is_waiting(loop.answering.shared.table.withdrawn) and (left < 0 or left > WAIT_MS * 0.001):
         left = WAIT_MS * 0.001
-    if loop.answering.asking.is_stuck and (left < 0 or left > STUCK_S):
-        left = STUCK_S
     return -1 if left < 0 else <int> (left * 1000 + 0.999)
 
 
@@ -488,35 +499,27 @@ cdef inline void take_up_calls(Loop *loop) noexcept nogil:
     cdef Answering *lane = &loop.answering
     lane.turn += 1               # as above
     lane.is_called_up = True
-    if lane.conns.asked:
+    if lane.asking.count_here:
         lane.finder.left = FINDS_MAX
         loop.questions(lane, UNKNOWN, 0)
         lane.asking.others_first = not lane.asking.others_first
         if lane.asking.others_first:
             loop.questions(lane, QUIET, CALLING_S / 2)
     call_up(loop, &lane.conns.quiet, CALLING_S / 2)
-    if lane.conns.asked:
+    if lane.asking.count_here:
         loop.questions(lane, QUIET, CALLING_S / 2)
         if lane.asking.others_first:
             loop.questions(lane, PRESSING, 0)
     call_up(loop, &lane.conns.calling, 0)
-    if lane.conns.asked:
+    if lane.asking.count_here:
         loop.questions(lane, PRESSING, 0)
     if lane.asking.unsent:
         post_answers(lane)
     lane.is_called_up = False
 
 
-cdef inline void post_questions(Loop *loop) noexcept nogil:
-    """A turn of another lane ends: the first lane is asked all that came up in it."""
-    cdef Answering *lane = &loop.answering
-    lane.asking.is_stuck = lane.asking.back.first != NULL
-    post(&lane.asking.out, &lane.shared.lanes, 0, ASK, &lane.asking.is_stuck)
-
-
-cdef inline void take_up_answers(Loop *loop) noexcept nogil:
+cdef inline void take_up_answers(Answering *lane) noexcept nogil:
     """Those that asked have their turn."""
-    cdef Answering *lane = &loop.answering
     lane.asking.is_stuck = False
     take_answers(&lane.asking, &lane.conns, &lane.output, &lane.log, &lane.shared.lanes)
 
@@ -532,4 +535,5 @@ cdef inline void call_up(Loop *loop, Queue *queue, double left) noexcept nogil:
         if conns.all[fd].queued == CALLING:      # else it is about a connection that was closed
             conns.all[fd].queued = False
             serve_in_turn(loop, fd, 0)
+    conns.calls -= at
     drop_first(queue, at)

@@ -45,7 +45,8 @@ cdef inline void take_questions(Answering *lane, Question *first) noexcept nogil
     while first != NULL:
         next = first.next
         put_in(&lane.asking.waiting[first.kind], first)
-        lane.conns.asked += 1
+        lane.asking.count_here += 1
+        lane.conns.calls += 1
         first = next
 
 
@@ -68,7 +69,6 @@ cdef inline void answer_questions(Answering *lane, int kind, double left) noexce
             put_in(&asking.waiting[question.kind], question)
             continue
         put_in(&asking.answered[question.lane], question)
-        lane.conns.asked -= 1
         asking.unsent += 1
         if asking.unsent == 1:
             asking.unsent_since = lane.called_at
@@ -84,7 +84,10 @@ cdef inline void post_answers(Answering *lane) noexcept nogil:
     for i in range(1, lane.shared.lanes.count):
         if asking.answered[i].first != NULL:
             post(&asking.answered[i], &lane.shared.lanes, i, ANSWERED, &asking.is_stuck)
-    asking.unsent = asking.is_stuck
+    if not asking.is_stuck:
+        asking.count_here -= asking.unsent
+        lane.conns.calls -= asking.unsent
+        asking.unsent = 0
 
 
 cdef inline int answer_question(Answering *lane, Question *question) noexcept nogil:
