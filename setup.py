@@ -14,7 +14,8 @@ def _compiled(module: str, depends: tuple[str, ...] = (), macros: tuple[tuple[st
         [module.replace(".", "/") + ".pyx"],
         depends=list(depends),
         define_macros=list(macros),
-        extra_compile_args=["-O3", "-g0"],
+        # tools/sanitize.py wants lines in its reports.
+        extra_compile_args=os.environ.get("ZCSERVE_BUILD_FLAGS", "-O3 -g0").split(),
         # Without a compiler the install goes on in Python alone; this makes a failed build fatal.
         optional=not os.environ.get("ZCSERVE_BUILD_NATIVE"),
     )

@@ -2,7 +2,8 @@
 
 Everything a test starts ends with it. A server listens on a port of the kernel's choosing, so that any number of tests
 run beside each other. With ZCSERVE_TEST_STRICT=1 (`.ci/run`, where everything is installed) a skip is a failure; with
-ZCSERVE_TEST_UNHURRIED=1 a change shows in many small and late steps, and what fails is a test that does not wait.
+ZCSERVE_TEST_UNHURRIED=1 a change shows in many small and late steps, and what fails is a test that does not wait; with
+ZCSERVE_TEST_LANES=2 the servers have so many lanes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import unhurried, waiting
+from tests.support import lanes, unhurried, waiting
 from tests.support.command import Command, StartCommand
 from tests.support.site import Serve, Site
 from tests.support.waiting import Growth, WaitUntil
@@ -41,12 +42,20 @@ DESCRIPTORS_MAX = 200
 STRICT = os.environ.get("ZCSERVE_TEST_STRICT") == "1"
 if unhurried.IS_WANTED:
     unhurried.begin()
+if lanes.IS_WANTED:
+    lanes.begin()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """`-n auto`: tests wait for deadlines and processes two fifths of their time, so three share two cores."""
     return max(len(os.sched_getaffinity(0)) * 3 // 2, 1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if lanes.IS_WANTED:
+        config.hook.pytest_deselected(items=[item for item in items if not lanes.may_have(item)])
+        items[:] = filter(lanes.may_have, items)
 
 
 def _fail_if_skipped(report: Any) -> None:

@@ -32,9 +32,9 @@ class Desk:
     def use(self, count: int) -> None:
         """Have all that is served asked for so often, in the general lane."""
         for _ in range(count):
-            self.server.loop.turn += 1
+            self.server.loop.tick += 1
             for entry in self.server.site.live.entries():
-                self.server.site.note_use(entry, self.server.loop.turn)
+                self.server.site.note_use(entry, self.server.loop.tick)
 
 
 @pytest.fixture

@@ -219,7 +219,6 @@ class Server:
             self.config,
             self.site,
             call_soon=self.loop.call_soon,
-            turn=lambda: front.turn,
             front=front,
             keeping=Keeping(self.loader, service.fetcher, self.loop.timers, front, service.count_keys),
             failures=service.failures,

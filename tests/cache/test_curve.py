@@ -12,6 +12,7 @@ import pytest
 
 from zcserve.cache import curve as curve_module
 from zcserve.cache.curve import FOLLOWED_PER_S_MAX, MEASURED_PER_S_MAX, SAMPLES_MIN, MissRatioCurve
+from zcserve.cache.evictor import TICKS_PER_S, tick_at
 
 ACCESSES = 180_000
 OBJECTS = 60_000
@@ -269,9 +270,19 @@ def test_settling_makes_pauses_when_few_are_followed_too_often() -> None:
     curve = followed_much(keys=100)
     curve.adapt(1.0)
     assert curve.samples == 100
-    assert curve.pause == 2
-    curve.adapt(1.0)
-    assert curve.pause == 1
+    assert curve.pause == 4
+    for pause in (2, 1, 1):
+        curve.adapt(1.0)
+        assert curve.pause == pause
+
+
+def test_the_pause_of_a_small_and_busy_site_is_found_in_ten_seconds() -> None:
+    curve = MissRatioCurve()
+    for second in range(10):
+        for number in range(100 * 100):  # each of a hundred keys every hundredth of a second
+            curve.follow(number % 100, 1000, tick_at(1 + second + number / 10_000))
+        curve.adapt(1.0)
+    assert 100 * TICKS_PER_S / curve.pause < FOLLOWED_PER_S_MAX
 
 
 def test_within_a_pause_nothing_is_told_again() -> None:
@@ -279,7 +290,7 @@ def test_within_a_pause_nothing_is_told_again() -> None:
     curve.pause = 4
     curve.follow(1, 10, 1)
     curve.follow(2, 20, 2)
-    curve.follow(1, 10, 4)  # three turns after: left where it is
+    curve.follow(1, 10, 4)  # three ticks after: left where it is
     curve.measure(5, last_tick=3)
     assert curve.hit_ratio(5) == 1.0
     curve.follow(1, 10, 5)
@@ -293,3 +304,12 @@ def test_gaps_are_as_long_as_asked_for_on_average(every: int) -> None:
     gaps = [curve.gap() for _ in range(20_000)]
     assert min(gaps) == 1
     assert sum(gaps) / len(gaps) == pytest.approx(every, rel=0.03)
+
+
+def test_a_use_that_is_told_late_does_not_hide_those_before_it() -> None:
+    """Two threads have one clock, and tell of their uses one after the other."""
+    curve = MissRatioCurve()
+    for key, tick in enumerate((10, 20, 30, 40, 5, 60, 70, 80, 90)):
+        curve.follow(key, 100, tick)
+    curve.measure(100, last_tick=15)  # seven were used since, and the late one counts as if it were
+    assert (curve.hit_ratio(790), curve.hit_ratio(930)) == (0.0, 1.0)

@@ -97,7 +97,7 @@ def test_a_hit_is_a_use_of_the_entry(house: House_) -> None:
     client = Client(house())
     entry = client.here.service.sites[0].live.resources[b"/page"]
     assert isinstance(entry, Entry)
-    client.here.loop.turn = 7
+    client.here.loop.tick = 7
     client.comes(GET)
     assert (entry.uses, entry.tick) == (1, 7)
 

@@ -30,6 +30,7 @@ from tests.support.driver import DATE, PLAIN, Driver, Fake, Held, at_one_time, h
 from tests.support.grammar import BROWSER, Maker
 from tests.support.waiting import is_readable
 from zcserve import Config
+from zcserve.cache.evictor import tick_at
 from zcserve.errors import HttpError
 from zcserve.net import access_log
 from zcserve.net.fastlane import CODINGS, judge
@@ -747,15 +748,16 @@ def test_a_connection_comes_back_with_what_came_meanwhile(drive: Callable[..., D
         assert client.at_end()
 
 
-def test_the_turn_of_the_last_use_is_told(drive: Callable[..., Driver]) -> None:
+def test_the_tick_of_the_last_use_is_told(drive: Callable[..., Driver]) -> None:
     driver = drive()
     base, variant = Fake(), Fake()
     put(driver.lane, b"/a", packed(b"content", base), packed(b"c", variant, coding=1))
     with Client(driver.where) as client:
+        before = tick_at(time.monotonic())
         driver.ask(client, PLAIN)
         assert base.tick == 0
         driver.lane.drain_ticks()
-        assert 0 < base.tick <= driver.lane.turn
+        assert before < base.tick <= tick_at(time.monotonic())
         assert variant.tick == 0
         first = base.tick
         driver.lane.drain_ticks()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from tests.support.client import Client
 from tests.support.driver import PLAIN, Driver, packed, put
 from tests.support.waiting import is_readable
+from zcserve.cache.evictor import tick_at
 
 pytest.importorskip("zcserve.net._lane")
 
@@ -20,7 +22,7 @@ def test_what_is_put_in_the_place_of_another_begins_with_its_own_uses(tmp_path: 
         entries = [packed(b"x") for _ in range(50)]
         put_at = []
         for count, entry in enumerate(entries, 1):
-            entry.tick = driver.lane.turn
+            entry.tick = tick_at(time.monotonic())
             put_at.append(entry.tick)
             put(driver.lane, b"/a", entry)
             for _ in range(count % 3):

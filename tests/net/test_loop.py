@@ -183,7 +183,7 @@ def test_what_each_turn_does_may_raise(loop: Loop, caplog: pytest.LogCaptureFixt
     turns: list[int] = []
 
     def raises() -> None:
-        turns.append(loop.turn)
+        turns.append(loop.rounds)
         if len(turns) > 2:
             loop.stop()
         raise RuntimeError("on purpose")
@@ -223,7 +223,7 @@ def test_steps_for_the_next_turn_come_in_the_next_turn_and_once(loop: Loop) -> N
     turns: list[int] = []
 
     def step() -> None:
-        turns.append(loop.turn)
+        turns.append(loop.rounds)
         if len(turns) < 3:
             loop.again(step)
             loop.again(step)
@@ -269,7 +269,7 @@ def test_calls_are_made_in_order_and_those_they_make_later(loop: Loop) -> None:
 
 def test_each_turn_is_told_and_counted(loop: Loop) -> None:
     told: list[int] = []
-    loop.each_turn.subscribe(lambda: told.append(loop.turn))
+    loop.each_turn.subscribe(lambda: told.append(loop.rounds))
     loop.again(lambda: loop.again(loop.stop))
     loop.run()
     assert told == [1, 2]

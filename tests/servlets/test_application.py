@@ -89,7 +89,6 @@ class House:
             side.context.config,
             side.site,
             call_soon=side.calls.put,
-            turn=lambda: 1,
             front=self.front,
             keeping=keeping,
             failures=side.context.failures,

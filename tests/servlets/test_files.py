@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.support.begun import open_descriptors
 from tests.support.connection_side import bytes_of
 from zcserve import Config
 from zcserve.cache.entry import Entry, ForeignSpan, Span
+from zcserve.cache.evictor import tick_at
 from zcserve.cache.loader import Loader
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
@@ -141,7 +143,7 @@ def test_a_file_of_the_site_is_sent_from_the_cache(known: Known, path: str, key:
     entry = known.load(key)
     uses = entry.uses
     part = Part.of_path(known.site.root.path + "/" + path)
-    found, body = segments(known.site, part, 1)
+    found, body = segments(known.site, part)
     assert body is entry.body
     assert b"".join(map(bytes_of, found)) == content
     assert not isinstance(found[0], ForeignSpan)
@@ -154,21 +156,23 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[tuple[Entry, int]] = []
 
-    def note(self, entry: Entry, turn: int) -> None:
-        self.heard.append((entry, turn))
+    def note(self, entry: Entry, tick: int) -> None:
+        self.heard.append((entry, tick))
 
 
 def test_a_file_that_an_application_sends_is_a_use_like_any_other(known: Known) -> None:
     entry = known.load(b"/large")
     known.site.sampler = listener = Listener()
-    segments(known.site, Part.of_path(known.site.root.path + "/large"), 7)
-    assert (listener.heard, entry.tick) == ([(entry, 7)], 7)
+    before = tick_at(time.monotonic())
+    segments(known.site, Part.of_path(known.site.root.path + "/large"))
+    assert listener.heard == [(entry, entry.tick)]
+    assert before <= entry.tick <= tick_at(time.monotonic())
 
 
 def test_a_range_of_a_file_of_the_site_is_a_part_of_its_body(known: Known) -> None:
     known.load(b"/large")
     with open(known.site.root.path + "/large", "rb") as opened:
-        found, _ = segments(known.site, Part.of_descriptor(opened, 1000, 5000), 1)
+        found, _ = segments(known.site, Part.of_descriptor(opened, 1000, 5000))
     (segment,) = found
     assert isinstance(segment, Span)
     assert bytes_of(segment) == LARGE[1000:6000]
@@ -176,7 +180,7 @@ def test_a_range_of_a_file_of_the_site_is_a_part_of_its_body(known: Known) -> No
 
 def test_by_whatever_path_it_was_opened(known: Known) -> None:
     entry = known.load(b"/large")
-    _, body = segments(known.site, Part.of_path(known.site.root.path + "/a dir/../link"), 1)
+    _, body = segments(known.site, Part.of_path(known.site.root.path + "/a dir/../link"))
     assert body is entry.body
 
 
@@ -216,7 +220,7 @@ def unknown(known: Known) -> str:
 
 @pytest.mark.parametrize("file_of", [not_loaded, rewritten, replaced, outside, unknown])
 def test_another_file_is_sent_from_its_descriptor(known: Known, file_of: Callable[[Known], str]) -> None:
-    found, body = segments(known.site, Part.of_path(file_of(known)), 1)
+    found, body = segments(known.site, Part.of_path(file_of(known)))
     assert body is None
     (segment,) = found
     assert isinstance(segment, ForeignSpan)
@@ -225,8 +229,8 @@ def test_another_file_is_sent_from_its_descriptor(known: Known, file_of: Callabl
 
 def test_of_nothing_there_are_no_segments(known: Known) -> None:
     known.load(b"/empty")
-    assert segments(known.site, Part.of_path(known.site.root.path + "/empty"), 1) == ((), None)
-    assert segments(known.site, Part(os.open(known.site.root.path + "/large", os.O_RDONLY), 5, 0), 1) == (
+    assert segments(known.site, Part.of_path(known.site.root.path + "/empty")) == ((), None)
+    assert segments(known.site, Part(os.open(known.site.root.path + "/large", os.O_RDONLY), 5, 0)) == (
         (),
         None,
     )

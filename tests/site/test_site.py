@@ -38,8 +38,8 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[tuple[Entry, int, int]] = []
 
-    def note(self, entry: Entry, turn: int) -> None:
-        self.heard.append((entry, turn, entry.tick))
+    def note(self, entry: Entry, tick: int) -> None:
+        self.heard.append((entry, tick, entry.tick))
 
 
 @pytest.mark.parametrize("target", [b"/page", b"/a%20b", b"/docs/", b"/docs/index.html"])

@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol
 import pytest
 
 import zcserve
-from tests.support import unhurried
+from tests.support import lanes, unhurried
 from tests.support.waiting import wait_until
 
 CHECKOUT = Path(zcserve.__file__).parents[1]
@@ -38,7 +38,7 @@ class Command:
         with stdout.open("wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, *PROGRAM, *argv],
-                env=clean | {"PYTHONPATH": str(CHECKOUT)} | environ,
+                env=clean | lanes.environ(argv) | {"PYTHONPATH": str(CHECKOUT)} | environ,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.PIPE,

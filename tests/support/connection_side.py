@@ -60,7 +60,6 @@ class Side:
             Pool(settings.servlet_threads, settings.servlet_queue_max),
             AsyncThread(),
             self.calls.put,
-            lambda: 1,
             lambda seconds, call: self.calls.put(call),
             Failures(Timers()),
         )

@@ -33,8 +33,6 @@ CONTENT = b"the content"
 class HandFront(Front):
     """Reports what a test says, for descriptors that are numbers only."""
 
-    turn = 0
-
     def __init__(self) -> None:
         self.reports: list[tuple[int, int]] = []
         self.watched: set[int] = set()
@@ -45,7 +43,6 @@ class HandFront(Front):
         self.own = 0  # so many connections of its own are open
 
     def poll(self, timeout: float) -> list[tuple[int, int]]:
-        self.turn += 1
         self.waits = timeout != 0
         reports, self.reports = self.reports, []
         return reports

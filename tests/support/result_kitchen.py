@@ -39,7 +39,6 @@ class Kitchen:
         keeping = Keeping(self.loader, self.fetcher, self.timers, Front(), lambda: 0)
         caller = Caller(context, LoopGuard(10, Front()))
         look = self.looks.append
-        context.turn = lambda: self.calls
         self.results = Results(context, caller, keeping, answer_of=self._answer_of, look=lambda: look(True))
 
     def _answer_of(self, outcome: Outcome, route: Route, asked: RequestLine) -> Answer:

@@ -23,6 +23,8 @@ from tools.bench import (
     budget,
     cold,
     hit_ratio,
+    lanes,
+    lanes_run,
     live,
     million,
     ordinary,
@@ -167,6 +169,32 @@ def _promises(
         faults,
         json_file=options.out / f"{options.command}.json",
         markdown_file=options.out / f"{options.command}.md",
+    )
+    return 1 if faults else 0
+
+
+def _lanes(options: argparse.Namespace) -> int:
+    def said(one: rounds.Sample) -> None:
+        print(f"{one.workload} {one.round} {one.peer}: {one.cpu_us:.2f} us, p99 {one.p99_ms:.3f} ms", file=sys.stderr)
+
+    busy = os.getloadavg()[0]
+    done = lanes_run.run_lanes(options.rounds, options.seconds, options.hits, options.against, said)
+    peer = lanes.PLAIN
+    where = report.circumstances({"zcserve": version(peer.program, *peer.version_option), "wrk": version("wrk", "-v")})
+    where["run"] = f"{options.rounds} interleaved rounds of {options.seconds} s, load average {busy:.2f} before"
+    found = [*outcomes(lanes.targets(before=options.against is not None), done.samples), *done.figures]
+    faults = done.faults + summary.faults(done.samples)
+    options.out.mkdir(parents=True, exist_ok=True)
+    report.write_results(
+        [report.targets_table(found), report.requests_table(summary.rows(done.samples))],
+        where | done.notes,
+        {
+            "targets": [{**asdict(one), "reached": one.reached} for one in found],
+            "samples": [asdict(sample) for sample in done.samples],
+        },
+        faults,
+        json_file=options.out / "lanes.json",
+        markdown_file=options.out / "lanes.md",
     )
     return 1 if faults else 0
 
@@ -360,6 +388,7 @@ COMMANDS = {
     "targets": _targets,
     "servlets": _servlets,
     "ordinary": _ordinary,
+    "lanes": _lanes,
     "sweep": _sweep,
     "charts": _charts,
     "preload": _preload,

@@ -27,7 +27,8 @@ RESET = struct.pack("ii", 1, 0)
 SETTLED_S, SETTLE_TIMEOUT_S = 0.1, 10.0
 
 
-def _make_room(count: int) -> None:
+def make_room(count: int) -> None:
+    """Have descriptors for so many connections. Raises BenchError where the process may not have them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + SPARE_DESCRIPTORS
     if hard != resource.RLIM_INFINITY and wanted > hard:
@@ -37,8 +38,12 @@ def _make_room(count: int) -> None:
 
 
 def _use_once(connection: socket.socket) -> None:
-    """One request and its whole answer. Raises OSError when the server closes instead."""
     connection.sendall(REQUEST)
+    read_answer(connection)
+
+
+def read_answer(connection: socket.socket) -> None:
+    """Read a whole answer. Raises OSError when the server closes instead."""
     received = b""
     while True:
         chunk = connection.recv(65536)
@@ -78,7 +83,7 @@ def idle_connections(port: int, count: int) -> Iterator[list[socket.socket]]:
     Raises BenchError when descriptors do not suffice, or the server does not take so many.
     """
     if count:
-        _make_room(count)
+        make_room(count)
     with contextlib.ExitStack() as stack:
         connections = []
         for number in range(count):

@@ -206,12 +206,12 @@ def loading(
     targets: tuple[str, ...],
     *,
     seconds: int,
-    core: int,
+    core: int | None,
     workdir: Path,
     run: int,
     lowest: bool = False,
 ) -> Iterator[Callable[[], Load]]:
-    """Drive 127.0.0.1:`port` for about `seconds` from a generator on `core`; the value waits for its end.
+    """Drive 127.0.0.1:`port` for about `seconds` from a generator on `core` (None: all); the value waits for its end.
 
     `run` is a number that no other run against the same server has; with `lowest` the generator leaves the core to
     every other process that wants it. One that gives up makes a Load of no requests and an error; it is ended with

@@ -77,6 +77,14 @@ def _of_peers(commands: Any) -> None:
     others.add_argument("--engine", choices=("native", "python"), default="native", help="of our own server")
     others.add_argument("--workloads", default=",".join(ordinary.KINDS), metavar="A,B", help="by default all")
     _result_folder(others, rounds=5, seconds=2)
+    many = commands.add_parser(
+        "lanes",
+        help="several lanes against one: CPU, requests/s, servlets, futex calls, balance",
+        description="Measures what is asked of several lanes, as ratios to one lane in interleaved rounds.",
+    )
+    many.add_argument("--hits", type=positive, default=1_000_000, help="under strace")
+    many.add_argument("--against", type=Path, metavar="TREE", help="a checkout that one lane is compared with")
+    _result_folder(many, rounds=5, seconds=2)
     charts = commands.add_parser("charts", help="draw the charts of a sweep again from its JSON")
     charts.add_argument("results", type=Path, metavar="SWEEP.JSON")
     charts.add_argument("--out", type=Path, default=Path("bench-results"), metavar="DIR")

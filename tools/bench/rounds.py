@@ -119,7 +119,7 @@ class Bench:
     tree: Tree
     workdir: Path
     seconds: int
-    core: int
+    core: int | None
     memory_before: dict[str, int] = field(default_factory=dict)
 
     def run(self, server: Server, name: str, load: Workload, round: int, run: int) -> Sample:
@@ -190,10 +190,12 @@ def run_rounds(
     rounds: int,
     seconds: int,
     groups: Sequence[Sequence[Cell]] | None = None,
+    cores: tuple[int | None, int | None] | None = None,
     said: Callable[[Sample], None] = lambda sample: None,
 ) -> list[Sample]:
     """Measure every cell of every group (None: `table_of_cells`) `rounds` times; `said` hears each sample at once.
 
+    `cores`: that of the servers and that of the generator (None: `pick_cores`; None for one of them: all).
     Raises BenchError before any measuring when a program is missing or a peer does not start or answer right.
     """
     groups = table_of_cells(peers, workloads) if groups is None else groups
@@ -201,7 +203,7 @@ def run_rounds(
         require(peer)
     for load in itertools.chain.from_iterable(load.loads for load in workloads.values()):
         find_program(GENERATORS[load.generator].program)
-    server_core, generator_core = pick_cores()
+    server_core, generator_core = cores or pick_cores()
     samples = []
     with tempfile.TemporaryDirectory(prefix="zcserve-bench-") as made, contextlib.ExitStack() as stack:
         workdir = Path(made)

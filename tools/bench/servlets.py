@@ -86,9 +86,9 @@ uvicorn.run(
 """
 
 
-def with_servlets(engine: str) -> Peer:
+def with_servlets(engine: str, *options: str) -> Peer:
     """zcserve with the servlets of this benchmark."""
-    server = zcserve("--engine", engine, "--servlets", "{own}/servlets")
+    server = zcserve("--engine", engine, "--servlets", "{own}/servlets", *options)
 
     def command(root: Path, port: int, own: Path) -> list[str]:
         folder = own / "servlets"

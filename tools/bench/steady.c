@@ -7,7 +7,8 @@
  * Content-Length says, or "-" for none at all, whatever Content-Length says (HEAD, 304). Ten '#' in a request are a
  * place: there each request that is sent has its running number, in ten digits. With SEED 0 requests are taken in the
  * order of the file, again and again; else at random. DEPTH of them go out in one send, and the next ones on this
- * connection when all are answered.
+ * connection when all are answered. CONNECTIONS is their number, or the connections themselves: descriptors that are
+ * inherited, "@3,4,7".
  *
  * RATE is in requests/s. The time of a request runs from when it was due, not from when a connection was free for it:
  * a server that stalls for a second has RATE late answers, not one (Tene, "How NOT to Measure Latency"). With RATE 0
@@ -279,13 +280,33 @@ static void watch(int poller, int fd, uint32_t events, struct connection *at) {
         fail("epoll_ctl");
 }
 
-static void connect_all(int poller, size_t connections, int port) {
+static size_t count_of(const char *word) {
+    size_t count = 1;
+    if (*word != '@')
+        return (size_t)atoi(word);
+    while ((word = strchr(word + 1, ',')))
+        count++;
+    return count;
+}
+
+/* The next of the descriptors that are named, or a new connection. */
+static int opened(const char **word, int port) {
+    char *behind;
+    if (**word != '@' && **word != ',')
+        return connected(port);
+    int fd = (int)strtol(*word + 1, &behind, 10);
+    *word = behind;
+    return fd;
+}
+
+static void connect_all(int poller, const char *word, int port) {
+    size_t connections = count_of(word);
     struct connection *all = calloc(connections, sizeof *all);
     idle = calloc(connections, sizeof *idle);
     if (!all || !idle)
         fail("calloc");
     for (struct connection *at = all; at < all + connections; at++) {
-        at->fd = connected(port);
+        at->fd = opened(&word, port);
         watch(poller, at->fd, EPOLLIN, at);
         idle[idle_count++] = at;
     }
@@ -344,7 +365,7 @@ int main(int count, char **words) {
     if (depth < 1 || depth > DEPTH_MAX)
         fail_format("DEPTH is not from 1 to 64");
     read_records(words[7]);
-    connect_all(poller, (size_t)atoi(words[2]), port);
+    connect_all(poller, words[2], port);
     double seconds = run(poller, (uint64_t)(atof(words[4]) * 1e9));
     size_t due = (size_t)(seconds * rate);
     errno = 0;

@@ -20,7 +20,7 @@ Following every access would cost more than serving it, so both halves are sampl
   here because every entry keeps the tick of its last use anyway (cache/evictor.py), evicted or not.
 
 `adapt` keeps both shares where they cost little: by `every`, by following fewer keys, and where few keys take most of
-the requests (a small and very busy site) by `pause`. Distances of less than the bytes of so many turns come out short.
+the requests (a small and very busy site) by `pause`. Distances of less than the bytes of so many ticks come out short.
 
 The curve is live: when `half_life` accesses were measured, all that was counted until then counts half from then on.
 The order of use is not aged, so that a rare reuse is still seen with its whole distance.
@@ -75,7 +75,7 @@ class MissRatioCurve:
 
     unit   accesses to a resource are to be followed if `hash32 * unit < size << 32`, with the unsigned 32-bit murmur3
            hash of its key (`mmh3.hash(key, signed=False)`); it only grows
-    pause  turns after which a followed resource is told again, however often it was used in between
+    pause  ticks (cache/evictor.py) after which a followed resource is told again, however often it was used in between
     every  one of so many accesses is to be measured, with gaps as `gap` draws them
     """
 
@@ -107,10 +107,13 @@ class MissRatioCurve:
         return random.randrange(1, 2 * self.every)
 
     def follow(self, hash32: int, size: int, tick: int) -> None:
-        """A resource of `size` bytes was used in turn `tick`, which is not before that of the last call.
+        """A resource of `size` bytes was used at `tick`. Where that is before the last call's, which two threads told
+        of, it counts as the same.
 
-        Nothing happens within `pause` turns of the last time. What is not to be followed (any more) is forgotten.
+        Nothing happens within `pause` ticks of the last time. What is not to be followed (any more) is forgotten.
         """
+        if self._next:
+            tick = max(tick, self._ticks[self._next - 1])
         slot = self._slots.get(hash32)
         if slot is not None and tick - self._ticks[slot] < self.pause and size == self._sizes[slot]:
             return
@@ -131,7 +134,7 @@ class MissRatioCurve:
             self._thin()
 
     def measure(self, size: int, last_tick: int) -> None:
-        """An access to any resource: its size, and the turn of its use before, 0 if there was none.
+        """An access to any resource: its size, and the tick of its use before, 0 if there was none.
 
         A first use is a miss in any memory. To be called before the access is followed.
         """
@@ -156,7 +159,7 @@ class MissRatioCurve:
         if self._followed > followed_max and len(self._slots) > SAMPLES_MIN:
             self._thin()
         elif self._followed > followed_max:
-            self.pause *= 2
+            self.pause *= 4  # it has a long way: from a microsecond to a second
         elif self.pause > 1 and 4 * self._followed < followed_max:
             self.pause //= 2
         if self._measured > MEASURED_PER_S_MAX * seconds:
@@ -193,7 +196,7 @@ class MissRatioCurve:
         return points
 
     def _used_since(self, tick: int) -> int:
-        """Bytes of the distinct resources used after turn `tick`, those not followed included by estimate."""
+        """Bytes of the distinct resources used after `tick`, those not followed included by estimate."""
         slot = bisect_right(self._ticks, tick, 0, self._next)
         block = (slot >> _BLOCK_BITS) + 1
         return sum(self._counted[slot : block << _BLOCK_BITS]) + sum(self._sums[block:])

@@ -328,7 +328,7 @@ class Entry:
     encoding  content coding, b"" for identity
     made      whether the variant is made from its base (`--compress`) rather than read from a sibling
     etag      strong, with quotes; b"" until the content was read once
-    tick      the loop's turn that last used it (cache/evictor.py)
+    tick      when it was last used (cache/evictor.py)
     uses      how often it was asked for and was at hand
     """
 

@@ -1,6 +1,6 @@
 """What goes when memory runs out: what a policy is, and the one that is used unless told otherwise.
 
-A hit costs a policy nothing. The hot path writes two numbers into the entry, `tick` (the loop's turn) and `uses` (how
+A hit costs a policy nothing. The hot path writes two numbers into the entry, `tick` (when that was) and `uses` (how
 often it was hit), and a policy learns what happened when it next looks at the entry, which is when room must be made.
 So every policy here pays for a hit at most once, at O(log n), in the sweep that comes upon it; and it may keep one
 number of its own in the entry (`entry.filed`).
@@ -20,7 +20,16 @@ from sortedcontainers import SortedKeyList
 from zcserve.cache.entry import Entry
 from zcserve.cache.unseen import hide
 
+# Ticks are times by the monotonic clock, which all threads share, and which a loop reads once a turn anyway. They are
+# so fine that two turns of a loop have two ticks; the uses of one turn have one.
+TICKS_PER_S = 1 << 20
+
 IsSending = Callable[[Entry], bool]
+
+
+def tick_at(now: float) -> int:
+    """The tick of a time by the monotonic clock."""
+    return int(now * TICKS_PER_S)
 
 
 def never_sending(entry: Entry) -> bool:

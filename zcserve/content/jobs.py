@@ -27,6 +27,10 @@ CLOSING_SEEN_S = 0.1
 Made = TypeVar("Made")
 
 
+def _nothing() -> None:
+    """A step that only waits."""
+
+
 class PausedError(Exception):
     """Another process takes over: nothing is replaced any more."""
 
@@ -48,6 +52,7 @@ class Jobs:
     def __init__(self, loop: Loop, closing: threading.Event, counters: Counters) -> None:
         """`closing` is set when the server ends. Raises NoThreadError."""
         self.call_soon = loop.call_soon
+        self._front = loop.front
         self._closing = closing
         self._counters = counters
         self.patches = Crew(1, "zcserve-content", stand_ins=0)
@@ -70,6 +75,14 @@ class Jobs:
     def in_loop(self, step: Callable[[], Made]) -> Made:
         """Have the loop make a step, between two turns, and wait until it has; what it gave. Raises ClosingError."""
         return self._made_by(self.call_soon, step)
+
+    def when_passed(self, then: Callable[[], None]) -> None:
+        """As `Front.when_passed`, of what steps have told it by now. In any thread."""
+        self.call_soon(partial(self._front.when_passed, then))
+
+    def await_passed(self) -> None:
+        """Wait until no client gets anything that steps have replaced by now. Raises ClosingError."""
+        self._made_by(self.when_passed, _nothing)
 
     def in_patches(self, job: Callable[[], Made]) -> Made:
         """Have the thread of the patches do a job, and wait until it has; what it gave. Raises ClosingError."""

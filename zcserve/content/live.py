@@ -1,4 +1,8 @@
-"""What is served now and what follows its root. Each method is a step of the loop, between two turns, and short."""
+"""What is served now and what follows its root. Each method is a step of the loop, between two turns, and short.
+
+Lanes in other threads answer while a step is made. So it has the front forget all that was before it tells what is new:
+what leads to something else, then the page for what is absent. Then no client gets something old after something new.
+"""
 
 from __future__ import annotations
 
@@ -91,11 +95,11 @@ class Live:
         comes_or_goes = any(patch.resources[key] is None or key not in known for key in keys)
         self.expect([key for key in keys if patch.resources[key] is not None])
         patch.apply(generation, keys)
-        if NOT_FOUND_KEY in keys:
-            self.tell_page()
         if self.is_building:
             self.laid.update(marked(keys))
         self._forget_keys(keys, files_come_or_go=comes_or_goes)
+        if NOT_FOUND_KEY in keys:
+            self.tell_page()
         self.settle([key for key in keys if patch.resources[key] is None])
         unneeded += [old for old in was if known.get(old.key) is not old]
         return unneeded
@@ -109,6 +113,7 @@ class Live:
         older, kept = self.site.generations, self._config.keep_generations
         self.site.serve(built.generation, older[:kept])
         self._next = built.generation
+        self._forget_keys(changed)
         self.tell_page()
         if watcher is not None:
             self._loop.forget(watcher.fd)
@@ -116,7 +121,6 @@ class Live:
         waiting, self._waiting = self._waiting, []
         for then in waiting:
             then()
-        self._forget_keys(changed)
         return list(older[kept:])
 
     # --- what is absent -------------------------------------------------------------------------------------------

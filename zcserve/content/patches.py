@@ -76,7 +76,7 @@ class Patches:
                 self._live.after_flip(partial(self.when_known, then))
                 return
             self._follow(watcher, time.monotonic())
-        self._jobs.call_soon(then)
+        self._jobs.when_passed(then)
 
     def _follow(self, watcher: Watcher, now: float) -> None:
         try:

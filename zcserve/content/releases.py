@@ -173,6 +173,7 @@ class Releases:
             self._close_unless_live(watcher)
         live.is_adrift = False
         self._tried_again_after = 0.0
+        self._jobs.await_passed()
         self._tidy_up(built, changed, over, self._jobs.in_loop)
         empty(changed)
 

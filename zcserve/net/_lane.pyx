@@ -29,30 +29,26 @@ from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport absent, connections, endings, mapped, owned as owning, proxies, servlets, table, uses
-from zcserve.net.lane.answering cimport Answering, pace_errands, read_head
-from zcserve.net.lane.conditions cimport decide
+from zcserve.net.lane cimport absent, connections, endings, hashes, mapped, owned as owning, proxies, servlets, table, trials, uses, withdrawn
+from zcserve.net.lane.answering cimport Answering, pace_errands
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, Conn, Conns,
 )
-from zcserve.net.lane.dates cimport NO_DATE
-from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value as read_numbers
-from zcserve.net.lane.head cimport Head
-from zcserve.net.lane.lanes cimport CONTENT_BYTES, LANES_MAX, LISTEN, REQUESTS, STOP, UNMODIFIED, open_lanes, send, total
+from zcserve.net.lane.lanes cimport (
+    CONTENT_BYTES, LANES_MAX, LISTEN, REQUESTS, STOP, UNMODIFIED, open_lanes, passed, send, total,
+)
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
-from zcserve.net.lane.loop cimport Loop, is_second_over, run_alone
+from zcserve.net.lane.loop cimport Loop, is_second_over, read_mail, run_alone
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.opening cimport close_lane, free_lane, have_mail, new_lane, open_lane, prepare
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
-from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport Record, Rep, bury, free_record, record_of_page
+from zcserve.net.lane.records cimport Record, bury, free_record, record_of_page, take_dead
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.seconds cimport said
 from zcserve.net.lane.sightings cimport taken
 from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, dup
-from zcserve.net.lane.text cimport Text, copied
-from zcserve.net.lane.withdrawn cimport close_withdrawn, open_withdrawn
+from zcserve.net.lane.text cimport Text
 
 sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of those beside it
 
@@ -60,22 +56,7 @@ sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of thos
 def read_value(int kind, bytes value not None):
     """For tests: the numbers that a value of this kind means (lane/grammar.pxd), None where the lane is unsure. Raises
     ValueError for a kind that there is not."""
-    cdef int64_t numbers[NUMBERS_MAX]
-    cdef Text copy
-    if not 0 <= kind < KINDS:
-        raise ValueError("no kind of value")
-    copy = copied(value)
-    try:
-        if not read_numbers(kind, copy, numbers):
-            return None
-        return tuple([numbers[i] for i in range(numbers_of(kind))])
-    finally:
-        free(<void *> copy.at)
-
-
-def say_second(int64_t second):
-    """For tests: how a Date says a second, how a line of the log in the combined format, and in JSON."""
-    return said(second)
+    return trials.numbers_read(kind, value)
 
 
 @cython.final
@@ -107,10 +88,10 @@ cdef class Lane:
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
         self.config = config
         open_lane(&self.loop, seed, config, log_on)
-        open_withdrawn(&self.shared.withdrawn, &self.shared.lanes, &lane.dead)
+        withdrawn.open_withdrawn(&self.shared.withdrawn, &self.shared.lanes, &lane.dead)
         table.open_table(&self.shared.table, seed, &lane.uses, &self.shared.withdrawn)
-        absent.open_absent(&self.shared.absent, urandom(16))
-        absent.open_absent(&self.shared.owned.segments, urandom(16))
+        hashes.open_hashes(&self.shared.absent.keys, urandom(16), &self.shared.withdrawn)
+        hashes.open_hashes(&self.shared.owned.segments, urandom(16), &self.shared.withdrawn)
         self.judge = judge
         lane.judged.judge = <PyObject *> judge if judge is not None else NULL
         lane.judged.gil = &lane.gil
@@ -120,10 +101,10 @@ cdef class Lane:
         for i in range(1, self.shared.lanes.count):
             free_lane(self.others[i])
         close_lane(&self.loop)
-        close_withdrawn(&self.shared.withdrawn)
+        withdrawn.close_withdrawn(&self.shared.withdrawn)
         table.close_table(&self.shared.table)
         absent.close_absent(&self.shared.absent)
-        absent.give_up(&self.shared.owned.segments)
+        hashes.close_hashes(&self.shared.owned.segments)
         free(self.loop.answering.proxies.networks)
         if self.shared.unavailable != NULL:
             free_record(self.shared.unavailable)
@@ -233,15 +214,20 @@ cdef class Lane:
 
     def close(self):
         """Close the lane's connections and the epoll descriptor. No application is consulted any more: it may refer to the lane."""
+        cdef int i
+        if self.shared.lanes.count > 1:
+            read_mail(&self.loop)
         self.close_all(False)
         endings.abort_all(&self.loop.answering.conns)
         for i in range(1, self.shared.lanes.count):      # they have ended
-            bury(&self.others[i].answering.dead)
+            take_dead(&self.loop.answering.dead, &self.others[i].answering.dead)
         for made in self.made.values():
             made.discard()
         self.made.clear()
         self.consult(None)
         self.learn(None)
+        withdrawn.close_withdrawn(&self.shared.withdrawn)        # what waited for them may refer to the server
+        bury(&self.loop.answering.dead)
         if self.loop.answering.conns.epfd >= 0:
             close(self.loop.answering.conns.epfd)
             self.loop.answering.conns.epfd = -1
@@ -305,9 +291,21 @@ cdef class Lane:
         self.look_up, self.owned = look_up, owned
         lane.servlets.look_up = <PyObject *> look_up if look_up is not None else NULL
 
+    def await_lanes(self):
+        """An epoch: when it has passed, no lane answers with what was forgotten until now."""
+        return withdrawn.await_lanes(&self.shared.withdrawn)
+
+    def has_passed(self, uint64_t epoch):
+        """Whether each lane waits, or has begun a turn since this epoch began."""
+        return passed(&self.shared.lanes, epoch)
+
+    def doubt(self):
+        """Ask the application whether it owns what it did."""
+        owning.doubt(&self.shared.owned.freshness)
+
     def forget_quick(self):
         """Look up anew what was found."""
-        owning.doubt(&self.shared.owned.freshness)
+        self.doubt()
         servlets.forget_quick(&self.loop.answering.servlets, &self.shared.table)
         bury(&self.loop.answering.dead)
 
@@ -340,9 +338,9 @@ cdef class Lane:
         cdef Record *found[2]
         return table.find_with(&self.shared.table, entry, found) > 0
 
-    def note_use(self, entry, uint64_t turn):
-        """Python uses a representation in this turn: the turn of the use before, as far as the lane knows; 0 for none."""
-        return table.note_use(&self.shared.table, entry, turn)
+    def note_use(self, entry, uint64_t tick):
+        """Python uses a representation at this tick: that of the use before, as far as the lane knows; 0 for none."""
+        return table.note_use(&self.shared.table, entry, tick)
 
     def pinned(self, entry):
         """Whether the lane is in the middle of sending from this entry. Any thread that holds the GIL may ask."""
@@ -356,46 +354,48 @@ cdef class Lane:
 
     def know(self, pieces, uint32_t count):
         """These are all the keys that lead somewhere, about `count` of them: what is none of them is absent from now on."""
-        cdef absent.Absent *known = &self.shared.absent
-        absent.begin_set(known, count)
+        hashes.begin_set(&self.shared.absent.keys, count)
         for keys in pieces:
             self.add_keys(keys)
-        known.is_known = known.slots != NULL
+        hashes.end_set(&self.shared.absent.keys)
 
     def add_keys(self, keys):
         """These keys are not absent."""
-        absent.add_keys(&self.shared.absent, keys)
+        hashes.add_keys(&self.shared.absent.keys, keys)
 
     def remove_keys(self, keys):
-        """These keys lead nowhere: they are absent, and what was taught of them is forgotten."""
-        absent.remove_keys(&self.shared.absent, keys)
+        """These keys lead nowhere: what was taught of them is forgotten, and they are absent."""
         for key in keys:
             self.forget_key(key)
+        hashes.remove_keys(&self.shared.absent.keys, keys)
 
     def set_not_found(self, bytes head not None, bytes content not None):
         """What is absent gets this, with 404; as in `put_redirect`."""
-        absent.set_page(&self.shared.absent, &self.shared.withdrawn, NOT_FOUND, head, content)
+        absent.set_page(&self.shared.absent, NOT_FOUND, head, content)
         bury(&self.loop.answering.dead)
 
-    def is_absent(self, bytes target not None):
-        """Whether a target is known to be absent."""
-        cdef absent.Text text = absent.Text(PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target))
-        return not owning.may_own(&self.shared.owned, text) and absent.page_of(&self.shared.absent, text) != NULL
+    def is_absent(self, bytes target not None, int times=1):
+        """How often a target is called absent, that is asked for so many `times` (in tests, beside changes)."""
+        cdef Text text = Text(PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target))
+        cdef int said = 0
+        with nogil:
+            for _ in range(times):
+                said += not owning.may_own(&self.shared.owned, text) and absent.page_of(&self.shared.absent, text) != NULL
+        return said
 
     @property
     def keys_bytes(self):
         """What the set of keys takes."""
-        cdef absent.Absent *known = &self.shared.absent
-        return sizeof(uint64_t) * (<size_t> known.size + (known.older_size if known.older != NULL else 0))
+        return hashes.bytes_of(&self.shared.absent.keys)
 
     def keyed_hash(self, bytes data not None, uint64_t first, uint64_t second):
         """For tests: the set's hash, under this key."""
-        return absent.siphash13(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), first, second)
+        return hashes.siphash13(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), first, second)
 
     # --- what Python is told ----------------------------------------------------------------------------------
 
     def drain_ticks(self, int most=-1):
-        """Tell each entry that was used how often, and the turn of its last use: all since they were last told, or at most so
+        """Tell each entry that was used how often, and the tick of its last use: all since they were last told, or at most so
         many now. How many are left of those that there were when this began."""
         return uses.tell_uses(&self.loop.answering.uses, &self.loop.answering.dead.numbers, most)
 
@@ -408,7 +408,7 @@ cdef class Lane:
         self.loop.answering.sightings.every = every
 
     def take_sightings(self):
-        """What was noted since the last call: [(hash, size, turn, turn of the use before, followed, measured)]."""
+        """What was noted since the last call: [(hash, size, tick, tick of the use before, followed, measured)]."""
         return taken(&self.loop.answering.sightings)
 
     def take_log(self):
@@ -421,38 +421,12 @@ cdef class Lane:
 
     def parse(self, bytes data not None):
         """For tests and fuzzing: (length, method, target, mode) of the plain request at the front of `data`, or None."""
-        cdef Head head
-        cdef Text copy = copied(data)
-        self.loop.answering.gil.held = True      # the caller has it
-        try:
-            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head):
-                return None
-            return head.length + head.body, data[: head.method_len], head.target.at[: head.target.len], head.mode
-        finally:
-            self.loop.answering.gil.held = False
-            free(<void *> copy.at)
+        return trials.parsed(&self.loop.answering, data)
 
     def decide(self, bytes data not None, bytes etag not None, modified, int64_t size, int64_t now):
         """For tests and fuzzing: (status, start, stop) of the answer to the plain head at the front of `data`, of a representation
         with this tag, Last-Modified (seconds since 1970, or None) and size; None where the general lane is to judge."""
-        cdef Head head
-        cdef Part part = Part(0, 0)
-        cdef Text copy = copied(data)
-        cdef Rep rep
-        cdef int status
-        cdef bytes tail = b"ETag: " + etag
-        rep.head = PyBytes_AS_STRING(tail)
-        rep.date, rep.tail, rep.tag_len, rep.size = 0, 0, PyBytes_GET_SIZE(etag), size
-        rep.modified = NO_DATE if modified is None else modified
-        self.loop.answering.gil.held = True      # the caller has it
-        try:
-            if not read_head(&self.loop.answering, copy.at, copy.at + copy.len, &head) or head.for_servlet:
-                return None
-            status = decide(&head.conditions, &rep, head.is_get, self.loop.answering.rules.ranges_max, now, &part)
-            return (status, part.start, part.stop) if status == 206 else (status, 0, 0) if status != UNSURE else None
-        finally:
-            self.loop.answering.gil.held = False
-            free(<void *> copy.at)
+        return trials.decided(&self.loop.answering, data, etag, modified, size, now)
 
     @property
     def running(self):
@@ -495,7 +469,7 @@ cdef class Lane:
 
     @property
     def turn(self):
-        """The number of this turn: ticks of entries are turns."""
+        """The number of this turn."""
         return self.loop.answering.turn
 
     @property

@@ -249,7 +249,7 @@ class Answering:
         if self._stored is not None and self._stored.own:
             service.loop.front.teach(self.target, base)
         if body is not None:
-            self._site.note_use(chosen, service.loop.turn)
+            self._site.note_use(chosen, service.loop.tick)
             return self._represent(chosen, body)
         done = partial(self._on_fetched, partial(self._loaded, chosen))
         if self._stored is not None and self._stored.own:
@@ -277,7 +277,7 @@ class Answering:
     def _loaded(self, chosen: Entry, result: Fetched) -> Step:
         """Answer with what a thread brought."""
         if isinstance(result, Body):
-            self._site.note_use(chosen, self._service.loop.turn, was_resident=False)
+            self._site.note_use(chosen, self._service.loop.tick, was_resident=False)
             return self._represent(chosen, result)
         return self._anew() if isinstance(result, Renewed) else self._unavailable()
 

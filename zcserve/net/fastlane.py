@@ -14,6 +14,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from importlib import import_module
@@ -187,15 +188,11 @@ class FastLane(Front):
         self._log = log
         self._second = 0
         self._tells_uses = False
+        self._awaited: deque[tuple[int, Callable[[], None]]] = deque()  # by epoch
         self._call_soon: Callable[[Callable[[], object]], None]
         self._store: Store
 
     # --- waiting ------------------------------------------------------------------------------------------------
-
-    @property
-    def turn(self) -> int:
-        """As `Front.turn`."""
-        return self.lane.turn
 
     def watch(self, fd: int, kind: Kind) -> None:
         """As `Front.watch`: the lane accepts by itself."""
@@ -248,6 +245,8 @@ class FastLane(Front):
             self._tells_uses = True
         if self._tells_uses:
             self._tells_uses = self.lane.drain_ticks(TICKS_AT_ONCE) > 0
+        if self._awaited:
+            self._tell_passed()
         if self._log is not None:
             lines = self.lane.take_log()
             if lines:
@@ -331,6 +330,22 @@ class FastLane(Front):
         for key in keys:
             self.lane.forget_key(key)
 
+    def when_passed(self, then: Callable[[], None]) -> None:
+        """As `Front.when_passed`."""
+        epoch = self.lane.await_lanes()
+        if self.lane.has_passed(epoch):
+            then()
+        else:
+            self._awaited.append((epoch, then))
+
+    def _tell_passed(self) -> None:
+        while self._awaited and self.lane.has_passed(self._awaited[0][0]):
+            self._awaited.popleft()[1]()
+
+    def doubt(self) -> None:
+        """As `Front.doubt`."""
+        self.lane.doubt()
+
     def forget_quick(self) -> None:
         """As `Front.forget_quick`."""
         self.lane.forget_quick()
@@ -345,9 +360,9 @@ class FastLane(Front):
         """As `Front.tell_uses`."""
         self.lane.drain_ticks()
 
-    def note_use(self, entry: Entry, turn: int) -> int:
+    def note_use(self, entry: Entry, tick: int) -> int:
         """As `Front.note_use`."""
-        return self.lane.note_use(entry, turn)
+        return self.lane.note_use(entry, tick)
 
     def sample(self, curve: MissRatioCurve) -> None:
         """As `Front.sample`."""
@@ -358,5 +373,6 @@ class FastLane(Front):
         return self.lane.take_sightings()
 
     def running(self) -> tuple[str | None, int]:
-        """As `Front.running`."""
-        return self.lane.running, -self.lane.requests
+        """As `Front.running`. While a servlet runs, its count stands still."""
+        where = self.lane.running
+        return where, -self.lane.requests - 1 if where is not None else 0

@@ -66,11 +66,6 @@ class Front:
 
     # --- waiting ------------------------------------------------------------------------------------------------
 
-    @property
-    def turn(self) -> int:
-        """How often it was waited: ticks of entries are turns."""
-        return 0
-
     def poll(self, timeout: float) -> list[tuple[int, int]]:
         """Descriptors with what they are ready for; waits at most `timeout` seconds (-1: without end). One that the
         loop has no handler for is a connection that is handed over: `take` it.
@@ -160,8 +155,16 @@ class Front:
     def forget_keys(self, keys: Collection[bytes], resources: int) -> None:
         """These keys lead elsewhere now; there are so many `resources` in all."""
 
+    def doubt(self) -> None:
+        """Something may have changed in the application: ask whether it owns what it did. Told before it takes that
+        up."""
+
     def forget_quick(self) -> None:
         """Consult anew for what was found so."""
+
+    def when_passed(self, then: Callable[[], None]) -> None:
+        """Call `then` when no client gets what it was to forget by now: at once, where one thread answers."""
+        then()
 
     def drop(self, entry: Entry) -> None:
         """Let go of an entry's body: the entry is not served any more."""
@@ -171,15 +174,15 @@ class Front:
     def tell_uses(self) -> None:
         """Write into each entry how often it was used, and when last (`uses`, `tick`)."""
 
-    def note_use(self, entry: Entry, turn: int) -> int:
-        """Python uses a representation in this turn: that of the use before, as far as the front knows; 0 for none."""
+    def note_use(self, entry: Entry, tick: int) -> int:
+        """Python uses a representation at this tick: that of the use before, as far as the front knows; 0 for none."""
         return 0
 
     def sample(self, curve: MissRatioCurve) -> None:
         """From now on note uses by the rule of this curve."""
 
     def take_sightings(self) -> list[tuple[int, int, int, int, bool, bool]]:
-        """What was noted since the last call: [(hash, size, turn, turn of the use before, followed, measured)]."""
+        """What was noted since the last call: [(hash, size, tick, tick of the use before, followed, measured)]."""
         return []
 
     def running(self) -> tuple[str | None, int]:

@@ -114,7 +114,7 @@ class Http1:
                     and (body := hit.body or service.fetcher.opened(hit)) is not None
                     and (not body.holds_descriptor or (fields.plain and spans.is_ready(body)))
                 ):
-                    site.note_use(hit, loop.turn)
+                    site.note_use(hit, loop.tick)
                     if fields.ranges is not None and len(fields.ranges) > 1:  # no front answers several
                         others = count
                     stop = writer.write_hit(method, target, fields, hit, body)

@@ -23,6 +23,7 @@ from functools import partial
 from itertools import islice
 from math import inf
 
+from zcserve.cache.evictor import tick_at
 from zcserve.events import Event
 from zcserve.log import Log
 from zcserve.net.calling import CALLING_S, Calling
@@ -43,8 +44,8 @@ class Loop:
     """One thread's event loop.
 
     now          the monotonic clock at the turn's start
-    turn         counts turns, those in which the fast lane alone had work among them
-    rounds       counts turns of this loop
+    tick         the same, as entries have it (cache/evictor.py)
+    rounds       counts turns
     calling      which applications are called in this turn
     each_turn    event: a turn has begun
     handed_over  event: the fast lane hands the connection with this descriptor over
@@ -56,7 +57,7 @@ class Loop:
         self.timers = Timers()
         self.handlers: dict[int, Handler] = {}
         self.now = time.monotonic()
-        self.turn = 0
+        self.tick = tick_at(self.now)
         self.rounds = 0
         self.calling = Calling()
         self.each_turn: Event[()] = Event()
@@ -114,7 +115,7 @@ class Loop:
         """One turn."""
         events = self.front.poll(self._timeout())
         self.now = time.monotonic()
-        self.turn = self.front.turn
+        self.tick = tick_at(self.now)
         self.rounds += 1
         self.calling.left = CALLING_S
         again = self._steps() if self._again else None

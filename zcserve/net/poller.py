@@ -23,14 +23,11 @@ EVENTS_MAX = 256
 class Poller(Front):
     """An epoll descriptor: the front of the general lane."""
 
-    turn = 0
-
     def __init__(self) -> None:
         self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
 
     def poll(self, timeout: float) -> list[tuple[int, int]]:
         """As `Front.poll`."""
-        self.turn += 1
         return self._epoll.poll(timeout, EVENTS_MAX)
 
     def watch(self, fd: int, kind: Kind) -> None:

@@ -30,27 +30,27 @@ class Sampler:
         self._adapted_at = 0.0
         front.sample(self.curve)
 
-    def note(self, entry: Entry, turn: int) -> None:
-        """The general lane uses a representation in this turn; its tick is not written yet."""
+    def note(self, entry: Entry, tick: int) -> None:
+        """The general lane uses a representation at this tick, which is not written yet."""
         self.drain()
         curve = self.curve
         size = HEAD_BYTES + entry.size
-        last = max(entry.tick, self._front.note_use(entry, turn))  # either may have used it since
+        last = max(entry.tick, self._front.note_use(entry, tick))  # either may have used it since
         self._gap -= 1
         if self._gap <= 0:
             self._gap = curve.gap()
             curve.measure(size, last)
         hash32 = mmh3.hash(entry.key, self._seed, signed=False) ^ CODINGS.index(entry.encoding)
         if curve.is_sampled(hash32, size):
-            curve.follow(hash32, size, turn)
+            curve.follow(hash32, size, tick)
 
     def drain(self) -> None:
         """Tell what the fast lane has noted."""
-        for hash32, size, turn, last, followed, measured in self._front.take_sightings():
+        for hash32, size, tick, last, followed, measured in self._front.take_sightings():
             if measured:
                 self.curve.measure(size, last)
             if followed:
-                self.curve.follow(hash32, size, turn)
+                self.curve.follow(hash32, size, tick)
 
     def each_second(self, now: float) -> None:
         """Have the curve find its rate, and the lane its rule."""

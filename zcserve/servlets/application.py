@@ -155,7 +155,6 @@ class Servlets:
         site: Site,
         *,
         call_soon: Callable[[Callable[[], object]], None],
-        turn: Callable[[], int],
         front: Front,
         keeping: Keeping | None = None,
         failures: Failures | None = None,
@@ -168,7 +167,7 @@ class Servlets:
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
         timers = keeping.timers if keeping is not None else Timers()
         failures = failures if failures is not None else Failures(timers)
-        self.context = Context(config, site, pool, AsyncThread(), call_soon, turn, timers.call_later, failures)
+        self.context = Context(config, site, pool, AsyncThread(), call_soon, timers.call_later, failures)
         self._loop_guard = LoopGuard(config.servlet_slow_s, front)
         self._caller = Caller(self.context, self._loop_guard)
         self.results: Results | None = None
@@ -305,6 +304,8 @@ class Servlets:
         if self._is_late:
             return False
         now = time.monotonic()
+        if self._folder_events.is_told:
+            self._front.doubt()
         if self._folder_events.take() or now > self._sure_until:
             self._sure_until = now + SURE_S
             changes = self._in_use.changes()
@@ -356,6 +357,7 @@ class Servlets:
         self._is_late = False
         self._changes = frozenset()
         self._sure_until = 0.0  # what was written while it was loaded is not loaded
+        self._front.doubt()
         self._folder_events.close()
         self._folder_events = self._folder.listen()
         self._in_use, self._found = self._folder.loaded, {}
@@ -485,7 +487,6 @@ def check(config: Config) -> Checked:
         config,
         Site(0, Generation(Root(config.root))),
         call_soon=lambda call: None,
-        turn=lambda: 0,
         front=Front(),
         faults=faults,
     )

@@ -44,14 +44,13 @@ class RequestLine(Protocol):
 @dataclass(slots=True)
 class Context:
     """What they are given. `site` is the one that they belong to. `call_soon` runs a call in the loop's thread; there
-    `turn` is the loop's, and `call_later` runs a call after some seconds."""
+    `call_later` runs a call after some seconds."""
 
     config: Config
     site: Site
     pool: Pool
     tasks: AsyncThread
     call_soon: Callable[[Callable[[], object]], None]
-    turn: Callable[[], int]
     call_later: Callable[[float, Callable[[], object]], None]
     failures: Failures
 

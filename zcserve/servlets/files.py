@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from typing import Any
 
 from zcserve.cache.entry import Body, ForeignSpan, OpenFile, Segment, identity_of
+from zcserve.cache.evictor import tick_at
 from zcserve.http import encode_path
 from zcserve.site.site import Site
 
@@ -82,17 +84,17 @@ def _move(file: Any, fd: int, position: int) -> None:
         os.lseek(fd, position, os.SEEK_SET)
 
 
-def segments(site: Site, part: Part, turn: int) -> tuple[tuple[Segment, ...], Body | None]:
-    """What to send of a part, in the loop's thread in this turn, and whose memory it is (None: the file's own)."""
+def segments(site: Site, part: Part) -> tuple[tuple[Segment, ...], Body | None]:
+    """What to send of a part, in the loop's thread, and whose memory it is (None: the file's own)."""
     if not part.length:
         return (), None
-    body = _resident(site, part, turn)
+    body = _resident(site, part)
     if body is not None:
         return (body.part(part.offset, part.offset + part.length),), body
     return (part.span(),), None
 
 
-def _resident(site: Site, part: Part, turn: int) -> Body | None:
+def _resident(site: Site, part: Part) -> Body | None:
     """The body of the site's file that the part is of: found by where it lies, and the same by its identity."""
     try:
         path = site.root.real_path(part.file.fd)
@@ -103,5 +105,5 @@ def _resident(site: Site, part: Part, turn: int) -> Body | None:
         return None
     body = entry.body
     if body is not None:
-        site.note_use(entry, turn)
+        site.note_use(entry, tick_at(time.monotonic()))
     return body

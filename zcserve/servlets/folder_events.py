@@ -48,11 +48,16 @@ class FolderEvents:
             os.close(watched)
         self.fd = fd
 
+    @property
+    def is_told(self) -> bool:
+        """Whether there is something to `take`."""
+        return self.fd >= 0 and fcntl.ioctl(self.fd, termios.FIONREAD, b"\0\0\0\0") != b"\0\0\0\0"
+
     def take(self) -> bool:
         """Whether something may have changed since this was last asked."""
         if self.fd < 0:
             return True
-        if fcntl.ioctl(self.fd, termios.FIONREAD, b"\0\0\0\0") == b"\0\0\0\0":
+        if not self.is_told:
             return False
         with suppress(BlockingIOError):
             while os.read(self.fd, _READ_BYTES):

@@ -133,7 +133,7 @@ class Promised:
 
     def reply_with(self, part: Part, context: Context) -> Reply:
         """The answer whose content is a part of a file. In the loop's thread."""
-        content, body = segments(context.site, part, context.turn())
+        content, body = segments(context.site, part)
         return Reply(self._status, self._fields, content, part.length, body)
 
     def without_content(self, size: int) -> Reply:

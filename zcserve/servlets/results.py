@@ -28,6 +28,7 @@ from math import inf
 from typing import NamedTuple
 
 from zcserve.cache.entry import ComposedEntry, Entry, each_coding
+from zcserve.cache.evictor import tick_at
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.loader import Loader
 from zcserve.cache.preload import forget
@@ -144,7 +145,7 @@ class Results:
         content = answer.content
         assert isinstance(content, bytes)
         entry = ComposedEntry(call.target, len(content), judged.modified, judged.content_type, judged.fields)
-        entry.tick = self._context.turn()  # it is new, not the one that was not used for longest
+        entry.tick = tick_at(time.monotonic())  # it is new, not the one that was not used for longest
         kept = self.kept.get(call.target)
         job = partial(make_resident, self._loader, kept.entry if kept is not None else None, entry, content)
         self._fetcher.run(call, job, partial(self._made_resident, call, answer))

@@ -23,8 +23,8 @@ Found: TypeAlias = tuple[Generation, Entry | Redirect | None]
 class Sampler(Protocol):
     """What is told of each use."""
 
-    def note(self, entry: Entry, turn: int) -> None:
-        """The entry is used in this turn of the loop; its tick is not written yet."""
+    def note(self, entry: Entry, tick: int) -> None:
+        """The entry is used at this tick, which is not written yet."""
 
 
 class Site:
@@ -86,11 +86,12 @@ class Site:
         resource = self.live.resources.get(path)
         return resource if self.application is None or isinstance(resource, Entry) else None
 
-    def note_use(self, entry: Entry, turn: int, *, was_resident: bool = True) -> None:
-        """A representation is sent in this turn of the loop: the only place that writes a use, but for the fast lane's
+    def note_use(self, entry: Entry, tick: int, *, was_resident: bool = True) -> None:
+        """A representation is sent at this tick: the only place that writes a use, but for the fast lane's
         own (net/lane/uses.pxd). What had to be loaded first is new to the evictor, and counts no use."""
         if self.sampler is not None:
-            self.sampler.note(entry, turn)
-        entry.tick = turn
+            self.sampler.note(entry, tick)
+        if tick > entry.tick:  # else another lane's use, of which the front told, was later
+            entry.tick = tick
         if was_resident:
             entry.uses += 1

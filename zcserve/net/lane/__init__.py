@@ -2,9 +2,9 @@
 
     system text atomic  <  scan dates gil steady requests mail  <  seconds lanes mapped records
         <  withdrawn grammar choice uses
-        <  judged ranges sightings table  <  conditions  <  head  <  proxies log output
+        <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log output
         <  connections parts absent finding  <  owned  <  servlets shared  <  endings moving
-        <  answering  <  loop  <  opening  <  _lane
+        <  answering  <  loop trials  <  opening  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
@@ -20,6 +20,7 @@
 | withdrawn   | what no lane finds any more, and one may be reading still                   |
 | mapped      | large content in memory, and its pages into a socket                        |
 | grammar     | what the value of a field means                                             |
+| hashes      | a set of hashes, which any lane may ask what is not in it                   |
 | judged      | what a value means, as the grammar says it or else Python                   |
 | steady      | arrays that grow where they are                                             |
 | requests    | what servlets are called with                                               |
@@ -44,6 +45,7 @@
 | shared      | what several lanes would look at, and Python's thread alone writes          |
 | finding     | what Python teaches when it is asked for                                    |
 | answering   | the bytes of one connection -> answers, or a connection that is handed over |
+| trials      | single steps, for tests and the fuzzer                                      |
 | loop        | turns of epoll, and each connection's share of them                         |
 | opening     | a lane is made, and given back                                              |
 

@@ -29,7 +29,7 @@ from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
     BLOCKED, DONE, ELSEWHERE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, Output, add_answer, add_text, code_of, has_room, send_answers, send_pending, unpin,
 )
-from zcserve.net.lane.owned cimport Owned, is_still_owned, may_own, seems_fresh
+from zcserve.net.lane.owned cimport Owned, is_still_owned, may_own, seems_fresh, seems_fresh_elsewhere
 from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
 from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
@@ -41,7 +41,7 @@ from zcserve.net.lane.sightings cimport Sightings, sight
 from zcserve.net.lane.system cimport expect_bytes, monotonic
 from zcserve.net.lane.table cimport expect, find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
-from zcserve.net.lane.uses cimport Use, Uses, take_use_back, touch, use_of
+from zcserve.net.lane.uses cimport Use, Uses, take_use_back, tick_at, touch, use_of
 
 cdef extern from *:
     """
@@ -60,6 +60,7 @@ cdef enum:
 
 cdef struct Answering:
     uint64_t turn                # counts turns
+    uint64_t tick                # when this one began (uses.pxd)
     Seconds seconds              # of which all answers and log lines are
     int errands                  # that Python was given in this turn
     int errands_max
@@ -86,6 +87,12 @@ cdef struct Answering:
     Conns conns
     Pages pages
     Output output
+
+
+cdef inline void begin_turn(Answering *lane) noexcept nogil:
+    lane.turn += 1
+    lane.conns.now = monotonic()
+    lane.tick = tick_at(lane.conns.now)
 
 
 cdef inline bint read_head(Answering *lane, const char *start, const char *end, Head *head) noexcept nogil:
@@ -172,13 +179,14 @@ cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
     finds."""
     cdef Record *record = NULL
     cdef Text place = head.place
-    if lane.number:
-        return &lane.asking.unknown
-    if not head.for_servlet and not may_own(&lane.shared.owned, place):
+    cdef bint is_owned = head.for_servlet or may_own(&lane.shared.owned, place)
+    if not is_owned:
         record = page_of(&lane.shared.absent, place)
         if record != NULL and not is_fresh(lane):
-            return NULL
-    elif lane.servlets.look_up != NULL:
+            return &lane.asking.unknown if lane.number else NULL
+    if lane.number:
+        return record if record != NULL else &lane.asking.unknown
+    if is_owned and lane.servlets.look_up != NULL:
         if head.is_absolute and not head.for_servlet:
             head.place = head.target
             head.hash = hash_of(&lane.shared.table, head.target.at, head.target.len)
@@ -197,6 +205,8 @@ cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
 cdef inline bint is_fresh(Answering *lane) noexcept nogil:
     """Whether an application owns what it did."""
     cdef Owned *owned = &lane.shared.owned
+    if lane.number:
+        return seems_fresh_elsewhere(owned, lane.conns.now)
     if owned.is_fresh == NULL or seems_fresh(&owned.freshness, lane.turn, lane.conns.now):
         return True
     hold_gil(&lane.gil)
@@ -262,8 +272,8 @@ cdef inline Answer *add_file(
         return answer
     use = use_of(&lane.uses, rep)
     if lane.sightings.unit > 0:
-        sight(&lane.sightings, record, rep, use, lane.turn)
-    touch(&lane.uses, rep.number, use, lane.turn)
+        sight(&lane.sightings, record, rep, use, lane.tick)
+    touch(&lane.uses, rep.number, use, lane.tick)
     return answer
 
 

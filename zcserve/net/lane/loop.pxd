@@ -18,7 +18,7 @@ from libc.string cimport memcpy
 
 from zcserve.net.lane.asking cimport PRESSING, QUIET, UNKNOWN, Question, forget_question, join, post, take_answers
 from zcserve.net.lane.atomic cimport look_int, release, set_int
-from zcserve.net.lane.answering cimport CALLS_MAX, HAND_OVER_ERRANDS, Answering, answer, go_on, has_had_its_share
+from zcserve.net.lane.answering cimport CALLS_MAX, HAND_OVER_ERRANDS, Answering, answer, begin_turn, go_on, has_had_its_share
 from zcserve.net.lane.connections cimport (
     AGAIN, ASKED, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue, are_calls_waiting, call_later,
     drop_first, free_inbox, hand, nothing_read, renew, room_for, run_again, tell, watch, watch_fresh,
@@ -252,6 +252,7 @@ cdef inline void read_mail(Loop *loop) noexcept nogil:
             join(&loop.answering.asking.back, <Question *> letter.what)
         elif letter.kind == RETURNED:
             note_dead(&loop.answering.dead, <Record *> letter.what)
+            conns.due = True     # Python may wait for the memory
         elif letter.kind == LISTEN:
             listen(loop, letter.fd)
         elif letter.kind == STOP:
@@ -301,6 +302,7 @@ cdef inline void run_alone(Loop *loop) noexcept nogil:
         lane.errands_max = 0x7FFFFFFF
         loop.turns(loop, -1)
     abort_all(&lane.conns)
+    give_back(&lane.shared.lanes, &lane.dead)
     end_reading(&loop.station)
 
 
@@ -371,8 +373,7 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
     loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, timeout)
     if loop.answering.number:
         begin_reading(&loop.answering.shared.lanes, &loop.station)
-    loop.answering.turn += 1
-    conns.now = monotonic()
+    begin_turn(&loop.answering)
     if loop.events_count < 0:
         loop.events_count = 0
         return False             # a signal: Python looks after it

@@ -9,7 +9,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from zcserve.net.lane.answering cimport BATCH_BYTES, Answering
+from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, begin_turn
 from zcserve.net.lane.asking cimport close_asking
 from zcserve.net.lane.connections cimport OWNER_MAIL, Conns, free_all, open_conns, register
 from zcserve.net.lane.judged cimport close_judged, open_judged
@@ -23,7 +23,6 @@ from zcserve.net.lane.replying cimport answer_questions
 from zcserve.net.lane.servlets cimport close_servlets
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings
-from zcserve.net.lane.system cimport monotonic
 from zcserve.net.lane.uses cimport close_uses, has_uses, open_uses
 
 cdef extern from *:
@@ -55,7 +54,7 @@ cdef inline int open_lane(Loop *loop, uint32_t seed, config, bint log_on) except
     if log_on:
         open_log(&lane.log, config.access_log_format == "json")
     limit(loop, config, log_on)
-    lane.conns.now = monotonic()
+    begin_turn(lane)
     return 0
 
 
@@ -144,4 +143,5 @@ cdef inline void close_lane(Loop *loop) noexcept:
 cdef inline void free_lane(Loop *loop) noexcept:
     """Another lane, which has ended."""
     close_lane(loop)
+    free(loop.answering.dead.records)
     free(loop)

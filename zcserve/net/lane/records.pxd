@@ -269,6 +269,13 @@ cdef inline void note_dead(Dead *dead, Record *record) noexcept nogil:
     dead.count += 1
 
 
+cdef inline void take_dead(Dead *dead, Dead *other) noexcept nogil:
+    """What died in the hands of another lane, which has ended."""
+    while other.count:
+        other.count -= 1
+        note_dead(dead, other.records[other.count])
+
+
 cdef inline void bury(Dead *dead) noexcept:
     """Free what is dead. A Python object that goes may have more records die: they are seen to, too."""
     while dead.count:

@@ -18,7 +18,7 @@ cdef enum:
 cdef struct Sighting:
     uint32_t hash
     int64_t size
-    uint64_t tick, last          # the turn of this use, and that of the use before
+    uint64_t tick, last          # of this use, and of the use before
     bint followed, measured
 
 cdef struct Sightings:
@@ -43,14 +43,14 @@ cdef inline void close_sightings(Sightings *sightings) noexcept:
 
 
 cdef inline void sight(
-    Sightings *sightings, const Record *record, const Rep *rep, Use *use, uint64_t turn
+    Sightings *sightings, const Record *record, const Rep *rep, Use *use, uint64_t tick
 ) noexcept nogil:
     """Note a use where it is sampled, before its tick is written."""
     cdef Sighting *sighting = &sightings.noted[sightings.count]
     cdef int64_t size = rep.head_len + rep.size
     cdef uint32_t hash = record.hash ^ <uint32_t> rep.coding
     sighting.followed = (
-        <uint32_t> turn - use.told >= sightings.pause and <double> hash * sightings.unit < <double> size * 4294967296.0
+        <uint32_t> tick - use.told >= sightings.pause and <double> hash * sightings.unit < <double> size * 4294967296.0
     )
     sightings.gap -= 1
     sighting.measured = sightings.gap <= 0
@@ -59,16 +59,16 @@ cdef inline void sight(
         sightings.gap = 1 + (sightings.seed >> 33) % (2 * sightings.every - 1)
     if (sighting.followed or sighting.measured) and sightings.count < SIGHTINGS_MAX:
         if sighting.followed:
-            use.told = <uint32_t> turn
+            use.told = <uint32_t> tick
         sighting.hash = hash
         sighting.size = size
-        sighting.tick = turn
+        sighting.tick = tick
         sighting.last = use.tick
         sightings.count += 1
 
 
 cdef inline list taken(Sightings *sightings):
-    """What was noted since the last call: [(hash, size, turn, turn of the use before, followed, measured)]."""
+    """What was noted since the last call: [(hash, size, tick, tick of the use before, followed, measured)]."""
     cdef int i
     cdef Sighting *sighting
     cdef list found = []

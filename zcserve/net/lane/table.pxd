@@ -234,8 +234,8 @@ cdef inline bint is_sending(const Table *table, entry) except -1:
     return False
 
 
-cdef inline uint64_t note_use(const Table *table, entry, uint64_t turn) except? 0:
-    """Python uses a representation in this turn: the turn of the use before, as the lane knows it; 0 for none."""
+cdef inline uint64_t note_use(const Table *table, entry, uint64_t tick) except? 0:
+    """Python uses a representation at this tick: that of the use before, as the lane knows it; 0 for none."""
     cdef Record *found[2]
     cdef uint64_t last = 0
     cdef int i, place
@@ -244,7 +244,7 @@ cdef inline uint64_t note_use(const Table *table, entry, uint64_t turn) except? 
             rep = &reps_of(found[i])[place]
             if <object> rep.entry is entry:
                 last = max(last, use_of(table.uses, rep).tick)
-                use_of(table.uses, rep).tick = turn
+                use_of(table.uses, rep).tick = tick
     return last
 
 

@@ -20,12 +20,14 @@ cdef enum:
 
 cdef extern from *:
     """
+    #define ZC_TICKS_PER_S 1048576.0
     #define ZC_LISTED 0x80000000u
     """
+    const double TICKS_PER_S "ZC_TICKS_PER_S"    # as cache/evictor.py's
     const uint32_t LISTED "ZC_LISTED"    # in `Use.count`: the number stands among those that were touched
 
 cdef struct Use:                 # of a representation
-    uint64_t tick                # of the last one
+    uint64_t tick                # when the last one was (cache/evictor.py); 0 for none
     uint32_t told                # the lower half of the tick when it was last sighted
     uint32_t count               # since Python was told, and LISTED
 
@@ -60,6 +62,11 @@ cdef inline bint has_uses(Uses *uses, uint32_t number) noexcept nogil:
         return False
     uses.size = size
     return True
+
+
+cdef inline uint64_t tick_at(double now) noexcept nogil:
+    """The tick of a time by the monotonic clock."""
+    return <uint64_t> <int64_t> (now * TICKS_PER_S)
 
 
 cdef inline Use *use_of(const Uses *uses, const Rep *rep) noexcept nogil:

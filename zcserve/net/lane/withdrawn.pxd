@@ -45,12 +45,12 @@ cdef inline void close_withdrawn(Withdrawn *withdrawn) noexcept nogil:
         let_thing_go(withdrawn)
     free(withdrawn.things)
     withdrawn.things = NULL
-    withdrawn.room = 0
+    withdrawn.at = withdrawn.closed = withdrawn.count = withdrawn.room = 0
 
 
 cdef inline void withdraw(Withdrawn *withdrawn, Record *record) noexcept nogil:
     """A record is in no table any more."""
-    if withdrawn.lanes.count <= 1:
+    if withdrawn.lanes.count == 1:
         unref(withdrawn.dead, record)
     else:
         put_thing(withdrawn, <uintptr_t> record)
@@ -58,7 +58,7 @@ cdef inline void withdraw(Withdrawn *withdrawn, Record *record) noexcept nogil:
 
 cdef inline void withdraw_memory(Withdrawn *withdrawn, void *memory) noexcept nogil:
     """No lane finds this memory any more: it is freed when none reads it."""
-    if withdrawn.lanes.count <= 1:
+    if withdrawn.lanes.count == 1:
         free(memory)
     elif memory != NULL:
         put_thing(withdrawn, <uintptr_t> memory | MEMORY)
@@ -125,8 +125,10 @@ cdef inline void free_some(Withdrawn *withdrawn, int most) noexcept nogil:
 
 cdef inline uint64_t await_lanes(Withdrawn *withdrawn) noexcept nogil:
     """An epoch: when it has passed, no lane reads what was withdrawn until now, and each finds what was put."""
-    withdrawn.awaited = next_epoch(withdrawn.lanes)
-    return withdrawn.awaited
+    cdef uint64_t epoch = next_epoch(withdrawn.lanes)
+    if not passed(withdrawn.lanes, epoch):
+        withdrawn.awaited = epoch
+    return epoch
 
 
 cdef inline void give_back(Lanes *lanes, Dead *dead) noexcept nogil:
