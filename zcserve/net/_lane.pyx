@@ -30,7 +30,6 @@ from libc.string cimport memcpy
 from os import urandom
 
 from zcserve.net.lane cimport absent, connections, endings, hashes, mapped, owned as owning, proxies, servlets, table, trials, uses, withdrawn
-from zcserve.net.lane.answering cimport Answering, pace_errands
 from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, Conn, Conns,
 )
@@ -46,6 +45,7 @@ from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.records cimport Record, bury, free_record, record_of_page, take_dead
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.seconds cimport said
+from zcserve.net.lane.sending cimport Answering, pace_errands
 from zcserve.net.lane.sightings cimport taken
 from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, dup
 from zcserve.net.lane.text cimport Text

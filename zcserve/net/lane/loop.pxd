@@ -13,30 +13,29 @@ client that is here, and asks for one after the other, stands in `Conns.quiet`, 
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memcpy
 
-from zcserve.net.lane.asking cimport PRESSING, QUIET, UNKNOWN, Question, forget_question, join, post, take_answers
+from zcserve.net.lane.asking cimport PRESSING, QUIET, UNKNOWN, Question, forget_question, join, post
 from zcserve.net.lane.atomic cimport look_int, release, set_int
-from zcserve.net.lane.answering cimport CALLS_MAX, HAND_OVER_ERRANDS, Answering, answer, begin_turn, go_on, has_had_its_share
+from zcserve.net.lane.answering cimport CALLS_MAX, answer, has_had_its_share
 from zcserve.net.lane.connections cimport (
     AGAIN, ASKED, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue, are_calls_waiting, call_later,
-    drop_first, free_inbox, hand, nothing_read, renew, room_for, run_again, tell, watch, watch_fresh,
+    drop_first, free_inbox, nothing_read, renew, room_for, run_again, tell, watch, watch_fresh,
 )
 from zcserve.net.lane.endings cimport abort_all, end, end_idle, finish, linger, sweep
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
-from zcserve.net.lane.gil cimport hold_gil, let_gil_go
+from zcserve.net.lane.gil cimport let_gil_go
 from zcserve.net.lane.lanes cimport (
     ACCEPT, ANSWERED, ASK, CONTENT_BYTES, GIVEN, LISTEN, REQUESTS, RETURNED, STOP, UNLISTEN, UNMODIFIED, Lanes, Station, begin_reading, end_reading, idlest, send,
 )
 from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.mail cimport Letter, begin_to_take, take_letter
-from zcserve.net.lane.moving cimport Given, take_given
+from zcserve.net.lane.moving cimport Given
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET, date_prefixes
 from zcserve.net.lane.records cimport Record, note_dead
-from zcserve.net.lane.replying cimport answer_questions, post_answers, take_questions
+from zcserve.net.lane.replying cimport answer_questions, post_answers, take_in_given, take_questions, take_up_answers
 from zcserve.net.lane.seconds cimport is_another
-from zcserve.net.lane.servlets cimport discard_made, move_made
+from zcserve.net.lane.sending cimport Answering, begin_turn, go_on
 from zcserve.net.lane.system cimport (
     AF_INET, AF_INET6, EAGAIN, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4,
     close, epoll_event, epoll_wait, errno, monotonic, recv, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t, ssize_t,
@@ -262,23 +261,6 @@ cdef inline void read_mail(Loop *loop) noexcept nogil:
                 run_again(conns, loop.listeners[i])
     if loop.answering.asking.back.first != NULL:
         take_up_answers(&loop.answering)
-
-
-cdef inline void take_in_given(Answering *lane, Given *given) noexcept nogil:
-    """A connection of another lane's is this one's, or Python's."""
-    cdef int fd = given.fd
-    cdef bint is_here = take_given(&lane.conns, given)
-    if given.made:
-        hold_gil(&lane.gil)
-        if is_here:
-            move_made(&lane.servlets, given.made, fd)
-        else:
-            discard_made(&lane.servlets, given.made)
-    if is_here and given.is_pythons:
-        lane.errands += HAND_OVER_ERRANDS
-        lane.errand_at = monotonic()
-        hand(&lane.conns, fd, &lane.conns.all[fd])
-    free(given)
 
 
 cdef inline void listen(Loop *loop, int fd) noexcept nogil:
@@ -517,12 +499,6 @@ cdef inline void take_up_calls(Loop *loop) noexcept nogil:
     if lane.asking.unsent:
         post_answers(lane)
     lane.is_called_up = False
-
-
-cdef inline void take_up_answers(Answering *lane) noexcept nogil:
-    """Those that asked have their turn."""
-    lane.asking.is_stuck = False
-    take_answers(&lane.asking, &lane.conns, &lane.output, &lane.log, &lane.shared.lanes)
 
 
 cdef inline void call_up(Loop *loop, Queue *queue, double left) noexcept nogil:

@@ -9,7 +9,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, begin_turn
+from zcserve.net.lane.answering cimport BATCH_BYTES
 from zcserve.net.lane.asking cimport close_asking
 from zcserve.net.lane.connections cimport OWNER_MAIL, Conns, free_all, open_conns, register
 from zcserve.net.lane.judged cimport close_judged, open_judged
@@ -20,6 +20,7 @@ from zcserve.net.lane.mail cimport close_mail, open_mail
 from zcserve.net.lane.mapped cimport map_file, unmap
 from zcserve.net.lane.output cimport Output
 from zcserve.net.lane.replying cimport answer_questions
+from zcserve.net.lane.sending cimport Answering, begin_turn
 from zcserve.net.lane.servlets cimport close_servlets
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings

@@ -12,23 +12,26 @@ Answers go back together, but not later than TOGETHER_S after the first, and bef
 """
 
 from libc.stdint cimport int64_t
-from libc.stdlib cimport realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
-from zcserve.net.lane.answering cimport BATCH_BYTES, CALLS_MAX, Answering, call, find_first, find_known, is_fresh, may_call, read_head
+from zcserve.net.lane.answering cimport BATCH_BYTES, CALLS_MAX, call, find_first, find_known, is_fresh, may_call, read_head
 from zcserve.net.lane.asking cimport (
-    ENDS, GIVES, GOES_ON, HANDS, PRESSING, QUIET, UNKNOWN, Asking, Chain, Question, made_key, post, put_in, take_first,
+    ENDS, GIVES, GOES_ON, HANDS, PRESSING, QUIET, UNKNOWN, Asking, Chain, Question, made_key, post, put_in, take_answers, take_first,
 )
 from zcserve.net.lane.atomic cimport look_int
+from zcserve.net.lane.connections cimport hand
 from zcserve.net.lane.finding cimport may_find
 from zcserve.net.lane.gil cimport hold_gil, let_gil_go
 from zcserve.net.lane.grammar cimport CLOSE
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.lanes cimport ANSWERED
 from zcserve.net.lane.log cimport Log, log_line, may_log
+from zcserve.net.lane.moving cimport Given, take_given
 from zcserve.net.lane.output cimport DONE, ENOUGH, HAND_OVER, NOT_YET
 from zcserve.net.lane.records cimport Record
-from zcserve.net.lane.servlets cimport Asked, discard_made, has_made, servlet_of
+from zcserve.net.lane.sending cimport HAND_OVER_ERRANDS, Answering
+from zcserve.net.lane.servlets cimport Asked, discard_made, has_made, move_made, servlet_of
 from zcserve.net.lane.system cimport monotonic
 from zcserve.net.lane.text cimport Text
 
@@ -184,3 +187,29 @@ cdef inline void forget_made(Answering *lane, Question *question) noexcept nogil
         hold_gil(&lane.gil)
         discard_made(&lane.servlets, made_key(question))
         question.then = GOES_ON
+
+
+# --- what comes back to another lane, and what it gives away ------------------------------------------------
+
+
+cdef inline void take_up_answers(Answering *lane) noexcept nogil:
+    """Those that asked have their turn."""
+    lane.asking.is_stuck = False
+    take_answers(&lane.asking, &lane.conns, &lane.output, &lane.log, &lane.shared.lanes)
+
+
+cdef inline void take_in_given(Answering *lane, Given *given) noexcept nogil:
+    """A connection of another lane's is this one's, or Python's."""
+    cdef int fd = given.fd
+    cdef bint is_here = take_given(&lane.conns, given)
+    if given.made:
+        hold_gil(&lane.gil)
+        if is_here:
+            move_made(&lane.servlets, given.made, fd)
+        else:
+            discard_made(&lane.servlets, given.made)
+    if is_here and given.is_pythons:
+        lane.errands += HAND_OVER_ERRANDS
+        lane.errand_at = monotonic()
+        hand(&lane.conns, fd, &lane.conns.all[fd])
+    free(given)
