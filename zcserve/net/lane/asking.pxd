@@ -279,12 +279,12 @@ cdef inline void say_answers(Question *question, Conns *conns, Conn *conn, Outpu
         question.said = NULL     # the reference goes along
     else:
         add_int(&question.said.refs, 1)
+    if question.lines_len:
+        add_lines(log, question.lines, question.lines_len, question.requests)
     output.requests += question.requests
     output.bytes_sent += question.size
     conn.answered += question.requests
     question.requests = 0
-    if question.lines_len:
-        add_lines(log, question.lines, question.lines_len)
     conn.closing = STAYS
     if question.closes:
         conn.closing = CLOSES if not rest and not conns.draining else CLOSES_DEAF

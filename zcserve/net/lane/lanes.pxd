@@ -2,7 +2,7 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Lanes: what each lets the others see of it, and the epoch by which what was withdrawn is freed.
 
-A `Station` is all of a lane that another thread may touch: its mailbox, and numbers that the lane alone writes. Station 0 is that of the
+A `Station` is all of a lane that another thread may touch: its mailbox, its parcels, and numbers that the lane alone writes. Station 0 is that of the
 first lane, in whose thread Python's loop runs.
 
 Epochs. Python's thread takes something out of what lanes read, and then begins another epoch. A lane notes the epoch at the start of a
@@ -15,6 +15,7 @@ from libc.stdint cimport uint64_t
 
 from zcserve.net.lane.atomic cimport acquire, add, load, look_int, release, store
 from zcserve.net.lane.mail cimport Letter, Mailbox, put_letter
+from zcserve.net.lane.parcels cimport Parcel
 
 cdef extern from *:
     """
@@ -32,8 +33,9 @@ cdef enum:                       # `Letter.kind`
     LISTEN = 3                   # `fd`: accept clients from here; it is the taker's. `what` is its number in Python
     UNLISTEN = 4                 # `fd`: accept no more from the one that has this number in Python
     ACCEPT = 5                   # clients wait at the listeners: the taker has the fewest
-    ASK = 6                      # `what`: the first `Question` of a chain (asking.pxd), for the first lane
-    ANSWERED = 7                 # likewise, and it has answered them
+    TOLD = 6                     # a parcel has come for Python
+    ASK = 7                      # `what`: the first `Question` of a chain (asking.pxd), for the first lane
+    ANSWERED = 8                 # likewise, and it has answered them
 
 cdef enum:                       # `Station.numbers`
     REQUESTS = 0                 # that it has answered
@@ -43,9 +45,13 @@ cdef enum:                       # `Station.numbers`
 
 cdef struct Station:
     Mailbox mail
+    Parcel lines                 # of the log, for Python
+    void *log                    # its `Log` (log.pxd), NULL for none: Python's when the lane has `ended`
     char before[64]              # what follows is written by the lane alone
     uint64_t seen                # the epoch of its turn, or QUIET
+    uint64_t lost                # lines of the log that found no room
     int load                     # its connections
+    int ended                    # it runs no more
     uint64_t numbers[NUMBERS]    # at the end of its last turn
     char behind[64]
 

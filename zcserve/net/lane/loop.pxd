@@ -26,7 +26,8 @@ from zcserve.net.lane.endings cimport abort_all, end, end_idle, finish, linger, 
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
 from zcserve.net.lane.lanes cimport (
-    ACCEPT, ANSWERED, ASK, CONTENT_BYTES, GIVEN, LISTEN, REQUESTS, RETURNED, STOP, UNLISTEN, UNMODIFIED, Lanes, Station, begin_reading, end_reading, idlest, send,
+    ACCEPT, ANSWERED, ASK, CONTENT_BYTES, GIVEN, LISTEN, REQUESTS, RETURNED, STOP, TOLD, UNLISTEN, UNMODIFIED, Lanes, Station, begin_reading,
+    end_reading, idlest, send,
 )
 from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.mail cimport Letter, begin_to_take, take_letter
@@ -41,6 +42,7 @@ from zcserve.net.lane.system cimport (
     close, epoll_event, epoll_wait, errno, monotonic, recv, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t, ssize_t,
 )
 from zcserve.net.lane.table cimport has_chores
+from zcserve.net.lane.news cimport end_news, has_news, send_news
 from zcserve.net.lane.withdrawn cimport WAIT_MS, give_back, is_waiting
 
 cdef enum:
@@ -256,6 +258,8 @@ cdef inline void read_mail(Loop *loop) noexcept nogil:
             listen(loop, letter.fd)
         elif letter.kind == STOP:
             loop.stopped = True
+        elif letter.kind == TOLD:
+            conns.due = True
         elif letter.kind == ACCEPT:
             for i in range(loop.listeners_count):
                 run_again(conns, loop.listeners[i])
@@ -277,22 +281,26 @@ cdef inline void listen(Loop *loop, int fd) noexcept nogil:
 cdef inline void run_alone(Loop *loop) noexcept nogil:
     """A lane without Python, until it is told to stop."""
     cdef Answering *lane = &loop.answering
+    cdef double within = -1
     while not loop.stopped:
         lane.conns.due = lane.conns.full = False
         lane.conns.reports_count = 0
         lane.errands = 0
         lane.errands_max = 0x7FFFFFFF
-        loop.turns(loop, -1)
+        loop.turns(loop, within)
+        within = send_news(&lane.shared.lanes, &loop.station, &lane.log)
     abort_all(&lane.conns)
     give_back(&lane.shared.lanes, &lane.dead)
     end_reading(&loop.station)
+    end_news(&loop.station)
 
 
 # --- a turn -------------------------------------------------------------------------------------------------
 
 
 cdef inline void run(Loop *loop, double timeout) noexcept nogil:
-    """Serve until Python is needed, the time is over (seconds; -1: without end), or the second is."""
+    """Serve until Python is needed, the time is over (seconds; -1: without end, or until another lane has something to tell), or the
+    second is."""
     cdef Conns *conns = &loop.answering.conns
     cdef double until
     cdef bint worked = False
@@ -313,8 +321,15 @@ cdef inline void run(Loop *loop, double timeout) noexcept nogil:
             take_up_again(loop)
         if are_calls_waiting(conns):
             take_up_calls(loop)
-        if conns.due or loop.stopped or has_own_chores(loop) or timeout == 0 or (until >= 0 and conns.now >= until):
+        if conns.due or loop.stopped or has_own_chores(loop) or timeout == 0 or is_time(loop, until):
             return
+
+
+cdef inline bint is_time(const Loop *loop, double until) noexcept nogil:
+    """Whether the time is over."""
+    if until >= 0:
+        return loop.answering.conns.now >= until
+    return loop.answering.number and has_news(&loop.answering.log)
 
 
 cdef inline bint has_own_chores(const Loop *loop) noexcept nogil:

@@ -24,6 +24,7 @@ from zcserve.net.lane.sending cimport Answering, begin_turn
 from zcserve.net.lane.servlets cimport close_servlets
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings
+from zcserve.net.lane.news cimport close_news, open_news
 from zcserve.net.lane.uses cimport close_uses, has_uses, open_uses
 
 cdef extern from *:
@@ -101,6 +102,7 @@ cdef inline Loop *new_lane(const Loop *first, Shared *shared, config) except NUL
     try:
         open_lane(loop, shared.table.seed, config, first.answering.log.on)
         have_mail(loop)
+        open_news(&loop.station, &loop.answering.log)
         copy(&loop.answering, &first.answering)
     except BaseException:
         free_lane(loop)
@@ -138,6 +140,7 @@ cdef inline void close_lane(Loop *loop) noexcept:
     close_judged(&lane.judged)
     close_sightings(&lane.sightings)
     close_log(&lane.log)
+    close_news(&loop.station)
     close_mail(&loop.station.mail)
 
 

@@ -14,7 +14,7 @@ from zcserve.net.lane.finding cimport Finder
 from zcserve.net.lane.gil cimport Gil
 from zcserve.net.lane.head cimport Rules
 from zcserve.net.lane.judged cimport Judged
-from zcserve.net.lane.log cimport Log
+from zcserve.net.lane.log cimport Log, take_lines_back
 from zcserve.net.lane.moving cimport give_away
 from zcserve.net.lane.output cimport BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, Answer, Output, send_answers, send_pending, unpin
 from zcserve.net.lane.parts cimport Pages
@@ -96,7 +96,7 @@ cdef inline const char *take_back(Answering *lane, const Answer *first, const An
     while answer < end:
         take_use_back(use_of(&lane.uses, answer.rep))
         answer += 1
-    lane.log.len = first.log_mark
+    take_lines_back(&lane.log, first.log_mark, <int> (end - first))
     return first.start
 
 
