@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from tests.support.elsewhere import are_elsewhere, descriptors_by_client, elsewhere
-from tests.support.engines import Engines, compare, make_site, tags_of
+from tests.support.engines import Engines, make_site, tags_of
 from tests.support.grammar import Maker
+from tests.support.mixed import MIXED, TARGETS, compare_all
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
 from tests.support.waiting import WaitUntil
-from tests.wire.test_servlets_engines import CLOSING, MIXED, QUIET_S, TARGETS
 from zcserve import Config, Server
 from zcserve.net.framing import frame
 from zcserve.site import reply
@@ -118,7 +118,7 @@ def test_streams_are_answered_as_one_lane_does(lanes: Engines, seed: int) -> Non
     maker = Maker(rng, TARGETS, lanes.tags, mischief=0.003 if seed else 0.02, sends=0.3)
     for _ in range(STREAMS):
         stream = maker.stream(1 if rng.random() < 0.3 else rng.randint(2, 12))
-        compare(lanes, [*maker.pieces(stream), CLOSING], 0.0, QUIET_S)
+        compare_all(lanes, maker.pieces(stream))
 
 
 def test_what_needs_python_leaves_the_connection_in_its_lane(start: Start, site: Site, wait_until: WaitUntil) -> None:
@@ -169,7 +169,8 @@ number = itertools.count()
 
 def post(request):
     text = "%d" % next(number)
-    write_servlet(Path({str(folder)!r}), "page", "@servlet('/page')\\ndef page(request):\\n    return b'at " + text + "'\\n")
+    page = "@servlet('/page')\\ndef page(request):\\n    return b'at " + text + "'\\n"
+    write_servlet(Path({str(folder)!r}), "page", page)
     return text
 """,
     )
@@ -220,6 +221,28 @@ def test_no_servlet_is_called_for_a_client_that_has_gone_meanwhile(start: Start,
         assert first.read().body == b"held first"
         assert third.get("/held/third").body == b"held third"
         assert JOURNAL == ["first", "third"]
+
+
+# --- the log ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_answer_is_logged_once_in_order_and_names_the_client_that_a_proxy_names(
+    start: Start, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    log = tmp_path / "access.log"
+    server = start(access_log=str(log), proxy_headers="127.0.0.1")
+    with elsewhere(server) as client:
+        proxied = [get("/hello", f"X-Forwarded-For: 192.0.2.{number}") for number in range(20)]
+        client.send(b"".join(request + get("/file") for request in proxied))
+        assert [client.read().body for _ in range(40)] == [b"Hello, world!", b"file"] * 20
+    client_lines = [f"192.0.2.{number} /hello 200 13" for number in range(20)]
+    expected = [line for hello in client_lines for line in (hello, "127.0.0.1 /file 200 4")]
+
+    def logged() -> list[str]:
+        lines = [line.split(" ") for line in log.read_text().splitlines()]
+        return [f"{line[0]} {line[6]} {line[8]} {line[9]}" for line in lines]
+
+    wait_until(lambda: logged()[-40:] == expected)
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------
