@@ -54,7 +54,7 @@ _log = Log(__name__)
 # The lane's numbers for content codings, in the order of what an Accept-Encoding means.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
 # What the lane answers, in the order of `Lane.set_prefixes`.
-STATUSES = (200, 304, 206, 412, 416, 404, 301)
+STATUSES = (200, 304, 206, 412, 416, 404, 301, 503)
 # So many keys are forgotten one by one; of more, all are.
 KEYS_FORGOTTEN_MAX = 1000
 # Entries that are told of their uses in one turn: 70 us, where each comes from memory.
@@ -189,7 +189,8 @@ class FastLane(Front):
         self.poll = lane.poll  # type: ignore[method-assign]
         self.take = lane.take  # type: ignore[method-assign]
         lane.set_prefixes(tuple(prefixes.of(status, mode) for mode in (KEEP, KEEP_10, CLOSE) for status in STATUSES))
-        lane.set_pages([_page_of(status, vary) for status in (412, 416) for vary in ((), reply.VARY)])
+        pages = [_page_of(status, vary) for status in (412, 416) for vary in ((), reply.VARY)]
+        lane.set_pages(pages, *_framed(reply.unavailable()))
         self._prefixes = prefixes
         self._log = log
         self._second = 0

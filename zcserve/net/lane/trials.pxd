@@ -6,7 +6,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 
-from zcserve.net.lane.answering cimport Answering, read_head
+from zcserve.net.lane.answering cimport read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.dates cimport NO_DATE
 from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value
@@ -14,6 +14,7 @@ from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Rep
 from zcserve.net.lane.seconds cimport DATE_LEN, LOG_TIME_MAX, write_date, write_log_time
+from zcserve.net.lane.sending cimport Answering
 from zcserve.net.lane.text cimport Text, copied
 
 
