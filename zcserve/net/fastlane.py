@@ -193,9 +193,9 @@ class FastLane(Front):
         self._prefixes = prefixes
         self._log = log
         self._second = 0
-        self._awaited: deque[tuple[int, Callable[[], None]]] = deque()  # by epoch
         self._lines_lost = 0  # that were told
         self._losses: Telling
+        self._awaited: deque[tuple[int, Callable[[], None]]] = deque()  # by epoch
         self._call_soon: Callable[[Callable[[], object]], None]
         self._store: Store
 
@@ -281,7 +281,7 @@ class FastLane(Front):
 
     def count(self, known: int) -> int:
         """As `Front.count`: the lane counts those, too, that it has handed over and that Python has not taken yet."""
-        return self.lane.count + self.lane.foreign
+        return self.lane.all_count
 
     def introduce(self, fd: int, family: int, peer: str) -> None:
         """As `Front.introduce`."""
@@ -292,9 +292,9 @@ class FastLane(Front):
         self.lane.resume(fd, since)
         return True
 
-    def shed(self, most: int) -> int:
+    def shed(self, most: int) -> int | None:
         """As `Front.shed`."""
-        return self.lane.shed(min(most, self.lane.count // 2 + 1))
+        return self.lane.shed(min(most, self.lane.all_count // 2 + 1))
 
     def drain(self) -> None:
         """As `Front.drain`."""

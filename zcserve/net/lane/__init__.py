@@ -4,14 +4,14 @@
         <  withdrawn grammar choice uses
         <  numbers  <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log output
         <  connections parts absent finding news  <  owned  <  servlets shared  <  endings moving
-        <  answering  <  loop trials  <  opening  <  _lane
+        <  accepting shedding answering  <  loop trials  <  opening  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
 | system      | what is taken from the system and from CPython                              |
 | text        | classes of characters, comparisons, decimal numbers, hashes                 |
 | atomic      | how one thread reads what another writes                                    |
-| mail        | letters between lanes                                                       |
+| mail        | letters between lanes, and orders                                           |
 | parcels     | what a lane has gathered goes to Python's thread                            |
 | lanes       | what each lane lets the others see, and when what was withdrawn is freed    |
 | scan        | where a target, a name, a value or a tag ends                               |
@@ -41,7 +41,9 @@
 | parts       | answers whose head is made when they are asked for: 206, 301, 412, 416      |
 | connections | which connections there are, and whose they are                             |
 | moving      | a connection that goes from one lane to another                             |
+| accepting   | which lane takes a new client                                               |
 | endings     | how connections end, and when                                               |
+| shedding    | which connections are closed when there are too many                        |
 | absent      | which keys lead nowhere, and the answer to them                             |
 | owned       | which paths an application may own                                          |
 | servlets    | functions of Python's that are called from here                             |
