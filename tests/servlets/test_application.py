@@ -70,12 +70,16 @@ class Told(Front):
     def __init__(self) -> None:
         self.consulted: list[tuple[Callable[[bytes, bytes], Quick | None] | None, Owned]] = []
         self.forgotten = 0
+        self.doubted: list[bool] = []  # whether the events were there still
 
     def consult(self, look_up: Callable[[bytes, bytes], Quick | None] | None, owned: Owned) -> None:
         self.consulted.append((look_up, owned))
 
     def forget_quick(self) -> None:
         self.forgotten += 1
+
+    def doubt(self) -> None:
+        self.doubted.append(is_readable(self.consulted[-1][1].notice))
 
 
 class House:
@@ -535,6 +539,15 @@ def test_what_the_lane_was_told_is_true_until_the_folder_changes(house: House, f
     again = quick_of(house, "/page")
     assert again.is_fresh()
     assert not is_readable(again.notice)
+
+
+def test_what_other_lanes_were_told_is_doubted_before_the_events_are_read(house: House, folder: Path) -> None:
+    """They look for events by themselves, and find none from then on."""
+    assert house.ask("/page").content == b"own"
+    house.front.doubted.clear()
+    write_servlet(folder, "page", PAGE.replace('"own"', '"new"'))
+    assert house.ask("/page").content == b"new"
+    assert house.front.doubted[0]
 
 
 def test_what_is_loaded_may_be_told_to_the_lane_before_a_request_has_looked(house: House, folder: Path) -> None:

@@ -6,14 +6,15 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.client import Client, Response
 from tests.support.following import Known
-from tests.support.site import Serve
+from tests.support.site import Serve, Site
+from tests.support.stage import write_servlets
 from tests.support.trees import publish
 from tests.support.waiting import WaitUntil
 from zcserve import Server
@@ -25,6 +26,13 @@ LARGE = 60_000  # of some files: their sends block
 RELEASES = 12
 CLIENTS = 6
 REQUESTS = 60  # of a connection
+SERVLET = """
+from zcserve import servlet
+
+@servlet("/%s")
+def get(request):
+    return b"here"
+"""
 
 
 def content(version: int, name: str, size: int = 0) -> bytes:
@@ -137,3 +145,22 @@ def test_replaced_added_removed_and_evicted_files_beside_clients_of_every_lane(
             with Client(server.port) as client:
                 assert client.get("/even").status == (404 if version % 2 else 200)
     assert server.store.evictions > 0
+
+
+def test_a_servlet_that_comes_is_found_by_the_next_request_in_every_lane(
+    tmp_path: Path, site: Site, serve: Serve
+) -> None:
+    """Each lane has called its path absent just before."""
+    folder = write_servlets(tmp_path, first=SERVLET % "first")
+    server = serve(site.root, lanes=3, engine="native", servlets=str(folder))
+    for turn in range(12):
+        with ExitStack() as stack:
+            asked = [stack.enter_context(Client(server.port)) for _ in range(CLIENTS)]
+            for client in asked:  # the first lane finds the application fresh, and has these clients by then
+                client.get("/first")
+                client.get("/nowhere")
+            others = [stack.enter_context(Client(server.port)) for _ in range(CLIENTS)]
+            name = f"come{turn}"
+            assert [client.get(f"/{name}").status for client in others] == [404] * CLIENTS
+            publish(folder / f"{name}.py", (SERVLET % name).encode())
+            assert [client.get(f"/{name}").status for client in others] == [200] * CLIENTS
