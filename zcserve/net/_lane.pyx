@@ -37,7 +37,8 @@ from zcserve.net.lane.lanes cimport (
     CONTENT_BYTES, DRAIN, END_ALL, END_IDLE, LANES_MAX, REQUESTS, STOP, UNMODIFIED, open_lanes, order_others, passed, total,
 )
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
-from zcserve.net.lane.loop cimport Loop, is_second_over, run_alone
+from zcserve.net.lane.letters cimport run_alone
+from zcserve.net.lane.loop cimport Loop, is_second_over
 from zcserve.net.lane.news cimport are_sent, ask_for_lines, lost_lines, told_lines
 from zcserve.net.lane.numbers cimport bury, close_numbers, open_numbers, tell_uses
 from zcserve.net.lane.opening cimport add_descriptors, close_lane, drop_letters, free_lane, have_mail, new_lane, open_lane, prepare

@@ -15,7 +15,8 @@ from zcserve.net.lane.connections cimport OWNER_LANE, OWNER_LISTENER, OWNER_MAIL
 from zcserve.net.lane.judged cimport close_judged, open_judged
 from zcserve.net.lane.lanes cimport GIVEN, LANES_MAX, LISTEN, RETURNED, Lanes
 from zcserve.net.lane.log cimport close_log, open_log
-from zcserve.net.lane.loop cimport Loop, read_mail, run
+from zcserve.net.lane.letters cimport read_mail
+from zcserve.net.lane.loop cimport Loop, run
 from zcserve.net.lane.mail cimport Letter, Mailbox, close_mail, open_mail, see_letter, take_letter
 from zcserve.net.lane.mapped cimport map_file, unmap
 from zcserve.net.lane.moving cimport Given, drop_given
