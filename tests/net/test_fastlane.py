@@ -194,7 +194,7 @@ def test_the_first_sights_of_some_clients_leave_room_for_others_in_each_turn(sit
         site.write(f"{number}", b"%d" % number)
     site.write("page", PAGE)
     where = str(tmp_path / "socket")
-    server = Server(Config(root=site.root, listen=(f"unix:{where}",), engine="native", pipeline_max=40))
+    server = Server(Config(root=site.root, listen=(f"unix:{where}",), engine="native", pipeline_max=40, lanes=1))
     server.open()
     try:
         lane = lane_of(server)
@@ -423,8 +423,9 @@ def test_after_a_reload_the_lane_serves_nothing_old(
                     wrong.append(f"{body!r} after {known}")
 
     site.write("version", b"0")
+    first = server.site.live
     server.reload()
-    wait_until(lambda: b"/version" in server.site.live.resources)
+    wait_until(lambda: server.site.live is not first)  # or its flip is taken for the next one
     threads = [threading.Thread(target=use) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -502,7 +503,7 @@ def test_a_client_that_does_not_read_is_closed(start: Callable[..., Server], wai
     server = start(write_timeout_s=0.3)
     with slow_reader(server, wait_until) as client:
         wait_until(lambda: lane_of(server).count == 0)
-        assert not lane_of(server).pinned(entry_of(server, b"/big"))
+        wait_until(lambda: not lane_of(server).pinned(entry_of(server, b"/big")))  # another lane may have to tell
         with pytest.raises((EOFError, ConnectionResetError)):
             client.read()
 
@@ -538,7 +539,7 @@ def test_a_reset_in_the_middle_lets_go_of_the_body(start: Callable[..., Server],
     with slow_reader(server, wait_until) as client:
         client.reset()
         wait_until(lambda: lane_of(server).count == 0)
-        assert not lane_of(server).pinned(entry_of(server, b"/big"))
+        wait_until(lambda: not lane_of(server).pinned(entry_of(server, b"/big")))  # another lane may have to tell
     warm(server, "/big")
 
 

@@ -1,6 +1,6 @@
 """Servers of several lanes: `ZCSERVE_TEST_LANES=2` gives so many to each that a test starts and says nothing of lanes.
 
-A test about the inner numbers of one lane says `lanes=1`. What has no lanes, the Python engine, is not tested again.
+A test about the inner numbers of one lane says `lanes=1`. What has no lanes is not tested again: the Python engine, and some modules.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ import pytest
 
 from zcserve import Config
 
+# These are about the start, the walk, what is compressed, and applications' modules: no lane has a part in it.
+_WITHOUT_LANES = {
+    "test_compress_live", "test_environment", "test_examples", "test_hanging", "test_large_index", "test_memory_limit",
+    "test_mounts_reload", "test_mounts_told", "test_odd_names", "test_siblings", "test_soak", "test_types",
+    "test_unseen_changes",
+}  # fmt: skip
 COUNT = int(os.environ.get("ZCSERVE_TEST_LANES", "1"))
 IS_WANTED = COUNT > 1
 
@@ -36,6 +42,8 @@ def environ(argv: Sequence[str]) -> dict[str, str]:
 
 
 def may_have(item: pytest.Item) -> bool:
-    """Whether a test is not one of the Python engine."""
+    """Whether a test is not one of the Python engine, nor of what lanes have no part in."""
+    if item.path.stem in _WITHOUT_LANES:
+        return False
     callspec = getattr(item, "callspec", None)
     return callspec is None or "python" not in [value for value in callspec.params.values() if isinstance(value, str)]
