@@ -96,8 +96,8 @@ class Place:
 
 
 def run_lanes(rounds: int, seconds: int, hits: int, before: Path | None, said: Said) -> Done:
-    """Measure everything; `before`: another checkout, for what one lane costs. Raises BenchError when a server does not
-    start or answers wrong."""
+    """Measure everything; `before`: another checkout, for what one lane costs. A part that fails is a fault, and the
+    others go on. Raises BenchError when one lane does not start or answers wrong."""
     done = Done()
     peers = {**lanes.PEERS, **({lanes.BEFORE: calls.in_tree(lanes.PLAIN, before)} if before else {})}
     for workloads, cores in ((lanes.APART, None), (lanes.TOGETHER, (None, None))):
@@ -106,11 +106,14 @@ def run_lanes(rounds: int, seconds: int, hits: int, before: Path | None, said: S
         workdir = Path(made)
         tree = make_root(workdir / "root", site=False)
         place = Place(tree.root, workdir, build(STEADY_SOURCE, workdir), rounds, seconds, said)
-        servlets(place, done)
-        futexes(place, hits, done)
-        balance(place, done)
+        parts = [servlets, balance, functools.partial(futexes, hits=hits)]
         if before is not None:
-            weigh(place, before, done)
+            parts.append(functools.partial(weigh, before=before))
+        for part in parts:
+            try:
+                part(place, done)
+            except BenchError as error:
+                done.faults.append(str(error))
     return done
 
 
@@ -233,7 +236,7 @@ def _sample(
 # --- system calls and instructions ------------------------------------------------------------------------------------
 
 
-def futexes(place: Place, hits: int, done: Done) -> None:
+def futexes(place: Place, done: Done, hits: int) -> None:
     """Futex calls in so many hits, under `strace -c` and at full speed, and in the same time at rest."""
     for name in (lanes.ONE, lanes.TWO):
         _futexes_counted(place, hits, done, name)
@@ -281,7 +284,7 @@ def _tell_futexes(done: Done, how: str, count: int, asked: int) -> None:
     done.figures.append(Measured(told(how, f"{asked:,} hits", lanes.FUTEX, 0.0), figure))
 
 
-def weigh(place: Place, before: Path, done: Done) -> None:
+def weigh(place: Place, done: Done, before: Path) -> None:
     """Instructions a hit with one lane, against the other checkout; of a root that is loaded soon."""
     root = place.workdir / "page"
     root.mkdir()
