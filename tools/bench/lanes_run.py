@@ -106,7 +106,7 @@ def run_lanes(rounds: int, seconds: int, hits: int, before: Path | None, said: S
         workdir = Path(made)
         tree = make_root(workdir / "root", site=False)
         place = Place(tree.root, workdir, build(STEADY_SOURCE, workdir), rounds, seconds, said)
-        parts = [servlets, balance, functools.partial(futexes, hits=hits)]
+        parts: list[Callable[[Place, Done], None]] = [servlets, balance, functools.partial(futexes, hits=hits)]
         if before is not None:
             parts.append(functools.partial(weigh, before=before))
         for part in parts:
