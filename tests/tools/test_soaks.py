@@ -3,7 +3,9 @@ tests are (tests/support/lanes.py)."""
 
 from __future__ import annotations
 
+import multiprocessing
 import random
+import socket
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from tests.support.lanes import COUNT
 from tools.soak import everything, flip, upgrades
 from tools.soak.__main__ import main, parser
-from tools.soak.client import Answer, Connection
+from tools.soak.client import Answer, Connection, UnavailableError
 from tools.soak.content import WrongError, content, make, publish, size_of, target_of, version_of, whole_of
 from tools.soak.crew import Crew, Facts, Found, Step
 from tools.soak.everything import LogRead
@@ -102,6 +104,23 @@ def test_a_part_has_to_be_what_its_field_says(reading: Reading) -> None:
             reading.part(one, 1, Answer(206, fields, wrong))
     with pytest.raises(WrongError, match="200 to a range"):
         reading.part(one, 1, Answer(200, fields, whole))
+
+
+def test_what_is_answered_503_is_counted_and_its_connection_is_replaced(facts: Facts) -> None:
+    asked: list[str] = []
+
+    def refused(one: Connection) -> bool:
+        asked.append(one.name)
+        raise UnavailableError
+
+    facts.total = multiprocessing.Value("q", 0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        facts.port = listener.getsockname()[1]
+        reading = Reading(facts, {}, 1)
+        for _ in range(2):
+            reading.use(refused)
+        reading.use(lambda one: True)  # closes it
+    assert (asked, facts.counts) == (["1-1", "1-2"], {"503": 2})
 
 
 LOGGED = '127.0.0.1 - - [30/Nov/2026:02:00:00 +0000] "GET /a?c=1-2&n=%d HTTP/1.1" 200 10 "-" "-"\n'

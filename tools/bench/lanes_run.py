@@ -8,7 +8,6 @@ import itertools
 import os
 import random
 import re
-import select
 import signal
 import subprocess
 import tempfile
@@ -34,7 +33,7 @@ from tools.bench.targets import Measured
 
 HELLO_CONNECTIONS, HIT_CONNECTIONS, FUTEX_CONNECTIONS = 40, 16, 64
 HELD_S = 1
-QUIET_S = 0.2
+LOOK_EVERY_S = 0.2
 FEW, MANY = 2000, 22_000
 
 # Both hold the loop for a second: one has the GIL and sleeps (a call by PyDLL keeps it), one counts.
@@ -97,8 +96,8 @@ class Place:
 
 
 def run_lanes(rounds: int, seconds: int, hits: int, before: Path | None, said: Said) -> Done:
-    """Measure everything; `before`: another checkout, for what one lane costs. Raises BenchError when a server does not
-    start or answers wrong."""
+    """Measure everything; `before`: another checkout, for what one lane costs. A part that fails is a fault, and the
+    others go on. Raises BenchError when one lane does not start or answers wrong."""
     done = Done()
     peers = {**lanes.PEERS, **({lanes.BEFORE: calls.in_tree(lanes.PLAIN, before)} if before else {})}
     for workloads, cores in ((lanes.APART, None), (lanes.TOGETHER, (None, None))):
@@ -107,11 +106,14 @@ def run_lanes(rounds: int, seconds: int, hits: int, before: Path | None, said: S
         workdir = Path(made)
         tree = make_root(workdir / "root", site=False)
         place = Place(tree.root, workdir, build(STEADY_SOURCE, workdir), rounds, seconds, said)
-        servlets(place, done)
-        futexes(place, hits, done)
-        balance(place, done)
+        parts: list[Callable[[Place, Done], None]] = [servlets, balance, functools.partial(futexes, hits=hits)]
         if before is not None:
-            weigh(place, before, done)
+            parts.append(functools.partial(weigh, before=before))
+        for part in parts:
+            try:
+                part(place, done)
+            except BenchError as error:
+                done.faults.append(str(error))
     return done
 
 
@@ -234,7 +236,7 @@ def _sample(
 # --- system calls and instructions ------------------------------------------------------------------------------------
 
 
-def futexes(place: Place, hits: int, done: Done) -> None:
+def futexes(place: Place, done: Done, hits: int) -> None:
     """Futex calls in so many hits, under `strace -c` and at full speed, and in the same time at rest."""
     for name in (lanes.ONE, lanes.TWO):
         _futexes_counted(place, hits, done, name)
@@ -244,9 +246,8 @@ def futexes(place: Place, hits: int, done: Done) -> None:
 def _futexes_counted(place: Place, hits: int, done: Done, name: str) -> None:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(running(f"counted {name}", lanes.PEERS[name], place.root, place.workdir))
-        clients = stack.enter_context(idle_connections(server.port, FUTEX_CONNECTIONS))
         found = stack.enter_context(calls.counting(server.pid, place.workdir / "counts"))
-        asked = _hits(place, server, clients, hits)
+        asked = _hits(place, server, hits)
         counts = found()
     if sum(counts.values()) < 2 * asked:  # each hit has two calls: strace has not seen them all
         done.faults.append(f"{name}: strace has seen {sum(counts.values()):,} calls in {asked:,} hits")
@@ -257,9 +258,8 @@ def _futexes_traced(place: Place, hits: int, done: Done, name: str) -> None:
     with contextlib.ExitStack() as stack:
         peer = calls.traced(lanes.PEERS[name], "futex")
         server = stack.enter_context(running(f"traced {name}", peer, place.root, place.workdir))
-        clients = stack.enter_context(idle_connections(server.port, FUTEX_CONNECTIONS))
         began = time.time()
-        asked = _hits(place, server, clients, hits)
+        asked = _hits(place, server, hits)
         ended = time.time()
         time.sleep(ended - began)
     file = place.workdir / f"traced {name}" / "calls"
@@ -270,24 +270,13 @@ def _futexes_traced(place: Place, hits: int, done: Done, name: str) -> None:
     done.notes[f"futex calls at rest, {name}"] = f"{rest} in {ended - began:.0f} s"
 
 
-def _hits(place: Place, server: Server, clients: Sequence[socket], hits: int) -> int:
+def _hits(place: Place, server: Server, hits: int) -> int:
+    """Have so many; each run has clients of its own, since one that is under way at its end leaves an answer behind."""
     asked = 0
     while asked < hits:
-        asked += place.drive(server, clients, PAGE, core=None)[0].requests
-        _drain(clients)
+        with idle_connections(server.port, FUTEX_CONNECTIONS) as clients:
+            asked += place.drive(server, clients, PAGE, core=None)[0].requests
     return asked
-
-
-def _drain(clients: Sequence[socket]) -> None:
-    """Read what was under way when a run ended."""
-    waiting = select.poll()
-    for one in clients:
-        waiting.register(one, select.POLLIN)
-    numbered = {one.fileno(): one for one in clients}
-    while ready := waiting.poll(QUIET_S * 1000):
-        for fd, _ in ready:
-            if not numbered[fd].recv(65536):
-                raise BenchError("the server closed a connection")
 
 
 def _tell_futexes(done: Done, how: str, count: int, asked: int) -> None:
@@ -295,7 +284,7 @@ def _tell_futexes(done: Done, how: str, count: int, asked: int) -> None:
     done.figures.append(Measured(told(how, f"{asked:,} hits", lanes.FUTEX, 0.0), figure))
 
 
-def weigh(place: Place, before: Path, done: Done) -> None:
+def weigh(place: Place, done: Done, before: Path) -> None:
     """Instructions a hit with one lane, against the other checkout; of a root that is loaded soon."""
     root = place.workdir / "page"
     root.mkdir()
@@ -326,7 +315,7 @@ def _few_hits(place: Place, peer: Peer, hits: int) -> Path:
         said = place.workdir / "weighed" / "log.txt"
         until = time.monotonic() + OVERTIME_S
         while "Collected" not in said.read_text(errors="replace") and time.monotonic() < until:
-            time.sleep(QUIET_S)
+            time.sleep(LOOK_EVERY_S)
     return said
 
 

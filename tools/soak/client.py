@@ -16,6 +16,10 @@ class LostError(Exception):
     """A connection has ended before the answer to a request."""
 
 
+class UnavailableError(Exception):
+    """The answer is 503: the content cannot be had for now."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """`fields` by their names in lower case."""
@@ -57,7 +61,7 @@ class Connection:
             raise LostError(f"{self.name}: {error} while it sends") from None
 
     def answer(self, *, is_head: bool = False) -> Answer:
-        """The next answer; `is_head`: that to a HEAD. Raises LostError."""
+        """The next answer; `is_head`: that to a HEAD. Raises LostError, UnavailableError."""
         while (head := _HEAD.match(self._buffer)) is None:
             self._more()
         fields = dict(line.split(b": ", 1) for line in head[2].split(b"\r\n"))
@@ -73,6 +77,8 @@ class Connection:
             have += len(self._buffer)
         data = b"".join(pieces)
         self._buffer = data[end:]
+        if status == 503:
+            raise UnavailableError
         return Answer(status, fields, data[head.end() : end])
 
     def _more(self) -> None:

@@ -3,7 +3,8 @@ conditions, for what is absent, and for servlets; some give up in the middle. Th
 the root is loaded anew.
 
 Nothing may be wrong in any answer (reading.py). In the log the requests that one lane answers are in order, and none is
-missing of which the server has not said that it was dropped. At the end all files are served in their last version.
+missing of which the server has not said that it was dropped. What is answered 503 is counted, for a file may change too
+often to be read, and the log has to say so. At the end all files are served in their last version.
 
 A connection may go from one lane to another, and lanes' lines come into the log at different times. So the requests of
 one connection are as many rising rows as there are lanes, at most, each put together from any places.
@@ -21,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tools.soak.client import Connection, LostError
+from tools.soak.client import Connection, LostError, UnavailableError
 from tools.soak.content import PART_BYTES_MIN, SIZES, WrongError, make, publish, size_of, target_of, whole_of
 from tools.soak.crew import Crew, Facts, Found, Make, Step, shared_numbers
 from tools.soak.reading import ANSWERS_MAX, Reading, may_be_absent
@@ -331,6 +332,9 @@ def run(workdir: Path, options: tuple[str, ...], lanes: int, seconds: float) -> 
     dropped = sum(int(found[1]) for found in served.said(r"(\d+) (?:records dropped|lines)"))
     missing = read.missing(crew.found.done)
     faults += read.faults[:20] + [line for line in served.lines if "Traceback" in line or " error " in line]
+    told = served.said("answered 503, ")
+    if crew.found.counts.get("503") and not told:
+        faults.append("the log does not say why something was answered 503")
     if missing > dropped:
         faults.append(f"{missing} answers are missing in the log, {dropped} were said to be dropped")
     found = Found(crew.found.counts, crew.found.faults + faults, {})
@@ -339,6 +343,7 @@ def run(workdir: Path, options: tuple[str, ...], lanes: int, seconds: float) -> 
         "late in the log": read.late,
         "missing in the log": missing,
         "said to be dropped": dropped,
+        "503 in the log": [one.string for one in told],
     }
 
 
@@ -380,7 +385,7 @@ def _served_version(port: int, number: int) -> int:
         one.get(target_of(number))
         answer = one.answer()
         return whole_of(number, answer.body) if answer.status == 200 else 0
-    except LostError:
+    except (LostError, UnavailableError):
         return -1
     finally:
         one.close()

@@ -70,6 +70,8 @@ def run(workdir: Path, options: tuple[str, ...], files: int, flips: int) -> tupl
             shared[_SAID] = flip + 1
             crew.watch(AFTER_S)
     faults = crew.found.faults + [line for line in served.lines if "Traceback" in line or " error " in line]
+    if refused := crew.found.counts.get("503"):
+        faults.append(f"{refused} requests were answered 503")
     if missing := {f"release {flip + 1}" for flip in range(flips + 1)} - crew.found.counts.keys():
         faults.append(f"no answer was of {', '.join(sorted(missing))}")
     return Found(crew.found.counts, faults, {}), {"seconds until reloaded": took}

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tools.soak.client import Answer, Connection
+from tools.soak.client import Answer, Connection, UnavailableError
 from tools.soak.content import WrongError, size_of, target_of, version_of, whole_of
 from tools.soak.crew import Facts
 
@@ -34,12 +34,15 @@ class Reading:
         return Connection(self._facts.port, f"{self._facts.number}-{self._made}")
 
     def use(self, ask: Callable[[Connection], bool]) -> None:
-        """Have one of the connections asked on, and replaced where that returns that it has ended, or raises."""
+        """Have one of the connections asked on, and replaced where that returns that it has ended, or raises. What is
+        answered 503 is counted."""
         place = self._facts.random.randrange(len(self._connections))
         one = self._connections[place]
         has_ended = True
         try:
             has_ended = ask(one)
+        except UnavailableError:
+            self._facts.count("503")
         finally:
             if has_ended:
                 one.close()

@@ -74,6 +74,8 @@ def run(workdir: Path, options: tuple[str, ...], requests: int, upgrades: int) -
             took.append(time.monotonic() - began)
         crew.watch(ANSWERS_WITHIN_S, requests)
     faults = crew.found.faults + [line for line in served.lines if "Traceback" in line or " error " in line]
+    if refused := crew.found.counts.get("503"):
+        faults.append(f"{refused} requests were answered 503")
     return Found(crew.found.counts, faults, {}), {
         "upgrades": upgrades,
         "longest upgrade, seconds": round(max(took, default=0.0), 2),
