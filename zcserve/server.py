@@ -339,7 +339,8 @@ class Server:
         self._stopping = True
 
     def _reopen_log(self) -> None:
-        """In the loop, which has taken the fast lane's lines by then: they belong to the old file."""
+        """In the loop, which has taken the first lane's lines by then: they belong to the old file. What other
+        lanes have not sent yet goes to the new one."""
         if self._log is not None:
             self._log.reopen()
 
@@ -359,10 +360,10 @@ class Server:
         if self._application is not None:
             self._application.close()
         ended &= self._service.fetcher.close(max(until - time.monotonic(), 0))
+        self._reserve.close()
+        self.loop.close()  # which puts the last lines into the log
         if self._log is not None:
             ended &= self._log.close(min(self._drain.until, time.monotonic() + self.config.grace_s))
-        self._reserve.close()
-        self.loop.close()
         if ended:
             self.store.close()
         else:

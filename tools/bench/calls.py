@@ -74,17 +74,23 @@ def calls_between(file: Path, since: float, until: float) -> list[str]:
     return found
 
 
-def instructions(peer: Peer, run: Callable[[Peer, int], Path], few: int, many: int) -> float:
-    """Instructions of the whole process for each request: `run` has a peer answer so many, ends it, and tells where its
-    words are. The difference of two runs counts, so that start and end are not in it."""
+def weighed(peer: Peer) -> Peer:
+    """The peer under callgrind, which tells at its end how many instructions its process took. It does not follow a
+    program that starts another one in its own place."""
     valgrind = [find_program("valgrind", WEIGH), "--tool=callgrind", "--callgrind-out-file=/dev/null"]
 
     def command(root: Path, port: int, own: Path) -> list[str]:
         return ["env", "PYTHONHASHSEED=0", *valgrind, *peer.command(root, port, own)]
 
+    return replace(peer, command=command)
+
+
+def instructions(run: Callable[[int], Path], few: int, many: int) -> float:
+    """Instructions of the whole process for each request: `run` has a weighed peer answer so many, ends it, and tells
+    where its words are. The difference of two runs counts, so that start and end are not in it."""
     counts = []
     for requests in (few, many):
-        said = run(replace(peer, command=command), requests).read_text(errors="replace")
+        said = run(requests).read_text(errors="replace")
         found = re.search(r"Collected : (\d+)", said)
         if found is None:
             raise BenchError(f"callgrind tells no sum: {said.strip()[-200:]!r}")

@@ -7,12 +7,13 @@ import functools
 import itertools
 import os
 import random
+import re
 import select
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import socket
@@ -133,16 +134,18 @@ def servlets(place: Place, done: Done) -> None:
                         if clients:
                             _sample(place, done, server, workload, name, round, clients, "/csp?hello", core=core[1])
             if core[0] is None:
-                _held(place, done, servers[lanes.TWO])
+                _held(place, done, servers)
 
 
-def _held(place: Place, done: Done, server: Server) -> None:
-    for round in range(1, place.rounds + 1):
-        for workload, target in ((lanes.QUIET, ""), (lanes.HELD, "/csp?hold"), (lanes.COUNTED, "/csp?count")):
-            with in_other_lane(server, 2, HIT_CONNECTIONS, done) as clients:
-                if clients:
-                    with _asking_on(server, target):
-                        _sample(place, done, server, workload, lanes.TWO, round, clients, PAGE, rate=lanes.PAGE_RATE)
+def _held(place: Place, done: Done, servers: Mapping[str, Server]) -> None:
+    """Hits of the other lane; and those of one lane, which show that the loop is held."""
+    kinds = ((lanes.QUIET, ""), (lanes.HELD, "/csp?hold"), (lanes.COUNTED, "/csp?count"))
+    cells = [(lanes.ONE, kind) for kind in kinds[:2]] + [(lanes.TWO, kind) for kind in kinds]
+    for round, (name, (workload, target)) in itertools.product(range(1, place.rounds + 1), cells):
+        with in_other_lane(servers[name], lanes.COUNTS[name], HIT_CONNECTIONS, done) as clients:
+            if clients:
+                with _asking_on(servers[name], target, place.seconds, done):
+                    _sample(place, done, servers[name], workload, name, round, clients, PAGE, rate=lanes.PAGE_RATE)
 
 
 def _holding(count: int) -> Peer:
@@ -179,21 +182,27 @@ def in_other_lane(server: Server, count: int, wanted: int, done: Done) -> Iterat
 
 
 @contextlib.contextmanager
-def _asking_on(server: Server, target: str) -> Iterator[None]:
-    """A client asks for this again and again meanwhile; it is asked already when the block begins."""
+def _asking_on(server: Server, target: str, seconds: int, done: Done) -> Iterator[None]:
+    """A client asks for this again and again meanwhile; it is asked already when the block begins. Where it had fewer
+    answers than it takes to hold the loop for half of the time, that is a fault."""
     if not target:
         yield
         return
-    # A client of its own program, since this one's threads share a GIL.
     client = subprocess.Popen(
         ["wrk", "-t1", "-c1", "-d3600s", "--timeout", "60s", f"http://127.0.0.1:{server.port}{target}"],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     try:
         time.sleep(HELD_S / 2)
         yield
+        client.send_signal(signal.SIGINT)  # then it tells
+        output, _ = client.communicate(timeout=OVERTIME_S)
+        answers = re.search(r"(\d+) requests in", output)
+        if answers is None or int(answers[1]) < seconds / HELD_S / 2:
+            done.faults.append(f"{target} has not held the loop: {output.strip()[-100:]}")
     finally:
         client.kill()
         client.wait()
@@ -214,7 +223,8 @@ def _sample(
     rate: int = 0,
 ) -> None:
     found, cpu_us = place.drive(server, clients, target, core=core, rate=rate)
-    late = (f"{found.unanswered:,} requests were not answered",) if found.unanswered > len(clients) else ()
+    is_late = found.unanswered > len(clients) and name != lanes.ONE  # one lane answers nothing while it is held
+    late = (f"{found.unanswered:,} requests were not answered",) * is_late
     done.samples.append(
         Sample(workload, name, round, found.requests, found.requests_per_s, cpu_us, found.p50_ms, found.p99_ms, late)
     )
@@ -291,9 +301,10 @@ def weigh(place: Place, before: Path, done: Done) -> None:
     root.mkdir()
     make_page(root)
     place = replace(place, root=root)
+    peer = calls.weighed(lanes.PLAIN)
     own, other = (
-        calls.instructions(peer, functools.partial(_few_hits, place), FEW, MANY)
-        for peer in (lanes.PLAIN, calls.in_tree(lanes.PLAIN, before))
+        calls.instructions(functools.partial(_few_hits, place, one), FEW, MANY)
+        for one in (peer, calls.in_tree(peer, before))
     )
     done.figures.append(
         Measured(

@@ -37,11 +37,11 @@ from zcserve.net.lane.connections cimport OWNER_PYTHON, OWNER_SOURCE, Conn, Conn
 from zcserve.net.lane.lanes cimport DRAIN, END_ALL, END_IDLE, LANES_MAX, STOP, open_lanes, order_others, passed
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
 from zcserve.net.lane.loop cimport Loop, is_second_over, run_alone
+from zcserve.net.lane.news cimport lost_lines, told_lines
 from zcserve.net.lane.opening cimport add_descriptors, close_lane, drop_letters, free_lane, have_mail, new_lane, open_lane, prepare
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.records cimport Record, bury, record_of_page, take_dead
-from zcserve.net.lane.seconds cimport said
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport taken
 from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close
@@ -54,6 +54,11 @@ def read_value(int kind, bytes value not None):
     """For tests: the numbers that a value of this kind means (lane/grammar.pxd), None where the lane is unsure. Raises
     ValueError for a kind that there is not."""
     return trials.numbers_read(kind, value)
+
+
+def say_second(int64_t second):
+    """For tests: how a Date says a second, how a line of the log in the combined format, and in JSON."""
+    return trials.said(second)
 
 
 @cython.final
@@ -399,8 +404,13 @@ cdef class Lane:
         return taken(&self.loop.answering.sightings)
 
     def take_log(self):
-        """Access log lines since the last call."""
-        return taken_lines(&self.loop.answering.log)
+        """Access log lines since the last call, those of each lane in the order of its answers."""
+        return taken_lines(&self.loop.answering.log) + told_lines(&self.shared.lanes)
+
+    @property
+    def lines_lost(self):
+        """How many lines have found no room: another lane does not wait for `take_log`."""
+        return lost_lines(&self.shared.lanes)
 
     def hash(self, bytes key not None):
         """The table's hash of a key."""

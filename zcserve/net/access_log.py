@@ -67,11 +67,13 @@ class AccessLog(Writer["Record | bytes"]):
         """Lines that the fast lane has written already, in this log's format."""
         self.put(lines)
 
-    def keep_up(self, timers: Timers) -> None:
+    def keep_up(self, timers: Timers, late_s: float = 0.0) -> None:
         """The fast lane keeps its lines until the loop turns, a second if nothing else is to be done: have it turn in
-        time, and all lines written then, so that none is later than FLUSH_INTERVAL_S. In the loop's thread."""
+        time, and all lines written then, so that none is later than FLUSH_INTERVAL_S, where the loop gets them
+        `late_s` after they are made. In the loop's thread."""
         self.wake()
-        timers.call_later(max(FLUSH_INTERVAL_S - 1 / SLOTS_PER_S, 0), partial(self.keep_up, timers))
+        within_s = max(FLUSH_INTERVAL_S - late_s - 1 / SLOTS_PER_S, 0)
+        timers.call_later(within_s, partial(self.keep_up, timers, late_s))
 
     def reopen(self) -> None:
         """The file was rotated away: write to its path anew, once what has come is written, or nothing can be."""

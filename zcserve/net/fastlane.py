@@ -14,6 +14,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
@@ -30,6 +31,7 @@ from zcserve.config.units import Auto
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
 from zcserve.http import FieldLines, coding_quality, is_host, parse_accept_encoding, parse_list
+from zcserve.log import Log
 from zcserve.net.access_log import AccessLog
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, mode_of
 from zcserve.net.framing import frame
@@ -38,6 +40,7 @@ from zcserve.net.lane import digest
 from zcserve.net.lanes import bind, number_of, start
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
+from zcserve.net.telling import Telling
 from zcserve.site import reply
 from zcserve.site.exchange import Owned, Quick
 from zcserve.site.reply import Reply
@@ -45,6 +48,8 @@ from zcserve.site.reply import Reply
 if TYPE_CHECKING:
     from zcserve.cache.store import Store
     from zcserve.net._lane import Lane
+
+_log = Log(__name__)
 
 # The lane's numbers for content codings, in the order of what an Accept-Encoding means.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
@@ -54,6 +59,8 @@ STATUSES = (200, 304, 206, 412, 416, 404, 301)
 KEYS_FORGOTTEN_MAX = 1000
 # Entries that are told of their uses in one turn: 70 us, where each comes from memory.
 TICKS_AT_ONCE = 100
+# Another lane that is at work sends its lines so often: lane/news.pxd.
+NEWS_S = 0.2
 # The lane's kinds of field values.
 HOST, ACCEPT, CONNECTION_11, CONNECTION_10 = range(4)
 UPGRADE = 3  # beside KEEP, KEEP_10 and CLOSE: whether it matters the Upgrade field says, which the lane does not read
@@ -188,6 +195,8 @@ class FastLane(Front):
         self._second = 0
         self._tells_uses = False
         self._awaited: deque[tuple[int, Callable[[], None]]] = deque()  # by epoch
+        self._lines_lost = 0  # that were told
+        self._losses: Telling
         self._call_soon: Callable[[Callable[[], object]], None]
         self._store: Store
 
@@ -221,6 +230,8 @@ class FastLane(Front):
         self.lane.stop_lanes()
         for thread in self._threads:
             thread.join()
+        self._write_lines()
+        self._tell_lost()
         self.lane.close()
         threads.unbind()
 
@@ -234,7 +245,8 @@ class FastLane(Front):
         store.evicted.subscribe(self._evicted)
         store.is_sending.subscribe(self.lane.pinned)
         if self._log is not None:
-            self._log.keep_up(loop.timers)
+            self._log.keep_up(loop.timers, NEWS_S if self.lanes > 1 else 0.0)
+        self._losses = Telling(loop.timers, self._tell_lost)
 
     def _each_turn(self) -> None:
         """The log's lines, and once a second what the entries must know of their uses."""
@@ -242,14 +254,24 @@ class FastLane(Front):
         if second != self._second:
             self._second = second
             self._tells_uses = True
+            if self.lane.lines_lost > self._lines_lost:
+                self._losses.note(time.monotonic())
         if self._tells_uses:
             self._tells_uses = self.lane.drain_ticks(TICKS_AT_ONCE) > 0
         if self._awaited:
             self._tell_passed()
-        if self._log is not None:
-            lines = self.lane.take_log()
-            if lines:
-                self._log.lines(lines)
+        self._write_lines()
+
+    def _write_lines(self) -> None:
+        if self._log is not None and (lines := self.lane.take_log()):
+            self._log.lines(lines)
+
+    def _tell_lost(self) -> None:
+        """Say that another lane had no room for lines of the log, while this thread was kept from taking them."""
+        lost = self.lane.lines_lost - self._lines_lost
+        self._lines_lost += lost
+        if lost:
+            _log.error("access log: %d lines are lost: the loop was held for too long, and did not take them", lost)
 
     def _evicted(self, entry: Entry) -> bool:
         """A body left the store, in any thread: the lane must let go of it, and will if it has it."""

@@ -1,9 +1,9 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text atomic  <  scan dates gil steady requests mail  <  seconds lanes mapped records
+    system text atomic  <  scan dates gil steady requests mail parcels  <  seconds lanes mapped records
         <  withdrawn grammar choice uses
         <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log output
-        <  connections parts absent finding  <  owned  <  servlets shared  <  endings moving
+        <  connections parts absent finding news  <  owned  <  servlets shared  <  endings moving
         <  accepting shedding answering  <  loop trials  <  opening  <  _lane
 
 | unit        | what it does                                                                |
@@ -12,10 +12,11 @@
 | text        | classes of characters, comparisons, decimal numbers, hashes                 |
 | atomic      | how one thread reads what another writes                                    |
 | mail        | letters between lanes, and orders                                           |
+| parcels     | what a lane has gathered goes to Python's thread                            |
 | lanes       | what each lane lets the others see, and when what was withdrawn is freed    |
 | scan        | where a target, a name, a value or a tag ends                               |
 | dates       | the seconds that a date says                                                |
-| seconds     | when a lane looks at the clock, and the texts of a second                    |
+| seconds     | when a lane looks at the clock, and the texts of a second                   |
 | records     | what can be sent, and how long it lives                                     |
 | withdrawn   | what no lane finds any more, and one may be reading still                   |
 | mapped      | large content in memory, and its pages into a socket                        |
@@ -34,6 +35,7 @@
 | head        | bytes -> a request's head                                                   |
 | proxies     | the client that a trusted peer names                                        |
 | log         | lines of the access log                                                     |
+| news        | what another lane has for Python's thread                                   |
 | output      | answers that are gathered and sent, and what is left of one                 |
 | parts       | answers whose head is made when they are asked for: 206, 301, 412, 416      |
 | connections | which connections there are, and whose they are                             |

@@ -21,8 +21,8 @@ from zcserve.net.lane.gil cimport Gil, hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
 from zcserve.net.lane.head cimport Head, Rules, find_place, key_of, parse_request_line, parse_rest
 from zcserve.net.lane.judged cimport Judged
+from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log, take_lines_back
 from zcserve.net.lane.moving cimport give_away
-from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
     BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, Output, add_answer, add_text, code_of, has_room, send_answers, send_pending, unpin,
 )
@@ -402,7 +402,7 @@ cdef inline const char *take_back(Answering *lane, const Answer *first, const An
     while answer < end:
         take_use_back(use_of(&lane.uses, answer.rep))
         answer += 1
-    lane.log.len = first.log_mark
+    take_lines_back(&lane.log, first.log_mark, <int> (end - first))
     return first.start
 
 

@@ -2,8 +2,8 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Lanes: what each lets the others see of it, and the epoch by which what was withdrawn is freed.
 
-A `Station` is all of a lane that another thread may touch: its mailbox, and numbers that the lane alone writes. Station 0 is that of the
-first lane, in whose thread Python's loop runs. `Lanes` is what belongs to all.
+A `Station` is all of a lane that another thread may touch: its mailbox, its parcels, and numbers that the lane alone writes. Station 0
+is that of the first lane, in whose thread Python's loop runs. `Lanes` is what belongs to all.
 
 Epochs. Python's thread takes something out of what lanes read, and then begins another epoch. A lane notes the epoch at the start of a
 turn, and QUIET when it waits. What was withdrawn before an epoch began is out of reach when each lane has noted that epoch, or a later
@@ -15,6 +15,7 @@ from libc.stdint cimport uint64_t
 
 from zcserve.net.lane.atomic cimport acquire, add, load, release, store
 from zcserve.net.lane.mail cimport Letter, Mailbox, put_letter, put_order
+from zcserve.net.lane.parcels cimport Parcel
 
 cdef extern from *:
     """
@@ -44,15 +45,20 @@ cdef enum:                       # orders
     # to the first lane:
     STAND_BEHIND = 128           # be the last one that the kernel tells of a client
     TROUBLE = 256                # Python is to see to the listeners that are `troubled`
-    ROOM = 512                   # others have looked for connections to close, and Python is to try to accept again
+    ROOM = 512                   # all have looked for connections to close, and Python is to try to accept again
     OVER = 1024                  # all drain, and the last connection is gone
+    TOLD = 2048                  # a parcel has come for Python
 
 cdef struct Station:
     Mailbox mail
+    Parcel lines                 # of the log, for Python
+    void *log                    # its `Log` (log.pxd), NULL for none: Python's when the lane has `ended`
     char before[64]
     int asked                    # how often others told it to accept; they write it
     char between[60]             # what follows is written by the lane alone
     uint64_t seen                # the epoch of its turn, or QUIET
+    uint64_t lost                # lines of the log that found no room
+    int ended                    # it runs no more
     int load                     # its connections; changed when one comes or goes
     int looked                   # what `asked` was when it last looked at all its listeners
     int shed                     # connections that it closed as it was told to, since the start
@@ -71,6 +77,7 @@ cdef struct Lanes:
     char before[64]              # what follows is written by all when a connection comes or goes, or cannot come
     int connections              # of all lanes, in letters, and Python's
     int listening                # listeners that lanes but the first have
+    int still_shed               # lanes that were told to and have not looked yet
     uint64_t troubled            # listeners, by number
     char behind[64]
 

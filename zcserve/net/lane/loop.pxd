@@ -28,8 +28,8 @@ from zcserve.net.lane.endings cimport abort_all, close_all, end, end_idle, finis
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
 from zcserve.net.lane.lanes cimport (
-    ACCEPT, DRAIN, END_ALL, END_IDLE, GIVEN, LEAVE, LISTEN, OVER, RETURNED, ROOM, SHED, STAND_BEHIND, STOP, TROUBLE, Station,
-    begin_reading, begin_work, end_reading,
+    ACCEPT, DRAIN, END_ALL, END_IDLE, GIVEN, LEAVE, LISTEN, OVER, RETURNED, ROOM, SHED, STAND_BEHIND, STOP, TOLD, TROUBLE,
+    Station, begin_reading, begin_work, end_reading,
 )
 from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.mail cimport Letter, begin_to_take, take_letter
@@ -42,6 +42,7 @@ from zcserve.net.lane.system cimport (
     EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLL_CTL_DEL, epoll_ctl, epoll_event, epoll_wait, monotonic, recv, ssize_t,
 )
 from zcserve.net.lane.table cimport has_chores
+from zcserve.net.lane.news cimport end_news, has_news, send_news
 from zcserve.net.lane.withdrawn cimport WAIT_MS, give_back, is_waiting
 
 cdef enum:
@@ -194,6 +195,8 @@ cdef inline void obey(Loop *loop, int orders) noexcept nogil:
     cdef Conns *conns = &loop.answering.conns
     if orders & STOP:
         loop.stopped = True
+    if orders & TOLD:
+        conns.due = True
     if orders & DRAIN:
         conns.draining = True
     if orders & (END_IDLE | END_ALL):
@@ -233,24 +236,28 @@ cdef inline void leave_closed(Loop *loop) noexcept nogil:
 cdef inline void run_alone(Loop *loop) noexcept nogil:
     """A lane without Python, until it is told to stop."""
     cdef Answering *lane = &loop.answering
+    cdef double within = -1
     while not loop.stopped:
         lane.conns.due = lane.conns.full = False
         lane.conns.reports_count = 0
         lane.errands = 0
         lane.errands_max = 0x7FFFFFFF
-        loop.turns(loop, -1)
+        loop.turns(loop, within)
+        within = send_news(&lane.shared.lanes, &loop.station, &lane.log)
     abort_all(&lane.conns)
     while loop.accepting.count:
         leave(&loop.accepting, &lane.conns, loop.accepting.fds[0])
     give_back(&lane.shared.lanes, &lane.dead)
     end_reading(&loop.station)
+    end_news(&loop.station)
 
 
 # --- a turn -------------------------------------------------------------------------------------------------
 
 
 cdef inline void run(Loop *loop, double timeout) noexcept nogil:
-    """Serve until Python is needed, the time is over (seconds; -1: without end), or the second is."""
+    """Serve until Python is needed, the time is over (seconds; -1: without end, or until another lane has something to tell), or the
+    second is."""
     cdef Conns *conns = &loop.answering.conns
     cdef double until
     cdef bint worked = False
@@ -271,8 +278,15 @@ cdef inline void run(Loop *loop, double timeout) noexcept nogil:
             take_up_again(loop)
         if are_calls_waiting(conns):
             take_up_calls(loop)
-        if conns.due or loop.stopped or has_own_chores(loop) or timeout == 0 or (until >= 0 and conns.now >= until):
+        if conns.due or loop.stopped or has_own_chores(loop) or timeout == 0 or is_time(loop, until):
             return
+
+
+cdef inline bint is_time(const Loop *loop, double until) noexcept nogil:
+    """Whether the time is over."""
+    if until >= 0:
+        return loop.answering.conns.now >= until
+    return loop.answering.number and has_news(&loop.answering.log)
 
 
 cdef inline bint has_own_chores(const Loop *loop) noexcept nogil:

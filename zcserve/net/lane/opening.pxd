@@ -23,6 +23,7 @@ from zcserve.net.lane.records cimport Record, note_dead
 from zcserve.net.lane.servlets cimport close_servlets
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport close_sightings, open_sightings
+from zcserve.net.lane.news cimport close_news, open_news
 from zcserve.net.lane.system cimport close
 from zcserve.net.lane.uses cimport close_uses, has_uses, open_uses
 
@@ -101,11 +102,13 @@ cdef inline Loop *new_lane(const Loop *first, Shared *shared, config) except NUL
     try:
         open_lane(loop, shared.table.seed, config, first.answering.log.on)
         have_mail(loop)
+        open_news(&loop.station, &loop.answering.log)
         copy(&loop.answering, &first.answering)
     except BaseException:
         free_lane(loop)
         raise
     loop.answering.number = loop.answering.conns.number = lanes.count
+    loop.answering.conns.most -= 1           # Python looks, and then accepts: the last place is taken in its thread alone
     shared.table.others[lanes.count] = &loop.answering.uses
     lanes.stations[lanes.count] = &loop.station
     lanes.count += 1
@@ -167,6 +170,7 @@ cdef inline void close_lane(Loop *loop) noexcept:
     close_judged(&lane.judged)
     close_sightings(&lane.sightings)
     close_log(&lane.log)
+    close_news(&loop.station)
     close_mail(&loop.station.mail)
 
 

@@ -112,12 +112,3 @@ cdef inline void write_clock(char *at, const Moment *moment) noexcept nogil:
 cdef inline void write_two(char *at, int number) noexcept nogil:
     at[0] = <char> (c'0' + number // 10)
     at[1] = <char> (c'0' + number % 10)
-
-
-cdef inline tuple said(int64_t second):
-    """All three texts of a second."""
-    cdef char date[DATE_LEN]
-    cdef char combined[LOG_TIME_MAX]
-    cdef char json[LOG_TIME_MAX]
-    write_date(date, second)
-    return date[:DATE_LEN], combined[: write_log_time(combined, second, False)], json[: write_log_time(json, second, True)]

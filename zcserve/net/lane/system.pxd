@@ -135,7 +135,7 @@ cdef extern from "<sys/resource.h>" nogil:
     int getrlimit(int resource, rlimit *limits)
 
 cdef extern from "<sys/mman.h>" nogil:
-    int PROT_NONE, PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_SHARED, MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MADV_DONTDUMP
+    int PROT_NONE, PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_SHARED, MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MADV_DONTDUMP, MADV_DONTNEED
     void *MAP_FAILED
     void *mmap(void *start, size_t length, int protection, int flags, int fd, off_t offset)
     int mprotect(void *start, size_t length, int protection)

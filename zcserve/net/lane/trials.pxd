@@ -13,6 +13,7 @@ from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, re
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Rep
+from zcserve.net.lane.seconds cimport DATE_LEN, LOG_TIME_MAX, write_date, write_log_time
 from zcserve.net.lane.text cimport Text, copied
 
 
@@ -65,3 +66,12 @@ cdef inline object decided(Answering *lane, bytes data, bytes etag, modified, in
     finally:
         lane.gil.held = False
         free(<void *> copy.at)
+
+
+cdef inline tuple said(int64_t second):
+    """As `_lane.say_second`."""
+    cdef char date[DATE_LEN]
+    cdef char combined[LOG_TIME_MAX]
+    cdef char json[LOG_TIME_MAX]
+    write_date(date, second)
+    return date[:DATE_LEN], combined[: write_log_time(combined, second, False)], json[: write_log_time(json, second, True)]

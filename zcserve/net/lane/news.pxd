@@ -1,0 +1,120 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""News: what another lane than the first has for Python's thread, in parcels: the log's lines.
+
+It sends what it has gathered when it has been at work for NEWS_S, when a buffer is filling, and before it waits for long; an order tells Python's
+thread that something has come. Where that has not taken what came before, the lane gathers on, and tries again as much or NEWS_S later. What finds no room then
+is lost, and counted: no lane waits for Python.
+
+When a lane has ended, Python's thread takes what was never sent, too. The first lane's own lines it takes from where they are gathered.
+"""
+
+from libc.stdlib cimport free, malloc
+
+from zcserve.net.lane.atomic cimport acquire, acquire_int, release, release_int
+from zcserve.net.lane.lanes cimport TOLD, Lanes, Station, order
+from zcserve.net.lane.log cimport LOG_FILLING, Log, taken_lines
+from zcserve.net.lane.parcels cimport close_parcel, has_come, let_parcel_go, may_send, open_parcel, send_parcel
+from zcserve.net.lane.system cimport MADV_DONTNEED, madvise
+
+cdef enum:
+    LINES_ROOM = 33554432        # in each of two buffers: a second of 300,000 lines; it is memory only where Python's thread was held so long
+    LINES_MANY = 2097152         # a buffer that has held more is memory no longer
+    PAGES_BYTES = 65536          # whole pages of any system
+
+cdef extern from *:
+    """
+    #define ZC_NEWS_S 0.2
+    """
+    const double NEWS_S "ZC_NEWS_S"      # fastlane.py has the same
+
+
+cdef inline int open_news(Station *station, Log *log) except -1:
+    """In a lane that nothing runs yet. Raises MemoryError."""
+    cdef char *lines
+    if not log.on:
+        return 0
+    lines = <char *> malloc(LINES_ROOM)
+    if lines == NULL:
+        raise MemoryError
+    free(log.lines)
+    log.lines = lines
+    log.room = LINES_ROOM
+    log.loses = True
+    station.log = log
+    return open_parcel(&station.lines, LINES_ROOM)
+
+
+cdef inline void close_news(Station *station) noexcept nogil:
+    close_parcel(&station.lines)
+
+
+# --- in the lane --------------------------------------------------------------------------------------------
+
+
+cdef inline double send_news(Lanes *lanes, Station *station, Log *log) noexcept nogil:
+    """Send what was gathered, between two turns. Within how many seconds this is to be done again; -1: when something has happened."""
+    cdef bint is_told = send_lines(station, log)
+    if is_told:
+        order(lanes, 0, TOLD)
+    return NEWS_S if is_told or has_news(log) else -1
+
+
+cdef inline bint has_news(const Log *log) noexcept nogil:
+    """Whether something was gathered."""
+    return log.len > 0
+
+
+cdef inline bint send_lines(Station *station, Log *log) noexcept nogil:
+    """Whether lines were sent."""
+    release(&station.lost, log.lost)
+    if not log.len:
+        return False
+    if not may_send(&station.lines):
+        log.filling_at = log.len + LOG_FILLING       # tried again then
+        return False
+    send_parcel(&station.lines, <void **> &log.lines, log.len)
+    log.len = 0
+    log.filling_at = LOG_FILLING
+    return True
+
+
+cdef inline void end_news(Station *station) noexcept nogil:
+    """The lane has ended: what is left lies where it was gathered, and is Python's."""
+    release_int(&station.ended, True)
+
+
+# --- in Python's thread -------------------------------------------------------------------------------------
+
+
+cdef inline bytes told_lines(const Lanes *lanes):
+    """The lines of other lanes that have come; of a lane that has ended, all."""
+    cdef bytes lines = b""
+    cdef Station *station
+    cdef int i
+    for i in range(1, lanes.count):
+        station = lanes.stations[i]
+        if has_come(&station.lines):
+            lines += (<char *> station.lines.what)[: station.lines.count]
+            if station.lines.count > LINES_MANY:
+                let_memory_go(station.lines.what, station.lines.count)
+            let_parcel_go(&station.lines)
+        if acquire_int(&station.ended) and station.log != NULL:
+            lines += taken_lines(<Log *> station.log)
+    return lines
+
+
+cdef inline void let_memory_go(void *start, size_t length) noexcept nogil:
+    """The whole pages in it are memory again when they are written."""
+    cdef size_t behind = <size_t> start % PAGES_BYTES
+    cdef size_t before = PAGES_BYTES - behind if behind else 0
+    madvise(<char *> start + before, (length - before) // PAGES_BYTES * PAGES_BYTES, MADV_DONTNEED)
+
+
+cdef inline size_t lost_lines(const Lanes *lanes) noexcept nogil:
+    """How many lines have found no room since the start."""
+    cdef size_t lost = 0
+    cdef int i
+    for i in range(1, lanes.count):
+        lost += acquire(&lanes.stations[i].lost)
+    return lost
