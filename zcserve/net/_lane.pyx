@@ -29,7 +29,7 @@ from libc.stdlib cimport free
 from os import urandom
 
 from zcserve.net.lane cimport (
-    absent, accepting, connections, endings, hashes, mapped, owned as owning, proxies, servlets, shedding, table, trials, uses, withdrawn,
+    absent, accepting, connections, endings, hashes, mapped, owned as owning, proxies, servlets, shedding, table, trials, withdrawn,
 )
 from zcserve.net.lane.answering cimport Answering, pace_errands
 from zcserve.net.lane.atomic cimport look_int
@@ -38,12 +38,13 @@ from zcserve.net.lane.lanes cimport DRAIN, END_ALL, END_IDLE, LANES_MAX, STOP, o
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
 from zcserve.net.lane.loop cimport Loop, is_second_over, run_alone
 from zcserve.net.lane.news cimport lost_lines, told_lines
+from zcserve.net.lane.numbers cimport bury, close_numbers, open_numbers, tell_uses
 from zcserve.net.lane.opening cimport add_descriptors, close_lane, drop_letters, free_lane, have_mail, new_lane, open_lane, prepare
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
-from zcserve.net.lane.records cimport Record, bury, record_of_page, take_dead
+from zcserve.net.lane.records cimport Record, record_of_page, take_dead
 from zcserve.net.lane.shared cimport Shared
-from zcserve.net.lane.sightings cimport taken
+from zcserve.net.lane.sightings cimport set_rule, taken
 from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close
 from zcserve.net.lane.text cimport Text
 
@@ -91,7 +92,8 @@ cdef class Lane:
         self.config = config
         open_lane(&self.loop, seed, config, log_on)
         withdrawn.open_withdrawn(&self.shared.withdrawn, &self.shared.lanes, &lane.dead)
-        table.open_table(&self.shared.table, seed, &lane.uses, &self.shared.withdrawn)
+        open_numbers(&self.shared.numbers, &self.shared.lanes, &lane.uses)
+        table.open_table(&self.shared.table, seed, &self.shared.numbers, &self.shared.withdrawn)
         hashes.open_hashes(&self.shared.absent.keys, urandom(16), &self.shared.withdrawn)
         hashes.open_hashes(&self.shared.owned.segments, urandom(16), &self.shared.withdrawn)
         self.judge = judge
@@ -100,6 +102,7 @@ cdef class Lane:
 
     def __dealloc__(self):
         cdef int i
+        close_numbers(&self.shared.numbers)
         for i in range(1, self.shared.lanes.count):
             free_lane(self.others[i])
         close_lane(&self.loop)
@@ -387,21 +390,23 @@ cdef class Lane:
     # --- what Python is told ----------------------------------------------------------------------------------
 
     def drain_ticks(self, int most=-1):
-        """Tell each entry that was used how often, and the tick of its last use: all since they were last told, or at most so
-        many now. How many are left of those that there were when this began."""
-        return uses.tell_uses(&self.loop.answering.uses, &self.loop.answering.dead.numbers, most)
+        """Tell each entry that was used how often, and the tick of its last use: all that the lanes have listed (-1), or so many of them now
+        and the rest in the next turns. How many numbers are left in the lists."""
+        return tell_uses(&self.shared.numbers, most)
+
+    def tell_uses(self, entry):
+        """As `drain_ticks`, of this entry alone, all until now."""
+        table.tell_entry(&self.shared.table, entry)
 
     def sample(self, double unit, uint64_t pause, int64_t every):
         """Which uses to note from now on: as `MissRatioCurve`'s attributes of these names say; `unit` 0: none."""
         if unit < 0 or pause < 1 or every < 1:
             raise ValueError("no rule to sample by")
-        self.loop.answering.sightings.unit = unit
-        self.loop.answering.sightings.pause = pause
-        self.loop.answering.sightings.every = every
+        set_rule(&self.shared.rule, unit, pause, every)
 
     def take_sightings(self):
         """What was noted since the last call: [(hash, size, tick, tick of the use before, followed, measured)]."""
-        return taken(&self.loop.answering.sightings)
+        return taken(&self.loop.answering.sightings, &self.shared.lanes)
 
     def take_log(self):
         """Access log lines since the last call, those of each lane in the order of its answers."""
@@ -430,6 +435,11 @@ cdef class Lane:
         """Where the servlet is that is being called, or None. Any thread that holds the GIL may ask."""
         cdef PyObject *where = self.loop.answering.servlets.running
         return <object> where if where != NULL else None
+
+    @property
+    def withdrawn(self):
+        """How many records and arrays wait until no lane can be reading them."""
+        return self.shared.withdrawn.count - self.shared.withdrawn.at
 
     @property
     def count(self):

@@ -172,8 +172,9 @@ class Front:
 
     # --- what it tells ------------------------------------------------------------------------------------------
 
-    def tell_uses(self) -> None:
-        """Write into each entry how often it was used, and when last (`uses`, `tick`)."""
+    def tell_uses(self, entry: Entry) -> None:
+        """Write into a representation how often it was used until now, and when last (`uses`, `tick`). For others this
+        is written about once a second."""
 
     def note_use(self, entry: Entry, tick: int) -> int:
         """Python uses a representation at this tick: that of the use before, as far as the front knows; 0 for none."""

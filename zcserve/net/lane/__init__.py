@@ -2,7 +2,7 @@
 
     system text atomic  <  scan dates gil steady requests mail parcels  <  seconds lanes mapped records
         <  withdrawn grammar choice uses
-        <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log output
+        <  numbers  <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log output
         <  connections parts absent finding news  <  owned  <  servlets shared  <  endings moving
         <  accepting shedding answering  <  loop trials  <  opening  <  _lane
 
@@ -31,6 +31,7 @@
 | choice      | which representation a request gets                                         |
 | sightings   | uses that are sampled                                                       |
 | uses        | uses that Python is told of                                                 |
+| numbers     | which number means which representation; its uses are told by that          |
 | table       | key -> record; growing and clearing in pieces                               |
 | head        | bytes -> a request's head                                                   |
 | proxies     | the client that a trusted peer names                                        |

@@ -34,7 +34,7 @@ from zcserve.net.lane.records cimport Dead, Record, Rep, key_at, reps_of
 from zcserve.net.lane.seconds cimport Seconds
 from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, let_said_go, look_up, settle
 from zcserve.net.lane.shared cimport Shared
-from zcserve.net.lane.sightings cimport Sightings, sight
+from zcserve.net.lane.sightings cimport Sightings, is_sampling, sight
 from zcserve.net.lane.system cimport expect_bytes, monotonic
 from zcserve.net.lane.table cimport expect, find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
@@ -265,8 +265,8 @@ cdef inline Answer *add_file(
     if not is_file:
         return answer
     use = use_of(&lane.uses, rep)
-    if lane.sightings.unit > 0:
-        sight(&lane.sightings, record, rep, use, lane.tick)
+    if is_sampling(&lane.shared.rule):
+        sight(&lane.shared.rule, &lane.sightings, &lane.shared.numbers, record, rep, use, lane.tick)
     touch(&lane.uses, rep.number, use, lane.tick)
     return answer
 

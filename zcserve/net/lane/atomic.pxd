@@ -6,7 +6,7 @@ moves. `store` and `load` are for what two threads tell each other crosswise: no
 which ThreadSanitizer knows; fences it does not.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 cdef extern from * nogil:
     """
@@ -37,6 +37,10 @@ cdef extern from * nogil:
     int add_int "zc_add"(int *at, int value)
     int unite_int "zc_unite"(int *at, int bits)
     int swap_int "zc_swap"(int *at, int value)
+    uint64_t look_64 "zc_relaxed"(const uint64_t *at)
+    void set_64 "zc_set"(uint64_t *at, uint64_t value)
+    uint32_t look_32 "zc_relaxed"(const uint32_t *at)
+    void set_32 "zc_set"(uint32_t *at, uint32_t value)
     void *acquire_pointer "zc_acquire"(void * const *at)
     void release_pointer "zc_release"(void **at, void *value)
     double look_double "zc_relaxed_double"(const double *at)

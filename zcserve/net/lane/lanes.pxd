@@ -2,8 +2,8 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Lanes: what each lets the others see of it, and the epoch by which what was withdrawn is freed.
 
-A `Station` is all of a lane that another thread may touch: its mailbox, its parcels, and numbers that the lane alone writes. Station 0
-is that of the first lane, in whose thread Python's loop runs. `Lanes` is what belongs to all.
+A `Station` is all of a lane that another thread may touch: its mailbox, its parcels, and numbers that the lane alone writes. Station 0 is
+that of the first lane, in whose thread Python's loop runs. `Lanes` is what belongs to all.
 
 Epochs. Python's thread takes something out of what lanes read, and then begins another epoch. A lane notes the epoch at the start of a
 turn, and QUIET when it waits. What was withdrawn before an epoch began is out of reach when each lane has noted that epoch, or a later
@@ -65,6 +65,8 @@ cdef struct Station:
     int idlest_told              # one more than there are in `idlest`; 0: it was never asked
     double idlest[IDLEST_MAX]    # the ranks (endings.pxd) of its connections that would be shed first
     char behind[64]
+    Parcel touched               # numbers of what was used (uses.pxd), for Python
+    Parcel noted                 # sightings, likewise
 
 cdef struct Lanes:
     int count                    # 1: there is the first one alone

@@ -28,8 +28,8 @@ from zcserve.net.lane.endings cimport abort_all, close_all, end, end_idle, finis
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
 from zcserve.net.lane.lanes cimport (
-    ACCEPT, DRAIN, END_ALL, END_IDLE, GIVEN, LEAVE, LISTEN, OVER, RETURNED, ROOM, SHED, STAND_BEHIND, STOP, TOLD, TROUBLE,
-    Station, begin_reading, begin_work, end_reading,
+    ACCEPT, DRAIN, END_ALL, END_IDLE, GIVEN, LEAVE, LISTEN, OVER, RETURNED, ROOM, SHED, STAND_BEHIND, STOP, TOLD, TROUBLE, Station,
+    begin_reading, begin_work, end_reading,
 )
 from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.mail cimport Letter, begin_to_take, take_letter
@@ -43,6 +43,7 @@ from zcserve.net.lane.system cimport (
 )
 from zcserve.net.lane.table cimport has_chores
 from zcserve.net.lane.news cimport end_news, has_news, send_news
+from zcserve.net.lane.numbers cimport begin_round, is_telling
 from zcserve.net.lane.withdrawn cimport WAIT_MS, give_back, is_waiting
 
 cdef enum:
@@ -197,6 +198,8 @@ cdef inline void obey(Loop *loop, int orders) noexcept nogil:
         loop.stopped = True
     if orders & TOLD:
         conns.due = True
+        if not is_telling(&loop.answering.shared.numbers):
+            begin_round(&loop.answering.shared.numbers)
     if orders & DRAIN:
         conns.draining = True
     if orders & (END_IDLE | END_ALL):
@@ -243,7 +246,7 @@ cdef inline void run_alone(Loop *loop) noexcept nogil:
         lane.errands = 0
         lane.errands_max = 0x7FFFFFFF
         loop.turns(loop, within)
-        within = send_news(&lane.shared.lanes, &loop.station, &lane.log)
+        within = send_news(&lane.shared.lanes, &loop.station, &lane.log, &lane.uses, &lane.sightings, lane.tick)
     abort_all(&lane.conns)
     while loop.accepting.count:
         leave(&loop.accepting, &lane.conns, loop.accepting.fds[0])
@@ -286,7 +289,7 @@ cdef inline bint is_time(const Loop *loop, double until) noexcept nogil:
     """Whether the time is over."""
     if until >= 0:
         return loop.answering.conns.now >= until
-    return loop.answering.number and has_news(&loop.answering.log)
+    return loop.answering.number and has_news(&loop.answering.log, &loop.answering.uses, &loop.answering.sightings)
 
 
 cdef inline bint has_own_chores(const Loop *loop) noexcept nogil:

@@ -18,14 +18,16 @@ from zcserve.net.lane.loop cimport Loop, run
 from zcserve.net.lane.mail cimport Letter, Mailbox, close_mail, open_mail, see_letter, take_letter
 from zcserve.net.lane.mapped cimport map_file, unmap
 from zcserve.net.lane.moving cimport Given, drop_given
+from zcserve.net.lane.news cimport close_news, open_news
+from zcserve.net.lane.numbers cimport count_too
 from zcserve.net.lane.output cimport Output
+from zcserve.net.lane.parcels cimport close_parcel, open_parcel
 from zcserve.net.lane.records cimport Record, note_dead
 from zcserve.net.lane.servlets cimport close_servlets
 from zcserve.net.lane.shared cimport Shared
-from zcserve.net.lane.sightings cimport close_sightings, open_sightings
-from zcserve.net.lane.news cimport close_news, open_news
+from zcserve.net.lane.sightings cimport SIGHTINGS_BYTES, close_sightings, open_sightings
 from zcserve.net.lane.system cimport close
-from zcserve.net.lane.uses cimport close_uses, has_uses, open_uses
+from zcserve.net.lane.uses cimport close_uses, open_uses
 
 cdef extern from *:
     """
@@ -42,6 +44,7 @@ cdef inline void prepare(Loop *loop, Shared *shared) noexcept nogil:
     lane.shared = shared
     lane.conns.epfd = lane.conns.asking = -1
     lane.conns.dead = &lane.dead
+    lane.dead.numbers = &shared.numbers
     lane.conns.lanes = &shared.lanes
     lane.conns.station = &loop.station
 
@@ -104,12 +107,13 @@ cdef inline Loop *new_lane(const Loop *first, Shared *shared, config) except NUL
         have_mail(loop)
         open_news(&loop.station, &loop.answering.log)
         copy(&loop.answering, &first.answering)
+        open_parcel(&loop.station.noted, SIGHTINGS_BYTES)
+        count_too(&shared.numbers, lanes.count, &loop.answering.uses)
     except BaseException:
         free_lane(loop)
         raise
     loop.answering.number = loop.answering.conns.number = lanes.count
     loop.answering.conns.most -= 1           # Python looks, and then accepts: the last place is taken in its thread alone
-    shared.table.others[lanes.count] = &loop.answering.uses
     lanes.stations[lanes.count] = &loop.station
     lanes.count += 1
     return loop
@@ -125,8 +129,6 @@ cdef inline int copy(Answering *lane, const Answering *first) except -1:
     memcpy(lane.output.date_at, first.output.date_at, sizeof(lane.output.date_at))
     if first.output.mapped.content != NULL:
         map_file(&lane.output.mapped, first.output.mapped.fd, first.output.mapped.behind // 2)
-    if not has_uses(&lane.uses, first.uses.size - 1):
-        raise MemoryError
     return 0
 
 
@@ -172,6 +174,8 @@ cdef inline void close_lane(Loop *loop) noexcept:
     close_log(&lane.log)
     close_news(&loop.station)
     close_mail(&loop.station.mail)
+    close_parcel(&loop.station.touched)
+    close_parcel(&loop.station.noted)
 
 
 cdef inline void free_lane(Loop *loop) noexcept:
