@@ -242,7 +242,8 @@ class Listener:
         self._family = int(sock.family)
         self._is_tcp = sock.family != socket.AF_UNIX
         self._starved = False
-        self._sheds_for = ""  # why the front was asked for room, and has not answered
+        self._short_of = ""  # why the front was asked for room last
+        self._is_asking = False  # it has closed none, and will tell
         self._retry_at = inf
         self.armed = inf
         try:
@@ -276,8 +277,8 @@ class Listener:
             self._on_readable(0)
 
     def _on_readable(self, _: int) -> None:
-        if self._sheds_for and (shed := self._loop.front.shed(0)):
-            self._has_shed(shed, self._sheds_for)
+        if self._short_of and (shed := self._loop.front.shed(0)):
+            self._has_shed(shed)
         until = self._loop.now + ACCEPTING_S
         for count in range(ACCEPTS_PER_TURN):
             if count >= ACCEPTS_MIN and time.monotonic() > until:
@@ -286,7 +287,7 @@ class Listener:
                 if not self._is_awaited():
                     return
                 if not (self._shed_endings() or self._shed_idlest(0.0, self._too_many_connections())):
-                    if not self._sheds_for:
+                    if not self._is_asking:
                         self._service.shortage.note(self._too_many_connections(), self._loop.now)
                     self._starve()
                     return
@@ -338,7 +339,7 @@ class Listener:
         """Free a descriptor, or turn one client away."""
         if self._shed_descriptor() or self._shed_endings() or self._shed_idlest(FRESH_S, self._short_of_descriptors()):
             return True
-        if self._sheds_for:
+        if self._is_asking:
             return False
         now = self._loop.now
         if any(connection.idle_since <= now for connection in self._service.connections):
@@ -389,12 +390,13 @@ class Listener:
         `age_s` is spared, one that was not heard yet has `FRESH_S` in any case, and so is one to which an answer is
         still on its way."""
         service = self._service
+        self._short_of = why
         shed = self._loop.front.shed(SHED_BATCH)
         if shed:
-            self._has_shed(shed, why)
+            self._has_shed(shed)
             return True
-        self._sheds_for = why if shed is None and not self._sheds_for else ""
-        if self._sheds_for:
+        self._is_asking = shed is None and not self._is_asking
+        if self._is_asking:
             return False
         now = self._loop.now
         idle = [connection for connection in service.connections if connection.may_be_shed(age_s)]
@@ -404,10 +406,10 @@ class Listener:
             service.shortage.note(why, now, shed=count)
         return bool(count)
 
-    def _has_shed(self, shed: int, why: str) -> None:
+    def _has_shed(self, shed: int) -> None:
         """The front has closed so many connections."""
-        self._sheds_for = ""
-        self._service.shortage.note(why, self._loop.now, shed=shed)
+        self._is_asking = False
+        self._service.shortage.note(self._short_of, self._loop.now, shed=shed)
 
     def _accept_last(self) -> None:
         """Accept those in the queue, as far as there is room."""

@@ -113,7 +113,7 @@ cdef struct Conns:
     int number                   # likewise; 0: the first
     int count                    # connections of the lane
     int foreign                  # connections of Python
-    int most                     # of both together, in all lanes
+    int most                     # of both together, in all lanes, when one comes
     bint draining, ending        # each answer is its connection's last; idle connections are closed, too
     bint hurried                 # and what has ended is closed as soon as everything has arrived
     bint drained                 # the last one of all is gone and Python was not told yet; the first lane's

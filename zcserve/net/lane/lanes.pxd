@@ -54,7 +54,7 @@ cdef enum:                       # orders
     # to the first lane:
     STAND_BEHIND = 256           # be the last one that the kernel tells of a client
     TROUBLE = 512                # Python is to see to the listeners that are `troubled`
-    ROOM = 1024                  # others have looked for connections to close, and Python is to try to accept again
+    ROOM = 1024                  # all have looked for connections to close, and Python is to try to accept again
     OVER = 2048                  # all drain, and the last connection is gone
     TOLD = 4096                  # a parcel has come for Python
 
@@ -90,6 +90,7 @@ cdef struct Lanes:
     char before[64]              # what follows is written by all when a connection comes or goes, or cannot come
     int connections              # of all lanes, in letters, and Python's
     int listening                # listeners that lanes but the first have
+    int still_shed               # lanes that were told to and have not looked yet
     uint64_t troubled            # listeners, by number
     char behind[64]
 

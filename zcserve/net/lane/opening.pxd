@@ -119,6 +119,7 @@ cdef inline Loop *new_lane(const Loop *first, Shared *shared, config) except NUL
         free_lane(loop)
         raise
     loop.answering.number = loop.answering.conns.number = lanes.count
+    loop.answering.conns.most -= 1           # Python looks, and then accepts: the last place is taken in its thread alone
     lanes.stations[lanes.count] = &loop.station
     lanes.count += 1
     return loop

@@ -5,11 +5,12 @@
 Room is made where connections were idle longest, in whatever lane. Each lane but the first lets the others see the ranks of those that it would
 close first, when it is told to look. The first lane finds the rank up to which there are as many in all as are to go, closes its own up to
 there, and has the others do so. A rank that was seen long ago does no harm: what was asked for since has a later one, and is spared.
+Python is told when all lanes have looked, and is asked again then: at the first time nothing may have been seen yet.
 
 The unit knows no HTTP.
 """
 
-from zcserve.net.lane.atomic cimport acquire_int, look_double, look_int, release_int, set_double, set_int
+from zcserve.net.lane.atomic cimport acquire_int, add_int, look_double, look_int, release_int, set_double, set_int
 from zcserve.net.lane.connections cimport OWNER_LANE, Conn, Conns, unsent, wait_for_unread
 from zcserve.net.lane.endings cimport YOUNG_S, end
 from zcserve.net.lane.lanes cimport IDLEST_MAX, ROOM, SHED, Lanes, Station, order, order_others
@@ -26,17 +27,20 @@ cdef extern from *:
 
 cdef inline int shed(Conns *conns, int most) noexcept nogil:
     """The first lane's. Close up to `most` connections, those that have ended first, then the longest idle; how many were closed. Other
-    lanes close theirs soon, and tell (ROOM): what they have closed is in the number that the next call gives. Not one whose first request may be on its way, or that was answered in this turn; and not one
+    lanes close theirs soon, and the last one tells (ROOM): what they have closed is in the number that the next call gives. Not one whose first request may be on its way, or that was answered in this turn; and not one
     that has sent what was not read yet, or to which not all has left: closing would reset it."""
     cdef Lanes *lanes = conns.lanes
     cdef int victims[IDLEST_MAX]
     cdef int found
     cdef double last
     most = min(most, IDLEST_MAX)
+    if not most or acquire_int(&lanes.still_shed):
+        return shed_elsewhere(lanes)
     found = find_victims(conns, most, victims)
     last = last_rank(conns, most, victims, found)
-    if lanes.count > 1 and most > 0:
+    if lanes.count > 1:
         set_double(&lanes.shed_up_to, last)
+        release_int(&lanes.still_shed, lanes.count - 1)
         order_others(lanes, SHED)
     return close_victims(conns, victims, found, last) + shed_elsewhere(lanes)
 
@@ -102,7 +106,7 @@ cdef inline void shed_as_told(Conns *conns) noexcept nogil:
     for i in range(found):
         set_double(&station.idlest[i], rank(conns, victims[i]))
     release_int(&station.idlest_told, found + 1)
-    if done or found:
+    if not add_int(&conns.lanes.still_shed, -1):
         order(conns.lanes, 0, ROOM)
 
 
