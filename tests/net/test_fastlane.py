@@ -139,8 +139,8 @@ def test_where_it_is_not_built_native_is_an_error_and_auto_is_python(
 ) -> None:
     monkeypatch.setitem(sys.modules, "zcserve.net._lane", None)
     with pytest.raises(UsageError, match="native is not built here"):
-        open_front(Config(root=tmp_path, engine="native"), Prefixes(), None)
-    front = open_front(Config(root=tmp_path, engine="auto"), Prefixes(), None)
+        open_front(Config(root=tmp_path, engine="native", lanes=1), Prefixes(), None)
+    front = open_front(Config(root=tmp_path, engine="auto", lanes=1), Prefixes(), None)
     assert isinstance(front, Poller)
     front.close()
 

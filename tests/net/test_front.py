@@ -51,7 +51,7 @@ def test_a_front_without_a_lane_has_no_client_and_nothing_to_tell() -> None:
 class NotedLane:
     """A lane that notes what it is told."""
 
-    count = 9
+    all_count = 9
     hash_seed = 0
     poll = take = None
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,79 @@ def test_uses_are_told_after_one_was_taken_back_that_had_been_told(tmp_path: Pat
             driver.ask(client, PLAIN)
         driver.lane.drain_ticks()
         assert entry.uses == before + 1
+
+
+# --- two lanes --------------------------------------------------------------------------------------------------
+
+
+class Two:
+    """A lane that the test turns, and another one in a thread: how each answers a client of its own."""
+
+    def __init__(self, root: Path, stack: ExitStack) -> None:
+        self.driver = stack.enter_context(closing(Driver(root)))
+        self.lane = self.driver.lane
+        self.first = stack.enter_context(Client(self.driver.where))
+        self.driver.until(lambda: self.lane.count)
+        self.other = stack.enter_context(Client(self.driver.add_lane()))
+
+    def ask_first(self, path: bytes, count: int = 1) -> None:
+        self.driver.ask(self.first, PLAIN.replace(b"/a", path) * count, count)
+
+    def ask_other(self, path: bytes, count: int = 1) -> None:
+        self.other.send(PLAIN.replace(b"/a", path) * count)
+        for _ in range(count):
+            assert self.other.read().status == 200
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Two]:
+    with ExitStack() as stack:
+        yield Two(tmp_path, stack)
+
+
+def test_uses_in_two_lanes_are_added_up_and_each_is_told_once(two: Two) -> None:
+    entries = [packed(b"x") for _ in range(30)]
+    for number, entry in enumerate(entries):
+        put(two.lane, b"/%d" % number, entry)
+    for number in range(30):
+        two.ask_first(b"/%d" % number, 2)
+        two.ask_other(b"/%d" % number, 3)
+    two.driver.until(lambda: not two.lane.drain_ticks() and all(entry.uses == 5 for entry in entries))
+    two.ask_other(b"/7", 4)
+    two.driver.until(lambda: not two.lane.drain_ticks() and entries[7].uses == 9)
+    assert sum(entry.uses for entry in entries) == 30 * 5 + 4
+
+
+def test_one_entry_is_told_of_its_uses_in_all_lanes_at_once(two: Two) -> None:
+    entry = packed(b"x")
+    put(two.lane, b"/a", entry)
+    two.ask_first(b"/a", 2)
+    between = tick_at(time.monotonic())
+    two.ask_other(b"/a", 3)
+    two.lane.tell_uses(entry)
+    assert entry.uses == 5
+    assert between < entry.tick <= tick_at(time.monotonic())
+    two.lane.drop(entry)
+    assert entry.uses == 5
+
+
+def test_a_number_that_goes_to_another_takes_no_uses_of_another_lane_along(two: Two) -> None:
+    for _ in range(20):
+        entry = packed(b"x")
+        put(two.lane, b"/a", entry)
+        two.ask_other(b"/a", 3)
+        two.lane.drop(entry)
+        two.driver.until(lambda entry=entry: not two.lane.chores() and entry.uses == 3)
+    two.driver.until(lambda: not two.lane.drain_ticks())
+    assert entry.uses == 3
+
+
+def test_sightings_of_two_lanes_have_one_clock(two: Two) -> None:
+    put(two.lane, b"/a", packed(b"x"))
+    two.lane.sample(1.0, 1, 1)
+    for ask in (two.ask_first, two.ask_other, two.ask_first, two.ask_other):
+        ask(b"/a")
+    seen: list[tuple[int, ...]] = []
+    two.driver.until(lambda: seen.extend(two.lane.take_sightings()) or len(seen) == 4)
+    ticks = sorted(one[2] for one in seen)
+    assert sorted(one[3] for one in seen) == [0, *ticks[:3]]  # each knows of the use before, in the other lane

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,8 @@ class Driver:
         self.lane.set_prefixes(prefixes)
         self.lane.register_listener(self.listener.fileno())
         self.where: Any = self.listener.getsockname()
+        self.others: list[threading.Thread] = []
+        self.others_listeners: list[socket.socket] = []
         self.taken: list[tuple[int, Any]] = []
         self.told: list[int] = []  # whose other events were told of
 
@@ -124,6 +127,17 @@ class Driver:
             assert time.monotonic() < deadline, "it never came true"
             self.turn(0.01)
         return value
+
+    def add_lane(self) -> Any:
+        """Another lane, in a thread: where it alone accepts clients while the first one has no turn."""
+        thread = threading.Thread(target=self.lane.run_lane, args=(self.lane.add_lane(),))
+        self.others.append(thread)
+        thread.start()
+        listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        listener.setblocking(False)
+        self.others_listeners.append(listener)
+        self.lane.register_listener(listener.fileno())
+        return listener.getsockname()
 
     def next_taken(self) -> tuple[int, Any]:
         """What is handed over next, its descriptor and the rest, and is not kept any more."""
@@ -145,5 +159,9 @@ class Driver:
         for fd, _ in self.taken:
             self.lane.forget(fd)
             socket.socket(fileno=fd).close()
+        self.lane.stop_lanes()
+        for thread in self.others:
+            thread.join()
         self.lane.close()
-        self.listener.close()
+        for listener in (self.listener, *self.others_listeners):
+            listener.close()

@@ -25,27 +25,29 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy
 
 from os import urandom
 
-from zcserve.net.lane cimport absent, connections, endings, hashes, mapped, owned as owning, proxies, servlets, table, trials, uses, withdrawn
-from zcserve.net.lane.connections cimport OWNER_LANE, OWNER_LISTENER, OWNER_PYTHON, OWNER_SOURCE, Conn, Conns
+from zcserve.net.lane cimport (
+    absent, accepting, connections, endings, hashes, mapped, owned as owning, proxies, servlets, shedding, table, trials, withdrawn,
+)
+from zcserve.net.lane.atomic cimport look_int
+from zcserve.net.lane.connections cimport OWNER_PYTHON, OWNER_SOURCE, Conn, Conns
 from zcserve.net.lane.lanes cimport (
-    CONTENT_BYTES, LANES_MAX, LISTEN, REQUESTS, STOP, UNMODIFIED, open_lanes, passed, send, total,
+    CONTENT_BYTES, DRAIN, END_ALL, END_IDLE, LANES_MAX, REQUESTS, STOP, UNMODIFIED, open_lanes, order_others, passed, total,
 )
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
-from zcserve.net.lane.loop cimport Loop, is_second_over, read_mail, run_alone
-from zcserve.net.lane.mail cimport Letter
+from zcserve.net.lane.loop cimport Loop, is_second_over, run_alone
 from zcserve.net.lane.news cimport lost_lines, told_lines
-from zcserve.net.lane.opening cimport close_lane, free_lane, have_mail, new_lane, open_lane, prepare
+from zcserve.net.lane.numbers cimport bury, close_numbers, open_numbers, tell_uses
+from zcserve.net.lane.opening cimport add_descriptors, close_lane, drop_letters, free_lane, have_mail, new_lane, open_lane, prepare
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
-from zcserve.net.lane.records cimport Record, bury, free_record, record_of_page, take_dead
+from zcserve.net.lane.records cimport Record, free_record, record_of_page, take_dead
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sending cimport Answering, pace_errands
-from zcserve.net.lane.sightings cimport taken
-from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close, dup
+from zcserve.net.lane.sightings cimport set_rule, taken
+from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close
 from zcserve.net.lane.text cimport Text
 
 sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of those beside it
@@ -92,7 +94,8 @@ cdef class Lane:
         self.config = config
         open_lane(&self.loop, seed, config, log_on)
         withdrawn.open_withdrawn(&self.shared.withdrawn, &self.shared.lanes, &lane.dead)
-        table.open_table(&self.shared.table, seed, &lane.uses, &self.shared.withdrawn)
+        open_numbers(&self.shared.numbers, &self.shared.lanes, &lane.uses)
+        table.open_table(&self.shared.table, seed, &self.shared.numbers, &self.shared.withdrawn)
         hashes.open_hashes(&self.shared.absent.keys, urandom(16), &self.shared.withdrawn)
         hashes.open_hashes(&self.shared.owned.segments, urandom(16), &self.shared.withdrawn)
         self.judge = judge
@@ -101,6 +104,7 @@ cdef class Lane:
 
     def __dealloc__(self):
         cdef int i
+        close_numbers(&self.shared.numbers)
         for i in range(1, self.shared.lanes.count):
             free_lane(self.others[i])
         close_lane(&self.loop)
@@ -129,9 +133,7 @@ cdef class Lane:
 
     def stop_lanes(self):
         """Have the others close their connections, and end."""
-        cdef int i
-        for i in range(1, self.shared.lanes.count):
-            send(&self.shared.lanes, i, Letter(STOP, 0, 0, NULL))
+        order_others(&self.shared.lanes, STOP)
 
     # --- what the loop calls ----------------------------------------------------------------------------------
 
@@ -140,37 +142,30 @@ cdef class Lane:
         connections.register(&self.loop.answering.conns, fd, OWNER_PYTHON if stream else OWNER_SOURCE)
 
     def register_listener(self, int fd):
-        """Watch a listening socket and accept its clients here."""
-        cdef int i
-        connections.register(&self.loop.answering.conns, fd, OWNER_LISTENER)
-        self.loop.listeners[self.loop.listeners_count] = fd
-        self.loop.listeners_count += 1
-        for i in range(1, self.shared.lanes.count):
-            send(&self.shared.lanes, i, Letter(LISTEN, dup(fd), 0, NULL))
+        """As `accepting.open_listener`."""
+        accepting.open_listener(&self.loop.accepting, &self.loop.answering.conns, fd)
 
     def introduce(self, int fd, int family, bytes address not None):
         """The peer of a connection that Python accepted; the lane learns it from accept otherwise."""
-        cdef Conn *conn = connections.foreign_conn(&self.loop.answering.conns, fd)
-        conn.family = <unsigned char> family
-        memcpy(conn.address, PyBytes_AS_STRING(address), min(PyBytes_GET_SIZE(address), 16))
+        connections.introduce(connections.foreign_conn(&self.loop.answering.conns, fd), family, address)
 
     def trust(self, list networks not None, bint unix, origin):
         """Proxies that name the client: (4 or 6, address, bits) of each network of them, and whether peers on a unix socket are;
         `origin` is forwarded.py's `Proxies.origin`."""
         cdef Answering *lane = &self.loop.answering
-        lane.rules.trusts = proxies.trust(&lane.proxies, networks, unix)
-        self.origin = origin
+        lane.rules.trusts, self.origin = proxies.trust(&lane.proxies, networks, unix), origin
         lane.servlets.origin = <PyObject *> origin
 
     def forget(self, int fd):
         """Python closes this descriptor. It is taken out of epoll at once: its open file may live on in another process."""
+        accepting.close_listener(&self.loop.accepting, &self.loop.answering.conns, fd)
         connections.forget(&self.loop.answering.conns, fd)
 
     def resume(self, int fd, double since):
         """Take a connection from Python, which answered it last at `since` (monotonic): it owes nothing and holds no bytes. What
-        comes in is read here from now on."""
+        comes in is read from now on in the lane that has the fewest connections."""
         cdef Conns *conns = &self.loop.answering.conns
-        connections.resume(conns, fd, connections.foreign_conn(conns, fd), since)
+        accepting.take_back(&self.loop.accepting, conns, fd, connections.foreign_conn(conns, fd), since)
 
     def poll(self, double timeout):
         """(descriptor, mask) of what needs Python's attention; waits at most `timeout` seconds (-1: without end).
@@ -210,19 +205,20 @@ cdef class Lane:
         return conn.name[: conn.name_len].decode("ascii"), data, conn.in_vain, bool(conn.hung_up), self.made.pop(fd, None), left
 
     def descriptors(self):
-        """Its own descriptors, and those of connections that no handler knows."""
-        cdef Conns *conns = &self.loop.answering.conns
-        cdef list own = [conns.epfd] if conns.epfd >= 0 else []
-        return own + [fd for fd in range(conns.size) if conns.all[fd].owner == OWNER_LANE or conns.all[fd].handed]
+        """As `opening.add_descriptors`, of all lanes."""
+        cdef list found = []
+        for i in range(self.shared.lanes.count):
+            add_descriptors(self.others[i] if i else &self.loop, found)
+        return found
 
     def close(self):
         """Close the lane's connections and the epoll descriptor. No application is consulted any more: it may refer to the lane."""
         cdef int i
-        if self.shared.lanes.count > 1:
-            read_mail(&self.loop)
         self.close_all(False)
         endings.abort_all(&self.loop.answering.conns)
+        drop_letters(&self.loop)
         for i in range(1, self.shared.lanes.count):      # they have ended
+            drop_letters(self.others[i])
             take_dead(&self.loop.answering.dead, &self.others[i].answering.dead)
         for made in self.made.values():
             made.discard()
@@ -238,15 +234,17 @@ cdef class Lane:
     def drain(self):
         """Accept no client any more, and let each connection's next answer be its last."""
         self.loop.answering.conns.draining = True
+        order_others(&self.shared.lanes, DRAIN)
 
     def close_all(self, bint idle_only):
-        """As `endings.close_all`."""
+        """As `endings.close_all`, in all lanes."""
+        order_others(&self.shared.lanes, END_IDLE if idle_only else END_ALL)
         endings.close_all(&self.loop.answering.conns, idle_only)
         bury(&self.loop.answering.dead)
 
     def shed(self, int most):
-        """As `endings.shed`."""
-        return endings.shed(&self.loop.answering.conns, most)
+        """As `shedding.shed`: how many were closed, by other lanes since the last call, too; None: as `Front.shed`."""
+        return shedding.shed(&self.loop.answering.conns, most) or (None if most > 0 and self.shared.lanes.count > 1 else 0)
 
     # --- what Python teaches ----------------------------------------------------------------------------------
 
@@ -398,21 +396,23 @@ cdef class Lane:
     # --- what Python is told ----------------------------------------------------------------------------------
 
     def drain_ticks(self, int most=-1):
-        """Tell each entry that was used how often, and the tick of its last use: all since they were last told, or at most so
-        many now. How many are left of those that there were when this began."""
-        return uses.tell_uses(&self.loop.answering.uses, &self.loop.answering.dead.numbers, most)
+        """Tell each entry that was used how often, and the tick of its last use: all that the lanes have listed (-1), or so many of them now
+        and the rest in the next turns. How many numbers are left in the lists."""
+        return tell_uses(&self.shared.numbers, most)
+
+    def tell_uses(self, entry):
+        """As `drain_ticks`, of this entry alone, all until now."""
+        table.tell_entry(&self.shared.table, entry)
 
     def sample(self, double unit, uint64_t pause, int64_t every):
         """Which uses to note from now on: as `MissRatioCurve`'s attributes of these names say; `unit` 0: none."""
         if unit < 0 or pause < 1 or every < 1:
             raise ValueError("no rule to sample by")
-        self.loop.answering.sightings.unit = unit
-        self.loop.answering.sightings.pause = pause
-        self.loop.answering.sightings.every = every
+        set_rule(&self.shared.rule, unit, pause, every)
 
     def take_sightings(self):
         """What was noted since the last call: [(hash, size, tick, tick of the use before, followed, measured)]."""
-        return taken(&self.loop.answering.sightings)
+        return taken(&self.loop.answering.sightings, &self.shared.lanes)
 
     def take_log(self):
         """Access log lines since the last call, those of each lane in the order of its answers."""
@@ -443,6 +443,11 @@ cdef class Lane:
         return <object> where if where != NULL else None
 
     @property
+    def withdrawn(self):
+        """How many records and arrays wait until no lane can be reading them."""
+        return self.shared.withdrawn.count - self.shared.withdrawn.at
+
+    @property
     def count(self):
         """Connections of the lane."""
         return self.loop.answering.conns.count
@@ -453,12 +458,19 @@ cdef class Lane:
         return self.loop.answering.conns.foreign
 
     @property
+    def all_count(self):
+        """As `connections.count_all`."""
+        return connections.count_all(&self.loop.answering.conns)
+
+    @property
+    def loads(self):
+        """How many connections each lane has, the first one with Python's."""
+        return [look_int(&self.shared.lanes.stations[i].load) for i in range(self.shared.lanes.count)]
+
+    @property
     def inboxes(self):
         """How many connections hold bytes that were read and are not answered yet."""
-        cdef int fd, held = 0
-        for fd in range(self.loop.answering.conns.size):
-            held += self.loop.answering.conns.all[fd].inbox != NULL
-        return held
+        return connections.count_inboxes(&self.loop.answering.conns)
 
     @property
     def requests(self):

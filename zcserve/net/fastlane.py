@@ -194,10 +194,9 @@ class FastLane(Front):
         self._prefixes = prefixes
         self._log = log
         self._second = 0
-        self._tells_uses = False
-        self._awaited: deque[tuple[int, Callable[[], None]]] = deque()  # by epoch
         self._lines_lost = 0  # that were told
         self._losses: Telling
+        self._awaited: deque[tuple[int, Callable[[], None]]] = deque()  # by epoch
         self._call_soon: Callable[[Callable[[], object]], None]
         self._store: Store
 
@@ -254,11 +253,9 @@ class FastLane(Front):
         second = self._prefixes.second
         if second != self._second:
             self._second = second
-            self._tells_uses = True
+            self.lane.drain_ticks(TICKS_AT_ONCE)  # the others in the next turns
             if self.lane.lines_lost > self._lines_lost:
                 self._losses.note(time.monotonic())
-        if self._tells_uses:
-            self._tells_uses = self.lane.drain_ticks(TICKS_AT_ONCE) > 0
         if self._awaited:
             self._tell_passed()
         self._write_lines()
@@ -285,7 +282,7 @@ class FastLane(Front):
 
     def count(self, known: int) -> int:
         """As `Front.count`: the lane counts those, too, that it has handed over and that Python has not taken yet."""
-        return self.lane.count + self.lane.foreign
+        return self.lane.all_count
 
     def introduce(self, fd: int, family: int, peer: str) -> None:
         """As `Front.introduce`."""
@@ -296,9 +293,9 @@ class FastLane(Front):
         self.lane.resume(fd, since)
         return True
 
-    def shed(self, most: int) -> int:
+    def shed(self, most: int) -> int | None:
         """As `Front.shed`."""
-        return self.lane.shed(min(most, self.lane.count // 2 + 1))
+        return self.lane.shed(min(most, self.lane.all_count // 2 + 1))
 
     def drain(self) -> None:
         """As `Front.drain`."""
@@ -378,9 +375,9 @@ class FastLane(Front):
 
     # --- what it tells ------------------------------------------------------------------------------------------
 
-    def tell_uses(self) -> None:
+    def tell_uses(self, entry: Entry) -> None:
         """As `Front.tell_uses`."""
-        self.lane.drain_ticks()
+        self.lane.tell_uses(entry)
 
     def note_use(self, entry: Entry, tick: int) -> int:
         """As `Front.note_use`."""

@@ -110,8 +110,9 @@ class Front:
         is idle `since` then, by the loop's clock. False: it stays Python's."""
         return False
 
-    def shed(self, most: int) -> int:
-        """Close up to `most` idle connections, and at most half; how many it were."""
+    def shed(self, most: int) -> int | None:
+        """Close up to `most` idle connections, at most half; how many were closed since the last call. None: none was,
+        but other threads look for some, and the listeners are reported when they have closed them, or know which."""
         return 0
 
     def drain(self) -> None:
@@ -171,8 +172,9 @@ class Front:
 
     # --- what it tells ------------------------------------------------------------------------------------------
 
-    def tell_uses(self) -> None:
-        """Write into each entry how often it was used, and when last (`uses`, `tick`)."""
+    def tell_uses(self, entry: Entry) -> None:
+        """Write into a representation how often it was used until now, and when last (`uses`, `tick`). For others this
+        is written about once a second."""
 
     def note_use(self, entry: Entry, tick: int) -> int:
         """Python uses a representation at this tick: that of the use before, as far as the front knows; 0 for none."""

@@ -10,6 +10,9 @@ that are older than `FRESH_S` are closed; while all are younger, new clients wai
 connection is idle, the descriptor held in reserve takes one client at a time out of the queue, to answer it with 503.
 The log says what was closed and refused (shortage.py).
 
+A front with several threads looks for idle connections in each, and cannot say at once: the client waits until the
+front reports the listener again. It is asked twice at most: the first time, it may know of none that is idle still.
+
 A client whose machine has vanished sends no FIN. The kernel finds that out: by probes where nothing is on its way
 (keepalive), and by TCP_USER_TIMEOUT where something is, which is the kernel's own `--write-timeout`. Accepted sockets
 inherit both from their listener, so they cost nothing for each connection. Nor does a client that has sent nothing yet,
@@ -239,6 +242,7 @@ class Listener:
         self._family = int(sock.family)
         self._is_tcp = sock.family != socket.AF_UNIX
         self._starved = False
+        self._sheds_for = ""  # why the front was asked for room, and has not answered
         self._retry_at = inf
         self.armed = inf
         try:
@@ -272,6 +276,8 @@ class Listener:
             self._on_readable(0)
 
     def _on_readable(self, _: int) -> None:
+        if self._sheds_for and (shed := self._loop.front.shed(0)):
+            self._has_shed(shed, self._sheds_for)
         until = self._loop.now + ACCEPTING_S
         for count in range(ACCEPTS_PER_TURN):
             if count >= ACCEPTS_MIN and time.monotonic() > until:
@@ -280,7 +286,8 @@ class Listener:
                 if not self._is_awaited():
                     return
                 if not (self._shed_endings() or self._shed_idlest(0.0, self._too_many_connections())):
-                    self._service.shortage.note(self._too_many_connections(), self._loop.now)
+                    if not self._sheds_for:
+                        self._service.shortage.note(self._too_many_connections(), self._loop.now)
                     self._starve()
                     return
             try:
@@ -331,6 +338,8 @@ class Listener:
         """Free a descriptor, or turn one client away."""
         if self._shed_descriptor() or self._shed_endings() or self._shed_idlest(FRESH_S, self._short_of_descriptors()):
             return True
+        if self._sheds_for:
+            return False
         now = self._loop.now
         if any(connection.idle_since <= now for connection in self._service.connections):
             self._service.shortage.note(self._short_of_descriptors(), now)
@@ -382,8 +391,11 @@ class Listener:
         service = self._service
         shed = self._loop.front.shed(SHED_BATCH)
         if shed:
-            service.shortage.note(why, self._loop.now, shed=shed)
+            self._has_shed(shed, why)
             return True
+        self._sheds_for = why if shed is None and not self._sheds_for else ""
+        if self._sheds_for:
+            return False
         now = self._loop.now
         idle = [connection for connection in service.connections if connection.may_be_shed(age_s)]
         idle.sort(key=lambda connection: connection.idle_since)
@@ -391,6 +403,11 @@ class Listener:
         if count:
             service.shortage.note(why, now, shed=count)
         return bool(count)
+
+    def _has_shed(self, shed: int, why: str) -> None:
+        """The front has closed so many connections."""
+        self._sheds_for = ""
+        self._service.shortage.note(why, self._loop.now, shed=shed)
 
     def _accept_last(self) -> None:
         """Accept those in the queue, as far as there is room."""

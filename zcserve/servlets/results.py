@@ -222,7 +222,7 @@ class Results:
 
     def _expired(self, kept: Result) -> None:
         """A ttl has passed since the result was made, or could not be made again."""
-        self._front.tell_uses()
+        self._tell_uses(kept)
         if self._is_over(kept.source) or not kept.is_resident or kept.uses <= kept.seen or kept.stale == STALE_TTLS_MAX:
             self._drop([kept])
             return
@@ -230,6 +230,10 @@ class Results:
         self._arm(kept)
         if kept.source.target not in self.making.wanted:
             self.making.make(kept.source, ())  # not made where calls for it hang
+
+    def _tell_uses(self, kept: Result) -> None:
+        for entry in each_coding(kept.entry):
+            self._front.tell_uses(entry)
 
     def _look(self) -> None:
         if self.kept:
@@ -248,9 +252,9 @@ class Results:
         """For one more: the first goes that was not used since it was last considered, or the last of some."""
         if len(self.kept) < self._context.config.servlet_results_max:
             return
-        self._front.tell_uses()
         for left in reversed(range(CONSIDERED_MAX)):
             target, kept = next(iter(self.kept.items()))
+            self._tell_uses(kept)
             uses = kept.uses
             if uses <= max(kept.looked, kept.seen) or not left:
                 self._drop([kept])

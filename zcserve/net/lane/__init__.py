@@ -2,16 +2,16 @@
 
     system text atomic  <  scan dates gil steady requests mail parcels  <  seconds lanes mapped records
         <  withdrawn grammar choice uses
-        <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log output
+        <  numbers  <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log output
         <  connections parts absent finding news  <  owned  <  servlets shared  <  endings moving
-        <  asking  <  sending  <  answering  <  replying trials  <  loop  <  opening  <  _lane
+        <  accepting shedding asking  <  sending  <  answering  <  replying trials  <  loop  <  opening  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
 | system      | what is taken from the system and from CPython                              |
 | text        | classes of characters, comparisons, decimal numbers, hashes                 |
 | atomic      | how one thread reads what another writes                                    |
-| mail        | letters between lanes                                                       |
+| mail        | letters between lanes, and orders                                           |
 | parcels     | what a lane has gathered goes to Python's thread                            |
 | lanes       | what each lane lets the others see, and when what was withdrawn is freed    |
 | scan        | where a target, a name, a value or a tag ends                               |
@@ -31,6 +31,7 @@
 | choice      | which representation a request gets                                         |
 | sightings   | uses that are sampled                                                       |
 | uses        | uses that Python is told of                                                 |
+| numbers     | which number means which representation; its uses are told by that          |
 | table       | key -> record; growing and clearing in pieces                               |
 | head        | bytes -> a request's head                                                   |
 | proxies     | the client that a trusted peer names                                        |
@@ -40,7 +41,9 @@
 | parts       | answers whose head is made when they are asked for: 206, 301, 412, 416      |
 | connections | which connections there are, and whose they are                             |
 | moving      | a connection that goes from one lane to another                             |
+| accepting   | which lane takes a new client                                               |
 | endings     | how connections end, and when                                               |
+| shedding    | which connections are closed when there are too many                        |
 | absent      | which keys lead nowhere, and the answer to them                             |
 | owned       | which paths an application may own                                          |
 | servlets    | functions of Python's that are called from here                             |

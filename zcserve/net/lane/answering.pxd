@@ -33,7 +33,7 @@ from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Record, Rep, key_at, reps_of
 from zcserve.net.lane.sending cimport Answering, flush, hand_over, put_off
 from zcserve.net.lane.servlets cimport Asked, ask, discard_made, let_said_go, look_up, servlet_of, settle
-from zcserve.net.lane.sightings cimport sight
+from zcserve.net.lane.sightings cimport is_sampling, sight
 from zcserve.net.lane.system cimport expect_bytes, monotonic
 from zcserve.net.lane.table cimport expect, find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
@@ -227,8 +227,8 @@ cdef inline Answer *add_file(
     if not is_file:
         return answer
     use = use_of(&lane.uses, rep)
-    if lane.sightings.unit > 0:
-        sight(&lane.sightings, record, rep, use, lane.tick)
+    if is_sampling(&lane.shared.rule):
+        sight(&lane.shared.rule, &lane.sightings, &lane.shared.numbers, record, rep, use, lane.tick)
     touch(&lane.uses, rep.number, use, lane.tick)
     return answer
 

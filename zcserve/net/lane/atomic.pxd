@@ -6,7 +6,7 @@ moves. `store` and `load` are for what two threads tell each other crosswise: no
 which ThreadSanitizer knows; fences it does not.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 cdef extern from * nogil:
     """
@@ -18,6 +18,7 @@ cdef extern from * nogil:
     #define zc_set(at, value) __atomic_store_n(at, value, __ATOMIC_RELAXED)
     #define zc_add(at, value) __atomic_add_fetch(at, value, __ATOMIC_SEQ_CST)
     #define zc_swap(at, value) __atomic_exchange_n(at, value, __ATOMIC_SEQ_CST)
+    #define zc_unite(at, value) __atomic_or_fetch(at, value, __ATOMIC_SEQ_CST)
     #define zc_cas(at, was, value) __atomic_compare_exchange_n(at, was, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)
     """
     uint64_t acquire "zc_acquire"(const uint64_t *at)
@@ -26,12 +27,20 @@ cdef extern from * nogil:
     uint64_t load "zc_load_now"(const uint64_t *at)                  # not before any earlier `store`, or `add`
     uint64_t add "zc_add"(uint64_t *at, uint64_t value)              # the sum
     bint replace "zc_cas"(uint64_t *at, uint64_t *was, uint64_t value)      # False: `was` is what stands there
+    uint64_t unite "zc_unite"(uint64_t *at, uint64_t bits)
+    uint64_t swap "zc_swap"(uint64_t *at, uint64_t value)
+    int load_int "zc_load_now"(const int *at)
     int acquire_int "zc_acquire"(const int *at)
     void release_int "zc_release"(int *at, int value)
     int look_int "zc_relaxed"(const int *at)                         # a number of another thread's, for what need not be exact
     void set_int "zc_set"(int *at, int value)
     int add_int "zc_add"(int *at, int value)
+    int unite_int "zc_unite"(int *at, int bits)
     int swap_int "zc_swap"(int *at, int value)
+    uint64_t look_64 "zc_relaxed"(const uint64_t *at)
+    void set_64 "zc_set"(uint64_t *at, uint64_t value)
+    uint32_t look_32 "zc_relaxed"(const uint32_t *at)
+    void set_32 "zc_set"(uint32_t *at, uint32_t value)
     void *acquire_pointer "zc_acquire"(void * const *at)
     void release_pointer "zc_release"(void **at, void *value)
     double look_double "zc_relaxed_double"(const double *at)

@@ -6,6 +6,9 @@ A descriptor's number has an owner: the lane, Python (`OWNER_PYTHON`: the lane o
 all. Each owner of a number has a generation, which its events carry, so that an event of the owner before is not taken for
 one of the present owner. The table of them grows and never moves (steady.pxd): a `Conn` is where it is.
 
+Connections are counted when they come and when they go: those of the lane, for the others to see, and those of all lanes. One that goes
+from one lane to another is counted in all the time.
+
 The unit knows no HTTP. `wait_for_unread` and `run_again` are how it has a connection served; how one ends is endings.pxd's.
 """
 
@@ -13,6 +16,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
+from zcserve.net.lane.atomic cimport add_int, load_int, set_int
+from zcserve.net.lane.lanes cimport OVER, Lanes, Station, order
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, Pending, unpin
 from zcserve.net.lane.proxies cimport NAME_MAX
 from zcserve.net.lane.records cimport Dead
@@ -103,12 +108,15 @@ cdef struct Conns:
     int size, size_max
     int epfd
     double now
+    Lanes *lanes
+    Station *station             # of this lane
+    int number                   # likewise; 0: the first
     int count                    # connections of the lane
     int foreign                  # connections of Python
-    int most                     # of both together
+    int most                     # of both together, in all lanes
     bint draining, ending        # each answer is its connection's last; idle connections are closed, too
     bint hurried                 # and what has ended is closed as soon as everything has arrived
-    bint drained                 # the last one is gone and Python was not told yet
+    bint drained                 # the last one of all is gone and Python was not told yet; the first lane's
     bint due                     # Python is to have its turn when this one is over
     bint full                    # or before anything else is done
     int asking                   # the connection whose request a servlet is answering, -1 for none
@@ -117,6 +125,7 @@ cdef struct Conns:
     Queue quiet                  # those of them that had all they asked for before: they come first
     int calls                    # what waits for servlets: those in `calling` and `quiet`, and what other lanes ask (asking.pxd)
     double sweep_interval, next_sweep
+    double look_at               # when listeners are looked after (accepting.pxd), 0: not; `next_sweep` is not later
     Timeouts timeouts
     Dead *dead                   # where a record goes that was sent from
     char *buffer                 # of RECV_BYTES
@@ -167,12 +176,15 @@ cdef inline Conn *renew(Conns *conns, int fd) noexcept nogil:
 
 cdef inline int watch(const Conns *conns, int fd, bint source) noexcept nogil:
     """Have epoll tell of a descriptor: 0, or -1 with errno."""
+    return watch_for(conns, fd, 0 if source else <uint32_t> EPOLLOUT | EPOLLRDHUP)
+
+
+cdef inline int watch_for(const Conns *conns, int fd, uint32_t more) noexcept nogil:
+    """As `watch`; of `more` than that it can be read from."""
     cdef epoll_event event
     memset(&event, 0, sizeof(epoll_event))
     event.data.u64 = <uint64_t> conns.all[fd].generation << 32 | <uint32_t> fd
-    event.events = <uint32_t> EPOLLET | EPOLLIN
-    if not source:
-        event.events |= <uint32_t> EPOLLOUT | EPOLLRDHUP
+    event.events = <uint32_t> EPOLLET | EPOLLIN | more
     return epoll_ctl(conns.epfd, EPOLL_CTL_ADD, fd, &event)
 
 
@@ -193,6 +205,8 @@ cdef inline int register(Conns *conns, int fd, uint8_t owner) except -1:
     conns.all[fd].owner = owner
     if owner == OWNER_PYTHON:
         conns.foreign += 1
+        add_int(&conns.lanes.connections, 1)
+        show(conns)
     return 0
 
 
@@ -207,8 +221,21 @@ cdef inline void forget(Conns *conns, int fd) noexcept:
     epoll_ctl(conns.epfd, EPOLL_CTL_DEL, fd, NULL)
     if conn.owner == OWNER_PYTHON:
         conns.foreign -= 1
+        lose(conns)
     conn.owner = OWNER_NONE
     free_inbox(conn)
+
+
+cdef inline void introduce(Conn *conn, int family, bytes address) noexcept:
+    conn.family = <uint8_t> family
+    memcpy(conn.address, <const char *> address, min(len(address), 16))
+
+
+cdef inline int count_inboxes(const Conns *conns) noexcept nogil:
+    cdef int fd, held = 0
+    for fd in range(conns.size):
+        held += conns.all[fd].inbox != NULL
+    return held
 
 
 cdef inline Conn *foreign_conn(Conns *conns, int fd) except NULL:
@@ -254,6 +281,50 @@ cdef inline void name_peer(Conn *conn) noexcept nogil:
     else:
         memcpy(conn.name, b"unix:", 5)
         conn.name_len = 5
+
+
+# --- how many there are -------------------------------------------------------------------------------------
+
+
+cdef inline bint take_place(Conns *conns) noexcept nogil:
+    """Have a place for one connection more; False where there are as many as there may be."""
+    if add_int(&conns.lanes.connections, 1) <= conns.most:
+        return True
+    give_place(conns)
+    return False
+
+
+cdef inline void give_place(Conns *conns) noexcept nogil:
+    """A connection that had a place is gone, or did not come."""
+    if not add_int(&conns.lanes.connections, -1):
+        tell_if_over(conns)
+
+
+cdef inline int count_all(const Conns *conns) noexcept nogil:
+    """Connections of all lanes, and of Python; while they drain, listeners, too, that a lane has not given up."""
+    cdef const Lanes *lanes = conns.lanes
+    return load_int(&lanes.connections) + (load_int(&lanes.listening) if conns.draining else 0)
+
+
+cdef inline void show(Conns *conns) noexcept nogil:
+    """The others see how many connections this lane has."""
+    set_int(&conns.station.load, conns.count + conns.foreign)
+
+
+cdef inline void lose(Conns *conns) noexcept nogil:
+    """A connection has ended, and is counted in `Conns` no more."""
+    show(conns)
+    give_place(conns)
+
+
+cdef inline void tell_if_over(Conns *conns) noexcept nogil:
+    """Where no lane has a connection any more, nor will have, and that was waited for, Python hears of it."""
+    if not conns.draining or count_all(conns):
+        return
+    if not conns.number:
+        conns.drained = True
+    else:
+        order(conns.lanes, 0, OVER)
 
 
 # --- what is to be done -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""How connections of the lane end: when they are through, when their time is over, when there are too many.
+"""How connections of the lane end: when they are through, and when their time is over.
 
 Input that comes after a close has the kernel send a reset, which throws away what it still has to send, and what the client
 has not read. So a client that may send more gets a FIN and is read from until it ends (`half_close`, RFC 9112 section 9.6);
@@ -12,7 +12,7 @@ The unit knows no HTTP.
 """
 
 from zcserve.net.lane.connections cimport (
-    CLOSES, CLOSES_DEAF, OWNER_LANE, OWNER_NONE, RECV_BYTES, Conn, Conns, free_inbox, nothing_read, queued_out, run_again,
+    CLOSES, CLOSES_DEAF, OWNER_LANE, OWNER_NONE, RECV_BYTES, Conn, Conns, free_inbox, lose, nothing_read, queued_out, run_again,
     unsent, wait_for_unread, watch_fresh,
 )
 from zcserve.net.lane.output cimport GONE, unpin
@@ -20,7 +20,6 @@ from zcserve.net.lane.system cimport FIONREAD, SHUT_WR, close, ioctl, monotonic,
 
 cdef enum:
     YOUNG_S = 1                  # the first request of a younger connection may be on its way
-    SHED_MAX = 64
     LINGER_READS_MAX = 4         # of one connection in a turn
 
 
@@ -36,7 +35,7 @@ cdef inline void end(Conns *conns, int fd) noexcept nogil:
     free_inbox(conn)
     conn.owner = OWNER_NONE
     conns.count -= 1
-    conns.drained = conns.draining and not conns.count
+    lose(conns)
     close(fd)
 
 
@@ -136,66 +135,6 @@ cdef inline void abort_all(Conns *conns) noexcept nogil:
     cdef int fd
     for fd in range(conns.size):
         end(conns, fd)
-
-
-# --- when there are too many --------------------------------------------------------------------------------
-
-
-cdef inline int shed(Conns *conns, int most) noexcept nogil:
-    """Close up to `most` connections, those that have ended first, then the longest idle; how many were closed. Not one whose
-    first request may be on its way, or that was answered in this turn; and not one that has sent what was not read yet, or to
-    which not all has left: closing would reset it."""
-    cdef int i, found, done = 0
-    cdef int victims[SHED_MAX]
-    cdef bint ended
-    found = find_victims(conns, min(most, SHED_MAX), victims)
-    ended = found > 0 and conns.all[victims[0]].lingering
-    for i in range(found):
-        if done and ended and not conns.all[victims[i]].lingering:
-            break                # those that have ended are room enough
-        if not wait_for_unread(conns, victims[i]) and not unsent(victims[i]):
-            end(conns, victims[i])
-            done += 1
-    return done
-
-
-cdef inline int find_victims(const Conns *conns, int most, int *victims) noexcept nogil:
-    """The connections that are shed first, in this order; how many there are."""
-    cdef int fd, i, found = 0
-    cdef double young = monotonic() - YOUNG_S
-    for fd in range(conns.size):
-        if not is_idle(conns, fd, young):
-            continue
-        if found == most:
-            if not found or not goes_before(conns, fd, victims[found - 1]):
-                continue
-            found -= 1
-        i = found
-        while i > 0 and goes_before(conns, fd, victims[i - 1]):
-            victims[i] = victims[i - 1]
-            i -= 1
-        victims[i] = fd
-        found += 1
-    return found
-
-
-cdef inline bint is_idle(const Conns *conns, int fd, double young) noexcept nogil:
-    """Whether a connection may be shed: not where its first request may be on its way, or it was answered in this turn."""
-    cdef const Conn *conn = &conns.all[fd]
-    return (
-        conn.owner == OWNER_LANE
-        and conn.pending.record == NULL
-        and not conn.inbox_len
-        and not conn.queued
-        and (conn.lingering or conn.since < conns.now and (conn.answered or conn.born < young))
-    )
-
-
-cdef inline bint goes_before(const Conns *conns, int fd, int other) noexcept nogil:
-    """Whether a connection is shed before another one."""
-    cdef const Conn *conn = &conns.all[fd]
-    cdef const Conn *than = &conns.all[other]
-    return conn.since < than.since if conn.lingering == than.lingering else conn.lingering
 
 
 # --- when their time is over --------------------------------------------------------------------------------

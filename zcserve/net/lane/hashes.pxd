@@ -84,13 +84,12 @@ cdef inline bint is_set(const Hashes *hashes) noexcept nogil:
 
 cdef inline bint lacks(const Hashes *hashes, const char *key, size_t length) noexcept nogil:
     """Whether a key is none of the set's; False, too, where that cannot be told now."""
+    cdef uint64_t hash = hash_key(hashes, key, length)
     cdef uint64_t version = acquire(&hashes.version)
     cdef Places *places = places_of(&hashes.places)
     cdef Places *older = places_of(&hashes.older)
-    cdef uint64_t hash
     if version & 1 or places == NULL:
         return False
-    hash = hash_key(hashes, key, length)
     if acquire(&places.at[seek(places, hash)]) == hash:
         return False
     if older != NULL and acquire(&older.at[seek(older, hash)]) == hash:

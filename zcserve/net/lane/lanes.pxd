@@ -2,19 +2,19 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Lanes: what each lets the others see of it, and the epoch by which what was withdrawn is freed.
 
-A `Station` is all of a lane that another thread may touch: its mailbox, its parcels, and numbers that the lane alone writes. Station 0 is that of the
-first lane, in whose thread Python's loop runs.
+A `Station` is all of a lane that another thread may touch: its mailbox, its parcels, and numbers that the lane alone writes. Station 0 is
+that of the first lane, in whose thread Python's loop runs. `Lanes` is what belongs to all.
 
 Epochs. Python's thread takes something out of what lanes read, and then begins another epoch. A lane notes the epoch at the start of a
 turn, and QUIET when it waits. What was withdrawn before an epoch began is out of reach when each lane has noted that epoch, or a later
 one, or QUIET: then `passed` is true of it. The note comes before each read of the turn, in all threads' eyes; so does the withdrawal before the
-epoch. The first lane withdraws between its own turns, so it notes nothing.
+epoch. The first lane withdraws between its own turns, so nothing waits for it: others only see whether it waits for events.
 """
 
 from libc.stdint cimport uint64_t
 
-from zcserve.net.lane.atomic cimport acquire, add, load, look_int, release, store
-from zcserve.net.lane.mail cimport Letter, Mailbox, put_letter
+from zcserve.net.lane.atomic cimport acquire, add, load, release, store
+from zcserve.net.lane.mail cimport Letter, Mailbox, put_letter, put_order
 from zcserve.net.lane.parcels cimport Parcel
 
 cdef extern from *:
@@ -26,16 +26,30 @@ cdef extern from *:
 cdef enum:
     LANES_MAX = 64
 
+cdef enum:
+    IDLEST_MAX = 16              # connections of a lane that others know of
+
 cdef enum:                       # `Letter.kind`
-    STOP = 0                     # close all connections, and end
     GIVEN = 1                    # `what`: a `Given` (moving.pxd), a connection that is the taker's from now on
     RETURNED = 2                 # `what`: a dead `Record` (withdrawn.pxd), which the first lane is to free
-    LISTEN = 3                   # `fd`: accept clients from here; it is the taker's. `what` is its number in Python
-    UNLISTEN = 4                 # `fd`: accept no more from the one that has this number in Python
-    ACCEPT = 5                   # clients wait at the listeners: the taker has the fewest
-    TOLD = 6                     # a parcel has come for Python
-    ASK = 7                      # `what`: the first `Question` of a chain (asking.pxd), for the first lane
-    ANSWERED = 8                 # likewise, and it has answered them
+    LISTEN = 3                   # `fd`: accept clients from here; it is the taker's. `generation` is the listener's number
+    TOLD = 4                     # a parcel has come for Python
+    ASK = 5                      # `what`: the first `Question` of a chain (asking.pxd), for the first lane
+    ANSWERED = 6                 # likewise, and it has answered them
+
+cdef enum:                       # orders
+    STOP = 1                     # close all connections, and end
+    DRAIN = 2                    # each answer is its connection's last
+    END_IDLE = 4                 # close what owes nothing, too
+    END_ALL = 8                  # close everything in order
+    SHED = 16                    # close what is idle up to `Lanes.shed_up_to`, and tell which are the idlest then
+    ACCEPT = 32                  # clients wait, and the taker has the fewest (accepting.pxd)
+    LEAVE = 64                   # give up the listeners that are `closed`
+    # to the first lane:
+    STAND_BEHIND = 128           # be the last one that the kernel tells of a client
+    TROUBLE = 256                # Python is to see to the listeners that are `troubled`
+    ROOM = 512                   # others have looked for connections to close, and Python is to try to accept again
+    OVER = 1024                  # all drain, and the last connection is gone
 
 cdef enum:                       # `Station.numbers`
     REQUESTS = 0                 # that it has answered
@@ -47,18 +61,35 @@ cdef struct Station:
     Mailbox mail
     Parcel lines                 # of the log, for Python
     void *log                    # its `Log` (log.pxd), NULL for none: Python's when the lane has `ended`
-    char before[64]              # what follows is written by the lane alone
+    char before[64]
+    int asked                    # how often others told it to accept; they write it
+    char between[60]             # what follows is written by the lane alone
     uint64_t seen                # the epoch of its turn, or QUIET
     uint64_t lost                # lines of the log that found no room
-    int load                     # its connections
     int ended                    # it runs no more
     uint64_t numbers[NUMBERS]    # at the end of its last turn
+    int load                     # its connections; changed when one comes or goes
+    int looked                   # what `asked` was when it last looked at all its listeners
+    int shed                     # connections that it closed as it was told to, since the start
+    int idlest_told              # one more than there are in `idlest`; 0: it was never asked
+    double idlest[IDLEST_MAX]    # the ranks (endings.pxd) of its connections that would be shed first
     char behind[64]
+    Parcel touched               # numbers of what was used (uses.pxd), for Python
+    Parcel noted                 # sightings, likewise
 
 cdef struct Lanes:
     int count                    # 1: there is the first one alone
     uint64_t epoch               # written by Python's thread
     Station *stations[LANES_MAX]
+    uint64_t closed              # listeners that Python has closed, by number; written by Python's thread, as are the next
+    int listeners                # how many it has opened
+    double shed_up_to            # the rank
+    int shed_told                # connections that others have closed to make room, as far as Python was told
+    char before[64]              # what follows is written by all when a connection comes or goes, or cannot come
+    int connections              # of all lanes, in letters, and Python's
+    int listening                # listeners that lanes but the first have
+    uint64_t troubled            # listeners, by number
+    char behind[64]
 
 
 cdef inline void open_lanes(Lanes *lanes, Station *first) noexcept nogil:
@@ -67,9 +98,19 @@ cdef inline void open_lanes(Lanes *lanes, Station *first) noexcept nogil:
     first.seen = QUIET
 
 
+cdef inline bint waits(const Station *station) noexcept nogil:
+    """Whether a lane waits for events."""
+    return acquire(&station.seen) == QUIET
+
+
 cdef inline void begin_reading(const Lanes *lanes, Station *station) noexcept nogil:
     """A turn of a lane that is not the first begins."""
     store(&station.seen, acquire(&lanes.epoch))
+
+
+cdef inline void begin_work(Station *station) noexcept nogil:
+    """A turn of the first lane begins."""
+    release(&station.seen, 0)
 
 
 cdef inline void end_reading(Station *station) noexcept nogil:
@@ -91,15 +132,6 @@ cdef inline bint passed(const Lanes *lanes, uint64_t epoch) noexcept nogil:
     return True
 
 
-cdef inline int idlest(const Lanes *lanes) noexcept nogil:
-    """The number of the lane with the fewest connections."""
-    cdef int i, least = 0
-    for i in range(1, lanes.count):
-        if look_int(&lanes.stations[i].load) < look_int(&lanes.stations[least].load):
-            least = i
-    return least
-
-
 cdef inline uint64_t total(const Lanes *lanes, int number) noexcept nogil:
     """One of the numbers, of all lanes but the first."""
     cdef uint64_t sum = 0
@@ -112,3 +144,14 @@ cdef inline uint64_t total(const Lanes *lanes, int number) noexcept nogil:
 cdef inline bint send(Lanes *lanes, int number, Letter letter) noexcept nogil:
     """Put a letter into a lane's box; False where that is full."""
     return put_letter(&lanes.stations[number].mail, letter)
+
+
+cdef inline void order(Lanes *lanes, int number, int what) noexcept nogil:
+    put_order(&lanes.stations[number].mail, what)
+
+
+cdef inline void order_others(Lanes *lanes, int what) noexcept nogil:
+    """All but the first."""
+    cdef int i
+    for i in range(1, lanes.count):
+        order(lanes, i, what)

@@ -15,65 +15,60 @@ client that is here, and asks for one after the other, stands in `Conns.quiet`, 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from zcserve.net.lane.asking cimport PRESSING, QUIET, UNKNOWN, Question, forget_question, join, post
-from zcserve.net.lane.atomic cimport look_int, release, set_int
+from zcserve.net.lane.accepting cimport (
+    ACCEPTS_MAX, FOR_PYTHON, Accepting, accept, begin_to_accept, end_accepting, leave, listen_too, look_after, look_as_told, next_closed,
+    report, report_troubled, stand_behind,
+)
+from zcserve.net.lane.asking cimport PRESSING, QUIET, UNKNOWN, Question, forget_question, join
 from zcserve.net.lane.answering cimport CALLS_MAX, answer, has_had_its_share
 from zcserve.net.lane.connections cimport (
     AGAIN, ASKED, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue, are_calls_waiting, call_later,
-    drop_first, free_inbox, nothing_read, renew, room_for, run_again, tell, watch, watch_fresh,
+    drop_first, free_inbox, nothing_read, run_again, tell, tell_if_over, watch_fresh,
 )
-from zcserve.net.lane.endings cimport abort_all, end, end_idle, finish, linger, sweep
+from zcserve.net.lane.endings cimport abort_all, close_all, end, end_idle, finish, linger, sweep
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
 from zcserve.net.lane.lanes cimport (
-    ACCEPT, ANSWERED, ASK, CONTENT_BYTES, GIVEN, LISTEN, REQUESTS, RETURNED, STOP, TOLD, UNLISTEN, UNMODIFIED, Lanes, Station, begin_reading,
-    end_reading, idlest, send,
+    ACCEPT, ANSWERED, ASK, DRAIN, END_ALL, END_IDLE, GIVEN, LEAVE, LISTEN, OVER, RETURNED, ROOM, SHED, STAND_BEHIND, STOP, TOLD, TROUBLE,
+    Station, begin_reading, begin_work, end_reading,
 )
 from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.mail cimport Letter, begin_to_take, take_letter
 from zcserve.net.lane.moving cimport Given
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET, date_prefixes
 from zcserve.net.lane.records cimport Record, note_dead
-from zcserve.net.lane.replying cimport answer_questions, post_answers, take_in_given, take_questions, take_up_answers
+from zcserve.net.lane.replying cimport end_turn, post_answers, take_in_given, take_questions, take_up_answers
 from zcserve.net.lane.seconds cimport is_another
 from zcserve.net.lane.sending cimport Answering, begin_turn, go_on
+from zcserve.net.lane.shedding cimport shed_as_told
 from zcserve.net.lane.system cimport (
-    AF_INET, AF_INET6, EAGAIN, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4,
-    close, epoll_event, epoll_wait, errno, monotonic, recv, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t, ssize_t,
+    EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLL_CTL_DEL, epoll_ctl, epoll_event, epoll_wait, monotonic, recv, ssize_t,
 )
 from zcserve.net.lane.table cimport has_chores
 from zcserve.net.lane.news cimport end_news, has_news, send_news
+from zcserve.net.lane.numbers cimport begin_round, is_telling
 from zcserve.net.lane.withdrawn cimport WAIT_MS, give_back, is_waiting
 
 cdef enum:
     EVENTS_MAX = 256             # of one epoll_wait
     RESUMED_MAX = 64             # connections of `again` that are served in a turn
-    ACCEPTS_MAX = 64             # in a turn
-    LISTENERS_MAX = 64
-    GATE = 2                     # connections more than the lane with the fewest has
-    ACCEPTS_MIN = 8              # in a turn, however long they take
-    STUCK_MS = 1                 # a letter that found no room is tried again after this time
+    LETTERS_AT_ONCE = 256        # in a turn
 
 cdef extern from *:
     """
     #define ZC_CALLING_S 0.002
-    #define ZC_ACCEPTING_S 0.0005
     """
-    const double ACCEPTING_S "ZC_ACCEPTING_S"    # in a turn new clients are accepted, and served, for so long
     const double CALLING_S "ZC_CALLING_S"        # in a turn servlets are called for so long, and the last one to its end
 
 cdef struct Loop:
     # `run`, called by pointer, is compiled once, with all that it calls put inline; a copy for each caller costs a hit 60 instructions.
     void (*turns)(Loop *, double) noexcept nogil
-    void (*mail)(Loop *) noexcept nogil                       # `read_mail`, likewise
-    void (*questions)(Answering *, int, double) noexcept nogil     # `answer_questions`, likewise
+    void (*questions)(Answering *, int, double) noexcept nogil       # `answer_questions` (replying.pxd), likewise
     int events_count, events_at
-    int accepts_left             # of this turn
     int pipeline_max             # requests of one connection in a turn
     int64_t turn_bytes_max       # likewise
-    int listeners[LISTENERS_MAX]
-    int listeners_count
     bint stopped                 # the lane is to end
+    Accepting accepting
     Station station
     Answering answering
     epoll_event events[EVENTS_MAX]
@@ -160,93 +155,35 @@ cdef inline int read_and_answer(Loop *loop, int fd, Conn *conn) noexcept nogil:
 
 
 cdef inline void accept_from(Loop *loop, int listener) noexcept nogil:
-    """Accept clients: as many as this turn may. Python sees to what else is to be done."""
-    cdef int result
-    if is_gated(loop):
-        return
-    result = accept(loop, listener)
-    if result == ENOUGH:
-        run_again(&loop.answering.conns, listener)
-    elif result == GONE:
-        tell(&loop.answering.conns, listener, <uint32_t> EPOLLIN)
-
-
-cdef inline bint is_gated(Loop *loop) noexcept nogil:
-    cdef Lanes *lanes = &loop.answering.shared.lanes
-    cdef int least
-    if lanes.count == 1:
-        return False
-    least = idlest(lanes)
-    if look_int(&loop.station.load) <= look_int(&lanes.stations[least].load) + GATE:
-        return False
-    return send(lanes, least, Letter(ACCEPT, 0, 0, NULL))
-
-
-cdef inline int accept(Loop *loop, int listener) noexcept nogil:
-    """DONE when the queue is empty, ENOUGH when it may not be, GONE when Python must see to it.
-
-    A client is served at once: its request is often there already, and a connection for but one is never watched at all. Where that takes
-    long, as it does for much content, the others have their turn between: clients that go and come again would hold it for ever.
-    """
-    cdef double until = monotonic() + ACCEPTING_S
+    """Accept clients: as many as this turn may. Each is served at once: its request is often there already, and a connection for but one
+    is never watched at all."""
     cdef Conns *conns = &loop.answering.conns
-    cdef sockaddr_storage address
-    cdef socklen_t length
     cdef int fd
-    cdef Conn *conn
-    while loop.accepts_left > 0 and not conns.full:
-        if is_gated(loop):
-            return DONE
-        if conns.draining or conns.count + conns.foreign >= conns.most:
-            return GONE
-        length = sizeof(sockaddr_storage)
-        fd = accept4(listener, <sockaddr *> &address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+    begin_to_accept(&loop.accepting)
+    while True:
+        fd = accept(&loop.accepting, conns, listener)
         if fd < 0:
-            return DONE if errno == EAGAIN else GONE
-        loop.accepts_left -= 1
-        set_int(&loop.station.load, conns.count + conns.foreign + 1)
-        if room_for(conns, fd) < 0:
-            close(fd)
-            return GONE
-        take_in(conns, fd, &address)
+            break
         serve(loop, fd, 0)
-        conn = &conns.all[fd]
-        if conn.owner == OWNER_LANE and watch_fresh(conns, fd, conn) < 0:
+        if conns.all[fd].owner == OWNER_LANE and watch_fresh(conns, fd, &conns.all[fd]) < 0:
             end(conns, fd)
-            return GONE
-        if loop.accepts_left <= ACCEPTS_MAX - ACCEPTS_MIN and monotonic() > until:
-            loop.accepts_left = 0
-    return ENOUGH
-
-
-cdef inline void take_in(Conns *conns, int fd, const sockaddr_storage *address) noexcept nogil:
-    """A new connection of the lane."""
-    cdef Conn *conn = renew(conns, fd)
-    conn.owner = OWNER_LANE
-    conn.family = <uint8_t> address.ss_family
-    if address.ss_family == AF_INET:
-        memcpy(conn.address, &(<const sockaddr_in *> address).sin_addr, 4)
-    elif address.ss_family == AF_INET6:
-        memcpy(conn.address, &(<const sockaddr_in6 *> address).sin6_addr, 16)
-    conn.fresh = conn.readable = True
-    conns.count += 1
+            fd = FOR_PYTHON
+            break
+    end_accepting(&loop.accepting, conns, listener, fd)
 
 
 # --- other lanes --------------------------------------------------------------------------------------------
 
 
 cdef inline void read_mail(Loop *loop) noexcept nogil:
-    """Do what the letters say."""
+    """Do what the letters say, as many as this turn may, and the orders."""
     cdef Conns *conns = &loop.answering.conns
     cdef Letter letter
-    cdef int i
-    begin_to_take(&loop.station.mail)
+    cdef int left = LETTERS_AT_ONCE
+    cdef int orders = begin_to_take(&loop.station.mail)
     while take_letter(&loop.station.mail, &letter):
         if letter.kind == GIVEN:
             take_in_given(&loop.answering, <Given *> letter.what)
-            if conns.full:       # there may be more letters
-                run_again(conns, loop.station.mail.fd)
-                return
         elif letter.kind == ASK:
             take_questions(&loop.answering, <Question *> letter.what)
         elif letter.kind == ANSWERED:
@@ -255,27 +192,60 @@ cdef inline void read_mail(Loop *loop) noexcept nogil:
             note_dead(&loop.answering.dead, <Record *> letter.what)
             conns.due = True     # Python may wait for the memory
         elif letter.kind == LISTEN:
-            listen(loop, letter.fd)
-        elif letter.kind == STOP:
-            loop.stopped = True
+            listen_too(&loop.accepting, conns, letter.fd, letter.generation)
         elif letter.kind == TOLD:
             conns.due = True
-        elif letter.kind == ACCEPT:
-            for i in range(loop.listeners_count):
-                run_again(conns, loop.listeners[i])
+            if not is_telling(&loop.answering.shared.numbers):
+                begin_round(&loop.answering.shared.numbers)
+        left -= 1
+        if not left or conns.full:
+            run_again(conns, loop.station.mail.fd)
+            break
+    if orders:
+        obey(loop, orders)
     if loop.answering.asking.back.first != NULL:
         take_up_answers(&loop.answering)
 
 
-cdef inline void listen(Loop *loop, int fd) noexcept nogil:
+cdef inline void obey(Loop *loop, int orders) noexcept nogil:
+    """Do what other lanes have ordered."""
     cdef Conns *conns = &loop.answering.conns
-    if room_for(conns, fd) < 0:
-        close(fd)
-        return
-    renew(conns, fd).owner = OWNER_LISTENER
-    watch(conns, fd, True)
-    loop.listeners[loop.listeners_count] = fd
-    loop.listeners_count += 1
+    if orders & STOP:
+        loop.stopped = True
+    if orders & DRAIN:
+        conns.draining = True
+    if orders & (END_IDLE | END_ALL):
+        close_all(conns, not orders & END_ALL)
+    if orders & SHED:
+        shed_as_told(conns)
+    if orders & ACCEPT:
+        look_as_told(&loop.accepting, conns)
+    if orders & LEAVE:
+        leave_closed(loop)
+    if orders & STAND_BEHIND:
+        stand_behind(&loop.accepting, conns)
+    if orders & TROUBLE:
+        report_troubled(&loop.accepting, conns)
+    if orders & ROOM:
+        report(&loop.accepting, conns, ~<uint64_t> 0)
+    if orders & (OVER | DRAIN | END_IDLE | END_ALL):
+        tell_if_over(conns)
+
+
+cdef inline void leave_closed(Loop *loop) noexcept nogil:
+    """Give up the listeners that Python has closed, and accept from each once more."""
+    cdef Conns *conns = &loop.answering.conns
+    cdef int fd
+    while True:
+        fd = next_closed(&loop.accepting, conns)
+        if fd < 0:
+            return
+        epoll_ctl(conns.epfd, EPOLL_CTL_DEL, fd, NULL)
+        loop.accepting.left = ACCEPTS_MAX
+        loop.accepting.freely = True
+        accept_from(loop, fd)
+        loop.accepting.freely = False
+        leave(&loop.accepting, conns, fd)
 
 
 cdef inline void run_alone(Loop *loop) noexcept nogil:
@@ -288,8 +258,10 @@ cdef inline void run_alone(Loop *loop) noexcept nogil:
         lane.errands = 0
         lane.errands_max = 0x7FFFFFFF
         loop.turns(loop, within)
-        within = send_news(&lane.shared.lanes, &loop.station, &lane.log)
+        within = send_news(&lane.shared.lanes, &loop.station, &lane.log, &lane.uses, &lane.sightings, lane.tick)
     abort_all(&lane.conns)
+    while loop.accepting.count:
+        leave(&loop.accepting, &lane.conns, loop.accepting.fds[0])
     give_back(&lane.shared.lanes, &lane.dead)
     end_reading(&loop.station)
     end_news(&loop.station)
@@ -329,7 +301,7 @@ cdef inline bint is_time(const Loop *loop, double until) noexcept nogil:
     """Whether the time is over."""
     if until >= 0:
         return loop.answering.conns.now >= until
-    return loop.answering.number and has_news(&loop.answering.log)
+    return loop.answering.number and has_news(&loop.answering.log, &loop.answering.uses, &loop.answering.sightings)
 
 
 cdef inline bint has_own_chores(const Loop *loop) noexcept nogil:
@@ -354,44 +326,31 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
         conns.now = monotonic()
     if conns.now >= conns.next_sweep:
         sweep(conns)
+        if conns.look_at:
+            look_after(&loop.accepting, conns)
     if conns.drained:
         conns.drained = False
         return False
     timeout = wait_ms(loop, until, worked)
     if timeout:                  # else servlets go on, and other threads have their turns while they run
         let_gil_go(&loop.answering.gil)
-    loop.accepts_left = ACCEPTS_MAX
+    loop.accepting.left = ACCEPTS_MAX
     loop.answering.calling_left = CALLING_S
     loop.answering.finder.left = FINDS_MAX
     loop.events_at = loop.events_count = 0
-    set_int(&loop.station.load, conns.count + conns.foreign)
     if loop.answering.number:
-        timeout = end_turn(loop, timeout)
+        timeout = end_turn(&loop.answering, &loop.station, timeout)
+    end_reading(&loop.station)
     loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, timeout)
     if loop.answering.number:
         begin_reading(&loop.answering.shared.lanes, &loop.station)
+    else:
+        begin_work(&loop.station)
     begin_turn(&loop.answering)
     if loop.events_count < 0:
         loop.events_count = 0
         return False             # a signal: Python looks after it
     return True
-
-
-cdef inline int end_turn(Loop *loop, int timeout) noexcept nogil:
-    """Another lane's turn ends: it tells the first lane what came up in it. How long to wait."""
-    cdef Answering *lane = &loop.answering
-    give_back(&lane.shared.lanes, &lane.dead)
-    if lane.asking.is_stuck:
-        take_up_answers(lane)
-    if lane.asking.out.first != NULL:
-        post(&lane.asking.out, &lane.shared.lanes, 0, ASK, &lane.asking.is_stuck)
-    release(&loop.station.numbers[REQUESTS], lane.output.requests)
-    release(&loop.station.numbers[CONTENT_BYTES], lane.output.bytes_sent)
-    release(&loop.station.numbers[UNMODIFIED], lane.output.not_modified)
-    end_reading(&loop.station)
-    if lane.conns.again.count:   # of what was stuck
-        return 0
-    return min(timeout, STUCK_MS) if lane.asking.is_stuck and timeout >= 0 else STUCK_MS if lane.asking.is_stuck else timeout
 
 
 cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept nogil:
@@ -400,7 +359,7 @@ cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept no
     cdef double left = 1 if worked else -1
     if conns.again.count or are_calls_waiting(conns) or has_own_chores(loop):
         return 0
-    if conns.count and (left < 0 or conns.next_sweep - conns.now < left):
+    if (conns.count or conns.look_at) and (left < 0 or conns.next_sweep - conns.now < left):
         left = max(conns.next_sweep - conns.now, 0)
     if until >= 0 and (left < 0 or until - conns.now < left):
         left = max(until - conns.now, 0)
@@ -438,7 +397,7 @@ cdef inline void take_up(Loop *loop, int fd, uint32_t mask) noexcept nogil:
     elif owner == OWNER_PYTHON:
         tell_in_turn(loop, fd, mask)
     elif owner == OWNER_MAIL:
-        loop.mail(loop)
+        read_mail(loop)
     elif owner != OWNER_NONE:
         tell(conns, fd, mask)
 
@@ -482,11 +441,15 @@ cdef inline void take_up_again(Loop *loop) noexcept nogil:
             continue             # it is about a connection that was closed
         conns.all[fd].queued = False
         if conns.all[fd].owner == OWNER_LISTENER:
-            accept_from(loop, fd)
+            if conns.all[fd].events:
+                tell(conns, fd, conns.all[fd].events)
+                conns.all[fd].events = 0
+            else:
+                accept_from(loop, fd)
+        elif conns.all[fd].owner == OWNER_MAIL:
+            read_mail(loop)
         elif conns.all[fd].owner == OWNER_LANE:
             serve_in_turn(loop, fd, 0)
-        elif conns.all[fd].owner == OWNER_MAIL:
-            loop.mail(loop)
         elif conns.all[fd].events:
             tell_in_turn(loop, fd, 0)
     drop_first(&conns.again, at)

@@ -3,6 +3,9 @@
 """Mail: what one lane asks of another. A mailbox is a ring that any thread puts letters into and one lane takes them from, without locks:
 Vyukov's bounded queue, in which each place has the number of the letter that it waits for.
 
+An order is a bit that stands in the box until the lane looks: it finds room always, and what is ordered twice is done once. A letter
+has more to say.
+
 An eventfd tells the lane that its box is not empty. It is written for the first letter since the lane looked, and stands in the lane's
 epoll, so a turn without letters costs nothing, and a lane that waits is woken.
 """
@@ -10,7 +13,7 @@ epoll, so a turn without letters costs nothing, and a lane that waits is woken.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from zcserve.net.lane.atomic cimport acquire, release, replace, swap_int
+from zcserve.net.lane.atomic cimport acquire, release, replace, swap_int, unite_int
 from zcserve.net.lane.system cimport EFD_CLOEXEC, EFD_NONBLOCK, close, errno, eventfd, write_fd
 
 cdef enum:
@@ -31,7 +34,8 @@ cdef struct Mailbox:
     uint64_t put
     char between[56]
     int told                     # the eventfd was written since the lane looked
-    char behind[60]
+    int orders                   # lanes.pxd says which there are
+    char behind[56]
     uint64_t taken               # the lane's own
     int fd                       # the eventfd, -1 for none
     Place *places
@@ -63,7 +67,6 @@ cdef inline void close_mail(Mailbox *box) noexcept nogil:
 cdef inline bint put_letter(Mailbox *box, Letter letter) noexcept nogil:
     """Any thread. False where the box is full: then nothing was put."""
     cdef uint64_t at = acquire(&box.put)
-    cdef uint64_t one = 1
     cdef int64_t ahead
     cdef Place *place
     while True:
@@ -77,14 +80,27 @@ cdef inline bint put_letter(Mailbox *box, Letter letter) noexcept nogil:
             break
     place.letter = letter
     release(&place.number, at + 1)
-    if not swap_int(&box.told, 1):
-        write_fd(box.fd, &one, sizeof(one))
+    tell_lane(box)
     return True
 
 
-cdef inline void begin_to_take(Mailbox *box) noexcept nogil:
-    """The lane was told: letters that are put from now on tell it again. Its eventfd is edge-triggered and need not be read."""
+cdef inline void put_order(Mailbox *box, int order) noexcept nogil:
+    """Any thread."""
+    unite_int(&box.orders, order)
+    tell_lane(box)
+
+
+cdef inline void tell_lane(Mailbox *box) noexcept nogil:
+    """Its box is not empty."""
+    cdef uint64_t one = 1
+    if not swap_int(&box.told, 1):
+        write_fd(box.fd, &one, sizeof(one))
+
+
+cdef inline int begin_to_take(Mailbox *box) noexcept nogil:
+    """The lane was told: the orders. What is put from now on tells it again. Its eventfd is edge-triggered and need not be read."""
     swap_int(&box.told, 0)
+    return swap_int(&box.orders, 0)
 
 
 cdef inline bint take_letter(Mailbox *box, Letter *letter) noexcept nogil:
@@ -95,4 +111,13 @@ cdef inline bint take_letter(Mailbox *box, Letter *letter) noexcept nogil:
     letter[0] = place.letter
     release(&place.number, box.taken + LETTERS_MAX)
     box.taken += 1
+    return True
+
+
+cdef inline bint see_letter(const Mailbox *box, int i, Letter *letter) noexcept nogil:
+    """A letter that was not taken, the first with `i` 0; False where there are not so many."""
+    cdef const Place *place = &box.places[(box.taken + i) & (LETTERS_MAX - 1)]
+    if acquire(&place.number) != box.taken + i + 1:
+        return False
+    letter[0] = place.letter
     return True

@@ -10,7 +10,9 @@ is told of).
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 
-from zcserve.net.lane.connections cimport OWNER_LANE, OWNER_NONE, Conn, Conns, free_inbox, renew, room_for, run_again, watch
+from zcserve.net.lane.connections cimport (
+    OWNER_LANE, OWNER_NONE, Conn, Conns, free_inbox, give_place, renew, room_for, run_again, show, watch,
+)
 from zcserve.net.lane.lanes cimport GIVEN, Lanes, send
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.output cimport ENOUGH, GONE, HAND_OVER, unpin
@@ -46,7 +48,7 @@ cdef inline int give_away(
     conn.pending.own = NULL
     conn.owner = OWNER_NONE
     conns.count -= 1
-    conns.drained = conns.draining and not conns.count
+    show(conns)
     return HAND_OVER
 
 
@@ -56,20 +58,29 @@ cdef inline bint take_given(Conns *conns, Given *given) noexcept nogil:
     cdef Conn *conn
     cdef uint32_t generation
     if room_for(conns, fd) < 0:
-        unpin(&given.conn.pending, conns.dead)
-        free_inbox(&given.conn)
-        close(fd)
+        drop_given(conns, given)
         return False
     conn = renew(conns, fd)
     generation = conn.generation
     conn[0] = given.conn
+    free(given)
     conn.generation = generation
     conn.owner = OWNER_LANE
     conn.queued = conn.fresh = conn.handed = False
     conn.called_in = conn.told = 0
     conn.readable = True
     conns.count += 1
+    show(conns)
     if watch(conns, fd, False) < 0:
         conn.hung_up = True      # it is served once, and then ends
     run_again(conns, fd)
     return True
+
+
+cdef inline void drop_given(Conns *conns, Given *given) noexcept nogil:
+    """No lane takes it: it ends."""
+    unpin(&given.conn.pending, conns.dead)
+    free_inbox(&given.conn)
+    close(given.fd)
+    free(given)
+    give_place(conns)

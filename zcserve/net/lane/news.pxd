@@ -1,6 +1,7 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""News: what another lane than the first has for Python's thread, in parcels: the log's lines.
+"""News: what another lane than the first has for Python's thread, in parcels: the log's lines, and which
+numbers were used (uses.pxd) with what was noted of uses (sightings.pxd).
 
 It sends what it has gathered when it has been at work for NEWS_S, when a buffer is filling, and before it waits for long; a letter tells Python's
 thread that something has come. Where that has not taken what came before, the lane gathers on, and tries again as much or NEWS_S later. What finds no room then
@@ -9,6 +10,7 @@ is lost, and counted: no lane waits for Python.
 When a lane has ended, Python's thread takes what was never sent, too. The first lane's own lines it takes from where they are gathered.
 """
 
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
 from zcserve.net.lane.atomic cimport acquire, acquire_int, release, release_int
@@ -17,6 +19,8 @@ from zcserve.net.lane.log cimport LOG_FILLING, Log, taken_lines
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.parcels cimport close_parcel, has_come, let_parcel_go, may_send, open_parcel, send_parcel
 from zcserve.net.lane.system cimport MADV_DONTNEED, madvise
+from zcserve.net.lane.sightings cimport Sightings, send_sightings
+from zcserve.net.lane.uses cimport TICKS_PER_S, Uses, send_uses
 
 cdef enum:
     LINES_ROOM = 33554432        # in each of two buffers: a second of 300,000 lines; it is memory only where Python's thread was held so long
@@ -53,17 +57,34 @@ cdef inline void close_news(Station *station) noexcept nogil:
 # --- in the lane --------------------------------------------------------------------------------------------
 
 
-cdef inline double send_news(Lanes *lanes, Station *station, Log *log) noexcept nogil:
-    """Send what was gathered, between two turns. Within how many seconds this is to be done again; -1: when something has happened."""
+cdef inline double send_news(
+    Lanes *lanes, Station *station, Log *log, Uses *uses, Sightings *sightings, uint64_t tick
+) noexcept nogil:
+    """Send what was gathered, between two turns, of which the last one had this `tick`. Within how many seconds this is to be done again;
+    -1: when something has happened."""
     cdef bint is_told = send_lines(station, log)
+    if tick - uses.since >= TICKS_PER_S:         # Python tells once a second
+        is_told |= send_used(station, uses, sightings, tick)
     if is_told:
         send(lanes, 0, Letter(TOLD, 0, 0, NULL))
-    return NEWS_S if is_told or has_news(log) else -1
+    return NEWS_S if is_told or has_news(log, uses, sightings) else -1
 
 
-cdef inline bint has_news(const Log *log) noexcept nogil:
+cdef inline bint has_news(const Log *log, const Uses *uses, const Sightings *sightings) noexcept nogil:
     """Whether something was gathered."""
-    return log.len > 0
+    return log.len > 0 or uses.count > 0 or sightings.count > 0
+
+
+cdef inline bint send_used(Station *station, Uses *uses, Sightings *sightings, uint64_t tick) noexcept nogil:
+    """Whether numbers or sightings were sent."""
+    cdef bint is_sent = False
+    if sightings.count and may_send(&station.noted):
+        send_sightings(sightings, &station.noted)
+        is_sent = True
+    if uses.count and may_send(&station.touched):
+        send_uses(uses, &station.touched, tick + 1)
+        is_sent = True
+    return is_sent
 
 
 cdef inline bint send_lines(Station *station, Log *log) noexcept nogil:

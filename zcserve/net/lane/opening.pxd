@@ -11,21 +11,26 @@ from libc.string cimport memcpy
 
 from zcserve.net.lane.answering cimport BATCH_BYTES
 from zcserve.net.lane.asking cimport close_asking
-from zcserve.net.lane.connections cimport OWNER_MAIL, Conns, free_all, open_conns, register
+from zcserve.net.lane.connections cimport OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, Conns, free_all, open_conns, register
 from zcserve.net.lane.judged cimport close_judged, open_judged
-from zcserve.net.lane.lanes cimport LANES_MAX, Lanes
+from zcserve.net.lane.lanes cimport GIVEN, LANES_MAX, LISTEN, RETURNED, Lanes
 from zcserve.net.lane.log cimport close_log, open_log
-from zcserve.net.lane.loop cimport Loop, read_mail, run
-from zcserve.net.lane.mail cimport close_mail, open_mail
+from zcserve.net.lane.loop cimport Loop, run
+from zcserve.net.lane.mail cimport Letter, Mailbox, close_mail, open_mail, see_letter, take_letter
 from zcserve.net.lane.mapped cimport map_file, unmap
+from zcserve.net.lane.moving cimport Given, drop_given
+from zcserve.net.lane.news cimport close_news, open_news
+from zcserve.net.lane.numbers cimport count_too
 from zcserve.net.lane.output cimport Output
+from zcserve.net.lane.parcels cimport close_parcel, open_parcel
+from zcserve.net.lane.records cimport Record, note_dead
 from zcserve.net.lane.replying cimport answer_questions
 from zcserve.net.lane.sending cimport Answering, begin_turn
 from zcserve.net.lane.servlets cimport close_servlets
 from zcserve.net.lane.shared cimport Shared
-from zcserve.net.lane.sightings cimport close_sightings, open_sightings
-from zcserve.net.lane.news cimport close_news, open_news
-from zcserve.net.lane.uses cimport close_uses, has_uses, open_uses
+from zcserve.net.lane.sightings cimport SIGHTINGS_BYTES, close_sightings, open_sightings
+from zcserve.net.lane.system cimport close
+from zcserve.net.lane.uses cimport close_uses, open_uses
 
 cdef extern from *:
     """
@@ -38,12 +43,14 @@ cdef inline void prepare(Loop *loop, Shared *shared) noexcept nogil:
     """Of zeros, what can be closed."""
     cdef Answering *lane = &loop.answering
     loop.turns = run
-    loop.mail = read_mail
     loop.questions = answer_questions
     loop.station.mail.fd = -1
     lane.shared = shared
     lane.conns.epfd = lane.conns.asking = -1
     lane.conns.dead = &lane.dead
+    lane.dead.numbers = &shared.numbers
+    lane.conns.lanes = &shared.lanes
+    lane.conns.station = &loop.station
 
 
 cdef inline int open_lane(Loop *loop, uint32_t seed, config, bint log_on) except -1:
@@ -104,11 +111,12 @@ cdef inline Loop *new_lane(const Loop *first, Shared *shared, config) except NUL
         have_mail(loop)
         open_news(&loop.station, &loop.answering.log)
         copy(&loop.answering, &first.answering)
+        open_parcel(&loop.station.noted, SIGHTINGS_BYTES)
+        count_too(&shared.numbers, lanes.count, &loop.answering.uses)
     except BaseException:
         free_lane(loop)
         raise
-    loop.answering.number = lanes.count
-    shared.table.others[lanes.count] = &loop.answering.uses
+    loop.answering.number = loop.answering.conns.number = lanes.count
     lanes.stations[lanes.count] = &loop.station
     lanes.count += 1
     return loop
@@ -124,14 +132,42 @@ cdef inline int copy(Answering *lane, const Answering *first) except -1:
     memcpy(lane.output.date_at, first.output.date_at, sizeof(lane.output.date_at))
     if first.output.mapped.content != NULL:
         map_file(&lane.output.mapped, first.output.mapped.fd, first.output.mapped.behind // 2)
-    if not has_uses(&lane.uses, first.uses.size - 1):
-        raise MemoryError
     return 0
+
+
+cdef inline void drop_letters(Loop *loop) noexcept nogil:
+    """What lies in the box of a lane that has ended."""
+    cdef Mailbox *box = &loop.station.mail
+    cdef Letter letter
+    while box.places != NULL and take_letter(box, &letter):
+        if letter.kind == GIVEN:
+            drop_given(&loop.answering.conns, <Given *> letter.what)
+        elif letter.kind == RETURNED:
+            note_dead(&loop.answering.dead, <Record *> letter.what)
+        elif letter.kind == LISTEN:
+            close(letter.fd)
+
+
+cdef inline void add_descriptors(const Loop *loop, list found):
+    """A lane's own descriptors, and those of its connections, in letters, too. In a forked child, where no other lane runs."""
+    cdef const Conns *conns = &loop.answering.conns
+    cdef const Mailbox *box = &loop.station.mail
+    cdef Letter letter
+    cdef int fd, i = 0
+    found += [fd for fd in (conns.epfd, box.fd) if fd >= 0]
+    for fd in range(conns.size):
+        if conns.all[fd].owner == OWNER_LANE or conns.all[fd].handed or conns.number and conns.all[fd].owner == OWNER_LISTENER:
+            found.append(fd)
+    while box.places != NULL and see_letter(box, i, &letter):
+        if letter.kind == GIVEN or letter.kind == LISTEN:
+            found.append(letter.fd)
+        i += 1
 
 
 cdef inline void close_lane(Loop *loop) noexcept:
     """Give all back. Nothing is being sent any more, and no other lane runs."""
     cdef Answering *lane = &loop.answering
+    drop_letters(loop)
     free_all(&lane.conns)
     unmap(&lane.output.mapped)
     close_uses(&lane.uses)
@@ -142,6 +178,8 @@ cdef inline void close_lane(Loop *loop) noexcept:
     close_log(&lane.log)
     close_news(&loop.station)
     close_mail(&loop.station.mail)
+    close_parcel(&loop.station.touched)
+    close_parcel(&loop.station.noted)
 
 
 cdef inline void free_lane(Loop *loop) noexcept:

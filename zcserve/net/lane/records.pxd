@@ -9,7 +9,7 @@ it, with the GIL.
 
 A record is made for each file that is asked for, so each byte of it counts: with its representation it takes 96 bytes and its key.
 A plain answer writes nothing into it: what changes with each use is the lane's (uses.pxd). That names a representation by its number;
-Python's thread finds the entry by that (`Numbers.owners`).
+Python's thread finds the entry by that (numbers.pxd).
 
 Odd: a record without representations (`count` 0) belongs to a servlet, see servlets.pxd. One with another `status` than 200 is a
 page that says so: its representation has no entry, and is never chosen among others, compared or counted.
@@ -57,17 +57,10 @@ cdef struct Record:              # one allocation, its representations and its k
     uint8_t any_query            # what its key leads to with each query behind it, too
     uint8_t status               # which prefix (output.pxd)
 
-cdef struct Numbers:             # of representations
-    uint32_t *unused             # those that were given back
-    uint32_t count, size
-    PyObject **owners            # by number: the entry whose representation has it, NULL for none
-    uint32_t room
-    uint32_t last                # the largest that was ever given
-
 cdef struct Dead:                # nothing refers to them any more
     Record **records
     int count, size
-    Numbers numbers
+    void *numbers                # `Numbers` (numbers.pxd), which takes back those of what is buried
 
 
 cdef inline Rep *reps_of(const Record *record) noexcept nogil:
@@ -274,64 +267,3 @@ cdef inline void take_dead(Dead *dead, Dead *other) noexcept nogil:
     while other.count:
         other.count -= 1
         note_dead(dead, other.records[other.count])
-
-
-cdef inline void bury(Dead *dead) noexcept:
-    """Free what is dead. A Python object that goes may have more records die: they are seen to, too."""
-    while dead.count:
-        dead.count -= 1
-        give_numbers(&dead.numbers, dead.records[dead.count])
-        free_record(dead.records[dead.count])
-
-
-# --- numbers ------------------------------------------------------------------------------------------------
-
-
-cdef inline uint32_t take_number(Numbers *numbers, PyObject *owner) noexcept nogil:
-    """One that no representation has; from 1 on, so that they stay few. 0 without memory."""
-    cdef PyObject **grown
-    cdef uint32_t number
-    if numbers.count:
-        numbers.count -= 1
-        number = numbers.unused[numbers.count]
-    else:
-        if numbers.last + 1 >= numbers.room:
-            grown = <PyObject **> realloc(numbers.owners, (2 * <size_t> numbers.room + 1024) * sizeof(PyObject *))
-            if grown == NULL:
-                return 0
-            numbers.owners = grown
-            numbers.room = 2 * numbers.room + 1024
-        numbers.last += 1
-        number = numbers.last
-    numbers.owners[number] = owner
-    return number
-
-
-cdef inline PyObject *owner_of(const Numbers *numbers, uint32_t number) noexcept nogil:
-    """The entry whose representation has this number, which was given once; NULL for none."""
-    return numbers.owners[number]
-
-
-cdef inline void give_numbers(Numbers *numbers, Record *record) noexcept nogil:
-    """A record's representations are gone, and so are their uses. Without memory a number is not used again."""
-    cdef uint32_t *grown
-    cdef int i
-    for i in range(record.count):
-        if not reps_of(record)[i].number:
-            continue
-        numbers.owners[reps_of(record)[i].number] = NULL
-        if numbers.count == numbers.size:
-            grown = <uint32_t *> realloc(numbers.unused, (2 * numbers.size + 64) * sizeof(uint32_t))
-            if grown == NULL:
-                return
-            numbers.unused = grown
-            numbers.size = 2 * numbers.size + 64
-        numbers.unused[numbers.count] = reps_of(record)[i].number
-        numbers.count += 1
-
-
-cdef inline void close_dead(Dead *dead) noexcept:
-    bury(dead)
-    free(dead.records)
-    free(dead.numbers.unused)
-    free(dead.numbers.owners)

@@ -27,7 +27,8 @@ from zcserve.net.lane.head cimport Head, key_of, method_of
 from zcserve.net.lane.output cimport DONE, GONE, HAND_OVER, OK, Output
 from zcserve.net.lane.owned cimport Freshness, is_found_fresh, seems_fresh
 from zcserve.net.lane.proxies cimport NAME_MAX
-from zcserve.net.lane.records cimport Record, Rep, bury, free_record, key_at, new_record, reps_of, unref
+from zcserve.net.lane.numbers cimport bury
+from zcserve.net.lane.records cimport Record, Rep, free_record, key_at, new_record, reps_of, unref
 from zcserve.net.lane.requests cimport SLOTS, Layout, lay_out, new_request
 from zcserve.net.lane.table cimport Table, drop_key, insert, text_of
 from zcserve.net.lane.text cimport Text, decimal

@@ -9,13 +9,17 @@ memos of values, counters) is its own, and stands in `Answering`. docs/lanes.md 
 from zcserve.net.lane.absent cimport Absent
 from zcserve.net.lane.lanes cimport Lanes
 from zcserve.net.lane.owned cimport Owned
+from zcserve.net.lane.numbers cimport Numbers
 from zcserve.net.lane.records cimport Record
+from zcserve.net.lane.sightings cimport Rule
 from zcserve.net.lane.table cimport Table
 from zcserve.net.lane.withdrawn cimport Withdrawn
 
 cdef struct Shared:
     Lanes lanes
     Withdrawn withdrawn
+    Numbers numbers
+    Rule rule
     Table table
     Absent absent
     Owned owned

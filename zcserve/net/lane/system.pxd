@@ -17,7 +17,7 @@ cdef extern from "<sys/epoll.h>" nogil:
     struct epoll_event:
         uint32_t events
         epoll_data_t data
-    int EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR, EPOLLET
+    int EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE
     int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL
     int epoll_create1(int flags)
     int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
@@ -77,6 +77,13 @@ cdef extern from * nogil:
     int accept4 "zc_accept4"(int fd, sockaddr *address, socklen_t *length, int flags)
     int epoll_wait "zc_epoll_wait"(int epfd, epoll_event *events, int maxevents, int timeout)
 
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events, revents
+    int POLLIN
+    int poll(pollfd *fds, unsigned long count, int timeout)
+
 cdef extern from "<netinet/in.h>" nogil:
     struct sockaddr_in:
         unsigned char sin_addr
@@ -91,7 +98,7 @@ cdef extern from * nogil:
     #include <fcntl.h>
     #include <unistd.h>
     """
-    int F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK
+    int F_DUPFD_CLOEXEC, F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK
     unsigned int SPLICE_F_MORE, SPLICE_F_NONBLOCK
     int fcntl(int fd, int command, ...)
     int pipe2(int *ends, int flags)

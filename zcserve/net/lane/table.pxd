@@ -23,14 +23,13 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp
 
 from zcserve.net.lane.atomic cimport acquire_pointer, look_int, release_pointer
-from zcserve.net.lane.lanes cimport LANES_MAX
-from zcserve.net.lane.records cimport (
-    Dead, Record, Rep, bury, close_dead, free_record, give_numbers, is_resident, is_with, key_at, record_of_file, reps_of,
-    take_number,
+from zcserve.net.lane.numbers cimport (
+    TICKS_AT_ONCE, Numbers, bury, give_numbers, is_telling, last_use, take_number, tell_record, tell_some,
 )
+from zcserve.net.lane.records cimport Dead, Record, Rep, free_record, is_resident, is_with, key_at, record_of_file, reps_of
 from zcserve.net.lane.system cimport CACHE_LINE, prefetch
 from zcserve.net.lane.text cimport Text, murmur3
-from zcserve.net.lane.uses cimport TICKS_AT_ONCE, Uses, begin_uses, has_uses, tell_some, tell_uses_of, use_of
+from zcserve.net.lane.uses cimport note_tick
 from zcserve.net.lane.withdrawn cimport Withdrawn, free_some, is_over, withdraw, withdraw_memory
 
 cdef enum:
@@ -55,16 +54,15 @@ cdef struct Table:
     Slots *slots                 # `slots_of`: other lanes read it
     uint32_t count
     Limbo *limbo
-    Uses *uses                   # of the first lane
-    Uses *others[LANES_MAX]      # of the others, by number
+    Numbers *numbers
     Dead *dead
     Withdrawn *withdrawn
     Record tomb
 
 
-cdef inline int open_table(Table *table, uint32_t seed, Uses *uses, Withdrawn *withdrawn) except -1:
+cdef inline int open_table(Table *table, uint32_t seed, Numbers *numbers, Withdrawn *withdrawn) except -1:
     table.seed = seed
-    table.uses = uses
+    table.numbers = numbers
     table.withdrawn = withdrawn
     table.dead = withdrawn.dead
     table.slots = new_slots(SLOTS_MIN - 1)
@@ -75,7 +73,7 @@ cdef inline int open_table(Table *table, uint32_t seed, Uses *uses, Withdrawn *w
 
 
 cdef inline void close_table(Table *table) noexcept:
-    """Free everything, what is dead, too. Nothing is being sent any more."""
+    """Free everything. Nothing is being sent any more, and no uses are told."""
     cdef Limbo *limbo
     if table.slots != NULL:
         release_all(table, table.slots, 0)
@@ -86,7 +84,8 @@ cdef inline void close_table(Table *table) noexcept:
         table.limbo = limbo.next
         free(limbo.slots)
         free(limbo)
-    close_dead(table.dead)
+    bury(table.dead)
+    free(table.dead.records)
 
 
 cdef inline Slots *new_slots(uint32_t mask) noexcept nogil:
@@ -234,8 +233,17 @@ cdef inline bint is_sending(const Table *table, entry) except -1:
     return False
 
 
+cdef inline int tell_entry(const Table *table, entry) except -1:
+    """Tell an entry of its uses until now."""
+    cdef Record *found[2]
+    cdef int i
+    for i in range(find_with(table, entry, found)):
+        tell_record(table.numbers, found[i])
+    return 0
+
+
 cdef inline uint64_t note_use(const Table *table, entry, uint64_t tick) except? 0:
-    """Python uses a representation at this tick: that of the use before, as the lane knows it; 0 for none."""
+    """Python uses a representation at this tick: that of the use before, as the lanes know it; 0 for none."""
     cdef Record *found[2]
     cdef uint64_t last = 0
     cdef int i, place
@@ -243,8 +251,8 @@ cdef inline uint64_t note_use(const Table *table, entry, uint64_t tick) except? 
         for place in range(found[i].count):
             rep = &reps_of(found[i])[place]
             if <object> rep.entry is entry:
-                last = max(last, use_of(table.uses, rep).tick)
-                use_of(table.uses, rep).tick = tick
+                last = max(last, last_use(table.numbers, rep.number))
+                note_tick(table.numbers.uses[0], rep.number, &table.numbers.uses[0].all[rep.number], tick)
     return last
 
 
@@ -288,26 +296,22 @@ cdef inline bint insert_or_free(Table *table, Record *record) except -1:
     record.hash = hash_of(table, key_at(record), record.key_len)
     if number_reps(table, record) and insert(table, record):
         return True
-    give_numbers(&table.dead.numbers, record)
+    give_numbers(table.numbers, record)
     free_record(record)
     return False
 
 
 cdef inline bint number_reps(Table *table, Record *record) except -1:
-    """Have a place for the uses of a file's representations: they were used last when their entries say. False without memory."""
+    """Have a place for the uses of a file's representations. False without memory."""
     cdef Rep *rep
-    cdef int i, lane
+    cdef int i
     for i in range(record.count):
         rep = &reps_of(record)[i]
         if rep.entry == NULL:
             continue
-        rep.number = take_number(&table.dead.numbers, rep.entry)
-        if not rep.number or not has_uses(table.uses, rep.number):
+        rep.number = take_number(table.numbers, <object> rep.entry)
+        if not rep.number:
             return False
-        for lane in range(1, table.withdrawn.lanes.count):
-            if not has_uses(table.others[lane], rep.number):
-                return False
-        begin_uses(use_of(table.uses, rep), (<object> rep.entry).tick)
     return True
 
 
@@ -408,7 +412,7 @@ cdef inline void take_out(Table *table, Record *record) noexcept nogil:
 
 cdef inline int let_go(Table *table, Record *record) except -1:
     """A record is in no table any more."""
-    tell_uses_of(table.uses, record)
+    tell_record(table.numbers, record)
     withdraw(table.withdrawn, record)
     return 0
 
@@ -418,7 +422,7 @@ cdef inline int drop_entry(Table *table, entry) except -1:
     cdef Record *found[2]
     cdef int i, count = find_with(table, entry, found)
     if count:
-        tell_some(table.uses, &table.dead.numbers, TICKS_AT_ONCE)   # so that eviction knows the uses of the last second
+        tell_some(table.numbers, TICKS_AT_ONCE)     # so that eviction knows the uses of the last second
     for i in range(count):
         drop_key(table, Text(key_at(found[i]), found[i].key_len))
     bury(table.dead)
@@ -442,12 +446,12 @@ cdef inline int reserve(Table *table, uint32_t resources) except -1:
 
 cdef inline bint has_chores(const Table *table) noexcept nogil:
     """Whether something is done in pieces: the lane comes back to Python after each turn."""
-    return table.limbo != NULL or table.uses.due > 0 or is_over(table.withdrawn)
+    return table.limbo != NULL or is_telling(table.numbers) or is_over(table.withdrawn)
 
 
 cdef inline bint do_chores(Table *table) except -1:
-    """See to a piece of what stands in tables that were left behind, and of what was withdrawn. True while more is left of the
-    tables."""
+    """See to a piece of what stands in tables that were left behind, of what was withdrawn, and of the uses that are told. True while
+    more is left of the tables."""
     cdef Limbo *limbo = table.limbo
     cdef Record *record
     cdef int slots = CHORE_SLOTS, records = CHORE_RECORDS
@@ -470,6 +474,8 @@ cdef inline bint do_chores(Table *table) except -1:
         elif not place(table.slots, record):
             table.count -= 1
             let_go(table, record)
+    if is_telling(table.numbers):
+        tell_some(table.numbers, TICKS_AT_ONCE)
     free_some(table.withdrawn, CHORE_RECORDS)
     bury(table.dead)
     return table.limbo != NULL

@@ -2,44 +2,47 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Uses: what was used, how often and when, so that eviction knows what is hot.
 
-What a use writes is the lane's: each representation has a number (`Rep.number`), and by it each lane has a `Use` of it. Python is told of
-the uses, a bounded number of entries at a time. Of what was used since, the numbers stand in a list, each once, whatever has them by
-then: where a number has gone to another representation, its uses were told before, and what the list leads to is that one.
+What a use writes is the lane's: each representation has a number (`Rep.number`), and by it each lane has a `Use` of it. Counts only grow:
+Python's thread looks at them, and knows what it was told before (numbers.pxd). For that a lane lists the numbers of what was used, each once
+in a list: what was used since the list was begun has a tick that says so. From time to time the list goes to Python's thread, as it is.
+
+A number goes to another representation when no lane can use the one before any more. What the list leads to is what has the number by then.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 
-from zcserve.net.lane.records cimport Numbers, PyObject, Record, Rep, owner_of, reps_of
+from zcserve.net.lane.atomic cimport look_64, set_32, set_64
+from zcserve.net.lane.parcels cimport Parcel, send_parcel
+from zcserve.net.lane.records cimport Rep
 from zcserve.net.lane.steady cimport give_addresses, have_memory, take_addresses
 
 cdef enum:
-    TICKS_AT_ONCE = 256          # told when something is evicted: a tenth of a millisecond
     NUMBERS_MAX = 0x1000000      # what has no number is not taught
     NUMBERS_MIN = 0x10000        # where there are few addresses
 
 cdef extern from *:
     """
     #define ZC_TICKS_PER_S 1048576.0
-    #define ZC_LISTED 0x80000000u
     """
     const double TICKS_PER_S "ZC_TICKS_PER_S"    # as cache/evictor.py's
-    const uint32_t LISTED "ZC_LISTED"    # in `Use.count`: the number stands among those that were touched
 
-cdef struct Use:                 # of a representation
+cdef struct Use:                 # of a representation. Other lanes look at it
     uint64_t tick                # when the last one was (cache/evictor.py); 0 for none
-    uint32_t told                # the lower half of the tick when it was last sighted
-    uint32_t count               # since Python was told, and LISTED
+    uint32_t sighted             # the lower half of the tick when it was last sighted
+    uint32_t count               # of all that there ever were of this number
 
 cdef struct Uses:
     Use *all                     # by number
-    int size, size_max
-    uint32_t *touched            # numbers
-    int count, room
-    int due                      # of these, to be told before the next second's
+    int size, size_max           # Python's thread's
+    uint64_t since               # the number stands in the list of what was last used at this tick, or later
+    uint32_t *touched            # the list
+    size_t count, room
+    size_t room_sent             # of the list that was sent last
 
 
 cdef inline int open_uses(Uses *uses) except -1:
+    uses.since = 1
     uses.size_max = NUMBERS_MAX
     uses.all = <Use *> take_addresses(&uses.size_max, sizeof(Use), NUMBERS_MIN)
     if uses.all == NULL or not has_uses(uses, 0):
@@ -73,79 +76,47 @@ cdef inline Use *use_of(const Uses *uses, const Rep *rep) noexcept nogil:
     return &uses.all[rep.number]
 
 
-cdef inline void begin_uses(Use *use, uint64_t tick) noexcept nogil:
-    """The uses of what has its number from now on, and was used last at `tick`."""
-    use.tick = tick
-    use.told = 0
-    use.count &= LISTED
+# --- in the lane --------------------------------------------------------------------------------------------
 
 
 cdef inline void touch(Uses *uses, uint32_t number, Use *use, uint64_t tick) noexcept nogil:
-    """Count a use. Without memory Python is not told of it."""
+    """Count a use."""
+    set_32(&use.count, use.count + 1)
+    note_tick(uses, number, use, tick)
+
+
+cdef inline void note_tick(Uses *uses, uint32_t number, Use *use, uint64_t tick) noexcept nogil:
+    """What has this number was used last at `tick`."""
+    cdef uint64_t last = use.tick
+    set_64(&use.tick, tick)
+    if last < uses.since:
+        list_number(uses, number)
+
+
+cdef inline void list_number(Uses *uses, uint32_t number) noexcept nogil:
+    """Without memory Python is told of its uses the next time."""
     cdef uint32_t *grown
-    use.tick = tick
-    use.count += 1
-    if use.count & LISTED:
-        return
     if uses.count == uses.room:
-        grown = <uint32_t *> realloc(uses.touched, (2 * <size_t> uses.room + 1024) * sizeof(uint32_t))
+        grown = <uint32_t *> realloc(uses.touched, (2 * uses.room + 1024) * sizeof(uint32_t))
         if grown == NULL:
             return
         uses.touched = grown
         uses.room = 2 * uses.room + 1024
     uses.touched[uses.count] = number
     uses.count += 1
-    use.count |= LISTED
 
 
 cdef inline void take_use_back(Use *use) noexcept nogil:
-    """The last use was none. It may have been told."""
-    if use.count & ~LISTED:
-        use.count -= 1
+    """The last use was none. Where Python was told of it, the next one is not told."""
+    set_32(&use.count, use.count - 1)
 
 
-cdef inline int tell(PyObject *entry, Use *use) except -1:
-    """Tell an entry of the uses since it was last told."""
-    cdef uint32_t count = use.count & ~LISTED
-    if count:
-        (<object> entry).tick = max((<object> entry).tick, use.tick)
-        (<object> entry).uses += count
-        use.count &= LISTED
-    return 0
-
-
-cdef inline int tell_uses_of(Uses *uses, Record *record) except -1:
-    """Tell the entries of a record's uses: it is in no table any more."""
-    cdef Rep *rep
-    cdef int i
-    for i in range(record.count):
-        rep = &reps_of(record)[i]
-        if rep.number:
-            tell(rep.entry, use_of(uses, rep))
-    return 0
-
-
-cdef inline int tell_some(Uses *uses, const Numbers *numbers, int most) except -1:
-    """Tell the entries of those that were touched last, at most so many."""
-    cdef uint32_t number
-    while most > 0 and uses.count:
-        uses.count -= 1
-        number = uses.touched[uses.count]
-        if owner_of(numbers, number) != NULL:
-            tell(owner_of(numbers, number), &uses.all[number])
-        uses.all[number].count = 0
-        most -= 1
-    uses.due = min(uses.due, uses.count)
-    return 0
-
-
-cdef inline int tell_uses(Uses *uses, const Numbers *numbers, int most) except -1:
-    """Tell at most so many (-1: all) of those that there were when this began; how many of them are left."""
-    if uses.due <= 0 or most < 0:
-        uses.due = uses.count
-    if most < 0:
-        most = uses.due
-    most = min(most, min(uses.due, uses.count))
-    uses.due -= most
-    tell_some(uses, numbers, most)
-    return uses.due
+cdef inline void send_uses(Uses *uses, Parcel *list, uint64_t since) noexcept nogil:
+    """Where it `may_send`: the list goes to Python's thread, and another one begins for what is used from `since` on, which is later than all
+    that was until now."""
+    cdef size_t room = uses.room
+    send_parcel(list, <void **> &uses.touched, uses.count)
+    uses.count = 0
+    uses.room = uses.room_sent
+    uses.room_sent = room
+    uses.since = since

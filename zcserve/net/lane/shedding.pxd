@@ -1,0 +1,151 @@
+# cython: language_level=3
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Shedding: which connections are closed when there are too many.
+
+Room is made where connections were idle longest, in whatever lane. Each lane but the first lets the others see the ranks of those that it would
+close first, when it is told to look. The first lane finds the rank up to which there are as many in all as are to go, closes its own up to
+there, and has the others do so. A rank that was seen long ago does no harm: what was asked for since has a later one, and is spared.
+
+The unit knows no HTTP.
+"""
+
+from zcserve.net.lane.atomic cimport acquire_int, look_double, look_int, release_int, set_double, set_int
+from zcserve.net.lane.connections cimport OWNER_LANE, Conn, Conns, unsent, wait_for_unread
+from zcserve.net.lane.endings cimport YOUNG_S, end
+from zcserve.net.lane.lanes cimport IDLEST_MAX, ROOM, SHED, Lanes, Station, order, order_others
+from zcserve.net.lane.system cimport monotonic
+
+cdef extern from *:
+    """
+    #define ZC_FOREVER_S 1e9
+    #define ZC_NO_RANK -1e18
+    """
+    const double FOREVER_S "ZC_FOREVER_S"        # longer than the monotonic clock runs
+    const double NO_RANK "ZC_NO_RANK"            # below that of any connection
+
+
+cdef inline int shed(Conns *conns, int most) noexcept nogil:
+    """The first lane's. Close up to `most` connections, those that have ended first, then the longest idle; how many were closed. Other
+    lanes close theirs soon, and tell (ROOM): what they have closed is in the number that the next call gives. Not one whose first request may be on its way, or that was answered in this turn; and not one
+    that has sent what was not read yet, or to which not all has left: closing would reset it."""
+    cdef Lanes *lanes = conns.lanes
+    cdef int victims[IDLEST_MAX]
+    cdef int found
+    cdef double last
+    most = min(most, IDLEST_MAX)
+    found = find_victims(conns, most, victims)
+    last = last_rank(conns, most, victims, found)
+    if lanes.count > 1 and most > 0:
+        set_double(&lanes.shed_up_to, last)
+        order_others(lanes, SHED)
+    return close_victims(conns, victims, found, last) + shed_elsewhere(lanes)
+
+
+cdef inline double last_rank(const Conns *conns, int most, const int *victims, int found) noexcept nogil:
+    """Up to which rank connections are to be closed, in all lanes: so many, as far as they have told."""
+    cdef const Lanes *lanes = conns.lanes
+    cdef const Station *station
+    cdef double ranks[IDLEST_MAX]
+    cdef int i, j, told, count = 0
+    for i in range(found):
+        put_in_order(ranks, &count, most, rank(conns, victims[i]))
+    for i in range(1, lanes.count):
+        station = lanes.stations[i]
+        told = acquire_int(&station.idlest_told) - 1
+        if told < 0:
+            return NO_RANK       # it looks for them now
+        for j in range(told):
+            put_in_order(ranks, &count, most, look_double(&station.idlest[j]))
+    if lanes.count > 1 and count and ranks[0] < 0:
+        while ranks[count - 1] >= 0:
+            count -= 1           # those that have ended are room enough
+    return ranks[count - 1] if count else NO_RANK
+
+
+cdef inline void put_in_order(double *ranks, int *count, int most, double one) noexcept nogil:
+    """Into the first `most` of those that were put."""
+    cdef int i = count[0]
+    if i == most:
+        if not most or ranks[i - 1] <= one:
+            return
+        i -= 1
+    else:
+        count[0] += 1
+    while i > 0 and ranks[i - 1] > one:
+        ranks[i] = ranks[i - 1]
+        i -= 1
+    ranks[i] = one
+
+
+cdef inline int close_victims(Conns *conns, const int *victims, int found, double last) noexcept nogil:
+    """Close those that have a rank up to the `last`, and may be closed; how many it were."""
+    cdef int i, done = 0
+    cdef bint ended = found > 0 and conns.all[victims[0]].lingering
+    for i in range(found):
+        if rank(conns, victims[i]) > last or done and ended and not conns.all[victims[i]].lingering:
+            break                # those that have ended are room enough
+        if not wait_for_unread(conns, victims[i]) and not unsent(victims[i]):
+            end(conns, victims[i])
+            done += 1
+    return done
+
+
+cdef inline void shed_as_told(Conns *conns) noexcept nogil:
+    """Another lane's: close what it is to, and tell which are the idlest now."""
+    cdef Station *station = conns.station
+    cdef int victims[IDLEST_MAX]
+    cdef int i, found = find_victims(conns, IDLEST_MAX, victims)
+    cdef int done = close_victims(conns, victims, found, look_double(&conns.lanes.shed_up_to))
+    if done:
+        set_int(&station.shed, station.shed + done)
+        found = find_victims(conns, IDLEST_MAX, victims)
+    for i in range(found):
+        set_double(&station.idlest[i], rank(conns, victims[i]))
+    release_int(&station.idlest_told, found + 1)
+    if done or found:
+        order(conns.lanes, 0, ROOM)
+
+
+cdef inline int shed_elsewhere(Lanes *lanes) noexcept nogil:
+    """How many connections other lanes have closed to make room, since the last call."""
+    cdef int i, done = 0, before = lanes.shed_told
+    for i in range(1, lanes.count):
+        done += look_int(&lanes.stations[i].shed)
+    lanes.shed_told = done
+    return done - before
+
+
+cdef inline int find_victims(const Conns *conns, int most, int *victims) noexcept nogil:
+    """The connections that are shed first, in this order; how many there are."""
+    cdef int fd, i, found = 0
+    cdef double young = monotonic() - YOUNG_S
+    for fd in range(conns.size):
+        if not is_idle(conns, fd, young):
+            continue
+        if found == most:
+            if not found or not rank(conns, fd) < rank(conns, victims[found - 1]):
+                continue
+            found -= 1
+        i = found
+        while i > 0 and rank(conns, fd) < rank(conns, victims[i - 1]):
+            victims[i] = victims[i - 1]
+            i -= 1
+        victims[i] = fd
+        found += 1
+    return found
+
+
+cdef inline bint is_idle(const Conns *conns, int fd, double young) noexcept nogil:
+    """Whether a connection may be shed: not where its first request may be on its way, or it was answered in this turn."""
+    cdef const Conn *conn = &conns.all[fd]
+    if conn.owner != OWNER_LANE or conn.pending.record != NULL or conn.inbox_len or conn.queued:
+        return False
+    if conn.lingering:
+        return not unsent(fd)
+    return conn.since < conns.now and (conn.answered or conn.born < young)
+
+
+cdef inline double rank(const Conns *conns, int fd) noexcept nogil:
+    """Of two connections the one with the lower rank is shed first. Those that have ended have ranks below 0."""
+    cdef const Conn *conn = &conns.all[fd]
+    return conn.since - FOREVER_S if conn.lingering else conn.since
