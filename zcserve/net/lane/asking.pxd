@@ -2,14 +2,16 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Asking: what another lane cannot answer, the first lane is asked, and the connection stays where it is.
 
-A `Question` is a copy of what a client has sent: a request that needs Python, and what is pipelined behind it. All questions of a turn go to
-the first lane in one letter (ASK), and come back in letters (ANSWERED) with what that says: that all is known now, so that the lane looks
-again; or the text of servlets' answers; or that the connection is to be given away, with what an application has made of its request, so
-that nothing is called twice. Till then the connection is frozen, as one that waits for a servlet is: its bytes stand in its inbox, and what
-follows them in its socket.
+A `Question` is a copy of what a client has sent: a request that needs Python, and what is pipelined behind it. All
+questions of a turn go to the first lane in one letter (ASK), and come back in letters (ANSWERED) with what that says:
+that all is known now, so that the lane looks again; or the text of servlets' answers; or that the connection is to be
+given away, with what an application has made of its request, so that nothing is called twice. Till then the
+connection is frozen, as one that waits for a servlet is: its bytes stand in its inbox, and what follows them in its
+socket.
 
-A question is written by one thread at a time: by the one that has its letter. Its memory belongs to the lane that asks, and is used again.
-There are ASKED_MAX at most; past that the lane answers 503. New clients, and those that pipeline, leave a part of them to the others.
+A question is written by one thread at a time: by the one that has its letter. Its memory belongs to the lane that
+asks, and is used again. There are ASKED_MAX at most; past that the lane answers 503. New clients, and those that
+pipeline, leave a part of them to the others.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t

@@ -63,6 +63,7 @@ cdef inline bint take_given(Conns *conns, Given *given) noexcept nogil:
     conn = renew(conns, fd)
     generation = conn.generation
     conn[0] = given.conn
+    free(given)
     conn.generation = generation
     conn.owner = OWNER_LANE
     conn.queued = conn.fresh = conn.handed = False

@@ -2,30 +2,33 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Replying: the first lane answers what other lanes ask (asking.pxd).
 
-It does what it does for its own connections, in the time that servlets have in a turn: a quiet client's question goes before the others, and
-its lane and the others take turns at being first. What Python only has to find has no part of that time, but its own bound (finding.pxd).
+It does what it does for its own connections, in the time that servlets have in a turn: a quiet client's question goes
+before the others, and its lane and the others take turns at being first. What Python only has to find has no part of
+that time, but its own bound (finding.pxd).
 
-A question is answered as far as servlets answer it, one request after the other, and their answers become one text. Where a file comes
-first, the lane that asks is to look again: it is taught then, and so are those behind it. All else is told to that lane as it stands.
+A question is answered as far as servlets answer it, one request after the other, and their answers become one text.
+Where a file comes first, the lane that asks is to look again: it is taught then, and so are those behind it. All else
+is told to that lane as it stands.
 
-Answers go back together, but not later than TOGETHER_S after the first, and before a servlet is called that took longer the last time.
+Answers go back together, but not later than TOGETHER_S after the first, and before a servlet is called that took
+longer the last time.
 """
 
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport realloc
 from libc.string cimport memcpy
 
 from zcserve.net.lane.answering cimport BATCH_BYTES, CALLS_MAX, call, find_first, find_known, is_fresh, may_call, read_head
 from zcserve.net.lane.asking cimport (
     ENDS, GIVES, GOES_ON, HANDS, PRESSING, QUIET, UNKNOWN, Asking, Chain, Question, made_key, post, put_in, take_answers, take_first,
 )
-from zcserve.net.lane.atomic cimport look_int
+from zcserve.net.lane.atomic cimport look_int, release
 from zcserve.net.lane.connections cimport hand
 from zcserve.net.lane.finding cimport may_find
 from zcserve.net.lane.gil cimport hold_gil, let_gil_go
 from zcserve.net.lane.grammar cimport CLOSE
 from zcserve.net.lane.head cimport Head
-from zcserve.net.lane.lanes cimport ANSWERED
+from zcserve.net.lane.lanes cimport ANSWERED, ASK, CONTENT_BYTES, REQUESTS, UNMODIFIED, Station
 from zcserve.net.lane.log cimport Log, log_line, may_log
 from zcserve.net.lane.moving cimport Given, take_given
 from zcserve.net.lane.output cimport DONE, ENOUGH, HAND_OVER, NOT_YET
@@ -34,12 +37,18 @@ from zcserve.net.lane.sending cimport HAND_OVER_ERRANDS, Answering
 from zcserve.net.lane.servlets cimport Asked, discard_made, has_made, move_made, servlet_of
 from zcserve.net.lane.system cimport monotonic
 from zcserve.net.lane.text cimport Text
+from zcserve.net.lane.withdrawn cimport give_back
+
+cdef enum:
+    STUCK_MS = 1                 # a letter that found no room is tried again after this time
 
 cdef extern from *:
     """
     #define ZC_TOGETHER_S 0.00005
+    #define ZC_FINDING_S 0.001
     """
     const double TOGETHER_S "ZC_TOGETHER_S"
+    const double FINDING_S "ZC_FINDING_S"        # in a turn other lanes' questions have things found for so long
 
 
 cdef inline void take_questions(Answering *lane, Question *first) noexcept nogil:
@@ -58,8 +67,9 @@ cdef inline void answer_questions(Answering *lane, int kind, double left) noexce
     cdef Asking *asking = &lane.asking
     cdef Chain *chain = &asking.waiting[kind]
     cdef Question *question
+    cdef double until = monotonic() + FINDING_S
     cdef int result
-    while chain.first != NULL and (lane.calling_left > left or kind == UNKNOWN):
+    while chain.first != NULL and (monotonic() < until if kind == UNKNOWN else lane.calling_left > left):
         question = chain.first
         lane.gil.asked = False
         result = answer_question(lane, question)
@@ -200,16 +210,31 @@ cdef inline void take_up_answers(Answering *lane) noexcept nogil:
 
 cdef inline void take_in_given(Answering *lane, Given *given) noexcept nogil:
     """A connection of another lane's is this one's, or Python's."""
-    cdef int fd = given.fd
+    cdef int fd = given.fd, made = given.made
+    cdef bint is_pythons = given.is_pythons
     cdef bint is_here = take_given(&lane.conns, given)
-    if given.made:
+    if made:
         hold_gil(&lane.gil)
         if is_here:
-            move_made(&lane.servlets, given.made, fd)
+            move_made(&lane.servlets, made, fd)
         else:
-            discard_made(&lane.servlets, given.made)
-    if is_here and given.is_pythons:
+            discard_made(&lane.servlets, made)
+    if is_here and is_pythons:
         lane.errands += HAND_OVER_ERRANDS
         lane.errand_at = monotonic()
         hand(&lane.conns, fd, &lane.conns.all[fd])
-    free(given)
+
+
+cdef inline int end_turn(Answering *lane, Station *station, int timeout) noexcept nogil:
+    """Another lane's turn ends: it tells the first lane what came up in it. How long to wait, in ms."""
+    give_back(&lane.shared.lanes, &lane.dead)
+    if lane.asking.is_stuck:
+        take_up_answers(lane)
+    if lane.asking.out.first != NULL:
+        post(&lane.asking.out, &lane.shared.lanes, 0, ASK, &lane.asking.is_stuck)
+    release(&station.numbers[REQUESTS], lane.output.requests)
+    release(&station.numbers[CONTENT_BYTES], lane.output.bytes_sent)
+    release(&station.numbers[UNMODIFIED], lane.output.not_modified)
+    if lane.conns.again.count:   # of what was stuck
+        return 0
+    return STUCK_MS if lane.asking.is_stuck and not 0 <= timeout < STUCK_MS else timeout

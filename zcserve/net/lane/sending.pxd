@@ -2,8 +2,8 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Sending: all that a lane has while it answers, and how what it has gathered leaves.
 
-Answers go out together, and what the socket does not take of them is pending, or unanswered again. A connection that Python is to answer,
-or another lane, is handed over when all before that is out.
+Answers go out together, and what the socket does not take of them is pending, or unanswered again. A connection that
+Python is to answer, or another lane, is handed over when all before that is out.
 """
 
 from libc.stdint cimport int64_t, uint64_t
