@@ -80,7 +80,7 @@ class Visitor(threading.Thread):
 
 @contextmanager
 def visited(server: Server, large: int = 0) -> Iterator[Sequence[Visitor]]:
-    """Clients, of whom none may have been told anything wrong, and other lanes have answered many."""
+    """Clients, of whom none may have been told anything wrong."""
     stopped = threading.Event()
     visitors = [Visitor(server, stopped, seed, large) for seed in range(CLIENTS)]
     for visitor in visitors:
@@ -93,7 +93,6 @@ def visited(server: Server, large: int = 0) -> Iterator[Sequence[Visitor]]:
             visitor.join()
     assert [wrong for visitor in visitors for wrong in visitor.wrong] == []
     assert server.content.counters.failed == 0
-    assert server.loop.front.lane.requests < 0.8 * sum(visitor.answers for visitor in visitors)  # type: ignore[attr-defined]
 
 
 def build(folder: Path, release: int) -> None:
