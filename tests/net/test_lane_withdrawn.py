@@ -165,7 +165,8 @@ def test_an_epoch_has_passed_when_each_lane_has_ended_its_turn(driver: Driver) -
 
 def test_a_search_beside_changes_calls_nothing_absent_that_is_there(driver: Driver) -> None:
     """Keys come and go around it, so that hashes move, the set grows, and is replaced."""
-    lane, there, lost = driver.lane, [b"/there/%d" % i for i in range(700)], []
+    lane, there = driver.lane, [b"/there/%d" % i for i in range(700)]
+    lost: list[bytes] = []
     others = [b"/%d" % i for i in range(1000)]
     lane.set_not_found(b"Content-Length: 0\r\n\r\n", b"")
     lane.add_lane()
