@@ -1,6 +1,7 @@
 """Servers of several lanes: `ZCSERVE_TEST_LANES=2` gives so many to each that a test starts and says nothing of lanes.
 
-A test about the inner numbers of one lane says `lanes=1`. What has no lanes is not tested again: the Python engine, and some modules.
+A test about the inner numbers of one lane says `lanes=1`. What has no lanes is not tested again: the Python engine, and
+some modules.
 """
 
 from __future__ import annotations
