@@ -31,18 +31,21 @@ from os import urandom
 from zcserve.net.lane cimport (
     absent, accepting, connections, endings, hashes, mapped, owned as owning, proxies, servlets, shedding, table, trials, withdrawn,
 )
-from zcserve.net.lane.answering cimport Answering, pace_errands
 from zcserve.net.lane.atomic cimport look_int
 from zcserve.net.lane.connections cimport OWNER_PYTHON, OWNER_SOURCE, Conn, Conns
-from zcserve.net.lane.lanes cimport DRAIN, END_ALL, END_IDLE, LANES_MAX, STOP, open_lanes, order_others, passed
+from zcserve.net.lane.lanes cimport (
+    CONTENT_BYTES, DRAIN, END_ALL, END_IDLE, LANES_MAX, REQUESTS, STOP, UNMODIFIED, open_lanes, order_others, passed, total,
+)
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
-from zcserve.net.lane.loop cimport Loop, is_second_over, run_alone
-from zcserve.net.lane.news cimport lost_lines, told_lines
+from zcserve.net.lane.letters cimport run_alone
+from zcserve.net.lane.loop cimport Loop, is_second_over
+from zcserve.net.lane.news cimport are_sent, ask_for_lines, lost_lines, told_lines
 from zcserve.net.lane.numbers cimport bury, close_numbers, open_numbers, tell_uses
 from zcserve.net.lane.opening cimport add_descriptors, close_lane, drop_letters, free_lane, have_mail, new_lane, open_lane, prepare
-from zcserve.net.lane.output cimport MOVED, NOT_FOUND, set_prefixes, unsent
+from zcserve.net.lane.output cimport MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
-from zcserve.net.lane.records cimport Record, record_of_page, take_dead
+from zcserve.net.lane.records cimport Record, free_record, record_of_page, take_dead
+from zcserve.net.lane.sending cimport Answering, pace_errands
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport set_rule, taken
 from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close
@@ -111,6 +114,8 @@ cdef class Lane:
         absent.close_absent(&self.shared.absent)
         hashes.close_hashes(&self.shared.owned.segments)
         free(self.loop.answering.proxies.networks)
+        if self.shared.unavailable != NULL:
+            free_record(self.shared.unavailable)
 
     # --- other lanes ------------------------------------------------------------------------------------------
 
@@ -250,10 +255,12 @@ cdef class Lane:
         set_prefixes(&self.loop.answering.output, prefixes)
         is_second_over(&self.loop)
 
-    def set_pages(self, list pages not None):
-        """What stands before and behind the content's size, and the page, of 412 and 416: each without Vary and with it."""
+    def set_pages(self, list pages not None, bytes head not None, bytes content not None):
+        """What stands before and behind the content's size, and the page, of 412 and 416: each without Vary and with it. And what 503
+        has behind its prefix, where too much is asked of the first lane. Once."""
         set_pages(&self.loop.answering.pages, pages)
         self.pages = pages
+        self.shared.unavailable = record_of_page(b"", UNAVAILABLE, head, content)
 
     def map(self, int fd, int64_t resident):
         """Large content lies in this memfd, which stays open as long as there is the lane; about so much of it is `resident`."""
@@ -331,7 +338,7 @@ cdef class Lane:
     def holds(self, entry):
         """Whether the lane refers to this entry's body."""
         cdef Record *found[2]
-        return table.find_with(&self.shared.table, entry, found) > 0
+        return table.find_with(&self.shared.table, entry, found) > 0 or withdrawn.holds(&self.shared.withdrawn, entry)
 
     def note_use(self, entry, uint64_t tick):
         """Python uses a representation at this tick: that of the use before, as far as the lane knows; 0 for none."""
@@ -412,6 +419,14 @@ cdef class Lane:
         """Access log lines since the last call, those of each lane in the order of its answers."""
         return taken_lines(&self.loop.answering.log) + told_lines(&self.shared.lanes)
 
+    def await_lines(self):
+        """Have other lanes send their lines now: an epoch for `has_lines`."""
+        return ask_for_lines(&self.shared.lanes)
+
+    def has_lines(self, uint64_t epoch):
+        """Whether `take_log` gets all lines from before this epoch, or has got them."""
+        return are_sent(&self.shared.lanes, epoch)
+
     @property
     def lines_lost(self):
         """How many lines have found no room: another lane does not wait for `take_log`."""
@@ -469,17 +484,17 @@ cdef class Lane:
     @property
     def requests(self):
         """How many it has answered."""
-        return self.loop.answering.output.requests
+        return self.loop.answering.output.requests + total(&self.shared.lanes, REQUESTS)
 
     @property
     def bytes_sent(self):
         """Of content."""
-        return self.loop.answering.output.bytes_sent
+        return self.loop.answering.output.bytes_sent + total(&self.shared.lanes, CONTENT_BYTES)
 
     @property
     def not_modified(self):
         """How many of its answers were 304."""
-        return self.loop.answering.output.not_modified
+        return self.loop.answering.output.not_modified + total(&self.shared.lanes, UNMODIFIED)
 
     @property
     def turn(self):

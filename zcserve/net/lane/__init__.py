@@ -4,7 +4,8 @@
         <  withdrawn grammar choice uses
         <  numbers  <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log output
         <  connections parts absent finding news  <  owned  <  servlets shared  <  endings moving
-        <  accepting shedding answering  <  loop trials  <  opening  <  _lane
+        <  accepting shedding asking  <  sending  <  answering  <  replying trials  <  loop
+        <  letters  <  opening  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
@@ -49,9 +50,13 @@
 | servlets    | functions of Python's that are called from here                             |
 | shared      | what several lanes would look at, and Python's thread alone writes          |
 | finding     | what Python teaches when it is asked for                                    |
+| asking      | what another lane asks the first one, and what comes back                    |
+| sending     | what a lane has while it answers, and how answers leave                     |
 | answering   | the bytes of one connection -> answers, or a connection that is handed over |
+| replying    | what other lanes ask is answered in the first one                           |
 | trials      | single steps, for tests and the fuzzer                                      |
 | loop        | turns of epoll, and each connection's share of them                         |
+| letters     | what a lane does when others have written to it                             |
 | opening     | a lane is made, and given back                                              |
 
 A unit is structs, which are passed by pointer, and functions, which are all inline. So there is one extension module

@@ -363,4 +363,4 @@ cdef inline void take_back(Accepting *accepting, Conns *conns, int fd, Conn *con
     cdef int least = fewest(accepting, conns)
     resume(conns, fd, conn, since)
     if least and conn.in_vain <= IN_VAIN_MAX:
-        give_away(conns, conns.lanes, least, fd, conn)
+        give_away(conns, conns.lanes, least, fd, conn, False, 0)

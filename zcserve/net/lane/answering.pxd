@@ -7,38 +7,37 @@ to pipelined requests are gathered and sent together. Whatever the lane cannot a
 from there on, but not before all that was answered is out.
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
 from zcserve.net.lane.absent cimport page_of
+from zcserve.net.lane.asking cimport (
+    PRESSING, QUIET, UNKNOWN, Question, fill_question, let_question_go, new_question, put_question, was_told,
+)
 from zcserve.net.lane.choice cimport choose
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
-    CLOSES, CLOSES_DEAF, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, Conns, are_calls_waiting, hand, keep_input,
-    name_peer, queued_out, watch_fresh,
+    BEGUN, CLOSES, CLOSES_DEAF, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, are_calls_waiting, keep_input, name_peer,
 )
-from zcserve.net.lane.finding cimport FIND_REQUESTS, Finder, find_out, may_find
-from zcserve.net.lane.gil cimport Gil, hold_gil
+from zcserve.net.lane.finding cimport FIND_REQUESTS, find_out, may_find
+from zcserve.net.lane.gil cimport hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
-from zcserve.net.lane.head cimport Head, Rules, find_place, key_of, parse_request_line, parse_rest
-from zcserve.net.lane.judged cimport Judged
-from zcserve.net.lane.log cimport Log, is_log_filling, log_line, may_log, take_lines_back
-from zcserve.net.lane.moving cimport give_away
+from zcserve.net.lane.head cimport Head, find_place, key_of, parse_request_line, parse_rest
+from zcserve.net.lane.log cimport is_log_filling, log_line, may_log
 from zcserve.net.lane.output cimport (
-    BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, Output, add_answer, add_text, code_of, has_room, send_answers, send_pending, unpin,
+    DONE, ELSEWHERE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, add_answer, add_text, code_of, has_room,
 )
 from zcserve.net.lane.owned cimport Owned, is_still_owned, may_own, seems_fresh, seems_fresh_elsewhere
-from zcserve.net.lane.parts cimport Pages, add_page, add_part, add_redirect
-from zcserve.net.lane.proxies cimport Proxies, find_client, has_network_of
+from zcserve.net.lane.parts cimport add_page, add_part, add_redirect
+from zcserve.net.lane.proxies cimport find_client, has_network_of
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport Dead, Record, Rep, key_at, reps_of
-from zcserve.net.lane.seconds cimport Seconds
-from zcserve.net.lane.servlets cimport Asked, Servlets, ask, discard_made, let_said_go, look_up, settle
-from zcserve.net.lane.shared cimport Shared
-from zcserve.net.lane.sightings cimport Sightings, is_sampling, sight
+from zcserve.net.lane.records cimport Record, Rep, key_at, reps_of
+from zcserve.net.lane.sending cimport Answering, flush, hand_over, put_off
+from zcserve.net.lane.servlets cimport Asked, ask, discard_made, let_said_go, look_up, servlet_of, settle
+from zcserve.net.lane.sightings cimport is_sampling, sight
 from zcserve.net.lane.system cimport expect_bytes, monotonic
 from zcserve.net.lane.table cimport expect, find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
-from zcserve.net.lane.uses cimport Use, Uses, take_use_back, tick_at, touch, use_of
+from zcserve.net.lane.uses cimport Use, touch, use_of
 
 cdef extern from *:
     """
@@ -48,47 +47,8 @@ cdef extern from *:
 
 cdef enum:
     CALLS_MAX = 32               # they cost more than a turn does
-    ERRANDS_MIN = 16             # of Python's in a turn, for which others wait: as many as take ERRANDS_US, between these
-    ERRANDS_MAX = 64
-    ERRANDS_US = 1000
-    HAND_OVER_ERRANDS = 2        # what a hand-over counts; an event of a connection of Python's is one
     PREFETCH_BYTES = 2048        # of content; the processor foresees the rest by itself
     BATCH_BYTES = 65536          # answered before it is sent: what a socket takes at once
-
-cdef struct Answering:
-    uint64_t turn                # counts turns
-    uint64_t tick                # when this one began (uses.pxd)
-    Seconds seconds              # of which all answers and log lines are
-    int errands                  # that Python was given in this turn
-    int errands_max
-    double errand_at             # when it was given the last one
-    int requests_left            # of the connection at hand, in this turn
-    int calls_left               # likewise, of servlets
-    bint is_called_up            # it has waited for its servlet
-    double called_at             # when its last call ended, 0 for none
-    double calling_left          # seconds of this turn in which servlets may be called
-    int64_t bytes_spared         # of `Output.bytes_left`, for an answer that is begun: a next one is not, after a batch was sent
-    int number                   # of this lane; 0: the one with Python
-    Shared *shared
-    Uses uses
-    Dead dead
-    Rules rules
-    Finder finder
-    Judged judged
-    Proxies proxies
-    Sightings sightings
-    Log log
-    Servlets servlets
-    Gil gil
-    Conns conns
-    Pages pages
-    Output output
-
-
-cdef inline void begin_turn(Answering *lane) noexcept nogil:
-    lane.turn += 1
-    lane.conns.now = monotonic()
-    lane.tick = tick_at(lane.conns.now)
 
 
 cdef inline bint read_head(Answering *lane, const char *start, const char *end, Head *head) noexcept nogil:
@@ -131,6 +91,10 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
             record = find_first(lane, &head)
         if record == NULL or (head.forwarded and is_by_proxy(lane, conn) and not knows_client(lane, &head, record)):
             return hand_over(lane, fd, p, end, False)
+        if lane.number and not record.count:
+            record = ask_first_lane(lane, fd, &head, record, p, end, &result)
+            if record == NULL:
+                return result
         if record.count:
             added = add_file(lane, conn, &head, p, record)
             if added == NULL:
@@ -143,8 +107,6 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
             result = answer_servlet(lane, fd, &head, record, &p, end)
             if result != DONE:
                 return result
-            conn.called_in = lane.turn
-            lane.shared.owned.freshness.fresh_in = 0    # looked at anew
             if p < end and lane.servlets.said_len <= BATCH_BYTES and lane.requests_left > 0:
                 continue
         result = flush(lane, fd, p, end)
@@ -177,9 +139,9 @@ cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
     if not is_owned:
         record = page_of(&lane.shared.absent, place)
         if record != NULL and not is_fresh(lane):
-            return NULL
+            return &lane.asking.unknown if lane.number else NULL
     if lane.number:
-        return record
+        return record if record != NULL else &lane.asking.unknown
     if is_owned and lane.servlets.look_up != NULL:
         if head.is_absolute and not head.for_servlet:
             head.place = head.target
@@ -245,7 +207,7 @@ cdef inline Answer *add_file(
         return NULL
     if head.conditions.present and is_file:
         status = decide(&head.conditions, rep, head.is_get, lane.rules.ranges_max, lane.seconds.now, &part)
-    if status == 200 or status == 304 or status == 404:
+    if status == 200 or status == 304 or status == 404 or status == 503:
         answer = add_answer(&lane.output, head, start, record, rep, status == 304)
         if status == 200:
             expect_bytes(rep.head, min(rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0), <size_t> PREFETCH_BYTES))
@@ -308,8 +270,6 @@ cdef inline int answer_servlet(
     cdef const char *p = at[0]
     cdef Conn *conn = &lane.conns.all[fd]
     cdef int result = HAND_OVER
-    if lane.number:
-        return hand_over(lane, fd, p, end, False)
     if not may_call(lane):
         return put_off(lane, fd, p, end, NOT_YET)
     hold_gil(&lane.gil)
@@ -330,6 +290,8 @@ cdef inline int answer_servlet(
     add_text(&lane.output, p, lane.servlets.said, key_at(lane.servlets.said), lane.servlets.said_len, lane.servlets.content_size)
     if lane.log.on:
         write_line(lane, conn, head, 200, lane.servlets.content_size)
+    conn.called_in = lane.turn
+    lane.shared.owned.freshness.fresh_in = 0    # looked at anew
     return DONE
 
 
@@ -345,25 +307,13 @@ cdef inline int ask_servlet(Answering *lane, int fd, Head *head, Record *found, 
     """As `servlets.ask`; GONE, too, where the servlet had all connections closed."""
     cdef Conn *conn = &lane.conns.all[fd]
     cdef Asked asked
-    cdef double now
     cdef int result
     name_peer(conn)
     asked.fd = fd
-    asked.head = Text(p, head.length)
-    asked.body = Text(p + head.length, head.body)
     asked.peer = Text(<const char *> conn.name, conn.name_len)
     asked.by_proxy = head.forwarded and is_by_proxy(lane, conn)
-    asked.draining = &lane.conns.draining
-    asked.turn = lane.turn
-    asked.now = lane.conns.now
     lane.conns.asking = fd
-    if not lane.called_at:
-        lane.called_at = monotonic()
-    result = ask(&lane.servlets, &lane.shared.table, found, &asked, head, &lane.output)
-    now = monotonic()
-    lane.calling_left -= now - lane.called_at
-    lane.calls_left -= 1 + <int> ((now - lane.called_at) * CALLS_MAX / CALLS_S)
-    lane.called_at = now
+    result = call(lane, head, found, p, &asked)
     lane.conns.asking = -1
     if conn.owner == OWNER_LANE:
         return result
@@ -373,93 +323,57 @@ cdef inline int ask_servlet(Answering *lane, int fd, Head *head, Record *found, 
     return GONE
 
 
-# --- sending ------------------------------------------------------------------------------------------------
-
-
-cdef inline int flush(Answering *lane, int fd, const char *p, const char *end) noexcept nogil:
-    """Send the answers. DONE, GONE, or BLOCKED and ENOUGH with what is left noted in the connection.
-
-    The request of an answer of which nothing went out is unanswered again: its bytes go to the inbox with all from `p` on.
-    """
-    cdef Conn *conn = &lane.conns.all[fd]
-    cdef int answers = lane.output.count
-    cdef int result = send_answers(&lane.output, fd, conn.closing, &conn.pending)
-    if lane.servlets.said_len:
-        let_said_go(&lane.servlets, &lane.shared.table)
-    if result == DONE or result == GONE:
-        return result
-    if lane.output.begun + 1 < answers:
-        p = take_back(lane, &lane.output.answers[lane.output.begun + 1], &lane.output.answers[answers])
-        conn.closing = STAYS
-    if p < end and keep_input(conn, p, end) < 0:
-        return GONE
-    return go_on(lane, fd, conn)
-
-
-cdef inline const char *take_back(Answering *lane, const Answer *first, const Answer *end) noexcept nogil:
-    """Answers of which nothing went out are no uses, and not logged. Where the first one's request begins."""
-    cdef const Answer *answer = first
-    while answer < end:
-        take_use_back(use_of(&lane.uses, answer.rep))
-        answer += 1
-    take_lines_back(&lane.log, first.log_mark, <int> (end - first))
-    return first.start
-
-
-cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
-    """Send what is pending. DONE, GONE, BLOCKED, or ENOUGH for this turn."""
-    cdef int64_t left = lane.output.bytes_left
+cdef inline int call(Answering *lane, Head *head, Record *found, const char *p, Asked *asked) noexcept nogil:
+    """As `servlets.ask`, of the time that servlets have. The caller fills in what concerns the client."""
+    cdef double now, took
     cdef int result
-    result = send_pending(&lane.output, fd, &conn.pending)
-    if lane.output.bytes_left != left:
-        conn.since = lane.conns.now
-    if result == DONE:
-        unpin(&conn.pending, &lane.dead)
-    elif result == BLOCKED:
-        conn.outq = queued_out(fd)
+    asked.head = Text(p, head.length)
+    asked.body = Text(p + head.length, head.body)
+    asked.draining = &lane.conns.draining
+    asked.turn = lane.turn
+    asked.now = lane.conns.now
+    if not lane.called_at:
+        lane.called_at = monotonic()
+    result = ask(&lane.servlets, &lane.shared.table, found, asked, head, &lane.output)
+    now = monotonic()
+    took = now - lane.called_at
+    lane.calling_left -= took
+    lane.calls_left -= 1 + <int> (took * CALLS_MAX / CALLS_S)
+    lane.called_at = now
+    servlet_of(found).took = took        # nothing is buried before the next call
     return result
 
 
-cdef inline int put_off(Answering *lane, int fd, const char *p, const char *end, int result) noexcept nogil:
-    """What is asked from `p` on is for another turn: it waits in the inbox. `result`, ENOUGH or NOT_YET; as `flush`, where more hinders
-    it."""
+# --- what another lane asks ---------------------------------------------------------------------------------
+
+
+cdef inline Record *ask_first_lane(
+    Answering *lane, int fd, Head *head, const Record *found, const char *p, const char *end, int *result
+) noexcept nogil:
+    """What another lane answers by itself after all: the page for 503, where too much is asked. Else NULL with a `result`: ELSEWHERE, where
+    the first lane is asked, or as `answer`."""
     cdef Conn *conn = &lane.conns.all[fd]
-    cdef int flushed
+    cdef bint is_next = p == lane.conns.buffer
+    cdef bint is_quiet = conn.answered and not (conn.told == BEGUN and is_next)
+    cdef Question *question
+    if (is_next and was_told(conn)) or (lane.log.on and not may_log(&lane.log, head)):
+        result[0] = hand_over(lane, fd, p, end, False)
+        return NULL
     if lane.output.count:
-        flushed = flush(lane, fd, p, end)
-        if flushed != DONE or conn.inbox_len:
-            return flushed
-    return keep_input(conn, p, end) or result
-
-
-cdef inline void pace_errands(Answering *lane) noexcept nogil:
-    """Begin a turn: how many errands Python may be given in it, as long as it took for those of the turn before."""
-    if lane.errands:
-        lane.errands_max = <int> min(ERRANDS_MAX, max(ERRANDS_MIN, ERRANDS_US * 1e-6 * lane.errands / (monotonic() - lane.errand_at)))
-    elif not lane.errands_max:
-        lane.errands_max = ERRANDS_MIN
-    lane.errands = 0
-
-
-cdef inline int hand_over(Answering *lane, int fd, const char *p, const char *end, bint at_once) noexcept nogil:
-    """The connection becomes Python's, with the bytes from `p` on. Not before all that was answered is out: till then
-    they wait in the inbox, and are judged again. So do they where Python has enough to do for this turn. Unless `at_once`: the
-    request may be answered by now, so Python gets what the socket does not take of the answers before it, too."""
-    cdef Conn *conn = &lane.conns.all[fd]
-    cdef int result
-    if lane.errands >= lane.errands_max and not at_once:
-        return put_off(lane, fd, p, end, ENOUGH)
-    if lane.output.count:
-        result = flush(lane, fd, p, end)
-        if result == GONE or not at_once and (result != DONE or conn.inbox_len):
-            return result
-    if p < end and keep_input(conn, p, end) < 0:
-        return GONE
-    if lane.number:
-        return give_away(&lane.conns, &lane.shared.lanes, 0, fd, conn)
-    if watch_fresh(&lane.conns, fd, conn) < 0:
-        return GONE
-    lane.errands += HAND_OVER_ERRANDS
-    lane.errand_at = monotonic()
-    hand(&lane.conns, fd, conn)
-    return HAND_OVER
+        result[0] = flush(lane, fd, p, end)
+        if result[0] != DONE or conn.inbox_len:
+            return NULL
+    question = new_question(&lane.asking, lane.number, is_quiet)
+    if question == NULL:
+        head.is_get |= head.for_servlet          # its answer has content
+        return lane.shared.unavailable
+    result[0] = GONE
+    if not fill_question(question, fd, conn, p, end - p, &lane.conns) or keep_input(conn, p, end) < 0:
+        let_question_go(&lane.asking, question)
+        return NULL
+    question.by_proxy = lane.rules.trusts and is_by_proxy(lane, conn)
+    question.is_quiet = is_quiet
+    question.kind = UNKNOWN if found == &lane.asking.unknown else QUIET if is_quiet else PRESSING
+    put_question(&lane.asking, question, conn)
+    result[0] = ELSEWHERE
+    return NULL

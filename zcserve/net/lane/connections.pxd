@@ -12,7 +12,7 @@ from one lane to another is counted in all the time.
 The unit knows no HTTP. `wait_for_unread` and `run_again` are how it has a connection served; how one ends is endings.pxd's.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
@@ -52,6 +52,11 @@ cdef enum:                       # `Conn.trust`
 cdef enum:                       # `Conn.queued`: the queue that it stands in
     AGAIN = 1
     CALLING = 2
+    ASKED = 3                    # none: the first lane is asked, and till it answers the connection is frozen as one in `calling` is
+
+cdef enum:                       # `Conn.told`, 0 for nothing
+    TOLD_MAX = 127               # 1 + `answered` % TOLD_MAX: the lane was told to look again at the request behind those
+    BEGUN = 255                  # the first lane has answered what stood before the rest of the inbox
 
 cdef enum:                       # `Conn.closing`
     STAYS = 0
@@ -69,6 +74,8 @@ cdef struct Conn:
     uint8_t handed               # handed over, and not taken yet: `inbox` is what was read
     uint8_t lingering            # the output has ended with a FIN; what comes in is thrown away
     uint8_t in_vain              # how often in a row it was handed over with too little answered here in between
+    uint8_t told                 # by the first lane
+    uint16_t question            # while it is ASKED: its number (asking.pxd)
     uint32_t events              # of Python's connection, that it was not told yet
     uint8_t trust                # whether the peer is a proxy that is listened to
     uint8_t family
@@ -116,6 +123,7 @@ cdef struct Conns:
     Queue again                  # connections and listeners that have more to do
     Queue calling                # connections whose next request waits for its servlet to be called
     Queue quiet                  # those of them that had all they asked for before: they come first
+    int calls                    # what waits for servlets: those in `calling` and `quiet`, and what other lanes ask (asking.pxd)
     double sweep_interval, next_sweep
     double look_at               # when listeners are looked after (accepting.pxd), 0: not; `next_sweep` is not later
     Timeouts timeouts
@@ -338,7 +346,7 @@ cdef inline void run_again(Conns *conns, int fd) noexcept nogil:
 
 
 cdef inline bint are_calls_waiting(const Conns *conns) noexcept nogil:
-    return conns.quiet.count or conns.calling.count
+    return conns.calls > 0
 
 
 cdef inline void call_later(Conns *conns, int fd, bint is_begun) noexcept nogil:
@@ -347,6 +355,7 @@ cdef inline void call_later(Conns *conns, int fd, bint is_begun) noexcept nogil:
     cdef Conn *conn = &conns.all[fd]
     if put_last(&conns.calling if is_begun or not conn.answered else &conns.quiet, fd):
         conn.queued = CALLING
+        conns.calls += 1
 
 
 cdef inline bint put_last(Queue *queue, int fd) noexcept nogil:

@@ -91,6 +91,14 @@ cdef inline void log_line(Log *log, Text client, const Head *head, int status, i
         log_combined(log, client, head, status, size)
 
 
+cdef inline void add_lines(Log *log, const char *lines, size_t length, int count) noexcept nogil:
+    """Put so many lines behind the others, which another lane has written, or lose them."""
+    if log.len + length <= log.room:
+        write(log, lines, length)
+    else:
+        log.lost += count
+
+
 cdef inline void take_lines_back(Log *log, size_t mark, int count) noexcept nogil:
     """The last `count` answers are none: their lines, which begin at `mark`, are not written, or not lost."""
     cdef const char *at = log.lines + mark

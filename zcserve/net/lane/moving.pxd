@@ -20,16 +20,22 @@ from zcserve.net.lane.system cimport EPOLL_CTL_DEL, close, epoll_ctl
 
 cdef struct Given:               # in a letter
     int fd
+    bint is_pythons              # it is Python's at once
+    int made                     # where `Servlets.made` has what was made of its first request, 0 for nothing
     Conn conn
 
 
-cdef inline int give_away(Conns *conns, Lanes *lanes, int to, int fd, Conn *conn) noexcept nogil:
+cdef inline int give_away(
+    Conns *conns, Lanes *lanes, int to, int fd, Conn *conn, bint is_pythons, int made
+) noexcept nogil:
     """A connection of this lane becomes that one's, with its inbox and what is pending. HAND_OVER; ENOUGH where the box is full, and it
     stays for now; GONE where neither can be."""
     cdef Given *given = <Given *> malloc(sizeof(Given))
     if given == NULL:
         return GONE
     given.fd = fd
+    given.is_pythons = is_pythons
+    given.made = made
     given.conn = conn[0]
     if not conn.fresh:
         epoll_ctl(conns.epfd, EPOLL_CTL_DEL, fd, NULL)
@@ -46,28 +52,28 @@ cdef inline int give_away(Conns *conns, Lanes *lanes, int to, int fd, Conn *conn
     return HAND_OVER
 
 
-cdef inline void take_given(Conns *conns, Given *given) noexcept nogil:
-    """It is this lane's now, and is served in this turn."""
+cdef inline bint take_given(Conns *conns, Given *given) noexcept nogil:
+    """It is this lane's now, and is served in this turn. False without memory: it is closed."""
     cdef int fd = given.fd
     cdef Conn *conn
     cdef uint32_t generation
     if room_for(conns, fd) < 0:
         drop_given(conns, given)
-        return
+        return False
     conn = renew(conns, fd)
     generation = conn.generation
     conn[0] = given.conn
-    free(given)
     conn.generation = generation
     conn.owner = OWNER_LANE
     conn.queued = conn.fresh = conn.handed = False
-    conn.called_in = 0
+    conn.called_in = conn.told = 0
     conn.readable = True
     conns.count += 1
     show(conns)
     if watch(conns, fd, False) < 0:
         conn.hung_up = True      # it is served once, and then ends
     run_again(conns, fd)
+    return True
 
 
 cdef inline void drop_given(Conns *conns, Given *given) noexcept nogil:
@@ -75,5 +81,4 @@ cdef inline void drop_given(Conns *conns, Given *given) noexcept nogil:
     unpin(&given.conn.pending, conns.dead)
     free_inbox(&given.conn)
     close(given.fd)
-    free(given)
     give_place(conns)

@@ -9,11 +9,13 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from zcserve.net.lane.answering cimport BATCH_BYTES, Answering, begin_turn
+from zcserve.net.lane.answering cimport BATCH_BYTES
+from zcserve.net.lane.asking cimport close_asking
 from zcserve.net.lane.connections cimport OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, Conns, free_all, open_conns, register
 from zcserve.net.lane.judged cimport close_judged, open_judged
 from zcserve.net.lane.lanes cimport GIVEN, LANES_MAX, LISTEN, RETURNED, Lanes
 from zcserve.net.lane.log cimport close_log, open_log
+from zcserve.net.lane.letters cimport read_mail
 from zcserve.net.lane.loop cimport Loop, run
 from zcserve.net.lane.mail cimport Letter, Mailbox, close_mail, open_mail, see_letter, take_letter
 from zcserve.net.lane.mapped cimport map_file, unmap
@@ -23,6 +25,8 @@ from zcserve.net.lane.numbers cimport count_too
 from zcserve.net.lane.output cimport Output
 from zcserve.net.lane.parcels cimport close_parcel, open_parcel
 from zcserve.net.lane.records cimport Record, note_dead
+from zcserve.net.lane.replying cimport answer_questions
+from zcserve.net.lane.sending cimport Answering, begin_turn
 from zcserve.net.lane.servlets cimport close_servlets
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport SIGHTINGS_BYTES, close_sightings, open_sightings
@@ -40,6 +44,8 @@ cdef inline void prepare(Loop *loop, Shared *shared) noexcept nogil:
     """Of zeros, what can be closed."""
     cdef Answering *lane = &loop.answering
     loop.turns = run
+    loop.mail = read_mail
+    loop.questions = answer_questions
     loop.station.mail.fd = -1
     lane.shared = shared
     lane.conns.epfd = lane.conns.asking = -1
@@ -139,6 +145,7 @@ cdef inline void drop_letters(Loop *loop) noexcept nogil:
     while box.places != NULL and take_letter(box, &letter):
         if letter.kind == GIVEN:
             drop_given(&loop.answering.conns, <Given *> letter.what)
+            free(letter.what)
         elif letter.kind == RETURNED:
             note_dead(&loop.answering.dead, <Record *> letter.what)
         elif letter.kind == LISTEN:
@@ -169,6 +176,7 @@ cdef inline void close_lane(Loop *loop) noexcept:
     unmap(&lane.output.mapped)
     close_uses(&lane.uses)
     close_servlets(&lane.servlets)
+    close_asking(&lane.asking)
     close_judged(&lane.judged)
     close_sightings(&lane.sightings)
     close_log(&lane.log)

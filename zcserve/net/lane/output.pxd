@@ -38,7 +38,8 @@ cdef enum:                       # which prefix: by status
     UNSATISFIABLE = 4            # 416
     NOT_FOUND = 5
     MOVED = 6                    # 301
-    STATUSES = 7
+    UNAVAILABLE = 7              # 503
+    STATUSES = 8
 
 cdef enum:                       # how a step ended
     DONE = 0
@@ -46,6 +47,7 @@ cdef enum:                       # how a step ended
     ENOUGH = 2                   # for this turn
     HAND_OVER = 3                # the connection is Python's
     NOT_YET = 4                  # the next request waits for its servlet to be called
+    ELSEWHERE = 5                # the first lane is asked: the connection waits for what it says
     GONE = -1                    # the connection is to be closed, or is closed
 
 cdef struct Answer:              # two iovecs on their way
@@ -87,6 +89,8 @@ cdef inline int code_of(int status) noexcept nogil:
     """The number of the status that a record has."""
     if status == OK:
         return 200
+    if status == UNAVAILABLE:
+        return 503
     return 404 if status == NOT_FOUND else 301
 
 

@@ -62,6 +62,7 @@ cdef extern from "Python.h":
 
 cdef struct Servlet:             # behind its record and that one's key
     size_t body_max              # bytes
+    double took                  # seconds of its last call; at first many
     Freshness freshness
     Layout request
 
@@ -80,7 +81,7 @@ cdef struct Servlets:
     int64_t content_size         # of the last answer
 
 cdef struct Asked:               # one request, for a servlet
-    int fd
+    int fd                       # or another number that has what is made of it in `Servlets.made`
     Text head, body              # as sent
     Text peer                    # its name
     bint by_proxy                # a trusted peer says something of it
@@ -160,7 +161,7 @@ cdef inline Record *new_servlet(bytes key, uint32_t hash, tuple parts) except NU
         raise MemoryError
     record.key_len = <uint32_t> length
     memcpy(key_at(record), PyBytes_AS_STRING(key), length)
-    servlet_of(record)[0] = Servlet(body_max, Freshness(notice, sure_s, -1e9, 0), layout)
+    servlet_of(record)[0] = Servlet(body_max, 1, Freshness(notice, sure_s, -1e9, 0), layout)
     record.hash = hash
     Py_INCREF(parts)
     record.keep = <PyObject *> parts
@@ -371,3 +372,14 @@ cdef inline void discard_made(Servlets *servlets, int fd) noexcept with gil:
     made = (<dict> servlets.made).pop(fd, None)
     if made is not None:
         made.discard()
+
+
+cdef inline bint has_made(const Servlets *servlets, int key) noexcept with gil:
+    return key in <dict> servlets.made
+
+
+cdef inline void move_made(Servlets *servlets, int key, int fd) noexcept with gil:
+    """The connection is here that an answer was made for."""
+    made = (<dict> servlets.made).pop(key, None)
+    if made is not None:
+        (<dict> servlets.made)[fd] = made

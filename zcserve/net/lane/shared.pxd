@@ -10,6 +10,7 @@ from zcserve.net.lane.absent cimport Absent
 from zcserve.net.lane.lanes cimport Lanes
 from zcserve.net.lane.owned cimport Owned
 from zcserve.net.lane.numbers cimport Numbers
+from zcserve.net.lane.records cimport Record
 from zcserve.net.lane.sightings cimport Rule
 from zcserve.net.lane.table cimport Table
 from zcserve.net.lane.withdrawn cimport Withdrawn
@@ -22,3 +23,4 @@ cdef struct Shared:
     Table table
     Absent absent
     Owned owned
+    Record *unavailable          # the page for 503; it never changes

@@ -6,7 +6,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 
-from zcserve.net.lane.answering cimport Answering, read_head
+from zcserve.net.lane.answering cimport read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.dates cimport NO_DATE
 from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value
@@ -14,6 +14,7 @@ from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Rep
 from zcserve.net.lane.seconds cimport DATE_LEN, LOG_TIME_MAX, write_date, write_log_time
+from zcserve.net.lane.sending cimport Answering
 from zcserve.net.lane.text cimport Text, copied
 
 
@@ -30,15 +31,6 @@ cdef inline object numbers_read(int kind, bytes value):
         return tuple([numbers[i] for i in range(numbers_of(kind))])
     finally:
         free(<void *> copy.at)
-
-
-cdef inline tuple second_said(int64_t second):
-    """As `_lane.say_second`."""
-    cdef char date[DATE_LEN]
-    cdef char combined[LOG_TIME_MAX]
-    cdef char json[LOG_TIME_MAX]
-    write_date(date, second)
-    return date[:DATE_LEN], combined[: write_log_time(combined, second, False)], json[: write_log_time(json, second, True)]
 
 
 cdef inline object parsed(Answering *lane, bytes data):

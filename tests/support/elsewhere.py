@@ -1,0 +1,56 @@
+"""Which lane a connection of a server in this process is in: the kernel tells which epoll descriptor watches it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from tests.support.stage import StageClient
+from zcserve import Server
+from zcserve.net.fastlane import FastLane
+
+_CONNECTIONS_MAX = 64
+_WATCHED = re.compile(r"^tfd:\s+(\d+) ", re.MULTILINE)
+
+
+def first_lane_watches(server: Server) -> set[int]:
+    """The descriptors that the first lane watches."""
+    front = server.loop.front
+    assert isinstance(front, FastLane)
+    epoll = front.lane.descriptors()[0]
+    assert os.readlink(f"/proc/self/fd/{epoll}") == "anon_inode:[eventpoll]"
+    return {int(fd) for fd in _WATCHED.findall(Path(f"/proc/self/fdinfo/{epoll}").read_text())}
+
+
+def descriptors_by_client() -> dict[object, int]:
+    """A client's address -> the descriptor at the server's end of its TCP connection; there may be others."""
+    found: dict[object, int] = {}
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(name))) as end:
+                    found[end.getpeername()] = int(name)
+    return found
+
+
+def are_elsewhere(server: Server, clients: list[StageClient]) -> list[StageClient]:
+    """Those of these clients, which have been answered, that are in another lane than the first."""
+    ends, watched = descriptors_by_client(), first_lane_watches(server)
+    return [client for client in clients if ends[client.socket.getsockname()] not in watched]
+
+
+@contextmanager
+def elsewhere(server: Server, target: str = "/file") -> Iterator[StageClient]:
+    """A client in another lane than the first, which was answered once."""
+    with ExitStack() as stack:
+        for _ in range(_CONNECTIONS_MAX):
+            client = stack.enter_context(StageClient(server.port))
+            client.get(target)
+            if are_elsewhere(server, [client]):
+                yield client
+                return
+        raise AssertionError("all clients are in the first lane")
