@@ -27,8 +27,10 @@ cdef extern from *:
 
 cdef inline int shed(Conns *conns, int most) noexcept nogil:
     """The first lane's. Close up to `most` connections, those that have ended first, then the longest idle; how many were closed. Other
-    lanes close theirs soon, and the last one tells (ROOM): what they have closed is in the number that the next call gives. Not one whose first request may be on its way, or that was answered in this turn; and not one
-    that has sent what was not read yet, or to which not all has left: closing would reset it."""
+    lanes close theirs soon, and the last one tells (ROOM): what they have closed is in the number that the next call gives.
+
+    Not one whose first request may be on its way, or that was answered in this turn; and not one that has sent what was not read yet,
+    or to which not all has left: closing would reset it."""
     cdef Lanes *lanes = conns.lanes
     cdef int victims[IDLEST_MAX]
     cdef int found
