@@ -63,6 +63,7 @@ cdef extern from *:
 cdef struct Loop:
     # `run`, called by pointer, is compiled once, with all that it calls put inline; a copy for each caller costs a hit 60 instructions.
     void (*turns)(Loop *, double) noexcept nogil
+    void (*mail)(Loop *) noexcept nogil                              # `read_mail`, likewise
     void (*questions)(Answering *, int, double) noexcept nogil       # `answer_questions` (replying.pxd), likewise
     int events_count, events_at
     int pipeline_max             # requests of one connection in a turn
@@ -397,7 +398,7 @@ cdef inline void take_up(Loop *loop, int fd, uint32_t mask) noexcept nogil:
     elif owner == OWNER_PYTHON:
         tell_in_turn(loop, fd, mask)
     elif owner == OWNER_MAIL:
-        read_mail(loop)
+        loop.mail(loop)
     elif owner != OWNER_NONE:
         tell(conns, fd, mask)
 
@@ -447,7 +448,7 @@ cdef inline void take_up_again(Loop *loop) noexcept nogil:
             else:
                 accept_from(loop, fd)
         elif conns.all[fd].owner == OWNER_MAIL:
-            read_mail(loop)
+            loop.mail(loop)
         elif conns.all[fd].owner == OWNER_LANE:
             serve_in_turn(loop, fd, 0)
         elif conns.all[fd].events:

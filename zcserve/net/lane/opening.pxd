@@ -15,7 +15,7 @@ from zcserve.net.lane.connections cimport OWNER_LANE, OWNER_LISTENER, OWNER_MAIL
 from zcserve.net.lane.judged cimport close_judged, open_judged
 from zcserve.net.lane.lanes cimport GIVEN, LANES_MAX, LISTEN, RETURNED, Lanes
 from zcserve.net.lane.log cimport close_log, open_log
-from zcserve.net.lane.loop cimport Loop, run
+from zcserve.net.lane.loop cimport Loop, read_mail, run
 from zcserve.net.lane.mail cimport Letter, Mailbox, close_mail, open_mail, see_letter, take_letter
 from zcserve.net.lane.mapped cimport map_file, unmap
 from zcserve.net.lane.moving cimport Given, drop_given
@@ -43,6 +43,7 @@ cdef inline void prepare(Loop *loop, Shared *shared) noexcept nogil:
     """Of zeros, what can be closed."""
     cdef Answering *lane = &loop.answering
     loop.turns = run
+    loop.mail = read_mail
     loop.questions = answer_questions
     loop.station.mail.fd = -1
     lane.shared = shared
