@@ -339,10 +339,9 @@ class Server:
         self._stopping = True
 
     def _reopen_log(self) -> None:
-        """In the loop, which has taken the first lane's lines by then: they belong to the old file. What other
-        lanes have not sent yet goes to the new one."""
+        """In the loop. Lines of what was answered by now belong to the old file."""
         if self._log is not None:
-            self._log.reopen()
+            self.loop.front.when_written(self._log.reopen)
 
     def stop(self) -> None:
         """Stop accepting and end when what is in flight is finished. In the loop's thread: `call_soon`."""

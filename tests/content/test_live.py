@@ -1,8 +1,6 @@
-"""zcserve.content.live: in which order the front is told of a change, so that no client gets something old after
-something new.
+"""zcserve.content.live: in which order the front is told of a change: nothing old may come after something new.
 
-Lanes in other threads answer between any two of these words. What a client sees stands in
-tests/wire/test_lanes_live.py.
+Lanes in other threads answer between any two of these words. What a client sees: tests/wire/test_lanes_live.py.
 """
 
 from __future__ import annotations

@@ -99,7 +99,9 @@ class Two:
         self.lane = self.driver.lane
         self.first = stack.enter_context(Client(self.driver.where))
         self.driver.until(lambda: self.lane.count)
+        put(self.lane, b"/", packed(b"x"))
         self.other = stack.enter_context(Client(self.driver.add_lane()))
+        self.ask_other(b"/")  # before the first lane has a turn, in which it could accept this client
 
     def ask_first(self, path: bytes, count: int = 1) -> None:
         self.driver.ask(self.first, PLAIN.replace(b"/a", path) * count, count)

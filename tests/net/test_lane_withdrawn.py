@@ -74,12 +74,14 @@ def test_what_is_withdrawn_stays_until_each_lane_has_ended_its_turn(driver: Driv
     else:
         getattr(lane, how)(b"/a" if how == "forget_key" else [b"/a"])
     assert lane.knows(b"/a") == (how == "put")
+    assert lane.holds(entry)
     with running(lane, numbers[0]):
         for _ in range(20):
             driver.turn(0.001)
         assert body() is not None  # the other one may be reading it
     with running(lane, numbers[1]):
         driver.until(lambda: body() is None)
+    assert not lane.holds(entry)
 
 
 def test_a_page_that_was_replaced_stays_as_long(driver: Driver) -> None:
@@ -165,7 +167,8 @@ def test_an_epoch_has_passed_when_each_lane_has_ended_its_turn(driver: Driver) -
 
 def test_a_search_beside_changes_calls_nothing_absent_that_is_there(driver: Driver) -> None:
     """Keys come and go around it, so that hashes move, the set grows, and is replaced."""
-    lane, there, lost = driver.lane, [b"/there/%d" % i for i in range(700)], []
+    lane, there = driver.lane, [b"/there/%d" % i for i in range(700)]
+    lost: list[bytes] = []
     others = [b"/%d" % i for i in range(1000)]
     lane.set_not_found(b"Content-Length: 0\r\n\r\n", b"")
     lane.add_lane()

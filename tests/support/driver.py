@@ -159,7 +159,8 @@ class Driver:
         for fd, _ in self.taken:
             self.lane.forget(fd)
             socket.socket(fileno=fd).close()
-        self.lane.stop_lanes()
+        if self.others:
+            self.lane.stop_lanes()
         for thread in self.others:
             thread.join()
         self.lane.close()

@@ -1,9 +1,8 @@
-"""The soaks: what they call wrong, and each of them for a second or two, with one lane, or as many as
-ZCSERVE_SOAK_LANES says."""
+"""The soaks: what they call wrong, and each of them for a second or two, in as many lanes as
+tests are (tests/support/lanes.py)."""
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.lanes import COUNT
 from tools.soak import everything, flip, upgrades
 from tools.soak.__main__ import main, parser
 from tools.soak.client import Answer, Connection
@@ -20,7 +20,7 @@ from tools.soak.everything import LogRead
 from tools.soak.reading import Reading
 from tools.soak.served import SoakError, serving
 
-LANES = ("--lanes", os.environ.get("ZCSERVE_SOAK_LANES", "1"))
+LANES = ("--lanes", str(COUNT))
 
 # --- what is wrong ----------------------------------------------------------------------------------------------------
 
@@ -108,13 +108,30 @@ LOGGED = '127.0.0.1 - - [30/Nov/2026:02:00:00 +0000] "GET /a?c=1-2&n=%d HTTP/1.1
 
 
 def test_the_log_is_read_for_order_and_for_what_is_missing(tmp_path: Path) -> None:
-    read = LogRead()
+    read = LogRead(1)
     for number, lines in enumerate(([1, 2, 3], [5, 4])):
         file = tmp_path / f"log.{number}"
         file.write_text("".join(LOGGED % line for line in lines) + "torn\n" * number)
         read.read(file)
     assert read.faults == ["the log has 1-2 4 behind 5", "the log has 'torn'"]
     assert (read.lines, read.missing({"1-2": 7, "1-3": 1})) == (6, 3)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "late", "faults"),
+    [
+        ((4, 5, 1, 2, 6, 3, 7), 3, []),  # 1 to 3 are another lane's
+        ((3, 2, 1), 2, ["the log has 1-2 1 behind 3, 2"]),
+        ((1, 2, 2), 1, ["the log has 1-2 2 twice"]),
+    ],
+)
+def test_a_connection_has_as_many_rising_rows_as_there_are_lanes(
+    tmp_path: Path, numbers: tuple[int, ...], late: int, faults: list[str]
+) -> None:
+    read = LogRead(2)
+    (tmp_path / "log").write_text("".join(LOGGED % number for number in numbers))
+    read.read(tmp_path / "log")
+    assert (read.late, read.faults) == (late, faults)
 
 
 # --- with a server ----------------------------------------------------------------------------------------------------
@@ -126,7 +143,7 @@ def _right(found: tuple[Found, dict[str, Any]]) -> dict[str, int]:
 
 
 def test_everything_at_once_is_answered_rightly(tmp_path: Path) -> None:
-    counts = _right(everything.run(tmp_path, LANES, 0.7))
+    counts = _right(everything.run(tmp_path, LANES, COUNT, 0.7))
     kinds = {name.partition(":")[0] for name in counts}
     assert kinds == {"whole", "range", "condition", "absent", "servlet", "given up", "written"}
 

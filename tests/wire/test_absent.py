@@ -31,7 +31,7 @@ def answered_by_lane(server: Server) -> int | None:
 def may_be_absent(server: Server, key: bytes) -> bool:
     """Whether the front may answer this with 404; a front that knows of nothing may not."""
     front = server.loop.front
-    return isinstance(front, FastLane) and front.lane.is_absent(key)
+    return isinstance(front, FastLane) and front.lane.is_absent(key) > 0
 
 
 def is_native(server: Server) -> bool:

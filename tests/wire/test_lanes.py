@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import json
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -15,7 +20,7 @@ from tests.support.command import Command, StartCommand
 from tests.support.following import asking, publish
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil, is_readable
-from zcserve import Server
+from zcserve import Config, Server
 
 pytest.importorskip("zcserve.net._lane")
 
@@ -174,3 +179,58 @@ def test_a_servlet_that_holds_the_loop_holds_up_no_client_of_another_lane(lanes:
         with held(server, HELD_S):
             beside = latencies(free, HELD_S / 2)
         assert beside[len(beside) * 99 // 100] <= max(LATENCY_MAX_S, 5 * quiet[len(quiet) * 99 // 100])
+
+
+def test_sigterm_ends_all_lanes_when_their_answers_are_out(command: StartCommand, site: Site) -> None:
+    site.write("large", b"x" * 600_000)
+    site.write("page", b"a page")
+    server = command(site.root, "--engine", "native", "--lanes", "3", "--grace", "20")
+    with clients_of(server) as idle, ExitStack() as stack:
+        assert bodies(idle, "/page") == {b"a page"}
+        slow = [stack.enter_context(Client(server.port, receive_buffer=4096)) for _ in range(CLIENTS)]
+        for client in slow:
+            client.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+            client.read_head()
+        server.process.terminate()
+        for client in idle:
+            assert client.read_to_end() == b""
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            assert set(pool.map(lambda client: client.read_exactly(600_000), slow)) == {b"x" * 600_000}
+        for client in slow:
+            client.close()
+        assert server.wait() == 0
+
+
+def test_each_answer_has_a_line_in_the_log_and_those_of_a_connection_are_in_order(
+    command: StartCommand, site: Site, tmp_path: Path
+) -> None:
+    site.write("page", b"a page")
+    log = tmp_path / "log"
+    server = command(
+        site.root, "--engine", "native", "--lanes", "3", "--access-log", str(log), "--access-log-format", "json"
+    )
+    with clients_of(server) as clients:
+        for number in range(20):
+            for name, client in enumerate(clients):
+                assert client.get(f"/page?{name}-{number}").status == 200
+    server.process.terminate()
+    assert server.wait() == 0
+    told: dict[str, list[int]] = {}
+    for line in log.read_text().splitlines():
+        name, number = json.loads(line)["target"].removeprefix("/page?").split("-")
+        told.setdefault(name, []).append(int(number))
+    assert told == {str(name): list(range(20)) for name in range(CLIENTS)}
+
+
+def test_a_server_that_ends_leaves_no_thread_and_no_descriptor(site: Site) -> None:
+    site.write("page", b"a page")
+    left = []
+    for _ in range(2):  # the first one starts threads that stay
+        with Server(Config(root=site.root, port=0, engine="native", lanes=3)) as server, clients_of(server) as clients:
+            assert bodies(clients, "/page") == {b"a page"}
+        del server, clients
+        gc.collect()
+        gc.collect()  # the first one's finalizers leave some for the second
+        left.append(len(os.listdir("/proc/self/fd")))
+    assert left[0] == left[1]
+    assert not [thread.name for thread in threading.enumerate() if "lane" in thread.name]

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -184,22 +185,33 @@ def unprivileged() -> Callable[[], None]:
 # --- access log -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
 def test_sigusr1_reopens_a_rotated_access_log(
-    root: Path, command: StartCommand, wait_until: WaitUntil, tmp_path: Path
+    root: Path, command: StartCommand, wait_until: WaitUntil, tmp_path: Path, lanes: int
 ) -> None:
+    """Lines of what was answered before it stand in the old file, whichever lane has answered."""
+    if lanes > 1:
+        pytest.importorskip("zcserve.net._lane")
     path, rotated = tmp_path / "access.log", tmp_path / "access.log.1"
-    server = command(root, "--access-log", str(path))
-    with Client(server.port) as client:
-        assert client.get("/page?first").status == 200
-        wait_until(lambda: "first" in path.read_text())
+    server = command(root, "--access-log", str(path), "--lanes", str(lanes))
+
+    def ask(clients: list[Client], word: str) -> None:
+        for client in clients:
+            assert client.get(f"/page?{word}").status == 200
+
+    with ExitStack() as stack:
+        ask([stack.enter_context(Client(server.port))] * 10, "known")
+        clients = [stack.enter_context(Client(server.port)) for _ in range(4)]
+        ask(clients, "first")
+        wait_until(lambda: path.read_text().count("first") == 4)
         path.rename(rotated)
-        assert client.get("/page?second").status == 200
+        ask(clients, "second")
         os.kill(server.pid, signal.SIGUSR1)
         wait_until(path.exists)
-        assert client.get("/page?third").status == 200
-        wait_until(lambda: "third" in path.read_text())
-    assert re.findall("first|second|third", rotated.read_text()) == ["first", "second"]
-    assert re.findall("first|second|third", path.read_text()) == ["third"]
+        ask(clients, "third")
+        wait_until(lambda: path.read_text().count("third") == 4)
+    assert re.findall("first|second|third", rotated.read_text()) == ["first"] * 4 + ["second"] * 4
+    assert re.findall("first|second|third", path.read_text()) == ["third"] * 4
 
 
 def test_sigusr1_without_an_access_log_changes_nothing(root: Path, command: StartCommand) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from tools.soak import everything, flip, upgrades
@@ -42,7 +44,7 @@ def run(options: argparse.Namespace, workdir: Path) -> tuple[Found, dict[str, An
     """One of the soaks. Raises SoakError."""
     flags = ("--lanes", options.lanes, "--engine", options.engine)
     if options.command == "everything":
-        return everything.run(workdir, flags, options.seconds)
+        return everything.run(workdir, flags, int(options.lanes), options.seconds)
     if options.command == "flip":
         return flip.run(workdir, flags, options.files, options.flips)
     return upgrades.run(workdir, flags, options.requests, options.upgrades)
@@ -66,5 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if found.faults else 0
 
 
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminated)  # so that the server is ended then, too
     sys.exit(main())

@@ -2,8 +2,11 @@
 conditions, for what is absent, and for servlets; some give up in the middle. The log is turned over meanwhile, and
 the root is loaded anew.
 
-Nothing may be wrong in any answer (reading.py). In the log each connection's requests are in order, and none is
+Nothing may be wrong in any answer (reading.py). In the log the requests that one lane answers are in order, and none is
 missing of which the server has not said that it was dropped. At the end all files are served in their last version.
+
+A connection may go from one lane to another, and lanes' lines come into the log at different times. So the requests of
+one connection are as many rising rows as there are lanes, at most, each put together from any places.
 """
 
 from __future__ import annotations
@@ -264,12 +267,15 @@ CLIENTS: tuple[Make, ...] = (plain, plain, ranges, conditions, absent, servlets,
 
 @dataclass
 class LogRead:
-    """What the log says of the requests that are counted. `found`: how many, by connection."""
+    """What the log of so many lanes says of the requests that are counted. `found`: how many, by connection; `late`:
+    how many come behind later ones of their connection."""
 
+    lanes: int
     lines: int = 0
+    late: int = 0
     found: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
-    _last: dict[str, int] = field(default_factory=dict)
+    _rows: dict[str, list[int]] = field(default_factory=dict)  # the last of each rising row, falling
 
     _LINE = re.compile(r'\S+ \S+ \S+ \[[^\]]+\] "(.*)" (?:\d{3}|-) (?:\d+|-) ".*" ".*"')
     _COUNTED = re.compile(r"\?c=([\w-]+)&n=(\d+) ")
@@ -281,12 +287,20 @@ class LogRead:
             if not self._LINE.fullmatch(line):
                 self.faults.append(f"the log has {line[:120]!r}")
             elif counted := self._COUNTED.search(line):
-                name, number = counted[1], int(counted[2])
-                if number <= self._last.get(name, 0):
-                    self.faults.append(f"the log has {name} {number} behind {self._last[name]}")
-                self._last[name] = number
-                self.found[name] += 1
+                self._count(counted[1], int(counted[2]))
         path.unlink()
+
+    def _count(self, name: str, number: int) -> None:
+        """Put a request behind the highest last one below it, so that the rows are as few as can be."""
+        self.found[name] += 1
+        rows = self._rows.setdefault(name, [])
+        place = next((at for at, last in enumerate(rows) if last < number), len(rows))
+        if number in rows:
+            self.faults.append(f"the log has {name} {number} twice")
+        elif place == self.lanes:
+            self.faults.append(f"the log has {name} {number} behind {', '.join(map(str, rows))}")
+        self.late += place > 0
+        rows[place : place + 1] = [number]
 
     def missing(self, done: dict[str, int]) -> int:
         """How many answers that were read are not in it."""
@@ -296,7 +310,7 @@ class LogRead:
 # --- the soak ---------------------------------------------------------------------------------------------------------
 
 
-def run(workdir: Path, options: tuple[str, ...], seconds: float) -> tuple[Found, dict[str, Any]]:
+def run(workdir: Path, options: tuple[str, ...], lanes: int, seconds: float) -> tuple[Found, dict[str, Any]]:
     """Run for so long; what was found, and figures. Raises SoakError where the server does not do its part."""
     root, log = workdir / "root", workdir / "access.log"
     folder = workdir / "servlets"
@@ -306,7 +320,7 @@ def run(workdir: Path, options: tuple[str, ...], seconds: float) -> tuple[Found,
     versions = shared_numbers(FILES)
     versions[:] = [1] * FILES
     flags = ("--memory", MEMORY, "--servlets", str(folder), "--access-log", str(log), *options)
-    read = LogRead()
+    read = LogRead(lanes)
     with serving(root, *flags) as served:
         clients = [*((make, versions) for make in CLIENTS), (writing, (root, versions))]
         with Crew(served.port, clients) as crew:
@@ -320,7 +334,12 @@ def run(workdir: Path, options: tuple[str, ...], seconds: float) -> tuple[Found,
     if missing > dropped:
         faults.append(f"{missing} answers are missing in the log, {dropped} were said to be dropped")
     found = Found(crew.found.counts, crew.found.faults + faults, {})
-    return found, {"log lines": read.lines, "missing in the log": missing, "said to be dropped": dropped}
+    return found, {
+        "log lines": read.lines,
+        "late in the log": read.late,
+        "missing in the log": missing,
+        "said to be dropped": dropped,
+    }
 
 
 def _turns(served: Served, log: Path, crew: Crew, seconds: float, read: LogRead) -> list[Path]:

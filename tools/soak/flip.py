@@ -48,8 +48,9 @@ def asking(facts: Facts, shared: Any) -> Step:
 def run(workdir: Path, options: tuple[str, ...], files: int, flips: int) -> tuple[Found, dict[str, Any]]:
     """Make so many releases, one after the other; what was found. Raises SoakError."""
     current = workdir / "current"
-    trees = [workdir / "one", workdir / "two"]
-    make(trees[0], files, 1, SIZE)
+    trees = [workdir / str(version) for version in range(1, flips + 2)]
+    for version, tree in enumerate(trees, 1):
+        make(tree, files, version, SIZE)
     current.symlink_to(trees[0])
     shared = shared_numbers(2)
     shared[_SAID], shared[_FILES] = 1, files
@@ -59,10 +60,9 @@ def run(workdir: Path, options: tuple[str, ...], files: int, flips: int) -> tupl
         Crew(served.port, [(asking, shared)] * CLIENTS) as crew,
     ):
         for flip in range(1, flips + 1):
-            make(trees[flip % 2], files, flip + 1, SIZE)
             crew.watch(AFTER_S)
             aside = workdir / "aside"
-            aside.symlink_to(trees[flip % 2])
+            aside.symlink_to(trees[flip])
             began = time.monotonic()
             aside.rename(current)
             served.await_said("reloaded: ", flip)

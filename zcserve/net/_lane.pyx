@@ -37,15 +37,16 @@ from zcserve.net.lane.lanes cimport (
     CONTENT_BYTES, DRAIN, END_ALL, END_IDLE, LANES_MAX, REQUESTS, STOP, UNMODIFIED, open_lanes, order_others, passed, total,
 )
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
-from zcserve.net.lane.loop cimport Loop, is_second_over, run_alone
-from zcserve.net.lane.news cimport lost_lines, told_lines
+from zcserve.net.lane.letters cimport run_alone
+from zcserve.net.lane.loop cimport Loop, is_second_over
+from zcserve.net.lane.news cimport are_sent, ask_for_lines, lost_lines, told_lines
 from zcserve.net.lane.numbers cimport bury, close_numbers, open_numbers, tell_uses
 from zcserve.net.lane.opening cimport add_descriptors, close_lane, drop_letters, free_lane, have_mail, new_lane, open_lane, prepare
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.records cimport Record, free_record, record_of_page, take_dead
-from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sending cimport Answering, pace_errands
+from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport set_rule, taken
 from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close
 from zcserve.net.lane.text cimport Text
@@ -337,7 +338,7 @@ cdef class Lane:
     def holds(self, entry):
         """Whether the lane refers to this entry's body."""
         cdef Record *found[2]
-        return table.find_with(&self.shared.table, entry, found) > 0
+        return table.find_with(&self.shared.table, entry, found) > 0 or withdrawn.holds(&self.shared.withdrawn, entry)
 
     def note_use(self, entry, uint64_t tick):
         """Python uses a representation at this tick: that of the use before, as far as the lane knows; 0 for none."""
@@ -417,6 +418,14 @@ cdef class Lane:
     def take_log(self):
         """Access log lines since the last call, those of each lane in the order of its answers."""
         return taken_lines(&self.loop.answering.log) + told_lines(&self.shared.lanes)
+
+    def await_lines(self):
+        """Have other lanes send their lines now: an epoch for `has_lines`."""
+        return ask_for_lines(&self.shared.lanes)
+
+    def has_lines(self, uint64_t epoch):
+        """Whether `take_log` gets all lines from before this epoch, or has got them."""
+        return are_sent(&self.shared.lanes, epoch)
 
     @property
     def lines_lost(self):

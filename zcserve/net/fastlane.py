@@ -196,7 +196,7 @@ class FastLane(Front):
         self._second = 0
         self._lines_lost = 0  # that were told
         self._losses: Telling
-        self._awaited: deque[tuple[int, Callable[[], None]]] = deque()  # by epoch
+        self._awaited: deque[tuple[Callable[[], bool], Callable[[], None]]] = deque()
         self._call_soon: Callable[[Callable[[], object]], None]
         self._store: Store
 
@@ -257,7 +257,7 @@ class FastLane(Front):
             if self.lane.lines_lost > self._lines_lost:
                 self._losses.note(time.monotonic())
         if self._awaited:
-            self._tell_passed()
+            self._call_awaited()
         self._write_lines()
 
     def _write_lines(self) -> None:
@@ -351,14 +351,20 @@ class FastLane(Front):
 
     def when_passed(self, then: Callable[[], None]) -> None:
         """As `Front.when_passed`."""
-        epoch = self.lane.await_lanes()
-        if self.lane.has_passed(epoch):
-            then()
-        else:
-            self._awaited.append((epoch, then))
+        self._await(partial(self.lane.has_passed, self.lane.await_lanes()), then)
 
-    def _tell_passed(self) -> None:
-        while self._awaited and self.lane.has_passed(self._awaited[0][0]):
+    def when_written(self, then: Callable[[], None]) -> None:
+        """As `Front.when_written`."""
+        self._await(partial(self.lane.has_lines, self.lane.await_lines()), then)
+
+    def _await(self, is_true: Callable[[], bool], then: Callable[[], None]) -> None:
+        self._awaited.append((is_true, then))
+        self._call_awaited()
+
+    def _call_awaited(self) -> None:
+        """In the order in which they were asked for."""
+        while self._awaited and self._awaited[0][0]():
+            self._write_lines()
             self._awaited.popleft()[1]()
 
     def doubt(self) -> None:

@@ -167,14 +167,18 @@ class Front:
         """Call `then` when no client gets what it was to forget by now: at once, where one thread answers."""
         then()
 
+    def when_written(self, then: Callable[[], None]) -> None:
+        """Call `then` when the log has all lines of what was answered until now."""
+        then()
+
     def drop(self, entry: Entry) -> None:
         """Let go of an entry's body: the entry is not served any more."""
 
     # --- what it tells ------------------------------------------------------------------------------------------
 
     def tell_uses(self, entry: Entry) -> None:
-        """Write into a representation how often it was used until now, and when last (`uses`, `tick`). For others this
-        is written about once a second."""
+        """Write into a representation how often it was used until now, and when last (`uses`, `tick`). Into the others
+        this is written about once a second."""
 
     def note_use(self, entry: Entry, tick: int) -> int:
         """Python uses a representation at this tick: that of the use before, as far as the front knows; 0 for none."""

@@ -4,7 +4,8 @@
         <  withdrawn grammar choice uses
         <  numbers  <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log output
         <  connections parts absent finding news  <  owned  <  servlets shared  <  endings moving
-        <  accepting shedding asking  <  sending  <  answering  <  replying trials  <  loop  <  opening  <  _lane
+        <  accepting shedding asking  <  sending  <  answering  <  replying trials  <  loop
+        <  letters  <  opening  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
@@ -55,6 +56,7 @@
 | replying    | what other lanes ask is answered in the first one                           |
 | trials      | single steps, for tests and the fuzzer                                      |
 | loop        | turns of epoll, and each connection's share of them                         |
+| letters     | what a lane does when others have written to it                             |
 | opening     | a lane is made, and given back                                              |
 
 A unit is structs, which are passed by pointer, and functions, which are all inline. So there is one extension module

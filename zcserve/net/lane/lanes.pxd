@@ -33,9 +33,14 @@ cdef enum:                       # `Letter.kind`
     GIVEN = 1                    # `what`: a `Given` (moving.pxd), a connection that is the taker's from now on
     RETURNED = 2                 # `what`: a dead `Record` (withdrawn.pxd), which the first lane is to free
     LISTEN = 3                   # `fd`: accept clients from here; it is the taker's. `generation` is the listener's number
-    TOLD = 4                     # a parcel has come for Python
-    ASK = 5                      # `what`: the first `Question` of a chain (asking.pxd), for the first lane
-    ANSWERED = 6                 # likewise, and it has answered them
+    ASK = 4                      # `what`: the first `Question` of a chain (asking.pxd), for the first lane
+    ANSWERED = 5                 # likewise, and it has answered them
+
+cdef enum:                       # `Station.numbers`
+    REQUESTS = 0                 # that it has answered
+    CONTENT_BYTES = 1            # of content
+    UNMODIFIED = 2               # answers that were 304
+    NUMBERS = 3
 
 cdef enum:                       # orders
     STOP = 1                     # close all connections, and end
@@ -45,17 +50,13 @@ cdef enum:                       # orders
     SHED = 16                    # close what is idle up to `Lanes.shed_up_to`, and tell which are the idlest then
     ACCEPT = 32                  # clients wait, and the taker has the fewest (accepting.pxd)
     LEAVE = 64                   # give up the listeners that are `closed`
+    TELL = 128                   # send the log's lines at once
     # to the first lane:
-    STAND_BEHIND = 128           # be the last one that the kernel tells of a client
-    TROUBLE = 256                # Python is to see to the listeners that are `troubled`
-    ROOM = 512                   # others have looked for connections to close, and Python is to try to accept again
-    OVER = 1024                  # all drain, and the last connection is gone
-
-cdef enum:                       # `Station.numbers`
-    REQUESTS = 0                 # that it has answered
-    CONTENT_BYTES = 1            # of content
-    UNMODIFIED = 2               # answers that were 304
-    NUMBERS = 3
+    STAND_BEHIND = 256           # be the last one that the kernel tells of a client
+    TROUBLE = 512                # Python is to see to the listeners that are `troubled`
+    ROOM = 1024                  # others have looked for connections to close, and Python is to try to accept again
+    OVER = 2048                  # all drain, and the last connection is gone
+    TOLD = 4096                  # a parcel has come for Python
 
 cdef struct Station:
     Mailbox mail
@@ -66,13 +67,14 @@ cdef struct Station:
     char between[60]             # what follows is written by the lane alone
     uint64_t seen                # the epoch of its turn, or QUIET
     uint64_t lost                # lines of the log that found no room
+    uint64_t written             # an epoch from before which all lines were sent
     int ended                    # it runs no more
-    uint64_t numbers[NUMBERS]    # at the end of its last turn
     int load                     # its connections; changed when one comes or goes
     int looked                   # what `asked` was when it last looked at all its listeners
     int shed                     # connections that it closed as it was told to, since the start
     int idlest_told              # one more than there are in `idlest`; 0: it was never asked
     double idlest[IDLEST_MAX]    # the ranks (endings.pxd) of its connections that would be shed first
+    uint64_t numbers[NUMBERS]    # at the end of its last turn
     char behind[64]
     Parcel touched               # numbers of what was used (uses.pxd), for Python
     Parcel noted                 # sightings, likewise
@@ -130,6 +132,7 @@ cdef inline bint passed(const Lanes *lanes, uint64_t epoch) noexcept nogil:
         if load(&lanes.stations[i].seen) < epoch:
             return False
     return True
+
 
 
 cdef inline uint64_t total(const Lanes *lanes, int number) noexcept nogil:

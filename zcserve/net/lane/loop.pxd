@@ -15,44 +15,32 @@ client that is here, and asks for one after the other, stands in `Conns.quiet`, 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from zcserve.net.lane.accepting cimport (
-    ACCEPTS_MAX, FOR_PYTHON, Accepting, accept, begin_to_accept, end_accepting, leave, listen_too, look_after, look_as_told, next_closed,
-    report, report_troubled, stand_behind,
-)
-from zcserve.net.lane.asking cimport PRESSING, QUIET, UNKNOWN, Question, forget_question, join
+from zcserve.net.lane.accepting cimport ACCEPTS_MAX, FOR_PYTHON, Accepting, accept, begin_to_accept, end_accepting, look_after
 from zcserve.net.lane.answering cimport CALLS_MAX, answer, has_had_its_share
+from zcserve.net.lane.asking cimport PRESSING, QUIET, UNKNOWN, forget_question, post
+from zcserve.net.lane.atomic cimport release
 from zcserve.net.lane.connections cimport (
-    AGAIN, ASKED, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue, are_calls_waiting, call_later,
-    drop_first, free_inbox, nothing_read, run_again, tell, tell_if_over, watch_fresh,
+    AGAIN, ASKED, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue,
+    are_calls_waiting, call_later, drop_first, free_inbox, nothing_read, run_again, tell, watch_fresh,
 )
-from zcserve.net.lane.endings cimport abort_all, close_all, end, end_idle, finish, linger, sweep
+from zcserve.net.lane.endings cimport end, end_idle, finish, linger, sweep
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
-from zcserve.net.lane.lanes cimport (
-    ACCEPT, ANSWERED, ASK, DRAIN, END_ALL, END_IDLE, GIVEN, LEAVE, LISTEN, OVER, RETURNED, ROOM, SHED, STAND_BEHIND, STOP, TOLD, TROUBLE,
-    Station, begin_reading, begin_work, end_reading,
-)
+from zcserve.net.lane.lanes cimport ASK, CONTENT_BYTES, REQUESTS, UNMODIFIED, Station, begin_reading, begin_work, end_reading
 from zcserve.net.lane.log cimport time_lines
-from zcserve.net.lane.mail cimport Letter, begin_to_take, take_letter
-from zcserve.net.lane.moving cimport Given
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET, date_prefixes
-from zcserve.net.lane.records cimport Record, note_dead
-from zcserve.net.lane.replying cimport end_turn, post_answers, take_in_given, take_questions, take_up_answers
+from zcserve.net.lane.replying cimport answer_questions, post_answers, take_up_answers
 from zcserve.net.lane.seconds cimport is_another
 from zcserve.net.lane.sending cimport Answering, begin_turn, go_on
-from zcserve.net.lane.shedding cimport shed_as_told
-from zcserve.net.lane.system cimport (
-    EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLL_CTL_DEL, epoll_ctl, epoll_event, epoll_wait, monotonic, recv, ssize_t,
-)
+from zcserve.net.lane.system cimport EPOLLERR, EPOLLHUP, EPOLLOUT, EPOLLRDHUP, epoll_event, epoll_wait, monotonic, recv, ssize_t
 from zcserve.net.lane.table cimport has_chores
-from zcserve.net.lane.news cimport end_news, has_news, send_news
-from zcserve.net.lane.numbers cimport begin_round, is_telling
+from zcserve.net.lane.news cimport has_news
 from zcserve.net.lane.withdrawn cimport WAIT_MS, give_back, is_waiting
 
 cdef enum:
     EVENTS_MAX = 256             # of one epoll_wait
     RESUMED_MAX = 64             # connections of `again` that are served in a turn
-    LETTERS_AT_ONCE = 256        # in a turn
+    STUCK_MS = 1                 # a letter that found no room is tried again after this time
 
 cdef extern from *:
     """
@@ -63,8 +51,8 @@ cdef extern from *:
 cdef struct Loop:
     # `run`, called by pointer, is compiled once, with all that it calls put inline; a copy for each caller costs a hit 60 instructions.
     void (*turns)(Loop *, double) noexcept nogil
-    void (*mail)(Loop *) noexcept nogil                              # `read_mail`, likewise
-    void (*questions)(Answering *, int, double) noexcept nogil       # `answer_questions` (replying.pxd), likewise
+    void (*mail)(Loop *) noexcept nogil                       # `read_mail`, likewise
+    void (*questions)(Answering *, int, double) noexcept nogil     # `answer_questions`, likewise
     int events_count, events_at
     int pipeline_max             # requests of one connection in a turn
     int64_t turn_bytes_max       # likewise
@@ -173,101 +161,6 @@ cdef inline void accept_from(Loop *loop, int listener) noexcept nogil:
     end_accepting(&loop.accepting, conns, listener, fd)
 
 
-# --- other lanes --------------------------------------------------------------------------------------------
-
-
-cdef inline void read_mail(Loop *loop) noexcept nogil:
-    """Do what the letters say, as many as this turn may, and the orders."""
-    cdef Conns *conns = &loop.answering.conns
-    cdef Letter letter
-    cdef int left = LETTERS_AT_ONCE
-    cdef int orders = begin_to_take(&loop.station.mail)
-    while take_letter(&loop.station.mail, &letter):
-        if letter.kind == GIVEN:
-            take_in_given(&loop.answering, <Given *> letter.what)
-        elif letter.kind == ASK:
-            take_questions(&loop.answering, <Question *> letter.what)
-        elif letter.kind == ANSWERED:
-            join(&loop.answering.asking.back, <Question *> letter.what)
-        elif letter.kind == RETURNED:
-            note_dead(&loop.answering.dead, <Record *> letter.what)
-            conns.due = True     # Python may wait for the memory
-        elif letter.kind == LISTEN:
-            listen_too(&loop.accepting, conns, letter.fd, letter.generation)
-        elif letter.kind == TOLD:
-            conns.due = True
-            if not is_telling(&loop.answering.shared.numbers):
-                begin_round(&loop.answering.shared.numbers)
-        left -= 1
-        if not left or conns.full:
-            run_again(conns, loop.station.mail.fd)
-            break
-    if orders:
-        obey(loop, orders)
-    if loop.answering.asking.back.first != NULL:
-        take_up_answers(&loop.answering)
-
-
-cdef inline void obey(Loop *loop, int orders) noexcept nogil:
-    """Do what other lanes have ordered."""
-    cdef Conns *conns = &loop.answering.conns
-    if orders & STOP:
-        loop.stopped = True
-    if orders & DRAIN:
-        conns.draining = True
-    if orders & (END_IDLE | END_ALL):
-        close_all(conns, not orders & END_ALL)
-    if orders & SHED:
-        shed_as_told(conns)
-    if orders & ACCEPT:
-        look_as_told(&loop.accepting, conns)
-    if orders & LEAVE:
-        leave_closed(loop)
-    if orders & STAND_BEHIND:
-        stand_behind(&loop.accepting, conns)
-    if orders & TROUBLE:
-        report_troubled(&loop.accepting, conns)
-    if orders & ROOM:
-        report(&loop.accepting, conns, ~<uint64_t> 0)
-    if orders & (OVER | DRAIN | END_IDLE | END_ALL):
-        tell_if_over(conns)
-
-
-cdef inline void leave_closed(Loop *loop) noexcept nogil:
-    """Give up the listeners that Python has closed, and accept from each once more."""
-    cdef Conns *conns = &loop.answering.conns
-    cdef int fd
-    while True:
-        fd = next_closed(&loop.accepting, conns)
-        if fd < 0:
-            return
-        epoll_ctl(conns.epfd, EPOLL_CTL_DEL, fd, NULL)
-        loop.accepting.left = ACCEPTS_MAX
-        loop.accepting.freely = True
-        accept_from(loop, fd)
-        loop.accepting.freely = False
-        leave(&loop.accepting, conns, fd)
-
-
-cdef inline void run_alone(Loop *loop) noexcept nogil:
-    """A lane without Python, until it is told to stop."""
-    cdef Answering *lane = &loop.answering
-    cdef double within = -1
-    while not loop.stopped:
-        lane.conns.due = lane.conns.full = False
-        lane.conns.reports_count = 0
-        lane.errands = 0
-        lane.errands_max = 0x7FFFFFFF
-        loop.turns(loop, within)
-        within = send_news(&lane.shared.lanes, &loop.station, &lane.log, &lane.uses, &lane.sightings, lane.tick)
-    abort_all(&lane.conns)
-    while loop.accepting.count:
-        leave(&loop.accepting, &lane.conns, loop.accepting.fds[0])
-    give_back(&lane.shared.lanes, &lane.dead)
-    end_reading(&loop.station)
-    end_news(&loop.station)
-
-
 # --- a turn -------------------------------------------------------------------------------------------------
 
 
@@ -340,7 +233,7 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
     loop.answering.finder.left = FINDS_MAX
     loop.events_at = loop.events_count = 0
     if loop.answering.number:
-        timeout = end_turn(&loop.answering, &loop.station, timeout)
+        timeout = end_turn(loop, timeout)
     end_reading(&loop.station)
     loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, timeout)
     if loop.answering.number:
@@ -352,6 +245,22 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
         loop.events_count = 0
         return False             # a signal: Python looks after it
     return True
+
+
+cdef inline int end_turn(Loop *loop, int timeout) noexcept nogil:
+    """Another lane's turn ends: it tells the first lane what came up in it. How long to wait."""
+    cdef Answering *lane = &loop.answering
+    give_back(&lane.shared.lanes, &lane.dead)
+    if lane.asking.is_stuck:
+        take_up_answers(lane)
+    if lane.asking.out.first != NULL:
+        post(&lane.asking.out, &lane.shared.lanes, 0, ASK, &lane.asking.is_stuck)
+    release(&loop.station.numbers[REQUESTS], lane.output.requests)
+    release(&loop.station.numbers[CONTENT_BYTES], lane.output.bytes_sent)
+    release(&loop.station.numbers[UNMODIFIED], lane.output.not_modified)
+    if lane.conns.again.count:   # of what was stuck
+        return 0
+    return min(timeout, STUCK_MS) if lane.asking.is_stuck and timeout >= 0 else STUCK_MS if lane.asking.is_stuck else timeout
 
 
 cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept nogil:
@@ -447,10 +356,10 @@ cdef inline void take_up_again(Loop *loop) noexcept nogil:
                 conns.all[fd].events = 0
             else:
                 accept_from(loop, fd)
-        elif conns.all[fd].owner == OWNER_MAIL:
-            loop.mail(loop)
         elif conns.all[fd].owner == OWNER_LANE:
             serve_in_turn(loop, fd, 0)
+        elif conns.all[fd].owner == OWNER_MAIL:
+            loop.mail(loop)
         elif conns.all[fd].events:
             tell_in_turn(loop, fd, 0)
     drop_first(&conns.again, at)

@@ -82,5 +82,4 @@ cdef inline void drop_given(Conns *conns, Given *given) noexcept nogil:
     unpin(&given.conn.pending, conns.dead)
     free_inbox(&given.conn)
     close(given.fd)
-    free(given)
     give_place(conns)

@@ -3,7 +3,7 @@
 """News: what another lane than the first has for Python's thread, in parcels: the log's lines, and which
 numbers were used (uses.pxd) with what was noted of uses (sightings.pxd).
 
-It sends what it has gathered when it has been at work for NEWS_S, when a buffer is filling, and before it waits for long; a letter tells Python's
+It sends what it has gathered when it has been at work for NEWS_S, when a buffer is filling, and before it waits for long; an order tells Python's
 thread that something has come. Where that has not taken what came before, the lane gathers on, and tries again as much or NEWS_S later. What finds no room then
 is lost, and counted: no lane waits for Python.
 
@@ -14,12 +14,11 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
 from zcserve.net.lane.atomic cimport acquire, acquire_int, release, release_int
-from zcserve.net.lane.lanes cimport TOLD, Lanes, Station, send
+from zcserve.net.lane.lanes cimport TELL, TOLD, Lanes, Station, next_epoch, order, order_others
 from zcserve.net.lane.log cimport LOG_FILLING, Log, taken_lines
-from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.parcels cimport close_parcel, has_come, let_parcel_go, may_send, open_parcel, send_parcel
-from zcserve.net.lane.system cimport MADV_DONTNEED, madvise
 from zcserve.net.lane.sightings cimport Sightings, send_sightings
+from zcserve.net.lane.system cimport MADV_DONTNEED, madvise
 from zcserve.net.lane.uses cimport TICKS_PER_S, Uses, send_uses
 
 cdef enum:
@@ -62,11 +61,11 @@ cdef inline double send_news(
 ) noexcept nogil:
     """Send what was gathered, between two turns, of which the last one had this `tick`. Within how many seconds this is to be done again;
     -1: when something has happened."""
-    cdef bint is_told = send_lines(station, log)
-    if tick - uses.since >= TICKS_PER_S:         # Python tells once a second
+    cdef bint is_told = send_lines(lanes, station, log)
+    if tick >= uses.since + <uint64_t> TICKS_PER_S:      # Python tells once a second
         is_told |= send_used(station, uses, sightings, tick)
     if is_told:
-        send(lanes, 0, Letter(TOLD, 0, 0, NULL))
+        order(lanes, 0, TOLD)
     return NEWS_S if is_told or has_news(log, uses, sightings) else -1
 
 
@@ -87,18 +86,26 @@ cdef inline bint send_used(Station *station, Uses *uses, Sightings *sightings, u
     return is_sent
 
 
-cdef inline bint send_lines(Station *station, Log *log) noexcept nogil:
+cdef inline bint send_lines(const Lanes *lanes, Station *station, Log *log) noexcept nogil:
     """Whether lines were sent."""
+    cdef uint64_t epoch = acquire(&lanes.epoch)
+    cdef bint is_any = log.len > 0
     release(&station.lost, log.lost)
-    if not log.len:
-        return False
-    if not may_send(&station.lines):
+    if is_any and not may_send(&station.lines):
         log.filling_at = log.len + LOG_FILLING       # tried again then
         return False
-    send_parcel(&station.lines, <void **> &log.lines, log.len)
-    log.len = 0
-    log.filling_at = LOG_FILLING
-    return True
+    if is_any:
+        send_parcel(&station.lines, <void **> &log.lines, log.len)
+        log.len = 0
+        log.filling_at = LOG_FILLING
+    release(&station.written, epoch)
+    return is_any
+
+
+cdef inline void tell_lines(Lanes *lanes, Station *station, Log *log) noexcept nogil:
+    """Send the lines, and have Python look, as it has ordered. Where it has not taken the last ones, they come within NEWS_S."""
+    send_lines(lanes, station, log)
+    order(lanes, 0, TOLD)
 
 
 cdef inline void end_news(Station *station) noexcept nogil:
@@ -107,6 +114,22 @@ cdef inline void end_news(Station *station) noexcept nogil:
 
 
 # --- in Python's thread -------------------------------------------------------------------------------------
+
+
+cdef inline uint64_t ask_for_lines(Lanes *lanes) noexcept nogil:
+    """Have all lanes send their lines; an epoch for `are_sent`."""
+    cdef uint64_t epoch = next_epoch(lanes)
+    order_others(lanes, TELL)
+    return epoch
+
+
+cdef inline bint are_sent(const Lanes *lanes, uint64_t epoch) noexcept nogil:
+    """Whether all lines from before this epoch were sent, of lanes that have not ended."""
+    cdef int i
+    for i in range(1, lanes.count):
+        if acquire(&lanes.stations[i].written) < epoch and not acquire_int(&lanes.stations[i].ended):
+            return False
+    return True
 
 
 cdef inline bytes told_lines(const Lanes *lanes):

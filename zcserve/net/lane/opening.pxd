@@ -15,7 +15,8 @@ from zcserve.net.lane.connections cimport OWNER_LANE, OWNER_LISTENER, OWNER_MAIL
 from zcserve.net.lane.judged cimport close_judged, open_judged
 from zcserve.net.lane.lanes cimport GIVEN, LANES_MAX, LISTEN, RETURNED, Lanes
 from zcserve.net.lane.log cimport close_log, open_log
-from zcserve.net.lane.loop cimport Loop, read_mail, run
+from zcserve.net.lane.letters cimport read_mail
+from zcserve.net.lane.loop cimport Loop, run
 from zcserve.net.lane.mail cimport Letter, Mailbox, close_mail, open_mail, see_letter, take_letter
 from zcserve.net.lane.mapped cimport map_file, unmap
 from zcserve.net.lane.moving cimport Given, drop_given
@@ -143,6 +144,7 @@ cdef inline void drop_letters(Loop *loop) noexcept nogil:
     while box.places != NULL and take_letter(box, &letter):
         if letter.kind == GIVEN:
             drop_given(&loop.answering.conns, <Given *> letter.what)
+            free(letter.what)
         elif letter.kind == RETURNED:
             note_dead(&loop.answering.dead, <Record *> letter.what)
         elif letter.kind == LISTEN:

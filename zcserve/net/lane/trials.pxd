@@ -33,15 +33,6 @@ cdef inline object numbers_read(int kind, bytes value):
         free(<void *> copy.at)
 
 
-cdef inline tuple second_said(int64_t second):
-    """As `_lane.say_second`."""
-    cdef char date[DATE_LEN]
-    cdef char combined[LOG_TIME_MAX]
-    cdef char json[LOG_TIME_MAX]
-    write_date(date, second)
-    return date[:DATE_LEN], combined[: write_log_time(combined, second, False)], json[: write_log_time(json, second, True)]
-
-
 cdef inline object parsed(Answering *lane, bytes data):
     """As `Lane.parse`."""
     cdef Head head

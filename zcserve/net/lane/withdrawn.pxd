@@ -19,11 +19,12 @@ from libc.string cimport memmove
 
 from zcserve.net.lane.lanes cimport RETURNED, Lanes, next_epoch, passed, send
 from zcserve.net.lane.mail cimport Letter
-from zcserve.net.lane.records cimport Dead, Record, unref
+from zcserve.net.lane.records cimport Dead, Record, is_with, unref
 
 cdef enum:
     WAIT_MS = 2                  # after so long Python looks again whether all lanes have passed an epoch
     MEMORY = 1                   # in an address: it is no record's
+    HELD_MAX = 256               # things that are looked at for an entry: some microseconds, where a patch has laid as many keys over
 
 cdef struct Withdrawn:           # Python's thread alone
     Lanes *lanes
@@ -84,6 +85,17 @@ cdef inline void let_thing_go(Withdrawn *withdrawn) noexcept nogil:
         free(<void *> (thing - MEMORY))
     else:
         unref(withdrawn.dead, <Record *> thing)
+
+
+cdef inline bint holds(const Withdrawn *withdrawn, entry) noexcept:
+    """Whether one of the last HELD_MAX things is of an entry: its body is freed soon."""
+    cdef size_t at = withdrawn.count
+    cdef size_t first = max(withdrawn.at, at - min(at, <size_t> HELD_MAX))
+    while at > first:
+        at -= 1
+        if not withdrawn.things[at] & MEMORY and is_with(<Record *> withdrawn.things[at], entry):
+            return True
+    return False
 
 
 cdef inline void close_burst(Withdrawn *withdrawn) noexcept nogil:
