@@ -22,13 +22,13 @@ from zcserve.net.lane.answering cimport BATCH_BYTES, CALLS_MAX, call, find_first
 from zcserve.net.lane.asking cimport (
     ENDS, GIVES, GOES_ON, HANDS, PRESSING, QUIET, UNKNOWN, Asking, Chain, Question, made_key, post, put_in, take_answers, take_first,
 )
-from zcserve.net.lane.atomic cimport look_int, release
+from zcserve.net.lane.atomic cimport look_int
 from zcserve.net.lane.connections cimport hand
 from zcserve.net.lane.finding cimport may_find
 from zcserve.net.lane.gil cimport hold_gil, let_gil_go
 from zcserve.net.lane.grammar cimport CLOSE
 from zcserve.net.lane.head cimport Head
-from zcserve.net.lane.lanes cimport ANSWERED, ASK, CONTENT_BYTES, REQUESTS, UNMODIFIED, Station
+from zcserve.net.lane.lanes cimport ANSWERED
 from zcserve.net.lane.log cimport Log, log_line, may_log
 from zcserve.net.lane.moving cimport Given, take_given
 from zcserve.net.lane.output cimport DONE, ENOUGH, HAND_OVER, NOT_YET
@@ -37,10 +37,6 @@ from zcserve.net.lane.sending cimport HAND_OVER_ERRANDS, Answering
 from zcserve.net.lane.servlets cimport Asked, discard_made, has_made, move_made, servlet_of
 from zcserve.net.lane.system cimport monotonic
 from zcserve.net.lane.text cimport Text
-from zcserve.net.lane.withdrawn cimport give_back
-
-cdef enum:
-    STUCK_MS = 1                 # a letter that found no room is tried again after this time
 
 cdef extern from *:
     """
@@ -223,18 +219,3 @@ cdef inline void take_in_given(Answering *lane, Given *given) noexcept nogil:
         lane.errands += HAND_OVER_ERRANDS
         lane.errand_at = monotonic()
         hand(&lane.conns, fd, &lane.conns.all[fd])
-
-
-cdef inline int end_turn(Answering *lane, Station *station, int timeout) noexcept nogil:
-    """Another lane's turn ends: it tells the first lane what came up in it. How long to wait, in ms."""
-    give_back(&lane.shared.lanes, &lane.dead)
-    if lane.asking.is_stuck:
-        take_up_answers(lane)
-    if lane.asking.out.first != NULL:
-        post(&lane.asking.out, &lane.shared.lanes, 0, ASK, &lane.asking.is_stuck)
-    release(&station.numbers[REQUESTS], lane.output.requests)
-    release(&station.numbers[CONTENT_BYTES], lane.output.bytes_sent)
-    release(&station.numbers[UNMODIFIED], lane.output.not_modified)
-    if lane.conns.again.count:   # of what was stuck
-        return 0
-    return STUCK_MS if lane.asking.is_stuck and not 0 <= timeout < STUCK_MS else timeout
