@@ -17,7 +17,8 @@ from libc.string cimport memcpy
 
 from zcserve.net.lane.accepting cimport ACCEPTS_MAX, FOR_PYTHON, Accepting, accept, begin_to_accept, end_accepting, look_after
 from zcserve.net.lane.answering cimport CALLS_MAX, answer, has_had_its_share
-from zcserve.net.lane.asking cimport PRESSING, QUIET, UNKNOWN, forget_question
+from zcserve.net.lane.asking cimport PRESSING, QUIET, UNKNOWN, forget_question, post
+from zcserve.net.lane.atomic cimport release
 from zcserve.net.lane.connections cimport (
     AGAIN, ASKED, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue,
     are_calls_waiting, call_later, drop_first, free_inbox, nothing_read, run_again, tell, watch_fresh,
@@ -25,20 +26,21 @@ from zcserve.net.lane.connections cimport (
 from zcserve.net.lane.endings cimport end, end_idle, finish, linger, sweep
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
-from zcserve.net.lane.lanes cimport Station, begin_reading, begin_work, end_reading
+from zcserve.net.lane.lanes cimport ASK, CONTENT_BYTES, REQUESTS, UNMODIFIED, Station, begin_reading, begin_work, end_reading
 from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET, date_prefixes
-from zcserve.net.lane.replying cimport end_turn, post_answers, take_up_answers
+from zcserve.net.lane.replying cimport answer_questions, post_answers, take_up_answers
 from zcserve.net.lane.seconds cimport is_another
 from zcserve.net.lane.sending cimport Answering, begin_turn, go_on
 from zcserve.net.lane.system cimport EPOLLERR, EPOLLHUP, EPOLLOUT, EPOLLRDHUP, epoll_event, epoll_wait, monotonic, recv, ssize_t
 from zcserve.net.lane.table cimport has_chores
 from zcserve.net.lane.news cimport has_news
-from zcserve.net.lane.withdrawn cimport WAIT_MS, is_waiting
+from zcserve.net.lane.withdrawn cimport WAIT_MS, give_back, is_waiting
 
 cdef enum:
     EVENTS_MAX = 256             # of one epoll_wait
     RESUMED_MAX = 64             # connections of `again` that are served in a turn
+    STUCK_MS = 1                 # a letter that found no room is tried again after this time
 
 cdef extern from *:
     """
@@ -49,8 +51,8 @@ cdef extern from *:
 cdef struct Loop:
     # `run`, called by pointer, is compiled once, with all that it calls put inline; a copy for each caller costs a hit 60 instructions.
     void (*turns)(Loop *, double) noexcept nogil
-    void (*mail)(Loop *) noexcept nogil                            # `letters.read_mail`, which needs the loop
-    void (*questions)(Answering *, int, double) noexcept nogil       # `answer_questions` (replying.pxd), likewise
+    void (*mail)(Loop *) noexcept nogil                       # `read_mail`, likewise
+    void (*questions)(Answering *, int, double) noexcept nogil     # `answer_questions`, likewise
     int events_count, events_at
     int pipeline_max             # requests of one connection in a turn
     int64_t turn_bytes_max       # likewise
@@ -231,7 +233,7 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
     loop.answering.finder.left = FINDS_MAX
     loop.events_at = loop.events_count = 0
     if loop.answering.number:
-        timeout = end_turn(&loop.answering, &loop.station, timeout)
+        timeout = end_turn(loop, timeout)
     end_reading(&loop.station)
     loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, timeout)
     if loop.answering.number:
@@ -243,6 +245,22 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
         loop.events_count = 0
         return False             # a signal: Python looks after it
     return True
+
+
+cdef inline int end_turn(Loop *loop, int timeout) noexcept nogil:
+    """Another lane's turn ends: it tells the first lane what came up in it. How long to wait."""
+    cdef Answering *lane = &loop.answering
+    give_back(&lane.shared.lanes, &lane.dead)
+    if lane.asking.is_stuck:
+        take_up_answers(lane)
+    if lane.asking.out.first != NULL:
+        post(&lane.asking.out, &lane.shared.lanes, 0, ASK, &lane.asking.is_stuck)
+    release(&loop.station.numbers[REQUESTS], lane.output.requests)
+    release(&loop.station.numbers[CONTENT_BYTES], lane.output.bytes_sent)
+    release(&loop.station.numbers[UNMODIFIED], lane.output.not_modified)
+    if lane.conns.again.count:   # of what was stuck
+        return 0
+    return min(timeout, STUCK_MS) if lane.asking.is_stuck and timeout >= 0 else STUCK_MS if lane.asking.is_stuck else timeout
 
 
 cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept nogil:
