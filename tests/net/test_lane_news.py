@@ -64,9 +64,9 @@ def client_of(server: Server, stack: ExitStack, *, first: bool, where: str = "")
     lane = first_lane(server)
     for _ in range(50):
         client = stack.enter_context(Client(where or server.port))
-        before = lane.requests
+        before = lane.loads
         client.get("/page")
-        if (lane.requests > before) == first:
+        if (lane.loads[0] > before[0]) == first:
             return client
     pytest.fail("the lane has no client")
 
