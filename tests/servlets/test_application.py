@@ -79,7 +79,8 @@ class Told(Front):
         self.forgotten += 1
 
     def doubt(self) -> None:
-        self.doubted.append(is_readable(self.consulted[-1][1].notice))
+        notice = self.consulted[-1][1].notice
+        self.doubted.append(notice >= 0 and is_readable(notice))
 
 
 class House:

@@ -91,7 +91,7 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
             record = find_first(lane, &head)
         if record == NULL or (head.forwarded and is_by_proxy(lane, conn) and not knows_client(lane, &head, record)):
             return hand_over(lane, fd, p, end, False)
-        if lane.number and not record.count:
+        if not record.count and lane.number:
             record = ask_first_lane(lane, fd, &head, record, p, end, &result)
             if record == NULL:
                 return result

@@ -30,6 +30,7 @@ cdef extern from * nogil:
     uint64_t unite "zc_unite"(uint64_t *at, uint64_t bits)
     uint64_t swap "zc_swap"(uint64_t *at, uint64_t value)
     int load_int "zc_load_now"(const int *at)
+    bint replace_int "zc_cas"(int *at, int *was, int value)
     int acquire_int "zc_acquire"(const int *at)
     void release_int "zc_release"(int *at, int value)
     int look_int "zc_relaxed"(const int *at)                         # a number of another thread's, for what need not be exact

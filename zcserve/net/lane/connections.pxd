@@ -16,7 +16,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
-from zcserve.net.lane.atomic cimport add_int, load_int, set_int
+from zcserve.net.lane.atomic cimport add_int, load_int, replace_int, set_int
 from zcserve.net.lane.lanes cimport OVER, Lanes, Station, order
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, Pending, unpin
 from zcserve.net.lane.proxies cimport NAME_MAX
@@ -287,10 +287,12 @@ cdef inline void name_peer(Conn *conn) noexcept nogil:
 
 
 cdef inline bint take_place(Conns *conns) noexcept nogil:
-    """Have a place for one connection more; False where there are as many as there may be."""
-    if add_int(&conns.lanes.connections, 1) <= conns.most:
-        return True
-    give_place(conns)
+    """Have a place for one connection more; False where there are as many as there may be. The count is never above that, not even
+    for a moment."""
+    cdef int count = load_int(&conns.lanes.connections)
+    while count < conns.most:
+        if replace_int(&conns.lanes.connections, &count, count + 1):
+            return True
     return False
 
 

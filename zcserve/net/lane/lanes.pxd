@@ -82,6 +82,7 @@ cdef struct Station:
 cdef struct Lanes:
     int count                    # 1: there is the first one alone
     uint64_t epoch               # written by Python's thread
+    bint has_chores              # something may be left to do in pieces (table.pxd); Python's thread's
     Station *stations[LANES_MAX]
     uint64_t closed              # listeners that Python has closed, by number; written by Python's thread, as are the next
     int listeners                # how many it has opened

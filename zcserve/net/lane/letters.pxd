@@ -65,7 +65,7 @@ cdef inline void obey(Loop *loop, int orders) noexcept nogil:
     """Do what other lanes have ordered."""
     cdef Conns *conns = &loop.answering.conns
     if orders & STOP:
-        loop.stopped = True
+        loop.stopped = conns.due = True
     if orders & DRAIN:
         conns.draining = True
     if orders & (END_IDLE | END_ALL):

@@ -187,7 +187,7 @@ cdef inline void run(Loop *loop, double timeout) noexcept nogil:
             take_up_again(loop)
         if are_calls_waiting(conns):
             take_up_calls(loop)
-        if conns.due or loop.stopped or has_own_chores(loop) or timeout == 0 or is_time(loop, until):
+        if conns.due or has_own_chores(loop) or timeout == 0 or is_time(loop, until):
             return
 
 
@@ -199,7 +199,7 @@ cdef inline bint is_time(const Loop *loop, double until) noexcept nogil:
 
 
 cdef inline bint has_own_chores(const Loop *loop) noexcept nogil:
-    return not loop.answering.number and has_chores(&loop.answering.shared.table)
+    return loop.answering.shared.lanes.has_chores and not loop.answering.number and has_chores(&loop.answering.shared.table)
 
 
 cdef inline bint is_second_over(Loop *loop) noexcept nogil:
@@ -267,14 +267,14 @@ cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept no
     """How long to wait. After work there are log lines for Python, and a signal may have come: at most a second."""
     cdef const Conns *conns = &loop.answering.conns
     cdef double left = 1 if worked else -1
-    if conns.again.count or are_calls_waiting(conns) or has_own_chores(loop):
+    if conns.again.count or are_calls_waiting(conns) or (not worked and has_own_chores(loop)):
         return 0
     if (conns.count or conns.look_at) and (left < 0 or conns.next_sweep - conns.now < left):
         left = max(conns.next_sweep - conns.now, 0)
     if until >= 0 and (left < 0 or until - conns.now < left):
         left = max(until - conns.now, 0)
-    if not loop.answering.number and is_waiting(loop.answering.shared.table.withdrawn) and (left < 0 or left > WAIT_MS * 0.001):
-        left = WAIT_MS * 0.001
+    if loop.answering.shared.lanes.has_chores and not loop.answering.number and is_waiting(loop.answering.shared.table.withdrawn):
+        left = min(left, WAIT_MS * 0.001) if left >= 0 else WAIT_MS * 0.001
     return -1 if left < 0 else <int> (left * 1000 + 0.999)
 
 

@@ -191,6 +191,7 @@ cdef inline void begin_round(Numbers *numbers) noexcept nogil:
         send_uses(numbers.uses[0], own, tick_at(monotonic()) + 1)
     numbers.lane = 0
     numbers.at = 0
+    numbers.lanes.has_chores = True
 
 
 cdef inline bint has_listed(Numbers *numbers) noexcept nogil:

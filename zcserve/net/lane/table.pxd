@@ -30,7 +30,7 @@ from zcserve.net.lane.records cimport Dead, Record, Rep, free_record, is_residen
 from zcserve.net.lane.system cimport CACHE_LINE, prefetch
 from zcserve.net.lane.text cimport Text, murmur3
 from zcserve.net.lane.uses cimport note_tick
-from zcserve.net.lane.withdrawn cimport Withdrawn, free_some, is_over, withdraw, withdraw_memory
+from zcserve.net.lane.withdrawn cimport Withdrawn, free_some, is_over, is_waiting, withdraw, withdraw_memory
 
 cdef enum:
     PROBES_MAX = 256             # slots that a search looks at: a table at most half full needs some dozens
@@ -364,6 +364,7 @@ cdef inline int leave_table(Table *table, uint32_t mask, bint moves) except -1:
     limbo.moves = moves
     limbo.next = table.limbo
     table.limbo = limbo
+    table.withdrawn.lanes.has_chores = True
     if not moves:
         while limbo != NULL:
             limbo.moves = False
@@ -446,6 +447,8 @@ cdef inline int reserve(Table *table, uint32_t resources) except -1:
 
 cdef inline bint has_chores(const Table *table) noexcept nogil:
     """Whether something is done in pieces: the lane comes back to Python after each turn."""
+    if not table.withdrawn.lanes.has_chores:     # one look, in each turn
+        return False
     return table.limbo != NULL or is_telling(table.numbers) or is_over(table.withdrawn)
 
 
@@ -478,4 +481,5 @@ cdef inline bint do_chores(Table *table) except -1:
         tell_some(table.numbers, TICKS_AT_ONCE)
     free_some(table.withdrawn, CHORE_RECORDS)
     bury(table.dead)
+    table.withdrawn.lanes.has_chores = table.limbo != NULL or is_telling(table.numbers) or is_waiting(table.withdrawn)
     return table.limbo != NULL

@@ -75,6 +75,7 @@ cdef inline void put_thing(Withdrawn *withdrawn, uintptr_t thing) noexcept nogil
         withdrawn.room = 2 * withdrawn.room + 64
     withdrawn.things[withdrawn.count] = thing
     withdrawn.count += 1
+    withdrawn.lanes.has_chores = True
 
 
 cdef inline void let_thing_go(Withdrawn *withdrawn) noexcept nogil:
@@ -140,6 +141,7 @@ cdef inline uint64_t await_lanes(Withdrawn *withdrawn) noexcept nogil:
     cdef uint64_t epoch = next_epoch(withdrawn.lanes)
     if not passed(withdrawn.lanes, epoch):
         withdrawn.awaited = epoch
+        withdrawn.lanes.has_chores = True
     return epoch
 
 
