@@ -22,6 +22,7 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.index import ENTRY_BYTES, Generation
 from zcserve.cache.watcher import Watcher
 from zcserve.content import builder
+from zcserve.content.releases import Releases
 
 
 def publish(path: Path, data: bytes) -> None:
@@ -103,6 +104,38 @@ def test_no_patch_is_laid_over_what_was_found_newer_meanwhile(
         go_on.set()
         while not patched.is_set():
             assert client.get("/page").body == b"333"
+    wait_until(lambda: server.store.resident == 1)
+
+
+def test_no_flip_leads_back_behind_what_was_found_newer_meanwhile(
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = site.write("page", b"1")
+    built, go_on = threading.Event(), threading.Event()
+    catch_up, expect = (getattr(Releases, name) for name in ("_catch_up_and_flip", "_expect"))
+
+    def change_and_catch_up(*args: Any) -> Any:
+        publish(page, b"22")  # the live generation hears of it after the flip
+        return catch_up(*args)
+
+    def wait_and_expect(*args: Any) -> None:
+        expect(*args)
+        built.set()
+        assert go_on.wait(20)
+
+    monkeypatch.setattr(Releases, "_catch_up_and_flip", change_and_catch_up)
+    monkeypatch.setattr(Releases, "_expect", wait_and_expect)
+    server = serve(site.root)
+    server.reload()
+    assert built.wait(20)
+    server.store.drop(entry(server, b"/page"))  # as if it was evicted
+    publish(page, b"333")
+    with Client(server.port) as client:
+        assert client.get("/page").body == b"333"
+        go_on.set()
+        while not server.content.counters.flips:
+            assert client.get("/page").body == b"333"
+        assert client.get("/page").body == b"333"
     wait_until(lambda: server.store.resident == 1)
 
 
