@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.client import Client
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
@@ -21,6 +22,7 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.index import ENTRY_BYTES, Generation
 from zcserve.cache.watcher import Watcher
 from zcserve.content import builder
+from zcserve.content.releases import Releases
 
 
 def publish(path: Path, data: bytes) -> None:
@@ -73,6 +75,67 @@ def test_what_is_replaced_between_the_look_and_the_reading_is_looked_at_again(
 
     wait_until(is_true)
     assert sizes <= {1, 3}  # what was never read was never served
+    wait_until(lambda: server.store.resident == 1)
+
+
+def test_no_patch_is_laid_over_what_was_found_newer_meanwhile(
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = site.write("page", b"1")
+    made, go_on = threading.Event(), threading.Event()
+    make_patch = builder.Builder.make_patch
+
+    def make(*args: Any) -> Any:
+        patch = make_patch(*args)
+        made.set()
+        assert go_on.wait(20)
+        return patch
+
+    monkeypatch.setattr(builder.Builder, "make_patch", make)
+    server = serve(site.root)
+    publish(page, b"22")
+    assert made.wait(20)
+    server.store.drop(entry(server, b"/page"))  # as if it was evicted
+    publish(page, b"333")
+    with Client(server.port) as client:
+        assert client.get("/page").body == b"333"
+        patched = threading.Event()
+        server.loop.call_soon(lambda: server.content.when_known(patched.set))
+        go_on.set()
+        while not patched.is_set():
+            assert client.get("/page").body == b"333"
+    wait_until(lambda: server.store.resident == 1)
+
+
+def test_no_flip_leads_back_behind_what_was_found_newer_meanwhile(
+    site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = site.write("page", b"1")
+    built, go_on = threading.Event(), threading.Event()
+    catch_up, expect = (getattr(Releases, name) for name in ("_catch_up_and_flip", "_expect"))
+
+    def change_and_catch_up(*args: Any) -> Any:
+        publish(page, b"22")  # the live generation hears of it after the flip
+        return catch_up(*args)
+
+    def wait_and_expect(*args: Any) -> None:
+        expect(*args)
+        built.set()
+        assert go_on.wait(20)
+
+    monkeypatch.setattr(Releases, "_catch_up_and_flip", change_and_catch_up)
+    monkeypatch.setattr(Releases, "_expect", wait_and_expect)
+    server = serve(site.root)
+    server.reload()
+    assert built.wait(20)
+    server.store.drop(entry(server, b"/page"))  # as if it was evicted
+    publish(page, b"333")
+    with Client(server.port) as client:
+        assert client.get("/page").body == b"333"
+        go_on.set()
+        while not server.content.counters.flips:
+            assert client.get("/page").body == b"333"
+        assert client.get("/page").body == b"333"
     wait_until(lambda: server.store.resident == 1)
 
 

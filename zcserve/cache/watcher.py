@@ -302,6 +302,13 @@ class Watcher:
         with self._lock:
             self._mark(path, now)
 
+    def is_renewed(self, path: bytes, now: float) -> None:
+        """What lies at this path takes its place before this tells of it, in any thread. What was seen since the last
+        `take` may be older, so it counts as written, and is looked at again."""
+        with self._lock:
+            self._written.add(path)
+            self._mark(path, now)
+
     def places(self, after: bytes, count: int) -> list[tuple[bytes, tuple[int, int]]]:
         """Up to so many directories behind `after`, in order: paths, each with the device and inode that it had."""
         with self._lock:

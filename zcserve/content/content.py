@@ -165,6 +165,11 @@ class Content:
             begun = self._jobs.in_loop(partial(self._begin_to_renew, path_of(entry)))
         except ClosingError:
             return False
+        if begun is not None and self._live.is_building:
+            self._live.renewed[entry.key] = None
+        if begun is not None and (watcher := self.watcher) is not None:
+            watcher.is_renewed(path_of(entry), time.monotonic())  # no patch that is being made is laid over it
+            self._jobs.call_soon(self._plan)
         if begun is None or not self._renewals.renew(generation, entry, fresh, begun, self._jobs.call_soon):
             return False
         if fresh is None:

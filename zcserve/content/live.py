@@ -36,6 +36,7 @@ class Live:
     """The generations of a site, and the watcher of the live one.
 
     laid         keys of patches that came while the next generation was built (`is_building`)
+    renewed      keys of what requests found newer meanwhile (`Content`), and the next generation may have older
     is_adrift    the new root failed to load: events of the old one are ignored
     """
 
@@ -43,6 +44,7 @@ class Live:
         """`plan` is told that something may be due at another time."""
         self.watcher: Watcher | None = None
         self.laid: Shards[bytes, bool] = Shards()
+        self.renewed: dict[bytes, None] = {}
         self.is_building = False
         self.is_adrift = False
         self._waiting: list[Callable[[], None]] = []  # for a flip
@@ -104,10 +106,12 @@ class Live:
         unneeded += [old for old in was if known.get(old.key) is not old]
         return unneeded
 
-    def flip(self, built: Built, changed: Collection[bytes]) -> list[Generation]:
+    def flip(self, built: Built, changed: Collection[bytes], *, is_last_try: bool = True) -> list[Generation] | None:
         """The next generation is the live one, and the front expects its keys already. The generations whose time is
-        over."""
+        over. None: not yet, it is to know of what was `renewed` first."""
         last, watcher = self.site.live, self.watcher
+        if self.renewed and not is_last_try:
+            return None
         self.follow(built.watcher)  # first, since it can fail
         last.until = self._loop.now + self._config.keep_for_s
         older, kept = self.site.generations, self._config.keep_generations

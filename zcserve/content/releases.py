@@ -17,6 +17,8 @@ from zcserve.cache.burial import empty
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import call
+from zcserve.cache.naming import directory_of, keys_of
+from zcserve.cache.pairing import entry_at
 from zcserve.cache.preload import Preloaded, preload, retire
 from zcserve.cache.shards import Shards, in_pieces, marked
 from zcserve.cache.watcher import Watcher
@@ -36,6 +38,8 @@ _log = Log(__name__)
 CATCH_UPS_MAX = 5
 # How often a generation is built anew when its watcher has lost track by then.
 BUILDS_MAX = 3
+# How often a flip waits for what requests find newer meanwhile: a storm may have no end.
+FLIPS_MAX = 100
 # A reload that failed is tried again after so long, then after twice as long each time, up to this.
 TRIED_AGAIN_AFTER_S = 1.0
 TRIED_AGAIN_MAX_S = 60.0
@@ -143,7 +147,7 @@ class Releases:
         changed = Shards[bytes, bool]()
         changed.update(marked(difference(last, built.generation)))
         self._expect(built.generation, call)
-        over = self._live.flip(built, changed)
+        over = self._live.flip(built, changed) or []
         if watcher is not None:
             watcher.close()
         self._tidy_up(built, changed, over, call)
@@ -156,6 +160,7 @@ class Releases:
         last, watcher = self._site.live, live.watcher
         self.due = inf
         live.laid = Shards()
+        live.renewed = {}
         live.is_building = True
         try:
             built, changed, over = self._build_and_compare(last)
@@ -233,9 +238,28 @@ class Releases:
         self._renewals.await_successor(self._jobs.call_soon)
         changed.update(self._live.laid)
         self._expect(built.generation, self._jobs.in_loop)
-        over = self._jobs.in_loop(partial(self._live.flip, built, changed))
+        for left in reversed(range(FLIPS_MAX)):
+            self._renew_too(built.generation, changed)
+            flip = partial(self._live.flip, built, changed, is_last_try=not left)
+            if (over := self._jobs.in_loop(flip)) is not None:
+                break
+        assert over is not None
         self._builder.forget_unless_in(built.generation, caught.unneeded)
         return over
+
+    def _renew_too(self, following: Generation, changed: Shards[bytes, bool]) -> None:
+        """Have the next generation know what lies now where requests found something newer than the live one had: its
+        clients have seen that."""
+        renewed = self._live.renewed
+        while renewed:
+            key, _ = renewed.popitem()
+            entry = following.resources.get(key)
+            if not isinstance(entry, Entry):
+                continue
+            fresh = entry_at(following.root, key)
+            if fresh is None or fresh.identity != entry.identity:
+                self._loader.put_in_place(following, entry, fresh)
+                changed.update(marked((key, *keys_of(directory_of(key)))))
 
     def _tidy_up(
         self, built: Built, changed: Shards[bytes, bool], over: list[Generation], in_loop: Callable[[Step], None]
