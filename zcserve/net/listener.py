@@ -291,6 +291,7 @@ class Listener:
                         self._service.shortage.note(self._too_many_connections(), self._loop.now)
                     self._starve()
                     return
+                continue  # another lane may have taken the room that was made
             try:
                 fd, peer = self._sock._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
