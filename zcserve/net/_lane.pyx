@@ -40,13 +40,13 @@ from zcserve.net.lane.log cimport is_log_filling, taken_lines
 from zcserve.net.lane.letters cimport run_alone
 from zcserve.net.lane.loop cimport Loop, is_second_over
 from zcserve.net.lane.news cimport are_sent, ask_for_lines, lost_lines, told_lines
-from zcserve.net.lane.numbers cimport bury, close_numbers, open_numbers, tell_uses
+from zcserve.net.lane.numbers cimport bury, close_numbers, tell_uses
 from zcserve.net.lane.opening cimport add_descriptors, close_lane, drop_letters, free_lane, have_mail, new_lane, open_lane, prepare
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
-from zcserve.net.lane.records cimport Record, free_record, record_of_page, take_dead
+from zcserve.net.lane.records cimport Record, record_of_page, take_dead
 from zcserve.net.lane.sending cimport Answering, pace_errands
-from zcserve.net.lane.shared cimport Shared
+from zcserve.net.lane.shared cimport Shared, close_shared, open_shared
 from zcserve.net.lane.sightings cimport set_rule, taken
 from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close
 from zcserve.net.lane.text cimport Text
@@ -94,11 +94,7 @@ cdef class Lane:
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
         self.config = config
         open_lane(&self.loop, seed, config, log_on)
-        withdrawn.open_withdrawn(&self.shared.withdrawn, &self.shared.lanes, &lane.dead)
-        open_numbers(&self.shared.numbers, &self.shared.lanes, &lane.uses)
-        table.open_table(&self.shared.table, seed, &self.shared.numbers, &self.shared.withdrawn)
-        hashes.open_hashes(&self.shared.absent.keys, urandom(16), &self.shared.withdrawn)
-        hashes.open_hashes(&self.shared.owned.segments, urandom(16), &self.shared.withdrawn)
+        open_shared(&self.shared, &lane.uses, &lane.dead, seed, urandom(16), urandom(16))
         self.judge = judge
         lane.judged.judge = <PyObject *> judge if judge is not None else NULL
         lane.judged.gil = &lane.gil
@@ -109,13 +105,8 @@ cdef class Lane:
         for i in range(1, self.shared.lanes.count):
             free_lane(self.others[i])
         close_lane(&self.loop)
-        withdrawn.close_withdrawn(&self.shared.withdrawn)
-        table.close_table(&self.shared.table)
-        absent.close_absent(&self.shared.absent)
-        hashes.close_hashes(&self.shared.owned.segments)
+        close_shared(&self.shared)
         free(self.loop.answering.proxies.networks)
-        if self.shared.unavailable != NULL:
-            free_record(self.shared.unavailable)
 
     # --- other lanes ------------------------------------------------------------------------------------------
 
