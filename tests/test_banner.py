@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -178,6 +179,18 @@ def test_more_connections_than_descriptors_are_told_of(
     few = ready(connections_max=10)
     few.say()
     assert not [message for message in caplog.messages if message.startswith("descriptors: ")]
+
+
+def test_where_no_descriptor_is_left_to_count_them_that_is_told_of(
+    ready: Callable[..., Ready], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: str) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    one = ready(connections_max=10)
+    monkeypatch.setattr(banner.os, "listdir", fail)
+    one.say()
+    assert [message for message in caplog.messages if message.startswith("descriptors: ")]
 
 
 def test_a_setting_that_changes_nothing_is_told_of(

@@ -66,7 +66,11 @@ def say_ready(
 def _warn_of_descriptors(config: Config) -> None:
     """Say now what would be found out when the last connections come."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    needed = len(os.listdir("/proc/self/fd")) + config.connections_max + config.loader_threads + DESCRIPTORS_BESIDE
+    try:
+        opened = len(os.listdir("/proc/self/fd"))
+    except OSError:  # none is left to look with
+        opened = limit
+    needed = opened + config.connections_max + config.loader_threads + DESCRIPTORS_BESIDE
     if needed > limit:
         _log.warning(
             "descriptors: the process may have %d, and --connections-max %d needs %d: raise the limit "

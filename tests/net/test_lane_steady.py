@@ -63,3 +63,10 @@ def test_an_answer_is_sent_on_when_the_table_of_connections_has_grown_meanwhile(
         while not got.endswith(content):
             driver.turn()
             got += client.socket.recv(1 << 20)
+
+
+def test_a_lane_that_finds_no_memory_says_so_and_goes(tmp_path: Path) -> None:
+    script = FEW_ADDRESSES.replace("taken * 3 // 4", "100_000").split("second.register")[0]
+    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert "MemoryError" in ended.stderr

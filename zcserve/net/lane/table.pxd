@@ -75,6 +75,8 @@ cdef inline int open_table(Table *table, uint32_t seed, Numbers *numbers, Withdr
 cdef inline void close_table(Table *table) noexcept:
     """Free everything. Nothing is being sent any more, and no uses are told."""
     cdef Limbo *limbo
+    if table.dead == NULL:
+        return                   # it was never opened
     if table.slots != NULL:
         release_all(table, table.slots, 0)
     free(table.slots)
