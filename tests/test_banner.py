@@ -188,7 +188,7 @@ def test_where_no_descriptor_is_left_to_count_them_that_is_told_of(
         raise OSError(errno.EMFILE, "Too many open files")
 
     one = ready(connections_max=10)
-    monkeypatch.setattr(banner.os, "listdir", fail)
+    monkeypatch.setattr("os.listdir", fail)
     one.say()
     assert [message for message in caplog.messages if message.startswith("descriptors: ")]
 

@@ -22,7 +22,7 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.index import ENTRY_BYTES, Generation
 from zcserve.cache.watcher import Watcher
 from zcserve.content import builder
-from zcserve.content.releases import Releases
+from zcserve.content.renewals import Renewals
 
 
 def publish(path: Path, data: bytes) -> None:
@@ -112,19 +112,23 @@ def test_no_flip_leads_back_behind_what_was_found_newer_meanwhile(
 ) -> None:
     page = site.write("page", b"1")
     built, go_on = threading.Event(), threading.Event()
-    catch_up, expect = (getattr(Releases, name) for name in ("_catch_up_and_flip", "_expect"))
+    catch_up, await_successor = builder.Builder.catch_up, Renewals.await_successor
+
+    caught: list[None] = []
 
     def change_and_catch_up(*args: Any) -> Any:
-        publish(page, b"22")  # the live generation hears of it after the flip
+        caught.append(None)
+        if len(caught) == 2:  # the last time, in the patches' thread: the live generation hears of it after the flip
+            publish(page, b"22")
         return catch_up(*args)
 
-    def wait_and_expect(*args: Any) -> None:
-        expect(*args)
+    def await_and_wait(*args: Any) -> None:
+        await_successor(*args)
         built.set()
         assert go_on.wait(20)
 
-    monkeypatch.setattr(Releases, "_catch_up_and_flip", change_and_catch_up)
-    monkeypatch.setattr(Releases, "_expect", wait_and_expect)
+    monkeypatch.setattr(builder.Builder, "catch_up", change_and_catch_up)
+    monkeypatch.setattr(Renewals, "await_successor", await_and_wait)
     server = serve(site.root)
     server.reload()
     assert built.wait(20)
