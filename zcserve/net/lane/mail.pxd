@@ -91,10 +91,11 @@ cdef inline void put_order(Mailbox *box, int order) noexcept nogil:
 
 
 cdef inline void tell_lane(Mailbox *box) noexcept nogil:
-    """Its box is not empty."""
+    """Its box is not empty. A lane that was not told would wait for ever: where a write fails, which the system has no reason for, it is
+    tried once more, and then the next letter tells."""
     cdef uint64_t one = 1
-    if not swap_int(&box.told, 1):
-        write_fd(box.fd, &one, sizeof(one))
+    if not swap_int(&box.told, 1) and write_fd(box.fd, &one, sizeof(one)) < 0 and write_fd(box.fd, &one, sizeof(one)) < 0:
+        swap_int(&box.told, 0)
 
 
 cdef inline int begin_to_take(Mailbox *box) noexcept nogil:
