@@ -188,8 +188,9 @@ class Loop:
 
     def let_go(self, null: int) -> None:
         """In a forked child: give up all descriptors that are waited for. Their numbers lead to where `null` leads, and
-        the rest of the turn at hand, and of the lane's, finds nothing to do."""
-        for fd in {*self.handlers, *self.front.descriptors()}:
+        the rest of the turn at hand, and of the lane's, finds nothing to do. Another lane may have closed one and not
+        have noted that yet: `null` has its number then, perhaps."""
+        for fd in {*self.handlers, *self.front.descriptors()} - {null}:
             os.dup2(null, fd, inheritable=False)
         self.front = Ended()
         self.each_turn, self.handed_over = Event(end), Event()
