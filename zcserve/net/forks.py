@@ -28,6 +28,10 @@ CAME_BACK = 70
 class Holder(Protocol):
     """What has descriptors that a child must not keep: a loop."""
 
+    def note(self) -> None:
+        """A fork is near. It copies the descriptors before the memory: what other lanes close in between is open in
+        the child, and in no table of it."""
+
     def let_go(self, null: int) -> None:
         """In the child: have the numbers lead where `null` does."""
 
@@ -53,6 +57,12 @@ def keep_in_children(holder: Holder) -> None:
     _holders.discard(holder)
 
 
+def _note() -> None:
+    """In the parent, in the thread that forks."""
+    for holder in list(_holders):
+        holder.note()
+
+
 def _let_go() -> None:
     """In the child, in the thread that forked, which is its only one."""
     if not _holders:
@@ -70,4 +80,4 @@ def end() -> NoReturn:
     os._exit(CAME_BACK)
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(before=_note, after_in_child=_let_go)
