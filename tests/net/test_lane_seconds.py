@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("hypothesis")
+lane_module: Any = pytest.importorskip("zcserve.net._lane")
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -22,7 +26,6 @@ from zcserve.http import format_date, parse_date
 from zcserve.net.access_log import as_combined, as_json
 from zcserve.net.fastlane import STATUSES
 
-lane_module: Any = pytest.importorskip("zcserve.net._lane")
 DAY = 86400
 YEAR_2101 = 4_133_980_800
 

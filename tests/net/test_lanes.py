@@ -148,6 +148,7 @@ def test_threads_of_the_first_lane_are_not_bound_to_its_cpu() -> None:
 def test_with_pin_cpus_the_loop_runs_on_the_first_cpu_and_the_loaders_do_not(
     site: Site, serve: Serve, wait_until: WaitUntil
 ) -> None:
+    pytest.importorskip("zcserve.net._lane")
     serve(site.root, engine="native", pin_cpus=True, lanes=1)
     had = os.sched_getaffinity(0)
 
