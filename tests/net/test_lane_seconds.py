@@ -13,12 +13,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("hypothesis")
-lane_module: Any = pytest.importorskip("zcserve.net._lane")
-
-from hypothesis import example, given
-from hypothesis import strategies as st
-
 from tests.support.client import Client, Response
 from tests.support.driver import DATE, PLAIN, Driver, at_one_time, laid_out, packed, put
 from tests.support.waiting import is_readable
@@ -26,6 +20,11 @@ from zcserve.http import format_date, parse_date
 from zcserve.net.access_log import as_combined, as_json
 from zcserve.net.fastlane import STATUSES
 
+pytest.importorskip("hypothesis")
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+lane_module: Any = pytest.importorskip("zcserve.net._lane")
 DAY = 86400
 YEAR_2101 = 4_133_980_800
 
