@@ -84,6 +84,7 @@ class Server:
         self.config = config = replace(config, memory=self._budget.bytes)
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._first_signal = threading.Lock()  # taken by the first one that says to end
         self._is_ready = False  # the supervisor has been told
         self._foreground = False  # the process is ours alone
         self._log: AccessLog | None = None
@@ -331,7 +332,7 @@ class Server:
         return self._drain.until if self._stopping else 0.0
 
     def _on_end_signal(self, number: int, _: object) -> None:
-        if self._stopping:
+        if self._stopping or not self._first_signal.acquire(blocking=False):  # one step: signals come between any two
             self._succession.forbid()
             log.flush()
             os._exit(128 + number)
