@@ -199,7 +199,7 @@ cdef inline bint is_time(const Loop *loop, double until) noexcept nogil:
 
 
 cdef inline bint has_own_chores(const Loop *loop) noexcept nogil:
-    return loop.answering.shared.lanes.has_chores and not loop.answering.number and has_chores(&loop.answering.shared.table)
+    return not loop.answering.number and has_chores(&loop.answering.shared.table)
 
 
 cdef inline bint is_second_over(Loop *loop) noexcept nogil:
@@ -273,7 +273,7 @@ cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept no
         left = max(conns.next_sweep - conns.now, 0)
     if until >= 0 and (left < 0 or until - conns.now < left):
         left = max(until - conns.now, 0)
-    if loop.answering.shared.lanes.has_chores and not loop.answering.number and is_waiting(loop.answering.shared.table.withdrawn):
+    if not loop.answering.number and loop.answering.shared.lanes.has_chores and is_waiting(loop.answering.shared.table.withdrawn):
         left = min(left, WAIT_MS * 0.001) if left >= 0 else WAIT_MS * 0.001
     return -1 if left < 0 else <int> (left * 1000 + 0.999)
 
