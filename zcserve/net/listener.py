@@ -241,6 +241,7 @@ class Listener:
         self._shed_descriptor = shed_descriptor
         self._family = int(sock.family)
         self._is_tcp = sock.family != socket.AF_UNIX
+        self._round = -1  # of the loop, in which it accepted last
         self._starved = False
         self._short_of = ""  # why the front was asked for room last
         self._is_asking = False  # it has closed none, and will tell
@@ -277,6 +278,10 @@ class Listener:
             self._on_readable(0)
 
     def _on_readable(self, _: int) -> None:
+        if self._round == self._loop.rounds:
+            self._loop.again(self._accept_on)  # an event and a step came together: one turn has one share
+            return
+        self._round = self._loop.rounds
         if self._short_of and (shed := self._loop.front.shed(0)):
             self._has_shed(shed)
         until = self._loop.now + ACCEPTING_S
