@@ -31,18 +31,16 @@ from os import urandom
 from zcserve.net.lane cimport (
     absent, accepting, connections, endings, hashes, mapped, owned as owning, proxies, servlets, shedding, table, trials, withdrawn,
 )
-from zcserve.net.lane.atomic cimport look_int
+from zcserve.net.lane.atomic cimport look_64, look_int
 from zcserve.net.lane.connections cimport OWNER_PYTHON, OWNER_SOURCE, Conn, Conns
-from zcserve.net.lane.lanes cimport (
-    CONTENT_BYTES, DRAIN, END_ALL, END_IDLE, LANES_MAX, REQUESTS, STOP, UNMODIFIED, open_lanes, order_others, passed, total,
-)
+from zcserve.net.lane.lanes cimport DRAIN, END_ALL, END_IDLE, LANES_MAX, STOP, open_lanes, order_others, passed
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
 from zcserve.net.lane.letters cimport run_alone
 from zcserve.net.lane.loop cimport Loop, is_second_over
 from zcserve.net.lane.news cimport are_sent, ask_for_lines, lost_lines, told_lines
 from zcserve.net.lane.numbers cimport bury, close_numbers, tell_uses
 from zcserve.net.lane.opening cimport add_descriptors, close_lane, drop_letters, free_lane, have_mail, new_lane, open_lane, prepare
-from zcserve.net.lane.output cimport MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes, unsent
+from zcserve.net.lane.output cimport Output, MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.records cimport Record, record_of_page, take_dead
 from zcserve.net.lane.sending cimport Answering, pace_errands
@@ -472,20 +470,23 @@ cdef class Lane:
         """How many connections hold bytes that were read and are not answered yet."""
         return connections.count_inboxes(&self.loop.answering.conns)
 
+    cdef const Output *output_of(self, int number):
+        return &self.others[number].answering.output if number else &self.loop.answering.output
+
     @property
     def requests(self):
         """How many it has answered."""
-        return self.loop.answering.output.requests + total(&self.shared.lanes, REQUESTS)
+        return sum([look_64(&self.output_of(i).requests) for i in range(self.shared.lanes.count)])
 
     @property
     def bytes_sent(self):
         """Of content."""
-        return self.loop.answering.output.bytes_sent + total(&self.shared.lanes, CONTENT_BYTES)
+        return sum([look_64(&self.output_of(i).bytes_sent) for i in range(self.shared.lanes.count)])
 
     @property
     def not_modified(self):
         """How many of its answers were 304."""
-        return self.loop.answering.output.not_modified + total(&self.shared.lanes, UNMODIFIED)
+        return sum([look_64(&self.output_of(i).not_modified) for i in range(self.shared.lanes.count)])
 
     @property
     def turn(self):

@@ -27,7 +27,7 @@ from zcserve.net.lane.lanes cimport ANSWERED, ASK, LANES_MAX, Lanes, send
 from zcserve.net.lane.log cimport Log, add_lines
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.moving cimport give_away
-from zcserve.net.lane.output cimport ENOUGH, GONE, Output
+from zcserve.net.lane.output cimport ENOUGH, GONE, Output, count
 from zcserve.net.lane.proxies cimport NAME_MAX
 from zcserve.net.lane.records cimport Record, key_at, unref
 
@@ -283,8 +283,7 @@ cdef inline void say_answers(Question *question, Conns *conns, Conn *conn, Outpu
         add_int(&question.said.refs, 1)
     if question.lines_len:
         add_lines(log, question.lines, question.lines_len, question.requests)
-    output.requests += question.requests
-    output.bytes_sent += question.size
+    count(output, question.requests, question.size, 0)
     conn.answered += question.requests
     question.requests = 0
     conn.closing = STAYS

@@ -36,12 +36,6 @@ cdef enum:                       # `Letter.kind`
     ASK = 4                      # `what`: the first `Question` of a chain (asking.pxd), for the first lane
     ANSWERED = 5                 # likewise, and it has answered them
 
-cdef enum:                       # `Station.numbers`
-    REQUESTS = 0                 # that it has answered
-    CONTENT_BYTES = 1            # of content
-    UNMODIFIED = 2               # answers that were 304
-    NUMBERS = 3
-
 cdef enum:                       # orders
     STOP = 1                     # close all connections, and end
     DRAIN = 2                    # each answer is its connection's last
@@ -74,7 +68,6 @@ cdef struct Station:
     int shed                     # connections that it closed as it was told to, since the start
     int idlest_told              # one more than there are in `idlest`; 0: it was never asked
     double idlest[IDLEST_MAX]    # the ranks (endings.pxd) of its connections that would be shed first
-    uint64_t numbers[NUMBERS]    # at the end of its last turn
     char behind[64]
     Parcel touched               # numbers of what was used (uses.pxd), for Python
     Parcel noted                 # sightings, likewise
@@ -135,15 +128,6 @@ cdef inline bint passed(const Lanes *lanes, uint64_t epoch) noexcept nogil:
             return False
     return True
 
-
-
-cdef inline uint64_t total(const Lanes *lanes, int number) noexcept nogil:
-    """One of the numbers, of all lanes but the first."""
-    cdef uint64_t sum = 0
-    cdef int i
-    for i in range(1, lanes.count):
-        sum += acquire(&lanes.stations[i].numbers[number])
-    return sum
 
 
 cdef inline bint send(Lanes *lanes, int number, Letter letter) noexcept nogil:

@@ -18,7 +18,6 @@ from libc.string cimport memcpy
 from zcserve.net.lane.accepting cimport ACCEPTS_MAX, FOR_PYTHON, Accepting, accept, begin_to_accept, end_accepting, look_after
 from zcserve.net.lane.answering cimport CALLS_MAX, answer, has_had_its_share
 from zcserve.net.lane.asking cimport PRESSING, QUIET, UNKNOWN, forget_question, post
-from zcserve.net.lane.atomic cimport release
 from zcserve.net.lane.connections cimport (
     AGAIN, ASKED, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue,
     are_calls_waiting, call_later, drop_first, free_inbox, nothing_read, run_again, tell, watch_fresh,
@@ -26,7 +25,7 @@ from zcserve.net.lane.connections cimport (
 from zcserve.net.lane.endings cimport end, end_idle, finish, linger, sweep
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
-from zcserve.net.lane.lanes cimport ASK, CONTENT_BYTES, REQUESTS, UNMODIFIED, Station, begin_reading, begin_work, end_reading
+from zcserve.net.lane.lanes cimport ASK, Station, begin_reading, begin_work, end_reading
 from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET, date_prefixes
 from zcserve.net.lane.replying cimport answer_questions, post_answers, take_up_answers
@@ -255,9 +254,6 @@ cdef inline int end_turn(Loop *loop, int timeout) noexcept nogil:
         take_up_answers(lane)
     if lane.asking.out.first != NULL:
         post(&lane.asking.out, &lane.shared.lanes, 0, ASK, &lane.asking.is_stuck)
-    release(&loop.station.numbers[REQUESTS], lane.output.requests)
-    release(&loop.station.numbers[CONTENT_BYTES], lane.output.bytes_sent)
-    release(&loop.station.numbers[UNMODIFIED], lane.output.not_modified)
     if lane.conns.again.count:   # of what was stuck
         return 0
     return min(timeout, STUCK_MS) if lane.asking.is_stuck and timeout >= 0 else STUCK_MS if lane.asking.is_stuck else timeout

@@ -13,7 +13,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from zcserve.net.lane.atomic cimport add_int
+from zcserve.net.lane.atomic cimport add_int, set_64
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.mapped cimport Mapped, copied_at, send_pages
 from zcserve.net.lane.records cimport Dead, Record, Rep, reps_of, unref
@@ -180,8 +180,7 @@ cdef inline void add_text(
     """`text`, which the record keeps, is what has been answered by now: another answer with so much content, behind the others."""
     cdef Answer *answer = &output.answers[0]
     if output.count:
-        output.requests += 1
-        output.bytes_sent += size
+        count(output, 1, size, 0)
     else:
         answer.size = size
         answer.span_offset = answer.span_len = 0
@@ -200,9 +199,14 @@ cdef inline bint has_room(const Output *output) noexcept nogil:
 
 
 cdef inline void count_answer(Output *output, const Answer *answer, int by) noexcept nogil:
-    output.requests += by
-    output.bytes_sent += by * answer.size
-    output.not_modified += by * answer.not_modified
+    count(output, by, by * answer.size, by * answer.not_modified)
+
+
+cdef inline void count(Output *output, int64_t requests, int64_t size, int64_t not_modified) noexcept nogil:
+    """The lane's thread alone counts; Python's reads at any time."""
+    set_64(&output.requests, output.requests + requests)
+    set_64(&output.bytes_sent, output.bytes_sent + size)
+    set_64(&output.not_modified, output.not_modified + not_modified)
 
 
 cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pending) noexcept nogil:
