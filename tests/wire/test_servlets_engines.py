@@ -87,7 +87,7 @@ def test_the_lane_asks_servlets_itself(engines: Engines, wait_until: WaitUntil) 
     assert compare(engines, [stream])
     before = lane.requests
     ask(engines.native.port, [stream])
-    wait_until(lambda: lane.requests - before >= 40)  # other lanes tell it when their turn is over
+    wait_until(lambda: lane.requests - before >= 40)
 
 
 @pytest.mark.parametrize("seed", range(2))
