@@ -489,7 +489,7 @@ def test_a_server_that_ends_at_once_takes_the_next_program_along(
             with standing_still(server.pid):  # both come before the loop's next turn
                 server.signal(signal.SIGINT)
                 server.signal(signal.SIGTERM)
-            assert server.first.process.wait(20) == 128 + signal.SIGTERM
+            assert server.first.process.wait(20) in (128 + signal.SIGINT, 128 + signal.SIGTERM)  # either may be first
         server.await_end(child)
     finally:
         end([child])
