@@ -400,33 +400,36 @@ def test_a_child_keeps_what_has_the_number_of_a_closed_loop(two: Pipes) -> None:
     os.close(number)
 
 
-def test_a_child_gives_up_the_others_where_its_own_descriptor_has_a_number_that_is_listed(
-    loop: Loop, two: Pipes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    null, other = two.readers
-    given_up: list[int] = []
+@pytest.fixture
+def given_up(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """What a child gives up, which this process only notes; the loop is closed with the front that it had."""
+    numbers: list[int] = []
     front = loop.front
     with monkeypatch.context() as patched:
-        patched.setattr(os, "dup2", lambda _, fd, *, inheritable: given_up.append(fd))
-        patched.setattr(front, "descriptors", lambda: [null, other])
+        patched.setattr(os, "dup2", lambda _, fd, *, inheritable: numbers.append(fd))
+        yield numbers
+    loop.front = front
+
+
+def test_a_child_gives_up_the_others_where_its_own_descriptor_has_a_number_that_is_listed(
+    loop: Loop, two: Pipes, given_up: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    null, other = two.readers
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.front, "descriptors", lambda: [null, other])
         loop.let_go(null)
-    loop.front = front  # to be closed
     assert other in given_up
     assert null not in given_up
 
 
 def test_a_child_gives_up_what_another_lane_has_closed_during_the_fork(
-    loop: Loop, two: Pipes, monkeypatch: pytest.MonkeyPatch
+    loop: Loop, two: Pipes, given_up: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     null, other = two.readers
-    given_up: list[int] = []
-    front = loop.front
     with monkeypatch.context() as patched:
-        patched.setattr(os, "dup2", lambda _, fd, *, inheritable: given_up.append(fd))
-        patched.setattr(front, "lanes", 2)
-        patched.setattr(front, "descriptors", lambda: [other])
+        patched.setattr(loop.front, "lanes", 2)
+        patched.setattr(loop.front, "descriptors", lambda: [other])
         loop.note()
-        patched.setattr(front, "descriptors", list)
+        patched.setattr(loop.front, "descriptors", list)
         loop.let_go(null)
-    loop.front = front  # to be closed
     assert other in given_up

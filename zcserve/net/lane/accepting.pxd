@@ -26,9 +26,7 @@ from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_NONE, Conn, Conns, give_place, renew, resume, room_for, run_again, show, take_place, tell, tell_if_over,
     watch_for,
 )
-from zcserve.net.lane.lanes cimport (
-    ACCEPT, LANES_MAX, LEAVE, LISTEN, STAND_BEHIND, TROUBLE, Lanes, Station, order, order_others, send, waits,
-)
+from zcserve.net.lane.lanes cimport ACCEPT, LEAVE, LISTEN, STAND_BEHIND, TROUBLE, Lanes, Station, order, order_others, send, waits
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.moving cimport give_away
 from zcserve.net.lane.system cimport (

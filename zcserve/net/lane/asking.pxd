@@ -23,7 +23,7 @@ from zcserve.net.lane.connections cimport (
     ASKED, BEGUN, CLOSES, CLOSES_DEAF, OWNER_LANE, STAYS, TOLD_MAX, Conn, Conns, name_peer, run_again,
 )
 from zcserve.net.lane.endings cimport end
-from zcserve.net.lane.lanes cimport ANSWERED, ASK, LANES_MAX, Lanes, send
+from zcserve.net.lane.lanes cimport LANES_MAX, Lanes, send
 from zcserve.net.lane.log cimport Log, add_lines
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.moving cimport give_away

@@ -7,9 +7,7 @@ Letters and orders are taken up between two events of a turn, so nothing of an a
 
 from libc.stdint cimport uint64_t
 
-from zcserve.net.lane.accepting cimport (
-    ACCEPTS_MAX, accept, leave, listen_too, look_as_told, next_closed, report, report_troubled, stand_behind,
-)
+from zcserve.net.lane.accepting cimport ACCEPTS_MAX, leave, listen_too, look_as_told, next_closed, report, report_troubled, stand_behind
 from zcserve.net.lane.asking cimport Question, join
 from zcserve.net.lane.connections cimport Conns, run_again, tell_if_over
 from zcserve.net.lane.endings cimport abort_all, close_all

@@ -28,7 +28,7 @@ from zcserve.net.lane.gil cimport let_gil_go
 from zcserve.net.lane.lanes cimport ASK, Station, begin_reading, begin_work, end_reading
 from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET, date_prefixes
-from zcserve.net.lane.replying cimport answer_questions, post_answers, take_up_answers
+from zcserve.net.lane.replying cimport post_answers, take_up_answers
 from zcserve.net.lane.seconds cimport is_another
 from zcserve.net.lane.sending cimport Answering, begin_turn, go_on
 from zcserve.net.lane.system cimport EPOLLERR, EPOLLHUP, EPOLLOUT, EPOLLRDHUP, epoll_event, epoll_wait, monotonic, recv, ssize_t

@@ -19,7 +19,7 @@ from zcserve.net.lane.lanes cimport LANES_MAX, Lanes
 from zcserve.net.lane.parcels cimport Parcel, has_come, let_parcel_go, may_send
 from zcserve.net.lane.records cimport Dead, Record, free_record, reps_of
 from zcserve.net.lane.system cimport monotonic
-from zcserve.net.lane.uses cimport Use, Uses, has_uses, list_number, send_uses, tick_at
+from zcserve.net.lane.uses cimport Uses, has_uses, list_number, send_uses, tick_at
 
 cdef enum:
     TICKS_AT_ONCE = 256          # entries that are told in a turn, or when something is evicted: a tenth of a millisecond

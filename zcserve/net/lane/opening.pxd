@@ -22,7 +22,6 @@ from zcserve.net.lane.mapped cimport map_file, unmap
 from zcserve.net.lane.moving cimport Given, drop_given
 from zcserve.net.lane.news cimport close_news, open_news
 from zcserve.net.lane.numbers cimport count_too
-from zcserve.net.lane.output cimport Output
 from zcserve.net.lane.parcels cimport close_parcel, open_parcel
 from zcserve.net.lane.records cimport Record, note_dead
 from zcserve.net.lane.replying cimport answer_questions

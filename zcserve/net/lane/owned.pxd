@@ -13,7 +13,7 @@ news is read.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport PyObject
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.string cimport memchr
 
 from zcserve.net.lane.absent cimport is_own_key

@@ -12,7 +12,7 @@ A number goes to another representation when no lane can use the one before any 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 
-from zcserve.net.lane.atomic cimport look_64, set_32, set_64
+from zcserve.net.lane.atomic cimport set_32, set_64
 from zcserve.net.lane.parcels cimport Parcel, send_parcel
 from zcserve.net.lane.records cimport Rep
 from zcserve.net.lane.steady cimport give_addresses, have_memory, take_addresses
