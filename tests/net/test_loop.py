@@ -400,36 +400,31 @@ def test_a_child_keeps_what_has_the_number_of_a_closed_loop(two: Pipes) -> None:
     os.close(number)
 
 
-@pytest.fixture
-def given_up(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """What a child gives up, which this process only notes; the loop is closed with the front that it had."""
-    numbers: list[int] = []
+def given_up(loop: Loop, null: int, before: list[int], after: list[int]) -> list[int]:
+    """What a child gives up, which this process only notes: the front lists these descriptors before the fork and after
+    it. The loop keeps its front, with which it is closed."""
     front = loop.front
-    with monkeypatch.context() as patched:
+    numbers: list[int] = []
+    with pytest.MonkeyPatch.context() as patched:  # no longer: pytest moves descriptors, too
         patched.setattr(os, "dup2", lambda _, fd, *, inheritable: numbers.append(fd))
-        yield numbers
+        patched.setattr(front, "lanes", 2)
+        patched.setattr(front, "descriptors", lambda: before)
+        loop.note()
+        patched.setattr(front, "descriptors", lambda: after)
+        loop.let_go(null)
     loop.front = front
+    return numbers
 
 
 def test_a_child_gives_up_the_others_where_its_own_descriptor_has_a_number_that_is_listed(
-    loop: Loop, two: Pipes, given_up: list[int], monkeypatch: pytest.MonkeyPatch
+    loop: Loop, two: Pipes
 ) -> None:
     null, other = two.readers
-    with monkeypatch.context() as patched:
-        patched.setattr(loop.front, "descriptors", lambda: [null, other])
-        loop.let_go(null)
-    assert other in given_up
-    assert null not in given_up
+    found = given_up(loop, null, [], [null, other])
+    assert other in found
+    assert null not in found
 
 
-def test_a_child_gives_up_what_another_lane_has_closed_during_the_fork(
-    loop: Loop, two: Pipes, given_up: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_child_gives_up_what_another_lane_has_closed_during_the_fork(loop: Loop, two: Pipes) -> None:
     null, other = two.readers
-    with monkeypatch.context() as patched:
-        patched.setattr(loop.front, "lanes", 2)
-        patched.setattr(loop.front, "descriptors", lambda: [other])
-        loop.note()
-        patched.setattr(loop.front, "descriptors", list)
-        loop.let_go(null)
-    assert other in given_up
+    assert other in given_up(loop, null, [other], [])
