@@ -149,7 +149,7 @@ def test_where_descriptors_run_out_the_idlest_connections_make_room(
 def test_where_descriptors_run_out_and_all_are_busy_a_newcomer_is_told(
     root: Path, command: StartCommand, wait_until: WaitUntil
 ) -> None:
-    server = command(root, "--lanes", "1")  # whose descriptors are counted
+    server = command(root)
     count = leave(server.pid, spare=6)
     busy = [Client(server.port, receive_buffer=2048) for _ in range(6)]
     for client in busy:

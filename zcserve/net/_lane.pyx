@@ -233,8 +233,9 @@ cdef class Lane:
         bury(&self.loop.answering.dead)
 
     def shed(self, int most):
-        """As `shedding.shed`: how many were closed, by other lanes since the last call, too; None: as `Front.shed`."""
-        return shedding.shed(&self.loop.answering.conns, most) or (None if most > 0 and self.shared.lanes.count > 1 else 0)
+        """As `shedding.shed`: how many were closed, by other lanes since the last call, too; None: they still look."""
+        cdef int done = shedding.shed(&self.loop.answering.conns, most)
+        return None if done == shedding.PENDING else done
 
     # --- what Python teaches ----------------------------------------------------------------------------------
 

@@ -111,8 +111,8 @@ class Front:
         return False
 
     def shed(self, most: int) -> int | None:
-        """Close up to `most` idle connections, at most half; how many were closed since the last call. None: none yet.
-        Where other threads close theirs, the listeners are reported when these have, or know which are to go."""
+        """Close up to `most` idle connections, at most half; how many were closed since the last call. None: other
+        threads look for some to close; the listeners are reported when these have."""
         return 0
 
     def drain(self) -> None:

@@ -11,7 +11,7 @@ connection is idle, the descriptor held in reserve takes one client at a time ou
 The log says what was closed and refused (shortage.py).
 
 A front with several threads looks for idle connections in each, and cannot say at once: the client waits until the
-front reports the listener again. It is asked twice at most: the first time, it may know of none that is idle still.
+front reports the listener again.
 
 A client whose machine has vanished sends no FIN. The kernel finds that out: by probes where nothing is on its way
 (keepalive), and by TCP_USER_TIMEOUT where something is, which is the kernel's own `--write-timeout`. Accepted sockets
@@ -244,7 +244,7 @@ class Listener:
         self._round = -1  # of the loop, in which it accepted last
         self._starved = False
         self._short_of = ""  # why the front was asked for room last
-        self._is_asking = False  # it has closed none, and will tell
+        self._is_asking = False  # it looks for connections to close, and will tell
         self._retry_at = inf
         self.armed = inf
         try:
@@ -401,7 +401,7 @@ class Listener:
         if shed:
             self._has_shed(shed)
             return True
-        self._is_asking = shed is None and not self._is_asking
+        self._is_asking = shed is None
         if self._is_asking:
             return False
         now = self._loop.now

@@ -81,6 +81,8 @@ cdef struct Lanes:
     int listeners                # how many it has opened
     double shed_up_to            # the rank
     int shed_told                # connections that others have closed to make room, as far as Python was told
+    int sheddings                # how often others were told to since one was closed; the first lane's, as is the next
+    double shedding_at           # when they were told last
     char before[64]              # what follows is written by all when a connection comes or goes, or cannot come
     int connections              # of all lanes, in letters, and Python's
     int listening                # listeners that lanes but the first have

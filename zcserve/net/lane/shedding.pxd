@@ -5,7 +5,8 @@
 Room is made where connections were idle longest, in whatever lane. Each lane but the first lets the others see the ranks of those that it would
 close first, when it is told to look. The first lane finds the rank up to which there are as many in all as are to go, closes its own up to
 there, and has the others do so. A rank that was seen long ago does no harm: what was asked for since has a later one, and is spared.
-Python is told when all lanes have looked, and is asked again then: at the first time nothing may have been seen yet.
+Python is told when all lanes have looked, and asks again then: at the first time nothing may have been seen yet, at the second they close
+what the first has shown. Only where nothing was closed at the third, there is none that may be.
 
 The unit knows no HTTP.
 """
@@ -20,31 +21,60 @@ cdef extern from *:
     """
     #define ZC_FOREVER_S 1e9
     #define ZC_NO_RANK -1e18
+    #define ZC_STALE_S 1.0
     """
     const double FOREVER_S "ZC_FOREVER_S"        # longer than the monotonic clock runs
     const double NO_RANK "ZC_NO_RANK"            # below that of any connection
+    const double STALE_S "ZC_STALE_S"            # ranks that were told so long ago are looked for anew
+
+cdef enum:
+    PENDING = -1                 # others look for connections to close; Python is told when they have
+    SHEDDINGS = 2                # one shows the ranks, the next one closes up to one of them
 
 
 cdef inline int shed(Conns *conns, int most) noexcept nogil:
     """The first lane's. Close up to `most` connections, those that have ended first, then the longest idle; how many were closed. Other
-    lanes close theirs soon, and the last one tells (ROOM): what they have closed is in the number that the next call gives.
+    lanes close theirs soon, and the last one tells (ROOM): what they have closed is in the number that the next call gives. PENDING where
+    none was, and they still look.
 
     Not one whose first request may be on its way, or that was answered in this turn; and not one that has sent what was not read yet,
     or to which not all has left: closing would reset it."""
     cdef Lanes *lanes = conns.lanes
     cdef int victims[IDLEST_MAX]
-    cdef int found
+    cdef int found, done
     cdef double last
+    cdef bint looking = acquire_int(&lanes.still_shed) > 0
+    done = shed_elsewhere(lanes)
     most = min(most, IDLEST_MAX)
-    if not most or acquire_int(&lanes.still_shed):
-        return shed_elsewhere(lanes)
+    if done or not most or looking:
+        return done if done or not most else PENDING
     found = find_victims(conns, most, victims)
     last = last_rank(conns, most, victims, found)
-    if lanes.count > 1:
+    if is_to_ask(lanes):
+        looking = True
         set_double(&lanes.shed_up_to, last)
         release_int(&lanes.still_shed, lanes.count - 1)
         order_others(lanes, SHED)
-    return close_victims(conns, victims, found, last) + shed_elsewhere(lanes)
+    done = close_victims(conns, victims, found, last)
+    if done:
+        lanes.sheddings = 0
+    return PENDING if looking and not done else done
+
+
+cdef inline bint is_to_ask(Lanes *lanes) noexcept nogil:
+    """Whether other lanes may have something to close that the last call has not shown."""
+    cdef double now
+    if lanes.count == 1:
+        return False
+    now = monotonic()
+    if lanes.sheddings >= SHEDDINGS and now - lanes.shedding_at < STALE_S:
+        lanes.sheddings = 0      # whoever asks next asks for another client
+        return False
+    if now - lanes.shedding_at >= STALE_S:
+        lanes.sheddings = 0
+    lanes.sheddings += 1
+    lanes.shedding_at = now
+    return True
 
 
 cdef inline double last_rank(const Conns *conns, int most, const int *victims, int found) noexcept nogil:
@@ -118,6 +148,8 @@ cdef inline int shed_elsewhere(Lanes *lanes) noexcept nogil:
     for i in range(1, lanes.count):
         done += look_int(&lanes.stations[i].shed)
     lanes.shed_told = done
+    if done > before:
+        lanes.sheddings = 0
     return done - before
 
 
