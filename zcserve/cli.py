@@ -25,6 +25,7 @@ from zcserve.config.keys import KEYS, Key, shown_default
 from zcserve.config.option import SWITCH, TEXTS
 from zcserve.config.sources import ENV_CONFIG_FILE, load
 from zcserve.config.table import Config
+from zcserve.config.units import Auto
 from zcserve.errors import UsageError, nearest
 
 EXIT_WRONG_USE = 2
@@ -35,6 +36,8 @@ COMPLAINED_WITHIN_S = 0.5
 EXIT_WITHIN_S = 1.0
 # What a server has open before its first client, in round numbers: 19 without applications.
 DESCRIPTORS_MIN = 24
+# What each lane but the first has open besides, with one listener.
+DESCRIPTORS_OF_A_LANE = 5
 
 _OWN_FLAGS = ("--config", "--check", "--version", "--help")
 
@@ -149,7 +152,7 @@ def _run(argv: list[str]) -> tuple[int, float]:
     config = _configure(given)
     from zcserve import log  # late, as all of the server
 
-    _check_descriptors()
+    _check_descriptors(config)
     with ExitStack() as stack:
         try:
             stack.enter_context(log.to_stderr(config.log_level))
@@ -167,13 +170,15 @@ def _run(argv: list[str]) -> tuple[int, float]:
         return running.run(), running.ends_by
 
 
-def _check_descriptors() -> None:
+def _check_descriptors(config: Config) -> None:
     import resource
 
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if 0 <= most < DESCRIPTORS_MIN:
+    others = 0 if isinstance(config.lanes, Auto) else config.lanes - 1
+    needed = DESCRIPTORS_MIN + DESCRIPTORS_OF_A_LANE * others
+    if 0 <= most < needed:
         raise UsageError(
-            f"the process may have {most} descriptors, and needs {DESCRIPTORS_MIN} and one for each client: raise the "
+            f"the process may have {most} descriptors, and needs {needed} and one for each client: raise the "
             "limit (ulimit -n, LimitNOFILE=)"
         )
 

@@ -248,6 +248,7 @@ def test_what_is_missing_is_named_in_one_line(start: Start, tmp_path: Path) -> N
         sock.bind(f"{directory}/socket")
         cases: list[tuple[bytes, Any]] = [
             (b"may have 12 descriptors", start("--port", "0", preexec_fn=limited(resource.RLIMIT_NOFILE, 12))),
+            (b"needs 39 and one", start("--lanes", "4", preexec_fn=limited(resource.RLIMIT_NOFILE, 30))),
             (b"may have files of 1.0 MiB", start("--port", "0", preexec_fn=limited(resource.RLIMIT_FSIZE, 1 << 20))),
             (b"it is a socket", start("--port", "0", "--access-log", f"{directory}/socket")),
             (b"Is a directory", start("--port", "0", "--access-log", directory)),
