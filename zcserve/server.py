@@ -52,9 +52,11 @@ from zcserve.net.connection import take_over
 from zcserve.net.fastlane import open_front
 from zcserve.net.listener import Inherited, Listener, Reserve, bind
 from zcserve.net.loop import Loop
+from zcserve.net.notes import Notes
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
+from zcserve.net.slow import SlowRequests
 from zcserve.program import close_inherited
 from zcserve.site.site import Site
 from zcserve.succession import Succession
@@ -154,8 +156,11 @@ class Server:
         """The loop and what is its own: its front, its second's prefixes, its log."""
         self._prefixes = Prefixes()
         self._open_log(undo)
-        front = open_front(self.config, self._prefixes, self._log)
+        self._slow = SlowRequests(self.config.slow_log_s) if self.config.slow_log_s else None
+        front = open_front(self.config, self._prefixes, self._log, self._slow)
         self.loop = Loop(front)
+        if self._slow is not None:
+            self._slow.begin(self.loop.timers)
         undo.callback(self.loop.close)
         self.loop.each_turn.subscribe(self._each_turn)  # first: it makes the second's prefixes
         front.begin(self.loop, self.store)
@@ -164,7 +169,9 @@ class Server:
         config = self.config
         if config.access_log:
             try:
-                self._log = AccessLog(config.access_log, config.access_log_format, self._prefixes)
+                self._log = AccessLog(
+                    config.access_log, config.access_log_format, self._prefixes, config.access_log_sample
+                )
             except OSError as error:
                 raise UsageError(f"access_log: {config.access_log!r} cannot be opened: {reason_of(error)}") from None
             undo.callback(self._log.close)
@@ -194,6 +201,7 @@ class Server:
         config, loop = self.config, self.loop
         fetcher = Fetcher(self.loader, config.loader_threads, loop.call_soon, config.load_timeout_s)
         undo.callback(fetcher.close)
+        is_noted = self._slow is not None or (self._log is not None and bool(config.access_log_fields))
         self._service = Service(
             config=config,
             loop=loop,
@@ -202,7 +210,8 @@ class Server:
             fetcher=fetcher,
             sites=(self.site,),
             bodies=Allowance(config.servlet_bodies_bytes()),
-            log=self._log.record if self._log is not None else None,
+            log=self._log.record if self._log is not None and not is_noted else None,
+            notes=Notes(config, self._log, self._slow) if is_noted else None,
             proxies=Proxies(Trusted(config.proxy_headers)) if config.proxy_headers else None,
         )
         loop.front.reserve(self._service.count_keys())

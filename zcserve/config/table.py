@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from zcserve.config.addresses import Address, TcpAddress, parse_host, parse_listen
 from zcserve.config.globs import parse_glob
+from zcserve.config.log_fields import read_names
 from zcserve.config.option import (
     COUNT,
     DURATION,
@@ -152,6 +153,24 @@ class Config:
     )
     access_log_format: AccessLogFormat = _key(
         "combined", TEXT, "how a request is logged", choices=get_args(AccessLogFormat)
+    )
+    access_log_fields: tuple[str, ...] = _key(
+        (),
+        TEXTS,
+        "what else a line says, behind the rest: host (as sent), request_id (X-Request-Id, or one of our own, which "
+        "applications see), duration (seconds until the answer was with the kernel)",
+        metavar="NAMES",
+        check=read_names,
+    )
+    access_log_sample: int = _key(
+        1, COUNT, "log one of so many requests; those that are answered with 400 or more are all logged", metavar="N"
+    )
+    slow_log_s: float = _key(
+        0.0,
+        DURATION,
+        "tell of requests that take as long on standard error, and what they waited for; 0 for never",
+        metavar="TIME",
+        bounds=(0, DAY_S),
     )
     proxy_headers: tuple[str, ...] = _key(
         (),

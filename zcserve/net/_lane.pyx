@@ -37,10 +37,10 @@ from zcserve.net.lane.lanes cimport DRAIN, END_ALL, END_IDLE, LANES_MAX, STOP, o
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
 from zcserve.net.lane.letters cimport run_alone
 from zcserve.net.lane.loop cimport Loop, is_second_over
-from zcserve.net.lane.news cimport are_sent, ask_for_lines, lost_lines, told_lines
+from zcserve.net.lane.news cimport are_sent, ask_for_lines, lines_left_out, lost_lines, told_lines
 from zcserve.net.lane.numbers cimport bury, close_numbers, tell_uses
 from zcserve.net.lane.opening cimport add_descriptors, close_lane, drop_letters, free_lane, have_mail, new_lane, open_lane, prepare
-from zcserve.net.lane.output cimport Output, MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes, unsent
+from zcserve.net.lane.output cimport Output, MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.records cimport Record, record_of_page, take_dead
 from zcserve.net.lane.sending cimport Answering, pace_errands
@@ -48,6 +48,7 @@ from zcserve.net.lane.shared cimport Shared, close_shared, open_shared
 from zcserve.net.lane.sightings cimport set_rule, taken
 from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close
 from zcserve.net.lane.text cimport Text
+from zcserve.net.lane.timed cimport let_pending_go
 
 sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of those beside it
 
@@ -75,7 +76,7 @@ cdef class Lane:
     cdef list pages                  # see `set_pages`
     cdef object judge, look_up, owned, teach, origin       # see `__init__`, `consult`, `learn`, `trust`
     cdef set quick                   # the keys of what was found by `look_up`
-    cdef dict made                   # descriptor -> what the application made of a request, until it is taken
+    cdef dict made                   # descriptor -> what the application made of a request, and its id, until it is taken
 
     def __cinit__(self):
         cdef Answering *lane = &self.loop.answering
@@ -152,8 +153,7 @@ cdef class Lane:
         connections.forget(&self.loop.answering.conns, fd)
 
     def resume(self, int fd, double since):
-        """Take a connection from Python, which answered it last at `since` (monotonic): it owes nothing and holds no bytes. What
-        comes in is read from now on in the lane that has the fewest connections."""
+        """Take a connection from Python, as `Front.give`: it is that lane's from now on that has the fewest."""
         cdef Conns *conns = &self.loop.answering.conns
         accepting.take_back(&self.loop.accepting, conns, fd, connections.foreign_conn(conns, fd), since)
 
@@ -179,9 +179,7 @@ cdef class Lane:
         return [(conns.reports[i].fd, conns.reports[i].mask) for i in range(conns.reports_count)]
 
     def take(self, int fd):
-        """What was handed over with `fd`: (peer, bytes read, how often in a row that was in vain, whether the peer hung up, what the
-        application made of the first request, or None, what is to be sent before that); None: nothing was. The connection is Python's
-        from now on."""
+        """What was handed over with `fd`, a `front.Handed`; None: nothing was. The connection is Python's from now on."""
         cdef Conns *conns = &self.loop.answering.conns
         cdef Conn *conn
         if not 0 <= fd < conns.size or not conns.all[fd].handed:
@@ -191,8 +189,10 @@ cdef class Lane:
         data = PyBytes_FromStringAndSize(conn.inbox, conn.inbox_len) if conn.inbox_len else b""
         connections.free_inbox(conn)
         connections.name_peer(conn)
-        left = unsent(&conn.pending, conns.dead)
-        return conn.name[: conn.name_len].decode("ascii"), data, conn.in_vain, bool(conn.hung_up), self.made.pop(fd, None), left
+        left = let_pending_go(conns.log, &conn.pending, conn.read_at, conns.dead)
+        name = conn.name[: conn.name_len].decode("ascii")
+        made, request_id = self.made.pop(fd, (None, b""))
+        return name, data, conn.in_vain, bool(conn.hung_up), made, left, conn.read_at, request_id
 
     def descriptors(self):
         """As `opening.add_descriptors`, of all lanes."""
@@ -210,7 +210,7 @@ cdef class Lane:
         for i in range(1, self.shared.lanes.count):      # they have ended
             drop_letters(self.others[i])
             take_dead(&self.loop.answering.dead, &self.others[i].answering.dead)
-        for made in self.made.values():
+        for made, _ in self.made.values():
             made.discard()
         self.made.clear()
         self.consult(None)
@@ -264,8 +264,7 @@ cdef class Lane:
         table.put_file(&self.shared.table, key, entries, any_query)
 
     def put_redirect(self, bytes key not None, bytes head not None, bytes content not None):
-        """Teach what is answered with 301, whatever its query is: what stands behind the prefix, with the location in the head's
-        last line. Raises ValueError for a head without lines."""
+        """Teach a 301, whatever the query is: what stands behind the prefix, the location last. Raises ValueError for no head."""
         if not head.endswith(b"\r\n\r\n"):
             raise ValueError("not a head")
         table.put_page(&self.shared.table, key, record_of_page(key, MOVED, head, content))
@@ -302,7 +301,7 @@ cdef class Lane:
         bury(&self.loop.answering.dead)
 
     def forget_key(self, bytes key not None):
-        """Forget one resource, if it was taught: its key leads elsewhere now."""
+        """Forget one resource, if it was taught."""
         table.drop_key(&self.shared.table, table.text_of(key))
         bury(&self.loop.answering.dead)
 
@@ -311,8 +310,7 @@ cdef class Lane:
         table.drop_entry(&self.shared.table, entry)
 
     def clear(self, uint32_t resources=0):
-        """Forget all resources, in the next turns: a hundred thousand are too much for one. There is room for so many
-        `resources` then."""
+        """Forget all resources, in the next turns: it takes long. There is room for so many `resources` then."""
         self.quick.clear()
         table.clear(&self.shared.table, resources)
 
@@ -321,8 +319,7 @@ cdef class Lane:
         table.reserve(&self.shared.table, resources)
 
     def chores(self):
-        """Do a piece of what would take long at once: see to what stands in tables that were left behind. True while more
-        is left. `poll` does a piece after each turn."""
+        """See to a piece of what stands in tables that were left behind, as `poll` does. True while more is left."""
         return table.do_chores(&self.shared.table)
 
     def holds(self, entry):
@@ -387,8 +384,7 @@ cdef class Lane:
     # --- what Python is told ----------------------------------------------------------------------------------
 
     def drain_ticks(self, int most=-1):
-        """Tell each entry that was used how often, and the tick of its last use: all that the lanes have listed (-1), or so many of them now
-        and the rest in the next turns. How many numbers are left in the lists."""
+        """As `numbers.tell_uses`: each entry that was used is told how often, and when last."""
         return tell_uses(&self.shared.numbers, most)
 
     def tell_uses(self, entry):
@@ -418,6 +414,11 @@ cdef class Lane:
         return are_sent(&self.shared.lanes, epoch)
 
     @property
+    def lines_left_out(self):
+        """As `news` says."""
+        return lines_left_out(&self.loop.answering.log, &self.shared.lanes)
+
+    @property
     def lines_lost(self):
         """How many lines have found no room: another lane does not wait for `take_log`."""
         return lost_lines(&self.shared.lanes)
@@ -431,8 +432,7 @@ cdef class Lane:
         return trials.parsed(&self.loop.answering, data)
 
     def decide(self, bytes data not None, bytes etag not None, modified, int64_t size, int64_t now):
-        """For tests and fuzzing: (status, start, stop) of the answer to the plain head at the front of `data`, of a representation
-        with this tag, Last-Modified (seconds since 1970, or None) and size; None where the general lane is to judge."""
+        """For tests and fuzzing, as `trials.decided`."""
         return trials.decided(&self.loop.answering, data, etag, modified, size, now)
 
     @property

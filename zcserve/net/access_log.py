@@ -34,8 +34,11 @@ FLUSH_INTERVAL_S = 0.5
 WAITING_BYTES_MAX = 64 << 20
 RECORD_BYTES = 300
 
-# second, peer, method, target, fields, status, content bytes; the bytes that it takes while it waits
-Record = tuple[int, str, bytes, bytes, "Fields | None", int, int, int]
+# What stands behind a line: Host, the request's id, its duration in seconds; None where that is not wanted.
+Behind = tuple["bytes | None", "bytes | None", "float | None"]
+NOTHING: Behind = (None, None, None)
+# second, peer, method, target, fields, status, content bytes; the bytes that it takes while it waits; what is behind it
+Record = tuple[int, str, bytes, bytes, "Fields | None", int, int, int, Behind]
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
@@ -43,8 +46,12 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 class AccessLog(Writer["Record | bytes"]):
     """Writes to `path`, or to standard output for "-". Raises OSError when the file cannot be opened, NoThreadError."""
 
-    def __init__(self, path: str, form: str, prefixes: Prefixes) -> None:
+    def __init__(self, path: str, form: str, prefixes: Prefixes, every: int = 1) -> None:
+        """`every`: of so many answers without an error one is logged."""
         self._path = path
+        self._every = every
+        self._seen = 0  # answers without an error
+        self.left_out_by_lanes = 0
         self._format: Callable[[Record], str] = as_json if form == "json" else as_combined
         self._prefixes = prefixes
         self._reopen = False
@@ -56,12 +63,32 @@ class AccessLog(Writer["Record | bytes"]):
             outlet.close()
             raise
 
-    def record(self, peer: str, method: bytes, target: bytes, fields: Fields | None, status: int, length: int) -> None:
+    @property
+    def left_out(self) -> int:
+        """How many answers have no line since others stand for them, of the lanes, too."""
+        return self._seen - (self._seen + self._every - 1) // self._every + self.left_out_by_lanes
+
+    def record(
+        self,
+        peer: str,
+        method: bytes,
+        target: bytes,
+        fields: Fields | None,
+        status: int,
+        length: int,
+        behind: Behind = NOTHING,
+    ) -> None:
         """Note one answered request. Called by the loop."""
+        if self._every > 1 and status < 400:
+            self._seen += 1
+            if (self._seen - 1) % self._every:
+                return
         cost = RECORD_BYTES + len(target)
         if fields is not None:
             cost += len(fields.referer) + len(fields.user_agent)
-        self.put_unlocked((self._prefixes.second, peer, method, target, fields, status, length, cost), cost)
+        if behind is not NOTHING:
+            cost += len(behind[0] or b"") + len(behind[1] or b"")
+        self.put_unlocked((self._prefixes.second, peer, method, target, fields, status, length, cost, behind), cost)
 
     def lines(self, lines: bytes) -> None:
         """Lines that the fast lane has written already, in this log's format."""
@@ -84,7 +111,7 @@ class AccessLog(Writer["Record | bytes"]):
     # --- in the thread --------------------------------------------------------------------------------------
 
     def cost(self, item: Record | bytes) -> int:
-        return len(item) if isinstance(item, bytes) else item[-1]
+        return len(item) if isinstance(item, bytes) else item[7]
 
     def lines_in(self, item: Record | bytes) -> int:
         return item.count(b"\n") if isinstance(item, bytes) else 1
@@ -198,17 +225,25 @@ def _in_json(second: int) -> str:
 
 def as_combined(record: Record) -> str:
     """One line of Apache's combined format."""
-    second, peer, method, target, fields, status, length, _ = record
+    second, peer, method, target, fields, status, length, _, behind = record
     request = f"{_printable(method)} {_printable(target)} {fields.version.decode()}" if fields is not None else "-"
     referer = _printable(fields.referer) if fields is not None else ""
     agent = _printable(fields.user_agent) if fields is not None else ""
-    return f'{peer} - - [{_in_combined(second)}] "{request}" {status} {length} "{referer or "-"}" "{agent or "-"}"\n'
+    line = f'{peer} - - [{_in_combined(second)}] "{request}" {status} {length} "{referer or "-"}" "{agent or "-"}"'
+    host, request_id, duration_s = behind
+    if host is not None:
+        line += f' "{_printable(host) or "-"}"'
+    if request_id is not None:
+        line += f' "{_printable(request_id)}"'
+    if duration_s is not None:
+        line += f" {duration_s:.6f}"
+    return line + "\n"
 
 
 def as_json(record: Record) -> str:
     """One line of JSON with the same facts; bytes that are not UTF-8 appear as \\xHH."""
-    second, peer, method, target, fields, status, length, _ = record
-    facts = {
+    second, peer, method, target, fields, status, length, _, (host, request_id, duration_s) = record
+    facts: dict[str, str | int] = {
         "time": _in_json(second),
         "peer": peer,
         "method": method.decode("utf-8", "backslashreplace"),
@@ -219,4 +254,9 @@ def as_json(record: Record) -> str:
         "referer": fields.referer.decode("utf-8", "backslashreplace") if fields is not None else "",
         "user_agent": fields.user_agent.decode("utf-8", "backslashreplace") if fields is not None else "",
     }
-    return json.dumps(facts) + "\n"
+    if host is not None:
+        facts["host"] = host.decode("utf-8", "backslashreplace")
+    if request_id is not None:
+        facts["request_id"] = request_id.decode("ascii")
+    line = json.dumps(facts)
+    return line + "\n" if duration_s is None else f'{line[:-1]}, "duration": {duration_s:.6f}}}\n'

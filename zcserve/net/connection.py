@@ -14,7 +14,7 @@ from math import inf
 
 from zcserve.errors import HttpError
 from zcserve.net.ending import Ending, may_close
-from zcserve.net.front import Kind
+from zcserve.net.front import Handed, Kind
 from zcserve.net.http1 import Http1
 from zcserve.net.output import Flushed, Output
 from zcserve.net.owner import Stop
@@ -23,7 +23,6 @@ from zcserve.net.service import Service
 from zcserve.net.states import MOVES, Clock, State
 from zcserve.net.stay import IDLE_S, Stay
 from zcserve.net.transport import SocketTransport, Transport
-from zcserve.site.exchange import Answer
 
 # Read at a time. A browser's head is 0.5-2 KB; a longer one takes another turn.
 RECV_BYTES = 8192
@@ -64,19 +63,20 @@ class Connection:
             self._loop.timers.arm(self)
         service.connections.add(self)
 
-    def go_on(self, data: bytes, answer: Answer | None, unsent: bytes, *, hung_up: bool) -> None:
-        """Go on where the front stopped, with what is in `Handed`; `unsent` goes out first. Where it had asked the
-        application for the first request, that answer is sent: an application is called once for a request, and the
-        target may lead elsewhere by now."""
-        self._hung_up = hung_up
+    def go_on(self, handed: Handed) -> None:
+        """Go on where the front stopped; what it has not sent goes out first. Where it had asked the application for
+        the first request, that answer is sent: an application is called once for a request, and the target may lead
+        elsewhere by now."""
+        _, data, _, self._hung_up, answer, unsent, read_at, request_id = handed
         self._http.inbox = data
+        self._http.note_read(read_at, begins=True)
         if unsent:
             self._output.add((unsent,))
         try:
             if answer is None:
                 self._answer()
             else:
-                self._http.take(answer)
+                self._http.take(answer, request_id)
                 self._is_resumed, self._stop = True, Stop.LOAD
                 self._send()
         except Exception:
@@ -204,6 +204,8 @@ class Connection:
             return
         more = len(data) == RECV_BYTES or self._hung_up
         http = self._http
+        if self._service.notes is not None:
+            http.note_read(begins=not http.inbox or self.state is _BODY)
         if http.inbox:
             data = http.inbox + data
         elif self.state is not _BODY:
@@ -388,5 +390,5 @@ def take_over(service: Service, fd: int) -> None:
     """The front hands a connection over: it is Python's until it is given back (`Connection._goes_back`)."""
     handed = service.loop.front.take(fd)
     if handed is not None:
-        peer, data, in_vain, hung_up, answer, unsent = handed
-        Connection(service, SocketTransport.of(fd, peer), Stay(in_vain)).go_on(data, answer, unsent, hung_up=hung_up)
+        peer, _, in_vain, *_ = handed
+        Connection(service, SocketTransport.of(fd, peer), Stay(in_vain)).go_on(handed)

@@ -40,6 +40,7 @@ from zcserve.net.lane import digest
 from zcserve.net.lanes import bind, number_of, start
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
+from zcserve.net.slow import SlowRequests
 from zcserve.net.telling import Telling
 from zcserve.site import reply
 from zcserve.site.exchange import Owned, Quick
@@ -66,7 +67,9 @@ HOST, ACCEPT, CONNECTION_11, CONNECTION_10 = range(4)
 UPGRADE = 3  # beside KEEP, KEEP_10 and CLOSE: whether it matters the Upgrade field says, which the lane does not read
 
 
-def open_front(config: Config, prefixes: Prefixes, log: AccessLog | None) -> Front:
+def open_front(
+    config: Config, prefixes: Prefixes, log: AccessLog | None, slow_requests: SlowRequests | None = None
+) -> Front:
     """What the loop waits with: the lane where it is built and wanted. Raises UsageError."""
     count = lanes_of(config)
     if not is_native(config):
@@ -77,7 +80,7 @@ def open_front(config: Config, prefixes: Prefixes, log: AccessLog | None) -> Fro
     trusted = Trusted(config.proxy_headers)
     networks = [(int(one.version), one.network_address.packed, one.prefixlen) for one in trusted.networks]
     lane.trust(networks, trusted.unix, Proxies(trusted).origin)
-    return FastLane(lane, prefixes, log, lanes=count, pinned=config.pin_cpus)
+    return FastLane(lane, prefixes, log, slow_requests, lanes=count, pinned=config.pin_cpus)
 
 
 def lanes_of(config: Config) -> int:
@@ -177,7 +180,14 @@ class FastLane(Front):
     lanes = 1
 
     def __init__(
-        self, lane: Lane, prefixes: Prefixes, log: AccessLog | None, *, lanes: int = 1, pinned: bool = False
+        self,
+        lane: Lane,
+        prefixes: Prefixes,
+        log: AccessLog | None,
+        slow_requests: SlowRequests | None = None,
+        *,
+        lanes: int = 1,
+        pinned: bool = False,
     ) -> None:
         """`lanes`: of so many `lane` is the first; `pinned`: each to its cpu."""
         self.lane = lane
@@ -193,6 +203,7 @@ class FastLane(Front):
         lane.set_pages(pages, *_framed(reply.unavailable()))
         self._prefixes = prefixes
         self._log = log
+        self._slow = slow_requests
         self._second = 0
         self._lines_lost = 0  # that were told
         self._losses: Telling
@@ -256,12 +267,18 @@ class FastLane(Front):
             self.lane.drain_ticks(TICKS_AT_ONCE)  # the others in the next turns
             if self.lane.lines_lost > self._lines_lost:
                 self._losses.note(time.monotonic())
+            if self._log is not None:
+                self._log.left_out_by_lanes = self.lane.lines_left_out
         if self._awaited:
             self._call_awaited()
         self._write_lines()
 
     def _write_lines(self) -> None:
-        if self._log is not None and (lines := self.lane.take_log()):
+        if (self._log is None and self._slow is None) or not (lines := self.lane.take_log()):
+            return
+        if self._slow is not None:
+            lines = self._slow.take_lines(lines)
+        if self._log is not None and lines:
             self._log.lines(lines)
 
     def _tell_lost(self) -> None:

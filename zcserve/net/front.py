@@ -36,8 +36,9 @@ class Kind(enum.Enum):
 # A connection that is handed over: the client's address as `Transport.peer`; what was read of it and is not answered;
 # how often in a row it was handed over with fewer than four requests answered in between, this time included; whether
 # the client has closed its side; what the application has made of the first request that was read, or None: it was
-# not called; and what is to be sent before all else.
-Handed: TypeAlias = tuple[str, bytes, int, bool, Answer | None, bytes]
+# not called; what is to be sent before all else; when the turn began in which the last of it was read; and the id by
+# which the application knows that request, where the front has given it one.
+Handed: TypeAlias = tuple[str, bytes, int, bool, Answer | None, bytes, float, bytes]
 
 
 class Turns(Protocol):

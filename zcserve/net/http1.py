@@ -8,6 +8,7 @@ the connection, waits for.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from zcserve.cache import spans
@@ -27,6 +28,7 @@ from zcserve.net.received import Discard
 from zcserve.net.request import Parsed
 from zcserve.net.sending import Sending
 from zcserve.net.service import Service
+from zcserve.net.slow import APPLICATION, LOAD
 from zcserve.net.writer import Writer
 from zcserve.site import reply
 from zcserve.site.exchange import Answer
@@ -44,8 +46,9 @@ class Http1:
     """
 
     __slots__ = (
-        "_answered", "_body", "_called", "_head", "_is_new", "_output", "_owner", "_peer", "_proxies", "_request",
-        "_round", "_sending", "_service", "_site", "_writer", "addresses", "inbox", "origin", "pace", "plain",
+        "_answered", "_began", "_body", "_called", "_head", "_is_new", "_output", "_owner", "_peer", "_proxies",
+        "_read_at", "_request", "_round", "_sending", "_service", "_site", "_writer", "addresses", "inbox",
+        "origin", "pace", "plain",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +70,7 @@ class Http1:
         self.origin: Origin | None = None
         self._proxies = service.proxies if service.proxies is not None and service.proxies.trusts(peer) else None
         self.inbox = b""
+        self._began = self._read_at = 0.0  # the turns in which its first byte came, and its last
         self._head = b""  # of the request at hand, as sent
         self._request: Answering | None = None  # the one at hand, unless a plain hit answers it
         self._body: Discard | None = None  # the request's, until it is complete
@@ -76,12 +80,18 @@ class Http1:
         self._round = self._answered = self._called = 0  # the turn of so many answers and applications' calls
         self._is_new = True  # nothing but plain hits is answered
 
+    def note_read(self, at: float = 0.0, *, begins: bool) -> None:
+        """Something was read, in the turn that began `at` (0: this turn), and perhaps a request `begins` with it."""
+        self._read_at = at or self._service.loop.now
+        if begins:
+            self._began = self._read_at
+
     # --- requests -----------------------------------------------------------------------------------------
 
     def fill(self) -> Stop:
         """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
         service = self._service
-        parse = service.parser.parse if self._proxies is None else self._parse
+        parse = service.parser.parse if self._proxies is None and service.notes is None else self._parse
         site, writer, loop, live = self._site, self._writer, service.loop, self._site.live
         resources = live.resources  # a hit is what `Site.hit` finds, without a call for each
         data = self.inbox
@@ -146,7 +156,7 @@ class Http1:
             request.find_resource()
             if not request.fields.body and not self._has_turn(request):
                 return start, Stop.TURN
-        self._request, self._head = request, data[start:at]
+        self._request, self._head = request, self._shown(data[start:at])
         if request.fields.body:
             return self._begin_body(request, data, at, share)
         return at, self._emit_step(request.answer())
@@ -161,15 +171,27 @@ class Http1:
         """Whether the client had an answer, and no application was called for it in this turn."""
         return self._called <= 1 and (self.plain > 0 or not self._is_new)
 
-    def _parse(self, data: bytes, start: int) -> Parsed | None:
-        """As `Parser.parse`, and which client asks: the peer, as long as the head is not understood."""
+    def _parse(self, data: bytes, start: int, request_id: bytes = b"") -> Parsed | None:
+        """As `Parser.parse`, and which client asks: the peer, as long as the head is not understood. `request_id` as in
+        `Notes.read`."""
         self._writer.client, self.origin = self._peer, None
+        notes = self._service.notes
+        if notes is not None:
+            self._writer.note = note = notes.begin(self._began)
         parsed = self._service.parser.parse(data, start)
+        if parsed is not None and notes is not None:
+            notes.read(note, data[start : parsed[3]], request_id)
+            self._began = self._read_at  # what is behind it came with the last bytes
         if parsed is not None and self._proxies is not None:
             self.origin = self._proxies.origin(self._peer, data[start : parsed[3]])
             if self.origin is not None:
                 self._writer.client = self.origin.client.name
         return parsed
+
+    def _shown(self, head: bytes) -> bytes:
+        """A request's head as applications see it."""
+        notes, note = self._service.notes, self._writer.note
+        return head if notes is None or note is None else notes.shown(note, head)
 
     def _respond(self, method: bytes, target: bytes, fields: Fields) -> Stop | None:
         """A request without a body, where there is no application. Only for content that is not at hand something is
@@ -191,10 +213,12 @@ class Http1:
 
     def _emit_step(self, step: Step, close: bool = False) -> Stop | None:
         """Answer the request at hand, unless its answer must be waited for."""
-        if step is None:
-            return Stop.LOAD
         request = self._request
         assert request is not None
+        if step is None:
+            if self._writer.note is not None:
+                self._writer.note.waited_for = LOAD if request.wait is not None else APPLICATION
+            return Stop.LOAD
         stop = self._writer.write(step, request.method, request.target, request.fields, close)
         if isinstance(stop, Outgoing):
             assert self._owner is not None
@@ -247,6 +271,8 @@ class Http1:
         if not self._has_turn(request):
             return at, Stop.TURN
         self._body = None
+        if self._writer.note is not None:
+            self._writer.note.complete = time.monotonic()
         return at, self._emit_step(request.end_body(body))
 
     def body_comes(self) -> bool:
@@ -270,14 +296,14 @@ class Http1:
 
     # --- answers that were waited for ---------------------------------------------------------------------
 
-    def take(self, answer: Answer) -> None:
-        """The inbox's first request, which the fast lane understood, is the one at hand, and the application has
-        answered it: `go_on` leads to its `answer`."""
-        parsed = self._parse(self.inbox, 0)
+    def take(self, answer: Answer, request_id: bytes = b"") -> None:
+        """The inbox's first request, which the fast lane understood, is the one at hand, and the application, which
+        knows it by `request_id`, has answered it: `go_on` leads to its `answer`."""
+        parsed = self._parse(self.inbox, 0, request_id)
         assert parsed is not None
         method, target, fields, at = parsed
         self._request = Answering(self._service, self._site, self, method, target, fields)
-        self._head = self.inbox[:at]
+        self._head = self._shown(self.inbox[:at])
         self._request.give(answer)
         self.inbox = self.inbox[at + fields.body :]
         self._service.requests += 1

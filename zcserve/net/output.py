@@ -53,7 +53,18 @@ class Output:
     wait      after COLD: for the thread that reads, until `supply`
     """
 
-    __slots__ = ("_is_pinned", "_kept", "_queued", "about", "rests", "segments", "wait")
+    __slots__ = (
+        "_added",
+        "_awaited",
+        "_is_over",
+        "_is_pinned",
+        "_kept",
+        "_queued",
+        "about",
+        "rests",
+        "segments",
+        "wait",
+    )
 
     def __init__(self) -> None:
         self.segments: list[Segment] = []
@@ -63,12 +74,34 @@ class Output:
         self._queued = 0  # `Transport.unacknowledged` when it was last looked at
         self._kept: list[Body] = []  # whose memory `segments` refers to
         self._is_pinned = False
+        self._awaited: list[tuple[int, Callable[[bool], object]]] = []  # ends of answers, by how many were added before
+        self._added = 0  # segments, while something is awaited
+        self._is_over = False  # nothing is sent any more
 
     def add(self, segments: Iterable[Segment], keeps: Body | None = None) -> None:
         """Have `segments` sent behind what is there; their memory belongs to the body `keeps`, if to any."""
+        if self._awaited:
+            segments = tuple(segments)
+            self._added += len(segments)
         self.segments += segments
         if keeps is not None:
             self._kept.append(keeps)
+
+    def when_out(self, then: Callable[[bool], object]) -> None:
+        """Call `then` when all that was added by now is with the kernel (True), or is not sent any more (False)."""
+        if self.segments:
+            self._awaited.append((self._added, then))
+        else:
+            then(not self._is_over)
+
+    def _tell_out(self, left: int, *, sent: bool = True) -> None:
+        """So many segments are left."""
+        awaited, self._awaited = self._awaited, []
+        for at, (added, then) in enumerate(awaited):
+            if self._added - added < left:  # what was added behind it is less: a part of its own is left
+                self._awaited = awaited[at:]
+                return
+            then(sent)
 
     def flush(self, transport: Transport, share: int) -> Flushed:
         """Send what is there, at most about `share` bytes: as much more as one send takes, or a piece of a file."""
@@ -98,6 +131,8 @@ class Output:
         self._kept.clear()
         self.rests = False
         self.about = None
+        if self._awaited:
+            self._tell_out(0)
         return _DONE
 
     def _send_buffers(self, transport: Transport, left: int) -> int:
@@ -185,6 +220,8 @@ class Output:
         """Something is left."""
         self.rests = why is Flushed.ENOUGH
         spans.forget()
+        if self._awaited:
+            self._tell_out(len(self.segments))
         if not self._is_pinned:
             self._is_pinned = True
             for body in self._kept:
@@ -223,6 +260,9 @@ class Output:
             self._unpin()
         self._kept.clear()
         self.segments.clear()
+        self._is_over = True
+        if self._awaited:
+            self._tell_out(0, sent=False)
 
     def _unpin(self) -> None:
         self._is_pinned = False

@@ -17,6 +17,7 @@ from zcserve.net import negotiate
 from zcserve.net.bodies import Allowance
 from zcserve.net.failures import Failures
 from zcserve.net.loop import Loop
+from zcserve.net.notes import Notes
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.shortage import Shortage
@@ -58,8 +59,8 @@ class Leaving(Protocol):
 
 @dataclass(slots=True)
 class Service:
-    """What all connections share. `log` writes a line of the access log; None: there is none. `closed` is an event: a
-    connection has ended."""
+    """What all connections share. `log` writes a line of the access log; None: there is none, or `notes` see to it.
+    `closed` is an event: a connection has ended."""
 
     config: Config
     loop: Loop
@@ -69,6 +70,7 @@ class Service:
     sites: tuple[Site, ...]  # at least one
     bodies: Allowance  # of requests, that are kept for applications
     log: Callable[..., None] | None = None
+    notes: Notes | None = None  # of each request, where the log says more of it than its line has
     proxies: Proxies | None = None  # the trusted ones
     draining: bool = False  # every answer is its connection's last
     ending: bool = False  # idle connections are closed, too

@@ -12,6 +12,7 @@ from zcserve.cache.entry import Body, Entry
 from zcserve.net.answering import represent
 from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import Outgoing, frame
+from zcserve.net.notes import Note
 from zcserve.net.output import Output
 from zcserve.net.owner import Stop
 from zcserve.net.service import Service
@@ -22,16 +23,18 @@ class Writer:
     """Of one connection.
 
     client        the client's address for the log: the peer's, or what a trusted proxy says
+    note          of the request at hand, where the service has notes
     says_no_more  the last answer is given: whether the client has said that it sends nothing behind its request. None
                   until then
     """
 
-    __slots__ = ("_output", "_service", "client", "says_no_more")
+    __slots__ = ("_output", "_service", "client", "note", "says_no_more")
 
     def __init__(self, service: Service, output: Output, client: str) -> None:
         self._service = service
         self._output = output
         self.client = client
+        self.note: Note | None = None
         self.says_no_more: bool | None = None
 
     def write_hit(self, method: bytes, target: bytes, fields: Fields, chosen: Entry, body: Body) -> Stop | None:
@@ -55,6 +58,8 @@ class Writer:
             self._output.add((service.prefixes.ok[mode], body.head()), body)
         if service.log is not None:
             service.log(self.client, method, target, fields, 200, body.size if method == b"GET" else 0)
+        elif service.notes is not None:
+            self._note(method, target, fields, 200, body.size if method == b"GET" else 0)
         if mode == CLOSE:
             self.says_no_more = fields.mode == CLOSE
             return Stop.END
@@ -81,6 +86,8 @@ class Writer:
             return outgoing
         if service.log is not None:
             service.log(self.client, method if fields is not None else b"", target, fields, answer.status, length)
+        elif service.notes is not None:
+            self._note(method if fields is not None else b"", target, fields, answer.status, length)
         stop = None  # other answers go out with what is copied
         if answer.form is None and not spans.are_copied(segments):
             self._output.about = method, target
@@ -91,3 +98,12 @@ class Writer:
         """Write the log's line of what has come piece by piece."""
         if self._service.log is not None:
             self._service.log(self.client, method, target, fields, status, length)
+        elif self._service.notes is not None:
+            self._note(method, target, fields, status, length)
+
+    def _note(self, method: bytes, target: bytes, fields: Fields | None, status: int, length: int) -> None:
+        """As `Service.log`, when the answer is out."""
+        notes, note = self._service.notes, self.note
+        assert notes is not None
+        if note is not None:
+            notes.answered(note, self._output, self.client, method, target, fields, status, length)

@@ -2,10 +2,10 @@
 
     system text atomic  <  scan dates gil steady requests mail parcels  <  seconds lanes mapped records
         <  withdrawn grammar choice uses
-        <  numbers  <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log output
-        <  connections parts absent finding news  <  owned  <  servlets shared  <  endings moving
-        <  accepting shedding asking  <  sending  <  answering  <  replying trials  <  loop
-        <  letters  <  opening  <  _lane
+        <  numbers  <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log_fields
+        <  log output  <  timed  <  connections parts absent finding news  <  owned  <  servlets shared
+        <  endings moving  <  accepting shedding asking  <  sending  <  answering
+        <  replying trials  <  loop  <  letters  <  opening  <  _lane
 
 | unit        | what it does                                                                |
 |-------------|-----------------------------------------------------------------------------|
@@ -36,9 +36,11 @@
 | table       | key -> record; growing and clearing in pieces                               |
 | head        | bytes -> a request's head                                                   |
 | proxies     | the client that a trusted peer names                                        |
+| log_fields  | what stands behind a line of the access log                                 |
 | log         | lines of the access log                                                     |
 | news        | what another lane has for Python's thread                                   |
 | output      | answers that are gathered and sent, and what is left of one                 |
+| timed       | lines that say how long their requests took                                 |
 | parts       | answers whose head is made when they are asked for: 206, 301, 412, 416      |
 | connections | which connections there are, and whose they are                             |
 | moving      | a connection that goes from one lane to another                             |

@@ -22,7 +22,8 @@ from zcserve.net.lane.finding cimport FIND_REQUESTS, find_out, may_find
 from zcserve.net.lane.gil cimport hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
 from zcserve.net.lane.head cimport Head, find_place, key_of, parse_request_line, parse_rest
-from zcserve.net.lane.log cimport is_log_filling, log_line, may_log
+from zcserve.net.lane.log cimport SERVLET, TURN, is_log_filling, log_line, may_log
+from zcserve.net.lane.log_fields cimport own_id
 from zcserve.net.lane.output cimport (
     DONE, ELSEWHERE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, add_answer, add_text, code_of, has_room,
 )
@@ -37,6 +38,7 @@ from zcserve.net.lane.sightings cimport is_sampling, sight
 from zcserve.net.lane.system cimport expect_bytes, monotonic
 from zcserve.net.lane.table cimport expect, find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
+from zcserve.net.lane.timed cimport complete_batch
 from zcserve.net.lane.uses cimport Use, touch, use_of
 
 cdef extern from *:
@@ -198,7 +200,6 @@ cdef inline Answer *add_file(
     is Python's. Of a page nothing is chosen or counted, and no condition is about it."""
     cdef bint is_file = record.status == OK
     cdef Rep *rep = choose(record, head.accept if head.has_accept else NULL) if is_file else reps_of(record)
-    cdef size_t log_mark = lane.log.len
     cdef Answer *answer
     cdef Use *use
     cdef Part part
@@ -221,9 +222,9 @@ cdef inline Answer *add_file(
         answer = add_page(&lane.output, &lane.pages, status, head, start, record, rep)
     if answer == NULL:
         return NULL
-    answer.log_mark = log_mark
     if lane.log.on:
-        write_line(lane, conn, head, status, answer.size)
+        answer.log_mark = lane.log.len
+        write_line(lane, conn, head, status, answer.size, TURN)
     if not is_file:
         return answer
     use = use_of(&lane.uses, rep)
@@ -248,13 +249,13 @@ cdef inline bint knows_client(Answering *lane, Head *head, const Record *record)
     return not record.count or not lane.log.on or find_client(&lane.proxies, head)
 
 
-cdef inline void write_line(Answering *lane, Conn *conn, const Head *head, int status, int64_t size) noexcept nogil:
+cdef inline void write_line(Answering *lane, Conn *conn, const Head *head, int status, int64_t size, char waited) noexcept nogil:
     """Log an answer, where `may_log`, to the client that a proxy named, or else to the peer."""
     cdef Text client = head.client
     if not client.len:
         name_peer(conn)
         client = Text(<const char *> conn.name, conn.name_len)
-    log_line(&lane.log, client, head, status, size)
+    log_line(&lane.log, client, head, status, size, waited)
     if is_log_filling(&lane.log):
         lane.conns.due = lane.conns.full = True
 
@@ -289,7 +290,7 @@ cdef inline int answer_servlet(
     at[0] = answered_up_to(lane, conn, head, p, end)
     add_text(&lane.output, p, lane.servlets.said, key_at(lane.servlets.said), lane.servlets.said_len, lane.servlets.content_size)
     if lane.log.on:
-        write_line(lane, conn, head, 200, lane.servlets.content_size)
+        write_line(lane, conn, head, 200, lane.servlets.content_size, SERVLET)
     conn.called_in = lane.turn
     lane.shared.owned.freshness.fresh_in = 0    # looked at anew
     return DONE
@@ -319,6 +320,8 @@ cdef inline int ask_servlet(Answering *lane, int fd, Head *head, Record *found, 
         return result
     discard_made(&lane.servlets, fd)
     lane.output.count = 0        # nothing is left to send it to
+    if lane.log.is_timed:
+        complete_batch(&lane.log, conn.read_at)
     let_said_go(&lane.servlets, &lane.shared.table)
     return GONE
 
@@ -329,6 +332,7 @@ cdef inline int call(Answering *lane, Head *head, Record *found, const char *p, 
     cdef int result
     asked.head = Text(p, head.length)
     asked.body = Text(p + head.length, head.body)
+    asked.id = own_id(&lane.log.behind)
     asked.draining = &lane.conns.draining
     asked.turn = lane.turn
     asked.now = lane.conns.now

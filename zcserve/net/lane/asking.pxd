@@ -30,6 +30,7 @@ from zcserve.net.lane.moving cimport give_away
 from zcserve.net.lane.output cimport ENOUGH, GONE, Output, count
 from zcserve.net.lane.proxies cimport NAME_MAX
 from zcserve.net.lane.records cimport Record, key_at, unref
+from zcserve.net.lane.timed cimport hold
 
 cdef enum:
     ASKED_MAX = 1024             # questions of a lane under way
@@ -71,6 +72,7 @@ cdef struct Question:
     size_t said_len
     char *lines                  # for the access log
     size_t lines_len, lines_room
+    int lines_count
 
 cdef struct Chain:
     Question *first
@@ -197,6 +199,7 @@ cdef inline bint fill_question(Question *question, int fd, Conn *conn, const cha
     question.then = GOES_ON
     question.requests = 0
     question.used = question.said_len = question.lines_len = 0
+    question.lines_count = 0
     question.closes = False
     question.size = 0
     if question.said != NULL and look_int(&question.said.refs) > 1:      # an answer waits for its socket
@@ -281,8 +284,10 @@ cdef inline void say_answers(Question *question, Conns *conns, Conn *conn, Outpu
         question.said = NULL     # the reference goes along
     else:
         add_int(&question.said.refs, 1)
-    if question.lines_len:
-        add_lines(log, question.lines, question.lines_len, question.requests)
+    if question.lines_len and log.is_timed:
+        hold(log, &conn.pending, question.lines, question.lines_len)
+    elif question.lines_len:
+        add_lines(log, question.lines, question.lines_len, question.lines_count)
     count(output, question.requests, question.size, 0)
     conn.answered += question.requests
     question.requests = 0

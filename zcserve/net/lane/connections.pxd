@@ -18,6 +18,7 @@ from libc.string cimport memcpy, memmove, memset
 
 from zcserve.net.lane.atomic cimport add_int, load_int, replace_int, set_int
 from zcserve.net.lane.lanes cimport OVER, Lanes, Station, order
+from zcserve.net.lane.log cimport Log
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, Pending, unpin
 from zcserve.net.lane.proxies cimport NAME_MAX
 from zcserve.net.lane.records cimport Dead
@@ -87,6 +88,7 @@ cdef struct Conn:
     uint64_t given               # how many they were when Python gave it
     double born                  # when it was accepted
     double since                 # of the last answer, or of the last progress of what is pending
+    double read_at               # when the turn began in which the last bytes came
     Pending pending              # while it has a record; of one that is handed over, what is to be sent first
     int outq                     # bytes that the kernel had to send when that was looked at
     char *inbox                  # read, and to be answered when all that is left is out
@@ -128,6 +130,7 @@ cdef struct Conns:
     double look_at               # when listeners are looked after (accepting.pxd), 0: not; `next_sweep` is not later
     Timeouts timeouts
     Dead *dead                   # where a record goes that was sent from
+    Log *log                     # of this lane
     char *buffer                 # of RECV_BYTES
     int reports_count
     Report reports[REPORTS_MAX]
@@ -442,6 +445,7 @@ cdef inline void free_all(Conns *conns) noexcept:
     cdef int fd
     for fd in range(conns.size):
         unpin(&conns.all[fd].pending, conns.dead)
+        free(conns.all[fd].pending.lines)
         free(conns.all[fd].inbox)
     if conns.epfd >= 0:
         close(conns.epfd)

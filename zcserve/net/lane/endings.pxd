@@ -17,6 +17,7 @@ from zcserve.net.lane.connections cimport (
 )
 from zcserve.net.lane.output cimport GONE, unpin
 from zcserve.net.lane.system cimport FIONREAD, SHUT_WR, close, ioctl, monotonic, recv, shutdown, ssize_t
+from zcserve.net.lane.timed cimport complete_pending
 
 cdef enum:
     YOUNG_S = 1                  # the first request of a younger connection may be on its way
@@ -31,6 +32,7 @@ cdef inline void end(Conns *conns, int fd) noexcept nogil:
     cdef Conn *conn = &conns.all[fd]
     if conn.owner != OWNER_LANE:
         return
+    complete_pending(conns.log, &conn.pending, conn.read_at, True)
     unpin(&conn.pending, conns.dead)
     free_inbox(conn)
     conn.owner = OWNER_NONE
@@ -108,6 +110,7 @@ cdef inline void cut(Conns *conns, int fd) noexcept nogil:
         conn.owner = OWNER_LANE
         conns.count += 1
         conns.foreign -= 1
+    complete_pending(conns.log, &conn.pending, conn.read_at, True)
     unpin(&conn.pending, conns.dead)
     if not conn.lingering:
         half_close(conns, fd, conn)

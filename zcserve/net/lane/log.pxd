@@ -5,6 +5,9 @@
 Lines are appended to one buffer, which Python takes. A line is written where `may_log` said so: a value that needs escaping
 is Python's, and so is a line that finds no room in the first lane. Another lane does not wait for Python: there such a line is `lost`, and
 counted. Lines can be taken back, with their answers.
+
+What stands behind a line (log_fields.pxd), and that only one of so many is written, is dealt with apart from the plain lines, which pay nothing for it.
+A line that is to say how long its request took waits for its answer to be out (timed.pxd): it ends with a slot until then.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -12,19 +15,42 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcpy
 
+from zcserve.net.lane.atomic cimport set_64
 from zcserve.net.lane.head cimport Head, method_of
+from zcserve.net.lane.log_fields cimport DURATION, HOST, REQUEST_ID, Behind, open_fields, read_fields
 from zcserve.net.lane.seconds cimport LOG_TIME_MAX, write_log_time
-from zcserve.net.lane.text cimport Text, decimal, is_plain
+from zcserve.net.lane.text cimport Text, c_length, decimal, is_plain
 
 cdef enum:
     LOG_BYTES = 1048576          # in the first lane
     LOG_FILLING = 524288         # of these Python is told
     LOG_VALUE_MAX = 1024         # longer values are Python's to write
     LOG_LINE_MIN = 512           # room for all of a line but the target and two values
+    LOG_BEHIND_MAX = 2048        # and for what stands behind it
+    SLOT = 48                    # bytes at the end of a line that is not complete: the duration takes less
+
+cdef enum:                       # `Log.plain`
+    SPECIAL = 0                  # lines are none of these
+    COMBINED = 1
+    JSON = 2
+
+cdef enum:                       # in a slot: what the answer had to wait for, and whether the line is one of the access log
+    TURN = 45
+    SERVLET = 97
+    KEPT = 107
+    LEFT_OUT = 111
 
 cdef struct Log:
     bint on, json
+    int plain                    # each answer has a line of this format, with nothing behind it, and none is lost
     bint loses                   # lines that find no room
+    bint is_kept                 # there is an access log; else lines are only there for what is slow
+    bint is_timed                # each line waits for its answer to be out
+    double slow_s                # what takes as long is told, too; 0: nothing is
+    uint64_t every               # one of so many lines is written, but for errors
+    uint64_t seen                # lines that are no errors, where one of several is written; Python's thread reads it
+    size_t done                  # where it `is_timed`: the lines from here on are not complete
+    Behind behind                # of the request at hand
     char *lines
     size_t len, room
     size_t filling_at            # a buffer that is so long is wanted by Python
@@ -33,14 +59,23 @@ cdef struct Log:
     size_t time_len
 
 
-cdef inline int open_log(Log *log, bint json) except -1:
+cdef inline int open_log(Log *log, config, bint is_kept) except -1:
+    """`is_kept`: there is an access log. Raises MemoryError."""
+    from zcserve.config.log_fields import read_names
     log.lines = <char *> malloc(LOG_BYTES)
     if log.lines == NULL:
         raise MemoryError
     log.room = LOG_BYTES
     log.filling_at = LOG_FILLING
     log.on = True
-    log.json = json
+    log.json = config.access_log_format == "json"
+    log.is_kept = is_kept
+    log.slow_s = config.slow_log_s
+    log.every = config.access_log_sample
+    open_fields(&log.behind, read_names(config.access_log_fields) if is_kept else ())
+    log.is_timed = log.behind.fields & DURATION or log.slow_s
+    if not log.behind.fields and not log.is_timed and log.every == 1:
+        log.plain = JSON if log.json else COMBINED
     return 0
 
 
@@ -54,6 +89,10 @@ cdef inline void time_lines(Log *log, int64_t second) noexcept nogil:
 
 
 cdef inline bytes taken_lines(Log *log):
+    """Those that are complete, unless some are not: none are then."""
+    if log.is_timed and log.done < log.len:
+        return b""
+    log.done = 0
     lines = PyBytes_FromStringAndSize(log.lines, log.len) if log.len else b""
     log.len = 0
     return lines
@@ -64,16 +103,23 @@ cdef inline bint is_log_filling(const Log *log) noexcept nogil:
     return log.len > log.filling_at
 
 
-cdef inline bint may_log(const Log *log, const Head *head) noexcept nogil:
-    """Whether there is room for a line, or it may be lost, and no value that needs escaping."""
+cdef inline bint may_log(Log *log, const Head *head) noexcept nogil:
+    """Whether there is room for a line, or it may be lost, and no value that needs escaping. What stands behind it is read."""
     return (
         head.referer.len <= LOG_VALUE_MAX
         and head.agent.len <= LOG_VALUE_MAX
         and is_plain(head.referer.at, head.referer.len)
         and is_plain(head.agent.at, head.agent.len)
         and is_plain(head.target.at, head.target.len)
-        and (log.loses or has_room_for(log, head))
+        and (has_room_for(log, head) if log.plain else may_log_specially(log, head))
     )
+
+
+cdef inline bint may_log_specially(Log *log, const Head *head) noexcept nogil:
+    """As `may_log`, of what is not plain."""
+    if not log.loses and log.len + head.target.len + 2 * LOG_VALUE_MAX + LOG_LINE_MIN + LOG_BEHIND_MAX > log.room:
+        return False
+    return not log.behind.fields or read_fields(&log.behind, head, LOG_VALUE_MAX)
 
 
 cdef inline bint has_room_for(const Log *log, const Head *head) noexcept nogil:
@@ -81,14 +127,72 @@ cdef inline bint has_room_for(const Log *log, const Head *head) noexcept nogil:
     return log.len + head.target.len + 2 * LOG_VALUE_MAX + LOG_LINE_MIN <= log.room
 
 
-cdef inline void log_line(Log *log, Text client, const Head *head, int status, int64_t size) noexcept nogil:
-    """Write a line, where `may_log`, or lose it; `size` is the content's."""
-    if log.loses and not has_room_for(log, head):
-        log.lost += 1
-    elif log.json:
+cdef inline void log_line(Log *log, Text client, const Head *head, int status, int64_t size, char waited) noexcept nogil:
+    """Write a line, where `may_log`, or lose it; `size` is the content's, `waited` for what its answer had to wait."""
+    if log.plain == COMBINED:
+        log_combined(log, client, head, status, size)
+    elif log.plain == JSON:
         log_json(log, client, head, status, size)
     else:
+        log_specially(log, client, head, status, size, waited)
+
+
+cdef inline void log_specially(Log *log, Text client, const Head *head, int status, int64_t size, char waited) noexcept nogil:
+    """As `log_line`, of what is not plain."""
+    cdef bint is_kept = log.is_kept and (log.every == 1 or status >= 400 or is_the_one(log))
+    if not is_kept and not log.slow_s:
+        return
+    if log.loses and log.len + head.target.len + 2 * LOG_VALUE_MAX + LOG_LINE_MIN + LOG_BEHIND_MAX > log.room:
+        log.lost += is_kept
+        return
+    if log.json:
+        log_json(log, client, head, status, size)
+        log.len -= 2             # its end
+    else:
         log_combined(log, client, head, status, size)
+        log.len -= 1
+    if log.behind.fields & HOST:
+        write_behind(log, b', "host": "', log.behind.host)
+    if log.behind.fields & REQUEST_ID:
+        write_behind(log, b', "request_id": "', log.behind.id)
+    if log.is_timed:
+        log.lines[log.len] = waited
+        log.lines[log.len + 1] = KEPT if is_kept else LEFT_OUT
+        log.len += SLOT
+    elif log.json:
+        write(log, b"}", 1)
+    write(log, b"\n", 1)
+
+
+cdef inline bint is_the_one(Log *log) noexcept nogil:
+    """Whether a line is the one of several that is written; the first is. The lane's thread alone counts, Python's reads at any time."""
+    set_64(&log.seen, log.seen + 1)
+    return (log.seen - 1) % log.every == 0
+
+
+cdef inline void forget_one(Log *log, bint is_error, bint is_written) noexcept nogil:
+    """The last answer is none, and its line is not seen, or not lost. Whether that `is_written` its place in the buffer tells."""
+    cdef bint was_to_be = log.is_kept
+    if log.every > 1 and not is_error and log.is_kept:
+        set_64(&log.seen, log.seen - 1)
+        was_to_be = log.seen % log.every == 0
+    log.lost -= was_to_be and not is_written
+
+
+cdef inline uint64_t left_out_of(const Log *log, uint64_t seen) noexcept nogil:
+    """How many lines were not written since others stand for them."""
+    return seen - (seen + log.every - 1) // log.every if log.every > 1 else 0
+
+
+cdef inline void write_behind(Log *log, const char *name, Text value) noexcept nogil:
+    """A field behind the line: after its name, which opens the quotes, or a blank."""
+    if log.json:
+        write(log, name, c_length(name))
+        write(log, value.at, value.len)
+    else:
+        write(log, b' "', 2)
+        write_value(log, value)
+    write(log, b'"', 1)
 
 
 cdef inline void add_lines(Log *log, const char *lines, size_t length, int count) noexcept nogil:

@@ -133,6 +133,7 @@ cdef inline int read_and_answer(Loop *loop, int fd, Conn *conn) noexcept nogil:
         length = recv(fd, buffer, RECV_BYTES, 0)
         if length <= 0:
             return nothing_read(conn, length)
+        conn.read_at = loop.answering.conns.now
         # Fewer than were asked for: what comes later is told; but not an end that was told already.
         conn.readable = length == RECV_BYTES or conn.hung_up
     conn.since = loop.answering.conns.now

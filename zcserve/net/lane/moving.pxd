@@ -17,6 +17,7 @@ from zcserve.net.lane.lanes cimport GIVEN, Lanes, send
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.output cimport ENOUGH, GONE, HAND_OVER, unpin
 from zcserve.net.lane.system cimport EPOLL_CTL_DEL, close, epoll_ctl
+from zcserve.net.lane.timed cimport complete_pending
 
 cdef struct Given:               # in a letter
     int fd
@@ -46,6 +47,7 @@ cdef inline int give_away(
     conn.inbox_len = 0
     conn.pending.record = NULL
     conn.pending.own = NULL
+    conn.pending.lines = NULL
     conn.owner = OWNER_NONE
     conns.count -= 1
     show(conns)
@@ -79,6 +81,7 @@ cdef inline bint take_given(Conns *conns, Given *given) noexcept nogil:
 
 cdef inline void drop_given(Conns *conns, Given *given) noexcept nogil:
     """No lane takes it: it ends."""
+    complete_pending(conns.log, &given.conn.pending, given.conn.read_at, True)
     unpin(&given.conn.pending, conns.dead)
     free_inbox(&given.conn)
     close(given.fd)

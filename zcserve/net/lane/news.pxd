@@ -13,9 +13,9 @@ When a lane has ended, Python's thread takes what was never sent, too. The first
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
-from zcserve.net.lane.atomic cimport acquire, acquire_int, release, release_int
+from zcserve.net.lane.atomic cimport acquire, acquire_int, look_64, release, release_int
 from zcserve.net.lane.lanes cimport TELL, TOLD, Lanes, Station, next_epoch, order, order_others
-from zcserve.net.lane.log cimport LOG_FILLING, Log, taken_lines
+from zcserve.net.lane.log cimport LOG_FILLING, SPECIAL, Log, left_out_of, taken_lines
 from zcserve.net.lane.parcels cimport close_parcel, has_come, let_parcel_go, may_send, open_parcel, send_parcel
 from zcserve.net.lane.sightings cimport Sightings, send_sightings
 from zcserve.net.lane.system cimport MADV_DONTNEED, madvise
@@ -45,6 +45,7 @@ cdef inline int open_news(Station *station, Log *log) except -1:
     log.lines = lines
     log.room = LINES_ROOM
     log.loses = True
+    log.plain = SPECIAL
     station.log = log
     return open_parcel(&station.lines, LINES_ROOM)
 
@@ -96,7 +97,7 @@ cdef inline bint send_lines(const Lanes *lanes, Station *station, Log *log) noex
         return False
     if is_any:
         send_parcel(&station.lines, <void **> &log.lines, log.len)
-        log.len = 0
+        log.len = log.done = 0
         log.filling_at = LOG_FILLING
     release(&station.written, epoch)
     return is_any
@@ -163,3 +164,15 @@ cdef inline size_t lost_lines(const Lanes *lanes) noexcept nogil:
     for i in range(1, lanes.count):
         lost += acquire(&lanes.stations[i].lost)
     return lost
+
+
+cdef inline uint64_t lines_left_out(const Log *first, const Lanes *lanes) noexcept nogil:
+    """How many lines were not written since the start, of all lanes, since others stand for them (`--access-log-sample`)."""
+    cdef uint64_t count = left_out_of(first, first.seen)
+    cdef const Log *log
+    cdef int i
+    for i in range(1, lanes.count):
+        log = <const Log *> lanes.stations[i].log
+        if log != NULL:
+            count += left_out_of(log, look_64(&log.seen))
+    return count

@@ -49,20 +49,21 @@ cdef inline void prepare(Loop *loop, Shared *shared) noexcept nogil:
     lane.shared = shared
     lane.conns.epfd = lane.conns.asking = -1
     lane.conns.dead = &lane.dead
+    lane.conns.log = &lane.log
     lane.dead.numbers = &shared.numbers
     lane.conns.lanes = &shared.lanes
     lane.conns.station = &loop.station
 
 
 cdef inline int open_lane(Loop *loop, uint32_t seed, config, bint log_on) except -1:
-    """Raises OSError, MemoryError."""
+    """`log_on`: there is an access log. Raises OSError, MemoryError."""
     cdef Answering *lane = &loop.answering
     open_conns(&lane.conns)
     open_uses(&lane.uses)
     open_judged(&lane.judged, seed)
     open_sightings(&lane.sightings)
-    if log_on:
-        open_log(&lane.log, config.access_log_format == "json")
+    if log_on or config.slow_log_s:
+        open_log(&lane.log, config, log_on)
     limit(loop, config, log_on)
     begin_turn(lane)
     return 0
@@ -108,7 +109,7 @@ cdef inline Loop *new_lane(const Loop *first, Shared *shared, config) except NUL
         raise MemoryError
     prepare(loop, shared)
     try:
-        open_lane(loop, shared.table.seed, config, first.answering.log.on)
+        open_lane(loop, shared.table.seed, config, first.answering.log.is_kept)
         have_mail(loop)
         open_news(&loop.station, &loop.answering.log)
         copy(&loop.answering, &first.answering)

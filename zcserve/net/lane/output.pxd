@@ -83,6 +83,9 @@ cdef struct Pending:             # of one answer; the record is kept till it is 
     int64_t span_offset
     int64_t span_len
     int span_fd
+    char *lines                  # of the access log that wait for its end (timed.pxd), NULL for none
+    size_t lines_len
+    double held_at               # since when it is pending; with `lines`
 
 
 cdef inline int code_of(int status) noexcept nogil:
@@ -191,6 +194,11 @@ cdef inline void add_text(
     output.iov[0].iov_len = 0
     output.iov[1].iov_base = <void *> text
     output.iov[1].iov_len = length
+
+
+cdef inline bint is_error(const Output *output, int answer) noexcept nogil:
+    """Whether an answer that was gathered says a status of 400 or more: its text begins as its prefix does."""
+    return (<const char *> output.iov[2 * answer].iov_base)[9] >= c'4'       # HTTP/1.1 4
 
 
 cdef inline bint has_room(const Output *output) noexcept nogil:

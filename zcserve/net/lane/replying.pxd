@@ -29,7 +29,7 @@ from zcserve.net.lane.gil cimport hold_gil, let_gil_go
 from zcserve.net.lane.grammar cimport CLOSE
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.lanes cimport ANSWERED
-from zcserve.net.lane.log cimport Log, log_line, may_log
+from zcserve.net.lane.log cimport SERVLET, Log, log_line, may_log
 from zcserve.net.lane.moving cimport Given, take_given
 from zcserve.net.lane.output cimport DONE, ENOUGH, HAND_OVER, NOT_YET
 from zcserve.net.lane.records cimport Record
@@ -174,9 +174,12 @@ cdef inline void keep_line(Log *log, Question *question, const Head *head, int64
     cdef size_t mark = log.len
     cdef size_t length
     cdef char *grown
-    log_line(log, head.client if head.client.len else Text(<const char *> question.peer, question.peer_len), head, 200, size)
+    cdef Text client = head.client if head.client.len else Text(<const char *> question.peer, question.peer_len)
+    log_line(log, client, head, 200, size, SERVLET)
     length = log.len - mark
     log.len = mark
+    if not length:               # others stand for it
+        return
     if question.lines_len + length > question.lines_room:
         grown = <char *> realloc(question.lines, 2 * question.lines_len + length)
         if grown == NULL:
@@ -185,6 +188,7 @@ cdef inline void keep_line(Log *log, Question *question, const Head *head, int64
         question.lines_room = 2 * question.lines_len + length
     memcpy(question.lines + question.lines_len, log.lines + mark, length)
     question.lines_len += length
+    question.lines_count += 1
 
 
 cdef inline void forget_made(Answering *lane, Question *question) noexcept nogil:

@@ -14,9 +14,9 @@ from zcserve.net.lane.finding cimport Finder
 from zcserve.net.lane.gil cimport Gil
 from zcserve.net.lane.head cimport Rules
 from zcserve.net.lane.judged cimport Judged
-from zcserve.net.lane.log cimport Log, take_lines_back
+from zcserve.net.lane.log cimport Log, forget_one, take_lines_back
 from zcserve.net.lane.moving cimport give_away
-from zcserve.net.lane.output cimport BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, Answer, Output, send_answers, send_pending, unpin
+from zcserve.net.lane.output cimport BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, Answer, Output, is_error, send_answers, send_pending, unpin
 from zcserve.net.lane.parts cimport Pages
 from zcserve.net.lane.proxies cimport Proxies
 from zcserve.net.lane.records cimport Dead
@@ -25,6 +25,7 @@ from zcserve.net.lane.servlets cimport Servlets, let_said_go
 from zcserve.net.lane.shared cimport Shared
 from zcserve.net.lane.sightings cimport Sightings
 from zcserve.net.lane.system cimport monotonic
+from zcserve.net.lane.timed cimport complete_batch, complete_pending, hold_batch
 from zcserve.net.lane.uses cimport Uses, take_use_back, tick_at, use_of
 
 cdef enum:
@@ -78,26 +79,46 @@ cdef inline int flush(Answering *lane, int fd, const char *p, const char *end) n
     cdef Conn *conn = &lane.conns.all[fd]
     cdef int answers = lane.output.count
     cdef int result = send_answers(&lane.output, fd, conn.closing, &conn.pending)
-    if lane.servlets.said_len:
-        let_said_go(&lane.servlets, &lane.shared.table)
+    if lane.servlets.said_len | <size_t> lane.log.is_timed:
+        note_sent(lane, conn, result)
     if result == DONE or result == GONE:
         return result
     if lane.output.begun + 1 < answers:
-        p = take_back(lane, &lane.output.answers[lane.output.begun + 1], &lane.output.answers[answers])
+        p = take_back(lane, lane.output.begun + 1, answers)
         conn.closing = STAYS
+    if lane.log.is_timed:
+        hold_batch(
+            &lane.log, &conn.pending, conn.read_at,
+            lane.output.answers[lane.output.begun].log_mark if lane.output.begun else lane.log.done,
+        )
     if p < end and keep_input(conn, p, end) < 0:
         return GONE
     return go_on(lane, fd, conn)
 
 
-cdef inline const char *take_back(Answering *lane, const Answer *first, const Answer *end) noexcept nogil:
-    """Answers of which nothing went out are no uses, and not logged. Where the first one's request begins."""
-    cdef const Answer *answer = first
-    while answer < end:
-        take_use_back(use_of(&lane.uses, answer.rep))
-        answer += 1
-    take_lines_back(&lane.log, first.log_mark, <int> (end - first))
-    return first.start
+cdef inline void note_sent(Answering *lane, Conn *conn, int result) noexcept nogil:
+    """The answers were given to the kernel, as far as it takes them."""
+    if lane.servlets.said_len:
+        let_said_go(&lane.servlets, &lane.shared.table)
+    if lane.log.is_timed and (result == DONE or result == GONE):
+        complete_batch(&lane.log, conn.read_at)
+
+
+cdef inline const char *take_back(Answering *lane, int first, int end) noexcept nogil:
+    """Answers from `first` to before `end`, of which nothing went out, are no uses, and not logged. Where the first one's request begins."""
+    cdef const Answer *answers = lane.output.answers
+    cdef size_t behind = lane.log.len
+    cdef int i
+    for i in range(first, end):
+        take_use_back(use_of(&lane.uses, answers[i].rep))
+    if not lane.log.on or lane.log.plain:
+        take_lines_back(&lane.log, answers[first].log_mark, end - first)
+        return answers[first].start
+    for i in range(end - 1, first - 1, -1):
+        forget_one(&lane.log, is_error(&lane.output, i), answers[i].log_mark < behind)
+        behind = answers[i].log_mark
+    lane.log.len = behind
+    return answers[first].start
 
 
 cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
@@ -108,6 +129,7 @@ cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
     if lane.output.bytes_left != left:
         conn.since = lane.conns.now
     if result == DONE:
+        complete_pending(&lane.log, &conn.pending, conn.read_at, False)
         unpin(&conn.pending, &lane.dead)
     elif result == BLOCKED:
         conn.outq = queued_out(fd)

@@ -69,7 +69,7 @@ cdef struct Servlet:             # behind its record and that one's key
 cdef struct Servlets:
     PyObject *look_up            # `Application.look_up`, of `Lane`; NULL for none
     PyObject *quick              # the keys of what it found, of `Lane`
-    PyObject *made               # descriptor -> `Answer`, until it is taken, of `Lane`
+    PyObject *made               # descriptor -> `Answer` and the request's id, until it is taken, of `Lane`
     PyObject *origin             # `Proxies.origin` (forwarded.py), of `Lane`
     PyObject *running            # where the servlet is that is being called, NULL for none
     PyObject *last_client        # as str
@@ -84,6 +84,7 @@ cdef struct Asked:               # one request, for a servlet
     int fd                       # or another number that has what is made of it in `Servlets.made`
     Text head, body              # as sent
     Text peer                    # its name
+    Text id                      # that the request was given, nothing where it has one, or none is wanted
     bint by_proxy                # a trusted peer says something of it
     const bint *draining         # each answer is its connection's last
     uint64_t turn
@@ -206,7 +207,7 @@ cdef inline int ask_parts(
             is_said = say(servlets, output, head, bytes(fields), bytes(content))     # of a class of its own, perhaps
         else:
             if made is not None:
-                (<dict> servlets.made)[asked.fd] = made
+                (<dict> servlets.made)[asked.fd] = made, asked.id.at[: asked.id.len] if asked.id.len else b""
             return HAND_OVER
         return DONE if is_said else GONE
     except BaseException:
@@ -217,7 +218,7 @@ cdef inline object call(Servlets *servlets, tuple parts, const Servlet *servlet,
     """What a servlet returned, if that is bytes; else what the application made of it. The log is to name the client that a proxy
     tells of."""
     cdef str client = name_of(servlets, asked.peer)
-    cdef bytes said = asked.head.at[: asked.head.len]
+    cdef bytes said = asked.head.at[: asked.head.len] if not asked.id.len else head_with_id(asked)
     cdef bytes method = <bytes> parts[METHOD] if head.is_get or head.for_servlet else b"HEAD"
     cdef bytes body = asked.body.at[: asked.body.len]
     cdef object origin = (<object> servlets.origin)(client, said) if asked.by_proxy else None
@@ -239,6 +240,11 @@ cdef inline object call(Servlets *servlets, tuple parts, const Servlet *servlet,
     made = <object> value
     Py_XDECREF(value)
     return made
+
+
+cdef inline bytes head_with_id(const Asked *asked):
+    """The head as sent, and a line of it for the id that the log has."""
+    return asked.head.at[: asked.head.len - 2] + b"X-Request-Id: " + asked.id.at[: asked.id.len] + b"\r\n\r\n"
 
 
 cdef inline object made_of(Servlets *servlets, tuple parts, bytes method, PyObject *value):
@@ -371,7 +377,7 @@ cdef inline void discard_made(Servlets *servlets, int fd) noexcept with gil:
     """The connection is gone that an answer was for."""
     made = (<dict> servlets.made).pop(fd, None)
     if made is not None:
-        made.discard()
+        made[0].discard()
 
 
 cdef inline bint has_made(const Servlets *servlets, int key) noexcept with gil:
