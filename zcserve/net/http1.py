@@ -157,6 +157,8 @@ class Http1:
             if not request.fields.body and not self._has_turn(request):
                 return start, Stop.TURN
         self._request, self._head = request, self._shown(data[start:at])
+        if self._writer.note is not None and request.resource is not None:
+            self._writer.note.waited_for = APPLICATION
         if request.fields.body:
             return self._begin_body(request, data, at, share)
         return at, self._emit_step(request.answer())

@@ -13,7 +13,7 @@ A line that is to say how long its request took waits for its answer to be out (
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcpy, memset
 
 from zcserve.net.lane.atomic cimport set_64
 from zcserve.net.lane.head cimport Head, method_of
@@ -156,6 +156,7 @@ cdef inline void log_specially(Log *log, Text client, const Head *head, int stat
     if log.behind.fields & REQUEST_ID:
         write_behind(log, b', "request_id": "', log.behind.id)
     if log.is_timed:
+        memset(log.lines + log.len, c'.', SLOT)      # no line ends in it
         log.lines[log.len] = waited
         log.lines[log.len + 1] = KEPT if is_kept else LEFT_OUT
         log.len += SLOT
