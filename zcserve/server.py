@@ -281,6 +281,12 @@ class Server:
         return self._service
 
     @property
+    def lines_left_out(self) -> int:
+        """How many answers the access log has no line of since others stand for them (`--access-log-sample`); those of
+        lanes a second later."""
+        return self._log.left_out if self._log is not None else 0
+
+    @property
     def is_serving(self) -> bool:
         """Whether the thread that `with` has started is still there."""
         return self._thread is not None and self._thread.is_alive()

@@ -14,7 +14,7 @@ import pytest
 from tests.support.waiting import WaitUntil
 from zcserve.config.table import Config
 from zcserve.net import access_log
-from zcserve.net.access_log import AccessLog, Record, as_combined, as_json
+from zcserve.net.access_log import AccessLog, Behind, Record, as_combined, as_json
 from zcserve.net.fields import Fields
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
@@ -29,8 +29,10 @@ def fields_of(*lines: bytes, version: bytes = b"1.1") -> Fields:
     return parsed[2]
 
 
-def record(fields: Fields | None, target: bytes = b"/a?b", method: bytes = b"GET") -> Record:
-    return SECOND, "127.0.0.1", method, target, fields, 200, 1234, 0
+def record(
+    fields: Fields | None, target: bytes = b"/a?b", method: bytes = b"GET", behind: Behind = access_log.NOTHING
+) -> Record:
+    return SECOND, "127.0.0.1", method, target, fields, 200, 1234, 0, behind
 
 
 BROWSER = (b"User-Agent: Mozilla/5.0 (X11)", b"Referer: http://a/")
@@ -64,6 +66,25 @@ def test_a_line_of_json_has_the_same_facts() -> None:
         "referer": "http://a/",
         "user_agent": "Mozilla/5.0 (X11)",
     }
+
+
+def test_what_stands_behind_a_line_has_an_order_and_six_digits() -> None:
+    behind = (b'a"\\b', b"id-1", 0.00000049)
+    assert as_combined(record(None, behind=behind)).endswith(r' "-" "-" "a\x22\x5cb" "id-1" 0.000000' + "\n")
+    assert as_combined(record(None, behind=(b"", None, 61.5))).endswith(' "-" "-" "-" 61.500000\n')
+    line = as_json(record(None, behind=behind))
+    assert line.endswith(r', "host": "a\"\\b", "request_id": "id-1", "duration": 0.000000}' + "\n")
+    assert json.loads(line)["host"] == 'a"\\b'
+
+
+def test_one_of_several_is_logged_and_each_error(path: Path) -> None:
+    log = AccessLog(str(path), "json", Prefixes(), every=4)
+    for number in range(10):
+        note(log, b"/%d" % number)
+        log.record("127.0.0.1", b"GET", b"/error", None, 400, 1)
+    log.close()
+    assert [target for target in targets_in(path) if target != "/error"] == ["/0", "/4", "/8"]
+    assert (len(targets_in(path)), log.left_out) == (13, 7)
 
 
 @pytest.mark.parametrize("form", [as_combined, as_json])

@@ -116,7 +116,7 @@ class Driver:
         for fd, _ in self.lane.poll(timeout):
             taken = self.lane.take(fd)
             if taken is not None:
-                self.taken.append((fd, taken))
+                self.taken.append((fd, taken[:6]))  # the rest is about the log
             else:
                 self.told.append(fd)
 

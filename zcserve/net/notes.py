@@ -62,6 +62,7 @@ class Notes:
         """The head is complete. `given`: an application knows the request by this id."""
         host, request_id = read_fields(head)
         note.host = host
+        note.complete = time.monotonic()
         if self._has_id and (request_id := given or request_id):
             note.request_id, note.is_own = request_id, bool(given)
 

@@ -94,8 +94,8 @@ class Output:
         else:
             then(not self._is_over)
 
-    def _tell_out(self, left: int, *, sent: bool = True) -> None:
-        """So many segments are left."""
+    def tell_out(self, left: int, *, sent: bool = True) -> None:
+        """So many segments are left to send: call what waits for those before them; not `sent`: no more is sent."""
         awaited, self._awaited = self._awaited, []
         for at, (added, then) in enumerate(awaited):
             if self._added - added < left:  # what was added behind it is less: a part of its own is left
@@ -132,7 +132,7 @@ class Output:
         self.rests = False
         self.about = None
         if self._awaited:
-            self._tell_out(0)
+            self.tell_out(0)
         return _DONE
 
     def _send_buffers(self, transport: Transport, left: int) -> int:
@@ -221,7 +221,7 @@ class Output:
         self.rests = why is Flushed.ENOUGH
         spans.forget()
         if self._awaited:
-            self._tell_out(len(self.segments))
+            self.tell_out(len(self.segments))
         if not self._is_pinned:
             self._is_pinned = True
             for body in self._kept:
@@ -262,7 +262,7 @@ class Output:
         self.segments.clear()
         self._is_over = True
         if self._awaited:
-            self._tell_out(0, sent=False)
+            self.tell_out(0, sent=False)
 
     def _unpin(self) -> None:
         self._is_pinned = False

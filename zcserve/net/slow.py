@@ -41,7 +41,7 @@ class SlowRequests:
 
     def begin(self, timers: Timers) -> None:
         """The loop is there."""
-        self._telling = Telling(timers, self._tell)
+        self._telling = Telling(timers, self.tell)
 
     def note(self, request: str, status: int, took_s: float, client: str, waited_for: str) -> None:
         """`request` is method and target."""
@@ -73,7 +73,8 @@ class SlowRequests:
             client, method, target, status = match.groups()
             self.note(f"{method} {target}", int(status), took_s, client, waited_for)
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Write the line of what has come since the last one."""
         more = f" (the slowest of {self.count - self._told})" if self.count - self._told > 1 else ""
         self._told = self.count
         _log.warning("slow: %s%s", self._slowest[1], more)
