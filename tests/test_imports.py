@@ -48,7 +48,7 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FLOORS_WITHIN = {
     "config": (
         ("refusal",),
-        ("units", "addresses", "globs"),
+        ("units", "addresses", "globs", "log_fields"),
         ("option",),
         ("table",),
         ("keys",),
