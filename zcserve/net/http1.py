@@ -8,7 +8,6 @@ the connection, waits for.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from zcserve.cache import spans
@@ -156,9 +155,9 @@ class Http1:
             request.find_resource()
             if not request.fields.body and not self._has_turn(request):
                 return start, Stop.TURN
-        self._request, self._head = request, self._shown(data[start:at])
-        if self._writer.note is not None and request.resource is not None:
-            self._writer.note.waited_for = APPLICATION
+        self._request, self._head = request, self._writer.shown(data[start:at])
+        if request.resource is not None:
+            self._writer.waits_for(APPLICATION)
         if request.fields.body:
             return self._begin_body(request, data, at, share)
         return at, self._emit_step(request.answer())
@@ -174,8 +173,7 @@ class Http1:
         return self._called <= 1 and (self.plain > 0 or not self._is_new)
 
     def _parse(self, data: bytes, start: int, request_id: bytes = b"") -> Parsed | None:
-        """As `Parser.parse`, and which client asks: the peer, as long as the head is not understood. `request_id` as in
-        `Notes.read`."""
+        """As `Parser.parse`, and which client asks, the peer at first; `request_id`: what an application knows it by."""
         self._writer.client, self.origin = self._peer, None
         notes = self._service.notes
         if notes is not None:
@@ -189,11 +187,6 @@ class Http1:
             if self.origin is not None:
                 self._writer.client = self.origin.client.name
         return parsed
-
-    def _shown(self, head: bytes) -> bytes:
-        """A request's head as applications see it."""
-        notes, note = self._service.notes, self._writer.note
-        return head if notes is None or note is None else notes.shown(note, head)
 
     def _respond(self, method: bytes, target: bytes, fields: Fields) -> Stop | None:
         """A request without a body, where there is no application. Only for content that is not at hand something is
@@ -218,8 +211,7 @@ class Http1:
         request = self._request
         assert request is not None
         if step is None:
-            if self._writer.note is not None:
-                self._writer.note.waited_for = LOAD if request.wait is not None else APPLICATION
+            self._writer.waits_for(LOAD if request.wait is not None else APPLICATION)
             return Stop.LOAD
         stop = self._writer.write(step, request.method, request.target, request.fields, close)
         if isinstance(stop, Outgoing):
@@ -273,8 +265,7 @@ class Http1:
         if not self._has_turn(request):
             return at, Stop.TURN
         self._body = None
-        if self._writer.note is not None:
-            self._writer.note.complete = time.monotonic()
+        self._writer.complete()
         return at, self._emit_step(request.end_body(body))
 
     def body_comes(self) -> bool:
@@ -299,13 +290,12 @@ class Http1:
     # --- answers that were waited for ---------------------------------------------------------------------
 
     def take(self, answer: Answer, request_id: bytes = b"") -> None:
-        """The inbox's first request, which the fast lane understood, is the one at hand, and the application, which
-        knows it by `request_id`, has answered it: `go_on` leads to its `answer`."""
+        """The application, which knows the inbox's first request by `request_id`, has answered it: `go_on` says so."""
         parsed = self._parse(self.inbox, 0, request_id)
         assert parsed is not None
         method, target, fields, at = parsed
         self._request = Answering(self._service, self._site, self, method, target, fields)
-        self._head = self._shown(self.inbox[:at])
+        self._head = self._writer.shown(self.inbox[:at])
         self._request.give(answer)
         self.inbox = self.inbox[at + fields.body :]
         self._service.requests += 1

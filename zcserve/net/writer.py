@@ -7,6 +7,8 @@ first, so that what follows is not answered for a client that has gone away.
 
 from __future__ import annotations
 
+import time
+
 from zcserve.cache import spans
 from zcserve.cache.entry import Body, Entry
 from zcserve.net.answering import represent
@@ -100,6 +102,21 @@ class Writer:
             self._service.log(self.client, method, target, fields, status, length)
         elif self._service.notes is not None:
             self._note(method, target, fields, status, length)
+
+    def shown(self, head: bytes) -> bytes:
+        """The head of the request at hand, as applications see it."""
+        notes, note = self._service.notes, self.note
+        return head if notes is None or note is None else notes.shown(note, head)
+
+    def complete(self) -> None:
+        """All of the request at hand has come."""
+        if self.note is not None:
+            self.note.complete = time.monotonic()
+
+    def waits_for(self, what: str) -> None:
+        """What the answer to the request at hand waits for, in words of slow.py."""
+        if self.note is not None:
+            self.note.waited_for = what
 
     def _note(self, method: bytes, target: bytes, fields: Fields | None, status: int, length: int) -> None:
         """As `Service.log`, when the answer is out."""
