@@ -173,7 +173,7 @@ class Http1:
         return self._called <= 1 and (self.plain > 0 or not self._is_new)
 
     def _parse(self, data: bytes, start: int, request_id: bytes = b"") -> Parsed | None:
-        """As `Parser.parse`, and which client asks, the peer at first; `request_id`: what an application knows it by."""
+        """As `Parser.parse`, and who asks, the peer at first; an application knows it by `request_id`."""
         self._writer.client, self.origin = self._peer, None
         notes = self._service.notes
         if notes is not None:
