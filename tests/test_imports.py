@@ -37,6 +37,7 @@ FLOORS = (
     ("net",),
     ("servlets",),
     ("content", "upgrade", "signals", "drain"),
+    ("admin",),
     ("check", "banner", "foresight", "succession"),
     ("server",),
     ("cli",),

@@ -61,6 +61,7 @@ from zcserve.succession import Succession
 from zcserve.upgrade import Predecessor, tell_supervisor
 
 if TYPE_CHECKING:
+    from zcserve.admin.office import Office
     from zcserve.servlets.application import Servlets
 
 _log = Log(__name__)
@@ -112,6 +113,7 @@ class Server:
             sockets = self._bind(undo)
             builder = self._open_memory(undo)
             self._open_loop(undo)
+            self._open_admin(undo)
             built = self._build(builder, progress)
             self.site.serve(built.generation)
             self._open_service(undo)
@@ -159,6 +161,21 @@ class Server:
         undo.callback(self.loop.close)
         self.loop.each_turn.subscribe(self._each_turn)  # first: it makes the second's prefixes
         front.begin(self.loop, self.store)
+
+    def _open_admin(self, undo: ExitStack) -> None:
+        """What the operator asks and tells, before there is content to ask for. After an upgrade the process before
+        this one answers until it has handed over."""
+        self._admin: Office | None = None
+        if address := self.config.admin_address():
+            from zcserve.admin.office import Office  # only a node with an admin listener pays for it
+
+            upgrade = partial(self.loop.call_soon, lambda: self._succession.upgrade())
+            self._admin = Office(
+                self.config, address, self.loop, self._prefixes, self.loader, reload=self.reload, upgrade=upgrade
+            )
+            undo.callback(self._admin.close)
+            if self._predecessor is None:
+                self._admin.open()
 
     def _open_log(self, undo: ExitStack) -> None:
         config = self.config
@@ -234,6 +251,8 @@ class Server:
         undo.callback(self.content.close)
         self.loop.each_turn.subscribe(self.content.each_turn)
         self._foresight = Foresight(self._service, self.store, self.content)
+        if self._admin is not None:
+            self._admin.node.service, self._admin.node.content = self._service, self.content
         self.store.opened.begin(self.loop.call_soon, self.loop.timers.call_later)
 
     def _listen(self, sockets: list[tuple[socket.socket, int]], undo: ExitStack) -> None:
@@ -245,9 +264,12 @@ class Server:
         shed = self.store.shed_descriptor
         listeners = [(Listener(sock, self._service, self._reserve, shed), port) for sock, port in sockets]
         self._drain = Drain(self._service, [listener for listener, _ in listeners])
+        if self._admin is not None and self._predecessor is not None:
+            self._admin.open(self._predecessor.listeners)
         self._succession = Succession(
             self._predecessor,
             listeners=listeners,
+            admin=self._admin.door if self._admin is not None else None,
             loader=self.loader,
             content=self.content,
             service=self._service,
@@ -270,6 +292,12 @@ class Server:
     def service(self) -> Service:
         """What all of its connections share."""
         return self._service
+
+    @property
+    def admin_port(self) -> int:
+        """The admin listener's; 0 where it is a unix socket, or none."""
+        where = self._admin.door.sock.getsockname() if self._admin is not None else ""
+        return int(where[1]) if isinstance(where, tuple) else 0
 
     @property
     def is_serving(self) -> bool:
@@ -361,6 +389,8 @@ class Server:
             self._application.close()
         ended &= self._service.fetcher.close(max(until - time.monotonic(), 0))
         self._reserve.close()
+        if self._admin is not None:
+            self._admin.close()
         self.loop.close()  # which puts the last lines into the log
         if self._log is not None:
             ended &= self._log.close(min(self._drain.until, time.monotonic() + self.config.grace_s))

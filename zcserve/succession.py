@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from zcserve.admin.door import Door
 from zcserve.cache import manifest
 from zcserve.cache.loader import Loader
 from zcserve.content.content import Content
@@ -41,12 +42,15 @@ class Succession:
         service: Service,
         drain: Drain,
         stop: Callable[[], None],
+        admin: Door | None = None,
     ) -> None:
-        """`listeners` come with the ports that were asked for; `stop` ends the server in order."""
+        """`listeners` come with the ports that were asked for; `admin` is the operator's; `stop` ends the server in
+        order."""
         self._predecessor = predecessor
         self._successor: Successor | None = None
         self._is_asked = False  # for an upgrade, while the process before is not gone
         self._listeners = listeners
+        self._admin = admin
         self._loader = loader
         self._store = loader.store
         self._content = content
@@ -98,6 +102,8 @@ class Succession:
         _log.info("upgrade: starting the new program")
         try:
             listeners = [(listener.fileno(), port) for listener, port in self._listeners]
+            if self._admin is not None:
+                listeners.append((self._admin.fileno(), self._admin.port))
             write = partial(manifest.write, generation=self._content.site.live, loader=self._loader)
             self._successor = Successor(self._loop, self._succeeded, self._not_succeeded, self._before_it_serves)
             self._successor.begin(listeners, self._store.freeze, write)
@@ -116,6 +122,8 @@ class Succession:
         self._content.follow_on()
         self._quiet.at = self._loop.now + QUIET_S
         self._loop.timers.arm(self._quiet)
+        if self._admin is not None:
+            self._admin.close(handed_over=True)
         self._drain.hand_over()
 
     def _end_quietly(self) -> None:

@@ -67,6 +67,11 @@ def _check_log_path(path: str) -> None:
         raise refusal(path, "is not a path", "a file, or - for standard output")
 
 
+def _check_admin(text: str) -> None:
+    if text:
+        parse_listen(text)
+
+
 def _check_trusted(texts: tuple[str, ...]) -> None:
     from zcserve.forwarded import Trusted  # late: --help does not need it
 
@@ -152,6 +157,17 @@ class Config:
     )
     access_log_format: AccessLogFormat = _key(
         "combined", TEXT, "how a request is logged", choices=get_args(AccessLogFormat)
+    )
+    admin: str = _key(
+        "",
+        TEXT,
+        "answer the operator here, and nobody else: probes, figures, what the node is told; on TCP only on loopback, "
+        "unless there is a token",
+        metavar="ADDRESS",
+        check=_check_admin,
+    )
+    admin_token_file: str = _key(
+        "", TEXT, "a file whose first line is the token that the operator's requests must bring on TCP", metavar="FILE"
     )
     proxy_headers: tuple[str, ...] = _key(
         (),
@@ -461,6 +477,10 @@ class Config:
     def servlet_bodies_bytes(self) -> int:
         """What bodies that are held may take together."""
         return self.servlet_bodies_max or self.memory // 4
+
+    def admin_address(self) -> Address | None:
+        """Where to answer the operator."""
+        return parse_listen(self.admin) if self.admin else None
 
     def addresses(self) -> tuple[Address, ...]:
         """Where to listen: every `listen`, or `host` and `port` where there is none."""

@@ -127,9 +127,9 @@ cdef class Lane:
 
     # --- what the loop calls ----------------------------------------------------------------------------------
 
-    def register(self, int fd, *, bint stream):
-        """Watch a descriptor that Python owns: a connection (`stream`), or something that is only ever read."""
-        connections.register(&self.loop.answering.conns, fd, OWNER_PYTHON if stream else OWNER_SOURCE)
+    def register(self, int fd, *, bint stream, bint counts=True):
+        """Watch a descriptor that Python owns: a `stream`, which `counts` as a connection or not, or something that is only ever read."""
+        connections.register(&self.loop.answering.conns, fd, OWNER_PYTHON if stream and counts else OWNER_SOURCE, stream)
 
     def register_listener(self, int fd):
         """As `accepting.open_listener`."""

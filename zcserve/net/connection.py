@@ -28,7 +28,6 @@ from zcserve.site.exchange import Answer
 # Read at a time. A browser's head is 0.5-2 KB; a longer one takes another turn.
 RECV_BYTES = 8192
 
-_CLIENT = Kind.CLIENT
 _DONE = Flushed.DONE
 _HEAD, _IDLE, _BODY, _WRITE, _WAIT, _CLOSED = State
 _READING = (_HEAD, _IDLE, _BODY)
@@ -60,7 +59,7 @@ class Connection:
         if stay is not None:  # `go_on` arms it, if there is something to wait for
             self._loop.handlers[transport.fd] = self._on_request
         else:
-            self._loop.add(transport.fd, self._on_request, _CLIENT)
+            self._loop.add(transport.fd, self._on_request, service.kind)
             self._loop.timers.arm(self)
         service.connections.add(self)
 
@@ -336,7 +335,9 @@ class Connection:
 
     def _goes_back(self) -> bool:
         """Give the connection, which owes nothing, to the front, where that takes it."""
-        if self._hung_up or not self._loop.front.give(self.transport.fd, self._clock.since):
+        if self._hung_up or self._service.kind is not Kind.CLIENT:
+            return False
+        if not self._loop.front.give(self.transport.fd, self._clock.since):
             return False
         self._leave(keep=True)
         self.transport.release()

@@ -209,7 +209,7 @@ class FastLane(Front):
                 self._start_lanes()
             self.lane.register_listener(fd)
         else:
-            self.lane.register(fd, stream=kind is Kind.CLIENT)
+            self.lane.register(fd, stream=kind in (Kind.CLIENT, Kind.STREAM), counts=kind is Kind.CLIENT)
 
     def _start_lanes(self) -> None:
         """Now that all is known that never changes: the others have copies of it."""

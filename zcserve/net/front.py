@@ -31,6 +31,7 @@ class Kind(enum.Enum):
     CLIENT = 1  # a connection: read from and written to
     LISTENER = 2  # a listening socket
     SOURCE = 3  # something else that is only ever read, such as a wake-up
+    STREAM = 4  # read from and written to as a client's, and counted among none of them: an operator's connection
 
 
 # A connection that is handed over: the client's address as `Transport.peer`; what was read of it and is not answered;

@@ -16,6 +16,7 @@ from zcserve.forwarded import Proxies
 from zcserve.net import negotiate
 from zcserve.net.bodies import Allowance
 from zcserve.net.failures import Failures
+from zcserve.net.front import Kind
 from zcserve.net.loop import Loop
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
@@ -59,7 +60,7 @@ class Leaving(Protocol):
 @dataclass(slots=True)
 class Service:
     """What all connections share. `log` writes a line of the access log; None: there is none. `closed` is an event: a
-    connection has ended."""
+    connection has ended. `kind`: clients, which the front may have; or streams, which are Python's and no clients."""
 
     config: Config
     loop: Loop
@@ -70,6 +71,7 @@ class Service:
     bodies: Allowance  # of requests, that are kept for applications
     log: Callable[..., None] | None = None
     proxies: Proxies | None = None  # the trusted ones
+    kind: Kind = Kind.CLIENT
     draining: bool = False  # every answer is its connection's last
     ending: bool = False  # idle connections are closed, too
     hurried: bool = False  # an ending lasts only until everything has arrived
@@ -100,7 +102,8 @@ class Service:
 
     def count(self) -> int:
         """Open connections, the front's among them."""
-        return self.loop.front.count(len(self.connections) + len(self.endings))
+        known = len(self.connections) + len(self.endings)
+        return self.loop.front.count(known) if self.kind is Kind.CLIENT else known
 
     def choose(self, generation: Generation, base: Entry, accept: dict[bytes, int] | None) -> Entry | None:
         """Negotiate, and have variants made again that were evicted."""

@@ -41,7 +41,7 @@ cdef enum:
     OWNER_LANE = 1
     OWNER_PYTHON = 2
     OWNER_LISTENER = 3
-    OWNER_SOURCE = 4             # is only ever read, by Python
+    OWNER_SOURCE = 4             # Python's, and no client
     OWNER_MAIL = 5               # the lane's own mailbox
 
 cdef enum:                       # `Conn.trust`
@@ -195,12 +195,12 @@ cdef inline int watch_fresh(const Conns *conns, int fd, Conn *conn) noexcept nog
     return watch(conns, fd, False)
 
 
-cdef inline int register(Conns *conns, int fd, uint8_t owner) except -1:
-    """Watch a descriptor that Python opened. Raises OSError, MemoryError."""
+cdef inline int register(Conns *conns, int fd, uint8_t owner, bint stream) except -1:
+    """Watch a descriptor that Python opened; a `stream` is written to, too. Raises OSError, MemoryError."""
     if room_for(conns, fd) < 0:
         raise MemoryError
     renew(conns, fd)
-    if watch(conns, fd, owner != OWNER_PYTHON) < 0:
+    if watch(conns, fd, not stream) < 0:
         raise OSError(errno, "epoll_ctl")
     conns.all[fd].owner = owner
     if owner == OWNER_PYTHON:

@@ -93,7 +93,7 @@ cdef inline int limit(Loop *loop, config, bint log_on) except -1:
 cdef inline int have_mail(Loop *loop) except -1:
     """Raises OSError, MemoryError."""
     open_mail(&loop.station.mail)
-    register(&loop.answering.conns, loop.station.mail.fd, OWNER_MAIL)
+    register(&loop.answering.conns, loop.station.mail.fd, OWNER_MAIL, False)
     return 0
 
 
