@@ -1,6 +1,7 @@
 """The server: the only place where everything meets.
 
-Starting is: bind (so that a taken port is known at once), walk, load, listen. Stopping is: close the listeners, let
+Starting is: bind (so that a taken port is known at once), walk, load, listen. While it walks and loads, which may take
+minutes, the loop turns in another thread: what asks how far it is gets an answer. Stopping is: close the listeners, let
 answers in flight finish for `grace_s` seconds, end. Both may be done with another process at the other end
 (`upgrade.py`). What is served while it runs is `content/`'s.
 """
@@ -91,6 +92,7 @@ class Server:
         self._log: AccessLog | None = None
         self._application: Servlets | None = None
         self._predecessor: Predecessor | None = None
+        self._foresight: Foresight | None = None  # there is nothing to foresee while the content is loaded
 
     # --- starting -----------------------------------------------------------------------------------------
 
@@ -114,7 +116,8 @@ class Server:
             builder = self._open_memory(undo)
             self._open_loop(undo)
             self._open_admin(undo)
-            built = self._build(builder, progress)
+            with self.loop.turning():
+                built = self._build(builder, progress)
             self.site.serve(built.generation)
             self._open_service(undo)
             self._open_content(builder, built, undo)
@@ -187,7 +190,7 @@ class Server:
             undo.callback(self._log.close)
 
     def _build(self, builder: Builder, progress: bool) -> Built:
-        """The first generation, while nothing else is done."""
+        """The first generation. The loop turns meanwhile, so nothing here may touch it."""
         gc.disable()  # a hundred thousand new objects, and not one of them garbage
         try:
             last = None
@@ -283,7 +286,7 @@ class Server:
             tell_supervisor(f"EXTEND_TIMEOUT_USEC={EXTENDED_US}\nSTATUS=compress: {told}")
 
     def _each_turn(self) -> None:
-        if self._prefixes.refresh():
+        if self._prefixes.refresh() and self._foresight is not None:
             self._foresight.each_second()
 
     # --- running ------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from zcserve.config.units import size_text
 from zcserve.content.merging import leave_out, take_from
 from zcserve.content.told import PROGRESS_AFTER_S, loading
 from zcserve.errors import NoThreadError, reason_of
+from zcserve.events import Event
 from zcserve.log import Log
 from zcserve.progress import Meter
 from zcserve.site.site import Site
@@ -65,7 +66,11 @@ class Caught:
 
 
 class Builder:
-    """Makes the generations of a site."""
+    """Makes the generations of a site.
+
+    progress  event: so many files of so many are loaded, in the thread that builds; of 0 while they are looked for, or
+              while variants are waited for
+    """
 
     def __init__(self, config: Config, store: Store, loader: Loader, site: Site) -> None:
         self.config = config
@@ -73,6 +78,7 @@ class Builder:
         self.loader = loader
         self.site = site
         self.closing = threading.Event()  # what is being built is not waited for
+        self.progress: Event[int, int] = Event()
 
     def build(self, *, last: Generation | None = None, progress: bool = False) -> Built:
         """Build a generation, sharing what is the same in `last`. Raises UsageError."""
@@ -82,6 +88,7 @@ class Builder:
         def note(done: int, total: int) -> None:
             nonlocal read_at
             self.go_on()
+            self.progress(done, total)
             if show is not None:
                 show(done, total)
             if watcher is not None and (now := time.monotonic()) > read_at + WATCHED_EVERY_S:

@@ -212,7 +212,10 @@ class FastLane(Front):
             self.lane.register(fd, stream=kind in (Kind.CLIENT, Kind.STREAM), counts=kind is Kind.CLIENT)
 
     def _start_lanes(self) -> None:
-        """Now that all is known that never changes: the others have copies of it."""
+        """Now that all is known that never changes: the others have copies of it. The thread that turns from now on is
+        the one that stays, so it is bound, too."""
+        if self._pinned:
+            self._call_soon(partial(bind, 0))
         for number in range(1, self.lanes):
             self.lane.add_lane()
             self._threads.append(start(number, partial(self.lane.run_lane, number), pinned=self._pinned))
@@ -239,8 +242,6 @@ class FastLane(Front):
         """As `Front.begin`."""
         self._call_soon = loop.call_soon
         self._store = store
-        if self._pinned:
-            loop.call_soon(partial(bind, 0))
         loop.each_turn.subscribe(self._each_turn)
         store.evicted.subscribe(self._evicted)
         store.is_sending.subscribe(self.lane.pinned)

@@ -18,11 +18,13 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from math import inf
 
+from zcserve import threads
 from zcserve.cache.evictor import tick_at
 from zcserve.events import Event
 from zcserve.log import Log
@@ -111,6 +113,27 @@ class Loop:
         """Turn until stopped."""
         while not self._stopped:
             self.run_once()
+
+    @contextmanager
+    def turning(self) -> Iterator[None]:
+        """Turn in a thread of its own while the caller does something long, which must not touch the loop: the content
+        is loaded, and what listens already answers meanwhile. Raises NoThreadError."""
+        is_over = False
+
+        def turn() -> None:
+            while not is_over:
+                self.run_once()
+
+        def end() -> None:
+            nonlocal is_over
+            is_over = True
+
+        thread = threads.start(turn, "zcserve-start")
+        try:
+            yield
+        finally:
+            self.call_soon(end)
+            thread.join()
 
     def run_once(self) -> None:
         """One turn."""
