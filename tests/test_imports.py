@@ -64,7 +64,7 @@ FLOORS_WITHIN = {
         ("told", "merging"),
         ("builder",),
         ("renewals", "jobs", "live"),
-        ("releases", "rechecks"),
+        ("releases", "rechecks", "filling"),
         ("patches",),
         ("content",),
     ),

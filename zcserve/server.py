@@ -190,14 +190,17 @@ class Server:
             undo.callback(self._log.close)
 
     def _build(self, builder: Builder, progress: bool) -> Built:
-        """The first generation. The loop turns meanwhile, so nothing here may touch it."""
+        """The first generation, loaded unless clients are not to wait for that. The loop turns meanwhile, so nothing
+        here may touch it. A process that takes over has all loaded: else clients would get from disk what they had from
+        memory."""
+        load = self.config.listen_when == "ready" or self._predecessor is not None
         gc.disable()  # a hundred thousand new objects, and not one of them garbage
         try:
             last = None
             if self._predecessor is not None:
                 last = self._predecessor.adopt(self.loader, self.site)
             self.store.starting = True
-            built = builder.build(last=last, progress=progress)
+            built = builder.build(last=last, progress=progress, load=load)
             self.store.starting = False
             if last is not None:
                 retire(last, built.generation, self.loader)

@@ -33,6 +33,7 @@ from zcserve.errors import UsageError
 from zcserve.media_types import DEFAULT_CHARSET, check_charset, parse_type
 
 AccessLogFormat: TypeAlias = Literal["combined", "json"]
+ListenWhen: TypeAlias = Literal["ready", "start"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 Engine: TypeAlias = Literal["auto", "python", "native"]
 Evict: TypeAlias = Literal["lru", "sieve", "s3-fifo"]  # the names in cache/store.py's POLICIES
@@ -107,6 +108,13 @@ class Config:
         check=parse_host,
     )
     port: int = _key(8080, COUNT, "listen at this port; 0 for any free one", metavar="PORT", bounds=(0, 65535))
+    listen_when: ListenWhen = _key(
+        "ready",
+        TEXT,
+        "accept clients when all that fits is in memory, or at the start, once it is known what there is: then files "
+        "are read when they are asked for, and all others meanwhile",
+        choices=get_args(ListenWhen),
+    )
     memory: int = _key(
         Share(60, 512 * MIB),
         MEMORY,

@@ -15,6 +15,7 @@ from zcserve.cache.pairing import entry_at
 from zcserve.cache.preload import Preloaded
 from zcserve.cache.watcher import Watcher
 from zcserve.content.builder import Builder, Built, ClosingError
+from zcserve.content.filling import Filling
 from zcserve.content.jobs import Counters, Jobs
 from zcserve.content.live import Live
 from zcserve.content.patches import READS_MAX, Patches
@@ -46,6 +47,7 @@ class Content:
         self._releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
+        self._filling = Filling(builder, live, jobs, self._renew, self._on_filled)
         service.fetcher.outdated.subscribe(self._renew)
         if built.generation.is_disturbed:
             again = self._releases.try_again_later()
@@ -53,6 +55,13 @@ class Content:
         live.tell_keys()
         live.follow(built.watcher)
         self._releases.tidy_variants()
+        if not built.is_loaded:
+            self._filling.begin()
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether what fits is still being loaded, though it is served: `--listen-when start`."""
+        return not self._filling.is_over
 
     @property
     def site(self) -> Site:
@@ -72,6 +81,10 @@ class Content:
     def warn_of_memory(self) -> None:
         """Say so where what is known of the files leaves no room for their content."""
         warn_of_memory(self._builder.store, self.report)
+
+    def _on_filled(self, report: Preloaded) -> None:
+        self._releases.report = report
+        self.warn_of_memory()
 
     def reload(self) -> None:
         """Build the next generation beside the live one and flip to it; any thread may ask, and a signal's handler,
