@@ -36,7 +36,7 @@ FLOORS = (
     ("site",),
     ("net",),
     ("servlets",),
-    ("content", "upgrade", "signals", "drain"),
+    ("content", "upgrade", "signals", "drain", "supervisor"),
     ("admin",),
     ("check", "banner", "foresight", "succession"),
     ("server",),

@@ -59,7 +59,8 @@ from zcserve.net.service import Service
 from zcserve.program import close_inherited
 from zcserve.site.site import Site
 from zcserve.succession import Succession
-from zcserve.upgrade import Predecessor, tell_supervisor
+from zcserve.supervisor import Supervisor
+from zcserve.upgrade import Predecessor
 
 if TYPE_CHECKING:
     from zcserve.admin.office import Office
@@ -67,8 +68,6 @@ if TYPE_CHECKING:
 
 _log = Log(__name__)
 
-# What systemd waits for longer at each word of progress (sd_notify(3)), in microseconds: three words may be late.
-EXTENDED_US = 30_000_000
 # How long a loader thread may hold the GIL while the loop has work: the interpreter's 5 ms would be the loop's worst
 # latency.
 SWITCH_INTERVAL_S = 0.00005
@@ -87,7 +86,7 @@ class Server:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._first_signal = threading.Lock()  # taken by the first one that says to end
-        self._is_ready = False  # the supervisor has been told
+        self._supervisor = Supervisor({})  # of a process that is ours alone
         self._foreground = False  # the process is ours alone
         self._log: AccessLog | None = None
         self._application: Servlets | None = None
@@ -152,8 +151,10 @@ class Server:
         undo.callback(self.store.close)
         self.loader = Loader(self.store, config)
         undo.callback(self.loader.variants.close)
-        self.loader.variants.progress.subscribe(self._on_compressed)
-        return Builder(config, self.store, self.loader, self.site)
+        self.loader.variants.progress.subscribe(self._supervisor.compressing)
+        builder = Builder(config, self.store, self.loader, self.site)
+        builder.progress.subscribe(self._supervisor.loading)
+        return builder
 
     def _open_loop(self, undo: ExitStack) -> None:
         """The loop and what is its own: its front, its second's prefixes, its log."""
@@ -254,6 +255,7 @@ class Server:
     def _open_content(self, builder: Builder, built: Built, undo: ExitStack) -> None:
         """What follows the root from now on."""
         self.content = Content(builder, built, self._service)
+        self.content.reloaded.subscribe(self._supervisor.reloaded)
         undo.callback(self.content.close)
         self.loop.each_turn.subscribe(self.content.each_turn)
         self._foresight = Foresight(self._service, self.store, self.content)
@@ -280,13 +282,9 @@ class Server:
             content=self.content,
             service=self._service,
             drain=self._drain,
+            supervisor=self._supervisor,
             stop=self.stop,
         )
-
-    def _on_compressed(self, told: str) -> None:
-        """The supervisor of a start that waits for variants gives it more time."""
-        if self._foreground and not self._is_ready:
-            tell_supervisor(f"EXTEND_TIMEOUT_USEC={EXTENDED_US}\nSTATUS=compress: {told}")
 
     def _each_turn(self) -> None:
         if self._prefixes.refresh() and self._foresight is not None:
@@ -336,6 +334,7 @@ class Server:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         signals.end_at_once()
         self._predecessor = Predecessor.of(os.environ)
+        self._supervisor = Supervisor(os.environ, takes_over=self._predecessor is not None)
         if self._predecessor is not None:
             close_inherited(self._predecessor.descriptors)
         self.open(progress=True)
@@ -347,7 +346,7 @@ class Server:
             self._succession.begin(lambda: self._stopping)
         except OSError as error:
             raise UsageError(f"the server cannot take over: {error}") from error
-        self._is_ready = True
+        self._supervisor.follow(self.loop, self.content.status)
         self._say_ready()  # from here on a signal means what it says
         try:
             self.loop.run()
@@ -381,6 +380,7 @@ class Server:
     def stop(self) -> None:
         """Stop accepting and end when what is in flight is finished. In the loop's thread: `call_soon`."""
         self._stopping = True
+        self._supervisor.stopping()
         self._succession.give_up()
         self._drain.begin()
 
@@ -422,6 +422,7 @@ class Server:
     def reload(self) -> None:
         """Build the next generation beside the live one and flip to it, and load all servlets anew; any thread may
         ask. Returns at once."""
+        self._supervisor.reloading()
         self.content.reload()
         if self._application is not None:
             self.loop.call_soon(self._application.reload)

@@ -21,7 +21,8 @@ from zcserve.log import Log
 from zcserve.net.listener import Listener
 from zcserve.net.service import Service
 from zcserve.net.timers import Deadline
-from zcserve.upgrade import Predecessor, Successor, tell_supervisor
+from zcserve.supervisor import Supervisor
+from zcserve.upgrade import Predecessor, Successor
 
 _log = Log(__name__)
 
@@ -41,6 +42,7 @@ class Succession:
         content: Content,
         service: Service,
         drain: Drain,
+        supervisor: Supervisor,
         stop: Callable[[], None],
         admin: Door | None = None,
     ) -> None:
@@ -57,6 +59,7 @@ class Succession:
         self._service = service
         self._loop = service.loop
         self._drain = drain
+        self._supervisor = supervisor
         self._stop = stop
         self._quiet = Deadline(self._end_quietly)
 
@@ -65,7 +68,7 @@ class Succession:
     def begin(self, is_stopping: Callable[[], bool]) -> None:
         """Take over where there is a process before this one. Raises UsageError and OSError; then that one goes on."""
         if self._predecessor is None:
-            tell_supervisor("READY=1")
+            self._supervisor.ready()
             return
         self._content.catch_up()
         goes = self._predecessor.await_go(is_stopping)
@@ -118,7 +121,7 @@ class Succession:
     def _succeeded(self, process: int) -> None:
         """The new process serves: answer what was accepted here, and end."""
         _log.info("upgrade: process %d serves now; this one answers what it has begun, and ends", process)
-        tell_supervisor(f"MAINPID={process}")
+        self._supervisor.hand_over(process)
         self._content.follow_on()
         self._quiet.at = self._loop.now + QUIET_S
         self._loop.timers.arm(self._quiet)

@@ -31,7 +31,7 @@ answer, which says that it was the last (`Connection: close`). A connection that
 (succession.py) is closed as at any stop.
 
 What is odd: under a supervisor that watches one process, the old one must tell it which process its successor is.
-systemd is told (`MAINPID=`, sd_notify(3)); process 1 of a container has nothing to tell, and cannot be upgraded in this
+systemd is told (supervisor.py); process 1 of a container has nothing to tell, and cannot be upgraded in this
 way.
 """
 
@@ -45,7 +45,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -448,11 +448,3 @@ def run_again(handover: Handover) -> Program:
 
 def _ending(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def tell_supervisor(state: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Tell systemd, if it wants to be told (sd_notify(3)): `READY=1`, `MAINPID=123`."""
-    path = environ.get("NOTIFY_SOCKET", "")
-    if path:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, suppress(OSError):
-            sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)

@@ -31,7 +31,10 @@ _log = Log(__name__)
 
 
 class Content:
-    """The generations of a site, and their replacement. In the loop, but for `reload` and `close`."""
+    """The generations of a site, and their replacement. In the loop, but for `reload`, `status` and `close`.
+
+    reloaded  event: nothing that was asked for by `reload` is to be built any more, in the builder's thread
+    """
 
     def __init__(self, builder: Builder, built: Built, service: Service) -> None:
         """The site serves what was built already; the loop does the last step of each change. Raises NoThreadError."""
@@ -45,6 +48,7 @@ class Content:
         self._jobs = jobs = Jobs(loop, builder.closing, counters)
         self._live = live = Live(builder.site, service, config, self._plan)
         self._releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
+        self.reloaded = self._releases.reloaded
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
         self._filling = Filling(builder, live, jobs, self._renew, self._on_filled)
@@ -81,6 +85,13 @@ class Content:
     def warn_of_memory(self) -> None:
         """Say so where what is known of the files leaves no room for their content."""
         warn_of_memory(self._builder.store, self.report)
+
+    def status(self) -> str:
+        """What is served, in a line. In any thread."""
+        told = f"serving: {self._builder.store.resident} files and variants in memory"
+        if self.is_loading:
+            told += ", more are being loaded"
+        return told + ("; the last reload failed, and is tried again" if self._releases.due < inf else "")
 
     def _on_filled(self, report: Preloaded) -> None:
         self._releases.report = report
