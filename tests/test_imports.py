@@ -38,7 +38,7 @@ FLOORS = (
     ("servlets",),
     ("content", "upgrade", "signals", "drain", "supervisor"),
     ("admin",),
-    ("check", "banner", "foresight", "succession"),
+    ("check", "banner", "foresight", "succession", "activation"),
     ("server",),
     ("cli",),
     ("__main__",),

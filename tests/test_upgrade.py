@@ -24,7 +24,8 @@ from tests.support.waiting import WaitUntil
 from zcserve import upgrade
 from zcserve.cache.store import Memory
 from zcserve.config.addresses import TcpAddress, UnixAddress
-from zcserve.net.listener import Inherited, bind
+from zcserve.net.inherited import Inherited
+from zcserve.net.listener import bind
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
 from zcserve.net.timers import Deadline

@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from zcserve import log, signals
+from zcserve.activation import admin_address, listening, passed
 from zcserve.banner import say_ready, url
 from zcserve.cache import closing
 from zcserve.cache.budget import budget_of
@@ -34,11 +36,9 @@ from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
-from zcserve.cache.preload import retire
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.check import check as check  # for cli.py, which knows this module alone
-from zcserve.config.addresses import UnixAddress
 from zcserve.config.table import Config
 from zcserve.content.builder import Builder, Built
 from zcserve.content.content import Content
@@ -51,14 +51,15 @@ from zcserve.net.access_log import AccessLog
 from zcserve.net.bodies import Allowance
 from zcserve.net.connection import take_over
 from zcserve.net.fastlane import open_front
-from zcserve.net.listener import Inherited, Listener, Reserve, bind
+from zcserve.net.inherited import Inherited
+from zcserve.net.listener import Listener, Reserve
 from zcserve.net.loop import Loop
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.program import close_inherited
 from zcserve.site.site import Site
-from zcserve.succession import Succession
+from zcserve.succession import Succession, build_first
 from zcserve.supervisor import Supervisor
 from zcserve.upgrade import Predecessor
 
@@ -91,6 +92,7 @@ class Server:
         self._log: AccessLog | None = None
         self._application: Servlets | None = None
         self._predecessor: Predecessor | None = None
+        self._inherited = Inherited()
         self._foresight: Foresight | None = None  # there is nothing to foresee while the content is loaded
 
     # --- starting -----------------------------------------------------------------------------------------
@@ -115,8 +117,11 @@ class Server:
             builder = self._open_memory(undo)
             self._open_loop(undo)
             self._open_admin(undo)
-            with self.loop.turning():
-                built = self._build(builder, progress)
+            with self.loop.turning():  # what is built must not touch it
+                built = build_first(builder, self._predecessor, progress=progress)
+            if self._foreground:  # in a process that is not ours alone, what is frozen would outlive its server
+                gc.collect()  # what is garbage and frozen would never go
+                gc.freeze()
             self.site.serve(built.generation)
             self._open_service(undo)
             self._open_content(builder, built, undo)
@@ -126,12 +131,10 @@ class Server:
 
     def _bind(self, undo: ExitStack) -> list[tuple[socket.socket, int]]:
         """The listening sockets, each with the port that was asked for, 0 for any."""
-        inherited = self._predecessor.listeners if self._predecessor is not None else Inherited()
-        sockets: list[tuple[socket.socket, int]] = []
-        for address in self.config.addresses():
-            for sock in bind(address, inherited):
-                undo.callback(inherited.unbind, sock)
-                sockets.append((sock, 0 if isinstance(address, UnixAddress) else address.port))
+        inherited, sockets = self._inherited, []
+        for sock, port in listening(self.config, inherited):
+            undo.callback(inherited.unbind, sock)
+            sockets.append((sock, port))
         self._addresses = [url(sock) for sock, _ in sockets]
         self.port = next((sock.getsockname()[1] for sock, _ in sockets if sock.family != socket.AF_UNIX), 0)
         return sockets
@@ -170,7 +173,7 @@ class Server:
         """What the operator asks and tells, before there is content to ask for. After an upgrade the process before
         this one answers until it has handed over."""
         self._admin: Office | None = None
-        if address := self.config.admin_address():
+        if address := admin_address(self.config, self._inherited):
             from zcserve.admin.office import Office  # only a node with an admin listener pays for it
 
             upgrade = partial(self.loop.call_soon, lambda: self._succession.upgrade())
@@ -179,7 +182,7 @@ class Server:
             )
             undo.callback(self._admin.close)
             if self._predecessor is None:
-                self._admin.open()
+                self._admin.open(self._inherited)
 
     def _open_log(self, undo: ExitStack) -> None:
         config = self.config
@@ -189,29 +192,6 @@ class Server:
             except OSError as error:
                 raise UsageError(f"access_log: {config.access_log!r} cannot be opened: {reason_of(error)}") from None
             undo.callback(self._log.close)
-
-    def _build(self, builder: Builder, progress: bool) -> Built:
-        """The first generation, loaded unless clients are not to wait for that. The loop turns meanwhile, so nothing
-        here may touch it. A process that takes over has all loaded: else clients would get from disk what they had from
-        memory."""
-        load = self.config.listen_when == "ready" or self._predecessor is not None
-        gc.disable()  # a hundred thousand new objects, and not one of them garbage
-        try:
-            last = None
-            if self._predecessor is not None:
-                last = self._predecessor.adopt(self.loader, self.site)
-            self.store.starting = True
-            built = builder.build(last=last, progress=progress, load=load)
-            self.store.starting = False
-            if last is not None:
-                retire(last, built.generation, self.loader)
-                self.loader.want_what_is_missing(built.generation)
-        finally:
-            gc.enable()
-        if self._foreground:  # in a process that is not ours alone, what is frozen would outlive its server
-            gc.collect()  # what is garbage and frozen would never go
-            gc.freeze()
-        return built
 
     def _open_service(self, undo: ExitStack) -> None:
         """What connections share, and what answers where no file does."""
@@ -270,10 +250,13 @@ class Server:
         self._reserve = Reserve()
         undo.callback(self._reserve.close)
         shed = self.store.shed_descriptor
-        listeners = [(Listener(sock, self._service, self._reserve, shed), port) for sock, port in sockets]
+        listeners = [
+            (Listener(sock, self._service, self._reserve, shed, self._inherited.name_of(sock)), port)
+            for sock, port in sockets
+        ]
         self._drain = Drain(self._service, [listener for listener, _ in listeners])
         if self._admin is not None and self._predecessor is not None:
-            self._admin.open(self._predecessor.listeners)
+            self._admin.open(self._inherited)
         self._succession = Succession(
             self._predecessor,
             listeners=listeners,
@@ -337,6 +320,9 @@ class Server:
         self._supervisor = Supervisor(os.environ, takes_over=self._predecessor is not None)
         if self._predecessor is not None:
             close_inherited(self._predecessor.descriptors)
+            self._inherited = self._predecessor.listeners
+        else:
+            self._inherited = passed(os.environ)
         self.open(progress=True)
         signals.end_in_order(self._on_end_signal)
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
@@ -352,7 +338,8 @@ class Server:
             self.loop.run()
         finally:
             signals.forget(self.loop)
-        if not self.close() or self._has_files_that_may_hang() or not log.prints_are_out():
+        in_place = self._service.generations() if self.config.in_place else ()
+        if not self.close() or _have_files_that_may_hang(in_place) or not log.prints_are_out():
             # Nothing ends a thread that waits in the kernel, and the interpreter would close what it reads from, or
             # wait for it.
             log.flush()
@@ -405,17 +392,8 @@ class Server:
         else:
             _log.warning("a thread still waits for a file system; the server ends without it")
         if self._foreground:
-            gc.unfreeze()  # what `_build` froze may go now, cycles, descriptors and all
+            gc.unfreeze()  # what was frozen at the start may go now, cycles, descriptors and all
         return ended
-
-    def _has_files_that_may_hang(self) -> bool:
-        """Whether files below the root are open that cannot be closed, perhaps: no thread of this process may try."""
-        if not closing.wait(time.monotonic() + CLOSE_WITHIN_S):
-            return True
-        generations = self._service.generations() if self.config.in_place else ()
-        entries = chain.from_iterable(one.entries() for one in generations)
-        bodies = (one.body for entry in entries for one in each_coding(entry))
-        return any(isinstance(body, InPlace) and closing.may_hang(body.device) for body in bodies)
 
     # --- content ------------------------------------------------------------------------------------------
 
@@ -446,3 +424,12 @@ def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _have_files_that_may_hang(generations: Iterable[Generation]) -> bool:
+    """Whether files below the root are open that cannot be closed, perhaps: no thread of this process may try."""
+    if not closing.wait(time.monotonic() + CLOSE_WITHIN_S):
+        return True
+    entries = chain.from_iterable(one.entries() for one in generations)
+    bodies = (one.body for entry in entries for one in each_coding(entry))
+    return any(isinstance(body, InPlace) and closing.may_hang(body.device) for body in bodies)

@@ -7,6 +7,7 @@ as the old one   start the program -> "ready": replace nothing -> it serves: han
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,6 +15,8 @@ from functools import partial
 from zcserve.admin.door import Door
 from zcserve.cache import manifest
 from zcserve.cache.loader import Loader
+from zcserve.cache.preload import retire
+from zcserve.content.builder import Builder, Built
 from zcserve.content.content import Content
 from zcserve.drain import Drain
 from zcserve.errors import NoThreadError, UsageError, reason_of
@@ -28,6 +31,25 @@ _log = Log(__name__)
 
 # Connections that ask for nothing in this time after the listeners were handed over are closed.
 QUIET_S = 2.0
+
+
+def build_first(builder: Builder, predecessor: Predecessor | None, *, progress: bool) -> Built:
+    """The first generation, with what the process before this one has in memory. It is loaded unless clients are not to
+    wait for that; behind another process in any case: else they would get from disk what they had from memory."""
+    store, loader = builder.store, builder.loader
+    gc.disable()  # a hundred thousand new objects, and not one of them garbage
+    try:
+        last = predecessor.adopt(loader, builder.site) if predecessor is not None else None
+        load = builder.config.listen_when == "ready" or predecessor is not None
+        store.starting = True
+        built = builder.build(last=last, progress=progress, load=load)
+        store.starting = False
+        if last is not None:
+            retire(last, built.generation, loader)
+            loader.want_what_is_missing(built.generation)
+    finally:
+        gc.enable()
+    return built
 
 
 class Succession:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from math import inf
 
 from zcserve.cache.fetcher import Fetcher
-from zcserve.config.addresses import Address, UnixAddress
+from zcserve.config.addresses import TcpAddress, UnixAddress
 from zcserve.config.table import Config
 from zcserve.config.units import MIB
 from zcserve.errors import UsageError, reason_of
@@ -24,7 +24,8 @@ from zcserve.log import Log
 from zcserve.net.bodies import Allowance
 from zcserve.net.connection import Connection
 from zcserve.net.front import Kind
-from zcserve.net.listener import Inherited, bind
+from zcserve.net.inherited import Inherited
+from zcserve.net.listener import bind
 from zcserve.net.loop import Loop
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
@@ -66,18 +67,19 @@ def service_of(config: Config, loop: Loop, prefixes: Prefixes, fetcher: Fetcher,
 class Door:
     """A listening socket in the loop. Raises UsageError where it cannot be had."""
 
-    def __init__(self, address: Address, service: Service, inherited: Inherited | None = None) -> None:
-        """`inherited` are the sockets that a process before this one has left."""
+    def __init__(self, address: TcpAddress | UnixAddress, service: Service, inherited: Inherited | None = None) -> None:
+        """`inherited` are the sockets that a process before this one has left, or systemd has lent."""
         self._service = service
         self._loop = service.loop
         self._sock, *others = bind(address, inherited)
         for other in others:  # "localhost" may be two: one is enough
             other.close()
         self._is_unix = isinstance(address, UnixAddress)
+        self._is_lent = inherited is not None and inherited.name_of(self._sock) is not None
         self.port = 0 if isinstance(address, UnixAddress) else address.port  # as asked for
         self._retry = Deadline(self._accept)
         try:
-            if isinstance(address, UnixAddress):
+            if isinstance(address, UnixAddress) and not self._is_lent:
                 os.chmod(address.path, SOCKET_MODE)
             self._sock.listen(BACKLOG)
         except OSError as error:
@@ -161,7 +163,7 @@ class Door:
         """Accept no more."""
         if self._sock.fileno() < 0:
             return
-        path = self._sock.getsockname() if self._is_unix and not handed_over else None
+        path = self._sock.getsockname() if self._is_unix and not (handed_over or self._is_lent) else None
         self._loop.forget(self._sock.fileno())
         self._sock.close()
         if path is not None:

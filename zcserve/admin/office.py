@@ -15,10 +15,10 @@ from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.root import Root
-from zcserve.config.addresses import Address, TcpAddress
+from zcserve.config.addresses import TcpAddress, UnixAddress
 from zcserve.config.table import Config
 from zcserve.errors import UsageError, reason_of
-from zcserve.net.listener import Inherited
+from zcserve.net.inherited import Inherited
 from zcserve.net.loop import Loop
 from zcserve.net.prefixes import Prefixes
 from zcserve.site.site import Site
@@ -36,7 +36,7 @@ class Office:
     def __init__(
         self,
         config: Config,
-        address: Address,
+        address: TcpAddress | UnixAddress,
         loop: Loop,
         prefixes: Prefixes,
         loader: Loader,
@@ -71,7 +71,7 @@ class Office:
         self._fetcher.close(0)
 
 
-def _guard_of(config: Config, address: Address) -> Guard:
+def _guard_of(config: Config, address: TcpAddress | UnixAddress) -> Guard:
     token = _token_of(config.admin_token_file) if config.admin_token_file else b""
     tcp = address if isinstance(address, TcpAddress) else None
     if tcp is not None and not token and not is_loopback(tcp.host):

@@ -96,7 +96,8 @@ class Config:
     listen: tuple[str, ...] = _key(
         (),
         TEXTS,
-        "listen at HOST:PORT, [IPV6]:PORT, :PORT or unix:PATH, instead of --host and --port",
+        "listen at HOST:PORT, [IPV6]:PORT, :PORT or unix:PATH, instead of --host and --port; fd:NAME is a socket that "
+        "systemd passes, fd all of them",
         metavar="ADDRESS",
         check=_each(parse_listen),
     )

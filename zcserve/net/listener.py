@@ -18,8 +18,8 @@ A client whose machine has vanished sends no FIN. The kernel finds that out: by 
 inherit both from their listener, so they cost nothing for each connection. Nor does a client that has sent nothing yet,
 for the kernel keeps it back a while (deferral.py).
 
-A listening socket may come from the process before (upgrade.py): it is taken instead of bound anew, with the clients
-that wait in its queue. Then two processes have it until one closes, and only the last may remove a unix socket's name.
+A listening socket may come from another process (inherited.py). Then two processes have it until one closes, and only
+the last may remove a unix socket's name.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ import select
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import islice
 from math import inf
 
-from zcserve.config.addresses import Address, UnixAddress
+from zcserve.config.addresses import Address, FdAddress, UnixAddress
 from zcserve.errors import UsageError, reason_of
 from zcserve.log import Log
 from zcserve.net.connection import Connection
@@ -45,6 +45,7 @@ from zcserve.net.ending import Ending
 from zcserve.net.fields import CLOSE
 from zcserve.net.framing import frame
 from zcserve.net.front import Kind
+from zcserve.net.inherited import Inherited, close
 from zcserve.net.service import Service
 from zcserve.net.states import FRESH_S
 from zcserve.net.transport import SocketTransport, Transport
@@ -76,50 +77,14 @@ _GONE = frozenset((
 ))  # fmt: skip
 
 
-class Inherited:
-    """Listening sockets that another process opened, each to be taken by the address that it is bound to."""
-
-    def __init__(self, sockets: Iterable[tuple[int, int]] = ()) -> None:
-        """`sockets` are descriptors, each with the port that was asked for, which may have been 0 (any)."""
-        self._waiting = [(socket.socket(fileno=fd), port) for fd, port in sockets]
-        self._taken: set[socket.socket] = set()
-
-    def take(self, family: int, host: str, port: int = 0) -> socket.socket | None:
-        """The socket of this address (of a unix socket, `host` is the path), or None: it was not bound before."""
-        for sock, asked in self._waiting:
-            where = sock.getsockname()
-            bound = (where, 0) if family == socket.AF_UNIX else (where[0], where[1])
-            if sock.family == family and host == bound[0] and port in (asked, bound[1]):
-                self._waiting.remove((sock, asked))
-                self._taken.add(sock)
-                sock.setblocking(False)
-                return sock
-        return None
-
-    def unbind(self, sock: socket.socket) -> None:
-        """Close a socket that `bind` gave and that is not listened on after all."""
-        _close(sock, keep_name=sock in self._taken)
-
-    def close(self) -> None:
-        """Close those that were not taken: their addresses are not used any more."""
-        while self._waiting:
-            _close(self._waiting.pop()[0])
-
-
-def _close(sock: socket.socket, *, keep_name: bool = False) -> None:
-    path = sock.getsockname() if sock.family == socket.AF_UNIX and not keep_name else None
-    sock.close()
-    if isinstance(path, str):
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-
-
 def bind(address: Address, inherited: Inherited | None = None) -> list[socket.socket]:
     """Bound sockets for an address, one for each that its host name stands for; not yet listening, but for those that
     are taken from `inherited`. Raises UsageError."""
     listeners: list[socket.socket] = []
     inherited = inherited or Inherited()
     try:
+        if isinstance(address, FdAddress):
+            return inherited.take_named(address.name)
         if isinstance(address, UnixAddress):
             return [inherited.take(socket.AF_UNIX, address.path) or _bind_unix(address.path)]
         flags = socket.AI_PASSIVE
@@ -127,6 +92,8 @@ def bind(address: Address, inherited: Inherited | None = None) -> list[socket.so
         port = address.port
         for family, kind, protocol, _, where in dict.fromkeys(found):
             taken = inherited.take(family, str(where[0]), port)
+            if taken is None and inherited.covers(str(where[0]), port):
+                continue
             sock = taken or socket.socket(family, kind, protocol)
             listeners.append(sock)
             if taken is None:
@@ -226,15 +193,22 @@ def _let_inherit(listener: socket.socket, write_timeout_s: float) -> None:
 
 
 class Listener:
-    """One listening socket in the loop. `shed_descriptor` frees a descriptor that content holds, if any does.
+    """One listening socket in the loop. `shed_descriptor` frees a descriptor that content holds, if any does; `lent` is
+    what systemd calls a socket of its own, which outlives this process.
 
     Raises UsageError when another program began to listen at the address meanwhile.
     """
 
     def __init__(
-        self, sock: socket.socket, service: Service, reserve: Reserve, shed_descriptor: Callable[[], bool]
+        self,
+        sock: socket.socket,
+        service: Service,
+        reserve: Reserve,
+        shed_descriptor: Callable[[], bool],
+        lent: str | None = None,
     ) -> None:
         self._sock = sock
+        self.lent = lent
         self._service = service
         self._loop = service.loop
         self._reserve = reserve
@@ -436,16 +410,17 @@ class Listener:
 
     def let_in(self) -> bool:
         """As `deferral.let_in`: whether clients are kept back that closing would reset."""
-        return self._is_tcp and self._sock.fileno() >= 0 and let_in(self._sock)
+        return self._is_tcp and self.lent is None and self._sock.fileno() >= 0 and let_in(self._sock)
 
     def close(self, *, handed_over: bool = False) -> None:
         """Accept no more. Clients in the kernel's queue are accepted by the process that the socket was handed over to,
-        or else here, as the last ones: closing would reset them."""
+        or that systemd lends it next; or else here, as the last ones: closing would reset them."""
         if self._sock.fileno() < 0:
             return
+        handed_over = handed_over or self.lent is not None
         if not handed_over:
             self._accept_last()
             with contextlib.suppress(OSError):  # a program that was to take over may have the socket, and hang
                 self._sock.shutdown(socket.SHUT_RDWR)
         self._loop.forget(self._sock.fileno())
-        _close(self._sock, keep_name=handed_over)
+        close(self._sock, keep_name=handed_over)
