@@ -17,7 +17,7 @@ class Readiness(TypedDict):
     """Whether the node is to be asked, and why not."""
 
     is_ready: bool
-    phase: str  # "starting", "ready", "draining"
+    phase: str  # "starting", "warming" (clients are answered, --listen-when start), "ready", "draining"
 
 
 @dataclass(slots=True)
@@ -42,4 +42,6 @@ class Node:
             return {"is_ready": False, "phase": "draining"}
         if self.content is None:
             return {"is_ready": False, "phase": "starting"}
+        if self.content.is_loading:
+            return {"is_ready": False, "phase": "warming"}
         return {"is_ready": True, "phase": "ready"}
