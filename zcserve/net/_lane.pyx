@@ -168,6 +168,7 @@ cdef class Lane:
         conns.reports_count = 0
         pace_errands(lane)
         conns.due = conns.full = is_log_filling(&lane.log)
+        self.loop.station.has_chores = table.are_chores_left(&self.shared.table)
         lane.gil.thread = PyEval_SaveThread()
         self.loop.turns(&self.loop, timeout)
         if not lane.gil.held:

@@ -15,7 +15,7 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 
 from zcserve.net.lane.atomic cimport look_32, look_64, set_64
-from zcserve.net.lane.lanes cimport LANES_MAX, Lanes
+from zcserve.net.lane.lanes cimport LANES_MAX, Lanes, note_chores
 from zcserve.net.lane.parcels cimport Parcel, has_come, let_parcel_go, may_send
 from zcserve.net.lane.records cimport Dead, Record, free_record, reps_of
 from zcserve.net.lane.system cimport monotonic
@@ -191,7 +191,7 @@ cdef inline void begin_round(Numbers *numbers) noexcept nogil:
         send_uses(numbers.uses[0], own, tick_at(monotonic()) + 1)
     numbers.lane = 0
     numbers.at = 0
-    numbers.lanes.has_chores = True
+    note_chores(numbers.lanes)
 
 
 cdef inline bint has_listed(Numbers *numbers) noexcept nogil:
