@@ -34,6 +34,7 @@ from tools.bench.targets import Measured
 
 HELLO_CONNECTIONS, HIT_CONNECTIONS, FUTEX_CONNECTIONS = 40, 16, 64
 HELD_S = 1
+REST_S = 10
 LOOK_EVERY_S = 0.2
 FEW, MANY = 2000, 22_000
 IN_A_TURN = (1, 16)  # requests in a turn, whose instructions are counted
@@ -248,7 +249,7 @@ def futexes(place: Place, done: Done, hits: int) -> None:
 
 def _futexes_counted(place: Place, hits: int, done: Done, name: str) -> None:
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(running(f"counted {name}", lanes.PEERS[name], place.root, place.workdir))
+        server = stack.enter_context(running(f"counted {name}", lanes.STILL[name], place.root, place.workdir))
         threads = placed.threads_of(server.pid, server.port, lanes.COUNTS[name])
         with calls.counting(threads, place.workdir / "tried"):
             place = _for_so_many(place, server, hits)
@@ -263,7 +264,7 @@ def _futexes_counted(place: Place, hits: int, done: Done, name: str) -> None:
 
 def _futexes_traced(place: Place, hits: int, done: Done, name: str) -> None:
     with contextlib.ExitStack() as stack:
-        peer = calls.traced(lanes.PEERS[name], "futex")
+        peer = calls.traced(lanes.STILL[name], "futex")
         server = stack.enter_context(running(f"traced {name}", peer, place.root, place.workdir))
         _, pid = process_tree(server.pid)  # strace's, and the server's
         threads = placed.threads_of(pid, server.port, lanes.COUNTS[name])
@@ -273,13 +274,13 @@ def _futexes_traced(place: Place, hits: int, done: Done, name: str) -> None:
         began = time.time()
         asked = place.drive(server, clients, PAGE, core=None)[0].requests
         ended = time.time()
-        time.sleep(place.seconds)
+        time.sleep(REST_S)
     found = functools.partial(calls.calls_between, place.workdir / f"traced {name}" / "calls")
     if not found(0, began, threads[:1]):  # that one starts threads, and waits for them
         done.faults.append(f"{name}: strace has seen no futex call at the start")
     _tell_futexes(done, f"{name}, full speed", len(found(began, ended, threads)), asked)
-    rest = ended, ended + place.seconds
-    at_rest = f"{len(found(*rest))} in {place.seconds} s at rest ({len(found(*rest, threads))} of lanes)"
+    rest = ended, ended + REST_S
+    at_rest = f"{len(found(*rest))} in {REST_S} s at rest ({len(found(*rest, threads))} of lanes)"
     done.notes[f"futex calls of all threads, {name}"] = f"{len(found(began, ended))} in the hits, {at_rest}"
 
 
