@@ -14,9 +14,10 @@ is an epoch, too (`await_lanes`).
 """
 
 from libc.stdint cimport uint64_t, uintptr_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 from libc.string cimport memmove
 
+from zcserve.net.lane.growing cimport grown
 from zcserve.net.lane.lanes cimport RETURNED, Lanes, next_epoch, note_chores, passed, send
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.records cimport Dead, Record, is_with, unref
@@ -66,13 +67,12 @@ cdef inline void withdraw_memory(Withdrawn *withdrawn, void *memory) noexcept no
 
 
 cdef inline void put_thing(Withdrawn *withdrawn, uintptr_t thing) noexcept nogil:
-    cdef uintptr_t *grown
+    cdef uintptr_t *things
     if withdrawn.count == withdrawn.room:
-        grown = <uintptr_t *> realloc(withdrawn.things, (2 * withdrawn.room + 64) * sizeof(uintptr_t))
-        if grown == NULL:
+        things = <uintptr_t *> grown(withdrawn.things, &withdrawn.room, sizeof(uintptr_t))
+        if things == NULL:
             return               # leaks it rather than the server
-        withdrawn.things = grown
-        withdrawn.room = 2 * withdrawn.room + 64
+        withdrawn.things = things
     withdrawn.things[withdrawn.count] = thing
     withdrawn.count += 1
     note_chores(withdrawn.lanes)
