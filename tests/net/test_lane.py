@@ -1206,7 +1206,7 @@ def test_uses_are_noted_as_the_rule_says(lane: Any, drive: Callable[..., Driver]
         assert driver.lane.take_sightings() == []
 
 
-def test_sightings_that_find_no_place_are_lost_and_nothing_else(drive: Callable[..., Driver]) -> None:
+def test_sightings_that_find_no_place_are_counted_and_nothing_else_is_lost(drive: Callable[..., Driver]) -> None:
     driver = drive()
     put(driver.lane, b"/a", packed(b"x"))
     driver.lane.sample(1.0, 1, 1)
@@ -1217,6 +1217,7 @@ def test_sightings_that_find_no_place_are_lost_and_nothing_else(drive: Callable[
             while answers.count(b"HTTP/1.1 200 ") < 200:
                 driver.until(lambda: client.has_bytes(0))
                 answers += client.socket.recv(1 << 18)
+    assert driver.lane.lost == (0, 85 * 200 - 16384)
     assert len(driver.lane.take_sightings()) == 16384
     with Client(driver.where) as client:
         driver.ask(client, PLAIN)

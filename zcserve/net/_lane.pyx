@@ -40,7 +40,7 @@ from zcserve.net.lane.loop cimport Loop, is_second_over
 from zcserve.net.lane.news cimport are_sent, ask_for_lines, lost_lines, told_lines
 from zcserve.net.lane.numbers cimport bury, close_numbers, tell_uses
 from zcserve.net.lane.opening cimport add_descriptors, close_lane, drop_letters, free_lane, have_mail, new_lane, open_lane, prepare
-from zcserve.net.lane.output cimport Output, MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes, unsent
+from zcserve.net.lane.output cimport MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes, unsent
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.records cimport Record, record_of_page, take_dead
 from zcserve.net.lane.sending cimport Answering, pace_errands
@@ -168,6 +168,7 @@ cdef class Lane:
         conns.reports_count = 0
         pace_errands(lane)
         conns.due = conns.full = is_log_filling(&lane.log)
+        self.loop.station.has_chores = table.are_chores_left(&self.shared.table)
         lane.gil.thread = PyEval_SaveThread()
         self.loop.turns(&self.loop, timeout)
         if not lane.gil.held:
@@ -321,8 +322,7 @@ cdef class Lane:
         table.reserve(&self.shared.table, resources)
 
     def chores(self):
-        """Do a piece of what would take long at once: see to what stands in tables that were left behind. True while more
-        is left. `poll` does a piece after each turn."""
+        """Do a piece of what would take long at once, as `poll` does after each turn. True while more is left of old tables."""
         return table.do_chores(&self.shared.table)
 
     def holds(self, entry):
@@ -418,9 +418,9 @@ cdef class Lane:
         return are_sent(&self.shared.lanes, epoch)
 
     @property
-    def lines_lost(self):
-        """How many lines have found no room: another lane does not wait for `take_log`."""
-        return lost_lines(&self.shared.lanes)
+    def lost(self):
+        """What has found no room since the start: (lines of other lanes, which do not wait for `take_log`; sightings)."""
+        return lost_lines(&self.shared.lanes), sum([look_64(&self.one(i).sightings.lost) for i in range(self.shared.lanes.count)])
 
     def hash(self, bytes key not None):
         """The table's hash of a key."""
@@ -471,23 +471,23 @@ cdef class Lane:
         """How many connections hold bytes that were read and are not answered yet."""
         return connections.count_inboxes(&self.loop.answering.conns)
 
-    cdef const Output *output_of(self, int number):
-        return &self.others[number].answering.output if number else &self.loop.answering.output
+    cdef const Answering *one(self, int number):
+        return &self.others[number].answering if number else &self.loop.answering
 
     @property
     def requests(self):
         """How many it has answered."""
-        return sum([look_64(&self.output_of(i).requests) for i in range(self.shared.lanes.count)])
+        return sum([look_64(&self.one(i).output.requests) for i in range(self.shared.lanes.count)])
 
     @property
     def bytes_sent(self):
         """Of content."""
-        return sum([look_64(&self.output_of(i).bytes_sent) for i in range(self.shared.lanes.count)])
+        return sum([look_64(&self.one(i).output.bytes_sent) for i in range(self.shared.lanes.count)])
 
     @property
     def not_modified(self):
         """How many of its answers were 304."""
-        return sum([look_64(&self.output_of(i).not_modified) for i in range(self.shared.lanes.count)])
+        return sum([look_64(&self.one(i).output.not_modified) for i in range(self.shared.lanes.count)])
 
     @property
     def turn(self):

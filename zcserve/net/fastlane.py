@@ -194,7 +194,7 @@ class FastLane(Front):
         self._prefixes = prefixes
         self._log = log
         self._second = 0
-        self._lines_lost = 0  # that were told
+        self._lost = lane.lost  # as far as it was told
         self._losses: Telling
         self._awaited: deque[tuple[Callable[[], bool], Callable[[], None]]] = deque()
         self._call_soon: Callable[[Callable[[], object]], None]
@@ -255,7 +255,7 @@ class FastLane(Front):
         if second != self._second:
             self._second = second
             self.lane.drain_ticks(TICKS_AT_ONCE)  # the others in the next turns
-            if self.lane.lines_lost > self._lines_lost:
+            if self.lane.lost != self._lost:
                 self._losses.note(time.monotonic())
         if self._awaited:
             self._call_awaited()
@@ -266,11 +266,13 @@ class FastLane(Front):
             self._log.lines(lines)
 
     def _tell_lost(self) -> None:
-        """Say that another lane had no room for lines of the log, while this thread was kept from taking them."""
-        lost = self.lane.lines_lost - self._lines_lost
-        self._lines_lost += lost
-        if lost:
-            _log.error("access log: %d lines are lost: the loop was held for too long, and did not take them", lost)
+        """Say that a lane had no room for lines of the log, or for what was sampled, while this thread took nothing."""
+        last, self._lost = self._lost, self.lane.lost
+        lines, sightings = (now - before for now, before in zip(self._lost, last, strict=True))
+        if lines:
+            _log.error("access log: %d lines are lost: the loop was held for too long, and did not take them", lines)
+        if sightings:  # at first each use is sampled, and then as many as there is time for
+            _log.debug("what more memory would give: %d sampled uses found no room, and do not count", sightings)
 
     def _evicted(self, entry: Entry) -> bool:
         """A body left the store, in any thread: the lane must let go of it, and will if it has it."""

@@ -1,6 +1,6 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text atomic  <  scan dates gil steady requests mail parcels  <  seconds lanes mapped records
+    system text atomic growing  <  scan dates gil steady requests mail parcels  <  seconds lanes mapped records
         <  withdrawn grammar choice uses
         <  numbers  <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log output
         <  connections parts absent finding news  <  owned  <  servlets shared  <  endings moving
@@ -25,6 +25,7 @@
 | hashes      | a set of hashes, which any lane may ask what is not in it                   |
 | judged      | what a value means, as the grammar says it or else Python                   |
 | steady      | arrays that grow where they are                                             |
+| growing     | lists that may lie elsewhere when they have grown                           |
 | requests    | what servlets are called with                                               |
 | gil         | when the interpreter's lock is held                                         |
 | ranges      | a Range field -> a part of content                                          |

@@ -17,6 +17,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from zcserve.net.lane.atomic cimport add_int, load_int, replace_int, set_int
+from zcserve.net.lane.growing cimport grown
 from zcserve.net.lane.lanes cimport OVER, Lanes, Station, order
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, Pending, unpin
 from zcserve.net.lane.proxies cimport NAME_MAX
@@ -101,7 +102,8 @@ cdef struct Timeouts:            # seconds
 
 cdef struct Queue:               # of descriptors
     int *fds
-    int count, size
+    int count
+    size_t room
 
 cdef struct Conns:
     Conn *all                    # by descriptor
@@ -362,13 +364,12 @@ cdef inline void call_later(Conns *conns, int fd, bint is_begun) noexcept nogil:
 
 cdef inline bint put_last(Queue *queue, int fd) noexcept nogil:
     """False without memory."""
-    cdef int *grown
-    if queue.count == queue.size:
-        grown = <int *> realloc(queue.fds, (2 * queue.size + 64) * sizeof(int))
-        if grown == NULL:
+    cdef int *fds
+    if <size_t> queue.count == queue.room:
+        fds = <int *> grown(queue.fds, &queue.room, sizeof(int))
+        if fds == NULL:
             return False
-        queue.fds = grown
-        queue.size = 2 * queue.size + 64
+        queue.fds = fds
     queue.fds[queue.count] = fd
     queue.count += 1
     return True
