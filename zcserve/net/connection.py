@@ -42,8 +42,10 @@ class Connection:
         "armed", "state", "transport",
     )  # fmt: skip
 
-    def __init__(self, service: Service, transport: Transport, stay: Stay | None = None) -> None:
-        """`stay`: the front handed it over, and watches it already."""
+    def __init__(
+        self, service: Service, transport: Transport, stay: Stay | None = None, read_at: float | None = None
+    ) -> None:
+        """`stay`: the front handed it over, and watches it already; what it has read it read at this time."""
         self._service = service
         self._loop = service.loop
         self.transport = transport
@@ -55,6 +57,7 @@ class Connection:
         self.state = _HEAD
         self._output = Output()
         self._http = Http1(service, self, self._output, transport.peer, transport.addresses)
+        self._http.began = self._http.read_at = self._loop.now if read_at is None else read_at
         self._clock = Clock(service, self._http, self._output, inf if stay is None else IDLE_S)
         self._stay = stay
         if stay is not None:  # `go_on` arms it, if there is something to wait for
@@ -63,6 +66,7 @@ class Connection:
             self._loop.add(transport.fd, self._on_request, _CLIENT)
             self._loop.timers.arm(self)
         service.connections.add(self)
+        service.tally.states[_HEAD] += 1
 
     def go_on(self, data: bytes, answer: Answer | None, unsent: bytes, *, hung_up: bool) -> None:
         """Go on where the front stopped, with what is in `Handed`; `unsent` goes out first. Where it had asked the
@@ -91,6 +95,9 @@ class Connection:
     def _set_state(self, state: State, *, keep: bool = False) -> None:
         if state is not _CLOSED and state not in MOVES[self.state]:
             raise AssertionError(f"{self.state.name} does not lead to {state.name}")
+        states = self._service.tally.states
+        states[self.state] -= 1
+        states[state] += 1
         self.state = state
         self._clock.since = self._loop.now
         if state is _CLOSED:
@@ -204,10 +211,11 @@ class Connection:
             return
         more = len(data) == RECV_BYTES or self._hung_up
         http = self._http
+        http.read_at = now = self._loop.now
         if http.inbox:
             data = http.inbox + data
         elif self.state is not _BODY:
-            self._clock.since = self._loop.now
+            self._clock.since = http.began = now
         http.inbox = data
         self._answer()
         if more and self.state in _READING:  # else it is read when the state is one of these again
@@ -279,10 +287,16 @@ class Connection:
     def _send(self) -> None:
         """Send what is answered, then do what `Http1.fill` stopped for."""
         output = self._output
-        share = self._service.config.turn_bytes_max
-        if output.segments and (flushed := output.flush(self.transport, share)) is not _DONE:
-            self._pause(flushed)
-            return
+        if output.segments:
+            flushed = output.flush(self.transport, self._service.config.turn_bytes_max)
+            self._service.tally.bytes_sent += output.taken
+            output.taken = 0
+            if flushed is not _DONE:
+                self._pause(flushed)
+                return
+        if output.owed:
+            self._service.tally.measure(output.owed)
+            output.owed = ()
         stop = self._stop
         if stop is Stop.BYTES:
             self._await_request()
@@ -388,5 +402,6 @@ def take_over(service: Service, fd: int) -> None:
     """The front hands a connection over: it is Python's until it is given back (`Connection._goes_back`)."""
     handed = service.loop.front.take(fd)
     if handed is not None:
-        peer, data, in_vain, hung_up, answer, unsent = handed
-        Connection(service, SocketTransport.of(fd, peer), Stay(in_vain)).go_on(data, answer, unsent, hung_up=hung_up)
+        peer, data, in_vain, hung_up, answer, unsent, read_at = handed
+        connection = Connection(service, SocketTransport.of(fd, peer), Stay(in_vain), read_at)
+        connection.go_on(data, answer, unsent, hung_up=hung_up)

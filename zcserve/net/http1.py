@@ -16,6 +16,7 @@ from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
 from zcserve.net.answering import Answering, Step, look_up
+from zcserve.net.counts import SAMPLED_EVERY
 from zcserve.net.fields import Fields
 from zcserve.net.framing import Outgoing
 from zcserve.net.head import SentHead
@@ -40,12 +41,15 @@ class Http1:
     addresses   as `Asker.addresses`
     origin      what such a proxy says of the request at hand
     plain       how many plain hits it has answered in a row
+    began       when the first byte was read of what stands first in the inbox
+    read_at     when the last byte of the inbox was
     pace        of the body that is read
     """
 
     __slots__ = (
-        "_answered", "_body", "_called", "_head", "_is_new", "_output", "_owner", "_peer", "_proxies", "_request",
-        "_round", "_sending", "_service", "_site", "_writer", "addresses", "inbox", "origin", "pace", "plain",
+        "_answered", "_asked_at", "_body", "_called", "_head", "_is_new", "_output", "_owner", "_peer", "_proxies",
+        "_request", "_round", "_sending", "_service", "_site", "_writer", "addresses", "began", "inbox", "origin",
+        "pace", "plain", "read_at",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +79,7 @@ class Http1:
         self.plain = 0
         self._round = self._answered = self._called = 0  # the turn of so many answers and applications' calls
         self._is_new = True  # nothing but plain hits is answered
+        self.began = self.read_at = self._asked_at = 0.0  # the last: when `_request` was
 
     # --- requests -----------------------------------------------------------------------------------------
 
@@ -82,7 +87,7 @@ class Http1:
         """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
         service = self._service
         parse = service.parser.parse if self._proxies is None else self._parse
-        site, writer, loop, live = self._site, self._writer, service.loop, self._site.live
+        site, writer, loop, live, tally = self._site, self._writer, service.loop, self._site.live, service.tally
         resources = live.resources  # a hit is what `Site.hit` finds, without a call for each
         data = self.inbox
         at = count = others = 0  # the last request that was no hit had this number
@@ -118,8 +123,11 @@ class Http1:
                     if fields.ranges is not None and len(fields.ranges) > 1:  # no front answers several
                         others = count
                     stop = writer.write_hit(method, target, fields, hit, body)
+                    tally.left -= 1
+                    if not tally.left:
+                        self._measure()
                 elif fields.body or site.application is not None:
-                    request = Answering(service, site, self, method, target, fields)
+                    request = self._asked(method, target, fields)
                     at, stop = self._begin(request, data, start, at, share - count)
                     share = service.config.pipeline_max - self._answered
                     count -= at == start
@@ -129,6 +137,7 @@ class Http1:
                     stop = self._respond(method, target, fields)
                 if stop is not None:
                     return stop
+                self.began = self.read_at
             return Stop.BYTES
         except HttpError as error:
             return self.refuse(error, data[at : at + 5])
@@ -136,6 +145,7 @@ class Http1:
             self.inbox = data[at:]
             if count:
                 service.requests += count
+                self.began = self.read_at
                 self._answered += count
                 self.plain = count - others if others else self.plain + count
 
@@ -150,6 +160,16 @@ class Http1:
         if request.fields.body:
             return self._begin_body(request, data, at, share)
         return at, self._emit_step(request.answer())
+
+    def _asked(self, method: bytes, target: bytes, fields: Fields) -> Answering:
+        """The request that stands first in the inbox, as one whose answer may have to be waited for."""
+        self._asked_at = self.began
+        return Answering(self._service, self._site, self, method, target, fields)
+
+    def _measure(self) -> None:
+        """How long the last answer takes counts for others that were given at once."""
+        self._service.tally.left = SAMPLED_EVERY
+        self._output.owed += ((self.began, SAMPLED_EVERY),)
 
     def _has_turn(self, request: Answering) -> bool:
         """Whether it is answered now: applications are not called too often in a turn."""
@@ -174,19 +194,22 @@ class Http1:
     def _respond(self, method: bytes, target: bytes, fields: Fields) -> Stop | None:
         """A request without a body, where there is no application. Only for content that is not at hand something is
         kept of it."""
-        service, site = self._service, self._site
+        tally = self._service.tally
         try:
-            found = look_up(site, method, target)
+            found = look_up(self._site, method, target)
         except HttpError as error:
             if error.close:
-                self._request = Answering(service, site, self, method, target, fields)
+                self._request = self._asked(method, target, fields)
                 raise
             found = reply.page(error.status)
         if isinstance(found, Reply):
             stop = self._writer.write(found, method, target, fields)
             assert not isinstance(stop, Outgoing)
+            tally.left -= 1
+            if not tally.left:
+                self._measure()
             return stop
-        self._request = request = Answering(service, site, self, method, target, fields)
+        self._request = request = self._asked(method, target, fields)
         return self._emit_step(request.respond_entry(*found))
 
     def _emit_step(self, step: Step, close: bool = False) -> Stop | None:
@@ -212,9 +235,11 @@ class Http1:
             self.tell(f"answered 503, {error.reason}")
         if request is not None:
             self._end_request(request)
+        else:
+            self._output.owed += ((self.began, 1),)
         self._body = None
         answer = reply.unavailable() if error.status == 503 else reply.page(error.status)
-        self._writer.write(answer, method, b"", None)
+        self._writer.write(answer, method, b"", None, asked=request.method if request is not None else b"")
         return Stop.END
 
     def _begin_body(self, request: Answering, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
@@ -264,6 +289,7 @@ class Http1:
     def _end_request(self, request: Answering) -> None:
         """The request at hand is answered: an idle connection keeps nothing of it, an old generation least of all."""
         self._request = None
+        self._output.owed += ((self._asked_at, 1),)
         self._head = b""
         self._is_new = False
         request.end()
@@ -276,7 +302,7 @@ class Http1:
         parsed = self._parse(self.inbox, 0)
         assert parsed is not None
         method, target, fields, at = parsed
-        self._request = Answering(self._service, self._site, self, method, target, fields)
+        self._request = self._asked(method, target, fields)
         self._head = self.inbox[:at]
         self._request.give(answer)
         self.inbox = self.inbox[at + fields.body :]

@@ -51,15 +51,19 @@ class Output:
     rests     set from ENOUGH until the next `flush`
     about     what a large answer is (method and target), should it be cut, until it is out
     wait      after COLD: for the thread that reads, until `supply`
+    taken     bytes that the transport has taken, until the owner counts them
+    owed      answers among them that are to be measured: when each was asked for, and how often it counts
     """
 
-    __slots__ = ("_is_pinned", "_kept", "_queued", "about", "rests", "segments", "wait")
+    __slots__ = ("_is_pinned", "_kept", "_queued", "about", "owed", "rests", "segments", "taken", "wait")
 
     def __init__(self) -> None:
         self.segments: list[Segment] = []
         self.rests = False
         self.about: tuple[bytes, bytes] | None = None
         self.wait: Wait | None = None
+        self.taken = 0
+        self.owed: tuple[tuple[float, int], ...] = ()
         self._queued = 0  # `Transport.unacknowledged` when it was last looked at
         self._kept: list[Body] = []  # whose memory `segments` refers to
         self._is_pinned = False
@@ -107,6 +111,7 @@ class Output:
         if len(segments) > BUFFERS_MAX or not FILES.isdisjoint(map(type, segments)):
             return self._send_before_file(transport, left)
         count = transport.send(segments)
+        self.taken += count
         if count == sum(map(len, segments)):  # almost always
             segments.clear()
         else:
@@ -131,6 +136,7 @@ class Output:
                 copied += len(segment)
             buffers.append(segment)
         sent = send(buffers if piece is None else (*buffers, piece))
+        self.taken += sent
         behind = self._took(buffers, sent)
         if piece is not None and behind >= 0:
             assert isinstance(span, DiskSpan)
@@ -157,11 +163,13 @@ class Output:
         if isinstance(span, Span):
             length = min(span.length, left)
             count = transport.send_file(span.fd, span.offset, length)
+            self.taken += count
         elif isinstance(span, ForeignSpan):
             length = spans.next_length(span, left)
             if not length:
                 return 0
             count = transport.send_file(span.file.fd, span.offset, length)
+            self.taken += count
         else:
             piece = spans.next_piece(span, left // COPY_COST)
             return self._send_piece(transport, span, piece) if piece is not None else 0
@@ -173,10 +181,12 @@ class Output:
     def _send_piece(self, transport: Transport, span: DiskSpan, piece: memoryview, count: int = 0) -> int:
         """Send the bytes of a file that were read and checked, of which `count` are taken already, until the transport
         takes no more: what it does not take is read again, so a try is cheaper. What they count for."""
+        before = count
         try:
             while count < len(piece):
                 count += transport.send((piece[count:],))
         finally:
+            self.taken += count - before
             if count:
                 spans.took(self.segments, span, count, len(piece), piece)
         return count * COPY_COST
@@ -223,6 +233,7 @@ class Output:
             self._unpin()
         self._kept.clear()
         self.segments.clear()
+        self.owed = ()
 
     def _unpin(self) -> None:
         self._is_pinned = False

@@ -1,5 +1,5 @@
 """What is put into a connection's output for one answer: the second's prefix, head and content, in HTTP/1's form; and
-the access log's line of it.
+the access log's line of it; it is counted with that (counts.py).
 
 It decides nothing but what its owner must know: whether more may be answered at once (`Stop`). A large body goes out
 first, so that what follows is not answered for a client that has gone away.
@@ -44,6 +44,7 @@ class Writer:
                 stop = self.write(answer, method, target, fields)
                 assert not isinstance(stop, Outgoing)
                 return stop
+        service.tally.hits[method] += 1
         mode = CLOSE if service.draining else fields.mode
         stop = None
         if method == b"GET":
@@ -61,10 +62,16 @@ class Writer:
         return stop
 
     def write(
-        self, answer: Reply, method: bytes, target: bytes, fields: Fields | None, close: bool = False
+        self,
+        answer: Reply,
+        method: bytes,
+        target: bytes,
+        fields: Fields | None,
+        close: bool = False,
+        asked: bytes = b"",
     ) -> Stop | Outgoing | None:
         """Answer. What comes piece by piece is begun: it and its line in the log are the caller's. Without `fields`
-        what is answered is no request."""
+        what is answered is no request; where its method was understood all the same, that was `asked`."""
         service = self._service
         if fields is None:
             mode, version = CLOSE, b""
@@ -79,6 +86,7 @@ class Writer:
         self._output.add((service.prefixes.of(answer.status, mode), *segments), answer.body)
         if outgoing is not None:
             return outgoing
+        service.tally.note(answer.status, method if fields is not None else asked)
         if service.log is not None:
             service.log(self.client, method if fields is not None else b"", target, fields, answer.status, length)
         stop = None  # other answers go out with what is copied
@@ -88,6 +96,7 @@ class Writer:
         return Stop.END if mode == CLOSE else stop
 
     def log(self, method: bytes, target: bytes, fields: Fields, status: int, length: int) -> None:
-        """Write the log's line of what has come piece by piece."""
+        """Count what has come piece by piece, and write the log's line of it."""
+        self._service.tally.note(status, method)
         if self._service.log is not None:
             self._service.log(self.client, method, target, fields, status, length)
