@@ -42,9 +42,7 @@ class Connection:
         "armed", "state", "transport",
     )  # fmt: skip
 
-    def __init__(
-        self, service: Service, transport: Transport, stay: Stay | None = None, read_at: float | None = None
-    ) -> None:
+    def __init__(self, service: Service, transport: Transport, stay: Stay | None = None, read_at: float = 0.0) -> None:
         """`stay`: the front handed it over, and watches it already; what it has read it read at this time."""
         self._service = service
         self._loop = service.loop
@@ -53,11 +51,9 @@ class Connection:
         self._is_resumed = False  # what the request at hand waited for is there
         self._hung_up = False  # the peer sends no more; told once, behind what it sent
         self._stop = Stop.BYTES
-        self.armed = inf
-        self.state = _HEAD
-        self._output = Output()
+        self.armed, self.state = inf, _HEAD
+        self._output = Output(service.tally, read_at)
         self._http = Http1(service, self, self._output, transport.peer, transport.addresses)
-        self._http.began = self._http.read_at = self._loop.now if read_at is None else read_at
         self._clock = Clock(service, self._http, self._output, inf if stay is None else IDLE_S)
         self._stay = stay
         if stay is not None:  # `go_on` arms it, if there is something to wait for
@@ -95,9 +91,7 @@ class Connection:
     def _set_state(self, state: State, *, keep: bool = False) -> None:
         if state is not _CLOSED and state not in MOVES[self.state]:
             raise AssertionError(f"{self.state.name} does not lead to {state.name}")
-        states = self._service.tally.states
-        states[self.state] -= 1
-        states[state] += 1
+        self._service.tally.move(self.state, state)
         self.state = state
         self._clock.since = self._loop.now
         if state is _CLOSED:
@@ -210,12 +204,12 @@ class Connection:
             self.close()  # half a request, or none: no answer is waited for
             return
         more = len(data) == RECV_BYTES or self._hung_up
-        http = self._http
-        http.read_at = now = self._loop.now
+        http, output = self._http, self._output
+        output.read_at = now = self._loop.now
         if http.inbox:
             data = http.inbox + data
         elif self.state is not _BODY:
-            self._clock.since = http.began = now
+            self._clock.since = output.began = now
         http.inbox = data
         self._answer()
         if more and self.state in _READING:  # else it is read when the state is one of these again
@@ -287,16 +281,10 @@ class Connection:
     def _send(self) -> None:
         """Send what is answered, then do what `Http1.fill` stopped for."""
         output = self._output
-        if output.segments:
-            flushed = output.flush(self.transport, self._service.config.turn_bytes_max)
-            self._service.tally.bytes_sent += output.taken
-            output.taken = 0
-            if flushed is not _DONE:
-                self._pause(flushed)
-                return
-        if output.owed:
-            self._service.tally.measure(output.owed)
-            output.owed = ()
+        share = self._service.config.turn_bytes_max
+        if output.segments and (flushed := output.flush(self.transport, share)) is not _DONE:
+            self._pause(flushed)
+            return
         stop = self._stop
         if stop is Stop.BYTES:
             self._await_request()

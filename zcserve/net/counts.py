@@ -137,6 +137,11 @@ class Tally:
         key = status, _NAMES.get(method, OTHER)
         self._others[key] = self._others.get(key, 0) + 1
 
+    def move(self, before: int, state: int) -> None:
+        """A connection's state has changed."""
+        self.states[before] -= 1
+        self.states[state] += 1
+
     def measure(self, owed: Iterable[tuple[float, int]]) -> None:
         """The kernel has all of these answers: when each was asked for, and how often it counts."""
         now = time.monotonic()

@@ -16,7 +16,6 @@ from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
 from zcserve.net.answering import Answering, Step, look_up
-from zcserve.net.counts import SAMPLED_EVERY
 from zcserve.net.fields import Fields
 from zcserve.net.framing import Outgoing
 from zcserve.net.head import SentHead
@@ -41,15 +40,13 @@ class Http1:
     addresses   as `Asker.addresses`
     origin      what such a proxy says of the request at hand
     plain       how many plain hits it has answered in a row
-    began       when the first byte was read of what stands first in the inbox
-    read_at     when the last byte of the inbox was
     pace        of the body that is read
     """
 
     __slots__ = (
         "_answered", "_asked_at", "_body", "_called", "_head", "_is_new", "_output", "_owner", "_peer", "_proxies",
-        "_request", "_round", "_sending", "_service", "_site", "_writer", "addresses", "began", "inbox", "origin",
-        "pace", "plain", "read_at",
+        "_request", "_round", "_sending", "_service", "_site", "_writer", "addresses", "inbox", "origin", "pace",
+        "plain",
     )  # fmt: skip
 
     def __init__(
@@ -79,7 +76,7 @@ class Http1:
         self.plain = 0
         self._round = self._answered = self._called = 0  # the turn of so many answers and applications' calls
         self._is_new = True  # nothing but plain hits is answered
-        self.began = self.read_at = self._asked_at = 0.0  # the last: when `_request` was
+        self._asked_at = 0.0  # `Output.began` of the one at hand
 
     # --- requests -----------------------------------------------------------------------------------------
 
@@ -87,7 +84,7 @@ class Http1:
         """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
         service = self._service
         parse = service.parser.parse if self._proxies is None else self._parse
-        site, writer, loop, live, tally = self._site, self._writer, service.loop, self._site.live, service.tally
+        site, writer, loop, live = self._site, self._writer, service.loop, self._site.live
         resources = live.resources  # a hit is what `Site.hit` finds, without a call for each
         data = self.inbox
         at = count = others = 0  # the last request that was no hit had this number
@@ -123,9 +120,6 @@ class Http1:
                     if fields.ranges is not None and len(fields.ranges) > 1:  # no front answers several
                         others = count
                     stop = writer.write_hit(method, target, fields, hit, body)
-                    tally.left -= 1
-                    if not tally.left:
-                        self._measure()
                 elif fields.body or site.application is not None:
                     request = self._asked(method, target, fields)
                     at, stop = self._begin(request, data, start, at, share - count)
@@ -137,7 +131,6 @@ class Http1:
                     stop = self._respond(method, target, fields)
                 if stop is not None:
                     return stop
-                self.began = self.read_at
             return Stop.BYTES
         except HttpError as error:
             return self.refuse(error, data[at : at + 5])
@@ -145,7 +138,6 @@ class Http1:
             self.inbox = data[at:]
             if count:
                 service.requests += count
-                self.began = self.read_at
                 self._answered += count
                 self.plain = count - others if others else self.plain + count
 
@@ -163,13 +155,8 @@ class Http1:
 
     def _asked(self, method: bytes, target: bytes, fields: Fields) -> Answering:
         """The request that stands first in the inbox, as one whose answer may have to be waited for."""
-        self._asked_at = self.began
+        self._asked_at = self._output.began
         return Answering(self._service, self._site, self, method, target, fields)
-
-    def _measure(self) -> None:
-        """How long the last answer takes counts for others that were given at once."""
-        self._service.tally.left = SAMPLED_EVERY
-        self._output.owed += ((self.began, SAMPLED_EVERY),)
 
     def _has_turn(self, request: Answering) -> bool:
         """Whether it is answered now: applications are not called too often in a turn."""
@@ -203,11 +190,11 @@ class Http1:
                 raise
             found = reply.page(error.status)
         if isinstance(found, Reply):
-            stop = self._writer.write(found, method, target, fields)
-            assert not isinstance(stop, Outgoing)
             tally.left -= 1
             if not tally.left:
-                self._measure()
+                self._writer.measure()
+            stop = self._writer.write(found, method, target, fields)
+            assert not isinstance(stop, Outgoing)
             return stop
         self._request = request = self._asked(method, target, fields)
         return self._emit_step(request.respond_entry(*found))
@@ -236,7 +223,7 @@ class Http1:
         if request is not None:
             self._end_request(request)
         else:
-            self._output.owed += ((self.began, 1),)
+            self._output.owed += ((self._output.began, 1),)
         self._body = None
         answer = reply.unavailable() if error.status == 503 else reply.page(error.status)
         self._writer.write(answer, method, b"", None, asked=request.method if request is not None else b"")
