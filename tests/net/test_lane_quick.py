@@ -24,7 +24,19 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client
-from tests.support.driver import DATE, PLAIN, Driver, Fake, Held, at_one_time, head_of, laid_out, packed, put
+from tests.support.driver import (
+    DATE,
+    PLAIN,
+    Driver,
+    Fake,
+    Held,
+    at_one_time,
+    bytes_sent,
+    head_of,
+    laid_out,
+    packed,
+    put,
+)
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, StageClient
 from tests.support.waiting import WaitUntil, is_readable
@@ -159,7 +171,7 @@ class Stage(Driver):
 
     def handed_over(self) -> tuple[bytes, Any]:
         """Wait for a connection to be handed over: its bytes, and what was made of the first request."""
-        _, (_, data, _, _, made, _) = self.until(lambda: self.taken)[-1]
+        _, (_, data, _, _, made, _, _) = self.until(lambda: self.taken)[-1]
         return data, made
 
 
@@ -210,7 +222,7 @@ def test_a_function_is_looked_up_once_and_called_each_time(stage: Callable[..., 
     assert driver.called == [(b"GET", TARGET)] * 3
     told = [(one.method, one.target, one.head, one.client, one.body, one.params) for one in requests]
     assert told == [(b"GET", TARGET, head, "127.0.0.1", b"", {"a": "b"})] * 3
-    assert (driver.lane.requests, driver.lane.bytes_sent) == (3, 15)
+    assert driver.lane.requests == 3
     assert driver.taken == []
 
 
@@ -349,7 +361,7 @@ def test_bytes_and_a_pair_of_them_are_a_200(
         expected = whole + head + whole
         assert read_all(driver, client, len(expected)) == expected
     assert [method for method, _ in driver.called] == [b"GET", b"HEAD", b"GET"]
-    assert driver.lane.bytes_sent == 2 * len(content)
+    assert bytes_sent(driver.lane) == len(expected)
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, None, 7, RuntimeError("what a servlet raises")])
@@ -779,7 +791,7 @@ def test_files_and_functions_are_answered_in_order_each_once(
     lines = [line.split() for line in driver.lane.take_log().splitlines()]
     assert [words[6] + b" " + words[9] for words in lines] == logged
     assert driver.lane.requests == 150
-    assert driver.lane.bytes_sent == sum(int(line.split()[1]) for line in logged)
+    assert bytes_sent(driver.lane) == len(expected)
 
 
 def test_pipelined_answers_of_functions_and_files_leave_together(stage: Callable[..., Stage]) -> None:
@@ -816,7 +828,7 @@ def test_what_a_function_made_goes_with_the_answers_before_it_that_the_socket_di
     last = get(b"/made") + get(TARGET + b"&0")
     with Client(driver.where, receive_buffer=4096) as client:
         client.send(b"".join(map(get, targets)) + last)
-        _, (_, data, _, _, made, unsent) = driver.until(lambda: driver.taken)[-1]
+        _, (_, data, _, _, made, unsent, _) = driver.until(lambda: driver.taken)[-1]
         assert (data, made.value, made.discarded) == (last, {"a": 1}, 0)
         assert unsent
         expected = b"".join(map(answer_of, contents))

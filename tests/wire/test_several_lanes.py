@@ -184,7 +184,7 @@ def test_the_idlest_connections_of_all_lanes_make_room(
     assert gone[0] > 0  # clients of one turn are as idle as each other
     assert gone[-1] < 10
     assert all(clients[number].at_end() for number in gone)
-    wait_until(lambda: server.service.shortage.shed == 7)
+    wait_until(lambda: server.service.shortage.shed.total() == 7)
 
 
 def test_a_newcomer_waits_while_connections_of_all_lanes_are_busy(root: Path, serve: Serve, come: Come) -> None:

@@ -33,6 +33,7 @@ from zcserve.net.lane cimport (
 )
 from zcserve.net.lane.atomic cimport look_64, look_int
 from zcserve.net.lane.connections cimport OWNER_PYTHON, OWNER_SOURCE, Conn, Conns
+from zcserve.net.lane.counts cimport BOUNDS, BOUNDS_S, SAMPLED_EVERY, all_answers, told_counts
 from zcserve.net.lane.lanes cimport DRAIN, END_ALL, END_IDLE, LANES_MAX, STOP, open_lanes, order_others, passed
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
 from zcserve.net.lane.letters cimport run_alone
@@ -50,6 +51,8 @@ from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveT
 from zcserve.net.lane.text cimport Text
 
 sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of those beside it
+bounds_s = tuple([BOUNDS_S[i] for i in range(BOUNDS)])   # net/counts.py has these two
+sampled_every = SAMPLED_EVERY
 
 
 def read_value(int kind, bytes value not None):
@@ -181,8 +184,8 @@ cdef class Lane:
 
     def take(self, int fd):
         """What was handed over with `fd`: (peer, bytes read, how often in a row that was in vain, whether the peer hung up, what the
-        application made of the first request, or None, what is to be sent before that); None: nothing was. The connection is Python's
-        from now on."""
+        application made of the first request, or None, what is to be sent before that, when that was read); None: nothing was. The
+        connection is Python's from now on."""
         cdef Conns *conns = &self.loop.answering.conns
         cdef Conn *conn
         if not 0 <= fd < conns.size or not conns.all[fd].handed:
@@ -193,7 +196,7 @@ cdef class Lane:
         connections.free_inbox(conn)
         connections.name_peer(conn)
         left = unsent(&conn.pending, conns.dead)
-        return conn.name[: conn.name_len].decode("ascii"), data, conn.in_vain, bool(conn.hung_up), self.made.pop(fd, None), left
+        return conn.name[: conn.name_len].decode("ascii"), data, conn.in_vain, bool(conn.hung_up), self.made.pop(fd, None), left, conn.read_at
 
     def descriptors(self):
         """As `opening.add_descriptors`, of all lanes."""
@@ -420,7 +423,7 @@ cdef class Lane:
     @property
     def lost(self):
         """What has found no room since the start: (lines of other lanes, which do not wait for `take_log`; sightings)."""
-        return lost_lines(&self.shared.lanes), sum([look_64(&self.one(i).sightings.lost) for i in range(self.shared.lanes.count)])
+        return lost_lines(&self.shared.lanes), sum([look_64(&self.lane_of(i).sightings.lost) for i in range(self.shared.lanes.count)])
 
     def hash(self, bytes key not None):
         """The table's hash of a key."""
@@ -471,23 +474,20 @@ cdef class Lane:
         """How many connections hold bytes that were read and are not answered yet."""
         return connections.count_inboxes(&self.loop.answering.conns)
 
-    cdef const Answering *one(self, int number):
+    cdef const Answering *lane_of(self, int number):
         return &self.others[number].answering if number else &self.loop.answering
 
     @property
     def requests(self):
         """How many it has answered."""
-        return sum([look_64(&self.one(i).output.requests) for i in range(self.shared.lanes.count)])
+        return sum([all_answers(&self.lane_of(i).output.answered) for i in range(self.shared.lanes.count)])
 
-    @property
-    def bytes_sent(self):
-        """Of content."""
-        return sum([look_64(&self.one(i).output.bytes_sent) for i in range(self.shared.lanes.count)])
-
-    @property
-    def not_modified(self):
-        """How many of its answers were 304."""
-        return sum([look_64(&self.one(i).output.not_modified) for i in range(self.shared.lanes.count)])
+    def counts(self):
+        """Of each lane: answers by status and method, bytes sent, durations by bound and their sum, clients accepted, connections, and
+        how many of these were reading, writing, waiting and ending at the last sweep (lane/counts.pxd)."""
+        cdef int i
+        loads = [self.count, *self.loads[1:]]
+        return [told_counts(&self.lane_of(i).output.answered, &self.lane_of(i).conns.clients, loads[i]) for i in range(len(loads))]
 
     @property
     def turn(self):

@@ -41,8 +41,8 @@ class Connection:
         "armed", "state", "transport",
     )  # fmt: skip
 
-    def __init__(self, service: Service, transport: Transport, stay: Stay | None = None) -> None:
-        """`stay`: the front handed it over, and watches it already."""
+    def __init__(self, service: Service, transport: Transport, stay: Stay | None = None, read_at: float = 0.0) -> None:
+        """`stay`: the front handed it over, and watches it already; what it has read it read at this time."""
         self._service = service
         self._loop = service.loop
         self.transport = transport
@@ -50,9 +50,8 @@ class Connection:
         self._is_resumed = False  # what the request at hand waited for is there
         self._hung_up = False  # the peer sends no more; told once, behind what it sent
         self._stop = Stop.BYTES
-        self.armed = inf
-        self.state = _HEAD
-        self._output = Output()
+        self.armed, self.state = inf, _HEAD
+        self._output = Output(service.tally, read_at)
         self._http = Http1(service, self, self._output, transport.peer, transport.addresses)
         self._clock = Clock(service, self._http, self._output, inf if stay is None else IDLE_S)
         self._stay = stay
@@ -62,6 +61,7 @@ class Connection:
             self._loop.add(transport.fd, self._on_request, service.kind)
             self._loop.timers.arm(self)
         service.connections.add(self)
+        service.tally.states[_HEAD] += 1
 
     def go_on(self, data: bytes, answer: Answer | None, unsent: bytes, *, hung_up: bool) -> None:
         """Go on where the front stopped, with what is in `Handed`; `unsent` goes out first. Where it had asked the
@@ -90,6 +90,7 @@ class Connection:
     def _set_state(self, state: State, *, keep: bool = False) -> None:
         if state is not _CLOSED and state not in MOVES[self.state]:
             raise AssertionError(f"{self.state.name} does not lead to {state.name}")
+        self._service.tally.move(self.state, state)
         self.state = state
         self._clock.since = self._loop.now
         if state is _CLOSED:
@@ -202,11 +203,12 @@ class Connection:
             self.close()  # half a request, or none: no answer is waited for
             return
         more = len(data) == RECV_BYTES or self._hung_up
-        http = self._http
+        http, output = self._http, self._output
+        output.read_at = now = self._loop.now
         if http.inbox:
             data = http.inbox + data
         elif self.state is not _BODY:
-            self._clock.since = self._loop.now
+            self._clock.since = output.began = now
         http.inbox = data
         self._answer()
         if more and self.state in _READING:  # else it is read when the state is one of these again
@@ -389,5 +391,6 @@ def take_over(service: Service, fd: int) -> None:
     """The front hands a connection over: it is Python's until it is given back (`Connection._goes_back`)."""
     handed = service.loop.front.take(fd)
     if handed is not None:
-        peer, data, in_vain, hung_up, answer, unsent = handed
-        Connection(service, SocketTransport.of(fd, peer), Stay(in_vain)).go_on(data, answer, unsent, hung_up=hung_up)
+        peer, data, in_vain, hung_up, answer, unsent, read_at = handed
+        connection = Connection(service, SocketTransport.of(fd, peer), Stay(in_vain), read_at)
+        connection.go_on(data, answer, unsent, hung_up=hung_up)

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -33,6 +33,7 @@ from zcserve.forwarded import Proxies, Trusted
 from zcserve.http import FieldLines, coding_quality, is_host, parse_accept_encoding, parse_list
 from zcserve.log import Log
 from zcserve.net.access_log import AccessLog
+from zcserve.net.counts import LaneCounts, read
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, mode_of
 from zcserve.net.framing import frame
 from zcserve.net.front import Front, Kind, Turns
@@ -195,6 +196,7 @@ class FastLane(Front):
         self._log = log
         self._second = 0
         self._lost = lane.lost  # as far as it was told
+        self._answers: list[tuple[int, ...]] = []  # likewise, of each lane
         self._losses: Telling
         self._awaited: deque[tuple[Callable[[], bool], Callable[[], None]]] = deque()
         self._call_soon: Callable[[Callable[[], object]], None]
@@ -399,6 +401,15 @@ class FastLane(Front):
     def take_sightings(self) -> list[tuple[int, int, int, int, bool, bool]]:
         """As `Front.take_sightings`."""
         return self.lane.take_sightings()
+
+    def counts(self) -> Sequence[LaneCounts]:
+        """As `Front.counts`. An answer that is taken back, as the socket takes none of it, is told until it is given
+        again: no count becomes less."""
+        counts = self.lane.counts()
+        before, self._answers = self._answers, [told[0] for told in counts]
+        for i, answers in enumerate(before):
+            self._answers[i] = tuple(map(max, answers, self._answers[i]))
+        return [read((answers, *told[1:]), STATUSES) for answers, told in zip(self._answers, counts, strict=True)]
 
     def running(self) -> tuple[str | None, int]:
         """As `Front.running`. While a servlet runs, its count stands still."""

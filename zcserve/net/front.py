@@ -12,12 +12,13 @@ it is idle (`give`). Everything happens in the loop's thread, but for `running`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.events import Event
+from zcserve.net.counts import LaneCounts
 from zcserve.net.timers import Timers
 from zcserve.site.exchange import Answer, Owned, Quick
 
@@ -37,8 +38,8 @@ class Kind(enum.Enum):
 # A connection that is handed over: the client's address as `Transport.peer`; what was read of it and is not answered;
 # how often in a row it was handed over with fewer than four requests answered in between, this time included; whether
 # the client has closed its side; what the application has made of the first request that was read, or None: it was
-# not called; and what is to be sent before all else.
-Handed: TypeAlias = tuple[str, bytes, int, bool, Answer | None, bytes]
+# not called; what is to be sent before all else; and when that was read, by the loop's clock.
+Handed: TypeAlias = tuple[str, bytes, int, bool, Answer | None, bytes, float]
 
 
 class Turns(Protocol):
@@ -191,6 +192,10 @@ class Front:
     def take_sightings(self) -> list[tuple[int, int, int, int, bool, bool]]:
         """What was noted since the last call: [(hash, size, tick, tick of the use before, followed, measured)]."""
         return []
+
+    def counts(self) -> Sequence[LaneCounts]:
+        """What each lane has counted."""
+        return ()
 
     def running(self) -> tuple[str | None, int]:
         """Where the servlet is that it is calling, or None; and a number that another call does not have. Any thread

@@ -47,6 +47,7 @@ from zcserve.net.framing import frame
 from zcserve.net.front import Kind
 from zcserve.net.inherited import Inherited, close
 from zcserve.net.service import Service
+from zcserve.net.shortage import CONNECTIONS, DESCRIPTORS, Want
 from zcserve.net.states import FRESH_S
 from zcserve.net.transport import SocketTransport, Transport
 from zcserve.site import reply
@@ -217,7 +218,7 @@ class Listener:
         self._is_tcp = sock.family != socket.AF_UNIX
         self._round = -1  # of the loop, in which it accepted last
         self._starved = False
-        self._short_of = ""  # why the front was asked for room last
+        self._short_of: Want | None = None  # what the front was asked for last
         self._is_asking = False  # it looks for connections to close, and will tell
         self._retry_at = inf
         self.armed = inf
@@ -256,8 +257,8 @@ class Listener:
             self._loop.again(self._accept_on)  # an event and a step came together: one turn has one share
             return
         self._round = self._loop.rounds
-        if self._short_of and (shed := self._loop.front.shed(0)):
-            self._has_shed(shed)
+        if self._short_of is not None and (shed := self._loop.front.shed(0)):
+            self._has_shed(self._short_of, shed)
         until = self._loop.now + ACCEPTING_S
         for count in range(ACCEPTS_PER_TURN):
             if count >= ACCEPTS_MIN and time.monotonic() > until:
@@ -296,6 +297,7 @@ class Listener:
         return bool(poll.poll(0))
 
     def _welcome(self, fd: int, peer: object) -> None:
+        self._service.tally.accepted += 1
         transport = self._transport_of(fd, peer)
         try:
             Connection(self._service, transport)
@@ -338,23 +340,28 @@ class Listener:
         except OSError:
             self._reserve.take_back()
             return
-        self._service.shortage.note(self._short_of_descriptors(), self._loop.now, refused=1)
+        service = self._service
+        service.shortage.note(self._short_of_descriptors(), self._loop.now, refused=1)
+        service.tally.accepted += 1
         transport = self._transport_of(fd, peer)
-        segments, _, _ = frame(reply.unavailable(), b"GET", b"")
-        prefix = self._service.prefixes.of(503, CLOSE)
+        segments, length, _ = frame(reply.unavailable(), b"GET", b"")
+        prefix = service.prefixes.of(503, CLOSE)
+        service.tally.note(503, b"")
+        if service.log is not None:
+            service.log(transport.peer, b"", b"", None, 503, length)
         try:
-            transport.send([prefix, *segments])  # type: ignore[list-item]
+            service.tally.bytes_sent += transport.send([prefix, *segments])  # type: ignore[list-item]
             Ending(self._service, transport, watched=False, freed=self._reserve.take_back)
         except OSError:
             transport.close()
             self._reserve.take_back()
 
-    def _too_many_connections(self) -> str:
-        return f"--connections-max ({self._service.config.connections_max}) is reached"
+    def _too_many_connections(self) -> Want:
+        return Want(CONNECTIONS, f"--connections-max ({self._service.config.connections_max}) is reached")
 
-    def _short_of_descriptors(self) -> str:
+    def _short_of_descriptors(self) -> Want:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        return f"no descriptor is left (the process may have {limit}: ulimit -n, LimitNOFILE=)"
+        return Want(DESCRIPTORS, f"no descriptor is left (the process may have {limit}: ulimit -n, LimitNOFILE=)")
 
     def _shed_endings(self) -> bool:
         """Close endings whose clients have everything, and do not close by themselves; False when there is none."""
@@ -365,15 +372,15 @@ class Listener:
             count += 1
         return bool(count)
 
-    def _shed_idlest(self, age_s: float, why: str) -> bool:
+    def _shed_idlest(self, age_s: float, want: Want) -> bool:
         """Close the connections that have been idle longest; False when none is idle. A connection that is younger than
         `age_s` is spared, one that was not heard yet has `FRESH_S` in any case, and so is one to which an answer is
         still on its way."""
         service = self._service
-        self._short_of = why
+        self._short_of = want
         shed = self._loop.front.shed(SHED_BATCH)
         if shed:
-            self._has_shed(shed)
+            self._has_shed(want, shed)
             return True
         self._is_asking = shed is None
         if self._is_asking:
@@ -383,13 +390,13 @@ class Listener:
         idle.sort(key=lambda connection: connection.idle_since)
         count = sum(connection.shed() for connection in idle[: min(SHED_BATCH, len(idle) // 2 + 1)])
         if count:
-            service.shortage.note(why, now, shed=count)
+            service.shortage.note(want, now, shed=count)
         return bool(count)
 
-    def _has_shed(self, shed: int) -> None:
+    def _has_shed(self, want: Want, shed: int) -> None:
         """The front has closed so many connections."""
         self._is_asking = False
-        self._service.shortage.note(self._short_of, self._loop.now, shed=shed)
+        self._service.shortage.note(want, self._loop.now, shed=shed)
 
     def _accept_last(self) -> None:
         """Accept those in the queue, as far as there is room."""

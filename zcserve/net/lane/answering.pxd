@@ -287,7 +287,7 @@ cdef inline int answer_servlet(
             flush(lane, fd, p, end)
         return GONE
     at[0] = answered_up_to(lane, conn, head, p, end)
-    add_text(&lane.output, p, lane.servlets.said, key_at(lane.servlets.said), lane.servlets.said_len, lane.servlets.content_size)
+    add_text(&lane.output, head, p, lane.servlets.said, key_at(lane.servlets.said), lane.servlets.said_len, lane.servlets.content_size)
     if lane.log.on:
         write_line(lane, conn, head, 200, lane.servlets.content_size)
     conn.called_in = lane.turn

@@ -17,6 +17,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from zcserve.net.lane.atomic cimport add_int, load_int, replace_int, set_int
+from zcserve.net.lane.counts cimport Clients
 from zcserve.net.lane.growing cimport grown
 from zcserve.net.lane.lanes cimport OVER, Lanes, Station, order
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, Pending, unpin
@@ -79,6 +80,7 @@ cdef struct Conn:
     uint16_t question            # while it is ASKED: its number (asking.pxd)
     uint32_t events              # of Python's connection, that it was not told yet
     uint8_t trust                # whether the peer is a proxy that is listened to
+    uint8_t is_measured          # when what is pending is out, that is a duration (counts.pxd)
     uint8_t family
     unsigned char address[16]
     uint8_t name_len             # the peer as the log writes it, 0 until it does
@@ -88,10 +90,11 @@ cdef struct Conn:
     uint64_t given               # how many they were when Python gave it
     double born                  # when it was accepted
     double since                 # of the last answer, or of the last progress of what is pending
+    double read_at               # the turn in which the request at hand was read
     Pending pending              # while it has a record; of one that is handed over, what is to be sent first
     int outq                     # bytes that the kernel had to send when that was looked at
-    char *inbox                  # read, and to be answered when all that is left is out
     uint32_t inbox_len
+    char *inbox                  # read, and to be answered when all that is left is out
 
 cdef struct Report:              # for Python: what is ready, or 0 for a connection that is handed over
     int fd
@@ -129,6 +132,7 @@ cdef struct Conns:
     double sweep_interval, next_sweep
     double look_at               # when listeners are looked after (accepting.pxd), 0: not; `next_sweep` is not later
     Timeouts timeouts
+    Clients clients              # what Python is told of them
     Dead *dead                   # where a record goes that was sent from
     char *buffer                 # of RECV_BYTES
     int reports_count

@@ -137,6 +137,7 @@ cdef inline int read_and_answer(Loop *loop, int fd, Conn *conn) noexcept nogil:
             return nothing_read(conn, length)
         # Fewer than were asked for: what comes later is told; but not an end that was told already.
         conn.readable = length == RECV_BYTES or conn.hung_up
+        conn.read_at = loop.answering.conns.now
     conn.since = loop.answering.conns.now
     return answer(&loop.answering, fd, buffer, length)
 

@@ -9,6 +9,7 @@ Python is to answer, or another lane, is handed over when all before that is out
 from libc.stdint cimport int64_t, uint64_t
 
 from zcserve.net.lane.asking cimport Asking
+from zcserve.net.lane.counts cimport SAMPLED_EVERY, choose_next, is_one_to_measure, note_duration
 from zcserve.net.lane.connections cimport STAYS, Conn, Conns, hand, keep_input, queued_out, watch_fresh
 from zcserve.net.lane.finding cimport Finder
 from zcserve.net.lane.gil cimport Gil
@@ -80,8 +81,14 @@ cdef inline int flush(Answering *lane, int fd, const char *p, const char *end) n
     cdef int result = send_answers(&lane.output, fd, conn.closing, &conn.pending)
     if lane.servlets.said_len:
         let_said_go(&lane.servlets, &lane.shared.table)
-    if result == DONE or result == GONE:
-        return result
+    if result == DONE:
+        if is_one_to_measure(&lane.output.answered):
+            measure(lane, conn, DONE)
+        return DONE
+    if is_one_to_measure(&lane.output.answered):
+        measure(lane, conn, result)
+    if result == GONE:
+        return GONE
     if lane.output.begun + 1 < answers:
         p = take_back(lane, &lane.output.answers[lane.output.begun + 1], &lane.output.answers[answers])
         conn.closing = STAYS
@@ -100,6 +107,15 @@ cdef inline const char *take_back(Answering *lane, const Answer *first, const An
     return first.start
 
 
+cdef inline void measure(Answering *lane, Conn *conn, int result) noexcept nogil:
+    """One of the answers that `send_answers` has sent is to be measured; if it is pending, when it is out."""
+    cdef bint is_last = choose_next(&lane.output.answered)
+    if result == ENOUGH and is_last:
+        conn.is_measured = True
+    elif result != GONE:
+        note_duration(&lane.output.answered.durations, monotonic() - conn.read_at, SAMPLED_EVERY)
+
+
 cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
     """Send what is pending. DONE, GONE, BLOCKED, or ENOUGH for this turn."""
     cdef int64_t left = lane.output.bytes_left
@@ -109,6 +125,9 @@ cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
         conn.since = lane.conns.now
     if result == DONE:
         unpin(&conn.pending, &lane.dead)
+        if conn.is_measured:
+            conn.is_measured = False
+            note_duration(&lane.output.answered.durations, monotonic() - conn.read_at, SAMPLED_EVERY)
     elif result == BLOCKED:
         conn.outq = queued_out(fd)
     return result
