@@ -198,7 +198,7 @@ def test_they_are_answered_and_outlive_the_server_and_those_after_it(
 
 
 def test_the_operators_is_not_listened_on_by_the_others(
-    site: Site, command: StartCommand, sockets: Callable[..., Sockets]
+    site: Site, command: StartCommand, sockets: Callable[..., Sockets], wait_until: WaitUntil
 ) -> None:
     site.write("page", b"a page")
     one = sockets(admin=True)
@@ -206,10 +206,17 @@ def test_the_operators_is_not_listened_on_by_the_others(
     server = command(site.root, *flags, before=one.before(), pass_fds=one.fds())
     addresses = [line for line in server.lines if line.startswith("serving ")]
     assert addresses == [f"serving http://127.0.0.1:{one.port}", f"serving unix:{one.paths[0]}"]
-    assert b"is_ready" in ask(one.paths[1], "/readyz")
-    assert ask(one.paths[0], "/readyz").startswith(b"HTTP/1.1 404 ")
-    os.kill(server.pid, signal.SIGTERM)
-    assert server.wait() == 0
+    line = Line(server, wait_until)
+    try:
+        for _ in range(2):
+            assert b"is_ready" in ask(one.paths[1], "/readyz")
+            assert ask(one.paths[0], "/readyz").startswith(b"HTTP/1.1 404 ")
+            line.await_end(line.upgrade())
+        assert b"is_ready" in ask(one.paths[1], "/readyz")
+        line.signal(signal.SIGTERM)
+        line.await_end(line.pid)
+    finally:
+        line.end()
     assert all(os.path.exists(path) for path in one.paths)
 
 
