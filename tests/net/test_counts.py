@@ -25,8 +25,8 @@ from zcserve.net.counts import (
     Histogram,
     Tally,
     Times,
-    Turns,
     read,
+    turns_of,
 )  # fmt: skip
 from zcserve.net.states import State
 
@@ -57,14 +57,13 @@ def test_histograms_add_up() -> None:
 
 
 def test_turns_that_were_not_added_are_the_short_ones() -> None:
-    turns = Turns()
+    long = Times()
     for took in (0.002, 0.2, 100.0):
-        turns.busy_s += took
-        turns.add_long(took)
-    found = turns.look(10)
+        long.add(took)
+    found = turns_of(10, 101.0, long)
     assert found.bounds_s[0] == SHORT_TURN_S
     assert (found.counts[0], found.counts[1], found.counts[-1], found.times) == (7, 1, 1, 10)
-    assert found.sum_s == turns.busy_s
+    assert found.sum_s == 101.0
 
 
 def test_a_turn_that_holds_the_loop_is_a_long_one(house: Callable[..., House], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,9 +173,7 @@ def test_what_was_waited_for_is_measured_from_its_first_byte(
 # --- lanes ----------------------------------------------------------------------------------------------------
 
 
-def told(
-    *, connections: int = 0, states: tuple[int, int, int, int] = (0, 0, 0, 0), **answers: int
-) -> tuple[object, ...]:
+def told(*, connections: int = 0, states: tuple[int, int, int, int] = (0, 0, 0, 0), **answers: int) -> Told:
     cells = [0] * (2 * LANE_METHODS)
     for name, count in answers.items():
         status, _, method = name[1:].partition("_")

@@ -34,7 +34,7 @@ BOUNDS_S = (
 # than that too many, or too few.
 SAMPLED_EVERY = 64
 SAMPLED_FIRST = 32
-# Turns of the loop that are no longer are the first bucket: a connection's share takes less.
+# Turns of the loop that are no longer are counted together: a clock and a comparison for each is all they cost.
 SHORT_TURN_S = 0.001
 
 # The first six are those that a lane answers, in the order of lane/counts.pxd.
@@ -89,27 +89,6 @@ class Times:
     def look(self) -> Histogram:
         """As it is now."""
         return Histogram(BOUNDS_S, tuple(self._counts), self._sum_s)
-
-
-class Turns:
-    """How long turns of a loop took. A short one costs its loop a comparison and an addition."""
-
-    __slots__ = ("_long", "_long_s", "busy_s")
-
-    def __init__(self) -> None:
-        self.busy_s = 0.0  # of all turns
-        self._long = Times()
-
-    def add_long(self, seconds: float) -> None:
-        """A turn took longer than SHORT_TURN_S."""
-        self._long.add(seconds)
-
-    def look(self, turns: int) -> Histogram:
-        """As it is now, of so many turns in all: those that were not added are the first bucket, with SHORT_TURN_S as
-        its bound."""
-        first = BOUNDS_S.index(SHORT_TURN_S)
-        counts = self._long.look().counts[first + 1 :]
-        return Histogram(BOUNDS_S[first:], (max(turns - sum(counts), 0), *counts), self.busy_s)
 
 
 class Tally:
@@ -246,6 +225,14 @@ def added(counts: Iterable[Mapping[tuple[int, str], int]]) -> Requests:
         for key, count in one.items():
             found[key] = found.get(key, 0) + count
     return MappingProxyType(dict(sorted(found.items())))
+
+
+def turns_of(turns: int, busy_s: float, long: Times) -> Histogram:
+    """How long so many turns of a loop took, all together `busy_s`. Those that were not added to `long` are the first
+    bucket, with SHORT_TURN_S as its bound."""
+    first = BOUNDS_S.index(SHORT_TURN_S)
+    counts = long.look().counts[first + 1 :]
+    return Histogram(BOUNDS_S[first:], (max(turns - sum(counts), 0), *counts), busy_s)
 
 
 def states_of(tally: Tally, endings: int, lanes: Iterable[LaneCounts]) -> Mapping[str, int]:

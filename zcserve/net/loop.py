@@ -29,7 +29,7 @@ from zcserve.cache.evictor import tick_at
 from zcserve.events import Event
 from zcserve.log import Log
 from zcserve.net.calling import CALLING_S, Calling
-from zcserve.net.counts import SHORT_TURN_S, Turns
+from zcserve.net.counts import SHORT_TURN_S, Times
 from zcserve.net.forks import Ended, end, keep_in_children, let_go_in_children
 from zcserve.net.front import Front, Kind
 from zcserve.net.timers import Timers
@@ -49,7 +49,8 @@ class Loop:
     now          the monotonic clock at the turn's start
     tick         the same, as entries have it (cache/evictor.py)
     rounds       counts turns
-    turns        how long they took
+    busy_s       seconds of all of them
+    long_turns   those that took longer than SHORT_TURN_S
     calling      which applications are called in this turn
     each_turn    event: a turn has begun
     handed_over  event: the fast lane hands the connection with this descriptor over
@@ -63,7 +64,8 @@ class Loop:
         self.now = time.monotonic()
         self.tick = tick_at(self.now)
         self.rounds = 0
-        self.turns = Turns()
+        self.busy_s = 0.0
+        self.long_turns = Times()
         self.calling = Calling()
         self.each_turn: Event[()] = Event()
         self.handed_over: Event[int] = Event()
@@ -174,9 +176,9 @@ class Loop:
             self.calling.run(self._guarded)
         self.timers.fire(self.now, self._guarded)
         took = time.monotonic() - self.now
-        self.turns.busy_s += took
+        self.busy_s += took
         if took > SHORT_TURN_S:
-            self.turns.add_long(took)
+            self.long_turns.add(took)
 
     def _steps(self) -> list[Callable[[], object]]:
         """Those that go on in this turn: the oldest."""

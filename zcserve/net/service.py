@@ -16,7 +16,7 @@ from zcserve.events import Event
 from zcserve.forwarded import Proxies
 from zcserve.net import negotiate
 from zcserve.net.bodies import Allowance
-from zcserve.net.counts import SAMPLED_EVERY, Counts, Tally, added, states_of
+from zcserve.net.counts import SAMPLED_EVERY, Counts, Tally, added, states_of, turns_of
 from zcserve.net.failures import Failures
 from zcserve.net.front import Kind
 from zcserve.net.loop import Loop
@@ -130,7 +130,7 @@ class Service:
             refused=dict(+refused),
             waits=dict(shortage.waits),
             turns=loop.rounds,
-            lag=loop.turns.look(loop.rounds),
+            lag=turns_of(loop.rounds, loop.busy_s, loop.long_turns),
             lanes=lanes,
         )
 
