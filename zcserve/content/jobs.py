@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -37,13 +37,14 @@ class PausedError(Exception):
 
 @dataclass(slots=True)
 class Counters:
-    """What became of the content since the start."""
+    """What became of the content since the start. `live_since`: when the live generation came, in seconds since 1970."""
 
     flips: int = 0
     failed: int = 0
     patches: int = 0
     changed: int = 0  # resources that patches replaced, added or took away
     rescans: int = 0  # walks of everything because the watcher lost track, or a patch failed
+    live_since: float = field(default_factory=time.time)
 
 
 class Jobs:
