@@ -265,9 +265,9 @@ def to_stderr(level: str) -> Iterator[None]:
         own.close(time.monotonic() + OUT_WITHIN_S)
 
 
-def dropped() -> int:
+def lost() -> int:
     """How many lines of the log were lost, since standard error took nothing; 0 where `logging` has them."""
-    return _own.dropped if _own is not None else 0
+    return _own.lost if _own is not None else 0
 
 
 def say(text: str) -> None:

@@ -201,7 +201,7 @@ class Writer(Generic[Item]):
         return self._come
 
     @property
-    def dropped(self) -> int:
+    def lost(self) -> int:
         """Lines that were lost: too much waited, or nothing took them."""
         return self._dropped
 

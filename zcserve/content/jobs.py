@@ -37,14 +37,14 @@ class PausedError(Exception):
 
 @dataclass(slots=True)
 class Counters:
-    """What became of the content since the start. `live_since`: when the live generation came, in seconds since 1970."""
+    """What became of the content since the start."""
 
     flips: int = 0
     failed: int = 0
     patches: int = 0
     changed: int = 0  # resources that patches replaced, added or took away
     rescans: int = 0  # walks of everything because the watcher lost track, or a patch failed
-    live_since: float = field(default_factory=time.time)
+    live_since: float = field(default_factory=time.time)  # when the live generation came, since 1970
 
 
 class Jobs:
