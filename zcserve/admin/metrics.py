@@ -16,6 +16,7 @@ from math import inf, isinf, isnan
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from zcserve.admin.snapshot import CURVE_SHARES, Told
+from zcserve.net.shortage import CONNECTIONS, DESCRIPTORS, QUESTIONS
 
 TEXT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -111,8 +112,8 @@ def _queues(told: Told) -> Iterator[Sample]:
 
 # --- what there is ------------------------------------------------------------------------------------------------
 
-# Of clients for whom there is no room (net/shortage.py).
-_SHORT_OF = ("connections_max", "descriptors")
+# What room may be short of.
+_SHORT_OF = (CONNECTIONS, DESCRIPTORS)
 
 FAMILIES = (
     Family("zcserve_build_info", "gauge", "Version of zcserve and of Python, and the engine in use; always 1.", _build),
@@ -167,7 +168,7 @@ FAMILIES = (
         "zcserve_connections_refused",
         "counter",
         "Clients and requests that were answered with 503 for want of room, by what was short.",
-        _each("connections.refused_total", "reason", always=_SHORT_OF),
+        _each("connections.refused_total", "reason", always=(*_SHORT_OF, QUESTIONS)),
     ),
     Family(
         "zcserve_connections_waits",
@@ -347,7 +348,7 @@ def text_of(told: Told, *, is_open: bool = False, families: Iterable[Family] = F
                 lines += _lines(family, labels, value)
     if is_open:
         lines.append("# EOF")
-    return ("\n".join(lines) + "\n").encode(errors="backslashreplace")
+    return "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
 
 
 def _lines(family: Family, labels: Labels, value: Any) -> Iterator[str]:
