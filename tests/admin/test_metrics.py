@@ -11,9 +11,10 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import inf, nan
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,8 @@ _ENDINGS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_c
 Labels = tuple[tuple[str, str], ...]
 
 
-class Parsed(NamedTuple):
+@dataclass(frozen=True)
+class Parsed:
     """Families with their kinds, and series with their values."""
 
     kinds: dict[str, str]

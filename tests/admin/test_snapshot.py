@@ -16,6 +16,7 @@ from tests.support.site import Serve, Site
 from tests.support.stage import StageClient, write_servlets
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
+from zcserve.admin import survey
 from zcserve.admin.node import Node
 from zcserve.admin.snapshot import VERSION, snapshot_of
 from zcserve.net.loop import Loop
@@ -64,7 +65,7 @@ CALLS = [("/quick", 200), ("/threaded", 200), ("/awaited", 200), ("/refuses", 40
 @pytest.fixture
 def look(ask: Callable[..., Response]) -> Callable[[], dict[str, Any]]:
     """One look, as JSON has it."""
-    return lambda: json.loads(ask("/stats").body)  # type: ignore[no-any-return]
+    return lambda: json.loads(ask("/stats").body)
 
 
 @pytest.fixture
@@ -114,8 +115,14 @@ def test_the_figures_are_those_that_clients_have_counted(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_does_not_fit_is_a_miss_is_loaded_and_is_named(
-    start: Callable[..., Server], look: Callable[[], Any], engine: str, wait_until: WaitUntil
+    start: Callable[..., Server],
+    look: Callable[[], Any],
+    engine: str,
+    wait_until: WaitUntil,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(survey, "FRESH_S", 0.0)
+    monkeypatch.setattr(survey, "SHARE_MAX", 1.0)
     server = start(engine, 1)
     with StageClient(server.port) as client:
         assert len(client.get("/large").body) == 9 * MIB
@@ -135,8 +142,15 @@ def test_what_does_not_fit_is_a_miss_is_loaded_and_is_named(
         return bool(told["does_not_fit"] == [{"path": "/large", "bytes": 9 * MIB}] and hot == ["/page"])
 
     wait_until(is_named)  # a lane tells of its uses once a second
-    wait_until(lambda: look()["cache"]["curve"])
-    ratios = [one["hit_ratio"] for one in look()["cache"]["curve"]]
+    with StageClient(server.port) as client:
+
+        def is_drawn() -> Any:
+            client.send(b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+            for _ in range(100):
+                client.read()
+            return look()["cache"]["curve"]
+
+        ratios = [one["hit_ratio"] for one in wait_until(is_drawn)]
     assert ratios == sorted(ratios)
 
 
@@ -180,7 +194,7 @@ def _keys(told: Any, before: str = "") -> set[str]:
 
 
 def test_each_key_is_documented(start: Callable[..., Server], look: Callable[[], Any], tmp_path: Path) -> None:
-    server = start("auto", 1, servlets=str(write_servlets(tmp_path, **SERVLETS)))
+    start("auto", 1, servlets=str(write_servlets(tmp_path, **SERVLETS)))
     text = (Path(__file__).parents[2] / "docs/admin.md").read_text()
     free = ("connections.shed_total.", "connections.refused_total.", "connections.waits_total.")  # reasons
     for key in _keys(look()):
