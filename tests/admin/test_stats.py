@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.support.client import Client, Response
 from zcserve import Config, Server
@@ -38,7 +39,11 @@ def test_a_head_has_no_content(node: Server, ask: Callable[..., Response]) -> No
 def test_figures_are_for_those_who_have_the_token_and_are_in_no_log(page_root: Path, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     (tmp_path / "token").write_text(TOKEN)
-    settings = {"admin": "127.0.0.1:0", "admin_token_file": str(tmp_path / "token"), "access_log": str(log)}
+    settings: dict[str, Any] = {
+        "admin": "127.0.0.1:0",
+        "admin_token_file": str(tmp_path / "token"),
+        "access_log": str(log),
+    }
     with Server(Config(root=page_root, port=0, **settings)) as server:
         with Client(server.admin_port) as client:
             for target in ("/stats", "/metrics"):

@@ -93,7 +93,7 @@ def test_many_files_are_walked_in_pieces_while_some_come_and_go(loop: Loop, wait
 
 def test_it_is_walked_when_asked_for_and_not_again_at_once(loop: Loop, wait_until: WaitUntil) -> None:
     walks = []
-    survey = Survey(loop, lambda: walks.append(1) or [])  # type: ignore[func-returns-value]
+    survey = Survey(loop, lambda: walks.append(1) or [])
     for _ in range(3):
         survey.ask()
     assert len(walks) == 1

@@ -102,7 +102,7 @@ class Survey:
             else:
                 cold.offer(entry.tick, entry.size, entry)
             if not number % LOOKED_AT_ONCE:
-                yield
+                yield None
         self.hottest = [{"path": _path(one), "uses": uses, "bytes": one.size} for uses, one in hot.found() if uses]
         self.does_not_fit = [{"path": _path(one), "bytes": one.size} for _, one in cold.found()]
         self.at = self._loop.now

@@ -414,7 +414,7 @@ class FastLane(Front):
     @property
     def lines_lost(self) -> int:
         """As `Front.lines_lost`."""
-        return self.lane.lines_lost
+        return self.lane.lost[0]
 
     def running(self) -> tuple[str | None, int]:
         """As `Front.running`. While a servlet runs, its count stands still."""
