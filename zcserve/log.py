@@ -27,10 +27,11 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from zcserve import threads
 from zcserve.errors import NoThreadError, words_of
@@ -50,6 +51,10 @@ WAITING_MAX = 256 * 1024
 # So long the end waits at most for readers of the last lines, and of what applications have printed.
 OUT_WITHIN_S = 1.0
 PRINTS_OUT_WITHIN_S = 0.5
+
+# So many warnings and errors of zcserve's own are kept for whoever asks what went wrong, of so many characters at most.
+RECENT_MAX = 50
+RECENT_CHARACTERS_MAX = 500
 
 _INDENT = "  "
 # The levels' own names: an application may change those of `logging` (`addLevelName`).
@@ -73,6 +78,28 @@ class Block(str):
         return "\n".join(map(printable, self.split("\n")))
 
 
+class Recent(NamedTuple):
+    """A warning or an error: when, in seconds since 1970; its level's name; its first line."""
+
+    time: float
+    level: str
+    text: str
+
+
+_recent: deque[Recent] = deque(maxlen=RECENT_MAX)
+
+
+def recent() -> list[Recent]:
+    """The last RECENT_MAX of the process's warnings and errors, oldest first, whatever level the log has."""
+    return list(_recent)
+
+
+def _remember(level: int, msg: object, args: tuple[object, ...]) -> None:
+    text = str(msg) % tuple(map(_safe, args)) if args else str(msg)
+    first = printable(text.partition("\n")[0][:RECENT_CHARACTERS_MAX])
+    _recent.append(Recent(time.time(), _LEVELS.get(level, str(level)).lower(), first))
+
+
 class Log(logging.LoggerAdapter[logging.Logger]):
     """The logger of a module. Arguments that are no numbers are put into the message as text, made printable."""
 
@@ -91,6 +118,8 @@ class Log(logging.LoggerAdapter[logging.Logger]):
         **_: object,
     ) -> None:
         """As `logging.Logger.log`. All other methods end here."""
+        if level >= logging.WARNING:
+            _remember(level, msg, args)
         if _own is not None:
             if level >= _own.level:
                 _own.say(level, str(msg) % tuple(map(_safe, args)) if args else str(msg), _error_of(exc_info))
@@ -234,6 +263,11 @@ def to_stderr(level: str) -> Iterator[None]:
         if handler in root.handlers:  # not by `removeHandler`: an application's thread may hold the lock of `logging`
             root.handlers.remove(handler)
         own.close(time.monotonic() + OUT_WITHIN_S)
+
+
+def lost() -> int:
+    """How many lines of the log were lost, since standard error took nothing; 0 where `logging` has them."""
+    return _own.lost if _own is not None else 0
 
 
 def say(text: str) -> None:

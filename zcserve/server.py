@@ -240,7 +240,9 @@ class Server:
         self.loop.each_turn.subscribe(self.content.each_turn)
         self._foresight = Foresight(self._service, self.store, self.content)
         if self._admin is not None:
-            self._admin.node.service, self._admin.node.content = self._service, self.content
+            node = self._admin.node
+            node.service, node.content, node.store = self._service, self.content, self.store
+            node.application, node.access_log, node.curve = self._application, self._log, self._foresight.curve
         self.store.opened.begin(self.loop.call_soon, self.loop.timers.call_later)
 
     def _listen(self, sockets: list[tuple[socket.socket, int]], undo: ExitStack) -> None:

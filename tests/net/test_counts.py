@@ -25,6 +25,7 @@ from zcserve.net.counts import (
     Histogram,
     Tally,
     Times,
+    Told,
     read,
     turns_of,
 )  # fmt: skip
@@ -173,19 +174,27 @@ def test_what_was_waited_for_is_measured_from_its_first_byte(
 # --- lanes ----------------------------------------------------------------------------------------------------
 
 
-def told(*, connections: int = 0, states: tuple[int, int, int, int] = (0, 0, 0, 0), **answers: int) -> Told:
+def told(
+    *, connections: int = 0, states: tuple[int, int, int, int] = (0, 0, 0, 0), said: int = 0, **answers: int
+) -> Told:
     cells = [0] * (2 * LANE_METHODS)
     for name, count in answers.items():
         status, _, method = name[1:].partition("_")
         cells[(200, 503).index(int(status)) * LANE_METHODS + METHODS.index(method)] = count
-    return tuple(cells), 10, (0,) * (len(BOUNDS_S) + 1), 0.0, 5, connections, states
+    durations = (0,) * (len(BOUNDS_S) + 1), 0.0
+    return tuple(cells), 10, durations, 5, connections, states, said, durations
 
 
 def test_a_lane_tells_its_answers_by_status_and_method() -> None:
     lane = read(told(s200_GET=3, s200_DELETE=2, s503_POST=1), (200, 503))
     assert lane.requests == {(200, "GET"): 3, (200, "DELETE"): 2, (503, "POST"): 1}
     assert (lane.refused, lane.accepted, lane.bytes_sent) == (1, 5, 10)
-    assert lane.durations == Histogram(BOUNDS_S, (0,) * 22, 0.0)
+    assert lane.durations == lane.calls == Histogram(BOUNDS_S, (0,) * 22, 0.0)
+
+
+def test_a_hit_is_what_is_answered_as_files_are_and_no_servlet_has_said() -> None:
+    assert read(told(s200_GET=3, s200_POST=2, s503_POST=1, said=4), (200, 503)).hits == 1
+    assert read(told(s200_GET=3, s503_POST=1), (200, 404)).hits == 3
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,10 @@ lane, and counts among no clients: its connections have a `Service` of their own
     application  finds the route, and asks who is allowed to
     guard        who is: a token, where it is wanted; no page of another site, by way of a browser
     probes       /livez, /readyz, /warmz
+    stats        /stats, /metrics
+    snapshot     one look at all that is counted
+    survey       which files are hot, and which do not fit
+    metrics      a snapshot in the formats of Prometheus
     verbs        what can be told: words, read from JSON, and refused by name
     orders       the verbs that there are
     node         what all of these know of the server

@@ -11,6 +11,7 @@ from zcserve.admin.guard import Guard, is_loopback
 from zcserve.admin.node import Node
 from zcserve.admin.orders import VERBS
 from zcserve.admin.probes import PROBES
+from zcserve.admin.stats import STATS
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
@@ -49,7 +50,7 @@ class Office:
         self.node = Node(config, loop, reload, upgrade)
         guard = _guard_of(config, address)
         site = Site(0, Generation(Root(config.root)))
-        site.application = Admin(self.node, guard, PROBES, VERBS)
+        site.application = Admin(self.node, guard, (*PROBES, *STATS), VERBS)
         self._fetcher = Fetcher(loader, 1, loop.call_soon)  # which nothing is asked for
         self._service = service_of(config, loop, prefixes, self._fetcher, site)
         self._door: Door | None = None

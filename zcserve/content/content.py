@@ -78,6 +78,11 @@ class Content:
         return self._live.watcher
 
     @property
+    def events(self) -> int:
+        """As `Live.events`."""
+        return self._live.events
+
+    @property
     def report(self) -> Preloaded:
         """What of the live generation is resident."""
         return self._releases.report

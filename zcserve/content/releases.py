@@ -282,6 +282,7 @@ class Releases:
             report = preload(generation, self._loader)  # where the last generation was, there is room now
         self.report = report
         self._counters.flips += 1
+        self._counters.live_since = time.time()
         files = report.files - report.variants
         _log.info("reloaded: %d files, %d paths changed or gone, %s", files, len(changed), resident(report))
         report_problems(generation.problems)

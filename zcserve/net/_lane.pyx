@@ -484,7 +484,7 @@ cdef class Lane:
 
     def counts(self):
         """Of each lane: answers by status and method, bytes sent, durations by bound and their sum, clients accepted, connections, and
-        how many of these were reading, writing, waiting and ending at the last sweep (lane/counts.pxd)."""
+        how many of these were reading, writing, waiting and ending at the last sweep; servlets' answers and calls (lane/counts.pxd)."""
         cdef int i
         loads = [self.count, *self.loads[1:]]
         return [told_counts(&self.lane_of(i).output.answered, &self.lane_of(i).conns.clients, loads[i]) for i in range(len(loads))]

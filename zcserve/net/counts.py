@@ -49,6 +49,9 @@ READING, IDLE, WRITING, WAITING, ENDING = "reading", "idle", "writing", "waiting
 OF_STATES = (READING, IDLE, READING, WRITING, WAITING)
 STATES = (IDLE, READING, WRITING, WAITING, ENDING)
 
+# Statuses that a lane answers where a path leads to a file, and to nothing else but `LaneCounts.said`.
+OF_FILES = frozenset((200, 206, 304, 412, 416))
+
 # How many answers there were, by status and method.
 Requests: TypeAlias = Mapping[tuple[int, str], int]
 
@@ -138,13 +141,21 @@ class Tally:
 
 
 class LaneCounts(NamedTuple):
-    """What one lane tells of itself. `states` are those of its connections."""
+    """What one lane tells of itself. `states` are those of its connections; `said` of its answers are servlets', all of
+    them 200, and `calls` are how long those took that it has called."""
 
     requests: Requests
     bytes_sent: int
     durations: Histogram
     accepted: int
     states: Mapping[str, int]
+    said: int
+    calls: Histogram
+
+    @property
+    def hits(self) -> int:
+        """Answers that were made of a resident file."""
+        return sum(count for (status, _), count in self.requests.items() if status in OF_FILES) - self.said
 
     @property
     def connections(self) -> int:
@@ -157,14 +168,16 @@ class LaneCounts(NamedTuple):
         return sum(count for (status, _), count in self.requests.items() if status == 503)
 
 
-# What `Lane.counts` has of a lane: answers by status and method, bytes, durations and their sum, accepted clients,
-# connections, and how many of these were reading, writing, waiting and ending.
-Told: TypeAlias = tuple[tuple[int, ...], int, tuple[int, ...], float, int, int, tuple[int, int, int, int]]
+# A histogram's counts and sum.
+Durations: TypeAlias = tuple[tuple[int, ...], float]
+# What `Lane.counts` has of a lane: answers by status and method, bytes, durations, accepted clients, connections, and
+# how many of these were reading, writing, waiting and ending; the answers of servlets, and durations of their calls.
+Told: TypeAlias = tuple[tuple[int, ...], int, Durations, int, int, tuple[int, int, int, int], int, Durations]
 
 
 def read(told: Told, statuses: Sequence[int]) -> LaneCounts:
     """What a lane tells; it has a row of answers for each of `statuses`."""
-    answers, bytes_sent, durations, sum_s, accepted, connections, states = told
+    answers, bytes_sent, durations, accepted, connections, states, said, calls = told
     requests = {
         (status, METHODS[i]): count
         for row, status in enumerate(statuses)
@@ -176,7 +189,8 @@ def read(told: Told, statuses: Sequence[int]) -> LaneCounts:
         doing[name] = min(count, connections)  # since the sweep some may have gone
         connections -= doing[name]
     doing[IDLE] = connections
-    return LaneCounts(requests, bytes_sent, Histogram(BOUNDS_S, durations, sum_s), accepted, doing)
+    took, calls_took = Histogram(BOUNDS_S, *durations), Histogram(BOUNDS_S, *calls)
+    return LaneCounts(requests, bytes_sent, took, accepted, doing, said, calls_took)
 
 
 class Counts(NamedTuple):

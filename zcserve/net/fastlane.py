@@ -411,6 +411,11 @@ class FastLane(Front):
             self._answers[i] = tuple(map(max, answers, self._answers[i]))
         return [read((answers, *told[1:]), STATUSES) for answers, told in zip(self._answers, counts, strict=True)]
 
+    @property
+    def lines_lost(self) -> int:
+        """As `Front.lines_lost`."""
+        return self.lane.lost[0]
+
     def running(self) -> tuple[str | None, int]:
         """As `Front.running`. While a servlet runs, its count stands still."""
         where = self.lane.running

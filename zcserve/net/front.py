@@ -197,6 +197,11 @@ class Front:
         """What each lane has counted."""
         return ()
 
+    @property
+    def lines_lost(self) -> int:
+        """Lines of the access log that a lane had no room for."""
+        return 0
+
     def running(self) -> tuple[str | None, int]:
         """Where the servlet is that it is calling, or None; and a number that another call does not have. Any thread
         may ask."""

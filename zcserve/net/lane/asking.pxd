@@ -22,7 +22,7 @@ from zcserve.net.lane.atomic cimport add_int, look_int, set_int
 from zcserve.net.lane.connections cimport (
     ASKED, BEGUN, CLOSES, CLOSES_DEAF, OWNER_LANE, STAYS, TOLD_MAX, Conn, Conns, name_peer, run_again,
 )
-from zcserve.net.lane.counts cimport METHODS, cell_of, choose_next, count_answers, is_one_to_measure
+from zcserve.net.lane.counts cimport METHODS, cell_of, choose_next, count_answers, is_one_to_measure, note_said
 from zcserve.net.lane.endings cimport end
 from zcserve.net.lane.lanes cimport LANES_MAX, Lanes, send
 from zcserve.net.lane.log cimport Log, add_lines
@@ -305,6 +305,7 @@ cdef inline void count_said(const Question *question, Conn *conn, Output *output
     cdef int method
     for method in range(METHODS):
         count_answers(&output.answered, cell_of(OK, method), question.methods[method])
+    note_said(&output.answered, question.requests)
     if is_one_to_measure(&output.answered):
         choose_next(&output.answered)
         conn.is_measured = True

@@ -14,7 +14,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from zcserve.net.lane.atomic cimport add_int
-from zcserve.net.lane.counts cimport Answered, cell_of, count_answers, count_bytes
+from zcserve.net.lane.counts cimport Answered, cell_of, count_answers, count_bytes, note_said
 from zcserve.net.lane.head cimport Head, method_number
 from zcserve.net.lane.mapped cimport Mapped, copied_at, send_pages
 from zcserve.net.lane.records cimport Dead, Record, Rep, reps_of, unref
@@ -188,6 +188,7 @@ cdef inline void add_text(
         answer.size = size
         answer.span_offset = answer.span_len = 0
         put_behind(output, head, start, record, reps_of(record), OK)
+    note_said(&output.answered, 1)
     answer.record = record
     answer.rep = reps_of(record)
     output.iov[0].iov_len = 0
