@@ -90,14 +90,14 @@ _recent: deque[Recent] = deque(maxlen=RECENT_MAX)
 
 
 def recent() -> list[Recent]:
-    """The last RECENT_MAX of the process's warnings and errors, oldest first, whatever level the log has."""
+    """The last RECENT_MAX of the process's warnings and errors that the log has, oldest first."""
     return list(_recent)
 
 
-def _remember(level: int, msg: object, args: tuple[object, ...]) -> None:
-    text = str(msg) % tuple(map(_safe, args)) if args else str(msg)
-    first = printable(text.partition("\n")[0][:RECENT_CHARACTERS_MAX])
-    _recent.append(Recent(time.time(), _LEVELS.get(level, str(level)).lower(), first))
+def _remember(level: int, text: str) -> None:
+    if level >= logging.WARNING:
+        first = printable(text.partition("\n")[0][:RECENT_CHARACTERS_MAX])
+        _recent.append(Recent(time.time(), _LEVELS.get(level, str(level)).lower(), first))
 
 
 class Log(logging.LoggerAdapter[logging.Logger]):
@@ -118,17 +118,18 @@ class Log(logging.LoggerAdapter[logging.Logger]):
         **_: object,
     ) -> None:
         """As `logging.Logger.log`. All other methods end here."""
-        if level >= logging.WARNING:
-            _remember(level, msg, args)
         if _own is not None:
             if level >= _own.level:
-                _own.say(level, str(msg) % tuple(map(_safe, args)) if args else str(msg), _error_of(exc_info))
+                text = str(msg) % tuple(map(_safe, args)) if args else str(msg)
+                _remember(level, text)
+                _own.say(level, text, _error_of(exc_info))
             return
         logger = self.logger
         if logger.manager.disable >= level or level < logger.getEffectiveLevel():
             return  # not where it is `disabled`, which `dictConfig` makes of all loggers that it does not know
         file, line, function, stack = logger.findCaller(stack_info, stacklevel + 1)  # 1: this method
         safe = tuple(map(_safe, args))
+        _remember(level, str(msg) % safe if safe else str(msg))
         error = _error_of(exc_info)
         known = (type(error), error, error.__traceback__) if error is not None else None
         record = logger.makeRecord(logger.name, level, file, line, msg, safe, known, function, extra, stack)
