@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import re
+import time
 from typing import Any
 
 import pytest
 
 from zcserve.cache.reading import ChangedError
 from zcserve.errors import UsageError, reason_of
-from zcserve.log import Block, Formatter, Log, printable
+from zcserve.log import RECENT_CHARACTERS_MAX, RECENT_MAX, Block, Formatter, Log, printable, recent
 
 EVIL = 'a\nERROR zcserve: forged\r\x1b[31m\x7f\x85\u2028\u202e\udcff"\\é'
 
@@ -118,3 +119,17 @@ def test_a_logger_that_dictconfig_has_disabled_logs(caplog: pytest.LogCaptureFix
     log.logger.disabled = True  # as disable_existing_loggers does, which is its default
     log.warning("here")
     assert caplog.messages == ["here"]
+
+
+def test_the_last_warnings_are_kept_on_one_line_each() -> None:
+    began = time.time()
+    log = Log("zcserve.test")
+    log.info("not this")
+    for number in range(RECENT_MAX + 5):
+        log.warning("number %d of %s\nand more", number, "a\nb")
+    log.error("x" * 2 * RECENT_CHARACTERS_MAX)
+    told = recent()
+    assert len(told) == RECENT_MAX
+    assert told[-2][1:] == ("warning", f"number {RECENT_MAX + 4} of a\\nb")
+    assert told[-1][1:] == ("error", "x" * RECENT_CHARACTERS_MAX)
+    assert began <= told[0].time <= told[-1].time

@@ -23,7 +23,7 @@ def test_the_table_of_limits_is_the_configurations_own() -> None:
 def test_every_flag_that_is_named_exists(flag: str) -> None:
     elsewhere = {"--group", "--url", "--check", "--version", "--help", "--config"}
     elsewhere |= {"--rounds", "--seconds", "--peers", "--workloads"}  # the benchmark's
-    elsewhere |= {"--init"}  # docker's
+    elsewhere |= {"--init", "--kill-whom"}  # docker's, systemctl's
     switches = {f"--no-{key.flag[2:]}" for key in KEYS.values() if key.option.kind is SWITCH}
     assert flag in {key.flag for key in KEYS.values()} | switches | elsewhere
 

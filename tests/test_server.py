@@ -19,10 +19,12 @@ import pytest
 
 import zcserve
 from tests.support.command import StartCommand
+from tests.support.engines import ENGINES
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.cache import closing
+from zcserve.content.builder import Builder, Built
 from zcserve.errors import UsageError
 
 CHECKOUT = Path(zcserve.__file__).parents[1]
@@ -175,6 +177,26 @@ def test_a_server_that_ended_leaves_nothing_behind(site: Site, tmp_path: Path, w
         return gone() is None and _descriptors() == before and threading.active_count() == threads
 
     wait_until(is_all_given_back)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_loop_turns_while_the_content_is_built(site: Site, monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
+    """What listens by then is answered, and told how far it is."""
+    site.write("page", b"a page")
+    server = Server(Config(root=site.root, port=0, engine=engine))
+    build, turned = Builder.build, threading.Event()
+    progress: list[tuple[int, int]] = []
+
+    def build_slowly(self: Builder, **given: Any) -> Built:
+        self.progress.subscribe(lambda done, total: progress.append((done, total)))
+        server.loop.call_soon(turned.set)
+        assert turned.wait(20)
+        return build(self, **given)
+
+    monkeypatch.setattr(Builder, "build", build_slowly)
+    with server:
+        assert get(server.port, "/page") == (200, b"a page")
+    assert progress[-1] == (1, 1)
 
 
 def test_clients_of_a_server_that_ends_are_not_left_waiting(site: Site) -> None:

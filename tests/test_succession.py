@@ -27,6 +27,7 @@ from zcserve.cache.entry import Entry
 from zcserve.drain import Drain
 from zcserve.errors import UsageError
 from zcserve.succession import Succession
+from zcserve.supervisor import Supervisor
 from zcserve.upgrade import AWAITS_READY, VARIABLE, Handover, Predecessor
 
 WITHIN_S = 20.0
@@ -74,6 +75,7 @@ class Desk:
             content=server.content,
             service=server.service,
             drain=self.drain,
+            supervisor=Supervisor(os.environ),
             stop=lambda: self.stops.append(time.monotonic()),
         )
         return self.succession
@@ -104,8 +106,9 @@ class Desk:
 
 @pytest.fixture(params=["native", "python"])
 def desk(
-    site: Site, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> Iterator[Desk]:
+    site: Site, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    supervisor: Callable[[], list[str]],
+) -> Iterator[Desk]:  # fmt: skip
     if request.param == "native":
         pytest.importorskip("zcserve.net._lane")
     caplog.set_level("INFO")

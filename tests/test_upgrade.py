@@ -24,11 +24,12 @@ from tests.support.waiting import WaitUntil
 from zcserve import upgrade
 from zcserve.cache.store import Memory
 from zcserve.config.addresses import TcpAddress, UnixAddress
-from zcserve.net.listener import Inherited, bind
+from zcserve.net.inherited import Inherited
+from zcserve.net.listener import bind
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
 from zcserve.net.timers import Deadline
-from zcserve.upgrade import VARIABLE, Handover, Predecessor, Successor, tell_supervisor
+from zcserve.upgrade import VARIABLE, Handover, Predecessor, Successor
 
 WITHIN_S = 20.0
 LOCAL = TcpAddress("127.0.0.1", 0)
@@ -424,22 +425,3 @@ def test_a_process_that_fails_leaves_the_other_name_and_takes_its_own(opened: Ex
         (sock,) = bind(UnixAddress(str(path)), inherited)
         inherited.unbind(sock)
     assert [path.exists() for path in paths] == [True, False]
-
-
-# --- supervisors ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("abstract", [False, True])
-def test_a_supervisor_is_told_where_it_listens(tmp_path: Path, opened: ExitStack, abstract: bool) -> None:
-    name = f"@zcserve-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
-    systemd = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-    systemd.bind("\0" + name[1:] if abstract else name)
-    systemd.settimeout(20)
-    tell_supervisor("MAINPID=1", {"NOTIFY_SOCKET": name})
-    assert systemd.recv(100) == b"MAINPID=1"
-
-
-@pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nothing/listens"}])
-def test_nothing_is_told_where_no_supervisor_listens(environ: dict[str, str]) -> None:
-    tell_supervisor("READY=1", environ)
-    assert not os.path.exists(environ.get("NOTIFY_SOCKET", "/nothing/listens"))

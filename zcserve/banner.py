@@ -41,7 +41,8 @@ def say_ready(
     """Warn of what is amiss, and print the lines that begin with `root:`."""
     _warn_of_descriptors(config)
     report_problems(content.site.live.problems)
-    content.warn_of_memory()
+    if not content.is_loading:
+        content.warn_of_memory()
     for line in of_no_use(config):
         _log.warning("%s", line)
     if config.compress and missing_codecs():
@@ -52,7 +53,7 @@ def say_ready(
     memory = f"{size_text(store.committed)} of {size_text(store.budget)}"
     lines = (
         f"root: {config.root}",
-        f"files: {report.files - report.variants}, {resident(report)}",
+        f"files: {report.files - report.variants}, {_loaded(content)}",
         *((f"compress: the variants of {pending} files follow",) if pending else ()),
         f"memory: {memory}, ready in {ready_after_s:.2f} s",
         *((f"budget: {budget.note}",) if budget.note else ()),
@@ -61,6 +62,12 @@ def say_ready(
         *(f"serving {address}" for address in addresses),
     )
     log.say("\n".join(lines))
+
+
+def _loaded(content: Content) -> str:
+    if content.is_loading:
+        return "being loaded: what is not in memory yet is read when it is asked for"
+    return resident(content.report)
 
 
 def _warn_of_descriptors(config: Config) -> None:

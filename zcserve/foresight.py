@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.store import Store
 from zcserve.config.units import size_text
 from zcserve.content.content import Content
@@ -24,6 +25,10 @@ class Foresight:
         self._content = content
         self._sampler: Sampler | None = None
         self._tell_at = 0.0
+
+    def curve(self) -> MissRatioCurve | None:
+        """What is known by now; None where nothing has missed yet."""
+        return self._sampler.curve if self._sampler is not None else None
 
     def each_second(self) -> None:
         """Have the curve drawn, once there are misses."""

@@ -27,10 +27,11 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from zcserve import threads
 from zcserve.errors import NoThreadError, words_of
@@ -50,6 +51,10 @@ WAITING_MAX = 256 * 1024
 # So long the end waits at most for readers of the last lines, and of what applications have printed.
 OUT_WITHIN_S = 1.0
 PRINTS_OUT_WITHIN_S = 0.5
+
+# So many warnings and errors of zcserve's own are kept for whoever asks what went wrong, of so many characters at most.
+RECENT_MAX = 50
+RECENT_CHARACTERS_MAX = 500
 
 _INDENT = "  "
 # The levels' own names: an application may change those of `logging` (`addLevelName`).
@@ -73,6 +78,28 @@ class Block(str):
         return "\n".join(map(printable, self.split("\n")))
 
 
+class Recent(NamedTuple):
+    """A warning or an error: when, in seconds since 1970; its level's name; its first line."""
+
+    time: float
+    level: str
+    text: str
+
+
+_recent: deque[Recent] = deque(maxlen=RECENT_MAX)
+
+
+def recent() -> list[Recent]:
+    """The last RECENT_MAX of the process's warnings and errors that the log has, oldest first."""
+    return list(_recent)
+
+
+def _remember(level: int, text: str) -> None:
+    if level >= logging.WARNING:
+        first = printable(text.partition("\n")[0][:RECENT_CHARACTERS_MAX])
+        _recent.append(Recent(time.time(), _LEVELS.get(level, str(level)).lower(), first))
+
+
 class Log(logging.LoggerAdapter[logging.Logger]):
     """The logger of a module. Arguments that are no numbers are put into the message as text, made printable."""
 
@@ -93,13 +120,16 @@ class Log(logging.LoggerAdapter[logging.Logger]):
         """As `logging.Logger.log`. All other methods end here."""
         if _own is not None:
             if level >= _own.level:
-                _own.say(level, str(msg) % tuple(map(_safe, args)) if args else str(msg), _error_of(exc_info))
+                text = str(msg) % tuple(map(_safe, args)) if args else str(msg)
+                _remember(level, text)
+                _own.say(level, text, _error_of(exc_info))
             return
         logger = self.logger
         if logger.manager.disable >= level or level < logger.getEffectiveLevel():
             return  # not where it is `disabled`, which `dictConfig` makes of all loggers that it does not know
         file, line, function, stack = logger.findCaller(stack_info, stacklevel + 1)  # 1: this method
         safe = tuple(map(_safe, args))
+        _remember(level, str(msg) % safe if safe else str(msg))
         error = _error_of(exc_info)
         known = (type(error), error, error.__traceback__) if error is not None else None
         record = logger.makeRecord(logger.name, level, file, line, msg, safe, known, function, extra, stack)
@@ -234,6 +264,11 @@ def to_stderr(level: str) -> Iterator[None]:
         if handler in root.handlers:  # not by `removeHandler`: an application's thread may hold the lock of `logging`
             root.handlers.remove(handler)
         own.close(time.monotonic() + OUT_WITHIN_S)
+
+
+def lost() -> int:
+    """How many lines of the log were lost, since standard error took nothing; 0 where `logging` has them."""
+    return _own.lost if _own is not None else 0
 
 
 def say(text: str) -> None:

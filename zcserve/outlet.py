@@ -201,6 +201,11 @@ class Writer(Generic[Item]):
         return self._come
 
     @property
+    def lost(self) -> int:
+        """Lines that were lost: too much waited, or nothing took them."""
+        return self._dropped
+
+    @property
     def gone(self) -> int:
         """As many of these are written, or lost."""
         return self._gone

@@ -1,6 +1,7 @@
 """The server: the only place where everything meets.
 
-Starting is: bind (so that a taken port is known at once), walk, load, listen. Stopping is: close the listeners, let
+Starting is: bind (so that a taken port is known at once), walk, load, listen. While it walks and loads, which may take
+minutes, the loop turns in another thread: what asks how far it is gets an answer. Stopping is: close the listeners, let
 answers in flight finish for `grace_s` seconds, end. Both may be done with another process at the other end
 (`upgrade.py`). What is served while it runs is `content/`'s.
 """
@@ -16,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -24,6 +26,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from zcserve import log, signals
+from zcserve.activation import admin_address, listening, passed
 from zcserve.banner import say_ready, url
 from zcserve.cache import closing
 from zcserve.cache.budget import budget_of
@@ -33,11 +36,9 @@ from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
-from zcserve.cache.preload import retire
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.check import check as check  # for cli.py, which knows this module alone
-from zcserve.config.addresses import UnixAddress
 from zcserve.config.table import Config
 from zcserve.content.builder import Builder, Built
 from zcserve.content.content import Content
@@ -50,7 +51,8 @@ from zcserve.net.access_log import AccessLog
 from zcserve.net.bodies import Allowance
 from zcserve.net.connection import take_over
 from zcserve.net.fastlane import open_front
-from zcserve.net.listener import Inherited, Listener, Reserve, bind
+from zcserve.net.inherited import Inherited
+from zcserve.net.listener import Listener, Reserve
 from zcserve.net.loop import Loop
 from zcserve.net.notes import Notes
 from zcserve.net.prefixes import Prefixes
@@ -59,16 +61,16 @@ from zcserve.net.service import Service
 from zcserve.net.slow import SlowRequests
 from zcserve.program import close_inherited
 from zcserve.site.site import Site
-from zcserve.succession import Succession
-from zcserve.upgrade import Predecessor, tell_supervisor
+from zcserve.succession import Succession, build_first
+from zcserve.supervisor import Supervisor
+from zcserve.upgrade import Predecessor
 
 if TYPE_CHECKING:
+    from zcserve.admin.office import Office
     from zcserve.servlets.application import Servlets
 
 _log = Log(__name__)
 
-# What systemd waits for longer at each word of progress (sd_notify(3)), in microseconds: three words may be late.
-EXTENDED_US = 30_000_000
 # How long a loader thread may hold the GIL while the loop has work: the interpreter's 5 ms would be the loop's worst
 # latency.
 SWITCH_INTERVAL_S = 0.00005
@@ -87,11 +89,13 @@ class Server:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._first_signal = threading.Lock()  # taken by the first one that says to end
-        self._is_ready = False  # the supervisor has been told
+        self._supervisor = Supervisor({})  # of a process that is ours alone
         self._foreground = False  # the process is ours alone
         self._log: AccessLog | None = None
         self._application: Servlets | None = None
         self._predecessor: Predecessor | None = None
+        self._inherited = Inherited()
+        self._foresight: Foresight | None = None  # there is nothing to foresee while the content is loaded
 
     # --- starting -----------------------------------------------------------------------------------------
 
@@ -114,7 +118,12 @@ class Server:
             sockets = self._bind(undo)
             builder = self._open_memory(undo)
             self._open_loop(undo)
-            built = self._build(builder, progress)
+            self._open_admin(undo)
+            with self.loop.turning():  # what is built must not touch it
+                built = build_first(builder, self._predecessor, progress=progress)
+            if self._foreground:  # in a process that is not ours alone, what is frozen would outlive its server
+                gc.collect()  # what is garbage and frozen would never go
+                gc.freeze()
             self.site.serve(built.generation)
             self._open_service(undo)
             self._open_content(builder, built, undo)
@@ -124,12 +133,10 @@ class Server:
 
     def _bind(self, undo: ExitStack) -> list[tuple[socket.socket, int]]:
         """The listening sockets, each with the port that was asked for, 0 for any."""
-        inherited = self._predecessor.listeners if self._predecessor is not None else Inherited()
-        sockets: list[tuple[socket.socket, int]] = []
-        for address in self.config.addresses():
-            for sock in bind(address, inherited):
-                undo.callback(inherited.unbind, sock)
-                sockets.append((sock, 0 if isinstance(address, UnixAddress) else address.port))
+        inherited, sockets = self._inherited, []
+        for sock, port in listening(self.config, inherited):
+            undo.callback(inherited.unbind, sock)
+            sockets.append((sock, port))
         self._addresses = [url(sock) for sock, _ in sockets]
         self.port = next((sock.getsockname()[1] for sock, _ in sockets if sock.family != socket.AF_UNIX), 0)
         return sockets
@@ -149,8 +156,10 @@ class Server:
         undo.callback(self.store.close)
         self.loader = Loader(self.store, config)
         undo.callback(self.loader.variants.close)
-        self.loader.variants.progress.subscribe(self._on_compressed)
-        return Builder(config, self.store, self.loader, self.site)
+        self.loader.variants.progress.subscribe(self._supervisor.compressing)
+        builder = Builder(config, self.store, self.loader, self.site)
+        builder.progress.subscribe(self._supervisor.loading)
+        return builder
 
     def _open_loop(self, undo: ExitStack) -> None:
         """The loop and what is its own: its front, its second's prefixes, its log."""
@@ -165,6 +174,21 @@ class Server:
         self.loop.each_turn.subscribe(self._each_turn)  # first: it makes the second's prefixes
         front.begin(self.loop, self.store)
 
+    def _open_admin(self, undo: ExitStack) -> None:
+        """What the operator asks and tells, before there is content to ask for. After an upgrade the process before
+        this one answers until it has handed over."""
+        self._admin: Office | None = None
+        if address := admin_address(self.config, self._inherited):
+            from zcserve.admin.office import Office  # only a node with an admin listener pays for it
+
+            upgrade = partial(self.loop.call_soon, lambda: self._succession.upgrade())
+            self._admin = Office(
+                self.config, address, self.loop, self._prefixes, self.loader, reload=self.reload, upgrade=upgrade
+            )
+            undo.callback(self._admin.close)
+            if self._predecessor is None:
+                self._admin.open(self._inherited)
+
     def _open_log(self, undo: ExitStack) -> None:
         config = self.config
         if config.access_log:
@@ -175,26 +199,6 @@ class Server:
             except OSError as error:
                 raise UsageError(f"access_log: {config.access_log!r} cannot be opened: {reason_of(error)}") from None
             undo.callback(self._log.close)
-
-    def _build(self, builder: Builder, progress: bool) -> Built:
-        """The first generation, while nothing else is done."""
-        gc.disable()  # a hundred thousand new objects, and not one of them garbage
-        try:
-            last = None
-            if self._predecessor is not None:
-                last = self._predecessor.adopt(self.loader, self.site)
-            self.store.starting = True
-            built = builder.build(last=last, progress=progress)
-            self.store.starting = False
-            if last is not None:
-                retire(last, built.generation, self.loader)
-                self.loader.want_what_is_missing(built.generation)
-        finally:
-            gc.enable()
-        if self._foreground:  # in a process that is not ours alone, what is frozen would outlive its server
-            gc.collect()  # what is garbage and frozen would never go
-            gc.freeze()
-        return built
 
     def _open_service(self, undo: ExitStack) -> None:
         """What connections share, and what answers where no file does."""
@@ -240,9 +244,14 @@ class Server:
     def _open_content(self, builder: Builder, built: Built, undo: ExitStack) -> None:
         """What follows the root from now on."""
         self.content = Content(builder, built, self._service)
+        self.content.reloaded.subscribe(self._supervisor.reloaded)
         undo.callback(self.content.close)
         self.loop.each_turn.subscribe(self.content.each_turn)
         self._foresight = Foresight(self._service, self.store, self.content)
+        if self._admin is not None:
+            node = self._admin.node
+            node.service, node.content, node.store = self._service, self.content, self.store
+            node.application, node.access_log, node.curve = self._application, self._log, self._foresight.curve
         self.store.opened.begin(self.loop.call_soon, self.loop.timers.call_later)
 
     def _listen(self, sockets: list[tuple[socket.socket, int]], undo: ExitStack) -> None:
@@ -252,25 +261,27 @@ class Server:
         self._reserve = Reserve()
         undo.callback(self._reserve.close)
         shed = self.store.shed_descriptor
-        listeners = [(Listener(sock, self._service, self._reserve, shed), port) for sock, port in sockets]
+        listeners = [
+            (Listener(sock, self._service, self._reserve, shed, self._inherited.name_of(sock)), port)
+            for sock, port in sockets
+        ]
         self._drain = Drain(self._service, [listener for listener, _ in listeners])
+        if self._admin is not None and self._predecessor is not None:
+            self._admin.open(self._inherited)
         self._succession = Succession(
             self._predecessor,
             listeners=listeners,
+            admin=self._admin.door if self._admin is not None else None,
             loader=self.loader,
             content=self.content,
             service=self._service,
             drain=self._drain,
+            supervisor=self._supervisor,
             stop=self.stop,
         )
 
-    def _on_compressed(self, told: str) -> None:
-        """The supervisor of a start that waits for variants gives it more time."""
-        if self._foreground and not self._is_ready:
-            tell_supervisor(f"EXTEND_TIMEOUT_USEC={EXTENDED_US}\nSTATUS=compress: {told}")
-
     def _each_turn(self) -> None:
-        if self._prefixes.refresh():
+        if self._prefixes.refresh() and self._foresight is not None:
             self._foresight.each_second()
 
     # --- running ------------------------------------------------------------------------------------------
@@ -285,6 +296,12 @@ class Server:
         """How many answers the access log has no line of since others stand for them (`--access-log-sample`); those of
         lanes a second later."""
         return self._log.left_out if self._log is not None else 0
+
+    @property
+    def admin_port(self) -> int:
+        """The admin listener's; 0 where it is a unix socket, or none."""
+        where = self._admin.door.sock.getsockname() if self._admin is not None else ""
+        return int(where[1]) if isinstance(where, tuple) else 0
 
     @property
     def is_serving(self) -> bool:
@@ -317,8 +334,12 @@ class Server:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         signals.end_at_once()
         self._predecessor = Predecessor.of(os.environ)
+        self._supervisor = Supervisor(os.environ, takes_over=self._predecessor is not None)
         if self._predecessor is not None:
             close_inherited(self._predecessor.descriptors)
+            self._inherited = self._predecessor.listeners
+        else:
+            self._inherited = passed(os.environ)
         self.open(progress=True)
         signals.end_in_order(self._on_end_signal)
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
@@ -328,13 +349,14 @@ class Server:
             self._succession.begin(lambda: self._stopping)
         except OSError as error:
             raise UsageError(f"the server cannot take over: {error}") from error
-        self._is_ready = True
+        self._supervisor.follow(self.loop, self.content.status)
         self._say_ready()  # from here on a signal means what it says
         try:
             self.loop.run()
         finally:
             signals.forget(self.loop)
-        if not self.close() or self._has_files_that_may_hang() or not log.prints_are_out():
+        in_place = self._service.generations() if self.config.in_place else ()
+        if not self.close() or _have_files_that_may_hang(in_place) or not log.prints_are_out():
             # Nothing ends a thread that waits in the kernel, and the interpreter would close what it reads from, or
             # wait for it.
             log.flush()
@@ -362,6 +384,7 @@ class Server:
     def stop(self) -> None:
         """Stop accepting and end when what is in flight is finished. In the loop's thread: `call_soon`."""
         self._stopping = True
+        self._supervisor.stopping()
         self._succession.give_up()
         self._drain.begin()
 
@@ -376,6 +399,8 @@ class Server:
             self._application.close()
         ended &= self._service.fetcher.close(max(until - time.monotonic(), 0))
         self._reserve.close()
+        if self._admin is not None:
+            self._admin.close()
         self.loop.close()  # which puts the last lines into the log
         if self._log is not None:
             ended &= self._log.close(min(self._drain.until, time.monotonic() + self.config.grace_s))
@@ -384,23 +409,15 @@ class Server:
         else:
             _log.warning("a thread still waits for a file system; the server ends without it")
         if self._foreground:
-            gc.unfreeze()  # what `_build` froze may go now, cycles, descriptors and all
+            gc.unfreeze()  # what was frozen at the start may go now, cycles, descriptors and all
         return ended
-
-    def _has_files_that_may_hang(self) -> bool:
-        """Whether files below the root are open that cannot be closed, perhaps: no thread of this process may try."""
-        if not closing.wait(time.monotonic() + CLOSE_WITHIN_S):
-            return True
-        generations = self._service.generations() if self.config.in_place else ()
-        entries = chain.from_iterable(one.entries() for one in generations)
-        bodies = (one.body for entry in entries for one in each_coding(entry))
-        return any(isinstance(body, InPlace) and closing.may_hang(body.device) for body in bodies)
 
     # --- content ------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
         """Build the next generation beside the live one and flip to it, and load all servlets anew; any thread may
         ask. Returns at once."""
+        self._supervisor.reloading()
         self.content.reload()
         if self._application is not None:
             self.loop.call_soon(self._application.reload)
@@ -424,3 +441,12 @@ def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _have_files_that_may_hang(generations: Iterable[Generation]) -> bool:
+    """Whether files below the root are open that cannot be closed, perhaps: no thread of this process may try."""
+    if not closing.wait(time.monotonic() + CLOSE_WITHIN_S):
+        return True
+    entries = chain.from_iterable(one.entries() for one in generations)
+    bodies = (one.body for entry in entries for one in each_coding(entry))
+    return any(isinstance(body, InPlace) and closing.may_hang(body.device) for body in bodies)

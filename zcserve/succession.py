@@ -7,12 +7,16 @@ as the old one   start the program -> "ready": replace nothing -> it serves: han
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from zcserve.admin.door import Door
 from zcserve.cache import manifest
 from zcserve.cache.loader import Loader
+from zcserve.cache.preload import retire
+from zcserve.content.builder import Builder, Built
 from zcserve.content.content import Content
 from zcserve.drain import Drain
 from zcserve.errors import NoThreadError, UsageError, reason_of
@@ -20,12 +24,32 @@ from zcserve.log import Log
 from zcserve.net.listener import Listener
 from zcserve.net.service import Service
 from zcserve.net.timers import Deadline
-from zcserve.upgrade import Predecessor, Successor, tell_supervisor
+from zcserve.supervisor import Supervisor
+from zcserve.upgrade import Predecessor, Successor
 
 _log = Log(__name__)
 
 # Connections that ask for nothing in this time after the listeners were handed over are closed.
 QUIET_S = 2.0
+
+
+def build_first(builder: Builder, predecessor: Predecessor | None, *, progress: bool) -> Built:
+    """The first generation, with what the process before this one has in memory. It is loaded unless clients are not to
+    wait for that; behind another process in any case: else they would get from disk what they had from memory."""
+    store, loader = builder.store, builder.loader
+    gc.disable()  # a hundred thousand new objects, and not one of them garbage
+    try:
+        last = predecessor.adopt(loader, builder.site) if predecessor is not None else None
+        load = builder.config.listen_when == "ready" or predecessor is not None
+        store.starting = True
+        built = builder.build(last=last, progress=progress, load=load)
+        store.starting = False
+        if last is not None:
+            retire(last, built.generation, loader)
+            loader.want_what_is_missing(built.generation)
+    finally:
+        gc.enable()
+    return built
 
 
 class Succession:
@@ -40,19 +64,24 @@ class Succession:
         content: Content,
         service: Service,
         drain: Drain,
+        supervisor: Supervisor,
         stop: Callable[[], None],
+        admin: Door | None = None,
     ) -> None:
-        """`listeners` come with the ports that were asked for; `stop` ends the server in order."""
+        """`listeners` come with the ports that were asked for; `admin` is the operator's; `stop` ends the server in
+        order."""
         self._predecessor = predecessor
         self._successor: Successor | None = None
         self._is_asked = False  # for an upgrade, while the process before is not gone
         self._listeners = listeners
+        self._admin = admin
         self._loader = loader
         self._store = loader.store
         self._content = content
         self._service = service
         self._loop = service.loop
         self._drain = drain
+        self._supervisor = supervisor
         self._stop = stop
         self._quiet = Deadline(self._end_quietly)
 
@@ -61,7 +90,7 @@ class Succession:
     def begin(self, is_stopping: Callable[[], bool]) -> None:
         """Take over where there is a process before this one. Raises UsageError and OSError; then that one goes on."""
         if self._predecessor is None:
-            tell_supervisor("READY=1")
+            self._supervisor.ready()
             return
         self._content.catch_up()
         goes = self._predecessor.await_go(is_stopping)
@@ -98,6 +127,8 @@ class Succession:
         _log.info("upgrade: starting the new program")
         try:
             listeners = [(listener.fileno(), port) for listener, port in self._listeners]
+            if self._admin is not None:
+                listeners.append((self._admin.fileno(), self._admin.port))
             write = partial(manifest.write, generation=self._content.site.live, loader=self._loader)
             self._successor = Successor(self._loop, self._succeeded, self._not_succeeded, self._before_it_serves)
             self._successor.begin(listeners, self._store.freeze, write)
@@ -112,10 +143,12 @@ class Succession:
     def _succeeded(self, process: int) -> None:
         """The new process serves: answer what was accepted here, and end."""
         _log.info("upgrade: process %d serves now; this one answers what it has begun, and ends", process)
-        tell_supervisor(f"MAINPID={process}")
+        self._supervisor.hand_over(process)
         self._content.follow_on()
         self._quiet.at = self._loop.now + QUIET_S
         self._loop.timers.arm(self._quiet)
+        if self._admin is not None:
+            self._admin.close(handed_over=True)
         self._drain.hand_over()
 
     def _end_quietly(self) -> None:

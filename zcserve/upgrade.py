@@ -31,7 +31,7 @@ answer, which says that it was the last (`Connection: close`). A connection that
 (succession.py) is closed as at any stop.
 
 What is odd: under a supervisor that watches one process, the old one must tell it which process its successor is.
-systemd is told (`MAINPID=`, sd_notify(3)); process 1 of a container has nothing to tell, and cannot be upgraded in this
+systemd is told (supervisor.py); process 1 of a container has nothing to tell, and cannot be upgraded in this
 way.
 """
 
@@ -59,7 +59,7 @@ from zcserve.cache.loader import Loader
 from zcserve.cache.store import Memory
 from zcserve.errors import NoThreadError, reason_of
 from zcserve.log import Log
-from zcserve.net.listener import Inherited
+from zcserve.net.inherited import Inherited
 from zcserve.net.loop import Loop
 from zcserve.program import Program
 from zcserve.site.site import Site
@@ -68,6 +68,9 @@ _log = Log(__name__)
 
 # Not ZCSERVE_*: it is no setting, and what a shell has exported must not be taken for it.
 VARIABLE = "_ZCSERVE_HANDOVER"
+# Which of the listening sockets systemd has lent (activation.py), by descriptor, and their names. It stays in the
+# environment for all that take over. Older programs do not look.
+LENT = "_ZCSERVE_LENT"
 # The new program serves within this time, or is ended: a cold load of a million files from a slow disk.
 READY_WITHIN_S = 1800.0
 # A program that has closed its end of the socket is ending, and its exit code says why: it has this time for it.
@@ -116,13 +119,13 @@ class Handover:
 class Predecessor:
     """The process that this one takes over from."""
 
-    def __init__(self, handover: Handover, *, awaits_ready: str = "") -> None:
+    def __init__(self, handover: Handover, *, awaits_ready: str = "", lent: Mapping[int, str] | None = None) -> None:
         self._words = awaits_ready.split()
         self.descriptors = handover.descriptors()
         for fd in self.descriptors:
             os.set_inheritable(fd, False)
         self.pid = handover.pid
-        self.listeners = Inherited(handover.listeners)
+        self.listeners = Inherited(handover.listeners, lent)
         self._control = socket.socket(fileno=handover.control)
         self._control.setblocking(False)
         self._manifest = handover.manifest
@@ -132,7 +135,10 @@ class Predecessor:
     def of(cls, environ: MutableMapping[str, str]) -> Predecessor | None:
         """The process that started this one in order to be succeeded by it, if one did; said once."""
         text, awaits_ready = environ.pop(VARIABLE, ""), environ.pop(AWAITS_READY, "")
-        return cls(Handover(**json.loads(text)), awaits_ready=awaits_ready) if text else None
+        if not text:
+            return None
+        lent = {int(fd): name for fd, name in json.loads(environ.get(LENT, "{}")).items()}
+        return cls(Handover(**json.loads(text)), awaits_ready=awaits_ready, lent=lent)
 
     def adopt(self, loader: Loader, site: Site) -> Generation | None:
         """What it serves of this site, its bodies resident here as well; None where that cannot be used."""
@@ -448,11 +454,3 @@ def run_again(handover: Handover) -> Program:
 
 def _ending(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def tell_supervisor(state: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Tell systemd, if it wants to be told (sd_notify(3)): `READY=1`, `MAINPID=123`."""
-    path = environ.get("NOTIFY_SOCKET", "")
-    if path:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, suppress(OSError):
-            sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)

@@ -13,6 +13,9 @@ from zcserve.config.table import Config
 from zcserve.config.units import MIB
 from zcserve.errors import UsageError, nearest
 
+# What keys accept that do not take any text.
+ODD = {"--type": "ts=text/plain", "--proxy-headers": "unix:", "--access-log-fields": "host"}
+
 
 def write(directory: Path, text: str) -> Path:
     path = directory / "zcserve.toml"
@@ -42,7 +45,7 @@ def test_toml_holds_native_values_and_text_alike(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", KEYS.values(), ids=lambda key: key.flag)
 def test_a_file_and_the_environment_take_the_flags_own_words(tmp_path: Path, key: Key) -> None:
-    text = shown_default(key) or {"--type": "ts=text/plain", "--proxy-headers": "unix:"}.get(key.flag, "unix:w")
+    text = shown_default(key) or ODD.get(key.flag, "unix:w")
     word = key.flag[2:].replace("-", "_")
     flagged = load({"root": "w", key.name: text}, {}, None)
     assert load({"root": "w"} if word != "root" else {}, {}, write(tmp_path, f'{word} = "{text}"\n')) == flagged

@@ -50,6 +50,38 @@ def once_before(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], ob
     monkeypatch.setattr(builder, name, call)
 
 
+class Held:
+    """Whoever has called `owner.name` waits behind the call, until `go_on` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+        inner = getattr(owner, name)
+        self.go_on = threading.Event()
+        self._is_called = threading.Event()
+
+        def call(*args: Any) -> Any:
+            result = inner(*args)
+            self._is_called.set()
+            assert self.go_on.wait(20)
+            return result
+
+        monkeypatch.setattr(owner, name, call)
+
+    def await_it(self) -> None:
+        assert self._is_called.wait(20)
+
+
+def find_newer_meanwhile(server: Server, page: Path, held: Held, is_over: Callable[[], bool]) -> None:
+    """While what has read the page is held, a request finds it newer; that is what is served from then on."""
+    server.store.drop(entry(server, b"/page"))  # as if it was evicted
+    publish(page, b"333")
+    with Client(server.port) as client:
+        assert client.get("/page").body == b"333"
+        held.go_on.set()
+        while not is_over():
+            assert client.get("/page").body == b"333"
+        assert client.get("/page").body == b"333"
+
+
 def look_again(server: Server) -> None:
     """Have the server look at what has changed by now, behind what it looks at already."""
     known = threading.Event()
@@ -82,28 +114,13 @@ def test_no_patch_is_laid_over_what_was_found_newer_meanwhile(
     site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = site.write("page", b"1")
-    made, go_on = threading.Event(), threading.Event()
-    make_patch = builder.Builder.make_patch
-
-    def make(*args: Any) -> Any:
-        patch = make_patch(*args)
-        made.set()
-        assert go_on.wait(20)
-        return patch
-
-    monkeypatch.setattr(builder.Builder, "make_patch", make)
+    made = Held(monkeypatch, builder.Builder, "make_patch")
     server = serve(site.root)
     publish(page, b"22")
-    assert made.wait(20)
-    server.store.drop(entry(server, b"/page"))  # as if it was evicted
-    publish(page, b"333")
-    with Client(server.port) as client:
-        assert client.get("/page").body == b"333"
-        patched = threading.Event()
-        server.loop.call_soon(lambda: server.content.when_known(patched.set))
-        go_on.set()
-        while not patched.is_set():
-            assert client.get("/page").body == b"333"
+    made.await_it()
+    patched = threading.Event()
+    server.loop.call_soon(lambda: server.content.when_known(patched.set))
+    find_newer_meanwhile(server, page, made, patched.is_set)
     wait_until(lambda: server.store.resident == 1)
 
 
@@ -111,10 +128,7 @@ def test_no_flip_leads_back_behind_what_was_found_newer_meanwhile(
     site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = site.write("page", b"1")
-    built, go_on = threading.Event(), threading.Event()
-    catch_up, await_successor = builder.Builder.catch_up, Renewals.await_successor
-
-    caught: list[None] = []
+    catch_up, caught = builder.Builder.catch_up, list[None]()
 
     def change_and_catch_up(*args: Any) -> Any:
         caught.append(None)
@@ -122,24 +136,12 @@ def test_no_flip_leads_back_behind_what_was_found_newer_meanwhile(
             publish(page, b"22")
         return catch_up(*args)
 
-    def await_and_wait(*args: Any) -> None:
-        await_successor(*args)
-        built.set()
-        assert go_on.wait(20)
-
     monkeypatch.setattr(builder.Builder, "catch_up", change_and_catch_up)
-    monkeypatch.setattr(Renewals, "await_successor", await_and_wait)
+    built = Held(monkeypatch, Renewals, "await_successor")
     server = serve(site.root)
     server.reload()
-    assert built.wait(20)
-    server.store.drop(entry(server, b"/page"))  # as if it was evicted
-    publish(page, b"333")
-    with Client(server.port) as client:
-        assert client.get("/page").body == b"333"
-        go_on.set()
-        while not server.content.counters.flips:
-            assert client.get("/page").body == b"333"
-        assert client.get("/page").body == b"333"
+    built.await_it()
+    find_newer_meanwhile(server, page, built, lambda: server.content.counters.flips > 0)
     wait_until(lambda: server.store.resident == 1)
 
 

@@ -19,6 +19,7 @@ from zcserve.errors import HttpError
 from zcserve.forwarded import Proxies, Trusted
 from zcserve.net import calling
 from zcserve.net.calling import CALLS_MAX
+from zcserve.net.counts import Tally
 from zcserve.net.http1 import Http1
 from zcserve.net.output import Output
 from zcserve.net.owner import Stop
@@ -39,7 +40,7 @@ class Client:
         self.here = here
         self.place = Place(made)
         self.told: list[object] = []
-        self.output = Output()
+        self.output = Output(Tally())
         self.http = Http1(here.service, self, self.output, peer, lambda: ((peer, 4), ("192.0.2.1", 80)))
 
     def comes(self, data: bytes) -> Stop:

@@ -66,7 +66,7 @@ def test_each_line_is_written_once_wherever_the_socket_stops(driver: Driver, con
     lines = [line.split() for line in driver.lane.take_log().splitlines() if not line.startswith(b"\x01")]
     assert [(line[6], line[8]) for line in lines] == sorted(expected, key=asked.index)
     assert driver.lane.lines_left_out == len(asked) - len(expected)
-    assert driver.lane.lines_lost == 0
+    assert driver.lane.lost == (0, 0)
     if "access_log_fields" in config:
         assert [line[-3:-1] for line in lines] == [[b'"test"', b'"%b"' % line[6][1:]] for line in lines]
         assert all(0 <= float(line[-1]) < 20 for line in lines)

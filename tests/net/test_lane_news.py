@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
@@ -17,6 +18,7 @@ from tests.support.client import Client
 from tests.support.site import Site
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
+from zcserve.cache.curve import MissRatioCurve
 from zcserve.net import fastlane
 from zcserve.net.access_log import FLUSH_INTERVAL_S
 from zcserve.net.fastlane import NEWS_S, FastLane
@@ -145,3 +147,25 @@ def test_a_lane_goes_on_while_python_is_held_and_lines_that_find_no_room_are_cou
     assert len(numbers[1]) + told == count
     assert numbers[1] == sorted(numbers[1])
     assert numbers[2] == list(range(10))
+
+
+def test_sightings_of_a_lane_that_find_no_room_while_python_is_held_are_counted_and_told(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two rooms are filled at most: the one that was sent, and the one that is gathered in."""
+    count, released = 41_000, threading.Event()
+    caplog.set_level(logging.DEBUG)
+    with start() as server, ExitStack() as stack:
+        client = client_of(server, stack, first=False)
+        held = threading.Event()
+        server.loop.call_soon(lambda: (server.loop.front.sample(MissRatioCurve()), held.set(), released.wait(WITHIN_S)))
+        held.wait(WITHIN_S)
+        for _ in range(count // 100):
+            client.send(b"GET /page HTTP/1.1\r\nHost: test\r\nIf-None-Match: *\r\n\r\n" * 100)
+            for _ in range(100):
+                client.read()
+        lost = first_lane(server).lost[1]
+        released.set()
+    told = [int(match[1]) for match in re.finditer(r"give: (\d+) sampled uses found no room", caplog.text)]
+    assert lost >= count - 2 * 16384
+    assert sum(told) == lost

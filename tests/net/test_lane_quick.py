@@ -24,7 +24,19 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client
-from tests.support.driver import DATE, PLAIN, Driver, Fake, Held, at_one_time, head_of, laid_out, packed, put
+from tests.support.driver import (
+    DATE,
+    PLAIN,
+    Driver,
+    Fake,
+    Held,
+    at_one_time,
+    bytes_sent,
+    head_of,
+    laid_out,
+    packed,
+    put,
+)
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, StageClient
 from tests.support.waiting import WaitUntil, is_readable
@@ -39,6 +51,7 @@ TARGET = b"/csp?hello"
 MISSING = b"/csp?missing"
 LARGE = 10 << 20
 BODY_MAX = 1000
+TRIES = 10  # of what has to come about in one turn, in which functions have 2 ms: this machine may be busy
 
 
 def get(target: bytes, *lines: bytes, method: bytes = b"GET") -> bytes:
@@ -210,7 +223,7 @@ def test_a_function_is_looked_up_once_and_called_each_time(stage: Callable[..., 
     assert driver.called == [(b"GET", TARGET)] * 3
     told = [(one.method, one.target, one.head, one.client, one.body, one.params) for one in requests]
     assert told == [(b"GET", TARGET, head, "127.0.0.1", b"", {"a": "b"})] * 3
-    assert (driver.lane.requests, driver.lane.bytes_sent) == (3, 15)
+    assert driver.lane.requests == 3
     assert driver.taken == []
 
 
@@ -349,7 +362,7 @@ def test_bytes_and_a_pair_of_them_are_a_200(
         expected = whole + head + whole
         assert read_all(driver, client, len(expected)) == expected
     assert [method for method, _ in driver.called] == [b"GET", b"HEAD", b"GET"]
-    assert driver.lane.bytes_sent == 2 * len(content)
+    assert bytes_sent(driver.lane) == len(expected)
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, None, 7, RuntimeError("what a servlet raises")])
@@ -779,7 +792,7 @@ def test_files_and_functions_are_answered_in_order_each_once(
     lines = [line.split() for line in driver.lane.take_log().splitlines()]
     assert [words[6] + b" " + words[9] for words in lines] == logged
     assert driver.lane.requests == 150
-    assert driver.lane.bytes_sent == sum(int(line.split()[1]) for line in logged)
+    assert bytes_sent(driver.lane) == len(expected)
 
 
 def test_pipelined_answers_of_functions_and_files_leave_together(stage: Callable[..., Stage]) -> None:
@@ -814,14 +827,21 @@ def test_what_a_function_made_goes_with_the_answers_before_it_that_the_socket_di
     driver.functions[b"/made"] = lambda _: {"a": 1}
     targets = [b"%b&%d" % (TARGET, number) for number in range(3)]
     last = get(b"/made") + get(TARGET + b"&0")
-    with Client(driver.where, receive_buffer=4096) as client:
-        client.send(b"".join(map(get, targets)) + last)
-        _, (_, data, _, _, made, unsent) = driver.until(lambda: driver.taken)[-1]
-        assert (data, made.value, made.discarded) == (last, {"a": 1}, 0)
-        assert unsent
-        expected = b"".join(map(answer_of, contents))
-        assert at_one_time(client.read_exactly(len(expected) - len(unsent)) + unsent) == expected
-    assert len(driver.called) == 4
+    for _ in range(TRIES):
+        driver.called.clear()
+        with Client(driver.where, receive_buffer=4096) as client:
+            client.send(b"".join(map(get, targets)) + last)
+            driver.until(lambda: driver.taken or driver.lane.inboxes)
+            if driver.taken:
+                _, (_, data, _, _, made, unsent, _) = driver.taken[-1]
+                assert (data, made.value, made.discarded) == (last, {"a": 1}, 0)
+                assert unsent
+                expected = b"".join(map(answer_of, contents))
+                assert at_one_time(client.read_exactly(len(expected) - len(unsent)) + unsent) == expected
+                assert len(driver.called) == 4
+                return
+        driver.until(lambda: not driver.lane.inboxes)
+    pytest.fail("the time that functions have in a turn was never enough")
 
 
 def wait_a_millisecond() -> None:

@@ -428,3 +428,27 @@ def test_a_child_gives_up_the_others_where_its_own_descriptor_has_a_number_that_
 def test_a_child_gives_up_what_another_lane_has_closed_during_the_fork(loop: Loop, two: Pipes) -> None:
     null, other = two.readers
     assert other in given_up(loop, null, [other], [])
+
+
+# --- in a thread of its own, for a while ------------------------------------------------------------------------
+
+
+def test_it_turns_while_its_thread_does_something_else_and_is_left_as_it_was(loop: Loop) -> None:
+    where: list[str] = []
+    turned = threading.Event()
+    with loop.turning():
+        loop.call_soon(lambda: where.append(threading.current_thread().name))
+        loop.call_soon(turned.set)
+        assert turned.wait(JOIN_S)
+        rounds = loop.rounds
+    assert where == ["zcserve-start"]
+    assert loop.rounds > rounds  # the one that ended it
+    assert "zcserve-start" not in [thread.name for thread in threading.enumerate()]
+    loop.call_soon(loop.stop)
+    loop.run()
+
+
+def test_what_the_thread_raises_meanwhile_ends_the_turns(loop: Loop) -> None:
+    with pytest.raises(MemoryError), loop.turning():
+        raise MemoryError
+    assert "zcserve-start" not in [thread.name for thread in threading.enumerate()]

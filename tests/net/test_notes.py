@@ -9,6 +9,7 @@ import pytest
 
 from zcserve.config.table import Config
 from zcserve.net import slow
+from zcserve.net.counts import Tally
 from zcserve.net.notes import Notes
 from zcserve.net.output import Output
 
@@ -47,7 +48,7 @@ def test_what_was_not_asked_for_is_nothing_behind_the_line() -> None:
         notes = notes_of(*fields, log=log)
         note = notes.begin(0.0)
         notes.read(note, HEAD % b"X-Request-Id: one\r\n")
-        notes.answered(note, Output(), "::1", b"GET", b"/", None, 200, 1)
+        notes.answered(note, Output(Tally()), "::1", b"GET", b"/", None, 200, 1)
         ((*facts, behind),) = log.records
         assert facts == ["::1", b"GET", b"/", None, 200, 1]
         assert [
@@ -81,7 +82,7 @@ def test_what_took_longest_was_waited_for(
 ) -> None:
     """Times are seconds before the end."""
     slow_requests = Slow()
-    notes, output = notes_of(slow_requests=slow_requests), Output()
+    notes, output = notes_of(slow_requests=slow_requests), Output(Tally())
     note = notes.begin(100 - began)
     note.complete, note.waited_for = 100 - complete, slow.LOAD
     output.add((b"answer",))

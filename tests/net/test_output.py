@@ -19,6 +19,7 @@ from zcserve.cache.entry import FIRST_PIECE_BYTES, DiskSpan, Fleeting, ForeignSp
 from zcserve.cache.fetcher import Wait
 from zcserve.cache.spans import SMALL_BYTES, TornError
 from zcserve.net import output
+from zcserve.net.counts import Tally
 from zcserve.net.output import Flushed, Output
 from zcserve.net.transport import SocketTransport
 
@@ -57,7 +58,7 @@ def on_disk(path: Path) -> DiskSpan:
 
 
 def of(*segments: Segment) -> Output:
-    out = Output()
+    out = Output(Tally())
     out.add(segments)
     return out
 
@@ -374,7 +375,7 @@ def test_however_little_a_client_takes_it_gets_all_in_order(span: Span, path: Pa
 def test_a_body_is_pinned_while_something_is_left_and_only_then() -> None:
     body = Fleeting(b"head", b"content")
     transport = MemoryTransport(room=6)
-    out = Output()
+    out = Output(Tally())
     out.add((b"prefix", *body.whole()), body)
     assert body.pins == 0
     assert out.flush(transport, MUCH) is Flushed.BLOCKED
@@ -392,7 +393,7 @@ def test_a_body_is_pinned_while_something_is_left_and_only_then() -> None:
 def test_what_is_dropped_is_not_pinned(ends: str) -> None:
     body = Fleeting(b"head", b"content")
     transport = MemoryTransport(room=1)
-    out = Output()
+    out = Output(Tally())
     out.add(body.whole(), body)
     assert out.flush(transport, MUCH) is Flushed.BLOCKED
     if ends == "gone":
@@ -405,7 +406,7 @@ def test_what_is_dropped_is_not_pinned(ends: str) -> None:
 
 
 def test_a_read_that_is_not_wanted_any_more_is_cancelled_once() -> None:
-    out, fetcher = Output(), HandFetcher()
+    out, fetcher = Output(Tally()), HandFetcher()
     out.wait = Wait(None, None, lambda _: None)
     hand: Any = fetcher
     out.drop(hand)

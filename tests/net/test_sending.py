@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from zcserve.net.counts import Tally
 from zcserve.net.framing import Outgoing
 from zcserve.net.output import Output
 from zcserve.net.owner import Stop
@@ -19,7 +20,7 @@ class Place:
         self.give: Any = None
         self.told: list[object] = []
         self.raises = False
-        self.output = Output()
+        self.output = Output(Tally())
         self.outgoing = Outgoing(self, 200, length, chunked=length is None)
         self.sending = Sending(self.outgoing, self.output, self, lambda outgoing: self.told.append(outgoing.sent))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from zcserve.net.shortage import Shortage
+from zcserve.net.shortage import CONNECTIONS, DESCRIPTORS, Shortage, Want
 from zcserve.net.telling import TOLD_EVERY_S
 from zcserve.net.timers import Timers
 
-WHY = "--connections-max 10 is reached"
+WHY = Want(CONNECTIONS, "--connections-max 10 is reached")
 
 
 class Desk:
@@ -36,10 +36,10 @@ def test_the_first_time_is_told_at_once_and_the_rest_together_with_totals_since(
 ) -> None:
     desk = Desk(caplog)
     desk.shortage.note(WHY, desk.now, shed=3)
-    assert desk.told() == [f"{WHY}: 3 idle connections were closed to make room, 0 clients were refused with 503"]
+    assert desk.told() == [f"{WHY.why}: 3 idle connections were closed to make room, 0 clients were refused with 503"]
     for _ in range(4):
         desk.shortage.note(WHY, desk.now, refused=2)
-    desk.shortage.note("other words", desk.now)
+    desk.shortage.note(Want(DESCRIPTORS, "other words"), desk.now)
     assert desk.told() == []
     desk.later(TOLD_EVERY_S + 1)
     assert desk.told() == [
@@ -47,14 +47,17 @@ def test_the_first_time_is_told_at_once_and_the_rest_together_with_totals_since(
     ]
     desk.shortage.note(WHY, desk.now, shed=1)
     desk.later(TOLD_EVERY_S + 1)
-    assert desk.told() == [f"{WHY}: 1 idle connections were closed to make room, 0 clients were refused with 503"]
+    assert desk.told() == [f"{WHY.why}: 1 idle connections were closed to make room, 0 clients were refused with 503"]
 
 
-def test_totals_count_since_the_start_and_a_wait_is_what_neither_closes_nor_refuses(
+def test_totals_count_by_reason_since_the_start_and_a_wait_is_what_neither_closes_nor_refuses(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     desk = Desk(caplog)
-    assert (desk.shortage.shed, desk.shortage.refused, desk.shortage.waits) == (0, 0, 0)
-    for shed, refused in ((2, 0), (0, 3), (0, 0), (1, 1), (0, 0)):
-        desk.shortage.note(WHY, desk.now, shed=shed, refused=refused)
-    assert (desk.shortage.shed, desk.shortage.refused, desk.shortage.waits) == (3, 4, 2)
+    shortage, other = desk.shortage, Want(DESCRIPTORS, "none is left")
+    assert (shortage.shed, shortage.refused, shortage.waits) == ({}, {}, {})
+    for want, shed, refused in ((WHY, 2, 0), (other, 0, 3), (WHY, 0, 0), (WHY, 1, 1), (other, 4, 0), (WHY, 0, 0)):
+        shortage.note(want, desk.now, shed=shed, refused=refused)
+    assert shortage.shed == {CONNECTIONS: 3, DESCRIPTORS: 4}
+    assert shortage.refused == {CONNECTIONS: 1, DESCRIPTORS: 3}
+    assert shortage.waits == {CONNECTIONS: 2}

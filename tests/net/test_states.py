@@ -12,6 +12,7 @@ import pytest
 from tests.support.memory import MemoryTransport
 from zcserve import Config
 from zcserve.cache.fetcher import Wait
+from zcserve.net.counts import Tally
 from zcserve.net.output import Flushed, Output
 from zcserve.net.pace import Pace
 from zcserve.net.states import FRESH_S, MOVES, Clock, State
@@ -26,7 +27,7 @@ class Here:
         config = Config(root=Path("/"), **LIMITS | settings)
         self.service = SimpleNamespace(config=config, ending=False, loop=SimpleNamespace(now=100.0))
         self.http = SimpleNamespace(inbox=b"", pace=Pace(config, 100.0), wait=None, is_applications_turn=False)
-        self.output = Output()
+        self.output = Output(Tally())
         self.transport = MemoryTransport()
         parts: Any = (self.service, self.http, self.output)
         self.clock = Clock(*parts)

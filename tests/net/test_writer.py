@@ -11,6 +11,7 @@ from tests.support.connection_side import bytes_of
 from tests.support.house import CONTENT, House
 from tests.support.memory import body_of, head_of, large_body_of
 from zcserve.cache.entry import Body, Entry
+from zcserve.net.counts import Tally
 from zcserve.net.fields import Fields
 from zcserve.net.framing import Outgoing
 from zcserve.net.output import Output
@@ -27,7 +28,7 @@ class Desk:
 
     def __init__(self, here: House) -> None:
         self.here = here
-        self.output = Output()
+        self.output = Output(Tally())
         self.log: list[tuple[Any, ...]] = []
         here.service.log = lambda client, method, target, fields, *rest: self.log.append(
             (client, method, target, fields is not None, *rest)

@@ -29,7 +29,16 @@ class Command:
     It leads a process group of its own, and with it ends all that it started: a successor that a failed test has not
     heard of yet, and that has stderr open, too."""
 
-    def __init__(self, argv: tuple[str, ...], environ: dict[str, str], stdout: Path, **popen: Any) -> None:
+    def __init__(
+        self,
+        argv: tuple[str, ...],
+        environ: dict[str, str],
+        stdout: Path,
+        *,
+        before: tuple[str, ...] = (),
+        **popen: Any,
+    ) -> None:
+        """`before` is a program that becomes this one, with its arguments."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ZCSERVE_")}
         self.stdout = stdout
         self.lines: list[str] = []
@@ -37,7 +46,7 @@ class Command:
         self.port = 0
         with stdout.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, *PROGRAM, *argv],
+                [*before, sys.executable, *PROGRAM, *argv],
                 env=clean | lanes.environ(argv) | {"PYTHONPATH": str(CHECKOUT)} | environ,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

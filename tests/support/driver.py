@@ -86,6 +86,11 @@ def put(lane: Any, key: bytes, *entries: Fake, any_query: bool = False) -> None:
     lane.put(key, entries, any_query=any_query)
 
 
+def bytes_sent(lane: Any) -> int:
+    """How many bytes the kernel has taken of all lanes."""
+    return sum(told[1] for told in lane.counts())
+
+
 class Driver:
     """A lane with a listener, and the few things that the loop does for it. Prefixes have no Server."""
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.support.stage import StageClient
+from tests.support.waiting import wait_until
 from zcserve import Server
 from zcserve.net.fastlane import FastLane
 
@@ -17,13 +18,17 @@ _CONNECTIONS_MAX = 64
 _WATCHED = re.compile(r"^tfd:\s+(\d+) ", re.MULTILINE)
 
 
-def first_lane_watches(server: Server) -> set[int]:
-    """The descriptors that the first lane watches."""
-    front = server.loop.front
-    assert isinstance(front, FastLane)
-    epoll = front.lane.descriptors()[0]
-    assert os.readlink(f"/proc/self/fd/{epoll}") == "anon_inode:[eventpoll]"
-    return {int(fd) for fd in _WATCHED.findall(Path(f"/proc/self/fdinfo/{epoll}").read_text())}
+def _watched_by(epoll: int | str) -> set[int]:
+    """The descriptors that an epoll descriptor of this process watches; none where it is something else."""
+    with suppress(FileNotFoundError):  # closed meanwhile
+        if os.readlink(f"/proc/self/fd/{epoll}") == "anon_inode:[eventpoll]":
+            return {int(fd) for fd in _WATCHED.findall(Path(f"/proc/self/fdinfo/{epoll}").read_text())}
+    return set()
+
+
+def _watched() -> set[int]:
+    """The descriptors that this process watches."""
+    return set().union(*map(_watched_by, os.listdir("/proc/self/fd")))
 
 
 def descriptors_by_client() -> dict[object, int]:
@@ -38,9 +43,17 @@ def descriptors_by_client() -> dict[object, int]:
 
 
 def are_elsewhere(server: Server, clients: list[StageClient]) -> list[StageClient]:
-    """Those of these clients, which have been answered, that are in another lane than the first."""
-    ends, watched = descriptors_by_client(), first_lane_watches(server)
-    return [client for client in clients if ends[client.socket.getsockname()] not in watched]
+    """Those of these clients, which have been accepted, that are in another lane than the first.
+
+    A lane answers what a new client has sent already, and watches it then: so each has to be watched by some lane.
+    """
+    front = server.loop.front
+    assert isinstance(front, FastLane)
+    all_ends = descriptors_by_client()
+    ends = [all_ends[client.socket.getsockname()] for client in clients]
+    wait_until(lambda: _watched() >= set(ends))
+    in_first = _watched_by(front.lane.descriptors()[0])
+    return [client for client, end in zip(clients, ends, strict=True) if end not in in_first]
 
 
 @contextmanager

@@ -53,6 +53,30 @@ def write_servlets(parent: Path, **sources: str) -> Path:
     return folder
 
 
+EDIT = b"POST /csp?edit HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n"
+
+
+def write_editor(folder: Path, **sources: str) -> None:
+    """Write edit.py: each `EDIT` writes these servlets by name, with 0, 1, 2 and so on for TEXT, and is answered with
+    the number."""
+    write_servlet(
+        folder,
+        "edit",
+        f"""
+        from pathlib import Path
+        from tests.support.stage import write_servlet
+
+        number = itertools.count()
+
+        def post(request):
+            text = str(next(number))
+            for name, source in {sources!r}.items():
+                write_servlet(Path({str(folder)!r}), name, source.replace("TEXT", text))
+            return text
+        """,
+    )
+
+
 class StageClient(Client):
     """Reads what files are never sent as, too: chunks (RFC 9112 section 7.1), strictly in the server's own spelling."""
 

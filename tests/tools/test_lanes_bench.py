@@ -7,8 +7,9 @@ import select
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ def test_a_call_counts_once_and_in_its_time(tmp_path: Path) -> None:
     (tmp_path / "calls").write_text(CALLS)
     assert len(calls.calls_between(tmp_path / "calls", 100, 102)) == 3
     assert len(calls.calls_between(tmp_path / "calls", 101, 101.4)) == 1
+    assert len(calls.calls_between(tmp_path / "calls", 100, 102, {7160, 7200})) == 1
 
 
 def test_instructions_are_those_between_two_runs(tmp_path: Path) -> None:
@@ -100,14 +102,30 @@ class TwoLanes:
         self.listener = undo.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.port: int = self.listener.getsockname()[1]
         self._lanes = [undo.enter_context(select.epoll()) for _ in range(2)]
-        self._lanes[0].register(self.listener)
+        self._lanes[0].register(self.listener, select.EPOLLIN)
         self._undo = undo
 
     def give(self, lane: int) -> socket.socket:
         client = self._undo.enter_context(socket.create_connection(("127.0.0.1", self.port)))
         taken = self._undo.enter_context(self.listener.accept()[0])
-        self._lanes[lane].register(taken)
+        self._lanes[lane].register(taken, select.EPOLLIN)
         return client
+
+    @contextmanager
+    def waiting(self) -> Iterator[list[int]]:
+        """A thread of each lane waits for its descriptor; their numbers. What wakes them is a pipe."""
+        near, far = os.pipe()
+        threads = [threading.Thread(target=lane.poll) for lane in self._lanes]
+        try:
+            for lane, thread in zip(self._lanes, threads, strict=True):
+                lane.register(near, select.EPOLLIN)
+                thread.start()
+            yield [thread.native_id or 0 for thread in threads]
+        finally:
+            os.close(far)
+            for thread in threads:
+                thread.join()
+            os.close(near)
 
 
 @pytest.fixture
@@ -132,6 +150,18 @@ def test_a_lane_without_anything_is_the_last_and_more_than_there_are_is_an_error
     two_lanes.give(1)
     with pytest.raises(BenchError, match="2 epoll descriptors wait for clients, and there are 1 lanes"):
         placed.lanes_of(os.getpid(), two_lanes.port, 1)
+
+
+def test_the_threads_of_lanes_are_those_that_wait_with_their_descriptors(two_lanes: TwoLanes) -> None:
+    two_lanes.give(1)
+    with two_lanes.waiting() as threads:
+        assert placed.threads_of(os.getpid(), two_lanes.port, 2) == tuple(threads)
+
+
+def test_lanes_that_never_wait_are_told(two_lanes: TwoLanes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placed, "ARRIVE_TIMEOUT_S", 0.0)
+    with pytest.raises(BenchError, match="of 1 lanes 0 wait for clients"):
+        placed.threads_of(os.getpid(), two_lanes.port, 1)
 
 
 def test_clients_that_do_not_come_are_told(two_lanes: TwoLanes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from tests.support.engines import Engines, make_site, tags_of
 from tests.support.grammar import Maker
 from tests.support.mixed import MIXED, TARGETS, compare_all
 from tests.support.site import Serve, Site
-from tests.support.stage import EVENTS, JOURNAL, StageClient, write_servlet, write_servlets
+from tests.support.stage import EDIT, EVENTS, JOURNAL, StageClient, write_editor, write_servlets
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.net.framing import frame
@@ -157,28 +157,11 @@ def test_pipelined_requests_are_answered_in_their_order_and_each_counts_once(
 
 
 def test_what_follows_an_edit_on_its_own_connection_knows_of_it(start: Start, tmp_path: Path) -> None:
-    folder = tmp_path / "servlets"
-    write_servlet(
-        folder,
-        "edit",
-        f"""
-from pathlib import Path
-from tests.support.stage import write_servlet
-
-number = itertools.count()
-
-def post(request):
-    text = "%d" % next(number)
-    page = "@servlet('/page')\\ndef page(request):\\n    return b'at " + text + "'\\n"
-    write_servlet(Path({str(folder)!r}), "page", page)
-    return text
-""",
-    )
+    write_editor(tmp_path / "servlets", page="@servlet('/page')\ndef page(request):\n    return b'at TEXT'\n")
     server = start()
-    edit = b"POST /csp?edit HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n"
     for number in range(3):
         with elsewhere(server) as client:
-            client.send(get("/hello") + edit + get("/page"))
+            client.send(get("/hello") + EDIT + get("/page"))
             assert [client.read().body for _ in range(3)] == [b"Hello, world!", b"%d" % number, b"at %d" % number]
 
 

@@ -261,8 +261,11 @@ def test_systemd_waits_for_variants_and_files_are_counted(
         words: list[bytes] = []
         while is_readable(notified, 0.2):
             words.append(notified.recv(4096))
-    assert re.fullmatch(rb"EXTEND_TIMEOUT_USEC=30000000\nSTATUS=compress: 2 files, .* KiB, by \d+ threads", words[0])
-    assert words[-1].startswith(b"READY=1")
+    ready = words.index(b"READY=1")
+    assert all(word.startswith(b"EXTEND_TIMEOUT_USEC=30000000\nSTATUS=") for word in words[:ready])
+    told = b"\n".join(words[:ready])
+    assert re.search(rb"STATUS=compress: 2 files, .* KiB, by \d+ threads", told)
+    assert words[ready + 1] == b"STATUS=serving: 5 files and variants in memory"
     assert any(line.startswith("files: 3, 3 resident with 2 variants (") for line in server.lines)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.site import Serve, Site
-from tests.support.stage import EVENTS, JOURNAL, WAIT_S, StageClient, write_servlet, write_servlets
+from tests.support.stage import EDIT, EVENTS, JOURNAL, WAIT_S, StageClient, write_editor, write_servlet, write_servlets
 from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.servlets.folder import Folder
@@ -332,23 +332,7 @@ def test_a_path_is_not_absent_while_the_servlet_that_is_to_own_it_loads(
 
 def test_what_follows_an_edit_on_its_own_connection_knows_of_it(start: Start, folder: Path) -> None:
     """All come in one packet: what was looked at before the edit is looked at anew."""
-    write_servlet(
-        folder,
-        "edit",
-        f"""
-from pathlib import Path
-
-from tests.support.stage import write_servlet
-
-number = itertools.count()
-
-def post(request):
-    text = "%d" % next(number)
-    write_servlet(Path({str(folder)!r}), "page", {answering("at TEXT", "/page")!r}.replace("TEXT", text))
-    write_servlet(Path({str(folder)!r}), "more", {answering("more", "/moreTEXT")!r}.replace("TEXT", text))
-    return text
-""",
-    )
+    write_editor(folder, page=answering("at TEXT"), more=answering("more", "/moreTEXT"))
     server = start()
     with StageClient(server.port) as client:
         for number in range(5):
@@ -356,7 +340,7 @@ def post(request):
             requests = [
                 b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n" % path for path in (b"/page", more, b"/page", more, before)
             ]
-            requests[2:2] = [b"POST /csp?edit HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n"]
+            requests[2:2] = [EDIT]
             client.send(b"".join(requests))
             assert client.read().body == (b"at %d" % (number - 1) if number else b"one")
             assert client.read().status == 404

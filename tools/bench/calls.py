@@ -1,7 +1,7 @@
-"""System calls of a server under load, counted by strace; and its instructions, by callgrind.
+"""System calls of a server's threads under load, counted by strace; and its instructions, by callgrind.
 
-It must not know what is asked of the server. Odd about it: `strace -c` stops the server at each call, which then is ten
-times slower, so that threads meet less often than they would. `traced` stops it at the calls of one name alone (a
+It must not know what is asked of the server. Odd about it: `strace -c` stops a thread at each call, which then is ten
+times slower, so that threads meet less often than they would. `traced` stops them at the calls of one name alone (a
 filter in the kernel), and all else runs as fast as ever.
 """
 
@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,17 +24,19 @@ WEIGH = "apt-get install valgrind"
 
 
 @contextmanager
-def counting(pid: int, file: Path) -> Iterator[Callable[[], dict[str, int]]]:
-    """Count the calls of all threads of a process (`strace -f -c`); the value ends it, and tells them by their names.
+def counting(threads: Collection[int], file: Path) -> Iterator[Callable[[], dict[str, int]]]:
+    """Count the calls of these threads alone (`strace -c`); the value ends it, and tells them by their names.
 
     Raises BenchError where strace may not attach.
     """
-    argv = [find_program("strace", ATTACH), "-f", "-c", "-o", str(file), "-p", str(pid)]
+    attached = [word for thread in threads for word in ("-p", str(thread))]
+    argv = [find_program("strace", ATTACH), "-c", "-o", str(file), *attached]
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as strace:
         assert strace.stderr is not None
-        said = strace.stderr.readline()
-        if "attached" not in said:
-            raise BenchError(f"strace: {said.strip()}")
+        for _ in threads:
+            said = strace.stderr.readline()
+            if "attached" not in said:
+                raise BenchError(f"strace: {said.strip()}")
 
         def found() -> dict[str, int]:
             strace.send_signal(signal.SIGINT)
@@ -64,12 +66,14 @@ def traced(peer: Peer, call: str) -> Peer:
     return replace(peer, command=command)
 
 
-def calls_between(file: Path, since: float, until: float) -> list[str]:
-    """The lines that `traced` has written of calls that began in this time (of `time.time`)."""
+def calls_between(file: Path, since: float, until: float, threads: Collection[int] | None = None) -> list[str]:
+    """The lines that `traced` has written of calls that began in this time (of `time.time`), of these threads."""
     found = []
     for line in file.read_text(errors="replace").splitlines():
         words = line.split(maxsplit=2)
-        if len(words) == 3 and since <= float(words[1]) <= until and "resumed>" not in words[2]:
+        if len(words) < 3 or "resumed>" in words[2] or not since <= float(words[1]) <= until:
+            continue
+        if threads is None or int(words[0]) in threads:
             found.append(line)
     return found
 

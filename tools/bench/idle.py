@@ -42,8 +42,8 @@ def _use_once(connection: socket.socket) -> None:
     read_answer(connection)
 
 
-def read_answer(connection: socket.socket) -> None:
-    """Read a whole answer. Raises OSError when the server closes instead."""
+def read_answer(connection: socket.socket) -> int:
+    """Read a whole answer; how many bytes. Raises OSError when the server closes instead."""
     received = b""
     while True:
         chunk = connection.recv(65536)
@@ -53,7 +53,7 @@ def read_answer(connection: socket.socket) -> None:
         head, blank, body = received.partition(b"\r\n\r\n")
         length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
         if blank and length and len(body) >= int(length[1]):
-            return
+            return len(received)
 
 
 def wait_until_idle(pid: int) -> None:

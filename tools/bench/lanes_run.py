@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 import os
 import random
 import re
@@ -24,7 +25,7 @@ from tools.bench.idle import REQUEST, idle_connections, read_answer
 from tools.bench.lanes import Done, told
 from tools.bench.load import OVERTIME_S
 from tools.bench.peers import Peer, Server, build, prepare, running
-from tools.bench.proc import cpu_seconds
+from tools.bench.proc import cpu_seconds, process_tree
 from tools.bench.rounds import Sample, make_root, pick_cores, run_rounds
 from tools.bench.servlets import with_servlets
 from tools.bench.steady import STEADY_SOURCE, Latency, parse_latency, plain, write_records
@@ -33,8 +34,10 @@ from tools.bench.targets import Measured
 
 HELLO_CONNECTIONS, HIT_CONNECTIONS, FUTEX_CONNECTIONS = 40, 16, 64
 HELD_S = 1
+REST_S = 10
 LOOK_EVERY_S = 0.2
 FEW, MANY = 2000, 22_000
+IN_A_TURN = (1, 16)  # requests in a turn, whose instructions are counted
 
 # Both hold the loop for a second: one has the GIL and sleeps (a call by PyDLL keeps it), one counts.
 HOLDING = f"""\
@@ -237,7 +240,8 @@ def _sample(
 
 
 def futexes(place: Place, done: Done, hits: int) -> None:
-    """Futex calls in so many hits, under `strace -c` and at full speed, and in the same time at rest."""
+    """Futex calls of the lanes' threads in so many hits, under `strace -c` and at full speed. Clients come before the
+    hits, and go after them."""
     for name in (lanes.ONE, lanes.TWO):
         _futexes_counted(place, hits, done, name)
         _futexes_traced(place, hits, done, name)
@@ -245,38 +249,47 @@ def futexes(place: Place, done: Done, hits: int) -> None:
 
 def _futexes_counted(place: Place, hits: int, done: Done, name: str) -> None:
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(running(f"counted {name}", lanes.PEERS[name], place.root, place.workdir))
-        found = stack.enter_context(calls.counting(server.pid, place.workdir / "counts"))
-        asked = _hits(place, server, hits)
+        server = stack.enter_context(running(f"counted {name}", lanes.STILL[name], place.root, place.workdir))
+        threads = placed.threads_of(server.pid, server.port, lanes.COUNTS[name])
+        with calls.counting(threads, place.workdir / "tried"):
+            place = _for_so_many(place, server, hits)
+        clients = stack.enter_context(idle_connections(server.port, FUTEX_CONNECTIONS))
+        found = stack.enter_context(calls.counting(threads, place.workdir / "counts"))
+        asked = place.drive(server, clients, PAGE, core=None)[0].requests
         counts = found()
     if sum(counts.values()) < 2 * asked:  # each hit has two calls: strace has not seen them all
         done.faults.append(f"{name}: strace has seen {sum(counts.values()):,} calls in {asked:,} hits")
-    _tell_futexes(done, f"{name}, strace -f -c", counts.get("futex", 0), asked)
+    _tell_futexes(done, f"{name}, strace -c", counts.get("futex", 0), asked)
 
 
 def _futexes_traced(place: Place, hits: int, done: Done, name: str) -> None:
     with contextlib.ExitStack() as stack:
-        peer = calls.traced(lanes.PEERS[name], "futex")
+        peer = calls.traced(lanes.STILL[name], "futex")
         server = stack.enter_context(running(f"traced {name}", peer, place.root, place.workdir))
+        _, pid = process_tree(server.pid)  # strace's, and the server's
+        threads = placed.threads_of(pid, server.port, lanes.COUNTS[name])
+        place = _for_so_many(place, server, hits)
+        clients = stack.enter_context(idle_connections(server.port, FUTEX_CONNECTIONS))
+        placed.settled(pid, server.port, lanes.COUNTS[name], FUTEX_CONNECTIONS)
         began = time.time()
-        asked = _hits(place, server, hits)
+        asked = place.drive(server, clients, PAGE, core=None)[0].requests
         ended = time.time()
-        time.sleep(ended - began)
-    file = place.workdir / f"traced {name}" / "calls"
-    if not calls.calls_between(file, 0, began):  # threads are started, and wait
+        time.sleep(REST_S)
+    found = functools.partial(calls.calls_between, place.workdir / f"traced {name}" / "calls")
+    if not found(0, began, threads[:1]):  # that one starts threads, and waits for them
         done.faults.append(f"{name}: strace has seen no futex call at the start")
-    _tell_futexes(done, f"{name}, full speed", len(calls.calls_between(file, began, ended)), asked)
-    rest = len(calls.calls_between(file, ended, 2 * ended - began))
-    done.notes[f"futex calls at rest, {name}"] = f"{rest} in {ended - began:.0f} s"
+    _tell_futexes(done, f"{name}, full speed", len(found(began, ended, threads)), asked)
+    rest = ended, ended + REST_S
+    at_rest = f"{len(found(*rest))} in {REST_S} s at rest ({len(found(*rest, threads))} of lanes)"
+    done.notes[f"futex calls of all threads, {name}"] = f"{len(found(began, ended))} in the hits, {at_rest}"
 
 
-def _hits(place: Place, server: Server, hits: int) -> int:
-    """Have so many; each run has clients of its own, since one that is under way at its end leaves an answer behind."""
-    asked = 0
-    while asked < hits:
-        with idle_connections(server.port, FUTEX_CONNECTIONS) as clients:
-            asked += place.drive(server, clients, PAGE, core=None)[0].requests
-    return asked
+def _for_so_many(place: Place, server: Server, hits: int) -> Place:
+    """With the time that so many hits take. Clients are its own: a request that is under way at the end of a run leaves
+    an answer behind."""
+    with idle_connections(server.port, FUTEX_CONNECTIONS) as clients:
+        found, _ = place.drive(server, clients, PAGE, core=None)
+    return replace(place, seconds=math.ceil(hits / found.requests_per_s))
 
 
 def _tell_futexes(done: Done, how: str, count: int, asked: int) -> None:
@@ -285,32 +298,33 @@ def _tell_futexes(done: Done, how: str, count: int, asked: int) -> None:
 
 
 def weigh(place: Place, done: Done, before: Path) -> None:
-    """Instructions a hit with one lane, against the other checkout; of a root that is loaded soon."""
+    """Instructions a hit with one lane, against the other checkout: one request in a turn, and several."""
     root = place.workdir / "page"
     root.mkdir()
     make_page(root)
     place = replace(place, root=root)
     peer = calls.weighed(lanes.PLAIN)
-    own, other = (
-        calls.instructions(functools.partial(_few_hits, place, one), FEW, MANY)
-        for one in (peer, calls.in_tree(peer, before))
-    )
-    done.figures.append(
-        Measured(
-            told(f"{own:,.0f} instructions a hit, {lanes.ONE}", f"{other:,.0f} before", "ratio", 1.01),
-            spread([own / other]),
+    for together in IN_A_TURN:
+        own, other = (
+            calls.instructions(functools.partial(_few_hits, place, one, together), FEW, MANY)
+            for one in (peer, calls.in_tree(peer, before))
         )
-    )
+        about = f"{own:,.0f} instructions a hit, {lanes.ONE}, {together} in a turn"
+        done.figures.append(Measured(told(about, f"{other:,.0f} before", "ratio", 1.01), spread([own / other])))
 
 
-def _few_hits(place: Place, peer: Peer, hits: int) -> Path:
+def _few_hits(place: Place, peer: Peer, together: int, hits: int) -> Path:
     with contextlib.ExitStack() as stack:
         start = running("weighed", peer, place.root, place.workdir, ready_path=PAGE, start_timeout_s=OVERTIME_S)
         server = stack.enter_context(start)
         (client,) = stack.enter_context(idle_connections(server.port, 1))
-        for _ in range(hits):
-            client.sendall(REQUEST)
-            read_answer(client)
+        client.sendall(REQUEST)
+        answer_bytes = read_answer(client)
+        for _ in range(hits // together):
+            client.sendall(REQUEST * together)
+            left = answer_bytes * together
+            while left:
+                left -= len(client.recv(left))
         os.kill(server.pid, signal.SIGTERM)
         said = place.workdir / "weighed" / "log.txt"
         until = time.monotonic() + OVERTIME_S

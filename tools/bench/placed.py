@@ -1,5 +1,5 @@
-"""Which lane of a server has which connection, as the kernel tells it: each lane waits with an epoll descriptor of its
-own, and that names the sockets that it waits for (proc(5), fdinfo).
+"""Which lane of a server has which connection, and which thread it is, as the kernel tells it: each lane waits with an
+epoll descriptor of its own, and that names the sockets that it waits for (proc(5), fdinfo).
 
 It must not know what a lane is in the server's code. A lane is an epoll descriptor that waits for a socket of the
 server's port, be it a client's or the one that listens; the first of them by its number is the first lane's.
@@ -42,24 +42,50 @@ class Lanes:
 def lanes_of(pid: int, port: int, count: int) -> Lanes:
     """The lanes of a process that serves 127.0.0.1:`port` and was started with so many; those that have nothing are the
     last. Raises BenchError where there are more."""
-    clients, listeners = _sockets(port)
-    known = clients.keys() | listeners
-    found = [
-        frozenset(clients[one] for one in waited if one in clients) for waited in _waited_for(pid) if waited & known
-    ]
+    clients, _ = _sockets(port)
+    found = [frozenset(clients[one] for one in waited if one in clients) for waited in _waited_for(pid, port).values()]
     if len(found) > count:
         raise BenchError(f"{len(found)} epoll descriptors wait for clients, and there are {count} lanes")
     return Lanes((*found, *[frozenset[int]()] * (count - len(found))))
 
 
-def _waited_for(pid: int) -> Iterator[set[int]]:
-    """The inodes of what each epoll descriptor of the process waits for, by the descriptors' numbers."""
+def threads_of(pid: int, port: int, count: int) -> tuple[int, ...]:
+    """The threads of these lanes, of which each waits soon and has something to wait for. Raises BenchError when they
+    are not found."""
+    until = time.monotonic() + ARRIVE_TIMEOUT_S
+    found: dict[int, int] = {}
+    while len(found) < count:
+        if time.monotonic() > until:
+            raise BenchError(f"of {count} lanes {len(found)} wait for clients")
+        lanes = _waited_for(pid, port)
+        for name in os.listdir(f"/proc/{pid}/task"):
+            words = _text(f"/proc/{pid}/task/{name}/syscall").split()  # its number, or "running", and arguments
+            if len(words) > 1 and words[0] != "-1" and int(words[1], 16) in lanes:
+                found[int(words[1], 16)] = int(name)
+        time.sleep(PAUSE_S)
+    return tuple(found[number] for number in sorted(found))
+
+
+def _waited_for(pid: int, port: int) -> dict[int, set[int]]:
+    """The inodes of what an epoll descriptor of the process waits for, by the descriptor's number; only of those that
+    wait for a socket of the port."""
+    clients, listeners = _sockets(port)
     folder = Path(f"/proc/{pid}/fd")
+    found = {}
     for number in sorted(int(name) for name in os.listdir(folder)):
         with suppress(FileNotFoundError):  # closed meanwhile
             if os.readlink(folder / str(number)) == "anon_inode:[eventpoll]":
-                text = Path(f"/proc/{pid}/fdinfo/{number}").read_text()
-                yield {int(inode, 16) for inode in re.findall(r"^tfd:.* ino:([0-9a-f]+)", text, re.MULTILINE)}
+                text = _text(f"/proc/{pid}/fdinfo/{number}")
+                found[number] = {int(one, 16) for one in re.findall(r"^tfd:.* ino:([0-9a-f]+)", text, re.MULTILINE)}
+    return {number: waited for number, waited in found.items() if waited & (clients.keys() | listeners)}
+
+
+def _text(path: str) -> str:
+    """What /proc says there; nothing of what is gone."""
+    try:
+        return Path(path).read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _sockets(port: int) -> tuple[dict[int, int], set[int]]:

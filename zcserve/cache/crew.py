@@ -105,6 +105,11 @@ class Crew:
             job.work = _nothing
             return True
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a job waits for a thread. Any thread may ask."""
+        return bool(self._waiting)
+
     def is_stuck(self, job: Job) -> bool:
         """Whether a job that waits or runs has shown no progress for too long."""
         return time.monotonic() - job.since >= self._stuck_s

@@ -95,6 +95,7 @@ class Fetcher:
 
     outdated  event: an entry is not what lies at its path now, in a loader's thread. True: a subscriber has put what
               lies there into its place
+    loads     how often content was brought, from disk or made again
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Fetcher:
         self._call_soon = call_soon
         self.outdated: Event[Generation, Entry] = Event()
         self._crew = Crew(threads, "zcserve-loader", stuck_s=stuck_s)
+        self.loads = 0
         self._remaking = False
         self._running: dict[object, _Running] = {}
         self._told = -inf
@@ -187,6 +189,7 @@ class Fetcher:
         self._call_soon(partial(self._deliver, key, running, result))
 
     def _deliver(self, key: object, running: _Running, result: Any) -> None:
+        self.loads += isinstance(result, Body)
         if self._running.get(key) is running:
             del self._running[key]
         waiting, running.waiting = list(running.waiting), {}

@@ -4,7 +4,8 @@ Preloading never evicts: what was loaded first stays. When all does not fit, sma
 file costs one hit's disk access if it stays out, whatever its size, so the most hits a byte are bought with small
 files. Files are still read in the order of the walk, directory by directory.
 
-The same code fills a generation made by a reload: what it shares with the last one is resident already.
+The same code fills a generation made by a reload: what it shares with the last one is resident already. And one that is
+served while it is filled: then it is for others to replace what has changed.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ CHANGED_TRIES = 3
 JUDGED_AT_ONCE = 32
 # Small files placed together; one directory may hold a million.
 BATCH_BYTES = 1 << 20
+# So many files of a directory are loaded before it is asked whether to go on.
+LOADED_AT_ONCE = 64
 
 
 @dataclass(slots=True)
@@ -66,10 +69,55 @@ class Preloaded:
         for variant in representation.variants:
             self.count(variant)
 
+    @classmethod
+    def of(cls, generation: Generation, stock: Stock) -> Preloaded:
+        """Without those that the stock has as wanting: they are still to be counted."""
+        return cls(stock.files, stock.bytes, stock.files, stock.bytes, problems=generation.problems)
+
     @property
     def left_out(self) -> int:
         """How many files are known but not resident."""
         return self.files - self.resident_files
+
+
+class Faults:
+    """What becomes of files that are found changed, or cannot be read: the generation, which is not served yet, has
+    what lies there now. What cannot be read leaves it and becomes a problem."""
+
+    def __init__(self, generation: Generation, loader: Loader) -> None:
+        self.generation = generation
+        self._loader = loader
+
+    def replace(self, entry: Entry, representation: Entry, error: ChangedError | OSError) -> Entry | None:
+        """What to load instead of a file, one of whose representations is not what it was."""
+        if isinstance(error, OSError):
+            problem = Problem.of(path_of(representation), reason_of(error))
+            if not entry.is_variant or problem not in self.generation.problems:  # else it is told already
+                self.generation.problems.append(problem)
+        return self._loader.succeed(self.generation, entry)
+
+    def give_up(self, entry: Entry, error: OSError) -> None:
+        """Its directory cannot be opened."""
+        _give_up(self.generation, entry, error)
+
+
+def survey(generation: Generation) -> Preloaded:
+    """What there is, and what of it is resident. Nothing is loaded."""
+    stock = _take_stock(generation)
+    report = Preloaded.of(generation, stock)
+    for entry in stock.wanting:
+        report.count(entry)
+    let_go(stock.wanting)
+    return report
+
+
+def _take_stock(generation: Generation) -> Stock:
+    """The walk's, which is true once, or a new one."""
+    stock, generation.stock = generation.stock, None
+    if stock is None:
+        stock = Stock()
+        stock.take(generation.entries())
+    return stock
 
 
 def preload(
@@ -79,12 +127,14 @@ def preload(
     first: Iterable[Entry] = (),
     make_room: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    faults: Faults | None = None,
 ) -> Preloaded:
     """Make resident what fits. `first` is loaded before all else, and `make_room` has others make room for it;
-    `progress` is told files done and files in all, 0 and 0 while variants are waited for.
+    `progress` is told files done and files in all, 0 and 0 while variants are waited for, and may raise.
 
-    A file that cannot be read leaves the generation and becomes a problem.
+    What becomes of a file that cannot be read, or has changed, `faults` say.
     """
+    faults = faults or Faults(generation, loader)
     store = loader.store
     until = time.monotonic() + loader.config.compress_wait_s
     first = list(first)
@@ -92,12 +142,9 @@ def preload(
     _make_variants(generation, loader, first, until, progress)
     for entry in first:
         generation.stock = None  # what was taken before this is not true any more
-        _load(generation, loader, entry, evict=make_room)
-    stock, generation.stock = generation.stock, None
-    if stock is None:
-        stock = Stock()
-        stock.take(generation.entries())
-    report = Preloaded(stock.files, stock.bytes, stock.files, stock.bytes, problems=generation.problems)
+        _load(generation, loader, entry, faults, evict=make_room)
+    stock = _take_stock(generation)
+    report = Preloaded.of(generation, stock)
     todo = stock.wanting
     if with_variants := [entry for entry in todo if entry.variants]:
         wanted = Plan(todo, store)
@@ -105,17 +152,23 @@ def preload(
     _make_variants(generation, loader, todo, until, progress)
     wanted = Plan(todo, store)
     done = 0
+
+    def note(more: int) -> None:
+        if progress is not None:
+            progress(done + more, len(todo))
+
     for _, group in groupby(todo, key=lambda entry: directory_of(entry.key)):
         files = list(group)
         if not all(map(_is_resident, files)):
-            _Directory(generation, loader, files, wanted).load()
+            _Directory(generation, loader, files, wanted).load(faults, note)
         done += len(files)
-        if progress is not None:
-            progress(done, len(todo))
+        note(0)
     for entry in todo:
         now = generation.resources.get(entry.key)  # what changed meanwhile has been replaced
         if isinstance(now, Entry):
             report.count(now)
+        if now is not entry:
+            loader.forget(entry)  # another thread has replaced it, perhaps before it was resident
     let_go(todo)
     return report
 
@@ -186,8 +239,9 @@ class _Directory:
         self._batch: list[tuple[Entry, bytes, bytes]] = []
         self._batch_bytes = 0
 
-    def load(self) -> None:
-        """Load what is wanted of it, each file through the directory's descriptor; what fails, once more by itself."""
+    def load(self, faults: Faults, note: Callable[[int], None]) -> None:
+        """Load what is wanted of it, each file through the directory's descriptor; what fails, once more by itself.
+        `note` is told how many are done."""
         root = self._generation.root
         failed: list[Entry] = []
         try:
@@ -195,10 +249,12 @@ class _Directory:
         except OSError as error:
             if error.errno not in NO_NEWS:  # else they stay out for now
                 for entry in self._files:
-                    _give_up(self._generation, entry, error)
+                    faults.give_up(entry, error)
             return
         try:
-            for entry in self._files:
+            for done, entry in enumerate(self._files, 1):
+                if not done % LOADED_AT_ONCE:
+                    note(done)
                 try:
                     for representation in each_coding(entry):
                         if representation.body is None and not representation.made:
@@ -209,7 +265,7 @@ class _Directory:
         finally:
             os.close(fd)
         for entry in failed:
-            _load(self._generation, self._loader, entry)
+            _load(self._generation, self._loader, entry, faults)
 
     def _load_one(self, root: Root, directory: int, representation: Entry) -> None:
         path = path_of(representation)
@@ -244,7 +300,7 @@ class _Directory:
         self._batch_bytes = 0
 
 
-def _load(generation: Generation, loader: Loader, entry: Entry, *, evict: bool = False) -> None:
+def _load(generation: Generation, loader: Loader, entry: Entry, faults: Faults, *, evict: bool = False) -> None:
     """Load one file and its variants for sure: as it is now, should it have changed since the walk."""
     now: Entry | None = entry
     why = "changes while it is read: loaded when asked for"
@@ -259,11 +315,7 @@ def _load(generation: Generation, loader: Loader, entry: Entry, *, evict: bool =
             except (ChangedError, OSError) as error:
                 if isinstance(error, OSError) and error.errno in NO_NEWS:
                     return  # stays out for now, like what does not fit
-                if isinstance(error, OSError):
-                    problem = Problem.of(path_of(representation), reason_of(error))
-                    if not entry.is_variant or problem not in generation.problems:  # else it is told already
-                        generation.problems.append(problem)
-                now = loader.succeed(generation, now)
+                now = faults.replace(now, representation, error)
                 break
         else:
             return

@@ -210,6 +210,16 @@ class Store:
             return self._room.committed
 
     @property
+    def taken(self) -> int:
+        """As `committed`, as it was when somebody last looked: this waits for no lock."""
+        return self._room.committed
+
+    @property
+    def pinned_bytes(self) -> int:
+        """Bytes of what is pinned and resident."""
+        return self._pinned_bytes
+
+    @property
     def resident(self) -> int:
         """How many representations are resident."""
         return len(self._policy) + len(self._pinned)

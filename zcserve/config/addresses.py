@@ -1,4 +1,5 @@
-"""Where to listen: addresses of TCP and of Unix sockets, read from text. Nothing is resolved or opened here."""
+"""Where to listen: addresses of TCP and of Unix sockets, and sockets that systemd has opened, read from text. Nothing
+is resolved or opened here."""
 
 from __future__ import annotations
 
@@ -8,7 +9,10 @@ from typing import NamedTuple, TypeAlias
 
 from zcserve.config.refusal import refusal
 
-_LISTEN_ACCEPTED = "HOST:PORT, [IPV6]:PORT, :PORT (all interfaces) or unix:PATH, PORT from 0 to 65535"
+_LISTEN_ACCEPTED = (
+    "HOST:PORT, [IPV6]:PORT, :PORT (all interfaces), unix:PATH, or fd:NAME and fd for sockets that systemd passes; "
+    "PORT from 0 to 65535"
+)
 _HOST_ACCEPTED = "a name, an IPv4 or IPv6 address, or * for all interfaces"
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_-]+)*\.?")
 _HOST_CHARACTERS_MAX = 253  # of a name in DNS (RFC 1035 section 2.3.4), written with dots
@@ -34,16 +38,28 @@ class UnixAddress(NamedTuple):
         return f"unix:{self.path}"
 
 
-Address: TypeAlias = TcpAddress | UnixAddress
+class FdAddress(NamedTuple):
+    """A socket that systemd has opened, by its FileDescriptorName=; "" for all that it passes."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"fd:{self.name}" if self.name else "fd"
+
+
+Address: TypeAlias = TcpAddress | UnixAddress | FdAddress
 
 
 def parse_listen(text: str) -> Address:
-    """An address from "127.0.0.1:8080", "localhost:0", "[::1]:80", ":80", "*:80" or "unix:/run/web.sock".
+    """An address from "127.0.0.1:8080", "localhost:0", "[::1]:80", ":80", "*:80", "unix:/run/web.sock", "fd" or
+    "fd:web".
 
     Raises UsageError.
     """
     if text.startswith("unix:"):
         return _parse_unix(text)
+    if text == "fd" or text.startswith("fd:"):
+        return _parse_fd(text)
     match = re.fullmatch(r"(\[[^\]]*\]|[^:]*):([0-9]{1,5})", text)
     if match is None or int(match[2]) > 65535 or match[1] == "[]":
         raise refusal(text, "is not an address", _LISTEN_ACCEPTED)
@@ -57,6 +73,14 @@ def _parse_unix(text: str) -> UnixAddress:
     if len(os.fsencode(path)) > _SUN_PATH_BYTES_MAX:
         raise refusal(text, "is too long", f"{_SUN_PATH_BYTES_MAX} bytes of path")
     return UnixAddress(path)
+
+
+def _parse_fd(text: str) -> FdAddress:
+    """A name as systemd.socket(5) allows it; a number would be taken for a descriptor by one, for a port by another."""
+    name = text.removeprefix("fd").removeprefix(":")
+    if text != "fd" and (not re.fullmatch(r"[!-9;-~]{1,255}", name) or name.isdigit()):
+        raise refusal(text, "names no socket", "fd:NAME with the socket unit's FileDescriptorName=, or fd for all")
+    return FdAddress(name)
 
 
 def parse_host(text: str) -> str:

@@ -5,13 +5,19 @@ The order of the fields is the order of `--help` and of README's tables. A field
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from zcserve.config.addresses import Address, TcpAddress, parse_host, parse_listen
+from zcserve.config.checks import (
+    check_admin,
+    check_field_value,
+    check_log_path,
+    check_name,
+    check_trusted,
+    each,
+)
 from zcserve.config.globs import parse_glob
 from zcserve.config.log_fields import read_names
 from zcserve.config.option import (
@@ -28,50 +34,15 @@ from zcserve.config.option import (
     about,
     option_of,
 )
-from zcserve.config.refusal import refusal
 from zcserve.config.units import DAY_S, GIB, KIB, MIB, PIB, Share
 from zcserve.errors import UsageError
 from zcserve.media_types import DEFAULT_CHARSET, check_charset, parse_type
 
 AccessLogFormat: TypeAlias = Literal["combined", "json"]
+ListenWhen: TypeAlias = Literal["ready", "start"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 Engine: TypeAlias = Literal["auto", "python", "native"]
 Evict: TypeAlias = Literal["lru", "sieve", "s3-fifo"]  # the names in cache/store.py's POLICIES
-
-_FIELD_VALUE_BYTES_MAX = 1000
-
-
-def _each(check: Callable[[str], object]) -> Callable[[tuple[str, ...]], None]:
-    """The check of a list, from the check of one text."""
-
-    def check_all(texts: tuple[str, ...]) -> None:
-        for text in texts:
-            check(text)
-
-    return check_all
-
-
-def _check_field_value(value: str) -> None:
-    """RFC 9110 section 5.5: visible ASCII and inner blanks; a CR or LF would start a header of its own."""
-    if len(value) > _FIELD_VALUE_BYTES_MAX or not re.fullmatch(r"(?:[!-~](?:[ -~]*[!-~])?)?", value):
-        accepted = f"visible ASCII on one line, {_FIELD_VALUE_BYTES_MAX} bytes"
-        raise refusal(value, "cannot be a header's value", accepted)
-
-
-def _check_name(name: str) -> None:
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise refusal(name, "is not a file name", "names without a slash")
-
-
-def _check_log_path(path: str) -> None:
-    if "\0" in path:
-        raise refusal(path, "is not a path", "a file, or - for standard output")
-
-
-def _check_trusted(texts: tuple[str, ...]) -> None:
-    from zcserve.forwarded import Trusted  # late: --help does not need it
-
-    Trusted(texts)
 
 
 def _key(default: object, kind: Kind, help: str, **more: Any) -> Any:
@@ -91,9 +62,10 @@ class Config:
     listen: tuple[str, ...] = _key(
         (),
         TEXTS,
-        "listen at HOST:PORT, [IPV6]:PORT, :PORT or unix:PATH, instead of --host and --port",
+        "listen at HOST:PORT, [IPV6]:PORT, :PORT or unix:PATH, instead of --host and --port; fd:NAME is a socket that "
+        "systemd passes, fd all of them",
         metavar="ADDRESS",
-        check=_each(parse_listen),
+        check=each(parse_listen),
     )
     host: str = _key(
         "127.0.0.1",
@@ -103,6 +75,13 @@ class Config:
         check=parse_host,
     )
     port: int = _key(8080, COUNT, "listen at this port; 0 for any free one", metavar="PORT", bounds=(0, 65535))
+    listen_when: ListenWhen = _key(
+        "ready",
+        TEXT,
+        "accept clients when all that fits is in memory, or at the start, once it is known what there is: then files "
+        "are read when they are asked for, and all others meanwhile",
+        choices=get_args(ListenWhen),
+    )
     memory: int = _key(
         Share(60, 512 * MIB),
         MEMORY,
@@ -115,14 +94,14 @@ class Config:
         TEXTS,
         "load files whose path matches first, and never evict them: /assets/*.css, *.woff2, /fonts/",
         metavar="GLOB",
-        check=_each(parse_glob),
+        check=each(parse_glob),
     )
     index: tuple[str, ...] = _key(
         ("index.html",),
         TEXTS,
         "the file that answers for its directory; the first that exists",
         metavar="NAME",
-        check=_each(_check_name),
+        check=each(check_name),
     )
     trust_siblings: bool = _key(
         False, SWITCH, "use .br, .zst and .gz siblings without a look at whether they decode to their file's bytes"
@@ -132,7 +111,7 @@ class Config:
         "", TEXT, "keep the variants that --compress makes in this directory, for the next start", metavar="DIR"
     )
     cache_control: str = _key(
-        "", TEXT, "send this Cache-Control with every file", metavar="VALUE", check=_check_field_value
+        "", TEXT, "send this Cache-Control with every file", metavar="VALUE", check=check_field_value
     )
     charset: str = _key(
         DEFAULT_CHARSET,
@@ -146,10 +125,10 @@ class Config:
         TEXTS,
         "send files with this extension as this media type: ts=text/plain",
         metavar="EXT=TYPE",
-        check=_each(parse_type),
+        check=each(parse_type),
     )
     access_log: str = _key(
-        "", TEXT, "log requests to a file, or - for standard output", metavar="PATH", check=_check_log_path
+        "", TEXT, "log requests to a file, or - for standard output", metavar="PATH", check=check_log_path
     )
     access_log_format: AccessLogFormat = _key(
         "combined", TEXT, "how a request is logged", choices=get_args(AccessLogFormat)
@@ -172,12 +151,23 @@ class Config:
         metavar="TIME",
         bounds=(0, DAY_S),
     )
+    admin: str = _key(
+        "",
+        TEXT,
+        "answer the operator here, and nobody else: probes, figures, what the node is told; on TCP only on loopback, "
+        "unless there is a token",
+        metavar="ADDRESS",
+        check=check_admin,
+    )
+    admin_token_file: str = _key(
+        "", TEXT, "a file whose first line is the token that the operator's requests must bring on TCP", metavar="FILE"
+    )
     proxy_headers: tuple[str, ...] = _key(
         (),
         TEXTS,
         "believe X-Forwarded-For, -Proto, -Host and Forwarded of peers at these addresses and networks, and unix:",
         metavar="ADDRESSES",
-        check=_check_trusted,
+        check=check_trusted,
     )
     log_level: LogLevel = _key("info", TEXT, "the least reported on stderr", choices=get_args(LogLevel))
     engine: Engine = _key(
@@ -480,6 +470,10 @@ class Config:
     def servlet_bodies_bytes(self) -> int:
         """What bodies that are held may take together."""
         return self.servlet_bodies_max or self.memory // 4
+
+    def admin_address(self) -> Address | None:
+        """Where to answer the operator."""
+        return parse_listen(self.admin) if self.admin else None
 
     def addresses(self) -> tuple[Address, ...]:
         """Where to listen: every `listen`, or `host` and `port` where there is none."""

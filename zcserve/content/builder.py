@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +16,7 @@ from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem
 from zcserve.cache.loader import Loader
 from zcserve.cache.naming import path_of
 from zcserve.cache.patch import Patch
-from zcserve.cache.preload import Preloaded, preload
+from zcserve.cache.preload import Faults, Preloaded, preload, survey
 from zcserve.cache.reading import ChangedError
 from zcserve.cache.root import SCARCE, Root
 from zcserve.cache.shards import Shards, marked, tables_of
@@ -28,6 +28,7 @@ from zcserve.config.units import size_text
 from zcserve.content.merging import leave_out, take_from
 from zcserve.content.told import PROGRESS_AFTER_S, loading
 from zcserve.errors import NoThreadError, reason_of
+from zcserve.events import Event
 from zcserve.log import Log
 from zcserve.progress import Meter
 from zcserve.site.site import Site
@@ -44,11 +45,12 @@ class ClosingError(Exception):
 
 @dataclass(slots=True)
 class Built:
-    """A complete generation, its content loaded as far as it fits, and what follows its root (None: nothing does)."""
+    """A complete generation, and what follows its root (None: nothing does)."""
 
     generation: Generation
     watcher: Watcher | None
     report: Preloaded
+    is_loaded: bool = True  # as far as it fits
 
     @property
     def is_lost(self) -> bool:
@@ -65,7 +67,11 @@ class Caught:
 
 
 class Builder:
-    """Makes the generations of a site."""
+    """Makes the generations of a site.
+
+    progress  event: so many files of so many are loaded, in the thread that builds; of 0 while they are looked for, or
+              while variants are waited for
+    """
 
     def __init__(self, config: Config, store: Store, loader: Loader, site: Site) -> None:
         self.config = config
@@ -73,15 +79,18 @@ class Builder:
         self.loader = loader
         self.site = site
         self.closing = threading.Event()  # what is being built is not waited for
+        self.progress: Event[int, int] = Event()
 
-    def build(self, *, last: Generation | None = None, progress: bool = False) -> Built:
-        """Build a generation, sharing what is the same in `last`. Raises UsageError."""
+    def build(self, *, last: Generation | None = None, progress: bool = False, load: bool = True) -> Built:
+        """Build a generation, sharing what is the same in `last`. Without `load` all else stays on disk. Raises
+        UsageError."""
         show = Meter(loading, after_s=PROGRESS_AFTER_S) if progress else None
         read_at = 0.0
 
         def note(done: int, total: int) -> None:
             nonlocal read_at
             self.go_on()
+            self.progress(done, total)
             if show is not None:
                 show(done, total)
             if watcher is not None and (now := time.monotonic()) > read_at + WATCHED_EVERY_S:
@@ -94,9 +103,7 @@ class Builder:
             found = partial(note, total=0)
             generation = walk(root, index=self.config.index, last=last, observer=watcher, progress=found)
             self.store.count_index(self.site.id, generation.index_bytes, at_least=True)
-            report = preload(
-                generation, self.loader, first=self.site.pins.first(generation), make_room=True, progress=note
-            )
+            report = self._load_all(generation, note) if load else survey(generation)
         except BaseException:
             if watcher is not None:
                 close_soon(watcher)
@@ -107,10 +114,28 @@ class Builder:
         self.read_not_found_page(generation)
         for glob in self.site.pins.newly_idle(generation):
             _log.warning("--pin %s matches no file", glob)
+        return Built(generation, watcher, report, load)
+
+    def _load_all(
+        self, generation: Generation, note: Callable[[int, int], None], faults: Faults | None = None
+    ) -> Preloaded:
+        """As far as it fits, what is pinned first."""
+        first = self.site.pins.first(generation)
+        report = preload(generation, self.loader, first=first, make_room=True, progress=note, faults=faults)
         if left := self.site.pins.left_out(generation):
             size = size_text(sum(representation.size for representation in left))
             _log.warning("pinned: %d files, %s, do not fit into memory: sent from disk", len(left), size)
-        return Built(generation, watcher, report)
+        return report
+
+    def fill(self, generation: Generation, faults: Faults, note: Callable[[int, int], None]) -> Preloaded:
+        """Load what fits of a generation that is served already; `note` is told how far it is, and may raise."""
+
+        def on_progress(done: int, total: int) -> None:
+            self.go_on()
+            self.progress(done, total)
+            note(done, total)
+
+        return self._load_all(generation, on_progress, faults)
 
     def go_on(self) -> None:
         """Raises ClosingError when the server ends."""

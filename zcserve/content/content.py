@@ -15,6 +15,7 @@ from zcserve.cache.pairing import entry_at
 from zcserve.cache.preload import Preloaded
 from zcserve.cache.watcher import Watcher
 from zcserve.content.builder import Builder, Built, ClosingError
+from zcserve.content.filling import Filling
 from zcserve.content.jobs import Counters, Jobs
 from zcserve.content.live import Live
 from zcserve.content.patches import READS_MAX, Patches
@@ -30,7 +31,10 @@ _log = Log(__name__)
 
 
 class Content:
-    """The generations of a site, and their replacement. In the loop, but for `reload` and `close`."""
+    """The generations of a site, and their replacement. In the loop, but for `reload`, `status` and `close`.
+
+    reloaded  event: nothing that was asked for by `reload` is to be built any more, in the builder's thread
+    """
 
     def __init__(self, builder: Builder, built: Built, service: Service) -> None:
         """The site serves what was built already; the loop does the last step of each change. Raises NoThreadError."""
@@ -44,8 +48,10 @@ class Content:
         self._jobs = jobs = Jobs(loop, builder.closing, counters)
         self._live = live = Live(builder.site, service, config, self._plan)
         self._releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
+        self.reloaded = self._releases.reloaded
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
+        self._filling = Filling(builder, live, jobs, self._renew, self._on_filled)
         service.fetcher.outdated.subscribe(self._renew)
         if built.generation.is_disturbed:
             again = self._releases.try_again_later()
@@ -53,6 +59,13 @@ class Content:
         live.tell_keys()
         live.follow(built.watcher)
         self._releases.tidy_variants()
+        if not built.is_loaded:
+            self._filling.begin()
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether what fits is still being loaded, though it is served: `--listen-when start`."""
+        return not self._filling.is_over
 
     @property
     def site(self) -> Site:
@@ -65,6 +78,11 @@ class Content:
         return self._live.watcher
 
     @property
+    def events(self) -> int:
+        """As `Live.events`."""
+        return self._live.events
+
+    @property
     def report(self) -> Preloaded:
         """What of the live generation is resident."""
         return self._releases.report
@@ -72,6 +90,17 @@ class Content:
     def warn_of_memory(self) -> None:
         """Say so where what is known of the files leaves no room for their content."""
         warn_of_memory(self._builder.store, self.report)
+
+    def status(self) -> str:
+        """What is served, in a line. In any thread."""
+        told = f"serving: {self._builder.store.resident} files and variants in memory"
+        if self.is_loading:
+            told += ", more are being loaded"
+        return told + ("; the last reload failed, and is tried again" if self._releases.due < inf else "")
+
+    def _on_filled(self, report: Preloaded) -> None:
+        self._releases.report = report
+        self.warn_of_memory()
 
     def reload(self) -> None:
         """Build the next generation beside the live one and flip to it; any thread may ask, and a signal's handler,

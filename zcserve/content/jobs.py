@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -44,6 +44,7 @@ class Counters:
     patches: int = 0
     changed: int = 0  # resources that patches replaced, added or took away
     rescans: int = 0  # walks of everything because the watcher lost track, or a patch failed
+    live_since: float = field(default_factory=time.time)  # when the live generation came, since 1970
 
 
 class Jobs:

@@ -37,12 +37,14 @@ class Live:
 
     laid         keys of patches that came while the next generation was built (`is_building`)
     renewed      keys of what requests found newer meanwhile (`Content`), and the next generation may have older
+    events_before  of watchers that are gone
     is_adrift    the new root failed to load: events of the old one are ignored
     """
 
     def __init__(self, site: Site, service: Service, config: Config, plan: Callable[[], None]) -> None:
         """`plan` is told that something may be due at another time."""
         self.watcher: Watcher | None = None
+        self.events_before = 0
         self.laid: Shards[bytes, bool] = Shards()
         self.renewed: dict[bytes, None] = {}
         self.is_building = False
@@ -65,8 +67,15 @@ class Live:
             self._loop.add(watcher.fd, lambda _: self.read_events())
             if watcher.blind is not None:
                 _log.warning("not everything is watched: %s; everything is walked now and then", watcher.blind)
+        if self.watcher is not None:
+            self.events_before += self.watcher.events
         self.watcher = watcher
         self.plan()
+
+    @property
+    def events(self) -> int:
+        """How many events of the kernel's watchers have told."""
+        return self.events_before + (self.watcher.events if self.watcher is not None else 0)
 
     def read_events(self) -> bool:
         """Take in what the watcher has to tell; the rest in the next turn. Whether that was all."""

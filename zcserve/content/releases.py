@@ -30,6 +30,7 @@ from zcserve.content.merging import difference
 from zcserve.content.renewals import Renewals
 from zcserve.content.told import report_problems, resident, warn_of_memory
 from zcserve.errors import UsageError
+from zcserve.events import Event
 from zcserve.log import Log
 
 _log = Log(__name__)
@@ -54,8 +55,9 @@ Step: TypeAlias = Callable[[], None]
 class Releases:
     """Replaces the live generation as a whole.
 
-    due     when a reload that failed is tried again, of `time.monotonic`
-    report  what of the live generation is resident
+    due       when a reload that failed is tried again, of `time.monotonic`
+    report    what of the live generation is resident
+    reloaded  event: none that was asked for is to be built any more, in the builder's thread
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Releases:
     ) -> None:
         self.due = inf
         self.report = report
+        self.reloaded: Event[()] = Event()
         self._config = config
         self._builder = builder
         self._loader = builder.loader
@@ -94,7 +97,11 @@ class Releases:
     def _build_if_asked(self) -> None:
         if self._is_asked:  # else the reload that just ended began after this one was asked for
             self._is_asked = False
-            self._build_next()
+            try:
+                self._build_next()
+            finally:
+                if not self._is_asked:
+                    self.reloaded()
 
     def build_for(self, watcher: Watcher) -> None:
         """Build the next generation since a watcher has lost track."""
@@ -275,6 +282,7 @@ class Releases:
             report = preload(generation, self._loader)  # where the last generation was, there is room now
         self.report = report
         self._counters.flips += 1
+        self._counters.live_since = time.time()
         files = report.files - report.variants
         _log.info("reloaded: %d files, %d paths changed or gone, %s", files, len(changed), resident(report))
         report_problems(generation.problems)

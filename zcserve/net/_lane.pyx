@@ -33,6 +33,7 @@ from zcserve.net.lane cimport (
 )
 from zcserve.net.lane.atomic cimport look_64, look_int
 from zcserve.net.lane.connections cimport OWNER_PYTHON, OWNER_SOURCE, Conn, Conns
+from zcserve.net.lane.counts cimport BOUNDS, BOUNDS_S, SAMPLED_EVERY, all_answers, told_counts
 from zcserve.net.lane.lanes cimport DRAIN, END_ALL, END_IDLE, LANES_MAX, STOP, open_lanes, order_others, passed
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
 from zcserve.net.lane.letters cimport run_alone
@@ -40,7 +41,7 @@ from zcserve.net.lane.loop cimport Loop, is_second_over
 from zcserve.net.lane.news cimport are_sent, ask_for_lines, lines_left_out, lost_lines, told_lines
 from zcserve.net.lane.numbers cimport bury, close_numbers, tell_uses
 from zcserve.net.lane.opening cimport add_descriptors, close_lane, drop_letters, free_lane, have_mail, new_lane, open_lane, prepare
-from zcserve.net.lane.output cimport Output, MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes
+from zcserve.net.lane.output cimport MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.records cimport Record, record_of_page, take_dead
 from zcserve.net.lane.sending cimport Answering, pace_errands
@@ -51,11 +52,12 @@ from zcserve.net.lane.text cimport Text
 from zcserve.net.lane.timed cimport let_pending_go
 
 sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of those beside it
+bounds_s = tuple([BOUNDS_S[i] for i in range(BOUNDS)])   # net/counts.py has these two
+sampled_every = SAMPLED_EVERY
 
 
 def read_value(int kind, bytes value not None):
-    """For tests: the numbers that a value of this kind means (lane/grammar.pxd), None where the lane is unsure. Raises
-    ValueError for a kind that there is not."""
+    """For tests: the numbers that a value means (lane/grammar.pxd), None where that is unsure. Raises ValueError for an unknown kind."""
     return trials.numbers_read(kind, value)
 
 
@@ -128,9 +130,9 @@ cdef class Lane:
 
     # --- what the loop calls ----------------------------------------------------------------------------------
 
-    def register(self, int fd, *, bint stream):
-        """Watch a descriptor that Python owns: a connection (`stream`), or something that is only ever read."""
-        connections.register(&self.loop.answering.conns, fd, OWNER_PYTHON if stream else OWNER_SOURCE)
+    def register(self, int fd, *, bint stream, bint counts=True):
+        """Watch a descriptor that Python owns: a `stream`, which `counts` as a connection or not, or something that is only ever read."""
+        connections.register(&self.loop.answering.conns, fd, OWNER_PYTHON if stream and counts else OWNER_SOURCE, stream)
 
     def register_listener(self, int fd):
         """As `accepting.open_listener`."""
@@ -168,6 +170,7 @@ cdef class Lane:
         conns.reports_count = 0
         pace_errands(lane)
         conns.due = conns.full = is_log_filling(&lane.log)
+        self.loop.station.has_chores = table.are_chores_left(&self.shared.table)
         lane.gil.thread = PyEval_SaveThread()
         self.loop.turns(&self.loop, timeout)
         if not lane.gil.held:
@@ -419,9 +422,9 @@ cdef class Lane:
         return lines_left_out(&self.loop.answering.log, &self.shared.lanes)
 
     @property
-    def lines_lost(self):
-        """How many lines have found no room: another lane does not wait for `take_log`."""
-        return lost_lines(&self.shared.lanes)
+    def lost(self):
+        """What has found no room since the start: (lines of other lanes, which do not wait for `take_log`; sightings)."""
+        return lost_lines(&self.shared.lanes), sum([look_64(&self.lane_of(i).sightings.lost) for i in range(self.shared.lanes.count)])
 
     def hash(self, bytes key not None):
         """The table's hash of a key."""
@@ -471,23 +474,20 @@ cdef class Lane:
         """How many connections hold bytes that were read and are not answered yet."""
         return connections.count_inboxes(&self.loop.answering.conns)
 
-    cdef const Output *output_of(self, int number):
-        return &self.others[number].answering.output if number else &self.loop.answering.output
+    cdef const Answering *lane_of(self, int number):
+        return &self.others[number].answering if number else &self.loop.answering
 
     @property
     def requests(self):
         """How many it has answered."""
-        return sum([look_64(&self.output_of(i).requests) for i in range(self.shared.lanes.count)])
+        return sum([all_answers(&self.lane_of(i).output.answered) for i in range(self.shared.lanes.count)])
 
-    @property
-    def bytes_sent(self):
-        """Of content."""
-        return sum([look_64(&self.output_of(i).bytes_sent) for i in range(self.shared.lanes.count)])
-
-    @property
-    def not_modified(self):
-        """How many of its answers were 304."""
-        return sum([look_64(&self.output_of(i).not_modified) for i in range(self.shared.lanes.count)])
+    def counts(self):
+        """Of each lane: answers by status and method, bytes sent, durations by bound and their sum, clients accepted, connections, and
+        how many of these were reading, writing, waiting and ending at the last sweep; servlets' answers and calls (lane/counts.pxd)."""
+        cdef int i
+        loads = [self.count, *self.loads[1:]]
+        return [told_counts(&self.lane_of(i).output.answered, &self.lane_of(i).conns.clients, loads[i]) for i in range(len(loads))]
 
     @property
     def turn(self):

@@ -27,7 +27,6 @@ from zcserve.net.transport import SocketTransport, Transport
 # Read at a time. A browser's head is 0.5-2 KB; a longer one takes another turn.
 RECV_BYTES = 8192
 
-_CLIENT = Kind.CLIENT
 _DONE = Flushed.DONE
 _HEAD, _IDLE, _BODY, _WRITE, _WAIT, _CLOSED = State
 _READING = (_HEAD, _IDLE, _BODY)
@@ -41,8 +40,8 @@ class Connection:
         "armed", "state", "transport",
     )  # fmt: skip
 
-    def __init__(self, service: Service, transport: Transport, stay: Stay | None = None) -> None:
-        """`stay`: the front handed it over, and watches it already."""
+    def __init__(self, service: Service, transport: Transport, stay: Stay | None = None, read_at: float = 0.0) -> None:
+        """`stay`: the front handed it over, and watches it already; what it has read it read at this time."""
         self._service = service
         self._loop = service.loop
         self.transport = transport
@@ -50,26 +49,25 @@ class Connection:
         self._is_resumed = False  # what the request at hand waited for is there
         self._hung_up = False  # the peer sends no more; told once, behind what it sent
         self._stop = Stop.BYTES
-        self.armed = inf
-        self.state = _HEAD
-        self._output = Output()
+        self.armed, self.state = inf, _HEAD
+        self._output = Output(service.tally, read_at)
         self._http = Http1(service, self, self._output, transport.peer, transport.addresses)
         self._clock = Clock(service, self._http, self._output, inf if stay is None else IDLE_S)
         self._stay = stay
         if stay is not None:  # `go_on` arms it, if there is something to wait for
             self._loop.handlers[transport.fd] = self._on_request
         else:
-            self._loop.add(transport.fd, self._on_request, _CLIENT)
+            self._loop.add(transport.fd, self._on_request, service.kind)
             self._loop.timers.arm(self)
         service.connections.add(self)
+        service.tally.states[_HEAD] += 1
 
     def go_on(self, handed: Handed) -> None:
         """Go on where the front stopped; what it has not sent goes out first. Where it had asked the application for
         the first request, that answer is sent: an application is called once for a request, and the target may lead
         elsewhere by now."""
-        _, data, _, self._hung_up, answer, unsent, read_at, request_id = handed
+        _, data, _, self._hung_up, answer, unsent, _, request_id = handed
         self._http.inbox = data
-        self._http.note_read(read_at, begins=True)
         if unsent:
             self._output.add((unsent,))
         try:
@@ -91,6 +89,7 @@ class Connection:
     def _set_state(self, state: State, *, keep: bool = False) -> None:
         if state is not _CLOSED and state not in MOVES[self.state]:
             raise AssertionError(f"{self.state.name} does not lead to {state.name}")
+        self._service.tally.move(self.state, state)
         self.state = state
         self._clock.since = self._loop.now
         if state is _CLOSED:
@@ -203,13 +202,12 @@ class Connection:
             self.close()  # half a request, or none: no answer is waited for
             return
         more = len(data) == RECV_BYTES or self._hung_up
-        http = self._http
-        if self._service.notes is not None:
-            http.note_read(begins=not http.inbox or self.state is _BODY)
+        http, output = self._http, self._output
+        output.read_at = now = self._loop.now
         if http.inbox:
             data = http.inbox + data
         elif self.state is not _BODY:
-            self._clock.since = self._loop.now
+            self._clock.since = output.began = now
         http.inbox = data
         self._answer()
         if more and self.state in _READING:  # else it is read when the state is one of these again
@@ -338,7 +336,9 @@ class Connection:
 
     def _goes_back(self) -> bool:
         """Give the connection, which owes nothing, to the front, where that takes it."""
-        if self._hung_up or not self._loop.front.give(self.transport.fd, self._clock.since):
+        if self._hung_up or self._service.kind is not Kind.CLIENT:
+            return False
+        if not self._loop.front.give(self.transport.fd, self._clock.since):
             return False
         self._leave(keep=True)
         self.transport.release()
@@ -390,5 +390,5 @@ def take_over(service: Service, fd: int) -> None:
     """The front hands a connection over: it is Python's until it is given back (`Connection._goes_back`)."""
     handed = service.loop.front.take(fd)
     if handed is not None:
-        peer, _, in_vain, *_ = handed
-        Connection(service, SocketTransport.of(fd, peer), Stay(in_vain)).go_on(handed)
+        peer, _, in_vain, *_, read_at, _ = handed
+        Connection(service, SocketTransport.of(fd, peer), Stay(in_vain), read_at).go_on(handed)

@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-from zcserve.net.front import Kind
 from zcserve.net.poller import ERROR
 from zcserve.net.service import Service
 from zcserve.net.timers import SLOTS_PER_S
@@ -77,7 +76,7 @@ class Ending:
             self._loop.handlers[transport.fd] = self._on_event
         else:
             try:
-                self._loop.add(transport.fd, self._on_event, Kind.CLIENT)
+                self._loop.add(transport.fd, self._on_event, service.kind)
             except OSError:
                 transport.close()
                 raise

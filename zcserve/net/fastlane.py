@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -33,6 +33,7 @@ from zcserve.forwarded import Proxies, Trusted
 from zcserve.http import FieldLines, coding_quality, is_host, parse_accept_encoding, parse_list
 from zcserve.log import Log
 from zcserve.net.access_log import AccessLog
+from zcserve.net.counts import LaneCounts, read
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, mode_of
 from zcserve.net.framing import frame
 from zcserve.net.front import Front, Kind, Turns
@@ -205,7 +206,8 @@ class FastLane(Front):
         self._log = log
         self._slow = slow_requests
         self._second = 0
-        self._lines_lost = 0  # that were told
+        self._lost = lane.lost  # as far as it was told
+        self._answers: list[tuple[int, ...]] = []  # likewise, of each lane
         self._losses: Telling
         self._awaited: deque[tuple[Callable[[], bool], Callable[[], None]]] = deque()
         self._call_soon: Callable[[Callable[[], object]], None]
@@ -220,10 +222,13 @@ class FastLane(Front):
                 self._start_lanes()
             self.lane.register_listener(fd)
         else:
-            self.lane.register(fd, stream=kind is Kind.CLIENT)
+            self.lane.register(fd, stream=kind in (Kind.CLIENT, Kind.STREAM), counts=kind is Kind.CLIENT)
 
     def _start_lanes(self) -> None:
-        """Now that all is known that never changes: the others have copies of it."""
+        """Now that all is known that never changes: the others have copies of it. The thread that turns from now on is
+        the one that stays, so it is bound, too."""
+        if self._pinned:
+            self._call_soon(partial(bind, 0))
         for number in range(1, self.lanes):
             self.lane.add_lane()
             self._threads.append(start(number, partial(self.lane.run_lane, number), pinned=self._pinned))
@@ -250,8 +255,6 @@ class FastLane(Front):
         """As `Front.begin`."""
         self._call_soon = loop.call_soon
         self._store = store
-        if self._pinned:
-            loop.call_soon(partial(bind, 0))
         loop.each_turn.subscribe(self._each_turn)
         store.evicted.subscribe(self._evicted)
         store.is_sending.subscribe(self.lane.pinned)
@@ -265,7 +268,7 @@ class FastLane(Front):
         if second != self._second:
             self._second = second
             self.lane.drain_ticks(TICKS_AT_ONCE)  # the others in the next turns
-            if self.lane.lines_lost > self._lines_lost:
+            if self.lane.lost != self._lost:
                 self._losses.note(time.monotonic())
             if self._log is not None:
                 self._log.left_out_by_lanes = self.lane.lines_left_out
@@ -282,11 +285,13 @@ class FastLane(Front):
             self._log.lines(lines)
 
     def _tell_lost(self) -> None:
-        """Say that another lane had no room for lines of the log, while this thread was kept from taking them."""
-        lost = self.lane.lines_lost - self._lines_lost
-        self._lines_lost += lost
-        if lost:
-            _log.error("access log: %d lines are lost: the loop was held for too long, and did not take them", lost)
+        """Say that a lane had no room for lines of the log, or for what was sampled, while this thread took nothing."""
+        last, self._lost = self._lost, self.lane.lost
+        lines, sightings = (now - before for now, before in zip(self._lost, last, strict=True))
+        if lines:
+            _log.error("access log: %d lines are lost: the loop was held for too long, and did not take them", lines)
+        if sightings:  # at first each use is sampled, and then as many as there is time for
+            _log.debug("what more memory would give: %d sampled uses found no room, and do not count", sightings)
 
     def _evicted(self, entry: Entry) -> bool:
         """A body left the store, in any thread: the lane must let go of it, and will if it has it."""
@@ -413,6 +418,20 @@ class FastLane(Front):
     def take_sightings(self) -> list[tuple[int, int, int, int, bool, bool]]:
         """As `Front.take_sightings`."""
         return self.lane.take_sightings()
+
+    def counts(self) -> Sequence[LaneCounts]:
+        """As `Front.counts`. An answer that is taken back, as the socket takes none of it, is told until it is given
+        again: no count becomes less."""
+        counts = self.lane.counts()
+        before, self._answers = self._answers, [told[0] for told in counts]
+        for i, answers in enumerate(before):
+            self._answers[i] = tuple(map(max, answers, self._answers[i]))
+        return [read((answers, *told[1:]), STATUSES) for answers, told in zip(self._answers, counts, strict=True)]
+
+    @property
+    def lines_lost(self) -> int:
+        """As `Front.lines_lost`."""
+        return self.lane.lost[0]
 
     def running(self) -> tuple[str | None, int]:
         """As `Front.running`. While a servlet runs, its count stands still."""

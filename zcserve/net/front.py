@@ -12,12 +12,13 @@ it is idle (`give`). Everything happens in the loop's thread, but for `running`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.events import Event
+from zcserve.net.counts import LaneCounts
 from zcserve.net.timers import Timers
 from zcserve.site.exchange import Answer, Owned, Quick
 
@@ -31,13 +32,14 @@ class Kind(enum.Enum):
     CLIENT = 1  # a connection: read from and written to
     LISTENER = 2  # a listening socket
     SOURCE = 3  # something else that is only ever read, such as a wake-up
+    STREAM = 4  # read from and written to as a client's, and counted among none of them: an operator's connection
 
 
 # A connection that is handed over: the client's address as `Transport.peer`; what was read of it and is not answered;
 # how often in a row it was handed over with fewer than four requests answered in between, this time included; whether
 # the client has closed its side; what the application has made of the first request that was read, or None: it was
-# not called; what is to be sent before all else; when the turn began in which the last of it was read; and the id by
-# which the application knows that request, where the front has given it one.
+# not called; what is to be sent before all else; when the turn began in which the last of it was read, by the loop's
+# clock; and the id by which the application knows that request, where the front has given it one.
 Handed: TypeAlias = tuple[str, bytes, int, bool, Answer | None, bytes, float, bytes]
 
 
@@ -191,6 +193,15 @@ class Front:
     def take_sightings(self) -> list[tuple[int, int, int, int, bool, bool]]:
         """What was noted since the last call: [(hash, size, tick, tick of the use before, followed, measured)]."""
         return []
+
+    def counts(self) -> Sequence[LaneCounts]:
+        """What each lane has counted."""
+        return ()
+
+    @property
+    def lines_lost(self) -> int:
+        """Lines of the access log that a lane had no room for."""
+        return 0
 
     def running(self) -> tuple[str | None, int]:
         """Where the servlet is that it is calling, or None; and a number that another call does not have. Any thread

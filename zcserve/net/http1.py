@@ -45,9 +45,9 @@ class Http1:
     """
 
     __slots__ = (
-        "_answered", "_began", "_body", "_called", "_head", "_is_new", "_output", "_owner", "_peer", "_proxies",
-        "_read_at", "_request", "_round", "_sending", "_service", "_site", "_writer", "addresses", "inbox",
-        "origin", "pace", "plain",
+        "_answered", "_asked_at", "_body", "_called", "_head", "_is_new", "_output", "_owner", "_peer", "_proxies",
+        "_request", "_round", "_sending", "_service", "_site", "_writer", "addresses", "inbox", "origin", "pace",
+        "plain",
     )  # fmt: skip
 
     def __init__(
@@ -69,7 +69,6 @@ class Http1:
         self.origin: Origin | None = None
         self._proxies = service.proxies if service.proxies is not None and service.proxies.trusts(peer) else None
         self.inbox = b""
-        self._began = self._read_at = 0.0  # the turns in which its first byte came, and its last
         self._head = b""  # of the request at hand, as sent
         self._request: Answering | None = None  # the one at hand, unless a plain hit answers it
         self._body: Discard | None = None  # the request's, until it is complete
@@ -78,12 +77,7 @@ class Http1:
         self.plain = 0
         self._round = self._answered = self._called = 0  # the turn of so many answers and applications' calls
         self._is_new = True  # nothing but plain hits is answered
-
-    def note_read(self, at: float = 0.0, *, begins: bool) -> None:
-        """Something was read, in the turn that began `at` (0: this turn), and perhaps a request `begins` with it."""
-        self._read_at = at or self._service.loop.now
-        if begins:
-            self._began = self._read_at
+        self._asked_at = 0.0  # `Output.began` of the one at hand
 
     # --- requests -----------------------------------------------------------------------------------------
 
@@ -128,7 +122,7 @@ class Http1:
                         others = count
                     stop = writer.write_hit(method, target, fields, hit, body)
                 elif fields.body or site.application is not None:
-                    request = Answering(service, site, self, method, target, fields)
+                    request = self._asked(method, target, fields)
                     at, stop = self._begin(request, data, start, at, share - count)
                     share = service.config.pipeline_max - self._answered
                     count -= at == start
@@ -162,6 +156,11 @@ class Http1:
             return self._begin_body(request, data, at, share)
         return at, self._emit_step(request.answer())
 
+    def _asked(self, method: bytes, target: bytes, fields: Fields) -> Answering:
+        """The request that stands first in the inbox, as one whose answer may have to be waited for."""
+        self._asked_at = self._output.began
+        return Answering(self._service, self._site, self, method, target, fields)
+
     def _has_turn(self, request: Answering) -> bool:
         """Whether it is answered now: applications are not called too often in a turn."""
         self._called += request.resource is not None
@@ -177,11 +176,10 @@ class Http1:
         self._writer.client, self.origin = self._peer, None
         notes = self._service.notes
         if notes is not None:
-            self._writer.note = note = notes.begin(self._began)
+            self._writer.note = note = notes.begin(self._output.began)
         parsed = self._service.parser.parse(data, start)
         if parsed is not None and notes is not None:
             notes.read(note, data[start : parsed[3]], request_id)
-            self._began = self._read_at  # what is behind it came with the last bytes
         if parsed is not None and self._proxies is not None:
             self.origin = self._proxies.origin(self._peer, data[start : parsed[3]])
             if self.origin is not None:
@@ -191,19 +189,22 @@ class Http1:
     def _respond(self, method: bytes, target: bytes, fields: Fields) -> Stop | None:
         """A request without a body, where there is no application. Only for content that is not at hand something is
         kept of it."""
-        service, site = self._service, self._site
+        tally = self._service.tally
         try:
-            found = look_up(site, method, target)
+            found = look_up(self._site, method, target)
         except HttpError as error:
             if error.close:
-                self._request = Answering(service, site, self, method, target, fields)
+                self._request = self._asked(method, target, fields)
                 raise
             found = reply.page(error.status)
         if isinstance(found, Reply):
+            tally.left -= 1
+            if not tally.left:
+                self._writer.measure()
             stop = self._writer.write(found, method, target, fields)
             assert not isinstance(stop, Outgoing)
             return stop
-        self._request = request = Answering(service, site, self, method, target, fields)
+        self._request = request = self._asked(method, target, fields)
         return self._emit_step(request.respond_entry(*found))
 
     def _emit_step(self, step: Step, close: bool = False) -> Stop | None:
@@ -230,9 +231,11 @@ class Http1:
             self.tell(f"answered 503, {error.reason}")
         if request is not None:
             self._end_request(request)
+        else:
+            self._output.owed += ((self._output.began, 1),)
         self._body = None
         answer = reply.unavailable() if error.status == 503 else reply.page(error.status)
-        self._writer.write(answer, method, b"", None)
+        self._writer.write(answer, method, b"", None, asked=request.method if request is not None else b"")
         return Stop.END
 
     def _begin_body(self, request: Answering, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
@@ -283,6 +286,7 @@ class Http1:
     def _end_request(self, request: Answering) -> None:
         """The request at hand is answered: an idle connection keeps nothing of it, an old generation least of all."""
         self._request = None
+        self._output.owed += ((self._asked_at, 1),)
         self._head = b""
         self._is_new = False
         request.end()
@@ -294,7 +298,7 @@ class Http1:
         parsed = self._parse(self.inbox, 0, request_id)
         assert parsed is not None
         method, target, fields, at = parsed
-        self._request = Answering(self._service, self._site, self, method, target, fields)
+        self._request = self._asked(method, target, fields)
         self._head = self._writer.shown(self.inbox[:at])
         self._request.give(answer)
         self.inbox = self.inbox[at + fields.body :]

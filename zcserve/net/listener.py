@@ -18,8 +18,8 @@ A client whose machine has vanished sends no FIN. The kernel finds that out: by 
 inherit both from their listener, so they cost nothing for each connection. Nor does a client that has sent nothing yet,
 for the kernel keeps it back a while (deferral.py).
 
-A listening socket may come from the process before (upgrade.py): it is taken instead of bound anew, with the clients
-that wait in its queue. Then two processes have it until one closes, and only the last may remove a unix socket's name.
+A listening socket may come from another process (inherited.py). Then two processes have it until one closes, and only
+the last may remove a unix socket's name.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ import select
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import islice
 from math import inf
 
-from zcserve.config.addresses import Address, UnixAddress
+from zcserve.config.addresses import Address, FdAddress, UnixAddress
 from zcserve.errors import UsageError, reason_of
 from zcserve.log import Log
 from zcserve.net.connection import Connection
@@ -45,7 +45,9 @@ from zcserve.net.ending import Ending
 from zcserve.net.fields import CLOSE
 from zcserve.net.framing import frame
 from zcserve.net.front import Kind
+from zcserve.net.inherited import Inherited, close
 from zcserve.net.service import Service
+from zcserve.net.shortage import CONNECTIONS, DESCRIPTORS, Want
 from zcserve.net.states import FRESH_S
 from zcserve.net.transport import SocketTransport, Transport
 from zcserve.site import reply
@@ -76,50 +78,14 @@ _GONE = frozenset((
 ))  # fmt: skip
 
 
-class Inherited:
-    """Listening sockets that another process opened, each to be taken by the address that it is bound to."""
-
-    def __init__(self, sockets: Iterable[tuple[int, int]] = ()) -> None:
-        """`sockets` are descriptors, each with the port that was asked for, which may have been 0 (any)."""
-        self._waiting = [(socket.socket(fileno=fd), port) for fd, port in sockets]
-        self._taken: set[socket.socket] = set()
-
-    def take(self, family: int, host: str, port: int = 0) -> socket.socket | None:
-        """The socket of this address (of a unix socket, `host` is the path), or None: it was not bound before."""
-        for sock, asked in self._waiting:
-            where = sock.getsockname()
-            bound = (where, 0) if family == socket.AF_UNIX else (where[0], where[1])
-            if sock.family == family and host == bound[0] and port in (asked, bound[1]):
-                self._waiting.remove((sock, asked))
-                self._taken.add(sock)
-                sock.setblocking(False)
-                return sock
-        return None
-
-    def unbind(self, sock: socket.socket) -> None:
-        """Close a socket that `bind` gave and that is not listened on after all."""
-        _close(sock, keep_name=sock in self._taken)
-
-    def close(self) -> None:
-        """Close those that were not taken: their addresses are not used any more."""
-        while self._waiting:
-            _close(self._waiting.pop()[0])
-
-
-def _close(sock: socket.socket, *, keep_name: bool = False) -> None:
-    path = sock.getsockname() if sock.family == socket.AF_UNIX and not keep_name else None
-    sock.close()
-    if isinstance(path, str):
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-
-
 def bind(address: Address, inherited: Inherited | None = None) -> list[socket.socket]:
     """Bound sockets for an address, one for each that its host name stands for; not yet listening, but for those that
     are taken from `inherited`. Raises UsageError."""
     listeners: list[socket.socket] = []
     inherited = inherited or Inherited()
     try:
+        if isinstance(address, FdAddress):
+            return inherited.take_named(address.name)
         if isinstance(address, UnixAddress):
             return [inherited.take(socket.AF_UNIX, address.path) or _bind_unix(address.path)]
         flags = socket.AI_PASSIVE
@@ -127,6 +93,8 @@ def bind(address: Address, inherited: Inherited | None = None) -> list[socket.so
         port = address.port
         for family, kind, protocol, _, where in dict.fromkeys(found):
             taken = inherited.take(family, str(where[0]), port)
+            if taken is None and inherited.covers(str(where[0]), port):
+                continue
             sock = taken or socket.socket(family, kind, protocol)
             listeners.append(sock)
             if taken is None:
@@ -226,15 +194,22 @@ def _let_inherit(listener: socket.socket, write_timeout_s: float) -> None:
 
 
 class Listener:
-    """One listening socket in the loop. `shed_descriptor` frees a descriptor that content holds, if any does.
+    """One listening socket in the loop. `shed_descriptor` frees a descriptor that content holds, if any does; `lent` is
+    what systemd calls a socket of its own, which outlives this process.
 
     Raises UsageError when another program began to listen at the address meanwhile.
     """
 
     def __init__(
-        self, sock: socket.socket, service: Service, reserve: Reserve, shed_descriptor: Callable[[], bool]
+        self,
+        sock: socket.socket,
+        service: Service,
+        reserve: Reserve,
+        shed_descriptor: Callable[[], bool],
+        lent: str | None = None,
     ) -> None:
         self._sock = sock
+        self.lent = lent
         self._service = service
         self._loop = service.loop
         self._reserve = reserve
@@ -243,7 +218,7 @@ class Listener:
         self._is_tcp = sock.family != socket.AF_UNIX
         self._round = -1  # of the loop, in which it accepted last
         self._starved = False
-        self._short_of = ""  # why the front was asked for room last
+        self._short_of: Want | None = None  # what the front was asked for last
         self._is_asking = False  # it looks for connections to close, and will tell
         self._retry_at = inf
         self.armed = inf
@@ -282,8 +257,8 @@ class Listener:
             self._loop.again(self._accept_on)  # an event and a step came together: one turn has one share
             return
         self._round = self._loop.rounds
-        if self._short_of and (shed := self._loop.front.shed(0)):
-            self._has_shed(shed)
+        if self._short_of is not None and (shed := self._loop.front.shed(0)):
+            self._has_shed(self._short_of, shed)
         until = self._loop.now + ACCEPTING_S
         for count in range(ACCEPTS_PER_TURN):
             if count >= ACCEPTS_MIN and time.monotonic() > until:
@@ -322,6 +297,7 @@ class Listener:
         return bool(poll.poll(0))
 
     def _welcome(self, fd: int, peer: object) -> None:
+        self._service.tally.accepted += 1
         transport = self._transport_of(fd, peer)
         try:
             Connection(self._service, transport)
@@ -364,23 +340,28 @@ class Listener:
         except OSError:
             self._reserve.take_back()
             return
-        self._service.shortage.note(self._short_of_descriptors(), self._loop.now, refused=1)
+        service = self._service
+        service.shortage.note(self._short_of_descriptors(), self._loop.now, refused=1)
+        service.tally.accepted += 1
         transport = self._transport_of(fd, peer)
-        segments, _, _ = frame(reply.unavailable(), b"GET", b"")
-        prefix = self._service.prefixes.of(503, CLOSE)
+        segments, length, _ = frame(reply.unavailable(), b"GET", b"")
+        prefix = service.prefixes.of(503, CLOSE)
+        service.tally.note(503, b"")
+        if service.log is not None:
+            service.log(transport.peer, b"", b"", None, 503, length)
         try:
-            transport.send([prefix, *segments])  # type: ignore[list-item]
+            service.tally.bytes_sent += transport.send([prefix, *segments])  # type: ignore[list-item]
             Ending(self._service, transport, watched=False, freed=self._reserve.take_back)
         except OSError:
             transport.close()
             self._reserve.take_back()
 
-    def _too_many_connections(self) -> str:
-        return f"--connections-max ({self._service.config.connections_max}) is reached"
+    def _too_many_connections(self) -> Want:
+        return Want(CONNECTIONS, f"--connections-max ({self._service.config.connections_max}) is reached")
 
-    def _short_of_descriptors(self) -> str:
+    def _short_of_descriptors(self) -> Want:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        return f"no descriptor is left (the process may have {limit}: ulimit -n, LimitNOFILE=)"
+        return Want(DESCRIPTORS, f"no descriptor is left (the process may have {limit}: ulimit -n, LimitNOFILE=)")
 
     def _shed_endings(self) -> bool:
         """Close endings whose clients have everything, and do not close by themselves; False when there is none."""
@@ -391,15 +372,15 @@ class Listener:
             count += 1
         return bool(count)
 
-    def _shed_idlest(self, age_s: float, why: str) -> bool:
+    def _shed_idlest(self, age_s: float, want: Want) -> bool:
         """Close the connections that have been idle longest; False when none is idle. A connection that is younger than
         `age_s` is spared, one that was not heard yet has `FRESH_S` in any case, and so is one to which an answer is
         still on its way."""
         service = self._service
-        self._short_of = why
+        self._short_of = want
         shed = self._loop.front.shed(SHED_BATCH)
         if shed:
-            self._has_shed(shed)
+            self._has_shed(want, shed)
             return True
         self._is_asking = shed is None
         if self._is_asking:
@@ -409,13 +390,13 @@ class Listener:
         idle.sort(key=lambda connection: connection.idle_since)
         count = sum(connection.shed() for connection in idle[: min(SHED_BATCH, len(idle) // 2 + 1)])
         if count:
-            service.shortage.note(why, now, shed=count)
+            service.shortage.note(want, now, shed=count)
         return bool(count)
 
-    def _has_shed(self, shed: int) -> None:
+    def _has_shed(self, want: Want, shed: int) -> None:
         """The front has closed so many connections."""
         self._is_asking = False
-        self._service.shortage.note(self._short_of, self._loop.now, shed=shed)
+        self._service.shortage.note(want, self._loop.now, shed=shed)
 
     def _accept_last(self) -> None:
         """Accept those in the queue, as far as there is room."""
@@ -436,16 +417,17 @@ class Listener:
 
     def let_in(self) -> bool:
         """As `deferral.let_in`: whether clients are kept back that closing would reset."""
-        return self._is_tcp and self._sock.fileno() >= 0 and let_in(self._sock)
+        return self._is_tcp and self.lent is None and self._sock.fileno() >= 0 and let_in(self._sock)
 
     def close(self, *, handed_over: bool = False) -> None:
         """Accept no more. Clients in the kernel's queue are accepted by the process that the socket was handed over to,
-        or else here, as the last ones: closing would reset them."""
+        or that systemd lends it next; or else here, as the last ones: closing would reset them."""
         if self._sock.fileno() < 0:
             return
+        handed_over = handed_over or self.lent is not None
         if not handed_over:
             self._accept_last()
             with contextlib.suppress(OSError):  # a program that was to take over may have the socket, and hang
                 self._sock.shutdown(socket.SHUT_RDWR)
         self._loop.forget(self._sock.fileno())
-        _close(self._sock, keep_name=handed_over)
+        close(self._sock, keep_name=handed_over)

@@ -18,15 +18,18 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from math import inf
 
+from zcserve import threads
 from zcserve.cache.evictor import tick_at
 from zcserve.events import Event
 from zcserve.log import Log
 from zcserve.net.calling import CALLING_S, Calling
+from zcserve.net.counts import SHORT_TURN_S, Times
 from zcserve.net.forks import Ended, end, keep_in_children, let_go_in_children
 from zcserve.net.front import Front, Kind
 from zcserve.net.timers import Timers
@@ -46,6 +49,8 @@ class Loop:
     now          the monotonic clock at the turn's start
     tick         the same, as entries have it (cache/evictor.py)
     rounds       counts turns
+    busy_s       seconds of all of them
+    long_turns   those that took longer than SHORT_TURN_S
     calling      which applications are called in this turn
     each_turn    event: a turn has begun
     handed_over  event: the fast lane hands the connection with this descriptor over
@@ -59,6 +64,8 @@ class Loop:
         self.now = time.monotonic()
         self.tick = tick_at(self.now)
         self.rounds = 0
+        self.busy_s = 0.0
+        self.long_turns = Times()
         self.calling = Calling()
         self.each_turn: Event[()] = Event()
         self.handed_over: Event[int] = Event()
@@ -112,6 +119,27 @@ class Loop:
         while not self._stopped:
             self.run_once()
 
+    @contextmanager
+    def turning(self) -> Iterator[None]:
+        """Turn in a thread of its own while the caller does something long, which must not touch the loop: the content
+        is loaded, and what listens already answers meanwhile. Raises NoThreadError."""
+        is_over = False
+
+        def turn() -> None:
+            while not is_over:
+                self.run_once()
+
+        def end() -> None:
+            nonlocal is_over
+            is_over = True
+
+        thread = threads.start(turn, "zcserve-start")
+        try:
+            yield
+        finally:
+            self.call_soon(end)
+            thread.join()
+
     def run_once(self) -> None:
         """One turn."""
         events = self.front.poll(self._timeout())
@@ -147,6 +175,10 @@ class Loop:
         if self.calling.waiting or self.calling.quiet:
             self.calling.run(self._guarded)
         self.timers.fire(self.now, self._guarded)
+        took = time.monotonic() - self.now
+        self.busy_s += took
+        if took > SHORT_TURN_S:
+            self.long_turns.add(took)
 
     def _steps(self) -> list[Callable[[], object]]:
         """Those that go on in this turn: the oldest."""

@@ -19,6 +19,7 @@ from zcserve.cache import spans
 from zcserve.cache.entry import FILES, Body, DiskSpan, ForeignSpan, Segment, Span
 from zcserve.cache.fetcher import Fetcher, Wait
 from zcserve.cache.spans import TornError
+from zcserve.net.counts import Tally
 from zcserve.net.transport import Transport
 
 # Buffers in one send: half of IOV_MAX (1024), and more than pipeline_max requests need.
@@ -51,26 +52,24 @@ class Output:
     rests     set from ENOUGH until the next `flush`
     about     what a large answer is (method and target), should it be cut, until it is out
     wait      after COLD: for the thread that reads, until `supply`
+    began     when the first byte was read of what is answered next; `read_at`: when the last one was
+    owed      answers that are to be measured: when each was asked for, and how often it counts
     """
 
     __slots__ = (
-        "_added",
-        "_awaited",
-        "_is_over",
-        "_is_pinned",
-        "_kept",
-        "_queued",
-        "about",
-        "rests",
-        "segments",
-        "wait",
-    )
+        "_added", "_awaited", "_is_over", "_is_pinned", "_kept", "_queued", "_tally", "about", "began", "owed",
+        "read_at", "rests", "segments", "wait",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally, read_at: float = 0.0) -> None:
+        """`tally` counts what is sent. `read_at`: when the first of what is answered was read, if it was."""
+        self._tally = tally
+        self.began = self.read_at = read_at
         self.segments: list[Segment] = []
         self.rests = False
         self.about: tuple[bytes, bytes] | None = None
         self.wait: Wait | None = None
+        self.owed: tuple[tuple[float, int], ...] = ()
         self._queued = 0  # `Transport.unacknowledged` when it was last looked at
         self._kept: list[Body] = []  # whose memory `segments` refers to
         self._is_pinned = False
@@ -133,6 +132,9 @@ class Output:
         self.about = None
         if self._awaited:
             self.tell_out(0)
+        if self.owed:
+            self._tally.measure(self.owed)
+            self.owed = ()
         return _DONE
 
     def _send_buffers(self, transport: Transport, left: int) -> int:
@@ -142,6 +144,7 @@ class Output:
         if len(segments) > BUFFERS_MAX or not FILES.isdisjoint(map(type, segments)):
             return self._send_before_file(transport, left)
         count = transport.send(segments)
+        self._tally.bytes_sent += count
         if count == sum(map(len, segments)):  # almost always
             segments.clear()
         else:
@@ -166,6 +169,7 @@ class Output:
                 copied += len(segment)
             buffers.append(segment)
         sent = send(buffers if piece is None else (*buffers, piece))
+        self._tally.bytes_sent += sent
         behind = self._took(buffers, sent)
         if piece is not None and behind >= 0:
             assert isinstance(span, DiskSpan)
@@ -192,11 +196,13 @@ class Output:
         if isinstance(span, Span):
             length = min(span.length, left)
             count = transport.send_file(span.fd, span.offset, length)
+            self._tally.bytes_sent += count
         elif isinstance(span, ForeignSpan):
             length = spans.next_length(span, left)
             if not length:
                 return 0
             count = transport.send_file(span.file.fd, span.offset, length)
+            self._tally.bytes_sent += count
         else:
             piece = spans.next_piece(span, left // COPY_COST)
             return self._send_piece(transport, span, piece) if piece is not None else 0
@@ -208,10 +214,12 @@ class Output:
     def _send_piece(self, transport: Transport, span: DiskSpan, piece: memoryview, count: int = 0) -> int:
         """Send the bytes of a file that were read and checked, of which `count` are taken already, until the transport
         takes no more: what it does not take is read again, so a try is cheaper. What they count for."""
+        before = count
         try:
             while count < len(piece):
                 count += transport.send((piece[count:],))
         finally:
+            self._tally.bytes_sent += count - before
             if count:
                 spans.took(self.segments, span, count, len(piece), piece)
         return count * COPY_COST
@@ -263,6 +271,7 @@ class Output:
         self._is_over = True
         if self._awaited:
             self.tell_out(0, sent=False)
+        self.owed = ()
 
     def _unpin(self) -> None:
         self._is_pinned = False

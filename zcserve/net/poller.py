@@ -14,7 +14,7 @@ from zcserve.net.front import Front, Kind
 READ, WRITE, HANG_UP, ERROR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLRDHUP | select.EPOLLHUP, select.EPOLLERR
 _OF_CLIENT = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _OF_SOURCE = select.EPOLLIN | select.EPOLLET
-_CLIENT = Kind.CLIENT
+_STREAMS = (Kind.CLIENT, Kind.STREAM)
 
 # Events taken from the kernel at a time: enough to spread the cost of the call, few enough to keep turns short.
 EVENTS_MAX = 256
@@ -32,7 +32,7 @@ class Poller(Front):
 
     def watch(self, fd: int, kind: Kind) -> None:
         """As `Front.watch`."""
-        self._epoll.register(fd, _OF_CLIENT if kind is _CLIENT else _OF_SOURCE)
+        self._epoll.register(fd, _OF_CLIENT if kind in _STREAMS else _OF_SOURCE)
 
     def forget(self, fd: int) -> None:
         """As `Front.forget`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -15,12 +16,14 @@ from zcserve.events import Event
 from zcserve.forwarded import Proxies
 from zcserve.net import negotiate
 from zcserve.net.bodies import Allowance
+from zcserve.net.counts import SAMPLED_EVERY, Counts, Tally, added, states_of, turns_of
 from zcserve.net.failures import Failures
+from zcserve.net.front import Kind
 from zcserve.net.loop import Loop
 from zcserve.net.notes import Notes
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
-from zcserve.net.shortage import Shortage
+from zcserve.net.shortage import QUESTIONS, Shortage
 from zcserve.site.site import Site
 
 
@@ -60,7 +63,8 @@ class Leaving(Protocol):
 @dataclass(slots=True)
 class Service:
     """What all connections share. `log` writes a line of the access log; None: there is none, or `notes` see to it.
-    `closed` is an event: a connection has ended."""
+    `closed` is an event: a connection has ended. `kind`: clients, which the front may have; or streams, which are
+    Python's and no clients."""
 
     config: Config
     loop: Loop
@@ -72,6 +76,7 @@ class Service:
     log: Callable[..., None] | None = None
     notes: Notes | None = None  # of each request, where the log says more of it than its line has
     proxies: Proxies | None = None  # the trusted ones
+    kind: Kind = Kind.CLIENT
     draining: bool = False  # every answer is its connection's last
     ending: bool = False  # idle connections are closed, too
     hurried: bool = False  # an ending lasts only until everything has arrived
@@ -79,6 +84,7 @@ class Service:
     connections: set[Connected] = field(default_factory=set)
     endings: set[Leaving] = field(default_factory=set)
     closed: Event[()] = field(default_factory=Event[()])
+    tally: Tally = field(default_factory=Tally)
     shortage: Shortage = field(init=False)
     failures: Failures = field(init=False)
     _site_of: dict[bytes, Site] = field(init=False)
@@ -102,7 +108,34 @@ class Service:
 
     def count(self) -> int:
         """Open connections, the front's among them."""
-        return self.loop.front.count(len(self.connections) + len(self.endings))
+        known = len(self.connections) + len(self.endings)
+        return self.loop.front.count(known) if self.kind is Kind.CLIENT else known
+
+    def counts(self) -> Counts:
+        """What was answered, sent and accepted until now, and what the connections do. In the loop's thread; it takes
+        some 0.1 ms."""
+        lanes, tally, loop, shortage = tuple(self.loop.front.counts()), self.tally, self.loop, self.shortage
+        durations = tally.durations.look()
+        for lane in lanes:
+            durations |= lane.durations
+        refused = Counter(shortage.refused)
+        refused[QUESTIONS] += sum(lane.refused for lane in lanes)
+        return Counts(
+            requests=added([tally.requests(), *(lane.requests for lane in lanes)]),
+            response_bytes=tally.bytes_sent + sum(lane.bytes_sent for lane in lanes),
+            durations=durations,
+            sampled_every=SAMPLED_EVERY,
+            accepted=tally.accepted + sum(lane.accepted for lane in lanes),
+            open=self.count(),
+            connections_max=self.config.connections_max,
+            states=states_of(tally, len(self.endings), lanes),
+            shed=dict(shortage.shed),
+            refused=dict(+refused),
+            waits=dict(shortage.waits),
+            turns=loop.rounds,
+            lag=turns_of(loop.rounds, loop.busy_s, loop.long_turns),
+            lanes=lanes,
+        )
 
     def choose(self, generation: Generation, base: Entry, accept: dict[bytes, int] | None) -> Entry | None:
         """Negotiate, and have variants made again that were evicted."""

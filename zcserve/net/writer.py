@@ -1,5 +1,5 @@
 """What is put into a connection's output for one answer: the second's prefix, head and content, in HTTP/1's form; and
-the access log's line of it.
+the access log's line of it; it is counted with that (counts.py).
 
 It decides nothing but what its owner must know: whether more may be answered at once (`Stop`). A large body goes out
 first, so that what follows is not answered for a client that has gone away.
@@ -12,6 +12,7 @@ import time
 from zcserve.cache import spans
 from zcserve.cache.entry import Body, Entry
 from zcserve.net.answering import represent
+from zcserve.net.counts import SAMPLED_EVERY
 from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import Outgoing, frame
 from zcserve.net.notes import Note
@@ -42,22 +43,28 @@ class Writer:
     def write_hit(self, method: bytes, target: bytes, fields: Fields, chosen: Entry, body: Body) -> Stop | None:
         """Answer a GET or HEAD with a representation whose content is at hand, as far as its conditions and ranges
         go."""
-        service = self._service
+        service, output = self._service, self._output
+        tally = service.tally
+        tally.left -= 1
+        if not tally.left:
+            self.measure()
         if not fields.plain:
             answer = represent(fields, method, chosen, body, service.config.ranges_max)
             if answer is not None:
                 stop = self.write(answer, method, target, fields)
                 assert not isinstance(stop, Outgoing)
                 return stop
+        tally.hits[method] += 1
+        output.began = output.read_at
         mode = CLOSE if service.draining else fields.mode
         stop = None
         if method == b"GET":
-            self._output.add((service.prefixes.ok[mode], *body.whole()), body)
+            output.add((service.prefixes.ok[mode], *body.whole()), body)
             if not body.copied:
-                self._output.about = method, target
+                output.about = method, target
                 stop = Stop.SHARE
         else:
-            self._output.add((service.prefixes.ok[mode], body.head()), body)
+            output.add((service.prefixes.ok[mode], body.head()), body)
         if service.log is not None:
             service.log(self.client, method, target, fields, 200, body.size if method == b"GET" else 0)
         elif service.notes is not None:
@@ -68,10 +75,16 @@ class Writer:
         return stop
 
     def write(
-        self, answer: Reply, method: bytes, target: bytes, fields: Fields | None, close: bool = False
+        self,
+        answer: Reply,
+        method: bytes,
+        target: bytes,
+        fields: Fields | None,
+        close: bool = False,
+        asked: bytes = b"",
     ) -> Stop | Outgoing | None:
         """Answer. What comes piece by piece is begun: it and its line in the log are the caller's. Without `fields`
-        what is answered is no request."""
+        what is answered is no request; where its method was understood all the same, that was `asked`."""
         service = self._service
         if fields is None:
             mode, version = CLOSE, b""
@@ -84,8 +97,10 @@ class Writer:
         if mode == CLOSE:
             self.says_no_more = fields is not None and fields.mode == CLOSE and not close
         self._output.add((service.prefixes.of(answer.status, mode), *segments), answer.body)
+        self._output.began = self._output.read_at
         if outgoing is not None:
             return outgoing
+        service.tally.note(answer.status, method if fields is not None else asked)
         if service.log is not None:
             service.log(self.client, method if fields is not None else b"", target, fields, answer.status, length)
         elif service.notes is not None:
@@ -96,8 +111,14 @@ class Writer:
             stop = Stop.SHARE
         return Stop.END if mode == CLOSE else stop
 
+    def measure(self) -> None:
+        """How long the answer takes that is given next counts for others, too, which are given at once."""
+        self._service.tally.left = SAMPLED_EVERY
+        self._output.owed += ((self._output.began, SAMPLED_EVERY),)
+
     def log(self, method: bytes, target: bytes, fields: Fields, status: int, length: int) -> None:
-        """Write the log's line of what has come piece by piece."""
+        """Count what has come piece by piece, and write the log's line of it."""
+        self._service.tally.note(status, method)
         if self._service.log is not None:
             self._service.log(self.client, method, target, fields, status, length)
         elif self._service.notes is not None:

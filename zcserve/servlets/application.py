@@ -15,7 +15,7 @@ What the lane was told of a target is forgotten when the folder or the site's fi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from zcserve.cache.root import Root
 from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
+from zcserve.net.counts import Histogram, LaneCounts
 from zcserve.net.failures import Failures
 from zcserve.net.front import Front
 from zcserve.net.request import split_target
@@ -227,6 +228,18 @@ class Servlets:
             broken = sum(bool(module.error) for module in modules)
             told.append(f"{len(modules)} in {self.config.servlets}" + f", {broken} of them broken" * bool(broken))
         return "; ".join([*told, *(f"mounted {text}" for text in self.config.mount)])
+
+    def calls(self, lanes: Iterable[LaneCounts]) -> Histogram:
+        """How long calls of servlets took, in these lanes and here."""
+        here = self._caller.times.look()
+        for lane in lanes:
+            here |= lane.calls
+        return here
+
+    @property
+    def errors(self) -> int:
+        """How often servlets and applications have failed."""
+        return self.context.errors
 
     def broken(self) -> list[str]:
         """The servlets that do not load: file, line and what is wrong, a line each."""

@@ -9,12 +9,14 @@ many empty pieces.
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from zcserve.http import FieldLines
+from zcserve.net.counts import Times
 from zcserve.servlets.context import Context
 from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.request import Request
@@ -58,9 +60,14 @@ Done: TypeAlias = Callable[[Outcome], None]
 
 
 class Caller:
-    """Calls servlets. All methods belong to the loop's thread."""
+    """Calls servlets. All methods belong to the loop's thread.
+
+    times  how long calls took, to their outcome; one that waits for a thread waits in it. The fast lane's own calls are
+           not among them
+    """
 
     def __init__(self, context: Context, loop_guard: LoopGuard) -> None:
+        self.times = Times()
         self._context = context
         self._loop_guard = loop_guard
 
@@ -77,7 +84,7 @@ class Caller:
 
     def start(self, route: Route, request: Request, failed: Failed, done: Done) -> Started:
         """Call a servlet that does not run in the loop, as `call` does. Raises BusyError."""
-        context = self._context
+        context, done = self._context, partial(self._done, done, time.monotonic())
         if route.is_async:
             task = context.tasks.start(self._call_in_tasks(route, request, failed))
             task.add_done_callback(lambda task: context.call_soon(partial(done, _outcome_of(task))))
@@ -89,7 +96,14 @@ class Caller:
 
     def call_here(self, route: Route, request: Request, failed: Failed) -> Outcome:
         """Call a servlet that runs in the loop, as `call` does."""
-        return self._loop_guard.guard(route.where, partial(self._call_here, route, request, failed))
+        began = time.monotonic()
+        outcome = self._loop_guard.guard(route.where, partial(self._call_here, route, request, failed))
+        self.times.add(time.monotonic() - began)
+        return outcome
+
+    def _done(self, done: Done, began: float, outcome: Outcome) -> None:
+        self.times.add(time.monotonic() - began)
+        done(outcome)
 
     def _cancel_in_pool(self, job: Callable[[], None], unwanted: list[bool]) -> None:
         if not self._context.pool.withdraw(job):

@@ -53,6 +53,7 @@ class Context:
     call_soon: Callable[[Callable[[], object]], None]
     call_later: Callable[[float, Callable[[], object]], None]
     failures: Failures
+    errors: int = 0  # what failed, as far as it is in the log
 
     def again(self, silent: int, call: Callable[[], object]) -> None:
         """Run a step of an iterator again that had nothing to say `silent` times in a row. In the loop's thread."""
@@ -73,6 +74,7 @@ class Context:
             if answer.status >= 500:
                 _log.warning("%s: %d: %s", what, answer.status, _reason_of(error) or reason_of(error))
             return answer
+        self.errors += 1
         number = secrets.token_hex(ID_BYTES)
         _log.error("%s failed, error %s at %s:", what, number, _request_of(asked), exc_info=error)
         trace = "".join(traceback.format_exception(error)) if self.config.dev else ""
@@ -85,6 +87,7 @@ class Context:
 
     def cut_short(self, what: str, asked: RequestLine, error: BaseException) -> None:
         """`what` raised when its answer had begun: all that can be done is to end it early."""
+        self.errors += 1
         _log.error("%s failed at %s; its answer was cut short:", what, _request_of(asked), exc_info=error)
 
 

@@ -37,10 +37,12 @@ class Site:
                  of the loop
     pins         what is never evicted
     application  answers what no file does; None: nothing
+    hits         uses of what was resident, but for those of the front's lanes (`Front.uses`)
+    misses       uses of what had to be loaded, or read from disk, first
     sampler      hears of each use, once there are misses; one for all sites
     """
 
-    __slots__ = ("application", "generations", "id", "live", "names", "pins", "sampler")
+    __slots__ = ("application", "generations", "hits", "id", "live", "misses", "names", "pins", "sampler")
 
     def __init__(
         self, id: int, live: Generation, *, names: frozenset[bytes] = frozenset(), pins: Pinned | None = None
@@ -52,6 +54,7 @@ class Site:
         self.pins = pins if pins is not None else Pinned(())
         self.application: Application | None = None
         self.sampler: Sampler | None = None
+        self.hits = self.misses = 0
 
     @property
     def root(self) -> Root:
@@ -95,3 +98,6 @@ class Site:
             entry.tick = tick
         if was_resident:
             entry.uses += 1
+            self.hits += 1
+        else:
+            self.misses += 1

@@ -1,6 +1,6 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text atomic  <  scan dates gil steady requests mail parcels  <  seconds lanes mapped records
+    system text atomic growing  <  scan dates gil steady requests mail parcels counts  <  seconds lanes mapped records
         <  withdrawn grammar choice uses
         <  numbers  <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log_fields
         <  log output  <  timed  <  connections parts absent finding news  <  owned  <  servlets shared
@@ -14,6 +14,7 @@
 | atomic      | how one thread reads what another writes                                    |
 | mail        | letters between lanes, and orders                                           |
 | parcels     | what a lane has gathered goes to Python's thread                            |
+| counts      | what a lane has answered, sent and accepted, and how long answers took      |
 | lanes       | what each lane lets the others see, and when what was withdrawn is freed    |
 | scan        | where a target, a name, a value or a tag ends                               |
 | dates       | the seconds that a date says                                                |
@@ -25,6 +26,7 @@
 | hashes      | a set of hashes, which any lane may ask what is not in it                   |
 | judged      | what a value means, as the grammar says it or else Python                   |
 | steady      | arrays that grow where they are                                             |
+| growing     | lists that may lie elsewhere when they have grown                           |
 | requests    | what servlets are called with                                               |
 | gil         | when the interpreter's lock is held                                         |
 | ranges      | a Range field -> a part of content                                          |

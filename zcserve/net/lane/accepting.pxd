@@ -26,6 +26,7 @@ from zcserve.net.lane.connections cimport (
     OWNER_LANE, OWNER_LISTENER, OWNER_NONE, Conn, Conns, give_place, renew, resume, room_for, run_again, show, take_place, tell, tell_if_over,
     watch_for,
 )
+from zcserve.net.lane.counts cimport count_client
 from zcserve.net.lane.lanes cimport ACCEPT, LEAVE, LISTEN, STAND_BEHIND, TROUBLE, Lanes, Station, order, order_others, send, waits
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.moving cimport give_away
@@ -306,6 +307,7 @@ cdef inline void take_in(Conns *conns, int fd, const sockaddr_storage *address) 
         memcpy(conn.address, &(<const sockaddr_in6 *> address).sin6_addr, 16)
     conn.fresh = conn.readable = True
     conns.count += 1
+    count_client(&conns.clients)
     show(conns)
 
 

@@ -18,6 +18,7 @@ from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
     BEGUN, CLOSES, CLOSES_DEAF, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, are_calls_waiting, keep_input, name_peer,
 )
+from zcserve.net.lane.counts cimport note_duration
 from zcserve.net.lane.finding cimport FIND_REQUESTS, find_out, may_find
 from zcserve.net.lane.gil cimport hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
@@ -288,7 +289,7 @@ cdef inline int answer_servlet(
             flush(lane, fd, p, end)
         return GONE
     at[0] = answered_up_to(lane, conn, head, p, end)
-    add_text(&lane.output, p, lane.servlets.said, key_at(lane.servlets.said), lane.servlets.said_len, lane.servlets.content_size)
+    add_text(&lane.output, head, p, lane.servlets.said, key_at(lane.servlets.said), lane.servlets.said_len, lane.servlets.content_size)
     if lane.log.on:
         write_line(lane, conn, head, 200, lane.servlets.content_size, SERVLET)
     conn.called_in = lane.turn
@@ -338,6 +339,7 @@ cdef inline int call(Answering *lane, Head *head, Record *found, const char *p, 
     asked.now = lane.conns.now
     if not lane.called_at:
         lane.called_at = monotonic()
+    lane.servlets.is_called = False
     result = ask(&lane.servlets, &lane.shared.table, found, asked, head, &lane.output)
     now = monotonic()
     took = now - lane.called_at
@@ -345,6 +347,8 @@ cdef inline int call(Answering *lane, Head *head, Record *found, const char *p, 
     lane.calls_left -= 1 + <int> (took * CALLS_MAX / CALLS_S)
     lane.called_at = now
     servlet_of(found).took = took        # nothing is buried before the next call
+    if lane.servlets.is_called:
+        note_duration(&lane.output.answered.calls, took, 1)
     return result
 
 

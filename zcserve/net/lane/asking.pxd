@@ -16,18 +16,19 @@ pipeline, leave a part of them to the others.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy, memmove, memset
 
 from zcserve.net.lane.atomic cimport add_int, look_int, set_int
 from zcserve.net.lane.connections cimport (
     ASKED, BEGUN, CLOSES, CLOSES_DEAF, OWNER_LANE, STAYS, TOLD_MAX, Conn, Conns, name_peer, run_again,
 )
+from zcserve.net.lane.counts cimport METHODS, cell_of, choose_next, count_answers, is_one_to_measure, note_said
 from zcserve.net.lane.endings cimport end
 from zcserve.net.lane.lanes cimport LANES_MAX, Lanes, send
 from zcserve.net.lane.log cimport Log, add_lines
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.moving cimport give_away
-from zcserve.net.lane.output cimport ENOUGH, GONE, Output, count
+from zcserve.net.lane.output cimport ENOUGH, GONE, OK, Output
 from zcserve.net.lane.proxies cimport NAME_MAX
 from zcserve.net.lane.records cimport Record, key_at, unref
 from zcserve.net.lane.timed cimport hold
@@ -67,7 +68,7 @@ cdef struct Question:
     int requests                 # that were answered
     size_t used                  # bytes of them
     bint closes                  # the last answer is the connection's last
-    int64_t size                 # of the answers' contents
+    uint16_t methods[METHODS]    # how many of them had which method (counts.pxd)
     Record *said                 # its text is the answers
     size_t said_len
     char *lines                  # for the access log
@@ -201,7 +202,7 @@ cdef inline bint fill_question(Question *question, int fd, Conn *conn, const cha
     question.used = question.said_len = question.lines_len = 0
     question.lines_count = 0
     question.closes = False
-    question.size = 0
+    memset(question.methods, 0, sizeof(question.methods))
     if question.said != NULL and look_int(&question.said.refs) > 1:      # an answer waits for its socket
         unref(conns.dead, question.said)
         question.said = NULL
@@ -288,7 +289,7 @@ cdef inline void say_answers(Question *question, Conns *conns, Conn *conn, Outpu
         hold(log, &conn.pending, question.lines, question.lines_len)
     elif question.lines_len:
         add_lines(log, question.lines, question.lines_len, question.lines_count)
-    count(output, question.requests, question.size, 0)
+    count_said(question, conn, output)
     conn.answered += question.requests
     question.requests = 0
     conn.closing = STAYS
@@ -302,6 +303,17 @@ cdef inline void say_answers(Question *question, Conns *conns, Conn *conn, Outpu
         memmove(conn.inbox, conn.inbox + question.used, rest)
         conn.told = BEGUN
     conn.inbox_len = <uint32_t> rest
+
+
+cdef inline void count_said(const Question *question, Conn *conn, Output *output) noexcept nogil:
+    """The answers leave together, so they have one duration."""
+    cdef int method
+    for method in range(METHODS):
+        count_answers(&output.answered, cell_of(OK, method), question.methods[method])
+    note_said(&output.answered, question.requests)
+    if is_one_to_measure(&output.answered):
+        choose_next(&output.answered)
+        conn.is_measured = True
 
 
 cdef inline int made_key(const Question *question) noexcept nogil:

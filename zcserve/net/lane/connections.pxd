@@ -17,6 +17,8 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from zcserve.net.lane.atomic cimport add_int, load_int, replace_int, set_int
+from zcserve.net.lane.counts cimport Clients
+from zcserve.net.lane.growing cimport grown
 from zcserve.net.lane.lanes cimport OVER, Lanes, Station, order
 from zcserve.net.lane.log cimport Log
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, Pending, unpin
@@ -42,7 +44,7 @@ cdef enum:
     OWNER_LANE = 1
     OWNER_PYTHON = 2
     OWNER_LISTENER = 3
-    OWNER_SOURCE = 4             # is only ever read, by Python
+    OWNER_SOURCE = 4             # Python's, and no client
     OWNER_MAIL = 5               # the lane's own mailbox
 
 cdef enum:                       # `Conn.trust`
@@ -79,6 +81,7 @@ cdef struct Conn:
     uint16_t question            # while it is ASKED: its number (asking.pxd)
     uint32_t events              # of Python's connection, that it was not told yet
     uint8_t trust                # whether the peer is a proxy that is listened to
+    uint8_t is_measured          # when what is pending is out, that is a duration (counts.pxd)
     uint8_t family
     unsigned char address[16]
     uint8_t name_len             # the peer as the log writes it, 0 until it does
@@ -88,11 +91,11 @@ cdef struct Conn:
     uint64_t given               # how many they were when Python gave it
     double born                  # when it was accepted
     double since                 # of the last answer, or of the last progress of what is pending
-    double read_at               # when the turn began in which the last bytes came
+    double read_at               # when the turn began in which the request at hand was read
     Pending pending              # while it has a record; of one that is handed over, what is to be sent first
     int outq                     # bytes that the kernel had to send when that was looked at
-    char *inbox                  # read, and to be answered when all that is left is out
     uint32_t inbox_len
+    char *inbox                  # read, and to be answered when all that is left is out
 
 cdef struct Report:              # for Python: what is ready, or 0 for a connection that is handed over
     int fd
@@ -103,7 +106,8 @@ cdef struct Timeouts:            # seconds
 
 cdef struct Queue:               # of descriptors
     int *fds
-    int count, size
+    int count
+    size_t room
 
 cdef struct Conns:
     Conn *all                    # by descriptor
@@ -129,6 +133,7 @@ cdef struct Conns:
     double sweep_interval, next_sweep
     double look_at               # when listeners are looked after (accepting.pxd), 0: not; `next_sweep` is not later
     Timeouts timeouts
+    Clients clients              # what Python is told of them
     Dead *dead                   # where a record goes that was sent from
     Log *log                     # of this lane
     char *buffer                 # of RECV_BYTES
@@ -198,12 +203,12 @@ cdef inline int watch_fresh(const Conns *conns, int fd, Conn *conn) noexcept nog
     return watch(conns, fd, False)
 
 
-cdef inline int register(Conns *conns, int fd, uint8_t owner) except -1:
-    """Watch a descriptor that Python opened. Raises OSError, MemoryError."""
+cdef inline int register(Conns *conns, int fd, uint8_t owner, bint stream) except -1:
+    """Watch a descriptor that Python opened; a `stream` is written to, too. Raises OSError, MemoryError."""
     if room_for(conns, fd) < 0:
         raise MemoryError
     renew(conns, fd)
-    if watch(conns, fd, owner != OWNER_PYTHON) < 0:
+    if watch(conns, fd, not stream) < 0:
         raise OSError(errno, "epoll_ctl")
     conns.all[fd].owner = owner
     if owner == OWNER_PYTHON:
@@ -365,13 +370,12 @@ cdef inline void call_later(Conns *conns, int fd, bint is_begun) noexcept nogil:
 
 cdef inline bint put_last(Queue *queue, int fd) noexcept nogil:
     """False without memory."""
-    cdef int *grown
-    if queue.count == queue.size:
-        grown = <int *> realloc(queue.fds, (2 * queue.size + 64) * sizeof(int))
-        if grown == NULL:
+    cdef int *fds
+    if <size_t> queue.count == queue.room:
+        fds = <int *> grown(queue.fds, &queue.room, sizeof(int))
+        if fds == NULL:
             return False
-        queue.fds = grown
-        queue.size = 2 * queue.size + 64
+        queue.fds = fds
     queue.fds[queue.count] = fd
     queue.count += 1
     return True

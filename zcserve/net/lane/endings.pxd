@@ -11,10 +11,13 @@ the queue's last byte, and when that is acknowledged an event says that the sock
 The unit knows no HTTP.
 """
 
+from libc.string cimport memset
+
 from zcserve.net.lane.connections cimport (
     CLOSES, CLOSES_DEAF, OWNER_LANE, OWNER_NONE, RECV_BYTES, Conn, Conns, free_inbox, lose, nothing_read, queued_out, run_again,
     unsent, wait_for_unread, watch_fresh,
 )
+from zcserve.net.lane.counts cimport Clients, show_clients
 from zcserve.net.lane.output cimport GONE, unpin
 from zcserve.net.lane.system cimport FIONREAD, SHUT_WR, close, ioctl, monotonic, recv, shutdown, ssize_t
 from zcserve.net.lane.timed cimport complete_pending
@@ -144,15 +147,20 @@ cdef inline void abort_all(Conns *conns) noexcept nogil:
 
 
 cdef inline void sweep(Conns *conns) noexcept nogil:
-    """End connections whose time is over."""
+    """End connections whose time is over, and note what each one does."""
     cdef int fd
     cdef Conn *conn
+    cdef Clients found
     conns.next_sweep = conns.now + conns.sweep_interval
     if not conns.count:
         return
+    memset(&found, 0, sizeof(Clients))
     for fd in range(conns.size):
         conn = &conns.all[fd]
-        if conn.owner != OWNER_LANE or conn.queued:
+        if conn.owner != OWNER_LANE:
+            continue
+        note_state(&found, conn)
+        if conn.queued:
             continue
         if conn.lingering:
             sweep_lingering(conns, fd, conn)
@@ -163,6 +171,20 @@ cdef inline void sweep(Conns *conns) noexcept nogil:
                 part(conns, fd)
         elif conns.ending:
             end_idle(conns, fd)
+    show_clients(&conns.clients, &found)
+
+
+cdef inline void note_state(Clients *found, const Conn *conn) noexcept nogil:
+    """What a connection does; one that is idle is none of these."""
+    found.ending += conn.lingering
+    if conn.lingering:
+        return
+    if conn.pending.record != NULL:
+        found.writing += 1
+    elif conn.queued:
+        found.waiting += 1
+    elif not conn.answered:
+        found.reading += 1
 
 
 cdef inline void sweep_lingering(Conns *conns, int fd, Conn *conn) noexcept nogil:

@@ -15,6 +15,7 @@ from libc.string cimport memchr, memcmp, memset
 from zcserve.net.lane.conditions cimport (
     IF_RANGE, MATCH, MODIFIED_SINCE, NONE_MATCH, RANGE, UNMODIFIED_SINCE, Conditions, note_condition,
 )
+from zcserve.net.lane.counts cimport DELETE, GET, HEAD, PATCH, POST, PUT
 from zcserve.net.lane.grammar cimport (
     CLOSE, KEEP, KIND_ACCEPT, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, NUMBERS_MAX, UNSURE, UPGRADE, read_length,
 )
@@ -143,6 +144,17 @@ cdef inline Text key_of(const Head *head) noexcept nogil:
 
 cdef inline Text method_of(const Head *head) noexcept nogil:
     return Text(head.target.at - 1 - head.method_len, head.method_len)
+
+
+cdef inline int method_number(const Head *head) noexcept nogil:
+    """The method, as counts.pxd numbers it."""
+    cdef const char *p
+    if not head.for_servlet:
+        return GET if head.is_get else HEAD
+    p = method_of(head).at
+    if p[0] == c'D':
+        return DELETE
+    return POST if p[1] == c'O' else PUT if p[1] == c'U' else PATCH
 
 
 cdef inline bint parse_rest(

@@ -62,6 +62,7 @@ cdef struct Station:
     uint64_t seen                # the epoch of its turn, or QUIET
     uint64_t lost                # lines of the log that found no room
     uint64_t written             # an epoch from before which all lines were sent
+    bint has_chores              # something may be left to do in pieces (table.pxd); the first lane's, elsewhere never
     int ended                    # it runs no more
     int load                     # its connections; changed when one comes or goes
     int looked                   # what `asked` was when it last looked at all its listeners
@@ -75,7 +76,6 @@ cdef struct Station:
 cdef struct Lanes:
     int count                    # 1: there is the first one alone
     uint64_t epoch               # written by Python's thread
-    bint has_chores              # something may be left to do in pieces (table.pxd); Python's thread's
     Station *stations[LANES_MAX]
     uint64_t closed              # listeners that Python has closed, by number; written by Python's thread, as are the next
     int listeners                # how many it has opened
@@ -117,6 +117,11 @@ cdef inline void end_reading(Station *station) noexcept nogil:
     release(&station.seen, QUIET)
 
 
+cdef inline void note_chores(Lanes *lanes) noexcept nogil:
+    """Python's thread: there is something to do in pieces."""
+    lanes.stations[0].has_chores = True
+
+
 cdef inline uint64_t next_epoch(Lanes *lanes) noexcept nogil:
     """Python's thread: what was withdrawn until now is out of reach when this has `passed`."""
     return add(&lanes.epoch, 1)
@@ -129,7 +134,6 @@ cdef inline bint passed(const Lanes *lanes, uint64_t epoch) noexcept nogil:
         if load(&lanes.stations[i].seen) < epoch:
             return False
     return True
-
 
 
 cdef inline bint send(Lanes *lanes, int number, Letter letter) noexcept nogil:

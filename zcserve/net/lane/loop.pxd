@@ -44,8 +44,10 @@ cdef enum:
 cdef extern from *:
     """
     #define ZC_CALLING_S 0.002
+    #define ZC_NEVER (__builtin_inf())
     """
     const double CALLING_S "ZC_CALLING_S"        # in a turn servlets are called for so long, and the last one to its end
+    const double NEVER "ZC_NEVER"                # by the monotonic clock
 
 cdef struct Loop:
     # `run`, called by pointer, is compiled once, with all that it calls put inline; a copy for each caller costs a hit 60 instructions.
@@ -133,9 +135,9 @@ cdef inline int read_and_answer(Loop *loop, int fd, Conn *conn) noexcept nogil:
         length = recv(fd, buffer, RECV_BYTES, 0)
         if length <= 0:
             return nothing_read(conn, length)
-        conn.read_at = loop.answering.conns.now
         # Fewer than were asked for: what comes later is told; but not an end that was told already.
         conn.readable = length == RECV_BYTES or conn.hung_up
+        conn.read_at = loop.answering.conns.now
     conn.since = loop.answering.conns.now
     return answer(&loop.answering, fd, buffer, length)
 
@@ -171,7 +173,7 @@ cdef inline void run(Loop *loop, double timeout) noexcept nogil:
     cdef double until
     cdef bint worked = False
     conns.now = monotonic()
-    until = conns.now + timeout if timeout >= 0 else -1
+    until = conns.now + timeout if timeout >= 0 else NEVER
     if is_second_over(loop):
         return
     while True:
@@ -193,13 +195,13 @@ cdef inline void run(Loop *loop, double timeout) noexcept nogil:
 
 cdef inline bint is_time(const Loop *loop, double until) noexcept nogil:
     """Whether the time is over."""
-    if until >= 0:
+    if until < NEVER:
         return loop.answering.conns.now >= until
     return loop.answering.number and has_news(&loop.answering.log, &loop.answering.uses, &loop.answering.sightings)
 
 
 cdef inline bint has_own_chores(const Loop *loop) noexcept nogil:
-    return not loop.answering.number and has_chores(&loop.answering.shared.table)
+    return loop.station.has_chores and has_chores(&loop.answering.shared.table)
 
 
 cdef inline bint is_second_over(Loop *loop) noexcept nogil:
@@ -216,7 +218,7 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
     """Begin a turn; False when Python is needed instead."""
     cdef Conns *conns = &loop.answering.conns
     cdef int timeout
-    if until >= 0:               # a deadline of Python's: the last turn may have taken long
+    if until < NEVER:            # a deadline of Python's: the last turn may have taken long
         conns.now = monotonic()
     if conns.now >= conns.next_sweep:
         sweep(conns)
@@ -234,17 +236,21 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
     loop.events_at = loop.events_count = 0
     if loop.answering.number:
         timeout = end_turn(loop, timeout)
-    end_reading(&loop.station)
-    loop.events_count = epoll_wait(conns.epfd, loop.events, EVENTS_MAX, timeout)
-    if loop.answering.number:
+        wait_for_events(loop, timeout)
         begin_reading(&loop.answering.shared.lanes, &loop.station)
     else:
+        wait_for_events(loop, timeout)
         begin_work(&loop.station)
     begin_turn(&loop.answering)
     if loop.events_count < 0:
         loop.events_count = 0
         return False             # a signal: Python looks after it
     return True
+
+
+cdef inline void wait_for_events(Loop *loop, int timeout) noexcept nogil:
+    end_reading(&loop.station)
+    loop.events_count = epoll_wait(loop.answering.conns.epfd, loop.events, EVENTS_MAX, timeout)
 
 
 cdef inline int end_turn(Loop *loop, int timeout) noexcept nogil:
@@ -263,16 +269,14 @@ cdef inline int end_turn(Loop *loop, int timeout) noexcept nogil:
 cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept nogil:
     """How long to wait. After work there are log lines for Python, and a signal may have come: at most a second."""
     cdef const Conns *conns = &loop.answering.conns
-    cdef double left = 1 if worked else -1
+    cdef double at = min(until, conns.now + 1 if worked else NEVER)
     if conns.again.count or are_calls_waiting(conns) or (not worked and has_own_chores(loop)):
         return 0
-    if (conns.count or conns.look_at) and (left < 0 or conns.next_sweep - conns.now < left):
-        left = max(conns.next_sweep - conns.now, 0)
-    if until >= 0 and (left < 0 or until - conns.now < left):
-        left = max(until - conns.now, 0)
-    if not loop.answering.number and loop.answering.shared.lanes.has_chores and is_waiting(loop.answering.shared.table.withdrawn):
-        left = min(left, WAIT_MS * 0.001) if left >= 0 else WAIT_MS * 0.001
-    return -1 if left < 0 else <int> (left * 1000 + 0.999)
+    if conns.count or conns.look_at:
+        at = min(at, conns.next_sweep)
+    if loop.station.has_chores and is_waiting(loop.answering.shared.table.withdrawn):
+        at = min(at, conns.now + WAIT_MS * 0.001)
+    return -1 if at == NEVER else <int> (max(at - conns.now, 0) * 1000 + 0.999)
 
 
 cdef inline bint take_up_events(Loop *loop) noexcept nogil:

@@ -12,10 +12,11 @@ with what the lanes have counted by then.
 
 from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free
 
 from zcserve.net.lane.atomic cimport look_32, look_64, set_64
-from zcserve.net.lane.lanes cimport LANES_MAX, Lanes
+from zcserve.net.lane.growing cimport grown
+from zcserve.net.lane.lanes cimport LANES_MAX, Lanes, note_chores
 from zcserve.net.lane.parcels cimport Parcel, has_come, let_parcel_go, may_send
 from zcserve.net.lane.records cimport Dead, Record, free_record, reps_of
 from zcserve.net.lane.system cimport monotonic
@@ -28,9 +29,9 @@ cdef enum:
 cdef struct Numbers:
     Lanes *lanes
     uint32_t *unused             # those that were given back
-    uint32_t count, size
+    size_t count, size
     uint32_t last                # the largest that was ever given
-    uint32_t room
+    size_t room
     PyObject **owners            # by number: the entry whose representation has it, NULL for none
     Uses *uses[LANES_MAX]        # of each lane
     uint32_t *told[LANES_MAX]    # of each lane, by number: the `Use.count` that Python was told
@@ -46,7 +47,7 @@ cdef inline void open_numbers(Numbers *numbers, Lanes *lanes, Uses *first) noexc
 
 cdef inline int count_too(Numbers *numbers, int lane, Uses *uses) except -1:
     """Another lane has uses. Raises MemoryError."""
-    numbers.told[lane] = <uint32_t *> calloc(max(numbers.room, 1u), sizeof(uint32_t))
+    numbers.told[lane] = <uint32_t *> calloc(max(numbers.room, <size_t> 1), sizeof(uint32_t))
     if numbers.told[lane] == NULL or not has_uses(uses, numbers.last):
         raise MemoryError
     numbers.uses[lane] = uses
@@ -92,8 +93,8 @@ cdef inline uint32_t take_number(Numbers *numbers, entry) except? 0:
 
 cdef inline bint has_room(Numbers *numbers, uint32_t number) noexcept nogil:
     """Have a place for all that is known of this number. False without memory."""
-    cdef size_t room = 2 * <size_t> numbers.room + 1024
-    cdef void *grown
+    cdef size_t room = numbers.room
+    cdef void *list
     cdef int i
     for i in range(numbers.lanes.count):
         if not has_uses(numbers.uses[i], number):
@@ -101,21 +102,21 @@ cdef inline bint has_room(Numbers *numbers, uint32_t number) noexcept nogil:
     if number < numbers.room:
         return True
     for i in range(numbers.lanes.count):
-        grown = realloc(numbers.told[i], room * sizeof(uint32_t))
-        if grown == NULL:
+        room = numbers.room
+        list = grown(numbers.told[i], &room, sizeof(uint32_t))
+        if list == NULL:
             return False
-        numbers.told[i] = <uint32_t *> grown
-    grown = realloc(numbers.owners, room * sizeof(PyObject *))
-    if grown == NULL:
+        numbers.told[i] = <uint32_t *> list
+    list = grown(numbers.owners, &numbers.room, sizeof(PyObject *))
+    if list == NULL:
         return False
-    numbers.owners = <PyObject **> grown
-    numbers.room = <uint32_t> room
+    numbers.owners = <PyObject **> list
     return True
 
 
 cdef inline void give_numbers(Numbers *numbers, Record *record) noexcept:
     """A record's representations are gone; their entries are told the last of their uses. Without memory a number is not used again."""
-    cdef uint32_t *grown
+    cdef uint32_t *unused
     cdef uint32_t number
     cdef int i
     for i in range(record.count):
@@ -125,11 +126,10 @@ cdef inline void give_numbers(Numbers *numbers, Record *record) noexcept:
         tell(numbers, number)
         numbers.owners[number] = NULL
         if numbers.count == numbers.size:
-            grown = <uint32_t *> realloc(numbers.unused, (2 * numbers.size + 64) * sizeof(uint32_t))
-            if grown == NULL:
+            unused = <uint32_t *> grown(numbers.unused, &numbers.size, sizeof(uint32_t))
+            if unused == NULL:
                 return
-            numbers.unused = grown
-            numbers.size = 2 * numbers.size + 64
+            numbers.unused = unused
         numbers.unused[numbers.count] = number
         numbers.count += 1
 
@@ -191,7 +191,7 @@ cdef inline void begin_round(Numbers *numbers) noexcept nogil:
         send_uses(numbers.uses[0], own, tick_at(monotonic()) + 1)
     numbers.lane = 0
     numbers.at = 0
-    numbers.lanes.has_chores = True
+    note_chores(numbers.lanes)
 
 
 cdef inline bint has_listed(Numbers *numbers) noexcept nogil:

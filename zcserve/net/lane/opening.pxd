@@ -12,6 +12,7 @@ from libc.string cimport memcpy
 from zcserve.net.lane.answering cimport BATCH_BYTES
 from zcserve.net.lane.asking cimport close_asking
 from zcserve.net.lane.connections cimport OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, Conns, free_all, open_conns, register
+from zcserve.net.lane.counts cimport open_counts
 from zcserve.net.lane.judged cimport close_judged, open_judged
 from zcserve.net.lane.lanes cimport GIVEN, LANES_MAX, LISTEN, RETURNED, Lanes
 from zcserve.net.lane.log cimport close_log, open_log
@@ -62,6 +63,7 @@ cdef inline int open_lane(Loop *loop, uint32_t seed, config, bint log_on) except
     open_uses(&lane.uses)
     open_judged(&lane.judged, seed)
     open_sightings(&lane.sightings)
+    open_counts(&lane.output.answered)
     if log_on or config.slow_log_s:
         open_log(&lane.log, config, log_on)
     limit(loop, config, log_on)
@@ -94,7 +96,7 @@ cdef inline int limit(Loop *loop, config, bint log_on) except -1:
 cdef inline int have_mail(Loop *loop) except -1:
     """Raises OSError, MemoryError."""
     open_mail(&loop.station.mail)
-    register(&loop.answering.conns, loop.station.mail.fd, OWNER_MAIL)
+    register(&loop.answering.conns, loop.station.mail.fd, OWNER_MAIL, False)
     return 0
 
 

@@ -9,12 +9,13 @@ reference; answers behind it are taken back, as if they had not been made. The u
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from zcserve.net.lane.atomic cimport add_int, set_64
-from zcserve.net.lane.head cimport Head
+from zcserve.net.lane.atomic cimport add_int
+from zcserve.net.lane.counts cimport METHODS, Answered, cell_of, count_answers, count_bytes, note_said
+from zcserve.net.lane.head cimport Head, method_number
 from zcserve.net.lane.mapped cimport Mapped, copied_at, send_pages
 from zcserve.net.lane.records cimport Dead, Record, Rep, reps_of, unref
 from zcserve.net.lane.seconds cimport DATE_LEN, write_date
@@ -39,7 +40,7 @@ cdef enum:                       # which prefix: by status
     NOT_FOUND = 5
     MOVED = 6                    # 301
     UNAVAILABLE = 7              # 503
-    STATUSES = 8
+    STATUSES = 8                 # counts.pxd has a row for each
 
 cdef enum:                       # how a step ended
     DONE = 0
@@ -57,7 +58,7 @@ cdef struct Answer:              # two iovecs on their way
     Rep *rep
     int64_t size                 # of its content, 0 for none
     int64_t span_offset, span_len    # content that follows from `rep.fd`, 0 for none
-    bint not_modified
+    int cell                     # what it is counted as
 
 cdef struct Output:
     int count                    # of answers that are not sent yet
@@ -66,7 +67,7 @@ cdef struct Output:
     size_t prefix_len[MODES][STATUSES]
     char prefix[MODES][STATUSES][PREFIX_MAX]
     int date_at[MODES][STATUSES]     # where in it the Date begins
-    uint64_t requests, bytes_sent, not_modified      # numbers for Python
+    Answered answered
     Mapped mapped
     iovec iov[IOVECS_MAX]
     Answer answers[ANSWERS_MAX]
@@ -137,7 +138,6 @@ cdef inline Answer *add_answer(
     answer.size = rep.size if head.is_get and not matched else 0
     answer.span_offset = rep.offset
     answer.span_len = answer.size if rep.fd >= 0 else 0
-    answer.not_modified = matched
     if answer.span_len and output.prefix_len[head.mode][status] + rep.head_len <= MADE_BYTES - output.made_len:
         content = copied_at(&output.mapped, rep.fd, rep.offset, rep.size)
     if content != NULL:
@@ -145,7 +145,7 @@ cdef inline Answer *add_answer(
         join_head(output, iov, output.prefix[head.mode][status], output.prefix_len[head.mode][status], rep)
         iov[1].iov_base = <void *> content
         iov[1].iov_len = <size_t> rep.size
-        return put_behind(output, start, record, rep)
+        return put_behind(output, head, start, record, rep, status)
     iov[0].iov_base = <void *> output.prefix[head.mode][status]
     iov[0].iov_len = output.prefix_len[head.mode][status]
     if matched:
@@ -154,7 +154,7 @@ cdef inline Answer *add_answer(
     else:
         iov[1].iov_base = <void *> rep.head
         iov[1].iov_len = rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0)
-    return put_behind(output, start, record, rep)
+    return put_behind(output, head, start, record, rep, status)
 
 
 cdef inline void join_head(Output *output, iovec *iov, const char *prefix, size_t prefix_len, const Rep *rep) noexcept nogil:
@@ -166,29 +166,32 @@ cdef inline void join_head(Output *output, iovec *iov, const char *prefix, size_
     output.made_len += iov.iov_len
 
 
-cdef inline Answer *put_behind(Output *output, const char *start, Record *record, Rep *rep) noexcept nogil:
+cdef inline Answer *put_behind(
+    Output *output, const Head *head, const char *start, Record *record, Rep *rep, int status
+) noexcept nogil:
     """The answer behind the last one is complete: `start` is where its request begins."""
     cdef Answer *answer = &output.answers[output.count]
     answer.start = start
     answer.record = record
     answer.rep = rep
+    answer.cell = cell_of(status, method_number(head))
     output.count += 1
-    count_answer(output, answer, 1)
+    count_answers(&output.answered, answer.cell, 1)
     return answer
 
 
 cdef inline void add_text(
-    Output *output, const char *start, Record *record, const char *text, size_t length, int64_t size
+    Output *output, const Head *head, const char *start, Record *record, const char *text, size_t length, int64_t size
 ) noexcept nogil:
     """`text`, which the record keeps, is what has been answered by now: another answer with so much content, behind the others."""
     cdef Answer *answer = &output.answers[0]
     if output.count:
-        count(output, 1, size, 0)
+        count_answers(&output.answered, cell_of(OK, method_number(head)), 1)
     else:
         answer.size = size
         answer.span_offset = answer.span_len = 0
-        answer.not_modified = False
-        put_behind(output, start, record, reps_of(record))
+        put_behind(output, head, start, record, reps_of(record), OK)
+    note_said(&output.answered, 1)
     answer.record = record
     answer.rep = reps_of(record)
     output.iov[0].iov_len = 0
@@ -196,9 +199,10 @@ cdef inline void add_text(
     output.iov[1].iov_len = length
 
 
-cdef inline bint is_error(const Output *output, int answer) noexcept nogil:
-    """Whether an answer that was gathered says a status of 400 or more: its text begins as its prefix does."""
-    return (<const char *> output.iov[2 * answer].iov_base)[9] >= c'4'       # HTTP/1.1 4
+cdef inline bint is_error(const Answer *answer) noexcept nogil:
+    """Whether its status is 400 or more."""
+    cdef int status = answer.cell // METHODS
+    return status >= FAILED and status != MOVED
 
 
 cdef inline bint has_room(const Output *output) noexcept nogil:
@@ -206,15 +210,10 @@ cdef inline bint has_room(const Output *output) noexcept nogil:
     return output.count < ANSWERS_MAX and output.made_len <= MADE_BYTES // 2
 
 
-cdef inline void count_answer(Output *output, const Answer *answer, int by) noexcept nogil:
-    count(output, by, by * answer.size, by * answer.not_modified)
-
-
-cdef inline void count(Output *output, int64_t requests, int64_t size, int64_t not_modified) noexcept nogil:
-    """The lane's thread alone counts; Python's reads at any time."""
-    set_64(&output.requests, output.requests + requests)
-    set_64(&output.bytes_sent, output.bytes_sent + size)
-    set_64(&output.not_modified, output.not_modified + not_modified)
+cdef inline void note_sent(Output *output, ssize_t count) noexcept nogil:
+    """The kernel has taken so many bytes."""
+    output.bytes_left -= count
+    count_bytes(&output.answered, count)
 
 
 cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pending) noexcept nogil:
@@ -233,7 +232,7 @@ cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pend
         if errno != EAGAIN and errno != EINTR:
             return GONE
         count = 0
-    output.bytes_left -= count
+    note_sent(output, count)
     done = count
     if done == total and not span:
         return DONE
@@ -244,7 +243,7 @@ cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pend
     if not hold(&output.answers[output.begun], &output.iov[2 * output.begun], i - 2 * output.begun, done, pending):
         return GONE
     for i in range(output.begun + 1, answers):
-        count_answer(output, &output.answers[i], -1)
+        count_answers(&output.answered, output.answers[i].cell, -1)
     return ENOUGH
 
 
@@ -305,7 +304,7 @@ cdef inline int send_pending(Output *output, int fd, Pending *pending) noexcept 
         count = send_rest(fd, pending)
         if count < 0:
             return sent_nothing()
-        output.bytes_left -= count
+        note_sent(output, count)
     while pending.span_len:
         if output.bytes_left <= 0:
             return ENOUGH
@@ -316,7 +315,7 @@ cdef inline int send_pending(Output *output, int fd, Pending *pending) noexcept 
             return GONE          # only a file sent in place can end early
         pending.span_offset += count
         pending.span_len -= count
-        output.bytes_left -= count
+        note_sent(output, count)
     return DONE
 
 

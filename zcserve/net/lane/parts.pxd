@@ -77,7 +77,7 @@ cdef inline Answer *add_part(
     append(&at, rest, rest_len)
     if is_joined:
         append(&at, content, <size_t> size)
-    answer = put_made(output, at, size, start, record, rep)
+    answer = put_made(output, head, at, size, start, record, rep, PARTIAL)
     if content == NULL:
         answer.span_offset = rep.offset + part.start
         answer.span_len = size
@@ -112,7 +112,7 @@ cdef inline Answer *add_page(
     append(&at, page.behind.at, page.behind.len)
     if head.is_get:
         append(&at, page.content.at, page.content.len)
-    return put_made(output, at, page.content.len if head.is_get else 0, start, record, rep)
+    return put_made(output, head, at, page.content.len if head.is_get else 0, start, record, rep, line)
 
 
 cdef inline Answer *add_redirect(Output *output, const Head *head, const char *start, Record *record) noexcept nogil:
@@ -130,11 +130,11 @@ cdef inline Answer *add_redirect(Output *output, const Head *head, const char *s
     if query_len:
         append(&at, query, query_len)
     append(&at, rep.head + rep.head_len - LAST_LINE_ENDS, LAST_LINE_ENDS + size)
-    return put_made(output, at, size, start, record, rep)
+    return put_made(output, head, at, size, start, record, rep, MOVED)
 
 
 cdef inline Answer *put_made(
-    Output *output, char *end, int64_t size, const char *start, Record *record, Rep *rep
+    Output *output, const Head *head, char *end, int64_t size, const char *start, Record *record, Rep *rep, int status
 ) noexcept nogil:
     """An answer of the text that was made up to `end`, with so much content, in the text or behind it."""
     cdef Answer *answer = &output.answers[output.count]
@@ -146,8 +146,7 @@ cdef inline Answer *put_made(
     output.made_len += iov[0].iov_len
     answer.size = size
     answer.span_offset = answer.span_len = 0
-    answer.not_modified = False
-    return put_behind(output, start, record, rep)
+    return put_behind(output, head, start, record, rep, status)
 
 
 cdef inline void append(char **at, const char *text, size_t length) noexcept nogil:

@@ -19,11 +19,12 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer, 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_XDECREF, Py_XINCREF, PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from zcserve.net.lane.atomic cimport add_int
 from zcserve.net.lane.dates cimport FIXDATE_LEN, NO_DATE, read_date
+from zcserve.net.lane.growing cimport grown
 from zcserve.net.lane.system cimport memmem
 from zcserve.net.lane.text cimport Text, decimal
 
@@ -59,7 +60,7 @@ cdef struct Record:              # one allocation, its representations and its k
 
 cdef struct Dead:                # nothing refers to them any more
     Record **records
-    int count, size
+    size_t count, room
     void *numbers                # `Numbers` (numbers.pxd), which takes back those of what is buried
 
 
@@ -251,13 +252,12 @@ cdef inline void unref(Dead *dead, Record *record) noexcept nogil:
 
 cdef inline void note_dead(Dead *dead, Record *record) noexcept nogil:
     """Nothing refers to a record: `bury` frees it, with the GIL."""
-    cdef Record **grown
-    if dead.count == dead.size:
-        grown = <Record **> realloc(dead.records, (2 * dead.size + 64) * sizeof(Record *))
-        if grown == NULL:
+    cdef Record **records
+    if dead.count == dead.room:
+        records = <Record **> grown(dead.records, &dead.room, sizeof(Record *))
+        if records == NULL:
             return               # leaks the record rather than the server
-        dead.records = grown
-        dead.size = 2 * dead.size + 64
+        dead.records = records
     dead.records[dead.count] = record
     dead.count += 1
 

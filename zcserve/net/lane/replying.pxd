@@ -27,7 +27,7 @@ from zcserve.net.lane.connections cimport hand
 from zcserve.net.lane.finding cimport may_find
 from zcserve.net.lane.gil cimport hold_gil, let_gil_go
 from zcserve.net.lane.grammar cimport CLOSE
-from zcserve.net.lane.head cimport Head
+from zcserve.net.lane.head cimport Head, method_number
 from zcserve.net.lane.lanes cimport ANSWERED
 from zcserve.net.lane.log cimport SERVLET, Log, log_line, may_log
 from zcserve.net.lane.moving cimport Given, take_given
@@ -162,7 +162,7 @@ cdef inline int call_for(Answering *lane, Question *question, Head *head, Record
         return result
     question.requests += 1
     question.used = p + head.length + head.body - question.data
-    question.size += lane.servlets.content_size
+    question.methods[method_number(head)] += 1
     question.closes = head.mode == CLOSE
     if lane.log.on:
         keep_line(&lane.log, question, head, lane.servlets.content_size)

@@ -9,6 +9,7 @@ Python is to answer, or another lane, is handed over when all before that is out
 from libc.stdint cimport int64_t, uint64_t
 
 from zcserve.net.lane.asking cimport Asking
+from zcserve.net.lane.counts cimport SAMPLED_EVERY, choose_next, is_one_to_measure, note_duration
 from zcserve.net.lane.connections cimport STAYS, Conn, Conns, hand, keep_input, queued_out, watch_fresh
 from zcserve.net.lane.finding cimport Finder
 from zcserve.net.lane.gil cimport Gil
@@ -80,9 +81,15 @@ cdef inline int flush(Answering *lane, int fd, const char *p, const char *end) n
     cdef int answers = lane.output.count
     cdef int result = send_answers(&lane.output, fd, conn.closing, &conn.pending)
     if lane.servlets.said_len | <size_t> lane.log.is_timed:
-        note_sent(lane, conn, result)
-    if result == DONE or result == GONE:
-        return result
+        note_flushed(lane, conn, result)
+    if result == DONE:
+        if is_one_to_measure(&lane.output.answered):
+            measure(lane, conn, DONE)
+        return DONE
+    if is_one_to_measure(&lane.output.answered):
+        measure(lane, conn, result)
+    if result == GONE:
+        return GONE
     if lane.output.begun + 1 < answers:
         p = take_back(lane, lane.output.begun + 1, answers)
         conn.closing = STAYS
@@ -96,7 +103,7 @@ cdef inline int flush(Answering *lane, int fd, const char *p, const char *end) n
     return go_on(lane, fd, conn)
 
 
-cdef inline void note_sent(Answering *lane, Conn *conn, int result) noexcept nogil:
+cdef inline void note_flushed(Answering *lane, Conn *conn, int result) noexcept nogil:
     """The answers were given to the kernel, as far as it takes them."""
     if lane.servlets.said_len:
         let_said_go(&lane.servlets, &lane.shared.table)
@@ -115,10 +122,19 @@ cdef inline const char *take_back(Answering *lane, int first, int end) noexcept 
         take_lines_back(&lane.log, answers[first].log_mark, end - first)
         return answers[first].start
     for i in range(end - 1, first - 1, -1):
-        forget_one(&lane.log, is_error(&lane.output, i), answers[i].log_mark < behind)
+        forget_one(&lane.log, is_error(&answers[i]), answers[i].log_mark < behind)
         behind = answers[i].log_mark
     lane.log.len = behind
     return answers[first].start
+
+
+cdef inline void measure(Answering *lane, Conn *conn, int result) noexcept nogil:
+    """One of the answers that `send_answers` has sent is to be measured; if it is pending, when it is out."""
+    cdef bint is_last = choose_next(&lane.output.answered)
+    if result == ENOUGH and is_last:
+        conn.is_measured = True
+    elif result != GONE:
+        note_duration(&lane.output.answered.durations, monotonic() - conn.read_at, SAMPLED_EVERY)
 
 
 cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
@@ -131,6 +147,9 @@ cdef inline int go_on(Answering *lane, int fd, Conn *conn) noexcept nogil:
     if result == DONE:
         complete_pending(&lane.log, &conn.pending, conn.read_at, False)
         unpin(&conn.pending, &lane.dead)
+        if conn.is_measured:
+            conn.is_measured = False
+            note_duration(&lane.output.answered.durations, monotonic() - conn.read_at, SAMPLED_EVERY)
     elif result == BLOCKED:
         conn.outq = queued_out(fd)
     return result

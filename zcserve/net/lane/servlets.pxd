@@ -79,6 +79,7 @@ cdef struct Servlets:
     Record *said                 # its text is what servlets have said to the connection at hand, and what was answered before that
     size_t said_len
     int64_t content_size         # of the last answer
+    bint is_called               # a servlet was, by the last `ask`
 
 cdef struct Asked:               # one request, for a servlet
     int fd                       # or another number that has what is made of it in `Servlets.made`
@@ -232,6 +233,7 @@ cdef inline object call(Servlets *servlets, tuple parts, const Servlet *servlet,
         <PyObject *> parts[PARAMS], <PyObject *> origin,
     ]
     request = new_request(parts[REQUEST], &servlet.request, values)
+    servlets.is_called = True
     servlets.running = <PyObject *> parts[WHERE]
     value = PyObject_CallOneArg(<PyObject *> parts[FUNCTION], <PyObject *> request)
     if value == NULL or not PyBytes_CheckExact(value):

@@ -3,7 +3,7 @@
 """Sightings: uses that are sampled for the miss-ratio curve (cache/curve.py), which net/sampler.py takes once a second.
 
 Two rules choose them, each independent of the other: a use is `followed` by its key's hash, and `measured` by chance. Each lane notes its
-own; what other lanes than the first have noted comes as parcels. What finds no place is not noted.
+own; what other lanes than the first have noted comes as parcels. What finds no place is `lost`, and counted: no lane waits for Python.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -36,6 +36,7 @@ cdef struct Sightings:
     int64_t gap                  # uses until the next that is measured
     Sighting *noted              # SIGHTINGS_BYTES
     size_t count
+    uint64_t lost                # since the start; Python's thread looks at it
 
 
 cdef inline int open_sightings(Sightings *sightings) except -1:
@@ -76,7 +77,11 @@ cdef inline void sight(
     if sighting.measured:
         sightings.seed = sightings.seed * 6364136223846793005u + 1442695040888963407u
         sightings.gap = 1 + (sightings.seed >> 33) % max(2 * look_64(&rule.every) - 1, 1)
-    if (sighting.followed or sighting.measured) and sightings.count < SIGHTINGS_MAX:
+    if not sighting.followed and not sighting.measured:
+        return
+    if sightings.count == SIGHTINGS_MAX:
+        set_64(&sightings.lost, sightings.lost + 1)
+    else:
         if sighting.followed:
             use.sighted = <uint32_t> tick
         sighting.hash = hash

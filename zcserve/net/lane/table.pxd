@@ -23,6 +23,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp
 
 from zcserve.net.lane.atomic cimport acquire_pointer, look_int, release_pointer
+from zcserve.net.lane.lanes cimport note_chores
 from zcserve.net.lane.numbers cimport (
     TICKS_AT_ONCE, Numbers, bury, give_numbers, is_telling, last_use, take_number, tell_record, tell_some,
 )
@@ -366,7 +367,7 @@ cdef inline int leave_table(Table *table, uint32_t mask, bint moves) except -1:
     limbo.moves = moves
     limbo.next = table.limbo
     table.limbo = limbo
-    table.withdrawn.lanes.has_chores = True
+    note_chores(table.withdrawn.lanes)
     if not moves:
         while limbo != NULL:
             limbo.moves = False
@@ -448,10 +449,14 @@ cdef inline int reserve(Table *table, uint32_t resources) except -1:
 
 
 cdef inline bint has_chores(const Table *table) noexcept nogil:
-    """Whether something is done in pieces: the lane comes back to Python after each turn."""
-    if not table.withdrawn.lanes.has_chores:     # one look, in each turn
-        return False
+    """Whether there is something that can be done now: the lane comes back to Python after each turn. Where `Station.has_chores` is not
+    set, there is not."""
     return table.limbo != NULL or is_telling(table.numbers) or is_over(table.withdrawn)
+
+
+cdef inline bint are_chores_left(const Table *table) noexcept nogil:
+    """What `Station.has_chores` is to say when Python has done what it had to: as `has_chores`, or something waits for other lanes."""
+    return table.limbo != NULL or is_telling(table.numbers) or is_waiting(table.withdrawn)
 
 
 cdef inline bint do_chores(Table *table) except -1:
@@ -483,5 +488,4 @@ cdef inline bint do_chores(Table *table) except -1:
         tell_some(table.numbers, TICKS_AT_ONCE)
     free_some(table.withdrawn, CHORE_RECORDS)
     bury(table.dead)
-    table.withdrawn.lanes.has_chores = table.limbo != NULL or is_telling(table.numbers) or is_waiting(table.withdrawn)
     return table.limbo != NULL

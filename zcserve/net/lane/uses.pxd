@@ -10,9 +10,10 @@ A number goes to another representation when no lane can use the one before any 
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 
 from zcserve.net.lane.atomic cimport set_32, set_64
+from zcserve.net.lane.growing cimport grown
 from zcserve.net.lane.parcels cimport Parcel, send_parcel
 from zcserve.net.lane.records cimport Rep
 from zcserve.net.lane.steady cimport give_addresses, have_memory, take_addresses
@@ -95,13 +96,12 @@ cdef inline void note_tick(Uses *uses, uint32_t number, Use *use, uint64_t tick)
 
 cdef inline void list_number(Uses *uses, uint32_t number) noexcept nogil:
     """Without memory Python is told of its uses the next time."""
-    cdef uint32_t *grown
+    cdef uint32_t *touched
     if uses.count == uses.room:
-        grown = <uint32_t *> realloc(uses.touched, (2 * uses.room + 1024) * sizeof(uint32_t))
-        if grown == NULL:
+        touched = <uint32_t *> grown(uses.touched, &uses.room, sizeof(uint32_t))
+        if touched == NULL:
             return
-        uses.touched = grown
-        uses.room = 2 * uses.room + 1024
+        uses.touched = touched
     uses.touched[uses.count] = number
     uses.count += 1
 

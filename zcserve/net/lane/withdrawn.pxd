@@ -14,10 +14,11 @@ is an epoch, too (`await_lanes`).
 """
 
 from libc.stdint cimport uint64_t, uintptr_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 from libc.string cimport memmove
 
-from zcserve.net.lane.lanes cimport RETURNED, Lanes, next_epoch, passed, send
+from zcserve.net.lane.growing cimport grown
+from zcserve.net.lane.lanes cimport RETURNED, Lanes, next_epoch, note_chores, passed, send
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.records cimport Dead, Record, is_with, unref
 
@@ -66,16 +67,15 @@ cdef inline void withdraw_memory(Withdrawn *withdrawn, void *memory) noexcept no
 
 
 cdef inline void put_thing(Withdrawn *withdrawn, uintptr_t thing) noexcept nogil:
-    cdef uintptr_t *grown
+    cdef uintptr_t *things
     if withdrawn.count == withdrawn.room:
-        grown = <uintptr_t *> realloc(withdrawn.things, (2 * withdrawn.room + 64) * sizeof(uintptr_t))
-        if grown == NULL:
+        things = <uintptr_t *> grown(withdrawn.things, &withdrawn.room, sizeof(uintptr_t))
+        if things == NULL:
             return               # leaks it rather than the server
-        withdrawn.things = grown
-        withdrawn.room = 2 * withdrawn.room + 64
+        withdrawn.things = things
     withdrawn.things[withdrawn.count] = thing
     withdrawn.count += 1
-    withdrawn.lanes.has_chores = True
+    note_chores(withdrawn.lanes)
 
 
 cdef inline void let_thing_go(Withdrawn *withdrawn) noexcept nogil:
@@ -141,7 +141,7 @@ cdef inline uint64_t await_lanes(Withdrawn *withdrawn) noexcept nogil:
     cdef uint64_t epoch = next_epoch(withdrawn.lanes)
     if not passed(withdrawn.lanes, epoch):
         withdrawn.awaited = epoch
-        withdrawn.lanes.has_chores = True
+        note_chores(withdrawn.lanes)
     return epoch
 
 

@@ -1,0 +1,55 @@
+"""The admin listener's socket and connections."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.support.client import Client, Response
+from tests.support.waiting import is_readable
+from zcserve import Config, Server
+from zcserve.admin.door import CONNECTIONS_MAX
+
+
+def test_a_unix_socket_is_its_owners_and_goes_with_the_server(page_root: Path, socket_path: str) -> None:
+    with Server(Config(root=page_root, port=0, admin=f"unix:{socket_path}")):
+        assert stat.S_IMODE(os.stat(socket_path).st_mode) == 0o600
+    assert not os.path.exists(socket_path)
+
+
+def test_of_more_connections_than_there_may_be_an_idle_one_is_closed(node: Server, socket_path: str) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(socket_path)) for _ in range(CONNECTIONS_MAX)]
+        for client in clients:
+            assert client.get("/livez").status == 200
+        newcomer = stack.enter_context(Client(socket_path))
+        assert newcomer.get("/livez").status == 200
+        (closed,) = [client for client in clients if is_readable(client.socket, 0)]
+        assert closed.at_end()
+
+
+def test_its_connections_count_among_no_clients(node: Server, socket_path: str) -> None:
+    with Client(socket_path) as operator:
+        assert operator.get("/livez").status == 200
+        assert node.service.count() == 0
+
+
+def test_an_end_waits_for_no_operator(page_root: Path, socket_path: str) -> None:
+    with ExitStack() as stack:
+        with Server(Config(root=page_root, port=0, admin=f"unix:{socket_path}", grace_s=60)):
+            operator = stack.enter_context(Client(socket_path))
+            assert operator.get("/livez").status == 200
+            operator.send(b"GET /livez HTTP/1.1\r\nHost: a\r\n")  # never the rest
+        assert operator.at_end()  # and the server has ended, long before --grace is over
+
+
+def test_a_client_that_goes_away_in_the_middle_leaves_nothing_behind(
+    node: Server, socket_path: str, ask: Callable[..., Response]
+) -> None:
+    for _ in range(20):
+        with Client(socket_path) as operator:
+            operator.send(b"GET /warmz HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert ask("/livez").status == 200

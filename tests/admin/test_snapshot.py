@@ -1,0 +1,202 @@
+"""The snapshot: what is told agrees with what clients had, on both engines, with one lane and with two."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.client import Response
+from tests.support.engines import ENGINES
+from tests.support.site import Serve, Site
+from tests.support.stage import StageClient, write_servlets
+from tests.support.waiting import WaitUntil
+from zcserve import Config, Server
+from zcserve.admin import survey
+from zcserve.admin.node import Node
+from zcserve.admin.snapshot import VERSION, snapshot_of
+from zcserve.net.loop import Loop
+from zcserve.net.poller import Poller
+
+LANES = [("python", 1), *[("native", lanes) for lanes in (1, 2) if "native" in ENGINES]]
+MIB = 1 << 20
+SERVLETS = {
+    "some": """
+    @servlet("/quick")
+    def quick(request):
+        return "quick"
+
+    @servlet("/threaded", thread=True)
+    def threaded(request):
+        return "threaded"
+
+    @servlet("/awaited")
+    async def awaited(request):
+        return "awaited"
+
+    @servlet("/refuses")
+    def refuses(request):
+        raise HttpError(409, "no")
+
+    @servlet("/fails")
+    def fails(request):
+        raise ValueError("it fails on purpose")
+    """,
+}
+FILES = [
+    ("GET", "/page", 200, ""),
+    ("HEAD", "/page", 200, ""),
+    ("GET", "/page?q=1", 200, ""),
+    ("GET", "/page", 304, "If-None-Match: *"),
+    ("GET", "/page", 206, "Range: bytes=0-2"),
+    ("GET", "/page", 206, "Range: bytes=0-1,3-4"),
+    ("GET", "/page", 412, 'If-Match: "other"'),
+    ("GET", "/page", 416, "Range: bytes=1000-"),
+    ("GET", "/a/", 200, ""),
+]
+OTHERS = [("GET", "/absent", 404, ""), ("GET", "/a", 301, ""), ("POST", "/page", 405, "Content-Length: 0")]
+CALLS = [("/quick", 200), ("/threaded", 200), ("/awaited", 200), ("/refuses", 409), ("/fails", 500)]
+
+
+@pytest.fixture
+def look(ask: Callable[..., Response]) -> Callable[[], dict[str, Any]]:
+    """One look, as JSON has it."""
+    return lambda: json.loads(ask("/stats").body)
+
+
+@pytest.fixture
+def start(site: Site, serve: Serve, socket_path: str, tmp_path: Path) -> Callable[..., Server]:
+    """`start(engine, lanes, **config)`: a server of a page, an index, and a file that is too large for memory."""
+    site.write("page", b"a page")
+    site.write("a/index.html", b"an index")
+    site.write("large", bytes(9 * MIB))
+
+    def one(engine: str, lanes: int, **config: Any) -> Server:
+        settings = {"memory": 16 * MIB, "slab_bytes": MIB, "admin": f"unix:{socket_path}", "watch": False}
+        return serve(site.root, engine=engine, lanes=lanes, **settings | config)
+
+    return one
+
+
+@pytest.mark.parametrize(("engine", "lanes"), LANES)
+def test_the_figures_are_those_that_clients_have_counted(
+    start: Callable[..., Server], look: Callable[[], Any], engine: str, lanes: int, tmp_path: Path
+) -> None:
+    server = start(engine, lanes, servlets=str(write_servlets(tmp_path, **SERVLETS)))
+    had: Counter[tuple[int, str]] = Counter()
+    clients = [StageClient(server.port) for _ in range(4)]
+    for client in clients:
+        for method, target, status, *lines in FILES * 5 + OTHERS:
+            assert client.get(target, *filter(None, lines), method=method).status == status, target
+            had[status, method] += 1
+        for target, status in CALLS * 2:
+            assert client.get(target).status == status
+            had[status, "GET"] += 1
+    told = look()
+    for client in clients:
+        client.close()
+    assert {(one["code"], one["method"]): one["total"] for one in told["requests"]["by"]} == had
+    assert told["requests"]["total"] == had.total()
+    assert told["cache"]["hits_total"] == len(clients) * 5 * len(FILES)
+    assert told["cache"]["misses_total"] == told["cache"]["loads_total"] == 0
+    assert told["servlets"]["calls_total"] == told["servlets"]["duration_s"]["count"] == len(clients) * 2 * len(CALLS)
+    assert told["servlets"]["errors_total"] == len(clients) * 2
+    assert told["connections"]["accepted_total"] == told["connections"]["open"] == len(clients)
+    assert sum(told["connections"]["by_state"].values()) == len(clients)
+    assert [one["lane"] for one in told["lanes_detail"]] == [*range(lanes if engine == "native" else 0)]
+    assert sum(one["requests_total"] for one in told["lanes_detail"]) <= had.total()
+    assert "it fails on purpose" not in told["warnings"][-1]["text"]  # that is the traceback's
+    assert told["warnings"][-1]["text"].startswith(str(tmp_path)) or "failed, error" in told["warnings"][-1]["text"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_does_not_fit_is_a_miss_is_loaded_and_is_named(
+    start: Callable[..., Server],
+    look: Callable[[], Any],
+    engine: str,
+    wait_until: WaitUntil,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(survey, "FRESH_S", 0.0)
+    monkeypatch.setattr(survey, "SHARE_MAX", 1.0)
+    server = start(engine, 1)
+    with StageClient(server.port) as client:
+        assert len(client.get("/large").body) == 9 * MIB
+        for _ in range(3):
+            client.get("/page")
+    told = look()
+    assert told["cache"]["misses_total"] == told["cache"]["loads_total"] == 1
+    assert told["cache"]["hits_total"] == 3
+    assert told["generation"]["left_out"] == 1
+    assert 0 < told["cache"]["resident_bytes"] < told["cache"]["budget_bytes"] == 16 * MIB
+    assert told["cache"]["entries"] == 2
+    assert told["generation"]["files"] == told["cache"]["files"] == 3
+
+    def is_named() -> bool:
+        told = look()
+        hot = [one["path"] for one in told["hottest"]]
+        return bool(told["does_not_fit"] == [{"path": "/large", "bytes": 9 * MIB}] and hot == ["/page"])
+
+    wait_until(is_named)  # a lane tells of its uses once a second
+    with StageClient(server.port) as client:
+
+        def is_drawn() -> Any:
+            client.send(b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+            for _ in range(100):
+                client.read()
+            return look()["cache"]["curve"]
+
+        ratios = [one["hit_ratio"] for one in wait_until(is_drawn)]
+    assert ratios == sorted(ratios)
+
+
+def test_a_generation_and_its_events_are_counted_over_a_reload(
+    start: Callable[..., Server], look: Callable[[], Any], site: Site, wait_until: WaitUntil
+) -> None:
+    server = start("auto", 1, watch=True)
+    site.write("new", b"new")
+    wait_until(lambda: look()["generation"]["patches_total"] == 1)
+    before = look()
+    server.reload()
+    wait_until(lambda: look()["generation"]["reloads_total"] == 1)
+    told = look()
+    assert (before["generation"]["number"], told["generation"]["number"]) == (1, 2)
+    assert told["generation"]["files"] == 4
+    assert told["watcher"]["events_total"] >= before["watcher"]["events_total"] > 0
+    assert told["watcher"]["is_watching"] is True
+    assert told["release"]["since"] > before["release"]["since"]
+
+
+def test_while_the_node_starts_there_are_no_clients_to_tell_of(tmp_path: Path) -> None:
+    loop = Loop(Poller())
+    told = snapshot_of(Node(Config(root=tmp_path), loop, lambda: None, lambda: None))
+    loop.close()
+    assert told["version"] == VERSION
+    assert told["ready"]["is_ready"] is False
+    for part in ("requests", "connections", "cache", "generation", "watcher", "queues", "servlets"):
+        assert told[part] is None
+    assert told["process"]["cpu_s"] > 0
+    json.dumps(told)
+
+
+def _keys(told: Any, before: str = "") -> set[str]:
+    """All keys of objects, with those that they are in."""
+    if isinstance(told, list):
+        return set().union(*(_keys(one, before) for one in told))
+    if not isinstance(told, dict):
+        return set()
+    found = {f"{before}{key}" for key in told}
+    return found.union(*(_keys(value, f"{before}{key}.") for key, value in told.items()))
+
+
+def test_each_key_is_documented(start: Callable[..., Server], look: Callable[[], Any], tmp_path: Path) -> None:
+    start("auto", 1, servlets=str(write_servlets(tmp_path, **SERVLETS)))
+    text = (Path(__file__).parents[2] / "docs/admin.md").read_text()
+    free = ("connections.shed_total.", "connections.refused_total.", "connections.waits_total.")  # reasons
+    for key in _keys(look()):
+        if not key.startswith(free):
+            assert f"`{key.rpartition('.')[2]}`" in text, f"docs/admin.md does not say what {key} is"

@@ -1,0 +1,74 @@
+"""What the admin listener knows of the server: its parts, as they come to be while it starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypedDict
+
+from zcserve.admin.survey import Survey
+from zcserve.cache.curve import MissRatioCurve
+from zcserve.cache.index import Generation
+from zcserve.cache.store import Store
+from zcserve.config.table import Config
+from zcserve.content.content import Content
+from zcserve.net.loop import Loop
+from zcserve.net.service import Service
+
+if TYPE_CHECKING:
+    from zcserve.net.access_log import AccessLog
+    from zcserve.servlets.application import Servlets
+
+
+def _no_curve() -> MissRatioCurve | None:
+    return None
+
+
+class Readiness(TypedDict):
+    """Whether the node is to be asked, and why not."""
+
+    is_ready: bool
+    phase: str  # "starting", "warming" (clients are answered, --listen-when start), "ready", "draining"
+
+
+@dataclass(slots=True)
+class Node:
+    """A server, as its operator sees it. All in the loop's thread.
+
+    reload, upgrade  what the signals SIGHUP and SIGUSR2 do
+    service, content, store  None while the server starts
+    application      None where there are no servlets and mounts
+    access_log       None where there is none
+    curve            what more memory would give; None as long as all is resident
+    survey           which files are hot, and which do not fit
+    """
+
+    config: Config
+    loop: Loop
+    reload: Callable[[], object]
+    upgrade: Callable[[], object]
+    service: Service | None = None
+    content: Content | None = None
+    store: Store | None = None
+    application: Servlets | None = None
+    access_log: AccessLog | None = None
+    curve: Callable[[], MissRatioCurve | None] = _no_curve
+    survey: Survey = field(init=False)
+    since: float = field(default_factory=time.time)  # of the wall clock, in seconds
+
+    def __post_init__(self) -> None:
+        self.survey = Survey(self.loop, self._live)
+
+    def _live(self) -> Iterable[Generation]:
+        return [site.live for site in self.service.sites] if self.service is not None else ()
+
+    def readiness(self) -> Readiness:
+        """Whether it is to be asked: what it was to load is resident, and it does not end."""
+        if self.service is not None and self.service.draining:
+            return {"is_ready": False, "phase": "draining"}
+        if self.content is None:
+            return {"is_ready": False, "phase": "starting"}
+        if self.content.is_loading:
+            return {"is_ready": False, "phase": "warming"}
+        return {"is_ready": True, "phase": "ready"}
