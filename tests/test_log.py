@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from zcserve import log as module
 from zcserve.cache.reading import ChangedError
 from zcserve.errors import UsageError, reason_of
 from zcserve.log import Block, Formatter, Log, printable
@@ -118,3 +119,18 @@ def test_a_logger_that_dictconfig_has_disabled_logs(caplog: pytest.LogCaptureFix
     log.logger.disabled = True  # as disable_existing_loggers does, which is its default
     log.warning("here")
     assert caplog.messages == ["here"]
+
+
+def test_the_least_level_of_a_library_is_that_of_its_logger(caplog: pytest.LogCaptureFixture) -> None:
+    log, logger = Log("zcserve.somewhere"), logging.getLogger("zcserve")
+    before = logger.level
+    try:
+        module.set_level("error")
+        log.warning("not told")
+        assert module.level() == "error"
+        module.set_level("debug")
+        log.debug("told")
+        assert module.level() == "debug"
+        assert caplog.messages == ["told"]
+    finally:
+        logger.setLevel(before)
