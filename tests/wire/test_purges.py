@@ -3,9 +3,10 @@ told to be done, nobody gets what was purged. No step of it holds the loop."""
 
 from __future__ import annotations
 
+import gc
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "2 lanes": {"lanes": 2},
 }
 FILES_MANY = 1500
-# A step took 1 ms of processor time at most.
+# A step of a purge of 100,000 paths took 1.6 ms of processor time at most.
 STEP_MAX_S = 0.025
 
 
@@ -123,6 +124,17 @@ def test_results_of_servlets_go_with_their_path_whatever_their_query(
         assert len(JOURNAL) == 5
 
 
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """What the tests have is not collected meanwhile: a server's own process has frozen what it began with."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
 def test_no_step_of_a_purge_of_many_holds_the_loop(start: Callable[..., Server], site: Site) -> None:
     for i in range(FILES_MANY):
         site.write(f"{i % 50}/{i}", b"%d" % i)
