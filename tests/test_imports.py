@@ -64,8 +64,9 @@ FLOORS_WITHIN = {
         ("told", "merging"),
         ("builder",),
         ("renewals", "jobs", "live"),
-        ("releases", "rechecks", "filling"),
-        ("patches",),
+        ("releases", "rechecks", "filling", "warming", "readiness"),
+        ("patches", "pinning"),
+        ("purging",),
         ("content",),
     ),
 }

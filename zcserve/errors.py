@@ -48,6 +48,10 @@ class NoThreadError(UsageError):
     """The system gives no more threads. At start this is wrong use; later, what asked for one goes on without."""
 
 
+class NotNowError(ZcserveError):
+    """What is asked for cannot be begun now: the message says why, and what to do."""
+
+
 class HttpError(ZcserveError):
     """A request that is answered with an error status.
 

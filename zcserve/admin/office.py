@@ -43,7 +43,7 @@ class Office:
         loader: Loader,
         *,
         reload: Callable[[], object],
-        upgrade: Callable[[], object],
+        upgrade: Callable[[], str],
     ) -> None:
         """Raises UsageError."""
         self.address = address
