@@ -1,4 +1,5 @@
-"""The verbs that there are. What each does is done elsewhere; here its words are read, and what it did is told.
+"""The verbs that there are: what each of the wordings (words.py) has done. What that is stands elsewhere; here its
+words are understood, and what it did is told.
 
 A verb that takes long (a purge, a list to be warmed) is answered when it is done. Who does not wait for the answer has
 it done all the same.
@@ -7,12 +8,13 @@ it done all the same.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from zcserve import log
+from zcserve.admin import words
 from zcserve.admin.node import Node
-from zcserve.admin.verbs import Done, Finish, Verb, VerbError, Word
-from zcserve.config.table import LogLevel
+from zcserve.admin.verbs import Finish, Verb
+from zcserve.admin.words import Done, VerbError
 from zcserve.content.content import Content
 from zcserve.content.pinning import Pins
 from zcserve.content.purging import Aim, Purged
@@ -21,10 +23,6 @@ from zcserve.drain import Drain
 from zcserve.errors import HttpError, NotNowError, UsageError
 
 T = TypeVar("T")
-
-# A list comes as JSON, which the loop reads in one step: 3 ms for so much, some five thousand paths. A longer list is
-# told in parts, which are worked off in their order.
-LIST_BYTES_MAX = 256 * 1024
 
 
 def _tried(step: Callable[[], T]) -> T:
@@ -174,43 +172,12 @@ def _pin(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
 
 
 VERBS = (
-    Verb("reload", "read the root again, and flip to what is there; all servlets are loaded anew", _reload),
-    Verb("upgrade", "start the program anew, have it take over without a request lost, and end", _upgrade),
-    Verb("drain", "answer all that comes, but let each answer be its connection's last, and be not ready", _drain),
-    Verb("undrain", "serve as before", _undrain),
-    Verb(
-        "purge",
-        "look at content anew while it serves; or drop it at once, and load it when it is asked for",
-        _purge,
-        {
-            "path": Word(str, "a path, with its variants: /assets/site.css"),
-            "paths": Word(list, "several of them"),
-            "prefix": Word(str, "all paths that begin so: /assets/"),
-            "glob": Word(str, "all that a pattern matches: *.css, /fonts/"),
-            "hard": Word(bool, "drop it at once; else it is compared with its file", default=False),
-        },
-        LIST_BYTES_MAX,
-    ),
-    Verb(
-        "warm",
-        "load files before they are asked for, in this order, as far as there is room",
-        _warm,
-        {"paths": Word(list, "paths as in a URL", optional=False)},
-        LIST_BYTES_MAX,
-    ),
-    Verb(
-        "pin",
-        "load what patterns match, and evict it no more, until this process ends; without words: which there are",
-        _pin,
-        {
-            "add": Word(list, "patterns to be pinned: *.css, /fonts/", default=()),
-            "remove": Word(list, "patterns to be pinned no more", default=()),
-        },
-    ),
-    Verb(
-        "loglevel",
-        "report what is at least so grave; without a level: which it is",
-        _loglevel,
-        {"level": Word(str, "the least that is reported", choices=get_args(LogLevel))},
-    ),
+    Verb(words.RELOAD, _reload),
+    Verb(words.UPGRADE, _upgrade),
+    Verb(words.DRAIN, _drain),
+    Verb(words.UNDRAIN, _undrain),
+    Verb(words.PURGE, _purge),
+    Verb(words.WARM, _warm),
+    Verb(words.PIN, _pin),
+    Verb(words.LOGLEVEL, _loglevel),
 )
