@@ -18,14 +18,13 @@ import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tools.soak.client import Connection, LostError, UnavailableError
 from tools.soak.content import PART_BYTES_MIN, SIZES, WrongError, make, publish, size_of, target_of, whole_of
 from tools.soak.crew import Crew, Facts, Found, Make, Step, shared_numbers
-from tools.soak.reading import ANSWERS_MAX, Reading, may_be_absent
+from tools.soak.reading import ANSWERS_MAX, Reading, may_be_absent, on_connections
 from tools.soak.served import Served, serving
 
 FILES, HOT = 210, 21
@@ -80,14 +79,9 @@ def _is_over(one: Connection) -> bool:
 # --- clients ----------------------------------------------------------------------------------------------------------
 
 
-def plain(facts: Facts, versions: Any) -> Step:
+@on_connections(CONNECTIONS)
+def plain(facts: Facts, reading: Reading, one: Connection) -> bool:
     """Whole files, one after the other or several at once. What is asked is counted in the query, for the log."""
-    reading = Reading(facts, versions, CONNECTIONS)
-
-    return lambda _: reading.use(partial(_ask_whole, facts, reading))
-
-
-def _ask_whole(facts: Facts, reading: Reading, one: Connection) -> bool:
     numbers = [_some(facts) for _ in range(16 if facts.random.random() < 0.1 else 1)]
     for place, number in enumerate(numbers, 1):
         is_last = place == len(numbers) and one.asked >= ANSWERS_MAX
@@ -101,112 +95,96 @@ def _ask_whole(facts: Facts, reading: Reading, one: Connection) -> bool:
     return answer.is_last
 
 
-def ranges(facts: Facts, versions: Any) -> Step:
+@on_connections(CONNECTIONS)
+def ranges(facts: Facts, reading: Reading, one: Connection) -> bool:
     """One range, two of them, and one that is not there."""
-    reading = Reading(facts, versions, CONNECTIONS)
-
-    def ask(one: Connection) -> bool:
-        number = _some(facts)
-        if may_be_absent(number):
-            return False
-        one.asked += 1
-        end = size_of(number, 0)
-        first = facts.random.randrange(end - PART_BYTES_MIN + 1)
-        last = facts.random.randrange(first + PART_BYTES_MIN - 1, end)
-        kind = facts.random.choice(("one", "one", "one", "open", "suffix", "two", "none"))
-        words = {
-            "one": f"{first}-{last}",
-            "open": f"{first}-",
-            "suffix": f"-{PART_BYTES_MIN}",
-            "two": f"0-{PART_BYTES_MIN - 1},{first}-{last}",
-            "none": "999999999-",
-        }
-        one.get(target_of(number), f"Range: bytes={words[kind]}")
-        answer = one.answer()
-        if kind == "none":
-            if answer.status != 416:
-                raise WrongError(f"{target_of(number)}: {answer.status} to a range that is not there")
-        elif kind == "two" and answer.fields[b"content-type"].startswith(b"multipart/"):
-            reading.parts(one, number, answer, 2)
-        else:
-            reading.part(one, number, answer)
-        facts.count(f"range: {kind}")
-        return answer.is_last or _is_over(one)
-
-    return lambda _: reading.use(ask)
+    number = _some(facts)
+    if may_be_absent(number):
+        return False
+    one.asked += 1
+    end = size_of(number, 0)
+    first = facts.random.randrange(end - PART_BYTES_MIN + 1)
+    last = facts.random.randrange(first + PART_BYTES_MIN - 1, end)
+    kind = facts.random.choice(("one", "one", "one", "open", "suffix", "two", "none"))
+    words = {
+        "one": f"{first}-{last}",
+        "open": f"{first}-",
+        "suffix": f"-{PART_BYTES_MIN}",
+        "two": f"0-{PART_BYTES_MIN - 1},{first}-{last}",
+        "none": "999999999-",
+    }
+    one.get(target_of(number), f"Range: bytes={words[kind]}")
+    answer = one.answer()
+    if kind == "none":
+        if answer.status != 416:
+            raise WrongError(f"{target_of(number)}: {answer.status} to a range that is not there")
+    elif kind == "two" and answer.fields[b"content-type"].startswith(b"multipart/"):
+        reading.parts(one, number, answer, 2)
+    else:
+        reading.part(one, number, answer)
+    facts.count(f"range: {kind}")
+    return answer.is_last or _is_over(one)
 
 
-def conditions(facts: Facts, versions: Any) -> Step:
+@on_connections(CONNECTIONS)
+def conditions(facts: Facts, reading: Reading, one: Connection) -> bool:
     """Tags that were answered on the same connection, and HEAD."""
-    reading = Reading(facts, versions, CONNECTIONS)
-
-    def ask(one: Connection) -> bool:
-        number = _some(facts)
-        one.asked += 1
-        tag = one.tags.get(number)
-        kind = facts.random.choice(("If-None-Match", "If-Match", "If-Range", "HEAD")) if tag else "first"
-        lines = [f"{kind}: {tag.decode()}"] if tag and kind.startswith("If-") else []
-        if kind == "If-Range":
-            lines.append(f"Range: bytes=0-{PART_BYTES_MIN - 1}")
-        one.get(target_of(number), *lines, method="HEAD" if kind == "HEAD" else "GET")
-        answer = one.answer(is_head=kind == "HEAD")
-        if kind == "HEAD":
-            if answer.status != (404 if may_be_absent(number) and answer.status == 404 else 200):
-                raise WrongError(f"{target_of(number)}: {answer.status} to HEAD")
-        elif kind == "If-None-Match" and answer.status == 304:
-            if answer.fields[b"etag"] != tag:
-                raise WrongError(f"{target_of(number)}: 304 with {answer.fields[b'etag']!r}, not {tag!r}")
-        elif kind == "If-Range" and answer.status == 206:
-            if answer.fields[b"etag"] != tag:
-                raise WrongError(f"{target_of(number)}: 206 of {answer.fields[b'etag']!r}, not {tag!r}")
-            reading.part(one, number, answer)
-        elif kind == "If-Match" and answer.status == 412:
-            pass
-        else:
-            reading.whole(one, number, answer)
-        facts.count(f"condition: {kind} {answer.status}")
-        return answer.is_last or _is_over(one)
-
-    return lambda _: reading.use(ask)
+    number = _some(facts)
+    one.asked += 1
+    tag = one.tags.get(number)
+    kind = facts.random.choice(("If-None-Match", "If-Match", "If-Range", "HEAD")) if tag else "first"
+    lines = [f"{kind}: {tag.decode()}"] if tag and kind.startswith("If-") else []
+    if kind == "If-Range":
+        lines.append(f"Range: bytes=0-{PART_BYTES_MIN - 1}")
+    one.get(target_of(number), *lines, method="HEAD" if kind == "HEAD" else "GET")
+    answer = one.answer(is_head=kind == "HEAD")
+    if kind == "HEAD":
+        if answer.status != (404 if may_be_absent(number) and answer.status == 404 else 200):
+            raise WrongError(f"{target_of(number)}: {answer.status} to HEAD")
+    elif kind == "If-None-Match" and answer.status == 304:
+        if answer.fields[b"etag"] != tag:
+            raise WrongError(f"{target_of(number)}: 304 with {answer.fields[b'etag']!r}, not {tag!r}")
+    elif kind == "If-Range" and answer.status == 206:
+        if answer.fields[b"etag"] != tag:
+            raise WrongError(f"{target_of(number)}: 206 of {answer.fields[b'etag']!r}, not {tag!r}")
+        reading.part(one, number, answer)
+    elif kind == "If-Match" and answer.status == 412:
+        pass
+    else:
+        reading.whole(one, number, answer)
+    facts.count(f"condition: {kind} {answer.status}")
+    return answer.is_last or _is_over(one)
 
 
-def absent(facts: Facts, versions: Any) -> Step:
+@on_connections(CONNECTIONS)
+def absent(facts: Facts, reading: Reading, one: Connection) -> bool:
     """Paths that lead nowhere, new ones each time."""
-    reading = Reading(facts, versions, CONNECTIONS)
-
-    def ask(one: Connection) -> bool:
-        one.asked += 1
-        one.get(f"/d0000/{facts.random.randrange(10**9)}.none")
-        answer = one.answer()
-        if answer.status != 404:
-            raise WrongError(f"{answer.status} to a path that leads nowhere")
-        facts.count("absent")
-        return answer.is_last or _is_over(one)
-
-    return lambda _: reading.use(ask)
+    one.asked += 1
+    one.get(f"/d0000/{facts.random.randrange(10**9)}.none")
+    answer = one.answer()
+    if answer.status != 404:
+        raise WrongError(f"{answer.status} to a path that leads nowhere")
+    facts.count("absent")
+    return answer.is_last or _is_over(one)
 
 
-def servlets(facts: Facts, versions: Any) -> Step:
+@on_connections(CONNECTIONS)
+def servlets(facts: Facts, reading: Reading, one: Connection) -> bool:
     """What Python answers: in the loop, in threads, kept, and with a body."""
-    reading = Reading(facts, versions, CONNECTIONS)
-
-    def ask(one: Connection) -> bool:
-        one.asked += 1
-        target = facts.random.choice(("/csp?all", "/csp?all", "/csp?all", "/thread", "/kept", "/kept", "echo"))
-        if facts.random.random() < 0.01:
-            target = "/held"
-        due = SAID.get(target) or facts.random.randbytes(facts.random.choice((1, 500, 20_000)))
-        if target == "echo":
-            one.get("/csp?all", method="POST", body=due)
-        else:
-            one.get(target)
-        answer = one.answer()
-        if (answer.status, answer.body) != (200, due):
-            raise WrongError(f"{target}: {answer.status}, {answer.body[:40]!r}")
-        facts.count(f"servlet: {target}")
-        return answer.is_last or _is_over(one)
-
-    return lambda _: reading.use(ask)
+    one.asked += 1
+    target = facts.random.choice(("/csp?all", "/csp?all", "/csp?all", "/thread", "/kept", "/kept", "echo"))
+    if facts.random.random() < 0.01:
+        target = "/held"
+    due = SAID.get(target) or facts.random.randbytes(facts.random.choice((1, 500, 20_000)))
+    if target == "echo":
+        one.get("/csp?all", method="POST", body=due)
+    else:
+        one.get(target)
+    answer = one.answer()
+    if (answer.status, answer.body) != (200, due):
+        raise WrongError(f"{target}: {answer.status}, {answer.body[:40]!r}")
+    facts.count(f"servlet: {target}")
+    return answer.is_last or _is_over(one)
 
 
 def aborting(facts: Facts, versions: Any) -> Step:

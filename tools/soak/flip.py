@@ -10,8 +10,8 @@ from typing import Any
 
 from tools.soak.client import Connection
 from tools.soak.content import WrongError, make, target_of, whole_of
-from tools.soak.crew import Crew, Facts, Found, Step, shared_numbers
-from tools.soak.reading import Reading
+from tools.soak.crew import Crew, Facts, Found, shared_numbers
+from tools.soak.reading import Reading, on_connections
 from tools.soak.served import serving
 
 CLIENTS, CONNECTIONS, DEPTH = 4, 4, 8
@@ -20,29 +20,25 @@ AFTER_S = 1.0
 _SAID, _FILES = 0, 1  # in the shared numbers: the version that the server has said, and how many files there are
 
 
-def asking(facts: Facts, shared: Any) -> Step:
+@on_connections(CONNECTIONS)
+def asking(facts: Facts, reading: Reading, one: Connection) -> bool:
     """Files at random, several at once."""
-    reading = Reading(facts, shared, CONNECTIONS)
-
-    def ask(one: Connection) -> bool:
-        least = shared[_SAID]
-        numbers = [facts.random.randrange(shared[_FILES]) for _ in range(DEPTH)]
-        for number in numbers:
-            one.get(target_of(number))
-        for number in numbers:
-            answer = one.answer()
-            if answer.status != 200:
-                raise WrongError(f"{target_of(number)}: {answer.status}")
-            version = whole_of(number, answer.body, SIZE)
-            if version < one.seen.get(0, 0):
-                raise WrongError(f"{one.name}: file {number} of release {version} after one of {one.seen[0]}")
-            if version < least:
-                raise WrongError(f"{one.name}: file {number} of release {version}, and {least} was said")
-            one.seen[0] = version
-            facts.count(f"release {version}")
-        return False
-
-    return lambda _: reading.use(ask)
+    least = reading.versions[_SAID]
+    numbers = [facts.random.randrange(reading.versions[_FILES]) for _ in range(DEPTH)]
+    for number in numbers:
+        one.get(target_of(number))
+    for number in numbers:
+        answer = one.answer()
+        if answer.status != 200:
+            raise WrongError(f"{target_of(number)}: {answer.status}")
+        version = whole_of(number, answer.body, SIZE)
+        if version < one.seen.get(0, 0):
+            raise WrongError(f"{one.name}: file {number} of release {version} after one of {one.seen[0]}")
+        if version < least:
+            raise WrongError(f"{one.name}: file {number} of release {version}, and {least} was said")
+        one.seen[0] = version
+        facts.count(f"release {version}")
+    return False
 
 
 def run(workdir: Path, options: tuple[str, ...], files: int, flips: int) -> tuple[Found, dict[str, Any]]:

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any
 
 from tools.soak.client import Answer, Connection, UnavailableError
 from tools.soak.content import WrongError, size_of, target_of, version_of, whole_of
-from tools.soak.crew import Facts
+from tools.soak.crew import Facts, Make, Step
 
 # Answers on one connection, which then says that it closes.
 ANSWERS_MAX = 300
@@ -87,6 +88,21 @@ class Reading:
         if answer.status != 206 or count or len(versions) != 1:
             raise WrongError(f"{target_of(number)}: {answer.status} to ranges, {count} are missing, {versions}")
         self.follow(one, number, versions.pop(), answer.fields[b"etag"])
+
+
+def on_connections(count: int) -> Callable[[Callable[[Facts, Reading, Connection], bool]], Make]:
+    """Make a client of a function that asks on one connection, as `Reading.use` has it: each step asks on one of so
+    many."""
+
+    def client_of(ask: Callable[[Facts, Reading, Connection], bool]) -> Make:
+        @wraps(ask)  # a process finds it by its name
+        def make(facts: Facts, versions: Any) -> Step:
+            reading = Reading(facts, versions, count)
+            return lambda _: reading.use(partial(ask, facts, reading))
+
+        return make
+
+    return client_of
 
 
 def may_be_absent(number: int) -> bool:

@@ -13,30 +13,26 @@ from typing import Any
 from tools.soak.client import Connection
 from tools.soak.content import make, target_of
 from tools.soak.crew import Crew, Facts, Found, Step, shared_numbers
-from tools.soak.reading import Reading
+from tools.soak.reading import Reading, on_connections
 from tools.soak.served import serving
 
 FILES, KEPT, ANEW, CONNECTIONS = 70, 4, 2, 8
 ANSWERS_WITHIN_S = 600.0  # for those between two upgrades
 
 
-def kept(facts: Facts, versions: Any) -> Step:
+@on_connections(CONNECTIONS)
+def kept(facts: Facts, reading: Reading, one: Connection) -> bool:
     """Connections that are kept; a request on each, and then the answers."""
-    reading = Reading(facts, versions, CONNECTIONS)
-
-    def ask(one: Connection) -> bool:
-        numbers = [facts.random.randrange(FILES) for _ in range(facts.random.choice((1, 1, 1, 4)))]
-        for number in numbers:
-            one.get(target_of(number))
-        for number in numbers:
-            answer = one.answer()
-            reading.whole(one, number, answer)
-            facts.count("kept")
-            if answer.is_last:  # those behind it are not answered (RFC 9112 section 9.6), and may be asked again
-                return True
-        return False
-
-    return lambda _: reading.use(ask)
+    numbers = [facts.random.randrange(FILES) for _ in range(facts.random.choice((1, 1, 1, 4)))]
+    for number in numbers:
+        one.get(target_of(number))
+    for number in numbers:
+        answer = one.answer()
+        reading.whole(one, number, answer)
+        facts.count("kept")
+        if answer.is_last:  # those behind it are not answered (RFC 9112 section 9.6), and may be asked again
+            return True
+    return False
 
 
 def anew(facts: Facts, versions: Any) -> Step:
