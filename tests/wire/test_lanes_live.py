@@ -4,6 +4,7 @@ that is there is 404."""
 from __future__ import annotations
 
 import random
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import Client, Response
-from tests.support.following import Known
+from tests.support.command import StartCommand
+from tests.support.following import Known, asking
 from tests.support.site import Serve, Site
 from tests.support.stage import write_servlets
 from tests.support.trees import publish
 from tests.support.waiting import WaitUntil
+from tools.bench import placed
 from zcserve import Server
 
 pytest.importorskip("zcserve.net._lane")
@@ -105,6 +108,14 @@ def build(folder: Path, release: int) -> None:
     (folder / "404.html").write_bytes(b"%d absent" % release)
 
 
+def point_to_next(root: Path, release: int) -> None:
+    """Build a release, and have the root, which is a symlink, lead to it."""
+    build(root.parent / str(release), release)
+    aside = root.parent / "aside"
+    aside.symlink_to(str(release))
+    aside.rename(root)
+
+
 def test_flips_beside_clients_of_every_lane(tmp_path: Path, serve: Serve, wait_until: WaitUntil) -> None:
     build(tmp_path / "1", 1)
     root = tmp_path / "root"
@@ -112,15 +123,44 @@ def test_flips_beside_clients_of_every_lane(tmp_path: Path, serve: Serve, wait_u
     server = serve(root, lanes=3, engine="native", watch=False, keep_generations=0)
     with visited(server) as visitors:
         for release in range(2, RELEASES + 1):
-            build(tmp_path / str(release), release)
-            aside = tmp_path / "aside"
-            aside.symlink_to(str(release))
-            aside.rename(root)
+            point_to_next(root, release)
             server.reload()
             wait_until(lambda release=release: server.content.counters.flips == release - 1)
             with Client(server.port) as client:  # all lanes have passed the flip
                 assert client.get("/nowhere").body == b"%d absent" % release
             wait_until(lambda release=release: all(one.newest == release or one.wrong for one in visitors))
+
+
+def test_after_sighup_no_connection_of_either_lane_goes_back_and_none_is_behind_what_was_said(
+    tmp_path: Path, command: StartCommand, wait_until: WaitUntil
+) -> None:
+    """Each client keeps its connection, and asks for several files at once."""
+    build(tmp_path / "1", 1)
+    root = tmp_path / "root"
+    root.symlink_to("1")
+    server = command(root, "--engine", "native", "--lanes", "2", "--no-watch", "--keep-generations", "0")
+    newest, said = [0] * CLIENTS, 1
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.port)) for _ in range(CLIENTS)]
+
+        def ask(number: int) -> None:
+            least = max(newest[number], said)
+            names = [*random.sample(NAMES, 6), "nowhere"]
+            clients[number].send(b"".join(b"GET /%b HTTP/1.1\r\nHost: test\r\n\r\n" % name.encode() for name in names))
+            versions = [int(clients[number].read().body.partition(b" ")[0]) for _ in names]
+            assert [least, *versions] == sorted([least, *versions])
+            newest[number] = versions[-1]
+
+        for number in range(CLIENTS):
+            ask(number)
+        assert min(placed.settled(server.pid, server.port, 2, CLIENTS).counts) > 0
+        with asking(CLIENTS, ask):
+            for release in range(2, RELEASES // 2 + 1):
+                point_to_next(root, release)
+                server.process.send_signal(signal.SIGHUP)
+                wait_until(lambda release=release: sum("reloaded: " in line for line in server.lines) == release - 1)
+                said = release
+                wait_until(lambda release=release: min(newest) == release)
 
 
 def test_replaced_added_removed_and_evicted_files_beside_clients_of_every_lane(

@@ -18,12 +18,13 @@ from tests.support.command import StartCommand
 from tests.support.site import Serve, Site
 from tests.support.stage import write_servlets
 from tests.support.waiting import WaitUntil, is_readable
+from tools.bench import placed
 from zcserve import Config, Server
 from zcserve.net.fastlane import FastLane
 
 pytest.importorskip("zcserve.net._lane")
 
-LARGE = bytes(range(256)) * (1 << 14)  # more than sockets take of which nothing is read
+LARGE = bytes(range(256)) * (1 << 15)  # more than sockets take of which nothing is read
 GET_PAGE = b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n"
 GET_LARGE = b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n"
 FORK = """
@@ -227,6 +228,44 @@ def test_a_server_that_ends_in_order_sends_what_all_lanes_have_begun(root: Path,
             assert client.read_exactly(len(LARGE)) == LARGE
             client.close()
         assert server.wait() == 0
+
+
+def ask_half(port: int, lanes: int, stack: ExitStack) -> list[Client]:
+    """Clients in all lanes, each of which has sent the half of its second request."""
+    halves = [ask(stack.enter_context(Client(port))) for _ in range(2 * lanes)]
+    for client in halves:
+        client.send(GET_PAGE + GET_PAGE[:20])
+    for client in halves:
+        assert client.read().body == b"a page"
+    return halves
+
+
+def test_what_no_lane_has_finished_when_grace_is_over_is_cut(root: Path, command: StartCommand) -> None:
+    server = command(root, "--lanes", "3", "--grace", "200ms")
+    with ExitStack() as stack:
+        downloads, halves = begin(server.port, 3, stack), ask_half(server.port, 3, stack)
+        assert min(placed.settled(server.pid, server.port, 3, len(downloads + halves)).counts) > 1
+        server.process.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert all(len(client.read_to_end()) < len(LARGE) for client in downloads)
+        assert {client.read_to_end() for client in halves} == {b""}
+
+
+def test_a_second_signal_waits_for_no_lane(root: Path, command: StartCommand) -> None:
+    server = command(root, "--lanes", "2", "--grace", "1h")
+    with ExitStack() as stack:
+        downloads, halves = begin(server.port, 2, stack), ask_half(server.port, 2, stack)
+        idle = [ask(stack.enter_context(Client(server.port))) for _ in range(4)]
+        assert min(placed.settled(server.pid, server.port, 2, len(downloads + halves + idle)).counts) > 2
+        server.process.send_signal(signal.SIGTERM)
+        assert all(client.at_end() for client in idle)
+        last = halves.pop()
+        last.send(GET_PAGE[20:])  # what is in flight is answered still
+        assert last.read()["Connection"] == b"close"
+        server.process.send_signal(signal.SIGINT)
+        assert server.wait() == 128 + signal.SIGINT
+        assert all(len(client.read_to_end()) < len(LARGE) for client in downloads)
+        assert {client.read_to_end() for client in halves} == {b""}
 
 
 def test_a_server_of_several_lanes_leaves_no_thread_and_no_socket(root: Path) -> None:
