@@ -51,6 +51,7 @@ TARGET = b"/csp?hello"
 MISSING = b"/csp?missing"
 LARGE = 10 << 20
 BODY_MAX = 1000
+TRIES = 10  # of what has to come about in one turn, in which functions have 2 ms: this machine may be busy
 
 
 def get(target: bytes, *lines: bytes, method: bytes = b"GET") -> bytes:
@@ -826,14 +827,21 @@ def test_what_a_function_made_goes_with_the_answers_before_it_that_the_socket_di
     driver.functions[b"/made"] = lambda _: {"a": 1}
     targets = [b"%b&%d" % (TARGET, number) for number in range(3)]
     last = get(b"/made") + get(TARGET + b"&0")
-    with Client(driver.where, receive_buffer=4096) as client:
-        client.send(b"".join(map(get, targets)) + last)
-        _, (_, data, _, _, made, unsent, _) = driver.until(lambda: driver.taken)[-1]
-        assert (data, made.value, made.discarded) == (last, {"a": 1}, 0)
-        assert unsent
-        expected = b"".join(map(answer_of, contents))
-        assert at_one_time(client.read_exactly(len(expected) - len(unsent)) + unsent) == expected
-    assert len(driver.called) == 4
+    for _ in range(TRIES):
+        driver.called.clear()
+        with Client(driver.where, receive_buffer=4096) as client:
+            client.send(b"".join(map(get, targets)) + last)
+            driver.until(lambda: driver.taken or driver.lane.inboxes)
+            if driver.taken:
+                _, (_, data, _, _, made, unsent, _) = driver.taken[-1]
+                assert (data, made.value, made.discarded) == (last, {"a": 1}, 0)
+                assert unsent
+                expected = b"".join(map(answer_of, contents))
+                assert at_one_time(client.read_exactly(len(expected) - len(unsent)) + unsent) == expected
+                assert len(driver.called) == 4
+                return
+        driver.until(lambda: not driver.lane.inboxes)
+    pytest.fail("the time that functions have in a turn was never enough")
 
 
 def wait_a_millisecond() -> None:

@@ -56,6 +56,13 @@ def test_a_whole_body_that_is_too_short_or_too_long_is_seen() -> None:
             whole_of(12, content(12, 34, size))
 
 
+def test_before_a_503_stands_what_the_log_said_of_its_file() -> None:
+    changed, other = "INFO updated: 1 changed, 0 gone: /d0/1.bin", "INFO updated: 1 changed, 0 gone: /d0/2.bin"
+    refused = "WARNING GET /d0/1.bin?c=1-1&n=2: answered 503, its file cannot be read, or changes too often"
+    lines = [changed] * 9 + [other, refused, changed]
+    assert everything.told_before(lines, refused) == [changed] * 5 + [refused]
+
+
 class _Nowhere(Connection):
     """A connection of which only what was answered is looked at."""
 

@@ -32,6 +32,8 @@ MEMORY = "4M"  # a third of the content
 CONNECTIONS = 4  # of each client
 WRITE_EVERY_S, TURN_EVERY_S, RELOAD_EVERY = 0.004, 3.0, 4
 LAST_WITHIN_S = 60.0
+TOLD_BEFORE_MAX = 5  # a request is answered 503 when its file was found changed four times
+_TOLD_OF = re.compile(r" (/[^ ?]+?)(?:\?\S*)?: answered 503")
 
 SERVLETS = """\
 import time
@@ -321,8 +323,16 @@ def run(workdir: Path, options: tuple[str, ...], lanes: int, seconds: float) -> 
         "late in the log": read.late,
         "missing in the log": missing,
         "said to be dropped": dropped,
-        "503 in the log": [one.string for one in told],
+        "503 in the log": [told_before(served.lines, one.string) for one in told],
     }
+
+
+def told_before(lines: list[str], line: str) -> list[str]:
+    """What the log says of the same file before this line, and the line."""
+    found = _TOLD_OF.search(line)
+    name = found[1] if found else line
+    before = [one for one in lines[: lines.index(line)] if name in one]
+    return [*before[-TOLD_BEFORE_MAX:], line]
 
 
 def _turns(served: Served, log: Path, crew: Crew, seconds: float, read: LogRead) -> list[Path]:
