@@ -13,7 +13,7 @@ from typing import Any
 
 from zcserve.admin.application import NO_STORE
 from zcserve.admin.node import Node
-from zcserve.admin.snapshot import snapshot
+from zcserve.admin.snapshot import snapshot_of
 from zcserve.admin.tickers import Ticker
 from zcserve.http import FieldLines
 from zcserve.site.exchange import Exchange
@@ -34,7 +34,7 @@ class Events:
     def get(self, node: Node, exchange: Exchange) -> Reply:
         """As `Route.get`."""
         changes = _Changes()
-        return Reply(200, _FIELDS, Ticker(node.loop, EVERY_S, lambda: changes.event(snapshot(node))))
+        return Reply(200, _FIELDS, Ticker(node.loop, EVERY_S, lambda: changes.event(snapshot_of(node))))
 
 
 class _Changes:

@@ -6,10 +6,10 @@
  */
 
 const SECONDS_KEPT = 300;
+const SECONDS_SHOWN_MIN = 60;
 const TABLE_EVERY_S = 10;
 const TABLE_ROWS_MAX = 18;
 const CHART_HEIGHT = 150;
-const MIB = 1048576;
 
 /* of: the name in a sample (numbers.js); dash: as canvas has it, so that lines differ without their colours, too. */
 const CHARTS = [
@@ -62,17 +62,16 @@ function styleOf(name) {
 function axes(chart, timeFormat) {
   const look = { stroke: styleOf("--muted"), font: `11px ${styleOf("--font")}`, ticks: { show: false } };
   const grid = { stroke: styleOf("--line"), width: 1 };
-  const bytesSteps = [1, 2, 5, 10, 20, 50, 100, 200, 500].flatMap((n) => [n, n * 1024, n * MIB, n * 1024 * MIB]);
   const y = {
     ...look,
     grid,
     size: 64,
-    space: 32,
+    space: 24,
     gap: 6,
     values: (_, splits) => splits.map((value) => (value === null ? null : chart.text(value))),
   };
-  if (chart.isBytes) y.incrs = bytesSteps.sort((a, b) => a - b);
-  if (chart.isWhole) y.incrs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000, 100000];
+  if (chart.isBytes) y.incrs = Array.from({ length: 50 }, (_, power) => 2 ** power);
+  if (chart.isWhole) y.incrs = [0, 1, 2, 3, 4, 5].flatMap((power) => [1, 2, 5].map((n) => n * 10 ** power));
   return [{ ...look, grid: { show: false }, size: 28, gap: 4, space: 70, values: timeFormat }, y];
 }
 
@@ -136,7 +135,7 @@ class Figure {
       {
         width,
         height: CHART_HEIGHT,
-        padding: [8, 8, 0, 0],
+        padding: [8, 28, 0, 0],
         legend: { show: false },
         cursor: { y: false, drag: { setScale: false, x: false, y: false }, points: { size: 6 } },
         scales: { x: this.xScale(), y: { range: (_, low, high) => [0, chart.max ?? (high > 0 ? high * 1.1 : 1)] } },
@@ -156,11 +155,11 @@ class Figure {
   }
 
   xScale() {
-    return { time: true, range: (_, low, high) => [high - SECONDS_KEPT, high] };
+    return { time: true, range: (_, low, high) => [high - Math.min(Math.max(high - low, SECONDS_SHOWN_MIN), SECONDS_KEPT), high] };
   }
 
   xFormat() {
-    return (_, splits) => splits.map((time) => clockText(time).slice(0, 5));
+    return (_, splits) => splits.map((time) => clockText(time).slice(0, time % 60 ? 8 : 5));
   }
 
   hooks() {

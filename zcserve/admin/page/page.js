@@ -12,9 +12,9 @@ const TILES = [
   { label: "Requests", of: (now, sample) => `${countText(sample.requests)}/s`, sub: (now) => `${countText(at(now, "requests.total"))} since the start` },
   { label: "Sent", of: (now, sample) => bytesPerSecondText(sample.bytes), sub: (now) => `${bytesText(at(now, "requests.response_bytes_total"))} since the start` },
   { label: "Hit ratio", of: (now, sample) => shareText(sample.hits ?? totalHitRatio(now)), sub: (now) => `${shareText(totalHitRatio(now))} since the start` },
-  { label: "Time to answer", of: (now, sample) => secondsText(sample.p50), sub: (now, sample) => `p99 ${secondsText(sample.p99)}` },
+  { label: "Time to answer, p50", of: (now, sample) => secondsText(sample.p50), sub: (now, sample) => `p99 ${secondsText(sample.p99)}` },
   { label: "Connections", of: (now) => countText(at(now, "connections.open")), sub: (now) => `of at most ${countText(at(now, "connections.max"))}` },
-  { label: "Loop lag", of: (now, sample) => secondsText(sample.lag99), sub: () => `p99 of ${WINDOW_S} s` },
+  { label: "Loop lag, p99", of: (now, sample) => secondsText(sample.lag99), sub: (now, sample) => `p50 ${secondsText(sample.lag50)}` },
   {
     label: "Memory",
     of: (now) => bytesText(at(now, "cache.resident_bytes")),
@@ -166,7 +166,7 @@ class Page {
     byId("missing").hidden = !isMissing;
     if (!isMissing) return;
     const told = `${shareText(ready.share)} of what is wanted is resident: ${bytesText(ready.resident_bytes)} of ${bytesText(ready.wanted_bytes)}`;
-    setText(byId("missing-said"), `${told}; ${wholeText(ready.missing_total)} files are missing.`);
+    setText(byId("missing-said"), `${told}; ${wholeText(ready.missing_total)} missing. ${ready.why ?? ""}`);
     byId("missing-share").value = ready.share;
   }
 }

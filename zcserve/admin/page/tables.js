@@ -2,6 +2,7 @@
 /* Tables of what the node tells. A table is made anew only when what it shows has changed. */
 
 const TEXT = (label) => ({ label });
+const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
 const NUMBER = (label) => ({ label, isNumber: true });
 
 /* Each fills the element with `data-table="NAME"`.
@@ -65,8 +66,8 @@ const TABLES = {
   },
   warnings: {
     title: "Recent warnings",
-    columns: [TEXT("Time"), TEXT("Level"), TEXT("Text")],
-    rows: (now) => at(now, "warnings")?.map((one) => [dayAndClock(one.time), one.level, one.text]).reverse() ?? null,
+    columns: [TEXT("When"), TEXT("What")],
+    rows: (now) => at(now, "warnings")?.map((one) => [dayAndClock(one.time), `${one.level}: ${one.text}`]).reverse() ?? null,
     none: "The log has none.",
     isCaptionSeen: false,
   },
@@ -92,7 +93,7 @@ function dayAndClock(time) {
   if (!isNumber(time)) return UNKNOWN;
   const day = new Date(time * 1000);
   const isToday = day.toDateString() === new Date().toDateString();
-  return isToday ? clockText(time) : `${day.toLocaleDateString("en-CA")} ${clockText(time)}`;
+  return isToday ? clockText(time) : `${day.getDate()} ${MONTHS[day.getMonth()]} ${clockText(time).slice(0, 5)}`;
 }
 
 class Tables {
