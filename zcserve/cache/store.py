@@ -210,7 +210,7 @@ class Store:
     @property
     def pinned_bytes(self) -> int:
         """Bytes of what is pinned and resident."""
-        return self._pinned_bytes
+        return self.held.bytes
 
     @property
     def resident(self) -> int:
