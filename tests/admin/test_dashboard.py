@@ -95,7 +95,7 @@ def test_the_licence_of_what_others_wrote_goes_with_it(page: str) -> None:
 def test_what_it_tells_a_node_are_verbs_with_words_that_there_are() -> None:
     actions = SOURCES["actions.js"].read_text()
     told = re.findall(r'^ {4}verb: "(\w+)"', actions, re.MULTILINE)
-    verbs = {verb.name: verb for verb in VERBS}
+    verbs = {verb.wording.name: verb.wording for verb in VERBS}
     assert {"purge", "reload", "drain", "undrain"} == set(told) <= verbs.keys()
     kinds = set(re.findall(r'option\("(\w+)"', actions))
     assert kinds == {"path", "prefix", "glob"}

@@ -71,7 +71,9 @@ def test_numbers_are_written_as_people_read_them() -> None:
 
 
 def test_events_are_read_wherever_the_stream_is_cut() -> None:
-    stream = "retry: 2000\\nid: 1\\nevent: whole\\ndata: {\\\"a\\\": 1}\\n\\n: comment\\n\\nevent: change\\ndata: {}\\n\\n"
+    stream = (
+        'retry: 2000\\nid: 1\\nevent: whole\\ndata: {\\"a\\": 1}\\n\\n: comment\\n\\nevent: change\\ndata: {}\\n\\n'
+    )
     expression = f"""((text) => [...text].map((_, cut) => {{
         const events = [];
         const take = eventReader((event) => events.push(event));
