@@ -83,3 +83,11 @@ def test_a_quantile_is_that_of_prometheus() -> None:
 def test_buckets_are_each_alone_however_they_are_counted() -> None:
     assert buckets_of(HISTOGRAM) == buckets_of(CUMULATIVE) == [50, 40, 9, 1]
     assert buckets_of({"bounds": [1.0, 2.0], "counts": [3, 2], "count": 9}) == [3, 2, 4]
+
+
+def test_keys_that_would_be_called_alike_keep_their_units() -> None:
+    value = {"resident": 1, "resident_bytes": 2048, "missing": [], "missing_total": 0, "why": ""}
+    assert (
+        table(value)
+        == "resident        1\nresident bytes  2.0 KiB\nmissing         -\nmissing total   0\nwhy             -\n"
+    )

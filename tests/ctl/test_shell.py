@@ -241,3 +241,19 @@ def test_it_imports_little_and_nothing_of_the_server(node: Server, socket_path: 
     }
     heavy = {"argparse", "dataclasses", "http", "inspect", "ipaddress", "logging", "pathlib", "threading", "tomllib"}
     assert not heavy & loaded
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "told"),
+    [("| true", 0, ""), (">&-", 0, ""), ("> /dev/full", 1, "zcserve ctl: standard output: No space left on device\n")],
+)
+def test_an_output_that_takes_nothing_is_no_traceback(redirected: str, code: int, told: str) -> None:
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m zcserve ctl {redirected}"],
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, told)

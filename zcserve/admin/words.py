@@ -125,8 +125,8 @@ PURGE = Wording(
     "purge",
     "look at content anew while it serves; or drop it at once, and load it when it is asked for",
     {
-        "path": Word(str, "a path, with its variants: /assets/site.css"),
-        "paths": Word(list, "several of them", operand="PATH"),
+        "path": Word(str, "one path"),
+        "paths": Word(list, "paths, each with its variants: /assets/site.css", operand="PATH"),
         "prefix": Word(str, "all paths that begin so: /assets/"),
         "glob": Word(str, "all that a pattern matches: *.css, /fonts/"),
         "hard": Word(bool, "drop it at once; else it is compared with its file", default=False),

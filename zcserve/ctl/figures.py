@@ -6,7 +6,7 @@ outside, a path among it, is escaped: it must not speak to the terminal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf, isfinite
 from typing import Any
 
@@ -108,19 +108,20 @@ def quantiles_text(histogram: Mapping[str, Any]) -> str:
 
 
 def _lines(value: Mapping[str, Any], indent: str) -> Iterator[str]:
+    labels = _labels(value)
     simple = {key: item for key, item in value.items() if not _is_nested(item)}
-    width = min(max((len(_label(key)) for key in simple), default=0), _LABEL_CHARACTERS_MAX)
+    width = min(max((len(labels[key]) for key in simple), default=0), _LABEL_CHARACTERS_MAX)
     for key, item in value.items():
         if key in simple:
-            yield f"{indent}{_label(key):{width}}{_INDENT}{_text(key, item)}".rstrip()
+            yield f"{indent}{labels[key]:{width}}{_INDENT}{_text(key, item)}"
         elif isinstance(item, Mapping):
-            yield f"{indent}{_label(key)}"
+            yield f"{indent}{labels[key]}"
             yield from _lines(item, indent + _INDENT)
         elif isinstance(item[0], Mapping):
-            yield f"{indent}{_label(key)}"
+            yield f"{indent}{labels[key]}"
             yield from (indent + _INDENT + line for line in columns(item))
         else:
-            yield f"{indent}{_label(key)}"
+            yield f"{indent}{labels[key]}"
             yield from (f"{indent}{_INDENT}{_text(key, one)}" for one in item)
 
 
@@ -128,7 +129,7 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Objects as lines with their keys above them. Numbers stand to the right."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     cells = [[_text(key, row.get(key)) for key in keys] for row in rows]
-    heads = [_label(key) for key in keys]
+    heads = list(_labels(keys).values())
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     numbers = [all(isinstance(row.get(key), int | float) for row in rows) for key in keys]
     for line in (heads, *cells):
@@ -147,14 +148,21 @@ def _is_nested(item: object) -> bool:
     return False
 
 
-def _label(key: str) -> str:
+def _labels(keys: Iterable[str]) -> dict[str, str]:
+    """What each is called: without its unit, unless two would be called alike."""
+    short = {key: _without_unit(key) for key in keys}
+    called = list(short.values())
+    return {key: printable((text if called.count(text) == 1 else key).replace("_", " ")) for key, text in short.items()}
+
+
+def _without_unit(key: str) -> str:
     for unit in ("_total", "_bytes", "_s"):
         key = key.removesuffix(unit)
-    return printable(key.removeprefix("is_").replace("_", " "))
+    return key.removeprefix("is_")
 
 
 def _text(key: str, value: Any) -> str:
-    if value is None or value in ([], {}):
+    if value is None or value in ([], {}, ""):
         return "-"
     match value:
         case bool():

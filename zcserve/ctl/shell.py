@@ -32,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
     """Do what the words behind `zcserve ctl` say, and return the exit code."""
     try:
         code = _run(argv)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except UsageError as error:
         return complain(PROGRAM, error, EXIT_WRONG_USE)
     except NodeError as error:
@@ -40,6 +41,9 @@ def main(argv: Sequence[str]) -> int:
     except BrokenPipeError:  # `| head` has what it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries once more at its end
         return EXIT_DONE
+    except OSError as error:  # a full disk: what was printed is not whole
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return complain(PROGRAM, UsageError(f"standard output: {error.strerror or error}"), EXIT_REFUSED)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return code
@@ -55,8 +59,9 @@ def complain(program: str, error: Exception, code: int) -> int:
 
 
 def say(text: str, file: Any = None) -> None:
-    """Write it, whatever the locale's encoding lacks."""
-    file = file or sys.stdout
+    """Write it, whatever the locale's encoding lacks, where there is something to write to."""
+    if (file := file or sys.stdout) is None:
+        return
     encoding = file.encoding or "utf-8"
     file.write(text.encode(encoding, "backslashreplace").decode(encoding))
 

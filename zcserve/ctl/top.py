@@ -39,6 +39,8 @@ _HOME, _TO_LINE_END, _TO_SCREEN_END = "\x1b[H", "\x1b[K", "\x1b[J"
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 _QUITS = (b"q", b"Q", b"\x03", b"\x04")
 PROGRAM = "zcserve top"
+# A frame where there is no terminal.
+_PAPER = (200, 200)
 
 
 class _RefusedError(Exception):
@@ -58,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
             raise UsageError(f"unexpected argument {operands[0]!r}; accepted: flags (a directory is served as ./top)")
         every_s = max(timeout_of(given.get("every"), EVERY_S), EVERY_S_MIN)
         node = node_of(given, os.environ, ANSWERS_WITHIN_S)
-        if given.get("once") or not sys.stdout.isatty():
+        if given.get("once") or sys.stdout is None or not sys.stdout.isatty():
             return _once(node, every_s)
         return _live(node, every_s)
     except UsageError as error:
@@ -91,7 +93,7 @@ def _once(node: Node, every_s: float) -> int:
     after = stats_of(node)
     is_one = rates.are_of_one_process(before, after)
     found = rates.between(before, after, time.monotonic() - began) if is_one else None
-    width, height = shutil.get_terminal_size((100, 60)) if sys.stdout.isatty() else (200, 200)
+    width, height = shutil.get_terminal_size() if sys.stdout is not None and sys.stdout.isatty() else _PAPER
     say("".join(f"{line}\n" for line in frame(after, found, width, height)))
     return EXIT_DONE
 
