@@ -114,8 +114,6 @@ def test_all_that_a_node_can_be_told_can_be_said(
 def test_each_view_is_of_a_real_node(node: Server, ctl: Callable[..., tuple[int, str, str]]) -> None:
     for view in commands.VIEWS:
         code, _, err = ctl(view.name)
-        if view in (commands.STATS, commands.METRICS) and "is unknown" in err:
-            continue  # until the node has them
         assert (code, err[:5]) == (0, "ready" if view is commands.WAIT else ""), view.name
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ import pytest
 
 import zcserve
 from tests.support.canned import CannedNode, answer
+from tests.support.client import Client
 from tests.support.stats import stats
 from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
+from zcserve import Server
 from zcserve.ctl.top import main
 
 CHECKOUT = Path(zcserve.__file__).parents[1]
@@ -84,6 +88,32 @@ def test_without_a_terminal_it_is_one_frame(counting: CannedNode, capsys: pytest
     out, err = capsys.readouterr()
     assert "requests/s            100    2xx 90/s  4xx 10/s\n" in out
     assert ("\x1b" in out, err) == (False, "")
+
+
+def test_the_numbers_of_a_real_node_move(node: Server, socket_path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    is_over = threading.Event()
+
+    def ask() -> None:
+        with Client(node.port) as client:
+            while not is_over.is_set():
+                assert client.get("/page").status == 200
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        assert main(["--admin", f"unix:{socket_path}", "--every", "300ms"]) == 0
+    finally:
+        is_over.set()
+        thread.join(20)
+    out = capsys.readouterr().out
+    rows = dict(re.findall(r"^(\S+(?: lag)?) +(\S+)", out, re.MULTILINE))
+    assert node.loop.front.engine in out.splitlines()[0]
+    assert float(rows["requests/s"].replace(",", "")) > 0
+    assert "2xx" in out
+    assert (rows["hits"], rows["residency"], rows["connections"]) == ("100%", "100%", "1")
+    for label in ("bytes/s", "latency", "loop lag", "memory", "generation"):
+        assert rows[label] != "-", label
+    assert ("lanes" in rows) == (node.loop.front.engine == "native")
 
 
 def test_one_frame_in_a_terminal_leaves_it_alone(counting: CannedNode) -> None:
