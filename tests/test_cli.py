@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 import zcserve
-from zcserve.cli import main
+from zcserve.cli import flags, main
 from zcserve.config.keys import KEYS
 from zcserve.config.table import Config
 from zcserve.errors import UsageError
@@ -188,3 +189,13 @@ def test_what_the_server_finds_wrong_is_one_line_and_exit_code_2(
     served.error = UsageError("127.0.0.1:80: port taken\nby another")
     assert main(["www"]) == 2
     assert capsys.readouterr().err == "zcserve: 127.0.0.1:80: port taken by another\n"
+
+
+def test_what_completes_flags_is_told_of_all_that_help_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    listed = set(
+        re.findall(r"(?<![\w-])--?[a-zA-Z][a-z-]*(?=[ ,\n])", capsys.readouterr().out.partition("options:")[2])
+    )
+    found = {flag.flag for flag in flags()}
+    assert found >= {"-t", "-V", "-h", "--check", "--config", "--no-watch", "--engine"}
+    assert {flag for flag in found if flag not in listed} == set()

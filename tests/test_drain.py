@@ -86,6 +86,42 @@ def test_before_it_begins_nothing_ends(desk: Callable[..., Desk]) -> None:
     assert (one.drain.until, one.stops, one.here.service.draining) == (inf, 0, False)
 
 
+# --- stepping aside ---------------------------------------------------------------------------------------------------
+
+
+def test_one_that_steps_aside_answers_all_and_each_answer_is_the_last_until_it_steps_back(
+    desk: Callable[..., Desk],
+) -> None:
+    one = desk()
+    first, asked = one.idle()
+    _, waits = one.idle()
+    assert (one.drain.step_aside(), one.drain.step_aside()) == (True, False)
+    assert (one.accepts, one.drain.is_ending, first.state) == (True, False, State.IDLE)
+    asked.comes = GET
+    one.here.turn(asked)
+    _, new = one.here.connect(GET)
+    one.here.turn(new)
+    assert [transport.sent.count(b"Connection: close") for transport in (asked, new)] == [1, 1]
+    assert (one.drain.step_back(), one.drain.step_back()) == (True, False)
+    waits.comes = GET
+    one.here.turn(waits)
+    assert statuses(waits) == [200, 200]
+    assert b"Connection: close" not in waits.sent
+    assert (one.here.front.told, one.stops) == (["answer last", "answer on"], 0)
+
+
+def test_the_end_of_one_that_stepped_aside_is_an_end_and_is_not_taken_back(desk: Callable[..., Desk]) -> None:
+    one = desk()
+    connection, _ = one.idle()
+    one.drain.step_aside()
+    connection.end()
+    one.here.turn()
+    assert one.stops == 0
+    one.drain.begin()
+    assert (one.drain.step_back(), one.here.service.draining, one.accepts) == (False, True, False)
+    assert one.stops
+
+
 # --- in order ---------------------------------------------------------------------------------------------------------
 
 

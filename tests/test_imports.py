@@ -39,8 +39,9 @@ FLOORS = (
     ("content", "upgrade", "signals", "drain", "supervisor"),
     ("admin",),
     ("check", "banner", "foresight", "succession", "activation"),
-    ("server",),
+    ("server", "ctl"),
     ("cli",),
+    ("command",),
     ("__main__",),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
@@ -61,12 +62,19 @@ FLOORS_WITHIN = {
         ("exchange",),
         ("site",),
     ),
+    "ctl": (
+        ("commands", "client", "figures"),
+        ("arguments", "guide", "whereabouts", "waiting", "rates"),
+        ("screen", "shell"),
+        ("top", "completion"),
+    ),
     "content": (
         ("told", "merging"),
         ("builder",),
         ("renewals", "jobs", "live"),
-        ("releases", "rechecks", "filling"),
-        ("patches",),
+        ("releases", "rechecks", "filling", "warming", "readiness"),
+        ("patches", "pinning"),
+        ("purging",),
         ("content",),
     ),
 }
@@ -125,7 +133,7 @@ def test_inside_of_a_package_too(package: str) -> None:
         assert {other for other in beside if floor[other] >= floor[name]} == set(), name
 
 
-@pytest.mark.parametrize("package", ["cache", "config", "content", "net", "servlets", "site"])
+@pytest.mark.parametrize("package", ["cache", "config", "content", "ctl", "net", "servlets", "site"])
 def test_no_modules_of_a_package_import_each_other_in_a_circle(package: str) -> None:
     files = {f"zcserve.{package}.{file.stem}": file for file in MODULES if room(file) == package}
     beside = {name: files.keys() & set(imports(file)) for name, file in files.items()}

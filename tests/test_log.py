@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from zcserve import log as module
 from zcserve.cache.reading import ChangedError
 from zcserve.errors import UsageError, reason_of
 from zcserve.log import RECENT_CHARACTERS_MAX, RECENT_MAX, Block, Formatter, Log, printable, recent
@@ -133,3 +134,18 @@ def test_the_last_warnings_are_kept_on_one_line_each() -> None:
     assert told[-2][1:] == ("warning", f"number {RECENT_MAX + 4} of a\\nb")
     assert told[-1][1:] == ("error", "x" * RECENT_CHARACTERS_MAX)
     assert began <= told[0].time <= told[-1].time
+
+
+def test_the_least_level_of_a_library_is_that_of_its_logger(caplog: pytest.LogCaptureFixture) -> None:
+    log, logger = Log("zcserve.somewhere"), logging.getLogger("zcserve")
+    before = logger.level
+    try:
+        module.set_level("error")
+        log.warning("not told")
+        assert module.level() == "error"
+        module.set_level("debug")
+        log.debug("told")
+        assert module.level() == "debug"
+        assert caplog.messages == ["told"]
+    finally:
+        logger.setLevel(before)

@@ -305,7 +305,7 @@ def test_a_program_that_does_not_serve_is_told_of_and_this_process_goes_on(
 @pytest.mark.parametrize("when", ["one is under way", "it ends"])
 def test_a_second_upgrade_is_refused(desk: Desk, caplog: pytest.LogCaptureFixture, when: str) -> None:
     if when == "it ends":
-        desk.server.service.draining = True
+        desk.drain.hand_over()
     else:
         desk.succession.upgrade()
     desk.succession.upgrade()
@@ -322,7 +322,7 @@ def test_process_1_is_not_upgraded(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(os, "getpid", lambda: 1)
-    desk.succession.upgrade()
+    assert "this is process 1" in desk.succession.upgrade()
     monkeypatch.undo()
     assert any("this is process 1" in message for message in caplog.messages)
     assert not desk.server.store.frozen

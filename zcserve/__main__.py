@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from zcserve.cli import main
+from zcserve.command import main
 
 raise SystemExit(main())

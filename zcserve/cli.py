@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from zcserve import __version__
 from zcserve.config.keys import KEYS, Key, shown_default
@@ -27,6 +27,9 @@ from zcserve.config.sources import ENV_CONFIG_FILE, load
 from zcserve.config.table import Config
 from zcserve.config.units import Auto
 from zcserve.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from zcserve.ctl.commands import Flag
 
 EXIT_WRONG_USE = 2
 # So long a line about wrong use waits for a reader of standard error.
@@ -39,7 +42,21 @@ DESCRIPTORS_MIN = 24
 # What each lane but the first has open besides, with one listener.
 DESCRIPTORS_OF_A_LANE = 5
 
-_OWN_FLAGS = ("--config", "--check", "--version", "--help")
+
+class _Own(NamedTuple):
+    """A flag that is no key."""
+
+    names: tuple[str, ...]
+    help: str
+    metavar: str = ""
+
+
+_OWN_FLAGS = (
+    _Own(("--config",), "read keys from this TOML file", "FILE"),
+    _Own(("-t", "--check"), "check configuration and root, say what would be resident"),
+    _Own(("-V", "--version"), "print the version and exit"),
+    _Own(("-h", "--help"), "print this and exit"),
+)
 
 _EPILOG = f"""\
 SIZE is a number of bytes, or has K, M, G or T behind it (powers of 1024): 512M. TIME is a number of seconds, or has
@@ -47,7 +64,15 @@ ms, s, m or h: 500ms, 10m. What is repeatable is given once for each value: --in
 
 Every flag is also a TOML key and an environment variable: --head-timeout 20s, head_timeout = "20s",
 ZCSERVE_HEAD_TIMEOUT=20s. Where its name in Python is another, that stands in brackets. Flags win over the
-environment, the environment wins over the file; {ENV_CONFIG_FILE} names the file, as --config does."""
+environment, the environment wins over the file; {ENV_CONFIG_FILE} names the file, as --config does.
+
+A directory that is called ctl, top or completion is served as ./ctl, or by --root."""
+
+
+_USAGE = """zcserve [ROOT] [flags]
+       zcserve ctl [COMMAND] [flags]      ask a node, and tell it
+       zcserve top [flags]                its numbers, live
+       zcserve completion bash|zsh|fish   a script that completes all of this"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -197,14 +222,32 @@ def _about_unknown(unknown: list[str]) -> str:
     flag = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
     if flag is None:
         return f"unexpected argument {unknown[0]!r}; accepted: one root directory and flags"
-    known = nearest(flag, [*(key.flag for key in KEYS.values()), *_OWN_FLAGS])
+    known = nearest(flag, [*(key.flag for key in KEYS.values()), *(own.names[-1] for own in _OWN_FLAGS)])
     return f"unknown flag {flag}; the nearest known is {known} (zcserve --help lists all)"
+
+
+def flags() -> tuple[Flag, ...]:
+    """All flags of the server, for what completes them."""
+    from zcserve.ctl.commands import Flag  # late, with what asks
+
+    found = []
+    for key in KEYS.values():
+        option = key.option
+        if option.kind is SWITCH:
+            found.append(Flag(key.flag, key.name, option.help))
+            found.append(Flag(f"--no-{key.flag[2:]}", key.name, f"not: {option.help}", value=False))
+        else:
+            metavar = "|".join(option.choices) or option.metavar
+            is_repeatable = option.kind is TEXTS
+            found.append(Flag(key.flag, key.name, option.help, metavar, None, str, option.choices, is_repeatable))
+    found += [Flag(name, own.names[-1][2:], own.help, own.metavar) for own in _OWN_FLAGS for name in own.names]
+    return tuple(found)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="zcserve",
-        usage="zcserve [ROOT] [flags]",
+        usage=_USAGE,
         description="Serve a directory from memory.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -217,12 +260,11 @@ def _parser() -> argparse.ArgumentParser:
     limits = parser.add_argument_group("limits")
     for key in KEYS.values():
         _add(limits if key.option.why else options, key)
-    options.add_argument("--config", metavar="FILE", help="read keys from this TOML file")
-    options.add_argument(
-        "-t", "--check", action="store_true", help="check configuration and root, say what would be resident"
-    )
-    options.add_argument("-V", "--version", action="store_true", help="print the version and exit")
-    options.add_argument("-h", "--help", action="store_true", help="print this and exit")
+    for own in _OWN_FLAGS:
+        if own.metavar:
+            options.add_argument(*own.names, metavar=own.metavar, help=own.help)
+        else:
+            options.add_argument(*own.names, action="store_true", help=own.help)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""How a server ends: in order, or at once.
+"""How a server ends: in order, or at once. And how it steps aside without an end.
 
     begin   listeners are closed; what is under way is answered, and that was the connection's last answer. A listener
             whose clients the kernel keeps back (deferral.py) is closed when they had their time to ask
@@ -7,6 +7,9 @@
     over    no connection is left, or no time: the loop stops
 
 A process that was succeeded by another one answers what it has accepted (`hand_over`), and begins to end later.
+
+A server that steps aside (`step_aside`) accepts clients as before, and each answer is its connection's last: so what
+stands in front of it sends them elsewhere, and none of them fails until it does. `step_back` takes that back.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ class Drain:
         self._service = service
         self._loop = service.loop
         self._listeners = listeners
+        self._is_ending = False
         self._grace = Deadline(self.end)
         self._last = Deadline(self._loop.stop)
         self._let_in = Deadline(self._close_listeners)
@@ -39,6 +43,27 @@ class Drain:
     def until(self) -> float:
         """When `--grace` is over, a time of the loop; infinity where nothing has begun to end in order."""
         return self._grace.at
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the loop stops when the last connection has ended: that is not taken back."""
+        return self._is_ending
+
+    def step_aside(self) -> bool:
+        """Answer what comes, and let each answer be its connection's last. Idle connections stay until they ask. False
+        where that was so already."""
+        return self._set_draining(True)
+
+    def step_back(self) -> bool:
+        """Serve as before `step_aside`. False where nothing is to be taken back; and an end is not."""
+        return self._set_draining(False)
+
+    def _set_draining(self, draining: bool) -> bool:
+        if self._is_ending or self._service.draining == draining:
+            return False
+        self._service.draining = draining
+        self._loop.front.answer_last(draining)
+        return True
 
     def hand_over(self) -> None:
         """Another process accepts: answer what is here, and close no connection on which a request may be under way."""
@@ -89,8 +114,9 @@ class Drain:
 
     def _drain(self) -> None:
         """From now on the last connection ends the loop. Of the front's only a turn tells that they are closed."""
-        if not self._service.draining:
-            self._service.draining = True
+        self._service.draining = True
+        if not self._is_ending:
+            self._is_ending = True
             self._loop.each_turn.subscribe(self._stop_when_over)
 
     def _stop_when_over(self) -> None:
@@ -99,7 +125,7 @@ class Drain:
 
     def closed(self) -> None:
         """A connection ended: there is room for another, or an end to wait for."""
-        if not self._service.draining:
+        if not self._is_ending:
             for listener in self._listeners:
                 listener.retry()
         else:

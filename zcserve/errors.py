@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from zcserve.phrases import PHRASES
-
 
 def reason_of(error: BaseException) -> str:
     """Why, in words that are never empty: the system's text, the exception's own, or else its name."""
@@ -48,6 +46,10 @@ class NoThreadError(UsageError):
     """The system gives no more threads. At start this is wrong use; later, what asked for one goes on without."""
 
 
+class NotNowError(ZcserveError):
+    """What is asked for cannot be begun now: the message says why, and what to do."""
+
+
 class HttpError(ZcserveError):
     """A request that is answered with an error status.
 
@@ -71,6 +73,8 @@ class HttpError(ZcserveError):
         json: Any = None,
         close: bool = False,
     ) -> None:
+        from zcserve.phrases import PHRASES  # late: `zcserve ctl` has no use for them
+
         known = PHRASES.get(status, "an error without a name") if isinstance(status, int) else ""
         self.status = status
         self.reason = reason or known

@@ -271,6 +271,23 @@ def lost() -> int:
     return _own.lost if _own is not None else 0
 
 
+def level() -> str:
+    """What is reported at least, as `set_level` takes it."""
+    number = _own.level if _own is not None else logging.getLogger("zcserve").getEffectiveLevel()
+    return _LEVELS.get(number, str(number)).lower()
+
+
+def set_level(level: str) -> None:
+    """From now on report what is at least so grave: "debug", "info", "warning" or "error", also of what applications
+    log. In a program that uses zcserve as a library, of the logger "zcserve" alone."""
+    number: int = getattr(logging, level.upper())
+    if _own is None:
+        logging.getLogger("zcserve").setLevel(number)
+    else:
+        _own.level = number
+        logging.getLogger().setLevel(number)
+
+
 def say(text: str) -> None:
     """Lines for standard error that are no record: the banner."""
     if _own is not None:

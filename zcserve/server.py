@@ -181,7 +181,7 @@ class Server:
         if address := admin_address(self.config, self._inherited):
             from zcserve.admin.office import Office  # only a node with an admin listener pays for it
 
-            upgrade = partial(self.loop.call_soon, lambda: self._succession.upgrade())
+            upgrade = lambda: self._succession.upgrade()  # noqa: E731  (there is none yet)
             self._admin = Office(
                 self.config, address, self.loop, self._prefixes, self.loader, reload=self.reload, upgrade=upgrade
             )
@@ -243,7 +243,9 @@ class Server:
 
     def _open_content(self, builder: Builder, built: Built, undo: ExitStack) -> None:
         """What follows the root from now on."""
-        self.content = Content(builder, built, self._service)
+        results = self._application.results if self._application is not None else None
+        purge_results = results.purge if results is not None else None
+        self.content = Content(builder, built, self._service, purge_results=purge_results)
         self.content.reloaded.subscribe(self._supervisor.reloaded)
         undo.callback(self.content.close)
         self.loop.each_turn.subscribe(self.content.each_turn)
@@ -266,6 +268,8 @@ class Server:
             for sock, port in sockets
         ]
         self._drain = Drain(self._service, [listener for listener, _ in listeners])
+        if self._admin is not None:
+            self._admin.node.drain = self._drain
         if self._admin is not None and self._predecessor is not None:
             self._admin.open(self._inherited)
         self._succession = Succession(
@@ -302,6 +306,16 @@ class Server:
         """The admin listener's; 0 where it is a unix socket, or none."""
         where = self._admin.door.sock.getsockname() if self._admin is not None else ""
         return int(where[1]) if isinstance(where, tuple) else 0
+
+    @property
+    def drain(self) -> Drain:
+        """How it ends, and steps aside. In the loop's thread."""
+        return self._drain
+
+    @property
+    def succession(self) -> Succession:
+        """What it does with the process before it and the one after it. In the loop's thread."""
+        return self._succession
 
     @property
     def is_serving(self) -> bool:

@@ -112,18 +112,21 @@ class Succession:
 
     # --- as the old process -------------------------------------------------------------------------------
 
-    def upgrade(self) -> None:
-        """Start the program anew, have it take over, and end."""
+    def upgrade(self) -> str:
+        """Start the program anew, have it take over, and end. Why not; "" where that is begun, or will be when the
+        process before this one has ended."""
         if os.getpid() == 1:
-            _log.error("upgrade: refused, since this is process 1: a container ends with it; replace the container")
-            return
-        if self._successor is not None or self._service.draining:
-            _log.warning("upgrade: one is under way already, or this process ends")
-            return
+            why = "refused, since this is process 1: a container ends with it; replace the container"
+            _log.error("upgrade: %s", why)
+            return why
+        if self._successor is not None or self._drain.is_ending:
+            why = "one is under way already, or this process ends"
+            _log.warning("upgrade: %s", why)
+            return why
         if self._predecessor is not None:
             _log.info("upgrade: begun when process %d has ended", self._predecessor.pid)
             self._is_asked = True
-            return
+            return ""
         _log.info("upgrade: starting the new program")
         try:
             listeners = [(listener.fileno(), port) for listener, port in self._listeners]
@@ -133,7 +136,10 @@ class Succession:
             self._successor = Successor(self._loop, self._succeeded, self._not_succeeded, self._before_it_serves)
             self._successor.begin(listeners, self._store.freeze, write)
         except (OSError, NoThreadError) as error:
-            self._not_succeeded(f"it could not be started: {str(error) or reason_of(error)}")
+            why = f"it could not be started: {str(error) or reason_of(error)}"
+            self._not_succeeded(why)
+            return why
+        return ""
 
     def _before_it_serves(self) -> None:
         """The new process would serve now: it looks for the last changes, and this one makes no more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zcserve.admin.guard import Guard, is_loopback, value_of
-from zcserve.admin.verbs import VerbError
+from zcserve.admin.words import VerbError
 from zcserve.config.addresses import TcpAddress
 from zcserve.http import FieldLines
 

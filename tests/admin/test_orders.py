@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.client import Client
 from tests.support.command import StartCommand
+from tests.support.engines import ENGINES
+from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Server
 
@@ -31,3 +37,118 @@ def test_upgrade_starts_the_program_anew_which_answers_at_the_same_socket(
     assert ask("/readyz").status == 200
     with Client(server.port) as client:
         assert client.get("/page").body == b"a page"
+
+
+# --- what content is told, and who drains it; in each lane ------------------------------------------------------------
+
+LAYOUTS: list[dict[str, Any]] = [
+    {"engine": "python"},
+    {"engine": "native", "lanes": 1},
+    {"engine": "native", "lanes": 2},
+]
+
+
+@pytest.fixture(params=LAYOUTS[: 2 * len(ENGINES) - 1], ids=lambda layout: " ".join(map(str, layout.values())))
+def laid_out(request: pytest.FixtureRequest, page_root: Path, site: Site, serve: Serve, socket_path: str) -> Server:
+    """A server in each layout, with a page and two styles."""
+    site.write("assets/a b.css", b"a style")
+    site.write("assets/c.css", b"another")
+    return serve(page_root, admin=f"unix:{socket_path}", **request.param)
+
+
+def test_a_purge_tells_what_it_did_and_what_it_cannot_be(laid_out: Server, tell: Any) -> None:
+    done = {"how": "soft", "matched": 2, "purged": 2, "results": 0, "bytes": 14}
+    with Client(laid_out.port) as client:
+        for _ in range(2):
+            assert tell("purge", prefix="/assets/") == (200, done)
+            assert client.get("/assets/a%20b.css").body == b"a style"
+            assert tell("purge", path="/assets/%61 b.css")[0] == 400
+        hard = done | {"how": "hard"}
+        assert tell("purge", glob="*.css", hard=True) == (200, hard)
+        assert tell("purge", glob="*.css", hard=True) == (200, hard | {"purged": 0, "bytes": 0})
+        assert client.get("/assets/a%20b.css").body == b"a style"
+        both = tell("purge", paths=["/assets/%61%20b.css", "/assets/c.css"], hard=True)
+        assert both == (200, hard | {"purged": 1, "bytes": 7})
+    for words in ({}, {"path": "/", "glob": "*"}, {"glob": ""}, {"prefix": "assets"}, {"path": "/\ud800"}):
+        status, told = tell("purge", **words)
+        assert (status, bool(told["error"])) == (400, True)
+    assert "did you mean prefix?" in tell("purge", prefx="/")[1]["error"]
+
+
+def test_a_list_is_warmed_and_patterns_are_pinned_until_the_process_ends(laid_out: Server, tell: Any) -> None:
+    tell("purge", prefix="/", hard=True)
+    status, told = tell("warm", paths=["/assets/c.css", "/nowhere", "/page"])
+    assert (status, told["resident"], told["resident_bytes"], told["failed_total"]) == (200, 2, 13, 1)
+    assert told["failed"] == [{"path": "/nowhere", "why": "there is no such file"}]
+    assert tell("warm")[0] == 400
+    assert tell("pin") == (200, {"pins": []})
+    for _ in range(2):
+        status, told = tell("pin", add=["*.css"])
+        assert (status, told["pins"], told["files"], told["resident"]) == (200, ["*.css"], 2, 2)
+    assert tell("pin", add=["*.css", ""])[0] == 400
+    flips = laid_out.content.counters.flips
+    tell("reload")
+    while laid_out.content.counters.flips == flips:
+        assert tell("pin")[1] == {"pins": ["*.css"]}
+    tell("purge", prefix="/", hard=True)
+    assert len(laid_out.store.held) == 2  # loaded again at once
+    assert tell("pin", remove=["*.css"])[1]["pins"] == []
+
+
+def test_a_node_that_is_drained_is_not_ready_and_answers_until_it_is_undrained(
+    laid_out: Server, tell: Any, ask: Any, wait_until: WaitUntil
+) -> None:
+    def is_last(client: Client) -> bool:
+        answer = client.get("/page")
+        assert answer.body == b"a page"
+        return bool(answer["Connection"] == b"close")
+
+    def come() -> bool:
+        with Client(laid_out.port) as client:
+            return is_last(client)
+
+    with Client(laid_out.port) as old, Client(laid_out.port) as stays:
+        assert (is_last(old), is_last(stays)) == (False, False)
+        status, told = tell("drain")
+        assert (status, told["draining"], told["changed"]) == (200, True, True)
+        assert tell("drain")[1]["changed"] is False
+        answer = ask("/readyz")
+        assert (answer.status, json.loads(answer.body)["phase"]) == (503, "draining")
+        wait_until(come)
+        wait_until(lambda: is_last(old))
+        assert old.at_end()
+        assert tell("undrain")[1]["draining"] is False
+        assert tell("undrain")[1]["changed"] is False
+        assert ask("/readyz").status == 200
+        wait_until(lambda: not come())
+        assert not is_last(stays)
+
+
+def test_a_node_is_ready_when_what_is_pinned_is_there(
+    page_root: Path, site: Site, serve: Serve, socket_path: str, tell: Any, ask: Callable[..., Any]
+) -> None:
+    site.write("large.css", bytes(700_000))
+    serve(page_root, admin=f"unix:{socket_path}", memory=1 << 20)
+    assert ask("/readyz").status == 200
+    tell("pin", add=["*.css"])
+    answer = ask("/readyz")
+    told = json.loads(answer.body)
+    assert (answer.status, told["phase"], told["missing_total"], told["wanted_bytes"]) == (503, "warming", 1, 700_006)
+    assert [(one["path"], one["bytes"]) for one in told["missing"]] == [("large.css", 700_000)]
+    tell("pin", remove=["*.css"])
+    assert ask("/readyz").status == 200
+
+
+def test_the_least_level_that_is_logged_may_be_told(
+    page_root: Path, command: StartCommand, socket_path: str, tell: Any, wait_until: WaitUntil
+) -> None:
+    server = command(page_root, "--admin", f"unix:{socket_path}")
+    assert tell("loglevel") == (200, {"level": "info", "before": "info"})
+    for before in ("info", "error"):
+        assert tell("loglevel", level="error") == (200, {"level": "error", "before": before})
+    tell("purge", path="/page")
+    assert tell("loglevel", level="debug") == (200, {"level": "debug", "before": "error"})
+    tell("purge", path="/page", hard=True)
+    wait_until(lambda: any("purged (hard)" in line for line in server.lines))
+    assert not any("purged (soft)" in line for line in server.lines)
+    assert "did you mean debug?" in tell("loglevel", level="debugg")[1]["error"]

@@ -1,75 +1,10 @@
-"""Words of verbs: what is read from JSON, and what is refused, by name."""
+"""Verbs: each wording has something that is done."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-import pytest
-
-from zcserve.admin.verbs import Verb, VerbError, Word
-
-PURGE = Verb(
-    "purge",
-    "forget",
-    lambda node, given, finish: given,
-    {
-        "path": Word(str, "what", optional=False),
-        "mode": Word(str, "how", default="soft", choices=("soft", "hard")),
-        "limit": Word(int, "how many", default=10),
-        "share": Word(float, "of all", default=1.0),
-        "deep": Word(bool, "all below", default=False),
-        "tags": Word(list, "which", default=()),
-    },
-)
-DEFAULTS = {"mode": "soft", "limit": 10, "share": 1.0, "deep": False, "tags": ()}
+from zcserve.admin.orders import VERBS
+from zcserve.admin.words import WORDINGS
 
 
-@pytest.mark.parametrize(
-    ("given", "read"),
-    [
-        ({"path": "/a"}, {}),
-        ({"path": "/a", "mode": "hard", "limit": 3}, {"mode": "hard", "limit": 3}),
-        ({"path": "/a", "share": 1, "deep": True, "tags": ["x"]}, {"share": 1, "deep": True, "tags": ["x"]}),
-    ],
-)
-def test_words_are_read_with_the_defaults_of_those_that_are_not_there(given: Any, read: Any) -> None:
-    assert PURGE.read(json.dumps(given).encode()) == {"path": "/a", **DEFAULTS, **read}
-
-
-@pytest.mark.parametrize(
-    ("body", "told"),
-    [
-        (b"", "purge needs path: what"),
-        (b"{}", "purge needs path: what"),
-        (b'{"path": 1}', "path must be a text, not 1"),
-        (b'{"path": null}', "path must be a text, not null"),
-        (b'{"path": "/a", "limit": true}', "limit must be a whole number, not true"),
-        (b'{"path": "/a", "limit": 1.5}', "limit must be a whole number, not 1.5"),
-        (b'{"path": "/a", "deep": 1}', "deep must be true or false, not 1"),
-        (b'{"path": "/a", "tags": ["x", 1]}', "tags must be a list of texts"),
-        (b'{"path": "/a", "mode": "hart"}', 'mode cannot be "hart": did you mean hard?'),
-        (b'{"pat": "/a"}', '"pat" is no word of purge: did you mean path?'),
-        (b"[]", "the body must be a JSON object"),
-        (b"{", "the body is no JSON"),
-        (b"[" * 100_000, "the body is no JSON"),
-        (b"\xff\xfe", "the body is no JSON"),
-    ],
-)
-def test_what_is_wrong_is_named(body: bytes, told: str) -> None:
-    with pytest.raises(VerbError) as caught:
-        PURGE.read(body)
-    assert caught.value.status == 400
-    assert told in str(caught.value)
-
-
-def test_a_verb_without_words_takes_none() -> None:
-    verb = Verb("reload", "", lambda node, given, finish: given)
-    assert verb.read(b"") == verb.read(b" {} ") == {}
-    with pytest.raises(VerbError, match="takes none"):
-        verb.read(b'{"now": true}')
-
-
-def test_a_refusal_tells_what_would_do() -> None:
-    assert VerbError(400, "no", ("a", "b")).told() == {"error": "no", "accepted": ["a", "b"]}
-    assert VerbError(409, "no").told() == {"error": "no"}
+def test_each_verb_says_one_of_the_wordings_and_each_wording_is_of_a_verb() -> None:
+    assert [verb.wording for verb in VERBS] == list(WORDINGS)

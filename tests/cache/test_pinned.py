@@ -8,6 +8,7 @@ from tests.support.trees import Tree, entry_of, noise
 from zcserve.cache.entry import Entry
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import preload
+from zcserve.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,41 @@ def test_a_glob_that_matches_nothing_is_news_once(tree: Tree) -> None:
     (tree.path / "fonts/a.woff2").unlink()
     (tree.path / "a.css").unlink()
     assert sorted(pinned.newly_idle(tree.walk())) == ["*.css", "*.woff2", "/fonts/"]
+
+
+def test_globs_come_and_go_and_what_is_none_changes_nothing() -> None:
+    pinned = Pinned(["*.css"])
+    style, font = (Entry(key, b"", 0, None) for key in (b"/a.css", b"/b.woff2"))
+    for _ in range(2):
+        pinned.change(add=["*.woff2"], remove=["*.css", "/nothing"])
+        assert pinned.globs == ("*.woff2",)
+        assert [pinned(style), pinned(font)] == [False, True]
+    with pytest.raises(UsageError):
+        pinned.change(add=["*.css", ""], remove=["*.woff2"])
+    assert pinned.globs == ("*.woff2",)
+
+
+def test_what_is_held_is_counted_and_so_is_how_often_some_came_or_went(tree: Tree) -> None:
+    tree.plant({"small.css": bytes(100), "large.css": noise(50_000), "page": b"1"})
+    generation, pinned = tree.walk(), Pinned([])
+    loader = tree.loader(memory="1M")
+    store = loader.store
+    store.is_pinned = pinned
+    preload(generation, loader)
+    entries = [entry_of(generation, key) for key in (b"/small.css", b"/large.css", b"/page")]
+    assert (len(store.held), store.held.bytes, store.resident) == (0, 0, 3)
+    evictable = store.evictable
+    for globs, count, changes in ((["*.css"], 2, 2), ([], 0, 4)):
+        pinned.change(add=globs, remove=["*.css"])
+        for _ in range(2):  # the second time nothing is sorted anew
+            for entry in entries:
+                store.repin(entry)
+        assert (len(store.held), store.held.changes, store.resident) == (count, changes, 3)
+        assert store.evictable == evictable - store.held.bytes
+    pinned.change(add=["*.css"], remove=[])
+    store.repin(entries[1])
+    assert 50_000 <= store.held.bytes < 60_000
+    store.drop(entries[1])
+    assert (store.held.bytes, store.resident, store.held.changes) == (0, 2, 6)
+    store.repin(entries[1])  # it is not there
+    assert len(store.held) == 0

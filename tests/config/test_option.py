@@ -42,6 +42,9 @@ def test_every_default_is_accepted_in_its_own_type_and_as_it_is_shown(name: str)
         ("evict", "s3-fifo", "s3-fifo"),
         ("pin", "*.woff2", ("*.woff2",)),
         ("pin", ["/assets/*.css", "/fonts/"], ("/assets/*.css", "/fonts/")),
+        ("ready_share", "95%", 0.95),
+        ("ready_share", "0.5", 0.5),
+        ("ready_share", 1, 1.0),
         ("lanes", " AUTO ", Auto(64)),
         ("lanes", "64", 64),
         ("cache_control", "public, max-age=60", "public, max-age=60"),
@@ -54,6 +57,8 @@ def test_a_value_is_kept_in_its_own_type(name: str, given: object, kept: object)
 
 
 WRONG = [
+    ("ready_share", "1.5", "0.95, or 95%, from 0 to 1"),
+    ("ready_share", "most", "0.95, or 95%, from 0 to 1"),
     ("root", "", "a directory"),
     ("root", 5, "a directory"),
     ("listen", "nowhere", "HOST:PORT"),

@@ -8,7 +8,7 @@ import pytest
 
 from zcserve.config.addresses import TcpAddress
 from zcserve.config.keys import KEYS, Key, of_no_use, shown_default
-from zcserve.config.sources import load
+from zcserve.config.sources import load, look_up
 from zcserve.config.table import Config
 from zcserve.config.units import MIB
 from zcserve.errors import UsageError, nearest
@@ -186,3 +186,12 @@ def test_a_wrong_flag_is_told_as_it_was_typed() -> None:
 )
 def test_the_nearest_word_is_the_one_meant(word: str, known: list[str], expected: str) -> None:
     assert nearest(word, known) == expected
+
+
+def test_some_keys_of_a_file_are_found_whatever_else_it_says(tmp_path: Path) -> None:
+    file = tmp_path / "web.toml"
+    file.write_text('admin = "unix:/a"\nnothing_of_the_kind = 1\nmemory = "5X"\n')
+    assert look_up(("admin", "admin_token_file"), file) == {"admin": "unix:/a"}
+    file.write_text("admin = 3\n")
+    with pytest.raises(UsageError, match="admin: 3 is"):
+        look_up(("admin",), file)

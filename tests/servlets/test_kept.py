@@ -104,6 +104,15 @@ def test_the_first_few_are_looked_at_at_once_and_the_others_not_before_the_next_
     assert len(swept.later) == 1
 
 
+def test_when_all_was_looked_at_that_is_told_once() -> None:
+    later: list[Callable[[], object]] = []
+    told: list[bool] = []
+    sweep(iter([made(b"/a")]), lambda few: None, later.append, lambda: told.append(True))
+    assert told == []
+    later.pop()()
+    assert (told, later) == ([True], [])
+
+
 def test_where_there_is_nothing_nothing_is_looked_at() -> None:
     swept = Sweep(0)
     assert (swept.looked, swept.later) == ([], [])

@@ -280,3 +280,61 @@ def test_closed_it_holds_nothing(kitchen: Kitchen) -> None:
     kitchen.results.close()
     assert not len(kitchen.results)
     assert kitchen.store.resident == 0
+
+
+# --- a purge ----------------------------------------------------------------------------------------------------------
+
+
+def purged(kitchen: Kitchen, path: bytes, *, hard: bool) -> tuple[int, int]:
+    """How many results went, and their bytes; when that is told, and all that is being made is done."""
+    told: list[tuple[int, int]] = []
+    kitchen.results.purge(lambda key: key == path, hard, lambda count, size: told.append((count, size)))
+    kitchen.side.turn_until(lambda: kitchen.timers.fire(time.monotonic()) or told)
+    kitchen.settle()
+    return told[0]
+
+
+def test_a_hard_purge_drops_the_results_of_a_path_and_a_soft_one_makes_them_again(kitchen: Kitchen) -> None:
+    route = kitchen.route(lambda n: "x" * n)
+    targets = ["/it?a", "/it?b", "/other"]
+    old = [kitchen.entry(route, target) for target in targets]
+    assert purged(kitchen, b"/it", hard=False) == (2, 1 + 2)
+    entries = [kitchen.entry(route, target) for target in targets]
+    assert [entry.size for entry in entries] == [4, 5, 3]
+    assert entries[2] is old[2]
+    assert purged(kitchen, b"/it", hard=True) == (2, 4 + 5)
+    assert [kitchen.kept(target) is None for target in targets] == [True, True, False]
+    assert purged(kitchen, b"/it", hard=True) == (0, 0)
+    kitchen.side.turn_until(lambda: kitchen.store.resident == 1)
+
+
+def test_a_result_that_cannot_be_made_again_outlives_a_soft_purge(
+    kitchen: Kitchen, caplog: pytest.LogCaptureFixture
+) -> None:
+    def make(n: int) -> str:
+        if n > 1:
+            raise RuntimeError("no")
+        return "first"
+
+    route = kitchen.route(make)
+    first = kitchen.entry(route)
+    assert purged(kitchen, b"/it", hard=False) == (1, 5)
+    assert kitchen.entry(route) is first
+    assert any("goes on as it was" in message for message in caplog.messages)
+
+
+def test_many_results_are_made_again_a_few_at_a_time(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zcserve.servlets.results.MADE_AT_ONCE", 2)
+    most = 0
+
+    def make(n: int) -> str:
+        nonlocal most
+        most = max(most, len(kitchen.results.making.wanted))
+        return str(n)
+
+    route = kitchen.route(make)
+    for n in range(7):
+        kitchen.entry(route, f"/it?{n}")
+    most = 0
+    assert purged(kitchen, b"/it", hard=False)[0] == 7
+    assert (kitchen.calls, most) == (14, 2)

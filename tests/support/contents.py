@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from tests.support.trees import Tree, entry_of
 from tests.support.waiting import Predicate, T
 from zcserve import Config
-from zcserve.cache.entry import Entry
+from zcserve.cache.entry import Entry, each_coding
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
@@ -25,8 +25,12 @@ from zcserve.content.builder import Builder, Built
 from zcserve.content.jobs import Counters, Jobs
 from zcserve.content.live import Live
 from zcserve.content.patches import Patches
+from zcserve.content.pinning import Pinning, Pins
+from zcserve.content.purging import Aim, Purged, Purging
+from zcserve.content.readiness import Readiness
 from zcserve.content.releases import Releases
 from zcserve.content.renewals import Renewals
+from zcserve.content.warming import Warming, Warmth
 from zcserve.net.bodies import Allowance
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
@@ -99,7 +103,52 @@ class Shown(Shop):
             self.config, self.builder, self.live, self.jobs, self.renewals, self.counters, built.report
         )
         self.patches = Patches(self.builder, self.live, self.jobs, self.releases, self.renewals, self.counters)
+        self.warming = Warming(self.site, self.service, self.store)
+        self.pinning = Pinning(self.live, self.jobs, self.store, self.warming)
+        self.purging = Purging(
+            self.builder, self.live, self.jobs, self.patches, self.releases, self.warming, self._purge_results
+        )
+        self.is_draining = self.is_filling = False
+        self.readiness = Readiness(
+            self.live,
+            self.store,
+            report=lambda: self.releases.report,
+            is_filling=lambda: self.is_filling,
+            is_loading=lambda: self.warming.is_busy,
+            is_draining=lambda: self.is_draining,
+            call_soon=self.loop.call_soon,
+            wanted_share=self.config.ready_share,
+        )
+        self.results_purged: list[bool] = []  # whether at once, of each purge
         self.live.follow(built.watcher)
+
+    def _purge_results(self, takes: object, hard: bool, then: Callable[[int, int], object]) -> None:
+        self.results_purged.append(hard)
+        then(0, 0)
+
+    def purge(self, aim: Aim, *, hard: bool) -> Purged:
+        """Purge, and turn until that is done."""
+        told: list[Purged] = []
+        self.purging.purge(aim, hard=hard, told=told.append)
+        return self.turn_until(lambda: told)[0]
+
+    def warm(self, *paths: bytes) -> Warmth:
+        """Warm a list, likewise."""
+        warmth = self.warming.warm(paths, len(paths), lambda _: None)
+        self.turn_until(lambda: warmth.is_over)
+        return warmth
+
+    def pin(self, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Pins:
+        """Change what is pinned, likewise."""
+        told: list[Pins] = []
+        self.pinning.change(add, remove, told.append)
+        return self.turn_until(lambda: told)[0]
+
+    def drop(self, *keys: bytes) -> None:
+        """Have files leave memory."""
+        for key in keys:
+            for one in each_coding(self.entry(key)):
+                self.store.drop(one)
 
     def _plan(self) -> None:
         self.planned += 1

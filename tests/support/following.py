@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import mmh3
 
@@ -70,3 +71,20 @@ def asking(count: int, ask: Callable[[int], None]) -> Iterator[None]:
         assert not any(thread.is_alive() for thread in threads)
     if failed:
         raise failed[0]
+
+
+T = TypeVar("T")
+
+
+def in_loop(server: Server, call: Callable[[], T]) -> T:
+    """What `call` gives, made in the loop's thread of a server that serves from a thread."""
+    made: Future[T] = Future()
+
+    def make() -> None:
+        try:
+            made.set_result(call())
+        except BaseException as error:
+            made.set_exception(error)
+
+    server.loop.call_soon(make)
+    return made.result(WITHIN_S)

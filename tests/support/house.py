@@ -59,6 +59,9 @@ class HandFront(Front):
     def drain(self) -> None:
         self.told.append("drain")
 
+    def answer_last(self, is_last: bool) -> None:
+        self.told.append("answer last" if is_last else "answer on")
+
     def end(self, *, idle_only: bool) -> None:
         self.told.append("end idle" if idle_only else "end all")
 

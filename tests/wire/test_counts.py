@@ -219,7 +219,9 @@ def test_each_answer_is_counted_once_as_its_client_had_it_and_as_the_log_has_it(
     counts = counts_of(server)
     assert dict(counts.requests) == dict(had.answers)
     assert len(counts.requests) > 25
-    wait_until(lambda: logged_in(tmp_path / "log") == had.answers)
+    answers = Counter(had.answers)
+    answers[413, "other"] = answers.pop((413, "POST"))  # the log names no method where a body was refused
+    wait_until(lambda: logged_in(tmp_path / "log") == answers)
     assert sum(lane.bytes_sent for lane in counts.lanes) <= counts.response_bytes
     assert (counts.shed, counts.refused, counts.waits) == ({}, {}, {})
 

@@ -12,7 +12,10 @@ lane, and counts among no clients: its connections have a `Service` of their own
     snapshot     one look at all that is counted
     survey       which files are hot, and which do not fit
     metrics      a snapshot in the formats of Prometheus
-    verbs        what can be told: words, read from JSON, and refused by name
+    events       a snapshot each second, as server-sent events
+    dashboard    a page that shows them, and tells verbs; its sources are in page/
+    words        what can be told: names and words, read from JSON, and refused by name; pure, `zcserve ctl` reads it
+    verbs        a wording, and what is done when it is said
     orders       the verbs that there are
     node         what all of these know of the server
     tickers      content that goes on: a piece each second, at the client's pace

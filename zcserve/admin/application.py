@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from zcserve.admin.guard import Guard
 from zcserve.admin.node import Node
-from zcserve.admin.verbs import Done, Verb, VerbError
+from zcserve.admin.verbs import Verb
+from zcserve.admin.words import Done, VerbError
 from zcserve.errors import nearest
 from zcserve.http import FieldLines
 from zcserve.log import Log, printable
@@ -55,7 +56,7 @@ class Admin:
         for route in routes:
             self._resources[route.path.encode()] = _Shown(node, guard, route)
         for verb in verbs:
-            self._resources[b"/" + verb.name.encode()] = _Told(node, guard, verb)
+            self._resources[b"/" + verb.wording.name.encode()] = _Told(node, guard, verb)
         self._unknown = _Unknown(guard, [path.decode() for path in self._resources])
 
     def find(self, path: SentPath, query: bytes | None, *, websocket: bool = False) -> Resource | None:
@@ -137,16 +138,17 @@ class _Told(_Guarded):
         super().__init__(guard)
         self._node = node
         self._verb = verb
-        self.body_bytes_max = verb.body_bytes_max
+        self.body_bytes_max = verb.wording.body_bytes_max
 
     def answer(self, exchange: Exchange) -> Answer | None:
         verb, client = self._verb, exchange.client
-        given = verb.read(exchange.body)
+        name = verb.wording.name
+        given = verb.wording.read(exchange.body)
         said = _shortened(given)
         is_begun = False
 
         def finish(done: Done) -> None:
-            _log.info("admin: %s %s by %s: %s", verb.name, said, client, _shortened(done))
+            _log.info("admin: %s %s by %s: %s", name, said, client, _shortened(done))
             if is_begun:
                 exchange.finish(json_reply(done))
 
@@ -155,7 +157,7 @@ class _Told(_Guarded):
         if done is None:
             return None
         finish_now = json_reply(done)
-        _log.info("admin: %s %s by %s: %s", verb.name, said, client, _shortened(done))
+        _log.info("admin: %s %s by %s: %s", name, said, client, _shortened(done))
         return finish_now
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hmac
 from ipaddress import ip_address
 
-from zcserve.admin.verbs import VerbError
+from zcserve.admin.words import VerbError
 from zcserve.config.addresses import TcpAddress
 from zcserve.http import FieldLines
 

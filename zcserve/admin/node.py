@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Required, TypedDict
 
 from zcserve.admin.survey import Survey
 from zcserve.cache.curve import MissRatioCurve
@@ -13,6 +13,7 @@ from zcserve.cache.index import Generation
 from zcserve.cache.store import Store
 from zcserve.config.table import Config
 from zcserve.content.content import Content
+from zcserve.drain import Drain
 from zcserve.net.loop import Loop
 from zcserve.net.service import Service
 
@@ -25,19 +26,35 @@ def _no_curve() -> MissRatioCurve | None:
     return None
 
 
-class Readiness(TypedDict):
-    """Whether the node is to be asked, and why not."""
+class Missing(TypedDict):
+    """As `content.readiness.Missing`."""
 
-    is_ready: bool
-    phase: str  # "starting", "warming" (clients are answered, --listen-when start), "ready", "draining"
+    path: str
+    bytes: int
+    why: str
+
+
+class Readiness(TypedDict, total=False):
+    """Whether the node is to be asked, and why not. As `content.readiness.Ready`; while it starts, the first two."""
+
+    is_ready: Required[bool]
+    phase: Required[str]  # "starting", "warming" (also while clients are answered already), "ready", "draining"
+    share: float
+    wanted_share: float
+    wanted_bytes: int
+    resident_bytes: int
+    missing: list[Missing]
+    missing_total: int
+    draining: bool
+    why: str
 
 
 @dataclass(slots=True)
 class Node:
     """A server, as its operator sees it. All in the loop's thread.
 
-    reload, upgrade  what the signals SIGHUP and SIGUSR2 do
-    service, content, store  None while the server starts
+    reload, upgrade  what the signals SIGHUP and SIGUSR2 do; `upgrade` tells why not, or ""
+    service, content, store, drain  None while the server starts
     application      None where there are no servlets and mounts
     access_log       None where there is none
     curve            what more memory would give; None as long as all is resident
@@ -47,7 +64,7 @@ class Node:
     config: Config
     loop: Loop
     reload: Callable[[], object]
-    upgrade: Callable[[], object]
+    upgrade: Callable[[], str]
     service: Service | None = None
     content: Content | None = None
     store: Store | None = None
@@ -55,6 +72,7 @@ class Node:
     access_log: AccessLog | None = None
     curve: Callable[[], MissRatioCurve | None] = _no_curve
     survey: Survey = field(init=False)
+    drain: Drain | None = None
     since: float = field(default_factory=time.time)  # of the wall clock, in seconds
 
     def __post_init__(self) -> None:
@@ -65,10 +83,18 @@ class Node:
 
     def readiness(self) -> Readiness:
         """Whether it is to be asked: what it was to load is resident, and it does not end."""
-        if self.service is not None and self.service.draining:
-            return {"is_ready": False, "phase": "draining"}
         if self.content is None:
             return {"is_ready": False, "phase": "starting"}
-        if self.content.is_loading:
-            return {"is_ready": False, "phase": "warming"}
-        return {"is_ready": True, "phase": "ready"}
+        ready = self.content.readiness.ask()
+        return {
+            "is_ready": ready.is_ready,
+            "phase": ready.phase,
+            "share": ready.share,
+            "wanted_share": ready.wanted_share,
+            "wanted_bytes": ready.wanted_bytes,
+            "resident_bytes": ready.resident_bytes,
+            "missing": [{"path": one.path, "bytes": one.bytes, "why": one.why} for one in ready.missing],
+            "missing_total": ready.missing_total,
+            "draining": ready.draining,
+            "why": ready.why,
+        }

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zcserve.admin.application import Admin
+from zcserve.admin.dashboard import Dashboard
 from zcserve.admin.door import Door, service_of
+from zcserve.admin.events import Events
 from zcserve.admin.guard import Guard, is_loopback
 from zcserve.admin.node import Node
 from zcserve.admin.orders import VERBS
@@ -43,14 +45,15 @@ class Office:
         loader: Loader,
         *,
         reload: Callable[[], object],
-        upgrade: Callable[[], object],
+        upgrade: Callable[[], str],
     ) -> None:
         """Raises UsageError."""
         self.address = address
         self.node = Node(config, loop, reload, upgrade)
         guard = _guard_of(config, address)
         site = Site(0, Generation(Root(config.root)))
-        site.application = Admin(self.node, guard, (*PROBES, *STATS), VERBS)
+        routes = (*PROBES, *STATS, Events(), Dashboard())
+        site.application = Admin(self.node, guard, routes, VERBS)
         self._fetcher = Fetcher(loader, 1, loop.call_soon)  # which nothing is asked for
         self._service = service_of(config, loop, prefixes, self._fetcher, site)
         self._door: Door | None = None

@@ -1,30 +1,183 @@
-"""The verbs that there are."""
+"""The verbs that there are: what each of the wordings (words.py) has done. What that is stands elsewhere; here its
+words are understood, and what it did is told.
+
+A verb that takes long (a purge, a list to be warmed) is answered when it is done. Who does not wait for the answer has
+it done all the same.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from zcserve import log
+from zcserve.admin import words
 from zcserve.admin.node import Node
-from zcserve.admin.verbs import Done, Finish, Verb, VerbError
+from zcserve.admin.verbs import Finish, Verb
+from zcserve.admin.words import Done, VerbError
+from zcserve.content.content import Content
+from zcserve.content.pinning import Pins
+from zcserve.content.purging import Aim, Purged
+from zcserve.content.warming import Warmth
+from zcserve.drain import Drain
+from zcserve.errors import HttpError, NotNowError, UsageError
+
+T = TypeVar("T")
+
+
+def _tried(step: Callable[[], T]) -> T:
+    """What a step gives; what it refuses is told. Raises VerbError."""
+    try:
+        return step()
+    except NotNowError as error:
+        raise VerbError(409, str(error)) from None
+    except HttpError as error:
+        raise VerbError(
+            400, f"{error.reason}: a path of a URL is wanted, percent-encoded and without a query"
+        ) from None
+    except UsageError as error:
+        raise VerbError(400, str(error)) from None
+
+
+def _there(part: T | None) -> T:
+    """A part of a node that has started. Raises VerbError."""
+    if part is None:
+        raise VerbError(409, "the node starts: ask again when it serves")
+    return part
+
+
+def _bytes(text: str) -> bytes:
+    """A path as a target has it; what is no ASCII is refused as a path."""
+    return text.encode(errors="surrogatepass")
+
+
+def _named(failed: list[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"path": path, "why": why} for path, why in failed]
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
 
 
 def _reload(node: Node, given: dict[str, Any], finish: Finish) -> Done:
     """Several that come while one is under way are one."""
-    if node.content is None:
-        raise VerbError(409, "the node starts: it reads all of its content now")
+    _there(node.content)
     node.reload()
     return {"reloading": True}
 
 
 def _upgrade(node: Node, given: dict[str, Any], finish: Finish) -> Done:
-    """What hinders it is in the log."""
-    if node.content is None:
-        raise VerbError(409, "the node starts: an upgrade is begun when it serves")
-    node.upgrade()
+    _there(node.drain)
+    if why := node.upgrade():
+        raise VerbError(409, why)
     return {"upgrading": True}
 
 
+def _draining(node: Node, step: Callable[[Drain], bool]) -> Done:
+    drain: Drain = _there(node.drain)
+    changed = step(drain)
+    service = _there(node.service)
+    if drain.is_ending:
+        raise VerbError(409, "the node ends: that is not taken back")
+    return {"draining": service.draining, "changed": changed, "connections": service.count()}
+
+
+def _drain(node: Node, given: dict[str, Any], finish: Finish) -> Done:
+    return _draining(node, Drain.step_aside)
+
+
+def _undrain(node: Node, given: dict[str, Any], finish: Finish) -> Done:
+    return _draining(node, Drain.step_back)
+
+
+def _loglevel(node: Node, given: dict[str, Any], finish: Finish) -> Done:
+    before = log.level()
+    if given["level"] is not None:
+        log.set_level(given["level"])
+    return {"level": log.level(), "before": before}
+
+
+# --- content ----------------------------------------------------------------------------------------------------------
+
+_AIMS: dict[str, Callable[[Any], Aim]] = {
+    "path": lambda path: Aim.paths([_bytes(path)]),
+    "paths": lambda paths: Aim.paths(map(_bytes, paths)),
+    "prefix": lambda prefix: Aim.prefix(_bytes(prefix)),
+    "glob": Aim.glob,
+}
+
+
+def _purge(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
+    content: Content = _there(node.content)
+    aims = [name for name in _AIMS if given[name] is not None]
+    if len(aims) != 1:
+        raise VerbError(400, f"purge needs one of {', '.join(_AIMS)}, and got {len(aims)}", tuple(_AIMS))
+    aim = _tried(lambda: _AIMS[aims[0]](given[aims[0]]))
+    hard = given["hard"]
+
+    def tell(purged: Purged) -> None:
+        finish(
+            {
+                "how": "hard" if hard else "soft",
+                "matched": purged.matched,
+                "purged": purged.purged,
+                "results": purged.results,
+                "bytes": purged.bytes,
+                **({"error": purged.why} if purged.why else {}),
+            }
+        )
+
+    _tried(lambda: content.purging.purge(aim, hard=hard, told=tell))
+    return None
+
+
+def _warm(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
+    content: Content = _there(node.content)
+    paths = given["paths"]
+
+    def tell(warmth: Warmth) -> None:
+        finish(
+            {
+                "paths": warmth.paths,
+                "resident": warmth.resident,
+                "resident_bytes": warmth.resident_bytes,
+                "failed": _named(warmth.failed),
+                "failed_total": warmth.failed_total,
+            }
+        )
+
+    _tried(lambda: content.warming.warm(map(_bytes, paths), len(paths), tell))
+    return None
+
+
+def _pin(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
+    content: Content = _there(node.content)
+    add, remove = given["add"], given["remove"]
+    if not add and not remove:
+        return {"pins": list(content.site.pins.globs)}
+
+    def tell(pins: Pins) -> None:
+        finish(
+            {
+                "pins": list(pins.globs),
+                "files": pins.files,
+                "resident": pins.resident,
+                "resident_bytes": pins.bytes,
+                "failed": _named(pins.failed),
+                "failed_total": pins.failed_total,
+            }
+        )
+
+    _tried(lambda: content.pinning.change(add, remove, tell))
+    return None
+
+
 VERBS = (
-    Verb("reload", "read the root again, and flip to what is there; all servlets are loaded anew", _reload),
-    Verb("upgrade", "start the program anew, have it take over without a request lost, and end", _upgrade),
+    Verb(words.RELOAD, _reload),
+    Verb(words.UPGRADE, _upgrade),
+    Verb(words.DRAIN, _drain),
+    Verb(words.UNDRAIN, _undrain),
+    Verb(words.PURGE, _purge),
+    Verb(words.WARM, _warm),
+    Verb(words.PIN, _pin),
+    Verb(words.LOGLEVEL, _loglevel),
 )

@@ -76,6 +76,7 @@ class Generation:
            GIL for 30 ms, so they are kept as they come
     is_disturbed  whether something was not seen for an error of a file system, which may pass
     stock  the walk's, for the loading that follows it
+    pinned  keys of files that are pinned; some may lead nowhere by now
     until  of the loop's time: how long it is reachable when it is the live one no more
     """
 
@@ -86,6 +87,7 @@ class Generation:
     problems: list[Problem] = field(default_factory=list)
     not_found_page: bytes | None = None  # the content of 404.html
     stock: Stock | None = None
+    pinned: dict[bytes, None] = field(default_factory=dict)
     until: float = inf
     is_disturbed: bool = False
     _changing: threading.Lock = field(default_factory=threading.Lock, repr=False)  # loaders' threads replace, too

@@ -2,40 +2,58 @@
 
 A glob (config/globs.py) is matched with the decoded path of a resource; its variants are pinned with it. The
 index of a directory goes by its own name, `/docs/index.html`.
+
+Globs may come and go while the server runs (content/pinning.py): then what is resident has to be sorted anew
+(`Store.repin`). Another thread that asks meanwhile goes by the globs from before, or by those from then on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import unquote
 
-from zcserve.cache.entry import Entry, each_coding
+from zcserve.cache.entry import Body, Entry, Packed, Paged, each_coding
 from zcserve.cache.index import Generation
+from zcserve.cache.memfd import round_up
+from zcserve.cache.order import in_order
+from zcserve.cache.pages import Extent
+from zcserve.cache.slab import BLOCK_ALIGN
 from zcserve.config.globs import parse_glob
 
 
-def _path_of(entry: Entry) -> str:
-    return unquote(entry.key.decode(), errors="surrogateescape")
+def decoded(key: bytes) -> str:
+    """A key as globs are matched with it."""
+    return unquote(key.decode(), errors="surrogateescape") if b"%" in key else key.decode()
 
 
 class Pinned:
     """Tells of an entry whether it is pinned: the predicate that a Store is given."""
 
     def __init__(self, globs: Sequence[str]) -> None:
-        self._globs = tuple(globs)
-        self._patterns = [parse_glob(glob) for glob in globs]
+        self._patterns = {glob: parse_glob(glob) for glob in globs}
         self._idle: frozenset[str] = frozenset()  # globs that matched nothing when that was asked last
 
     def __call__(self, entry: Entry) -> bool:
         if not self._patterns:
             return False
-        path = _path_of(entry)
-        return any(pattern.fullmatch(path) for pattern in self._patterns)
+        path = decoded(entry.key)
+        return any(pattern.fullmatch(path) for pattern in self._patterns.values())
+
+    @property
+    def globs(self) -> tuple[str, ...]:
+        """What is pinned, in the order in which that was said."""
+        return tuple(self._patterns)
+
+    def change(self, add: Collection[str], remove: Collection[str]) -> None:
+        """Globs come and go; what is there, or is not, already, is no error. Raises UsageError, and has changed
+        nothing then."""
+        more = {glob: parse_glob(glob) for glob in add}
+        self._patterns = {glob: one for glob, one in self._patterns.items() if glob not in remove} | more
 
     def newly_idle(self, generation: Generation) -> list[str]:
         """The globs that match nothing of a generation, but did of the last one."""
-        idle = dict(zip(self._globs, self._patterns, strict=True))
-        for path in map(_path_of, generation.entries() if idle else ()):
+        idle = dict(self._patterns)
+        for path in (decoded(entry.key) for entry in (generation.entries() if idle else ())):
             for glob in [glob for glob, pattern in idle.items() if pattern.fullmatch(path)]:
                 del idle[glob]
             if not idle:
@@ -47,7 +65,7 @@ class Pinned:
         """What to preload before all else: small before large, so that the most are there when all do not fit."""
         if not self._patterns:
             return []
-        return sorted(filter(self, generation.entries()), key=lambda entry: entry.size)
+        return list(in_order(list(filter(self, generation.entries())), key=lambda entry: entry.size))
 
     def left_out(self, generation: Generation) -> list[Entry]:
         """Pinned representations that are not resident: after preloading, those that the budget has no room for."""
@@ -57,3 +75,44 @@ class Pinned:
             for representation in each_coding(entry)
             if representation.body is None
         ]
+
+
+class Held:
+    """The resident representations that are pinned, and what they hold of the budget. The store's lock is held.
+
+    bytes    of the budget
+    changes  how often one came or went
+    """
+
+    def __init__(self) -> None:
+        self._bytes_of: dict[Entry, int] = {}
+        self.bytes = 0
+        self.changes = 0
+
+    def __len__(self) -> int:
+        return len(self._bytes_of)
+
+    def __contains__(self, entry: Entry) -> bool:
+        return entry in self._bytes_of
+
+    def add(self, entry: Entry) -> None:
+        """One came."""
+        size = self._bytes_of[entry] = _memory_of(entry.body)
+        self.bytes += size
+        self.changes += 1
+
+    def discard(self, entry: Entry) -> None:
+        """One goes, if it is here."""
+        size = self._bytes_of.pop(entry, None)
+        if size is not None:
+            self.bytes -= size
+            self.changes += 1
+
+
+def _memory_of(body: Body | None) -> int:
+    """Bytes of the budget that a body holds; of pages that it shares with others, its part."""
+    if isinstance(body, Packed):
+        return round_up(body.block.length, BLOCK_ALIGN)
+    if isinstance(body, Paged) and isinstance(body.keeper, Extent):
+        return round_up(body.keeper.length)
+    return 0

@@ -14,7 +14,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -46,7 +46,8 @@ LOADED_AT_ONCE = 64
 @dataclass(slots=True)
 class Preloaded:
     """What preloading did: `files` are representations, of which `variants` are not the file itself; `bytes` their
-    content."""
+    content. `pinned_bytes` are those of `resident_bytes` that are pinned; `unread` are files that fit, and stay out
+    since they could not be read for now."""
 
     files: int = 0
     bytes: int = 0
@@ -55,6 +56,8 @@ class Preloaded:
     variants: int = 0
     resident_variants: int = 0
     problems: list[Problem] = field(default_factory=list)
+    pinned_bytes: int = 0
+    unread: list[Entry] = field(default_factory=list)
 
     def count(self, representation: Entry) -> None:
         """Add a file, unless it is counted as a variant, and its variants."""
@@ -160,7 +163,7 @@ def preload(
     for _, group in groupby(todo, key=lambda entry: directory_of(entry.key)):
         files = list(group)
         if not all(map(_is_resident, files)):
-            _Directory(generation, loader, files, wanted).load(faults, note)
+            _Directory(generation, loader, files, wanted, report.unread).load(faults, note)
         done += len(files)
         note(0)
     for entry in todo:
@@ -169,6 +172,7 @@ def preload(
             report.count(now)
         if now is not entry:
             loader.forget(entry)  # another thread has replaced it, perhaps before it was resident
+    report.pinned_bytes = sum(one.size for one in pinned_of(generation, generation.pinned) if one.body is not None)
     let_go(todo)
     return report
 
@@ -231,7 +235,11 @@ class Plan:
 class _Directory:
     """The files of one directory on their way into the store: small ones are placed together."""
 
-    def __init__(self, generation: Generation, loader: Loader, files: list[Entry], wanted: Plan) -> None:
+    def __init__(
+        self, generation: Generation, loader: Loader, files: list[Entry], wanted: Plan, unread: list[Entry]
+    ) -> None:
+        """`unread` gets what could not be read for now."""
+        self._unread = unread
         self._generation = generation
         self._loader = loader
         self._files = files
@@ -250,6 +258,8 @@ class _Directory:
             if error.errno not in NO_NEWS:  # else they stay out for now
                 for entry in self._files:
                     faults.give_up(entry, error)
+            else:
+                self._unread += [one for one in self._files if one.body is None and self._wanted.takes(one)]
             return
         try:
             for done, entry in enumerate(self._files, 1):
@@ -265,7 +275,8 @@ class _Directory:
         finally:
             os.close(fd)
         for entry in failed:
-            _load(self._generation, self._loader, entry, faults)
+            if not _load(self._generation, self._loader, entry, faults):
+                self._unread.append(entry)
 
     def _load_one(self, root: Root, directory: int, representation: Entry) -> None:
         path = path_of(representation)
@@ -300,13 +311,14 @@ class _Directory:
         self._batch_bytes = 0
 
 
-def _load(generation: Generation, loader: Loader, entry: Entry, faults: Faults, *, evict: bool = False) -> None:
-    """Load one file and its variants for sure: as it is now, should it have changed since the walk."""
+def _load(generation: Generation, loader: Loader, entry: Entry, faults: Faults, *, evict: bool = False) -> bool:
+    """Load one file and its variants for sure: as it is now, should it have changed since the walk. False where it
+    cannot be read for now."""
     now: Entry | None = entry
     why = "changes while it is read: loaded when asked for"
     for _ in range(CHANGED_TRIES):
         if now is None:
-            return
+            return True
         judge_siblings(generation, loader, [now])  # of one that has changed since the walk
         for representation in each_coding(now):
             try:
@@ -314,12 +326,13 @@ def _load(generation: Generation, loader: Loader, entry: Entry, faults: Faults, 
                     loader.load(generation.root, representation, evict=evict)
             except (ChangedError, OSError) as error:
                 if isinstance(error, OSError) and error.errno in NO_NEWS:
-                    return  # stays out for now, like what does not fit
+                    return False  # stays out for now, like what does not fit
                 now = faults.replace(now, representation, error)
                 break
         else:
-            return
+            return True
     generation.problems.append(Problem.of(path_of(entry), why))
+    return True
 
 
 def try_to_open(generation: Generation) -> None:
@@ -388,6 +401,15 @@ def _make_variants(
     if wanting:
         batch = loader.variants.want(generation.root, wanting)
         batch.wait(until, partial(progress, 0, 0) if progress is not None else lambda: None)
+
+
+def pinned_of(generation: Generation, keys: Iterable[bytes]) -> Iterator[Entry]:
+    """What is to be resident of the files at these keys: counted as `Preloaded.count` does."""
+    find = generation.resources.get
+    for key in keys:
+        entry = find(key)
+        if isinstance(entry, Entry) and entry.key == key:
+            yield from representations(entry)
 
 
 def retire(last: Generation, generation: Generation, loader: Loader) -> int:

@@ -42,10 +42,11 @@ from zcserve.cache.evictor import LeastRecentlyUsed, Policy
 from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.opened import Opened
 from zcserve.cache.pages import Extent, Pages
+from zcserve.cache.pinned import Held
 from zcserve.cache.room import Room
 from zcserve.cache.s3fifo import S3Fifo
 from zcserve.cache.sieve import Sieve
-from zcserve.cache.slab import BLOCK_ALIGN, Slabs
+from zcserve.cache.slab import Slabs
 from zcserve.config.units import size_text
 from zcserve.errors import UsageError
 from zcserve.events import Event
@@ -97,15 +98,6 @@ def _holds_descriptor(body: Body | None) -> bool:
     return isinstance(body, Paged) and body.holds_descriptor
 
 
-def _memory_of(body: Body | None) -> int:
-    """Bytes of the budget that a body holds; of pages that it shares with others, its part."""
-    if isinstance(body, Packed):
-        return round_up(body.block.length, BLOCK_ALIGN)
-    if isinstance(body, Paged) and isinstance(body.keeper, Extent):
-        return round_up(body.keeper.length)
-    return 0
-
-
 def _nothing(entry: Entry) -> bool:
     return False
 
@@ -149,6 +141,8 @@ class Store:
 
     `policy` is one of POLICIES and says what goes when they are too many; `pinned` tells what never does.
 
+    is_pinned   whether an entry is never evicted
+    held        what is pinned and resident
     evicted     event: an entry's body left the store, or moved, in any thread. True: the subscriber (a fast lane)
                 refers to it still, and is about to let go of it
     is_sending  event: asks whether a subscriber is in the middle of sending an entry's body
@@ -177,9 +171,8 @@ class Store:
         self._pages = Pages()
         self._room = Room(budget, self._slabs, self._pages, block_bytes_max)
         self._policy = POLICIES[policy]()
-        self._is_pinned = pinned
-        self._pinned: set[Entry] = set()
-        self._pinned_bytes = 0
+        self.is_pinned = pinned
+        self.held = Held()
         self.opened = Opened()
         self._holders = 0  # bodies that hold a descriptor of their own
         self._frozen = False
@@ -217,16 +210,17 @@ class Store:
     @property
     def pinned_bytes(self) -> int:
         """Bytes of what is pinned and resident."""
-        return self._pinned_bytes
+        return self.held.bytes
 
     @property
     def resident(self) -> int:
         """How many representations are resident."""
-        return len(self._policy) + len(self._pinned)
+        return len(self._policy) + len(self.held)
 
-    def is_pinned(self, entry: Entry) -> bool:
-        """Whether an entry is never evicted."""
-        return self._is_pinned(entry)
+    @property
+    def evictable(self) -> int:
+        """Bytes that bodies may take which are not pinned."""
+        return self._room.ceiling - self.held.bytes
 
     @property
     def moves(self) -> int:
@@ -311,11 +305,22 @@ class Store:
             elif isinstance(body, Paged) and isinstance(body.keeper, Extent):
                 body.keeper.sharers += 1
                 self._pages.pardon(body.keeper)
-            if self._is_pinned(entry):
-                self._pinned.add(entry)
-                self._pinned_bytes += _memory_of(body)
-            else:
-                self._policy.add(entry)
+            self._sort(entry)
+
+    def _sort(self, entry: Entry) -> None:
+        if self.is_pinned(entry):
+            self.held.add(entry)
+        else:
+            self._policy.add(entry)
+
+    def repin(self, entry: Entry) -> None:
+        """What is pinned has changed: an entry that is resident is evicted from now on when its time comes, or never.
+        Any thread may call it."""
+        with self._lock:
+            if entry.body is not None and self.is_pinned(entry) != (entry in self.held):
+                self.held.discard(entry)
+                self._policy.discard(entry)
+                self._sort(entry)
 
     def _forget(self, entry: Entry) -> None:
         """A body is not resident any more. Nothing else makes it so."""
@@ -327,9 +332,7 @@ class Store:
         elif isinstance(body, Paged) and isinstance(body.keeper, Extent):
             body.keeper.sharers -= 1
             last = not body.keeper.sharers
-        if entry in self._pinned:
-            self._pinned.discard(entry)
-            self._pinned_bytes -= _memory_of(body)
+        self.held.discard(entry)
         if self.evicted(entry) and last:
             if isinstance(body, Packed):
                 self._slabs.condemn(body.block)
@@ -384,7 +387,7 @@ class Store:
 
     def _sweep(self, length: int, evict: bool) -> bool:
         """Move bodies together, or evict, until `length` more bytes fit; whether they do."""
-        spare = self._room.ceiling - self._pinned_bytes
+        spare = self.evictable
         if length > spare:
             return False
         reserve = int(spare * (1 - LOW_WATERMARK))
@@ -427,6 +430,11 @@ class Store:
                 time.sleep(LET_GO_LOOK_S)
             finally:
                 self._lock.acquire()
+            self._reclaim()
+
+    def take_back(self) -> None:
+        """Take back memory that was dropped and is referred to no more; else the next body that comes does."""
+        with self._lock:
             self._reclaim()
 
     def _reclaim(self) -> None:

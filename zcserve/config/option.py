@@ -66,6 +66,12 @@ def _show_lanes(lanes: int) -> str:
     return "auto" if isinstance(lanes, Auto) else str(lanes)
 
 
+def _parse_part(text: str) -> float:
+    if not (match := re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) ?(%?)", text.strip())):
+        raise ValueError(text)
+    return float(match[1]) / (100 if match[2] else 1)
+
+
 def _parse_switch(text: str) -> bool:
     if (value := _SWITCH.get(text.strip().lower())) is None:
         raise ValueError(text)
@@ -80,6 +86,7 @@ LANES = Kind("a number of lanes", "a whole number or auto", "N|auto", (int,), _p
 SIZE = Kind("a size", SIZE_ACCEPTED, "SIZE", (int,), parse_size, show_size, (1, PIB))
 MEMORY = Kind("a size", MEMORY_ACCEPTED, "SIZE", (int,), parse_memory, show_memory)
 DURATION = Kind("a duration", DURATION_ACCEPTED, "TIME", (float, int), parse_duration, show_duration, (0.001, DAY_S))
+PART = Kind("a part of one", "a number such as 0.95, or 95%", "PART", (float, int), _parse_part, "{:g}".format, (0, 1))
 SWITCH = Kind("a switch", _SWITCH_ACCEPTED, "", (bool,), _parse_switch, lambda on: "on" if on else "off")
 
 
@@ -126,7 +133,7 @@ class Option(NamedTuple):
             raise refusal(value, "is unknown", self.accepted)
         if self.check is not None:
             self.check(value)
-        return float(value) if kind is DURATION else value
+        return float(value) if float in kind.native else value
 
     def accept_as(self, label: str, value: Any) -> Any:
         """As `accept`; the error begins with where the value was given."""

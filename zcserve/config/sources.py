@@ -6,7 +6,7 @@ The only module of this package that reads a file: the one that it is told to re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,13 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: str
     if "root" not in merged:
         raise UsageError("no root given; say which directory to serve: zcserve --root DIR")
     return Config(**merged)
+
+
+def look_up(names: Collection[str], toml_path: str | Path) -> dict[str, Any]:
+    """Those of some keys that a file has, whatever else stands there: for a program that is not the server. Raises
+    UsageError."""
+    given = {word: value for word, value in _read_toml(toml_path).items() if word in names}
+    return {word: BY_WORD[word].option.accept_as(f"{toml_path}: {word}", value) for word, value in given.items()}
 
 
 def _from_flags(flags: Mapping[str, object]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from zcserve.config.option import (
     DURATION,
     LANES,
     MEMORY,
+    PART,
     PATH,
     SIZE,
     SWITCH,
@@ -161,6 +162,9 @@ class Config:
     )
     admin_token_file: str = _key(
         "", TEXT, "a file whose first line is the token that the operator's requests must bring on TCP", metavar="FILE"
+    )
+    ready_share: float = _key(
+        1.0, PART, "the node is ready when so much is resident of what is pinned, and what was preloaded"
     )
     proxy_headers: tuple[str, ...] = _key(
         (),

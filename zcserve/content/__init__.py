@@ -34,6 +34,10 @@ The modules, in the order in which the content passes through them:
     releases   the next generation: built, compared, flipped to, what it replaces retired
     patches    what the watcher tells of
     rechecks   what no watcher tells of
+    warming    files that are loaded before they are asked for
+    pinning    what is pinned, while it is served
+    purging    what is looked at anew, or thrown away, since somebody says so
+    readiness  whether all is in memory that is to be
     content    all of it for the server, and when each is due
     told       the same in words, for the log
 """

@@ -120,7 +120,7 @@ class Builder:
         self, generation: Generation, note: Callable[[int, int], None], faults: Faults | None = None
     ) -> Preloaded:
         """As far as it fits, what is pinned first."""
-        first = self.site.pins.first(generation)
+        first = self._pinned(generation)
         report = preload(generation, self.loader, first=first, make_room=True, progress=note, faults=faults)
         if left := self.site.pins.left_out(generation):
             size = size_text(sum(representation.size for representation in left))
@@ -136,6 +136,12 @@ class Builder:
             note(done, total)
 
         return self._load_all(generation, on_progress, faults)
+
+    def _pinned(self, generation: Generation) -> list[Entry]:
+        """What is loaded first, which the generation notes."""
+        first = self.site.pins.first(generation)
+        generation.pinned = dict.fromkeys(entry.key for entry in first)
+        return first
 
     def go_on(self) -> None:
         """Raises ClosingError when the server ends."""
@@ -172,7 +178,9 @@ class Builder:
         fresh = Generation(generation.root)
         for keys in patch.order:
             fresh.lay_over([key for key in keys if key in patch.resources], patch.resources)
-        preload(fresh, self.loader, first=self.site.pins.first(fresh), make_room=True, progress=lambda *_: self.go_on())
+        first = self._pinned(fresh)
+        generation.pinned.update(fresh.pinned)
+        preload(fresh, self.loader, first=first, make_room=True, progress=lambda *_: self.go_on())
         for key in chain.from_iterable(map(list, tables_of(patch.resources))):
             new = patch.resources[key]
             now, old = fresh.resources.get(key), generation.resources.get(key)

@@ -19,10 +19,14 @@ from zcserve.content.filling import Filling
 from zcserve.content.jobs import Counters, Jobs
 from zcserve.content.live import Live
 from zcserve.content.patches import READS_MAX, Patches
+from zcserve.content.pinning import Pinning
+from zcserve.content.purging import PurgeResults, Purging
+from zcserve.content.readiness import Readiness
 from zcserve.content.rechecks import Rechecks
 from zcserve.content.releases import Releases
 from zcserve.content.renewals import Ask, Begun, Renewals
 from zcserve.content.told import warn_of_memory
+from zcserve.content.warming import Warming
 from zcserve.log import Log
 from zcserve.net.service import Service
 from zcserve.site.site import Site
@@ -33,11 +37,22 @@ _log = Log(__name__)
 class Content:
     """The generations of a site, and their replacement. In the loop, but for `reload`, `status` and `close`.
 
-    reloaded  event: nothing that was asked for by `reload` is to be built any more, in the builder's thread
+    reloaded                   event: nothing that was asked for by `reload` is to be built any more, in the builder's
+                               thread
+    purging, warming, pinning  what an operator may have done to it
+    readiness                  whether all is there that is to be
     """
 
-    def __init__(self, builder: Builder, built: Built, service: Service) -> None:
-        """The site serves what was built already; the loop does the last step of each change. Raises NoThreadError."""
+    def __init__(
+        self,
+        builder: Builder,
+        built: Built,
+        service: Service,
+        *,
+        purge_results: PurgeResults | None = None,
+    ) -> None:
+        """The site serves what was built already; the loop does the last step of each change. `purge_results` is the
+        application's, if it keeps any. Raises NoThreadError."""
         config, loop = builder.config, service.loop
         self.counters = counters = Counters()
         self.due = inf  # when `each_turn` has something to do
@@ -52,6 +67,19 @@ class Content:
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
         self._filling = Filling(builder, live, jobs, self._renew, self._on_filled)
+        self.warming = warming = Warming(builder.site, service, builder.store)
+        self.pinning = Pinning(live, jobs, builder.store, warming)
+        self.purging = Purging(builder, live, jobs, self._patches, self._releases, warming, purge_results)
+        self.readiness = Readiness(
+            live,
+            builder.store,
+            report=lambda: self.report,
+            is_filling=lambda: self.is_loading,
+            is_loading=lambda: warming.is_busy,
+            is_draining=lambda: service.draining,
+            call_soon=loop.call_soon,
+            wanted_share=config.ready_share,
+        )
         service.fetcher.outdated.subscribe(self._renew)
         if built.generation.is_disturbed:
             again = self._releases.try_again_later()

@@ -173,6 +173,10 @@ class Live:
             self.site.application.forget(keys)
         self._loop.front.forget_keys(keys, self._service.count_keys())
 
+    def forget(self, keys: Collection[bytes]) -> None:
+        """What these keys lead to is not in memory any more."""
+        self._loop.front.forget_keys(keys, self._service.count_keys())
+
     def next_over(self) -> float:
         """When the time of one of the older generations is over; infinity where there is none."""
         return min((old.until for old in self.site.generations[1:]), default=inf)

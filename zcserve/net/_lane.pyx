@@ -34,7 +34,7 @@ from zcserve.net.lane cimport (
 from zcserve.net.lane.atomic cimport look_64, look_int
 from zcserve.net.lane.connections cimport OWNER_PYTHON, OWNER_SOURCE, Conn, Conns
 from zcserve.net.lane.counts cimport BOUNDS, BOUNDS_S, SAMPLED_EVERY, all_answers, told_counts
-from zcserve.net.lane.lanes cimport DRAIN, END_ALL, END_IDLE, LANES_MAX, STOP, open_lanes, order_others, passed
+from zcserve.net.lane.lanes cimport END_ALL, END_IDLE, LANES_MAX, STOP, open_lanes, order_others, passed
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
 from zcserve.net.lane.letters cimport run_alone
 from zcserve.net.lane.loop cimport Loop, is_second_over
@@ -224,10 +224,9 @@ cdef class Lane:
             close(self.loop.answering.conns.epfd)
             self.loop.answering.conns.epfd = -1
 
-    def drain(self):
-        """Accept no client any more, and let each connection's next answer be its last."""
-        self.loop.answering.conns.draining = True
-        order_others(&self.shared.lanes, DRAIN)
+    def drain(self, bint draining, *, bint shut):
+        """As `endings.drain`, in all lanes."""
+        endings.drain(&self.loop.answering.conns, draining, shut)
 
     def close_all(self, bint idle_only):
         """As `endings.close_all`, in all lanes."""

@@ -321,7 +321,11 @@ class FastLane(Front):
 
     def drain(self) -> None:
         """As `Front.drain`."""
-        self.lane.drain()
+        self.lane.drain(True, shut=True)
+
+    def answer_last(self, is_last: bool) -> None:
+        """As `Front.answer_last`."""
+        self.lane.drain(is_last, shut=False)
 
     def end(self, *, idle_only: bool) -> None:
         """As `Front.end`."""

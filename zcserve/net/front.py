@@ -121,6 +121,9 @@ class Front:
     def drain(self) -> None:
         """Accept no client any more, and let each connection's next answer be its last."""
 
+    def answer_last(self, is_last: bool) -> None:
+        """Let each connection's next answer be its last, or not any more; clients come as before."""
+
     def end(self, *, idle_only: bool) -> None:
         """End the connections; `idle_only`: those that owe nothing now, and the others when they are through."""
 

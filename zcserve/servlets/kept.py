@@ -71,9 +71,16 @@ class Kept(dict[bytes, Result]):
         return [self[target] for path in paths for target in self._targets[path]]
 
 
-def sweep(some: Iterator[Result], look: Callable[[list[Result]], object], call_soon: Callable[..., object]) -> None:
-    """Have `look` look at all of `some`, a few between two turns."""
+def sweep(
+    some: Iterator[Result],
+    look: Callable[[list[Result]], object],
+    call_soon: Callable[..., object],
+    then: Callable[[], object] = lambda: None,
+) -> None:
+    """Have `look` look at all of `some`, a few between two turns; `then` is called when it has."""
     few = list(islice(some, SWEPT_AT_ONCE))
     if few:
         look(few)
-        call_soon(partial(sweep, some, look, call_soon))
+        call_soon(partial(sweep, some, look, call_soon, then))
+    else:
+        then()

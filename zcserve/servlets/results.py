@@ -22,7 +22,7 @@ are results.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from math import inf
 from typing import NamedTuple
@@ -51,6 +51,9 @@ _log = Log(__name__)
 STALE_TTLS_MAX = 10
 # So many results are considered at most, in one step, when one must go: some tenths of a millisecond.
 CONSIDERED_MAX = 100
+# A purge makes results again while fewer than so many are being made, and else waits a little.
+MADE_AT_ONCE = 16
+MADE_LATER_S = 1 / 16
 # How often files are looked at on account of results.
 LOOK_EVERY_S = 1.0
 
@@ -85,6 +88,11 @@ class Result(Expiring):
     def uses(self) -> int:
         """How often it was used, in whatever coding."""
         return sum(each.uses for each in each_coding(self.entry))
+
+    @property
+    def bytes(self) -> int:
+        """Of its content, in all codings."""
+        return sum(each.size for each in each_coding(self.entry))
 
     @property
     def is_resident(self) -> bool:
@@ -303,6 +311,44 @@ class Results:
     def _drop_what_is_over(self, results: list[Result]) -> None:
         kept = self.kept
         self._drop([one for one in results if kept.get(one.source.target) is one and self._is_over(one.source)])
+
+    # --- a purge ------------------------------------------------------------------------------------------
+
+    def purge(self, takes: Callable[[bytes], bool], hard: bool, then: Callable[[int, int], object]) -> None:
+        """Drop the results at the paths that this takes (`hard`), or make each of them again, while it serves. `then`
+        is called with how many there were, and their bytes: when they are dropped, or the last is being made. What is
+        being made already is not kept: it was begun before."""
+        self.making.want_no_more(lambda source: takes(source.path))
+        found: list[Result] = []
+
+        def look(few: list[Result]) -> None:
+            some = [one for one in few if self.kept.get(one.source.target) is one and takes(one.source.path)]
+            found.extend(some)
+            if hard:
+                self._front.forget_keys([one.source.target for one in some], self._count_keys())
+                self._drop(some)
+
+        def tell() -> None:
+            then(len(found), sum(one.bytes for one in found))
+
+        end = tell if hard else partial(self._make_again, iter(found), tell)
+        sweep(iter(list(self.kept.values())), look, self._context.call_soon, end)
+
+    def _make_again(self, rest: Iterator[Result], then: Callable[[], object]) -> None:
+        """Make one of these again in this turn, and the others in the next ones, a few at the same time: each is a call
+        of a servlet, and requests have theirs meanwhile."""
+        again = partial(self._make_again, rest, then)
+        if len(self.making.wanted) >= MADE_AT_ONCE:
+            self._timers.call_later(MADE_LATER_S, again)
+            return
+        kept = next(rest, None)
+        if kept is None:
+            then()
+            return
+        if self.kept.get(kept.source.target) is kept:
+            kept.stale += 1
+            self.making.make(kept.source, ())  # not where calls for it hang
+        self._context.call_soon(again)
 
     def close(self) -> None:
         """Keep nothing any more. The loop has ended."""

@@ -281,7 +281,7 @@ cdef inline int accept(Accepting *accepting, Conns *conns, int listener) noexcep
         return LATER
     if is_gated(accepting, conns, listener):
         return NONE
-    if conns.draining and not conns.number or not take_place(conns):
+    if conns.shut and not conns.number or not take_place(conns):
         return FOR_PYTHON
     fd = accept4(listener, <sockaddr *> &address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
     if fd < 0:

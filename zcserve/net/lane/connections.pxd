@@ -121,6 +121,7 @@ cdef struct Conns:
     int foreign                  # connections of Python
     int most                     # of both together, in all lanes, when one comes
     bint draining, ending        # each answer is its connection's last; idle connections are closed, too
+    bint shut                    # no client comes any more: the server ends. Then it drains as well
     bint hurried                 # and what has ended is closed as soon as everything has arrived
     bint drained                 # the last one of all is gone and Python was not told yet; the first lane's
     bint due                     # Python is to have its turn when this one is over
@@ -311,9 +312,9 @@ cdef inline void give_place(Conns *conns) noexcept nogil:
 
 
 cdef inline int count_all(const Conns *conns) noexcept nogil:
-    """Connections of all lanes, and of Python; while they drain, listeners, too, that a lane has not given up."""
+    """Connections of all lanes, and of Python; when they are shut, listeners, too, that a lane has not given up."""
     cdef const Lanes *lanes = conns.lanes
-    return load_int(&lanes.connections) + (load_int(&lanes.listening) if conns.draining else 0)
+    return load_int(&lanes.connections) + (load_int(&lanes.listening) if conns.shut else 0)
 
 
 cdef inline void show(Conns *conns) noexcept nogil:
@@ -329,7 +330,7 @@ cdef inline void lose(Conns *conns) noexcept nogil:
 
 cdef inline void tell_if_over(Conns *conns) noexcept nogil:
     """Where no lane has a connection any more, nor will have, and that was waited for, Python hears of it."""
-    if not conns.draining or count_all(conns):
+    if not conns.shut or count_all(conns):
         return
     if not conns.number:
         conns.drained = True

@@ -13,11 +13,13 @@ The unit knows no HTTP.
 
 from libc.string cimport memset
 
+from zcserve.net.lane.atomic cimport load_int, set_int
 from zcserve.net.lane.connections cimport (
     CLOSES, CLOSES_DEAF, OWNER_LANE, OWNER_NONE, RECV_BYTES, Conn, Conns, free_inbox, lose, nothing_read, queued_out, run_again,
     unsent, wait_for_unread, watch_fresh,
 )
 from zcserve.net.lane.counts cimport Clients, show_clients
+from zcserve.net.lane.lanes cimport DRAIN, SHUT, order_others
 from zcserve.net.lane.output cimport GONE, unpin
 from zcserve.net.lane.system cimport FIONREAD, SHUT_WR, close, ioctl, monotonic, recv, shutdown, ssize_t
 from zcserve.net.lane.timed cimport complete_pending
@@ -121,11 +123,26 @@ cdef inline void cut(Conns *conns, int fd) noexcept nogil:
         end(conns, fd)
 
 
+cdef inline void drain(Conns *conns, bint draining, bint shut) noexcept nogil:
+    """The first lane: each answer is its connection's last, in all lanes, or not any more; `shut`: no client comes, either, which is not
+    taken back."""
+    set_int(&conns.lanes.draining, draining)
+    conns.shut |= shut
+    conns.draining = draining or conns.shut
+    order_others(conns.lanes, SHUT if shut else DRAIN)
+
+
+cdef inline void drain_as_told(Conns *conns, bint shut) noexcept nogil:
+    """Another lane: as `drain` has ordered."""
+    conns.shut |= shut
+    conns.draining = conns.shut or load_int(&conns.lanes.draining)
+
+
 cdef inline void close_all(Conns *conns, bint idle_only) noexcept nogil:
     """End the lane's connections; `idle_only`: those that owe nothing, and the others when they are through. Else there is no
     time but for what is with the kernel: `abort_all` says when that is over."""
     cdef int fd
-    conns.draining = conns.ending = True
+    conns.draining = conns.shut = conns.ending = True
     conns.hurried |= not idle_only
     for fd in range(conns.size):
         if idle_only:

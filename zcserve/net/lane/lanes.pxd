@@ -38,13 +38,14 @@ cdef enum:                       # `Letter.kind`
 
 cdef enum:                       # orders
     STOP = 1                     # close all connections, and end
-    DRAIN = 2                    # each answer is its connection's last
+    DRAIN = 2                    # each answer is its connection's last, or not any more, as `Lanes.draining` says
     END_IDLE = 4                 # close what owes nothing, too
     END_ALL = 8                  # close everything in order
     SHED = 16                    # close what is idle up to `Lanes.shed_up_to`, and tell which are the idlest then
     ACCEPT = 32                  # clients wait, and the taker has the fewest (accepting.pxd)
     LEAVE = 64                   # give up the listeners that are `closed`
     TELL = 128                   # send the log's lines at once
+    SHUT = 8192                  # each answer is its connection's last, and no client comes any more
     # to the first lane:
     STAND_BEHIND = 256           # be the last one that the kernel tells of a client
     TROUBLE = 512                # Python is to see to the listeners that are `troubled`
@@ -79,6 +80,7 @@ cdef struct Lanes:
     Station *stations[LANES_MAX]
     uint64_t closed              # listeners that Python has closed, by number; written by Python's thread, as are the next
     int listeners                # how many it has opened
+    int draining                 # each answer is its connection's last
     double shed_up_to            # the rank
     int shed_told                # connections that others have closed to make room, as far as Python was told
     int sheddings                # how often others were told to since one was closed; the first lane's, as is the next

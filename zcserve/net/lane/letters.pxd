@@ -10,10 +10,10 @@ from libc.stdint cimport uint64_t
 from zcserve.net.lane.accepting cimport ACCEPTS_MAX, leave, listen_too, look_as_told, next_closed, report, report_troubled, stand_behind
 from zcserve.net.lane.asking cimport Question, join
 from zcserve.net.lane.connections cimport Conns, run_again, tell_if_over
-from zcserve.net.lane.endings cimport abort_all, close_all
+from zcserve.net.lane.endings cimport abort_all, close_all, drain_as_told
 from zcserve.net.lane.lanes cimport (
-    ACCEPT, ANSWERED, ASK, DRAIN, END_ALL, END_IDLE, GIVEN, LEAVE, LISTEN, OVER, RETURNED, ROOM, SHED, STAND_BEHIND, STOP, TELL, TOLD,
-    TROUBLE, end_reading,
+    ACCEPT, ANSWERED, ASK, DRAIN, END_ALL, END_IDLE, GIVEN, LEAVE, LISTEN, OVER, RETURNED, ROOM, SHED, SHUT, STAND_BEHIND, STOP, TELL,
+    TOLD, TROUBLE, end_reading,
 )
 from zcserve.net.lane.mail cimport Letter, begin_to_take, take_letter
 from zcserve.net.lane.moving cimport Given
@@ -64,8 +64,8 @@ cdef inline void obey(Loop *loop, int orders) noexcept nogil:
     cdef Conns *conns = &loop.answering.conns
     if orders & STOP:
         loop.stopped = conns.due = True
-    if orders & DRAIN:
-        conns.draining = True
+    if orders & (DRAIN | SHUT):
+        drain_as_told(conns, orders & SHUT)
     if orders & (END_IDLE | END_ALL):
         close_all(conns, not orders & END_ALL)
     if orders & SHED:
@@ -86,7 +86,7 @@ cdef inline void obey(Loop *loop, int orders) noexcept nogil:
         report_troubled(&loop.accepting, conns)
     if orders & ROOM:
         report(&loop.accepting, conns, ~<uint64_t> 0)
-    if orders & (OVER | DRAIN | END_IDLE | END_ALL):
+    if orders & (OVER | SHUT | END_IDLE | END_ALL):
         tell_if_over(conns)
 
 

@@ -1,0 +1,214 @@
+"""zcserve.content.purging: what a purge is aimed at; soft, it is compared with its file while it serves; hard, it is
+dropped. With both engines, over sockets: tests/wire/test_purges.py."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.contents import Show, Shown
+from tests.support.trees import content_of, noise, publish
+from zcserve.cache.entry import Entry, each_coding
+from zcserve.cache.naming import path_of
+from zcserve.content import purging as module
+from zcserve.content.purging import PURGED_AT_ONCE, PURGES_WAITING_MAX, Aim, Purged
+from zcserve.errors import HttpError, NotNowError, UsageError
+
+FILES = {
+    "a b.txt": b"1",
+    "assets/page.css": b"22",
+    "assets/page.css.br": b"3",
+    "assets/page.css.gz": noise(30_000),  # on pages of its own, which both names share
+    "assets/other.js": b"5",
+    "docs/index.html": b"666",
+    "top.js": b"7",
+}
+FAMILY = {b"/assets/page.css", b"/assets/page.css.br", b"/assets/page.css.gz"}
+
+
+def write_unseen(path: Path, content: bytes) -> None:
+    """Write another content of the same size, and give the file its old date: only ctime tells."""
+    status = path.stat()
+    assert len(content) == status.st_size
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def memory(shown: Shown) -> set[bytes]:
+    """The paths of what is resident."""
+    entries = [entry for entry in shown.site.live.resources.values() if isinstance(entry, Entry)]
+    return {b"/" + path_of(one) for entry in entries for one in each_coding(entry) if one.body is not None}
+
+
+def held(shown: Shown, key: bytes) -> bytes:
+    """What is resident of a file."""
+    body = shown.entry(key).body
+    assert body is not None
+    return content_of(body)
+
+
+ALL = {b"/" + name.encode() for name in FILES}
+
+
+@pytest.mark.parametrize(
+    ("aim", "gone", "matched"),
+    [
+        (lambda: Aim.paths([b"/%61%20b.txt", b"/nowhere"]), {b"/a b.txt"}, 1),
+        (lambda: Aim.paths([b"/assets/page.css"]), FAMILY, 1),
+        (lambda: Aim.paths([b"/docs/"]), {b"/docs/index.html"}, 1),
+        (lambda: Aim.paths([b"/docs"]), set(), 0),
+        (lambda: Aim.prefix(b"/assets/"), FAMILY | {b"/assets/other.js"}, 4),
+        (lambda: Aim.prefix(b"/d"), {b"/docs/index.html"}, 1),
+        (lambda: Aim.prefix(b"/"), ALL, 7),
+        (lambda: Aim.glob("*.js"), {b"/assets/other.js", b"/top.js"}, 2),
+        (lambda: Aim.glob("/a *"), {b"/a b.txt"}, 1),
+        (lambda: Aim.glob("/docs/"), {b"/docs/index.html"}, 1),
+    ],
+)  # fmt: skip
+def test_what_a_hard_purge_is_aimed_at_is_dropped_with_all_that_has_its_content(
+    show: Show, aim: object, gone: set[bytes], matched: int
+) -> None:
+    shown = show(FILES, trust_siblings=True)
+    before = memory(shown)
+    assert callable(aim)
+    purged = shown.purge(aim(), hard=True)
+    assert memory(shown) == before - gone
+    assert purged.matched == matched
+    assert (purged.bytes > 0, purged.purged >= len(gone & before), purged.why) == (bool(gone), True, "")
+    again = shown.purge(aim(), hard=True)
+    assert again == Purged(matched=matched)
+    assert shown.results_purged == [True, True]
+
+
+def test_a_sibling_that_is_purged_takes_its_memory_from_its_base_too(show: Show) -> None:
+    shown = show(FILES, trust_siblings=True)
+    variant = next(one for one in shown.entry(b"/assets/page.css").variants if one.encoding == b"gzip")
+    assert variant.body is not None
+    shown.purge(Aim.paths([b"/assets/page.css.gz"]), hard=True)
+    assert variant.body is None
+    assert shown.entry(b"/assets/page.css").body is not None
+
+
+@pytest.mark.parametrize("path", [b"no/path", b"/a b", b"/a?b", b"/%zz"])
+def test_what_is_no_path_is_refused(path: bytes) -> None:
+    for aim in (Aim.prefix, lambda one: Aim.paths([one])):
+        with pytest.raises(HttpError):
+            aim(path)
+    with pytest.raises(UsageError):
+        Aim.glob("")
+
+
+def test_what_was_dropped_is_loaded_anew_and_compared_with_what_it_was(show: Show) -> None:
+    shown = show({"page": b"old"}, watch=False)
+    shown.fetcher.outdated.subscribe(lambda generation, entry: shown.loader.succeed(generation, entry) is not None)
+    write_unseen(shown.tree.path / "page", b"new")
+    assert held(shown, b"/page") == b"old"
+    shown.purge(Aim.prefix(b"/"), hard=True)
+    shown.warm(b"/page")
+    assert held(shown, b"/page") == b"new"
+
+
+def test_what_is_pinned_is_dropped_too_and_is_there_again_when_that_is_told(show: Show) -> None:
+    shown = show({"page": b"1", "other": b"2"}, pin=("page",))
+    body = shown.entry(b"/page").body
+    shown.purge(Aim.prefix(b"/"), hard=True)
+    assert memory(shown) == {b"/page"}
+    assert shown.entry(b"/page").body is not body
+
+
+@pytest.mark.parametrize("watch", [True, False])
+def test_a_soft_purge_finds_what_has_changed_unseen_and_nothing_leaves_memory_meanwhile(
+    show: Show, watch: bool
+) -> None:
+    shown = show(FILES, trust_siblings=True, watch=watch)
+    before = memory(shown)
+    same = shown.entry(b"/top.js")
+    watcher, shown.live.watcher = shown.live.watcher, None
+    if watcher is not None:
+        shown.loop.forget(watcher.fd)
+    write_unseen(shown.tree.path / "assets/other.js", b"X")
+    (shown.tree.path / "a b.txt").unlink()
+    if watcher is not None:
+        os.read(watcher.fd, 1 << 16)  # no event tells of that
+        shown.live.follow(watcher)
+    told: list[Purged] = []
+    shown.purging.purge(Aim.prefix(b"/"), hard=False, told=told.append)
+    left = set()
+    while not told:
+        shown.turn_until(lambda: True)
+        shown.loop.wake_at(shown.loop.now + 0.005, shown)
+        shown.loop.run_once()
+        left |= before - memory(shown)
+    assert left <= {b"/a b.txt"}
+    assert held(shown, b"/assets/other.js") == b"X"
+    assert b"/a%20b.txt" not in shown.site.live.resources
+    assert shown.entry(b"/top.js") is same
+    # One file is in memory as a variant and under its own name.
+    assert (told[0].matched, told[0].purged, told[0].why) == (7, len(before) + 1, "")
+    assert shown.purge(Aim.glob("*.js"), hard=False).matched == 2
+    assert held(shown, b"/assets/other.js") == b"X"
+
+
+def test_what_is_being_written_is_left_to_the_watcher(show: Show) -> None:
+    shown = show({"page": b"old"})
+    with (shown.tree.path / "page").open("r+b") as file:
+        file.write(b"n")
+        file.flush()
+        shown.turn_until(lambda: shown.live.watcher is not None and shown.live.watcher.holds(b"page"))
+        shown.purge(Aim.prefix(b"/"), hard=False)
+        assert held(shown, b"/page") == b"old"
+
+
+def test_the_page_for_what_is_absent_is_read_again(show: Show) -> None:
+    shown = show({"404.html": b"old"}, watch=False)
+    write_unseen(shown.tree.path / "404.html", b"new")
+    shown.fetcher.outdated.subscribe(lambda generation, entry: shown.loader.succeed(generation, entry) is not None)
+    shown.purge(Aim.paths([b"/404.html"]), hard=True)
+    assert shown.site.live.problems[-1].path == "404.html"  # it is another file, which the next look finds
+    shown.warm(b"/404.html")
+    shown.purge(Aim.paths([b"/404.html"]), hard=True)
+    assert shown.site.live.not_found_page == b"new"
+
+
+def test_many_purges_come_one_after_the_other_each_step_is_short_and_too_many_are_refused(
+    show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 3 * PURGED_AT_ONCE
+    shown = show({f"{i}": b"" for i in range(count)})
+    forgotten: list[int] = []
+    monkeypatch.setattr(shown.loop.front, "forget_keys", lambda keys, _: forgotten.append(len(keys)))
+    told: list[Purged] = []
+    for _ in range(PURGES_WAITING_MAX + 1):
+        shown.purging.purge(Aim.prefix(b"/"), hard=True, told=told.append)
+    with pytest.raises(NotNowError, match="wait already"):
+        shown.purging.purge(Aim.prefix(b"/"), hard=True, told=told.append)
+    shown.turn_until(lambda: len(told) == PURGES_WAITING_MAX + 1)
+    assert [one.purged for one in told] == [count] + [0] * PURGES_WAITING_MAX
+    assert max(forgotten) <= PURGED_AT_ONCE
+
+
+def test_one_that_fails_says_so_and_the_next_one_has_its_turn(
+    show: Show, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shown = show({"page": b"1"})
+
+    def fail(entry: Entry) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(module, "put_in_doubt", fail)
+    assert shown.purge(Aim.prefix(b"/"), hard=True).why == "it failed: the log says why"
+    monkeypatch.undo()
+    assert shown.purge(Aim.prefix(b"/"), hard=True).why == ""
+    assert shown.counters.failed == 1
+
+
+def test_while_another_process_has_the_memory_nothing_is_purged(show: Show) -> None:
+    shown = show({"page": b"1"})
+    shown.store.freeze()
+    with pytest.raises(NotNowError, match="upgrade"):
+        shown.purge(Aim.prefix(b"/"), hard=True)
+    shown.store.thaw()
+    publish(shown.tree.path / "page", b"22")
+    assert shown.purge(Aim.prefix(b"/"), hard=True).purged == 1

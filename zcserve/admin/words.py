@@ -1,0 +1,157 @@
+"""What each verb is called, and the words that it takes: one table, from which the listener reads JSON, and a shell its
+flags, help and completion.
+
+It knows nothing of the server, and imports next to nothing: `zcserve ctl` is started once a second by a health check.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
+
+Done: TypeAlias = dict[str, Any]
+
+
+class VerbError(Exception):
+    """A verb is refused. `status` is HTTP's; `accepted` is what would do."""
+
+    def __init__(self, status: int, error: str, accepted: tuple[str, ...] = ()) -> None:
+        super().__init__(error)
+        self.status = status
+        self.accepted = accepted
+
+    def told(self) -> Done:
+        """The answer's object."""
+        return {"error": str(self), **({"accepted": list(self.accepted)} if self.accepted else {})}
+
+
+class Word(NamedTuple):
+    """What one word of a verb may be. A default of None: it must be given, unless `optional`.
+
+    operand   a command line has it without a flag, and help calls it this: "PATH". At most one word of a verb
+    is_lines  that operand names a file, whose lines are the list; - for standard input
+    """
+
+    type: type  # str, bool, int, float; list: of texts
+    help: str
+    default: Any = None
+    optional: bool = True
+    choices: tuple[str, ...] = ()
+    operand: str = ""
+    is_lines: bool = False
+
+    def accept(self, name: str, value: object) -> Any:
+        """The value, checked. Raises VerbError."""
+        wanted = (int, float) if self.type is float else (self.type,)
+        fits = isinstance(value, wanted) and (self.type is bool or not isinstance(value, bool))
+        if fits and self.type is list:
+            fits = all(isinstance(item, str) for item in value)  # type: ignore[attr-defined]
+        if not fits:
+            raise VerbError(400, f"{name} must be {_TYPES[self.type]}, not {json.dumps(value)[:100]}")
+        if self.choices and value not in self.choices:
+            near = _nearest(str(value), self.choices)
+            raise VerbError(400, f"{name} cannot be {json.dumps(value)[:100]}: did you mean {near}?", self.choices)
+        return value
+
+
+_TYPES = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", list: "a list of texts"}
+NO_WORDS: Mapping[str, Word] = MappingProxyType({})
+
+
+class Wording(NamedTuple):
+    """How a verb is said.
+
+    body_bytes_max  of its JSON
+    """
+
+    name: str
+    help: str
+    words: Mapping[str, Word] = NO_WORDS
+    body_bytes_max: int = 64 * 1024
+
+    def read(self, body: bytes) -> dict[str, Any]:
+        """The words of a request, with the defaults of those that are not there. Raises VerbError."""
+        return self.check(_object_of(body))
+
+    def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The same of an object."""
+        for name in given:
+            if name not in self.words:
+                known = tuple(self.words)
+                hint = f": did you mean {_nearest(name, known)}?" if known else ", which takes none"
+                raise VerbError(400, f"{json.dumps(name)[:100]} is no word of {self.name}{hint}", known)
+        read = {}
+        for name, word in self.words.items():
+            if name in given:
+                read[name] = word.accept(name, given[name])
+            elif not word.optional:
+                raise VerbError(400, f"{self.name} needs {name}: {word.help}", tuple(self.words))
+            else:
+                read[name] = word.default
+        return read
+
+
+def _nearest(word: str, known: tuple[str, ...]) -> str:
+    from zcserve.errors import nearest  # late: only a mistake needs it
+
+    return nearest(word, known)
+
+
+def _object_of(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        return {}
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise VerbError(400, f"the body is no JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise VerbError(400, 'the body must be a JSON object: {"word": value}')
+    return given
+
+
+# A list comes as JSON, which the loop reads in one step: 3 ms for so much, some five thousand paths. A longer list is
+# told in parts, which are worked off in their order.
+LIST_BYTES_MAX = 256 * 1024
+# As `--log-level` has them (config/table.py), which is a table that takes long to import.
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+RELOAD = Wording("reload", "read the root again, and flip to what is there; all servlets are loaded anew")
+UPGRADE = Wording("upgrade", "start the program anew, have it take over without a request lost, and end")
+DRAIN = Wording("drain", "answer all that comes, but let each answer be its connection's last, and be not ready")
+UNDRAIN = Wording("undrain", "serve as before")
+PURGE = Wording(
+    "purge",
+    "look at content anew while it serves; or drop it at once, and load it when it is asked for",
+    {
+        "path": Word(str, "one path"),
+        "paths": Word(list, "paths, each with its variants: /assets/site.css", operand="PATH"),
+        "prefix": Word(str, "all paths that begin so: /assets/"),
+        "glob": Word(str, "all that a pattern matches: *.css, /fonts/"),
+        "hard": Word(bool, "drop it at once; else it is compared with its file", default=False),
+    },
+    LIST_BYTES_MAX,
+)
+WARM = Wording(
+    "warm",
+    "load files before they are asked for, in this order, as far as there is room",
+    {"paths": Word(list, "paths as in a URL", optional=False, operand="FILE|-", is_lines=True)},
+    LIST_BYTES_MAX,
+)
+PIN = Wording(
+    "pin",
+    "load what patterns match, and evict it no more, until this process ends; without words: which there are",
+    {
+        "add": Word(list, "patterns to be pinned: *.css, /fonts/", default=(), operand="GLOB"),
+        "remove": Word(list, "patterns to be pinned no more", default=()),
+    },
+)
+LOGLEVEL = Wording(
+    "loglevel",
+    "report what is at least so grave; without a level: which it is",
+    {"level": Word(str, "the least that is reported", choices=LOG_LEVELS, operand="LEVEL")},
+)
+
+# All that there are; orders.py says what each does.
+WORDINGS = (RELOAD, UPGRADE, DRAIN, UNDRAIN, PURGE, WARM, PIN, LOGLEVEL)

@@ -1,0 +1,79 @@
+"""What is pinned changes while the server runs: what is resident is sorted anew, and what is pinned now is loaded.
+
+The globs themselves change at once (cache/pinned.py), so what becomes resident from then on goes by the new ones. Then
+the patches' thread goes through all that is served, and gives each resident body to the eviction or takes it from it;
+nothing is patched meanwhile. What is pinned and not resident is loaded by a list of the server's own (warming.py).
+
+Pins live as long as the process: they survive reloads, and not a restart or an upgrade, which begins with `--pin`. A
+result that an application made, and that is kept already, is sorted when it is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from functools import partial
+
+from zcserve.cache.entry import each_coding
+from zcserve.cache.store import Store
+from zcserve.content.jobs import Jobs
+from zcserve.content.live import Live
+from zcserve.content.warming import Warming, Warmth
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """What is pinned after a change.
+
+    globs     in force
+    files     that they match in the live release
+    resident  of these, with all their variants; `bytes` of content
+    failed    the first of those that are not resident, each with the reason; `failed_total` counts all
+    """
+
+    globs: tuple[str, ...]
+    files: int
+    resident: int
+    bytes: int
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    failed_total: int = 0
+
+
+class Pinning:
+    """Changes what is pinned. In the loop's thread, but for `sort`."""
+
+    def __init__(self, live: Live, jobs: Jobs, store: Store, warming: Warming) -> None:
+        self._live = live
+        self._site = live.site
+        self._jobs = jobs
+        self._store = store
+        self._warming = warming
+
+    def change(self, add: Collection[str], remove: Collection[str], told: Callable[[Pins], object]) -> None:
+        """Pin what these globs match, and no more what those match; `told` gets what came of it, when what is pinned
+        was loaded. What is so already is no error. Raises UsageError for what is no glob; then nothing has changed."""
+        self._site.pins.change(add, remove)
+        self._sort_later(told)
+
+    def _sort_later(self, told: Callable[[Pins], object]) -> None:
+        self._jobs.submit(self._jobs.patches, partial(self._sort, told))
+
+    def _sort(self, told: Callable[[Pins], object]) -> None:
+        """In the patches' thread: sort what is resident."""
+        for generation in self._site.generations:
+            for entry in generation.entries():
+                for one in each_coding(entry):
+                    self._store.repin(one)
+        live = self._site.live
+        first = self._site.pins.first(live)
+        live.pinned = dict.fromkeys(entry.key for entry in first)
+        self._jobs.call_soon(partial(self._load, [entry.key for entry in first], told))
+
+    def _load(self, keys: list[bytes], told: Callable[[Pins], object]) -> None:
+        if self._live.is_building:  # the next generation may have been loaded by the globs from before
+            self._live.after_flip(partial(self._sort_later, lambda _: None))
+        self._warming.begin(keys, len(keys), partial(self._loaded, told))
+
+    def _loaded(self, told: Callable[[Pins], object], warmth: Warmth) -> None:
+        globs = self._site.pins.globs
+        told(Pins(globs, warmth.paths, warmth.resident, warmth.resident_bytes, warmth.failed, warmth.failed_total))

@@ -1,0 +1,301 @@
+"""Content is looked at anew, or thrown away, because somebody says so: a purge.
+
+    soft  what is resident is put in doubt: it is compared with its file in the background, by content, as after a
+          change of which ctime alone tells (cache/doubt.py), and replaced where it is another, by a patch. Meanwhile it
+          serves. Without a watcher the next generation is built, which shares what is the same
+    hard  what is resident is dropped at once, and the next request loads the file anew; what is pinned is loaded at
+          once. When that is told, no lane sends from the old memory any more, but for answers that were begun
+
+What is not resident has nothing to lose: it is compared when it is loaded, as always. A file's variants, siblings under
+their own names and an application's results at the path go with it.
+
+A purge may be of a hundred thousand paths. So the keys are found in the patches' thread, and are purged there, a few at
+a time: the loop hears of PURGED_AT_ONCE keys in a step. Purges come one after the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from re import Pattern
+
+from zcserve.cache.doubt import put_in_doubt
+from zcserve.cache.entry import Entry, Sibling, each_coding
+from zcserve.cache.index import NOT_FOUND_KEY, Generation
+from zcserve.cache.naming import base_of, path_of, siblings_of
+from zcserve.cache.pinned import decoded
+from zcserve.cache.shards import in_pieces
+from zcserve.config.globs import parse_glob
+from zcserve.content.builder import Builder, ClosingError
+from zcserve.content.jobs import Jobs
+from zcserve.content.live import Live
+from zcserve.content.patches import Patches
+from zcserve.content.releases import Releases
+from zcserve.content.warming import Warming, Warmth
+from zcserve.errors import NotNowError
+from zcserve.http import canonical_path
+from zcserve.log import Log
+
+_log = Log(__name__)
+
+# So many keys are purged between two turns of the loop, about a millisecond: as a patch is laid over.
+PURGED_AT_ONCE = 250
+# So many are put in doubt before what comes of it is waited for: 20 to 50 us each to read and compare. What the watcher
+# tells of meanwhile waits no longer than that.
+DOUBTED_AT_ONCE = 1000
+# Purges that wait for another one: whoever asks in a loop hears of it.
+PURGES_WAITING_MAX = 64
+
+# Purges an application's results: whether a path's go, whether at once, and what to call with how many there were, and
+# their bytes.
+PurgeResults = Callable[[Callable[[bytes], bool], bool, Callable[[int, int], object]], object]
+
+
+class Aim:
+    """What a purge is of: paths, all that begins like one, or what a glob matches."""
+
+    def __init__(
+        self, keys: Iterable[bytes] = (), prefix: bytes | None = None, pattern: Pattern[str] | None = None
+    ) -> None:
+        self._keys = frozenset(keys)
+        self._prefix = prefix
+        self._pattern = pattern
+
+    @classmethod
+    def paths(cls, paths: Iterable[bytes]) -> Aim:
+        """Just these: as sent in a URL, without a query, percent-encoded in any way. Raises HttpError."""
+        return cls(keys=map(canonical_path, paths))
+
+    @classmethod
+    def prefix(cls, prefix: bytes) -> Aim:
+        """What begins so: "/assets/", or "/assets/a". Raises HttpError."""
+        return cls(prefix=canonical_path(prefix))
+
+    @classmethod
+    def glob(cls, glob: str) -> Aim:
+        """What a pattern matches (config/globs.py). Raises UsageError."""
+        return cls(pattern=parse_glob(glob))
+
+    def takes(self, key: bytes) -> bool:
+        """Whether it is aimed at this key."""
+        if self._pattern is not None:
+            return self._pattern.fullmatch(decoded(key)) is not None
+        return key.startswith(self._prefix) if self._prefix is not None else key in self._keys
+
+    def takes_another(self, key: bytes, entry: Entry) -> bool:
+        """Whether what a key leads to is purged under another one: a directory's index under its own name, and a
+        sibling with its base."""
+        if entry.key != key:
+            return self.takes(entry.key)
+        return isinstance(entry, Sibling) and self.takes(base_of(key))
+
+    def of(self, generation: Generation) -> Iterator[bytes]:
+        """The keys of a generation that it is aimed at."""
+        if self._prefix is None and self._pattern is None:
+            yield from (key for key in self._keys if key in generation.resources)
+            return
+        for keys in generation.keys_in_pieces():
+            yield from filter(self.takes, keys)
+
+
+@dataclass(slots=True)
+class Purged:
+    """What came of a purge.
+
+    matched  files that it was aimed at
+    purged   representations that were resident: dropped, or put in doubt
+    bytes    the content of these
+    results  of applications, likewise: dropped, or being made again; their bytes count, too
+    why      it failed, and is not complete; "" where it is
+    """
+
+    matched: int = 0
+    purged: int = 0
+    bytes: int = 0
+    results: int = 0
+    why: str = ""
+
+
+Told = Callable[[Purged], object]
+
+
+@dataclass(slots=True)
+class _Purge:
+    """One that waits, or is under way."""
+
+    aim: Aim
+    hard: bool
+    told: Told
+    purged: Purged
+
+
+class Purging:
+    """Purges, one after the other. In the loop's thread, but for what says else."""
+
+    def __init__(
+        self,
+        builder: Builder,
+        live: Live,
+        jobs: Jobs,
+        patches: Patches,
+        releases: Releases,
+        warming: Warming,
+        purge_results: PurgeResults | None,
+    ) -> None:
+        """`purge_results` is the application's, if it keeps any."""
+        self._builder = builder
+        self._store = builder.store
+        self._live = live
+        self._site = live.site
+        self._jobs = jobs
+        self._patches = patches
+        self._releases = releases
+        self._warming = warming
+        self._purge_results = purge_results
+        self._purges: deque[_Purge] = deque()  # the first is under way
+
+    def purge(self, aim: Aim, *, hard: bool, told: Told) -> None:
+        """Purge what this is aimed at; `told` gets what came of it, when all is done. Returns at once. Raises
+        NotNowError."""
+        if self._store.frozen:
+            raise NotNowError("an upgrade is under way: ask again when the new process serves")
+        if len(self._purges) > PURGES_WAITING_MAX:
+            raise NotNowError(f"{PURGES_WAITING_MAX} purges wait already: ask again when one is done")
+        self._purges.append(_Purge(aim, hard, told, Purged()))
+        if len(self._purges) == 1:
+            self._begin()
+
+    def _begin(self) -> None:
+        one = self._purges[0]
+        if self._purge_results is None:
+            self._go_on(one, 0, 0)
+        else:
+            self._purge_results(one.aim.takes, one.hard, partial(self._go_on, one))
+
+    def _go_on(self, one: _Purge, results: int, size: int) -> None:
+        one.purged.results, one.purged.bytes = results, size
+        self._have(one, partial(self._purge, one))
+
+    def _have(self, one: _Purge, step: Callable[[], object]) -> None:
+        """Have the patches' thread make a step of a purge. In any thread."""
+        self._jobs.submit(self._jobs.patches, partial(self._guarded, one, step))
+
+    def _guarded(self, one: _Purge, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except ClosingError:
+            raise
+        except Exception:
+            one.purged.why = "it failed: the log says why"
+            self._jobs.call_soon(partial(self._end, one))  # the others need not wait for ever
+            raise
+
+    def _end(self, one: _Purge) -> None:
+        self._purges.popleft()
+        if self._purges:
+            self._begin()
+        how, purged = "hard" if one.hard else "soft", one.purged
+        _log.info(
+            "purged (%s): %d files matched, %d representations were resident, and %d results; %d bytes",
+            how,
+            purged.matched,
+            purged.purged,
+            purged.results,
+            purged.bytes,
+        )
+        one.told(purged)
+
+    # --- in the patches' thread -----------------------------------------------------------------------------------
+
+    def _purge(self, one: _Purge) -> None:
+        found: dict[bytes, None] = {}
+        for generation in self._site.generations if one.hard else (self._site.live,):
+            for keys in in_pieces(one.aim.of(generation)):
+                found.update(dict.fromkeys(keys))
+        if one.hard:
+            self._drop_all(one, found)
+        elif self._live.watcher is None:
+            for keys in in_pieces(found, DOUBTED_AT_ONCE):
+                self._doubt(one, keys)
+            self._live.after_flip(partial(self._jobs.when_passed, partial(self._end, one)))
+            self._releases.ask()
+        else:
+            self._doubt_on(one, in_pieces(found, DOUBTED_AT_ONCE))
+
+    def _doubt_on(self, one: _Purge, pieces: Iterator[list[bytes]]) -> None:
+        """Put the next piece in doubt, and the others when what came of it is served."""
+        keys = next(pieces, None)
+        if keys is None:
+            self._jobs.when_passed(partial(self._end, one))
+        else:
+            self._doubt(one, keys)
+            self._patches.when_known(partial(self._have, one, partial(self._doubt_on, one, pieces)))
+
+    def _doubt(self, one: _Purge, keys: list[bytes]) -> None:
+        watcher, now = self._live.watcher, time.monotonic()
+        for each in self._content(one, self._site.live, keys):
+            self._store.opened.drop(each)
+            if watcher is not None and watcher.holds(path_of(each)):
+                continue  # it is being written, and looked at when it is whole
+            _put_in_doubt(each)
+            if each.body is not None:
+                one.purged.purged += 1
+                one.purged.bytes += each.size
+                if watcher is not None:
+                    watcher.look_again(path_of(each), now)
+
+    def _drop_all(self, one: _Purge, found: dict[bytes, None]) -> None:
+        again: dict[bytes, None] = {}  # keys of what is pinned
+        for keys in in_pieces(found, PURGED_AT_ONCE):
+            told = dict.fromkeys(keys)
+            for generation in self._site.generations:
+                for each in self._content(one, generation, keys):
+                    if each.body is not None:
+                        one.purged.purged += 1
+                        one.purged.bytes += each.size
+                    _put_in_doubt(each)  # what is loaded next is compared with its ETag, and shares no memory
+                    self._store.drop(each)
+                    told[each.key] = None
+                    if self._store.is_pinned(each):
+                        again[each.key] = None
+            for some in in_pieces(told, PURGED_AT_ONCE):
+                self._jobs.in_loop(partial(self._live.forget, some))
+            self._store.take_back()  # a piece at a time: else the first load that needs room pays for all
+        if NOT_FOUND_KEY in found:
+            self._builder.read_not_found_page(self._site.live)
+            self._jobs.in_loop(self._live.tell_page)
+        loaded = partial(self._loaded, one)
+        self._jobs.in_loop(partial(self._warming.begin, list(again), len(again), loaded))
+
+    def _loaded(self, one: _Purge, _: Warmth) -> None:
+        self._jobs.when_passed(partial(self._end, one))
+
+    def _content(self, one: _Purge, generation: Generation, keys: Iterable[bytes]) -> Iterator[Entry]:
+        """All that has content of the files at these keys. Counts the files."""
+        live = self._site.live.resources
+        for key in keys:
+            entry = generation.resources.get(key)
+            if not isinstance(entry, Entry) or (generation is not self._site.live and live.get(key) is entry):
+                continue
+            one.purged.matched += entry.key == key or not one.aim.takes(entry.key)
+            if not one.aim.takes_another(key, entry):
+                yield from _family(generation, entry)
+
+
+def _put_in_doubt(entry: Entry) -> None:
+    if entry.etag and not entry.made:  # else there is nothing to compare with, or the base is
+        put_in_doubt(entry)
+
+
+def _family(generation: Generation, entry: Entry) -> Iterator[Entry]:
+    """A file's representations, and the same content under other names: as siblings, and what those are variants of."""
+    yield from each_coding(entry)
+    if isinstance(entry, Sibling):
+        yield entry.variant
+    for _, key in siblings_of(entry.key):
+        own = generation.resources.get(key)
+        if isinstance(own, Sibling):
+            yield own

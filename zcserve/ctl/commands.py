@@ -1,0 +1,122 @@
+"""What there is to say to a node: views and verbs, and the flags of each. Data alone.
+
+A verb's flags are made from its words (admin/words.py): a switch for what is true or false, a flag with a value for the
+rest, and for each choice of a word a flag of its own, too (`--mode hard` is `--hard`). One word may be an operand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from zcserve.admin.words import WORDINGS, Word, Wording
+
+# The commands that stand first in a command line. What else stands there is a directory to serve.
+PROGRAMS = {
+    "ctl": "ask a node, and tell it: zcserve ctl [COMMAND]",
+    "top": "live numbers of a node in a terminal",
+    "completion": "print a script that completes these: zcserve completion bash|zsh|fish",
+}
+SHELLS = ("bash", "zsh", "fish")
+
+# How long an answer may take. A purge or a list to warm may be of a million files.
+VIEW_TIMEOUT_S = 10.0
+VERB_TIMEOUT_S = 3600.0
+
+
+class Flag(NamedTuple):
+    """A flag, and whose value it gives.
+
+    metavar  what its value is called; "": it has none, and means `value`
+    """
+
+    flag: str
+    word: str
+    help: str
+    metavar: str = ""
+    value: Any = True
+    type: type = str
+    choices: tuple[str, ...] = ()
+    is_repeatable: bool = False
+
+
+class Command(NamedTuple):
+    """`zcserve ctl NAME`: a view at `path`, or the verb that `wording` words.
+
+    timeout_s  how long an answer may take, unless told; inf: as long as it takes
+    """
+
+    name: str
+    help: str
+    path: str
+    wording: Wording | None = None
+    timeout_s: float = VIEW_TIMEOUT_S
+
+    def flags(self) -> tuple[Flag, ...]:
+        """Those that it has beside COMMON."""
+        if self.wording is None:
+            return ()
+        found: dict[str, Flag] = {}
+        for name, word in self.wording.words.items():
+            if not word.operand:
+                for flag in _flags_of(name, word):
+                    found.setdefault(flag.flag, flag)
+        return tuple(found.values())
+
+    def operand(self) -> tuple[str, Word] | None:
+        """The word that is given without a flag, and its name."""
+        words = self.wording.words.items() if self.wording is not None else ()
+        return next(((name, word) for name, word in words if word.operand), None)
+
+
+WHERE = (
+    Flag(
+        "--admin", "admin", "where the node listens to its operator: unix:PATH or HOST:PORT (ZCSERVE_ADMIN)", "ADDRESS"
+    ),
+    Flag("--token-file", "token_file", "the first line of this file is the token (ZCSERVE_ADMIN_TOKEN_FILE)", "FILE"),
+    Flag("--config", "config", "take both from this file's admin and admin_token_file (ZCSERVE_CONFIG)", "FILE"),
+)
+HELP = (Flag("--help", "help", "print this"), Flag("-h", "help", "print this"))
+COMMON = (
+    *WHERE,
+    Flag("--timeout", "timeout", "give up after this long: 500ms, 10s, 5m", "TIME"),
+    Flag("--json", "json", "print JSON, for programs"),
+    *HELP,
+)
+TOP = (
+    *WHERE,
+    Flag("--every", "every", "how often the numbers change (default 1s)", "TIME"),
+    Flag("--once", "once", "print one frame and end, as where standard output is no terminal"),
+    *HELP,
+)
+
+LIVE = Command("live", "is the process alive?", "/livez")
+READY = Command("ready", "is it to be asked? The exit code says: 0 is yes, 1 is no", "/readyz")
+WAIT = Command("wait", "wait until it is ready, and tell how far it is", "/warmz", None, float("inf"))
+STATS = Command("stats", "all numbers, once", "/stats")
+METRICS = Command("metrics", "the numbers as Prometheus reads them", "/metrics")
+VIEWS = (LIVE, READY, WAIT, STATS, METRICS)
+
+
+def verb(wording: Wording) -> Command:
+    """The command that says it."""
+    return Command(wording.name, wording.help, "/" + wording.name, wording, VERB_TIMEOUT_S)
+
+
+COMMANDS = {command.name: command for command in (*VIEWS, *map(verb, WORDINGS))}
+
+
+def _flags_of(name: str, word: Word) -> Iterator[Flag]:
+    flag = "--" + name.replace("_", "-")
+    if word.type is bool:
+        off = word.default is True
+        yield Flag("--no-" + flag[2:] if off else flag, name, word.help, value=not off)
+        return
+    metavar = "|".join(word.choices) or _METAVARS[word.type]
+    item = str if word.type is list else word.type
+    yield Flag(flag, name, word.help, metavar, None, item, word.choices, is_repeatable=word.type is list)
+    for choice in word.choices:
+        yield Flag("--" + choice, name, f"the same as {flag} {choice}", value=choice)
+
+
+_METAVARS = {str: "TEXT", int: "N", float: "NUMBER", list: "TEXT"}
