@@ -833,7 +833,7 @@ def test_what_a_function_made_goes_with_the_answers_before_it_that_the_socket_di
             client.send(b"".join(map(get, targets)) + last)
             driver.until(lambda: driver.taken or driver.lane.inboxes)
             if driver.taken:
-                _, (_, data, _, _, made, unsent, _) = driver.taken[-1]
+                _, (_, data, _, _, made, unsent) = driver.taken[-1]
                 assert (data, made.value, made.discarded) == (last, {"a": 1}, 0)
                 assert unsent
                 expected = b"".join(map(answer_of, contents))
