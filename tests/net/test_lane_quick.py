@@ -1061,7 +1061,7 @@ def test_when_no_connection_is_accepted_an_answer_is_the_last(stage: Callable[..
     driver = stage()
     with Client(driver.where) as client:
         driver.ask(client, get(TARGET))
-        driver.lane.drain()
+        driver.lane.drain(True, shut=True)
         client.send(get(TARGET))
         expected = answer_of(b"hello", last=True)
         assert read_all(driver, client, len(expected)) == expected

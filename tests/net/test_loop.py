@@ -335,6 +335,15 @@ def test_closing_gives_the_descriptors_back() -> None:
     assert open_descriptors() == before
 
 
+def test_a_loop_that_is_closed_tells_that_no_deadline_passes_any_more() -> None:
+    loop = Loop(Poller())
+    told: list[str] = []
+    loop.timers.call_later(0.0, lambda: told.append("deadline"))
+    loop.timers.ended.subscribe(lambda: told.append("end"))
+    loop.close()
+    assert told == ["end"]
+
+
 def test_a_call_after_the_end_writes_into_no_other_file(tmp_path: Path) -> None:
     loop = Loop(Poller())
     loop.close()

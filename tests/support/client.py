@@ -42,11 +42,17 @@ class Response:
 class Client:
     """A connection to a server: to its `port` on 127.0.0.1, an address tuple, or a unix socket's path.
 
-    `receive_buffer` is SO_RCVBUF in bytes, set before connecting so that it bounds the window: a slow reader.
+    `receive_buffer` is SO_RCVBUF in bytes, set before connecting so that it bounds the window: a slow reader. `source`:
+    the address of 127.0.0.0/8 that it comes from, by which a log tells it from clients of other tests.
     """
 
     def __init__(
-        self, where: int | tuple[Any, ...] | str, *, receive_buffer: int | None = None, timeout: float = TIMEOUT_S
+        self,
+        where: int | tuple[Any, ...] | str,
+        *,
+        receive_buffer: int | None = None,
+        timeout: float = TIMEOUT_S,
+        source: str = "",
     ) -> None:
         address = ("127.0.0.1", where) if isinstance(where, int) else where
         if isinstance(address, str):
@@ -59,6 +65,8 @@ class Client:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if family != socket.AF_UNIX:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source:
+            self.socket.bind((source, 0))
         self.socket.connect(address)
         self.buffer = b""
 

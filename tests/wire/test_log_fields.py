@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import time
 from collections import defaultdict
@@ -71,12 +72,31 @@ def start(request: pytest.FixtureRequest, site: Site, serve: Serve, tmp_path: Pa
 
 
 @pytest.fixture
-def logged(tmp_path: Path, wait_until: WaitUntil) -> Callable[[int], list[Facts]]:
+def source() -> str:
+    """The address that the test's clients come from: a client of another test, late, may meet this test's server at a
+    port that was its own server's."""
+    return "127." + ".".join(str(random.randrange(1, 255)) for _ in range(3))
+
+
+@pytest.fixture
+def lines_now(tmp_path: Path, source: str) -> Callable[[], list[str]]:
+    """`lines_now()`: the complete lines of the test's clients."""
+
+    def read() -> list[str]:
+        lines = (tmp_path / "log").read_text("ascii").splitlines(keepends=True)
+        own = (f"{source} ", f'"peer": "{source}"')
+        return [line[:-1] for line in lines if line.endswith("\n") and (line.startswith(own[0]) or own[1] in line)]
+
+    return read
+
+
+@pytest.fixture
+def logged(lines_now: Callable[[], list[str]], wait_until: WaitUntil) -> Callable[[int], list[Facts]]:
     """`logged(count)`: the facts of so many lines, and no more."""
 
     def wait(count: int) -> list[Facts]:
-        wait_until(lambda: (tmp_path / "log").read_bytes().count(b"\n") >= count)
-        lines = (tmp_path / "log").read_text("ascii").splitlines()
+        wait_until(lambda: len(lines_now()) >= count)
+        lines = lines_now()
         assert len(lines) == count
         return [facts_of(line) for line in lines]
 
@@ -89,14 +109,14 @@ def head(target: str, *lines: bytes, method: bytes = b"GET", host: bytes = b"exa
 
 @pytest.mark.parametrize("form", ["combined", "json"])
 def test_a_line_has_the_host_as_sent_and_the_id_that_the_application_sees(
-    start: Start, logged: Callable[[int], list[Facts]], form: str
+    start: Start, source: str, logged: Callable[[int], list[Facts]], form: str
 ) -> None:
     server = start(access_log_format=form, access_log_fields=("request_id,duration", "host"))
     given = [b"a-1", b"A" * 128, b"0Z.9_~+/=:@-"]
     unsafe = [b"", b"A" * 129, b"a b", b'a"b', b"\xc3\xa9", b"a,b", b"\\", b'" 200 1'] * 2
     asked: list[tuple[str, str | None]] = []  # target, the id that is to be there
     seen: list[tuple[str, str]] = []  # what the application saw
-    with Client(server.port) as client:
+    with Client(server.port, source=source) as client:
         for target in ("/page.html", "/csp?echo", "/odd", "/late"):
             for value in [*given * 2, *(unsafe if target != "/late" else ())]:
                 client.send(head(target, b"x-request-ID: " + value))
@@ -129,9 +149,9 @@ def test_a_line_has_the_host_as_sent_and_the_id_that_the_application_sees(
     assert all(facts["duration"] >= 0.2 for facts in lines if facts["target"] == "/late")
 
 
-def test_only_what_was_asked_for_stands_there(start: Start, logged: Callable[[int], list[Facts]]) -> None:
+def test_only_what_was_asked_for_stands_there(start: Start, source: str, logged: Callable[[int], list[Facts]]) -> None:
     server = start(access_log_fields=("host",), access_log_format="json")
-    with Client(server.port) as client:
+    with Client(server.port, source=source) as client:
         for host in (b"a", b"a", b"a'b", b"[::1]"):
             client.send(head("/page.html", host=host))
             assert client.read().status == 200
@@ -143,10 +163,10 @@ def test_only_what_was_asked_for_stands_there(start: Start, logged: Callable[[in
 
 
 def test_a_duration_lasts_until_the_answer_is_with_the_kernel_or_the_client_is_gone(
-    start: Start, logged: Callable[[int], list[Facts]]
+    start: Start, source: str, logged: Callable[[int], list[Facts]]
 ) -> None:
     server = start(access_log_fields=("duration",))
-    with Client(server.port, receive_buffer=65536) as client:
+    with Client(server.port, source=source, receive_buffer=65536) as client:
         for _ in range(3):  # the lane knows the page then
             client.get("/page.html")
         client.send(head("/page.html") + head("/large.bin") + head("/page.html?behind"))
@@ -171,16 +191,16 @@ def test_a_duration_lasts_until_the_answer_is_with_the_kernel_or_the_client_is_g
 
 
 def test_one_line_of_several_is_written_and_what_is_left_out_is_counted(
-    start: Start, wait_until: WaitUntil, tmp_path: Path
+    start: Start, wait_until: WaitUntil, source: str, lines_now: Callable[[], list[str]]
 ) -> None:
     server = start(access_log_sample=10, access_log_fields=("duration",))
-    with Client(server.port) as client:
+    with Client(server.port, source=source) as client:
         for _ in range(20):
             client.send(head("/page.html") * 10 + head("/absent"))
             assert [client.read().status for _ in range(11)] == [200] * 10 + [404]
 
     def is_complete() -> bool:
-        lines = (tmp_path / "log").read_text().splitlines()
+        lines = lines_now()
         errors = sum(" 404 " in line for line in lines)
         return errors == 20 and len(lines) + server.lines_left_out == 220
 
@@ -188,13 +208,15 @@ def test_one_line_of_several_is_written_and_what_is_left_out_is_counted(
     assert 177 <= server.lines_left_out <= 180  # of each lane, and of what Python answers, the first one is written
 
 
-def test_without_them_a_line_is_what_it_was(start: Start, tmp_path: Path, wait_until: WaitUntil) -> None:
+def test_without_them_a_line_is_what_it_was(
+    start: Start, source: str, lines_now: Callable[[], list[str]], wait_until: WaitUntil
+) -> None:
     server = start()
-    with Client(server.port) as client:
+    with Client(server.port, source=source) as client:
         for _ in range(3):
             client.send(head("/csp?echo", b"X-Request-Id: a b"))
             assert client.read().body == b"a b"
             client.send(head("/csp?echo"))
             assert client.read().body == b"none"
-    wait_until(lambda: (tmp_path / "log").read_bytes().count(b"\n") == 6)
-    assert all(re.search(r' "-" "-"$', line) for line in (tmp_path / "log").read_text().splitlines())
+    wait_until(lambda: len(lines_now()) == 6)
+    assert all(re.search(r' "-" "-"$', line) for line in lines_now())

@@ -6,12 +6,15 @@ import re
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.client import Client
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
+from zcserve import Server
+from zcserve.config.table import Config
 from zcserve.net import telling
 
 SERVLET = """
@@ -89,3 +92,21 @@ def test_what_is_slow_is_told_with_what_it_waited_for(
     if log:
         wait_until(lambda: b"/absent" in (tmp_path / "log").read_bytes())
         assert b"\x01" not in (tmp_path / "log").read_bytes()
+
+
+@pytest.mark.parametrize(("engine", "lanes"), [("python", 1), ("native", 1), ("native", 2)])
+def test_what_was_slow_since_the_last_line_is_told_when_the_server_ends(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture, engine: str, lanes: int
+) -> None:
+    if engine == "native":
+        pytest.importorskip("zcserve.net._lane")
+    (tmp_path / "servlets").mkdir()
+    (tmp_path / "servlets" / "slow.py").write_text(SERVLET)
+    told: dict[str, Any] = {"engine": engine, "lanes": lanes, "servlets": str(tmp_path / "servlets"), "port": 0}
+    with Server(Config(root=site.root, slow_log_s=0.1, **told)) as server, Client(server.port) as client:
+        for number in range(3):
+            client.get(f"/csp?slow&{number}")
+    messages = [record.message for record in caplog.records if record.message.startswith("slow: ")]
+    assert "GET /csp?slow&0:" in messages[0]
+    assert len(messages) == 2
+    assert messages[1].endswith("(the slowest of 2)")

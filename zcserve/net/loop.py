@@ -240,4 +240,5 @@ class Loop:
         self._again.clear()
         self.calling.clear()
         self.front.close()
+        self.timers.ended()
         self._wake = None

@@ -15,7 +15,8 @@ TOLD_EVERY_S = 10.0
 
 
 class Telling:
-    """Calls `tell` when there is news, and at most every TOLD_EVERY_S. In the loop's thread."""
+    """Calls `tell` when there is news, and at most every TOLD_EVERY_S, and for what is left when the loop ends. In the
+    loop's thread."""
 
     def __init__(self, timers: Timers, tell: Callable[[], object]) -> None:
         """`tell` writes the line of all that has come since it was called last."""
@@ -23,6 +24,7 @@ class Telling:
         self._tell = tell
         self._has_news = False
         self._again = Deadline(self._tell_on)
+        timers.ended.subscribe(self._tell_left)
 
     def note(self, now: float) -> None:
         """There is news, at this time of the loop."""
@@ -41,3 +43,9 @@ class Telling:
         last, self._again.at = self._again.at, inf
         if self._has_news:
             self._tell_now(last)
+
+    def _tell_left(self) -> None:
+        """The loop has ended: no time for another line will come."""
+        if self._has_news:
+            self._has_news = False
+            self._tell()

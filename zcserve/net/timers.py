@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 from sortedcontainers import SortedDict
 
+from zcserve.events import Event
+
 # A deadline is kept up to one slot late. Below the noise of a network, and far below any deadline that makes sense.
 SLOTS_PER_S = 16
 
@@ -69,9 +71,10 @@ class Expiring:
 
 
 class Timers:
-    """All deadlines of a loop."""
+    """All deadlines of a loop. `ended` is an event: no deadline passes any more."""
 
     def __init__(self) -> None:
+        self.ended: Event[()] = Event()
         self._slots: SortedDict[int, set[Timed]] = SortedDict()
         self._first: float = inf
 
