@@ -37,7 +37,7 @@ pytestmark = [
 SAMPLE = (CHECKOUT / "deploy" / "haproxy.cfg").read_text()
 FRONT, ONE, TWO = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 BODIES = {"/page": b"a page", "/large": b"large " * 50_000}
-SMALL_FILES = 10_000  # so that a start takes a while, in which the node is not ready
+SMALL_FILES = 3000  # so that a start takes a while, in which the node is not ready
 LAYOUTS = {
     "python": ("--engine", "python"),
     "1 lane": ("--engine", "native", "--lanes", "1"),
@@ -187,9 +187,10 @@ def layout(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def root(site: Site) -> Path:
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two files that are asked for, and many that only take time."""
+    site = Site(tmp_path_factory.mktemp("site"))
     for target, body in BODIES.items():
         site.write(target[1:], body)
     small = site.write("small/0", b"small")
