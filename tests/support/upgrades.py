@@ -83,12 +83,13 @@ class StartLine(Protocol):
 
 
 class Load:
-    """Clients that never pause. `faults` are the answers that are not as expected."""
+    """Clients that never pause, of a server at a port or an address. `faults` are the answers that are not as
+    expected."""
 
-    def __init__(self, port: int, expected: dict[str, bytes]) -> None:
+    def __init__(self, where: int | tuple[str, int], expected: dict[str, bytes]) -> None:
         self.faults: list[str] = []
         self.counts = [0] * 6
-        self._port = port
+        self._where = where
         self._expected = expected
         self._ended = threading.Event()
         self._threads = [
@@ -120,12 +121,12 @@ class Load:
     def _anew(self, which: int) -> None:
         """A connection for each request."""
         for target in self._expected:
-            with Client(self._port) as client:
+            with Client(self._where) as client:
                 self._check(which, target, client.get(target, "Connection: close"))
 
     def _keep_alive(self, which: int) -> None:
         """One connection until the server says that it is the last answer."""
-        with Client(self._port) as client:
+        with Client(self._where) as client:
             while not self._ended.is_set():
                 for target in self._expected:
                     response = client.get(target)
