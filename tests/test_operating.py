@@ -1,0 +1,195 @@
+"""docs/operating.md keeps its promises: what it has an operator type prints what it says, and each line of the log that
+warns, each alert and each setting of the kernel stands in it."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import zcserve
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(zcserve.__file__).parent
+PAGE = (ROOT / "docs" / "operating.md").read_text()
+
+# The first hour takes 6 s on a busy machine.
+HOUR_WITHIN_S = 60.0
+
+# --- lines of the log -----------------------------------------------------------------------------------------
+
+GRAVE = frozenset(("warning", "error", "exception", "critical"))
+# Lines with no words of their own: what stands in the page for them, and where the words come from.
+EXCEPTIONS = {
+    ("banner", "%s"): ("is of no use", "config/keys.py: what was set and changes nothing"),
+    ("check", "%s"): ("is of no use", "the same for --check, and what the budget says"),
+    ("server", "%s"): ("the process may be killed without a word", "cache/budget.py: the budget is too much"),
+    ("content/told", "%s"): ("memory: the entries of N files take SIZE", "cache/budget.py: no room for content"),
+    ("content/told", "%s: %s"): ("FILE: WHY", "a file that is not served, and why"),
+    ("cache/fetcher", "%s: %s"): ("FILE: WHY", "a file that cannot be read, in the system's words"),
+    ("cache/siblings", "%s: %s"): ("does not decode to its file's bytes", "cache/siblings.py: what was found"),
+    ("cache/crew", "%s"): ("no thread can be had for", "threads.py"),
+    ("net/shortage", "%s: %d idle connections were closed to make room, %d clients were refused with 503%s"): (
+        "REASON: N idle connections were closed to make room, N clients were refused with 503",
+        "begins with why",
+    ),
+    ("net/failures", "%s: %s%s"): ("`REQUEST: WHAT`", "an answer that failed"),
+    ("servlets/context", "%s: %d: %s"): ("NAME: STATUS: REASON", "an HttpError of an application's"),
+    ("servlets/wsgi", "%s: %s"): ("`NAME: WORDS` (ERROR)", "what it writes to wsgi.errors"),
+}
+
+
+def _text(node: ast.expr, around: ast.AST) -> str:
+    """A message, that may stand in a variable of the same function."""
+    if isinstance(node, ast.Name):
+        for one in ast.walk(around):
+            if isinstance(one, ast.Assign) and getattr(one.targets[0], "id", "") == node.id:
+                return _text(one.value, around)
+    assert isinstance(node, ast.Constant), f"line {node.lineno}: what the log says is not to be seen from here"
+    return str(node.value)
+
+
+def _lines() -> Iterator[tuple[str, str]]:
+    """Each (module, message) that is at least a warning."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        module = file.relative_to(PACKAGE).with_suffix("").as_posix()
+        functions = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)]
+        for function in functions:
+            for call in ast.walk(function):
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in GRAVE:
+                    of = call.func.value
+                    if isinstance(of, ast.Name) and of.id == "_log":
+                        yield module, _text(call.args[0], function)
+
+
+LINES = sorted(set(_lines()))
+
+
+# What the page quotes in the first column of its tables, but for commands and alerts.
+LOG = PAGE.partition("## The log, line by line")[2].partition("## How much")[0]
+QUOTED = [
+    quoted
+    for row in re.findall(r"^\| (`.*?) \| ", LOG, re.MULTILINE)
+    for quoted in re.findall(r"`([^`]+)`", row)
+]  # fmt: skip
+DIFFERS = re.compile(r"\b[A-Z]+\b|\.\.\.")
+
+
+def _quotes(quoted: str, message: str) -> bool:
+    """Whether this is how the message begins: words in capitals stand for anything."""
+    pieces = DIFFERS.split(quoted)
+    return len("".join(pieces)) >= 8 and re.match(".+?".join(map(re.escape, pieces)), message) is not None
+
+
+@pytest.mark.parametrize(("module", "message"), LINES)
+def test_each_line_that_warns_stands_in_the_page(module: str, message: str) -> None:
+    if (module, message) in EXCEPTIONS:
+        assert EXCEPTIONS[module, message][0] in PAGE
+    else:
+        assert any(_quotes(quoted, message) for quoted in QUOTED)
+
+
+def _said() -> Iterator[str]:
+    """Each text of the package; NUL is where an f-string has a value."""
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(str(one.value) if isinstance(one, ast.Constant) else "\0" for one in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_what_the_page_quotes_is_what_the_program_says() -> None:
+    said = "\n".join(_said())
+    # A line may be put together at a comma.
+    longest = {quoted: max(re.split(rf"{DIFFERS.pattern}|, ", quoted), key=len).strip(" :;") for quoted in QUOTED}
+    assert [quoted for quoted, piece in longest.items() if piece not in said] == []
+
+
+def test_an_exception_is_a_line_that_there_is() -> None:
+    assert EXCEPTIONS.keys() - set(LINES) == set()
+    assert len(LINES) > 60  # else they were looked for in the wrong way
+
+
+def test_each_alert_and_each_setting_of_the_kernel_stands_in_the_page() -> None:
+    alerts = re.findall(r"- alert: (\w+)", (ROOT / "deploy/prometheus/alerts.yml").read_text())
+    settings = re.findall(r"^([\w.]+) = ", (ROOT / "deploy/90-zcserve.conf").read_text(), re.MULTILINE)
+    assert alerts
+    assert settings
+    assert re.findall(r"^\| (Zcserve\w+) \|", PAGE, re.MULTILINE) == alerts
+    assert [name for name in settings if f"| `{name}` |" not in PAGE] == []
+
+
+# --- the first hour -------------------------------------------------------------------------------------------
+
+
+def _hour() -> list[tuple[str, list[str]]]:
+    """What is typed, with what it prints."""
+    typed: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"(?:^    .*\n)+", PAGE, re.MULTILINE):
+        for line in block.splitlines():
+            if line.startswith("    $ "):
+                typed.append((line[6:], []))
+            elif block.startswith("    $ "):
+                typed[-1][1].append(line[4:])
+    return typed
+
+
+FIGURE = r"\d[\d.,]*( ([KMG]iB|B|s|ms|us))?"
+
+
+def _same(line: str) -> str:
+    """A pattern: figures and times are each one's own, so is the engine, and ... is anything."""
+    parts = re.split(rf"(\.\.\.|native, 1 lane|{FIGURE.replace('(', '(?:')})", re.sub(r"\s+", " ", line.strip()))
+    anything = {"...": ".*", "native, 1 lane": ".*"}
+    return "".join(anything.get(part, FIGURE) if at % 2 else re.escape(part) for at, part in enumerate(parts))
+
+
+def _agrees(said: list[str], printed: list[str]) -> bool:
+    pattern = "".join(r"(.*\n)*" if line == "..." else _same(line) + r"\n" for line in said)
+    return re.fullmatch(pattern, "".join(re.sub(r"\s+", " ", line.strip()) + "\n" for line in printed)) is not None
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_first_hour_goes_as_the_page_says(tmp_path: Path) -> None:
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "zcserve").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m zcserve "$@"\n')
+    (commands / "zcserve").chmod(0o755)
+    shutil.copytree(ROOT / "www", tmp_path / "www")
+    hour, port = _hour(), str(_free_port())
+    script = "".join(f"echo '@@@'\n{command.replace('8080', port)}\n" for command, _ in hour)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("ZCSERVE_")}
+    environ |= {"PATH": f"{commands}:{environ['PATH']}", "PYTHONPATH": str(ROOT), "ZCSERVE_PORT": port}
+    with (tmp_path / "out").open("w") as out:
+        shell = subprocess.Popen(
+            ["/bin/sh", "-c", script], cwd=tmp_path, env=environ, stdout=out, stderr=out, start_new_session=True
+        )
+        try:
+            shell.wait(HOUR_WITHIN_S)
+        finally:
+            try:
+                os.killpg(shell.pid, signal.SIGKILL)  # a node that was not stopped
+            except ProcessLookupError:
+                pass
+            shell.wait()
+    printed = [part.splitlines() for part in (tmp_path / "out").read_text().split("@@@\n")[1:]]
+    assert len(printed) == len(hour)
+    for (command, said), lines in zip(hour, printed, strict=True):
+        assert _agrees(said, lines), f"$ {command}\n" + "\n".join(lines)
