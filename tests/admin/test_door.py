@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.support.client import Client, Response
+from tests.support.client import Client, Response, accepted
+from tests.support.site import Serve
 from tests.support.waiting import is_readable
 from zcserve import Config, Server
 from zcserve.admin.door import CONNECTIONS_MAX
@@ -53,3 +55,13 @@ def test_a_client_that_goes_away_in_the_middle_leaves_nothing_behind(
         with Client(socket_path) as operator:
             operator.send(b"GET /warmz HTTP/1.1\r\nHost: a\r\n\r\n")
     assert ask("/livez").status == 200
+
+
+def test_the_kernel_looks_for_operators_that_vanished(page_root: Path, serve: Serve) -> None:
+    server = serve(page_root, admin="127.0.0.1:0", write_timeout_s=7.5)
+    with Client(server.admin_port) as client:
+        assert client.get("/livez").status == 421  # for want of a Host: accepted it is
+        with accepted(client) as sock:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7500

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client
+from tests.support.site import Serve
 from zcserve import Config, Server
 from zcserve.admin import events
 from zcserve.admin.events import Events
@@ -82,3 +83,24 @@ def test_nothing_is_made_for_a_client_that_has_gone(stream: Any) -> None:
     loop.timers.call_later(0.1, loop.stop)
     loop.run()
     assert (told, given) == ([], [])
+
+
+def test_a_page_in_a_machine_that_sleeps_fills_a_buffer_and_no_more(
+    page_root: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = serve(page_root, admin="127.0.0.1:0").admin_port
+    made: list[int] = []
+
+    def snapshot_of(_: Node) -> dict[str, Any]:
+        made.append(1)
+        return {"count": len(made), "text": f"{len(made):065536}"}
+
+    monkeypatch.setattr(events, "snapshot_of", snapshot_of)
+    monkeypatch.setattr(events, "EVERY_S", 0.0)
+    with Client(port, receive_buffer=4096) as sleeping, Client(port) as awake:
+        for client in (sleeping, awake):
+            client.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        taken = 0
+        while taken < 24:
+            taken += awake.socket.recv(65536).count(b"event: ")
+        assert len(made) - taken < 12

@@ -25,7 +25,7 @@ from zcserve.net.bodies import Allowance
 from zcserve.net.connection import Connection
 from zcserve.net.front import Kind
 from zcserve.net.inherited import Inherited
-from zcserve.net.listener import bind
+from zcserve.net.listener import bind, let_inherit
 from zcserve.net.loop import Loop
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
@@ -43,6 +43,8 @@ BACKLOG = 128
 SOCKET_MODE = 0o600
 # Where there is no room, or no descriptor is left, it is tried again after this many seconds.
 RETRY_S = 0.25
+# What waits in the kernel for one client, who may have a page open in a machine that sleeps: some seconds of it.
+SEND_BUFFER_BYTES = 64 * 1024
 # Bodies of requests that are under way together.
 BODIES_BYTES_MAX = 128 * MIB
 _PEER_CREDENTIALS = struct.Struct("3i")  # SO_PEERCRED (unix(7)): process, user, group
@@ -81,6 +83,8 @@ class Door:
         try:
             if isinstance(address, UnixAddress) and not self._is_lent:
                 os.chmod(address.path, SOCKET_MODE)
+            if not self._is_unix:
+                let_inherit(self._sock, service.config.write_timeout_s)
             self._sock.listen(BACKLOG)
         except OSError as error:
             raise UsageError(f"admin: cannot listen on {address}: {reason_of(error)}") from None
@@ -138,6 +142,7 @@ class Door:
 
     def _welcome(self, sock: socket.socket) -> None:
         sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         peer = self._peer_of(sock)
         bare = socket.SocketType(sock.family, sock.type, sock.proto, sock.detach())
         transport = SocketTransport(bare, peer)
@@ -151,7 +156,6 @@ class Door:
         """Who it is, for the log: an address, or a process and its user."""
         if not self._is_unix:
             with suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return str(sock.getpeername()[0])
             return "unknown"
         process, user, _ = _PEER_CREDENTIALS.unpack(

@@ -183,7 +183,7 @@ class Reserve:
         self.lend()
 
 
-def _let_inherit(listener: socket.socket, write_timeout_s: float) -> None:
+def let_inherit(listener: socket.socket, write_timeout_s: float) -> None:
     """Set what every accepted socket of a TCP listener has from the beginning."""
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -228,7 +228,7 @@ class Listener:
             where = sock.getsockname()
             raise UsageError(f"cannot listen on {where}: {reason_of(error)}{_advice(error)}") from None
         if self._is_tcp:
-            _let_inherit(sock, service.config.write_timeout_s)
+            let_inherit(sock, service.config.write_timeout_s)
             defer(sock)
         self._loop.add(sock.fileno(), self._on_readable, Kind.LISTENER)
 
