@@ -42,8 +42,7 @@ class Connection:
 
     def __init__(self, service: Service, transport: Transport, stay: Stay | None = None, read_at: float = 0.0) -> None:
         """`stay`: the front handed it over, and watches it already; what it has read it read at this time."""
-        self._service = service
-        self._loop = service.loop
+        self._service, self._loop = service, service.loop
         self.transport = transport
         self._read = transport.read
         self._is_resumed = False  # what the request at hand waited for is there
@@ -63,9 +62,8 @@ class Connection:
         service.tally.states[_HEAD] += 1
 
     def go_on(self, handed: Handed) -> None:
-        """Go on where the front stopped; what it has not sent goes out first. Where it had asked the application for
-        the first request, that answer is sent: an application is called once for a request, and the target may lead
-        elsewhere by now."""
+        """Go on where the front stopped; what it has not sent goes out first. Where it had asked the application, its
+        answer to the first request is sent: it is called once for each, and the target may lead elsewhere by now."""
         _, data, _, self._hung_up, answer, unsent, _, request_id = handed
         self._http.inbox = data
         if unsent:

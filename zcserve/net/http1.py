@@ -27,7 +27,7 @@ from zcserve.net.received import Discard
 from zcserve.net.request import Parsed
 from zcserve.net.sending import Sending
 from zcserve.net.service import Service
-from zcserve.net.slow import APPLICATION, LOAD
+from zcserve.net.slow import APPLICATION, LOAD, TURN
 from zcserve.net.writer import Writer
 from zcserve.site import reply
 from zcserve.site.exchange import Answer
@@ -74,8 +74,7 @@ class Http1:
         self._body: Discard | None = None  # the request's, until it is complete
         self.pace: Pace | None = None
         self._sending: Sending | None = None  # the answer that is begun, and comes piece by piece
-        self.plain = 0
-        self._round = self._answered = self._called = 0  # the turn of so many answers and applications' calls
+        self.plain = self._round = self._answered = self._called = 0  # `_round`: the turn of the latter two
         self._is_new = True  # nothing but plain hits is answered
         self._asked_at = 0.0  # `Output.began` of the one at hand
 
@@ -150,8 +149,7 @@ class Http1:
             if not request.fields.body and not self._has_turn(request):
                 return start, Stop.TURN
         self._request, self._head = request, self._writer.shown(data[start:at])
-        if request.resource is not None:
-            self._writer.waits_for(APPLICATION)
+        self._writer.waits_for(APPLICATION if request.resource is not None else TURN)
         if request.fields.body:
             return self._begin_body(request, data, at, share)
         return at, self._emit_step(request.answer())
@@ -189,7 +187,6 @@ class Http1:
     def _respond(self, method: bytes, target: bytes, fields: Fields) -> Stop | None:
         """A request without a body, where there is no application. Only for content that is not at hand something is
         kept of it."""
-        tally = self._service.tally
         try:
             found = look_up(self._site, method, target)
         except HttpError as error:
@@ -198,8 +195,8 @@ class Http1:
                 raise
             found = reply.page(error.status)
         if isinstance(found, Reply):
-            tally.left -= 1
-            if not tally.left:
+            self._service.tally.left -= 1
+            if not self._service.tally.left:
                 self._writer.measure()
             stop = self._writer.write(found, method, target, fields)
             assert not isinstance(stop, Outgoing)
@@ -383,9 +380,7 @@ class Http1:
         return self._sending is not None and self._sending.pull()
 
     def _end_stream(self, outgoing: Outgoing) -> None:
-        self._sending = None
-        request = self._request
-        if request is None:
-            return
-        self._writer.log(request.method, request.target, request.fields, outgoing.status, outgoing.sent)
-        self._end_request(request)
+        self._sending, request = None, self._request
+        if request is not None:
+            self._writer.log(request.method, request.target, request.fields, outgoing.status, outgoing.sent)
+            self._end_request(request)
