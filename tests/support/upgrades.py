@@ -71,7 +71,8 @@ class Line:
 
     def end(self) -> None:
         """End all that are left, also those that have not said that they serve; `command` waits for the first one."""
-        end(pid for pid in {int(pid) for pid in self.said(r"process (\d+)")} - {self.first.pid} if is_alive(pid))
+        told = self.said(r"process (\d+)\b(?! of user)")  # that would be who has told a verb, such as this process
+        end(pid for pid in {int(pid) for pid in told} - {self.first.pid} if is_alive(pid))
         if self.first.process.poll() is None:
             end([self.first.pid])
 
