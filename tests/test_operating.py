@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -184,10 +185,8 @@ def test_the_first_hour_goes_as_the_page_says(tmp_path: Path) -> None:
         try:
             shell.wait(HOUR_WITHIN_S)
         finally:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGKILL)  # a node that was not stopped
-            except ProcessLookupError:
-                pass
             shell.wait()
     printed = [part.splitlines() for part in (tmp_path / "out").read_text().split("@@@\n")[1:]]
     assert len(printed) == len(hour)
