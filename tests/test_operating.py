@@ -44,6 +44,7 @@ EXCEPTIONS = {
         "begins with why",
     ),
     ("net/failures", "%s: %s%s"): ("`REQUEST: WHAT`", "an answer that failed"),
+    ("net/slow", "slow: %s%s"): ("`slow: REQUEST: answered STATUS after N s", "one short word"),
     ("servlets/context", "%s: %d: %s"): ("NAME: STATUS: REASON", "an HttpError of an application's"),
     ("servlets/wsgi", "%s: %s"): ("`NAME: WORDS` (ERROR)", "what it writes to wsgi.errors"),
 }
@@ -145,14 +146,18 @@ def _hour() -> list[tuple[str, list[str]]]:
     return typed
 
 
-FIGURE = r"\d[\d.,]*( ([KMG]iB|B|s|ms|us))?"
+FIGURE = r"\d[\d.,]*(?: (?:[KMG]iB|B|s|ms|us))?"
 
 
 def _same(line: str) -> str:
-    """A pattern: figures and times are each one's own, so is the engine, and ... is anything."""
-    parts = re.split(rf"(\.\.\.|native, 1 lane|{FIGURE.replace('(', '(?:')})", re.sub(r"\s+", " ", line.strip()))
+    """A pattern: figures and times are each one's own, so is the engine, and ... is anything. An exit code is what it
+    is."""
+    parts = re.split(rf"(\.\.\.|native, 1 lane|exit code \d|{FIGURE})", re.sub(r"\s+", " ", line.strip()))
     anything = {"...": ".*", "native, 1 lane": ".*"}
-    return "".join(anything.get(part, FIGURE) if at % 2 else re.escape(part) for at, part in enumerate(parts))
+    return "".join(
+        anything.get(part, part if part.startswith("exit") else FIGURE) if at % 2 else re.escape(part)
+        for at, part in enumerate(parts)
+    )
 
 
 def _agrees(said: list[str], printed: list[str]) -> bool:
