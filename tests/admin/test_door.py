@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -29,6 +30,20 @@ def test_of_more_connections_than_there_may_be_an_idle_one_is_closed(node: Serve
         assert newcomer.get("/livez").status == 200
         (closed,) = [client for client in clients if is_readable(client.socket, 0)]
         assert closed.at_end()
+
+
+def test_clients_that_say_nothing_take_no_descriptors_of_the_public_port(
+    node: Server, socket_path: str, ask: Callable[..., Response]
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    clients = 3 * CONNECTIONS_MAX
+    with ExitStack() as stack:
+        for _ in range(clients):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(socket_path)
+            client.send(b"GET /livez HT")  # and it closes nothing
+            assert ask("/livez").status == 200
+        assert len(os.listdir("/proc/self/fd")) - before - clients <= CONNECTIONS_MAX + 2
 
 
 def test_its_connections_count_among_no_clients(node: Server, socket_path: str) -> None:

@@ -2,6 +2,8 @@
 
 They are no clients: they count against no limit of the public port, and the server's end waits for none of them. Of
 more than CONNECTIONS_MAX the one that was idle longest is closed; where all are busy, who comes waits in the kernel.
+One that ends is one of them until its descriptor is free: else a flood of clients that say nothing would take those of
+the public port.
 """
 
 from __future__ import annotations
@@ -132,6 +134,16 @@ class Door:
         self._loop.timers.arm(self._retry)
 
     def _make_room(self) -> bool:
+        """Close what is at its end and has arrived, or else one that is idle, if that is at its end at once."""
+        return self._close_ending() or (self._shed_idlest() and self._close_ending())
+
+    def _close_ending(self) -> bool:
+        ending = next((one for one in self._service.endings if one.has_arrived()), None)
+        if ending is not None:
+            ending.close()
+        return ending is not None
+
+    def _shed_idlest(self) -> bool:
         idle = [one for one in self._service.connections if one.may_be_shed(0.0)]
         idle.sort(key=lambda one: one.idle_since)
         return any(one.shed() for one in idle)
