@@ -134,14 +134,13 @@ class Door:
         self._loop.timers.arm(self._retry)
 
     def _make_room(self) -> bool:
-        """Close what is at its end and has arrived, or else one that is idle, if that is at its end at once."""
-        return self._close_ending() or (self._shed_idlest() and self._close_ending())
-
-    def _close_ending(self) -> bool:
-        ending = next((one for one in self._service.endings if one.has_arrived()), None)
-        if ending is not None:
-            ending.close()
-        return ending is not None
+        """Close what is at its end and has arrived. If that is not enough, end one that is idle: it may take a while
+        until that has arrived, so as many may be at their end as may be here."""
+        service = self._service
+        for ending in list(service.endings):
+            if ending.has_arrived():
+                ending.close()
+        return service.count() < CONNECTIONS_MAX or (service.count() < 2 * CONNECTIONS_MAX and self._shed_idlest())
 
     def _shed_idlest(self) -> bool:
         idle = [one for one in self._service.connections if one.may_be_shed(0.0)]
