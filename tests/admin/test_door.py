@@ -33,6 +33,20 @@ def test_of_more_connections_than_there_may_be_an_idle_one_is_closed(node: Serve
         assert closed.at_end()
 
 
+def test_clients_that_say_nothing_take_no_descriptors_of_the_public_port(
+    node: Server, socket_path: str, ask: Callable[..., Response]
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    clients = 5 * CONNECTIONS_MAX
+    with ExitStack() as stack:
+        for _ in range(clients):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(socket_path)
+            client.send(b"GET /livez HT")  # and it closes nothing
+            assert ask("/livez").status == 200
+        assert len(os.listdir("/proc/self/fd")) - before - clients <= 2 * CONNECTIONS_MAX + 2
+
+
 def test_its_connections_count_among_no_clients(node: Server, socket_path: str) -> None:
     with Client(socket_path) as operator:
         assert operator.get("/livez").status == 200

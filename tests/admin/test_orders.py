@@ -16,6 +16,8 @@ from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Server
 
+NONE: dict[str, Any] = {"failed": [], "failed_total": 0}
+
 
 def test_reload_reads_the_root_again(node: Server, tell: Any, wait_until: WaitUntil) -> None:
     assert tell("reload") == (200, {"reloading": True})
@@ -25,6 +27,14 @@ def test_reload_reads_the_root_again(node: Server, tell: Any, wait_until: WaitUn
 def test_a_word_that_a_verb_does_not_have_is_refused(node: Server, tell: Any) -> None:
     status, told = tell("reload", now=True)
     assert (status, told["error"]) == (400, '"now" is no word of reload, which takes none')
+
+
+def test_what_utf_8_has_no_form_for_is_answered_as_json_has_it(node: Server, tell: Any) -> None:
+    for glob in ("\ud800", "a\udcff*"):
+        pins = {"pins": [glob]}
+        assert tell("pin", add=[glob]) == (200, pins | dict.fromkeys(("files", "resident", "resident_bytes"), 0) | NONE)
+        assert tell("pin") == (200, pins)
+        assert tell("pin", remove=[glob])[1]["pins"] == []
 
 
 def test_upgrade_starts_the_program_anew_which_answers_at_the_same_socket(

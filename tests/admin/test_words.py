@@ -66,6 +66,15 @@ def test_what_is_wrong_is_named(body: bytes, told: str) -> None:
     assert told in str(caught.value)
 
 
+def test_what_is_said_twice_is_refused_and_so_is_a_list_that_is_too_long() -> None:
+    with pytest.raises(VerbError, match='"path" is said twice'):
+        PURGE.read(b'{"path": "/a", "deep": true, "path": "/b"}')
+    short = PURGE._replace(items_max=2)
+    assert short.read(b'{"path": "/a", "tags": ["x", "y"]}')["tags"] == ["x", "y"]
+    with pytest.raises(VerbError, match="tags has 3 items, and may have 2"):
+        short.read(b'{"path": "/a", "tags": ["x", "y", "z"]}')
+
+
 def test_a_verb_without_words_takes_none() -> None:
     verb = Wording("reload", "")
     assert verb.read(b"") == verb.read(b" {} ") == {}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
+import time
+from functools import cache
+
 import pytest
 
-from zcserve.config.globs import parse_glob
+from zcserve.config.globs import GLOB_CHARACTERS_MAX, parse_glob
 from zcserve.errors import UsageError
 
 
@@ -39,7 +43,54 @@ def test_a_glob_is_matched_with_a_whole_path(glob: str, matched: list[str], not_
     assert [path for path in not_matched if pattern.fullmatch(path)] == []
 
 
-@pytest.mark.parametrize("glob", ["", "a\0b", "/[z-a]"])
+@pytest.mark.parametrize("glob", ["", "a\0b", "/[z-a]", "a" * (GLOB_CHARACTERS_MAX + 1)])
 def test_what_is_not_a_glob_is_refused(glob: str) -> None:
-    with pytest.raises(UsageError, match=r"is not a pattern.*; accepted: a pattern such as /assets/\*\.css"):
+    with pytest.raises(
+        UsageError, match=r"(is not a pattern|has more than).*; accepted: a pattern such as /assets/\*\.css"
+    ):
         parse_glob(glob)
+
+
+def _is_matched(glob: str, path: str) -> bool:
+    """By the meaning of a pattern with a slash, one try after the other."""
+    glob = "/" + glob.removeprefix("/") + ("**" if glob.endswith("/") else "")
+
+    @cache
+    def fits(i: int, j: int) -> bool:
+        if i == len(glob):
+            return j == len(path)
+        if glob.startswith("/**/", i - 1):
+            ends = (k for k in range(j + 1, len(path) + 1) if path[k - 1] == "/")
+            return fits(i + 3, j) or any(fits(i + 3, k) for k in ends)
+        if glob.startswith("**", i):
+            return any(fits(i + 2, k) for k in range(j, len(path) + 1))
+        if glob[i] == "*":
+            return fits(i + 1, j) or (j < len(path) and path[j] != "/" and fits(i, j + 1))
+        return j < len(path) and (path[j] != "/" if glob[i] == "?" else path[j] == glob[i]) and fits(i + 1, j + 1)
+
+    return fits(0, 0)
+
+
+def test_no_match_is_lost_by_looking_once() -> None:
+    choice = random.Random(15)
+    matches = 0
+    for _ in range(1000):
+        glob = "/" + "".join(
+            choice.choices(["a", "b", "/", "*", "**", "/**/", "?", "*a", "**/"], k=choice.randint(1, 9))
+        )
+        pattern = parse_glob(glob)
+        for _ in range(10):
+            path = "/" + "".join(choice.choices("aab/", k=choice.randint(0, 9)))
+            found = bool(pattern.fullmatch(path))
+            assert found == _is_matched(glob, path), (glob, path)
+            matches += found
+    assert matches > 500
+
+
+@pytest.mark.parametrize("wild", ["*a", "**a", "**/", "*?", "**?", "**/*a", "?*", "*a/**a"])
+def test_no_pattern_makes_a_match_take_long(wild: str) -> None:
+    pattern = parse_glob(wild * ((GLOB_CHARACTERS_MAX - 1) // len(wild) // 2) + "b")
+    began = time.process_time()
+    for path in ("/" + "a" * 255, "/a" * 2000, ("/" + "a" * 255) * 15):
+        pattern.fullmatch(path)
+    assert time.process_time() - began < 0.5

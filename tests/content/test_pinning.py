@@ -6,7 +6,8 @@ import pytest
 
 from tests.support.contents import Show
 from tests.support.trees import noise
-from zcserve.errors import UsageError
+from zcserve.content.pinning import CHANGES_WAITING_MAX, Pins
+from zcserve.errors import NotNowError, UsageError
 
 
 def test_what_is_pinned_at_run_time_is_loaded_and_never_evicted_until_it_is_pinned_no_more(show: Show) -> None:
@@ -58,3 +59,38 @@ def test_what_does_not_fit_is_told(show: Show) -> None:
     pins = shown.pin(["*"])
     assert (pins.files, pins.resident) == (2, 1)
     assert [path for path, _ in pins.failed] == ["/large"]
+
+
+def test_however_many_changes_come_two_sorts_are_enough(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = show({"a.css": b"1", "b.js": b"2"})
+    sorts: list[int] = []
+    first = shown.site.pins.first
+    monkeypatch.setattr(shown.site.pins, "first", lambda live: sorts.append(1) or first(live))
+    told: list[Pins] = []
+    for number in range(CHANGES_WAITING_MAX + 1):
+        shown.pinning.change([f"/{number}", "*.css"], [], told.append)
+    with pytest.raises(NotNowError, match="wait already"):
+        shown.pinning.change(["*.js"], [], told.append)
+    shown.turn_until(lambda: len(told) == CHANGES_WAITING_MAX + 1)
+    assert len(sorts) == 2
+    assert "*.js" not in shown.site.pins.globs
+    assert {pins.files for pins in told} == {1}
+    assert shown.pin(["*.js"]).files == 2
+
+
+def test_a_sort_that_fails_leaves_the_next_one_its_turn(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = show({"a.css": b"1"})
+    with monkeypatch.context() as patch:
+        patch.setattr(shown.site.pins, "first", lambda live: 1 / 0)
+        shown.pinning.change(["*.css"], [], lambda _: None)
+        shown.turn_until(lambda: shown.counters.failed)
+    assert shown.pin(["*.css"]).files == 1
+
+
+def test_while_another_process_takes_over_nothing_is_pinned(show: Show) -> None:
+    shown = show({"a.css": b"1"})
+    shown.store.freeze()
+    with pytest.raises(NotNowError, match="upgrade"):
+        shown.pin(["*.css"])
+    shown.store.thaw()
+    assert shown.pin(["*.css"]).files == 1

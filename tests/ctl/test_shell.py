@@ -20,7 +20,7 @@ from tests.support.engines import ENGINES
 from tests.support.site import Serve, Site
 from tests.support.waiting import wait_until
 from zcserve import Server
-from zcserve.admin.words import Word, Wording
+from zcserve.admin.words import PINNED_ITEMS_MAX, PURGED_ITEMS_MAX, Word, Wording
 from zcserve.ctl import commands
 from zcserve.ctl.shell import main, merged
 
@@ -31,6 +31,7 @@ LISTED = commands.verb(
         "load",
         {"paths": Word(list, "which", optional=False, operand="FILE|-", is_lines=True), "hard": Word(bool, "how")},
         200,
+        adds_up=True,
     )
 )
 PURGED = commands.verb(
@@ -187,6 +188,18 @@ def test_a_long_list_is_told_in_parts_in_its_order(
     assert ctl("warm", str(file))[0] == 2
     file.write_bytes(b"/\xff\n")
     assert "byte 1 is not UTF-8" in ctl("warm", str(file))[2]
+
+
+def test_a_list_may_have_so_many_items_whatever_their_length(
+    canned: Callable[[Mapping[str, Any]], CannedNode], ctl: Callable[..., tuple[int, str, str]]
+) -> None:
+    node = canned({"/purge": answer({"matched": 1})})
+    code, out, _ = ctl("purge", *["/"] * (2 * PURGED_ITEMS_MAX + 1), "--json")
+    assert (code, json.loads(out)) == (0, {"matched": len(node.asked)})
+    counts = [len(json.loads(asked.body)["paths"]) for asked in node.asked]
+    assert (max(counts) <= PURGED_ITEMS_MAX, sum(counts)) == (True, 2 * PURGED_ITEMS_MAX + 1)
+    code, _, told = ctl("pin", *["*.css"] * (PINNED_ITEMS_MAX + 1))
+    assert (code, f"{PINNED_ITEMS_MAX} add" in told) == (2, True)  # the answers of parts are no sum
 
 
 def test_parts_are_added_up() -> None:

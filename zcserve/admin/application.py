@@ -31,8 +31,10 @@ TOLD_CHARACTERS_MAX = 300
 
 
 def json_reply(value: object, status: int = 200, fields: FieldLines = ()) -> Reply:
-    """A reply with a value as JSON, on one line."""
-    return Reply(status, (*JSON_FIELDS, *fields), json.dumps(value, ensure_ascii=False).encode() + b"\n")
+    """A reply with a value as JSON, on one line. What UTF-8 has no form for (half of a surrogate pair, a byte of a name
+    on disk) is escaped as JSON has it."""
+    text = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
+    return Reply(status, (*JSON_FIELDS, *fields), text + b"\n")
 
 
 class Route(Protocol):

@@ -2,6 +2,8 @@
 
 They are no clients: they count against no limit of the public port, and the server's end waits for none of them. Of
 more than CONNECTIONS_MAX the one that was idle longest is closed; where all are busy, who comes waits in the kernel.
+One that ends is one of them until its descriptor is free: else a flood of clients that say nothing would take those of
+the public port.
 """
 
 from __future__ import annotations
@@ -136,6 +138,15 @@ class Door:
         self._loop.timers.arm(self._retry)
 
     def _make_room(self) -> bool:
+        """Close what is at its end and has arrived. If that is not enough, end one that is idle: it may take a while
+        until that has arrived, so as many may be at their end as may be here."""
+        service = self._service
+        for ending in list(service.endings):
+            if ending.has_arrived():
+                ending.close()
+        return service.count() < CONNECTIONS_MAX or (service.count() < 2 * CONNECTIONS_MAX and self._shed_idlest())
+
+    def _shed_idlest(self) -> bool:
         idle = [one for one in self._service.connections if one.may_be_shed(0.0)]
         idle.sort(key=lambda one: one.idle_since)
         return any(one.shed() for one in idle)

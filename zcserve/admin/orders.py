@@ -82,6 +82,9 @@ def _draining(node: Node, step: Callable[[Drain], bool]) -> Done:
 
 
 def _drain(node: Node, given: dict[str, Any], finish: Finish) -> Done:
+    """The process that takes over would serve all the same."""
+    if _there(node.store).frozen and not _there(node.drain).is_ending:
+        raise VerbError(409, "an upgrade is under way: ask again when the new process serves")
     return _draining(node, Drain.step_aside)
 
 

@@ -141,17 +141,19 @@ def _bodies_of(command: Command, words: dict[str, Any], operands: list[str]) -> 
 
 
 def _in_parts(wording: Wording, words: dict[str, Any], name: str) -> Iterator[bytes]:
-    """Objects of JSON of at most so many bytes each, between which the list `name` is divided."""
+    """Objects of JSON of at most so many bytes and items each, between which the list `name` is divided."""
     body = json.dumps(words).encode()
-    items = words.get(name)
-    if len(body) <= wording.body_bytes_max:
+    items: Any = words.get(name)
+    is_list = isinstance(items, list)
+    if len(body) <= wording.body_bytes_max and not (is_list and len(items) > wording.items_max):
         yield body
-    elif isinstance(items, list) and len(items) > 1:
+    elif is_list and len(items) > 1 and wording.adds_up:
         half = len(items) // 2
         yield from _in_parts(wording, words | {name: items[:half]}, name)
         yield from _in_parts(wording, words | {name: items[half:]}, name)
     else:
-        raise UsageError(f"that is {len(body)} bytes of JSON; {wording.name} takes {wording.body_bytes_max}")
+        most = f", and {wording.items_max} {name}" if is_list and wording.items_max < sys.maxsize else ""
+        raise UsageError(f"that is {len(body)} bytes of JSON; {wording.name} takes {wording.body_bytes_max}{most}")
 
 
 def _lines_of(path: str) -> list[str]:
