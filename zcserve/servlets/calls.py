@@ -97,9 +97,10 @@ class Caller:
     def call_here(self, route: Route, request: Request, failed: Failed) -> Outcome:
         """Call a servlet that runs in the loop, as `call` does."""
         began = time.monotonic()
-        outcome = self._loop_guard.guard(route.where, partial(self._call_here, route, request, failed))
-        self.times.add(time.monotonic() - began)
-        return outcome
+        try:  # the outcome has no name here: a traceback in it leads to this frame, and it would never be freed
+            return self._loop_guard.guard(route.where, partial(self._call_here, route, request, failed))
+        finally:
+            self.times.add(time.monotonic() - began)
 
     def _done(self, done: Done, began: float, outcome: Outcome) -> None:
         self.times.add(time.monotonic() - began)
