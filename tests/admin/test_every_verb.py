@@ -4,11 +4,10 @@ and in each lane."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
-from tests.admin.conftest import Tell
 from tests.support.command import StartCommand
 from tests.support.engines import ENGINES
 from tests.support.site import Site
@@ -16,6 +15,7 @@ from tests.support.upgrades import Line, Load
 from tests.support.waiting import WaitUntil
 from zcserve.admin.words import WORDINGS
 
+Tell: TypeAlias = Callable[..., tuple[int, Any]]  # the fixture `tell`
 # What of an answer tells how things are now, and not what was done for that.
 LASTING = {"level", "how", "matched", "paths", "resident_bytes", "pins", "reloading", "draining", "upgrading"}
 BODIES = {"/page": b"a page", "/a.css": b"a style", "/large": b"large " * 50_000}
