@@ -113,16 +113,19 @@ class Succession:
     # --- as the old process -------------------------------------------------------------------------------
 
     def upgrade(self) -> str:
-        """Start the program anew, have it take over, and end. Why not; "" where that is begun, or will be when the
-        process before this one has ended."""
+        """Start the program anew, have it take over, and end. Why not; "" where that is begun, also by an earlier call,
+        or will be when the process before this one has ended."""
         if os.getpid() == 1:
             why = "refused, since this is process 1: a container ends with it; replace the container"
             _log.error("upgrade: %s", why)
             return why
-        if self._successor is not None or self._drain.is_ending:
-            why = "one is under way already, or this process ends"
+        if self._drain.is_ending:
+            why = "refused, since this process ends"
             _log.warning("upgrade: %s", why)
             return why
+        if self._successor is not None:
+            _log.info("upgrade: one is under way already")
+            return ""
         if self._predecessor is not None:
             _log.info("upgrade: begun when process %d has ended", self._predecessor.pid)
             self._is_asked = True

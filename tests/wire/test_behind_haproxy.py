@@ -1,5 +1,5 @@
-"""HAProxy in front of two nodes, with the configuration of deploy/: no client sees that a node warms, is drained, reloads,
-is upgraded or ends.
+"""HAProxy in front of two nodes, with the sample of deploy/: no client sees that a node warms, is drained, reloads, is
+upgraded or ends.
 
 The nodes have loopback addresses of their own: what clients and HAProxy connect from is 127.0.0.1, so no port of a node
 that starts later is taken meanwhile.
