@@ -144,7 +144,7 @@ def test_a_node_is_ready_when_what_is_pinned_is_there(
     answer = ask("/readyz")
     told = json.loads(answer.body)
     assert (answer.status, told["phase"], told["missing_total"], told["wanted_bytes"]) == (503, "warming", 1, 700_006)
-    assert [(one["path"], one["bytes"]) for one in told["missing"]] == [("large.css", 700_000)]
+    assert [(one["path"], one["bytes"]) for one in told["missing"]] == [("/large.css", 700_000)]
     tell("pin", remove=["*.css"])
     assert ask("/readyz").status == 200
 

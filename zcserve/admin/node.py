@@ -93,7 +93,7 @@ class Node:
             "wanted_share": ready.wanted_share,
             "wanted_bytes": ready.wanted_bytes,
             "resident_bytes": ready.resident_bytes,
-            "missing": [{"path": one.path, "bytes": one.bytes, "why": one.why} for one in ready.missing],
+            "missing": [{"path": f"/{one.path}", "bytes": one.bytes, "why": one.why} for one in ready.missing],
             "missing_total": ready.missing_total,
             "draining": ready.draining,
             "why": ready.why,
