@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.support.client import Client, Response, accepted
+from tests.support.engines import ENGINES
 from tests.support.site import Serve
 from tests.support.waiting import is_readable
 from zcserve import Config, Server
@@ -33,17 +35,20 @@ def test_of_more_connections_than_there_may_be_an_idle_one_is_closed(node: Serve
         assert closed.at_end()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 def test_clients_that_say_nothing_take_no_descriptors_of_the_public_port(
-    node: Server, socket_path: str, ask: Callable[..., Response]
+    engine: str, page_root: Path, serve: Serve
 ) -> None:
+    server = serve(page_root, engine=engine, admin="127.0.0.1:0")
     before = len(os.listdir("/proc/self/fd"))
     clients = 5 * CONNECTIONS_MAX
     with ExitStack() as stack:
         for _ in range(clients):
-            client = stack.enter_context(socket.socket(socket.AF_UNIX))
-            client.connect(socket_path)
+            client = stack.enter_context(Client(server.admin_port))
             client.send(b"GET /livez HT")  # and it closes nothing
-            assert ask("/livez").status == 200
+        operator = stack.enter_context(Client(server.admin_port))
+        operator.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert operator.read().status == 200
         assert len(os.listdir("/proc/self/fd")) - before - clients <= 2 * CONNECTIONS_MAX + 2
 
 
