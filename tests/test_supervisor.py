@@ -168,7 +168,7 @@ def test_a_server_tells_of_its_start_its_reloads_and_its_end(
     reloading = systemd.until(r"RELOADING=1\nMONOTONIC_USEC=\d+")[-1]
     assert began < int(reloading.rpartition("=")[2]) < time.monotonic_ns() // 1000
     systemd.until(r"READY=1\nSTATUS=serving: 2 files and variants in memory")
-    assert any("reloaded: 2 files" in line for line in server.lines)
+    wait_until(lambda: any("reloaded: 2 files" in line for line in server.lines))
     site.root.rename(site.root.with_name("gone"))
     os.kill(server.pid, signal.SIGHUP)
     systemd.until(r"READY=1\nSTATUS=serving: 2 files .*; the last reload failed, and is tried again")
