@@ -214,7 +214,7 @@ def test_the_first_sights_of_some_clients_leave_room_for_others_in_each_turn(sit
                 if is_readable(bystander.socket) and bystander.read().body == PAGE:
                     answered_at = lane.requests
             assert max(after - before for before, after in itertools.pairwise(found)) <= 2 * (64 + 1)
-            assert answered_at <= 300  # not behind all that the others want
+            assert answered_at <= 360  # 256, and more where turns are short: not behind all that the others want
             for place, crawler in enumerate(crawlers):
                 assert [int(crawler.read().body) for _ in range(20)] == [*range(20 * place, 20 * place + 20)]
     finally:
