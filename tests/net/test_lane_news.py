@@ -65,8 +65,8 @@ def client_of(server: Server, stack: ExitStack, *, first: bool, where: str = "")
     """A client of the first lane, or of the other one."""
     lane = first_lane(server)
     for _ in range(50):
+        before = lane.loads  # before it connects: a lane may accept it before it asks
         client = stack.enter_context(Client(where or server.port))
-        before = lane.loads
         client.get("/page")
         if (lane.loads[0] > before[0]) == first:
             return client
