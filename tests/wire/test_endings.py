@@ -358,7 +358,7 @@ def test_a_client_that_is_refused_for_want_of_descriptors_reads_why(
     """Its request was sent and is not read."""
     if engine == "native":
         pytest.importorskip("zcserve.net._lane")
-    server = command(root, "--engine", engine)
+    server = command(root, "--engine", engine, "--lanes", "1")  # another would serve by the descriptor in reserve
     limit = len(os.listdir(f"/proc/{server.pid}/fd")) + 3
     hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)[1]
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (limit, hard))

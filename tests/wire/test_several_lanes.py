@@ -182,8 +182,8 @@ def test_the_idlest_connections_of_all_lanes_make_room(
     wait_until(lambda: server.service.count() == 6)  # 7 at most go at once, and one came
     wait_until(lambda: sum(is_readable(client.socket) for client in clients) == 7)
     gone = [number for number, client in enumerate(clients) if is_readable(client.socket)]
-    assert gone[0] > 0  # clients of one turn are as idle as each other
-    assert gone[-1] < 10
+    assert gone[0] > 0
+    assert len([number for number in gone if number < 8]) > 4  # clients of one turn are as idle as each other
     assert all(clients[number].at_end() for number in gone)
     wait_until(lambda: server.service.shortage.shed.total() == 7)
 
