@@ -8,9 +8,7 @@ the public port.
 
 from __future__ import annotations
 
-import errno
 import os
-import select
 import socket
 import struct
 from contextlib import suppress
@@ -27,7 +25,7 @@ from zcserve.net.bodies import Allowance
 from zcserve.net.connection import Connection
 from zcserve.net.front import Kind
 from zcserve.net.inherited import Inherited
-from zcserve.net.listener import bind, let_inherit
+from zcserve.net.listener import EXHAUSTED, bind, is_awaited, let_inherit
 from zcserve.net.loop import Loop
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
@@ -109,7 +107,7 @@ class Door:
         self._retry.at = inf
         while self._sock.fileno() >= 0:
             if self._service.count() >= CONNECTIONS_MAX:
-                if not self._is_awaited():
+                if not is_awaited(self._sock):
                     return
                 if not self._make_room():
                     self._retry_later()
@@ -119,18 +117,12 @@ class Door:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                if error.errno in EXHAUSTED:
                     _log.warning("admin: accept failed: %s; tried again in %g s", reason_of(error), RETRY_S)
                     self._retry_later()
                     return
                 continue
             self._welcome(sock)
-
-    def _is_awaited(self) -> bool:
-        """Whether somebody is in the kernel's queue: no room is made for one that may never come."""
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(0))
 
     def _retry_later(self) -> None:
         """No event tells when there is room: one that is busy may be idle then."""

@@ -70,7 +70,8 @@ KEEPALIVE_AFTER_S = 45
 KEEPALIVE_EVERY_S = 15
 KEEPALIVE_PROBES = 4
 
-_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+# Errors of accept(2) for want of descriptors or memory: a client may be there, and is to be tried again.
+EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 # The client, or its network, is gone already (accept(2)): the next one may be well.
 _GONE = frozenset((
     errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET,
@@ -193,6 +194,13 @@ def let_inherit(listener: socket.socket, write_timeout_s: float) -> None:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(write_timeout_s * 1000))
 
 
+def is_awaited(listener: socket.socket) -> bool:
+    """Whether a client is in the kernel's queue: no room is made for one that may never come."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class Listener:
     """One listening socket in the loop. `shed_descriptor` frees a descriptor that content holds, if any does; `lent` is
     what systemd calls a socket of its own, which outlives this process.
@@ -264,7 +272,7 @@ class Listener:
             if count >= ACCEPTS_MIN and time.monotonic() > until:
                 break
             if self._service.count() >= self._service.config.connections_max:
-                if not self._is_awaited():
+                if not is_awaited(self._sock):
                     return
                 if not (self._shed_endings() or self._shed_idlest(0.0, self._too_many_connections())):
                     if not self._is_asking:
@@ -279,9 +287,9 @@ class Listener:
             except OSError as error:
                 if error.errno in _GONE:
                     continue
-                if error.errno not in _EXHAUSTED:
+                if error.errno not in EXHAUSTED:
                     _log.error("accept failed: %s", reason_of(error))
-                elif not self._is_awaited():
+                elif not is_awaited(self._sock):
                     return  # accept(2) takes a descriptor before it looks whether a client is there
                 if not self._make_room():
                     self._starve()
@@ -289,12 +297,6 @@ class Listener:
                 continue
             self._welcome(fd, peer)
         self._loop.again(self._accept_on)
-
-    def _is_awaited(self) -> bool:
-        """Whether a client is in the kernel's queue: no room is made for one that may never come."""
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(0))
 
     def _welcome(self, fd: int, peer: object) -> None:
         self._service.tally.accepted += 1
