@@ -2,14 +2,58 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+import zcserve
 from zcserve import threads
 from zcserve.errors import NoThreadError
 
 WITHIN_S = 20.0
+# Each of its children has used up what it has, and then may have a stack and a page more than the one before; the last
+# has all that a thread takes.
+LITTLE_ROOM = """
+import os, resource, threading, time
+from zcserve import threads
+from zcserve.errors import NoThreadError
+
+def limit(room):
+    pages = int(open("/proc/self/statm").read().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + room, resource.RLIM_INFINITY))
+
+def used_up():
+    taken = []
+    limit(0)
+    for size in 512, 64, 32:
+        try:
+            while True:
+                taken.append(bytes(size))
+        except MemoryError:
+            pass
+    del taken[-600:]
+    return taken
+
+said = set()
+stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+for room in [*range(stack, stack + (1 << 18), 1 << 12), stack + (16 << 20)]:
+    child = os.fork()
+    if not child:
+        taken = used_up()
+        limit(room)
+        try:
+            threads.start(lambda: os._exit(1), "zcserve-test")
+        except NoThreadError:
+            os._exit(0)
+        time.sleep(60)
+    said.add(os.waitpid(child, 0)[1])
+print(*sorted(map(os.waitstatus_to_exitcode, said)))
+"""
 
 
 def test_a_thread_runs_and_does_not_keep_the_process_from_ending() -> None:
@@ -45,3 +89,17 @@ def test_what_is_no_lack_of_threads_is_raised_as_it_is(monkeypatch: pytest.Monke
     monkeypatch.setattr(threading.Thread, "start", broken)
     with pytest.raises(MemoryError):
         threads.start(print, "zcserve-test")
+
+
+def test_a_thread_that_would_lack_memory_for_its_first_line_is_not_begun() -> None:
+    """`Thread.start` would wait for it without end."""
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE_ROOM],
+        env=os.environ | {"PYTHONPATH": str(Path(zcserve.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S * 3,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, 1 << 20)),
+    )
+    assert (done.stdout, done.stderr) == ("0 1\n", "")

@@ -15,18 +15,17 @@ import argparse
 import io
 import os
 import sys
-import threading
 import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from zcserve import __version__
+from zcserve import __version__, threads
 from zcserve.config.keys import KEYS, Key, shown_default
 from zcserve.config.option import SWITCH, TEXTS
 from zcserve.config.sources import ENV_CONFIG_FILE, load
 from zcserve.config.table import Config
 from zcserve.config.units import Auto
-from zcserve.errors import UsageError, nearest
+from zcserve.errors import NoThreadError, UsageError, nearest
 
 if TYPE_CHECKING:
     from zcserve.ctl.commands import Flag
@@ -122,8 +121,8 @@ def _end_by(until: float, code: int) -> None:
         _complain("zcserve: what an application does at exit, or a thread or a process of its own, does not end: ended")
         os._exit(code)
 
-    with suppress(RuntimeError):  # no thread can be had: as well as it goes
-        threading.Thread(target=end, name="zcserve-exit", daemon=True).start()
+    with suppress(NoThreadError):  # as well as it goes
+        threads.start(end, "zcserve-exit")
 
 
 def _own_the_process() -> None:

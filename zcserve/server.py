@@ -25,7 +25,7 @@ from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from zcserve import log, signals
+from zcserve import log, signals, threads
 from zcserve.activation import admin_address, listening, passed
 from zcserve.banner import say_ready, url
 from zcserve.cache import closing
@@ -329,8 +329,7 @@ class Server:
 
     def __enter__(self) -> Server:
         self.open()
-        self._thread = threading.Thread(target=self.loop.run, name="zcserve", daemon=True)
-        self._thread.start()
+        self._thread = threads.start(self.loop.run, "zcserve")
         return self
 
     def __exit__(

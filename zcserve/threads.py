@@ -10,7 +10,9 @@ that are started here get the cpus that the bound thread had before.
 
 from __future__ import annotations
 
+import mmap
 import os
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +23,11 @@ _TOLD = (
     "no thread can be had for %s (%s): raise the limit of processes and threads "
     "(ulimit -u, systemd's TasksMax, a container's pids limit), or of addresses for their stacks (ulimit -v)"
 )
+
+
+# What a new thread of CPython takes before its first line runs: two of obmalloc's arenas of 1 MiB, and room for malloc.
+FIRST_LINE_BYTES = 4 << 20
+STACK_BYTES_MAX = 64 << 20  # what is asked for in advance where RLIMIT_STACK gives more, or has no bound
 
 
 _own = threading.local()  # `cpus`: of a thread that is bound, those that it had before
@@ -36,9 +43,10 @@ def start(target: Callable[[], object], name: str) -> threading.Thread:
 def begin(thread: threading.Thread) -> None:
     """Start a thread; where that fails it can be tried again. Raises NoThreadError."""
     try:
+        _ask_for_room()
         with _at_large():
             thread.start()
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         raise NoThreadError(_TOLD % (thread.name, error)) from None
 
 
@@ -53,6 +61,15 @@ def unbind() -> None:
     """Have the calling thread run where it did before `bind`; nothing, where it is not bound."""
     if cpus := _own.__dict__.pop("cpus", None):
         _allow(cpus)
+
+
+def _ask_for_room() -> None:
+    """Raises OSError where a thread could be made, and would then lack memory: it ends before it says that it has
+    begun, and `Thread.start` waits for that without end."""
+    stack_bytes = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    if not 0 < stack_bytes < STACK_BYTES_MAX:
+        stack_bytes = STACK_BYTES_MAX
+    mmap.mmap(-1, stack_bytes + FIRST_LINE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
 
 
 @contextmanager

@@ -232,7 +232,8 @@ def test_it_imports_little_and_nothing_of_the_server(node: Server, socket_path: 
         print(*sys.modules)
     """
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        # -S: an editable installation's finder, which `site` starts, imports more than the command
+        [sys.executable, "-S", "-c", program],
         env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
