@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import lanes, unhurried, waiting
+from tests.support import collector, lanes, unhurried, waiting
 from tests.support.command import Command, StartCommand
 from tests.support.site import Serve, Site
 from tests.support.waiting import Growth, WaitUntil
@@ -58,6 +58,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = filter(lanes.may_have, items)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Nothing of what is collected becomes garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        collector.hide_what_lasts()
+
+
 def _fail_if_skipped(report: Any) -> None:
     if STRICT and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
@@ -92,6 +103,7 @@ def _descriptors() -> list[str]:
 def pytest_runtest_teardown() -> Iterator[None]:
     """A test that leaves descriptors open fails, and not one that has too few of them an hour later."""
     yield
+    collector.hide_what_lasts()
     if len(os.listdir("/proc/self/fd")) > DESCRIPTORS_MAX:
         gc.collect()
         gc.collect()  # the first one's finalizers leave some for the second

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import collector
 from tests.support.servlets import servlets_of
 from tests.support.site import Serve, Site
 from tests.support.stage import JOURNAL, StageClient, write_servlets
@@ -364,7 +365,7 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-    gc.unfreeze()
+    collector.show()  # the server, too, is to go
 
 
 def is_quiet(server: Server) -> bool:
