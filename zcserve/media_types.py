@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from posixpath import splitext
 
 from zcserve import charsets
@@ -291,21 +292,29 @@ def _has_charset(essence: str) -> bool:
     return essence.startswith("text/") or essence.endswith("xml") or essence == "application/xml-dtd"
 
 
+def _with_charset(essence: str, charset: str) -> str:
+    """`charset` is the parameter, "" for none."""
+    return essence + charset if _has_charset(essence.lower()) else essence
+
+
+@cache
+def _known_types(charset: str) -> dict[str, str]:
+    """Extension -> type, of the table."""
+    table = (line.split() for line in TABLE.splitlines() if line)
+    return {f".{name}": _with_charset(essence, charset) for essence, *names in table for name in names}
+
+
 class MediaTypes:
     """The table, with a charset for text (NO_CHARSET: none), and types of the user's own (`parse_type`), which a
     charset is given to unless they have parameters."""
 
     def __init__(self, charset: str = DEFAULT_CHARSET, own: Iterable[str] = ()) -> None:
-        self._charset = "" if charset.lower() == NO_CHARSET else f"; charset={charset}"
-        table = (line.split() for line in TABLE.splitlines() if line)
-        self._types = {f".{name}": self._with_charset(essence) for essence, *names in table for name in names}
+        parameter = "" if charset.lower() == NO_CHARSET else f"; charset={charset}"
+        self._types = dict(_known_types(parameter))
         self._codings = dict(_OWN_CODINGS)
         for extension, value in map(parse_type, own):
-            self._types[extension] = value if ";" in value else self._with_charset(value)
+            self._types[extension] = value if ";" in value else _with_charset(value, parameter)
             self._codings.pop(extension, None)
-
-    def _with_charset(self, essence: str) -> str:
-        return essence + self._charset if _has_charset(essence.lower()) else essence
 
     def of(self, name: str) -> str:
         """The Content-Type value (RFC 9110 section 8.3) of a file with this name or path, by its last extension.

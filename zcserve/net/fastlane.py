@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -57,6 +57,7 @@ _log = Log(__name__)
 CODINGS = (b"", b"br", b"gzip", b"zstd")
 # What the lane answers, in the order of `Lane.set_prefixes`.
 STATUSES = (200, 304, 206, 412, 416, 404, 301, 503)
+HERE = Path(__file__).parent
 # So many keys are forgotten one by one; of more, all are.
 KEYS_FORGOTTEN_MAX = 1000
 # Entries that are told of their uses in one turn: 70 us, where each comes from memory.
@@ -104,20 +105,26 @@ def is_native(config: Config) -> bool:
     return not why
 
 
-def why_not_native(here: Path = Path(__file__).parent) -> str:
+def why_not_native(here: Path = HERE) -> str:
     """Why there is no lane, and what to do; "" where there is one. `here` is where its file lies."""
     try:
         lane = import_module("zcserve.net._lane")
     except Exception as error:  # a file for another version of something may raise anything
         why = _why_not_loaded(here, error)
     else:
-        if digest(here) in ("", getattr(lane, "sources", None)):
+        if (_own_digest() if here is HERE else digest(here)) in ("", getattr(lane, "sources", None)):
             return ""
         why = f"{Path(lane.__file__ or '').name} was compiled from other sources than those beside it"
     return (
         f"native is not built here: {why}; have a C compiler and Python's headers, and run pip install again "
         "(ZCSERVE_BUILD_NATIVE=1 shows what fails)"
     )
+
+
+@cache
+def _own_digest() -> str:
+    """A lane that is loaded stays what it is, whatever becomes of its sources: they are read once."""
+    return digest(HERE)
 
 
 def _why_not_loaded(here: Path, error: Exception) -> str:
