@@ -117,8 +117,13 @@ class Driver:
         self.told: list[int] = []  # whose other events were told of
 
     def turn(self, timeout: float = 0.0) -> None:
-        """One turn of the loop; what is handed over is kept in `taken`."""
-        for fd, _ in self.lane.poll(timeout):
+        """One turn of the loop; what is handed over is kept in `taken`. Where another second has begun, `poll` comes
+        back before it has begun a turn: the next one does."""
+        number = self.lane.turn
+        reports = self.lane.poll(timeout)
+        if not reports and self.lane.turn == number:
+            reports = self.lane.poll(timeout)
+        for fd, _ in reports:
             taken = self.lane.take(fd)
             if taken is not None:
                 self.taken.append((fd, taken[:6]))  # the rest is about the log
