@@ -438,6 +438,6 @@ class FastLane(Front):
         return self.lane.lost[0]
 
     def running(self) -> tuple[str | None, int]:
-        """As `Front.running`. While a servlet runs, its count stands still."""
-        where = self.lane.running
-        return where, -self.lane.requests - 1 if where is not None else 0
+        """As `Front.running`. What lanes count besides goes on while a servlet runs: others are answered by other lanes."""
+        where, begun = self.lane.running
+        return where, -begun if where is not None else 0
