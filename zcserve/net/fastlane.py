@@ -438,6 +438,6 @@ class FastLane(Front):
         return self.lane.lost[0]
 
     def running(self) -> tuple[str | None, int]:
-        """As `Front.running`. What lanes count besides goes on while a servlet runs: others are answered by other lanes."""
+        """As `Front.running`. No count of answers is such a number: other lanes answer while a servlet runs."""
         where, begun = self.lane.running
         return where, -begun if where is not None else 0
