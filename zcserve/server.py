@@ -253,7 +253,8 @@ class Server:
         if self._admin is not None:
             node = self._admin.node
             node.service, node.content, node.store = self._service, self.content, self.store
-            node.application, node.access_log, node.curve = self._application, self._log, self._foresight.curve
+            node.application, node.curve = self._application, self._foresight.curve
+            node.access_log, node.slow = self._log, self._slow
         self.store.opened.begin(self.loop.call_soon, self.loop.timers.call_later)
 
     def _listen(self, sockets: list[tuple[socket.socket, int]], undo: ExitStack) -> None:

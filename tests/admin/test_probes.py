@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 
 from tests.support.client import Client, Response
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 
 
@@ -24,6 +26,29 @@ def test_the_lines_of_warmz_end_with_one_that_says_ready(node: Server, socket_pa
         assert b"application/x-ndjson" in head
         lines = client.read_to_end().splitlines()
     assert json.loads(lines[-1])["is_ready"] is True
+
+
+def test_the_lines_of_warmz_go_on_while_a_list_is_warmed_and_say_how_far_it_is(
+    node: Server, ask: Callable[..., Response], socket_path: str, wait_until: WaitUntil
+) -> None:
+    is_over = threading.Event()
+    paths = iter(lambda: b"/nothing" if is_over.is_set() else b"/page", b"/nothing")  # until it is over
+    told: list[object] = []
+    content = node.content
+    node.loop.call_soon(lambda: content.warming.warm(paths, 1000, told.append))
+    node.loop.call_soon(lambda: content.warming.warm([b"/absent"], 1, told.append))
+    with Client(socket_path) as client:
+        wait_until(lambda: json.loads(ask("/stats").body)["warm_list"])
+        client.send(b"GET /warmz HTTP/1.0\r\n\r\n")
+        client.read_head()
+        line = json.loads(client.read_until(b"\n"))
+        assert line["is_ready"] is True
+        found = line["warm_list"]
+        assert found["done"] == found["resident"] == found["resident_bytes"] // len("a page") > 0
+        assert (found["paths"], found["failed_total"], found["waiting"]) == (1000, 0, 1)
+        is_over.set()
+        last = json.loads(client.read_to_end().splitlines()[-1])
+    assert (last["is_ready"], last["warm_list"], len(told)) == (True, None, 2)
 
 
 def test_a_node_that_ends_is_not_ready_until_its_last_client_has_gone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,25 @@ SERVLETS = {
         raise ValueError("it fails on purpose")
     """,
 }
+MOUNTED = """
+def wsgi(environ, start_response):
+    if environ["PATH_INFO"] == "/fails":
+        raise ValueError("it fails on purpose")
+    start_response("200 OK", [])
+    return iter([b"a ", b"piece"]) if environ["PATH_INFO"] == "/pieces" else [b"whole"]
+
+def write(environ, start_response):
+    start_response("200 OK", [])(b"written")
+    return []
+
+async def asgi(scope, receive, send):
+    if scope["type"] == "http":
+        if scope["path"] == "/asgi/fails":
+            raise ValueError("it fails on purpose")
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"a ", "more_body": scope["path"] == "/asgi/pieces"})
+        await send({"type": "http.response.body", "body": b"piece"})
+"""
 FILES = [
     ("GET", "/page", 200, ""),
     ("HEAD", "/page", 200, ""),
@@ -59,7 +79,11 @@ FILES = [
     ("GET", "/a/", 200, ""),
 ]
 OTHERS = [("GET", "/absent", 404, ""), ("GET", "/a", 301, ""), ("POST", "/page", 405, "Content-Length: 0")]
-CALLS = [("/quick", 200), ("/threaded", 200), ("/awaited", 200), ("/refuses", 409), ("/fails", 500)]
+CALLS = [
+    ("/quick", 200), ("/threaded", 200), ("/awaited", 200), ("/refuses", 409), ("/fails", 500), ("/wsgi", 200),
+    ("/wsgi/pieces", 200), ("/wsgi/fails", 500), ("/write", 200), ("/asgi", 200), ("/asgi/pieces", 200),
+    ("/asgi/fails", 500),
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -84,9 +108,17 @@ def start(site: Site, serve: Serve, socket_path: str, tmp_path: Path) -> Callabl
 
 @pytest.mark.parametrize(("engine", "lanes"), LANES)
 def test_the_figures_are_those_that_clients_have_counted(
-    start: Callable[..., Server], look: Callable[[], Any], engine: str, lanes: int, tmp_path: Path
+    start: Callable[..., Server],
+    look: Callable[[], Any],
+    engine: str,
+    lanes: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    server = start(engine, lanes, servlets=str(write_servlets(tmp_path, **SERVLETS)))
+    (tmp_path / f"mounted_{engine}_{lanes}.py").write_text(MOUNTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    mounts = [f"/{name}=mounted_{engine}_{lanes}:{name}" for name in ("wsgi", "write", "asgi")]
+    server = start(engine, lanes, servlets=str(write_servlets(tmp_path, **SERVLETS)), mount=mounts)
     had: Counter[tuple[int, str]] = Counter()
     clients = [StageClient(server.port) for _ in range(4)]
     for client in clients:
@@ -104,13 +136,40 @@ def test_the_figures_are_those_that_clients_have_counted(
     assert told["cache"]["hits_total"] == len(clients) * 5 * len(FILES)
     assert told["cache"]["misses_total"] == told["cache"]["loads_total"] == 0
     assert told["servlets"]["calls_total"] == told["servlets"]["duration_s"]["count"] == len(clients) * 2 * len(CALLS)
-    assert told["servlets"]["errors_total"] == len(clients) * 2
+    assert told["servlets"]["errors_total"] == len(clients) * 2 * 3
     assert told["connections"]["accepted_total"] == told["connections"]["open"] == len(clients)
     assert sum(told["connections"]["by_state"].values()) == len(clients)
     assert [one["lane"] for one in told["lanes_detail"]] == [*range(lanes if engine == "native" else 0)]
     assert sum(one["requests_total"] for one in told["lanes_detail"]) <= had.total()
     assert "it fails on purpose" not in told["warnings"][-1]["text"]  # that is the traceback's
-    assert told["warnings"][-1]["text"].startswith(str(tmp_path)) or "failed, error" in told["warnings"][-1]["text"]
+    assert "failed, error" in told["warnings"][-1]["text"]
+
+
+@pytest.mark.parametrize(("engine", "lanes"), LANES)
+def test_lines_that_are_left_out_and_slow_requests_are_counted(
+    start: Callable[..., Server],
+    look: Callable[[], Any],
+    ask: Callable[..., Response],
+    engine: str,
+    lanes: int,
+    tmp_path: Path,
+    wait_until: WaitUntil,
+) -> None:
+    log = tmp_path / "access.log"
+    server = start(engine, lanes, access_log=str(log), access_log_sample=10, slow_log_s=0.05)
+    with StageClient(server.port) as client:
+        for _ in range(100):
+            client.get("/page")
+        client.send(b"GET /page HTTP/1.1\r\n")
+        wait_until(lambda: look()["connections"]["by_state"]["reading"] == 1)
+        time.sleep(0.06)  # it is this that is slow
+        client.send(b"Host: a\r\n\r\n")
+        client.read()
+        wait_until(lambda: look()["requests"]["slow_total"] == 1)
+    wait_until(lambda: look()["log"]["left_out_lines_total"] + len(log.read_text().splitlines()) == 101)
+    text = ask("/metrics").body
+    assert b"\nzcserve_http_slow_requests_total 1\n" in text
+    assert b"\nzcserve_log_lines_left_out_total 90\n" in text
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -382,7 +382,7 @@ def test_what_is_something_else_is_handed_over_with_its_request(stage: Callable[
     assert made.value is value
     assert made.discarded == 0
     assert len(driver.called) == 1
-    assert driver.lane.running is None
+    assert driver.lane.running[0] is None
 
 
 @pytest.mark.parametrize("value", [(None, b""), (b"", None), (b"",), (b"", b"", b""), "raises"])
@@ -399,14 +399,14 @@ def test_an_application_that_breaks_its_word_loses_one_connection(stage: Callabl
     assert len(driver.called) == 2
 
 
-def test_what_runs_is_told_while_it_runs(stage: Callable[..., Stage]) -> None:
+def test_what_runs_is_told_while_it_runs_with_a_number_of_its_own(stage: Callable[..., Stage]) -> None:
     driver = stage()
     seen: list[object] = []
-    driver.functions[TARGET] = lambda _: seen.append(driver.lane.running) or b""
+    driver.functions[TARGET] = lambda _: seen.extend((driver.lane.running, driver.lane.running)) or b""
     with Client(driver.where) as client:
-        driver.ask(client, get(TARGET))
-    assert seen == ["hello.py:1"]
-    assert driver.lane.running is None
+        driver.ask(client, get(TARGET) * 2, 2)
+    assert seen == [("hello.py:1", 1)] * 2 + [("hello.py:1", 2)] * 2
+    assert driver.lane.running == (None, 2)
 
 
 @pytest.mark.parametrize("size", [0, 1, 3900, 4095, 4096, 4097, 65_535, 65_536, 65_537, LARGE])

@@ -75,7 +75,7 @@ def start(site: Site, serve: Serve, tmp_path: Path) -> Start:
     site.write("file", b"file")
     folder = write_servlets(tmp_path, main=APPLICATION)
     return lambda **config: serve(
-        site.root, servlets=str(folder), engine="native", lanes=2, servlet_slow_s=60.0, **config
+        site.root, **{"servlets": str(folder), "engine": "native", "lanes": 2, "servlet_slow_s": 60.0} | config
     )
 
 
@@ -245,6 +245,21 @@ def test_a_servlet_that_holds_python_leaves_the_hits_of_other_lanes_as_they_are(
         EVENTS["held"].set()
         assert client.read().body == b"held up"
         assert other.read().body == b"Hello, world!"
+
+
+def test_a_servlet_that_holds_python_is_named_while_other_lanes_answer(
+    start: Start, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start(servlet_slow_s=0.1)
+    with elsewhere(server) as client, elsewhere(server) as other:
+        EVENTS["held"].set()
+        client.get("/held/up")  # by Python; from now on the lane calls it
+        EVENTS["held"].clear()
+        client.send(get("/held/up"))
+        wait_until(lambda: JOURNAL == ["up", "up"])
+        wait_until(lambda: other.get("/file").body == b"file" and "has held the loop" in caplog.text)
+        EVENTS["held"].set()
+        assert client.read().body == b"held up"
 
 
 def test_a_lane_that_asks_too_much_says_so_itself_and_quiet_clients_may_still_ask(

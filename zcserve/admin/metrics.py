@@ -150,6 +150,12 @@ FAMILIES = (
         _value("requests.duration_s"),
         "seconds",
     ),
+    Family(
+        "zcserve_http_slow_requests",
+        "counter",
+        "Requests that took as long as --slow-log says; the log has told of the slowest of them.",
+        _value("requests.slow_total"),
+    ),
     Family("zcserve_connections", "gauge", "Connections of clients, by state.", _each("connections.by_state", "state")),
     Family("zcserve_connections_limit", "gauge", "Connections that there may be.", _value("connections.max")),
     Family(
@@ -289,7 +295,12 @@ FAMILIES = (
         _value("queues.bodies_max_bytes"),
         "bytes",
     ),
-    Family("zcserve_servlet_calls", "counter", "Calls of servlets.", _value("servlets.calls_total")),
+    Family(
+        "zcserve_servlet_calls",
+        "counter",
+        "Calls of servlets and mounted applications.",
+        _value("servlets.calls_total"),
+    ),
     Family(
         "zcserve_servlet_errors",
         "counter",
@@ -299,7 +310,7 @@ FAMILIES = (
     Family(
         "zcserve_servlet_duration_seconds",
         "histogram",
-        "Duration of calls of servlets, with the wait for a thread.",
+        "Duration of calls of servlets and applications, to the beginning of the answer, with the wait for a thread.",
         _value("servlets.duration_s"),
         "seconds",
     ),
@@ -308,6 +319,12 @@ FAMILIES = (
         "counter",
         "Lines of the access log and of the own log that were lost.",
         _each("log.dropped_by", "log"),
+    ),
+    Family(
+        "zcserve_log_lines_left_out",
+        "counter",
+        "Lines of the access log that were not written because others stand for them (--access-log-sample).",
+        _value("log.left_out_lines_total"),
     ),
     # The process, under the names that clients of Prometheus use.
     Family("process_cpu_seconds", "counter", "CPU time, of user and system.", _value("process.cpu_s"), "seconds"),

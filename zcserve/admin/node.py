@@ -19,6 +19,7 @@ from zcserve.net.service import Service
 
 if TYPE_CHECKING:
     from zcserve.net.access_log import AccessLog
+    from zcserve.net.slow import SlowRequests
     from zcserve.servlets.application import Servlets
 
 
@@ -32,6 +33,17 @@ class Missing(TypedDict):
     path: str
     bytes: int
     why: str
+
+
+class WarmList(TypedDict):
+    """How far a list is that is being warmed (`content.warming.Warmth`), and how many wait behind it."""
+
+    paths: int
+    done: int
+    resident: int
+    resident_bytes: int
+    failed_total: int
+    waiting: int
 
 
 class Readiness(TypedDict, total=False):
@@ -56,7 +68,7 @@ class Node:
     reload, upgrade  what the signals SIGHUP and SIGUSR2 do; `upgrade` tells why not, or ""
     service, content, store, drain  None while the server starts
     application      None where there are no servlets and mounts
-    access_log       None where there is none
+    access_log, slow  None where there is none (--access-log, --slow-log)
     curve            what more memory would give; None as long as all is resident
     survey           which files are hot, and which do not fit
     """
@@ -70,6 +82,7 @@ class Node:
     store: Store | None = None
     application: Servlets | None = None
     access_log: AccessLog | None = None
+    slow: SlowRequests | None = None
     curve: Callable[[], MissRatioCurve | None] = _no_curve
     survey: Survey = field(init=False)
     drain: Drain | None = None
@@ -97,4 +110,18 @@ class Node:
             "missing_total": ready.missing_total,
             "draining": ready.draining,
             "why": ready.why,
+        }
+
+    def warming(self) -> WarmList | None:
+        """How far the list is that is being warmed; None: there is none."""
+        warming = self.content.warming if self.content is not None else None
+        if warming is None or (warmth := warming.under_way) is None:
+            return None
+        return {
+            "paths": warmth.paths,
+            "done": warmth.done,
+            "resident": warmth.resident,
+            "resident_bytes": warmth.resident_bytes,
+            "failed_total": warmth.failed_total,
+            "waiting": warming.waiting,
         }

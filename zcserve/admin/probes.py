@@ -1,7 +1,8 @@
 """Probes: is the process alive, is it to be asked, how far is its start?
 
 `/readyz` is for what stands in front (HAProxy, a service mesh): 200 or 503. `/warmz` is for people and scripts that
-wait: a line of JSON twice a second, until the node is ready.
+wait: a line of JSON twice a second, until the node is ready and has warmed all lists that it was given. Who waits for
+the first alone leaves when a line says so.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Readyz:
 
 
 class Warmz:
-    """The same as lines, until it is ready."""
+    """The same as lines, each with how far the list is that is being warmed, until it is ready and there is none."""
 
     path, is_open = "/warmz", True
 
@@ -51,9 +52,9 @@ class Warmz:
             nonlocal told_last
             if told_last:
                 return b""
-            readiness = node.readiness()
-            told_last = readiness["is_ready"]
-            return json.dumps(readiness).encode() + b"\n"
+            readiness, warming = node.readiness(), node.warming()
+            told_last = readiness["is_ready"] and warming is None
+            return json.dumps({**readiness, "warm_list": warming}).encode() + b"\n"
 
         fields = ((b"Content-Type", b"application/x-ndjson"), *NO_STORE)
         return Reply(200, fields, Ticker(node.loop, WARM_TOLD_EVERY_S, tell))

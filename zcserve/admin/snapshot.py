@@ -56,7 +56,8 @@ def snapshot_of(node: Node, *, surveys: bool = True) -> Told:
         "zcserve": __version__,
         "release": _release(node),
         "ready": dict(node.readiness()),
-        "requests": _requests(counts) if counts is not None else None,
+        "warm_list": node.warming(),
+        "requests": _requests(node, counts) if counts is not None else None,
         "connections": _connections(counts) if counts is not None else None,
         "cache": _cache(node, counts, service, store) if counts and service and store else None,
         "generation": _generation(content) if content is not None else None,
@@ -88,13 +89,14 @@ def histogram(found: Histogram) -> Told:
 # --- clients ------------------------------------------------------------------------------------------------------
 
 
-def _requests(counts: Counts) -> Told:
+def _requests(node: Node, counts: Counts) -> Told:
     by = [{"code": code, "method": method, "total": total} for (code, method), total in counts.requests.items()]
     return {
         "total": counts.answers,
         "by": by,
         "response_bytes_total": counts.response_bytes,
         "duration_s": {**histogram(counts.durations), "sampled_every": counts.sampled_every},
+        "slow_total": node.slow.count if node.slow is not None else None,
     }
 
 
@@ -214,7 +216,11 @@ def _servlets(node: Node, counts: Counts | None) -> Told | None:
 def _log(node: Node) -> Told:
     access = node.loop.front.lines_lost + (node.access_log.lost if node.access_log is not None else 0)
     own = log.lost()
-    return {"dropped_lines_total": access + own, "dropped_by": {"access": access, "own": own}}
+    return {
+        "dropped_lines_total": access + own,
+        "dropped_by": {"access": access, "own": own},
+        "left_out_lines_total": node.access_log.left_out if node.access_log is not None else None,
+    }
 
 
 def _process(node: Node, counts: Counts | None) -> Told:

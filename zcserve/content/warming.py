@@ -116,6 +116,11 @@ class Warming:
         """How far the list is that is being worked off, of those that were asked for; None: there is none."""
         return self._lists[0].warmth if self._lists else None
 
+    @property
+    def waiting(self) -> int:
+        """How many lists that were asked for wait behind that one."""
+        return max(len(self._lists) - 1, 0)
+
     def _list(self, paths: Iterable[bytes], count: int, over: Told) -> _List:
         return _List(self._site, self._service, self._store, iter(paths), Warmth(count), over)
 

@@ -439,9 +439,9 @@ cdef class Lane:
 
     @property
     def running(self):
-        """Where the servlet is that is being called, or None. Any thread that holds the GIL may ask."""
+        """Where the servlet is that is being called, or None; and how many calls have begun. Any thread that holds the GIL may ask."""
         cdef PyObject *where = self.loop.answering.servlets.running
-        return <object> where if where != NULL else None
+        return <object> where if where != NULL else None, self.loop.answering.servlets.begun
 
     @property
     def withdrawn(self):

@@ -445,6 +445,6 @@ class FastLane(Front):
         return self.lane.lost[0]
 
     def running(self) -> tuple[str | None, int]:
-        """As `Front.running`. While a servlet runs, its count stands still."""
-        where = self.lane.running
-        return where, -self.lane.requests - 1 if where is not None else 0
+        """As `Front.running`. No count of answers is such a number: other lanes answer while a servlet runs."""
+        where, begun = self.lane.running
+        return where, -begun if where is not None else 0

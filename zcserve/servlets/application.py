@@ -230,8 +230,8 @@ class Servlets:
         return "; ".join([*told, *(f"mounted {text}" for text in self.config.mount)])
 
     def calls(self, lanes: Iterable[LaneCounts]) -> Histogram:
-        """How long calls of servlets took, in these lanes and here."""
-        here = self._caller.times.look()
+        """How long calls of servlets and mounted applications took, in these lanes and here."""
+        here = self.context.outcomes.look()
         for lane in lanes:
             here |= lane.calls
         return here
@@ -239,7 +239,7 @@ class Servlets:
     @property
     def errors(self) -> int:
         """How often servlets and applications have failed."""
-        return self.context.errors
+        return self.context.outcomes.errors
 
     def broken(self) -> list[str]:
         """The servlets that do not load: file, line and what is wrong, a line each."""

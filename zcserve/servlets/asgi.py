@@ -23,6 +23,7 @@ from zcserve.servlets.context import Context
 from zcserve.servlets.files import Part
 from zcserve.servlets.gateway import ClientGoneError, GatewayRequest, LeftOut, Promised, Pushed, promise
 from zcserve.servlets.gateways import WrongGatewayError, call_asgi
+from zcserve.servlets.outcomes import Call
 from zcserve.servlets.streams import let_others_go_on
 from zcserve.site.exchange import Answer, Exchange
 from zcserve.site.reply import Reply, unavailable
@@ -111,6 +112,7 @@ class _Call:
         self._context = asgi.context
         self._request = request
         self._exchange = request.exchange
+        self._call = Call(asgi.context.outcomes)
         self._received = False
         self._promised: Promised | None = None
         self._answered = False
@@ -134,6 +136,7 @@ class _Call:
         except BaseException as error:
             self._fail(error)
         finally:
+            self._call.end()  # also where the client is gone, and nothing was said
             self._over.set()
 
     def _fail(self, error: BaseException) -> None:
@@ -150,7 +153,7 @@ class _Call:
     def _give_up(self, answer: Reply | None) -> None:
         """Answer so, or if the head is out already, cut the content short."""
         if not self._answered and answer is not None:
-            self._exchange.finish(answer)
+            self._finish_with(answer)
         elif self._pushed is not None and not self._complete:
             self._pushed.put(None)
 
@@ -219,7 +222,7 @@ class _Call:
         if self._pushed is None:
             self._answered = True
             self._pushed = Pushed(self._context.call_soon, self.lose)
-            self._exchange.finish(promised.reply(self._pushed))
+            self._finish_with(promised.reply(self._pushed))
         if len(content):
             self._empty = 0
             await self._push(self._pushed, content)
@@ -238,12 +241,18 @@ class _Call:
         """Whether content is still to come: behind a length that was promised nothing is waited for."""
         return self._promised is None or self._promised.left != 0
 
+    def _finish_with(self, reply: Reply) -> None:
+        """The outcome is known."""
+        self._call.end()
+        self._exchange.finish(reply)
+
     def _finish(self, promised: Promised, content: bytes | Part) -> None:
         """The whole content at once."""
         self._end()
         if isinstance(content, bytes):
-            self._exchange.finish(promised.reply(content))
+            self._finish_with(promised.reply(content))
         else:
+            self._call.end()
             self._context.call_soon(lambda: self._exchange.finish(promised.reply_with(content, self._context)))
 
     async def _push(self, pushed: Pushed, content: bytes | Part) -> None:
@@ -257,7 +266,7 @@ class _Call:
         """A response without content: only its head is sent. Raises ClientGoneError when it does not end."""
         if not self._answered:
             self._answered = True
-            self._exchange.finish(promised.without_content(size))
+            self._finish_with(promised.without_content(size))
         self._discarded += 1
         if not more:
             self._end()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from zcserve.errors import HttpError, reason_of
 from zcserve.log import Log
 from zcserve.net.failures import Failures
 from zcserve.phrases import PHRASES
+from zcserve.servlets.outcomes import Outcomes
 from zcserve.servlets.response import JSON_FIELDS, checked_fields, encode_json
 from zcserve.servlets.streams import SILENT_PAUSE_S, SILENT_TURNS_MAX
 from zcserve.servlets.workers import AsyncThread, Pool
@@ -53,7 +54,7 @@ class Context:
     call_soon: Callable[[Callable[[], object]], None]
     call_later: Callable[[float, Callable[[], object]], None]
     failures: Failures
-    errors: int = 0  # what failed, as far as it is in the log
+    outcomes: Outcomes = field(default_factory=Outcomes)
 
     def again(self, silent: int, call: Callable[[], object]) -> None:
         """Run a step of an iterator again that had nothing to say `silent` times in a row. In the loop's thread."""
@@ -74,7 +75,7 @@ class Context:
             if answer.status >= 500:
                 _log.warning("%s: %d: %s", what, answer.status, _reason_of(error) or reason_of(error))
             return answer
-        self.errors += 1
+        self.outcomes.note_error()
         number = secrets.token_hex(ID_BYTES)
         _log.error("%s failed, error %s at %s:", what, number, _request_of(asked), exc_info=error)
         trace = "".join(traceback.format_exception(error)) if self.config.dev else ""
@@ -87,7 +88,7 @@ class Context:
 
     def cut_short(self, what: str, asked: RequestLine, error: BaseException) -> None:
         """`what` raised when its answer had begun: all that can be done is to end it early."""
-        self.errors += 1
+        self.outcomes.note_error()
         _log.error("%s failed at %s; its answer was cut short:", what, _request_of(asked), exc_info=error)
 
 

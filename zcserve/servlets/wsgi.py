@@ -25,6 +25,7 @@ from zcserve.servlets.context import Context
 from zcserve.servlets.files import Part
 from zcserve.servlets.gateway import ClientGoneError, GatewayRequest, LeftOut, Promised, Pushed, promise
 from zcserve.servlets.gateways import call_wsgi
+from zcserve.servlets.outcomes import Call
 from zcserve.servlets.streams import EMPTY_MAX, SILENT_PAUSE_S, SILENT_TURNS_MAX, Begun, PoolStream
 from zcserve.servlets.workers import BusyError
 from zcserve.site.exchange import Answer, Exchange
@@ -79,6 +80,7 @@ class _Call:
         self._context = wsgi.context
         self._request = request
         self._exchange = request.exchange
+        self._call = Call(wsgi.context.outcomes)
         self._variables = Variables()
         self._abandoned = False
         self._promised: Promised | None = None
@@ -105,6 +107,7 @@ class _Call:
         if self._silent:
             self._context.call_soon(partial(self._context.again, self._silent, self._resume))
             return
+        self._call.end()
         if isinstance(made, Reply):
             self._exchange.finish(made)
             if isinstance(made.content, Begun):
@@ -276,6 +279,7 @@ class _Call:
         self._promised.take(len(data))
         if self._written is None:
             self._answered = True
+            self._call.end()
             self._written = Pushed(self._context.call_soon)
             self._exchange.finish(self._promised.reply(self._written))
         if not self._written.put(data).result() and self._promised.left != 0:

@@ -72,6 +72,7 @@ cdef struct Servlets:
     PyObject *made               # descriptor -> `Answer` and the request's id, until it is taken, of `Lane`
     PyObject *origin             # `Proxies.origin` (forwarded.py), of `Lane`
     PyObject *running            # where the servlet is that is being called, NULL for none
+    int64_t begun                # how many calls of servlets have begun
     PyObject *last_client        # as str
     Text last                    # the same, in `last_name`
     char last_name[NAME_MAX]
@@ -234,6 +235,7 @@ cdef inline object call(Servlets *servlets, tuple parts, const Servlet *servlet,
     ]
     request = new_request(parts[REQUEST], &servlet.request, values)
     servlets.is_called = True
+    servlets.begun += 1
     servlets.running = <PyObject *> parts[WHERE]
     value = PyObject_CallOneArg(<PyObject *> parts[FUNCTION], <PyObject *> request)
     if value == NULL or not PyBytes_CheckExact(value):
