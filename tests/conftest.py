@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -38,6 +39,10 @@ else:
 # A closed server is cyclic garbage that holds descriptors until it is collected; without garbage, a worker between two
 # tests has about 14 open.
 DESCRIPTORS_MAX = 200
+
+# Where the environment has Python keep no compiled modules, each of the hundreds of processes would compile them all.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 STRICT = os.environ.get("ZCSERVE_TEST_STRICT") == "1"
 if unhurried.IS_WANTED:
