@@ -26,7 +26,7 @@ FLOORS = (
     ("phrases",),
     ("errors",),
     ("threads", "progress", "events"),
-    ("outlet",),
+    ("outlet", "journal"),
     ("log",),
     ("charsets",),
     ("http", "media_types", "program", "cgroups"),

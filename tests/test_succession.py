@@ -59,6 +59,7 @@ class Desk:
         stack.callback(server.close)
         self.stops: list[float] = []
         self.started: list[subprocess.Popen[bytes]] = []
+        self.told_drained: list[bool] = []
         self.program = SERVES
         monkeypatch.setattr(upgrade, "run_again", self._start)
         self._stack = stack
@@ -80,7 +81,8 @@ class Desk:
         )
         return self.succession
 
-    def _start(self, handover: Handover) -> subprocess.Popen[bytes]:
+    def _start(self, handover: Handover, *, is_drained: bool) -> subprocess.Popen[bytes]:
+        self.told_drained.append(is_drained)
         code = f"import socket, sys, time; control = socket.socket(fileno={handover.control}); {self.program}"
         process = subprocess.Popen([sys.executable, "-S", "-c", code], pass_fds=[handover.control])
         self._stack.callback(process.wait, WITHIN_S)
@@ -300,6 +302,36 @@ def test_a_program_that_does_not_serve_is_told_of_and_this_process_goes_on(
     desk.succession.upgrade()  # and may be upgraded again
     desk.turn_until(lambda: desk.server.service.draining)
     assert len(desk.started) == 2
+
+
+def test_a_program_is_told_whether_this_process_is_drained_as_it_is_when_memory_is_frozen(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = threading.Event()
+    freeze = desk.server.store.freeze
+
+    def late() -> object:
+        frozen.wait(WITHIN_S)
+        return freeze()
+
+    monkeypatch.setattr(desk.server.store, "freeze", late)
+    desk.succession.upgrade()
+    desk.drain.step_aside()  # nothing is frozen yet, so that is not refused
+    frozen.set()
+    desk.turn_until(lambda: desk.told_drained)
+    assert desk.told_drained == [True]
+
+
+@pytest.mark.parametrize(
+    ("words", "is_drained"), [("asks yields drained", True), ("asks yields", False), ("asks", False)]
+)
+def test_a_process_steps_aside_where_the_one_before_it_was_drained(desk: Desk, words: str, is_drained: bool) -> None:
+    before = Before(words)
+    before.control.send(b"go.")
+    desk.succeed(before.predecessor).begin(never)
+    assert desk.server.service.draining is is_drained
+    assert desk.drain.step_back() is is_drained
+    before.control.close()
 
 
 def test_an_upgrade_that_is_asked_for_twice_is_one(desk: Desk) -> None:

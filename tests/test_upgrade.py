@@ -92,7 +92,7 @@ class Outcome:
         self.ready = 0
         self.frozen_by = ""
 
-    def _start(self, handover: Handover) -> subprocess.Popen[bytes]:
+    def _start(self, handover: Handover, *, is_drained: bool) -> subprocess.Popen[bytes]:
         code = f"import os, socket, sys, time; control = socket.socket(fileno={handover.control}); {self.program}"
         self.process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[handover.control])
         return self.process

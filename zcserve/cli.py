@@ -156,7 +156,16 @@ def _complain(line: str) -> None:
             poll.register(sys.stderr, select.POLLOUT)
             if not poll.poll(COMPLAINED_WITHIN_S * 1000):
                 return
-        print(line, file=sys.stderr, flush=True)
+        print(_as_error(line), file=sys.stderr, flush=True)
+
+
+def _as_error(line: str) -> str:
+    """A line as standard error has it: systemd's journal is told that it is an error."""
+    import logging  # late, as all of the server
+
+    from zcserve.journal import is_journal, marked
+
+    return marked(line.encode(errors="backslashreplace"), logging.ERROR).decode() if is_journal(2, os.environ) else line
 
 
 def _run(argv: list[str]) -> tuple[int, float]:

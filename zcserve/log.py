@@ -13,7 +13,8 @@ There are two ways out. In a program that uses zcserve as a library the records 
 process that is the server's alone (`to_stderr`) they go to a queue and a copy of descriptor 2, and `logging` does not
 see them: an application may switch off loggers, disable levels, take handlers away, replace sys.stderr or close it.
 What other loggers say goes into the same queue by a handler of the root logger, as does what is printed to sys.stderr.
-So a reader of standard error that has stopped stops nothing here (outlet.py).
+So a reader of standard error that has stopped stops nothing here (outlet.py). Where that is systemd's journal, each
+line has its level (journal.py); what is printed counts as information.
 
 The access log has a format of its own: net/access_log.py.
 """
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from zcserve import threads
 from zcserve.errors import NoThreadError, words_of
+from zcserve.journal import Gathering, is_journal, marked
 from zcserve.outlet import LineWriter, Outlet
 
 if TYPE_CHECKING:
@@ -185,6 +187,7 @@ class _Own(LineWriter):
     def __init__(self, level: int) -> None:
         """Raises OSError and NoThreadError."""
         self.level = level
+        self.is_journal = is_journal(2, os.environ)
         outlet = Outlet(os.dup(2))
         self.fd = outlet.fd
         super().__init__(outlet, "zcserve-log", WAITING_MAX)
@@ -192,12 +195,14 @@ class _Own(LineWriter):
     def say(self, level: int, text: str, error: BaseException | None = None) -> None:
         """A record of zcserve's."""
         name = _LEVELS.get(level, str(level))
-        self.tell(_indented(f"{time.strftime(_TIME)} {name} {text}" + (f"\n{_trace_of(error)}" if error else "")))
+        self.tell(
+            _indented(f"{time.strftime(_TIME)} {name} {text}" + (f"\n{_trace_of(error)}" if error else "")), level
+        )
 
-    def tell(self, text: str) -> None:
+    def tell(self, text: str, level: int = logging.INFO) -> None:
         """Lines as they are."""
         lines = f"{text}\n".encode(errors="backslashreplace")
-        self.put(lines)
+        self.put(marked(lines, level) if self.is_journal else lines)
 
     def on_room(self, dropped: int, *, ended: bool) -> None:
         if dropped:
@@ -214,7 +219,7 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._own.tell(self.format(record))
+            self._own.tell(self.format(record), record.levelno)
         except Exception:
             self.handleError(record)
 
@@ -224,6 +229,7 @@ class _Stream(io.RawIOBase):
 
     def __init__(self, own: _Own) -> None:
         self._own = own
+        self._lines = Gathering() if own.is_journal else None
 
     def writable(self) -> bool:
         return True
@@ -236,8 +242,20 @@ class _Stream(io.RawIOBase):
 
     def write(self, data: ReadableBuffer) -> int:
         text = bytes(data)
-        self._own.put(text)
+        if self._lines is None:
+            self._own.put(text)
+        else:
+            self._put_lines(self._lines.take(text))
         return len(text)
+
+    def end(self) -> None:
+        """Write the line that has begun."""
+        if self._lines is not None:
+            self._put_lines(self._lines.rest())
+
+    def _put_lines(self, lines: bytes) -> None:
+        if lines:
+            self._own.put(marked(lines, logging.INFO))
 
 
 _own: _Own | None = None
@@ -255,11 +273,13 @@ def to_stderr(level: str) -> Iterator[None]:
     handler, stream, root = _Handler(own), sys.stderr, logging.getLogger()
     _handler = handler
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    sys.stderr = io.TextIOWrapper(io.BufferedWriter(_Stream(own)), "utf-8", "backslashreplace", line_buffering=True)
+    prints = _Stream(own)
+    sys.stderr = io.TextIOWrapper(io.BufferedWriter(prints), "utf-8", "backslashreplace", line_buffering=True)
     try:
         yield
     finally:
         sys.stderr = stream
+        prints.end()
         _own = None
         if handler in root.handlers:  # not by `removeHandler`: an application's thread may hold the lock of `logging`
             root.handlers.remove(handler)

@@ -98,6 +98,10 @@ class Succession:
             self._content.catch_up()
         if not goes or is_stopping():
             raise UsageError("the server was ended before it took over")
+        if self._predecessor.is_drained and self._drain.step_aside():
+            _log.warning(
+                "upgrade: process %d was drained, and so is this one: undrain takes it back", self._predecessor.pid
+            )
         self._predecessor.succeed(self._loop, self._predecessor_gone, self._content.when_known)
 
     def _predecessor_gone(self) -> None:
@@ -136,7 +140,9 @@ class Succession:
             if self._admin is not None:
                 listeners.append((self._admin.fileno(), self._admin.port))
             write = partial(manifest.write, generation=self._content.site.live, loader=self._loader)
-            self._successor = Successor(self._loop, self._succeeded, self._not_succeeded, self._before_it_serves)
+            self._successor = Successor(
+                self._loop, self._succeeded, self._not_succeeded, self._before_it_serves, lambda: self._service.draining
+            )
             self._successor.begin(listeners, self._store.freeze, write)
         except (OSError, NoThreadError) as error:
             why = f"it could not be started: {str(error) or reason_of(error)}"

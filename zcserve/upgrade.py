@@ -87,10 +87,10 @@ _ASKED, _KNOWN = b"?", b"!"
 _YIELDED = b"."
 # What a program says that serves and may be asked.
 _KNOWING = b"serving and knowing"
-# What the old process says when it awaits "ready", may ask, and tells when it has closed its listeners: in words, of
-# which older programs say and see fewer, or none.
+# What the old process says when it awaits "ready", may ask, tells when it has closed its listeners, and was drained: in
+# words, of which older programs say and see fewer, or none.
 AWAITS_READY = "_ZCSERVE_AWAITS_READY"
-_ASKS, _YIELDS = "asks", "yields"
+_ASKS, _YIELDS, _DRAINED = "asks", "yields", "drained"
 # While the new program waits for "go", it looks so often whether it is to end.
 STOPPING_SEEN_S = 0.1
 _RECV_BYTES = 64
@@ -130,6 +130,11 @@ class Predecessor:
         self._control.setblocking(False)
         self._manifest = handover.manifest
         self._memory = Memory(tuple(handover.slabs), handover.pages)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether it was told to send its clients elsewhere."""
+        return _DRAINED in self._words
 
     @classmethod
     def of(cls, environ: MutableMapping[str, str]) -> Predecessor | None:
@@ -229,10 +234,12 @@ class Successor:
         served: Callable[[int], None],
         failed: Callable[[str], None],
         ready: Callable[[], None] = lambda: None,
+        is_drained: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Raises OSError."""
+        """`is_drained` is asked once the memory is frozen, in any thread. Raises OSError."""
         self._loop = loop
         self._ready = ready
+        self._is_drained = is_drained
         self._said = b""
         self._questions: deque[Callable[[], None]] = deque()  # what to call when the new program knows
         self._served = served
@@ -288,7 +295,7 @@ class Successor:
             write(fd, memory)
             handover = Handover(os.getpid(), self._theirs.fileno(), listeners, fd, memory.slabs, memory.pages)
             if self._outcome is _Outcome.OPEN:
-                self._program = run_again(handover)
+                self._program = run_again(handover, is_drained=self._is_drained())
                 self._end_if_unwanted()
         except Exception as error:
             self._why_not_started = f"it could not be started: {str(error) or reason_of(error)}"
@@ -446,9 +453,10 @@ class Successor:
             self._failed((self._why_not_started or self._why) + ending)
 
 
-def run_again(handover: Handover) -> Program:
+def run_again(handover: Handover, *, is_drained: bool = False) -> Program:
     log.put_back()
-    environ = {**os.environ, VARIABLE: json.dumps(asdict(handover)), AWAITS_READY: f"{_ASKS} {_YIELDS}"}
+    words = f"{_ASKS} {_YIELDS}" + f" {_DRAINED}" * is_drained
+    environ = {**os.environ, VARIABLE: json.dumps(asdict(handover)), AWAITS_READY: words}
     return Program([sys.executable, *sys.orig_argv[1:]], environ, handover.descriptors())
 
 

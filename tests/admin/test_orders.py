@@ -105,6 +105,13 @@ def test_a_list_is_warmed_and_patterns_are_pinned_until_the_process_ends(laid_ou
     assert tell("pin", remove=["*.css"])[1]["pins"] == []
 
 
+def test_while_another_process_takes_over_nothing_of_drains_changes(laid_out: Server, tell: Any) -> None:
+    laid_out.store.freeze()
+    assert [tell(verb)[0] for verb in ("drain", "undrain")] == [409, 409]
+    laid_out.store.thaw()
+    assert tell("undrain")[1]["changed"] is False
+
+
 def test_a_node_that_is_drained_is_not_ready_and_answers_until_it_is_undrained(
     laid_out: Server, tell: Any, ask: Any, wait_until: WaitUntil
 ) -> None:

@@ -3,6 +3,7 @@ lane; until it steps back, and is as it was."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.support.client import Client
 from tests.support.following import in_loop
 from tests.support.site import Serve, Site
 from tests.support.stage import write_servlets
+from tests.support.upgrades import StartLine
 from tests.support.waiting import WaitUntil
 from zcserve import Server
 
@@ -73,6 +75,40 @@ def test_each_answer_is_its_connections_last_until_the_server_steps_back(server:
             assert not in_loop(server, server.drain.step_back)
             wait_until(lambda: not any(closes(come(), "/page") for _ in range(CLIENTS)))
         assert not any(closes(client, targets[i % 4]) for i, client in enumerate(stay * 2))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_node_that_is_drained_stays_so_in_an_upgrade_until_it_is_undrained(
+    site: Site, line: StartLine, tmp_path: Path, wait_until: WaitUntil, layout: str
+) -> None:
+    if layout != "python":
+        pytest.importorskip("zcserve.net._lane")
+    site.write("page", ANSWERS["/page"])
+    flags = [word for name, value in LAYOUTS[layout].items() for word in (f"--{name}", str(value))]
+    node = line(site.root, "--admin", f"unix:{tmp_path / 'admin'}", *flags)
+
+    def ask(method: str, target: str) -> tuple[int, Any]:
+        with Client(str(tmp_path / "admin")) as operator:
+            body = "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}" if method == "POST" else "\r\n"
+            operator.send(f"{method} {target} HTTP/1.1\r\nHost: a\r\n{body}".encode())
+            answer = operator.read()
+        return answer.status, json.loads(answer.body)
+
+    def is_last() -> bool:
+        with Client(node.port) as client:
+            return closes(client, "/page")
+
+    def all_are(last: bool) -> bool:
+        return [is_last() for _ in range(CLIENTS)] == [last] * CLIENTS
+
+    for verb in ("drain", "undrain"):
+        is_drained = verb == "drain"
+        assert ask("POST", f"/{verb}")[1]["changed"] is True
+        node.await_end(node.upgrade())
+        wait_until(lambda is_drained=is_drained: all_are(is_drained))
+        assert ask("GET", "/readyz")[0] == (503 if is_drained else 200)
+        assert ask("POST", f"/{verb}")[1] == {"draining": is_drained, "changed": False, "connections": 0}
+    assert len(node.said(r"process (\d+) was drained, and so is this one")) == 1
 
 
 def test_a_server_that_stepped_aside_ends_in_order(server: Server, wait_until: WaitUntil) -> None:

@@ -73,7 +73,10 @@ def _upgrade(node: Node, given: dict[str, Any], finish: Finish) -> Done:
 
 
 def _draining(node: Node, step: Callable[[Drain], bool]) -> Done:
+    """While another process takes over, nothing changes: it has been told whether this one is drained."""
     drain: Drain = _there(node.drain)
+    if _there(node.store).frozen and not drain.is_ending:
+        raise VerbError(409, "an upgrade is under way: ask again when the new process serves")
     changed = step(drain)
     service = _there(node.service)
     if drain.is_ending:
@@ -82,9 +85,6 @@ def _draining(node: Node, step: Callable[[Drain], bool]) -> Done:
 
 
 def _drain(node: Node, given: dict[str, Any], finish: Finish) -> Done:
-    """The process that takes over would serve all the same."""
-    if _there(node.store).frozen and not _there(node.drain).is_ending:
-        raise VerbError(409, "an upgrade is under way: ask again when the new process serves")
     return _draining(node, Drain.step_aside)
 
 
