@@ -218,8 +218,9 @@ class Server:
             notes=Notes(config, self._log, self._slow) if is_noted else None,
             proxies=Proxies(Trusted(config.proxy_headers)) if config.proxy_headers else None,
         )
-        loop.front.reserve(self._service.count_keys())
-        loop.front.learn(self.site.lasting)
+        shelf = loop.front.shelf(self.site.id)
+        shelf.reserve(self.site.count_keys())
+        shelf.learn(self.site.lasting)
         loop.handed_over.subscribe(partial(take_over, self._service))
         if config.servlets or config.mount:
             self._open_application(undo)
@@ -234,7 +235,7 @@ class Server:
             self.site,
             call_soon=self.loop.call_soon,
             front=front,
-            keeping=Keeping(self.loader, service.fetcher, self.loop.timers, front, service.count_keys),
+            keeping=Keeping(self.loader, service.fetcher, self.loop.timers, front),
             failures=service.failures,
         )
         self._application = self.site.application = application

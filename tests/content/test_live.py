@@ -21,7 +21,7 @@ def noted(show: Show, monkeypatch: pytest.MonkeyPatch) -> tuple[Shown, list[str]
     shop.live.tell_keys()
     told: list[str] = []
     for name in ("forget_keys", "set_not_found", "add_keys", "remove_keys"):
-        monkeypatch.setattr(shop.loop.front, name, lambda *_, name=name: told.append(name))
+        monkeypatch.setattr(shop.loop.front.shelf(0), name, lambda *_, name=name: told.append(name))
     return shop, told
 
 

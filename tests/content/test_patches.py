@@ -91,8 +91,9 @@ def test_many_keys_are_laid_over_some_at_a_time(show: Show, monkeypatch: pytest.
     shown = show({})
     shown.tree.plant({str(number): b"x" for number in range(35)})
     laid: list[int] = []
-    add_keys = shown.loop.front.add_keys
-    monkeypatch.setattr(shown.loop.front, "add_keys", lambda keys: (laid.append(len(keys)), add_keys(keys)))
+    shelf = shown.loop.front.shelf(0)
+    add_keys = shelf.add_keys
+    monkeypatch.setattr(shelf, "add_keys", lambda keys: (laid.append(len(keys)), add_keys(keys)))
     begin(shown)
     assert laid == [10, 10, 10, 5]
 

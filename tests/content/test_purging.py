@@ -178,7 +178,7 @@ def test_many_purges_come_one_after_the_other_each_step_is_short_and_too_many_ar
     count = 3 * PURGED_AT_ONCE
     shown = show({f"{i}": b"" for i in range(count)})
     forgotten: list[int] = []
-    monkeypatch.setattr(shown.loop.front, "forget_keys", lambda keys, _: forgotten.append(len(keys)))
+    monkeypatch.setattr(shown.loop.front.shelf(0), "forget_keys", lambda keys, _: forgotten.append(len(keys)))
     told: list[Purged] = []
     for _ in range(PURGES_WAITING_MAX + 1):
         shown.purging.purge(Aim.prefix(b"/"), hard=True, told=told.append)

@@ -20,6 +20,7 @@ from zcserve.net import answering
 from zcserve.net.answering import RENEWALS_MAX, Answering
 from zcserve.net.bodies import Allowance
 from zcserve.net.framing import frame
+from zcserve.net.front import Shelf
 from zcserve.net.head import SentHead
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
@@ -310,12 +311,15 @@ def test_a_body_that_no_resource_wants_is_thrown_away(desk: Callable[..., Desk])
     assert status_of(request.end_body(body)) == 405
 
 
-class Learning(Poller):
-    """A front that notes what it is taught."""
+class Learning(Poller, Shelf):
+    """A front that notes what it is taught of a site."""
 
     def __init__(self) -> None:
         super().__init__()
         self.taught: list[tuple[bytes, Entry]] = []
+
+    def shelf(self, number: int) -> Shelf:
+        return self
 
     def teach(self, target: bytes, entry: Entry) -> None:
         self.taught.append((target, entry))

@@ -13,17 +13,21 @@ from typing import Any
 
 import zcserve
 from zcserve.cache.entry import Entry
-from zcserve.net.fastlane import KEYS_FORGOTTEN_MAX, FastLane
-from zcserve.net.front import Front
+from zcserve.net.fastlane import KEYS_FORGOTTEN_MAX, FastLane, FastShelf
+from zcserve.net.front import Front, Shelf
 from zcserve.net.prefixes import Prefixes
 
 PACKAGE = Path(zcserve.__file__).parent
-CONTRACT = {name for name in vars(Front) if not name.startswith("_")}
 
 
 def test_the_fast_lane_leaves_nothing_of_the_contract_undone() -> None:
-    bound_when_made = {"poll", "take", "teach", "hash_seed"}
-    assert CONTRACT - bound_when_made <= vars(FastLane).keys()
+    bound_when_made = {"poll", "take", "hash_seed"}
+    assert contract_of(Front) - bound_when_made <= vars(FastLane).keys()
+    assert contract_of(Shelf) <= vars(FastShelf).keys()
+
+
+def contract_of(kind: type) -> set[str]:
+    return {name for name in vars(kind) if not name.startswith("_")}
 
 
 def test_only_the_fast_lane_knows_the_compiled_module() -> None:
@@ -40,7 +44,7 @@ def test_a_front_without_a_lane_has_no_client_and_nothing_to_tell() -> None:
     front = Front()
     assert front.count(3) == 3
     assert (front.take(5), front.give(5, 0.0), front.shed(16)) == (None, False, 0)
-    front.forget_keys([b"/a"] * 5000, 5000)
+    front.shelf(0).forget_keys([b"/a"] * 5000, 5000)
     assert (front.take_sightings(), front.descriptors()) == ([], [])
     assert front.running() == (None, 0)
     front.drop(Entry(b"/a", b"", 0, None))
@@ -71,10 +75,11 @@ def fast() -> tuple[FastLane, NotedLane]:
 
 def test_few_keys_are_forgotten_one_by_one_and_many_all_at_once() -> None:
     front, lane = fast()
-    front.forget_keys([b"/a", b"/b"], 7)
-    assert lane.told == [("forget_key", b"/a"), ("forget_key", b"/b")]
-    front.forget_keys([b"/a"] * (KEYS_FORGOTTEN_MAX + 1), 7)
-    assert lane.told[2:] == [("clear", 7)]
+    shelf = front.shelf(0)
+    shelf.forget_keys([b"/a", b"/b"], 7)
+    assert lane.told == [("forget_key", b"/a", 0), ("forget_key", b"/b", 0)]
+    shelf.forget_keys([b"/a"] * (KEYS_FORGOTTEN_MAX + 1), 7)
+    assert lane.told[2:] == [("clear", 7, 0)]
 
 
 def test_at_most_half_of_the_lanes_connections_are_shed() -> None:

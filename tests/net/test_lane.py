@@ -267,13 +267,27 @@ def test_one_entry_under_two_keys_goes_at_once(lane: Any) -> None:
     assert [lane.holds(one) for one in (entry, other)] == [False, True]
 
 
-@pytest.mark.parametrize("key", [b"/d", b"/d/index", b"/", b"/d/index.html?", b"/e/", b""])
-def test_a_key_that_an_entry_is_not_found_by_is_refused(lane: Any, key: bytes) -> None:
+def test_an_entry_goes_from_all_keys_that_it_was_put_under(lane: Any) -> None:
+    entries = [packed(b"x") for _ in range(300)]
+    for number, entry in enumerate(entries):
+        for under in (b"/%d.html", b"/%d", b"/%d/"):
+            put(lane, under % number, entry)
+    finish(lane)
+    for entry in entries[::2]:
+        lane.drop(entry)
+    known = [[lane.knows(under % number) for under in (b"/%d.html", b"/%d", b"/%d/")] for number in range(300)]
+    assert known == [[False] * 3, [True] * 3] * 150
+    assert [lane.holds(entry) for entry in entries] == [False, True] * 150
+
+
+def test_an_entry_is_taught_under_so_many_keys_that_all_can_go_in_one_step(lane: Any) -> None:
     entry = packed(b"x")
-    put(lane, b"/d/index.html", entry)
-    with pytest.raises(ValueError, match="no key of"):
-        put(lane, key, entry)
-    assert not lane.knows(key)
+    for number in range(300):
+        put(lane, b"/%d" % number, entry)
+    assert sum(lane.knows(b"/%d" % number) for number in range(300)) == 256
+    lane.drop(entry)
+    put(lane, b"/again", entry)
+    assert [lane.knows(b"/255"), lane.knows(b"/again")] == [False, True]
 
 
 def test_clear_forgets_everything(lane: Any) -> None:

@@ -48,7 +48,3 @@ def service(tmp_path: Path) -> Iterator[Service]:
 )
 def test_a_name_that_is_no_other_sites_belongs_to_the_first(service: Service, name: bytes, site: int) -> None:
     assert service.site_of(name).id == site
-
-
-def test_the_keys_of_all_sites_are_counted(service: Service) -> None:
-    assert service.count_keys() == 1 + 2 + 3

@@ -25,7 +25,7 @@ from zcserve.cache.heads import encode_fields
 from zcserve.cache.root import Root
 from zcserve.cache.walk import walk
 from zcserve.errors import UsageError
-from zcserve.net.front import Front
+from zcserve.net.front import Front, Shelf
 from zcserve.net.request import split_target
 from zcserve.paths import SentPath
 from zcserve.servlets import loading
@@ -64,13 +64,16 @@ def write(request):
 """
 
 
-class Told(Front):
-    """A front that notes what it is told."""
+class Told(Front, Shelf):
+    """A front that notes what it is told of a site."""
 
     def __init__(self) -> None:
         self.consulted: list[tuple[Callable[[bytes, bytes], Quick | None] | None, Owned]] = []
         self.forgotten = 0
         self.doubted: list[bool] = []  # whether the events were there still
+
+    def shelf(self, number: int) -> Shelf:
+        return self
 
     def consult(self, look_up: Callable[[bytes, bytes], Quick | None] | None, owned: Owned) -> None:
         self.consulted.append((look_up, owned))
@@ -762,7 +765,7 @@ def kept(tmp_path: Path, folder: Path) -> Iterator[tuple[House, Kitchen]]:
     write_servlet(folder, "calls", CALLS)
     kitchen = Kitchen(tmp_path, servlets=str(folder))
     front = Told()
-    keeping = Keeping(kitchen.loader, kitchen.fetcher, kitchen.timers, front, lambda: 0)
+    keeping = Keeping(kitchen.loader, kitchen.fetcher, kitchen.timers, front)
     house = House(kitchen.side, keeping, front)
     house.servlets.start()
     yield house, kitchen

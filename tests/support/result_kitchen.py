@@ -36,7 +36,7 @@ class Kitchen:
         self.timers = Timers()
         self.looks: list[bool] = []
         self.calls = 0
-        keeping = Keeping(self.loader, self.fetcher, self.timers, Front(), lambda: 0)
+        keeping = Keeping(self.loader, self.fetcher, self.timers, Front())
         caller = Caller(context, LoopGuard(10, Front()))
         look = self.looks.append
         self.results = Results(context, caller, keeping, answer_of=self._answer_of, look=lambda: look(True))

@@ -49,7 +49,7 @@ def forget(server: Server) -> None:
     done = threading.Event()
     front = server.loop.front
     keys = [b"/"] * (KEYS_FORGOTTEN_MAX + 1)
-    server.loop.call_soon(lambda: (front.forget_keys(keys, len(ASKED)), done.set()))
+    server.loop.call_soon(lambda: (front.shelf(0).forget_keys(keys, len(ASKED)), done.set()))
     assert done.wait(20)
 
 

@@ -53,6 +53,7 @@ class Live:
         self.site = site
         self._service = service
         self._loop = service.loop
+        self._shelf = service.loop.front.shelf(site.id)
         self._config = config
         self.plan = plan
         self._next = site.live  # once a flip to it is near: the next generation
@@ -142,15 +143,15 @@ class Live:
         """Have the front know what is absent."""
         live = self.site.live
         self.tell_page()
-        self._loop.front.know_keys(live.keys_in_pieces(), len(live.resources))
+        self._shelf.know_keys(live.keys_in_pieces(), len(live.resources))
 
     def tell_page(self) -> None:
         """Have the front know the page for what is absent."""
-        self._loop.front.set_not_found(self.site.live.not_found_page)
+        self._shelf.set_not_found(self.site.live.not_found_page)
 
     def expect(self, keys: Collection[bytes]) -> None:
         """These keys will lead somewhere. Before they do, and some thousand at a time: no step is to be long."""
-        self._loop.front.add_keys(keys)
+        self._shelf.add_keys(keys)
 
     def expect_next(self, following: Generation) -> None:
         """A flip to this generation is near: what it has is not absent any more, once it was expected."""
@@ -161,7 +162,7 @@ class Live:
         find, coming = self.site.find, self._next.resources
         gone = [key for key in keys if find(key)[1] is None and coming.get(key) is None]
         if gone:
-            self._loop.front.remove_keys(gone)
+            self._shelf.remove_keys(gone)
 
     def after_flip(self, then: Callable[[], None]) -> None:
         """Call `then` when the next generation is the live one. In any thread."""
@@ -171,11 +172,11 @@ class Live:
         """The front lets go of these, and the application of what it knew of them."""
         if self.site.application is not None and files_come_or_go:
             self.site.application.forget(keys)
-        self._loop.front.forget_keys(keys, self._service.count_keys())
+        self._shelf.forget_keys(keys, self.site.count_keys())
 
     def forget(self, keys: Collection[bytes]) -> None:
         """What these keys lead to is not in memory any more."""
-        self._loop.front.forget_keys(keys, self._service.count_keys())
+        self._shelf.forget_keys(keys, self.site.count_keys())
 
     def next_over(self) -> float:
         """When the time of one of the older generations is over; infinity where there is none."""

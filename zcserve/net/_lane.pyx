@@ -29,7 +29,7 @@ from libc.stdlib cimport free
 from os import urandom
 
 from zcserve.net.lane cimport (
-    absent, accepting, connections, endings, hashes, mapped, owned as owning, proxies, servlets, shedding, table, trials, withdrawn,
+    absent, accepting, connections, endings, hashes, mapped, owned as owning, proxies, servlets, shedding, sites, table, trials, withdrawn,
 )
 from zcserve.net.lane.atomic cimport look_64, look_int
 from zcserve.net.lane.connections cimport OWNER_PYTHON, OWNER_SOURCE, Conn, Conns
@@ -39,7 +39,7 @@ from zcserve.net.lane.log cimport is_log_filling, taken_lines
 from zcserve.net.lane.letters cimport run_alone
 from zcserve.net.lane.loop cimport Loop, is_second_over
 from zcserve.net.lane.news cimport are_sent, ask_for_lines, lines_left_out, lost_lines, told_lines
-from zcserve.net.lane.numbers cimport bury, close_numbers, tell_uses
+from zcserve.net.lane.numbers cimport bury, close_numbers, note_use, tell_entry, tell_uses
 from zcserve.net.lane.opening cimport add_descriptors, close_lane, drop_letters, free_lane, have_mail, new_lane, open_lane, prepare
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes
 from zcserve.net.lane.parts cimport set_pages
@@ -47,8 +47,8 @@ from zcserve.net.lane.records cimport Record, record_of_page, take_dead
 from zcserve.net.lane.sending cimport Answering, pace_errands
 from zcserve.net.lane.shared cimport Shared, close_shared, open_shared
 from zcserve.net.lane.sightings cimport set_rule, taken
+from zcserve.net.lane.sites cimport Site, site_of
 from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close
-from zcserve.net.lane.text cimport Text
 from zcserve.net.lane.timed cimport let_pending_go
 
 sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of those beside it
@@ -76,17 +76,16 @@ cdef class Lane:
     cdef Loop *others[LANES_MAX]     # by number, from 1 on
     cdef object config
     cdef list pages                  # see `set_pages`
-    cdef object judge, look_up, owned, teach, origin       # see `__init__`, `consult`, `learn`, `trust`
-    cdef set quick                   # the keys of what was found by `look_up`
+    cdef object judge, origin        # see `__init__`, `trust`
+    cdef list taught                 # by a site's number: [the keys of what was found by its `look_up`, what `learn` and `consult` were given]
     cdef dict made                   # descriptor -> what the application made of a request, and its id, until it is taken
 
     def __cinit__(self):
         cdef Answering *lane = &self.loop.answering
-        self.quick = set()
+        self.taught = []
         self.made = {}
         prepare(&self.loop, &self.shared)
         open_lanes(&self.shared.lanes, &self.loop.station)
-        lane.servlets.quick = <PyObject *> self.quick
         lane.servlets.made = <PyObject *> self.made
 
     def __init__(self, config, bint log_on, judge=None):
@@ -95,7 +94,8 @@ cdef class Lane:
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
         self.config = config
         open_lane(&self.loop, seed, config, log_on)
-        open_shared(&self.shared, &lane.uses, &lane.dead, seed, urandom(16), urandom(16))
+        open_shared(&self.shared, &lane.uses, &lane.dead, seed)
+        self.add_site()
         self.judge = judge
         lane.judged.judge = <PyObject *> judge if judge is not None else NULL
         lane.judged.gil = &lane.gil
@@ -170,15 +170,15 @@ cdef class Lane:
         conns.reports_count = 0
         pace_errands(lane)
         conns.due = conns.full = is_log_filling(&lane.log)
-        self.loop.station.has_chores = table.are_chores_left(&self.shared.table)
+        self.loop.station.has_chores = sites.are_chores_left(&self.shared.sites)
         lane.gil.thread = PyEval_SaveThread()
         self.loop.turns(&self.loop, timeout)
         if not lane.gil.held:
             PyEval_RestoreThread(lane.gil.thread)
         lane.gil.held = False
         bury(&lane.dead)
-        if table.has_chores(&self.shared.table):
-            table.do_chores(&self.shared.table)
+        if sites.has_chores(&self.shared.sites):
+            sites.do_chores(&self.shared.sites)
         return [(conns.reports[i].fd, conns.reports[i].mask) for i in range(conns.reports_count)]
 
     def take(self, int fd):
@@ -216,8 +216,9 @@ cdef class Lane:
         for made, _ in self.made.values():
             made.discard()
         self.made.clear()
-        self.consult(None)
-        self.learn(None)
+        for i in range(self.shared.sites.count):
+            self.consult(None, site=i)
+            self.learn(None, i)
         withdrawn.close_withdrawn(&self.shared.withdrawn)        # what waited for them may refer to the server
         bury(&self.loop.answering.dead)
         if self.loop.answering.conns.epfd >= 0:
@@ -241,6 +242,13 @@ cdef class Lane:
 
     # --- what Python teaches ----------------------------------------------------------------------------------
 
+    def add_site(self):
+        """Another site, which leads nowhere yet: its number. There is one from the start, number 0. Raises MemoryError."""
+        quick = set()
+        sites.add_site(&self.shared.sites, urandom(32), quick)
+        self.taught.append([quick, None, None])
+        return self.shared.sites.count - 1
+
     def set_prefixes(self, tuple prefixes not None):
         """What answers begin with, with any Date: of 200, 304, 206, 412, 416, 404 and 301 for each of KEEP, KEEP_10, CLOSE. The lane
         writes the Date of each second into them. Raises ValueError."""
@@ -258,31 +266,31 @@ cdef class Lane:
         """Large content lies in this memfd, which stays open as long as there is the lane; about so much of it is `resident`."""
         mapped.map_file(&self.loop.answering.output.mapped, fd, resident)
 
-    def put(self, bytes key not None, tuple entries not None, *, bint any_query=False):
-        """Teach a resource: a file's entry, and its variants. `any_query`: with each query behind the key it is the same.
-        Nothing is taught of what is not all in memory (`Body.place`).
+    def put(self, bytes key not None, tuple entries not None, uint32_t site=0, *, bint any_query=False):
+        """Teach a site's resource: a file's entry, and its variants. `any_query`: with each query behind the key it is the same.
+        Nothing is taught of what is not all in memory (`Body.place`), or is under KEYS_MAX keys (lane/owners.pxd).
 
-        Raises ValueError for a key that is neither an entry's nor its directory's, and for what does not add up."""
-        table.put_file(&self.shared.table, key, entries, any_query)
+        Raises ValueError for what does not add up, and like all that names a site, where there is none of this number any more."""
+        table.put_file(&site_of(&self.shared.sites, site).table, key, entries, any_query)
 
-    def put_redirect(self, bytes key not None, bytes head not None, bytes content not None):
+    def put_redirect(self, bytes key not None, bytes head not None, bytes content not None, uint32_t site=0):
         """Teach a 301, whatever the query is: what stands behind the prefix, the location last. Raises ValueError for no head."""
         if not head.endswith(b"\r\n\r\n"):
             raise ValueError("not a head")
-        table.put_page(&self.shared.table, key, record_of_page(key, MOVED, head, content))
+        table.put_page(&site_of(&self.shared.sites, site).table, key, record_of_page(key, MOVED, head, content))
 
-    def learn(self, teach):
+    def learn(self, teach, uint32_t site=0):
         """Have `teach` called for a path that is not known: it puts what the path leads to, if that may be put. None: no more."""
-        self.teach = teach
-        self.loop.answering.finder.teach = <PyObject *> teach if teach is not None else NULL
+        site_of(&self.shared.sites, site).teach = <PyObject *> teach if teach is not None else NULL
+        self.taught[site][1] = teach
 
-    def consult(self, look_up, owned=None):
+    def consult(self, look_up, owned=None, uint32_t site=0):
         """Ask an `Application`'s `look_up` about what nothing was put for, if it may be `owned`; None: all may. Without both there is none."""
-        cdef Answering *lane = &self.loop.answering
-        self.forget_quick()
-        owning.own(&self.shared.owned, look_up is not None or owned is not None, owned)
-        self.look_up, self.owned = look_up, owned
-        lane.servlets.look_up = <PyObject *> look_up if look_up is not None else NULL
+        cdef Site *its = site_of(&self.shared.sites, site)
+        self.forget_quick(site)
+        owning.own(&its.owned, look_up is not None or owned is not None, owned)
+        its.look_up = <PyObject *> look_up if look_up is not None else NULL
+        self.taught[site][2] = look_up, owned
 
     def await_lanes(self):
         """An epoch: when it has passed, no lane answers with what was forgotten until now."""
@@ -292,92 +300,90 @@ cdef class Lane:
         """Whether each lane waits, or has begun a turn since this epoch began."""
         return passed(&self.shared.lanes, epoch)
 
-    def doubt(self):
+    def doubt(self, uint32_t site=0):
         """Ask the application whether it owns what it did."""
-        owning.doubt(&self.shared.owned.freshness)
+        owning.doubt(&site_of(&self.shared.sites, site).owned.freshness)
 
-    def forget_quick(self):
+    def forget_quick(self, uint32_t site=0):
         """Look up anew what was found."""
-        self.doubt()
-        servlets.forget_quick(&self.loop.answering.servlets, &self.shared.table)
+        self.doubt(site)
+        servlets.forget_quick(&self.loop.answering.servlets, site_of(&self.shared.sites, site))
         bury(&self.loop.answering.dead)
 
-    def forget_key(self, bytes key not None):
+    def forget_key(self, bytes key not None, uint32_t site=0):
         """Forget one resource, if it was taught."""
-        table.drop_key(&self.shared.table, table.text_of(key))
+        table.drop_key(&site_of(&self.shared.sites, site).table, table.text_of(key))
         bury(&self.loop.answering.dead)
 
-    def drop(self, entry):
-        """Forget every resource that a representation belongs to: it was evicted or replaced."""
-        table.drop_entry(&self.shared.table, entry)
+    def clear(self, uint32_t resources=0, uint32_t site=0):
+        """Forget all resources of a site, in the next turns: it takes long. There is room for so many `resources` then."""
+        servlets.forget_found(&self.loop.answering.servlets, site_of(&self.shared.sites, site))
+        table.clear(&site_of(&self.shared.sites, site).table, resources)
+        self.chores()
 
-    def clear(self, uint32_t resources=0):
-        """Forget all resources, in the next turns: it takes long. There is room for so many `resources` then."""
-        self.quick.clear()
-        table.clear(&self.shared.table, resources)
-
-    def reserve(self, uint32_t resources):
+    def reserve(self, uint32_t resources, uint32_t site=0):
         """Have room for so many resources, so that the table need not grow."""
-        table.reserve(&self.shared.table, resources)
+        table.reserve(&site_of(&self.shared.sites, site).table, resources)
+
+    def knows(self, bytes key not None, uint32_t site=0):
+        """Whether a resource is taught."""
+        return table.find_key(&site_of(&self.shared.sites, site).table, table.text_of(key)) != NULL
 
     def chores(self):
         """See to a piece of what stands in tables that were left behind, as `poll` does. True while more is left."""
-        return table.do_chores(&self.shared.table)
+        return sites.do_chores(&self.shared.sites)
+
+    # --- entries, in whichever site they are ------------------------------------------------------------------
+
+    def drop(self, entry):
+        """Forget every resource that a representation belongs to: it was evicted or replaced."""
+        sites.drop_entry(&self.shared.sites, entry)
 
     def holds(self, entry):
         """Whether the lane refers to this entry's body."""
-        cdef Record *found[2]
-        return table.find_with(&self.shared.table, entry, found) > 0 or withdrawn.holds(&self.shared.withdrawn, entry)
+        return sites.holds(&self.shared.sites, entry)
 
     def note_use(self, entry, uint64_t tick):
         """Python uses a representation at this tick: that of the use before, as far as the lane knows; 0 for none."""
-        return table.note_use(&self.shared.table, entry, tick)
+        return note_use(&self.shared.numbers, entry, tick)
 
     def pinned(self, entry):
         """Whether the lane is in the middle of sending from this entry. Any thread that holds the GIL may ask."""
-        return table.is_sending(&self.shared.table, entry)
-
-    def knows(self, bytes key not None):
-        """Whether a resource is taught."""
-        return table.find_key(&self.shared.table, table.text_of(key)) != NULL
+        return sites.is_sending(&self.shared.sites, entry)
 
     # --- what is absent ---------------------------------------------------------------------------------------
 
-    def know(self, pieces, uint32_t count):
+    def know(self, pieces, uint32_t count, uint32_t site=0):
         """These are all the keys that lead somewhere, about `count` of them: what is none of them is absent from now on."""
-        hashes.begin_set(&self.shared.absent.keys, count)
+        cdef hashes.Hashes *known = &site_of(&self.shared.sites, site).absent.keys
+        hashes.begin_set(known, count)
         for keys in pieces:
-            self.add_keys(keys)
-        hashes.end_set(&self.shared.absent.keys)
+            self.add_keys(keys, site)
+        hashes.end_set(known)
 
-    def add_keys(self, keys):
+    def add_keys(self, keys, uint32_t site=0):
         """These keys are not absent."""
-        hashes.add_keys(&self.shared.absent.keys, keys)
+        hashes.add_keys(&site_of(&self.shared.sites, site).absent.keys, keys)
 
-    def remove_keys(self, keys):
+    def remove_keys(self, keys, uint32_t site=0):
         """These keys lead nowhere: what was taught of them is forgotten, and they are absent."""
         for key in keys:
-            self.forget_key(key)
-        hashes.remove_keys(&self.shared.absent.keys, keys)
+            self.forget_key(key, site)
+        hashes.remove_keys(&site_of(&self.shared.sites, site).absent.keys, keys)
 
-    def set_not_found(self, bytes head not None, bytes content not None):
+    def set_not_found(self, bytes head not None, bytes content not None, uint32_t site=0):
         """What is absent gets this, with 404; as in `put_redirect`."""
-        absent.set_page(&self.shared.absent, NOT_FOUND, head, content)
+        absent.set_page(&site_of(&self.shared.sites, site).absent, NOT_FOUND, head, content)
         bury(&self.loop.answering.dead)
 
-    def is_absent(self, bytes target not None, int times=1):
+    def is_absent(self, bytes target not None, int times=1, uint32_t site=0):
         """How often a target is called absent, that is asked for so many `times` (in tests, beside changes)."""
-        cdef Text text = Text(PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target))
-        cdef int said = 0
-        with nogil:
-            for _ in range(times):
-                said += not owning.may_own(&self.shared.owned, text) and absent.page_of(&self.shared.absent, text) != NULL
-        return said
+        return trials.absences(site_of(&self.shared.sites, site), target, times)
 
     @property
     def keys_bytes(self):
-        """What the set of keys takes."""
-        return hashes.bytes_of(&self.shared.absent.keys)
+        """What the first site's set of keys takes."""
+        return hashes.bytes_of(&self.shared.sites.first.absent.keys)
 
     def keyed_hash(self, bytes data not None, uint64_t first, uint64_t second):
         """For tests: the set's hash, under this key."""
@@ -391,7 +397,7 @@ cdef class Lane:
 
     def tell_uses(self, entry):
         """As `drain_ticks`, of this entry alone, all until now."""
-        table.tell_entry(&self.shared.table, entry)
+        tell_entry(&self.shared.numbers, entry)
 
     def sample(self, double unit, uint64_t pause, int64_t every):
         """Which uses to note from now on: as `MissRatioCurve`'s attributes of these names say; `unit` 0: none."""
@@ -426,8 +432,8 @@ cdef class Lane:
         return lost_lines(&self.shared.lanes), sum([look_64(&self.lane_of(i).sightings.lost) for i in range(self.shared.lanes.count)])
 
     def hash(self, bytes key not None):
-        """The table's hash of a key."""
-        return table.hash_of(&self.shared.table, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        """The tables' hash of a key."""
+        return table.hash_of(&self.shared.sites.first.table, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
     def parse(self, bytes data not None):
         """For tests and fuzzing: (length, method, target, mode) of the plain request at the front of `data`, or None."""
@@ -495,5 +501,5 @@ cdef class Lane:
 
     @property
     def hash_seed(self):
-        """The secret seed of the table's hash."""
-        return self.shared.table.seed
+        """The secret seed of the tables' hash."""
+        return self.shared.sites.seed

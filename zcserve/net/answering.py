@@ -247,7 +247,7 @@ class Answering:
             return reply.page(406, reply.VARY)
         body = chosen.body or service.fetcher.opened(chosen)
         if self._stored is not None and self._stored.own:
-            service.loop.front.teach(self.target, base)
+            service.loop.front.shelf(self._site.id).teach(self.target, base)
         if body is not None:
             self._site.note_use(chosen, service.loop.tick)
             return self._represent(chosen, body)

@@ -36,7 +36,7 @@ from zcserve.net.access_log import AccessLog
 from zcserve.net.counts import LaneCounts, read
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, mode_of
 from zcserve.net.framing import frame
-from zcserve.net.front import Front, Kind, Turns
+from zcserve.net.front import Front, Kind, Shelf, Turns
 from zcserve.net.lane import digest
 from zcserve.net.lanes import bind, number_of, start
 from zcserve.net.poller import Poller
@@ -167,13 +167,72 @@ def judge(kind: int, value: bytes) -> tuple[int, ...]:
     return (mode_of([value], kind == CONNECTION_11),)
 
 
-def _teach(lane: Lane, find: Callable[[bytes], Entry | Redirect | None], path: bytes) -> None:
-    """Put what a path leads to."""
-    resource = find(path)
-    if isinstance(resource, Entry):
-        lane.put(path, each_coding(resource), any_query=True)
-    elif resource is not None:
-        lane.put_redirect(path, *_framed(reply.redirect(resource.location, None)))
+class FastShelf(Shelf):
+    """What the lane knows of one site: it is told what the lane is to be told."""
+
+    def __init__(self, lane: Lane, site: int, map_pages: Callable[[], None]) -> None:
+        """`site`: the lane's number for it. `map_pages` is called before anything is taught that may lie there."""
+        self._lane = lane
+        self._site = site
+        self._map_pages = map_pages
+
+    def reserve(self, resources: int) -> None:
+        """As `Shelf.reserve`."""
+        self._lane.reserve(resources, self._site)
+
+    def learn(self, find: Callable[[bytes], Entry | Redirect | None]) -> None:
+        """As `Shelf.learn`."""
+        self._map_pages()
+        self._lane.learn(partial(self._teach, find), self._site)
+
+    def _teach(self, find: Callable[[bytes], Entry | Redirect | None], path: bytes) -> None:
+        """Put what a path leads to."""
+        resource = find(path)
+        if isinstance(resource, Entry):
+            self._lane.put(path, each_coding(resource), self._site, any_query=True)
+        elif resource is not None:
+            self._lane.put_redirect(path, *_framed(reply.redirect(resource.location, None)), self._site)
+
+    def teach(self, target: bytes, entry: Entry) -> None:
+        """As `Shelf.teach`."""
+        if not self._lane.knows(target, self._site):
+            self._lane.put(target, each_coding(entry), self._site)
+
+    def consult(self, look_up: Callable[[bytes, bytes], Quick | None] | None, owned: Owned) -> None:
+        """As `Shelf.consult`."""
+        self._lane.consult(look_up, owned, self._site)
+
+    def know_keys(self, pieces: Iterable[Collection[bytes]], count: int) -> None:
+        """As `Shelf.know_keys`."""
+        self._lane.know(pieces, count, self._site)
+
+    def add_keys(self, keys: Collection[bytes]) -> None:
+        """As `Shelf.add_keys`."""
+        self._lane.add_keys(keys, self._site)
+
+    def remove_keys(self, keys: Collection[bytes]) -> None:
+        """As `Shelf.remove_keys`."""
+        self._lane.remove_keys(keys, self._site)
+
+    def set_not_found(self, page: bytes | None) -> None:
+        """As `Shelf.set_not_found`."""
+        self._lane.set_not_found(*_framed(reply.not_found(page)), self._site)
+
+    def forget_keys(self, keys: Collection[bytes], resources: int) -> None:
+        """As `Shelf.forget_keys`."""
+        if len(keys) > KEYS_FORGOTTEN_MAX:
+            self._lane.clear(resources, self._site)
+            return
+        for key in keys:
+            self._lane.forget_key(key, self._site)
+
+    def doubt(self) -> None:
+        """As `Shelf.doubt`."""
+        self._lane.doubt(self._site)
+
+    def forget_quick(self) -> None:
+        """As `Shelf.forget_quick`."""
+        self._lane.forget_quick(self._site)
 
 
 class FastLane(Front):
@@ -216,6 +275,8 @@ class FastLane(Front):
         self._lost = lane.lost  # as far as it was told
         self._answers: list[tuple[int, ...]] = []  # likewise, of each lane
         self._losses: Telling
+        self._shelves: dict[int, FastShelf] = {}
+        self._is_mapped = False
         self._awaited: deque[tuple[Callable[[], bool], Callable[[], None]]] = deque()
         self._call_soon: Callable[[Callable[[], object]], None]
         self._store: Store
@@ -338,49 +399,21 @@ class FastLane(Front):
         """As `Front.end`."""
         self.lane.close_all(idle_only)
 
-    # --- what it is taught, and forgets -------------------------------------------------------------------------
+    # --- what it knows of sites ---------------------------------------------------------------------------------
 
-    def reserve(self, resources: int) -> None:
-        """As `Front.reserve`."""
-        self.lane.reserve(resources)
+    def shelf(self, number: int) -> FastShelf:
+        """As `Front.shelf`."""
+        if number not in self._shelves:
+            self._shelves[number] = FastShelf(self.lane, self.lane.add_site() if self._shelves else 0, self._map_pages)
+        return self._shelves[number]
 
-    def learn(self, find: Callable[[bytes], Entry | Redirect | None]) -> None:
-        """As `Front.learn`. By now the store has the memfd that it stays with (`Store.adopt`)."""
-        self.lane.map(self._store.pages_fd, self._store.budget)
-        self.lane.learn(partial(_teach, self.lane, find))
+    def _map_pages(self) -> None:
+        """The store has the memfd by now that it stays with (`Store.adopt`)."""
+        if not self._is_mapped:
+            self.lane.map(self._store.pages_fd, self._store.budget)
+            self._is_mapped = True
 
-    def teach(self, target: bytes, entry: Entry) -> None:
-        """As `Front.teach`."""
-        if not self.lane.knows(target):
-            self.lane.put(target, each_coding(entry))
-
-    def consult(self, look_up: Callable[[bytes, bytes], Quick | None] | None, owned: Owned) -> None:
-        """As `Front.consult`."""
-        self.lane.consult(look_up, owned)
-
-    def know_keys(self, pieces: Iterable[Collection[bytes]], count: int) -> None:
-        """As `Front.know_keys`."""
-        self.lane.know(pieces, count)
-
-    def add_keys(self, keys: Collection[bytes]) -> None:
-        """As `Front.add_keys`."""
-        self.lane.add_keys(keys)
-
-    def remove_keys(self, keys: Collection[bytes]) -> None:
-        """As `Front.remove_keys`."""
-        self.lane.remove_keys(keys)
-
-    def set_not_found(self, page: bytes | None) -> None:
-        """As `Front.set_not_found`."""
-        self.lane.set_not_found(*_framed(reply.not_found(page)))
-
-    def forget_keys(self, keys: Collection[bytes], resources: int) -> None:
-        """As `Front.forget_keys`."""
-        if len(keys) > KEYS_FORGOTTEN_MAX:
-            self.lane.clear(resources)
-            return
-        for key in keys:
-            self.lane.forget_key(key)
+    # --- what it forgets ----------------------------------------------------------------------------------------
 
     def when_passed(self, then: Callable[[], None]) -> None:
         """As `Front.when_passed`."""
@@ -399,14 +432,6 @@ class FastLane(Front):
         while self._awaited and self._awaited[0][0]():
             self._write_lines()
             self._awaited.popleft()[1]()
-
-    def doubt(self) -> None:
-        """As `Front.doubt`."""
-        self.lane.doubt()
-
-    def forget_quick(self) -> None:
-        """As `Front.forget_quick`."""
-        self.lane.forget_quick()
 
     def drop(self, entry: Entry) -> None:
         """As `Front.drop`."""

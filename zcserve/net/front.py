@@ -1,6 +1,7 @@
 """What stands in front of a loop: it waits for events, and may answer requests before Python hears of them.
 
 `Front` is the contract, and a front that answers nothing: nothing is taught, nothing forgotten, no client is its own.
+What a front knows of one site is a `Shelf`, which is a contract in the same way.
 `Poller` (poller.py) adds the waiting, which makes the general lane complete; `FastLane` (fastlane.py) has the compiled
 lane, and overrides everything. So whatever stands above tells the front what happens and never asks which one it is.
 Only `open_front` (fastlane.py) chooses.
@@ -51,6 +52,54 @@ class Turns(Protocol):
 
     def call_soon(self, call: Callable[[], object]) -> None:
         """Have it called in the loop's thread. Any thread may ask."""
+
+
+class Shelf:
+    """What a front knows of one site: what the site's keys lead to, and which lead nowhere. The contract, and that of a
+    front that remembers nothing. In the loop's thread alone."""
+
+    def reserve(self, resources: int) -> None:
+        """The site has so many resources."""
+
+    def learn(self, find: Callable[[bytes], Entry | Redirect | None]) -> None:
+        """Ask `Site.lasting` what a path leads to that is asked for and not known."""
+
+    def teach(self, target: bytes, entry: Entry) -> None:
+        """`target`, with the query that it has, leads to `entry` until this is told otherwise."""
+
+    def consult(self, look_up: Callable[[bytes, bytes], Quick | None] | None, owned: Owned) -> None:
+        """Ask `Application.look_up` what answers a request for a target that was not taught, and that the application
+        may own; anew for what was found before. None: nothing answers at once."""
+
+    # --- what is absent -------------------------------------------------------------------------------------------
+
+    def know_keys(self, pieces: Iterable[Collection[bytes]], count: int) -> None:
+        """These are all the keys that lead somewhere, `count` of them: a target that is none of them may be answered
+        with 404. Where that is never said, none is."""
+
+    def add_keys(self, keys: Collection[bytes]) -> None:
+        """These keys may lead somewhere from now on: told before they do."""
+
+    def remove_keys(self, keys: Collection[bytes]) -> None:
+        """These keys lead nowhere: told after they did."""
+
+    def set_not_found(self, page: bytes | None) -> None:
+        """The content of the site's page for 404; None: it has none."""
+
+    # --- what is forgotten --------------------------------------------------------------------------------------
+
+    def forget_keys(self, keys: Collection[bytes], resources: int) -> None:
+        """These keys lead elsewhere now; the site has so many `resources`."""
+
+    def doubt(self) -> None:
+        """Something may have changed in the application: ask whether it owns what it did. Told before it takes that
+        up."""
+
+    def forget_quick(self) -> None:
+        """Consult anew for what was found so."""
+
+
+_EMPTY = Shelf()
 
 
 class Front:
@@ -127,47 +176,13 @@ class Front:
     def end(self, *, idle_only: bool) -> None:
         """End the connections; `idle_only`: those that owe nothing now, and the others when they are through."""
 
-    # --- what it is taught --------------------------------------------------------------------------------------
+    # --- what it knows of sites ---------------------------------------------------------------------------------
 
-    def reserve(self, resources: int) -> None:
-        """So many resources may be taught."""
-
-    def learn(self, find: Callable[[bytes], Entry | Redirect | None]) -> None:
-        """Ask `Site.lasting` what a path leads to that is asked for and not known."""
-
-    def teach(self, target: bytes, entry: Entry) -> None:
-        """`target`, with the query that it has, leads to `entry` until this is told otherwise."""
-
-    def consult(self, look_up: Callable[[bytes, bytes], Quick | None] | None, owned: Owned) -> None:
-        """Ask `Application.look_up` what answers a request for a target that was not taught, and that the application
-        may own; anew for what was found before. None: nothing answers at once."""
-
-    # --- what is absent -------------------------------------------------------------------------------------------
-
-    def know_keys(self, pieces: Iterable[Collection[bytes]], count: int) -> None:
-        """These are all the keys that lead somewhere, `count` of them: a target that is none of them may be answered
-        with 404. Where that is never said, none is."""
-
-    def add_keys(self, keys: Collection[bytes]) -> None:
-        """These keys may lead somewhere from now on: told before they do."""
-
-    def remove_keys(self, keys: Collection[bytes]) -> None:
-        """These keys lead nowhere: told after they did."""
-
-    def set_not_found(self, page: bytes | None) -> None:
-        """The content of the site's page for 404; None: it has none."""
+    def shelf(self, number: int) -> Shelf:
+        """What it knows of the site of this number, of which there is nothing at first."""
+        return _EMPTY
 
     # --- what it forgets ----------------------------------------------------------------------------------------
-
-    def forget_keys(self, keys: Collection[bytes], resources: int) -> None:
-        """These keys lead elsewhere now; there are so many `resources` in all."""
-
-    def doubt(self) -> None:
-        """Something may have changed in the application: ask whether it owns what it did. Told before it takes that
-        up."""
-
-    def forget_quick(self) -> None:
-        """Consult anew for what was found so."""
 
     def when_passed(self, then: Callable[[], None]) -> None:
         """Call `then` when no client gets what it was to forget by now: at once, where one thread answers."""

@@ -98,10 +98,6 @@ class Service:
         """The site that a host name belongs to: the first one, where it is no other's."""
         return self._site_of.get(name, self.sites[0])
 
-    def count_keys(self) -> int:
-        """How many keys there are in all sites."""
-        return sum(len(site.live.resources) for site in self.sites)
-
     def generations(self) -> Iterator[Generation]:
         """All that is served, of every site."""
         return chain.from_iterable(site.generations for site in self.sites)

@@ -187,7 +187,7 @@ class Servlets:
         self._sure_until = 0.0
         self._is_late = False  # what is being loaded takes long: nothing waits for it
         self._everything = False  # the next load is of all, whether it changed or not
-        self._front = front
+        self._shelf = front.shelf(site.id)
         try:
             self._mounts = Mounts(config.mount, self.context, faults)
         except BaseException:
@@ -215,10 +215,10 @@ class Servlets:
         segments, mounted = self._in_use.table.first_segments(), self._mounts.first_segments()
         owned = None if segments is None or mounted is None else {SERVLET_PATH[1:], *segments, *mounted}
         if self._folder is None:
-            self._front.consult(None, Owned(mounted))
+            self._shelf.consult(None, Owned(mounted))
         else:
             is_fresh = lambda: not self._is_stale(None)  # noqa: E731
-            self._front.consult(self.look_up, Owned(owned, self._folder_events.fd, SURE_S, is_fresh))
+            self._shelf.consult(self.look_up, Owned(owned, self._folder_events.fd, SURE_S, is_fresh))
 
     def describe(self) -> str:
         """What there is, for people."""
@@ -306,7 +306,7 @@ class Servlets:
 
     def forget(self, keys: Collection[bytes]) -> None:
         """As `Application.forget`: a file goes before a servlet."""
-        self._front.forget_quick()
+        self._shelf.forget_quick()
         if self.results is not None:
             self.results.files_changed(keys)
 
@@ -318,13 +318,13 @@ class Servlets:
             return False
         now = time.monotonic()
         if self._folder_events.is_told:
-            self._front.doubt()
+            self._shelf.doubt()
         if self._folder_events.take() or now > self._sure_until:
             self._sure_until = now + SURE_S
             changes = self._in_use.changes()
             if changes != self._changes:
                 self._changes = changes
-                self._front.forget_quick()
+                self._shelf.forget_quick()
         if found is None:
             return bool(self._changes)
         return not self._changes.isdisjoint(found.names)
@@ -370,7 +370,7 @@ class Servlets:
         self._is_late = False
         self._changes = frozenset()
         self._sure_until = 0.0  # what was written while it was loaded is not loaded
-        self._front.doubt()
+        self._shelf.doubt()
         self._folder_events.close()
         self._folder_events = self._folder.listen()
         self._in_use, self._found = self._folder.loaded, {}

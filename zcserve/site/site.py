@@ -61,6 +61,10 @@ class Site:
         """What the live generation was made from."""
         return self.live.root
 
+    def count_keys(self) -> int:
+        """How many keys lead somewhere."""
+        return len(self.live.resources)
+
     def serve(self, live: Generation, older: Sequence[Generation] = ()) -> None:
         """From now on this generation is the live one, and these are still reachable."""
         self.generations = (live, *older)
@@ -85,7 +89,7 @@ class Site:
 
     def lasting(self, path: bytes) -> Entry | Redirect | None:
         """What a path that is its own key leads to for all requests that read, whatever their query, until the front
-        is told otherwise (`Front.forget_keys`). None: only the request itself can tell."""
+        is told otherwise (`Shelf.forget_keys`). None: only the request itself can tell."""
         resource = self.live.resources.get(path)
         return resource if self.application is None or isinstance(resource, Entry) else None
 

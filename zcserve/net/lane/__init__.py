@@ -1,9 +1,10 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
     system text atomic growing  <  scan dates gil steady requests mail parcels counts  <  seconds lanes mapped records
-        <  withdrawn grammar choice uses
-        <  numbers  <  hashes judged ranges sightings table  <  conditions  <  head  <  proxies log_fields
-        <  log output  <  timed  <  connections parts absent finding news  <  owned  <  servlets shared
+        <  withdrawn grammar choice uses owners
+        <  numbers  <  hashes judged ranges sightings table  <  conditions absent  <  owned  <  sites
+        <  finding head  <  proxies log_fields
+        <  log output  <  timed  <  connections parts news  <  servlets shared
         <  endings moving  <  accepting shedding asking  <  sending  <  answering
         <  replying trials  <  loop  <  letters  <  opening  <  _lane
 
@@ -34,8 +35,10 @@
 | choice      | which representation a request gets                                         |
 | sightings   | uses that are sampled                                                       |
 | uses        | uses that Python is told of                                                 |
+| owners      | which record a number belongs to, and which numbers an entry has            |
 | numbers     | which number means which representation; its uses are told by that          |
-| table       | key -> record; growing and clearing in pieces                               |
+| table       | key -> record of one site; growing and clearing in pieces                   |
+| sites       | what is known of each site, and of an entry in whichever site               |
 | head        | bytes -> a request's head                                                   |
 | proxies     | the client that a trusted peer names                                        |
 | log_fields  | what stands behind a line of the access log                                 |

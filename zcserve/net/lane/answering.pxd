@@ -7,7 +7,7 @@ to pipelined requests are gathered and sent together. Whatever the lane cannot a
 from there on, but not before all that was answered is out.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from zcserve.net.lane.absent cimport page_of
 from zcserve.net.lane.asking cimport (
@@ -36,6 +36,7 @@ from zcserve.net.lane.records cimport Record, Rep, key_at, reps_of
 from zcserve.net.lane.sending cimport Answering, flush, hand_over, put_off
 from zcserve.net.lane.servlets cimport Asked, ask, discard_made, let_said_go, look_up, servlet_of, settle
 from zcserve.net.lane.sightings cimport is_sampling, sight
+from zcserve.net.lane.sites cimport Site
 from zcserve.net.lane.system cimport expect_bytes, monotonic
 from zcserve.net.lane.table cimport expect, find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
@@ -63,8 +64,9 @@ cdef inline bint read_head(Answering *lane, const char *start, const char *end, 
     if not find_place(&lane.judged, head):
         return False
     key = key_of(head)
-    head.hash = hash_of(&lane.shared.table, key.at, key.len)
-    expect(&lane.shared.table, head.hash)
+    head.site = lane.shared.sites.first
+    head.hash = hash_of(&head.site.table, key.at, key.len)
+    expect(&head.site.table, head.hash)
     if not parse_rest(&lane.rules, &lane.judged, start, p, end, head):
         return False
     if lane.conns.draining:
@@ -85,9 +87,9 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
     cdef size_t batch = 0
     while p < end:
         # What a servlet did may be about what follows it.
-        if not read_head(lane, p, end, &head) or (conn.called_in == lane.turn and not is_fresh(lane)):
+        if not read_head(lane, p, end, &head) or (conn.called_in == lane.turn and not is_fresh(lane, head.site)):
             return hand_over(lane, fd, p, end, False)
-        record = find_known(lane, &head)
+        record = find_known(&head)
         if record == NULL:
             if not may_find(&lane.finder):
                 return put_off(lane, fd, p, end, ENOUGH)
@@ -121,55 +123,57 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
     return DONE
 
 
-cdef inline Record *find_known(const Answering *lane, const Head *head) noexcept nogil:
+cdef inline Record *find_known(const Head *head) noexcept nogil:
     """What the table has for a request. A servlet is told its target as it was sent, so one in absolute-form has a record of its
     own (`find_first`)."""
     cdef Text key = key_of(head)
-    cdef Record *record = find(&lane.shared.table, key.at, key.len, head.hash)
+    cdef Record *record = find(&head.site.table, key.at, key.len, head.hash)
     if head.for_servlet:
         return record
     if record == NULL:
-        record = find_path(&lane.shared.table, head.place)
+        record = find_path(&head.site.table, head.place)
     return NULL if record != NULL and head.is_absolute and not record.count else record
 
 
 cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
     """What answers a request that the table has nothing for: an application's servlet, the page for what is absent, or what Python
     finds."""
+    cdef Site *site = head.site
     cdef Record *record = NULL
     cdef Text place = head.place
-    cdef bint is_owned = head.for_servlet or may_own(&lane.shared.owned, place)
+    cdef bint is_owned = head.for_servlet or may_own(&site.owned, place)
     if not is_owned:
-        record = page_of(&lane.shared.absent, place)
-        if record != NULL and not is_fresh(lane):
+        record = page_of(&site.absent, place)
+        if record != NULL and not is_fresh(lane, site):
             return &lane.asking.unknown if lane.number else NULL
     if lane.number:
         return record if record != NULL else &lane.asking.unknown
-    if is_owned and lane.servlets.look_up != NULL:
+    if is_owned and site.look_up != NULL:
         if head.is_absolute and not head.for_servlet:
             head.place = head.target
-            head.hash = hash_of(&lane.shared.table, head.target.at, head.target.len)
-            record = find(&lane.shared.table, head.target.at, head.target.len, head.hash)
+            head.hash = hash_of(&site.table, head.target.at, head.target.len)
+            record = find(&site.table, head.target.at, head.target.len, head.hash)
         if record == NULL:
             hold_gil(&lane.gil)
-            record = look_up(&lane.servlets, &lane.shared.table, head)
+            record = look_up(&lane.servlets, &lane.shared.sites, site, head)
         head.place = place
     if record == NULL and not head.for_servlet:
         hold_gil(&lane.gil)
-        record = find_out(&lane.finder, &lane.shared.table, place)
+        record = find_out(&lane.finder, site, place)
         lane.requests_left -= FIND_REQUESTS - 1
     return record
 
 
-cdef inline bint is_fresh(Answering *lane) noexcept nogil:
-    """Whether an application owns what it did."""
-    cdef Owned *owned = &lane.shared.owned
+cdef inline bint is_fresh(Answering *lane, Site *site) noexcept nogil:
+    """Whether the site's application owns what it did; looked at anew after each call of a servlet."""
+    cdef Owned *owned = &site.owned
+    cdef uint64_t look = lane.turn + lane.calls      # no other look has this number: both only grow
     if lane.number:
         return seems_fresh_elsewhere(owned, lane.conns.now)
-    if owned.is_fresh == NULL or seems_fresh(&owned.freshness, lane.turn, lane.conns.now):
+    if owned.is_fresh == NULL or seems_fresh(&owned.freshness, look, lane.conns.now):
         return True
     hold_gil(&lane.gil)
-    return is_still_owned(owned, lane.turn, lane.conns.now)
+    return is_still_owned(owned, look, lane.conns.now)
 
 
 cdef inline bint has_had_its_share(const Answering *lane) noexcept nogil:
@@ -293,7 +297,6 @@ cdef inline int answer_servlet(
     if lane.log.on:
         write_line(lane, conn, head, 200, lane.servlets.content_size, SERVLET)
     conn.called_in = lane.turn
-    lane.shared.owned.freshness.fresh_in = 0    # looked at anew
     return DONE
 
 
@@ -323,7 +326,7 @@ cdef inline int ask_servlet(Answering *lane, int fd, Head *head, Record *found, 
     lane.output.count = 0        # nothing is left to send it to
     if lane.log.is_timed:
         complete_batch(&lane.log, conn.read_at)
-    let_said_go(&lane.servlets, &lane.shared.table)
+    let_said_go(&lane.servlets, &lane.dead)
     return GONE
 
 
@@ -340,7 +343,8 @@ cdef inline int call(Answering *lane, Head *head, Record *found, const char *p, 
     if not lane.called_at:
         lane.called_at = monotonic()
     lane.servlets.is_called = False
-    result = ask(&lane.servlets, &lane.shared.table, found, asked, head, &lane.output)
+    lane.calls += 1
+    result = ask(&lane.servlets, &lane.dead, found, asked, head, &lane.output)
     now = monotonic()
     took = now - lane.called_at
     lane.calling_left -= took

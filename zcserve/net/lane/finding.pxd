@@ -11,11 +11,11 @@ have been gathered from, and nothing holds those before they are sent.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.ref cimport PyObject
 from libc.string cimport memchr
 
 from zcserve.net.lane.records cimport Record
-from zcserve.net.lane.table cimport Table, find_key, moved
+from zcserve.net.lane.sites cimport Site
+from zcserve.net.lane.table cimport find_key, moved
 from zcserve.net.lane.text cimport Text
 
 cdef enum:
@@ -23,25 +23,24 @@ cdef enum:
     FIND_REQUESTS = 8            # what a question counts
 
 cdef struct Finder:
-    PyObject *teach              # of `Lane`: has `Lane.put` or `put_redirect` called for a path, or not; NULL: nothing is asked
     int left                     # questions, in this turn
 
 
 cdef inline bint may_find(const Finder *finder) noexcept nogil:
     """Whether Python may be asked now. If not, the request waits."""
-    return finder.left > 0 or finder.teach == NULL
+    return finder.left > 0
 
 
-cdef inline Record *find_out(Finder *finder, Table *table, Text target) noexcept with gil:
+cdef inline Record *find_out(Finder *finder, Site *site, Text target) noexcept with gil:
     """What a target leads to, taught or moved now; NULL where the general lane is to answer. The caller has the GIL already."""
     cdef const char *query = <const char *> memchr(target.at, c'?', target.len)
     cdef Text path = Text(target.at, query - target.at) if query != NULL else target
-    cdef Record *record = moved(table, path)
-    if record == NULL and finder.teach != NULL:
+    cdef Record *record = moved(&site.table, path)
+    if record == NULL and site.teach != NULL:
         finder.left -= 1
         try:
-            (<object> finder.teach)(PyBytes_FromStringAndSize(path.at, path.len))
+            (<object> site.teach)(PyBytes_FromStringAndSize(path.at, path.len))
         except BaseException:    # the general lane fails as it does, and says so
             return NULL
-        record = find_key(table, path)
+        record = find_key(&site.table, path)
     return record if record != NULL and (query == NULL or record.any_query) else NULL

@@ -22,6 +22,7 @@ from zcserve.net.lane.grammar cimport (
 from zcserve.net.lane.judged cimport Judged, means, means_as_last
 from zcserve.net.lane.records cimport CODINGS
 from zcserve.net.lane.scan cimport name_end, target_end, value_end
+from zcserve.net.lane.sites cimport Site
 from zcserve.net.lane.text cimport Text, same_name
 
 cdef enum:
@@ -59,6 +60,7 @@ cdef struct Head:
     size_t method_len
     int mode                     # what the connection does after it: KEEP, KEEP_10, CLOSE
     uint32_t hash                # of its key (`key_of`)
+    Site *site                   # whose it is
     Text target
     Text place                   # what names a resource: path and query
     int64_t accept[CODINGS]      # with `has_accept`: qualities by coding

@@ -31,8 +31,8 @@ from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET, date_prefixes
 from zcserve.net.lane.replying cimport post_answers, take_up_answers
 from zcserve.net.lane.seconds cimport is_another
 from zcserve.net.lane.sending cimport Answering, begin_turn, go_on
+from zcserve.net.lane.sites cimport has_chores
 from zcserve.net.lane.system cimport EPOLLERR, EPOLLHUP, EPOLLOUT, EPOLLRDHUP, epoll_event, epoll_wait, monotonic, recv, ssize_t
-from zcserve.net.lane.table cimport has_chores
 from zcserve.net.lane.news cimport has_news
 from zcserve.net.lane.withdrawn cimport WAIT_MS, give_back, is_waiting
 
@@ -201,7 +201,7 @@ cdef inline bint is_time(const Loop *loop, double until) noexcept nogil:
 
 
 cdef inline bint has_own_chores(const Loop *loop) noexcept nogil:
-    return loop.station.has_chores and has_chores(&loop.answering.shared.table)
+    return loop.station.has_chores and has_chores(&loop.answering.shared.sites)
 
 
 cdef inline bint is_second_over(Loop *loop) noexcept nogil:
@@ -274,7 +274,7 @@ cdef inline int wait_ms(const Loop *loop, double until, bint worked) noexcept no
         return 0
     if conns.count or conns.look_at:
         at = min(at, conns.next_sweep)
-    if loop.station.has_chores and is_waiting(loop.answering.shared.table.withdrawn):
+    if loop.station.has_chores and is_waiting(&loop.answering.shared.withdrawn):
         at = min(at, conns.now + WAIT_MS * 0.001)
     return -1 if at == NEVER else <int> (max(at - conns.now, 0) * 1000 + 0.999)
 

@@ -7,7 +7,7 @@ used it. Which numbers that are, the lanes' lists say, which come as parcels. In
 (`tell_some`). One entry can be told at once, and exactly (`tell_entry`): no lane need do anything for that.
 
 A number is given back when its record is buried: no lane uses it any more, so what was counted until then is the last. Who has it next begins
-with what the lanes have counted by then.
+with what the lanes have counted by then. Whose a number is, and which numbers an entry has, owners.pxd knows.
 """
 
 from cpython.ref cimport PyObject
@@ -17,10 +17,13 @@ from libc.stdlib cimport calloc, free
 from zcserve.net.lane.atomic cimport look_32, look_64, set_64
 from zcserve.net.lane.growing cimport grown
 from zcserve.net.lane.lanes cimport LANES_MAX, Lanes, note_chores
+from zcserve.net.lane.owners cimport (
+    Owners, close_owners, entry_of, first_of, has_room_for, next_of, put_owner, take_owner,
+)
 from zcserve.net.lane.parcels cimport Parcel, has_come, let_parcel_go, may_send
-from zcserve.net.lane.records cimport Dead, Record, free_record, reps_of
+from zcserve.net.lane.records cimport Dead, Record, Rep, free_record, reps_of
 from zcserve.net.lane.system cimport monotonic
-from zcserve.net.lane.uses cimport Uses, has_uses, list_number, send_uses, tick_at
+from zcserve.net.lane.uses cimport Uses, has_uses, list_number, note_tick, send_uses, tick_at
 
 cdef enum:
     TICKS_AT_ONCE = 256          # entries that are told in a turn, or when something is evicted: a tenth of a millisecond
@@ -31,8 +34,8 @@ cdef struct Numbers:
     uint32_t *unused             # those that were given back
     size_t count, size
     uint32_t last                # the largest that was ever given
-    size_t room
-    PyObject **owners            # by number: the entry whose representation has it, NULL for none
+    size_t room                  # of `told`
+    Owners owners
     Uses *uses[LANES_MAX]        # of each lane
     uint32_t *told[LANES_MAX]    # of each lane, by number: the `Use.count` that Python was told
     int lane                     # whose list is gone through; as many as there are when the round is over
@@ -60,28 +63,39 @@ cdef inline void close_numbers(Numbers *numbers) noexcept nogil:
     for i in range(LANES_MAX):
         free(numbers.told[i])
     free(numbers.unused)
-    free(numbers.owners)
-    numbers.owners = NULL
+    close_owners(&numbers.owners)
 
 
 # --- giving -------------------------------------------------------------------------------------------------
 
 
+cdef inline bint number_reps(Numbers *numbers, Record *record, uint32_t site) except -1:
+    """Have a number for each representation of a file, whose record is to stand in this site's table. False without memory."""
+    cdef Rep *rep
+    cdef int i
+    for i in range(record.count):
+        rep = &reps_of(record)[i]
+        if rep.entry == NULL:
+            continue
+        rep.number = take_number(numbers, <object> rep.entry)
+        if not rep.number:
+            return False
+        put_owner(&numbers.owners, rep.number, record, site)
+    return True
+
+
 cdef inline uint32_t take_number(Numbers *numbers, entry) except? 0:
     """One that no representation has, for this entry's; from 1 on, so that they stay few. It was used last when the entry says. 0 without
     memory."""
-    cdef uint32_t number
     cdef uint64_t tick = entry.tick
+    cdef uint32_t number = numbers.unused[numbers.count - 1] if numbers.count else numbers.last + 1
     cdef int i
+    if not has_room(numbers, number):
+        return 0
     if numbers.count:
         numbers.count -= 1
-        number = numbers.unused[numbers.count]
     else:
-        number = numbers.last + 1
-        if not has_room(numbers, number):
-            return 0
         numbers.last = number
-    numbers.owners[number] = <PyObject *> entry
     for i in range(numbers.lanes.count):
         numbers.told[i][number] = look_32(&numbers.uses[i].all[number].count)
         set_64(&numbers.uses[i].all[number].tick, 0)
@@ -99,6 +113,8 @@ cdef inline bint has_room(Numbers *numbers, uint32_t number) noexcept nogil:
     for i in range(numbers.lanes.count):
         if not has_uses(numbers.uses[i], number):
             return False
+    if not has_room_for(&numbers.owners, number):
+        return False
     if number < numbers.room:
         return True
     for i in range(numbers.lanes.count):
@@ -107,24 +123,21 @@ cdef inline bint has_room(Numbers *numbers, uint32_t number) noexcept nogil:
         if list == NULL:
             return False
         numbers.told[i] = <uint32_t *> list
-    list = grown(numbers.owners, &numbers.room, sizeof(PyObject *))
-    if list == NULL:
-        return False
-    numbers.owners = <PyObject **> list
+    numbers.room = room
     return True
 
 
 cdef inline void give_numbers(Numbers *numbers, Record *record) noexcept:
-    """A record's representations are gone; their entries are told the last of their uses. Without memory a number is not used again."""
+    """A record is about to go: its entries are told the last of their uses. Without memory a number is not used again."""
     cdef uint32_t *unused
     cdef uint32_t number
     cdef int i
     for i in range(record.count):
         number = reps_of(record)[i].number
-        if not number or numbers.owners == NULL:
+        if not number or numbers.owners.all == NULL or numbers.owners.all[number].record != record:
             continue
         tell(numbers, number)
-        numbers.owners[number] = NULL
+        take_owner(&numbers.owners, number)
         if numbers.count == numbers.size:
             unused = <uint32_t *> grown(numbers.unused, &numbers.size, sizeof(uint32_t))
             if unused == NULL:
@@ -164,7 +177,7 @@ cdef inline int tell(Numbers *numbers, uint32_t number) except -1:
             count += counted - numbers.told[i][number]
         numbers.told[i][number] = counted
     if count:
-        entry = <object> numbers.owners[number]
+        entry = <object> entry_of(&numbers.owners, number)
         entry.tick = max(entry.tick, last_use(numbers, number))
         entry.uses += count
     return 0
@@ -177,6 +190,26 @@ cdef inline int tell_record(Numbers *numbers, const Record *record) except -1:
         if reps_of(record)[i].number:
             tell(numbers, reps_of(record)[i].number)
     return 0
+
+
+cdef inline int tell_entry(Numbers *numbers, entry) except -1:
+    """Tell an entry of its uses until now."""
+    cdef uint32_t number = first_of(&numbers.owners, <PyObject *> entry)
+    while number:
+        tell(numbers, number)
+        number = next_of(&numbers.owners, numbers.owners.all[number].next, <PyObject *> entry)
+    return 0
+
+
+cdef inline uint64_t note_use(Numbers *numbers, entry, uint64_t tick) except? 0:
+    """Python uses a representation at this tick: that of the use before, as the lanes know it; 0 for none."""
+    cdef uint32_t number = first_of(&numbers.owners, <PyObject *> entry)
+    cdef uint64_t last = 0
+    while number:
+        last = max(last, last_use(numbers, number))
+        note_tick(numbers.uses[0], number, &numbers.uses[0].all[number], tick)
+        number = next_of(&numbers.owners, numbers.owners.all[number].next, <PyObject *> entry)
+    return last
 
 
 cdef inline bint is_telling(const Numbers *numbers) noexcept nogil:
@@ -233,7 +266,7 @@ cdef inline bint tell_next(Numbers *numbers) except -1:
     cdef uint32_t number = (<uint32_t *> numbers.lanes.stations[numbers.lane].touched.what)[numbers.at]
     cdef uint32_t counted = look_32(&numbers.uses[numbers.lane].all[number].count)
     numbers.at += 1
-    if numbers.owners[number] == NULL or counted == numbers.told[numbers.lane][number]:
+    if numbers.owners.all[number].record == NULL or counted == numbers.told[numbers.lane][number]:
         return False
     tell(numbers, number)
     return True

@@ -111,7 +111,7 @@ cdef inline Loop *new_lane(const Loop *first, Shared *shared, config) except NUL
         raise MemoryError
     prepare(loop, shared)
     try:
-        open_lane(loop, shared.table.seed, config, first.answering.log.is_kept)
+        open_lane(loop, shared.sites.seed, config, first.answering.log.is_kept)
         have_mail(loop)
         open_news(&loop.station, &loop.answering.log)
         copy(&loop.answering, &first.answering)

@@ -25,7 +25,7 @@ from zcserve.net.lane.text cimport Text
 cdef struct Freshness:
     int notice                   # has something to read when things may have changed, -1 for none
     double sure_s                # for so long nothing need be asked otherwise
-    double fresh_at              # the time and the first lane's turn in which it was found fresh
+    double fresh_at              # the time at which it was found fresh, and the number of that look
     uint64_t fresh_in
 
 cdef struct Owned:
@@ -81,10 +81,10 @@ cdef inline bint may_own(const Owned *owned, Text target) noexcept nogil:
     return not lacks(&owned.segments, target.at, target.len)
 
 
-cdef inline bint seems_fresh(Freshness *freshness, uint64_t turn, double now) noexcept nogil:
-    """Whether nothing can have changed since it was found fresh; looked at once a turn."""
+cdef inline bint seems_fresh(Freshness *freshness, uint64_t look, double now) noexcept nogil:
+    """Whether nothing can have changed since it was found fresh; looked at once for each `look`, which has a number."""
     cdef int unread = 0
-    if freshness.fresh_in == turn:
+    if freshness.fresh_in == look:
         return True
     if (
         freshness.notice < 0
@@ -93,7 +93,7 @@ cdef inline bint seems_fresh(Freshness *freshness, uint64_t turn, double now) no
         or unread
     ):
         return False
-    freshness.fresh_in = turn
+    freshness.fresh_in = look
     return True
 
 
@@ -114,19 +114,19 @@ cdef inline void doubt(Freshness *freshness) noexcept nogil:
     freshness.fresh_in = 0
 
 
-cdef inline bint is_found_fresh(Freshness *freshness, object is_fresh, uint64_t turn, double now) except -1:
+cdef inline bint is_found_fresh(Freshness *freshness, object is_fresh, uint64_t look, double now) except -1:
     """Ask Python."""
     doubt(freshness)
     if not is_fresh():
         return False
     set_double(&freshness.fresh_at, now)
-    freshness.fresh_in = turn
+    freshness.fresh_in = look
     return True
 
 
-cdef inline bint is_still_owned(Owned *owned, uint64_t turn, double now) noexcept with gil:
+cdef inline bint is_still_owned(Owned *owned, uint64_t look, double now) noexcept with gil:
     """Whether Python says that the application owns what it did. The caller has the GIL already."""
     try:
-        return is_found_fresh(&owned.freshness, <object> owned.is_fresh, turn, now)
+        return is_found_fresh(&owned.freshness, <object> owned.is_fresh, look, now)
     except BaseException:        # the general lane fails as it does, and says so
         return False

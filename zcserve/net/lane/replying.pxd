@@ -113,10 +113,10 @@ cdef inline int answer_question(Answering *lane, Question *question) noexcept no
         return DONE
     lane.servlets.said, question.said = question.said, lane.servlets.said
     while p < end and read_head(lane, p, end, &head):
-        if question.requests and not is_fresh(lane):
+        if question.requests and not is_fresh(lane, head.site):
             question.then = HANDS
             break
-        record = find_known(lane, &head)
+        record = find_known(&head)
         if record == NULL:
             if not may_find(&lane.finder):
                 result = ENOUGH
@@ -153,7 +153,6 @@ cdef inline int call_for(Answering *lane, Question *question, Head *head, Record
     asked.peer = Text(<const char *> question.peer, question.peer_len)
     asked.by_proxy = head.forwarded and question.by_proxy
     result = call(lane, head, found, p, &asked)
-    lane.shared.owned.freshness.fresh_in = 0    # looked at anew
     if result == HAND_OVER:
         question.then = GIVES if has_made(&lane.servlets, asked.fd) else GOES_ON
         return HAND_OVER

@@ -45,6 +45,7 @@ cdef struct Answering:
     int requests_left            # of the connection at hand, in this turn
     int calls_left               # likewise, of servlets
     bint is_called_up            # it has waited for its servlet
+    uint64_t calls               # of servlets, since the start
     double called_at             # when its last call ended, 0 for none
     double calling_left          # seconds of this turn in which servlets may be called
     int64_t bytes_spared         # of `Output.bytes_left`, for an answer that is begun: a next one is not, after a batch was sent
@@ -106,7 +107,7 @@ cdef inline int flush(Answering *lane, int fd, const char *p, const char *end) n
 cdef inline void note_flushed(Answering *lane, Conn *conn, int result) noexcept nogil:
     """The answers were given to the kernel, as far as it takes them."""
     if lane.servlets.said_len:
-        let_said_go(&lane.servlets, &lane.shared.table)
+        let_said_go(&lane.servlets, &lane.dead)
     if lane.log.is_timed and (result == DONE or result == GONE):
         complete_batch(&lane.log, conn.read_at)
 

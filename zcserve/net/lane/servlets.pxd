@@ -28,13 +28,14 @@ from zcserve.net.lane.output cimport DONE, GONE, HAND_OVER, OK, Output
 from zcserve.net.lane.owned cimport Freshness, is_found_fresh, seems_fresh
 from zcserve.net.lane.proxies cimport NAME_MAX
 from zcserve.net.lane.numbers cimport bury
-from zcserve.net.lane.records cimport Record, Rep, free_record, key_at, new_record, reps_of, unref
+from zcserve.net.lane.records cimport Dead, Record, Rep, free_record, key_at, new_record, reps_of, unref
 from zcserve.net.lane.requests cimport SLOTS, Layout, lay_out, new_request
-from zcserve.net.lane.table cimport Table, drop_key, insert, text_of
+from zcserve.net.lane.sites cimport Site, Sites
+from zcserve.net.lane.table cimport drop_key, insert, text_of
 from zcserve.net.lane.text cimport Text, decimal
 
 cdef enum:
-    QUICK_MAX = 4096             # targets that Python answers; clients choose queries
+    QUICK_MAX = 4096             # targets that Python answers, of all sites; clients choose queries
     LENGTH_LINE_MAX = 38         # Content-Length with 20 digits
     SAID_BYTES_MIN = 4096        # of the record that is kept from one turn to the next
     SAID_BYTES_MAX = 131072
@@ -67,8 +68,7 @@ cdef struct Servlet:             # behind its record and that one's key
     Layout request
 
 cdef struct Servlets:
-    PyObject *look_up            # `Application.look_up`, of `Lane`; NULL for none
-    PyObject *quick              # the keys of what it found, of `Lane`
+    size_t found                 # targets that Python answers, in all sites
     PyObject *made               # descriptor -> `Answer` and the request's id, until it is taken, of `Lane`
     PyObject *origin             # `Proxies.origin` (forwarded.py), of `Lane`
     PyObject *running            # where the servlet is that is being called, NULL for none
@@ -111,16 +111,30 @@ cdef inline Servlet *servlet_of(Record *record) noexcept nogil:
     return <Servlet *> (key_at(record) + aligned(record.key_len))
 
 
-cdef inline int forget_quick(Servlets *servlets, Table *table) except -1:
+cdef inline int forget_quick(Servlets *servlets, Site *site) except -1:
     """Look up anew what was found."""
-    quick = <set> servlets.quick
-    for key in quick:
-        drop_key(table, text_of(key))
-    quick.clear()
+    for key in <set> site.quick:
+        drop_key(&site.table, text_of(key))
+    return forget_found(servlets, site)
+
+
+cdef inline int forget_found(Servlets *servlets, Site *site) except -1:
+    """What was found is in the table no more."""
+    servlets.found -= len(<set> site.quick)
+    (<set> site.quick).clear()
     return 0
 
 
-cdef inline Record *look_up(Servlets *servlets, Table *table, const Head *head) noexcept with gil:
+cdef inline int forget_all_quick(Servlets *servlets, Sites *sites) except -1:
+    """As `forget_quick`, of all sites."""
+    cdef uint32_t number
+    for number in range(sites.count):
+        if sites.all[number] != NULL:
+            forget_quick(servlets, sites.all[number])
+    return 0
+
+
+cdef inline Record *look_up(Servlets *servlets, Sites *sites, Site *site, const Head *head) noexcept with gil:
     """What answers this request at once, as a record without representations; NULL for nothing."""
     cdef Record *record
     cdef Text said = method_of(head)
@@ -129,17 +143,18 @@ cdef inline Record *look_up(Servlets *servlets, Table *table, const Head *head) 
     cdef bytes target = head.target.at[: head.target.len] if head.for_servlet else key
     cdef bytes method = said.at[: said.len] if head.for_servlet else b"GET"
     try:
-        found = (<object> servlets.look_up)(method, target)
+        found = (<object> site.look_up)(method, target)
         if found is None:
             return NULL
-        quick = <set> servlets.quick
-        if len(quick) >= QUICK_MAX:
-            forget_quick(servlets, table)
-        drop_key(table, under)        # one that is still to move
+        if servlets.found >= QUICK_MAX:
+            forget_all_quick(servlets, sites)
+        quick = <set> site.quick
+        drop_key(&site.table, under)  # one that is still to move
         record = new_servlet(key, head.hash, (target, method, *found))
-        if not insert(table, record):
+        if not insert(&site.table, record):
             free_record(record)
             return NULL
+        servlets.found += key not in quick
         quick.add(key)
         return record
     except BaseException:
@@ -175,15 +190,15 @@ cdef inline Record *new_servlet(bytes key, uint32_t hash, tuple parts) except NU
 
 
 cdef inline int ask(
-    Servlets *servlets, Table *table, Record *found, const Asked *asked, Head *head, const Output *output
+    Servlets *servlets, Dead *dead, Record *found, const Asked *asked, Head *head, const Output *output
 ) noexcept with gil:
     """DONE with an answer behind what was said, HAND_OVER, perhaps with something in `made`, or GONE."""
     cdef tuple parts = <tuple> found.keep
     cdef int result
-    bury(table.dead)            # what the last answers were sent from
+    bury(dead)                  # what the last answers were sent from
     add_int(&found.refs, 1)      # the servlet may have it dropped
     result = ask_parts(servlets, parts, servlet_of(found), asked, head, output)
-    unref(table.dead, found)
+    unref(dead, found)
     return result
 
 
@@ -364,14 +379,14 @@ cdef inline bint settle(Servlets *servlets, Output *output) noexcept with gil:
     return True
 
 
-cdef inline void let_said_go(Servlets *servlets, Table *table) noexcept nogil:
+cdef inline void let_said_go(Servlets *servlets, Dead *dead) noexcept nogil:
     """What was said is sent, or what is left of it is pending."""
     cdef Record *record = servlets.said
     servlets.said_len = 0
     if record == NULL or (look_int(&record.refs) == 1 and record.key_len <= SAID_BYTES_MAX):
         return
     servlets.said = NULL
-    unref(table.dead, record)
+    unref(dead, record)
 
 
 # --- what an application made -------------------------------------------------------------------------------

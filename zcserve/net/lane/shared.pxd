@@ -7,15 +7,13 @@ memos of values, counters) is its own, and stands in `Answering`. docs/lanes.md 
 """
 
 from libc.stdint cimport uint32_t
+from libc.stdlib cimport free
 
-from zcserve.net.lane.absent cimport Absent, close_absent
-from zcserve.net.lane.hashes cimport close_hashes, open_hashes
 from zcserve.net.lane.lanes cimport Lanes
-from zcserve.net.lane.numbers cimport Numbers, open_numbers
-from zcserve.net.lane.owned cimport Owned
+from zcserve.net.lane.numbers cimport Numbers, bury, open_numbers
 from zcserve.net.lane.records cimport Dead, Record, free_record
 from zcserve.net.lane.sightings cimport Rule
-from zcserve.net.lane.table cimport Table, close_table, open_table
+from zcserve.net.lane.sites cimport Sites, close_sites, open_sites
 from zcserve.net.lane.uses cimport Uses
 from zcserve.net.lane.withdrawn cimport Withdrawn, close_withdrawn, open_withdrawn
 
@@ -24,27 +22,24 @@ cdef struct Shared:
     Withdrawn withdrawn
     Numbers numbers
     Rule rule
-    Table table
-    Absent absent
-    Owned owned
+    Sites sites
     Record *unavailable          # the page for 503; it never changes
 
 
-cdef inline int open_shared(Shared *shared, Uses *uses, Dead *dead, uint32_t seed, bytes absent_seed, bytes owned_seed) except -1:
-    """`uses` and `dead` are the first lane's. Raises MemoryError."""
+cdef inline void open_shared(Shared *shared, Uses *uses, Dead *dead, uint32_t seed) noexcept nogil:
+    """`uses` and `dead` are the first lane's."""
     open_withdrawn(&shared.withdrawn, &shared.lanes, dead)
     open_numbers(&shared.numbers, &shared.lanes, uses)
-    open_table(&shared.table, seed, &shared.numbers, &shared.withdrawn)
-    open_hashes(&shared.absent.keys, absent_seed, &shared.withdrawn)
-    open_hashes(&shared.owned.segments, owned_seed, &shared.withdrawn)
-    return 0
+    open_sites(&shared.sites, seed, &shared.numbers, &shared.withdrawn)
 
 
 cdef inline void close_shared(Shared *shared) noexcept:
     """All lanes have ended, and nothing is being sent any more."""
+    cdef Dead *dead = shared.withdrawn.dead
     close_withdrawn(&shared.withdrawn)
-    close_table(&shared.table)
-    close_absent(&shared.absent)
-    close_hashes(&shared.owned.segments)
+    close_sites(&shared.sites)
     if shared.unavailable != NULL:
         free_record(shared.unavailable)
+    if dead != NULL:             # else it was never opened
+        bury(dead)
+        free(dead.records)

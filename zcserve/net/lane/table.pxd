@@ -1,20 +1,17 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""The table: key -> record, by open addressing.
+"""The table of a site: key -> record, by open addressing.
 
 Keys are hashed with a secret seed, since clients choose what is looked up; and a search looks at PROBES_MAX slots at most,
 since keys can be computed that have one hash under every seed. What finds no place is left to the general lane.
 
-Nothing here takes long. A table that grows or is cleared is left behind (`Limbo`), and `do_chores` sees to a piece of it
-after each turn; what still stands there and is asked for moves at once (finding.pxd). The table in use has no
+Nothing here takes long. Slots that are too few, or cleared, are left behind (`Limbo`), and `empty_tables` sees to a piece of them
+after each turn, of whichever site; what still stands there and is asked for moves at once (finding.pxd). The table in use has no
 tombs: what follows a record that goes is moved. One that was left behind gets `tomb` where a record stood: a search goes on
 behind it.
 
 Python's thread alone writes. Other lanes read at the same time: the slots by one pointer, and each slot once, by acquire and release. So they
-find a whole record or none. They miss one that is being moved, or stands in a table that was left behind; then they ask the first lane.
-
-An entry (a representation's Python object) is found by its own `key`: under that, or that of its directory, whose index it is then,
-stands all that it may be put under (`may_be_under`).
+find a whole record or none. They miss one that is being moved, or stands in slots that were left behind; then they ask the first lane.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -22,16 +19,14 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp
 
-from zcserve.net.lane.atomic cimport acquire_pointer, look_int, release_pointer
+from zcserve.net.lane.atomic cimport acquire_pointer, release_pointer
 from zcserve.net.lane.lanes cimport note_chores
-from zcserve.net.lane.numbers cimport (
-    TICKS_AT_ONCE, Numbers, bury, give_numbers, is_telling, last_use, take_number, tell_record, tell_some,
-)
-from zcserve.net.lane.records cimport Dead, Record, Rep, free_record, is_resident, is_with, key_at, record_of_file, reps_of
+from zcserve.net.lane.numbers cimport Numbers, bury, give_numbers, number_reps, tell_record
+from zcserve.net.lane.owners cimport has_many
+from zcserve.net.lane.records cimport Dead, Record, free_record, is_resident, key_at, record_of_file, reps_of
 from zcserve.net.lane.system cimport CACHE_LINE, prefetch
 from zcserve.net.lane.text cimport Text, murmur3
-from zcserve.net.lane.uses cimport note_tick
-from zcserve.net.lane.withdrawn cimport Withdrawn, free_some, is_over, is_waiting, withdraw, withdraw_memory
+from zcserve.net.lane.withdrawn cimport Withdrawn, withdraw, withdraw_memory
 
 cdef enum:
     PROBES_MAX = 256             # slots that a search looks at: a table at most half full needs some dozens
@@ -50,19 +45,31 @@ cdef struct Limbo:               # a table that was left behind, of which what s
     bint moves                   # to the present table; else it is let go
     Limbo *next
 
+cdef struct Table
+
+cdef struct Chores:              # tables that have left slots behind
+    Table *first
+
 cdef struct Table:
-    uint32_t seed
+    uint32_t seed                # one for all tables
+    uint32_t site                # whose table it is: the site's number
     Slots *slots                 # `slots_of`: other lanes read it
     uint32_t count
     Limbo *limbo
+    Table *next                  # in `Chores`, where it has a `limbo`
+    Chores *chores
     Numbers *numbers
     Dead *dead
     Withdrawn *withdrawn
     Record tomb
 
-
-cdef inline int open_table(Table *table, uint32_t seed, Numbers *numbers, Withdrawn *withdrawn) except -1:
+cdef inline int open_table(
+    Table *table, uint32_t seed, uint32_t site, Chores *chores, Numbers *numbers, Withdrawn *withdrawn
+) except -1:
+    """Raises MemoryError."""
     table.seed = seed
+    table.site = site
+    table.chores = chores
     table.numbers = numbers
     table.withdrawn = withdrawn
     table.dead = withdrawn.dead
@@ -87,8 +94,6 @@ cdef inline void close_table(Table *table) noexcept:
         table.limbo = limbo.next
         free(limbo.slots)
         free(limbo)
-    bury(table.dead)
-    free(table.dead.records)
 
 
 cdef inline Slots *new_slots(uint32_t mask) noexcept nogil:
@@ -123,6 +128,7 @@ cdef inline void put_at(Slots *slots, uint32_t at, Record *record) noexcept nogi
 
 
 cdef inline uint32_t hash_of(const Table *table, const char *key, size_t length) noexcept nogil:
+    """The same in all tables."""
     return murmur3(key, length, table.seed)
 
 
@@ -199,64 +205,9 @@ cdef inline Record *find_any(const Table *table, Text key) noexcept nogil:
     return record if record != NULL else find_left(table, key, &limbo, &slot)
 
 
-cdef inline Text directory_of(Text key) noexcept nogil:
-    """The key of the directory that an entry's key lies in."""
-    while key.len and key.at[key.len - 1] != c'/':
-        key.len -= 1
-    return key
-
-
-cdef inline bint may_be_under(bytes key, Text own) noexcept:
-    """Whether an entry that has the key `own` may be put under `key`."""
-    cdef Text text = text_of(key)
-    return text.len in (own.len, directory_of(own).len) and memcmp(text.at, own.at, text.len) == 0
-
-
-cdef inline int find_with(const Table *table, entry, Record **found) except -1:
-    """The records that an entry's representation belongs to; how many."""
-    cdef bytes own = entry.key
-    cdef Text key = text_of(own)
-    cdef Text directory = directory_of(key)
-    cdef int count = 0
-    found[0] = find_any(table, key)
-    count += found[0] != NULL and is_with(found[0], entry)
-    if directory.len < key.len:
-        found[count] = find_any(table, directory)
-        count += found[count] != NULL and is_with(found[count], entry)
-    return count
-
-
-cdef inline bint is_sending(const Table *table, entry) except -1:
-    """Whether the lane is in the middle of sending from this entry."""
-    cdef Record *found[2]
-    cdef int i
-    for i in range(find_with(table, entry, found)):
-        if look_int(&found[i].refs) > 1:
-            return True
-    return False
-
-
-cdef inline int tell_entry(const Table *table, entry) except -1:
-    """Tell an entry of its uses until now."""
-    cdef Record *found[2]
-    cdef int i
-    for i in range(find_with(table, entry, found)):
-        tell_record(table.numbers, found[i])
-    return 0
-
-
-cdef inline uint64_t note_use(const Table *table, entry, uint64_t tick) except? 0:
-    """Python uses a representation at this tick: that of the use before, as the lanes know it; 0 for none."""
-    cdef Record *found[2]
-    cdef uint64_t last = 0
-    cdef int i, place
-    for i in range(find_with(table, entry, found)):
-        for place in range(found[i].count):
-            rep = &reps_of(found[i])[place]
-            if <object> rep.entry is entry:
-                last = max(last, last_use(table.numbers, rep.number))
-                note_tick(table.numbers.uses[0], rep.number, &table.numbers.uses[0].all[rep.number], tick)
-    return last
+cdef inline bint stands_in(const Table *table, const Record *record) noexcept nogil:
+    """Whether a record is found in the table, or is still to move."""
+    return find_any(table, Text(key_at(record), record.key_len)) == record
 
 
 # --- putting ------------------------------------------------------------------------------------------------
@@ -297,39 +248,22 @@ cdef inline bint insert(Table *table, Record *record) except -1:
 cdef inline bint insert_or_free(Table *table, Record *record) except -1:
     """Put a record into the table; False: it is freed, there is no place."""
     record.hash = hash_of(table, key_at(record), record.key_len)
-    if number_reps(table, record) and insert(table, record):
+    if number_reps(table.numbers, record, table.site) and insert(table, record):
         return True
     give_numbers(table.numbers, record)
     free_record(record)
     return False
 
 
-cdef inline bint number_reps(Table *table, Record *record) except -1:
-    """Have a place for the uses of a file's representations. False without memory."""
-    cdef Rep *rep
-    cdef int i
-    for i in range(record.count):
-        rep = &reps_of(record)[i]
-        if rep.entry == NULL:
-            continue
-        rep.number = take_number(table.numbers, <object> rep.entry)
-        if not rep.number:
-            return False
-    return True
-
-
 cdef inline int put_file(Table *table, bytes key, tuple entries, bint any_query) except -1:
     """As `Lane.put`."""
     cdef Record *record = record_of_file(key, entries, any_query)
-    cdef bytes own
     drop_key(table, text_of(key))
     if record == NULL:
         return 0
-    for entry in entries:
-        own = entry.key
-        if not may_be_under(key, text_of(own)):
-            free_record(record)
-            raise ValueError(f"{key!r} is no key of {own!r}")
+    if has_many(&table.numbers.owners, reps_of(record).entry):
+        free_record(record)
+        return 0
     if insert_or_free(table, record) and not is_resident(record):
         drop_key(table, text_of(key))    # evicted meanwhile, before the lane could be told
     return 0
@@ -355,7 +289,7 @@ cdef inline Record *moved(Table *table, Text key) noexcept:
 
 
 cdef inline int leave_table(Table *table, uint32_t mask, bint moves) except -1:
-    """Have an empty table. What stands in the old one is seen to by `do_chores`."""
+    """Have an empty table. What stands in the old slots is seen to by `empty_tables`."""
     cdef Slots *slots = new_slots(mask)
     cdef Limbo *limbo = <Limbo *> malloc(sizeof(Limbo))
     if slots == NULL or limbo == NULL:
@@ -366,6 +300,9 @@ cdef inline int leave_table(Table *table, uint32_t mask, bint moves) except -1:
     limbo.at = 0
     limbo.moves = moves
     limbo.next = table.limbo
+    if table.limbo == NULL:
+        table.next = table.chores.first
+        table.chores.first = table
     table.limbo = limbo
     note_chores(table.withdrawn.lanes)
     if not moves:
@@ -421,23 +358,10 @@ cdef inline int let_go(Table *table, Record *record) except -1:
     return 0
 
 
-cdef inline int drop_entry(Table *table, entry) except -1:
-    """Take out every record that a representation belongs to."""
-    cdef Record *found[2]
-    cdef int i, count = find_with(table, entry, found)
-    if count:
-        tell_some(table.numbers, TICKS_AT_ONCE)     # so that eviction knows the uses of the last second
-    for i in range(count):
-        drop_key(table, Text(key_at(found[i]), found[i].key_len))
-    bury(table.dead)
-    return 0
-
-
 cdef inline int clear(Table *table, uint32_t resources) except -1:
     """Take out everything, in the next turns, and have room for so many records."""
     leave_table(table, max(table.slots.mask, mask_for(resources)), False)
     table.count = 0
-    do_chores(table)
     return 0
 
 
@@ -448,24 +372,24 @@ cdef inline int reserve(Table *table, uint32_t resources) except -1:
     return 0
 
 
-cdef inline bint has_chores(const Table *table) noexcept nogil:
-    """Whether there is something that can be done now: the lane comes back to Python after each turn. Where `Station.has_chores` is not
-    set, there is not."""
-    return table.limbo != NULL or is_telling(table.numbers) or is_over(table.withdrawn)
+# --- in pieces ----------------------------------------------------------------------------------------------
 
 
-cdef inline bint are_chores_left(const Table *table) noexcept nogil:
-    """What `Station.has_chores` is to say when Python has done what it had to: as `has_chores`, or something waits for other lanes."""
-    return table.limbo != NULL or is_telling(table.numbers) or is_waiting(table.withdrawn)
+cdef inline int empty_tables(Chores *chores) except -1:
+    """See to a piece of what stands in slots that were left behind."""
+    cdef int slots = CHORE_SLOTS, records = CHORE_RECORDS
+    while chores.first != NULL and slots > 0 and records > 0:
+        empty_some(chores.first, &slots, &records)
+        if chores.first.limbo == NULL:
+            chores.first = chores.first.next
+    return 0
 
 
-cdef inline bint do_chores(Table *table) except -1:
-    """See to a piece of what stands in tables that were left behind, of what was withdrawn, and of the uses that are told. True while
-    more is left of the tables."""
+cdef inline int empty_some(Table *table, int *slots, int *records) except -1:
+    """As `empty_tables`, of one: of so many slots and records, which become less."""
     cdef Limbo *limbo = table.limbo
     cdef Record *record
-    cdef int slots = CHORE_SLOTS, records = CHORE_RECORDS
-    while limbo != NULL and slots and records:
+    while limbo != NULL and slots[0] and records[0]:
         if limbo.at > limbo.slots.mask:
             table.limbo = limbo.next
             withdraw_memory(table.withdrawn, limbo.slots)
@@ -475,17 +399,13 @@ cdef inline bint do_chores(Table *table) except -1:
         record = limbo.slots.at[limbo.at]
         put_at(limbo.slots, limbo.at, &table.tomb)
         limbo.at += 1
-        slots -= 1
+        slots[0] -= 1
         if record == NULL or record == &table.tomb:
             continue
-        records -= 1
+        records[0] -= 1
         if not limbo.moves:
             let_go(table, record)
         elif not place(table.slots, record):
             table.count -= 1
             let_go(table, record)
-    if is_telling(table.numbers):
-        tell_some(table.numbers, TICKS_AT_ONCE)
-    free_some(table.withdrawn, CHORE_RECORDS)
-    bury(table.dead)
-    return table.limbo != NULL
+    return 0

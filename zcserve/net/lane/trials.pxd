@@ -6,15 +6,18 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 
+from zcserve.net.lane.absent cimport page_of
 from zcserve.net.lane.answering cimport read_head
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.dates cimport NO_DATE
 from zcserve.net.lane.grammar cimport KINDS, NUMBERS_MAX, UNSURE, numbers_of, read_value
 from zcserve.net.lane.head cimport Head
+from zcserve.net.lane.owned cimport may_own
 from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Rep
 from zcserve.net.lane.seconds cimport DATE_LEN, LOG_TIME_MAX, write_date, write_log_time
 from zcserve.net.lane.sending cimport Answering
+from zcserve.net.lane.sites cimport Site
 from zcserve.net.lane.text cimport Text, copied
 
 
@@ -67,6 +70,16 @@ cdef inline object decided(Answering *lane, bytes data, bytes etag, modified, in
     finally:
         lane.gil.held = False
         free(<void *> copy.at)
+
+
+cdef inline int absences(const Site *site, bytes target, int times):
+    """As `Lane.is_absent`."""
+    cdef Text text = Text(PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target))
+    cdef int said = 0
+    with nogil:
+        for _ in range(times):
+            said += not may_own(&site.owned, text) and page_of(&site.absent, text) != NULL
+    return said
 
 
 cdef inline tuple said(int64_t second):
