@@ -56,7 +56,9 @@ def test_what_is_slow_is_told_with_what_it_waited_for(
     (tmp_path / "servlets").mkdir()
     (tmp_path / "servlets" / "slow.py").write_text(SERVLET)
     config = {"access_log": str(tmp_path / "log"), "access_log_format": log, "access_log_sample": 3} if log else {}
-    server = serve(site.root, engine=engine, lanes=lanes, servlets=str(tmp_path / "servlets"), slow_log_s=0.05, **config)
+    server = serve(
+        site.root, engine=engine, lanes=lanes, servlets=str(tmp_path / "servlets"), slow_log_s=0.05, **config
+    )
 
     def told(request: str, waited_for: str) -> None:
         pattern = (
