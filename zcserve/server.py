@@ -81,7 +81,7 @@ class Server:
         self._stopping = False
         self._supervisor = Supervisor({})
         self._foreground: Foreground | None = None  # the process is ours alone
-        self._log: AccessLog | None = None
+        self.access_log: AccessLog | None = None
         self._application: Servlets | None = None
         self._predecessor: Predecessor | None = None
         self._inherited = Inherited()
@@ -153,11 +153,11 @@ class Server:
     def _open_loop(self, undo: ExitStack) -> None:
         """The loop and what is its own: its front, its second's prefixes, its log."""
         self._prefixes = Prefixes()
-        self._log = open_log(self.config, self._prefixes)
-        if self._log is not None:
-            undo.callback(self._log.close)
+        self.access_log = open_log(self.config, self._prefixes)
+        if self.access_log is not None:
+            undo.callback(self.access_log.close)
         self._slow = SlowRequests(self.config.slow_log_s) if self.config.slow_log_s else None
-        front = open_front(self.config, self._prefixes, self._log, self._slow)
+        front = open_front(self.config, self._prefixes, self.access_log, self._slow)
         self.loop = Loop(front)
         if self._slow is not None:
             self._slow.begin(self.loop.timers)
@@ -185,17 +185,17 @@ class Server:
         config, loop = self.config, self.loop
         fetcher = Fetcher(self.loader, config.loader_threads, loop.call_soon, config.load_timeout_s)
         undo.callback(fetcher.close)
-        is_noted = self._slow is not None or (self._log is not None and bool(config.access_log_fields))
+        is_noted = self._slow is not None or (self.access_log is not None and bool(config.access_log_fields))
         self._service = Service(
             config=config,
             loop=loop,
-            parser=Parser(config, log_fields=self._log is not None),
+            parser=Parser(config, log_fields=self.access_log is not None),
             prefixes=self._prefixes,
             fetcher=fetcher,
             sites=(self.site,),
             bodies=Allowance(config.servlet_bodies_bytes()),
-            log=self._log.record if self._log is not None and not is_noted else None,
-            notes=Notes(config, self._log, self._slow) if is_noted else None,
+            log=self.access_log.record if self.access_log is not None and not is_noted else None,
+            notes=Notes(config, self.access_log, self._slow) if is_noted else None,
             proxies=Proxies(Trusted(config.proxy_headers)) if config.proxy_headers else None,
         )
         shelf = loop.front.shelf(self.site.id)
@@ -235,7 +235,7 @@ class Server:
             node = self._admin.node
             node.service, node.content, node.store = self._service, self.content, self.store
             node.application, node.curve = self._application, self._foresight.curve
-            node.access_log, node.slow = self._log, self._slow
+            node.access_log, node.slow = self.access_log, self._slow
         self.store.opened.begin(self.loop.call_soon, self.loop.timers.call_later)
 
     def _listen(self, sockets: list[tuple[socket.socket, int]], undo: ExitStack) -> None:
@@ -276,11 +276,6 @@ class Server:
     def service(self) -> Service:
         """What all of its connections share."""
         return self._service
-
-    @property
-    def access_log(self) -> AccessLog | None:
-        """None where there is none."""
-        return self._log
 
     @property
     def admin_port(self) -> int:
@@ -362,8 +357,8 @@ class Server:
 
     def _reopen_log(self) -> None:
         """In the loop. Lines of what was answered by now belong to the old file."""
-        if self._log is not None:
-            self.loop.front.when_written(self._log.reopen)
+        if self.access_log is not None:
+            self.loop.front.when_written(self.access_log.reopen)
 
     def stop(self) -> None:
         """Stop accepting and end when what is in flight is finished. In the loop's thread: `call_soon`."""
@@ -386,8 +381,8 @@ class Server:
         if self._admin is not None:
             self._admin.close()
         self.loop.close()  # which puts the last lines into the log
-        if self._log is not None:
-            ended &= self._log.close(min(self._drain.until, time.monotonic() + self.config.grace_s))
+        if self.access_log is not None:
+            ended &= self.access_log.close(min(self._drain.until, time.monotonic() + self.config.grace_s))
         if ended:
             self.store.close()
         else:
