@@ -39,6 +39,7 @@ FLOORS = (
     ("content", "upgrade", "signals", "drain", "supervisor"),
     ("admin",),
     ("check", "banner", "foresight", "succession", "activation"),
+    ("foreground",),
     ("server", "ctl"),
     ("cli",),
     ("command",),

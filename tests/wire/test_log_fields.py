@@ -194,6 +194,8 @@ def test_one_line_of_several_is_written_and_what_is_left_out_is_counted(
     start: Start, wait_until: WaitUntil, source: str, lines_now: Callable[[], list[str]]
 ) -> None:
     server = start(access_log_sample=10, access_log_fields=("duration",))
+    log = server.access_log
+    assert log is not None
     with Client(server.port, source=source) as client:
         for _ in range(20):
             client.send(head("/page.html") * 10 + head("/absent"))
@@ -202,10 +204,10 @@ def test_one_line_of_several_is_written_and_what_is_left_out_is_counted(
     def is_complete() -> bool:
         lines = lines_now()
         errors = sum(" 404 " in line for line in lines)
-        return errors == 20 and len(lines) + server.lines_left_out == 220
+        return errors == 20 and len(lines) + log.left_out == 220
 
     wait_until(is_complete)
-    assert 177 <= server.lines_left_out <= 180  # of each lane, and of what Python answers, the first one is written
+    assert 177 <= log.left_out <= 180  # of each lane, and of what Python answers, the first one is written
 
 
 def test_without_them_a_line_is_what_it_was(
