@@ -165,6 +165,16 @@ class Http1:
         return request.resource is None or self._service.loop.calling.may_call(self._called)
 
     @property
+    def is_new(self) -> bool:
+        """Whether no request was answered yet, but for plain hits."""
+        return self._is_new
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the answer at hand comes piece by piece."""
+        return self._sending is not None
+
+    @property
     def is_quiet(self) -> bool:
         """Whether the client had an answer, and no application was called for it in this turn."""
         return self._called <= 1 and (self.plain > 0 or not self._is_new)
