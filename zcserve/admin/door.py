@@ -32,7 +32,7 @@ from zcserve.log import Log
 from zcserve.net.bodies import Allowance
 from zcserve.net.connection import Connection
 from zcserve.net.front import Kind
-from zcserve.net.inherited import Inherited
+from zcserve.net.inherited import Inherited, close
 from zcserve.net.listener import ACCEPTING_S, ACCEPTS_MIN, ACCEPTS_PER_TURN, EXHAUSTED, bind, is_awaited, let_inherit
 from zcserve.net.loop import Loop
 from zcserve.net.prefixes import Prefixes
@@ -82,7 +82,10 @@ class Door:
         """`inherited` are the sockets that a process before this one has left, or systemd has lent."""
         self._service = service
         self._loop = service.loop
-        self._sock, *others = bind(address, inherited)
+        try:
+            self._sock, *others = bind(address, inherited, "--admin")
+        except UsageError as error:
+            raise UsageError(f"admin: {error}") from None
         for other in others:  # "localhost" may be two: one is enough
             other.close()
         self._is_unix = isinstance(address, UnixAddress)
@@ -96,6 +99,7 @@ class Door:
                 let_inherit(self._sock, service.config.write_timeout_s)
             self._sock.listen(BACKLOG)
         except OSError as error:
+            close(self._sock, keep_name=self._is_lent)
             raise UsageError(f"admin: cannot listen on {address}: {reason_of(error)}") from None
         self._round = -1  # of the loop, in which it accepted last
         self._loop.add(self._sock.fileno(), lambda _: self._accept())
@@ -189,12 +193,8 @@ class Door:
         """Accept no more."""
         if self._sock.fileno() < 0:
             return
-        path = self._sock.getsockname() if self._is_unix and not (handed_over or self._is_lent) else None
         self._loop.forget(self._sock.fileno())
-        self._sock.close()
-        if path is not None:
-            with suppress(OSError):
-                os.unlink(path)
+        close(self._sock, keep_name=handed_over or self._is_lent)
 
     def end(self) -> None:
         """Close it, and all that has come through it."""
