@@ -18,6 +18,7 @@ from zcserve.errors import nearest
 from zcserve.http import FieldLines
 from zcserve.log import Log, printable
 from zcserve.paths import SentPath
+from zcserve.phrases import PHRASES
 from zcserve.site.exchange import Answer, Exchange, Quick, Resource
 from zcserve.site.reply import Reply
 
@@ -37,6 +38,15 @@ def json_reply(value: object, status: int = 200, fields: FieldLines = ()) -> Rep
     on disk) is escaped as JSON has it."""
     text = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
     return Reply(status, (*JSON_FIELDS, *fields), text + b"\n")
+
+
+def refused(status: int, fields: FieldLines, reason: str) -> Reply:
+    """As `Site.refuse`: what is wrong, in one line of JSON."""
+    if status == 405:
+        methods = ("GET", "HEAD", "POST", "OPTIONS")
+        told = {"error": "no path takes this method", "accepted": methods}
+        return json_reply(told, status, ((b"Allow", ", ".join(methods).encode()),))
+    return json_reply({"error": reason or PHRASES.get(status, str(status))}, status, fields)
 
 
 class Route(Protocol):

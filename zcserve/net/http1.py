@@ -29,7 +29,6 @@ from zcserve.net.sending import Sending
 from zcserve.net.service import Service
 from zcserve.net.slow import APPLICATION, LOAD, TURN
 from zcserve.net.writer import Writer
-from zcserve.site import reply
 from zcserve.site.exchange import Answer
 from zcserve.site.reply import Reply
 
@@ -203,7 +202,7 @@ class Http1:
             if error.close:
                 self._request = self._asked(method, target, fields)
                 raise
-            found = reply.page(error.status)
+            found = self._site.refuse(error.status, (), error.reason)
         if isinstance(found, Reply):
             self._service.tally.left -= 1
             if not self._service.tally.left:
@@ -241,7 +240,7 @@ class Http1:
         else:
             self._output.owed += ((self._output.began, 1),)
         self._body = None
-        answer = reply.unavailable() if error.status == 503 else reply.page(error.status)
+        answer = self._site.refuse(error.status, (), error.reason)
         self._writer.write(answer, method, b"", None, asked=request.method if request is not None else b"")
         return Stop.END
 
