@@ -153,7 +153,7 @@ class Answering:
         except HttpError as error:
             if error.close:
                 raise
-            return reply.page(error.status)
+            return self._site.refuse(error.status, (), error.reason)
 
     def give(self, answer: Answer) -> None:
         """The application has answered this request already, and may keep its body: `go_on` leads to its answer."""
@@ -402,7 +402,7 @@ def look_up(
         if target != b"*" and _find(site, target, place)[0][1] is None:
             return reply.not_found(site.live.not_found_page)
         return reply.options()
-    return reply.page(405, reply.ALLOW) if method in KNOWN_METHODS else reply.page(501)
+    return site.refuse(405, reply.ALLOW, "") if method in KNOWN_METHODS else site.refuse(501, (), "")
 
 
 def _find(site: Site, target: bytes, place: tuple[SentPath, bytes | None] | None) -> tuple[Found, bytes | None]:

@@ -189,6 +189,11 @@ def page(status: int, fields: FieldLines = ()) -> Reply:
     return new_page(status, fields)
 
 
+def refused(status: int, fields: FieldLines = (), reason: str = "") -> Reply:
+    """The page of a request that is refused before it leads to anything; the reason is not told."""
+    return unavailable() if status == 503 else page(status, fields)
+
+
 def unavailable() -> Reply:
     """503 (RFC 9110 section 15.6.4)."""
     return page(503, RETRY)
