@@ -198,7 +198,7 @@ def test_what_several_generations_have_is_told_once_and_what_an_older_one_has_al
     publish(shown.tree.path / "4", b"22")
     shown.site.serve(shown.build(last=older).generation, [older])
     forgotten: list[bytes] = []
-    monkeypatch.setattr(shown.loop.front, "forget_keys", lambda keys, _: forgotten.extend(keys))
+    monkeypatch.setattr(shown.loop.front.shelf(0), "forget_keys", lambda keys, _: forgotten.extend(keys))
     purged = shown.purge(Aim.prefix(b"/"), hard=True)
     assert sorted(forgotten) == [b"/0", b"/1", b"/2", b"/3", b"/4"]
     assert (purged.matched, purged.purged, memory(shown)) == (6, 6, set())
