@@ -464,7 +464,8 @@ class Config:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            object.__setattr__(self, f.name, option_of(f).accept_as(f.name, getattr(self, f.name)))
+            if (value := getattr(self, f.name)) is not f.default:  # which is accepted as it is
+                object.__setattr__(self, f.name, option_of(f).accept_as(f.name, value))
         if self.slab_bytes < 2 * self.small_body_bytes_max:
             raise UsageError(
                 f"slab_bytes: {self.slab_bytes} is too small; accepted: at least twice small_body_bytes_max, "
