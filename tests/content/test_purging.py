@@ -3,6 +3,7 @@ dropped. With both engines, over sockets: tests/wire/test_purges.py."""
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -203,6 +204,29 @@ def test_what_several_generations_have_is_told_once_and_what_an_older_one_has_al
     assert sorted(forgotten) == [b"/0", b"/1", b"/2", b"/3", b"/4"]
     assert (purged.matched, purged.purged, memory(shown)) == (6, 6, set())
     assert older.resources[b"/3"].body is None  # type: ignore[union-attr]
+
+
+def lists_of_keys() -> int:
+    """How many lists of many keys the garbage collector sees."""
+    found = [one for one in gc.get_objects() if type(one) is list and len(one) >= PURGED_AT_ONCE]
+    return sum(isinstance(one[0], bytes) and one[0].startswith(b"/") for one in found)
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_the_collector_does_not_see_the_keys_that_wait(show: Show, monkeypatch: pytest.MonkeyPatch, hard: bool) -> None:
+    monkeypatch.setattr(module, "DOUBTED_AT_ONCE", PURGED_AT_ONCE)
+    shown = show({f"{i}": b"1" for i in range(4 * PURGED_AT_ONCE)})
+    know = shown.patches.when_known
+    before, seen = lists_of_keys(), list[int]()
+
+    def see() -> None:
+        seen.append(lists_of_keys())
+
+    monkeypatch.setattr(type(shown.live), "forget", lambda *_: see())
+    monkeypatch.setattr(shown.patches, "when_known", lambda then: (see(), know(then)))
+    assert shown.purge(Aim.prefix(b"/"), hard=hard).purged == 4 * PURGED_AT_ONCE
+    assert len(seen) >= 4
+    assert max(seen) <= before + 2  # the piece at hand
 
 
 def test_one_that_fails_says_so_and_the_next_one_has_its_turn(

@@ -28,6 +28,7 @@ from zcserve.cache.index import NOT_FOUND_KEY, Generation
 from zcserve.cache.naming import base_of, path_of, siblings_of
 from zcserve.cache.pinned import decoded
 from zcserve.cache.shards import in_pieces
+from zcserve.cache.unseen import hide
 from zcserve.config.globs import parse_glob
 from zcserve.content.builder import Builder, ClosingError
 from zcserve.content.jobs import Jobs
@@ -246,6 +247,7 @@ class Purging:
 
     def _drop_all(self, one: _Purge, pieces: deque[list[bytes]]) -> None:
         again: deque[bytes] = deque()  # keys of what is pinned; some twice
+        hide(again)
         has_page = False
         while pieces:
             keys = pieces.popleft()
@@ -287,13 +289,15 @@ class Purging:
 
 def _pieces(aim: Aim, generations: Sequence[Generation], at_once: int) -> deque[list[bytes]]:
     """The keys of some generations, each once, so many together; in the order of an index, in which those of a
-    directory stand together. Neither to make this nor to empty it is a long step, however many there are: a dict of
-    100,000 would hold the GIL for 4 ms as it grows, and for 2 as it goes."""
+    directory stand together. No step with it is long, however many there are: a dict of 100,000 would hold the GIL for
+    4 ms as it grows, and for 2 as it goes, and the collector would for 3 as it looks at them all."""
     pieces: deque[list[bytes]] = deque()
     for number, generation in enumerate(generations):
         newer = [one.resources for one in generations[:number]]
         keys = (key for key in aim.of(generation) if not any(key in known for known in newer))
-        pieces.extend(in_pieces(keys, at_once))
+        for some in in_pieces(keys, at_once):
+            hide(some)
+            pieces.append(some)
     return pieces
 
 

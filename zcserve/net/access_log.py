@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import logging
 import os
 import re
 import stat
@@ -22,6 +23,7 @@ from functools import lru_cache, partial
 from zcserve.config.table import Config
 from zcserve.errors import UsageError, reason_of
 from zcserve.http import format_date
+from zcserve.journal import is_journal, marked
 from zcserve.log import Log
 from zcserve.net.fields import Fields
 from zcserve.net.prefixes import Prefixes
@@ -67,6 +69,7 @@ class AccessLog(Writer["Record | bytes"]):
         self._prefixes = prefixes
         self._reopen = False
         self._reopen_after = 0  # so many bytes have come
+        self._is_journal = path == "-" and is_journal(1, os.environ)  # which would cut what clients make long
         outlet = _open(path)
         try:
             super().__init__(outlet, "zcserve-access-log", WAITING_BYTES_MAX, FLUSH_INTERVAL_S)
@@ -128,7 +131,8 @@ class AccessLog(Writer["Record | bytes"]):
         return item.count(b"\n") if isinstance(item, bytes) else 1
 
     def render(self, item: Record | bytes) -> bytes:
-        return item if isinstance(item, bytes) else self._format(item).encode()
+        lines = item if isinstance(item, bytes) else self._format(item).encode()
+        return marked(lines, logging.INFO) if self._is_journal else lines
 
     def between(self) -> None:
         if self._reopen and self._path != "-":
