@@ -172,7 +172,7 @@ class Server:
         if address := admin_address(self.config, self._inherited):
             from zcserve.admin.office import Office  # only a node with an admin listener pays for it
 
-            upgrade = lambda: self._succession.upgrade()  # noqa: E731  (there is none yet)
+            upgrade = lambda told: self._succession.upgrade(told)  # noqa: E731  (there is none yet)
             self._admin = Office(
                 self.config, address, self.loop, self._prefixes, self.loader, reload=self.reload, upgrade=upgrade
             )
@@ -393,11 +393,11 @@ class Server:
 
     # --- content ------------------------------------------------------------------------------------------
 
-    def reload(self) -> None:
+    def reload(self, told: Callable[[str], object] | None = None) -> None:
         """Build the next generation beside the live one and flip to it, and load all servlets anew; any thread may
-        ask. Returns at once."""
+        ask. Returns at once; `told` as of `Content.reload`."""
         self._supervisor.reloading()
-        self.content.reload()
+        self.content.reload(told)
         if self._application is not None:
             self.loop.call_soon(self._application.reload)
 

@@ -161,16 +161,17 @@ class _Told(_Guarded):
         verb, client = self._verb, exchange.client
         name = verb.wording.name
         given = verb.wording.read(exchange.body)
-        if verb.is_long and len(self._waiting) >= WAITING_MAX:
+        if verb.is_long and given.get("wait", True) and len(self._waiting) >= WAITING_MAX:
             raise VerbError(409, f"{WAITING_MAX} clients wait for verbs already: ask again when one is done")
         said = _shortened(given)
         is_begun = False
 
-        def finish(done: Done) -> None:
-            _log.info("admin: %s %s by %s: %s", name, said, client, _shortened(done))
+        def finish(done: Done | VerbError) -> None:
+            status, told = (done.status, done.told()) if isinstance(done, VerbError) else (200, done)
+            _log.info("admin: %s %s by %s: %s", name, said, client, _shortened(told))
             if is_begun:
                 self._waiting.discard(exchange)
-                exchange.finish(json_reply(done))
+                exchange.finish(json_reply(told, status))
 
         done = verb.run(self._node, given, finish)
         is_begun = True

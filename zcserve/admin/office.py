@@ -10,7 +10,7 @@ from zcserve.admin.dashboard import Dashboard
 from zcserve.admin.door import Door, service_of
 from zcserve.admin.events import Events
 from zcserve.admin.guard import Guard, is_loopback
-from zcserve.admin.node import Node
+from zcserve.admin.node import Node, Reloaded, Upgraded
 from zcserve.admin.orders import VERBS
 from zcserve.admin.probes import PROBES
 from zcserve.admin.stats import STATS
@@ -44,8 +44,8 @@ class Office:
         prefixes: Prefixes,
         loader: Loader,
         *,
-        reload: Callable[[], object],
-        upgrade: Callable[[], str],
+        reload: Callable[[Reloaded | None], object],
+        upgrade: Callable[[Upgraded | None], str],
     ) -> None:
         """Raises UsageError."""
         self.address = address

@@ -130,10 +130,11 @@ class Content:
         self._releases.report = report
         self.warn_of_memory()
 
-    def reload(self) -> None:
+    def reload(self, told: Callable[[str], object] | None = None) -> None:
         """Build the next generation beside the live one and flip to it; any thread may ask, and a signal's handler,
-        which must take no locks. Returns at once."""
-        self._releases.ask()
+        which must take no locks. Returns at once. `told` hears in the loop's thread why it failed, or "" when what was
+        there by now is served."""
+        self._releases.ask(told)
 
     def catch_up(self) -> None:
         """As `Releases.catch_up`."""

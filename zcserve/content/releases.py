@@ -50,6 +50,7 @@ COLLECTION_S = 0.005
 KEYS_TOLD_AT_ONCE = 500
 
 Step: TypeAlias = Callable[[], None]
+Told: TypeAlias = Callable[[str], object]
 
 
 class Releases:
@@ -83,23 +84,34 @@ class Releases:
         self._renewals = renewals
         self._counters = counters
         self._is_asked = False
+        self._waiting: list[Told] = []  # for what is built next
         self._tried_again_after = 0.0
         self._collection_after = 0  # so many reloads
 
     # --- asking for one -----------------------------------------------------------------------------------
 
-    def ask(self) -> None:
-        """Have the next generation built; in any thread, and in a signal's handler, which must take no locks."""
+    def ask(self, told: Told | None = None) -> None:
+        """Have the next generation built; in any thread, and in a signal's handler, which must take no locks. `told` as
+        of `Content.reload`."""
         if not self._builder.closing.is_set():
+            if told is not None:
+                self._waiting.append(told)  # first: what is built from now on has what is there by now
             self._is_asked = True
             self._jobs.call_soon(partial(self._jobs.submit, self._jobs.builders, self._build_if_asked))
 
     def _build_if_asked(self) -> None:
         if self._is_asked:  # else the reload that just ended began after this one was asked for
             self._is_asked = False
+            waiting, self._waiting = self._waiting, []
+            why = "the log says why"
             try:
-                self._build_next()
+                why = self._build_next()
+            except PausedError:
+                why = "an upgrade is under way, and the new process reads the root"
+                raise
             finally:
+                for told in waiting:
+                    self._jobs.call_soon(partial(told, why))
                 if not self._is_asked:
                     self.reloaded()
 
@@ -162,7 +174,8 @@ class Releases:
 
     # --- in the builder's thread --------------------------------------------------------------------------
 
-    def _build_next(self) -> None:
+    def _build_next(self) -> str:
+        """Why it failed, or ""."""
         live = self._live
         last, watcher = self._site.live, live.watcher
         self.due = inf
@@ -173,7 +186,7 @@ class Releases:
             built, changed, over = self._build_and_compare(last)
         except (UsageError, OSError) as error:
             self._failed(error, last)
-            return
+            return str(error)
         except (ClosingError, PausedError):
             raise
         except Exception:
@@ -188,6 +201,7 @@ class Releases:
         self._jobs.await_passed()
         self._tidy_up(built, changed, over, self._jobs.in_loop)
         empty(changed)
+        return ""
 
     def _failed(self, error: UsageError | OSError, last: Generation) -> None:
         self._live.is_adrift = isinstance(error, UsageError) or not last.root.is_in_place()
