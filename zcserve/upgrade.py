@@ -57,6 +57,7 @@ from zcserve.cache import manifest
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.takeover import Memory
+from zcserve.config.units import counted
 from zcserve.errors import NoThreadError, reason_of
 from zcserve.log import Log
 from zcserve.net.inherited import Inherited
@@ -152,7 +153,8 @@ class Predecessor:
         if generation is None:
             _log.warning("upgrade: what process %d has in memory is of another shape, all is loaded anew", self.pid)
         else:
-            _log.info("upgrade: %d resident files taken over from process %d", loader.store.resident, self.pid)
+            files = counted(loader.store.resident, "resident file")
+            _log.info("upgrade: %s taken over from process %d", files, self.pid)
         return generation
 
     def await_go(self, is_stopping: Callable[[], bool] = lambda: False) -> bool:

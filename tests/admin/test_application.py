@@ -50,7 +50,7 @@ def test_what_is_told_is_in_the_log_with_who_said_it(
 ) -> None:
     with caplog.at_level("INFO"):
         assert tell("reload") == (200, {"reloading": True})
-    assert any("admin: reload {} by process" in record.getMessage() for record in caplog.records)
+    assert any('admin: reload {"wait": false} by process' in record.getMessage() for record in caplog.records)
 
 
 HEAD = "HTTP/1.1\r\nHost: a\r\n"

@@ -185,7 +185,9 @@ def test_a_node_is_ready_when_what_is_pinned_is_there(
     tell("pin", add=["*.css"])
     answer = ask("/readyz")
     told = json.loads(answer.body)
-    assert (answer.status, told["phase"], told["missing_total"], told["wanted_bytes"]) == (503, "warming", 1, 700_006)
+    assert (answer.status, told["phase"]) == (503, "incomplete")
+    assert (told["missing_total"], told["wanted_bytes"]) == (1, 700_006)
+    assert "waiting is of no use, there is no room for 1 wanted file, 683.6 KiB" in told["why"]
     assert [(one["path"], one["bytes"]) for one in told["missing"]] == [("/large.css", 700_000)]
     tell("pin", remove=["*.css"])
     assert ask("/readyz").status == 200

@@ -55,7 +55,9 @@ class Readiness(TypedDict, total=False):
     """Whether the node is to be asked, and why not. As `content.readiness.Ready`; while it starts, the first two."""
 
     is_ready: Required[bool]
-    phase: Required[str]  # "starting", "warming" (also while clients are answered already), "ready", "draining"
+    # "starting", "warming" (also while clients are answered already), "incomplete" (and does not come by waiting),
+    # "ready", "draining"
+    phase: Required[str]
     share: float
     wanted_share: float
     wanted_bytes: int

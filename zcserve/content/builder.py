@@ -24,7 +24,7 @@ from zcserve.cache.store import Store
 from zcserve.cache.walk import Changes, walk, walk_again
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
-from zcserve.config.units import size_text
+from zcserve.config.units import counted, size_text
 from zcserve.content.merging import leave_out, take_from
 from zcserve.content.told import PROGRESS_AFTER_S, loading
 from zcserve.errors import NoThreadError, reason_of
@@ -123,8 +123,8 @@ class Builder:
         first = self._pinned(generation)
         report = preload(generation, self.loader, first=first, make_room=True, progress=note, faults=faults)
         if left := self.site.pins.left_out(generation):
-            size = size_text(sum(representation.size for representation in left))
-            _log.warning("pinned: %d files, %s, do not fit into memory: sent from disk", len(left), size)
+            files, size = counted(len(left), "file"), size_text(sum(one.size for one in left))
+            _log.warning("pinned files do not fit into memory: %s, %s: sent from disk", files, size)
         return report
 
     def fill(self, generation: Generation, faults: Faults, note: Callable[[int, int], None]) -> Preloaded:

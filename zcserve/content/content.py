@@ -14,6 +14,7 @@ from zcserve.cache.naming import directory_of, keys_of, path_of
 from zcserve.cache.pairing import entry_at
 from zcserve.cache.preload import Preloaded
 from zcserve.cache.watcher import Watcher
+from zcserve.config.units import counted
 from zcserve.content.builder import Builder, Built, ClosingError
 from zcserve.content.filling import Filling
 from zcserve.content.jobs import Counters, Jobs
@@ -75,7 +76,7 @@ class Content:
             builder.store,
             report=lambda: self.report,
             is_filling=lambda: self.is_loading,
-            is_loading=lambda: warming.is_busy,
+            is_loading=lambda: warming.is_busy or self.pinning.is_busy,
             is_draining=lambda: service.draining,
             call_soon=loop.call_soon,
             wanted_share=config.ready_share,
@@ -121,7 +122,8 @@ class Content:
 
     def status(self) -> str:
         """What is served, in a line. In any thread."""
-        told = f"serving: {self._builder.store.resident} files and variants in memory"
+        there = counted(self._builder.store.resident, "file or variant", "files and variants")
+        told = f"serving: {there} in memory"
         if self.is_loading:
             told += ", more are being loaded"
         return told + ("; the last reload failed, and is tried again" if self._releases.due < inf else "")

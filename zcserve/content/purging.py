@@ -29,6 +29,7 @@ from zcserve.cache.naming import base_of, path_of, siblings_of
 from zcserve.cache.pinned import decoded
 from zcserve.cache.shards import in_pieces
 from zcserve.config.globs import parse_glob
+from zcserve.config.units import counted, size_text
 from zcserve.content.builder import Builder, ClosingError
 from zcserve.content.jobs import Jobs
 from zcserve.content.live import Live
@@ -199,12 +200,12 @@ class Purging:
             self._begin()
         how, purged = "hard" if one.hard else "soft", one.purged
         _log.info(
-            "purged (%s): %d files matched, %d representations were resident, and %d results; %d bytes",
+            "purged (%s): %s matched; resident were %s and %s, %s",
             how,
-            purged.matched,
-            purged.purged,
-            purged.results,
-            purged.bytes,
+            counted(purged.matched, "file"),
+            counted(purged.purged, "representation"),
+            counted(purged.results, "result"),
+            size_text(purged.bytes),
         )
         one.told(purged)
 

@@ -23,6 +23,7 @@ from zcserve.cache.preload import Preloaded, preload, retire
 from zcserve.cache.shards import Shards, in_pieces, marked
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
+from zcserve.config.units import counted
 from zcserve.content.builder import Builder, Built, ClosingError, close_soon
 from zcserve.content.jobs import Counters, Jobs, PausedError
 from zcserve.content.live import Live
@@ -297,8 +298,8 @@ class Releases:
         self.report = report
         self._counters.flips += 1
         self._counters.live_since = time.time()
-        files = report.files - report.variants
-        _log.info("reloaded: %d files, %d paths changed or gone, %s", files, len(changed), resident(report))
+        files, paths = counted(report.files - report.variants, "file"), counted(len(changed), "path")
+        _log.info("reloaded: %s, %s changed or gone, %s", files, paths, resident(report))
         report_problems(generation.problems)
         warn_of_memory(self._store, report)
         self.tidy_variants()
