@@ -41,7 +41,7 @@ def test_some_problems_are_named_and_the_rest_is_counted(
     assert caplog.messages == [f"file{number}: is no good" for number in range(named)] + more
     caplog.clear()
     report_problems(problems(count))
-    last = [f"not served as they lie there: {counted(count, 'file')}"] if count else []
+    last = ["not served as they lie there: " + ("1 file" if count == 1 else f"{count} files")] if count else []
     assert caplog.messages[named:] == more + last
 
 
