@@ -112,5 +112,5 @@ def _bytes(found: Sequence[Entry]) -> int:
 def _counted(found: Sequence[Entry]) -> str:
     """How many files they are, and how large."""
     variants = sum(bool(one.encoding) for one in found)
-    beside = f" with {variants} variants" if variants else ""
+    beside = f" with {counted(variants, 'variant')}" if variants else ""
     return f"{counted(len(found) - variants, 'file')}{beside}, {size_text(_bytes(found))}"
