@@ -35,6 +35,7 @@ from zcserve.config.option import (
     about,
     option_of,
 )
+from zcserve.config.tables import Table, tables_of
 from zcserve.config.units import DAY_S, GIB, KIB, MIB, PIB, Share
 from zcserve.errors import UsageError
 from zcserve.media_types import DEFAULT_CHARSET, check_charset, parse_type
@@ -44,6 +45,10 @@ ListenWhen: TypeAlias = Literal["ready", "start"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 Engine: TypeAlias = Literal["auto", "python", "native"]
 Evict: TypeAlias = Literal["lru", "sieve", "s3-fifo"]  # the names in cache/store.py's POLICIES
+
+
+# The fields that are no keys: lists of tables, which only a file can hold.
+TABLES = ("rules",)
 
 
 def _key(default: object, kind: Kind, help: str, **more: Any) -> Any:
@@ -113,6 +118,14 @@ class Config:
     )
     cache_control: str = _key(
         "", TEXT, "send this Cache-Control with every file", metavar="VALUE", check=check_field_value
+    )
+    immutable: bool = _key(
+        False,
+        SWITCH,
+        "send files with a hash in their names with a Cache-Control that says they never change: app-BVqDs1Xt.js",
+    )
+    secure_headers: bool = _key(
+        False, SWITCH, "send header fields that ask browsers for more caution with every file (docs/rules.md)"
     )
     charset: str = _key(
         DEFAULT_CHARSET,
@@ -462,8 +475,15 @@ class Config:
         why="a query makes a result of its own, and clients choose queries",
     )
 
+    # Of a file alone: `[[rules]]`, what files are sent with (rules/).
+    rules: tuple[Table, ...] = ()
+
     def __post_init__(self) -> None:
+        for name in TABLES:
+            object.__setattr__(self, name, tables_of(getattr(self, name), (name,)))
         for f in fields(self):
+            if f.name in TABLES:
+                continue
             object.__setattr__(self, f.name, option_of(f).accept_as(f.name, getattr(self, f.name)))
         if self.slab_bytes < 2 * self.small_body_bytes_max:
             raise UsageError(
