@@ -96,7 +96,7 @@ def test_an_item_of_a_list_of_tables_stands_at_its_own_header() -> None:
 
 
 def test_a_place_is_told_in_words() -> None:
-    assert str(places_of("a = 1\r\n  b = 2\r\n")[("b",)]) == "line 2, column 3"
+    assert str(places_of("a = 1\r\n  b = 2\r\n")[("b",)]) == "2:3"
 
 
 def test_a_quoted_key_may_have_escapes() -> None:

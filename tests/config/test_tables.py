@@ -31,9 +31,9 @@ def test_a_table_is_a_mapping_of_its_words() -> None:
 
 def test_what_stands_in_it_has_a_file_a_line_and_a_column() -> None:
     _, second = tables()
-    assert second.where() == "site.toml: line 4, column 1: rules[1]"
-    assert second.where("path", 1) == "site.toml: line 5, column 17: rules[1].path[1]"
-    assert second.where("absent") == "site.toml: line 4, column 1: rules[1].absent"
+    assert second.where() == "site.toml:4:1: rules[1]"
+    assert second.where("path", 1) == "site.toml:5:17: rules[1].path[1]"
+    assert second.where("absent") == "site.toml:4:1: rules[1].absent"
 
 
 def test_a_table_from_no_file_is_named() -> None:
@@ -46,15 +46,13 @@ def test_an_unknown_word_is_told_with_the_nearest_known() -> None:
     first.require(("path", "set"))
     with pytest.raises(UsageError) as error:
         second.require(("path", "set"))
-    assert str(error.value) == (
-        "site.toml: line 6, column 3: rules[1].sett: unknown word 'sett'; the nearest known is set"
-    )
+    assert str(error.value) == ("site.toml:6:3: rules[1].sett: unknown word 'sett'; the nearest known is set")
 
 
 def test_a_wrong_value_is_told_with_its_place() -> None:
     _, second = tables()
     assert second.checked("path", positive, 0) == "/b"
-    with pytest.raises(UsageError, match=r"^site.toml: line 5, column 17: rules\[1\].path\[1\]: 1 is wrong$"):
+    with pytest.raises(UsageError, match=r"^site.toml:5:17: rules\[1\].path\[1\]: 1 is wrong$"):
         second.checked("path", positive, 1)
 
 

@@ -7,9 +7,11 @@ import pytest
 from zcserve.cache import heads
 from zcserve.cache.entry import Body, Segment, Span
 from zcserve.net.framing import frame
+from zcserve.rules.compiled import HeadFields
 from zcserve.site import reply
 
-HEAD = heads.build("a.txt", 100, 0, b'"tag"', encoding=b"", cache_control="max-age=1", vary=True)
+CACHED = HeadFields(((b"Cache-Control", b"max-age=1"),))
+HEAD = heads.build("a.txt", 100, 0, b'"tag"', encoding=b"", vary=True, fields=CACHED)
 CONTENT = bytes(range(100))
 
 

@@ -48,6 +48,7 @@ from zcserve.cache.pairing import Pairing, families
 from zcserve.cache.patch import Patch
 from zcserve.cache.root import DISTURBED, SCARCE, OutsideRootError, Root
 from zcserve.cache.shards import Table, enter, filled, in_pieces, marked
+from zcserve.cache.sharing import Known, sharable
 from zcserve.cache.unseen import hide
 from zcserve.errors import UsageError, reason_of
 from zcserve.http import encode_path
@@ -118,7 +119,7 @@ def walk(
     where the files, and their siblings' files, are the same. Raises UsageError when the root itself cannot be read.
     """
     generation = Generation(root)
-    known: Table[bytes, Entry | Redirect] = last.resources if last is not None else {}
+    known: Known = sharable(last, root) if last is not None else {}
     visit = _Visit(root, generation.resources, generation.problems, index, now, observer, known=known, again=True)
     visit.keys = generation.pieces
     visit.trees([_Directory(b"", frozenset())], progress)
@@ -145,7 +146,7 @@ def walk_again(
     """
     problems: list[Problem] = []
     known = generation.resources
-    others: Mapping[bytes, Entry | Redirect] = also.resources if also is not None else {}
+    others: Known = sharable(also, generation.root) if also is not None else {}
     visit = _Visit(generation.root, {}, problems, index, now, observer, changes.held, known, also=others)
     gone = filled(marked(_keys_below(generation, changes.trees)))
     for path, names in changes.names.items():
@@ -219,9 +220,9 @@ class _Visit:
         now: float | None,
         observer: Observer | None,
         held: Collection[bytes] = (),
-        known: Table[bytes, Entry | Redirect] | None = None,
+        known: Known | None = None,
         *,
-        also: Mapping[bytes, Entry | Redirect] = MappingProxyType({}),
+        also: Known = MappingProxyType({}),
         again: bool = False,
     ) -> None:
         """`again`: most of what is met is known."""
@@ -232,7 +233,7 @@ class _Visit:
         newest = int(time.time() if now is None else now)
         self._observer = observer
         self._held = held
-        self._known: Table[bytes, Entry | Redirect] = known if known is not None else {}
+        self._known: Known = known if known is not None else {}
         self._pairing = Pairing(root, self._known, also, newest, problems)
         self._again = again and bool(known)
         self.is_disturbed = False  # something could not be looked at, for an error that may pass

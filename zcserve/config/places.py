@@ -32,7 +32,7 @@ class Place(NamedTuple):
     column: int
 
     def __str__(self) -> str:
-        return f"line {self.line}, column {self.column}"
+        return f"{self.line}:{self.column}"
 
 
 def places_of(text: str) -> dict[Path, Place]:

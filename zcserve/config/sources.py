@@ -133,6 +133,6 @@ def _read_toml(path: str | Path) -> tuple[dict[str, Any], Source]:
     except tomllib.TOMLDecodeError as error:
         # The position stands only in the message, and there "at end of document" where something is cut off.
         message, _, place = str(error).partition(" (at ")
-        found = re.match(r"line (\d+)", place)
-        line = int(found[1]) if found else len(text.splitlines())
-        raise UsageError(f"{path}: line {line}: {message}; accepted: a TOML file") from None
+        found = re.match(r"line (\d+), column (\d+)", place)
+        where = f"{found[1]}:{found[2]}" if found else str(len(text.splitlines()))
+        raise UsageError(f"{path}:{where}: {message}; accepted: a TOML file") from None

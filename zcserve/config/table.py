@@ -5,6 +5,7 @@ The order of the fields is the order of `--help` and of README's tables. A field
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -35,7 +36,7 @@ from zcserve.config.option import (
     about,
     option_of,
 )
-from zcserve.config.tables import Table, tables_of
+from zcserve.config.tables import tables_of
 from zcserve.config.units import DAY_S, GIB, KIB, MIB, PIB, Share
 from zcserve.errors import UsageError
 from zcserve.media_types import DEFAULT_CHARSET, check_charset, parse_type
@@ -476,7 +477,7 @@ class Config:
     )
 
     # Of a file alone: `[[rules]]`, what files are sent with (rules/).
-    rules: tuple[Table, ...] = ()
+    rules: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         for name in TABLES:

@@ -33,9 +33,9 @@ class Source:
         return self._places.get(path)
 
     def where(self, path: Path) -> str:
-        """The same in words: "site.toml: line 3, column 1"."""
+        """The same in words: "site.toml:3:1"."""
         place = self.place(path)
-        return f"{self._path}: {place}" if place is not None else self._path
+        return f"{self._path}:{place}" if place is not None else self._path
 
 
 class Table(Mapping[str, Any]):
@@ -62,7 +62,7 @@ class Table(Mapping[str, Any]):
         return hash(self._path)
 
     def where(self, *path: str | int) -> str:
-        """Where it stands, or what is found in it by `path`: "site.toml: line 3, column 1: rules[0].set"."""
+        """Where it stands, or what is found in it by `path`: "site.toml:3:1: rules[0].set"."""
         full = (*self._path, *path)
         named = ""
         for step in full:

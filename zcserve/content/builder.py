@@ -31,6 +31,7 @@ from zcserve.errors import NoThreadError, reason_of
 from zcserve.events import Event
 from zcserve.log import Log
 from zcserve.progress import Meter
+from zcserve.rules.book import Rulebook
 from zcserve.site.site import Site
 
 _log = Log(__name__)
@@ -74,12 +75,18 @@ class Builder:
     """
 
     def __init__(self, config: Config, store: Store, loader: Loader, site: Site) -> None:
+        """Raises UsageError where the rules are wrong."""
         self.config = config
         self.store = store
         self.loader = loader
         self.site = site
+        self.book = Rulebook(config)
         self.closing = threading.Event()  # what is being built is not waited for
         self.progress: Event[int, int] = Event()
+
+    def open_root(self) -> Root:
+        """The root as it is now, with its rules. Raises UsageError."""
+        return Root(self.config.root, self.book.rules())
 
     def build(self, *, last: Generation | None = None, progress: bool = False, load: bool = True) -> Built:
         """Build a generation, sharing what is the same in `last`. Without `load` all else stays on disk. Raises
@@ -97,7 +104,7 @@ class Builder:
                 read_at = now
                 watcher.read(now)
 
-        root = Root(self.config.root)
+        root = self.open_root()
         watcher = self._watch(root)
         try:
             found = partial(note, total=0)

@@ -147,7 +147,7 @@ class Live:
 
     def tell_page(self) -> None:
         """Have the front know the page for what is absent."""
-        self._shelf.set_not_found(self.site.live.not_found_page)
+        self._shelf.set_not_found(self.site.not_found())
 
     def expect(self, keys: Collection[bytes]) -> None:
         """These keys will lead somewhere. Before they do, and some thousand at a time: no step is to be long."""

@@ -23,6 +23,7 @@ from zcserve.cache import spans
 from zcserve.cache.entry import Body, DiskSpan, Entry
 from zcserve.cache.fetcher import Fetched, Renewed, Wait
 from zcserve.cache.index import Generation
+from zcserve.cache.naming import keys_of
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
 from zcserve.http import KNOWN_METHODS, canonical_path, has_content
@@ -244,7 +245,7 @@ class Answering:
         service, fields = self._service, self.fields
         chosen = service.choose(generation, base, fields.accept)
         if chosen is None:
-            return reply.page(406, reply.VARY)
+            return reply.page(406, reply.VARY, self._site.root.rules.everywhere)
         body = chosen.body or service.fetcher.opened(chosen)
         if self._stored is not None and self._stored.own:
             service.loop.front.shelf(self._site.id).teach(self.target, base)
@@ -396,13 +397,17 @@ def look_up(
         if isinstance(resource, Entry):
             return generation, resource
         if resource is None:
-            return reply.not_found(site.live.not_found_page)
-        return reply.redirect(resource.location, query)
+            return site.not_found()
+        fields = generation.root.rules.fields_of_answer(keys_of(resource.location)[1])
+        return reply.redirect(resource.location, query, fields)
+    everywhere = site.root.rules.everywhere
     if method == b"OPTIONS":
         if target != b"*" and _find(site, target, place)[0][1] is None:
-            return reply.not_found(site.live.not_found_page)
-        return reply.options()
-    return reply.page(405, reply.ALLOW) if method in KNOWN_METHODS else reply.page(501)
+            return site.not_found()
+        return reply.options(everywhere)
+    if method in KNOWN_METHODS:
+        return reply.page(405, reply.ALLOW, everywhere)
+    return reply.page(501, (), everywhere)
 
 
 def _find(site: Site, target: bytes, place: tuple[SentPath, bytes | None] | None) -> tuple[Found, bytes | None]:

@@ -47,7 +47,7 @@ from zcserve.servlets.routes import Route
 from zcserve.servlets.websockets import NoWebSockets
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
 from zcserve.site.exchange import Answer, Exchange, Owned, Quick, Resource, Stored
-from zcserve.site.reply import HTML_FIELDS, Reply, not_found, page
+from zcserve.site.reply import HTML_FIELDS, Reply, page
 from zcserve.site.site import Site
 
 # How long the folder's files are not asked for their status while the kernel tells of no change. It cannot tell of all.
@@ -470,7 +470,7 @@ class Servlets:
 
     def not_found(self) -> Reply:
         """404, as for a file that is not there."""
-        return not_found(self.context.site.live.not_found_page)
+        return self.context.site.not_found()
 
     def close(self) -> None:
         """End threads and applications."""

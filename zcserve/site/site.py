@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
 from zcserve.cache.entry import Entry, Redirect
-from zcserve.cache.index import Generation
+from zcserve.cache.index import NOT_FOUND_KEY, Generation
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
 from zcserve.site.exchange import Application
+from zcserve.site.reply import Reply, not_found, redirect
 
 # What a key leads to, None for nothing, behind the generation that it belongs to. No NamedTuple: to make two of them is
 # 4% of a request that is no plain hit.
@@ -87,11 +88,21 @@ class Site:
                     return old, kept
         return live, resource
 
-    def lasting(self, path: bytes) -> Entry | Redirect | None:
+    def lasting(self, path: bytes) -> Entry | Reply | None:
         """What a path that is its own key leads to for all requests that read, whatever their query, until the front
-        is told otherwise (`Shelf.forget_keys`). None: only the request itself can tell."""
+        is told otherwise (`Shelf.forget_keys`): a file, or a redirect, to which a query is appended. None: only the
+        request itself can tell."""
         resource = self.live.resources.get(path)
-        return resource if self.application is None or isinstance(resource, Entry) else None
+        if isinstance(resource, Entry):
+            return resource
+        if resource is None or self.application is not None:
+            return None
+        return redirect(resource.location, None, self.root.rules.fields_of_answer(path))
+
+    def not_found(self) -> Reply:
+        """The answer where nothing is."""
+        live = self.live
+        return not_found(live.not_found_page, live.root.rules.fields_of_answer(NOT_FOUND_KEY))
 
     def note_use(self, entry: Entry, tick: int, *, was_resident: bool = True) -> None:
         """A representation is sent at this tick: the only place that writes a use, but for the fast lane's
