@@ -316,7 +316,7 @@ class MediaTypes:
     charset is given to unless they have parameters."""
 
     def __init__(self, charset: str = DEFAULT_CHARSET, own: Iterable[str] = ()) -> None:
-        parameter = "" if charset.lower() == NO_CHARSET else f"; charset={charset}"
+        self._parameter = parameter = "" if charset.lower() == NO_CHARSET else f"; charset={charset}"
         self._types = dict(_known_types(parameter))
         self._codings = dict(_OWN_CODINGS)
         for extension, value in map(parse_type, own):
@@ -334,7 +334,7 @@ class MediaTypes:
         """As `of`, where a rule tells the type, or the charset of what one applies to; "" for what it does not tell."""
         value = self.of(name)
         if content_type:
-            value = content_type if ";" in content_type else self._with_charset(content_type)
+            value = content_type if ";" in content_type else _with_charset(content_type, self._parameter)
         essence = value.partition(";")[0].strip().lower()
         if charset and _has_charset(essence):
             value = _CHARSET.sub("", value) + ("" if charset.lower() == NO_CHARSET else f"; charset={charset}")

@@ -1,11 +1,13 @@
-"""What is done with a path besides serving the file that lies there: rules, as they are written, and compiled at load.
+"""What a site's rules say: where a path leads that no file has, and what its answers carry besides.
 
-    rule      a header rule as data; what a field of one may be
-    hashed    names of files that hold a hash of their content
-    preset    the fields of --secure-headers
-    reading   `[[rules]]` of the TOML file -> header rules
-    compiled  `Rules`: all of a root's, made into what a look-up needs
+Rules are data, read from the TOML file or from `_headers` and `_redirects` of a root, and each knows where it was
+written. They are compiled when a generation is built, and belong to its root (cache/root.py). What is compiled never
+changes, so that threads share it. They are asked when a head is made, and where there is no file.
 
-Knows bytes, paths and globs; no entries, no sockets. Rules belong to a root (cache/root.py): a generation has those
-that were there when it was built. They are asked when a head is made, and never when a request comes.
+    text  ->  Pattern, Target  ->  Redirect  ->  Redirects.answer(key, query)  ->  Action
+    text  ->  HeaderRule       ->  Rules.fields_of(key)  ->  HeadFields
+    where it stands: Where                       checks.py: rules that never match, loops
+
+Nothing here knows entries, sockets or files: a path is the key that `http.canonical_path` makes, and a file of rules is
+its bytes. docs/rules.md tells what is understood, and how that differs from what other hosts do.
 """
