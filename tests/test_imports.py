@@ -32,6 +32,7 @@ FLOORS = (
     ("http", "media_types", "program", "cgroups"),
     ("paths", "forwarded"),
     ("config",),
+    ("rules",),
     ("cache",),
     ("site",),
     ("net",),
@@ -133,7 +134,7 @@ def test_inside_of_a_package_too(package: str) -> None:
         assert {other for other in beside if floor[other] >= floor[name]} == set(), name
 
 
-@pytest.mark.parametrize("package", ["cache", "config", "content", "ctl", "net", "servlets", "site"])
+@pytest.mark.parametrize("package", ["cache", "config", "content", "ctl", "net", "rules", "servlets", "site"])
 def test_no_modules_of_a_package_import_each_other_in_a_circle(package: str) -> None:
     files = {f"zcserve.{package}.{file.stem}": file for file in MODULES if room(file) == package}
     beside = {name: files.keys() & set(imports(file)) for name, file in files.items()}
@@ -152,7 +153,11 @@ def test_every_floor_is_of_a_room_that_exists() -> None:
 
 @pytest.mark.parametrize(
     "file",
-    [file for file in MODULES if room(file) in {"site", "cache", "errors", "http", "phrases", "forwarded", "config"}],
+    [
+        file
+        for file in MODULES
+        if room(file) in {"site", "cache", "rules", "errors", "http", "phrases", "forwarded", "config"}
+    ],
     ids=ids,
 )
 def test_what_stands_below_the_net_knows_no_socket(file: Path) -> None:
