@@ -212,26 +212,39 @@ class _OfOnePattern:
     that never does is left out.
     """
 
-    __slots__ = ("_forms",)
+    __slots__ = ("_forms", "_plain")
 
     def __init__(self) -> None:
-        self._forms: dict[Form, dict[tuple[bytes, ...], tuple[int, ...]]] = {}
+        # Those that want nothing stand apart: most patterns have one such rule, and no dict.
+        self._plain: tuple[int, ...] = ()
+        self._forms: dict[Form, dict[tuple[bytes, ...], tuple[int, ...]]] | None = None
 
     def put(self, number: int, rules: list[Redirect]) -> None:
-        rule = rules[number]
-        numbers = self._forms.setdefault(form_of(rule.conditions), {})
-        values = values_of(rule.conditions)
-        before = numbers.get(values, ())
-        if not before or rules[before[-1]].may_lead_to_itself:
-            numbers[values] = (*before, number)
+        """Add a rule that stands behind those that were added."""
+
+        def behind(before: tuple[int, ...]) -> tuple[int, ...]:
+            return (*before, number) if not before or rules[before[-1]].may_lead_to_itself else before
+
+        conditions = rules[number].conditions
+        if not conditions:
+            self._plain = behind(self._plain)
+            return
+        if self._forms is None:
+            self._forms = {}
+        numbers = self._forms.setdefault(form_of(conditions), {})
+        values = values_of(conditions)
+        numbers[values] = behind(numbers.get(values, ()))
 
     @property
     def reads_query(self) -> bool:
-        return self._forms.keys() != {((), ())}
+        """Whether a rule of them wants something of the query."""
+        return self._forms is not None
 
     def find(self, parameters: dict[bytes, bytes], chains: list[tuple[int, ...]]) -> None:
         """Add the numbers of rules whose conditions hold, each in order."""
-        for (valued, present), numbers in self._forms.items():
+        if self._plain:
+            chains.append(self._plain)
+        for (valued, present), numbers in (self._forms or {}).items():
             if all(_is_segment(parameters.get(name, b"")) for name in present):
                 chain = numbers.get(tuple(parameters[name] for name in valued if name in parameters))
                 if chain is not None:
