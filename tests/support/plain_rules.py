@@ -30,7 +30,7 @@ def answer(rules: list[Rule], key: str, query: str = "") -> tuple[int, int, str]
         if taken is None or given is None:
             continue
         leads_to = _fill(rule, taken | given, query) if rule.target else ""
-        if rule.status // 100 == 3 and leads_to.partition("#")[0] == key + ("?" + query if query else ""):
+        if rule.status // 100 == 3 and leads_to.partition("#")[0] == key + ("?" + _sent(query) if query else ""):
             continue
         return number, rule.status, leads_to
     return None
@@ -103,9 +103,12 @@ def _fill(rule: Rule, taken: dict[str, bytes], query: str) -> str:
     path = _put(path, taken, _PATH)
     if path.startswith("/"):
         path = re.sub("/{2,}", "/", path)
-    sent = quote_from_bytes(query.encode(), "/?:@!$&'()*+,;=%")
-    asks = _put(own, taken, _VALUE) if mark or rule.query else sent
+    asks = _put(own, taken, _VALUE) if mark or rule.query else _sent(query)
     return path + (f"?{asks}" if asks else "") + (f"#{_put(fragment, taken, _PATH)}" if fragment else "")
+
+
+def _sent(query: str) -> str:
+    return quote_from_bytes(query.encode(), "/?:@!$&'()*+,;=%")
 
 
 def _put(text: str, taken: dict[str, bytes], safe: str) -> str:

@@ -22,7 +22,7 @@ from heapq import merge
 from urllib.parse import unquote_to_bytes
 
 from zcserve.rules.patterns import DOTS, NAME, SPLAT, Pattern, host_of, parse_pattern
-from zcserve.rules.targets import Target, parse_target
+from zcserve.rules.targets import Target, escape_query, parse_target
 from zcserve.rules.trie import SHAPES_MAX, Identity, Patterns, Shapes, identity_of
 from zcserve.rules.where import RuleError, Where
 
@@ -321,7 +321,7 @@ def action_of(rule: Redirect, key: bytes, query: bytes, host: bytes, parameters:
     if rule.status not in REDIRECTS:
         return Action(rule.status, b"", target.path_of(taken), target.query_of(taken, query), rule)
     is_here = (not target.origin or target.host == host) and target.path_of(taken) == key
-    if is_here and (target.query is None or target.query_of(taken, query) == query):
+    if is_here and target.query_of(taken, query) == escape_query(query):
         return None
     return Action(rule.status, target.location(taken, query), b"", b"", rule)
 

@@ -79,7 +79,7 @@ class Target:
     def query_of(self, taken: dict[str, bytes], sent: bytes) -> bytes:
         """The query without its question mark, b"" for none; `sent` is the request's."""
         if self.query is None:
-            return _escaped(sent, _QUERY_BYTES)
+            return escape_query(sent)
         return b"".join(
             piece if isinstance(piece, bytes) else _escaped(taken[piece], _VALUE_BYTES) for piece in self.query
         )
@@ -93,6 +93,11 @@ class Target:
             filled = (piece if isinstance(piece, bytes) else http.encode_path(taken[piece]) for piece in self.fragment)
             parts += (b"#", *filled)
         return b"".join(parts)
+
+
+def escape_query(sent: bytes) -> bytes:
+    """A request's query, in which what may not stand in a URL is encoded."""
+    return _escaped(sent, _QUERY_BYTES)
 
 
 def parse_target(text: str, names: frozenset[str]) -> Target:
