@@ -74,7 +74,7 @@ def leads_to(action: Action) -> str:
 
 
 @given(RULES, st.data())
-@settings(max_examples=60)
+@settings(max_examples=settings().max_examples // 2)
 def test_what_is_compiled_answers_as_the_plain_interpreter_and_forges_nothing(
     rules: list[plain.Rule], data: st.DataObject
 ) -> None:
@@ -107,7 +107,7 @@ def forges_nothing(action: Action) -> None:
 
 
 @given(st.lists(rules_of_a_site(), max_size=3))
-@settings(max_examples=30)
+@settings(max_examples=settings().max_examples // 4)
 def test_what_is_written_in_another_way_is_the_same_rule(rules: list[plain.Rule]) -> None:
     accepted, redirects = parsed(rules)
     for rule, redirect in zip(accepted, redirects, strict=True):
