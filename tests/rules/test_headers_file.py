@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zcserve.config.globs import GLOB_CHARACTERS_MAX, parse_glob
+from zcserve.errors import UsageError
 from zcserve.http import encode_path
 from zcserve.rules import headers_file
 from zcserve.rules.headers_file import globs_of, read_headers
@@ -113,6 +114,21 @@ def test_a_path_that_is_refused_takes_its_lines_with_it(path: str, column: int, 
     assert [block.patterns[0].text for block in found.blocks] == ["/x", "/z"]
     (problem,) = found.problems
     assert (str(problem.where), text in problem.text) == (f"_headers:3:{column}", True)
+
+
+def test_what_no_rule_may_touch_is_told_with_the_reason() -> None:
+    asked: list[tuple[str, str, str]] = []
+
+    def check(verb: str, name: str, value: str) -> None:
+        asked.append((verb, name, value))
+        if name.lower() == "date":
+            raise UsageError("it is the server's")
+
+    found = read_headers(b"/a\n X: 1\n Date: 2\n Vary: V\n ! date\n ! Y", check=check)
+    assert asked[:3] == [("set", "X", "1"), ("set", "Date", "2"), ("add", "Vary", "V")]
+    assert asked[3:] == [("remove", "date", ""), ("remove", "Y", "")]
+    assert (found.blocks[0].set, found.blocks[0].remove) == (((b"X", b"1"),), (b"y",))
+    assert [str(problem) for problem in found.problems] == [f"_headers:{line}:2: it is the server's" for line in (3, 5)]
 
 
 def test_a_field_before_the_first_path_and_a_path_without_fields_are_told() -> None:

@@ -15,13 +15,14 @@ hold.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from zcserve import http
 from zcserve.config.globs import GLOB_CHARACTERS_MAX
+from zcserve.errors import UsageError
 from zcserve.rules.lines import NETLIFY, RULES_MAX, Dialect, Line, lines_of, words_of
 from zcserve.rules.patterns import PLACEHOLDER, Pattern, parse_pattern
 from zcserve.rules.where import Problem, RuleError, Where
@@ -59,6 +60,14 @@ class HeaderBlock:
         return tuple(glob for pattern in self.patterns for glob in globs_of(pattern, index))
 
 
+# A verb (set, add, remove), a name, and a value ("" for remove).
+Check = Callable[[str, str, str], None]
+
+
+def _allow(verb: str, name: str, value: str) -> None:
+    """What checks nothing."""
+
+
 class HeadersFile(NamedTuple):
     """What a file of headers says."""
 
@@ -78,13 +87,14 @@ class _Open:
     has_lines: bool = False
 
 
-def read_headers(data: bytes, file: str = FILE_NAME, dialect: Dialect = NETLIFY) -> HeadersFile:
-    """The blocks of `data`, in their order, and what is wrong in it."""
+def read_headers(data: bytes, file: str = FILE_NAME, dialect: Dialect = NETLIFY, check: Check = _allow) -> HeadersFile:
+    """The blocks of `data`, in their order, and what is wrong in it. `check` raises UsageError for fields that no rule
+    may touch."""
     problems: list[Problem] = []
     opened: list[_Open] = []
     for line in lines_of(data, file, problems):
         if not _PATH.match(line.text):
-            problem = _read_field(line, opened[-1] if opened else None)
+            problem = _read_field(line, opened[-1] if opened else None, check)
         elif len(opened) == RULES_MAX:
             told = f"more than {RULES_MAX} paths: this one and those behind it are left out"
             problems.append(Problem(line.where, told, is_grave=True))
@@ -117,14 +127,14 @@ def _opened(line: Line) -> tuple[_Open, Problem | None]:
     return _Open(pattern, line.where), None
 
 
-def _read_field(line: Line, block: _Open | None) -> Problem | None:
+def _read_field(line: Line, block: _Open | None, check: Check) -> Problem | None:
     """Add a field's line to its block."""
     if block is None:
         return Problem(line.where, f"{line.text!r} stands before the first path")
     block.has_lines = True
     name, colon, value = line.text.partition(":")
     if line.text.startswith("!") and not colon:
-        return _read_removal(line, block)
+        return _read_removal(line, block, check)
     name, value = name.rstrip(), value.strip()
     if not colon or not http.is_token(name.encode()):
         return Problem(line.where, f"{line.text!r} is neither a path nor `Name: value`, nor `! Name`")
@@ -138,6 +148,10 @@ def _read_field(line: Line, block: _Open | None) -> Problem | None:
     filled = _filled(value, block.pattern)
     if filled:
         return Problem(at, f"{name}: :{filled} is not filled in; values do not depend on the path")
+    try:
+        check("add" if lower in _ADDED else "set", name, value)
+    except UsageError as error:
+        return Problem(line.where, str(error))
     known = block.values.setdefault(lower, (name.encode(), []))
     if known[1] and lower == _TYPE:
         return Problem(line.where, f"{name} stands there twice; a response has one type")
@@ -145,10 +159,14 @@ def _read_field(line: Line, block: _Open | None) -> Problem | None:
     return None
 
 
-def _read_removal(line: Line, block: _Open) -> Problem | None:
+def _read_removal(line: Line, block: _Open, check: Check) -> Problem | None:
     name = line.text[1:].strip()
     if not http.is_token(name.encode()):
         return Problem(line.where, f"{name!r} is no field's name")
+    try:
+        check("remove", name, "")
+    except UsageError as error:
+        return Problem(line.where, str(error))
     block.remove.append(name.lower().encode())
     return None
 
