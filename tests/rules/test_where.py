@@ -16,7 +16,7 @@ from zcserve.rules.where import Problem, RuleError, Where
     ],
 )
 def test_a_place_is_written_as_compilers_do(where: Where, text: str) -> None:
-    assert str(where) == text
+    assert str(where) == where.where("set", 0) == text
     assert str(Problem(where, "no such status")) == f"{text}: no such status"
 
 

@@ -22,6 +22,10 @@ class Where:
     def __str__(self) -> str:
         return ":".join((self.file, *(str(number) for number in (self.line, self.column) if number)))
 
+    def where(self, *path: str | int) -> str:
+        """The same in words, as tables of the TOML file tell it; what stands in a line has no place of its own."""
+        return str(self)
+
     def at(self, column: int) -> Where:
         """The same line, at another column."""
         return Where(self.file, self.line, column)
