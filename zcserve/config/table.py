@@ -49,7 +49,7 @@ Evict: TypeAlias = Literal["lru", "sieve", "s3-fifo"]  # the names in cache/stor
 
 
 # The fields that are no keys: lists of tables, which only a file can hold.
-TABLES = ("rules",)
+TABLES = ("rules", "redirects")
 
 
 def _key(default: object, kind: Kind, help: str, **more: Any) -> Any:
@@ -119,6 +119,13 @@ class Config:
     )
     cache_control: str = _key(
         "", TEXT, "send this Cache-Control with every file", metavar="VALUE", check=check_field_value
+    )
+    clean_urls: bool = _key(False, SWITCH, "answer /about with about.html, where nothing else is at that path")
+    spa: bool = _key(
+        False,
+        SWITCH,
+        "answer paths that lead nowhere with /index.html, unless the last segment has a dot: for applications that "
+        "draw their pages in the browser",
     )
     immutable: bool = _key(
         False,
@@ -478,6 +485,8 @@ class Config:
 
     # Of a file alone: `[[rules]]`, what files are sent with (rules/).
     rules: tuple[Mapping[str, Any], ...] = ()
+    # `[[redirects]]`, where paths lead that no file has.
+    redirects: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         for name in TABLES:
