@@ -48,8 +48,7 @@ Engine: TypeAlias = Literal["auto", "python", "native"]
 Evict: TypeAlias = Literal["lru", "sieve", "s3-fifo"]  # the names in cache/store.py's POLICIES
 
 
-# The fields that are no keys: lists of tables, which only a file can hold.
-TABLES = ("rules", "redirects")
+TABLES = ("rules", "redirects")  # fields that are no keys: lists of tables, which only a file can hold
 
 
 def _key(default: object, kind: Kind, help: str, **more: Any) -> Any:
@@ -121,20 +120,9 @@ class Config:
         "", TEXT, "send this Cache-Control with every file", metavar="VALUE", check=check_field_value
     )
     clean_urls: bool = _key(False, SWITCH, "answer /about with about.html, where nothing else is at that path")
-    spa: bool = _key(
-        False,
-        SWITCH,
-        "answer paths that lead nowhere with /index.html, unless the last segment has a dot: for applications that "
-        "draw their pages in the browser",
-    )
-    immutable: bool = _key(
-        False,
-        SWITCH,
-        "send files with a hash in their names with a Cache-Control that says they never change: app-BVqDs1Xt.js",
-    )
-    secure_headers: bool = _key(
-        False, SWITCH, "send header fields that ask browsers for more caution with every file (docs/rules.md)"
-    )
+    spa: bool = _key(False, SWITCH, "answer what leads nowhere, and has no dot in its last segment, with /index.html")
+    immutable: bool = _key(False, SWITCH, "have files with a hash in their names kept for a year: app-BVqDs1Xt.js")
+    secure_headers: bool = _key(False, SWITCH, "send fields that have browsers be careful: docs/rules.md has them")
     charset: str = _key(
         DEFAULT_CHARSET,
         TEXT,
@@ -483,17 +471,14 @@ class Config:
         why="a query makes a result of its own, and clients choose queries",
     )
 
-    # Of a file alone: `[[rules]]`, what files are sent with (rules/).
+    # Of a file alone (rules/): what files are sent with, and where paths lead that no file has.
     rules: tuple[Mapping[str, Any], ...] = ()
-    # `[[redirects]]`, where paths lead that no file has.
     redirects: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         for name in TABLES:
             object.__setattr__(self, name, tables_of(getattr(self, name), (name,)))
-        for f in fields(self):
-            if f.name in TABLES:
-                continue
+        for f in [one for one in fields(self) if one.name not in TABLES]:
             object.__setattr__(self, f.name, option_of(f).accept_as(f.name, getattr(self, f.name)))
         if self.slab_bytes < 2 * self.small_body_bytes_max:
             raise UsageError(
