@@ -110,7 +110,7 @@ class Succession:
     def _predecessor_gone(self) -> None:
         assert self._predecessor is not None
         _log.info("upgrade: process %d has ended", self._predecessor.pid)
-        self._service.fetcher.run(self._predecessor, self._store.release, self._on_released)
+        self._service.fetcher.run(self._predecessor, self._store.takeover.release, self._on_released)
 
     def _on_released(self, _: None) -> None:
         self._predecessor = None

@@ -56,7 +56,7 @@ from zcserve import log, threads
 from zcserve.cache import manifest
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
-from zcserve.cache.store import Memory
+from zcserve.cache.takeover import Memory
 from zcserve.errors import NoThreadError, reason_of
 from zcserve.log import Log
 from zcserve.net.inherited import Inherited

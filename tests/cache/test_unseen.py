@@ -17,7 +17,7 @@ from zcserve.cache.index import Generation
 from zcserve.cache.patch import Patch
 from zcserve.cache.preload import preload
 from zcserve.cache.root import Root
-from zcserve.cache.store import Memory
+from zcserve.cache.takeover import Memory
 from zcserve.cache.walk import Changes, walk, walk_again
 
 INDEX = ("index.html",)

@@ -189,6 +189,22 @@ def test_many_purges_come_one_after_the_other_each_step_is_short_and_too_many_ar
     assert max(forgotten) <= PURGED_AT_ONCE
 
 
+def test_what_several_generations_have_is_told_once_and_what_an_older_one_has_alone_goes_too(
+    show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = show({f"{i}": b"1" for i in range(5)}, keep_generations=1)
+    older = shown.site.live
+    (shown.tree.path / "3").unlink()
+    publish(shown.tree.path / "4", b"22")
+    shown.site.serve(shown.build(last=older).generation, [older])
+    forgotten: list[bytes] = []
+    monkeypatch.setattr(shown.loop.front.shelf(0), "forget_keys", lambda keys, _: forgotten.extend(keys))
+    purged = shown.purge(Aim.prefix(b"/"), hard=True)
+    assert sorted(forgotten) == [b"/0", b"/1", b"/2", b"/3", b"/4"]
+    assert (purged.matched, purged.purged, memory(shown)) == (6, 6, set())
+    assert older.resources[b"/3"].body is None  # type: ignore[union-attr]
+
+
 def test_one_that_fails_says_so_and_the_next_one_has_its_turn(
     show: Show, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

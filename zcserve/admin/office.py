@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from zcserve.admin.application import Admin
+from zcserve.admin.application import Admin, refused
 from zcserve.admin.dashboard import Dashboard
 from zcserve.admin.door import Door, service_of
 from zcserve.admin.events import Events
@@ -54,6 +54,7 @@ class Office:
         site = Site(0, Generation(Root(config.root)))
         routes = (*PROBES, *STATS, Events(), Dashboard())
         site.application = Admin(self.node, guard, routes, VERBS)
+        site.refuse = refused
         self._fetcher = Fetcher(loader, 1, loop.call_soon)  # which nothing is asked for
         self._service = service_of(config, loop, prefixes, self._fetcher, site)
         self._door: Door | None = None

@@ -179,8 +179,8 @@ VERBS = (
     Verb(words.UPGRADE, _upgrade),
     Verb(words.DRAIN, _drain),
     Verb(words.UNDRAIN, _undrain),
-    Verb(words.PURGE, _purge),
-    Verb(words.WARM, _warm),
-    Verb(words.PIN, _pin),
+    Verb(words.PURGE, _purge, is_long=True),
+    Verb(words.WARM, _warm, is_long=True),
+    Verb(words.PIN, _pin, is_long=True),
     Verb(words.LOGLEVEL, _loglevel),
 )

@@ -20,9 +20,11 @@ Finish: TypeAlias = Callable[[Done], None]
 class Verb:
     """Something that a node can be told. Each may be said again: the second time does no harm.
 
-    run  in the loop's thread, which it must not hold: (node, words, finish) -> the answer; None: `finish` has it later,
-         called in the loop's thread. Raises VerbError
+    is_long  its answer may come later: of such few are waited for at a time
+    run      in the loop's thread, which it must not hold: (node, words, finish) -> the answer; None: `finish` has it
+             later, called in the loop's thread. Raises VerbError
     """
 
     wording: Wording
     run: Callable[[Node, dict[str, Any], Finish], Done | None]
+    is_long: bool = False

@@ -30,7 +30,7 @@ from zcserve.cache.root import Root
 from zcserve.cache.shards import enter
 from zcserve.cache.siblings import FAULTS
 from zcserve.cache.slab import shared
-from zcserve.cache.store import Memory
+from zcserve.cache.takeover import Memory
 from zcserve.cache.unseen import hide
 
 FORMAT = 2
@@ -114,7 +114,7 @@ def adopt(fd: int, memory: Memory, loader: Loader, root: Root, site: int) -> Gen
     """
     line = _first_line(loader)
     with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as manifest:
-        if manifest[: len(line)] != line or not loader.store.adopt(memory):
+        if manifest[: len(line)] != line or not loader.store.takeover.adopt(memory):
             memory.close()
             return None
         generation = Generation(root)
@@ -198,14 +198,14 @@ def _body(place: _Place, loader: Loader, root: Root, extents: dict[int, Extent])
     entry, store = place.entry, loader.store
     head = loader.head_of(root, entry)
     if place.slab == _PAGES:
-        extent = extents.get(place.offset) or store.claim_pages(place.offset, entry.size)
+        extent = extents.get(place.offset) or store.takeover.claim_pages(place.offset, entry.size)
         if extent is None:
             return None
         extents[place.offset] = extent
         loader.lies_in(entry, extent)
         return Paged(head, store.pages_fd, extent.offset, entry.size, extent)
-    there = store.look(place.slab, place.offset, place.head_bytes + entry.size)
+    there = store.takeover.look(place.slab, place.offset, place.head_bytes + entry.size)
     if there[: place.head_bytes] == head:
-        return store.claim(place.slab, place.offset, place.head_bytes, entry.size)
+        return store.takeover.claim(place.slab, place.offset, place.head_bytes, entry.size)
     store.place([(entry, head, bytes(there[place.head_bytes :]))], evict=False)
     return None

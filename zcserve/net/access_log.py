@@ -19,7 +19,8 @@ import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 
-from zcserve.errors import reason_of
+from zcserve.config.table import Config
+from zcserve.errors import UsageError, reason_of
 from zcserve.http import format_date
 from zcserve.log import Log
 from zcserve.net.fields import Fields
@@ -41,6 +42,16 @@ NOTHING: Behind = (None, None, None)
 Record = tuple[int, str, bytes, bytes, "Fields | None", int, int, int, Behind]
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
+
+
+def open_log(config: Config, prefixes: Prefixes) -> AccessLog | None:
+    """The log that a configuration wants, if it does. Raises UsageError and NoThreadError."""
+    if not config.access_log:
+        return None
+    try:
+        return AccessLog(config.access_log, config.access_log_format, prefixes, config.access_log_sample)
+    except OSError as error:
+        raise UsageError(f"access_log: {config.access_log!r} cannot be opened: {reason_of(error)}") from None
 
 
 class AccessLog(Writer["Record | bytes"]):
@@ -65,7 +76,7 @@ class AccessLog(Writer["Record | bytes"]):
 
     @property
     def left_out(self) -> int:
-        """How many answers have no line since others stand for them, of the lanes, too."""
+        """How many answers have no line since others stand for them, those of lanes a second later."""
         return self._seen - (self._seen + self._every - 1) // self._every + self.left_out_by_lanes
 
     def record(

@@ -34,7 +34,7 @@ _EVERY_PATH = frozenset(("/", "**", "/**", "*", "**/*", "/**/*"))
 # What is said of content, and of no answer that has another: that it may be kept, how to save it, what it needs.
 _OF_CONTENT = frozenset(
     (b"cache-control", b"cdn-cache-control", b"surrogate-control", b"expires", b"pragma", b"link",
-     b"content-disposition", b"content-language", b"content-location", b"vary")
+     b"content-disposition", b"content-language", b"content-location", b"vary", b"x-content-type-options")
 )  # fmt: skip
 
 
@@ -93,8 +93,8 @@ class Rules:
     has_forced  whether there may be one where a file is
     clean_urls  whether `/about` is `/about.html`
     absent      the fields of a 404: of /404.html, whether there is one or not
-    everywhere  the fields of answers that belong to no path (405, 412, 416): of rules that match every path, but for
-                what is said of content
+    everywhere  the fields of answers that belong to no path (405, 406, 501, OPTIONS): of rules that match every path,
+                but for what is said of content
     """
 
     __slots__ = (
@@ -130,9 +130,8 @@ class Rules:
         self._default = HeadFields(lines) if lines else NO_FIELDS
         of_all = [number for number, rule in enumerate(rules) if not _EVERY_PATH.isdisjoint(rule.globs)]
         fields = self._made(tuple(of_all), of_file=False, is_hashed=False)
-        kept = tuple(line for line in fields.lines if line[0].lower() not in _OF_CONTENT)
         self.absent = self.fields_of_answer(NOT_FOUND_KEY)
-        self.everywhere = HeadFields(kept, nosniff=fields.nosniff)
+        self.everywhere = tuple(line for line in fields.lines if line[0].lower() not in _OF_CONTENT)
 
     def __bool__(self) -> bool:
         return bool(self._rules)

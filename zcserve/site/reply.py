@@ -163,9 +163,9 @@ def redirect(status: int, location: bytes, query: bytes | None, fields: HeadFiel
 
 
 @lru_cache(maxsize=4)
-def options(fields: HeadFields = NO_FIELDS) -> Reply:
-    """What a resource, or the server (`*`), can do (RFC 9110 section 9.3.7); `fields` are what rules say."""
-    return Reply(200, (*fields.lines, *_OPTIONS_FIELDS), ())
+def options(more: FieldLines = ()) -> Reply:
+    """What a resource, or the server (`*`), can do (RFC 9110 section 9.3.7), with further fields."""
+    return Reply(200, more + _OPTIONS_FIELDS, ())
 
 
 def unsatisfiable(size: int, more: FieldLines = ()) -> Reply:
@@ -193,6 +193,11 @@ def _fields_of_html(fields: HeadFields) -> FieldLines:
 def page(status: int, more: FieldLines = (), fields: HeadFields = NO_FIELDS) -> Reply:
     """As `new_page`, one and the same each time: for fields that repeat."""
     return new_page(status, more, fields=fields)
+
+
+def refused(status: int, fields: FieldLines = (), reason: str = "") -> Reply:
+    """The page of a request that is refused before it leads to anything; the reason is not told."""
+    return unavailable() if status == 503 else page(status, fields)
 
 
 def unavailable() -> Reply:
