@@ -134,6 +134,20 @@ def test_a_rule_tells_whether_it_holds_over_a_file() -> None:
     assert not of(("/a", "/b")).has_forced
 
 
+def test_it_tells_which_files_a_rule_with_force_may_hide() -> None:
+    rules = of(("/a/*", "/b", 302, {"c": "1"}, True), ("/a/b", "/c", 302), ("/d", "/e"))
+    assert [key for key in (b"/a", b"/a/b", b"/d", b"/e") if rules.overrides(key)] == [b"/a", b"/a/b"]
+    assert not of(("/d", "/e")).overrides(b"/d")
+
+
+def test_two_that_answer_the_same_have_one_digest() -> None:
+    rule = ("/a/:b", "/c/:b", 302, {"d": ":e"}, True)
+    assert of(rule).digest == of(rule).digest
+    others = [("/a/:b", "/c", 302, {"d": ":e"}, True), (*rule[:2], 301, *rule[3:]), (*rule[:3], {}, True), rule[:4]]
+    assert of(rule).digest not in [of(other).digest for other in others]
+    assert of(rule, ("/x", "/y")).digest != of(rule).digest
+
+
 def test_it_tells_what_depends_on_the_query_and_which_paths_it_may_answer() -> None:
     rules = of(("/a/*", "/x", 302, {"b": ":c"}), ("/d", "/e"), ("/", "/e"))
     assert rules.reads_query(b"/a/b")

@@ -15,6 +15,7 @@ would need more (a country, a language, a role, a cookie, another server) is ref
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -212,9 +213,10 @@ class _OfOnePattern:
     that never does is left out.
     """
 
-    __slots__ = ("_forms", "_plain")
+    __slots__ = ("_forms", "_plain", "has_forced")
 
     def __init__(self) -> None:
+        self.has_forced = False
         # Those that want nothing stand apart: most patterns have one such rule, and no dict.
         self._plain: tuple[int, ...] = ()
         self._forms: dict[Form, dict[tuple[bytes, ...], tuple[int, ...]]] | None = None
@@ -226,6 +228,7 @@ class _OfOnePattern:
             return (*before, number) if not before or rules[before[-1]].may_lead_to_itself else before
 
         conditions = rules[number].conditions
+        self.has_forced = self.has_forced or rules[number].force
         if not conditions:
             self._plain = behind(self._plain)
             return
@@ -296,6 +299,16 @@ class Redirects:
         """Whether which rule answers this key may depend on the query."""
         return self._reads_query and any(end.reads_query for end in self._patterns.find(key, host_of(host)))
 
+    def overrides(self, key: bytes, host: bytes = b"") -> bool:
+        """Whether a rule with force may answer this key, for some query: then a file there is not always served."""
+        return self.has_forced and any(end.has_forced for end in self._patterns.find(key, host_of(host)))
+
+    @property
+    def digest(self) -> bytes:
+        """Two with the same digest answer the same."""
+        told = [(rule.pattern.text, rule.target and rule.target.text, *_how(rule)) for rule in self.rules]
+        return hashlib.sha256(repr(told).encode(errors="surrogatepass")).digest()
+
     @property
     def first_segments(self) -> frozenset[bytes] | None:
         """The first segments of all paths that a rule may match, b"" for the root; None for any."""
@@ -332,6 +345,11 @@ def too_many_shapes(rule: Redirect) -> str:
         f"{rule.pattern.text!r} mixes literals, placeholders and query in one more way than the {SHAPES_MAX} that a "
         "site's rules may have; write it like another rule"
     )
+
+
+def _how(rule: Redirect) -> tuple[object, ...]:
+    """What a rule says besides its pattern and its target."""
+    return rule.status, rule.force, [(one.name, one.value, one.captured) for one in rule.conditions]
 
 
 def _first(pattern: Pattern) -> bytes | None:
