@@ -167,6 +167,8 @@ def _parameter(text: str) -> bytes:
 
 
 def _unquoted(raw: bytes) -> bytes:
+    if b"%" not in raw and b"+" not in raw:
+        return raw  # most values end here
     return unquote_to_bytes(raw.replace(b"+", b" "))
 
 
@@ -200,7 +202,7 @@ def values_of(conditions: tuple[Condition, ...]) -> tuple[bytes, ...]:
 def parameters_of(query: bytes) -> dict[bytes, bytes]:
     """The parameters of a query, percent-decoded, a plus as a space; of each name the first."""
     found: dict[bytes, bytes] = {}
-    for pair in query.split(b"&"):
+    for pair in filter(None, query.split(b"&")):
         name, _, value = pair.partition(b"=")
         found.setdefault(_unquoted(name), _unquoted(value))
     return found
