@@ -9,7 +9,7 @@ import pytest
 from tests.support.waiting import Growth
 from zcserve.rules.checks import STEPS_MAX, check_redirects, examples_of
 from zcserve.rules.patterns import parse_pattern
-from zcserve.rules.redirects import Redirect, Redirects
+from zcserve.rules.redirects import Redirects
 from zcserve.rules.redirects_file import read_redirects
 
 
@@ -19,14 +19,10 @@ def of(text: str) -> Redirects:
     return Redirects(found.rules)
 
 
-def line_of(rule: Redirect) -> int:
-    return int(rule.written.where().split(":")[1])
-
-
 def found(text: str, **more: Any) -> list[tuple[str, int, list[int]]]:
     """The kind, the line, and the lines of the others."""
     return [
-        (finding.kind.name.lower(), line_of(finding.rule), [line_of(rule) for rule in finding.others])
+        (finding.kind.name.lower(), finding.rule.where.line, [rule.where.line for rule in finding.others])
         for finding in check_redirects(of(text), **more)
     ]
 

@@ -35,7 +35,7 @@ EXAMPLE = b"""# a path:
 def test_blocks_of_fields_are_read_in_their_order() -> None:
     found = read_headers(EXAMPLE)
     assert found.problems == ()
-    assert [(str(block.written), block.patterns[0].text, block.set, block.remove) for block in found.blocks] == [
+    assert [(str(block.where), block.patterns[0].text, block.set, block.remove) for block in found.blocks] == [
         (
             "_headers:2:1",
             "/templates/index.html",

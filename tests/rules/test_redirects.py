@@ -18,9 +18,7 @@ HERE = Where("zcserve.toml", 1)
 def of(*rules: tuple[Any, ...]) -> Redirects:
     """Rules as (from, to, status=301, query={}, force=False)."""
     return Redirects(
-        parse_redirect(
-            rule[0], rule[1], **dict(zip(("status", "query", "force"), rule[2:], strict=False)), written=HERE
-        )
+        parse_redirect(rule[0], rule[1], **dict(zip(("status", "query", "force"), rule[2:], strict=False)), where=HERE)
         for rule in rules
     )
 

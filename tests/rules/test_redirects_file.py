@@ -158,7 +158,7 @@ def test_what_is_wrong_is_told_with_its_place_and_the_other_lines_hold(
 
 def test_a_rule_knows_its_line() -> None:
     found = read_redirects(b"\n  /x /y\n/z /y")
-    assert [rule.written.where() for rule in found.rules] == ["_redirects:2:3", "_redirects:3:1"]
+    assert [str(rule.where) for rule in found.rules] == ["_redirects:2:3", "_redirects:3:1"]
 
 
 def test_there_is_room_for_a_number_of_rules(monkeypatch: pytest.MonkeyPatch) -> None:

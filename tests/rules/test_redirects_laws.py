@@ -61,6 +61,6 @@ def test_what_is_written_in_another_way_is_the_same_rule(rules: list[plain.Rule]
     for rule, redirect in zip(accepted, redirects, strict=True):
         again = "/" + rule.source[1:].replace("/", "//").replace("a", "%61").replace("//*", "/*")
         assert (
-            parse_redirect(again, "", status=404, written=redirect.written).pattern.segments
+            parse_redirect(again, "", status=404, where=redirect.where).pattern.segments
             == redirect.pattern.segments
         )

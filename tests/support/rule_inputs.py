@@ -57,7 +57,7 @@ def parsed(rules: list[plain.Rule]) -> tuple[list[plain.Rule], list[Redirect]]:
     for number, rule in enumerate(rules):
         try:
             where = Where("_redirects", number + 1)
-            found = parse_redirect(rule.source, rule.target, status=rule.status, query=rule.query, written=where)
+            found = parse_redirect(rule.source, rule.target, status=rule.status, query=rule.query, where=where)
         except RuleError:
             continue
         kept.append((rule, found))

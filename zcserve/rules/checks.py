@@ -50,7 +50,7 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.rule.written.where()}: {self.text}"
+        return f"{self.rule.where}: {self.text}"
 
 
 def check_redirects(
@@ -137,7 +137,7 @@ def _leaves(hiding: Redirect, rule: Redirect, hosts: frozenset[bytes]) -> bool:
 def _never(rule: Redirect, hiding: Redirect) -> Finding:
     is_same = identity_of(rule.pattern) == identity_of(hiding.pattern)
     is_proof = all(one.pattern.splat is None or one.pattern.splat.is_plain for one in (rule, hiding))
-    before = f"{hiding.pattern.text!r} ({hiding.written.where()}) stands before it"
+    before = f"{hiding.pattern.text!r} ({hiding.where}) stands before it"
     if is_same and _wanted(rule) == _wanted(hiding):
         kind, told = Kind.TWICE, f"never matches: {before}, and matches the same"
     elif is_same or is_proof or rule.pattern.is_exact:
@@ -200,7 +200,7 @@ def _endless(redirects: Redirects, hosts: frozenset[bytes], has_file: Callable[[
 
 
 def _way(kind: Kind, steps: list[Redirect]) -> str:
-    shown = " -> ".join(f"{step.pattern.text!r} ({step.written.where()})" for step in steps[:4])
+    shown = " -> ".join(f"{step.pattern.text!r} ({step.where})" for step in steps[:4])
     if kind is Kind.LOOP:
         return f"redirects without end: {shown}{' -> ...' * (len(steps) > 4)} -> {steps[0].pattern.text!r} again"
     return f"more than {STEPS_MAX} redirects, one after the other, as many as browsers follow: {shown} -> ..."

@@ -49,7 +49,7 @@ class HeaderBlock:
     """
 
     patterns: tuple[Pattern, ...]
-    written: Where
+    where: Where
     remove: tuple[bytes, ...] = ()
     set: tuple[tuple[bytes, bytes], ...] = ()
     add: tuple[tuple[bytes, bytes], ...] = ()
@@ -205,7 +205,7 @@ def _joined(blocks: list[HeaderBlock]) -> list[HeaderBlock]:
         if len(numbers) > 1:
             several.setdefault(tuple(numbers), []).append(lower)
     first = [
-        HeaderBlock(tuple(blocks[number].patterns[0] for number in numbers), blocks[numbers[0]].written, tuple(names))
+        HeaderBlock(tuple(blocks[number].patterns[0] for number in numbers), blocks[numbers[0]].where, tuple(names))
         for numbers, names in several.items()
     ]
     added = {name for names in several.values() for name in names}

@@ -25,7 +25,7 @@ from urllib.parse import unquote_to_bytes
 from zcserve.rules.patterns import DOTS, NAME, SPLAT, Pattern, host_of, parse_pattern
 from zcserve.rules.targets import Target, escape_query, parse_target
 from zcserve.rules.trie import SHAPES_MAX, Identity, Patterns, Shapes, identity_of
-from zcserve.rules.where import RuleError, Written
+from zcserve.rules.where import RuleError, Where
 
 REDIRECTS = (301, 302, 303, 307, 308)
 REWRITE = 200
@@ -61,7 +61,7 @@ class Redirect:
     status: int
     force: bool
     conditions: tuple[Condition, ...]
-    written: Written
+    where: Where
 
     @property
     def shape(self) -> tuple[object, ...]:
@@ -106,7 +106,7 @@ def parse_redirect(
     status: int = 301,
     force: bool = False,
     query: Mapping[str, str] | None = None,
-    written: Written,
+    where: Where,
 ) -> Redirect:
     """The rule that a table of the TOML file or a line of `_redirects` writes; `target` "" for none. Raises RuleError,
     which knows its part."""
@@ -117,14 +117,14 @@ def parse_redirect(
     if not target:
         if status not in ERRORS:
             raise RuleError(f"a rule with status {status} leads somewhere; only 404 and 410 do without", "to")
-        return Redirect(pattern, None, status, force, conditions, written)
+        return Redirect(pattern, None, status, force, conditions, where)
     names = pattern.captures.union(condition.captured for condition in conditions) - {""}
     leads_to = parse_target(target, names)
     if status not in REDIRECTS:
         _refuse_elsewhere(leads_to, status)
     if conditions and leads_to.query is None:
         leads_to = replace(leads_to, query=())
-    return Redirect(pattern, leads_to, status, force, conditions, written)
+    return Redirect(pattern, leads_to, status, force, conditions, where)
 
 
 def _refuse_elsewhere(target: Target, status: int) -> None:
@@ -270,7 +270,7 @@ class Redirects:
         shapes = Shapes()
         for number, rule in enumerate(self.rules):
             if not shapes.take(rule.shape):
-                raise RuleError(f"{rule.written.where()}: {too_many_shapes(rule)}", "from")
+                raise RuleError(f"{rule.where}: {too_many_shapes(rule)}", "from")
             ends.setdefault(identity_of(rule.pattern), (rule.pattern, _OfOnePattern()))[1].put(number, self.rules)
         self._patterns = Patterns(ends.values())
         self._reads_query = any(end.reads_query for _, end in ends.values())

@@ -69,7 +69,7 @@ def read_redirects(data: bytes, file: str = FILE_NAME, dialect: Dialect = NETLIF
         elif shapes.take(rule.shape):
             rules.append(rule)
         else:
-            problems.append(Problem(line.where, too_many_shapes(rule)))
+            problems.append(Problem(rule.where, too_many_shapes(rule)))
     return RedirectsFile(tuple(rules), tuple(problems))
 
 
@@ -94,7 +94,7 @@ def _rule(line: Line, dialect: Dialect) -> Redirect | Problem:
     force = force or dialect.always_forces
     try:
         return parse_redirect(
-            parts.source.text, target, status=number, force=force, query=query, written=parts.source.where
+            parts.source.text, target, status=number, force=force, query=query, where=parts.source.where
         )  # fmt: skip
     except RuleError as error:
         hides = force and number not in STATUSES and number >= 400
