@@ -51,9 +51,10 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FLOORS_WITHIN = {
     "config": (
         ("refusal",),
-        ("units", "addresses", "globs", "log_fields"),
+        ("units", "addresses", "globs", "log_fields", "places"),
         ("checks",),
         ("option",),
+        ("tables",),
         ("table",),
         ("keys",),
         ("sources",),
@@ -151,13 +152,12 @@ def test_every_floor_is_of_a_room_that_exists() -> None:
     assert FLOOR.keys() == {room(file) for file in MODULES} - {"__init__"}
 
 
+BELOW_THE_NET = {"site", "cache", "rules", "errors", "http", "phrases", "forwarded", "config"}
+
+
 @pytest.mark.parametrize(
     "file",
-    [
-        file
-        for file in MODULES
-        if room(file) in {"site", "cache", "rules", "errors", "http", "phrases", "forwarded", "config"}
-    ],
+    [file for file in MODULES if room(file) in BELOW_THE_NET],
     ids=ids,
 )
 def test_what_stands_below_the_net_knows_no_socket(file: Path) -> None:

@@ -349,7 +349,9 @@ def test_a_path_leads_to_its_file_for_good_and_to_a_directory_unless_an_applicat
     for other_spelling in (b"/%70age", b"http://test/page", b"/page?", b"/none", b"/dir", b"", b"*"):
         assert here.site.lasting(other_spelling) is None
     here.site.application = None
-    assert here.site.lasting(b"/dir") is resources[b"/dir"]
+    moved = here.site.lasting(b"/dir")
+    assert isinstance(moved, Reply)
+    assert (moved.status, moved.fields[-1]) == (301, (b"Location", b"/dir/"))
     assert here.site.lasting(b"//dir") is None
 
 

@@ -23,6 +23,7 @@ from zcserve.cache import spans
 from zcserve.cache.entry import Body, DiskSpan, Entry
 from zcserve.cache.fetcher import Fetched, Renewed, Wait
 from zcserve.cache.index import Generation
+from zcserve.cache.naming import keys_of
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
 from zcserve.http import KNOWN_METHODS, canonical_path, has_content
@@ -32,6 +33,8 @@ from zcserve.net.fields import Fields
 from zcserve.net.received import Collect, Discard
 from zcserve.net.request import split_target
 from zcserve.paths import SentPath
+from zcserve.rules.compiled import HeadFields, is_lasting
+from zcserve.rules.redirects import Action
 from zcserve.site import reply
 from zcserve.site.exchange import Answer, Exchange, Head, Resource, Stored
 from zcserve.site.reply import Reply
@@ -123,7 +126,7 @@ class Answering:
         except HttpError:
             return  # `_respond` says so
         self._place = path, query
-        if self.method in (b"GET", b"HEAD") and path.key in site.live.resources:
+        if self.method in (b"GET", b"HEAD") and site.has_own(path.key, query):
             return
         websocket = self.fields.websocket and self.method == b"GET"
         self.resource = site.application.find(path, query, websocket=websocket)
@@ -237,14 +240,20 @@ class Answering:
     def _respond(self) -> Step:
         """The answer where the application has none. Raises HttpError."""
         found = look_up(self._site, self.method, self.target, self._place)
-        return found if isinstance(found, Reply) else self.respond_entry(*found)
+        return found if isinstance(found, Reply) else self.respond_found(found)
+
+    def respond_found(self, found: Stored | tuple[Generation, Entry]) -> Step:
+        """The answer of what `look_up` has found."""
+        if isinstance(found, Stored):
+            return self._take_stored(found)
+        return self.respond_entry(*found)
 
     def respond_entry(self, generation: Generation, base: Entry) -> Step:
         """The answer of what a target names."""
         service, fields = self._service, self.fields
         chosen = service.choose(generation, base, fields.accept)
         if chosen is None:
-            return reply.page(406, reply.VARY)
+            return reply.page(406, reply.VARY, self._site.root.rules.everywhere)
         body = chosen.body or service.fetcher.opened(chosen)
         if self._stored is not None and self._stored.own:
             service.loop.front.shelf(self._site.id).teach(self.target, base)
@@ -388,21 +397,76 @@ def look_up(
     method: bytes,
     target: bytes,
     place: tuple[SentPath, bytes | None] | None = None,
-) -> Reply | tuple[Generation, Entry]:
+) -> Reply | Stored | tuple[Generation, Entry]:
     """What a site says to a request without an application: the answer, or whose content is asked for. `place`: the
     target's path and query, where they were read. Raises HttpError 400."""
     if method in (b"GET", b"HEAD"):
+        if site.root.rules.has_answers:
+            return _look_up_by_rules(site, *_place(target, place))
         (generation, resource), query = _find(site, target, place)
         if isinstance(resource, Entry):
             return generation, resource
         if resource is None:
-            return reply.not_found(site.live.not_found_page)
-        return reply.redirect(resource.location, query)
+            return site.not_found()
+        fields = generation.root.rules.fields_of_answer(keys_of(resource.location)[1])
+        return reply.redirect(301, resource.location, query, fields)
+    everywhere = site.root.rules.everywhere
     if method == b"OPTIONS":
-        if target != b"*" and _find(site, target, place)[0][1] is None:
-            return reply.not_found(site.live.not_found_page)
-        return reply.options()
-    return reply.page(405, reply.ALLOW) if method in KNOWN_METHODS else reply.page(501)
+        if target != b"*" and not _leads_somewhere(site, target, place):
+            return site.not_found()
+        return reply.options(everywhere)
+    if method in KNOWN_METHODS:
+        return reply.page(405, reply.ALLOW, everywhere)
+    return reply.page(501, (), everywhere)
+
+
+def _leads_somewhere(site: Site, target: bytes, place: tuple[SentPath, bytes | None] | None) -> bool:
+    """Whether a target has an answer other than 404. Raises HttpError 400."""
+    if not site.root.rules.has_answers:
+        return _find(site, target, place)[0][1] is not None
+    found = _look_up_by_rules(site, *_place(target, place))
+    return not isinstance(found, Reply) or found.status != 404
+
+
+def _look_up_by_rules(site: Site, key: bytes, query: bytes | None) -> Reply | Stored | tuple[Generation, Entry]:
+    """As `look_up`, of a site whose rules may have an answer."""
+    rules = site.root.rules
+    action = rules.forced(key, query)
+    if action is None:
+        generation, resource = site.find(key)
+        if isinstance(resource, Entry):
+            return generation, resource
+        if resource is not None:
+            return reply.redirect(301, resource.location, query, generation.root.rules.fields_of_answer(key))
+        action = rules.answer(key, query)
+    if action is None:
+        page = rules.page_of_application(key)
+        found = site.page(page) if page else None
+        return found if found is not None else site.not_found()
+    if action.location:
+        return _redirected(action, query, rules.fields_of_answer(key))
+    found = site.page(action.key or b"/%d.html" % action.status)
+    if found is None:
+        return reply.page(action.status, (), rules.everywhere) if action.status == 410 else site.not_found()
+    return found if action.status == 200 else Stored(*found, status=action.status)
+
+
+def _redirected(action: Action, query: bytes | None, fields: HeadFields) -> Reply:
+    """A redirect's answer; one that the front may have been taught is as the front sends it."""
+    if is_lasting(action):
+        return reply.redirect(301, action.location.partition(b"?")[0], query, fields)
+    return reply.new_page(action.status, ((b"Location", action.location),), fields=fields)
+
+
+def _place(target: bytes, place: tuple[SentPath, bytes | None] | None) -> tuple[bytes, bytes | None]:
+    """A target's key and query. Raises HttpError 400."""
+    if place is None:
+        sent, query = split_target(target)
+        return canonical_path(sent), query
+    path, query = place
+    if not path.is_plain:
+        raise HttpError(400, "NUL or bad percent-encoding in the path")
+    return path.key, query
 
 
 def _find(site: Site, target: bytes, place: tuple[SentPath, bytes | None] | None) -> tuple[Found, bytes | None]:
@@ -410,13 +474,8 @@ def _find(site: Site, target: bytes, place: tuple[SentPath, bytes | None] | None
     found = site.find(target)
     if found[1] is not None:
         return found, None
-    if place is None:
-        sent, query = split_target(target)
-        return site.find(canonical_path(sent)), query
-    path, query = place
-    if not path.is_plain:
-        raise HttpError(400, "NUL or bad percent-encoding in the path")
-    return site.find(path.key), query
+    key, query = _place(target, place)
+    return site.find(key), query
 
 
 def represent(fields: Fields, method: bytes, chosen: Entry, body: Body, ranges_max: int) -> Reply | None:
