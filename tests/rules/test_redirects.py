@@ -119,8 +119,15 @@ def test_a_rule_for_one_host_is_for_no_other() -> None:
     rules = of(("https://old.example/*", "https://new.example/:splat"), ("/a", "/b"))
     assert told(rules, "/a", "OLD.example:8080") == (301, "https://new.example/a")
     assert told(rules, "/a", "new.example") == told(rules, "/a") == (301, "/b")
-    assert rules.hosts == {b"old.example", b"new.example"}
-    assert of(("/a", "/b")).hosts == frozenset()
+    assert rules.hosts == {b"old.example"}
+    assert rules.reads_host(frozenset())
+
+
+def test_it_tells_whether_the_host_matters() -> None:
+    rules = of(("/a", "https://new.example/a"))
+    assert rules.hosts == frozenset()
+    assert rules.reads_host(frozenset({b"new.example", b"old.example"}))
+    assert not rules.reads_host(frozenset({b"old.example"}))
 
 
 def test_a_rule_tells_whether_it_holds_over_a_file() -> None:

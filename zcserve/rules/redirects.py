@@ -275,15 +275,17 @@ class Redirects:
         self._patterns = Patterns(ends.values())
         self._reads_query = any(end.reads_query for _, end in ends.values())
         self.has_forced = any(rule.force for rule in self.rules)
-        # Of patterns and of targets: a request to one of these may get another answer than one to another host.
-        self.hosts = self._patterns.hosts.union(rule.target.host for rule in self.rules if rule.target) - {b""}
+        # The hosts that patterns name: the same path may lead elsewhere for these.
+        self.hosts = self._patterns.hosts
+        self._target_hosts = frozenset(rule.target.host for rule in self.rules if rule.target) - {b""}
 
     def answer(self, key: bytes, query: bytes = b"", host: bytes = b"") -> Action | None:
         """What the first rule that matches answers a request with; None for no rule.
 
-        `key` is canonical, `query` as sent without its question mark, `host` the Host field's value.
+        `key` is canonical, `query` as sent without its question mark, `host` the Host field's value: what is for one
+        host matches no request without, and only with it a redirect to the host that was asked is known as one.
         """
-        host = host_of(host) if self.hosts else b""
+        host = host_of(host) if host else b""
         found = self._patterns.find(key, host)
         if not found:
             return None
@@ -300,6 +302,10 @@ class Redirects:
     def reads_query(self, key: bytes, host: bytes = b"") -> bool:
         """Whether which rule answers this key may depend on the query."""
         return self._reads_query and any(end.reads_query for end in self._patterns.find(key, host_of(host)))
+
+    def reads_host(self, own: frozenset[bytes]) -> bool:
+        """Whether an answer may depend on the host that is asked, which is one of `own` (in lower case, no ports)."""
+        return bool(self.hosts) or not own.isdisjoint(self._target_hosts)
 
     def overrides(self, key: bytes, host: bytes = b"") -> bool:
         """Whether a rule with force may answer this key, for some query: then a file there is not always served."""
