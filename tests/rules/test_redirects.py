@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -224,3 +225,12 @@ def test_an_answer_takes_no_longer_among_thousands(form: tuple[Any, ...], path: 
     target = path + "?" * bool(query) + query
     assert told(few, target) == told(many, target) is not None
     assert seconds(many, path.encode(), query.encode()) < 10 * seconds(few, path.encode(), query.encode()) + 2e-5
+
+
+def test_a_rule_takes_little_memory() -> None:
+    tracemalloc.start()
+    try:
+        rules = of(*((f"/old/2019/post-{number}", f"/new/posts/post-{number}") for number in range(500)))
+        assert tracemalloc.get_traced_memory()[0] / len(rules) < 2500  # 970 of 10,000
+    finally:
+        tracemalloc.stop()
