@@ -15,10 +15,11 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
-from zcserve.net.answering import Answering, Step, look_up
+from zcserve.net.answering import Answering, Step
 from zcserve.net.fields import Fields
 from zcserve.net.framing import Outgoing
 from zcserve.net.head import SentHead
+from zcserve.net.leading import look_up
 from zcserve.net.output import Output
 from zcserve.net.owner import Owner, Stop
 from zcserve.net.pace import Pace

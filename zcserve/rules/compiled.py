@@ -60,6 +60,8 @@ class HeadFields(NamedTuple):
 
 NO_FIELDS = HeadFields()
 
+# Whose content is the site's page for what is absent; what rules say of it, a 404 has in any case.
+NOT_FOUND_KEY = b"/404.html"
 # What --spa answers with.
 SPA_KEY = b"/index.html"
 
@@ -90,13 +92,14 @@ class Rules:
     has_answers whether there may be an answer where no file is
     has_forced  whether there may be one where a file is
     clean_urls  whether `/about` is `/about.html`
+    absent      the fields of a 404: of /404.html, whether there is one or not
     everywhere  the fields of answers that belong to no path (405, 412, 416): of rules that match every path, but for
                 what is said of content
     """
 
     __slots__ = (
-        "_default", "_is_about_hashes", "_kept", "_redirects", "_rules", "_spa", "_table", "clean_urls", "digest",
-        "everywhere", "first_segments", "has_answers", "has_forced",
+        "_default", "_is_about_hashes", "_kept", "_redirects", "_rules", "_spa", "_table", "absent", "clean_urls",
+        "digest", "everywhere", "first_segments", "has_answers", "has_forced",
     )  # fmt: skip
 
     def __init__(
@@ -128,6 +131,7 @@ class Rules:
         of_all = [number for number, rule in enumerate(rules) if not _EVERY_PATH.isdisjoint(rule.globs)]
         fields = self._made(tuple(of_all), of_file=False, is_hashed=False)
         kept = tuple(line for line in fields.lines if line[0].lower() not in _OF_CONTENT)
+        self.absent = self.fields_of_answer(NOT_FOUND_KEY)
         self.everywhere = HeadFields(kept, nosniff=fields.nosniff)
 
     def __bool__(self) -> bool:

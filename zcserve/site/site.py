@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
 from zcserve.cache.entry import Entry, Redirect
-from zcserve.cache.index import NOT_FOUND_KEY, Generation
+from zcserve.cache.index import Generation
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
 from zcserve.site.exchange import Application
@@ -124,7 +124,7 @@ class Site:
     def not_found(self) -> Reply:
         """The answer where nothing is."""
         live = self.live
-        return not_found(live.not_found_page, live.root.rules.fields_of_answer(NOT_FOUND_KEY))
+        return not_found(live.not_found_page, live.root.rules.absent)
 
     def note_use(self, entry: Entry, tick: int, *, was_resident: bool = True) -> None:
         """A representation is sent at this tick: the only place that writes a use, but for the fast lane's
