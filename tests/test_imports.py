@@ -32,6 +32,7 @@ FLOORS = (
     ("http", "media_types", "program", "cgroups"),
     ("paths", "forwarded"),
     ("config",),
+    ("rules",),
     ("cache",),
     ("site",),
     ("net",),
@@ -51,9 +52,10 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FLOORS_WITHIN = {
     "config": (
         ("refusal",),
-        ("units", "addresses", "globs", "log_fields"),
+        ("units", "addresses", "globs", "log_fields", "places"),
         ("checks",),
         ("option",),
+        ("tables",),
         ("table",),
         ("keys",),
         ("sources",),
@@ -134,7 +136,7 @@ def test_inside_of_a_package_too(package: str) -> None:
         assert {other for other in beside if floor[other] >= floor[name]} == set(), name
 
 
-@pytest.mark.parametrize("package", ["cache", "config", "content", "ctl", "net", "servlets", "site"])
+@pytest.mark.parametrize("package", ["cache", "config", "content", "ctl", "net", "rules", "servlets", "site"])
 def test_no_modules_of_a_package_import_each_other_in_a_circle(package: str) -> None:
     files = {f"zcserve.{package}.{file.stem}": file for file in MODULES if room(file) == package}
     beside = {name: files.keys() & set(imports(file)) for name, file in files.items()}
@@ -151,9 +153,12 @@ def test_every_floor_is_of_a_room_that_exists() -> None:
     assert FLOOR.keys() == {room(file) for file in MODULES} - {"__init__"}
 
 
+BELOW_THE_NET = {"site", "cache", "rules", "errors", "http", "phrases", "forwarded", "config"}
+
+
 @pytest.mark.parametrize(
     "file",
-    [file for file in MODULES if room(file) in {"site", "cache", "errors", "http", "phrases", "forwarded", "config"}],
+    [file for file in MODULES if room(file) in BELOW_THE_NET],
     ids=ids,
 )
 def test_what_stands_below_the_net_knows_no_socket(file: Path) -> None:

@@ -24,6 +24,7 @@ from zcserve.errors import reason_of
 from zcserve.log import Log, printable
 from zcserve.net.access_log import try_to_open
 from zcserve.net.fastlane import lanes_of
+from zcserve.rules.book import Rulebook
 
 _log = Log(__name__)
 
@@ -47,7 +48,8 @@ def check(config: Config) -> int:
 
 
 def _check_content(config: Config) -> None:
-    generation = walk(Root(config.root), index=config.index)
+    rules = Rulebook(config).rules()
+    generation = walk(Root(config.root, rules), index=config.index)
     try_to_open_files(generation)
     store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
     store.count_index(0, generation.index_bytes)

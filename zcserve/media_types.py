@@ -249,6 +249,7 @@ NO_CHARSET = "none"
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = rf"[ \t]*;[ \t]*({_TOKEN})=({_TOKEN}|\"[ !#-\[\]-~]*\")"
+_CHARSET = re.compile(rf";[ \t]*charset=(?:{_TOKEN}|\"[^\"]*\")", re.IGNORECASE)
 _TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(?:{_PARAMETER})*")
 _EXTENSION = re.compile(r"\.?([^./\0]+)")
 
@@ -268,13 +269,19 @@ def parse_type(text: str) -> tuple[str, str]:
     match, value = _EXTENSION.fullmatch(extension.strip()), value.strip()
     if not equals or match is None:
         raise UsageError(f"{text!r:.80} is not a type; accepted: EXT=TYPE such as ts=text/plain")
+    check_type(value, extension=match[1].lower(), shown=text)
+    return f".{match[1].lower()}", value
+
+
+def check_type(value: str, *, extension: str = "txt", shown: str = "") -> None:
+    """Raises UsageError for what is no Content-Type's value (RFC 9110 section 8.3.1), which is `shown` so; `extension`
+    is for the nearest that is known."""
     if not _TYPE.fullmatch(value):
-        near = _nearest_type(value, match[1].lower())
-        raise UsageError(f"{text!r:.80} is not a type; accepted: TYPE/SUBTYPE; the nearest known is {near}")
+        near = _nearest_type(value, extension)
+        raise UsageError(f"{shown or value!r:.80} is not a type; accepted: TYPE/SUBTYPE; the nearest known is {near}")
     for name, charset in re.findall(_PARAMETER, value):
         if name.lower() == "charset":
             check_charset(charset.strip('"'))
-    return f".{match[1].lower()}", value
 
 
 def _nearest_type(value: str, extension: str) -> str:
@@ -309,7 +316,7 @@ class MediaTypes:
     charset is given to unless they have parameters."""
 
     def __init__(self, charset: str = DEFAULT_CHARSET, own: Iterable[str] = ()) -> None:
-        parameter = "" if charset.lower() == NO_CHARSET else f"; charset={charset}"
+        self._parameter = parameter = "" if charset.lower() == NO_CHARSET else f"; charset={charset}"
         self._types = dict(_known_types(parameter))
         self._codings = dict(_OWN_CODINGS)
         for extension, value in map(parse_type, own):
@@ -322,6 +329,16 @@ class MediaTypes:
         Case does not matter; an extension that is unknown or not there means application/octet-stream.
         """
         return self._types.get(splitext(name)[1].lower(), _UNKNOWN)
+
+    def told(self, name: str, content_type: str, charset: str) -> str:
+        """As `of`, where a rule tells the type, or the charset of what one applies to; "" for what it does not tell."""
+        value = self.of(name)
+        if content_type:
+            value = content_type if ";" in content_type else _with_charset(content_type, self._parameter)
+        essence = value.partition(";")[0].strip().lower()
+        if charset and _has_charset(essence):
+            value = _CHARSET.sub("", value) + ("" if charset.lower() == NO_CHARSET else f"; charset={charset}")
+        return value
 
     def coding(self, name: str) -> bytes:
         """The content coding that a file of this name has of itself, b"" for none."""

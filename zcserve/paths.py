@@ -12,10 +12,15 @@ told of nothing that the prefix does not cover.
 
 from __future__ import annotations
 
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from zcserve.errors import HttpError
 from zcserve.http import canonical_of, is_canonical
+
+
+def decoded(key: bytes) -> str:
+    """A key as globs are matched with it."""
+    return unquote(key.decode(), errors="surrogateescape") if b"%" in key else key.decode()
 
 
 class SentPath:

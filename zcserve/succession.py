@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from zcserve.admin.door import Door
 from zcserve.cache import manifest
+from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.preload import retire
 from zcserve.content.builder import Builder, Built
@@ -43,6 +44,8 @@ def build_first(builder: Builder, predecessor: Predecessor | None, *, progress: 
     store, loader = builder.store, builder.loader
     gc.disable()  # a hundred thousand new objects, and not one of them garbage
     try:
+        if predecessor is not None:
+            builder.site.serve(Generation(builder.open_root()))  # heads in its memory are compared by the rules
         last = predecessor.adopt(loader, builder.site) if predecessor is not None else None
         load = builder.config.listen_when == "ready" or predecessor is not None
         store.starting = True

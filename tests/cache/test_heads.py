@@ -9,6 +9,7 @@ import pytest
 from tests.support.trees import field
 from zcserve.cache import heads
 from zcserve.http import format_date
+from zcserve.rules.compiled import NO_FIELDS, HeadFields
 
 ETAG = b'"0123456789abcdef0123456789abcdef"'
 MODIFIED = 784111777  # Sun, 06 Nov 1994 08:49:37 GMT
@@ -23,7 +24,8 @@ def build(
     cache_control: str = "",
     vary: bool = False,
 ) -> bytes:
-    return heads.build(name, size, modified, etag, encoding=encoding, cache_control=cache_control, vary=vary)
+    fields = HeadFields(((b"Cache-Control", cache_control.encode()),)) if cache_control else NO_FIELDS
+    return heads.build(name, size, modified, etag, encoding=encoding, vary=vary, fields=fields)
 
 
 def test_a_head_is_these_bytes() -> None:

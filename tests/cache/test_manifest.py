@@ -66,7 +66,7 @@ def take_over(tree: Tree, old: Loader, generation: Generation, **settings: Any) 
         memory = handed(old)
         manifest.write(fd, memory, generation, old)
         new = tree.loader(**settings)
-        return new, manifest.adopt(fd, memory, new, Root(tree.path), 0)
+        return new, manifest.adopt(fd, memory, new, Root(tree.path, tree.rules), 0)
     finally:
         os.close(fd)
 

@@ -113,14 +113,14 @@ def test_no_root_at_all_says_how_to_give_one() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("memry = 1", "unknown key 'memry'; the nearest known is memory"),
+        ("memry = 1", "zcserve.toml:1:1: unknown key 'memry'; the nearest known is memory"),
         ("head-timeout = 1", "unknown key 'head-timeout'; the nearest known is head_timeout"),
         ("head_timeout = 1\nhead_timeout_s = 1", "head_timeout and head_timeout_s are the same key; accepted: one"),
         ("head_timeout = 'soon'", "head_timeout: 'soon' is not a duration"),
         ("[limits]\nport = 1", "unknown key 'limits'"),
-        ("port = 1\nmemory = \nhost = 'x'", "line 2: "),
-        ("port = 1\nindex = ['a'", "line 2: "),
-        ("port = 1\nport = 2", "line 2: "),
+        ("port = 1\nmemory = \nhost = 'x'", "zcserve.toml:2:10: "),
+        ("port = 1\nindex = ['a'", "zcserve.toml:2: "),
+        ("port = 1\nport = 2", "zcserve.toml:2: "),
         ("port = true", "port: True is a boolean, not a whole number; accepted: a whole number, from 0 to"),
         ("port = 80.5", "port: 80.5 is a float, not a whole number"),
         ("port = [80]", "port: [80] is an array, not a whole number"),
@@ -137,7 +137,7 @@ def test_a_wrong_file_is_told_with_its_name_and_place(tmp_path: Path, text: str,
     path = write(tmp_path, text)
     with pytest.raises(UsageError) as caught:
         load({"root": "w"}, {}, path)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).startswith(f"{path}:")
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 

@@ -7,9 +7,11 @@ import pytest
 from zcserve.cache import heads
 from zcserve.cache.entry import Body, Segment, Span
 from zcserve.net.framing import frame
+from zcserve.rules.compiled import HeadFields
 from zcserve.site import reply
 
-HEAD = heads.build("a.txt", 100, 0, b'"tag"', encoding=b"", cache_control="max-age=1", vary=True)
+CACHED = HeadFields(((b"Cache-Control", b"max-age=1"),))
+HEAD = heads.build("a.txt", 100, 0, b'"tag"', encoding=b"", vary=True, fields=CACHED)
 CONTENT = bytes(range(100))
 
 
@@ -76,7 +78,7 @@ def test_parts_are_as_long_as_they_say_and_have_a_boundary_of_their_own() -> Non
 
 @pytest.mark.parametrize(("query", "location"), [(None, b"/d/"), (b"", b"/d/?"), (b"a=b", b"/d/?a=b")])
 def test_a_redirect_keeps_the_query(query: bytes | None, location: bytes) -> None:
-    made = reply.redirect(b"/d/", query)
+    made = reply.redirect(301, b"/d/", query)
     assert made.status == 301
     assert b"Location: " + location in bytes_of(made)[0]
 

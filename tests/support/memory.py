@@ -120,7 +120,7 @@ class HandFetcher:
 
 
 def head_of(content: bytes) -> bytes:
-    return heads.build("a.txt", len(content), 0, b'"tag"', encoding=b"", cache_control="", vary=False)
+    return heads.build("a.txt", len(content), 0, b'"tag"', encoding=b"", vary=False)
 
 
 def body_of(content: bytes) -> Fleeting:

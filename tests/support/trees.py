@@ -23,15 +23,18 @@ from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.config.table import Config
+from zcserve.rules.book import Rulebook
+from zcserve.rules.compiled import NO_RULES
 
 NOBODY = 65534
 
 
 class Tree:
-    """A directory to be served, and loaders for it."""
+    """A directory to be served, and loaders for it. Its walks go by the `rules` of the last loader's settings."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.rules = NO_RULES
         self._stores: list[Store] = []
 
     def plant(self, files: dict[str, bytes]) -> None:
@@ -43,7 +46,7 @@ class Tree:
 
     def walk(self, *index: str, now: float | None = None, last: Generation | None = None) -> Generation:
         """What a walk finds; `index` defaults to index.html."""
-        return walk(Root(self.path), index=index or ("index.html",), now=now, last=last)
+        return walk(Root(self.path, self.rules), index=index or ("index.html",), now=now, last=last)
 
     def entry(self, key: bytes) -> tuple[Root, Entry]:
         """The root, and the entry that a walk finds for `key` now."""
@@ -53,6 +56,7 @@ class Tree:
     def loader(self, **settings: Any) -> Loader:
         """A loader with a store of its own, under a Config of these settings. Most siblings here are stand-ins."""
         config = Config(root=self.path, **{"trust_siblings": True} | settings)
+        self.rules = Rulebook(config).rules()
         store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
         self._stores.append(store)
         return Loader(store, config)

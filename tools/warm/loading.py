@@ -82,15 +82,15 @@ class TimedLoader(Loader):
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._counting = threading.Lock()
 
-    def read_small(self, fd: int, entry: Entry) -> tuple[bytes, bytes]:
+    def read_small(self, root: Root, fd: int, entry: Entry) -> tuple[bytes, bytes]:
         with self._timed(entry):
-            return super().read_small(fd, entry)
+            return super().read_small(root, fd, entry)
 
-    def load_open(self, fd: int, entry: Entry, *, evict: bool = True) -> Body:
+    def load_open(self, root: Root, fd: int, entry: Entry, *, evict: bool = True) -> Body:
         if self.is_small(entry) and not entry.made:
-            return super().load_open(fd, entry, evict=evict)
+            return super().load_open(root, fd, entry, evict=evict)
         with self._timed(entry):
-            return super().load_open(fd, entry, evict=evict)
+            return super().load_open(root, fd, entry, evict=evict)
 
     def add_variants(self, root: Root, entry: Entry, attach: Callable[[Callable[[], None]], None] = call) -> None:
         with self._timed(entry):

@@ -7,7 +7,7 @@ it.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 from zcserve.admin.guard import Guard
@@ -19,6 +19,7 @@ from zcserve.http import FieldLines
 from zcserve.log import Log, printable
 from zcserve.paths import SentPath
 from zcserve.phrases import PHRASES
+from zcserve.rules.compiled import Rules
 from zcserve.site.exchange import Answer, Exchange, Quick, Resource
 from zcserve.site.reply import Reply
 
@@ -84,6 +85,9 @@ class Admin:
 
     def forget(self, keys: Collection[bytes]) -> None:
         """As `Application.forget`."""
+
+    def own_with(self, rules: Sequence[Rules]) -> None:
+        """As `Application.own_with`: no front stands before it."""
 
 
 class _Guarded:

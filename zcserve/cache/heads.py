@@ -8,7 +8,8 @@ line. Its fields stand in an order that makes every other response a slice of it
     Content-Type, Last-Modified, Accept-Ranges, X-Content-Type-Options, Content-Encoding
     ETag, Cache-Control, Vary, blank line        tail: exactly what a 304 carries (RFC 9110 section 15.4.5)
 
-What an application adds (cache/entry.py, `ComposedEntry`) stands in the tail: its policies go with a 304 as well.
+What an application adds (cache/entry.py, `ComposedEntry`), and what rules do (rules/), stands in the tail: their
+policies go with a 304 as well.
 
 So 200 is the whole, HEAD the whole without a body, 304 the tail, and 206 its own Content-Range and
 Content-Length before the rest (`start`). Nothing is assembled when a request comes.
@@ -20,6 +21,7 @@ from functools import lru_cache
 
 from zcserve.http import FieldLines, format_date
 from zcserve.media_types import MEDIA_TYPES, MediaTypes
+from zcserve.rules.compiled import NO_FIELDS, HeadFields
 
 Buffer = bytes | memoryview
 
@@ -48,10 +50,12 @@ def _date(seconds: int) -> bytes:
     return format_date(seconds)
 
 
-def _template(content_type: str, encoding: bytes, more: bytes, vary: bool) -> bytes:
+def _template(content_type: str, encoding: bytes, more: bytes, vary: bool, nosniff: bool = True) -> bytes:
     """All fields with three holes: length, Last-Modified line, ETag. `more` are header lines."""
     fields = b"Content-Length: %%d\r\nContent-Type: %b\r\n%%b" % content_type.encode("latin-1").replace(b"%", b"%%")
-    fields += b"Accept-Ranges: bytes\r\nX-Content-Type-Options: nosniff\r\n"
+    fields += b"Accept-Ranges: bytes\r\n"
+    if nosniff:
+        fields += b"X-Content-Type-Options: nosniff\r\n"
     if encoding:
         fields += b"Content-Encoding: %b\r\n" % encoding
     fields += b"ETag: %b\r\n" + more.replace(b"%", b"%%")
@@ -61,11 +65,11 @@ def _template(content_type: str, encoding: bytes, more: bytes, vary: bool) -> by
 
 
 @lru_cache(maxsize=1024)
-def _template_of_file(types: MediaTypes, extension: str, encoding: bytes, cache_control: str, vary: bool) -> bytes:
-    more = b"Cache-Control: %b\r\n" % cache_control.encode() if cache_control else b""
+def _template_of_file(types: MediaTypes, extension: str, encoding: bytes, fields: HeadFields, vary: bool) -> bytes:
     name = "x" + extension
     codings = b", ".join(filter(None, (types.coding(name), encoding)))  # in the order in which they were applied
-    return _template(types.of(name), codings, more, vary)
+    content_type = types.told(name, fields.content_type, fields.charset)
+    return _template(content_type, codings, encode_fields(fields.lines), vary, fields.nosniff)
 
 
 def _filled(template: bytes, size: int, modified: int | None, etag: bytes) -> bytes:
@@ -79,17 +83,18 @@ def build(
     modified: int | None,
     etag: bytes,
     encoding: bytes,
-    cache_control: str,
     vary: bool,
     types: MediaTypes = MEDIA_TYPES,
+    fields: HeadFields = NO_FIELDS,
 ) -> bytes:
     """The head of one representation of a file.
 
     `name` is the file's name (its extension decides the type), `size` the body in bytes, `modified` seconds since
-    1970 or None for a file without a usable time, `etag` with its quotes, `encoding` a content coding or b"".
+    1970 or None for a file without a usable time, `etag` with its quotes, `encoding` a content coding or b"",
+    `fields` what rules say.
     """
     dot = name.rfind(".")
-    template = _template_of_file(types, name[dot:].lower() if dot > 0 else "", encoding, cache_control, vary)
+    template = _template_of_file(types, name[dot:].lower() if dot > 0 else "", encoding, fields, vary)
     return _filled(template, size, modified, etag)
 
 

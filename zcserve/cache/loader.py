@@ -79,16 +79,16 @@ class Loader:
                 if error.errno not in NO_DESCRIPTOR or not evict or not self.store.shed_descriptor():
                     raise
             else:
-                return self.load_open(fd, entry, evict=evict)
+                return self.load_open(root, fd, entry, evict=evict)
 
-    def load_open(self, fd: int, entry: Entry, *, evict: bool = True) -> Body:
+    def load_open(self, root: Root, fd: int, entry: Entry, *, evict: bool = True) -> Body:
         """As `load`, from a descriptor just opened, which this takes over."""
         file = OpenFile(fd, entry.identity, entry.etag)
         if entry.made:
-            return self._make_again(file, entry, evict)
+            return self._make_again(root, file, entry, evict)
         if self.is_small(entry):
-            return self._load_small(file, entry, evict)
-        body = self._load_large(file, entry, evict)
+            return self._load_small(root, file, entry, evict)
+        body = self._load_large(root, file, entry, evict)
         if isinstance(body, Paged):
             self._drop_cache(fd)
             self.store.admit(entry, body)
@@ -145,7 +145,7 @@ class Loader:
         made = list(self.codings.missing(entry, content))
 
         def add() -> None:
-            entry.change_variants(more=self._as_variants(entry, tag_of(content), made, evict=False))
+            entry.change_variants(more=self._as_variants(root, entry, tag_of(content), made, evict=False))
 
         attach(add)
 
@@ -163,10 +163,16 @@ class Loader:
     def code(self, entry: Entry, content: bytes, *, evict: bool) -> tuple[Entry, ...]:
         """The codings of an entry's content that it lacks and that are worth it, as resident variants; to belong to the
         entry is for the caller to decide."""
-        return self._as_variants(entry, tag_of(content), self.codings.missing(entry, content), evict=evict)
+        return self._as_variants(None, entry, tag_of(content), self.codings.missing(entry, content), evict=evict)
 
     def _as_variants(
-        self, entry: Entry, base_tag: bytes, codings: Iterable[tuple[bytes, bytes]], *, evict: bool
+        self,
+        root: Root | None,
+        entry: Entry,
+        base_tag: bytes,
+        codings: Iterable[tuple[bytes, bytes]],
+        *,
+        evict: bool,
     ) -> tuple[Entry, ...]:
         """Those that find room. Where there is none, the first takes the place of its base, which most clients do not
         ask for."""
@@ -174,10 +180,10 @@ class Loader:
         for coding, coded in codings:
             variant = entry.coded(coding, len(coded))
             variant.etag = tag_of(coded)
-            body = self.keep(variant, coded, evict=evict)
+            body = self.keep(variant, coded, evict=evict, root=root)
             if body is None and not evict and entry.body is not None and not self.store.is_pinned(entry):
                 self.store.drop(entry)
-                body = self.keep(variant, coded, evict=False)
+                body = self.keep(variant, coded, evict=False, root=root)
             if body is not None:
                 self.codings.remember(base_tag, variant)
                 made.append(variant)
@@ -189,13 +195,15 @@ class Loader:
         for representation in each_coding(entry):
             self.store.drop(representation)
 
-    def head_of(self, entry: Entry) -> bytes:
-        """The head of an entry that has its ETag and its variants."""
+    def head_of(self, root: Root | None, entry: Entry) -> bytes:
+        """The head of an entry that has its ETag and its variants; with what the root's rules say of a file. None: it
+        is no file's."""
         vary = bool(entry.variants or entry.encoding)
         if isinstance(entry, ComposedEntry):
             return heads.compose(
                 entry.content_type, entry.size, entry.modified, entry.etag, entry.encoding, entry.fields, vary
             )
+        assert root is not None
         vary = vary or self.codings.may_apply(entry)  # they may come while it is served
         return heads.build(
             name_of(entry),
@@ -203,27 +211,27 @@ class Loader:
             entry.modified,
             entry.etag,
             entry.encoding,
-            self.config.cache_control,
             vary,
             self.types,
+            root.rules.fields_of(entry.key),
         )
 
     def is_small(self, entry: Entry) -> bool:
         """Whether the content is packed with others rather than put on pages of its own."""
         return entry.size <= self.config.small_body_bytes_max
 
-    def read_small(self, fd: int, entry: Entry) -> tuple[bytes, bytes]:
+    def read_small(self, root: Root, fd: int, entry: Entry) -> tuple[bytes, bytes]:
         """Head and content of a small file, and its entry's ETag. Raises ChangedError or OSError."""
         content = self._reader.read_small(fd, entry)
         self._drop_cache(fd)
-        return self.head_of(entry), content
+        return self.head_of(root, entry), content
 
-    def _load_small(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
-        head, content = self.read_small(file.fd, entry)
+    def _load_small(self, root: Root, file: OpenFile, entry: Entry, evict: bool) -> Body:
+        head, content = self.read_small(root, file.fd, entry)
         body = self._place(entry, head, content, evict)
         if body is None and self.store.frozen:  # there is room, which may not be used for now
             return Fleeting(head, content)
-        return body or self._on_disk(file, entry)
+        return body or self._on_disk(root, file, entry)
 
     def _place(self, entry: Entry, head: bytes, content: bytes, evict: bool) -> Body | None:
         self.store.place([(entry, head, content)], evict=evict)
@@ -233,10 +241,11 @@ class Loader:
         if self.config.drop_cache and not self.config.in_place:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
-    def keep(self, entry: Entry, content: bytes, *, evict: bool) -> Body | None:
-        """Make whole content resident, for an entry that has its ETag and its variants; None: there is no room."""
+    def keep(self, entry: Entry, content: bytes, *, evict: bool, root: Root | None = None) -> Body | None:
+        """Make whole content resident, for an entry that has its ETag and its variants; None: there is no room. `root`
+        as of `head_of`."""
         if len(content) <= self.config.small_body_bytes_max:
-            return self._place(entry, self.head_of(entry), content, evict)
+            return self._place(entry, self.head_of(root, entry), content, evict)
         extent = self.store.reserve(len(content), evict=evict) if len(content) <= self.store.largest else None
         if extent is None:
             return None
@@ -244,33 +253,33 @@ class Loader:
             self.store.fill(extent, memoryview(content), 0)
         except RefusedError:
             return None
-        body = Paged(self.head_of(entry), self.store.pages_fd, extent.offset, entry.size, extent)
+        body = Paged(self.head_of(root, entry), self.store.pages_fd, extent.offset, entry.size, extent)
         self.store.admit(entry, body)
         return body
 
-    def _load_large(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
+    def _load_large(self, root: Root, file: OpenFile, entry: Entry, evict: bool) -> Body:
         if self.config.in_place and self.store.may_hold_descriptor(evict=evict):
             self._reader.tag(file, entry)
-            return InPlace(self.head_of(entry), file, entry.size)
-        if (shared := self._shared(file, entry)) is not None:
+            return InPlace(self.head_of(root, entry), file, entry.size)
+        if (shared := self._shared(root, file, entry)) is not None:
             return shared
         extent = self.store.reserve(entry.size, evict=evict) if entry.size <= self.store.largest else None
         if extent is None:
-            return self._on_disk(file, entry)
+            return self._on_disk(root, file, entry)
         try:
             self._reader.read_pieces(file, entry, lambda piece, at: self.store.fill(extent, piece, at))
         except RefusedError:
-            return self._on_disk(file, entry)
+            return self._on_disk(root, file, entry)
         self.lies_in(entry, extent)
-        return Paged(self.head_of(entry), self.store.pages_fd, extent.offset, entry.size, extent)
+        return Paged(self.head_of(root, entry), self.store.pages_fd, extent.offset, entry.size, extent)
 
-    def _shared(self, file: OpenFile, entry: Entry) -> Paged | None:
+    def _shared(self, root: Root, file: OpenFile, entry: Entry) -> Paged | None:
         """A body on the pages where the content lies already, under the sibling's other name. Raises ChangedError."""
         extent = self._pages_of.get(entry.identity)
         if extent is None or not extent.etag or identity_of(os.fstat(file.fd)) != entry.identity:
             return None
         learn(entry, extent.etag, entry.identity)
-        return Paged(self.head_of(entry), self.store.pages_fd, extent.offset, entry.size, extent)
+        return Paged(self.head_of(root, entry), self.store.pages_fd, extent.offset, entry.size, extent)
 
     def lies_in(self, entry: Entry, extent: Extent) -> None:
         """An entry's content fills these pages: the sibling's other name may share them."""
@@ -283,14 +292,14 @@ class Loader:
         a variant, on pages of its own."""
         return not self.is_small(entry) and entry.identity in self._pages_of
 
-    def _on_disk(self, file: OpenFile, entry: Entry) -> OnDisk:
+    def _on_disk(self, root: Root, file: OpenFile, entry: Entry) -> OnDisk:
         self._reader.tag(file, entry)
-        body = OnDisk(self.head_of(entry), file, entry.size)
+        body = OnDisk(self.head_of(root, entry), file, entry.size)
         if entry.size > self.store.largest and not entry.encoding:  # else room may come, or a sibling be judged anew
             self.store.opened.keep(entry, body)
         return body
 
-    def _make_again(self, file: OpenFile, entry: Entry, evict: bool) -> Body:
+    def _make_again(self, root: Root, file: OpenFile, entry: Entry, evict: bool) -> Body:
         """A made variant that was evicted: compress its base anew."""
         size = os.fstat(file.fd).st_size
         content = self._reader.read_whole(file, size)
@@ -301,7 +310,7 @@ class Loader:
             raise ChangedError  # it was worth it
         entry.size = len(compressed)
         entry.etag = tag_of(compressed)
-        body = self.keep(entry, compressed, evict=evict)
+        body = self.keep(entry, compressed, evict=evict, root=root)
         if body is None:
             raise OSError(errno.ENOMEM, "no room for a variant in the memory budget")
         return body

@@ -125,7 +125,7 @@ def adopt(fd: int, memory: Memory, loader: Loader, root: Root, site: int) -> Gen
             _pair(sibling, _UNJUDGED if loader.judge.trusts else verdict, generation)
         hide(generation.resources)
         loader.store.count_index(site, generation.index_bytes)
-        _claim(places, loader)
+        _claim(places, loader, root)
     return generation
 
 
@@ -180,23 +180,23 @@ def _pair(sibling: Sibling, verdict: int, generation: Generation) -> None:
         sibling.variant.fault = FAULTS[verdict - _UNJUDGED - 1]
 
 
-def _claim(places: list[_Place], loader: Loader) -> None:
+def _claim(places: list[_Place], loader: Loader, root: Root) -> None:
     """Make resident what lies in the memory that was taken over: should it be too much, what was used last; and in the
     order in which it was used."""
     places.sort(key=lambda place: place.tick)
     bodies = []
     extents: dict[int, Extent] = {}  # by offset; a sibling's two entries share one
     for place in reversed(places):
-        body = _body(place, loader, extents)
+        body = _body(place, loader, root, extents)
         if body is not None:
             bodies.append((place.entry, body))
     for entry, body in reversed(bodies):
         loader.store.admit(entry, body)
 
 
-def _body(place: _Place, loader: Loader, extents: dict[int, Extent]) -> Body | None:
+def _body(place: _Place, loader: Loader, root: Root, extents: dict[int, Extent]) -> Body | None:
     entry, store = place.entry, loader.store
-    head = loader.head_of(entry)
+    head = loader.head_of(root, entry)
     if place.slab == _PAGES:
         extent = extents.get(place.offset) or store.takeover.claim_pages(place.offset, entry.size)
         if extent is None:

@@ -12,15 +12,16 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 from zcserve.cache.doubt import confirm, name_anew
-from zcserve.cache.entry import Entry, Redirect, Sibling, SiblingVariant, identity_of, is_same_file
+from zcserve.cache.entry import Entry, Sibling, SiblingVariant, identity_of, is_same_file
 from zcserve.cache.index import Problem
 from zcserve.cache.naming import SIBLING_ENDINGS, base_of, is_as_new, sibling_of, siblings_of
 from zcserve.cache.root import NO_NEWS, Root
+from zcserve.cache.sharing import Known
 from zcserve.cache.slab import shared
 from zcserve.http import encode_path
 
@@ -33,8 +34,8 @@ class Pairing:
     def __init__(
         self,
         root: Root,
-        known: Mapping[bytes, Entry | Redirect],
-        also: Mapping[bytes, Entry | Redirect],
+        known: Known,
+        also: Known,
         newest: int,
         problems: list[Problem],
     ) -> None:

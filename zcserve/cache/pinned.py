@@ -10,7 +10,6 @@ Globs may come and go while the server runs (content/pinning.py): then what is r
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from urllib.parse import unquote
 
 from zcserve.cache.entry import Body, Entry, Packed, Paged, each_coding
 from zcserve.cache.index import Generation
@@ -20,14 +19,10 @@ from zcserve.cache.pages import Extent
 from zcserve.cache.slab import BLOCK_ALIGN
 from zcserve.config.globs import parse_glob
 from zcserve.errors import UsageError
+from zcserve.paths import decoded
 
 # Patterns that may come while the server runs: to match a file with so many takes 0.3 ms.
 GLOBS_MAX = 1000
-
-
-def decoded(key: bytes) -> str:
-    """A key as globs are matched with it."""
-    return unquote(key.decode(), errors="surrogateescape") if b"%" in key else key.decode()
 
 
 class Pinned:

@@ -286,16 +286,16 @@ class _Directory:
             os.close(fd)  # it did not seem to fit, or could not be read: it is compared when it is asked for
         elif representation.is_variant:
             if loader.may_share(representation):
-                loader.load_open(fd, representation, evict=False)
+                loader.load_open(root, fd, representation, evict=False)
             else:
                 os.close(fd)  # held once, until it is asked for by this name
         elif not self._wanted.takes(representation):
             os.close(fd)  # stays out, but must be readable, or it is named now rather than when it is asked for
         elif not loader.is_small(representation):
-            loader.load_open(fd, representation, evict=False)
+            loader.load_open(root, fd, representation, evict=False)
         else:
             try:
-                self._batch.append((representation, *loader.read_small(fd, representation)))
+                self._batch.append((representation, *loader.read_small(root, fd, representation)))
             finally:
                 os.close(fd)
             self._batch_bytes += representation.size

@@ -14,6 +14,7 @@ import os
 import stat
 
 from zcserve.errors import UsageError, reason_of
+from zcserve.rules.compiled import NO_RULES, Rules
 
 _FILE_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # NONBLOCK: never wait for a FIFO's writer
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
@@ -38,13 +39,17 @@ class OutsideRootError(OSError):
 
 
 class Root:
-    """An open root directory. `path` is what the user named; the descriptor is what counts."""
+    """An open root directory. `path` is what the user named; the descriptor is what counts.
 
-    __slots__ = ("_fd", "path")
+    rules  what its files are served with; they do not change once a walk has begun
+    """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    __slots__ = ("_fd", "path", "rules")
+
+    def __init__(self, path: str | os.PathLike[str], rules: Rules = NO_RULES) -> None:
         """Raises UsageError when there is no such directory or it cannot be read."""
         self.path = os.fspath(path)
+        self.rules = rules
         self._fd = -1
         try:
             self._fd = os.open(self.path, _DIRECTORY_FLAGS)

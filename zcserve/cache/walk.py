@@ -10,7 +10,8 @@ the file system (EIO) does not change it: the walk raises the error, and what is
 
 Names are bytes, whatever they mean to people: what is no UTF-8 is served, too, percent-encoded in its URL.
 
-Names that begin with a dot are not served, except `.well-known` at the top (RFC 8615). A symlink is followed when
+Names that begin with a dot are not served, except `.well-known` at the top (RFC 8615), nor are the files of rules there
+(ruled.py). A symlink is followed when
 what it leads to lies inside the root, whatever it is called there: the link's own name was given on purpose.
 
 A walk that is given the generation before takes over its entries for all files that are the same, bodies and all, and
@@ -48,9 +49,11 @@ from zcserve.cache.pairing import Pairing, families
 from zcserve.cache.patch import Patch
 from zcserve.cache.root import DISTURBED, SCARCE, OutsideRootError, Root
 from zcserve.cache.shards import Table, enter, filled, in_pieces, marked
+from zcserve.cache.sharing import Known, sharable
 from zcserve.cache.unseen import hide
 from zcserve.errors import UsageError, reason_of
 from zcserve.http import encode_path
+from zcserve.rules.book import FILES
 
 try:
     from zcserve.cache import _walk as native
@@ -118,7 +121,7 @@ def walk(
     where the files, and their siblings' files, are the same. Raises UsageError when the root itself cannot be read.
     """
     generation = Generation(root)
-    known: Table[bytes, Entry | Redirect] = last.resources if last is not None else {}
+    known: Known = sharable(last, root) if last is not None else {}
     visit = _Visit(root, generation.resources, generation.problems, index, now, observer, known=known, again=True)
     visit.keys = generation.pieces
     visit.trees([_Directory(b"", frozenset())], progress)
@@ -145,7 +148,7 @@ def walk_again(
     """
     problems: list[Problem] = []
     known = generation.resources
-    others: Mapping[bytes, Entry | Redirect] = also.resources if also is not None else {}
+    others: Known = sharable(also, generation.root) if also is not None else {}
     visit = _Visit(generation.root, {}, problems, index, now, observer, changes.held, known, also=others)
     gone = filled(marked(_keys_below(generation, changes.trees)))
     for path, names in changes.names.items():
@@ -199,8 +202,13 @@ def _lies_in(path: bytes, trees: Collection[bytes]) -> bool:
 
 
 def is_hidden(directory: bytes, name: bytes) -> bool:
-    """Whether a walk passes over this name in this directory."""
+    """Whether nothing that has to do with this name in this directory matters."""
     return name.startswith(b".") and (name != b".well-known" or directory != b"")
+
+
+def _is_passed_over(directory: bytes, name: bytes) -> bool:
+    """Whether a walk passes over it: what is hidden, and files of rules at the top, which matter (ruled.py)."""
+    return is_hidden(directory, name) or (directory == b"" and name in FILES)
 
 
 def _problem(path: bytes, error: OSError) -> Problem:
@@ -219,9 +227,9 @@ class _Visit:
         now: float | None,
         observer: Observer | None,
         held: Collection[bytes] = (),
-        known: Table[bytes, Entry | Redirect] | None = None,
+        known: Known | None = None,
         *,
-        also: Mapping[bytes, Entry | Redirect] = MappingProxyType({}),
+        also: Known = MappingProxyType({}),
         again: bool = False,
     ) -> None:
         """`again`: most of what is met is known."""
@@ -232,7 +240,7 @@ class _Visit:
         newest = int(time.time() if now is None else now)
         self._observer = observer
         self._held = held
-        self._known: Table[bytes, Entry | Redirect] = known if known is not None else {}
+        self._known: Known = known if known is not None else {}
         self._pairing = Pairing(root, self._known, also, newest, problems)
         self._again = again and bool(known)
         self.is_disturbed = False  # something could not be looked at, for an error that may pass
@@ -275,7 +283,7 @@ class _Visit:
                 raise
             return set()  # it changed as well, and the change of its own name says what became of it
         try:
-            members = families(fd, path, [name for name in names if not is_hidden(path, name)], self._held)
+            members = families(fd, path, [name for name in names if not _is_passed_over(path, name)], self._held)
             here = _Directory(path, above)
             looks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(members) if _exists(fd, name))
             files, below = self._sort_out(fd, here, looks)
@@ -369,7 +377,7 @@ class _Visit:
         here = os.fstat(fd)
         above = directory.above | {(here.st_dev, here.st_ino)}
         for name, look in looks:
-            if name.startswith(b".") and is_hidden(path, name):
+            if name[0] in b"._" and _is_passed_over(path, name):
                 continue
             try:
                 status = look(follow_symlinks=False)

@@ -34,12 +34,24 @@ def parse_glob(text: str) -> re.Pattern[str]:
         raise refusal(text, "is not a pattern", _ACCEPTED)
     if len(text) > GLOB_CHARACTERS_MAX:
         raise refusal(text[:80] + "...", f"has more than {GLOB_CHARACTERS_MAX} characters", _ACCEPTED)
-    glob = text if "/" in text else f"**/{text}"
-    glob = "/" + glob.removeprefix("/") + ("**" if glob.endswith("/") else "")
     try:
-        return re.compile(_regex_of(_PIECE.findall(glob)), re.DOTALL)
+        return re.compile(_regex_of(_PIECE.findall(full_glob(text))), re.DOTALL)
     except re.error as error:
         raise refusal(text, f"is not a pattern ({error.msg})", _ACCEPTED) from None
+
+
+def check_glob(text: str) -> str:
+    """The pattern itself, if `parse_glob` takes it; made into no regular expression unless it must be. Raises
+    UsageError."""
+    if "[" in text or not text or "\0" in text or len(text) > GLOB_CHARACTERS_MAX:
+        parse_glob(text)
+    return text
+
+
+def full_glob(text: str) -> str:
+    """The pattern with what it leaves unsaid: `*.css` is `/**/*.css`, `/a/` is `/a/**`."""
+    glob = text if "/" in text else f"**/{text}"
+    return "/" + glob.removeprefix("/") + ("**" if glob.endswith("/") else "")
 
 
 def _regex_of(pieces: list[str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 from typing import Any, NamedTuple
 
 from zcserve.config.option import Option, option_of
-from zcserve.config.table import Config
+from zcserve.config.table import TABLES, Config
 
 
 class Key(NamedTuple):
@@ -36,6 +36,7 @@ KEYS: dict[str, Key] = {
         option_of(f),
     )
     for f in fields(Config)
+    if f.name not in TABLES
 }
 
 # By every word that means it in a file or, with the prefix and in upper case, in the environment.

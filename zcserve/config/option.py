@@ -122,7 +122,7 @@ class Option(NamedTuple):
                 raise refusal(value, f"is not {kind.noun}", self.accepted) from None
         fits = isinstance(value, kind.native) and (kind is SWITCH or not isinstance(value, bool))
         if not fits:
-            raise refusal(value, f"is {_toml_type(value)}, not {kind.noun}", self.accepted)
+            raise refusal(value, f"is {toml_type(value)}, not {kind.noun}", self.accepted)
         if kind is TEXTS:
             value = tuple(value)
             if not all(isinstance(item, str) for item in value):
@@ -143,7 +143,8 @@ class Option(NamedTuple):
             raise UsageError(f"{label}: {error}") from None
 
 
-def _toml_type(value: object) -> str:
+def toml_type(value: object) -> str:
+    """What TOML calls a value of this type."""
     names = {bool: "a boolean", int: "an integer", float: "a float", str: "a string", list: "an array"}
     return names.get(type(value), "a table" if isinstance(value, dict) else f"a {type(value).__name__}")
 

@@ -13,7 +13,8 @@ from typing import Any
 from zcserve.config.keys import BY_WORD, KEYS, Key
 from zcserve.config.option import TEXTS
 from zcserve.config.refusal import shown
-from zcserve.config.table import Config
+from zcserve.config.table import TABLES, Config
+from zcserve.config.tables import Source, tables_of
 from zcserve.errors import UsageError, nearest, reason_of
 
 ENV_CONFIG_FILE = "ZCSERVE_CONFIG"  # names the TOML file, as --config does; not a key itself
@@ -54,7 +55,8 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: str
 def look_up(names: Collection[str], toml_path: str | Path) -> dict[str, Any]:
     """Those of some keys that a file has, whatever else stands there: for a program that is not the server. Raises
     UsageError."""
-    given = {word: value for word, value in _read_toml(toml_path).items() if word in names}
+    values, _ = _read_toml(toml_path)
+    given = {word: value for word, value in values.items() if word in names}
     return {word: BY_WORD[word].option.accept_as(f"{toml_path}: {word}", value) for word, value in given.items()}
 
 
@@ -88,37 +90,42 @@ def _listed(variable: str, text: str) -> str | list[str]:
 
 def _from_file(path: str | Path) -> dict[str, Any]:
     def unknown(word: str) -> str:
-        known = nearest(word.replace("-", "_"), BY_WORD)
+        known = nearest(word.replace("-", "_"), [*BY_WORD, *TABLES])
         return f"unknown key {shown(word)}; the nearest known is {known}"
 
-    return _by_key(_read_toml(path), BY_WORD, unknown, where=f"{path}: ")
+    values, source = _read_toml(path)
+    tables = {word: tables_of(values.pop(word), (word,), source) for word in TABLES if word in values}
+    return _by_key(values, BY_WORD, unknown, where=lambda word: f"{source.where((word,))}: ") | tables
 
 
 def _by_key(
-    given: Mapping[str, object], known: Mapping[str, Key], unknown: Callable[[str], str], where: str = ""
+    given: Mapping[str, object],
+    known: Mapping[str, Key],
+    unknown: Callable[[str], str],
+    where: Callable[[str], str] = lambda _: "",
 ) -> dict[str, Any]:
     """The accepted values by the names of their keys, from values by the words of one place.
 
-    Raises UsageError, which begins with `where`, for the first word that no key has (`unknown` makes the message), that
-    means a key given by its other word, or that has a wrong value.
+    Raises UsageError, which begins with `where` the word stands, for the first word that no key has (`unknown` makes
+    the message), that means a key given by its other word, or that has a wrong value.
     """
     words: dict[str, str] = {}
     values: dict[str, Any] = {}
     for word, value in given.items():
         if (key := known.get(word)) is None:
-            raise UsageError(where + unknown(word))
+            raise UsageError(where(word) + unknown(word))
         if (other := words.setdefault(key.name, word)) != word:
-            raise UsageError(f"{where}{other} and {word} are the same key; accepted: one of them")
-        values[key.name] = key.option.accept_as(where + word, value)
+            raise UsageError(f"{where(word)}{other} and {word} are the same key; accepted: one of them")
+        values[key.name] = key.option.accept_as(where(word) + word, value)
     return values
 
 
-def _read_toml(path: str | Path) -> dict[str, Any]:
+def _read_toml(path: str | Path) -> tuple[dict[str, Any], Source]:
     import tomllib  # late: most starts read no file
 
     try:
         text = Path(path).read_bytes().decode()
-        return tomllib.loads(text)
+        return tomllib.loads(text), Source(path, text)
     except OSError as error:
         raise UsageError(f"cannot read the configuration file {path}: {reason_of(error)}") from None
     except UnicodeDecodeError as error:
@@ -126,6 +133,6 @@ def _read_toml(path: str | Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         # The position stands only in the message, and there "at end of document" where something is cut off.
         message, _, place = str(error).partition(" (at ")
-        found = re.match(r"line (\d+)", place)
-        line = int(found[1]) if found else len(text.splitlines())
-        raise UsageError(f"{path}: line {line}: {message}; accepted: a TOML file") from None
+        found = re.match(r"line (\d+), column (\d+)", place)
+        where = f"{found[1]}:{found[2]}" if found else str(len(text.splitlines()))
+        raise UsageError(f"{path}:{where}: {message}; accepted: a TOML file") from None

@@ -5,6 +5,7 @@ The order of the fields is the order of `--help` and of README's tables. A field
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -35,6 +36,7 @@ from zcserve.config.option import (
     about,
     option_of,
 )
+from zcserve.config.tables import tables_of
 from zcserve.config.units import DAY_S, GIB, KIB, MIB, PIB, Share
 from zcserve.errors import UsageError
 from zcserve.media_types import DEFAULT_CHARSET, check_charset, parse_type
@@ -44,6 +46,9 @@ ListenWhen: TypeAlias = Literal["ready", "start"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 Engine: TypeAlias = Literal["auto", "python", "native"]
 Evict: TypeAlias = Literal["lru", "sieve", "s3-fifo"]  # the names in cache/store.py's POLICIES
+
+
+TABLES = ("rules", "redirects")  # fields that are no keys: lists of tables, which only a file can hold
 
 
 def _key(default: object, kind: Kind, help: str, **more: Any) -> Any:
@@ -114,6 +119,10 @@ class Config:
     cache_control: str = _key(
         "", TEXT, "send this Cache-Control with every file", metavar="VALUE", check=check_field_value
     )
+    clean_urls: bool = _key(False, SWITCH, "answer /about with about.html, where nothing else is at that path")
+    spa: bool = _key(False, SWITCH, "answer what leads nowhere, and has no dot in its last segment, with /index.html")
+    immutable: bool = _key(False, SWITCH, "have files with a hash in their names kept for a year: app-BVqDs1Xt.js")
+    secure_headers: bool = _key(False, SWITCH, "send fields that have browsers be careful: docs/rules.md has them")
     charset: str = _key(
         DEFAULT_CHARSET,
         TEXT,
@@ -462,9 +471,15 @@ class Config:
         why="a query makes a result of its own, and clients choose queries",
     )
 
+    # Of a file alone (rules/): what files are sent with, and where paths lead that no file has.
+    rules: tuple[Mapping[str, Any], ...] = ()
+    redirects: tuple[Mapping[str, Any], ...] = ()
+
     def __post_init__(self) -> None:
+        for name in TABLES:
+            object.__setattr__(self, name, tables_of(getattr(self, name), (name,)))
         for f in fields(self):
-            if (value := getattr(self, f.name)) is not f.default:  # which is accepted as it is
+            if f.name not in TABLES and (value := getattr(self, f.name)) is not f.default:  # which is accepted as it is
                 object.__setattr__(self, f.name, option_of(f).accept_as(f.name, value))
         if self.slab_bytes < 2 * self.small_body_bytes_max:
             raise UsageError(

@@ -51,6 +51,7 @@ def take_from(live: Generation, generation: Generation, path: bytes) -> set[byte
 def difference(last: Generation, generation: Generation) -> Iterator[bytes]:
     """The keys that lead elsewhere than they did, or nowhere. `last` may be patched meanwhile."""
     now, was = generation.resources.get, last.resources.get
+    same_rules = generation.root.rules.digest == last.root.rules.digest
     shared = 0
     for some in in_pieces(generation.resources):
         shared += len(some)
@@ -58,7 +59,7 @@ def difference(last: Generation, generation: Generation) -> Iterator[bytes]:
             old = was(key)
             if old is None:
                 shared -= 1
-            elif not (isinstance(old, Redirect) and isinstance(now(key), Redirect)):
-                yield key  # redirects are made anew; of one key there is but one place to go
+            elif not (same_rules and isinstance(old, Redirect) and isinstance(now(key), Redirect)):
+                yield key  # redirects are made anew; by the same rules of one key there is but one place to go
     if shared < len(last.resources):
         yield from (key for key in chain.from_iterable(last.keys_in_pieces()) if key not in generation.resources)

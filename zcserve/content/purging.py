@@ -26,7 +26,6 @@ from zcserve.cache.doubt import put_in_doubt
 from zcserve.cache.entry import Entry, Sibling, each_coding
 from zcserve.cache.index import NOT_FOUND_KEY, Generation
 from zcserve.cache.naming import base_of, path_of, siblings_of
-from zcserve.cache.pinned import decoded
 from zcserve.cache.shards import in_pieces
 from zcserve.cache.unseen import hide
 from zcserve.config.globs import parse_glob
@@ -40,6 +39,7 @@ from zcserve.content.warming import Warming, Warmth
 from zcserve.errors import NotNowError
 from zcserve.http import canonical_path
 from zcserve.log import Log
+from zcserve.paths import decoded
 
 _log = Log(__name__)
 

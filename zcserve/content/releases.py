@@ -88,6 +88,7 @@ class Releases:
         self._waiting: list[Told] = []  # for what is built next
         self._tried_again_after = 0.0
         self._collection_after = 0  # so many reloads
+        builder.rules_changed.subscribe(self.ask)
 
     # --- asking for one -----------------------------------------------------------------------------------
 

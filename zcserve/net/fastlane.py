@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from zcserve import threads
 from zcserve.cache.curve import MissRatioCurve
-from zcserve.cache.entry import Entry, Redirect, each_coding
+from zcserve.cache.entry import Entry, each_coding
 from zcserve.config.table import Config
 from zcserve.config.units import Auto
 from zcserve.errors import UsageError
@@ -180,18 +180,18 @@ class FastShelf(Shelf):
         """As `Shelf.reserve`."""
         self._lane.reserve(resources, self._site)
 
-    def learn(self, find: Callable[[bytes], Entry | Redirect | None]) -> None:
+    def learn(self, find: Callable[[bytes], Entry | Reply | None]) -> None:
         """As `Shelf.learn`."""
         self._map_pages()
         self._lane.learn(partial(self._teach, find), self._site)
 
-    def _teach(self, find: Callable[[bytes], Entry | Redirect | None], path: bytes) -> None:
+    def _teach(self, find: Callable[[bytes], Entry | Reply | None], path: bytes) -> None:
         """Put what a path leads to."""
         resource = find(path)
         if isinstance(resource, Entry):
             self._lane.put(path, each_coding(resource), self._site, any_query=True)
         elif resource is not None:
-            self._lane.put_redirect(path, *_framed(reply.redirect(resource.location, None)), self._site)
+            self._lane.put_redirect(path, *_framed(resource), self._site)
 
     def teach(self, target: bytes, entry: Entry) -> None:
         """As `Shelf.teach`."""
@@ -214,9 +214,9 @@ class FastShelf(Shelf):
         """As `Shelf.remove_keys`."""
         self._lane.remove_keys(keys, self._site)
 
-    def set_not_found(self, page: bytes | None) -> None:
+    def set_not_found(self, answer: Reply) -> None:
         """As `Shelf.set_not_found`."""
-        self._lane.set_not_found(*_framed(reply.not_found(page)), self._site)
+        self._lane.set_not_found(*_framed(answer), self._site)
 
     def forget_keys(self, keys: Collection[bytes], resources: int) -> None:
         """As `Shelf.forget_keys`."""
@@ -225,6 +225,10 @@ class FastShelf(Shelf):
             return
         for key in keys:
             self._lane.forget_key(key, self._site)
+
+    def forget_all(self, resources: int) -> None:
+        """As `Shelf.forget_all`."""
+        self._lane.clear(resources, self._site)
 
     def doubt(self) -> None:
         """As `Shelf.doubt`."""

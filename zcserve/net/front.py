@@ -17,11 +17,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from zcserve.cache.curve import MissRatioCurve
-from zcserve.cache.entry import Entry, Redirect
+from zcserve.cache.entry import Entry
 from zcserve.events import Event
 from zcserve.net.counts import LaneCounts
 from zcserve.net.timers import Timers
 from zcserve.site.exchange import Answer, Owned, Quick
+from zcserve.site.reply import Reply
 
 if TYPE_CHECKING:
     from zcserve.cache.store import Store
@@ -61,7 +62,7 @@ class Shelf:
     def reserve(self, resources: int) -> None:
         """The site has so many resources."""
 
-    def learn(self, find: Callable[[bytes], Entry | Redirect | None]) -> None:
+    def learn(self, find: Callable[[bytes], Entry | Reply | None]) -> None:
         """Ask `Site.lasting` what a path leads to that is asked for and not known."""
 
     def teach(self, target: bytes, entry: Entry) -> None:
@@ -83,13 +84,16 @@ class Shelf:
     def remove_keys(self, keys: Collection[bytes]) -> None:
         """These keys lead nowhere: told after they did."""
 
-    def set_not_found(self, page: bytes | None) -> None:
-        """The content of the site's page for 404; None: it has none."""
+    def set_not_found(self, answer: Reply) -> None:
+        """What is absent gets this."""
 
     # --- what is forgotten --------------------------------------------------------------------------------------
 
     def forget_keys(self, keys: Collection[bytes], resources: int) -> None:
         """These keys lead elsewhere now; the site has so many `resources`."""
+
+    def forget_all(self, resources: int) -> None:
+        """Any key may lead elsewhere now, and to a page that no key of an index is; `resources` as of `forget_keys`."""
 
     def doubt(self) -> None:
         """Something may have changed in the application: ask whether it owns what it did. Told before it takes that

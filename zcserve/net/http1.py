@@ -15,10 +15,11 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
-from zcserve.net.answering import Answering, Step, look_up
+from zcserve.net.answering import Answering, Step
 from zcserve.net.fields import Fields
 from zcserve.net.framing import Outgoing
 from zcserve.net.head import SentHead
+from zcserve.net.leading import look_up
 from zcserve.net.output import Output
 from zcserve.net.owner import Owner, Stop
 from zcserve.net.pace import Pace
@@ -84,7 +85,8 @@ class Http1:
         service = self._service
         parse = service.parser.parse if self._proxies is None and service.notes is None else self._parse
         site, writer, loop, live = self._site, self._writer, service.loop, self._site.live
-        resources = live.resources  # a hit is what `Site.hit` finds, without a call for each
+        # A hit is what `Site.hit` finds, without a call for each.
+        resources = live.resources if not live.root.rules.has_forced else {}
         data = self.inbox
         at = count = others = 0  # the last request that was no hit had this number
         if self._round != loop.rounds:
@@ -211,7 +213,7 @@ class Http1:
             assert not isinstance(stop, Outgoing)
             return stop
         self._request = request = self._asked(method, target, fields)
-        return self._emit_step(request.respond_entry(*found))
+        return self._emit_step(request.respond_found(found))
 
     def _emit_step(self, step: Step, close: bool = False) -> Stop | None:
         """Answer the request at hand, unless its answer must be waited for."""

@@ -30,6 +30,7 @@ from zcserve.net.front import Front
 from zcserve.net.request import split_target
 from zcserve.net.timers import Timers
 from zcserve.paths import SentPath
+from zcserve.rules.compiled import Rules, owned_by
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
 from zcserve.servlets.context import Context, RequestLine
 from zcserve.servlets.folder import NOTHING_LOADED, Folder, Loaded, Module
@@ -42,7 +43,7 @@ from zcserve.servlets.routes import Route
 from zcserve.servlets.websockets import NoWebSockets
 from zcserve.servlets.workers import AsyncThread, BusyError, Pool
 from zcserve.site.exchange import Answer, Exchange, Owned, Quick, Resource, Stored
-from zcserve.site.reply import HTML_FIELDS, Reply, not_found, page
+from zcserve.site.reply import HTML_FIELDS, Reply, page
 from zcserve.site.site import Site
 
 # How often a request waits for servlets to be loaded anew, when they change again and again.
@@ -171,6 +172,7 @@ class Servlets:
         self._no_websockets = NoWebSockets()
         self._found: dict[bytes, Servlet | Broken] = {}  # of what is in use, by key, or "/csp?NAME"
         self._shelf = front.shelf(site.id)
+        self._rules: tuple[Rules, ...] = (site.root.rules,)
         self.freshness: Freshness | None = None  # of the folder, if there is one
         try:
             self._mounts = Mounts(config.mount, self.context, faults)
@@ -193,6 +195,11 @@ class Servlets:
         self.context.call_soon(self._loop_guard.look_at_this_thread)
         self._have_front_consult()
 
+    def own_with(self, rules: Sequence[Rules]) -> None:
+        """As `Application.own_with`."""
+        self._rules = tuple(rules)
+        self._have_front_consult()
+
     @property
     def _in_use(self) -> Loaded:
         return self.freshness.in_use if self.freshness is not None else NOTHING_LOADED
@@ -200,6 +207,8 @@ class Servlets:
     def _have_front_consult(self) -> None:
         """Tell the front what there is, anew when that has changed."""
         segments, mounted = self._in_use.table.first_segments(), self._mounts.first_segments()
+        ruled = owned_by(self._rules)
+        mounted = None if mounted is None or ruled is None else {*mounted, *ruled}
         owned = None if segments is None or mounted is None else {SERVLET_PATH[1:], *segments, *mounted}
         if self.freshness is None:
             self._shelf.consult(None, Owned(mounted))
@@ -338,7 +347,7 @@ class Servlets:
         if freshness is None or not isinstance(found, Servlet) or not freshness.is_known_fresh(found.names):
             return None
         route = found.quick(method)
-        if route is None or (method == b"GET" and path.key in self.context.site.live.resources):
+        if route is None or (method == b"GET" and self.context.site.has_own(path.key, query)):
             return None
         return self._quick(freshness, found, route, target)
 
@@ -411,7 +420,7 @@ class Servlets:
 
     def not_found(self) -> Reply:
         """404, as for a file that is not there."""
-        return not_found(self.context.site.live.not_found_page)
+        return self.context.site.not_found()
 
     def close(self) -> None:
         """End threads and applications."""

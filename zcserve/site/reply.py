@@ -20,6 +20,7 @@ from zcserve.cache.entry import Body, DiskSpan, Segment
 from zcserve.cache.heads import ALL, BUT_LENGTH, BUT_TYPE, TAIL
 from zcserve.http import FieldLines
 from zcserve.phrases import PHRASES
+from zcserve.rules.compiled import NO_FIELDS, HeadFields
 
 ALLOW: FieldLines = ((b"Allow", b"GET, HEAD, OPTIONS"),)
 VARY: FieldLines = ((b"Vary", b"Accept-Encoding"),)
@@ -154,17 +155,17 @@ def new_boundary() -> bytes:
     return b"%b-%d" % (_boundary_stem, next(_boundary_count))
 
 
-def redirect(location: bytes, query: bytes | None) -> Reply:
-    """301 to a directory with its slash, the query kept."""
+def redirect(status: int, location: bytes, query: bytes | None, fields: HeadFields = NO_FIELDS) -> Reply:
+    """To a location, to which a query is appended, with what rules say of it. The location is the last field."""
     if query is None:
-        return page(301, ((b"Location", location),))
-    return new_page(301, ((b"Location", location + b"?" + query),))
+        return page(status, ((b"Location", location),), fields)
+    return new_page(status, ((b"Location", location + b"?" + query),), fields=fields)
 
 
-@cache
-def options() -> Reply:
-    """What a resource, or the server (`*`), can do (RFC 9110 section 9.3.7)."""
-    return Reply(200, _OPTIONS_FIELDS, ())
+@lru_cache(maxsize=4)
+def options(more: FieldLines = ()) -> Reply:
+    """What a resource, or the server (`*`), can do (RFC 9110 section 9.3.7), with further fields."""
+    return Reply(200, more + _OPTIONS_FIELDS, ())
 
 
 def unsatisfiable(size: int, more: FieldLines = ()) -> Reply:
@@ -173,20 +174,25 @@ def unsatisfiable(size: int, more: FieldLines = ()) -> Reply:
 
 
 @lru_cache(maxsize=4)  # one for each site's page
-def not_found(site_page: bytes | None) -> Reply:
-    """404, one and the same for what is absent and what is forbidden; with the site's own page if it has one."""
-    return page(404) if site_page is None else Reply(404, HTML_FIELDS, site_page)
+def not_found(site_page: bytes | None, fields: HeadFields = NO_FIELDS) -> Reply:
+    """404, one and the same for what is absent and what is forbidden; with the site's own page if it has one, and what
+    rules say of that."""
+    return page(404, (), fields) if site_page is None else Reply(404, _fields_of_html(fields), site_page)
 
 
-def new_page(status: int, fields: FieldLines, said: str = "") -> Reply:
-    """A small page that says the status, with further fields; `said` is HTML."""
-    return Reply(status, HTML_FIELDS + fields, _content(status, said) if said else _content_of(status))
+def new_page(status: int, more: FieldLines, said: str = "", *, fields: HeadFields = NO_FIELDS) -> Reply:
+    """A small page that says the status, with further fields, behind those that rules say; `said` is HTML."""
+    return Reply(status, _fields_of_html(fields) + more, _content(status, said) if said else _content_of(status))
+
+
+def _fields_of_html(fields: HeadFields) -> FieldLines:
+    return HTML_FIELDS if fields is NO_FIELDS else (HTML_FIELDS[0], *fields.all_lines)
 
 
 @lru_cache(maxsize=64)
-def page(status: int, fields: FieldLines = ()) -> Reply:
+def page(status: int, more: FieldLines = (), fields: HeadFields = NO_FIELDS) -> Reply:
     """As `new_page`, one and the same each time: for fields that repeat."""
-    return new_page(status, fields)
+    return new_page(status, more, fields=fields)
 
 
 def refused(status: int, fields: FieldLines = (), reason: str = "") -> Reply:

@@ -1,0 +1,115 @@
+"""Tables of the TOML file that are no keys (`[[rules]]`), as they were written: values, and where each stands.
+
+What they mean, those say that read them (zcserve/rules). A table that comes from no file has no places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+from zcserve.config.option import toml_type
+from zcserve.config.places import Path, Place, places_of
+from zcserve.config.refusal import refusal, shown
+from zcserve.errors import UsageError, nearest
+
+
+class Source:
+    """A TOML file that was read. Its places are looked for when they are first asked for: most files have no fault."""
+
+    def __init__(self, path: object, text: str) -> None:
+        self.name = str(path)
+        self._text = text
+
+    @cached_property
+    def _places(self) -> dict[Path, Place]:
+        return places_of(self._text)
+
+    def place(self, path: Path) -> Place | None:
+        """Where this stands; of what has no place of its own, where that stands which holds it."""
+        while path and path not in self._places:
+            path = path[:-1]
+        return self._places.get(path)
+
+    def where(self, path: Path) -> str:
+        """The same in words: "site.toml:3:1"."""
+        place = self.place(path)
+        return f"{self.name}:{place}" if place is not None else self.name
+
+
+class Table(Mapping[str, Any]):
+    """One table, as a mapping of its words. Two are equal where their words are, wherever they stand."""
+
+    __slots__ = ("_path", "_source", "_values")
+
+    def __init__(self, values: Mapping[str, Any], path: Path, source: Source | None = None) -> None:
+        """`path` leads to it from the top of `source`; without one it comes from no file."""
+        self._values = values
+        self._path = path
+        self._source = source
+
+    def __getitem__(self, word: str) -> Any:
+        return self._values[word]
+
+    def __iter__(self) -> Any:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(self._path)
+
+    def where(self, *path: str | int) -> str:
+        """Where it stands, or what is found in it by `path`: "site.toml:3:1: rules[0].set"."""
+        full = (*self._path, *path)
+        named = ""
+        for step in full:
+            named += f"[{step}]" if isinstance(step, int) else f".{step}" if named else step
+        return f"{self._source.where(full)}: {named}" if self._source is not None else named
+
+    def position(self, *path: str | int) -> tuple[str, int, int]:
+        """The file, line and column; without a file the table's name, and zeros."""
+        place = self._source.place((*self._path, *path)) if self._source is not None else None
+        if self._source is None or place is None:
+            return self.where(*path), 0, 0
+        return self._source.name, place.line, place.column
+
+    def refuse(self, error: UsageError, *path: str | int) -> UsageError:
+        """The error, which begins with where it is."""
+        return UsageError(f"{self.where(*path)}: {error}")
+
+    def require(self, known: Iterable[str]) -> None:
+        """Raises UsageError for a word that is not known."""
+        words = tuple(known)
+        for word in self._values:
+            if word not in words:
+                near = nearest(word.replace("-", "_"), words)
+                raise UsageError(f"{self.where(word)}: unknown word {shown(word)}; the nearest known is {near}")
+
+    def checked(self, word: str, check: Callable[[Any], Any], *path: str | int) -> Any:
+        """What `check` makes of a word's value, or of what is found in that by `path`. Raises UsageError, which begins
+        with where it is."""
+        value = self._values[word]
+        for step in path:
+            value = value[step]
+        try:
+            return check(value)
+        except UsageError as error:
+            raise self.refuse(error, word, *path) from None
+
+
+def tables_of(value: object, path: Path, source: Source | None = None) -> tuple[Table, ...]:
+    """The tables of a list (`[[rules]]`), which `path` leads to. Raises UsageError where it is none."""
+    name = path[-1]
+    accepted = f"tables that begin with [[{name}]]"
+    where = f"{source.where(path)}: " if source is not None else ""
+    if not isinstance(value, (list, tuple)):
+        raise UsageError(f"{where}{name}: {refusal(value, f'is {toml_type(value)}', accepted)}")
+    for item in value:
+        if not isinstance(item, Mapping):
+            raise UsageError(f"{where}{name}: {refusal(item, f'is {toml_type(item)}', accepted)}")
+    return tuple(
+        item if isinstance(item, Table) else Table(item, (*path, number), source) for number, item in enumerate(value)
+    )

@@ -1,0 +1,228 @@
+"""All rules of a root, made into what a look-up needs.
+
+A path is asked for in this order, and the first that has an answer gives it:
+
+    a redirect with `force` > a file > a file by a clean URL > an application > a redirect > the page of --spa > 404
+
+Several rules match one path: all apply, in the order in which they are written. So what matters is which ones match,
+and of these combinations there are few: a hundred thousand files have some ten sets of fields, and share them.
+
+`Rules` may be asked by several threads: what it keeps it could make again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from zcserve.http import FieldLines
+from zcserve.paths import decoded
+from zcserve.rules.globbed import GlobTable
+from zcserve.rules.hashed import is_hashed
+from zcserve.rules.preset import IMMUTABLE
+from zcserve.rules.redirects import Action, Redirect, Redirects
+from zcserve.rules.rule import HeaderRule
+
+# Combinations of rules that are kept. Paths that clients think of may match others without end.
+KEPT_MAX = 4096
+
+_NOSNIFF = (b"X-Content-Type-Options", b"nosniff")
+_CACHE_CONTROL = b"Cache-Control"
+# Globs that match every path.
+_EVERY_PATH = frozenset(("/", "**", "/**", "*", "**/*", "/**/*"))
+# What is said of content, and of no answer that has another: that it may be kept, how to save it, what it needs.
+_OF_CONTENT = frozenset(
+    (b"cache-control", b"cdn-cache-control", b"surrogate-control", b"expires", b"pragma", b"link",
+     b"content-disposition", b"content-language", b"content-location", b"vary", b"x-content-type-options")
+)  # fmt: skip
+
+
+class HeadFields(NamedTuple):
+    """What rules make of the fields of a file, besides those that are made of the file itself.
+
+    lines         they stand in the head's tail, so that a 304 has them, too
+    content_type  Content-Type's value; "": by the file's name
+    charset       for what a charset applies to; "": as configured
+    nosniff       whether X-Content-Type-Options is as it is without rules
+    """
+
+    lines: FieldLines = ()
+    content_type: str = ""
+    charset: str = ""
+    nosniff: bool = True
+
+    @property
+    def all_lines(self) -> FieldLines:
+        """Those of an answer that has no file's head."""
+        return (_NOSNIFF, *self.lines) if self.nosniff else self.lines
+
+
+NO_FIELDS = HeadFields()
+
+# Whose content is the site's page for what is absent; what rules say of it, a 404 has in any case.
+NOT_FOUND_KEY = b"/404.html"
+# What --spa answers with.
+SPA_KEY = b"/index.html"
+
+
+def is_lasting(action: Action) -> bool:
+    """Whether a redirect's location is the same for all requests, but for the query, which is kept. Only 301 is: the
+    front knows no other."""
+    target = action.rule.target
+    return (
+        action.status == 301
+        and action.rule.pattern.is_exact
+        and not action.rule.conditions
+        and target is not None
+        and target.query is None
+        and not target.fragment
+    )
+
+
+def rule_meaning(rule: Redirect) -> tuple[object, ...]:
+    """All of a redirect but where it stands."""
+    return (rule.pattern, rule.target, rule.status, rule.force, rule.conditions)
+
+
+class Rules:
+    """The rules of one root. Immutable; two with the same digest do the same.
+
+    digest      see above
+    has_answers whether there may be an answer where no file is
+    has_forced  whether there may be one where a file is
+    clean_urls  whether `/about` is `/about.html`
+    absent      the fields of a 404: of /404.html, whether there is one or not
+    everywhere  the fields of answers that belong to no path (405, 406, 501, OPTIONS): of rules that match every path,
+                but for what is said of content
+    """
+
+    __slots__ = (
+        "_default", "_is_about_hashes", "_kept", "_redirects", "_rules", "_spa", "_table", "absent", "clean_urls",
+        "digest", "everywhere", "first_segments", "has_answers", "has_forced",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        rules: Sequence[HeaderRule] = (),
+        cache_control: str = "",
+        redirects: Sequence[Redirect] = (),
+        *,
+        clean_urls: bool = False,
+        spa: bool = False,
+    ) -> None:
+        """`cache_control` is what a file has without rules; "": none. Raises UsageError for what is no glob, and for
+        redirects that take too long to look up."""
+        self._redirects = Redirects(redirects)
+        self._spa = spa
+        self.clean_urls = clean_urls
+        self.has_forced = self._redirects.has_forced
+        self.has_answers = bool(redirects) or clean_urls or spa
+        self.first_segments = None if clean_urls or spa else self._redirects.first_segments
+        self._rules = tuple(rules)
+        self._table = GlobTable((glob, number) for number, rule in enumerate(rules) for glob in rule.globs)
+        self._is_about_hashes = frozenset(number for number, rule in enumerate(rules) if rule.immutable)
+        self._kept: dict[tuple[tuple[int, ...], bool, bool], HeadFields] = {}
+        led = [rule_meaning(redirect) for redirect in redirects]
+        told = repr((cache_control, [rule.meaning for rule in rules], led, clean_urls, spa)).encode()
+        self.digest = hashlib.sha256(told).digest()
+        lines: FieldLines = ((_CACHE_CONTROL, cache_control.encode()),) if cache_control else ()
+        self._default = HeadFields(lines) if lines else NO_FIELDS
+        of_all = [number for number, rule in enumerate(rules) if not _EVERY_PATH.isdisjoint(rule.globs)]
+        fields = self._made(tuple(of_all), of_file=False, is_hashed=False)
+        self.absent = self.fields_of_answer(NOT_FOUND_KEY)
+        self.everywhere = tuple(line for line in fields.lines if line[0].lower() not in _OF_CONTENT)
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
+
+    # --- where a path leads -----------------------------------------------------------------------------------
+
+    def answer(self, key: bytes, query: bytes | None) -> Action | None:
+        """What the first redirect that matches answers; the caller has found no file, unless the action's rule has
+        `force`. `query` without its question mark, None for none."""
+        return self._redirects.answer(key, query or b"")
+
+    def forced(self, key: bytes, query: bytes | None) -> Action | None:
+        """The same, if it holds where a file lies."""
+        if not self.has_forced:
+            return None
+        action = self._redirects.answer(key, query or b"")
+        return action if action is not None and action.rule.force else None
+
+    def may_force(self, key: bytes) -> bool:
+        """Whether a request for this key may be answered so, with some query."""
+        return self.has_forced and (self._redirects.reads_query(key) or self.forced(key, None) is not None)
+
+    def page_of_application(self, key: bytes) -> bytes:
+        """The key of the page that --spa has for a path that leads nowhere; b"": none, since it looks like a file."""
+        return SPA_KEY if self._spa and b"." not in key[key.rfind(b"/") :] else b""
+
+    def lasting(self, key: bytes) -> Action | None:
+        """The redirect that a path leads to for all requests, whatever their query, which is appended to the location
+        as it is. None: only the request can tell."""
+        if self._redirects.hosts or not self._redirects or self._redirects.reads_query(key):
+            return None
+        action = self._redirects.answer(key)
+        return action if action is not None and is_lasting(action) else None
+
+    # --- what is sent with it ---------------------------------------------------------------------------------
+
+    def fields_of(self, key: bytes) -> HeadFields:
+        """What the file at this key of an index is sent with. One object for all that have the same."""
+        return self._fields(key, of_file=True) if self._rules else self._default
+
+    def fields_of_answer(self, key: bytes) -> HeadFields:
+        """The same of an answer at this key that has no file: a redirect, a page for what is absent."""
+        return self._fields(key, of_file=False) if self._rules else NO_FIELDS
+
+    def _fields(self, key: bytes, *, of_file: bool) -> HeadFields:
+        numbers = self._table.numbers(decoded(key))
+        hashed = (
+            of_file
+            and not self._is_about_hashes.isdisjoint(numbers)
+            and is_hashed(key[key.rfind(b"/") + 1 :].decode("ascii", "replace"))
+        )
+        known = (numbers, of_file, hashed)
+        fields = self._kept.get(known)
+        if fields is None:
+            fields = self._made(numbers, of_file=of_file, is_hashed=hashed)
+            if len(self._kept) >= KEPT_MAX:
+                self._kept.clear()
+            self._kept[known] = fields
+        return fields
+
+    def _made(self, numbers: tuple[int, ...], *, of_file: bool, is_hashed: bool) -> HeadFields:
+        """What these rules do, one after the other, to what there is without rules."""
+        lines = [_NOSNIFF, *(self._default.lines if of_file else ())]
+        content_type = charset = ""
+        for number in numbers:
+            rule = self._rules[number]
+            names = {*rule.remove, *(name.lower() for name, _ in rule.set)}
+            immutable: FieldLines = ()
+            if rule.immutable and is_hashed and _CACHE_CONTROL.lower() not in names:
+                immutable = ((_CACHE_CONTROL, IMMUTABLE),)
+                names.add(_CACHE_CONTROL.lower())
+            lines = [line for line in lines if line[0].lower() not in names]
+            lines += (*rule.set, *immutable, *rule.add)
+            if rule.content_type:
+                content_type, charset = rule.content_type, ""
+            charset = rule.charset or charset
+        sniffing = [line for line in lines if line[0].lower() == _NOSNIFF[0].lower()]
+        nosniff = [value for _, value in sniffing] == [_NOSNIFF[1]]
+        if nosniff:
+            lines.remove(sniffing[0])
+        return HeadFields(tuple(lines), content_type, charset, nosniff)
+
+
+NO_RULES = Rules()
+
+
+def owned_by(all_rules: Iterable[Rules]) -> frozenset[bytes] | None:
+    """The first segments of paths that one of several may have an answer for where no file is; None: of any."""
+    owned: frozenset[bytes] = frozenset()
+    for rules in all_rules:
+        if rules.first_segments is None:
+            return None
+        owned |= rules.first_segments
+    return owned

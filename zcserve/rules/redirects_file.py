@@ -1,0 +1,148 @@
+"""`_redirects`: one redirect a line, as Netlify and Cloudflare Pages write it.
+
+    # comment
+    /from  [name=value ...]  /to  [status[!]]  [Condition=value ...]  # comment
+
+A `!` has the rule hold where a file lies, too. Without a target the rule is for what has no other (`/admin/* 200`: what
+lies there is served as it is; `/old/* 410`: the site's own page). docs/rules.md has the differences of the two hosts.
+What is wrong is told with its place, and the other lines hold.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from zcserve.errors import nearest
+from zcserve.rules.lines import NETLIFY, RULES_MAX, Dialect, Line, Word, lines_of, words_of
+from zcserve.rules.redirects import ERRORS, Redirect, parse_redirect, too_many_shapes
+from zcserve.rules.trie import Shapes
+from zcserve.rules.where import Part, Problem, RuleError, Where
+
+FILE_NAME = "_redirects"
+
+_STATUS = re.compile(r"(\d{3})(!?)")
+_TARGET = re.compile(r"/|https?:", re.IGNORECASE)
+_ORIGIN = re.compile(r"https?://[^/]*", re.IGNORECASE)
+
+# What Netlify knows besides, and why it is refused; and whether the site would show what the rule is to hide.
+_CONDITIONS: dict[str, tuple[str, bool]] = {
+    "Country": ("where a client is, is not known from path and query", False),
+    "Language": ("Accept-Language is not known from path and query", False),
+    "Cookie": ("cookies are not known from path and query", False),
+    "Role": ("there are no roles; without this rule the paths would be open to all", True),
+    "Sign": ("nothing is fetched from other servers, and so no request is signed", False),
+    "Signed": ("nothing is fetched from other servers, and so no request is signed", False),
+}
+
+
+class RedirectsFile(NamedTuple):
+    """What a file of redirects says."""
+
+    rules: tuple[Redirect, ...]
+    problems: tuple[Problem, ...]
+
+
+class _Parts(NamedTuple):
+    """The words of a line, by what they are."""
+
+    source: Word
+    query: list[Word]
+    target: Word | None
+    status: Word | None
+    conditions: list[Word]
+
+
+def read_redirects(data: bytes, file: str = FILE_NAME, dialect: Dialect = NETLIFY) -> RedirectsFile:
+    """The rules of `data`, in their order, and what is wrong in it."""
+    rules: list[Redirect] = []
+    problems: list[Problem] = []
+    shapes = Shapes()
+    for line in lines_of(data, file, problems):
+        if len(rules) == RULES_MAX:
+            told = f"more than {RULES_MAX} redirects: this line and those behind it are left out"
+            problems.append(Problem(line.where, told, is_grave=True))
+            break
+        rule = _rule(line, dialect)
+        if isinstance(rule, Problem):
+            problems.append(rule)
+        elif shapes.take(rule.shape):
+            rules.append(rule)
+        else:
+            is_grave = _hides(rule.status, force=rule.force)
+            problems.append(Problem(rule.where, too_many_shapes(rule), is_grave))
+    return RedirectsFile(tuple(rules), tuple(problems))
+
+
+def _rule(line: Line, dialect: Dialect) -> Redirect | Problem:
+    """The rule of a line, or what is wrong with it."""
+    parts = _parts(words_of(line))
+    if isinstance(parts, Problem):
+        return parts
+    status = _STATUS.fullmatch(parts.status.text) if parts.status else None
+    if parts.status and status is None:
+        return Problem(parts.status.where, f"{parts.status.text!r} is no status; accepted: 301, or 301! with force")
+    for word in parts.conditions:
+        return _refused(word)
+    number, force = (int(status[1]), bool(status[2])) if status else (dialect.status, False)
+    query: dict[str, str] = {}
+    for word in parts.query:
+        name, equals, value = word.text.partition("=")
+        if not equals or name in query:
+            return Problem(word.where, f"{word.text!r} is no parameter; accepted: id=:id or id=1, each name once")
+        query[name] = value
+    target = parts.target.text if parts.target else _target_of(parts.source.text, number)
+    force = force or dialect.always_forces
+    try:
+        return parse_redirect(
+            parts.source.text, target, status=number, force=force, query=query, where=parts.source.where
+        )  # fmt: skip
+    except RuleError as error:
+        return Problem(_where(parts, error.part), str(error), is_grave=_hides(number, force=force))
+
+
+def _hides(status: int, *, force: bool) -> bool:
+    """Whether a rule is there to hide files."""
+    return force and status >= 400
+
+
+def _parts(words: list[Word]) -> _Parts | Problem:
+    """The words by what they are; a Problem where one is nothing."""
+    source, *rest = words
+    if not rest:
+        return Problem(source.where, f"{source.text!r} leads nowhere; accepted: /from /to, then a status")
+    if _STATUS.fullmatch(rest[0].text):
+        return _Parts(source, [], None, rest[0], rest[1:])
+    at = next((number for number, word in enumerate(rest) if _TARGET.match(word.text)), None)
+    if at is None:
+        told = f"{rest[-1].text!r} leads nowhere: a target begins with a slash, with http:// or https://"
+        return Problem(rest[-1].where, told)
+    behind = rest[at + 1 :]
+    status = behind.pop(0) if behind and "=" not in behind[0].text else None
+    return _Parts(source, rest[:at], rest[at], status, behind)
+
+
+def _target_of(source: str, status: int) -> str:
+    """Where a rule leads that has no target: to what is asked for, or to the site's own page of an error."""
+    if status in ERRORS:
+        return ""
+    return (_ORIGIN.sub("", source, count=1) or "/").replace("*", ":splat", 1)
+
+
+def _refused(word: Word) -> Problem:
+    name, equals, _ = word.text.partition("=")
+    if not equals:
+        return Problem(word.where, f"{word.text!r} stands behind the status, where conditions would")
+    known = next((one for one in _CONDITIONS if one.lower() == name.lower()), None)
+    if known is not None:
+        why, is_grave = _CONDITIONS[known]
+        return Problem(word.where, f"{word.text!r}: {why}", is_grave)
+    told = f"{word.text!r} is no condition; did you mean {nearest(name, _CONDITIONS)}?"
+    return Problem(word.where, told, is_grave=True)
+
+
+def _where(parts: _Parts, part: Part) -> Where:
+    """Where a part of the rule stands."""
+    words = {"to": parts.target, "status": parts.status, "query": parts.query[0] if parts.query else None}
+    word = words.get(part)
+    return word.where if word else parts.source.where
