@@ -72,7 +72,7 @@ def test_a_wrong_key_of_the_file_and_a_wrong_variable_are_wrong_use(tmp_path: Pa
     done = run("www", "--config", "web.toml", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (
         2,
-        "zcserve: web.toml: unknown key 'memry'; the nearest known is memory\n",
+        "zcserve: web.toml:1:1: unknown key 'memry'; the nearest known is memory\n",
     )
     assert run("www", cwd=tmp_path, ZCSERVE_CONFIG="web.toml").stderr == done.stderr
     done = run("www", cwd=tmp_path, ZCSERVE_MEMRY="1")

@@ -51,12 +51,13 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FLOORS_WITHIN = {
     "config": (
         ("refusal",),
-        ("units", "addresses", "globs", "log_fields", "places"),
-        ("checks",),
+        ("units", "addresses", "hosts", "globs", "log_fields", "places"),
+        ("checks", "site"),
         ("option",),
         ("tables",),
         ("table",),
         ("keys",),
+        ("sites",),
         ("sources",),
     ),
     "site": (

@@ -49,7 +49,7 @@ def check(config: Config) -> int:
 
 def _check_content(config: Config) -> None:
     rules = Rulebook(config).rules()
-    generation = walk(Root(config.root, rules), index=config.index)
+    generation = walk(Root(config.directory, rules), index=config.index)
     try_to_open_files(generation)
     store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
     store.count_index(0, generation.index_bytes)
@@ -63,7 +63,7 @@ def _check_content(config: Config) -> None:
     found = [one for entry in entries for one in representations(entry)]
     taken = _taken(entries, pinned, store)
     left_out = len(found) - len(taken)
-    print(f"root {printable(str(config.root))}: {_counted(found)}")
+    print(f"root {printable(str(config.directory))}: {_counted(found)}")
     print(f"would be resident: {_counted(taken)} of a budget of {size_text(config.memory)}; {left_out} stay out")
     files = sum(not one.encoding for one in found)  # as the server counts them
     if left_out and (told := eaten(store, files, _bytes(found))):

@@ -145,7 +145,7 @@ class Server:
         """Where content lies, and what fills it."""
         config = self.config
         closing.start()
-        self.site = Site(0, Generation(Root(config.root)), pins=Pinned(config.pin))
+        self.site = Site(0, Generation(Root(config.directory)), pins=Pinned(config.pin))
         self.store = Store(
             config.memory,
             slab_bytes=config.slab_bytes,

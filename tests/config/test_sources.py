@@ -14,7 +14,7 @@ from zcserve.config.units import MIB
 from zcserve.errors import UsageError, nearest
 
 # What keys accept that do not take any text.
-ODD = {"--type": "ts=text/plain", "--proxy-headers": "unix:", "--access-log-fields": "host"}
+ODD = {"--hosts": "a.example", "--type": "ts=text/plain", "--proxy-headers": "unix:", "--access-log-fields": "host"}
 
 
 def write(directory: Path, text: str) -> Path:
@@ -120,7 +120,7 @@ def test_no_root_at_all_says_how_to_give_one() -> None:
         ("[limits]\nport = 1", "unknown key 'limits'"),
         ("port = 1\nmemory = \nhost = 'x'", "zcserve.toml:2:10: "),
         ("port = 1\nindex = ['a'", "zcserve.toml:2: "),
-        ("port = 1\nport = 2", "zcserve.toml:2:9: "),
+        ("port = 1\nport = 2", "zcserve.toml:2: "),
         ("port = true", "port: True is a boolean, not a whole number; accepted: a whole number, from 0 to"),
         ("port = 80.5", "port: 80.5 is a float, not a whole number"),
         ("port = [80]", "port: [80] is an array, not a whole number"),

@@ -77,7 +77,7 @@ def snapshot_of(node: Node, *, surveys: bool = True) -> Told:
 
 
 def _release(node: Node) -> Told:
-    root = node.content.site.root.path if node.content is not None else node.config.root
+    root = node.content.site.root.path if node.content is not None else node.config.directory
     return {"root": os.fspath(root), "since": node.content.counters.live_since if node.content is not None else None}
 
 
