@@ -48,3 +48,11 @@ def service(tmp_path: Path) -> Iterator[Service]:
 )
 def test_a_name_that_is_no_other_sites_belongs_to_the_first(service: Service, name: bytes, site: int) -> None:
     assert service.site_of(name).id == site
+
+
+def test_sites_may_come_and_go(service: Service) -> None:
+    service.serve((service.sites[2],))
+    assert service.site_of(b"two.example").id == 2
+    assert service.site_of(b"one.example").is_nowhere
+    service.serve((Site(0, service.sites[0].live),))
+    assert service.site_of(b"two.example").id == 0

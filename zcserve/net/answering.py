@@ -392,6 +392,10 @@ def look_up(
 ) -> Reply | tuple[Generation, Entry]:
     """What a site says to a request without an application: the answer, or whose content is asked for. `place`: the
     target's path and query, where they were read. Raises HttpError 400."""
+    if site.is_nowhere:
+        if method in (b"GET", b"HEAD"):
+            split_target(target)
+        return reply.page(421)
     if method in (b"GET", b"HEAD"):
         (generation, resource), query = _find(site, target, place)
         if isinstance(resource, Entry):

@@ -13,6 +13,7 @@ from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import NOT_FOUND_KEY, Generation
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
+from zcserve.config.site import DEFAULT_NAME
 from zcserve.site.exchange import Application
 from zcserve.site.reply import Reply, not_found, redirect
 
@@ -31,8 +32,10 @@ class Sampler(Protocol):
 class Site:
     """One site. What writes it is in the loop's thread.
 
-    id           its number in the server
-    names        host names in lower case, without a port; the first site of a server has all that no other one has
+    id           its number in the server; 0 is the default site, which has all names that no other one has
+    name         in the log and for the operator
+    names        host names in lower case, without a port; b"*.example.org" is all below that
+    is_nowhere   it stands for names that no site has: all requests are misdirected (hosts.py)
     live         the generation that is served
     generations  that one, and behind it the older ones that are still reachable, youngest first; each `until` a time
                  of the loop
@@ -43,13 +46,24 @@ class Site:
     sampler      hears of each use, once there are misses; one for all sites
     """
 
-    __slots__ = ("application", "generations", "hits", "id", "live", "misses", "names", "pins", "sampler")
+    __slots__ = (
+        "application", "generations", "hits", "id", "is_nowhere", "live", "misses", "name", "names", "pins", "sampler",
+    )  # fmt: skip
 
     def __init__(
-        self, id: int, live: Generation, *, names: frozenset[bytes] = frozenset(), pins: Pinned | None = None
+        self,
+        id: int,
+        live: Generation,
+        *,
+        name: str = DEFAULT_NAME,
+        names: frozenset[bytes] = frozenset(),
+        pins: Pinned | None = None,
+        is_nowhere: bool = False,
     ) -> None:
         self.id = id
+        self.name = name
         self.names = names
+        self.is_nowhere = is_nowhere
         self.live = live
         self.generations: tuple[Generation, ...] = (live,)
         self.pins = pins if pins is not None else Pinned(())
