@@ -151,10 +151,9 @@ class Server:
             slab_bytes=config.slab_bytes,
             small_body_bytes_max=config.small_body_bytes_max,
             policy=config.evict,
-            pinned=self.site.pins,
         )
         undo.callback(self.store.close)
-        self.loader = Loader(self.store, config)
+        self.loader = Loader(self.store, config, self.site.pins)
         undo.callback(self.loader.variants.close)
         self.loader.variants.progress.subscribe(self._supervisor.compressing)
         builder = Builder(config, self.store, self.loader, self.site)

@@ -191,7 +191,7 @@ def _claim(places: list[_Place], loader: Loader, root: Root) -> None:
         if body is not None:
             bodies.append((place.entry, body))
     for entry, body in reversed(bodies):
-        loader.store.admit(entry, body)
+        loader.store.admit(entry, body, loader.is_pinned)
 
 
 def _body(place: _Place, loader: Loader, root: Root, extents: dict[int, Extent]) -> Body | None:
@@ -207,5 +207,6 @@ def _body(place: _Place, loader: Loader, root: Root, extents: dict[int, Extent])
     there = store.look(place.slab, place.offset, place.head_bytes + entry.size)
     if there[: place.head_bytes] == head:
         return store.claim(place.slab, place.offset, place.head_bytes, entry.size)
-    store.place([(entry, head, bytes(there[place.head_bytes :]))], evict=False)
+    content = bytes(there[place.head_bytes :])
+    store.place([(entry, head, content)], evict=False, is_pinned=loader.is_pinned)
     return None

@@ -86,7 +86,7 @@ class Builder:
 
     def open_root(self) -> Root:
         """The root as it is now, with its rules. Raises UsageError."""
-        return Root(self.config.directory, self.book.rules())
+        return Root(self.config.directory, self.book.rules(), self.site.id)
 
     def build(self, *, last: Generation | None = None, progress: bool = False, load: bool = True) -> Built:
         """Build a generation, sharing what is the same in `last`. Without `load` all else stays on disk. Raises
