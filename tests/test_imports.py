@@ -39,7 +39,7 @@ FLOORS = (
     ("servlets",),
     ("content", "upgrade", "signals", "drain", "supervisor"),
     ("admin",),
-    ("check", "banner", "foresight", "succession", "activation"),
+    ("check", "banner", "foresight", "succession", "activation", "sites"),
     ("server", "ctl"),
     ("cli",),
     ("command",),
@@ -64,6 +64,7 @@ FLOORS_WITHIN = {
         ("reply",),
         ("exchange",),
         ("site",),
+        ("hosts",),
     ),
     "ctl": (
         ("commands", "client", "figures"),
@@ -79,6 +80,7 @@ FLOORS_WITHIN = {
         ("patches", "pinning"),
         ("purging",),
         ("content",),
+        ("contents",),
     ),
 }
 

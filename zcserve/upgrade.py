@@ -55,14 +55,13 @@ from math import inf
 from zcserve import log, threads
 from zcserve.cache import manifest
 from zcserve.cache.index import Generation
-from zcserve.cache.loader import Loader
+from zcserve.cache.manifest import Heir
 from zcserve.cache.store import Memory
 from zcserve.errors import NoThreadError, reason_of
 from zcserve.log import Log
 from zcserve.net.inherited import Inherited
 from zcserve.net.loop import Loop
 from zcserve.program import Program
-from zcserve.site.site import Site
 
 _log = Log(__name__)
 
@@ -145,15 +144,17 @@ class Predecessor:
         lent = {int(fd): name for fd, name in json.loads(environ.get(LENT, "{}")).items()}
         return cls(Handover(**json.loads(text)), awaits_ready=awaits_ready, lent=lent)
 
-    def adopt(self, loader: Loader, site: Site) -> Generation | None:
-        """What it serves of this site, its bodies resident here as well; None where that cannot be used."""
-        generation = manifest.adopt(self._manifest, self._memory, loader, site.root, site.id)
+    def adopt(self, heirs: Mapping[str, Heir]) -> dict[str, Generation]:
+        """What it serves of each of these sites, its bodies resident here as well; of those left out it had nothing
+        that can be used."""
+        served = manifest.adopt(self._manifest, self._memory, heirs)
         os.close(self._manifest)
-        if generation is None:
-            _log.warning("upgrade: what process %d has in memory is of another shape, all is loaded anew", self.pid)
+        if served:
+            store = next(iter(heirs.values())).loader.store
+            _log.info("upgrade: %d resident files taken over from process %d", store.resident, self.pid)
         else:
-            _log.info("upgrade: %d resident files taken over from process %d", loader.store.resident, self.pid)
-        return generation
+            _log.warning("upgrade: what process %d has in memory is of another shape, all is loaded anew", self.pid)
+        return served
 
     def await_go(self, is_stopping: Callable[[], bool] = lambda: False) -> bool:
         """Wait until the old process changes nothing any more in what it serves: then what changed before is known here

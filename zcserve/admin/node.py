@@ -13,6 +13,7 @@ from zcserve.cache.index import Generation
 from zcserve.cache.store import Store
 from zcserve.config.table import Config
 from zcserve.content.content import Content
+from zcserve.content.contents import Contents
 from zcserve.drain import Drain
 from zcserve.net.loop import Loop
 from zcserve.net.service import Service
@@ -66,7 +67,7 @@ class Node:
     """A server, as its operator sees it. All in the loop's thread.
 
     reload, upgrade  what the signals SIGHUP and SIGUSR2 do; `upgrade` tells why not, or ""
-    service, content, store, drain  None while the server starts
+    service, content, contents, store, drain  None while the server starts
     application      None where there are no servlets and mounts
     access_log, slow  None where there is none (--access-log, --slow-log)
     curve            what more memory would give; None as long as all is resident
@@ -78,7 +79,8 @@ class Node:
     reload: Callable[[], object]
     upgrade: Callable[[], str]
     service: Service | None = None
-    content: Content | None = None
+    content: Content | None = None  # of the first site
+    contents: Contents | None = None
     store: Store | None = None
     application: Servlets | None = None
     access_log: AccessLog | None = None
@@ -96,9 +98,9 @@ class Node:
 
     def readiness(self) -> Readiness:
         """Whether it is to be asked: what it was to load is resident, and it does not end."""
-        if self.content is None:
+        if self.contents is None:
             return {"is_ready": False, "phase": "starting"}
-        ready = self.content.readiness.ask()
+        ready = self.contents.readiness()
         return {
             "is_ready": ready.is_ready,
             "phase": ready.phase,

@@ -120,7 +120,7 @@ class Builder:
                 show.clear()
         self.read_not_found_page(generation)
         for glob in self.site.pins.newly_idle(generation):
-            _log.warning("--pin %s matches no file", glob)
+            _log.warning("%s--pin %s matches no file", self.site.label, glob)
         return Built(generation, watcher, report, load)
 
     def _load_all(
@@ -131,7 +131,8 @@ class Builder:
         report = preload(generation, self.loader, first=first, make_room=True, progress=note, faults=faults)
         if left := self.site.pins.left_out(generation):
             size = size_text(sum(representation.size for representation in left))
-            _log.warning("pinned: %d files, %s, do not fit into memory: sent from disk", len(left), size)
+            label = self.site.label
+            _log.warning("%spinned: %d files, %s, do not fit into memory: sent from disk", label, len(left), size)
         return report
 
     def fill(self, generation: Generation, faults: Faults, note: Callable[[int, int], None]) -> Preloaded:
@@ -162,7 +163,8 @@ class Builder:
             return Watcher(root)
         except OSError as error:
             _log.warning(
-                "the root is not watched (%s%s): changes are seen after SIGHUP only",
+                "%sthe root is not watched (%s%s): changes are seen after SIGHUP only",
+                self.site.label,
                 reason_of(error),
                 "; raise fs.inotify.max_user_instances or ulimit -n" if error.errno in SCARCE else "",
             )

@@ -192,7 +192,7 @@ class Releases:
     def _failed(self, error: UsageError | OSError, last: Generation) -> None:
         self._live.is_adrift = isinstance(error, UsageError) or not last.root.is_in_place()
         again = self.try_again_later()
-        _log.error("reload failed, the old content goes on; tried again in %g s: %s", again, error)
+        _log.error("%sreload failed, the old content goes on; tried again in %g s: %s", self._site.label, again, error)
         self._counters.failed += 1  # last: what sees it counted finds it told
 
     def _build_and_compare(self, last: Generation) -> tuple[Built, Shards[bytes, bool], list[Generation]]:
@@ -284,7 +284,8 @@ class Releases:
         self._counters.flips += 1
         self._counters.live_since = time.time()
         files = report.files - report.variants
-        _log.info("reloaded: %d files, %d paths changed or gone, %s", files, len(changed), resident(report))
+        told = files, len(changed), resident(report)
+        _log.info("%sreloaded: %d files, %d paths changed or gone, %s", self._site.label, *told)
         report_problems(generation.problems)
         warn_of_memory(self._store, report)
         self.tidy_variants()

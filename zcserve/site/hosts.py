@@ -17,6 +17,8 @@ from zcserve.config.hosts import WILDCARD
 from zcserve.site.site import Site
 
 _BELOW = WILDCARD.encode()
+# The number of the site that stands for it.
+NOWHERE = -1
 # Of a name in DNS (RFC 1035 section 2.3.4). A longer one is no site's: each of its labels would be a look-up.
 NAME_BYTES_MAX = 255
 
@@ -35,7 +37,7 @@ class Hosts:
         if default is not None and not refuses_unknown:
             self.unnamed = self.unknown = default
         else:
-            self.unknown = Site(-1, Generation(Root("/")), name="nowhere", is_nowhere=True)
+            self.unknown = Site(NOWHERE, Generation(Root("/")), name="nowhere", is_nowhere=True)
             self.unnamed = default or self.unknown
         self.is_one = len(sites) == 1 and self.unknown is default
         self._exact = {name: site for site in sites for name in site.names if not name.startswith(_BELOW)}

@@ -72,6 +72,11 @@ class Site:
         self.hits = self.misses = 0
 
     @property
+    def label(self) -> str:
+        """Begins a line of the log; "" for the default site."""
+        return "" if self.name == DEFAULT_NAME else f"site {self.name}: "
+
+    @property
     def root(self) -> Root:
         """What the live generation was made from."""
         return self.live.root
