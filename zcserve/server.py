@@ -213,9 +213,7 @@ class Server:
             proxies=Proxies(Trusted(config.proxy_headers)) if config.proxy_headers else None,
         )
         if self._service.hosts is not None:
-            loop.front.shelf(
-                NOWHERE
-            )  # the first is what a front goes by that knows no hosts: of this it is taught nothing
+            loop.front.shelf(NOWHERE)  # of all hosts: nothing of it is taught, so that all is handed over
         for tenant in self.sites:
             tenant.teach(loop.front)
         loop.handed_over.subscribe(partial(take_over, self._service))

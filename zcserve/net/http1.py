@@ -85,8 +85,7 @@ class Http1:
         service = self._service
         parse = service.parser.parse if self._proxies is None and service.notes is None else self._parse
         site, writer, loop, hosts = self._site, self._writer, service.loop, service.hosts
-        live = site.live
-        resources = live.resources  # a hit is what `Site.hit` finds, without a call for each
+        resources = (live := site.live).resources  # a hit is what `Site.hit` finds, without a call for each
         data = self.inbox
         at = count = others = 0  # the last request that was no hit had this number
         if self._round != loop.rounds:
@@ -108,8 +107,7 @@ class Http1:
                 count += 1
                 if hosts is not None:
                     site = self._site = hosts.find(host_of(target, fields))
-                    live = site.live
-                    resources = live.resources
+                    resources = (live := site.live).resources
                 base = resources.get(target)
                 if base is None and b"?" in target:  # a query changes nothing of a file
                     base = resources.get(target.partition(b"?")[0])
