@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -119,7 +120,8 @@ class Served:
         self.checked.append(config)
         return 1
 
-    def Server(self, config: Config) -> SimpleNamespace:
+    def Server(self, config: Config, reread: Callable[[], Config] | None) -> SimpleNamespace:
+        assert reread is None or reread() == config
         return SimpleNamespace(run=lambda: self._run(config), ends_by=0.0)
 
     def _run(self, config: Config) -> int:

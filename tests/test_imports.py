@@ -40,6 +40,7 @@ FLOORS = (
     ("content", "upgrade", "signals", "drain", "supervisor"),
     ("admin",),
     ("check", "banner", "foresight", "succession", "activation", "sites"),
+    ("reconfigure",),
     ("server", "ctl"),
     ("cli",),
     ("command",),

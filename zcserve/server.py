@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -57,6 +57,7 @@ from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.net.slow import SlowRequests
 from zcserve.program import close_inherited
+from zcserve.reconfigure import Reconfigure
 from zcserve.site.hosts import NOWHERE
 from zcserve.site.site import Site
 from zcserve.sites import Sites
@@ -81,7 +82,10 @@ class Server:
     it. Raises UsageError when a root, an address or an option cannot be used.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, reread: Callable[[], Config] | None = None) -> None:
+        """`reread` reads the configuration again, for a reload; None: its sites do not change."""
+        self._reread = reread
+        self._reconfigure: Reconfigure | None = None
         self._budget = budget_of(config)
         self.config = config = replace(config, memory=self._budget.bytes)
         self._thread: threading.Thread | None = None
@@ -226,9 +230,12 @@ class Server:
         self.contents.reloaded.subscribe(self._supervisor.reloaded)
         self.loop.each_turn.subscribe(self.contents.each_turn)
         self._foresight = Foresight(self._service, self.store, self.contents)
+        if self._reread is not None:
+            parts = self.sites, self.contents, self._service
+            self._reconfigure = Reconfigure(self.config, self._reread, *parts)
         if self._admin is not None:
             node = self._admin.node
-            node.service, node.content, node.store = self._service, self.content, self.store
+            node.service, node.store = self._service, self.store
             node.contents = self.contents
             node.application, node.curve = self.sites.first.application, self._foresight.curve
             node.access_log, node.slow = self._log, self._slow
@@ -423,6 +430,8 @@ class Server:
         """Build the next generation beside the live one and flip to it, and load all servlets anew; any thread may
         ask. Returns at once."""
         self._supervisor.reloading()
+        if self._reconfigure is not None:
+            self._reconfigure.reload()
         self.contents.reload()
         self.sites.reload_applications(self._service)
 

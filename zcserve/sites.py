@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import count
 from typing import TYPE_CHECKING
 
 from zcserve.cache.index import Generation
@@ -78,6 +79,15 @@ class Tenant:
         undo.callback(application.close)
         application.start()
 
+    def let_go(self) -> None:
+        """It is gone: forget its content. A request may still wait for its loader, which finds nothing."""
+        self.loader.variants.close()
+        for generation in self.site.generations:
+            for entry in generation.entries():
+                self.loader.forget(entry)
+            generation.clear()
+        self.loader.store.count_index(self.site.id, 0)
+
     def open_content(self, service: Service) -> Content:
         """What follows the root from now on. Raises NoThreadError."""
         built, self._built = self._built, None
@@ -94,16 +104,27 @@ class Sites:
         """`config.memory` is what there is. Raises UsageError that names the site."""
         check_shares(config.sites, config.memory)
         self.loaders = Loaders(store)
+        self._store = store
+        self._numbers = count()
         self._tenants: list[Tenant] = []
         where = {table.name: table.where for table in config.sites}
-        for number, (name, own) in enumerate(configs_of(config).items(), config.root is None):
+        for name, own in configs_of(config).items():
             try:
-                tenant = Tenant(number, name, own, store)
+                tenant = self.make(name, own)
             except UsageError as error:
                 raise UsageError(f"{where[name]}sites.{name}: {error}" if name in where else str(error)) from None
             undo.callback(tenant.loader.variants.close)
-            self.loaders.add(number, tenant.loader)
             self._tenants.append(tenant)
+
+    def make(self, name: str, config: Config) -> Tenant:
+        """A further one, of which nothing is served yet. In one thread at a time. Raises UsageError."""
+        tenant = Tenant(next(self._numbers), name, config, self._store)
+        self.loaders.add(tenant.site.id, tenant.loader)
+        return tenant
+
+    def replace(self, tenants: list[Tenant]) -> None:
+        """From now on these are all."""
+        self._tenants = tenants
 
     def __iter__(self) -> Iterator[Tenant]:
         return iter(self._tenants)

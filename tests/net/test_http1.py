@@ -112,7 +112,9 @@ def test_each_request_is_for_the_site_that_it_names(house: House_, tmp_path: Pat
     client = Client(here)
     client.comes(GET)
     other = Generation(Root(tmp_path))
-    here.service.serve((*here.service.sites, Site(1, other, names=frozenset((b"b.example", b"*.b.example")))))
+    here.service.serve(
+        (*here.service.sites, Site(1, other, name="other", names=frozenset((b"b.example", b"*.b.example"))))
+    )
     there = GET.replace(b"Host: test", b"Host: B.example.:80")
     absolute = there.replace(b"/page", b"http://test/page")
     client.comes(GET + there + absolute + GET.replace(b"/page", b"http://x.b.example/page") + GET)

@@ -11,6 +11,7 @@ import pytest
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
+from zcserve.config.site import DEFAULT_NAME
 from zcserve.config.table import Config
 from zcserve.net.bodies import Allowance
 from zcserve.net.front import Front
@@ -28,7 +29,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     for number, names in enumerate([(), (b"one.example", b"www.one.example"), (b"two.example",)]):
         keys = [b"/%d" % key for key in range(number + 1)]
         live = Generation(Root(tmp_path), {key: Entry(key, b"", 0, None) for key in keys})
-        sites.append(Site(number, live, names=frozenset(names)))
+        sites.append(Site(number, live, name=str(number) if number else DEFAULT_NAME, names=frozenset(names)))
     unused: Any = None
     yield Service(
         config=config,

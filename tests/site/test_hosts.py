@@ -8,13 +8,17 @@ import pytest
 
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
+from zcserve.config.site import DEFAULT_NAME
 from zcserve.site.hosts import NAME_BYTES_MAX, Hosts
 from zcserve.site.site import Site
 
 
 def sites_of(root: Path, *names: tuple[bytes, ...], first: int = 0) -> list[Site]:
     live = Generation(Root(root))
-    return [Site(number, live, names=frozenset(some)) for number, some in enumerate(names, first)]
+    return [
+        Site(number, live, name=str(number) if number else DEFAULT_NAME, names=frozenset(some))
+        for number, some in enumerate(names, first)
+    ]
 
 
 NAMES = (

@@ -67,7 +67,7 @@ class Node:
     """A server, as its operator sees it. All in the loop's thread.
 
     reload, upgrade  what the signals SIGHUP and SIGUSR2 do; `upgrade` tells why not, or ""
-    service, content, contents, store, drain  None while the server starts
+    service, contents, store, drain  None while the server starts
     application      None where there are no servlets and mounts
     access_log, slow  None where there is none (--access-log, --slow-log)
     curve            what more memory would give; None as long as all is resident
@@ -79,7 +79,6 @@ class Node:
     reload: Callable[[], object]
     upgrade: Callable[[], str]
     service: Service | None = None
-    content: Content | None = None  # of the first site
     contents: Contents | None = None
     store: Store | None = None
     application: Servlets | None = None
@@ -89,6 +88,11 @@ class Node:
     survey: Survey = field(init=False)
     drain: Drain | None = None
     since: float = field(default_factory=time.time)  # of the wall clock, in seconds
+
+    @property
+    def content(self) -> Content | None:
+        """That of the first site; None while the server starts."""
+        return self.contents.first if self.contents is not None else None
 
     def __post_init__(self) -> None:
         self.survey = Survey(self.loop, self._live)

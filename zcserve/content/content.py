@@ -255,6 +255,14 @@ class Content:
 
     # --- ending -------------------------------------------------------------------------------------------
 
+    def unfollow(self) -> None:
+        """The site is served no more: hear of no change, and have nothing due. In the loop."""
+        self.stand_still()
+        self.end()
+        if self.watcher is not None:
+            self._loop.forget(self.watcher.fd)
+        self._loop.wake_at(inf, self)
+
     def end(self) -> None:
         """Have the threads end, and wait for none: `close` does."""
         self._builder.closing.set()

@@ -40,6 +40,13 @@ class Contents:
         content.reloaded.subscribe(partial(self._reloaded, content.site.id))
         self._plan(content.due)
 
+    def remove(self, site: int) -> Content:
+        """It is none of them any more: close it."""
+        content = self._by_site.pop(site)
+        content.unfollow()
+        self._reloaded(site)
+        return content
+
     def __iter__(self) -> Iterator[Content]:
         return iter(tuple(self._by_site.values()))
 

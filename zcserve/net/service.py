@@ -94,17 +94,14 @@ class Service:
     def __post_init__(self) -> None:
         self.shortage = Shortage(self.loop.timers)
         self.failures = Failures(self.loop.timers)
-        hosts = self._hosts_of(self.sites)
+        hosts = Hosts(self.sites, refuses_unknown=self.config.unknown_host == "421")
         self.hosts = None if hosts.is_one else hosts
 
-    def serve(self, sites: tuple[Site, ...]) -> None:
-        """From the next request on these are the sites. In the loop's thread, between two turns."""
-        if sites != self.sites:  # from now on each request asks: connections remember the site that was the only one
-            self.hosts = self._hosts_of(sites)
-            self.sites = sites
-
-    def _hosts_of(self, sites: tuple[Site, ...]) -> Hosts:
-        return Hosts(sites, refuses_unknown=self.config.unknown_host == "421")
+    def serve(self, sites: tuple[Site, ...], *, refuses_unknown: bool = False) -> None:
+        """From the next request on these are the sites, by the names that they have now. In the loop's thread, between
+        two turns."""
+        self.sites = sites  # and each request asks: connections remember the site that was the only one
+        self.hosts = Hosts(sites, refuses_unknown=refuses_unknown)
 
     def site_of(self, name: bytes) -> Site:
         """The site that a host name belongs to (`http.host_name`), b"" for a request that names none."""

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.config.hosts import WILDCARD
+from zcserve.config.site import DEFAULT_NAME
 from zcserve.site.site import Site
 
 _BELOW = WILDCARD.encode()
@@ -33,7 +34,7 @@ class Hosts:
 
     def __init__(self, sites: Sequence[Site], *, refuses_unknown: bool = False) -> None:
         """`sites` are one at least, no two with the same name."""
-        default = next((site for site in sites if site.id == 0), None)
+        default = next((site for site in sites if site.name == DEFAULT_NAME), None)
         if default is not None and not refuses_unknown:
             self.unnamed = self.unknown = default
         else:

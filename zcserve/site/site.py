@@ -32,8 +32,8 @@ class Sampler(Protocol):
 class Site:
     """One site. What writes it is in the loop's thread.
 
-    id           its number in the server; 0 is the default site, which has all names that no other one has
-    name         in the log and for the operator
+    id           its number in the server, which no other one gets
+    name         in the log and for the operator; that of DEFAULT_NAME has all names that no other one has
     names        host names in lower case, without a port; b"*.example.org" is all below that
     is_nowhere   it stands for names that no site has: all requests are misdirected (hosts.py)
     live         the generation that is served
