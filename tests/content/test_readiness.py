@@ -89,8 +89,14 @@ def test_what_could_not_be_read_for_now_is_missing_until_it_is_there(
         return open_in(self, directory, name)
 
     open_file = Root.open_file
+
+    def fail_too(self: Root, path: bytes) -> tuple[int, os.stat_result]:
+        if path == b"bad":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return open_file(self, path)
+
     monkeypatch.setattr(Root, "open_in", fail)
-    monkeypatch.setattr(Root, "open_file", lambda self, path: (fail(self, -1, path), open_file(self, path))[1])
+    monkeypatch.setattr(Root, "open_file", fail_too)
     shown = show({"bad": bytes(10), "good": bytes(30)})
     monkeypatch.undo()
     ready = shown.readiness.ask()

@@ -16,7 +16,7 @@ from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
-from zcserve.net import answering
+from zcserve.net import leading
 from zcserve.net.answering import RENEWALS_MAX, Answering
 from zcserve.net.bodies import Allowance
 from zcserve.net.framing import frame
@@ -377,7 +377,7 @@ def test_the_canonical_form_of_a_target_is_computed_once(
         return http.canonical_of(decoded)
 
     monkeypatch.setattr(paths, "canonical_of", canonical_of)
-    monkeypatch.setattr(answering, "canonical_path", canonical_of)
+    monkeypatch.setattr(leading, "canonical_path", canonical_of)
     here = desk(Reply(200, (), b"made"))
     assert status_of(here.request(target, method=method).answer()) == status
     assert len(computed) == 1

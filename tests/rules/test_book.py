@@ -35,3 +35,30 @@ def test_the_same_rules_are_one_object(tmp_path: Path) -> None:
 def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^rules\[0\]\.set\.Date: 'Date' cannot be set"):
         Rulebook(Config(root=tmp_path, rules=({"path": "/a", "set": {"Date": "x"}},)))
+
+
+def test_files_of_a_root_stand_before_the_toml_file_where_the_last_decides_and_behind_where_the_first_does(
+    tmp_path: Path,
+) -> None:
+    config = Config(
+        root=tmp_path,
+        rules=({"path": "/**", "set": {"X-A": "toml"}},),
+        redirects=({"from": "/old", "to": "/toml"},),
+    )
+    book = Rulebook(config)
+    rules = book.rules(b"/*\n  X-A: file\n  X-B: file\n", b"/old /file\n/other /file\n")
+    assert rules.fields_of(b"/x").lines == ((b"X-B", b"file"), (b"X-A", b"toml"))
+    led = [rules.answer(key, None) for key in (b"/old", b"/other")]
+    assert [action and action.location for action in led] == [b"/toml", b"/file"]
+    assert book.told == [
+        "_headers:1:1: X-A is as rules[0] says",
+        "_redirects:1:1: /old leads where redirects[0] says",
+    ]
+
+
+def test_rules_are_compiled_anew_only_where_a_file_is_another(tmp_path: Path) -> None:
+    book = Rulebook(Config(root=tmp_path))
+    first = book.rules(b"/a\n  X-A: 1\n", None)
+    assert book.rules(b"/a\n  X-A: 1\n", None) is first
+    assert book.rules(None, None).digest == NO_RULES.digest
+    assert book.rules(b"/a\n  X-A: 1\n", None).digest == first.digest

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
 from zcserve.config.globs import parse_glob
+from zcserve.config.tables import tables_of
 from zcserve.http import FieldLines
-from zcserve.rules.compiled import KEPT_MAX, NO_FIELDS, NO_RULES, HeadFields, Rules
+from zcserve.rules.compiled import KEPT_MAX, NO_FIELDS, NO_RULES, HeadFields, Rules, owned_by
 from zcserve.rules.hashed import is_hashed
 from zcserve.rules.preset import IMMUTABLE
+from zcserve.rules.reading import redirects
 from zcserve.rules.rule import HeaderRule
 
 
@@ -185,3 +188,60 @@ def test_whatever_the_rules_a_plain_reading_of_them_says_the_same() -> None:
             assert rules.fields_of(path.encode()) == plain(written, cache_control, path)
 
     law()
+
+
+def led(*tables: dict[str, Any], **more: Any) -> Rules:
+    return Rules(redirects=redirects(tables_of(list(tables), ("redirects",))), **more)
+
+
+def test_what_leads_nowhere_else_costs_no_look_up() -> None:
+    assert not NO_RULES.has_answers
+    assert NO_RULES.lasting(b"/a") is None
+    assert not NO_RULES.may_force(b"/a")
+    assert NO_RULES.first_segments == frozenset()
+
+
+def test_a_redirect_is_lasting_where_nothing_but_the_path_tells() -> None:
+    rules = led(
+        {"from": "/exact", "to": "/a"},
+        {"from": "/other", "to": "/a", "status": 302},
+        {"from": "/own", "to": "/a?x=1"},
+        {"from": "/part", "to": "/a#b"},
+        {"from": "/asks", "to": "/a", "query": {"x": "1"}},
+        {"from": "/splat/*", "to": "/:splat"},
+        {"from": "/page", "to": "/a", "status": 200},
+    )
+    keys = [b"/exact", b"/other", b"/own", b"/part", b"/asks", b"/splat/x", b"/page", b"/none"]
+    assert [key for key in keys if rules.lasting(key) is not None] == [b"/exact"]
+    assert set(rules.first_segments or ()) == {b"exact", b"other", b"own", b"part", b"asks", b"splat", b"page"}
+
+
+def test_force_holds_where_a_file_lies() -> None:
+    rules = led({"from": "/a", "to": "/x", "force": True}, {"from": "/b", "to": "/x"})
+    assert rules.forced(b"/a", None) is not None
+    assert rules.may_force(b"/a")
+    assert rules.forced(b"/b", None) is None
+    assert rules.answer(b"/b", b"q") is not None
+    assert not rules.may_force(b"/b")
+
+
+def test_the_page_of_an_application_is_for_what_looks_like_no_file() -> None:
+    rules = led(spa=True)
+    assert [rules.page_of_application(key) for key in (b"/a/b", b"/a.b/c/", b"/a/b.js", b"/")] == [
+        b"/index.html", b"/index.html", b"", b"/index.html",
+    ]  # fmt: skip
+    assert led().page_of_application(b"/a") == b""
+
+
+def test_what_several_own_is_all_of_it_or_everything() -> None:
+    one, two = led({"from": "/a", "to": "/x"}), led({"from": "/b/c", "to": "/x"})
+    assert set(owned_by([one, two]) or ()) == {b"a", b"b"}
+    assert owned_by([one, led(spa=True)]) is owned_by([led({"from": "/*", "to": "/x"}), one]) is None
+    assert owned_by([]) == frozenset()
+
+
+def test_a_digest_tells_of_redirects_too() -> None:
+    one = {"from": "/a", "to": "/x"}
+    every = [led(), led(one), led(one | {"force": True}), led(one, clean_urls=True), led(one, spa=True)]
+    assert len({rules.digest for rules in every}) == 5
+    assert led(one).digest == led(one).digest

@@ -9,7 +9,7 @@ import pytest
 
 from zcserve.config.tables import Source, tables_of
 from zcserve.errors import UsageError
-from zcserve.rules.reading import GLOBS_MAX, disposition, header_rules, preload_link
+from zcserve.rules.reading import GLOBS_MAX, disposition, header_rules, preload_link, redirects
 from zcserve.rules.rule import HeaderRule
 
 
@@ -112,3 +112,36 @@ def test_a_rule_has_so_many_globs_and_bytes_at_most() -> None:
         rule(path=["/a"] * (GLOBS_MAX + 1), set={"X-A": "b"})
     with pytest.raises(UsageError, match=r"^rules\[0\]: \d+ bytes of fields are too many"):
         rule(set={"X-A": ["x" * 4000] * 3})
+
+
+def lead(text: str) -> Any:
+    return redirects(tables_of(tomllib.loads(text)["redirects"], ("redirects",), Source("site.toml", text)))
+
+
+def test_a_redirect_is_what_is_written_and_knows_where() -> None:
+    first, second = lead(
+        '[[redirects]]\nfrom = "/a/:b"\nto = "/c/:b"\nstatus = 308\nforce = true\nquery = { x = ":y" }\n'
+        '[[redirects]]\nfrom = "/gone"\nstatus = 410\n'
+    )
+    assert (first.status, first.force, str(first.where)) == (308, True, "site.toml:1:1")
+    assert (second.status, second.target, second.where.line) == (410, None, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("to = '/a'", "site.toml:1:1: redirects[0]: a redirect without a from"),
+        ("frm = '/a'", "site.toml:2:1: redirects[0].frm: unknown word 'frm'; the nearest known is from"),
+        ("from = '/a'\nto = '/:x'", "site.toml:3:1: redirects[0].to: "),
+        ("from = 'a b'\nto = '/x'", "site.toml:2:1: redirects[0].from: "),
+        ("from = '/a'\nto = '/x'\nstatus = 418", "site.toml:4:1: redirects[0].status: 418 is no status"),
+        ("from = '/a'\nto = '/x'\nstatus = '301'", "site.toml:4:1: redirects[0].status: '301' is a string"),
+        ("from = '/a'\nto = '/x'\nforce = 1", "site.toml:4:1: redirects[0].force: 1 is an integer"),
+        ("from = '/a'\nto = '/x'\nquery = { a = 1 }", "site.toml:4:1: redirects[0].query: "),
+        ("from = '/a'\nto = 5", "site.toml:3:1: redirects[0].to: 5 is an integer"),
+    ],
+)
+def test_what_is_wrong_with_a_redirect_is_told_with_its_place(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        lead("[[redirects]]\n" + text)
+    assert str(error.value).startswith(message)

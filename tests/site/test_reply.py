@@ -78,7 +78,7 @@ def test_parts_are_as_long_as_they_say_and_have_a_boundary_of_their_own() -> Non
 
 @pytest.mark.parametrize(("query", "location"), [(None, b"/d/"), (b"", b"/d/?"), (b"a=b", b"/d/?a=b")])
 def test_a_redirect_keeps_the_query(query: bytes | None, location: bytes) -> None:
-    made = reply.redirect(b"/d/", query)
+    made = reply.redirect(301, b"/d/", query)
     assert made.status == 301
     assert b"Location: " + location in bytes_of(made)[0]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from zcserve.paths import SentPath
+from zcserve.rules.compiled import Rules
 from zcserve.site.exchange import Answer, Exchange
 
 
@@ -36,3 +37,6 @@ class Places:
 
     def forget(self, keys: Collection[bytes]) -> None:
         """It knows nothing of files."""
+
+    def own_with(self, rules: Sequence[Rules]) -> None:
+        """Its front asks about every path."""

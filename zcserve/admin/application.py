@@ -7,7 +7,7 @@ it.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 from zcserve.admin.guard import Guard
@@ -18,6 +18,7 @@ from zcserve.errors import nearest
 from zcserve.http import FieldLines
 from zcserve.log import Log, printable
 from zcserve.paths import SentPath
+from zcserve.rules.compiled import Rules
 from zcserve.site.exchange import Answer, Exchange, Quick, Resource
 from zcserve.site.reply import Reply
 
@@ -71,6 +72,9 @@ class Admin:
 
     def forget(self, keys: Collection[bytes]) -> None:
         """As `Application.forget`."""
+
+    def own_with(self, rules: Sequence[Rules]) -> None:
+        """As `Application.own_with`: no front stands before it."""
 
 
 class _Guarded:

@@ -20,8 +20,7 @@ from zcserve.cache.naming import directory_of, keys_of
 from zcserve.cache.root import Root
 from zcserve.cache.shards import Shards, Table, enter, tables_of
 from zcserve.cache.unseen import hide, put
-
-NOT_FOUND_KEY = b"/404.html"
+from zcserve.rules.compiled import NOT_FOUND_KEY as NOT_FOUND_KEY
 
 # What an entry costs in Python objects and index slots, measured with 100,000 files (tools/bench million): counted in
 # the budget.

@@ -10,7 +10,8 @@ the file system (EIO) does not change it: the walk raises the error, and what is
 
 Names are bytes, whatever they mean to people: what is no UTF-8 is served, too, percent-encoded in its URL.
 
-Names that begin with a dot are not served, except `.well-known` at the top (RFC 8615). A symlink is followed when
+Names that begin with a dot are not served, except `.well-known` at the top (RFC 8615), nor are the files of rules there
+(ruled.py). A symlink is followed when
 what it leads to lies inside the root, whatever it is called there: the link's own name was given on purpose.
 
 A walk that is given the generation before takes over its entries for all files that are the same, bodies and all, and
@@ -52,6 +53,7 @@ from zcserve.cache.sharing import Known, sharable
 from zcserve.cache.unseen import hide
 from zcserve.errors import UsageError, reason_of
 from zcserve.http import encode_path
+from zcserve.rules.book import FILES
 
 try:
     from zcserve.cache import _walk as native
@@ -200,8 +202,13 @@ def _lies_in(path: bytes, trees: Collection[bytes]) -> bool:
 
 
 def is_hidden(directory: bytes, name: bytes) -> bool:
-    """Whether a walk passes over this name in this directory."""
+    """Whether nothing that has to do with this name in this directory matters."""
     return name.startswith(b".") and (name != b".well-known" or directory != b"")
+
+
+def _is_passed_over(directory: bytes, name: bytes) -> bool:
+    """Whether a walk passes over it: what is hidden, and files of rules at the top, which matter (ruled.py)."""
+    return is_hidden(directory, name) or (directory == b"" and name in FILES)
 
 
 def _problem(path: bytes, error: OSError) -> Problem:
@@ -276,7 +283,7 @@ class _Visit:
                 raise
             return set()  # it changed as well, and the change of its own name says what became of it
         try:
-            members = families(fd, path, [name for name in names if not is_hidden(path, name)], self._held)
+            members = families(fd, path, [name for name in names if not _is_passed_over(path, name)], self._held)
             here = _Directory(path, above)
             looks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(members) if _exists(fd, name))
             files, below = self._sort_out(fd, here, looks)
@@ -370,7 +377,7 @@ class _Visit:
         here = os.fstat(fd)
         above = directory.above | {(here.st_dev, here.st_ino)}
         for name, look in looks:
-            if name.startswith(b".") and is_hidden(path, name):
+            if name[0] in b"._" and _is_passed_over(path, name):
                 continue
             try:
                 status = look(follow_symlinks=False)

@@ -25,6 +25,8 @@ INHERITED = (
     "index",
     "pin",
     "cache_control",
+    "clean_urls",
+    "spa",
     "immutable",
     "secure_headers",
     "charset",
@@ -32,7 +34,7 @@ INHERITED = (
     "keep_generations",
     "keep_for_s",
 )
-OWN = ("root", "servlets", "mount", "rules")
+OWN = ("root", "servlets", "mount", "rules", "redirects")
 # What a site has that is no key of the server's, or means another thing there.
 SITES_OWN = ("hosts", "memory_min", "memory_max")
 

@@ -35,7 +35,7 @@ def configs_of(config: Config) -> dict[str, Config]:
     not say, `INHERITED` is the server's. Raises UsageError."""
     found = {DEFAULT_NAME: replace(config, sites=())} if config.root is not None else {}
     for table in config.sites:
-        values: dict[str, Any] = {"servlets": "", "mount": (), "rules": (), **table.values}
+        values: dict[str, Any] = {"servlets": "", "mount": (), "rules": (), "redirects": (), **table.values}
         try:
             found[table.name] = replace(config, **values, hosts=table.hosts, sites=())
         except UsageError as error:

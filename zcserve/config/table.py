@@ -31,8 +31,7 @@ UnknownHost: TypeAlias = Literal["default", "421"]
 Evict: TypeAlias = Literal["lru", "sieve", "s3-fifo"]  # the names in cache/store.py's POLICIES
 
 
-# The fields that are no keys: lists of tables, which only a file can hold.
-TABLES = ("rules",)
+TABLES = ("rules", "redirects")  # fields that are no keys: lists of tables, which only a file can hold
 
 
 # ruff: noqa: RUF009 (what `_key` returns is a field, made once)
@@ -108,14 +107,10 @@ class Config:
     cache_control: str = _key(
         "", TEXT, "send this Cache-Control with every file", metavar="VALUE", check=check_field_value
     )
-    immutable: bool = _key(
-        False,
-        SWITCH,
-        "send files with a hash in their names with a Cache-Control that says they never change: app-BVqDs1Xt.js",
-    )
-    secure_headers: bool = _key(
-        False, SWITCH, "send header fields that ask browsers for more caution with every file (docs/rules.md)"
-    )
+    clean_urls: bool = _key(False, SWITCH, "answer /about with about.html, where nothing else is at that path")
+    spa: bool = _key(False, SWITCH, "answer what leads nowhere, and has no dot in its last segment, with /index.html")
+    immutable: bool = _key(False, SWITCH, "have files with a hash in their names kept for a year: app-BVqDs1Xt.js")
+    secure_headers: bool = _key(False, SWITCH, "send fields that have browsers be careful: docs/rules.md has them")
     charset: str = _key(
         DEFAULT_CHARSET, TEXT, "the charset that text is sent with; none for none", metavar="NAME", check=check_charset
     )
@@ -460,9 +455,10 @@ class Config:
         why="a query makes a result of its own, and clients choose queries",
     )
 
-    # Of a file alone: `[[rules]]`, what files are sent with (rules/), and `[sites.NAME]`.
+    # Of a file alone (rules/): what files are sent with, and where paths lead that no file has.
     rules: tuple[Mapping[str, Any], ...] = ()
-    sites: tuple[SiteTable, ...] = ()
+    redirects: tuple[Mapping[str, Any], ...] = ()
+    sites: tuple[SiteTable, ...] = ()  # `[sites.NAME]`
 
     def __post_init__(self) -> None:
         for name in TABLES:

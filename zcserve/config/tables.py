@@ -19,7 +19,7 @@ class Source:
     """A TOML file that was read. Its places are looked for when they are first asked for: most files have no fault."""
 
     def __init__(self, path: object, text: str) -> None:
-        self._path = str(path)
+        self.name = str(path)
         self._text = text
 
     @cached_property
@@ -35,7 +35,7 @@ class Source:
     def where(self, path: Path) -> str:
         """The same in words: "site.toml:3:1"."""
         place = self.place(path)
-        return f"{self._path}:{place}" if place is not None else self._path
+        return f"{self.name}:{place}" if place is not None else self.name
 
 
 class Table(Mapping[str, Any]):
@@ -68,6 +68,13 @@ class Table(Mapping[str, Any]):
         for step in full:
             named += f"[{step}]" if isinstance(step, int) else f".{step}" if named else step
         return f"{self._source.where(full)}: {named}" if self._source is not None else named
+
+    def position(self, *path: str | int) -> tuple[str, int, int]:
+        """The file, line and column; without a file the table's name, and zeros."""
+        place = self._source.place((*self._path, *path)) if self._source is not None else None
+        if self._source is None or place is None:
+            return self.where(*path), 0, 0
+        return self._source.name, place.line, place.column
 
     def refuse(self, error: UsageError, *path: str | int) -> UsageError:
         """The error, which begins with where it is."""

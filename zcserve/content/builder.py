@@ -19,6 +19,7 @@ from zcserve.cache.patch import Patch
 from zcserve.cache.preload import Faults, Preloaded, preload, survey
 from zcserve.cache.reading import ChangedError
 from zcserve.cache.root import SCARCE, Root
+from zcserve.cache.ruled import changed_files, open_root
 from zcserve.cache.shards import Shards, marked, tables_of
 from zcserve.cache.store import Store
 from zcserve.cache.walk import Changes, walk, walk_again
@@ -31,7 +32,7 @@ from zcserve.errors import NoThreadError, reason_of
 from zcserve.events import Event
 from zcserve.log import Log
 from zcserve.progress import Meter
-from zcserve.rules.book import Rulebook
+from zcserve.rules.book import FILES, Rulebook
 from zcserve.site.site import Site
 
 _log = Log(__name__)
@@ -72,6 +73,8 @@ class Builder:
 
     progress  event: so many files of so many are loaded, in the thread that builds; of 0 while they are looked for, or
               while variants are waited for
+    rules_changed  event: a file of rules is another, so that another generation is due; in the thread that makes a
+              patch
     """
 
     def __init__(self, config: Config, store: Store, loader: Loader, site: Site) -> None:
@@ -83,10 +86,15 @@ class Builder:
         self.book = Rulebook(config)
         self.closing = threading.Event()  # what is being built is not waited for
         self.progress: Event[int, int] = Event()
+        self.rules_changed: Event[()] = Event()
 
     def open_root(self) -> Root:
-        """The root as it is now, with its rules. Raises UsageError."""
-        return Root(self.config.directory, self.book.rules(), self.site.id)
+        """The root as it is now, with its rules; what is wrong in its own files of rules is told. Raises UsageError."""
+        root = open_root(self.config.directory, self.book, self.site.id)
+        told, self.book.told = self.book.told, []
+        for line in told:
+            _log.warning("%s%s", self.site.label, line)
+        return root
 
     def build(self, *, last: Generation | None = None, progress: bool = False, load: bool = True) -> Built:
         """Build a generation, sharing what is the same in `last`. Without `load` all else stays on disk. Raises
@@ -118,6 +126,9 @@ class Builder:
         finally:
             if show is not None:
                 show.clear()
+        if watcher is not None:
+            for name in changed_files(root, self.book):  # before they were watched
+                watcher.look_again(name, time.monotonic())
         self.read_not_found_page(generation)
         for glob in self.site.pins.newly_idle(generation):
             _log.warning("%s--pin %s matches no file", self.site.label, glob)
@@ -174,6 +185,8 @@ class Builder:
         self, generation: Generation, watcher: Watcher, changes: Changes, also: Generation | None = None
     ) -> Patch:
         """What these changes make of a generation, loaded; `also` has entries to share."""
+        if changes.names.get(b"", set()).intersection(FILES):
+            self.rules_changed()
         patch = walk_again(generation, changes, index=self.config.index, observer=watcher, also=also)
         if patch.resources:
             self._load(generation, watcher, patch)

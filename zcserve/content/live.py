@@ -20,6 +20,8 @@ from zcserve.content.merging import leave_out
 from zcserve.errors import reason_of
 from zcserve.log import Log
 from zcserve.net.service import Service
+from zcserve.rules.compiled import Rules, owned_by
+from zcserve.site.exchange import Owned
 from zcserve.site.site import Site
 
 _log = Log(__name__)
@@ -56,6 +58,7 @@ class Live:
         self._shelf = service.loop.front.shelf(site.id)
         self._config = config
         self.plan = plan
+        self._is_ruled = False  # the front was told what rules own
         self._next = site.live  # once a flip to it is near: the next generation
 
     def all_served(self) -> Iterator[Generation]:
@@ -127,9 +130,15 @@ class Live:
         self.follow(built.watcher)  # first, since it can fail
         last.until = self._loop.now + self._config.keep_for_s
         older, kept = self.site.generations, self._config.keep_generations
+        before, after = last.root.rules, built.generation.root.rules
+        if before is not after:  # what only one of them has is not called absent meanwhile
+            self._have_rules_own(before, after)
         self.site.serve(built.generation, older[:kept])
         self._next = built.generation
         self._forget_keys(changed)
+        if before is not after:
+            self._shelf.forget_all(self.site.count_keys())
+            self._have_rules_own(after)
         self.tell_page()
         if watcher is not None:
             self._loop.forget(watcher.fd)
@@ -145,7 +154,17 @@ class Live:
         """Have the front know what is absent."""
         live = self.site.live
         self.tell_page()
+        self._have_rules_own(self.site.root.rules)
         self._shelf.know_keys(live.keys_in_pieces(), len(live.resources))
+
+    def _have_rules_own(self, *rules: Rules) -> None:
+        """Have the front ask where a path leads that these rules may have an answer for."""
+        application = self.site.application
+        if application is not None:
+            application.own_with(rules)
+        elif any(one.has_answers for one in (*rules, self.site.root.rules)) or self._is_ruled:
+            self._shelf.consult(None, Owned(owned_by(rules)))
+            self._is_ruled = True
 
     def tell_page(self) -> None:
         """Have the front know the page for what is absent."""

@@ -85,6 +85,7 @@ class Releases:
         self._is_asked = False
         self._tried_again_after = 0.0
         self._collection_after = 0  # so many reloads
+        builder.rules_changed.subscribe(self.ask)
 
     # --- asking for one -----------------------------------------------------------------------------------
 

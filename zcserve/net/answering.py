@@ -23,20 +23,20 @@ from zcserve.cache import spans
 from zcserve.cache.entry import Body, DiskSpan, Entry
 from zcserve.cache.fetcher import Fetched, Renewed, Wait
 from zcserve.cache.index import Generation
-from zcserve.cache.naming import keys_of
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
-from zcserve.http import KNOWN_METHODS, canonical_path, has_content
+from zcserve.http import has_content
 from zcserve.net import negotiate
 from zcserve.net.bodies import Hold
 from zcserve.net.fields import Fields
+from zcserve.net.leading import look_up
 from zcserve.net.received import Collect, Discard
 from zcserve.net.request import split_target
 from zcserve.paths import SentPath
 from zcserve.site import reply
 from zcserve.site.exchange import Answer, Exchange, Head, Resource, Stored
 from zcserve.site.reply import Reply
-from zcserve.site.site import Found, Site
+from zcserve.site.site import Site
 
 if TYPE_CHECKING:
     from zcserve.net.service import Service
@@ -124,7 +124,7 @@ class Answering:
         except HttpError:
             return  # `_respond` says so
         self._place = path, query
-        if self.method in (b"GET", b"HEAD") and path.key in site.live.resources:
+        if self.method in (b"GET", b"HEAD") and site.has_own(path.key, query):
             return
         websocket = self.fields.websocket and self.method == b"GET"
         self.resource = site.application.find(path, query, websocket=websocket)
@@ -238,7 +238,13 @@ class Answering:
     def _respond(self) -> Step:
         """The answer where the application has none. Raises HttpError."""
         found = look_up(self._site, self.method, self.target, self._place)
-        return found if isinstance(found, Reply) else self.respond_entry(*found)
+        return found if isinstance(found, Reply) else self.respond_found(found)
+
+    def respond_found(self, found: Stored | tuple[Generation, Entry]) -> Step:
+        """The answer of what `look_up` has found."""
+        if isinstance(found, Stored):
+            return self._take_stored(found)
+        return self.respond_entry(*found)
 
     def respond_entry(self, generation: Generation, base: Entry) -> Step:
         """The answer of what a target names."""
@@ -382,50 +388,6 @@ class Answering:
             return reply.not_found(None)
         stored.entry = fresh
         return self._take_stored(stored)
-
-
-def look_up(
-    site: Site,
-    method: bytes,
-    target: bytes,
-    place: tuple[SentPath, bytes | None] | None = None,
-) -> Reply | tuple[Generation, Entry]:
-    """What a site says to a request without an application: the answer, or whose content is asked for. `place`: the
-    target's path and query, where they were read. Raises HttpError 400."""
-    if site.is_nowhere:
-        if method in (b"GET", b"HEAD"):
-            split_target(target)
-        return reply.page(421)
-    if method in (b"GET", b"HEAD"):
-        (generation, resource), query = _find(site, target, place)
-        if isinstance(resource, Entry):
-            return generation, resource
-        if resource is None:
-            return site.not_found()
-        fields = generation.root.rules.fields_of_answer(keys_of(resource.location)[1])
-        return reply.redirect(resource.location, query, fields)
-    everywhere = site.root.rules.everywhere
-    if method == b"OPTIONS":
-        if target != b"*" and _find(site, target, place)[0][1] is None:
-            return site.not_found()
-        return reply.options(everywhere)
-    if method in KNOWN_METHODS:
-        return reply.page(405, reply.ALLOW, everywhere)
-    return reply.page(501, (), everywhere)
-
-
-def _find(site: Site, target: bytes, place: tuple[SentPath, bytes | None] | None) -> tuple[Found, bytes | None]:
-    """What a target names, and its query. Raises HttpError 400."""
-    found = site.find(target)
-    if found[1] is not None:
-        return found, None
-    if place is None:
-        sent, query = split_target(target)
-        return site.find(canonical_path(sent)), query
-    path, query = place
-    if not path.is_plain:
-        raise HttpError(400, "NUL or bad percent-encoding in the path")
-    return site.find(path.key), query
 
 
 def represent(fields: Fields, method: bytes, chosen: Entry, body: Body, ranges_max: int) -> Reply | None:

@@ -226,6 +226,10 @@ class FastShelf(Shelf):
         for key in keys:
             self._lane.forget_key(key, self._site)
 
+    def forget_all(self, resources: int) -> None:
+        """As `Shelf.forget_all`."""
+        self._lane.clear(resources, self._site)
+
     def doubt(self) -> None:
         """As `Shelf.doubt`."""
         self._lane.doubt(self._site)

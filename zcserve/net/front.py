@@ -92,6 +92,9 @@ class Shelf:
     def forget_keys(self, keys: Collection[bytes], resources: int) -> None:
         """These keys lead elsewhere now; the site has so many `resources`."""
 
+    def forget_all(self, resources: int) -> None:
+        """Any key may lead elsewhere now, and to a page that no key of an index is; `resources` as of `forget_keys`."""
+
     def doubt(self) -> None:
         """Something may have changed in the application: ask whether it owns what it did. Told before it takes that
         up."""

@@ -15,10 +15,11 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Wait
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
-from zcserve.net.answering import Answering, Step, look_up
+from zcserve.net.answering import Answering, Step
 from zcserve.net.fields import Fields
 from zcserve.net.framing import Outgoing
 from zcserve.net.head import SentHead
+from zcserve.net.leading import look_up
 from zcserve.net.output import Output
 from zcserve.net.owner import Owner, Stop
 from zcserve.net.pace import Pace
@@ -85,7 +86,9 @@ class Http1:
         service = self._service
         parse = service.parser.parse if self._proxies is None and service.notes is None else self._parse
         site, writer, loop, hosts = self._site, self._writer, service.loop, service.hosts
-        resources = (live := site.live).resources  # a hit is what `Site.hit` finds, without a call for each
+        live = site.live
+        # A hit is what `Site.hit` finds, without a call for each.
+        resources = live.resources if not live.root.rules.has_forced else {}
         data = self.inbox
         at = count = others = 0  # the last request that was no hit had this number
         if self._round != loop.rounds:
@@ -107,7 +110,8 @@ class Http1:
                 count += 1
                 if hosts is not None:
                     site = self._site = hosts.find(host_of(target, fields))
-                    resources = (live := site.live).resources
+                    live = site.live
+                    resources = live.resources if not live.root.rules.has_forced else {}
                 base = resources.get(target)
                 if base is None and b"?" in target:  # a query changes nothing of a file
                     base = resources.get(target.partition(b"?")[0])
@@ -205,7 +209,7 @@ class Http1:
             assert not isinstance(stop, Outgoing)
             return stop
         self._request = request = self._asked(method, target, fields)
-        return self._emit_step(request.respond_entry(*found))
+        return self._emit_step(request.respond_found(found))
 
     def _emit_step(self, step: Step, close: bool = False) -> Stop | None:
         """Answer the request at hand, unless its answer must be waited for."""

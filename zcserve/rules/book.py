@@ -1,30 +1,109 @@
 """The rules of a site as they are configured, and what becomes of them with those that its root brings.
 
-What the TOML file says is read once; `Rules` are compiled anew only where the root's own files are others.
+What the TOML file says is read once; `Rules` are compiled anew only where the root's own files are others. Where the
+two say different things, the TOML file wins: its redirects stand before those of `_redirects`, of which the first that
+matches decides, and its header rules behind those of `_headers`, of which the last decides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from zcserve.config.table import Config
 from zcserve.config.tables import tables_of
+from zcserve.errors import UsageError
+from zcserve.rules import headers_file, redirects_file
 from zcserve.rules.compiled import Rules
-from zcserve.rules.preset import presets
-from zcserve.rules.reading import header_rules
+from zcserve.rules.headers_file import HeaderBlock, read_headers
+from zcserve.rules.preset import EVERYWHERE, presets
+from zcserve.rules.reading import header_rules, redirects
+from zcserve.rules.redirects import Redirect
+from zcserve.rules.redirects_file import read_redirects
+from zcserve.rules.rule import HeaderRule, check_name, check_value
+from zcserve.rules.where import Problem
+
+# Files of a root that hold rules, and are not served.
+FILES = (headers_file.FILE_NAME.encode(), redirects_file.FILE_NAME.encode())
 
 
 class Rulebook:
-    """What is configured. Any one thread at a time."""
+    """What is configured. Any one thread at a time.
+
+    told   what is to be said of the rules that were compiled last, a line each
+    files  what `_headers` and `_redirects` held then, None: nothing was there
+    """
 
     def __init__(self, config: Config) -> None:
         """Raises UsageError, with file, line and column."""
-        self._cache_control = config.cache_control
+        self._config = config
         self._presets = presets(secure=config.secure_headers, immutable=config.immutable)
         self._written = header_rules(tables_of(config.rules, ("rules",)))
-        self._last = self._compiled()
+        self._redirects = redirects(tables_of(config.redirects, ("redirects",)))
+        self.told: list[str] = []
+        self.files: tuple[bytes | None, ...] = (None, None)
+        self._last = self._compiled((), ())
 
-    def _compiled(self) -> Rules:
-        return Rules((*self._presets, *self._written), self._cache_control)
-
-    def rules(self) -> Rules:
-        """The rules that hold now: the same object while nothing is another."""
+    def rules(self, headers: bytes | None = None, redirects: bytes | None = None) -> Rules:
+        """The rules of a root with these contents of `_headers` and `_redirects`; None: there is no such file. The same
+        object while nothing is another. Raises UsageError where a file hides something and cannot be read as it is."""
+        if (headers, redirects) == self.files:
+            return self._last
+        problems: list[Problem] = []
+        blocks: tuple[HeaderBlock, ...] = ()
+        led: tuple[Redirect, ...] = ()
+        if headers is not None:
+            blocks, found = read_headers(headers, check=_check)
+            problems += found
+        if redirects is not None:
+            led, found = read_redirects(redirects)
+            problems += found
+        if grave := next((problem for problem in problems if problem.is_grave), None):
+            raise UsageError(str(grave))
+        index = self._config.index
+        of_file = tuple(
+            HeaderRule(one.globs(index), one.remove, one.set, one.add, one.content_type, written=one.where)
+            for one in blocks
+        )
+        self._last = self._compiled(of_file, led)
+        self.files = (headers, redirects)
+        self.told = [*map(str, problems), *self._overruled(of_file), *self._overtaken(led)]
         return self._last
+
+    def _compiled(self, of_file: tuple[HeaderRule, ...], led: tuple[Redirect, ...]) -> Rules:
+        config = self._config
+        return Rules(
+            (*self._presets, *of_file, *self._written),
+            config.cache_control,
+            (*self._redirects, *led),
+            clean_urls=config.clean_urls,
+            spa=config.spa,
+        )
+
+    def _overruled(self, of_file: tuple[HeaderRule, ...]) -> Iterator[str]:
+        """Where `[[rules]]` set a field that `_headers` sets, for all that its block is for."""
+        for block in of_file:
+            mine = {name.lower(): value for name, value in block.set}
+            for rule in self._written:
+                if EVERYWHERE not in rule.globs and not set(block.globs) <= set(rule.globs):
+                    continue
+                for name, value in rule.set:
+                    if mine.get(name.lower(), value) != value:
+                        yield f"{_at(block)}: {name.decode()} is as {_at(rule)} says"
+
+    def _overtaken(self, led: tuple[Redirect, ...]) -> Iterator[str]:
+        """Where `[[redirects]]` answer what `_redirects` answers."""
+        known = {(one.pattern.host, one.pattern.text): one for one in self._redirects if not one.conditions}
+        for redirect in led:
+            first = known.get((redirect.pattern.host, redirect.pattern.text))
+            if first is not None:
+                yield f"{redirect.where}: {redirect.pattern.text} leads where {first.where} says"
+
+
+def _at(rule: HeaderRule) -> str:
+    return rule.written.where() if rule.written is not None else ""
+
+
+def _check(verb: str, name: str, value: str) -> None:
+    check_name(name, verb=verb)
+    if verb != "remove":
+        check_value(value)

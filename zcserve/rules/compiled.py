@@ -1,5 +1,9 @@
 """All rules of a root, made into what a look-up needs.
 
+A path is asked for in this order, and the first that has an answer gives it:
+
+    a redirect with `force` > a file > a file by a clean URL > an application > a redirect > the page of --spa > 404
+
 Several rules match one path: all apply, in the order in which they are written. So what matters is which ones match,
 and of these combinations there are few: a hundred thousand files have some ten sets of fields, and share them.
 
@@ -9,7 +13,7 @@ and of these combinations there are few: a hundred thousand files have some ten 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from zcserve.http import FieldLines
@@ -17,6 +21,7 @@ from zcserve.paths import decoded
 from zcserve.rules.globbed import GlobTable
 from zcserve.rules.hashed import is_hashed
 from zcserve.rules.preset import IMMUTABLE
+from zcserve.rules.redirects import Action, Redirect, Redirects
 from zcserve.rules.rule import HeaderRule
 
 # Combinations of rules that are kept. Paths that clients think of may match others without end.
@@ -55,34 +60,114 @@ class HeadFields(NamedTuple):
 
 NO_FIELDS = HeadFields()
 
+# Whose content is the site's page for what is absent; what rules say of it, a 404 has in any case.
+NOT_FOUND_KEY = b"/404.html"
+# What --spa answers with.
+SPA_KEY = b"/index.html"
+
+
+def is_lasting(action: Action) -> bool:
+    """Whether a redirect's location is the same for all requests, but for the query, which is kept. Only 301 is: the
+    front knows no other."""
+    target = action.rule.target
+    return (
+        action.status == 301
+        and action.rule.pattern.is_exact
+        and not action.rule.conditions
+        and target is not None
+        and target.query is None
+        and not target.fragment
+    )
+
+
+def rule_meaning(rule: Redirect) -> tuple[object, ...]:
+    """All of a redirect but where it stands."""
+    return (rule.pattern, rule.target, rule.status, rule.force, rule.conditions)
+
 
 class Rules:
     """The rules of one root. Immutable; two with the same digest do the same.
 
     digest      see above
+    has_answers whether there may be an answer where no file is
+    has_forced  whether there may be one where a file is
+    clean_urls  whether `/about` is `/about.html`
+    absent      the fields of a 404: of /404.html, whether there is one or not
     everywhere  the fields of answers that belong to no path (405, 412, 416): of rules that match every path, but for
                 what is said of content
     """
 
-    __slots__ = ("_default", "_is_about_hashes", "_kept", "_rules", "_table", "digest", "everywhere")
+    __slots__ = (
+        "_default", "_is_about_hashes", "_kept", "_redirects", "_rules", "_spa", "_table", "absent", "clean_urls",
+        "digest", "everywhere", "first_segments", "has_answers", "has_forced",
+    )  # fmt: skip
 
-    def __init__(self, rules: Sequence[HeaderRule] = (), cache_control: str = "") -> None:
-        """`cache_control` is what a file has without rules; "": none. Raises UsageError for what is no glob."""
+    def __init__(
+        self,
+        rules: Sequence[HeaderRule] = (),
+        cache_control: str = "",
+        redirects: Sequence[Redirect] = (),
+        *,
+        clean_urls: bool = False,
+        spa: bool = False,
+    ) -> None:
+        """`cache_control` is what a file has without rules; "": none. Raises UsageError for what is no glob, and for
+        redirects that take too long to look up."""
+        self._redirects = Redirects(redirects)
+        self._spa = spa
+        self.clean_urls = clean_urls
+        self.has_forced = self._redirects.has_forced
+        self.has_answers = bool(redirects) or clean_urls or spa
+        self.first_segments = None if clean_urls or spa else self._redirects.first_segments
         self._rules = tuple(rules)
         self._table = GlobTable((glob, number) for number, rule in enumerate(rules) for glob in rule.globs)
         self._is_about_hashes = frozenset(number for number, rule in enumerate(rules) if rule.immutable)
         self._kept: dict[tuple[tuple[int, ...], bool, bool], HeadFields] = {}
-        told = repr((cache_control, [rule.meaning for rule in rules])).encode()
+        led = [rule_meaning(redirect) for redirect in redirects]
+        told = repr((cache_control, [rule.meaning for rule in rules], led, clean_urls, spa)).encode()
         self.digest = hashlib.sha256(told).digest()
         lines: FieldLines = ((_CACHE_CONTROL, cache_control.encode()),) if cache_control else ()
         self._default = HeadFields(lines) if lines else NO_FIELDS
         of_all = [number for number, rule in enumerate(rules) if not _EVERY_PATH.isdisjoint(rule.globs)]
         fields = self._made(tuple(of_all), of_file=False, is_hashed=False)
         kept = tuple(line for line in fields.lines if line[0].lower() not in _OF_CONTENT)
+        self.absent = self.fields_of_answer(NOT_FOUND_KEY)
         self.everywhere = HeadFields(kept, nosniff=fields.nosniff)
 
     def __bool__(self) -> bool:
         return bool(self._rules)
+
+    # --- where a path leads -----------------------------------------------------------------------------------
+
+    def answer(self, key: bytes, query: bytes | None) -> Action | None:
+        """What the first redirect that matches answers; the caller has found no file, unless the action's rule has
+        `force`. `query` without its question mark, None for none."""
+        return self._redirects.answer(key, query or b"")
+
+    def forced(self, key: bytes, query: bytes | None) -> Action | None:
+        """The same, if it holds where a file lies."""
+        if not self.has_forced:
+            return None
+        action = self._redirects.answer(key, query or b"")
+        return action if action is not None and action.rule.force else None
+
+    def may_force(self, key: bytes) -> bool:
+        """Whether a request for this key may be answered so, with some query."""
+        return self.has_forced and (self._redirects.reads_query(key) or self.forced(key, None) is not None)
+
+    def page_of_application(self, key: bytes) -> bytes:
+        """The key of the page that --spa has for a path that leads nowhere; b"": none, since it looks like a file."""
+        return SPA_KEY if self._spa and b"." not in key[key.rfind(b"/") :] else b""
+
+    def lasting(self, key: bytes) -> Action | None:
+        """The redirect that a path leads to for all requests, whatever their query, which is appended to the location
+        as it is. None: only the request can tell."""
+        if self._redirects.hosts or not self._redirects or self._redirects.reads_query(key):
+            return None
+        action = self._redirects.answer(key)
+        return action if action is not None and is_lasting(action) else None
+
+    # --- what is sent with it ---------------------------------------------------------------------------------
 
     def fields_of(self, key: bytes) -> HeadFields:
         """What the file at this key of an index is sent with. One object for all that have the same."""
@@ -132,3 +217,13 @@ class Rules:
 
 
 NO_RULES = Rules()
+
+
+def owned_by(all_rules: Iterable[Rules]) -> frozenset[bytes] | None:
+    """The first segments of paths that one of several may have an answer for where no file is; None: of any."""
+    owned: frozenset[bytes] = frozenset()
+    for rules in all_rules:
+        if rules.first_segments is None:
+            return None
+        owned |= rules.first_segments
+    return owned

@@ -1,14 +1,22 @@
-"""`[[rules]]` of the TOML file -> header rules. What is wrong is a UsageError with file, line and column.
+"""`[[rules]]` and `[[redirects]]` of the TOML file -> header rules and redirects. What is wrong is a UsageError with
+file, line and column.
 
-[[rules]]
-path = "/assets/**"                  # a glob, or a list of globs
-set = { X-A = "b" }                  # instead of what was there; a list of values makes several lines
-add = { Link = ["</a.css>; rel=preload; as=style"] }
-remove = ["X-Frame-Options"]
-type = "text/plain"                  # and charset = "utf-8" or "none"
-immutable = true                     # for names with a hash
-download = true                      # or the name to save it by
-preload = ["/fonts/a.woff2"]         # as Link
+    [[rules]]
+    path = "/assets/**"                  # a glob, or a list of globs
+    set = { X-A = "b" }                  # instead of what was there; a list of values makes several lines
+    add = { Link = ["</a.css>; rel=preload; as=style"] }
+    remove = ["X-Frame-Options"]
+    type = "text/plain"                  # and charset = "utf-8" or "none"
+    immutable = true                     # for names with a hash
+    download = true                      # or the name to save it by
+    preload = ["/fonts/a.woff2"]         # as Link
+
+    [[redirects]]
+    from = "/old/*"                      # patterns.py
+    to = "/new/:splat"                   # targets.py
+    status = 301                         # 302 303 307 308; 200 is a rewrite; 404 410 an error
+    query = { id = ":id" }               # what must stand in the query
+    force = false                        # also where a file lies
 """
 
 from __future__ import annotations
@@ -24,9 +32,12 @@ from zcserve.config.tables import Table
 from zcserve.errors import UsageError
 from zcserve.http import FieldLines
 from zcserve.media_types import MEDIA_TYPES, check_charset, check_type
+from zcserve.rules.redirects import Redirect, parse_redirect
 from zcserve.rules.rule import HeaderRule, check_length, check_name, check_value
+from zcserve.rules.where import RuleError, Where
 
 WORDS = ("path", "set", "add", "remove", "type", "charset", "immutable", "download", "preload")
+REDIRECT_WORDS = ("from", "to", "status", "query", "force")
 # So many globs of one rule: more are several rules.
 GLOBS_MAX = 100
 _DISPOSITION_NAME_MAX = 200
@@ -71,6 +82,41 @@ def _rule(table: Table) -> HeaderRule:
     except UsageError as error:
         raise table.refuse(error) from None
     return rule
+
+
+def redirects(tables: Iterable[Table]) -> tuple[Redirect, ...]:
+    """The redirects of these tables, in the order in which they are written. Raises UsageError."""
+    return tuple(map(_redirect, tables))
+
+
+def _redirect(table: Table) -> Redirect:
+    table.require(REDIRECT_WORDS)
+    if "from" not in table:
+        raise UsageError(f"{table.where()}: a redirect without a from; accepted: from = '/old/*'")
+    query = table.checked("query", _texts_by_name) if "query" in table else None
+    try:
+        return parse_redirect(
+            table.checked("from", _text),
+            table.checked("to", _text) if "to" in table else "",
+            status=table.checked("status", _number) if "status" in table else 301,
+            force=table.checked("force", _switch) if "force" in table else False,
+            query=query,
+            where=Where(*table.position()),
+        )
+    except RuleError as error:
+        raise table.refuse(error, *((error.part,) if error.part != "rule" else ())) from None
+
+
+def _texts_by_name(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
+        raise refusal(value, "is no table of texts", 'names and values: { id = ":id" }')
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise refusal(value, f"is {toml_type(value)}", "a status such as 301")
+    return value
 
 
 def _globs(table: Table) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from zcserve.net.front import Front
 from zcserve.net.request import split_target
 from zcserve.net.timers import Timers
 from zcserve.paths import SentPath
+from zcserve.rules.compiled import Rules, owned_by
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
 from zcserve.servlets.context import Context, RequestLine
 from zcserve.servlets.folder import NOTHING_LOADED, Folder, Module
@@ -188,6 +189,7 @@ class Servlets:
         self._is_late = False  # what is being loaded takes long: nothing waits for it
         self._everything = False  # the next load is of all, whether it changed or not
         self._shelf = front.shelf(site.id)
+        self._rules: tuple[Rules, ...] = (site.root.rules,)
         try:
             self._mounts = Mounts(config.mount, self.context, faults)
         except BaseException:
@@ -210,9 +212,16 @@ class Servlets:
         self.context.call_soon(self._loop_guard.look_at_this_thread)
         self._have_front_consult()
 
+    def own_with(self, rules: Sequence[Rules]) -> None:
+        """As `Application.own_with`."""
+        self._rules = tuple(rules)
+        self._have_front_consult()
+
     def _have_front_consult(self) -> None:
         """Tell the front what there is, anew when that has changed."""
         segments, mounted = self._in_use.table.first_segments(), self._mounts.first_segments()
+        ruled = owned_by(self._rules)
+        mounted = None if mounted is None or ruled is None else {*mounted, *ruled}
         owned = None if segments is None or mounted is None else {SERVLET_PATH[1:], *segments, *mounted}
         if self._folder is None:
             self._shelf.consult(None, Owned(mounted))
@@ -397,7 +406,7 @@ class Servlets:
         if not isinstance(found, Servlet) or not self._changes.isdisjoint(found.names):
             return None
         route = found.quick(method)
-        if route is None or (method == b"GET" and path.key in self.context.site.live.resources):
+        if route is None or (method == b"GET" and self.context.site.has_own(path.key, query)):
             return None
         return self._quick(found, route, target)
 

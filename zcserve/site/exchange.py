@@ -21,6 +21,7 @@ from zcserve.cache.index import Generation
 from zcserve.forwarded import Origin
 from zcserve.http import FieldLines
 from zcserve.paths import SentPath
+from zcserve.rules.compiled import Rules
 from zcserve.site.reply import Reply
 
 
@@ -222,3 +223,7 @@ class Application(Protocol):
 
     def forget(self, keys: Collection[bytes]) -> None:
         """What the site's files are has changed at these keys of the index."""
+
+    def own_with(self, rules: Sequence[Rules]) -> None:
+        """Have the front ask about what one of these rules may have an answer for, as about what the application owns
+        itself."""

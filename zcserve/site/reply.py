@@ -155,11 +155,11 @@ def new_boundary() -> bytes:
     return b"%b-%d" % (_boundary_stem, next(_boundary_count))
 
 
-def redirect(location: bytes, query: bytes | None, fields: HeadFields = NO_FIELDS) -> Reply:
-    """301 to a directory with its slash, the query kept, with what rules say of it. The location is the last field."""
+def redirect(status: int, location: bytes, query: bytes | None, fields: HeadFields = NO_FIELDS) -> Reply:
+    """To a location, to which a query is appended, with what rules say of it. The location is the last field."""
     if query is None:
-        return page(301, ((b"Location", location),), fields)
-    return new_page(301, ((b"Location", location + b"?" + query),), fields=fields)
+        return page(status, ((b"Location", location),), fields)
+    return new_page(status, ((b"Location", location + b"?" + query),), fields=fields)
 
 
 @lru_cache(maxsize=4)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
 from zcserve.cache.entry import Entry, Redirect
-from zcserve.cache.index import NOT_FOUND_KEY, Generation
+from zcserve.cache.index import Generation
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
 from zcserve.config.site import DEFAULT_NAME
@@ -102,26 +102,48 @@ class Site:
         live = self.live
         resource = live.resources.get(key)
         if resource is None:
+            if live.root.rules.clean_urls and (page := live.resources.get(key + b".html")) is not None:
+                return live, page
             for old in self.generations[1:]:
                 if (kept := old.resources.get(key)) is not None:
                     return old, kept
         return live, resource
 
+    def has_own(self, key: bytes, query: bytes | None) -> bool:
+        """Whether a request that reads is answered before any application is asked: by a file, or a rule with force."""
+        rules = self.root.rules
+        if key in self.live.resources or (rules.has_forced and rules.forced(key, query) is not None):
+            return True
+        return rules.clean_urls and key + b".html" in self.live.resources
+
+    def page(self, key: bytes) -> tuple[Generation, Entry] | None:
+        """The file that a rule names, by its own key, a directory's or a clean one; None: there is none."""
+        generation, resource = self.find(key)
+        if isinstance(resource, Redirect):
+            resource = generation.resources.get(resource.location)
+        return (generation, resource) if isinstance(resource, Entry) else None
+
     def lasting(self, path: bytes) -> Entry | Reply | None:
         """What a path that is its own key leads to for all requests that read, whatever their query, until the front
         is told otherwise (`Shelf.forget_keys`): a file, or a redirect, to which a query is appended. None: only the
         request itself can tell."""
+        rules = self.root.rules
         resource = self.live.resources.get(path)
-        if isinstance(resource, Entry):
+        if rules.may_force(path):
+            resource = None
+        elif isinstance(resource, Entry):
             return resource
-        if resource is None or self.application is not None:
+        if self.application is not None:
             return None
-        return redirect(resource.location, None, self.root.rules.fields_of_answer(path))
+        if resource is not None:
+            return redirect(301, resource.location, None, rules.fields_of_answer(path))
+        action = rules.lasting(path)
+        return redirect(301, action.location, None, rules.fields_of_answer(path)) if action is not None else None
 
     def not_found(self) -> Reply:
         """The answer where nothing is."""
         live = self.live
-        return not_found(live.not_found_page, live.root.rules.fields_of_answer(NOT_FOUND_KEY))
+        return not_found(live.not_found_page, live.root.rules.absent)
 
     def note_use(self, entry: Entry, tick: int, *, was_resident: bool = True) -> None:
         """A representation is sent at this tick: the only place that writes a use, but for the fast lane's

@@ -1,0 +1,272 @@
+"""Rules reach what is sent: header fields, redirects, rewrites, on both engines and with the same bytes."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Any
+
+import pytest
+
+from tests.support.client import Client
+from tests.support.engines import TARGETS, Engines, compare, lane_share, make_site, tags_of
+from tests.support.grammar import Maker
+from tests.support.site import Serve, Site
+from tests.support.waiting import WaitUntil
+from zcserve import Config, Server
+from zcserve.errors import UsageError
+from zcserve.rules.preset import IMMUTABLE
+from zcserve.site import reply
+
+HASHED = "app-BVqDs1Xt.js"
+
+
+def rules(*tables: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    return tables
+
+
+def test_a_field_of_a_rule_is_in_every_answer_of_its_file(site: Site, live: Serve) -> None:
+    site.write("a/page.html", b"<p>" * 100)
+    site.write("a/page.html.gz", b"zipped", mtime=2_000_000_000)
+    site.write("a/large.bin", b"x" * 100_000)
+    site.write("b.html", b"b")
+    written = rules({"path": "/a/**", "set": {"X-A": "b", "Cache-Control": "no-store"}})
+    with Client(live(site.root, rules=written, cache_control="max-age=60", trust_siblings=True).port) as client:
+        for _ in range(3):
+            for lines in (
+                (), ("Range: bytes=0-1",), ("If-None-Match: *",), ("Accept-Encoding: gzip",), ("Range: bytes=0-1,3-4",),
+            ):  # fmt: skip
+                for target in ("/a/page.html", "/a/large.bin"):
+                    answer = client.get(target, *lines)
+                    assert (answer["X-A"], answer["Cache-Control"]) == (b"b", b"no-store"), lines
+            assert client.get("/a/page.html", method="HEAD")["X-A"] == b"b"
+            other = client.get("/b.html")
+            assert (other["X-A"], other["Cache-Control"]) == (None, b"max-age=60")
+
+
+def test_what_is_no_file_has_the_fields_that_are_its_own(site: Site, live: Serve) -> None:
+    site.write("docs/index.html", b"docs")
+    site.write("assets/a.js", b"a")
+    written = rules(
+        {"path": "/**", "set": {"X-All": "1", "Cache-Control": "max-age=5"}},
+        {"path": "/docs", "set": {"X-Moved": "1"}},
+        {"path": "/assets/**", "set": {"Cache-Control": "immutable"}},
+        {"path": "*.html", "set": {"X-Page": "1"}},
+    )
+    with Client(live(site.root, rules=written).port) as client:
+        for _ in range(3):
+            moved = client.get("/docs")
+            assert (moved.status, moved["X-All"], moved["X-Moved"], moved["X-Page"]) == (301, b"1", b"1", None)
+            absent = client.get("/assets/none.js")  # as /404.html: an error is not kept for as long as an asset
+            assert (absent.status, absent["X-All"], absent["X-Page"]) == (404, b"1", b"1")
+            assert absent["Cache-Control"] == b"max-age=5"
+        for method, status in (("POST", 405), ("BREW", 501), ("OPTIONS", 200)):
+            answer = client.get("/assets/a.js", method=method)
+            assert (answer.status, answer["X-All"], answer["Cache-Control"]) == (status, b"1", None)
+
+
+def test_switches_types_charsets_downloads_and_preloads(site: Site, live: Serve) -> None:
+    for name in (HASHED, "app.js", "data.foo", "index.html"):
+        site.write(name, b"x")
+    written = rules(
+        {"path": "*.foo", "type": "text/x-foo", "charset": "iso-8859-1", "download": "größe.foo"},
+        {"path": "/index.html", "preload": ["/app.js"], "remove": ["x-frame-options", "X-Content-Type-Options"]},
+    )
+    with Client(live(site.root, rules=written, secure_headers=True, immutable=True).port) as client:
+        for _ in range(2):
+            assert client.get(f"/{HASHED}")["Cache-Control"] == IMMUTABLE
+            app = client.get("/app.js")
+            assert (app["Cache-Control"], app["X-Frame-Options"]) == (None, b"SAMEORIGIN")
+            data = client.get("/data.foo")
+            assert data["Content-Type"] == b"text/x-foo; charset=iso-8859-1"
+            assert data["Content-Disposition"].startswith(b'attachment; filename="gr__e.foo"; filename*=UTF-8')
+            page = client.get("/")
+            assert page["Link"] == b"</app.js>; rel=preload; as=script"
+            assert page["X-Frame-Options"] is page["X-Content-Type-Options"] is None
+
+
+REDIRECTS = (
+    {"from": "/old", "to": "/new"},
+    {"from": "/blog/*", "to": "/docs/:splat", "status": 302},
+    {"from": "/shop/:id", "to": "https://shop.example/item?id=:id", "status": 308},
+    {"from": "/find", "query": {"q": ":q"}, "to": "/search/:q", "status": 307},
+    {"from": "/find", "to": "/search"},
+    {"from": "/page/*", "to": "/app.html", "status": 200},
+    {"from": "/gone/*", "status": 410},
+    {"from": "/hidden.html", "status": 404, "force": True},
+    {"from": "/docs/a.html", "to": "/elsewhere", "force": True},
+    {"from": "/docs/b.html", "to": "/elsewhere"},
+)
+
+
+def ruled(site: Site) -> None:
+    for name in ("app.html", "hidden.html", "docs/a.html", "docs/b.html", "docs/index.html", "about.html"):
+        site.write(name, name.encode())
+
+
+def test_a_path_leads_where_the_first_rule_says_unless_a_file_is_there(site: Site, live: Serve) -> None:
+    ruled(site)
+    expected = {
+        "/old": (301, b"/new"),
+        "/old?a=b": (301, b"/new?a=b"),
+        "/old/": (301, b"/new"),
+        "/blog/x/y?z": (302, b"/docs/x/y?z"),
+        "/shop/5": (308, b"https://shop.example/item?id=5"),
+        "/find?q=a": (307, b"/search/a"),
+        "/find": (301, b"/search"),
+        "/find?x": (301, b"/search?x"),
+        "/gone/x": (410, None),
+        "/hidden.html": (404, None),
+        "/docs/a.html": (301, b"/elsewhere"),
+        "/docs/b.html": (200, None),
+        "/page/x": (200, None),
+        "/about": (404, None),
+        "/none": (404, None),
+    }
+    with Client(live(site.root, redirects=REDIRECTS).port) as client:
+        for _ in range(3):
+            for target, (status, location) in expected.items():
+                answer = client.get(target)
+                assert (answer.status, answer["Location"]) == (status, location), target
+            assert client.get("/page/x").body == b"app.html"
+            assert client.get("/page/x", "Range: bytes=0-2").body == b"app"
+
+
+def test_one_page_for_all_paths_and_clean_urls_and_an_error_page(site: Site, live: Serve) -> None:
+    ruled(site)
+    site.write("index.html", b"index")
+    site.write("410.html", b"it is gone")
+    with Client(live(site.root, redirects=REDIRECTS, spa=True, clean_urls=True).port) as client:
+        for _ in range(2):
+            assert client.get("/some/route").body == client.get("/").body == b"index"
+            assert client.get("/some/asset.js").status == 404
+            assert client.get("/about").body == client.get("/about.html").body == b"about.html"
+            gone = client.get("/gone/x")
+            assert (gone.status, gone.body) == (410, b"it is gone")
+            assert client.get("/none.txt").status == 404
+
+
+def test_files_of_rules_are_read_not_served_and_followed(
+    site: Site, live: Serve, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.write("a.html", b"a")
+    site.write("b.html", b"b")
+    site.write("_headers", b"/a.html\n  X-A: 1\n  Date: never\n/*\n  X-T: file\n")
+    site.write("_redirects", b"/old /a.html\n/mine /file\n")
+    site.write("sub/_headers", b"a file as any other")
+    written = {
+        "rules": rules({"path": "/**", "set": {"X-T": "toml"}}),
+        "redirects": ({"from": "/mine", "to": "/toml"},),
+    }
+    with caplog.at_level(logging.WARNING):
+        server = live(site.root, **written)
+    told = "\n".join(record.getMessage() for record in caplog.records)
+    assert "_headers:3:3: 'Date' cannot be set by a rule" in told
+    assert "_headers:4:1: X-T is as rules[0] says" in told
+    assert "_redirects:2:1: /mine leads where redirects[0] says" in told
+    with Client(server.port) as client:
+        for _ in range(2):
+            first, other = client.get("/a.html"), client.get("/b.html")
+            assert (first["X-A"], first["X-T"], other["X-A"]) == (b"1", b"toml", None)
+            assert client.get("/old")["Location"] == b"/a.html"
+            assert client.get("/mine")["Location"] == b"/toml"
+            assert client.get("/_headers").status == client.get("/_redirects").status == 404
+        assert client.get("/sub/_headers").body == b"a file as any other"
+        kept = server.site.live.resources[b"/b.html"]
+        site.write("_headers.new", b"/a.html\n  X-A: 2\n").rename(site.root / "_headers")
+        wait_until(lambda: client.get("/a.html")["X-A"] == b"2")
+        assert server.site.live.resources[b"/b.html"] is kept
+        site.write("_redirects.new", b"/old /b.html\n/later/* /a.html 200\n").rename(site.root / "_redirects")
+        wait_until(lambda: client.get("/old")["Location"] == b"/b.html")
+        assert client.get("/later/x").body == b"a"
+        (site.root / "_redirects").unlink()
+        wait_until(lambda: client.get("/old").status == 404)
+        assert client.get("/later/x").status == 404
+        (site.root / "_headers").unlink()
+        wait_until(lambda: client.get("/a.html")["X-A"] is None)
+
+
+def test_a_file_of_rules_that_hides_something_is_not_passed_over(site: Site) -> None:
+    site.write("a.html", b"a")
+    site.write("_redirects", b"/secret/* /login 302! Role=admin\n")
+    with pytest.raises(UsageError, match=r"_redirects:1:\d+: "):
+        Server(Config(root=site.root, port=0)).__enter__()
+
+
+def test_rules_come_behind_an_application_unless_they_have_force(site: Site, live: Serve) -> None:
+    site.write("index.html", b"index")
+    folder = site.root.parent / "servlets"
+    folder.mkdir()
+    (folder / "here.py").write_text(
+        "from zcserve import servlet\n@servlet('/app/{x:path}')\ndef get(request, x): return 'app ' + x\n"
+    )
+    led = (
+        {"from": "/app/forced", "to": "/a", "force": True},
+        {"from": "/app/*", "to": "/b"},
+        {"from": "/old", "to": "/c"},
+    )
+    with Client(live(site.root, servlets=str(folder), redirects=led, spa=True).port) as client:
+        for _ in range(2):
+            assert client.get("/app/forced")["Location"] == b"/a"
+            assert client.get("/app/x").body == b"app x"
+            assert client.get("/old")["Location"] == b"/c"
+            assert client.get("/route").body == b"index"
+
+
+NAMES = ("X-A", "X-B", "Cache-Control", "Link", "X-Content-Type-Options", "Vary", "Content-Security-Policy")
+GLOBS = ("/**", "/dir/**", "*.txt", "*.js", "/small.txt", "/*", "*.html", "/dir", "/[ls]*", "*", "/404.html")
+
+
+def random_rules(rng: random.Random) -> tuple[dict[str, Any], ...]:
+    def table(verb: str) -> dict[str, Any]:
+        names = rng.sample([name for name in NAMES if verb == "add" or name != "Vary"], rng.randint(1, 2))
+        return {name: rng.choice(("1", "nosniff", "max-age=9", ["a", "b"], "x" * 300)) for name in names}
+
+    made = []
+    for _ in range(rng.randint(1, 12)):
+        rule: dict[str, Any] = {"path": rng.sample(GLOBS, rng.randint(1, 2))}
+        rule |= {verb: table(verb) for verb in ("set", "add") if rng.random() < 0.6}
+        if rng.random() < 0.3 or len(rule) == 1:
+            rule["remove"] = rng.sample([name for name in NAMES if name != "Vary"], 2)
+        if rng.random() < 0.2:
+            rule["type"] = rng.choice(("text/plain", "application/x-a"))
+        made.append(rule)
+    return tuple(made)
+
+
+def random_redirects(rng: random.Random) -> tuple[dict[str, Any], ...]:
+    sources = ("/absent", "/dir/*", "/x/:a", "/dir/absent%20too", "/small.txt", "/*", "/large.js", "/dir", "/q")
+    made = []
+    for source in rng.sample(sources, rng.randint(1, 6)):
+        status = rng.choice((301, 301, 302, 308, 200, 404, 410))
+        rule: dict[str, Any] = {"from": source, "status": status, "force": rng.random() < 0.3}
+        rule["to"] = rng.choice(("/small.txt", "/dir/", "/to", "/large.bin", "/index.html"))
+        if rng.random() < 0.2:
+            rule["query"] = {"v": "1"}
+        made.append(rule)
+    return tuple(made)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_both_engines_send_the_same_bytes_whatever_the_rules(
+    site: Site, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("zcserve.net._lane")
+    rng = random.Random(seed)
+    make_site(site.root)
+    monkeypatch.setattr(reply, "new_boundary", lambda: b"boundary")
+    led = random_redirects(rng) if seed else ()
+    config: dict[str, Any] = {
+        "root": site.root, "port": 0, "trust_siblings": True, "rules": random_rules(rng), "redirects": led,
+        "secure_headers": rng.random() < 0.5, "clean_urls": rng.random() < 0.3, "spa": rng.random() < 0.3,
+    }  # fmt: skip
+    asked = (*TARGETS, b"/dir", b"/absent", b"/absent?a", b"/x/y", b"/q", b"/dir/absent%20too", b"/small", b"/dir?v=1")
+    with Server(Config(engine="native", **config)) as native, Server(Config(engine="python", **config)) as python:
+        engines = Engines(native, python, tags_of(python.port) if not led else [b'"x"'])
+        maker = Maker(rng, asked, engines.tags, mischief=0.01, absent=0.1)
+
+        def work() -> None:
+            for _ in range(60):
+                compare(engines, maker.pieces(maker.stream(rng.randint(1, 8))))
+
+        assert lane_share(engines, work) > (0.2 if not led else -1)

@@ -1,0 +1,117 @@
+"""What a target leads to where no application has it: a file, a directory's redirect, what rules say, or the page for
+what is absent.
+
+The order in which that is asked stands in rules/compiled.py. Nothing here waits: whose content is asked for is told,
+and not whether it is in memory.
+"""
+
+from __future__ import annotations
+
+from zcserve.cache.entry import Entry
+from zcserve.cache.index import Generation
+from zcserve.cache.naming import keys_of
+from zcserve.errors import HttpError
+from zcserve.http import KNOWN_METHODS, canonical_path
+from zcserve.net.request import split_target
+from zcserve.paths import SentPath
+from zcserve.rules.compiled import HeadFields, is_lasting
+from zcserve.rules.redirects import Action
+from zcserve.site import reply
+from zcserve.site.exchange import Stored
+from zcserve.site.reply import Reply
+from zcserve.site.site import Found, Site
+
+
+def look_up(
+    site: Site,
+    method: bytes,
+    target: bytes,
+    place: tuple[SentPath, bytes | None] | None = None,
+) -> Reply | Stored | tuple[Generation, Entry]:
+    """What a site says to a request without an application: the answer, or whose content is asked for. `place`: the
+    target's path and query, where they were read. Raises HttpError 400."""
+    if site.is_nowhere:
+        if method in (b"GET", b"HEAD"):
+            split_target(target)
+        return reply.page(421)
+    if method in (b"GET", b"HEAD"):
+        if site.live.root.rules.has_answers:
+            return _look_up_by_rules(site, *_place(target, place))
+        (generation, resource), query = _find(site, target, place)
+        if isinstance(resource, Entry):
+            return generation, resource
+        if resource is None:
+            live = site.live
+            return reply.not_found(live.not_found_page, live.root.rules.absent)
+        fields = generation.root.rules.fields_of_answer(keys_of(resource.location)[1])
+        return reply.redirect(301, resource.location, query, fields)
+    rules = site.live.root.rules
+    everywhere = rules.everywhere
+    if method == b"OPTIONS":
+        if target != b"*" and not rules.has_answers and _find(site, target, place)[0][1] is None:
+            return site.not_found()
+        if target != b"*" and rules.has_answers and not _leads_somewhere(site, *_place(target, place)):
+            return site.not_found()
+        return reply.options(everywhere)
+    if method in KNOWN_METHODS:
+        return reply.page(405, reply.ALLOW, everywhere)
+    return reply.page(501, (), everywhere)
+
+
+def _leads_somewhere(site: Site, key: bytes, query: bytes | None) -> bool:
+    """Whether a path has an answer other than 404 there."""
+    found = _look_up_by_rules(site, key, query)
+    return not isinstance(found, Reply) or found.status != 404
+
+
+def _look_up_by_rules(site: Site, key: bytes, query: bytes | None) -> Reply | Stored | tuple[Generation, Entry]:
+    """As `look_up`, of a site whose rules may have an answer."""
+    rules = site.root.rules
+    action = rules.forced(key, query)
+    if action is None:
+        generation, resource = site.find(key)
+        if isinstance(resource, Entry):
+            return generation, resource
+        if resource is not None:
+            return reply.redirect(301, resource.location, query, generation.root.rules.fields_of_answer(key))
+        action = rules.answer(key, query)
+    if action is None:
+        page = rules.page_of_application(key)
+        found = site.page(page) if page else None
+        return found if found is not None else site.not_found()
+    if action.location:
+        return _redirected(action, query, rules.fields_of_answer(key))
+    found = site.page(action.key or b"/%d.html" % action.status)
+    if found is None:
+        return reply.page(action.status, (), rules.everywhere) if action.status == 410 else site.not_found()
+    return found if action.status == 200 else Stored(*found, status=action.status)
+
+
+def _redirected(action: Action, query: bytes | None, fields: HeadFields) -> Reply:
+    """A redirect's answer; one that the front may have been taught is as the front sends it."""
+    if is_lasting(action):
+        return reply.redirect(301, action.location.partition(b"?")[0], query, fields)
+    return reply.new_page(action.status, ((b"Location", action.location),), fields=fields)
+
+
+def _place(target: bytes, place: tuple[SentPath, bytes | None] | None) -> tuple[bytes, bytes | None]:
+    """A target's key and query. Raises HttpError 400."""
+    if place is None:
+        sent, query = split_target(target)
+        return canonical_path(sent), query
+    path, query = place
+    if not path.is_plain:
+        raise HttpError(400, "NUL or bad percent-encoding in the path")
+    return path.key, query
+
+
+def _find(site: Site, target: bytes, place: tuple[SentPath, bytes | None] | None) -> tuple[Found, bytes | None]:
+    """What a target names, and its query. Raises HttpError 400."""
+    found = site.find(target)
+    if found[1] is not None:
+        return found, None
+    if place is None:
+        sent, query = split_target(target)
+        return site.find(canonical_path(sent)), query
+    key, query = _place(target, place)
+    return site.find(key), query
